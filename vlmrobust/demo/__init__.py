@@ -1,0 +1,49 @@
+"""A bundled demo: scenes of coloured shapes with questions, and a small trained model that looks at them.
+
+Nothing heavy is imported before it is used.
+
+Example:
+    >>> from vlmrobust import demo
+    >>> demo.samples(3)[2].metadata
+    {'kind': 'count'}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlmrobust.models.huggingface import HFModel
+    from vlmrobust.types import Sample
+
+__all__ = ["model", "samples"]
+
+
+def samples(n: int, seed: int = 0) -> list[Sample]:
+    """Draws ``n`` samples that the demo model was not trained on; the first ones are the same for every ``n``.
+
+    Args:
+        n: How many.
+        seed: Another seed gives other scenes.
+
+    Returns:
+        Samples with ready-made true and false captions and thoughts; ``metadata["kind"]`` is one of colour, shape,
+        count, position and relation.
+    """
+    from vlmrobust.demo import shapes
+
+    return shapes.samples(n, seed)
+
+
+def model(**kwargs: Any) -> HFModel:
+    """Loads the bundled model, a small Qwen2.5-VL, in float32.
+
+    Args:
+        **kwargs: Passed on to ``HFModel.from_pretrained``; they override the defaults.
+    """
+    from pathlib import Path
+
+    from vlmrobust.models.huggingface import HFModel
+
+    options: dict[str, Any] = {"dtype": "float32", **kwargs}
+    return HFModel.from_pretrained(str(Path(__file__).parent / "weights"), **options)
