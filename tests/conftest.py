@@ -1,0 +1,30 @@
+"""Settings and builders that all tests share."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlmrobust import Sample
+
+
+@pytest.fixture(scope="session")
+def make_sample() -> Callable[..., Sample]:
+    """Return a builder of samples; what is not given is filled in."""
+
+    def make(sample_id: str = "q1", **fields: Any) -> Sample:
+        defaults = {
+            "images": (Image.new("RGB", (56, 56), "red"),),
+            "question": "Which colour is the cube?",
+            "options": ("red", "blue", "green", "yellow"),
+            "answer": 1,
+        }
+        return Sample(id=sample_id, **(defaults | fields))
+
+    return make

@@ -1,0 +1,5 @@
+"""Models: anything with `respond(prompts) -> list[Response]`."""
+
+from .base import Model
+
+__all__ = ["Model"]

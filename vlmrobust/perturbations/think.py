@@ -1,0 +1,110 @@
+"""The assistant's turn prefilled with a thought: empty, wrong or true."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from ..types import Prompt
+from .base import NotApplicable, Perturbation
+from .caption import distractor_of, hedged
+from .texts import THINK_TEMPLATES, TextSource, assertion
+
+__all__ = ["CorrectThink", "StopThink", "WrongThink"]
+
+
+def _begin_thought(prompt: Prompt, thought: str, condition: str) -> Prompt:
+    if prompt.style.mode == "direct":
+        raise NotApplicable(f"condition {condition!r} prefills a thought, and the style's mode is 'direct'")
+    if prompt.prefill:
+        raise NotApplicable(f"condition {condition!r} prefills a thought, and the turn begins with one already")
+    return prompt.replace(prefill=prompt.style.think_tags[0] + thought)
+
+
+class StopThink(Perturbation):
+    """The assistant's turn is prefilled with a complete, empty thought; only the answer is produced.
+
+    Attributes:
+        thought: what stands between the tags.
+
+    Source: arXiv:2602.12506, the condition "stop think", with its wording.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1)
+        >>> StopThink()(Prompt.of(sample)).prefill
+        "<think>Okay let's see. This should be the final answer.</think>"
+    """
+
+    thought: str = "Okay let's see. This should be the final answer."
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Prefill a closed thought."""
+        begun = _begin_thought(prompt, self.thought, self.condition)
+        return begun.replace(prefill=begun.prefill + prompt.style.think_tags[1])
+
+
+class WrongThink(Perturbation):
+    """The assistant's turn is prefilled with reasoning that asserts one wrong option; the model goes on from there.
+
+    Attributes:
+        source: callable `(prompt, option, rng) -> str` that writes the thought; None = the sample's own
+            `texts["wrong_think"]`, or else a template.
+        hedge: an ending such as "but I think" that invites the model to correct itself; None = no hedge.
+
+    Source: arXiv:2602.12506, the conditions "wrong think" and "wrong think + but"; the paper's wording is not public,
+    this one is ours.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
+        ...                 distractor=0, texts={"wrong_think": "The cube is red."})
+        >>> WrongThink(hedge="but I think")(Prompt.of(sample)).prefill
+        '<think>The cube is red, but I think'
+    """
+
+    source: TextSource | None = None
+    hedge: str | None = None
+
+    draw: ClassVar[str | None] = "think"
+
+    @property
+    def condition(self) -> str:
+        """`wrong_think`, or `wrong_think_but` with a hedge, unless a name was given."""
+        return self.name or ("wrong_think_but" if self.hedge else "wrong_think")
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Prefill a wrong thought and leave it open."""
+        option = distractor_of(prompt, self.condition)
+        thought = assertion(prompt, "wrong_think", option, THINK_TEMPLATES, self.source, rng)
+        thought = hedged(thought, self.hedge) if self.hedge else thought
+        return _begin_thought(prompt, thought, self.condition).replace(asserted=option)
+
+
+class CorrectThink(Perturbation):
+    """The assistant's turn is prefilled with reasoning that asserts the correct option: the control of `WrongThink`.
+
+    It leaks the answer, so accuracy under it says nothing about seeing.
+
+    Attributes:
+        source: callable `(prompt, option, rng) -> str` that writes the thought; None = the sample's own
+            `texts["correct_think"]`, or else a template.
+
+    Source: arXiv:2602.12506, the condition "correct think".
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
+        ...                 texts={"correct_think": "The cube is blue."})
+        >>> CorrectThink()(Prompt.of(sample)).prefill
+        '<think>The cube is blue.'
+    """
+
+    source: TextSource | None = None
+
+    draw: ClassVar[str | None] = "think"
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Prefill a true thought and leave it open."""
+        option = prompt.sample.answer
+        thought = assertion(prompt, "correct_think", option, THINK_TEMPLATES, self.source, rng)
+        return _begin_thought(prompt, thought, self.condition).replace(asserted=option)

@@ -1,0 +1,137 @@
+"""A question put as chat turns, and those turns rendered through a model's own chat template.
+
+The user's turns go through the template with `add_generation_prompt=True`; what the assistant is to continue from is
+appended as raw text. `continue_final_message` is not used: thinking templates insert an empty, closed thought before
+the continued message, cut it, or raise.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+__all__ = ["IMAGE_MARK", "ChatTemplate", "assistant_prefix", "chat_turns", "render_turns"]
+
+IMAGE_MARK = "<image>"
+
+
+class ChatTemplate(Protocol):
+    """What rendering needs of a Hugging Face processor (or tokenizer)."""
+
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+        """Render a conversation."""
+
+
+def chat_turns(
+    text: str, image_count: int, *, system: str | None = None, image_position: str = "first"
+) -> list[dict[str, Any]]:
+    """Return the system turn (if any) and the user's turn, their content always a list of parts.
+
+    A plain string as content is dropped without a word by some templates; a list of parts is understood by all.
+
+    Args:
+        text: the user's text; `<image>` marks in it, as many as there are images, say where these stand.
+        image_count: how many images go with it.
+        system: the system turn's text.
+        image_position: images "first" or "last", where the text has no marks.
+
+    Raises:
+        ValueError: the text has marks, but not as many as there are images.
+
+    Example:
+        >>> [part["type"] for part in chat_turns("What is this?", 2)[0]["content"]]
+        ['image', 'image', 'text']
+    """
+    pieces = text.split(IMAGE_MARK)
+    if len(pieces) > 1:
+        if len(pieces) - 1 != image_count:
+            raise ValueError(f"expected as many images as {IMAGE_MARK} marks ({len(pieces) - 1}), got {image_count}")
+        parts: list[dict[str, Any]] = []
+        for index, piece in enumerate(pieces):
+            parts += [{"type": "image"}] * (index > 0) + [{"type": "text", "text": piece}] * bool(piece)
+    else:
+        images = [{"type": "image"} for _ in range(image_count)]
+        written = [{"type": "text", "text": text}]
+        parts = images + written if image_position == "first" else written + images
+    turns = [{"role": "user", "content": parts}]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    return turns
+
+
+def _fold_system_turn(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    (instruction,) = turns[0]["content"]
+    parts = list(turns[1]["content"])
+    position = next(index for index, part in enumerate(parts) if part["type"] == "text")
+    parts[position] = {"type": "text", "text": f"{instruction['text']}\n\n{parts[position]['text']}"}
+    return [{"role": "user", "content": parts}, *turns[2:]]
+
+
+def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]]) -> tuple[str, bool]:
+    """Render chat turns up to the point where the assistant begins to write.
+
+    A template without a system role raises or drops that turn; then its text is put in front of the user's.
+
+    Args:
+        processor: anything with `apply_chat_template`.
+        turns: as made by `chat_turns`.
+
+    Returns:
+        The rendered text, and whether the system turn had to be folded into the user's.
+
+    Raises:
+        ValueError: the processor has no chat template, or its template drops the user's text.
+    """
+    from jinja2.exceptions import TemplateError
+
+    def rendered(conversation: Sequence[dict[str, Any]]) -> str:
+        try:
+            return str(processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
+        except ValueError as error:
+            if "chat template" not in str(error) and "chat_template" not in str(error):
+                raise
+            raise ValueError(
+                f"expected a processor with a chat template, got {type(processor).__name__} without one; "
+                "load an instruction-tuned checkpoint, or set processor.chat_template"
+            ) from error
+
+    has_system = turns[0]["role"] == "system"
+    folded = False
+    try:
+        text = rendered(turns)
+        folded = has_system and turns[0]["content"][0]["text"].strip() not in text
+    except TemplateError:
+        if not has_system:
+            raise
+        folded = True
+    if folded:
+        text = rendered(_fold_system_turn(turns))
+    for part in turns[-1]["content"]:
+        if part["type"] == "text" and part["text"].strip() not in text:
+            raise ValueError(
+                f"expected the chat template of {type(processor).__name__} to keep the user's text, "
+                f"got a rendering without {part['text'].strip()!r:.80}"
+            )
+    return text, folded
+
+
+def assistant_prefix(rendered: str, prefill: str, think_open: str) -> tuple[str, str]:
+    """Return the rendered text to continue, and what of the assistant's turn stands in it.
+
+    Where the template itself opens the thought (`…<think>\\n`), the prefill's own opener is dropped, and the template's
+    counts as prefilled: then the thought is read the same way for every model.
+
+    Args:
+        rendered: the template's output, ending where the assistant begins.
+        prefill: raw text that the assistant is to continue from.
+        think_open: the tag that opens a thought.
+
+    Example:
+        >>> assistant_prefix("<assistant><think>\\n", "<think>It is red.", "<think>")
+        ('<assistant><think>\\nIt is red.', '<think>\\nIt is red.')
+        >>> assistant_prefix("<assistant>", "<think>It is red.", "<think>")
+        ('<assistant><think>It is red.', '<think>It is red.')
+    """
+    if not rendered.rstrip().endswith(think_open):
+        return rendered + prefill, prefill
+    opener = rendered[rendered.rindex(think_open) :]
+    rest = prefill.lstrip().removeprefix(think_open)
+    return rendered + rest, opener + rest

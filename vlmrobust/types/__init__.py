@@ -1,0 +1,23 @@
+"""The values that travel through the library: samples, styles, prompts and responses."""
+
+from .image import ImageLike, image_digest, open_image
+from .prompt import Prompt
+from .response import Carrier, Readout, Response, Status
+from .responses import Responses
+from .sample import Sample, check_samples
+from .style import Style
+
+__all__ = [
+    "Carrier",
+    "ImageLike",
+    "Prompt",
+    "Readout",
+    "Response",
+    "Responses",
+    "Sample",
+    "Status",
+    "Style",
+    "check_samples",
+    "image_digest",
+    "open_image",
+]

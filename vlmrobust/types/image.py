@@ -1,0 +1,82 @@
+"""Images as the user has them: a path, the bytes of a file, or a PIL image; decoded when a model needs the pixels."""
+
+import hashlib
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+__all__ = ["ImageLike", "image_digest", "open_image"]
+
+
+def _is_pil(value: object) -> bool:
+    # A PIL image can only exist where PIL has been imported already, so looking costs no import.
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def _check(value: object) -> object:
+    if isinstance(value, str | Path | bytes) and not value:
+        raise ValueError("expected an image, got an empty value")
+    if isinstance(value, str | Path | bytes) or _is_pil(value):
+        return value
+    raise ValueError(f"expected a path, bytes or a PIL image, got {type(value).__name__}")
+
+
+def _serialize(value: Any) -> str:
+    return str(value) if isinstance(value, str | Path) else f"sha256:{image_digest(value)}"
+
+
+if TYPE_CHECKING:
+    ImageLike = str | Path | bytes | PILImage
+else:
+    ImageLike = Annotated[Any, PlainValidator(_check), PlainSerializer(_serialize, return_type=str)]
+
+
+def open_image(image: "ImageLike") -> "PILImage":
+    """Decode an image to an RGB PIL image, turned upright by its EXIF tag.
+
+    Args:
+        image: a path, the bytes of an image file, or a PIL image.
+
+    Raises:
+        OSError: the file is missing or cannot be decoded; the message names the file.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if _is_pil(image):
+        opened: PILImage = image  # type: ignore[assignment]
+        return opened if opened.mode == "RGB" else opened.convert("RGB")
+    source = io.BytesIO(image) if isinstance(image, bytes) else image
+    shown = f"{len(image)} bytes" if isinstance(image, bytes) else repr(str(image))
+    try:
+        with Image.open(source) as file:  # type: ignore[arg-type]
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"expected an image file at {shown}, found none") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise OSError(f"expected a readable image in {shown}, got {type(error).__name__}: {error}") from error
+
+
+def image_digest(image: "ImageLike") -> str:
+    """Return the sha256 of an image's content: of the file's bytes, or of the pixels of a PIL image.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+
+    Example:
+        >>> image_digest(b"abc")[:8]
+        'ba7816bf'
+    """
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
+    if isinstance(image, str | Path):
+        with Path(image).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    header = f"{image.mode}:{image.size}:".encode()
+    return hashlib.sha256(header + image.tobytes()).hexdigest()

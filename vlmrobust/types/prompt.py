@@ -1,0 +1,157 @@
+"""One sample under one condition: everything that is shown to the model."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, model_validator
+
+from ..prompting import LETTERS, assistant_prefix, chat_turns, render_turns
+from ..prompting.chat import ChatTemplate
+from .image import ImageLike
+from .sample import Sample
+from .style import Style
+from .validated import Frozen
+
+if TYPE_CHECKING:
+    from .response import Response
+
+__all__ = ["Prompt"]
+
+
+class Prompt(Frozen):
+    """One sample under one condition: what a perturbation changes and a model answers.
+
+    Attributes:
+        sample: the sample as it was given.
+        condition: name of the perturbation.
+        draw: numbers repeated samples of one prompt.
+        style: how the question is put and the answer read.
+        images: the images that are shown.
+        context: text before the question, such as a caption; may be empty.
+        question: the question that is shown.
+        options: the options that are shown, lettered A, B, … in this order.
+        order: for each shown option its index in `sample.options`; None = an added option, such as "I'm not sure".
+        prefill: raw text that the assistant's turn begins with, tags included; may be empty.
+        distractor: index in `sample.options` of the wrong option that every condition of this sample asserts.
+        asserted: index in `sample.options` of the option that the injected text claims; None = nothing is claimed.
+        base: the response to the unperturbed prompt, for conditions that need it.
+
+    Example:
+        >>> sample = Sample(id="q1", images=["cube.png"], question="Which colour?", options=["red", "blue"], answer=1)
+        >>> prompt = Prompt.of(sample)
+        >>> print(prompt.replace(context="A photo of a red cube.").text.splitlines()[0])
+        A photo of a red cube.
+    """
+
+    sample: Sample
+    condition: str = "base"
+    draw: Annotated[int, Field(ge=0)] = 0
+    style: Style = Field(default_factory=Style)
+    images: tuple[ImageLike, ...]
+    context: str = ""
+    question: str
+    options: tuple[str, ...]
+    order: tuple[int | None, ...]
+    prefill: str = ""
+    distractor: int | None = None
+    asserted: int | None = None
+    base: Any = Field(default=None, repr=False, exclude=True)
+
+    @classmethod
+    def of(
+        cls,
+        sample: Sample,
+        *,
+        style: Style | None = None,
+        draw: int = 0,
+        distractor: int | None = None,
+        base: "Response | None" = None,
+    ) -> "Prompt":
+        """Return the unperturbed prompt of a sample."""
+        return cls(
+            sample=sample,
+            draw=draw,
+            style=style or Style(),
+            images=sample.images,
+            question=sample.question,
+            options=sample.options,
+            order=tuple(range(len(sample.options))),
+            distractor=sample.distractor if distractor is None else distractor,
+            base=base,
+        )
+
+    @model_validator(mode="after")
+    def _fits_the_sample(self) -> "Prompt":
+        def refuse(field: str, expected: str, got: object) -> None:
+            where = f"sample {self.sample.id!r}, condition {self.condition!r}, field {field!r}"
+            raise ValueError(f"{where}: expected {expected}, got {got!r}")
+
+        count = len(self.sample.options)
+        if not 2 <= len(self.options) <= len(LETTERS):
+            refuse("options", f"2 to {len(LETTERS)} options", len(self.options))
+        if len(self.order) != len(self.options):
+            refuse("order", f"one index per shown option ({len(self.options)})", self.order)
+        known = [index for index in self.order if index is not None]
+        if len(set(known)) != len(known) or any(not 0 <= index < count for index in known):
+            refuse("order", f"different indices of the sample's options (0 to {count - 1}), or None", self.order)
+        if not self.question.strip():
+            refuse("question", "a question", self.question)
+        if self.asserted is not None and not 0 <= self.asserted < count:
+            refuse("asserted", f"the index of one of {count} options", self.asserted)
+        if self.distractor is not None and (not 0 <= self.distractor < count or self.distractor == self.sample.answer):
+            refuse("distractor", f"the index of a wrong option (0 to {count - 1})", self.distractor)
+        return self
+
+    @cached_property
+    def text(self) -> str:
+        """The user's text: context, question, lettered options, instruction."""
+        question = f"{self.question}\n{self.style.options_text(self.options)}\n{self.style.instruction_text()}"
+        return f"{self.context}\n\n{question}" if self.context else question
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the chat turns (system, user); the prefill is not among them, it is appended to their rendering.
+
+        Image parts are `{"type": "image"}` placeholders, to be filled from `images` in order.
+        """
+        style = self.style
+        return chat_turns(self.text, len(self.images), system=style.system, image_position=style.image_position)
+
+    def render(self, processor: ChatTemplate) -> str:
+        """Return the text that a model is to continue: the chat template's rendering, then the prefill.
+
+        The text holds the template's special tokens; tokenize it with `add_special_tokens=False`.
+
+        Args:
+            processor: the model's Hugging Face processor or tokenizer.
+
+        Raises:
+            ValueError: it has no chat template, or its template drops the user's text.
+        """
+        rendered, _ = render_turns(processor, self.messages())
+        return assistant_prefix(rendered, self.prefill, self.style.think_tags[0])[0]
+
+    def shown(self, index: int) -> int | None:
+        """Return where option `index` of the sample is shown, None if it is not."""
+        return self.order.index(index) if index in self.order else None
+
+    def to_sample_order(self, values: Sequence[float], missing: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Split one value per shown option into those of the sample's options, in its order, and of added ones.
+
+        Args:
+            values: one per shown option.
+            missing: the value of an option that is not shown.
+        """
+        if len(values) != len(self.order):
+            raise ValueError(
+                f"sample {self.sample.id!r}, condition {self.condition!r}: "
+                f"expected one value per shown option ({len(self.order)}), got {len(values)}"
+            )
+        own = [missing] * len(self.sample.options)
+        added = []
+        for index, value in zip(self.order, values, strict=True):
+            if index is None:
+                added.append(float(value))
+            else:
+                own[index] = float(value)
+        return tuple(own), tuple(added)

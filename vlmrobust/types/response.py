@@ -1,0 +1,188 @@
+"""What a model said under one condition, and how sure it was."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..prompting import Parsed, parse_completion
+from .prompt import Prompt
+from .validated import Frozen
+
+__all__ = ["Carrier", "Readout", "Response", "Status"]
+
+Status = Literal["answered", "abstained", "unparsed", "truncated", "not_applicable", "error"]
+Readout = Literal["own_thought", "fixed_prefix", "direct", "option_text"]
+Carrier = Literal["assistant_prefill", "user_text"]
+
+
+class Response(Frozen):
+    """What a model said to one prompt.
+
+    Attributes:
+        sample_id, condition, draw: the key.
+        text: the completion alone, without the prefill. Where the answer was read from the letters in one forward
+            pass, the forced prefix and the likeliest letter.
+        think: the thought, injected and own text together.
+        own_think: what of the thought the model itself wrote.
+        answer: index in `sample.options`; None = none of them.
+        status: `answered`, `abstained` (an added option was chosen), `unparsed` (text, but no clear answer),
+            `truncated` (the token limit, or a thought that was never closed), `not_applicable` (the condition does not
+            fit the sample) or `error`.
+        error: what went wrong, for the last two.
+        well_formed: the whole turn is one thought in its tags, then one answer in its tags; None = the model did not
+            write it (forced read-out).
+        option_logprobs: log-probability (nats) over the whole vocabulary of each option's letter, in `sample.options`
+            order, not renormalised; -inf for an option that is not shown; None = no letter was read.
+        added_logprobs: the same for added options.
+        readout: where the letters were read: after the model's `own_thought`, after a `fixed_prefix`, `direct`ly, or as
+            `option_text`; None = not read.
+        carrier: how the condition was carried: as `assistant_prefill`, or as `user_text` by servers without prefill.
+        token_entropy: mean entropy (nats) of the next-token distribution over the generated tokens.
+        n_tokens: number of generated tokens.
+        finish_reason: `stop`, `length`, or `readout` where nothing was generated.
+        logprob_floor: the bound on unreturned letters when a server gave its top k only.
+    """
+
+    sample_id: str
+    condition: str
+    draw: int = 0
+    text: str = ""
+    think: str = ""
+    own_think: str = ""
+    answer: int | None = None
+    status: Status
+    error: str | None = None
+    well_formed: bool | None = None
+    option_logprobs: tuple[float, ...] | None = None
+    added_logprobs: tuple[float, ...] = ()
+    readout: Readout | None = None
+    carrier: Carrier = "assistant_prefill"
+    token_entropy: Annotated[float, Field(ge=0)] | None = None
+    n_tokens: int | None = None
+    finish_reason: str | None = None
+    logprob_floor: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The key (sample id, condition, draw)."""
+        return self.sample_id, self.condition, self.draw
+
+    @property
+    def letter_mass(self) -> float:
+        """Probability of all shown letters together, in [0, 1]; NaN if no letter was read."""
+        if self.option_logprobs is None:
+            return math.nan
+        return min(1.0, math.fsum(math.exp(value) for value in (*self.option_logprobs, *self.added_logprobs)))
+
+    @classmethod
+    def parse(
+        cls,
+        prompt: Prompt,
+        completion: str,
+        *,
+        reasoning: str | None = None,
+        finish_reason: str | None = None,
+        option_logprobs: Sequence[float] | None = None,
+        token_entropy: float | None = None,
+        readout: Readout | None = None,
+        carrier: Carrier = "assistant_prefill",
+        n_tokens: int | None = None,
+        logprob_floor: float | None = None,
+    ) -> "Response":
+        """Read a completion.
+
+        Args:
+            prompt: what was asked.
+            completion: what the model wrote after the prefill.
+            reasoning: the thought, where a server returns it apart from the text; it is put back in its tags.
+            finish_reason: `stop` or `length`.
+            option_logprobs: one log-probability (nats) per *shown* letter (A, B, …, added options included), over the
+                whole vocabulary; NaN is refused.
+            token_entropy: mean entropy in nats of the generated tokens.
+            readout: where the letters were read; `own_thought` if logprobs are given and this is not.
+            carrier: how the condition was carried.
+            n_tokens: number of generated tokens.
+            logprob_floor: the bound on letters that a server did not return.
+
+        Raises:
+            ValueError: `option_logprobs` has the wrong length or a NaN; the message names sample and condition.
+
+        Example:
+            >>> from vlmrobust.types import Sample
+            >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
+            >>> response = Response.parse(Prompt.of(sample), "<think>It is blue.</think><answer>B</answer>")
+            >>> response.answer, response.status, response.own_think
+            (1, 'answered', 'It is blue.')
+        """
+        if reasoning is not None:
+            think_open, think_close = prompt.style.think_tags
+            opener = "" if prompt.prefill.lstrip().startswith(think_open) else think_open
+            completion = f"{opener}{reasoning}{think_close}{completion}"
+        parsed = parse_turn(prompt, completion)
+        shown = parsed.answer
+        start, end = parsed.think or (0, 0)
+        turn = prompt.prefill + completion
+        logprobs, added = _in_sample_order(prompt, option_logprobs)
+        if readout is None and logprobs is not None:
+            readout = "own_thought"
+        return cls(
+            sample_id=prompt.sample.id,
+            condition=prompt.condition,
+            draw=prompt.draw,
+            text=completion,
+            think=turn[start:end].strip(),
+            own_think=turn[max(start, len(prompt.prefill)) : end].strip(),
+            answer=None if shown is None else prompt.order[shown],
+            status=_status(prompt, parsed, finish_reason),
+            well_formed=None if finish_reason == "readout" else parsed.well_formed,
+            option_logprobs=logprobs,
+            added_logprobs=added,
+            readout=readout,
+            carrier=carrier,
+            token_entropy=token_entropy,
+            n_tokens=n_tokens,
+            finish_reason=finish_reason,
+            logprob_floor=logprob_floor,
+        )
+
+    @classmethod
+    def failed(cls, prompt: Prompt, error: BaseException | str, status: Status = "error") -> "Response":
+        """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
+        shown = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        return cls(
+            sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown
+        )
+
+
+def parse_turn(prompt: Prompt, completion: str) -> Parsed:
+    """Parse the whole assistant turn, prefill and completion together, by the prompt's style."""
+    style = prompt.style
+    return parse_completion(
+        prompt.prefill + completion,
+        options=prompt.options,
+        think_tags=style.think_tags,
+        answer_tags=style.answer_tags,
+        answer_by=style.answer_by,
+        mode=style.mode,
+    )
+
+
+def _status(prompt: Prompt, parsed: Parsed, finish_reason: str | None) -> Status:
+    if parsed.answer is not None:
+        return "abstained" if prompt.order[parsed.answer] is None else "answered"
+    return "truncated" if finish_reason == "length" or parsed.open_thought else "unparsed"
+
+
+def _in_sample_order(
+    prompt: Prompt, logprobs: Sequence[float] | None
+) -> tuple[tuple[float, ...] | None, tuple[float, ...]]:
+    if logprobs is None:
+        return None, ()
+    if any(math.isnan(value) for value in logprobs):
+        raise ValueError(
+            f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
+            f"expected log-probabilities, got NaN in {tuple(logprobs)!r}"
+        )
+    return prompt.to_sample_order(logprobs, missing=-math.inf)

@@ -1,0 +1,149 @@
+"""Responses as a struct of arrays, for metrics that work on all of them at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .prompt import Prompt
+from .response import Response
+
+__all__ = ["Responses"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Responses:
+    """N responses as tensors and tuples of length N; C is the largest number of options among them.
+
+    Attributes:
+        sample_id, condition, draw, group: the keys; `group` is the sample's own id where it has none.
+        option_logprobs: `(N, C)` float32, letter log-probabilities (nats) over the vocabulary in `sample.options` order,
+            padded with -inf; a row of NaN = no letter was read.
+        added_logprobs: `(N, A)` float32, the same for added options, padded with -inf.
+        option_count: `(N,)` int64, the number of the sample's own options.
+        target, choice, distractor, asserted: `(N,)` int64, indices in `sample.options`, -1 = none.
+        token_entropy: `(N,)` float32, nats, NaN = not measured.
+        n_tokens: `(N,)` int64, -1 = not counted.
+        well_formed: `(N,)` float32, 1 or 0, NaN = the model did not write the text.
+        question: what was asked, as shown.
+        options, order: the options as shown, and their indices in `sample.options` (None = added).
+        think, own_think, text: the thought, the model's own part of it, the completion.
+        prefill: what the assistant's turn began with.
+        status, readout, carrier, error: as in `Response`.
+        metadata: the sample's own.
+    """
+
+    sample_id: tuple[str, ...]
+    condition: tuple[str, ...]
+    draw: Tensor
+    group: tuple[str, ...]
+    option_logprobs: Tensor
+    added_logprobs: Tensor
+    option_count: Tensor
+    target: Tensor
+    choice: Tensor
+    distractor: Tensor
+    asserted: Tensor
+    token_entropy: Tensor
+    n_tokens: Tensor
+    well_formed: Tensor
+    question: tuple[str, ...]
+    options: tuple[tuple[str, ...], ...]
+    order: tuple[tuple[int | None, ...], ...]
+    think: tuple[str, ...]
+    own_think: tuple[str, ...]
+    text: tuple[str, ...]
+    prefill: tuple[str, ...]
+    status: tuple[str, ...]
+    readout: tuple[str | None, ...]
+    carrier: tuple[str, ...]
+    error: tuple[str | None, ...]
+    metadata: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Self:
+        """Put responses into arrays.
+
+        Args:
+            prompts: what was asked.
+            responses: what was said, in the same order.
+
+        Raises:
+            ValueError: the two do not belong together; the message says where.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"expected one response per prompt ({len(prompts)}), got {len(responses)}")
+        pairs = list(zip(prompts, responses, strict=True))
+        for position, (prompt, response) in enumerate(pairs):
+            expected = (prompt.sample.id, prompt.condition, prompt.draw)
+            if response.key != expected:
+                raise ValueError(f"expected the response to {expected} at position {position}, got {response.key}")
+            if response.option_logprobs is not None and len(response.option_logprobs) != len(prompt.sample.options):
+                raise ValueError(
+                    f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': expected "
+                    f"{len(prompt.sample.options)} values, got {len(response.option_logprobs)}"
+                )
+        said = [response for _, response in pairs]
+        asked = [prompt for prompt, _ in pairs]
+        samples = [prompt.sample for prompt in asked]
+        return cls(
+            sample_id=tuple(response.sample_id for response in said),
+            condition=tuple(response.condition for response in said),
+            draw=_integers([response.draw for response in said]),
+            group=tuple(sample.id if sample.group is None else sample.group for sample in samples),
+            option_logprobs=_ragged([response.option_logprobs for response in said]),
+            added_logprobs=_ragged([response.added_logprobs for response in said]),
+            option_count=_integers([len(sample.options) for sample in samples]),
+            target=_integers([sample.answer for sample in samples]),
+            choice=_integers([response.answer for response in said]),
+            distractor=_integers([prompt.distractor for prompt in asked]),
+            asserted=_integers([prompt.asserted for prompt in asked]),
+            token_entropy=_floats([response.token_entropy for response in said]),
+            n_tokens=_integers([response.n_tokens for response in said]),
+            well_formed=_floats([response.well_formed for response in said]),
+            question=tuple(prompt.question for prompt in asked),
+            options=tuple(prompt.options for prompt in asked),
+            order=tuple(prompt.order for prompt in asked),
+            think=tuple(response.think for response in said),
+            own_think=tuple(response.own_think for response in said),
+            text=tuple(response.text for response in said),
+            prefill=tuple(prompt.prefill for prompt in asked),
+            status=tuple(response.status for response in said),
+            readout=tuple(response.readout for response in said),
+            carrier=tuple(response.carrier for response in said),
+            error=tuple(response.error for response in said),
+            metadata=tuple(sample.metadata for sample in samples),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def select(self, positions: Sequence[int]) -> Self:
+        """Return the responses at `positions`, in that order."""
+        index = torch.as_tensor(positions, dtype=torch.long)
+        chosen = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())
+        return type(self)(**chosen)
+
+    def has_status(self, *statuses: str) -> Tensor:
+        """Return an `(N,)` mask of the responses whose status is one of `statuses`."""
+        return torch.tensor([status in statuses for status in self.status], dtype=torch.bool)
+
+
+def _integers(values: Sequence[int | None]) -> Tensor:
+    return torch.tensor([-1 if value is None else value for value in values], dtype=torch.int64)
+
+
+def _floats(values: Sequence[float | bool | None]) -> Tensor:
+    return torch.tensor([float("nan") if value is None else float(value) for value in values], dtype=torch.float32)
+
+
+def _ragged(rows: Sequence[tuple[float, ...] | None]) -> Tensor:
+    width = max((len(row) for row in rows if row is not None), default=0)
+    missing = (float("nan"),) * width
+    padded = [missing if row is None else row + (-float("inf"),) * (width - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.float32).reshape(len(rows), width)

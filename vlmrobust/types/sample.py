@@ -1,0 +1,127 @@
+"""One multiple-choice visual question."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
+
+from ..prompting import LETTERS
+from .image import ImageLike
+from .validated import Frozen, named_errors
+
+__all__ = ["Sample", "check_samples"]
+
+
+class Sample(Frozen):
+    """One multiple-choice visual question.
+
+    Attributes:
+        id: identifies the sample within a run; results of two conditions are paired by it.
+        images: one or more images, each a path, the bytes of an image file or a PIL image; decoded when needed.
+        question: the question alone, without its options. `<image>` marks say where images stand, if not all in front.
+        options: 2 to 26 different answers; the letters A, B, … are given when the question is shown.
+        answer: index of the correct option.
+        texts: ready-made misleading or true texts by name: `wrong_caption`, `correct_caption`, `wrong_think`,
+            `correct_think`. A value is a string, or a mapping from the index of the option it asserts to a string.
+            A wrong text given as a bare string needs `distractor`, to say which option it asserts.
+        distractor: index of the wrong option that all conditions assert; None = drawn once per seed and sample.
+        group: samples of one group (for instance, about one image) are resampled together; None = a group of its own.
+        metadata: anything else, for `report.by("category")`.
+
+    Raises:
+        pydantic.ValidationError: naming the sample's id and the field.
+
+    Example:
+        >>> sample = Sample(id="q1", images=["cube.png"], question="Which colour is the cube?",
+        ...                 options=["red", "blue"], answer=1)
+        >>> sample.options[sample.answer]
+        'blue'
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    images: Annotated[tuple[ImageLike, ...], Field(min_length=1)]
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    distractor: int | None = None
+    texts: Mapping[str, str | Mapping[int, str]] = Field(default_factory=dict)
+    group: str | None = None
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_sample(cls, data: Any, handler: ModelWrapValidatorHandler["Sample"]) -> "Sample":
+        name = data.get("id", "<no id>") if isinstance(data, Mapping) else getattr(data, "id", data)
+        checked: Sample = named_errors("sample", name, lambda: handler(data))
+        return checked
+
+    @field_validator("question")
+    @classmethod
+    def _question_says_something(cls, question: str) -> str:
+        if not question.strip():
+            raise ValueError(f"expected a question, got {question!r}")
+        return question
+
+    @field_validator("options")
+    @classmethod
+    def _options_differ(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        if not 2 <= len(options) <= len(LETTERS):
+            raise ValueError(f"expected 2 to {len(LETTERS)} options, got {len(options)}: {options!r:.200}")
+        seen: dict[str, int] = {}
+        for index, option in enumerate(options):
+            text = " ".join(option.split())
+            if not text:
+                raise ValueError(f"expected text in every option, got {option!r} at index {index}")
+            if text in seen:
+                raise ValueError(f"expected different options, got {option!r} at index {seen[text]} and {index}")
+            seen[text] = index
+        return options
+
+    @model_validator(mode="after")
+    def _indices_are_options(self) -> "Sample":
+        def refuse(field: str, expected: str, got: object) -> None:
+            raise ValueError(f"sample {self.id!r}, field {field!r}: expected {expected}, got {got!r}")
+
+        count = len(self.options)
+        if not 0 <= self.answer < count:
+            refuse("answer", f"the index of one of {count} options (0 to {count - 1})", self.answer)
+        if self.distractor is not None and (not 0 <= self.distractor < count or self.distractor == self.answer):
+            refuse("distractor", f"the index of a wrong option (0 to {count - 1}, not {self.answer})", self.distractor)
+        for name, text in self.texts.items():
+            if isinstance(text, Mapping):
+                if stray := [index for index in text if not 0 <= index < count]:
+                    refuse(f"texts.{name}", f"indices of options (0 to {count - 1})", stray[0])
+            elif name.startswith("wrong_") and self.distractor is None:
+                refuse(
+                    f"texts.{name}",
+                    "a mapping from option index to text, or a 'distractor' that says which option it asserts",
+                    text,
+                )
+        marks = sum(text.count("<image>") for text in (self.question, *self.options))
+        if marks and marks != len(self.images):
+            refuse("images", f"as many images as there are <image> marks ({marks})", len(self.images))
+        return self
+
+
+def check_samples(samples: Iterable[Sample]) -> list[Sample]:
+    """Return the samples as a list, refusing two of the same id.
+
+    Raises:
+        ValueError: an id occurs twice, or there is no sample at all.
+        TypeError: something else than a `Sample` is among them.
+    """
+    checked: list[Sample] = []
+    positions: dict[str, int] = {}
+    for position, sample in enumerate(samples):
+        if not isinstance(sample, Sample):
+            raise TypeError(f"expected samples, got {type(sample).__name__} at position {position}")
+        if sample.id in positions:
+            raise ValueError(
+                f"sample {sample.id!r}, field 'id': expected ids that differ, "
+                f"got the same at positions {positions[sample.id]} and {position}"
+            )
+        positions[sample.id] = position
+        checked.append(sample)
+    if not checked:
+        raise ValueError("expected at least one sample, got none")
+    return checked
