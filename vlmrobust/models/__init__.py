@@ -1,5 +1,6 @@
 """Models: anything with `respond(prompts) -> list[Response]`."""
 
 from .base import Model
+from .huggingface import HFModel
 
-__all__ = ["Model"]
+__all__ = ["HFModel", "Model"]

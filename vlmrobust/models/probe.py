@@ -1,0 +1,170 @@
+"""What is read off a model while it writes: hidden states at letters, and the entropy of every step.
+
+A hook before the LM head sees the hidden state; letters are computed from it in float32, because bf16 logits near 20 step
+by 1/8, which alone fakes ties and entropy. Only the rows of steps whose token reads as a letter are kept, never the
+logits of all steps.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..functional import token_entropy
+
+__all__ = ["GenerationProbe", "Head", "captured"]
+
+_VOCABULARY_CHUNK = 16_384
+_ROW_ELEMENTS = 2**26
+
+
+class Head:
+    """A model's LM head, computed in float32 from hidden states: bias, scale and soft-capping included.
+
+    Whether it says the same as the model is checked at its first use (`check`); a model whose logits are made in another
+    way has its own logits kept instead of hidden states.
+
+    Args:
+        model: a Hugging Face model with an LM head.
+
+    Raises:
+        ValueError: the model has no output embeddings.
+    """
+
+    def __init__(self, model: Any) -> None:
+        module = model.get_output_embeddings()
+        if module is None:
+            raise ValueError(f"expected a model with an LM head, got {type(model).__name__} without output embeddings")
+        self.module: nn.Module = module
+        config = model.config.get_text_config()
+        self._cap: float | None = getattr(config, "final_logit_softcapping", None)
+        scale = getattr(config, "logit_scale", None)
+        divisor = getattr(config, "logits_scaling", None)
+        self._scale: float = 1.0 if not isinstance(scale, int | float) else float(scale)
+        self._scale /= 1.0 if not isinstance(divisor, int | float) else float(divisor)
+        self._dense = isinstance(getattr(module, "weight", None), Tensor) and module.weight.is_floating_point()  # type: ignore[union-attr]
+        self.exact: bool | None = None
+
+    def check(self, hidden: Tensor, logits: Tensor) -> None:
+        """Compare with the model's own logits, once; a difference beyond their dtype's rounding makes us use theirs.
+
+        Args:
+            hidden: `(N, D)`, what the head was given.
+            logits: `(N, V)`, what the model made of it.
+        """
+        if self.exact is not None:
+            return
+        theirs = logits.float()
+        ours = self._float32_logits(hidden) if self._dense else theirs.new_full(theirs.shape, torch.nan)
+        largest = theirs.abs().amax().clamp(min=1.0)
+        tolerance = 8 * torch.finfo(logits.dtype).eps * largest
+        self.exact = bool(((ours - theirs).abs() <= tolerance).all())
+
+    def rows(self, hidden: Tensor, logits: Tensor) -> Tensor:
+        """Return what has to be kept of some positions to compute their logits later."""
+        return hidden if self.exact else logits
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Return `(N, V)` float32 logits of kept rows."""
+        return self._float32_logits(rows) if self.exact else rows.float()
+
+    def vocabulary_size(self) -> int:
+        """Return the number of logits, padding of the vocabulary included."""
+        return int(getattr(self.module, "out_features", 0)) or int(self.module.weight.shape[0])  # type: ignore[union-attr]
+
+    def row_chunk(self) -> int:
+        """Return how many rows of logits are computed at a time, so that memory stays bounded."""
+        return max(1, _ROW_ELEMENTS // self.vocabulary_size())
+
+    def _float32_logits(self, hidden: Tensor) -> Tensor:
+        weight, bias = self.module.weight, getattr(self.module, "bias", None)
+        assert isinstance(weight, Tensor)
+        states = hidden.to(weight.device, torch.float32)
+        # The weight is cast in pieces: a float32 copy of a large vocabulary's head would take gigabytes.
+        pieces = [states @ part.float().T for part in weight.split(_VOCABULARY_CHUNK)]
+        logits = torch.cat(pieces, dim=-1)
+        if bias is not None:
+            logits += bias.float()
+        logits *= self._scale
+        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the last forward pass left: `(B, T, D)` before the LM head, `(B, T, V)` after the model."""
+
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+
+    def last(self, places: int) -> tuple[Tensor, Tensor]:
+        """Return and forget what was left at the last places; some models return all, whatever they are asked."""
+        hidden, logits = self.hidden, self.logits
+        assert hidden is not None, "the LM head was not called"
+        assert logits is not None, "the model returned no logits"
+        self.hidden = self.logits = None
+        return hidden[:, -places:], logits[:, -places:]
+
+
+@contextmanager
+def captured(model: Any, head: Head) -> Iterator[Seen]:
+    """Let the last forward pass leave what its LM head was given, and what logits came out."""
+    seen = Seen()
+
+    def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        seen.hidden = arguments[0]
+
+    def after_model(module: nn.Module, arguments: Any, output: Any) -> None:
+        seen.logits = output.logits
+
+    handles = [head.module.register_forward_pre_hook(before_head), model.register_forward_hook(after_model)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(slots=True)
+class GenerationProbe:
+    """Watches a generation: a stopping criterion that never stops, called once after every token.
+
+    Attributes:
+        head: the model's LM head.
+        seen: what the last forward pass left, see `captured`.
+        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+        entropies: one `(B,)` tensor a step: entropy (nats) of the raw logits, before any processor.
+        kept: (step, rows `(n,)` of the batch, what the head needs of them), for steps that wrote a letter.
+    """
+
+    head: Head
+    seen: Seen
+    letter_tokens: Tensor
+    entropies: list[Tensor] = field(default_factory=list)
+    kept: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Take note of the token just written."""
+        hidden, logits = (left[:, -1] for left in self.seen.last(1))
+        self.head.check(hidden, logits)
+        self.entropies.append(token_entropy(logits))
+        rows = self.letter_tokens[input_ids[:, -1]].nonzero()[:, 0]
+        if len(rows):
+            self.kept.append((len(self.entropies) - 1, rows, self.head.rows(hidden[rows], logits[rows])))
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+    def letter_rows(self, wanted: dict[int, int]) -> tuple[list[int], Tensor | None]:
+        """Return, of the batch rows in `wanted` (row → step), those whose step was kept, and what the head needs of them.
+
+        Returns:
+            The n rows, and an `(n, …)` tensor for `Head.logits` in their order (None if there is none).
+        """
+        rows, parts = [], []
+        for step, batch_rows, kept in self.kept:
+            for position, row in enumerate(batch_rows.tolist()):
+                if wanted.get(row) == step:
+                    rows.append(row)
+                    parts.append(kept[position])
+        return rows, torch.stack(parts) if parts else None

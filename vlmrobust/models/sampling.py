@@ -1,0 +1,60 @@
+"""Sampling with keyed noise, so that a text depends on its prompt and seed, not on its neighbours in a batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..keyed import integer_key
+
+__all__ = ["SAMPLING_OPTIONS", "GumbelNoise", "warpers"]
+
+SAMPLING_OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "seed")
+
+
+class GumbelNoise:
+    """A logits processor that adds Gumbel noise, so that the argmax is a sample (the Gumbel-max trick).
+
+    If `g_v = −log(−log u_v)` with u uniform, then `argmax(z_v + g_v)` is distributed as `softmax(z)`.
+
+    Each row has a generator of its own, made from (seed, sample, condition, draw), that is drawn from once per step.
+
+    Args:
+        keys: one (sample id, condition, draw) per row of the batch.
+        seed: the run's seed for sampling.
+        device: where the logits are.
+    """
+
+    def __init__(self, keys: Sequence[tuple[str, str, int]], seed: int, device: torch.device) -> None:
+        self._generators = [
+            torch.Generator(device).manual_seed(integer_key(seed, "sampling", *key) % 2**63) for key in keys
+        ]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return `(B, V)` scores with noise added; -inf stays -inf."""
+        noise = torch.stack(
+            [
+                torch.empty(scores.shape[-1], device=scores.device).exponential_(generator=generator)
+                for generator in self._generators
+            ]
+        )
+        return scores - noise.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+
+
+def warpers(options: Mapping[str, Any]) -> list[Any]:
+    """Return Hugging Face's own logits warpers for the sampling options given, in the order that `generate` uses."""
+    from transformers.generation import logits_process
+
+    temperature, top_k = options.get("temperature"), options.get("top_k")
+    top_p, min_p = options.get("top_p"), options.get("min_p")
+    made: list[Any] = []
+    if temperature is not None and temperature != 1.0:
+        made.append(logits_process.TemperatureLogitsWarper(float(temperature)))
+    if top_k:
+        made.append(logits_process.TopKLogitsWarper(int(top_k)))
+    if top_p is not None and top_p < 1.0:
+        made.append(logits_process.TopPLogitsWarper(float(top_p)))
+    if min_p:
+        made.append(logits_process.MinPLogitsWarper(float(min_p)))
+    return made
