@@ -58,11 +58,11 @@ class Readable:
 class HFModel:
     """A Hugging Face image-text-to-text model: text, letter log-probabilities and token entropy in one pass.
 
-    The checkpoint's own generation settings are put aside: decoding is greedy, without penalties, unless `generation` says
-    otherwise. (Qwen2.5-VL ships a repetition penalty, which acts under greedy decoding too and rescales the letters.)
+    The checkpoint's own generation settings are put aside: decoding is greedy, without penalties, unless `generation`
+    says otherwise. (Qwen2.5-VL ships a repetition penalty, which acts under greedy decoding too and rescales letters.)
 
-    Prompts whose thought is complete (`stop_think`, or `mode="direct"`) take one forward pass and no decoding: the letters
-    are read after the answer's opening tag, and the likeliest shown letter is the answer.
+    Prompts whose thought is complete (`stop_think`, or `mode="direct"`) take one forward pass and no decoding: the
+    letters are read after the answer's opening tag, and the likeliest shown letter is the answer.
 
     Args:
         model: a loaded model with an LM head, for instance from `AutoModelForImageTextToText`.
@@ -127,14 +127,14 @@ class HFModel:
             processor: options for the processor, such as `max_pixels`.
             force_answer: see the class.
             batch_size: see the class.
-            **model_kwargs: for `AutoModelForImageTextToText.from_pretrained`, such as `attn_implementation`, `device_map`,
-                `revision`, `trust_remote_code` (which goes to the processor as well).
+            **model_kwargs: for `AutoModelForImageTextToText.from_pretrained`, such as `attn_implementation`,
+                `device_map`, `revision`, `trust_remote_code` (which goes to the processor as well).
         """
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
         loaded_processor = AutoProcessor.from_pretrained(name, **shared, **(processor or {}))
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **model_kwargs)
+        model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model.eval(), loaded_processor, generation, force_answer=force_answer, batch_size=batch_size)
@@ -307,7 +307,10 @@ class HFModel:
         if kept is None:
             return {}
         values = torch.cat(
-            [letter_logprobs(self._head.logits(part), self._vocabulary.families) for part in kept.split(self._head.row_chunk())]
+            [
+                letter_logprobs(self._head.logits(part), self._vocabulary.families)
+                for part in kept.split(self._head.row_chunk())
+            ]
         ).tolist()
         return {row: value[: len(prompts[row].options)] for row, value in zip(rows, values, strict=True)}
 

@@ -1,8 +1,8 @@
 """What is read off a model while it writes: hidden states at letters, and the entropy of every step.
 
-A hook before the LM head sees the hidden state; letters are computed from it in float32, because bf16 logits near 20 step
-by 1/8, which alone fakes ties and entropy. Only the rows of steps whose token reads as a letter are kept, never the
-logits of all steps.
+A hook before the LM head sees the hidden state; letters are computed from it in float32, because bf16 logits near 20
+step by 1/8, which alone fakes ties and entropy. Only the rows of steps whose token reads as a letter are kept, never
+the logits of all steps.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ _ROW_ELEMENTS = 2**26
 class Head:
     """A model's LM head, computed in float32 from hidden states: bias, scale and soft-capping included.
 
-    Whether it says the same as the model is checked at its first use (`check`); a model whose logits are made in another
-    way has its own logits kept instead of hidden states.
+    Whether it says the same as the model is checked at its first use (`check`); a model whose logits are made in
+    another way has its own logits kept instead of hidden states.
 
     Args:
         model: a Hugging Face model with an LM head.
@@ -38,14 +38,14 @@ class Head:
         module = model.get_output_embeddings()
         if module is None:
             raise ValueError(f"expected a model with an LM head, got {type(model).__name__} without output embeddings")
-        self.module: nn.Module = module
+        self.module: nn.Linear = module  # or a quantized stand-in for one
         config = model.config.get_text_config()
         self._cap: float | None = getattr(config, "final_logit_softcapping", None)
         scale = getattr(config, "logit_scale", None)
         divisor = getattr(config, "logits_scaling", None)
         self._scale: float = 1.0 if not isinstance(scale, int | float) else float(scale)
         self._scale /= 1.0 if not isinstance(divisor, int | float) else float(divisor)
-        self._dense = isinstance(getattr(module, "weight", None), Tensor) and module.weight.is_floating_point()  # type: ignore[union-attr]
+        self._dense = isinstance(getattr(module, "weight", None), Tensor) and module.weight.is_floating_point()
         self.exact: bool | None = None
 
     def check(self, hidden: Tensor, logits: Tensor) -> None:
@@ -73,7 +73,7 @@ class Head:
 
     def vocabulary_size(self) -> int:
         """Return the number of logits, padding of the vocabulary included."""
-        return int(getattr(self.module, "out_features", 0)) or int(self.module.weight.shape[0])  # type: ignore[union-attr]
+        return self.module.out_features
 
     def row_chunk(self) -> int:
         """Return how many rows of logits are computed at a time, so that memory stays bounded."""
@@ -81,7 +81,6 @@ class Head:
 
     def _float32_logits(self, hidden: Tensor) -> Tensor:
         weight, bias = self.module.weight, getattr(self.module, "bias", None)
-        assert isinstance(weight, Tensor)
         states = hidden.to(weight.device, torch.float32)
         # The weight is cast in pieces: a float32 copy of a large vocabulary's head would take gigabytes.
         pieces = [states @ part.float().T for part in weight.split(_VOCABULARY_CHUNK)]
@@ -156,7 +155,7 @@ class GenerationProbe:
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
     def letter_rows(self, wanted: dict[int, int]) -> tuple[list[int], Tensor | None]:
-        """Return, of the batch rows in `wanted` (row → step), those whose step was kept, and what the head needs of them.
+        """Return, of the batch rows in `wanted` (row → step), those whose step was kept, and what of them was kept.
 
         Returns:
             The n rows, and an `(n, …)` tensor for `Head.logits` in their order (None if there is none).

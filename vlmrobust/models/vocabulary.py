@@ -1,7 +1,7 @@
 """Which tokens read as an option letter, and where a forced prefix may be continued.
 
-"A", " A", "(A" and ">A" are different tokens that say the same. A letter's *family* is every token of the vocabulary that
-reads as that one letter once spaces and punctuation are stripped; its probability is the sum over the family.
+"A", " A", "(A" and ">A" are different tokens that say the same. A letter's *family* is every token of the vocabulary
+that reads as that one letter once spaces and punctuation are stripped; its probability is the sum over the family.
 """
 
 import unicodedata
@@ -26,8 +26,8 @@ class ForcedPrefix:
 
     Attributes:
         tokens: the tokens after the longest token prefix that all continuations share.
-        families: for each place 0 … len(tokens) a `(26, F)` table of tokens, padded with -1: those that hold the rest of
-            the prefix and then a letter.
+        families: for each place 0 … len(tokens) a `(26, F)` table of tokens, padded with -1: those that hold the rest
+            of the prefix and then a letter.
     """
 
     tokens: tuple[int, ...]
@@ -49,19 +49,22 @@ class LetterVocabulary:
         self._texts = _token_texts(tokenizer)
         self.families = self._table("")
         if not (self.families[0] >= 0).any():
-            raise ValueError(f"expected a vocabulary in which a token reads as 'A', got none in {type(tokenizer).__name__}")
+            raise ValueError(
+                f"expected a vocabulary in which a token reads as 'A', got none in {type(tokenizer).__name__}"
+            )
         self._prefix = lru_cache(maxsize=512)(self._forced_prefix)
 
     def reads_as_letter(self) -> Tensor:
         """Return the ids of all tokens that read as one option letter, as an int64 tensor."""
-        return self.families[self.families >= 0].unique()
+        letters: Tensor = self.families[self.families >= 0].unique()
+        return letters
 
     def forced_prefix(self, text: str) -> ForcedPrefix:
         """Return what a read-out after `text` has to take into account.
 
-        A vocabulary with a token `>A` never writes `>` and then `A` after `<answer`: reading only after `<answer>` is off
-        the model's path. So one backs up to the longest token prefix that all continuations share, and sums over the
-        ways to go on: P(A) = P(">A" | "<answer") + P(">" | "<answer") · P("A" | "<answer>").
+        A vocabulary with a token `>A` never writes `>` and then `A` after `<answer`: reading only after `<answer>` is
+        off the model's path. So one backs up to the longest token prefix that all continuations share, and sums over
+        the ways to go on: P(A) = P(">A" | "<answer") + P(">" | "<answer") · P("A" | "<answer>").
 
         Args:
             text: the text after which a letter is to be read.
@@ -74,7 +77,9 @@ class LetterVocabulary:
         for letter in LETTERS:
             for space in ("", " "):
                 continued = self._encode(tail + space + letter)
-                same = next((i for i, (a, b) in enumerate(zip(alone, continued, strict=False)) if a != b), len(continued))
+                same = next(
+                    (i for i, (a, b) in enumerate(zip(alone, continued, strict=False)) if a != b), len(continued)
+                )
                 shared = min(shared, same)
         tokens = tuple(alone[shared:])
         rests = ["".join(self._texts[token] for token in tokens[place:]) for place in range(len(tokens) + 1)]
@@ -97,7 +102,9 @@ def _letter_of(text: str) -> str | None:
     # Most tokens are long words; looking at two characters of them is enough to turn them away.
     core = text.strip(" \t\n\r.,:;!?()[]{}<>*_`'\"/\\-=|#&$%^~+@")
     if len(core) != 1:
-        core = "".join(character for character in core if unicodedata.category(character)[0] not in "PSZC") if core else ""
+        core = (
+            "".join(character for character in core if unicodedata.category(character)[0] not in "PSZC") if core else ""
+        )
     return core if len(core) == 1 and core in LETTERS else None
 
 
@@ -138,7 +145,8 @@ def forced_letter_logprobs(logits: Tensor, prefix: ForcedPrefix) -> Tensor:
     """Return the letters' log-probabilities after a forced prefix, summed over every way to continue it.
 
     Args:
-        logits: `(N, M + 1, V)` float32, next-token logits before the first of the prefix's M last tokens and after each.
+        logits: `(N, M + 1, V)` float32, next-token logits before the first of the prefix's M last tokens, and after
+            each.
         prefix: those tokens, and the families at each place.
 
     Returns:

@@ -1,10 +1,10 @@
 """The base class of perturbations: the author writes `perturb`, the base owns the rest."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from ..keyed import generator
 from ..naming import snake_case
@@ -108,13 +108,13 @@ class Compose(Perturbation):
         'wrong_caption+abstain_option'
     """
 
-    perturbations: tuple[Perturbation, ...] = Field(min_length=1)
+    perturbations: tuple[SerializeAsAny[Perturbation], ...] = Field(min_length=1)
 
     def __init__(self, *perturbations: Perturbation, **fields: Any) -> None:
         parts: list[Perturbation] = []
         for part in perturbations or fields.pop("perturbations", ()):
             parts += part.perturbations if isinstance(part, Compose) and part.name is None else (part,)
-        super().__init__(perturbations=tuple(parts), **fields)
+        super().__init__(**{"perturbations": tuple(parts)} | fields)
 
     @property
     def condition(self) -> str:
@@ -129,8 +129,3 @@ class Compose(Perturbation):
         for part in self.perturbations:
             prompt = part._perturbed(prompt, seed)
         return prompt
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed."""
-        fields = {"perturbations": self.perturbations, "name": self.name} | changes
-        return type(self)(*fields.pop("perturbations"), **fields)  # type: ignore[misc]

@@ -65,8 +65,8 @@ class WrongCaption(_Caption):
             `texts["wrong_caption"]`, or else a template.
         disclaimer: a hedge that follows the caption, such as "but I could be wrong"; None = no hedge.
 
-    Source: arXiv:2602.12506, the conditions "wrong caption" and "wrong caption + disclaimer"; the paper's wording is not
-    public, this one is ours.
+    Source: arXiv:2602.12506, the conditions "wrong caption" and "wrong caption + disclaimer"; the paper's wording is
+    not public, this one is ours.
 
     Example:
         >>> from vlmrobust import Prompt, Sample

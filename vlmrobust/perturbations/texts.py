@@ -105,7 +105,7 @@ def assertion(
             own = own.get(option)
         elif own is not None and key.startswith("wrong_") and option != prompt.sample.distractor:
             raise ValueError(
-                f"{where}: expected a text that asserts option {option}, got one for option {prompt.sample.distractor}; "
+                f"{where}: expected a text that asserts option {option}, got one for {prompt.sample.distractor}; "
                 "give a mapping from option index to text"
             )
         text = from_templates(templates, prompt, option, rng) if own is None else own

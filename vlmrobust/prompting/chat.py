@@ -114,9 +114,9 @@ def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]]) -> tu
 
 
 def assistant_prefix(rendered: str, prefill: str, think_open: str) -> tuple[str, str]:
-    """Return the rendered text to continue, and what of the assistant's turn stands in it.
+    r"""Return the rendered text to continue, and what of the assistant's turn stands in it.
 
-    Where the template itself opens the thought (`…<think>\\n`), the prefill's own opener is dropped, and the template's
+    Where the template itself opens the thought (`…<think>\n`), the prefill's own opener is dropped, and the template's
     counts as prefilled: then the thought is read the same way for every model.
 
     Args:
@@ -125,8 +125,8 @@ def assistant_prefix(rendered: str, prefill: str, think_open: str) -> tuple[str,
         think_open: the tag that opens a thought.
 
     Example:
-        >>> assistant_prefix("<assistant><think>\\n", "<think>It is red.", "<think>")
-        ('<assistant><think>\\nIt is red.', '<think>\\nIt is red.')
+        >>> assistant_prefix("<assistant><think>\n", "<think>It is red.", "<think>")
+        ('<assistant><think>\nIt is red.', '<think>\nIt is red.')
         >>> assistant_prefix("<assistant>", "<think>It is red.", "<think>")
         ('<assistant><think>It is red.', '<think>It is red.')
     """

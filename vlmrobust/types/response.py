@@ -151,9 +151,7 @@ class Response(Frozen):
     def failed(cls, prompt: Prompt, error: BaseException | str, status: Status = "error") -> "Response":
         """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
         shown = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        return cls(
-            sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown
-        )
+        return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
 
 
 def parse_turn(prompt: Prompt, completion: str) -> Parsed:

@@ -19,8 +19,8 @@ class Responses:
 
     Attributes:
         sample_id, condition, draw, group: the keys; `group` is the sample's own id where it has none.
-        option_logprobs: `(N, C)` float32, letter log-probabilities (nats) over the vocabulary in `sample.options` order,
-            padded with -inf; a row of NaN = no letter was read.
+        option_logprobs: `(N, C)` float32, letter log-probabilities (nats) over the vocabulary, in `sample.options`
+            order, padded with -inf; a row of NaN = no letter was read.
         added_logprobs: `(N, A)` float32, the same for added options, padded with -inf.
         option_count: `(N,)` int64, the number of the sample's own options.
         target, choice, distractor, asserted: `(N,)` int64, indices in `sample.options`, -1 = none.
@@ -123,7 +123,7 @@ class Responses:
     def select(self, positions: Sequence[int]) -> Self:
         """Return the responses at `positions`, in that order."""
         index = torch.as_tensor(positions, dtype=torch.long)
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             chosen[field.name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())

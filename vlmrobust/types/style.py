@@ -25,7 +25,7 @@ _INSTRUCTIONS = {
 
 
 class Style(Frozen):
-    """How a question is put and how the answer is read; a plain value that becomes part of the run's manifest.
+    r"""How a question is put and how the answer is read; a plain value that becomes part of the run's manifest.
 
     Attributes:
         system: text of the system turn; None = no such turn. Models whose template has no system role get it in front
@@ -40,7 +40,7 @@ class Style(Frozen):
 
     Example:
         >>> Style(option_template="({letter}) {text}").options_text(["red", "blue"])
-        '(A) red\\n(B) blue'
+        '(A) red\n(B) blue'
     """
 
     system: str | None = None
