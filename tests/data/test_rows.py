@@ -1,0 +1,318 @@
+"""Rows to samples: what is read, and how each kind of bad row is named."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlmrobust.data import RowsError, read_rows, samples_from
+from vlmrobust.types import open_image
+
+Row = dict[str, Any]
+
+
+def picture(colour: str = "red", form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(file, form)
+    return file.getvalue()
+
+
+def row(sample_id: str = "q1", **fields: Any) -> Row:
+    return {
+        "id": sample_id,
+        "image": "red.png",
+        "question": "Which colour?",
+        "options": ["red", "blue"],
+        "answer": "A",
+    } | fields
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "red.png").write_bytes(picture("red"))
+    (tmp_path / "blue.png").write_bytes(picture("blue"))
+    return tmp_path
+
+
+@pytest.fixture
+def write(folder: Path) -> Callable[..., Path]:
+    def write_rows(*rows: Row | str) -> Path:
+        path = folder / "rows.jsonl"
+        lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return write_rows
+
+
+def test_a_file_of_rows(write: Callable[..., Path], folder: Path) -> None:
+    first = row(
+        distractor="blue",
+        group="g",
+        texts={"wrong_caption": "Blue.", "wrong_think": {"B": "It is blue."}},
+        correct_think="It is red.",
+        category="colour",
+        metadata={"year": 2020},
+    )
+    second = row("q2", answer=1)
+    second["images"] = [second.pop("image"), "blue.png"]
+    samples = read_rows(write(first, "", second))
+    assert [sample.id for sample in samples] == ["q1", "q2"]
+    assert samples[0].images == (folder / "red.png",)
+    assert (samples[0].answer, samples[0].distractor, samples[0].group) == (0, 1, "g")
+    assert samples[0].texts == {
+        "wrong_caption": "Blue.",
+        "wrong_think": {1: "It is blue."},
+        "correct_think": "It is red.",
+    }
+    assert samples[0].metadata == {"category": "colour", "year": 2020}
+    assert samples[1].images == (folder / "red.png", folder / "blue.png")
+    assert (samples[1].answer, samples[1].texts, samples[1].metadata) == (1, {}, {})
+    assert open_image(samples[1].images[1]).getpixel((0, 0)) == (0, 0, 255)
+
+
+BAD_ROWS = [
+    (row(answer="C"), "sample 'q1', field 'answer': expected an index from 0 to 1, a letter from A to B"),
+    (row(answer=2), "sample 'q1', field 'answer': expected an index from 0 to 1"),
+    (row(answer=None), "sample 'q1', field 'answer': expected a value in column 'answer', got none"),
+    (row(distractor="A"), "sample 'q1', field 'distractor': expected the index of a wrong option"),
+    (row(options=["red"], answer=0), "sample 'q1', field 'options': expected 2 to 26 options, got 1"),
+    (row(options=["red", "red "], answer=0), "sample 'q1', field 'options': expected different options"),
+    (
+        row(options=["red", "red"]),
+        "sample 'q1', field 'options': expected different options, got 'red' at index 0 and 1",
+    ),
+    (row(options=["red", " "], answer=0), "sample 'q1', field 'options': expected text in every option"),
+    (row(options="red"), "sample 'q1', field 'options': expected a list of options, got str: 'red'"),
+    (row(question=""), "sample 'q1', field 'question': expected a value in column 'question', got none"),
+    (row(question="  "), "sample 'q1', field 'question': expected a question, got '  '"),
+    (row(question=5), "sample 'q1', field 'question': expected text, got int: 5"),
+    (
+        row(image=None),
+        "sample 'q1', field 'images': expected a value in one of the columns 'image' and 'images', got none",
+    ),
+    (row(images=["blue.png"]), "sample 'q1', field 'images': expected a value in one of .*, got 'image' and 'images'"),
+    (row(image="green.png"), "sample 'q1', field 'images.0': expected an image file, found none at .*green.png'"),
+    (row(image="http://x.org/a.png"), "sample 'q1', field 'image': expected the path of an image file, got an address"),
+    (row(question="<image> or <image>?"), r"sample 'q1', field 'images': expected as many images .* \(2\), got 1"),
+    (row(wrong_caption="Blue."), "sample 'q1', field 'texts.wrong_caption': expected a mapping .* or a 'distractor'"),
+    (row(wrong_caption={"Z": "Blue."}), "sample 'q1', field 'wrong_caption': expected an index"),
+    (row(texts={"wrong_caption": {"Z": "Blue."}}), "sample 'q1', field 'texts.wrong_caption': expected an index"),
+    (
+        row(texts={"correct_think": "a"}, correct_think="b"),
+        "sample 'q1', field 'correct_think': expected the text once",
+    ),
+    (row(texts="a"), "sample 'q1', field 'texts': expected a mapping, got str"),
+    (row(metadata={"a": 1}, a=2), "sample 'q1', field 'metadata': expected each name once, got 'a'"),
+    (row(id=None), "sample '<no id>', field 'id': expected a value in column 'id', got none"),
+    ('{"id": "q1", ', r"expected one JSON object, got Expecting property name .*: b'{\"id\": \"q1\","),
+    ("[1]", "expected one JSON object, got list"),
+    ("null", "expected one JSON object, got NoneType"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_ROWS)
+def test_a_bad_row_is_named_by_file_line_sample_and_field(
+    write: Callable[..., Path], bad: Row | str, message: str
+) -> None:
+    with pytest.raises(RowsError, match=f"rows.jsonl, line 2: {message}") as caught:
+        read_rows(write(row("q0"), bad))
+    assert len(caught.value.problems) == 1
+
+
+def test_bytes_that_are_no_text(folder: Path) -> None:
+    (folder / "rows.jsonl").write_bytes(json.dumps(row()).encode() + b'\n{"id": "\xff"}\n')
+    with pytest.raises(RowsError, match="line 2: expected one JSON object, got 'utf-8' codec"):
+        read_rows(folder / "rows.jsonl")
+
+
+def test_duplicate_ids_name_both_lines(write: Callable[..., Path]) -> None:
+    with pytest.raises(
+        RowsError,
+        match=r"rows.jsonl, line 3: sample 'q1', field 'id': expected ids that differ, got .* at rows.jsonl, line 1",
+    ):
+        read_rows(write(row(), row("q2"), row()))
+
+
+def test_a_corrupt_image_is_found_when_images_are_checked(write: Callable[..., Path], folder: Path) -> None:
+    (folder / "torn.png").write_bytes(picture()[:40])
+    (folder / "text.png").write_text("no picture")
+    path = write(row("q1", image="torn.png"), row("q2", image="text.png"), row("q3"))
+    assert len(read_rows(path)) == 3
+    with pytest.raises(RowsError) as caught:
+        read_rows(path, check_images=True)
+    assert len(caught.value.problems) == 2
+    for name, problem in zip(("torn", "text"), caught.value.problems, strict=True):
+        assert f"field 'images.0': expected a readable image in '{folder / name}.png', got " in problem
+
+
+def test_all_problems_are_collected_and_the_first_twenty_shown(write: Callable[..., Path]) -> None:
+    with pytest.raises(RowsError) as caught:
+        read_rows(write(*[row(f"q{number}", question="", answer="Z") for number in range(15)]))
+    assert len(caught.value.problems) == 30
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "30 problems in the rows:"
+    assert len(lines) == 22
+    assert lines[-1] == "  … and 10 more"
+    assert "line 10" in lines[20]
+
+
+def test_record_keeps_the_good_rows_and_lists_the_others(write: Callable[..., Path], folder: Path) -> None:
+    path = write(row("q1"), row("q2", answer="Z"), "{", row("q3", image="green.png"), row("q1"))
+    samples = read_rows(path, on_error="record")
+    assert [sample.id for sample in samples] == ["q1", "q3"]  # q3's image is the run's to report
+    assert samples[1].images == (folder / "green.png",)
+    assert [problem.split(":")[0] for problem in samples.problems] == [f"rows.jsonl, line {n}" for n in (2, 3, 4, 5)]
+
+
+def test_record_still_refuses_rows_that_make_no_sample_at_all(write: Callable[..., Path]) -> None:
+    with pytest.raises(RowsError, match="field 'answer'"):
+        read_rows(write(row(answer="Z")), on_error="record")
+
+
+def test_no_rows(write: Callable[..., Path]) -> None:
+    with pytest.raises(RowsError, match="expected at least one row, got none"):
+        read_rows(write(""))
+
+
+def test_columns_of_other_names(write: Callable[..., Path]) -> None:
+    other = {"index": 7, "picture": "red.png", "prompt": "Which?", "A": "red", "B": "blue", "C": None, "gold": "B"}
+    columns = {"id": "index", "image": "picture", "question": "prompt", "options": ["A", "B", "C"], "answer": "gold"}
+    [sample] = read_rows(write(other), columns)
+    assert (sample.id, sample.question, sample.options, sample.answer) == ("7", "Which?", ("red", "blue"), 1)
+    assert sample.metadata == {}
+
+
+def test_a_gap_in_the_options_columns(write: Callable[..., Path]) -> None:
+    gap = row() | {"A": "red", "B": None, "C": "green"}
+    with pytest.raises(RowsError, match="expected text in every option, got NoneType at index 1"):
+        read_rows(write(gap), {"options": ["A", "B", "C"]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"prompt": "question"}, "expected columns for the fields id, image, .*, got prompt"),
+        ({"question": "prompt"}, "field 'question': expected one of the columns answer, id, image, options, question"),
+        ({"options": ["A", "B"]}, "field 'options': expected one of the columns"),
+        ({"question": ["id", "question"]}, "field 'question': expected one column"),
+    ],
+)
+def test_columns_that_do_not_fit(write: Callable[..., Path], columns: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_rows(write(row()), columns)
+
+
+def test_rows_without_ids_are_numbered(write: Callable[..., Path]) -> None:
+    rows = [{key: value for key, value in row().items() if key != "id"} for _ in range(2)]
+    assert [sample.id for sample in read_rows(write(*rows))] == ["0", "1"]
+    with pytest.raises(RowsError, match="line 2: sample '<no id>', field 'id': expected a value"):
+        read_rows(write(row(), rows[0]))
+
+
+def test_limit(write: Callable[..., Path]) -> None:
+    path = write(row("q1"), row("q2"), "{")
+    assert [sample.id for sample in read_rows(path, limit=2)] == ["q1", "q2"]
+    with pytest.raises(ValueError, match="expected a limit of at least 1, got 0"):
+        read_rows(path, limit=0)
+
+
+def test_answer_by(write: Callable[..., Path]) -> None:
+    path = write(row(options=["1", "2", "3"], answer="2"))
+    with pytest.raises(RowsError, match=r"one meaning, .*: as index means '3' and text means '2'; .*answer_by"):
+        read_rows(path)
+    assert read_rows(path, answer_by="text")[0].answer == 1
+    assert read_rows(path, answer_by="index")[0].answer == 2
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_tables(folder: Path, suffix: str, delimiter: str) -> None:
+    path = folder / f"rows{suffix}"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["id", "image", "question", "options", "answer", "group", "kind"])
+        writer.writerow(["q1", "red.png", "Which,\ncolour?", '["red", "blue"]', "1", "", "colour"])
+        writer.writerow(["q2", "red.png", "Which?", '["red", "blue"]', "C", "", "colour"])
+    with pytest.raises(RowsError, match=rf"rows{suffix}, line 4: sample 'q2', field 'answer'"):
+        read_rows(path)
+    [sample] = read_rows(path, limit=1)
+    assert (sample.question, sample.options, sample.answer, sample.group) == (
+        "Which,\ncolour?",
+        ("red", "blue"),
+        1,
+        None,
+    )
+    assert sample.metadata == {"kind": "colour"}
+
+
+def test_a_table_with_a_cell_too_many(folder: Path) -> None:
+    path = folder / "rows.csv"
+    path.write_text("id,image\nq1,red.png,blue\n")
+    with pytest.raises(RowsError, match=r"rows.csv, line 2: expected 2 cells, got 1 more"):
+        read_rows(path)
+
+
+def test_a_folder_as_imagefolder_lays_it_out(folder: Path) -> None:
+    (folder / "test").mkdir()
+    (folder / "red.png").rename(folder / "test" / "red.png")
+    line = row()
+    line["file_name"] = line.pop("image")
+    (folder / "test" / "metadata.jsonl").write_text(json.dumps(line))
+    [sample] = read_rows(folder, split="test", check_images=True)
+    assert sample.images == (folder / "test" / "red.png",)
+    [same] = read_rows(folder / "test")
+    assert same == sample
+
+
+def test_a_hugging_face_dataset_keeps_the_bytes_of_its_images(folder: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [row(f"q{number}", image={"bytes": picture(), "path": None}) for number in range(2)]
+    features = datasets.Features(
+        {
+            "id": datasets.Value("string"),
+            "image": datasets.Image(),
+            "question": datasets.Value("string"),
+            "options": datasets.List(datasets.Value("string")),
+            "answer": datasets.Value("string"),
+        }
+    )
+    (folder / "parts").mkdir()
+    for split in ("train", "test"):
+        datasets.Dataset.from_list(rows, features=features).to_parquet(folder / "parts" / f"{split}-0.parquet")
+    samples = read_rows(folder / "parts", split="test", check_images=True)
+    assert [sample.id for sample in samples] == ["q0", "q1"]
+    assert samples[0].images == (picture(),)
+    assert samples[0].options == ("red", "blue")
+    with pytest.raises(ValueError, match=r"expected the split of .* to read, one of test, train"):
+        read_rows(folder / "parts")
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "./missing", "/missing/rows"])
+def test_a_path_that_is_not_there(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="expected rows in a file or folder, found none at"):
+        read_rows(name)
+
+
+def test_a_file_of_another_kind(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a file of rows that ends in .jsonl, .csv, .tsv, got 'red.png'"):
+        read_rows(folder / "red.png")
+
+
+def test_a_dataset_that_is_not_there() -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(ValueError, match="expected a file, a folder or a Hugging Face dataset, got 'nobody/nothing'"):
+        read_rows("nobody/nothing")
+
+
+def test_rows_in_memory_with_pictures() -> None:
+    [sample] = samples_from([row(image=Image.new("RGB", (4, 4)), when=object())], check_images=True)
+    assert sample.metadata == {}
+    with pytest.raises(
+        RowsError, match="row 1: sample 'q1', field 'id': expected ids that differ, got the same at row 0"
+    ):
+        samples_from([row(image=b"x"), row(image=b"x")])

@@ -1,0 +1,192 @@
+"""One cell → one field of a sample; each function says what it expected and what came."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ..prompting import LETTERS
+
+__all__ = ["AnswerBy", "from_json_text", "images_of", "index_of", "is_missing", "options_of", "texts_of"]
+
+AnswerBy = Literal["any", "index", "letter", "text"]
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a cell is empty: null, the empty string, or NaN (as pandas writes it).
+
+    Example:
+        >>> is_missing(None), is_missing(""), is_missing(float("nan")), is_missing(0)
+        (True, True, True, False)
+    """
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
+
+
+def from_json_text(value: Any) -> Any:
+    """Return what a cell of a CSV file holds: `["red", "blue"]` and `{"A": "red"}` are read as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"expected JSON in a cell that begins with {value.lstrip()[0]!r}, got {error}") from error
+    return value
+
+
+def options_of(value: Any) -> tuple[str, ...]:
+    """Return the options from a list, from JSON text of one, or from a mapping of the letters A, B, … to texts.
+
+    Raises:
+        ValueError: it is none of these, or an option is neither text nor number.
+
+    Example:
+        >>> options_of(["red", 3]), options_of('{"A": "red", "B": "blue"}')
+        (('red', '3'), ('red', 'blue'))
+    """
+    value = from_json_text(value)
+    if isinstance(value, Mapping):
+        letters = sorted(letter for letter in value if not is_missing(value[letter]))
+        if letters != list(LETTERS[: len(letters)]):
+            raise ValueError(f"expected options under the letters A, B, … without a gap, got {letters}")
+        value = [value[letter] for letter in letters]
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise ValueError(f"expected a list of options, got {type(value).__name__}: {value!r:.80}")
+    for index, option in enumerate(value):
+        if isinstance(option, bool) or not isinstance(option, str | int | float) or option != option:
+            raise ValueError(f"expected text in every option, got {type(option).__name__} at index {index}: {option!r}")
+    return tuple(str(option) for option in value)
+
+
+def index_of(value: Any, options: Sequence[str], by: AnswerBy = "any") -> int:
+    """Return the index of the option that a cell names.
+
+    Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` where
+    the third option is "blue"), and an option's exact text (white space aside). All readings that fit have to agree:
+    with the options 1, 2, 3 the answer "2" is an index of one option and the text of another, and is refused until
+    `by` says what is meant.
+
+    Args:
+        value: the cell.
+        options: the sample's options.
+        by: "any", or the only reading that is tried: "index", "letter" or "text".
+
+    Raises:
+        ValueError: no reading fits, or two differ.
+
+    Example:
+        >>> index_of("C", ["red", "blue", "green"]), index_of("blue", ["red", "blue"]), index_of(0, ["red", "blue"])
+        (2, 1, 0)
+        >>> index_of("2", ["1", "2", "3"], by="text")
+        1
+    """
+    readings = {
+        name: index
+        for name, index in (
+            ("index", _as_index(value, len(options))),
+            ("letter", _as_letter(value, options)),
+            ("text", _as_text(value, options)),
+        )
+        if index is not None and by in ("any", name)
+    }
+    if len(set(readings.values())) == 1:
+        return next(iter(readings.values()))
+    got = f"{value!r:.80} with the options {list(options)!r:.200}"
+    if readings:
+        found = " and ".join(f"{name} means {options[index]!r}" for name, index in readings.items())
+        hint = "write a letter, or say which with answer_by"
+        raise ValueError(f"expected an answer with one meaning, got {got}: as {found}; {hint}")
+    expected = (
+        f"an index from 0 to {len(options) - 1}, a letter from A to {LETTERS[len(options) - 1]}, or an option's text"
+    )
+    raise ValueError(f"expected {expected if by == 'any' else f'the {by} of an option'}, got {got}")
+
+
+def _as_index(value: Any, count: int) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count else None
+
+
+def _as_letter(value: Any, options: Sequence[str]) -> int | None:
+    if not isinstance(value, str):
+        return None
+    head, _, rest = value.strip().lstrip("(").partition(" ")
+    letter = head.rstrip(".):")
+    if len(letter) != 1 or letter not in LETTERS[: len(options)]:
+        return None
+    index = LETTERS.index(letter)
+    return index if not rest.strip() or _same_text(rest, options[index]) else None
+
+
+def _as_text(value: Any, options: Sequence[str]) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return next((index for index, option in enumerate(options) if _same_text(str(value), option)), None)
+
+
+def _same_text(first: str, second: str) -> bool:
+    return first.split() == second.split()
+
+
+def images_of(value: Any, root: Path | None) -> tuple[Any, ...]:
+    """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
+
+    Args:
+        value: the cell.
+        root: the folder that relative paths start from; None = the current one.
+
+    Raises:
+        ValueError: something else came, or an address on the net.
+
+    Example:
+        >>> [path.as_posix() for path in images_of(["a.png", "b.png"], Path("images"))]
+        ['images/a.png', 'images/b.png']
+    """
+    value = from_json_text(value)
+    if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
+        value = [value]
+    if not value:
+        raise ValueError("expected at least one image, got an empty list")
+    return tuple(_image(image, root) for image in value)
+
+
+def _image(value: Any, root: Path | None) -> Any:
+    if isinstance(value, Mapping):  # how `datasets` keeps an image that is not decoded
+        value = value.get("bytes") or value.get("path")
+    if is_missing(value):
+        raise ValueError("expected an image, got an empty cell")
+    if not isinstance(value, str | Path):
+        return value
+    if str(value).startswith(("http://", "https://", "data:")):
+        raise ValueError(f"expected the path of an image file, got an address: {str(value)!r:.80}")
+    return Path(value) if root is None else root / value
+
+
+def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:
+    """Return a ready-made text: a string, or a mapping from the option it asserts (index, letter or text) to a string.
+
+    Raises:
+        ValueError: it is neither, or a key names no option.
+
+    Example:
+        >>> texts_of({"B": "A blue cube."}, ["red", "blue"])
+        {1: 'A blue cube.'}
+    """
+    value = from_json_text(value)
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a text, or a mapping from option to text, got {type(value).__name__}")
+    texts: dict[int, str] = {}
+    for key, text in value.items():
+        if is_missing(text):
+            continue
+        if not isinstance(text, str):
+            raise ValueError(f"expected a text for option {key!r}, got {type(text).__name__}")
+        index = index_of(key, options)
+        if index in texts:
+            raise ValueError(f"expected one text per option, got two for option {options[index]!r}")
+        texts[index] = text
+    return texts
