@@ -1,5 +1,6 @@
 """Tensors in, tensors out: letters, entropy, robustness and paired statistics, for people with their own loop."""
 
+from .bootstrap import Difference, Estimate, bootstrap_mean, paired_bootstrap, resample_counts
 from .entropy import mean_token_entropy, token_entropy
 from .letters import (
     correct_log_odds,
@@ -10,18 +11,37 @@ from .letters import (
     relative_letter_entropy,
 )
 from .robustness import QUADRANTS, accuracy, follow, quadrants
+from .statistics import (
+    holm,
+    mcnemar_exact,
+    mean_interval,
+    newcombe_paired_interval,
+    paired_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "QUADRANTS",
+    "Difference",
+    "Estimate",
     "accuracy",
+    "bootstrap_mean",
     "correct_log_odds",
     "correct_probability",
     "follow",
+    "holm",
     "letter_entropy",
     "letter_mass",
     "letter_probabilities",
+    "mcnemar_exact",
+    "mean_interval",
     "mean_token_entropy",
+    "newcombe_paired_interval",
+    "paired_bootstrap",
+    "paired_interval",
     "quadrants",
     "relative_letter_entropy",
+    "resample_counts",
     "token_entropy",
+    "wilson_interval",
 ]

@@ -1,7 +1,7 @@
 """From the letters' log-probabilities to probability, entropy and mass.
 
 `option_logprobs` is `(N, C)`: log-probabilities (nats) over the whole vocabulary of each option's letter, not
-renormalised; -inf pads rows of fewer options. A row with a NaN is a row where no letter was read, and stays NaN everywhere.
+renormalised; -inf pads rows of fewer options. A row with a NaN is a row where no letter was read, and stays NaN.
 Half-precision inputs are computed in float32.
 """
 
