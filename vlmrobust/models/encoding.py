@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..prompting import assistant_prefix, chat_turns, render_turns
-from ..types import Prompt, open_image
+from ..types import Prompt, Response, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder", "Rendered"]
+__all__ = ["Encoder", "Readable", "Rendered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,31 @@ class Rendered:
     prompt: Prompt
     text: str
     images: tuple["Image", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A prompt whose thought is complete: only the letter is to be read.
+
+    Attributes:
+        rendered: the prompt.
+        completion: what stands between the prefill and the letter.
+        written: the response so far, where the model's own text came first.
+    """
+
+    rendered: Rendered
+    completion: str
+    written: Response | None = None
+
+    @property
+    def text(self) -> str:
+        """All text before the letter."""
+        return self.rendered.text + self.completion
+
+    @property
+    def images(self) -> tuple["Image", ...]:
+        """The prompt's images."""
+        return self.rendered.images
 
 
 class Encoder:

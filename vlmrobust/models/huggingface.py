@@ -1,58 +1,28 @@
 """Any Hugging Face image-text-to-text model."""
 
 import hashlib
-import inspect
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import torch
-from torch import Tensor
 
 from ..prompting import LETTERS
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .encoding import Encoder, Rendered
-from .probe import GenerationProbe, Head, captured
-from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
+from .encoding import Encoder, Readable, Rendered
+from .generation import Decoding, Written
+from .plain import PlainEngine
+from .probe import Head
 from .vocabulary import LetterVocabulary, forced_letter_logprobs, letter_logprobs
 
 __all__ = ["HFModel"]
 
 logger = logging.getLogger(__name__)
 
-_KEPT_FROM_CHECKPOINT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-
-Item = TypeVar("Item", bound="Rendered | Readable")
-
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """A prompt whose thought is complete: only the letter is to be read.
-
-    Attributes:
-        rendered: the prompt.
-        completion: what stands between the prefill and the letter.
-        written: the response so far, where the model's own text came first.
-    """
-
-    rendered: Rendered
-    completion: str
-    written: Response | None = None
-
-    @property
-    def text(self) -> str:
-        """All text before the letter."""
-        return self.rendered.text + self.completion
-
-    @property
-    def images(self) -> tuple[Any, ...]:
-        """The prompt's images."""
-        return self.rendered.images
+Item = TypeVar("Item", Rendered, Readable)
 
 
 class HFModel:
@@ -96,13 +66,14 @@ class HFModel:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
         self.model = model
         self.processor = processor
-        self.generation: dict[str, Any] = {"max_new_tokens": 512} | dict(generation or {})
         self.force_answer = force_answer
         self._batch_size = batch_size
         self._encoder = Encoder(processor)
         self._vocabulary = LetterVocabulary(self._encoder.tokenizer)
         self._head = Head(model)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._decoding = Decoding(model, self._encoder.tokenizer, generation or {})
+        letter_tokens = self._vocabulary.reads_as_letter(self._head.vocabulary_size()).to(model.device)
+        self._engine = PlainEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
 
     @classmethod
     def from_pretrained(
@@ -152,10 +123,11 @@ class HFModel:
             "architecture": type(self.model).__name__,
             "weights": digest.hexdigest()[:16],
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "generation": {"do_sample": False} | self.generation,
+            "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
         }
 
+    @torch.inference_mode()
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts, in batches across samples and conditions; see `Model.respond`."""
         answered: dict[int, Response] = {}
@@ -211,26 +183,14 @@ class HFModel:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _inputs(self, batch: Sequence[Rendered | Readable]) -> dict[str, Any]:
-        encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch])
-        return self._encoder.to_device(encoded, self.model.device, self.model.dtype)
-
-    @torch.inference_mode()
     def _read(self, batch: Sequence[Readable]) -> list[Response]:
         """Read the letters in one forward pass."""
         prefixes = [self._vocabulary.forced_prefix(item.text) for item in batch]
         places = 1 + max(len(prefix.tokens) for prefix in prefixes)
-        keep = {"logits_to_keep": places} if self._keeps_logits else {}
-        with captured(self.model, self._head) as seen:
-            self.model(**self._inputs(batch), **keep, use_cache=False, return_dict=True)
-        hidden, logits = seen.last(places)
-        self._head.check(hidden[:, -1], logits[:, -1])
-        kept = self._head.rows(hidden, logits)
         responses = []
-        for item, prefix, row in zip(batch, prefixes, kept, strict=True):
-            needed = row[places - 1 - len(prefix.tokens) :]
-            letters = forced_letter_logprobs(self._head.logits(needed)[None], prefix)[0]
-            responses.append(self._read_response(item, letters.tolist()))
+        for item, prefix, row in zip(batch, prefixes, self._engine.read(batch, places), strict=True):
+            logits = self._head.logits(row[places - 1 - len(prefix.tokens) :])
+            responses.append(self._read_response(item, forced_letter_logprobs(logits[None], prefix)[0].tolist()))
         return responses
 
     def _read_response(self, item: Readable, letters: list[float]) -> Response:
@@ -250,68 +210,43 @@ class HFModel:
             n_tokens=0 if written is None else written.n_tokens,
         )
 
-    @torch.inference_mode()
     def _write(self, batch: Sequence[Rendered]) -> list[Response]:
         """Generate, and read letters and entropies on the way."""
-        inputs = self._inputs(batch)
-        start = inputs["input_ids"].shape[1]
-        device = inputs["input_ids"].device
-        with self._neutral_generation() as config, captured(self.model, self._head) as seen:
-            probe = GenerationProbe(self._head, seen, self._letter_tokens(device))
-            extra = {"tokenizer": self._encoder.tokenizer} if "stop_strings" in self.generation else {}
-            sequences = self.model.generate(
-                **inputs,
-                generation_config=config,
-                logits_processor=self._sampling([item.prompt for item in batch], device),
-                stopping_criteria=[probe],
-                **extra,
-            )
-        tokens = sequences[:, start:].tolist()
-        entropies = torch.stack(probe.entropies).T.tolist()
-        stops = _as_set(config.eos_token_id)
-        texts, lengths, stopped = [], [], []
-        for row in tokens:
-            end = next((place for place, token in enumerate(row) if token in stops), None)
-            texts.append(self._decode(row[:end]))
-            lengths.append(len(row) if end is None else end + 1)
-            stopped.append(end is not None or ("stop_strings" in self.generation and len(row) < config.max_new_tokens))
-        letters = self._letters_written([item.prompt for item in batch], texts, tokens, probe)
+        written = self._engine.write(batch)
+        texts = [self._decode(tokens) for tokens in written.tokens]
+        letters = self._letters_written([item.prompt for item in batch], texts, written)
         responses = []
         for row, item in enumerate(batch):
-            entropy = math.fsum(entropies[row][: lengths[row]]) / lengths[row]
-            if math.isnan(entropy) or any(map(math.isnan, letters.get(row, ()))):
+            entropy, shown = written.entropies[row], letters.get(row)
+            if math.isnan(entropy) or any(map(math.isnan, shown or ())):
                 responses.append(Response.failed(item.prompt, _not_finite(item.prompt, "logits")))
                 continue
             responses.append(
                 Response.parse(
                     item.prompt,
                     texts[row],
-                    finish_reason="stop" if stopped[row] else "length",
-                    option_logprobs=letters.get(row),
+                    finish_reason="stop" if written.stopped[row] else "length",
+                    option_logprobs=shown,
                     token_entropy=max(entropy, 0.0),
-                    n_tokens=lengths[row],
+                    n_tokens=written.counts[row],
                 )
             )
         return responses
 
     def _letters_written(
-        self, prompts: Sequence[Prompt], texts: Sequence[str], tokens: Sequence[list[int]], probe: GenerationProbe
+        self, prompts: Sequence[Prompt], texts: Sequence[str], written: Written
     ) -> dict[int, list[float]]:
-        """Return the shown letters' log-probabilities where each answer's letter was written."""
+        """Return the shown letters' log-probabilities where each answer's letter was written, by row of the batch."""
         wanted = {}
         for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             letter = parse_turn(prompt, text).letter
             if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
-                wanted[row] = self._step_of(tokens[row], place)
-        rows, kept = probe.letter_rows(wanted)
+                wanted[row] = self._step_of(written.tokens[row], place)
+        rows, kept = written.probe.letter_rows(wanted)
         if kept is None:
             return {}
-        values = torch.cat(
-            [
-                letter_logprobs(self._head.logits(part), self._vocabulary.families)
-                for part in kept.split(self._head.row_chunk())
-            ]
-        ).tolist()
+        parts = (self._head.logits(part) for part in kept.split(self._head.row_chunk()))
+        values = torch.cat([letter_logprobs(logits, self._vocabulary.families) for logits in parts]).tolist()
         return {row: value[: len(prompts[row].options)] for row, value in zip(rows, values, strict=True)}
 
     def _step_of(self, tokens: Sequence[int], place: int) -> int:
@@ -329,37 +264,6 @@ class HFModel:
         # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
         text = self._encoder.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return str(text)
-
-    def _letter_tokens(self, device: torch.device) -> Tensor:
-        size = self._head.vocabulary_size()
-        mask = torch.zeros(size, dtype=torch.bool, device=device)
-        mask[self._vocabulary.reads_as_letter().to(device)] = True
-        return mask
-
-    def _sampling(self, prompts: Sequence[Prompt], device: torch.device) -> list[Any]:
-        if not self.generation.get("do_sample"):
-            return []
-        keys = [(prompt.sample.id, prompt.condition, prompt.draw) for prompt in prompts]
-        return [*warpers(self.generation), GumbelNoise(keys, int(self.generation.get("seed", 0)), device)]
-
-    @contextmanager
-    def _neutral_generation(self) -> Iterator[Any]:
-        """Put the checkpoint's own generation settings aside; `generate` would fill ours up with them."""
-        from transformers import GenerationConfig
-
-        own = self.model.generation_config
-        kept = {name: getattr(own, name, None) for name in _KEPT_FROM_CHECKPOINT}
-        if kept["eos_token_id"] is None:
-            kept["eos_token_id"] = self._encoder.tokenizer.eos_token_id
-        if kept["pad_token_id"] is None:
-            kept["pad_token_id"] = self._encoder.tokenizer.pad_token_id
-        asked = {name: value for name, value in self.generation.items() if name not in SAMPLING_OPTIONS}
-        config = GenerationConfig(**(kept | {"do_sample": False} | asked))
-        self.model.generation_config = config
-        try:
-            yield config
-        finally:
-            self.model.generation_config = own
 
 
 def _forced_completion(prompt: Prompt) -> str | None:
@@ -389,7 +293,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _not_finite(prompt: Prompt, what: str) -> str:
     return f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected finite {what}, got NaN"
-
-
-def _as_set(tokens: int | Sequence[int] | None) -> set[int]:
-    return set() if tokens is None else {tokens} if isinstance(tokens, int) else set(tokens)

@@ -54,10 +54,11 @@ class LetterVocabulary:
             )
         self._prefix = lru_cache(maxsize=512)(self._forced_prefix)
 
-    def reads_as_letter(self) -> Tensor:
-        """Return the ids of all tokens that read as one option letter, as an int64 tensor."""
-        letters: Tensor = self.families[self.families >= 0].unique()
-        return letters
+    def reads_as_letter(self, size: int) -> Tensor:
+        """Return a `(size,)` bool mask of the tokens that read as a letter; `size` may exceed the vocabulary's."""
+        mask = torch.zeros(size, dtype=torch.bool)
+        mask[self.families[self.families >= 0]] = True
+        return mask
 
     def forced_prefix(self, text: str) -> ForcedPrefix:
         """Return what a read-out after `text` has to take into account.

@@ -1,0 +1,118 @@
+"""How a text is decoded: the user's settings, with the checkpoint's own put aside."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..types import Prompt
+from .probe import GenerationProbe
+from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
+
+__all__ = ["Decoding", "Written"]
+
+_KEPT_FROM_CHECKPOINT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+class Decoding:
+    """Greedy decoding without penalties, unless the options say otherwise.
+
+    A checkpoint may ship a repetition penalty (Qwen2.5-VL does), which acts under greedy decoding too and rescales the
+    letters, or sample by default; so none of its settings but the special tokens are kept.
+
+    Args:
+        model: a Hugging Face model with a generation config.
+        tokenizer: its tokenizer.
+        options: options for `generate`; `seed` keys the sampling noise.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any]) -> None:
+        from transformers import GenerationConfig
+
+        kept = {name: getattr(model.generation_config, name, None) for name in _KEPT_FROM_CHECKPOINT}
+        if kept["eos_token_id"] is None:
+            kept["eos_token_id"] = tokenizer.eos_token_id
+        if kept["pad_token_id"] is None:
+            kept["pad_token_id"] = tokenizer.pad_token_id
+        self.options = {"max_new_tokens": 512} | dict(options)
+        asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
+        self.config = GenerationConfig(**(kept | {"do_sample": False} | asked))
+        self._model = model
+        self._tokenizer = tokenizer
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        tokens = self.config.eos_token_id
+        return frozenset() if tokens is None else frozenset([tokens] if isinstance(tokens, int) else tokens)
+
+    def processors(self, prompts: Sequence[Prompt], device: torch.device) -> list[Any]:
+        """Return the logits processors that make greedy decoding a sample: warpers, then noise keyed by prompt."""
+        if not self.options.get("do_sample"):
+            return []
+        keys = [(prompt.sample.id, prompt.condition, prompt.draw) for prompt in prompts]
+        return [*warpers(self.options), GumbelNoise(keys, int(self.options.get("seed", 0)), device)]
+
+    def generate(self, inputs: Mapping[str, Any], prompts: Sequence[Prompt], probe: GenerationProbe) -> "Written":
+        """Decode a batch with the model's own `generate`, the probe watching."""
+        device = inputs["input_ids"].device
+        extra = {"tokenizer": self._tokenizer} if "stop_strings" in self.options else {}
+        with self._in_force():
+            sequences = self._model.generate(
+                **inputs,
+                generation_config=self.config,
+                logits_processor=self.processors(prompts, device),
+                stopping_criteria=[probe],
+                **extra,
+            )
+        return self.written(sequences[:, inputs["input_ids"].shape[1] :], probe)
+
+    def written(self, tokens: Tensor, probe: GenerationProbe) -> "Written":
+        """Cut a batch's rows at their stop tokens.
+
+        Args:
+            tokens: `(B, S)`, what was decoded, padded after the stop token.
+            probe: what was read on the way.
+        """
+        steps = torch.stack(probe.entropies).T.double().tolist()
+        texts, entropies, counts, stopped = [], [], [], []
+        for row, entropy in zip(tokens.tolist(), steps, strict=True):
+            end = next((place for place, token in enumerate(row) if token in self.stop_tokens), None)
+            count = len(row) if end is None else end + 1
+            texts.append(row[:end])
+            counts.append(count)
+            entropies.append(sum(entropy[:count]) / count)
+            stopped.append(end is not None or ("stop_strings" in self.options and count < self.config.max_new_tokens))
+        return Written(texts, entropies, counts, stopped, probe)
+
+    @contextmanager
+    def _in_force(self) -> Iterator[None]:
+        # `generate` fills up what a config leaves open with the model's own; so ours takes its place for the while.
+        own = self._model.generation_config
+        self._model.generation_config = self.config
+        try:
+            yield
+        finally:
+            self._model.generation_config = own
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A decoded batch.
+
+    Attributes:
+        tokens: each row's tokens, without the stop token.
+        entropies: mean entropy (nats) over each row's tokens, stop token included.
+        counts: number of decoded tokens, stop token included.
+        stopped: whether the row ended by itself, not at the limit.
+        probe: what was kept on the way.
+    """
+
+    tokens: list[list[int]]
+    entropies: list[float]
+    counts: list[int]
+    stopped: list[bool]
+    probe: GenerationProbe

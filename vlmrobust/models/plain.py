@@ -1,0 +1,55 @@
+"""The plain path: a padded batch of whole prompts through the model's own forward and `generate`.
+
+It works for every architecture that Hugging Face's `generate` works for, and is what any faster path is compared with.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .encoding import Encoder, Readable, Rendered
+from .generation import Decoding, Written
+from .probe import GenerationProbe, Head, captured
+
+__all__ = ["PlainEngine"]
+
+
+class PlainEngine:
+    """Reads and writes padded batches.
+
+    Args:
+        model: a Hugging Face model.
+        encoder: renders and encodes its prompts.
+        head: its LM head.
+        decoding: how texts are decoded.
+        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+    """
+
+    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, letter_tokens: Tensor) -> None:
+        self._model = model
+        self._encoder = encoder
+        self._head = head
+        self._decoding = decoding
+        self._letter_tokens = letter_tokens
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def read(self, batch: Sequence[Readable], places: int) -> Tensor:
+        """Return what `Head.logits` needs of the last `places` positions of each prompt, `(B, places, …)`."""
+        keep = {"logits_to_keep": places} if self._keeps_logits else {}
+        with captured(self._model, self._head) as seen:
+            self._model(**self._inputs(batch), **keep, use_cache=False, return_dict=True)
+        hidden, logits = seen.last(places)
+        self._head.check(hidden[:, -1], logits[:, -1])
+        return self._head.rows(hidden, logits)
+
+    def write(self, batch: Sequence[Rendered]) -> Written:
+        """Decode a text for each prompt."""
+        with captured(self._model, self._head) as seen:
+            probe = GenerationProbe(self._head, seen, self._letter_tokens)
+            return self._decoding.generate(self._inputs(batch), [item.prompt for item in batch], probe)
+
+    def _inputs(self, batch: Sequence[Rendered | Readable]) -> dict[str, Any]:
+        encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch])
+        return self._encoder.to_device(encoded, self._model.device, self._model.dtype)
