@@ -1,7 +1,7 @@
 """Responses as a struct of arrays, for metrics that work on all of them at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import torch
@@ -61,6 +61,7 @@ class Responses:
     carrier: tuple[str, ...]
     error: tuple[str | None, ...]
     metadata: tuple[Any, ...]
+    _derived: list[tuple[object, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Self:
@@ -88,14 +89,18 @@ class Responses:
         said = [response for _, response in pairs]
         asked = [prompt for prompt, _ in pairs]
         samples = [prompt.sample for prompt in asked]
+        counts = [len(sample.options) for sample in samples]
         return cls(
             sample_id=tuple(response.sample_id for response in said),
             condition=tuple(response.condition for response in said),
             draw=_integers([response.draw for response in said]),
             group=tuple(sample.id if sample.group is None else sample.group for sample in samples),
-            option_logprobs=_ragged([response.option_logprobs for response in said]),
-            added_logprobs=_ragged([response.added_logprobs for response in said]),
-            option_count=_integers([len(sample.options) for sample in samples]),
+            option_logprobs=_ragged([response.option_logprobs for response in said], max(counts, default=0)),
+            added_logprobs=_ragged(
+                [response.added_logprobs for response in said],
+                max((len(response.added_logprobs) for response in said), default=0),
+            ),
+            option_count=_integers(counts),
             target=_integers([sample.answer for sample in samples]),
             choice=_integers([response.answer for response in said]),
             distractor=_integers([prompt.distractor for prompt in asked]),
@@ -124,14 +129,29 @@ class Responses:
         """Return the responses at `positions`, in that order."""
         index = torch.as_tensor(positions, dtype=torch.long)
         chosen: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            chosen[field.name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())
+        for name in (item.name for item in fields(self) if item.init):
+            value = getattr(self, name)
+            chosen[name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())
         return type(self)(**chosen)
 
     def has_status(self, *statuses: str) -> Tensor:
         """Return an `(N,)` mask of the responses whose status is one of `statuses`."""
         return torch.tensor([status in statuses for status in self.status], dtype=torch.bool)
+
+    def derive(self, key: object, compute: Callable[[Self], Tensor]) -> Tensor:
+        """Return `compute(self)`, computed for a key once and kept as long as these responses.
+
+        What several metrics need is paid for once: a judge is asked once, though many columns come from its verdicts.
+
+        Args:
+            key: what is computed; keys are compared by `==`, so that two equal judges are asked once.
+            compute: how; it is not called where the key is known.
+        """
+        for known, value in self._derived:
+            if known == key:
+                return value
+        self._derived.append((key, compute(self)))
+        return self._derived[-1][1]
 
 
 def _integers(values: Sequence[int | None]) -> Tensor:
@@ -142,8 +162,7 @@ def _floats(values: Sequence[float | bool | None]) -> Tensor:
     return torch.tensor([float("nan") if value is None else float(value) for value in values], dtype=torch.float32)
 
 
-def _ragged(rows: Sequence[tuple[float, ...] | None]) -> Tensor:
-    width = max((len(row) for row in rows if row is not None), default=0)
+def _ragged(rows: Sequence[tuple[float, ...] | None], width: int) -> Tensor:
     missing = (float("nan"),) * width
     padded = [missing if row is None else row + (-float("inf"),) * (width - len(row)) for row in rows]
     return torch.tensor(padded, dtype=torch.float32).reshape(len(rows), width)
