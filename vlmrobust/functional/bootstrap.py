@@ -135,7 +135,7 @@ def paired_bootstrap(
     value, low, high, n, means = _mean_and_replicates(second - first, groups, rng, replicates, level)
     if means is None:
         return Difference(value, low, high, n, math.nan)
-    extreme = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    extreme = int(min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)))
     return Difference(value, low, high, n, min(1.0, 2 * (1 + extreme) / (replicates + 1)))
 
 

@@ -261,11 +261,10 @@ def _paired_rates(base: Floats, condition: Floats, count: int, level: float) -> 
     condition_only = int(np.count_nonzero(condition > base))
     neither = n - both - base_only - condition_only
     share = count / n
-    low, high = newcombe_paired_interval(
-        both * share, base_only * share, condition_only * share, neither * share, level
-    )
+    cells = (both * share, base_only * share, condition_only * share, neither * share)
+    low, high = newcombe_paired_interval(cells[0], cells[1], cells[2], cells[3], level)
     # With groups, either no pair differs or all differ the same way: these two counts are whole.
-    p = mcnemar_exact(round(base_only * share), round(condition_only * share))
+    p = mcnemar_exact(round(cells[1]), round(cells[2]))
     return Difference((condition_only - base_only) / n, low, high, n, p)
 
 
