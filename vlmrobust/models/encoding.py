@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,6 +55,11 @@ class Readable:
         """The prompt's images."""
         return self.rendered.images
 
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt."""
+        return self.rendered.prompt
+
 
 class Encoder:
     """Renders prompts and encodes batches of them.
@@ -82,8 +88,12 @@ class Encoder:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
 
-    def render(self, prompt: Prompt) -> Rendered:
+    def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
         """Decode a prompt's images and render its text.
+
+        Args:
+            prompt: the prompt.
+            opened: images that other prompts have decoded; what is decoded here is added.
 
         Raises:
             OSError: an image is missing or cannot be decoded; the message names sample and image.
@@ -92,7 +102,10 @@ class Encoder:
         images = []
         for position, image in enumerate(prompt.images):
             try:
-                images.append(open_image(image))
+                key = image if isinstance(image, str | Path | bytes) else id(image)
+                if key not in opened:
+                    opened[key] = open_image(image)
+                images.append(opened[key])
             except OSError as error:
                 raise type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}") from error
         rendered, _ = render_turns(self.template, prompt.messages())

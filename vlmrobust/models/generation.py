@@ -1,5 +1,6 @@
 """How a text is decoded: the user's settings, with the checkpoint's own put aside."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,10 +61,10 @@ class Decoding:
         """Decode a batch with the model's own `generate`, the probe watching."""
         device = inputs["input_ids"].device
         extra = {"tokenizer": self._tokenizer} if "stop_strings" in self.options else {}
-        with self._in_force():
+        with self.in_force() as config:
             sequences = self._model.generate(
                 **inputs,
-                generation_config=self.config,
+                generation_config=config,
                 logits_processor=self.processors(prompts, device),
                 stopping_criteria=[probe],
                 **extra,
@@ -89,12 +90,15 @@ class Decoding:
         return Written(texts, entropies, counts, stopped, probe)
 
     @contextmanager
-    def _in_force(self) -> Iterator[None]:
+    def in_force(self, **changes: Any) -> Iterator[Any]:
+        """Put the checkpoint's generation config aside, and give ours (with changes) to hand to `generate`."""
         # `generate` fills up what a config leaves open with the model's own; so ours takes its place for the while.
         own = self._model.generation_config
-        self._model.generation_config = self.config
+        config = copy.deepcopy(self.config)
+        config.update(**changes)
+        self._model.generation_config = config
         try:
-            yield
+            yield config
         finally:
             self._model.generation_config = own
 

@@ -133,9 +133,10 @@ class HFModel:
         answered: dict[int, Response] = {}
         to_read: dict[int, Readable] = {}
         to_write: dict[int, Rendered] = {}
+        opened: dict[Any, Any] = {}
         for position, prompt in enumerate(prompts):
             try:
-                rendered = self._encoder.render(prompt)
+                rendered = self._encoder.render(prompt, opened)
             except (OSError, ValueError) as error:
                 answered[position] = Response.failed(prompt, error)
                 continue
@@ -194,7 +195,7 @@ class HFModel:
         return responses
 
     def _read_response(self, item: Readable, letters: list[float]) -> Response:
-        prompt = item.rendered.prompt
+        prompt = item.prompt
         shown = letters[: len(prompt.options)]
         if any(math.isnan(value) for value in shown):
             return Response.failed(prompt, _not_finite(prompt, "letter log-probabilities"))

@@ -95,6 +95,7 @@ class Head:
 class Seen:
     """What the last forward pass left: `(B, T, D)` before the LM head, `(B, T, V)` after the model."""
 
+    wanted: Tensor | None = None
     hidden: Tensor | None = None
     logits: Tensor | None = None
 
@@ -108,12 +109,22 @@ class Seen:
 
 
 @contextmanager
-def captured(model: Any, head: Head) -> Iterator[Seen]:
-    """Let the last forward pass leave what its LM head was given, and what logits came out."""
-    seen = Seen()
+def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[Seen]:
+    """Let the last forward pass leave what its LM head was given, and what logits came out.
 
-    def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen.hidden = arguments[0]
+    Args:
+        model: a Hugging Face model.
+        head: its LM head.
+        wanted: `(B, P)`, positions of each row; the head is given these alone, so that only their logits are made.
+    """
+    seen = Seen(wanted)
+
+    def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = arguments[0]
+        if seen.wanted is not None:
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], seen.wanted]
+        seen.hidden = hidden
+        return (hidden,)
 
     def after_model(module: nn.Module, arguments: Any, output: Any) -> None:
         seen.logits = output.logits
