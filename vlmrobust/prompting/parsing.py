@@ -1,13 +1,24 @@
 """A completion read: where the thought is, which option was answered, and which character says so."""
 
 import re
-import string
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from .claims import Claim, bare_claim, claims, read_claim, unnegated
+from .mentions import LETTERS, Reading
 
 __all__ = ["LETTERS", "Parsed", "parse_completion"]
 
-LETTERS = string.ascii_uppercase
+Span = tuple[int, int]
+
+# An answer stands within this many characters; what a model rambles beyond is not searched.
+_REACH = 20_000
+_SENTENCE = 160
+_SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
+_PLAIN_LETTER = re.compile(r"\s*[(\[（【「]?(\w)[)\]）】」]?[.。]?\s*")
+_FINAL = re.compile(r"final|boxed|最终|最終")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +34,152 @@ class Parsed:
         open_thought: a thought was opened and never closed.
     """
 
-    think: tuple[int, int] | None
+    think: Span | None
     answer: int | None
-    letter: tuple[int, int] | None
+    letter: Span | None
     well_formed: bool
     open_thought: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    """Where the four tags stand in a turn."""
+
+    think_open: list[Span]
+    think_close: list[Span]
+    answer_open: list[Span]
+    answer_close: list[Span]
+
+    def following(self, kind: str, position: int) -> Span | None:
+        spans: list[Span] = getattr(self, kind)
+        index = bisect_left(spans, (position, position))
+        return spans[index] if index < len(spans) else None
+
+    def block(self, position: int, end: int, turn: str) -> tuple[Span, Span] | None:
+        """Return the first answer block from `position` on that is not blank: its opening tag, and its content."""
+        opened = self.following("answer_open", position)
+        while opened is not None and opened[0] < end:
+            limits = [self.following(kind, opened[1]) for kind in self.__slots__]
+            stop = min((span[0] for span in limits if span is not None), default=end)
+            if turn[opened[1] : min(stop, end)].strip():
+                return opened, (opened[1], min(stop, end))
+            opened = self.following("answer_open", opened[1])
+        return None
+
+
+@lru_cache(maxsize=256)
+def _tag_pattern(tag: str) -> re.Pattern[str]:
+    named = re.fullmatch(r"<(/?)([\w:.-]+)>", tag.strip())
+    if named is None:
+        return re.compile(re.escape(tag.strip()), re.IGNORECASE)
+    slash = r"/\s*+" if named[1] else ""
+    return re.compile(rf"<\s*+{slash}{re.escape(named[2])}\s*+>", re.IGNORECASE)
+
+
+def _find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, str]) -> _Tags:
+    found: list[list[Span]] = []
+    for opening, closing in (think_tags, answer_tags):
+        opens = [match.span() for match in _tag_pattern(opening).finditer(turn)]
+        if opening.strip().lower() == closing.strip().lower():
+            found += [opens[::2], opens[1::2]]
+        else:
+            found += [opens, [match.span() for match in _tag_pattern(closing).finditer(turn)]]
+    return _Tags(*found)
+
+
+def _text_end(turn: str) -> int:
+    """Where the text ends, without the special tokens that some decoders leave at its end."""
+    end = len(turn)
+    for _ in range(16):
+        token = _SPECIAL_TOKEN.search(turn, max(0, end - 48), end)
+        if token is None:
+            break
+        end = token.start()
+        while end and turn[end - 1].isspace():
+            end -= 1
+    return end
+
+
+def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
+    """Read what stands between the answer's tags."""
+    end = min(end, start + _REACH)
+    bare = bare_claim(reading, start, end)
+    if bare is not None:
+        return bare
+    for claim in claims(reading, start, end):
+        if claim.option is not None or claim.ambiguous:
+            return claim
+    claim = read_claim(reading, start, start, end, search=False)
+    if claim.option is not None or claim.ambiguous or claim.rejected:
+        return claim
+    return _read_mention(reading, start, end)
+
+
+def _read_mention(reading: Reading, start: int, end: int) -> Claim | None:
+    """Read the only option whose text is mentioned un-negated."""
+    found = reading.mentions(start, end)
+    flags = unnegated(reading, found, start, end)
+    options = {mention.option for mention, positive in zip(found, flags, strict=True) if positive}
+    return Claim(start, end, options.pop()) if len(options) == 1 else None
+
+
+def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
+    """Read the first or the last line, where it is an answer and nothing else; two that differ are no answer."""
+    longest = max(map(len, reading.options), default=0) + 40
+    lines: list[Claim | None] = []
+    position = start
+    for line in reading.text[start:end].split("\n"):
+        if line.strip():
+            stop = position + len(line)
+            lines.append(bare_claim(reading, position, stop) if len(line) <= longest else None)
+        position += len(line) + 1
+    named = [claim for claim in lines if claim is not None]
+    if not named or len({claim.option for claim in named}) != 1:
+        return None
+    return lines[0] or lines[-1]
+
+
+def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: bool) -> Claim | None:
+    """Read a text without tags for the answer: an explicit clause, or else a line that is the answer alone.
+
+    After a thought the first clause counts. Where the thought has no tags, reasoning and answer are one text: then all
+    clauses have to agree, unless the last is called final.
+    """
+    if end - start > _REACH:
+        start, end = (start, start + _REACH) if after_thought else (end - _REACH, end)
+    whole = bare_claim(reading, start, end)
+    if whole is not None:
+        return whole
+    line = _bare_lines(reading, start, end)
+    said = []
+    for claim in claims(reading, start, end):
+        if claim.option is not None or claim.ambiguous:
+            said.append(claim)
+            if after_thought:
+                break
+    if not said:
+        # What follows a thought is meant as its answer; without one, a sentence that mentions an option need not be.
+        short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
+        return line or (_read_mention(reading, start, end) if short else None)
+    last = said[-1]
+    agreed = len({claim.option for claim in said if not claim.ambiguous}) == 1
+    if last.option is None or not (agreed or _FINAL.search(reading.folded, max(start, last.start), last.end)):
+        return None
+    if line is None:
+        return last
+    if line.option != last.option:
+        return None
+    return line if line.start < last.start else last
+
+
+def _is_plain(turn: str, start: int, end: int, claim: Claim, options: Sequence[str]) -> bool:
+    """Whether a part of the turn is the answer alone: its letter, maybe with a stop or brackets, or its exact text."""
+    if claim.option is None:
+        return False
+    if claim.letter is not None:
+        match = _PLAIN_LETTER.fullmatch(turn, start, end)
+        return match is not None and match.start(1) == claim.letter[0]
+    return turn[start:end].strip().rstrip(".") == options[claim.option].strip().rstrip(".")
 
 
 def parse_completion(
@@ -39,35 +191,118 @@ def parse_completion(
     answer_by: str = "letter",
     mode: str = "think",
 ) -> Parsed:
-    """Read an assistant's turn (prefill and completion together)."""
-    (think_open, think_close), (answer_open, answer_close) = think_tags, answer_tags
-    start = turn.find(think_open)
-    close = turn.find(think_close)
-    body = 0 if start < 0 else start + len(think_open)
-    opened = start >= 0 and close < 0
-    after = body if close < 0 else close + len(think_close)
-    at = turn.find(answer_open, after)
-    end = len(turn)
-    if at >= 0:
-        left = at + len(answer_open)
-        end = turn.find(answer_close, left)
-        end = len(turn) if end < 0 else end
-    elif opened:
-        return Parsed(think=(body, len(turn)), answer=None, letter=None, well_formed=False, open_thought=True)
+    r"""Read an assistant's turn, prefill and completion together: its thought and its answer.
+
+    An answer in tags counts first, the first one after the thought; then an explicit clause ("the answer is B",
+    `\boxed{B}`); then a line that is the answer and nothing else. Ambiguous text ("B or C", a letter and a text that
+    contradict, a letter that is not shown) is no answer, never a guess. Linear in the turn's length.
+
+    Args:
+        turn: the assistant's turn.
+        options: the options' texts as shown, lettered A, B, … in this order.
+        think_tags, answer_tags: opening and closing tag; case does not matter.
+        answer_by: "letter" or "text": how a single letter is read that is also an option's text.
+        mode: "think", or "direct" where the answer alone is expected.
+
+    Example:
+        >>> parse_completion("<think>It is blue.</think><answer>B</answer>", options=("red", "blue"))
+        Parsed(think=(7, 18), answer=1, letter=(34, 35), well_formed=True, open_thought=False)
+        >>> parse_completion("It is blue. So the answer is (B).", options=("red", "blue")).answer
+        1
+        >>> parse_completion("<answer>A or B</answer>", options=("red", "blue")).answer is None
+        True
+    """
+    reading = Reading.of(turn, options, answer_by)
+    tags = _find_tags(turn, think_tags, answer_tags)
+    end = _text_end(turn)
+    think: Span | None
+    opened = tags.think_open[0] if tags.think_open else None
+    closed = tags.following("think_close", opened[1] if opened else 0)
+    if closed is None and tags.think_close:
+        opened, closed = None, tags.think_close[0]
+    if opened is None and closed is None:
+        think, region, claim = _without_thought(reading, tags, end)
+    elif closed is None:
+        assert opened is not None
+        block = tags.block(opened[1], end, turn)
+        region = block[1] if block else None
+        claim = _read_tagged(reading, *block[1]) if block else None
+        think = (opened[1], block[0][0] if block else len(turn))
     else:
-        left = after
-    said = turn[left:end]
-    think = (body, close) if close >= 0 else (body, at) if start >= 0 and at >= 0 else None
-    answer, letter = None, None
-    core = said.strip(" \n\t.()[]*:")
-    if len(core) == 1 and core.upper() in LETTERS[: len(options)]:
-        answer = LETTERS.index(core.upper())
-        letter = (left + said.index(core), left + said.index(core) + 1)
-    elif said.strip().rstrip(".") in options:
-        answer = list(options).index(said.strip().rstrip("."))
-    pattern = (
-        rf"\s*{re.escape(think_open)}.*{re.escape(think_close)}\s*{re.escape(answer_open)}.*{re.escape(answer_close)}\s*"
+        think, region, claim = _after_thought(reading, tags, opened[1] if opened else 0, closed, end)
+    claim = claim if claim is not None and claim.option is not None else None
+    well_formed = claim is not None and _is_well_formed(
+        turn, tags, think_tags + answer_tags, region, end, claim, options
     )
-    whole = said if mode == "direct" else turn
-    well_formed = answer is not None and (mode == "direct" or re.fullmatch(pattern, whole, re.DOTALL) is not None)
-    return Parsed(think=think, answer=answer, letter=letter, well_formed=well_formed, open_thought=opened)
+    if mode == "direct":
+        well_formed = claim is not None and _is_plain(turn, 0, end, claim, options)
+        well_formed = well_formed and claim is not None and (claim.letter is not None or answer_by == "text")
+    return Parsed(
+        think=think,
+        answer=claim.option if claim else None,
+        letter=claim.letter if claim else None,
+        well_formed=well_formed,
+        open_thought=opened is not None and closed is None,
+    )
+
+
+def _without_thought(reading: Reading, tags: _Tags, end: int) -> tuple[Span | None, Span | None, Claim | None]:
+    block = tags.block(0, end, reading.text)
+    if block:
+        return _before(reading.text, block[0][0]), block[1], _read_tagged(reading, *block[1])
+    claim = _read_untagged(reading, 0, _until_close(tags, 0, end), after_thought=False)
+    return _before(reading.text, claim.start) if claim and claim.option is not None else None, None, claim
+
+
+def _after_thought(
+    reading: Reading, tags: _Tags, start: int, closed: Span, end: int
+) -> tuple[Span | None, Span | None, Claim | None]:
+    turn = reading.text
+    block = tags.block(closed[1], end, turn)
+    # Some models close the thought twice, or open another one: all of it, up to the answer, is the thought.
+    closes = [span for span in tags.think_close if span[0] >= closed[0] and (block is None or span[0] < block[0][0])]
+    closed = closes[-1]
+    if block:
+        return (start, closed[0]), block[1], _read_tagged(reading, *block[1])
+    if turn[closed[1] : end].strip():
+        rest = (closed[1], _until_close(tags, closed[1], end))
+        return (start, closed[0]), None, _read_untagged(reading, *rest, after_thought=True)
+    inner = tags.block(start, closed[0], turn)
+    if inner and tags.following("answer_open", inner[1][1]) is None:
+        # The answer stands at the thought's end: the tag that closes the thought came too late.
+        after = tags.following("answer_close", inner[1][0])
+        if not turn[after[1] if after else inner[1][1] : closed[0]].strip():
+            return (start, inner[0][0]), inner[1], _read_tagged(reading, *inner[1])
+    first = tags.block(0, start, turn) if inner is None else None
+    return (start, closed[0]), None, _read_tagged(reading, *first[1]) if first else None
+
+
+def _until_close(tags: _Tags, start: int, end: int) -> int:
+    stray = tags.following("answer_close", start)
+    return min(stray[0], end) if stray else end
+
+
+def _before(turn: str, end: int) -> Span | None:
+    return (0, end) if turn[:end].strip() else None
+
+
+def _is_well_formed(
+    turn: str,
+    tags: _Tags,
+    expected: tuple[str, ...],
+    region: Span | None,
+    end: int,
+    claim: Claim,
+    options: Sequence[str],
+) -> bool:
+    found = (tags.think_open, tags.think_close, tags.answer_open, tags.answer_close)
+    if region is None or any(len(spans) != 1 for spans in found):
+        return False
+    (opened,), (closed,), (answer_opened,), (answer_closed,) = found
+    spans = (opened, closed, answer_opened, answer_closed)
+    if any(turn[span[0] : span[1]] != tag.strip() for span, tag in zip(spans, expected, strict=True)):
+        return False
+    if not opened[1] <= closed[0] < answer_opened[0] or region != (answer_opened[1], answer_closed[0]):
+        return False
+    outside = turn[: opened[0]] + turn[closed[1] : answer_opened[0]] + turn[answer_closed[1] : end]
+    return not outside.strip() and _is_plain(turn, *region, claim, options)

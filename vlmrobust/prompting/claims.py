@@ -1,0 +1,243 @@
+"""What a clause says about the options: "the answer is B", "(B) is correct", "not A but B", "B or C"."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .clauses import Clause, asks, clauses, sentence_end
+from .mentions import WORD, Mention, Named, Reading, whole_option
+
+__all__ = ["Claim", "bare_claim", "claims", "read_claim", "unnegated"]
+
+_NEGATED_HEAD = re.compile(
+    r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不|除了)\b[\s*_']*"
+)
+_CONTRAST = re.compile(r"\b(?:but(?: rather)?|rather(?! than)|instead(?! of)|sondern|mais|sino|ma|mas)\b|而是|，而")
+_JOIN = re.compile(
+    r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps|possibly))?"
+    r"|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
+)
+_LABEL = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
+_LETTER_LABEL = re.compile(
+    r"[\s'*_.]*(?:[(\[]\s*(?:option |choice |answer |letter )?(?=[a-z]\s*[)\]])|,?\s*(?:which is |that's |that is |i\.e\. |so )?"
+    r"(?:option|choice|answer|letter) (?=[a-z](?![a-z]))|\s+[-=]\s+(?=[a-z](?![a-z'])))"
+)
+_ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
+_DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
+_LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
+_NEGATION = re.compile(
+    r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bno\b|\bwithout\b|\brather than\b|\binstead of\b|\bunlike\b"
+    r"|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*|\bother than\b|\bexcept\b"
+    r"|\bdifferent from\b|\bopposed to\b|\bincorrect\b|\bwrong\b|\bnicht\b|\bkeine?\b|\bpas\b|\bнет?\b|不是|没有|不)"
+    r"(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether|just)\b)\s+[\w'-]+){0,3}[\s'*(]*$"
+)
+_NEGATED_AFTER = re.compile(
+    r"['*)\]]*(?: \w+){0,2}? (?:(?:is|are|was|can be|could be|must be|does|do|did|can|could|would|will|seems|to be)"
+    r"(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out|eliminated|excluded|false"
+    r"|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did|was|ca|wo|could|would)n't\b|cannot\b"
+    r"|contradicts?\b|fails?\b)|['*)\]]*不"
+)
+
+
+class Claim(NamedTuple):
+    """What a clause says: it asserts `option`, or it is `ambiguous`, or it rejects options, or nothing of these.
+
+    Attributes:
+        start, end: the clause, with its connective ("so the"), up to the end of what it names.
+        option: the option that is asserted; None = none.
+        letter: where the letter stands that names it; None = it is named by its text.
+        ambiguous: several options, contradicting ones, or a letter of no option are named.
+        rejected: the options that are said not to be it.
+    """
+
+    start: int
+    end: int
+    option: int | None = None
+    letter: tuple[int, int] | None = None
+    ambiguous: bool = False
+    rejected: tuple[int, ...] = ()
+
+
+def unnegated(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
+    """Return for each mention between `start` and `end` whether it stands un-negated.
+
+    A negation reaches over a list ("not red, blue or green"), but not past "but", a verb or the sentence.
+    """
+    folded = reading.folded
+    flags: list[bool] = []
+    for position, mention in enumerate(found):
+        before = folded[max(start, mention.start - 64) : mention.start]
+        positive = _NEGATION.search(before) is None
+        if positive and position and not flags[-1]:
+            joint = folded[found[position - 1].end : mention.start]
+            positive = len(joint) > 24 or _LIST_JOIN.fullmatch(joint) is None
+        flags.append(positive and _NEGATED_AFTER.match(folded, mention.end, end) is None)
+    return flags
+
+
+def _same_option(reading: Reading, named: Named, end: int) -> tuple[Named, bool]:
+    """Read letter and text together ("B. red", "red (B)"); return what is named, and whether the two contradict."""
+    folded = reading.folded
+    if named.letter is not None:
+        label = _LABEL.match(folded, named.end, end)
+        at = label.end() if label else named.end
+        mention = next(iter(reading.mentions(at, min(end, at + 240))), None)
+        if mention is None or mention.start > at + 2 or "\n" in folded[named.end : mention.start]:
+            return named, False
+        if not re.fullmatch(r"(?:an?|the)? ?", folded[at : mention.start]):
+            return named, False
+        if mention.option == named.option:
+            return named._replace(end=mention.end), False
+        separated = folded[named.end : at].strip() not in ("", ".", ",")
+        return named, separated or _ENDS.match(folded, mention.end, end) is not None
+    label = _LETTER_LABEL.match(folded, named.end, end)
+    index = reading.letter_at(label.end(), end) if label else None
+    if label is None or index is None:
+        return named, False
+    at = label.end()
+    if index != named.option:
+        return named, True
+    return Named(named.start, at + 1, named.option, (at, at + 1)), False
+
+
+def _alternative(reading: Reading, named: Named, end: int) -> bool:
+    """Whether another option is named on a par with this one ("B or C", "B, C", "A and B")."""
+    join = _JOIN.match(reading.folded, named.end, end)
+    if join is None:
+        return False
+    words = join[0].strip(" '*)]}.,:_$-\n")
+    other = reading.named_at(join.end(), end)
+    if other is None or other.option == named.option:
+        return False
+    if not words and (other.letter is None or not join[0].strip(" '*")):
+        # "B. Red …" goes on with a sentence; "B C" and "B\nC" are two letters.
+        return other.letter is not None and _ENDS.match(reading.folded, other.end, end) is not None
+    return _ENDS.match(reading.folded, other.end, end) is not None or words in ("or", "/", "或", "或者", "oder", "ou")
+
+
+def read_claim(reading: Reading, start: int, position: int, end: int, *, search: bool = True) -> Claim:
+    """Read what is claimed from `position` on.
+
+    Args:
+        reading: the text.
+        start: where the clause begins.
+        position: where its predicate begins, after "the answer is".
+        end: where the text ends.
+        search: if no option is named right at `position`, take the only one that the sentence mentions un-negated.
+    """
+    folded = reading.folded
+    negation = _NEGATED_HEAD.match(folded, position, end)
+    if negation:
+        return _read_rejection(reading, start, negation.end(), end)
+    named = reading.named_at(position, end)
+    if named is not None:
+        if named.option is None:
+            return Claim(start, named.end, ambiguous=True)
+        named, contradicts = _same_option(reading, named, end)
+        if contradicts or _alternative(reading, named, end):
+            return Claim(start, named.end, ambiguous=True)
+        if _NEGATED_AFTER.match(folded, named.end, end) and named.option is not None:
+            return Claim(start, named.end, rejected=(named.option,))
+        return Claim(start, named.end, named.option, named.letter)
+    if not search:
+        return Claim(start, position)
+    limit = sentence_end(folded, position, end)
+    found = reading.mentions(position, limit)
+    flags = unnegated(reading, found, position, limit)
+    options = {mention.option for mention, positive in zip(found, flags, strict=True) if positive}
+    rejected = {mention.option for mention, positive in zip(found, flags, strict=True) if not positive}
+    option = options.pop() if len(options) == 1 else None
+    outside = tuple(sorted(index for index in rejected if index is not None and index != option))
+    return Claim(start, limit, option, ambiguous=option is None and bool(found) and not rejected, rejected=outside)
+
+
+def _read_rejection(reading: Reading, start: int, position: int, end: int) -> Claim:
+    rejected: list[int] = []
+    at = position
+    while (named := reading.named_at(at, end)) is not None and named.option is not None:
+        rejected.append(named.option)
+        join = _JOIN.match(reading.folded, named.end, end)
+        at = named.end if join is None or "." in join[0] else join.end()
+        if at == named.end:
+            break
+    contrast = _CONTRAST.search(reading.folded, at, sentence_end(reading.folded, at, end))
+    if contrast:
+        instead = read_claim(reading, start, contrast.end(), end, search=False)
+        return instead._replace(rejected=(*instead.rejected, *rejected))
+    return Claim(start, at, rejected=tuple(rejected))
+
+
+def _subject(reading: Reading, start: int, position: int, end: int) -> Claim | None:
+    """Read "(B) is correct": the option right before the verb at `position`."""
+    folded = reading.folded
+    before = folded[max(start, position - 48) : position]
+    offset = position - len(before)
+    match = re.search(rf"(?<!{WORD})(?<!{WORD}')([a-z])[\s'*)\]}}.:_]*$", before)
+    if match:
+        at = offset + match.start(1)
+        index = ord(match[1]) - ord("a")
+        lead = before[: match.start()].rstrip("'*([_ ")
+        clear = reading.text[at].isupper() or re.search(r"(?:option|choice|answer|letter)$", lead)
+        if clear and not (
+            match[1] == "i" and not re.search(r"(?:option|choice|letter)$|[(\[*'][^ ]*$", before[: match.start()])
+        ):
+            in_range = index < len(reading.options)
+            return Claim(at, at + 1, index if in_range else None, (at, at + 1) if in_range else None, not in_range)
+    found = reading.mentions(offset, position)
+    last = found[-1] if found else None
+    if last is None or folded[last.end : position].strip(" '*)]_"):
+        return None
+    return Claim(last.start, last.end, last.option, ambiguous=last.option is None)
+
+
+def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
+    """Yield what a text says about its answer by an explicit clause, in order.
+
+    Clauses that suppose ("if the answer is B") or ask ("is the answer B?") are left out.
+
+    Example:
+        >>> text = "It is red, so the answer is (A)."
+        >>> [claim.option for claim in claims(Reading.of(text, ("red", "blue")), 0, len(text))]
+        [0]
+    """
+    position = start
+    for clause in clauses(reading.folded, start, end):
+        if clause.end <= position and position > start:
+            continue
+        claim = _claim_of(reading, clause, start, end)
+        if claim is not None:
+            position = max(position, claim.end)
+            yield claim
+
+
+def _claim_of(reading: Reading, clause: Clause, start: int, end: int) -> Claim | None:
+    if clause.kind == "subject":
+        claim = _subject(reading, start, clause.predicate, end)
+        return None if claim is None or asks(reading.folded, claim.end, end) else claim._replace(end=clause.end)
+    # "Answer B" and "Answer: B" name the option itself; where a verb follows, a sentence may lead up to it.
+    search = clause.kind in ("answer", "named") and reading.folded[clause.end - 1].isalpha() and not clause.direct
+    claim = read_claim(reading, clause.start, clause.predicate, end, search=search)
+    if clause.direct and (claim.option is None or not _ENDS.match(reading.folded, claim.end, end)):
+        return None
+    return None if clause.kind != "boxed" and asks(reading.folded, claim.end, end) else claim
+
+
+def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:
+    """Read a part that is an answer and nothing else: a letter, an option's text, or both; None if it is not.
+
+    Example:
+        >>> bare_claim(Reading.of("(B) blue.", ("red", "blue")), 0, 9).letter
+        (1, 2)
+    """
+    named = reading.named_at(start, end)
+    if named is not None and named.option is not None:
+        named, contradicts = _same_option(reading, named, end)
+        if contradicts or not _DECORATED_END.fullmatch(reading.folded, named.end, end):
+            named = None
+    else:
+        named = None
+    whole = whole_option(reading.text[start:end], reading.options)
+    by_letter = named is not None and named.letter is not None and reading.by == "letter"
+    if whole is not None and not by_letter and (named is None or named.option != whole):
+        return Claim(start, end, whole)
+    return None if named is None else Claim(start, named.end, named.option, named.letter)

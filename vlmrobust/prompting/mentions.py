@@ -1,0 +1,299 @@
+"""Where a text names an option: by its letter, or by its text.
+
+Everything works on a *folded* text: lower-case, with plain quotes, dashes and brackets, and as long as the original, so
+that positions hold for both. Options are found by `str.find`, not by patterns made from them: their texts may hold
+anything, and nothing has to be compiled per sample.
+"""
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+__all__ = ["LETTERS", "WORD", "Mention", "Named", "Reading", "fold", "whole_option"]
+
+LETTERS = string.ascii_uppercase
+
+# A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
+WORD = (
+    r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    r"\uff66-\uffdc\U00020000-\U0003ffff]"
+)
+_FOLDS = {
+    **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("\t\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
+    **dict(zip("（）【】「」『』《》〈〉〔〕［］｛｝", "()[][][][][]()[]{}", strict=True)),
+    **dict(zip("。、，：；！？", ".,,:;!?", strict=True)),
+    **{chr(0xFEE0 + code): chr(code).lower() for code in range(0x21, 0x7F) if chr(code).isalnum()},
+    **{chr(0x24D0 + index): letter for index, letter in enumerate(string.ascii_lowercase)},
+}
+_FOLD_TABLE = str.maketrans(_FOLDS)
+
+_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+_NUMBER_NAMES = {str(value): name for value, name in enumerate(_NUMBERS)}
+_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES.items()}
+
+_STARTS_ALONE = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])")
+_ENDS_ALONE = re.compile(rf"(?!{WORD}|'{WORD}|-(?!hand|most|side|ward|colou?red|shaped){WORD})")
+_IN_A_NUMBER_BEFORE = re.compile(r"(?:\d[.,:/]|-|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$")
+_IN_A_NUMBER_AFTER = re.compile(r"[.,:/]\d|%|°|\)? ?[x×]\d|(?:st|nd|rd|th)\b")
+_LIST_MARK_BEFORE = re.compile(r"(?:^|\n|[.!?] )[ *#]*\(?$")
+_LIST_MARK_AFTER = re.compile(r"[.):] +\S")
+
+# Everyday words that are an option only where they stand like one: (not after, not before, only before).
+_COMMON = {
+    "no": (r"", r"", r"['*).,!;:]|\s*$"),
+    "yes": (r"", r"", r"['*).,!;:]|\s*$"),
+    "all": (r"", r"", r"['*).,!;:]|\s*$"),
+    "none": (r"", r" of\b", r""),
+    "one": (r"(?<!\bis)(?<!\bare)(?<!\bbe)(?<!only)(?<!exactly)(?<!just)(?<!see)(?<!has)(?<!have)(?<!shows)"
+            r"(?<!answer)(?<!there's)(?<!to)(?<!of)(?<!or)(?<!and)(?<!option)(?<!not)(?<!find)(?<![^\w\s]) $",
+            r" (?:of|by|that|which|who|is|can|could|should)\b", r""),
+    "right": (r"(?:\bthat's|\bthat is|\ball|sounds|\bi'm|\bam) $", r" (?:answers?|options?|choices?|one|now|away)\b", r""),
+    "left": (r"\b(?:options?|choices?|one|possibility|candidates?|what's) $", r" (?:over|out|unanswered|with)\b", r""),
+    "above": (r"\b(?:the|as|mentioned|described|listed|noted|stated|discussed|analysis|reasoning|options|given) $", "", ""),
+    "below": (r"\b(?:the|as|mentioned|described|listed|noted|stated|options|given) $", r"", r""),
+    "other": (r"", r" \w", r""),
+    "both": (r"", r" \w", r""),
+}  # fmt: skip
+_COMMON_RULES = {word: tuple(re.compile(rule) if rule else None for rule in rules) for word, rules in _COMMON.items()}
+_COUNTS_BEFORE = re.compile(r"\b(?:the|these|those|between|other) $")
+
+
+class Mention(NamedTuple):
+    """An option's text within a text; `option` is None where it could be the text of several."""
+
+    start: int
+    end: int
+    option: int | None
+
+
+class Named(NamedTuple):
+    """What is named at a place: `option` (None = a letter of no option, or ambiguous), by `letter` or by text."""
+
+    start: int
+    end: int
+    option: int | None
+    letter: tuple[int, int] | None
+
+
+def fold(text: str) -> str:
+    """Return the text in lower case, with plain quotes, dashes, brackets and full-width letters; its length stays.
+
+    Example:
+        >>> fold("（Ｂ） “Red”")
+        "(b) 'red'"
+    """
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    if lowered.isascii():
+        return lowered.replace('"', "'").replace("`", "'").replace("\t", " ")
+    return lowered.translate(_FOLD_TABLE)
+
+
+@lru_cache(maxsize=4096)
+def _needles(options: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Map what an option may be written like to the options that it could be; an exact form outranks a looser one."""
+    ranked: list[dict[str, list[int]]] = [{}, {}, {}]
+    labels = [re.match(r"\(?([a-z])[).:] *(?=\S)", fold(option)) for option in options]
+    labelled = all(label and label[1] == LETTERS[index].lower() for index, label in enumerate(labels[:26]))
+
+    def add(rank: int, needle: str, option: int) -> None:
+        owners = ranked[rank].setdefault(needle, [])
+        if option not in owners:
+            owners.append(option)
+
+    for index, option in enumerate(options):
+        folded = fold(option)
+        plain = " ".join(folded.replace("<image>", " ").split())
+        add(0, folded.strip(), index)
+        add(0, plain, index)
+        label = labels[index]
+        if labelled and label:
+            plain = plain[label.end() :].strip()
+        bare = plain.rstrip(".").strip()
+        add(1, plain, index)
+        add(1, bare, index)
+        add(2, re.sub(r"^(?:an?|the) (?=\S)", "", bare), index)
+        add(2, _ALIASES.get(bare, bare), index)
+    found: dict[str, tuple[int, ...]] = {}
+    for rank in ranked:
+        for needle, owners in rank.items():
+            if needle:
+                found.setdefault(needle, tuple(owners))
+    return found
+
+
+def _owner(raw: str, owners: tuple[int, ...], options: tuple[str, ...]) -> int | None:
+    if len(owners) == 1:
+        return owners[0]
+    same = [owner for owner in owners if options[owner].strip() == raw]
+    return same[0] if len(same) == 1 else None
+
+
+def _stands_alone(folded: str, start: int, end: int) -> bool:
+    needle = folded[start:end]
+    if re.match(WORD, needle[0]) and not _STARTS_ALONE.match(folded, start):
+        return False
+    if re.match(WORD, needle[-1]) and not _ENDS_ALONE.match(folded, end):
+        return False
+    before = folded[max(0, start - 24) : start]
+    if needle[0].isdigit() and _IN_A_NUMBER_BEFORE.search(before):
+        return False
+    if needle[-1].isdigit():
+        if _IN_A_NUMBER_AFTER.match(folded, end):
+            return False
+        if _LIST_MARK_BEFORE.search(before) and _LIST_MARK_AFTER.match(folded, end):
+            return False
+    if needle in _ALIASES and needle not in ("one", "1") and _COUNTS_BEFORE.search(before):
+        return False
+    if needle in _COMMON_RULES:
+        not_after, not_before, only_before = _COMMON_RULES[needle]
+        if not_after and not_after.search(before):
+            return False
+        if not_before and not_before.match(folded, end):
+            return False
+        return only_before is None or only_before.match(folded, end) is not None
+    return True
+
+
+_DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
+_LEAD = re.compile(
+    rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
+    r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say|probably"
+    r"|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed|actually|simply|just"
+    r"|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione|opção|вариант|variante)\b(?!')"
+    r"|选项|選項|选择|選擇|是|为|為|は|보기)*+"
+)
+_ARTICLE = re.compile(r"an? (?=\S)")
+_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
+# What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
+_AFTER_LETTER = re.compile(
+    rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou|et|y|o)"
+    rf"\b|[ \n]*+(?!{WORD})|\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text that is read for the options it names.
+
+    Attributes:
+        text: as it is written.
+        folded: `fold(text)`.
+        options: the options' texts, lettered A, B, … in this order.
+        by: whether a single letter that is also an option's text counts as "letter" or as "text".
+    """
+
+    text: str
+    folded: str
+    options: tuple[str, ...]
+    by: str = "letter"
+
+    @classmethod
+    def of(cls, text: str, options: Sequence[str], by: str = "letter") -> "Reading":
+        """Fold a text."""
+        return cls(text, fold(text), tuple(options), by)
+
+    def mentions(self, start: int, end: int) -> list[Mention]:
+        """Return where options' texts stand between `start` and `end`, in order, without overlaps; the longest counts.
+
+        Example:
+            >>> Reading.of("A dark red cube", ("red", "dark red")).mentions(0, 15)
+            [Mention(start=2, end=10, option=1)]
+        """
+        hits = []
+        for needle, owners in _needles(self.options).items():
+            at = self.folded.find(needle, start, end)
+            while at >= 0:
+                if _stands_alone(self.folded, at, at + len(needle)):
+                    hits.append((at, -at - len(needle), owners))
+                at = self.folded.find(needle, at + 1, end)
+        hits.sort()
+        mentions: list[Mention] = []
+        for at, minus_end, owners in hits:
+            last = mentions[-1] if mentions else None
+            owner = _owner(self.text[at:-minus_end], owners, self.options)
+            if last is None or at >= last.end:
+                mentions.append(Mention(at, -minus_end, owner))
+            elif -minus_end > last.end:
+                mentions[-1] = Mention(last.start, -minus_end, owner if owner == last.option else None)
+        return mentions
+
+    def letter_at(self, position: int, end: int) -> int | None:
+        """Return the index (0 = A) of the letter that stands alone at `position`; articles and pronouns are none."""
+        match = _LETTER.match(self.folded, position, end)
+        if match is None:
+            return None
+        may_be_a_word = match[1] in "ai" or not self.text[position].isupper()
+        if may_be_a_word and not _AFTER_LETTER.match(self.folded, position + 1, end):
+            return None
+        return ord(match[1]) - ord("a")
+
+    def named_at(self, position: int, end: int) -> Named | None:
+        """Return the option named right at `position`, after brackets, markdown and words such as "option".
+
+        Example:
+            >>> Reading.of("**(B)**", ("red", "blue")).named_at(0, 7)
+            Named(start=3, end=4, option=1, letter=(3, 4))
+        """
+        lead = _LEAD.match(self.folded, position, end)
+        at = lead.end() if lead else position
+        index = self.letter_at(at, end)
+        article = _ARTICLE.match(self.folded, at, end) if index is None else None
+        reach = article.end() if article else at
+        longest = max(map(len, _needles(self.options)), default=0)
+        mentions = self.mentions(position, min(end, reach + longest))
+        mention = next((mention for mention in mentions if mention.start <= reach), None)
+        if index is not None and (mention is None or mention.start > at or mention.end <= at + 1):
+            in_range = index < len(self.options)
+            if mention is None or mention.start > at or (self.by == "letter" and in_range):
+                return Named(at, at + 1, index if in_range else None, (at, at + 1) if in_range else None)
+        return None if mention is None else Named(mention.start, mention.end, mention.option, None)
+
+
+def whole_option(text: str, options: Sequence[str]) -> int | None:
+    """Return the option whose text is the whole of `text`, up to case, quotes, brackets, markdown and a final stop.
+
+    Example:
+        >>> whole_option(' "The red cube." ', ("red cube", "blue cube"))
+        0
+    """
+    options = tuple(options)
+    exact = [index for index, option in enumerate(options) if option.strip() == text.strip()]
+    if len(exact) == 1:
+        return exact[0]
+    needles = _needles(options)
+    folded = fold(text).strip()
+    plain = " ".join(folded.split())
+    bare = plain.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
+    for form in (folded, plain, plain.rstrip("."), bare, re.sub(r"^(?:an?|the) (?=\S)", "", bare)):
+        if form in needles:
+            return _owner(text.strip().strip("*_'\"`. "), needles[form], options)
+    return None
