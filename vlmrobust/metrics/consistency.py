@@ -1,0 +1,151 @@
+"""Does the answer follow from the thought: chain-of-thought consistency, and its cross with correctness.
+
+Consistency is agreement of think and answer; it is no check that the thought is true, grounded or causal. A model that
+follows an injected wrong thought is consistent.
+
+Four shares with different denominators, not to be mixed:
+
+- `consistency`, P(consistent): over the answers on whose thought the judge gave a verdict;
+- `consistent_correct`, P(correct ∧ consistent), and the three other quadrants: over the same answers, so that the four
+  add up to 1, and consistent_correct + consistent_incorrect is `consistency`;
+- `consistency_given_correct`, P(consistent | correct): over the correct ones among them;
+- `consistency_coverage`: the share of all answers that got a verdict.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from .. import functional
+from ..judges import Judge, RuleJudge
+from ..types import Responses
+from .base import Metric, failed
+
+__all__ = ["Consistency", "ConsistencyCoverage", "ConsistencyGivenCorrect", "Quadrant", "quadrant_labels"]
+
+
+class _JudgedMetric(Metric):
+    judge: Judge = Field(default_factory=RuleJudge)
+
+
+class Consistency(_JudgedMetric):
+    """Share of judged answers that the thought concludes with, P(consistent).
+
+    1 or 0; NaN where there is no answer, where the thought is empty, or where the judge is unsure: read
+    `consistency_coverage` beside it.
+
+    Attributes:
+        judge: says what a thought asserts; metrics with equal judges ask it once per set of responses.
+
+    Example:
+        >>> Consistency().column
+        'consistency'
+
+    Source:
+        Zhao et al., arXiv:2602.12506.
+    """
+
+    higher_is_better = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return 1 where the thought asserts the answer, 0 where it asserts something else."""
+        return _verdicts(self.judge, responses)
+
+
+class ConsistencyCoverage(_JudgedMetric):
+    """Share of answers on whose thought the judge gave a verdict; NaN where there is no answer.
+
+    Attributes:
+        judge: as in `Consistency`.
+
+    Example:
+        >>> ConsistencyCoverage().column
+        'consistency_coverage'
+    """
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return 1 where an answer got a verdict, 0 where it did not."""
+        judged = (~_verdicts(self.judge, responses).isnan()).float()
+        return torch.where(responses.has_status("answered"), judged, math.nan)
+
+
+class ConsistencyGivenCorrect(_JudgedMetric):
+    """Share of correct, judged answers that the thought concludes with, P(consistent | correct).
+
+    1 or 0; NaN where the answer is wrong or `consistency` is undefined. A paired difference of it is over samples that
+    are correct on both sides.
+
+    Attributes:
+        judge: as in `Consistency`.
+
+    Example:
+        >>> ConsistencyGivenCorrect().column
+        'consistency_given_correct'
+    """
+
+    higher_is_better = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return `consistency` where the answer is correct."""
+        correct = responses.choice == responses.target
+        return torch.where(correct, _verdicts(self.judge, responses), math.nan)
+
+
+class Quadrant(_JudgedMetric):
+    """Share of judged answers in one quadrant of {consistent, inconsistent} × {correct, incorrect}.
+
+    1 or 0; NaN where `consistency` is undefined. The four quadrants add up to 1.
+
+    Attributes:
+        kind: which quadrant; also the column's name, unless one is given.
+        judge: as in `Consistency`.
+
+    Example:
+        >>> Quadrant(kind="inconsistent_correct").column
+        'inconsistent_correct'
+
+    Source:
+        Zhao et al., arXiv:2602.12506.
+    """
+
+    kind: Literal["consistent_correct", "consistent_incorrect", "inconsistent_correct", "inconsistent_incorrect"]
+
+    @property
+    def column(self) -> str:
+        """The quadrant, unless a name was given."""
+        return self.name or self.kind
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return 1 in this quadrant, 0 in another."""
+        codes = _quadrants(self.judge, responses)
+        inside = (codes == functional.QUADRANTS.index(self.kind)).float()
+        return torch.where(codes >= 0, inside, math.nan)
+
+
+def quadrant_labels(responses: Responses, judge: Judge | None = None) -> list[str | None]:
+    """Return the quadrant of each response by name, for a table.
+
+    Args:
+        responses: N responses.
+        judge: as in `Consistency`; None = `RuleJudge()`.
+
+    Returns:
+        N of `consistent_correct`, `consistent_incorrect`, `inconsistent_correct`, `inconsistent_incorrect`, or
+        `undefined` where there is no answer or no verdict; None for a failed call.
+    """
+    codes = _quadrants(RuleJudge() if judge is None else judge, responses).tolist()
+    names = [functional.QUADRANTS[code] if code >= 0 else "undefined" for code in codes]
+    return [None if lost else name for name, lost in zip(names, failed(responses).tolist(), strict=True)]
+
+
+def _quadrants(judge: Judge, responses: Responses) -> Tensor:
+    correct = functional.accuracy(responses.choice, responses.target, responses.has_status("answered"))
+    return functional.quadrants(_verdicts(judge, responses), correct)
+
+
+def _verdicts(judge: Judge, responses: Responses) -> Tensor:
+    verdicts = responses.derive(("consistent", judge), judge.consistent)
+    return torch.where(responses.has_status("answered"), verdicts, math.nan)
