@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..prompting.claims import claims, unnegated
+from ..prompting.claims import LIST_JOIN, claims, unnegated
 from ..prompting.mentions import WORD, Mention, Reading
 from ..types import Responses
 from .base import Judge, Verdicts
@@ -57,14 +57,16 @@ _LETTER_NAMED = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*(?<!{WORD})([a-z])(?!{WORD}|'{WORD})"
     r"|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
     rf"|(?:(?:^|[,;:.] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither|than|leaves|leaving|eliminates?|with|out"
-    rf"|exclude|excludes|of|be|both|either|between)) [\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
+    rf"|exclude|excludes|of|is|be|choose|pick|say|both|either|between),?) [\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
 _LETTER_VERB = re.compile(
     rf"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|does|can|could|must|would|isn't|doesn't|can't"
     rf"|cannot|and|or|nor|but|as|because|since|out)\b)(?!{WORD})"
 )
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])['*)\]]*\s+|\n+|(?<=[.!?;])(?=[\u2e80-\u9fff\uac00-\ud7af])|;\s+")
-_ABBREVIATION = re.compile(r"(?:^|[\s(*'])(?:[a-z]|e\.g|i\.e|vs|etc|no|fig|\d{1,2})\.['*)\]]*$")
+_ABBREVIATION = re.compile(r"(?:^|[\s(*'])(?:e\.g|i\.e|vs|fig)\.['*)\]]*$")
+_LABEL = re.compile(r"(?:^|[\s(*'])(?:[a-z]|\d{1,2})\.['*)\]]*$")
+_SUPPOSED = re.compile(r"\b(?:if|whether|suppose|supposing|assuming|unless)\b[^,.;:]*$")
 
 
 class _Said(NamedTuple):
@@ -111,7 +113,7 @@ def concluded_option(thought: str, options: Sequence[str]) -> tuple[int | None, 
         >>> concluded_option("Okay let's see. This should be the final answer.", ("red", "blue"))
         (None, False)
     """
-    reading = Reading.of(thought[-_REACH:], options)
+    reading = Reading.of(thought[-_REACH:], options, by="either")
     length = len(reading.text)
     if not reading.text.strip():
         return None, False
@@ -150,11 +152,18 @@ def concluded_option(thought: str, options: Sequence[str]) -> tuple[int | None, 
 def _sentences(reading: Reading, mentions: list[Mention]) -> Iterator[tuple[int, int]]:
     """Yield the sentences from the last to the first; no break falls inside an option's text or after "B."."""
     folded = reading.folded
-    ends = [
-        (match.start(), match.end())
-        for match in _SENTENCE_BREAK.finditer(folded)
-        if "\n" in match[0] or not _ABBREVIATION.search(folded, max(0, match.start() - 5), match.start())
-    ]
+    named = {mention.start for mention in mentions}
+
+    def breaks(match: re.Match[str]) -> bool:
+        if "\n" in match[0]:
+            return True
+        before = folded[max(0, match.start() - 6) : match.start()]
+        following = match.end()
+        # "B. red" is a label, "So it is B. Wait, …" ends a sentence.
+        labels = following in named or reading.text[following : following + 1].islower()
+        return not (_ABBREVIATION.search(before) or (labels and _LABEL.search(before)))
+
+    ends = [(match.start(), match.end()) for match in _SENTENCE_BREAK.finditer(folded) if breaks(match)]
     inside = iter(reversed(mentions))
     mention = next(inside, None)
     end = len(folded)
@@ -194,13 +203,17 @@ def _read_sentence(reading: Reading, mentions: list[Mention], start: int, end: i
         for mention, positive in zip(found, flags, strict=True)
         if not positive and mention.option is not None
     }
-    positive = [mention for mention, flag in zip(found, flags, strict=True) if flag]
+    positive = [
+        mention
+        for mention, flag in zip(found, flags, strict=True)
+        if flag and not _SUPPOSED.search(folded[max(start, mention.start - 80) : mention.start])
+    ]
     doubt = _last_doubt(reading, inside, start, end)
     marks = marks._replace(rejected=tuple(sorted(rejected - ({last.option} if last else set()))))
     if last is not None:
         revised = _revised(reading, positive, tail, end)
         if revised is not None:
-            return marks._replace(option=revised, firm=True)
+            return marks._replace(option=revised, firm=True, reported=False)
         if last.option is None or (doubt is not None and doubt > last.end):
             return marks._replace(unsure=True)
         return marks._replace(option=last.option, firm=True)
@@ -240,10 +253,15 @@ def _only(mentions: list[Mention]) -> int | None:
 
 
 def _predicates(reading: Reading, mentions: list[Mention], start: int) -> list[Mention]:
+    """Return the mentions that something is said to be; a list ("is red or blue") is one predicate."""
     folded = reading.folded
-    return [
-        mention for mention in mentions if _PREDICATE.search(folded[max(start, mention.start - 64) : mention.start])
-    ]
+    predicates: list[Mention] = []
+    for mention in mentions:
+        before = folded[max(start, mention.start - 64) : mention.start]
+        follows = predicates and LIST_JOIN.fullmatch(folded, predicates[-1].end, mention.start)
+        if follows or _PREDICATE.search(before):
+            predicates.append(mention)
+    return predicates
 
 
 def _revised(reading: Reading, positive: list[Mention], tail: int, end: int) -> int | None:

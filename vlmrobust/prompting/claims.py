@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .clauses import Clause, asks, clauses, sentence_end
 from .mentions import WORD, Mention, Named, Reading, whole_option
 
-__all__ = ["Claim", "bare_claim", "claims", "read_claim", "unnegated"]
+__all__ = ["LIST_JOIN", "Claim", "bare_claim", "claims", "read_claim", "unnegated"]
 
 _NEGATED_HEAD = re.compile(
     r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不|除了)\b[\s*_']*"
@@ -24,7 +24,13 @@ _LETTER_LABEL = re.compile(
 )
 _ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
 _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
-_LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
+_SUBJECT_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}')([a-z])[\s'*)\]}}.:_]*$")
+_JOINED = re.compile(
+    rf"(?<!{WORD})[b-hj-z][\s'*)\]]*(?:\b(?:and|or)\b|[,/&])[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
+    rf"|\b(?:both|either|option|choice)s? [(\['*]*[a-z][\s'*)\]]*(?:and|or)\b[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
+    rf"|(?<!{WORD})a[\s'*)\]]*\b(?:and|or)[\s'*(\[]*$"
+)
+LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 _NEGATION = re.compile(
     r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bno\b|\bwithout\b|\brather than\b|\binstead of\b|\bunlike\b"
     r"|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*|\bother than\b|\bexcept\b"
@@ -70,7 +76,7 @@ def unnegated(reading: Reading, found: list[Mention], start: int, end: int) -> l
         positive = _NEGATION.search(before) is None
         if positive and position and not flags[-1]:
             joint = folded[found[position - 1].end : mention.start]
-            positive = len(joint) > 24 or _LIST_JOIN.fullmatch(joint) is None
+            positive = len(joint) > 24 or LIST_JOIN.fullmatch(joint) is None
         flags.append(positive and _NEGATED_AFTER.match(folded, mention.end, end) is None)
     return flags
 
@@ -172,22 +178,21 @@ def _subject(reading: Reading, start: int, position: int, end: int) -> Claim | N
     folded = reading.folded
     before = folded[max(start, position - 48) : position]
     offset = position - len(before)
-    match = re.search(rf"(?<!{WORD})(?<!{WORD}')([a-z])[\s'*)\]}}.:_]*$", before)
+    match = _SUBJECT_LETTER.search(before)
     if match:
         at = offset + match.start(1)
         index = ord(match[1]) - ord("a")
-        lead = before[: match.start()].rstrip("'*([_ ")
-        clear = reading.text[at].isupper() or re.search(r"(?:option|choice|answer|letter)$", lead)
-        if clear and not (
-            match[1] == "i" and not re.search(r"(?:option|choice|letter)$|[(\[*'][^ ]*$", before[: match.start()])
-        ):
-            in_range = index < len(reading.options)
+        lead = before[: match.start()]
+        labelled = re.search(r"\b(?:option|choice|answer|letter)[ '*(\[]*$|[(\[*']$", lead)
+        if labelled or (reading.text[at].isupper() and match[1] != "i"):
+            in_range = index < len(reading.options) and not _JOINED.search(lead)
             return Claim(at, at + 1, index if in_range else None, (at, at + 1) if in_range else None, not in_range)
     found = reading.mentions(offset, position)
-    last = found[-1] if found else None
-    if last is None or folded[last.end : position].strip(" '*)]_"):
+    if not found or folded[found[-1].end : position].strip(" '*)]_"):
         return None
-    return Claim(last.start, last.end, last.option, ambiguous=last.option is None)
+    last = found[-1]
+    joined = len(found) > 1 and LIST_JOIN.fullmatch(folded, found[-2].end, last.start) is not None
+    return Claim(last.start, last.end, None if joined else last.option, ambiguous=joined or last.option is None)
 
 
 def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:

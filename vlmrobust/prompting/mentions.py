@@ -208,7 +208,8 @@ class Reading:
         text: as it is written.
         folded: `fold(text)`.
         options: the options' texts, lettered A, B, … in this order.
-        by: whether a single letter that is also an option's text counts as "letter" or as "text".
+        by: how a single letter is read that is also another option's text: as the "letter", as the "text", or as
+            "either": the text in quotation marks, ambiguous without.
     """
 
     text: str
@@ -232,7 +233,9 @@ class Reading:
         for needle, owners in _needles(self.options).items():
             at = self.folded.find(needle, start, end)
             while at >= 0:
-                if _stands_alone(self.folded, at, at + len(needle)):
+                if _stands_alone(self.folded, at, at + len(needle)) and (
+                    len(needle) > 1 or not "a" <= needle <= "z" or self.letter_at(at, end) is not None
+                ):
                     hits.append((at, -at - len(needle), owners))
                 at = self.folded.find(needle, at + 1, end)
         hits.sort()
@@ -272,9 +275,13 @@ class Reading:
         mentions = self.mentions(position, min(end, reach + longest))
         mention = next((mention for mention in mentions if mention.start <= reach), None)
         if index is not None and (mention is None or mention.start > at or mention.end <= at + 1):
-            in_range = index < len(self.options)
-            if mention is None or mention.start > at or (self.by == "letter" and in_range):
-                return Named(at, at + 1, index if in_range else None, (at, at + 1) if in_range else None)
+            own = index if index < len(self.options) else None
+            if mention is not None and mention.start == at and own != mention.option:
+                quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
+                if own is None or self.by == "text" or (self.by == "either" and quoted):
+                    return Named(at, at + 1, mention.option, None)
+                own = own if self.by == "letter" else None
+            return Named(at, at + 1, own, None if own is None else (at, at + 1))
         return None if mention is None else Named(mention.start, mention.end, mention.option, None)
 
 
