@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.special import softmax as scipy_softmax
 from scipy.stats import entropy as scipy_entropy
 
-from vlmrobust import functional as F
+from vlmrobust import functional
 
 NAN, INF = math.nan, math.inf
 LOGPROB = st.floats(-60, 0, width=32)
@@ -43,13 +43,13 @@ def test_letters_agree_with_scipy(rows, data, dtype):
     targets = [data.draw(st.integers(0, count - 1)) for count in counts]
     target, count_tensor = torch.tensor(targets), torch.tensor(counts)
     values = {
-        "probability": F.correct_probability(logprobs, target),
-        "odds": F.correct_log_odds(logprobs, target),
-        "entropy": F.letter_entropy(logprobs),
-        "relative": F.relative_letter_entropy(logprobs, count_tensor),
-        "mass": F.letter_mass(logprobs),
+        "probability": functional.correct_probability(logprobs, target),
+        "odds": functional.correct_log_odds(logprobs, target),
+        "entropy": functional.letter_entropy(logprobs),
+        "relative": functional.relative_letter_entropy(logprobs, count_tensor),
+        "mass": functional.letter_mass(logprobs),
     }
-    probabilities = F.letter_probabilities(logprobs)
+    probabilities = functional.letter_probabilities(logprobs)
     at_least = torch.float64 if dtype == torch.float64 else torch.float32
     assert {value.dtype for value in (*values.values(), probabilities)} == {at_least}
     for i, row in enumerate(rows):
@@ -79,7 +79,11 @@ def test_rows_do_not_depend_on_their_batch(rows, data):
     cut = data.draw(st.integers(0, len(rows)))
     target = torch.zeros(len(rows), dtype=torch.long)
     whole = padded(rows, width=26)
-    for function in (F.letter_entropy, lambda x: F.correct_log_odds(x, target[: len(x)]), F.letter_mass):
+    for function in (
+        functional.letter_entropy,
+        lambda x: functional.correct_log_odds(x, target[: len(x)]),
+        functional.letter_mass,
+    ):
         parts = [function(padded(part)) for part in (rows[:cut], rows[cut:]) if part]
         torch.testing.assert_close(torch.cat(parts), function(whole), equal_nan=True, rtol=1e-5, atol=1e-6)
 
@@ -87,35 +91,35 @@ def test_rows_do_not_depend_on_their_batch(rows, data):
 def test_a_uniform_row_has_all_the_entropy_there_is():
     for count in range(2, 27):
         row = torch.full((1, count), -3.3)
-        assert F.letter_entropy(row).item() == pytest.approx(math.log(count), rel=1e-6)
-        assert F.relative_letter_entropy(row, torch.tensor([count])).item() == pytest.approx(1.0, rel=1e-6)
+        assert functional.letter_entropy(row).item() == pytest.approx(math.log(count), rel=1e-6)
+        assert functional.relative_letter_entropy(row, torch.tensor([count])).item() == pytest.approx(1.0, rel=1e-6)
 
 
 def test_log_odds_rank_where_probabilities_tie():
     logprobs = torch.tensor([[-1e-9, -30.0], [-1e-9, -40.0]])
     target = torch.tensor([0, 0])
-    assert F.correct_probability(logprobs, target).tolist() == [1.0, 1.0]
-    assert F.correct_log_odds(logprobs, target).tolist() == [30.0, 40.0]
-    assert F.correct_log_odds(torch.tensor([[-1.0, -INF]]), torch.tensor([0])).tolist() == [INF]
-    assert F.correct_log_odds(torch.tensor([[-1.0, -INF]]), torch.tensor([1])).tolist() == [-INF]
+    assert functional.correct_probability(logprobs, target).tolist() == [1.0, 1.0]
+    assert functional.correct_log_odds(logprobs, target).tolist() == [30.0, 40.0]
+    assert functional.correct_log_odds(torch.tensor([[-1.0, -INF]]), torch.tensor([0])).tolist() == [INF]
+    assert functional.correct_log_odds(torch.tensor([[-1.0, -INF]]), torch.tensor([1])).tolist() == [-INF]
 
 
 @pytest.mark.parametrize("target", [-1, 2, 25])
 def test_a_target_outside_the_row_is_undefined(target):
     logprobs, index = torch.tensor([[-1.0, -2.0]]), torch.tensor([target])
-    assert F.correct_probability(logprobs, index).isnan().all()
-    assert F.correct_log_odds(logprobs, index).isnan().all()
+    assert functional.correct_probability(logprobs, index).isnan().all()
+    assert functional.correct_log_odds(logprobs, index).isnan().all()
 
 
 def test_no_letter_at_all_is_undefined_not_zero():
     for logprobs in (torch.empty(2, 0), torch.full((2, 3), NAN)):
         target = torch.tensor([0, 1])
         for value in (
-            F.letter_entropy(logprobs),
-            F.relative_letter_entropy(logprobs, torch.tensor([2, 2])),
-            F.letter_mass(logprobs, torch.full((2, 1), -INF)),
-            F.correct_probability(logprobs, target),
-            F.correct_log_odds(logprobs, target),
+            functional.letter_entropy(logprobs),
+            functional.relative_letter_entropy(logprobs, torch.tensor([2, 2])),
+            functional.letter_mass(logprobs, torch.full((2, 1), -INF)),
+            functional.correct_probability(logprobs, target),
+            functional.correct_log_odds(logprobs, target),
         ):
             assert value.shape == (2,)
             assert value.isnan().all()
@@ -123,24 +127,24 @@ def test_no_letter_at_all_is_undefined_not_zero():
 
 def test_letters_of_no_probability_have_mass_zero_and_nothing_else():
     nothing = torch.full((1, 2), -INF)
-    assert F.letter_mass(nothing).item() == 0
-    assert F.letter_entropy(nothing).isnan().all()
-    assert F.correct_probability(nothing, torch.tensor([0])).isnan().all()
-    assert F.correct_log_odds(nothing, torch.tensor([0])).isnan().all()
+    assert functional.letter_mass(nothing).item() == 0
+    assert functional.letter_entropy(nothing).isnan().all()
+    assert functional.correct_probability(nothing, torch.tensor([0])).isnan().all()
+    assert functional.correct_log_odds(nothing, torch.tensor([0])).isnan().all()
 
 
 def test_added_letters_count_in_the_mass_alone():
     logprobs, added = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -INF]])
     expected = math.exp(-1) + math.exp(-2) + math.exp(-1.5)
-    assert F.letter_mass(logprobs, added).item() == pytest.approx(expected)
-    assert F.letter_mass(torch.tensor([[-0.1, -0.1]])).item() == 1.0
+    assert functional.letter_mass(logprobs, added).item() == pytest.approx(expected)
+    assert functional.letter_mass(torch.tensor([[-0.1, -0.1]])).item() == 1.0
 
 
 def test_fewer_than_two_options_have_no_relative_entropy():
-    assert F.relative_letter_entropy(torch.tensor([[-1.0]]), torch.tensor([1])).isnan().all()
+    assert functional.relative_letter_entropy(torch.tensor([[-1.0]]), torch.tensor([1])).isnan().all()
 
 
 def test_letters_are_differentiable_beside_padding():
     logprobs = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -2.0, -INF]], requires_grad=True)
-    F.correct_probability(logprobs, torch.tensor([0, 1])).sum().backward()
+    functional.correct_probability(logprobs, torch.tensor([0, 1])).sum().backward()
     assert logprobs.grad.isfinite().all()

@@ -147,5 +147,4 @@ def _quadrants(judge: Judge, responses: Responses) -> Tensor:
 
 
 def _verdicts(judge: Judge, responses: Responses) -> Tensor:
-    verdicts = responses.derive(("consistent", judge), judge.consistent)
-    return torch.where(responses.has_status("answered"), verdicts, math.nan)
+    return responses.derive(("consistent", judge), judge.consistent)

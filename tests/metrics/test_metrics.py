@@ -1,0 +1,211 @@
+"""All metrics: each against a plain loop over single responses, in any split over batches."""
+
+import math
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
+from scipy.stats import entropy as scipy_entropy
+from sklearn.metrics import accuracy_score
+
+from vlmrobust import metrics
+from vlmrobust.functional import QUADRANTS
+from vlmrobust.naming import snake_case
+
+NAN = math.nan
+
+
+def scored(prompt, response):
+    return response.status not in ("error", "not_applicable")
+
+
+def with_letters(value: Callable):
+    def oracle(prompt, response):
+        read = response.option_logprobs is not None and response.status in ("answered", "abstained")
+        letters = response.option_logprobs
+        if not read or (max(letters) == -math.inf and value is not mass):
+            return NAN
+        return value(prompt, response)
+
+    return oracle
+
+
+def probabilities(response):
+    return softmax([float(torch.tensor(value)) for value in response.option_logprobs])
+
+
+def mass(prompt, response):
+    return min(1.0, math.exp(logsumexp([*response.option_logprobs, *response.added_logprobs])))
+
+
+def shown(status):
+    return lambda prompt, response: float(response.status == status) if scored(prompt, response) else NAN
+
+
+def consistent(prompt, response):
+    if response.status != "answered" or not response.think.startswith("says ") or response.think == "says -1":
+        return NAN
+    return float(response.think == f"says {response.answer}")
+
+
+def quadrant(kind):
+    def oracle(prompt, response):
+        agrees = consistent(prompt, response)
+        if math.isnan(agrees):
+            return NAN
+        right = response.answer == prompt.sample.answer
+        return float(kind == ("consistent_" if agrees else "inconsistent_") + ("correct" if right else "incorrect"))
+
+    return oracle
+
+
+def chose(option):
+    def oracle(prompt, response):
+        if not scored(prompt, response) or option(prompt) is None:
+            return NAN
+        return float(response.answer == option(prompt))
+
+    return oracle
+
+
+def well_formed(prompt, response):
+    if response.status == "truncated":
+        return 0.0
+    return NAN if response.well_formed is None or not scored(prompt, response) else float(response.well_formed)
+
+
+ORACLES = {
+    "accuracy": chose(lambda prompt: prompt.sample.answer),
+    "follow_rate": chose(lambda prompt: prompt.distractor),
+    "unparsed_rate": shown("unparsed"),
+    "truncated_rate": shown("truncated"),
+    "abstain_rate": shown("abstained"),
+    "correct_probability": with_letters(lambda prompt, response: probabilities(response)[prompt.sample.answer]),
+    "letter_entropy": with_letters(lambda prompt, response: scipy_entropy(probabilities(response))),
+    "relative_letter_entropy": with_letters(
+        lambda prompt, response: scipy_entropy(probabilities(response)) / math.log(len(prompt.sample.options))
+    ),
+    "letter_mass": with_letters(mass),
+    "token_entropy": lambda prompt, response: NAN if response.token_entropy is None else response.token_entropy,
+    "format_rate": well_formed,
+    "consistency": consistent,
+    "consistency_coverage": lambda prompt, response: (
+        float(not math.isnan(consistent(prompt, response))) if response.status == "answered" else NAN
+    ),
+    "consistency_given_correct": lambda prompt, response: (
+        consistent(prompt, response) if response.answer == prompt.sample.answer else NAN
+    ),
+} | {kind: quadrant(kind) for kind in QUADRANTS}
+
+
+def instances(judge):
+    """The default metrics, with the tests' judge where one judges."""
+    return [
+        metric.replace(judge=judge) if "judge" in type(metric).model_fields else metric
+        for metric in metrics.default_metrics()
+    ]
+
+
+COLUMNS = [metric.column for metric in metrics.default_metrics()]
+
+
+def test_every_default_metric_has_its_oracle():
+    assert sorted(COLUMNS) == sorted(ORACLES)
+    assert len(set(COLUMNS)) == len(COLUMNS)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_values_agree_with_a_plain_loop(column, data, pairs, arrays_of, stated_judge):
+    drawn = data.draw(pairs)
+    metric = next(metric for metric in instances(stated_judge()) if metric.column == column)
+    values = metric(arrays_of(drawn))
+    assert values.dtype == torch.float32
+    assert values.shape == (len(drawn),)
+    expected = [ORACLES[column](prompt, response) for prompt, response in drawn]
+    assert values.tolist() == pytest.approx(expected, rel=2e-5, abs=2e-6, nan_ok=True)
+    # Failed calls are never scored.
+    for value, (prompt, response) in zip(values.tolist(), drawn, strict=True):
+        assert scored(prompt, response) or math.isnan(value)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_values_do_not_depend_on_the_batch(data, pairs, arrays_of, stated_judge):
+    drawn = data.draw(pairs)
+    order = data.draw(st.permutations(range(len(drawn))))
+    cut = data.draw(st.integers(0, len(drawn)))
+    responses = arrays_of(drawn)
+    for metric in instances(stated_judge()):
+        whole = metric(responses)[list(order)]
+        parts = [metric(responses.select(part)) for part in (order[:cut], order[cut:])]
+        rebuilt = [metric(arrays_of([drawn[i] for i in part])) for part in (order[:cut], order[cut:]) if part]
+        torch.testing.assert_close(torch.cat(parts), whole, equal_nan=True)
+        torch.testing.assert_close(torch.cat(rebuilt), whole, equal_nan=True)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_shares_have_the_denominators_that_they_say(data, pairs, arrays_of, stated_judge):
+    responses = arrays_of(data.draw(pairs))
+    values = {metric.column: metric(responses) for metric in instances(stated_judge())}
+    quadrants = torch.stack([values[kind] for kind in QUADRANTS])
+    judged = ~values["consistency"].isnan()
+    assert torch.equal(quadrants.isnan().any(0), ~judged)
+    assert (quadrants[:, judged].sum(0) == 1).all()
+    torch.testing.assert_close(quadrants[:2].sum(0), values["consistency"], equal_nan=True)
+    # P(consistent | correct) = P(consistent ∧ correct) / P(correct), all over judged answers.
+    both, alone = quadrants[0, judged].sum(), quadrants[2, judged].sum()
+    given_correct = values["consistency_given_correct"].nanmean()
+    torch.testing.assert_close(given_correct, both / (both + alone), equal_nan=True)
+    # Where something was said, it was an answer, or it is counted beside accuracy.
+    answered = (responses.choice >= 0).float()
+    shares = values["unparsed_rate"] + values["truncated_rate"] + values["abstain_rate"] + answered
+    assert (shares[~shares.isnan()] == 1).all()
+
+
+def test_accuracy_agrees_with_sklearn(plain_responses):
+    answers = [0, 1, 2, 3, 1, 1, 0]
+    responses = plain_responses(*({"answer": answer} for answer in answers))
+    metric = metrics.Accuracy()
+    assert metric.aggregate(metric(responses), responses) == pytest.approx(accuracy_score([1] * 7, answers))
+
+
+def test_a_dropped_option_does_not_lower_relative_entropy(arrays_of, plain_responses):
+    import dataclasses
+
+    responses = plain_responses({"option_logprobs": (-1.0, -1.0, -math.inf, -math.inf)})
+    assert metrics.RelativeLetterEntropy()(responses).tolist() == pytest.approx([0.5])
+    shown_two = dataclasses.replace(responses, options=(("a", "b"),), order=((0, 1),))
+    assert metrics.RelativeLetterEntropy()(shown_two).tolist() == pytest.approx([1.0])
+
+
+def test_letters_of_one_batch_do_not_widen_anothers_target(plain_responses):
+    responses = plain_responses({"option_logprobs": None}, {"option_logprobs": None})
+    assert metrics.CorrectProbability()(responses).isnan().all()
+    assert metrics.LetterEntropy()(responses).isnan().all()
+
+
+@pytest.mark.parametrize("metric", metrics.default_metrics(), ids=repr)
+def test_metrics_are_values(metric):
+    assert pickle.loads(pickle.dumps(metric)) == metric
+    assert metric.replace(name="another").column == "another"
+    assert metric.is_mean
+    letters = {"correct_probability", "letter_entropy", "relative_letter_entropy", "letter_mass"}
+    assert metric.reads_letters == (metric.column in letters)
+
+
+def test_columns_are_called_after_their_classes():
+    for metric in metrics.default_metrics():
+        named = metric.kind if isinstance(metric, metrics.Quadrant) else snake_case(type(metric).__name__)
+        assert metric.column == named
+
+
+def test_all_names_are_exported_and_sorted():
+    assert metrics.__all__ == sorted(metrics.__all__, key=lambda name: (name[0].islower(), name))
+    assert all(hasattr(metrics, name) for name in metrics.__all__)
