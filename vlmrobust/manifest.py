@@ -1,0 +1,190 @@
+"""What a run is: everything that decides its responses, as JSON values that two runs can be compared by."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Self
+
+from pydantic import BaseModel, Field
+
+from .models.base import Model, identity_of
+from .perturbations import Perturbation
+from .types import ImageLike, Prompt, Sample, Style, image_digest
+from .types.validated import Frozen
+
+__all__ = ["Manifest", "config_of", "first_difference", "prompt_digest", "sample_content"]
+
+_ABSENT = "nothing"
+
+
+class Manifest(Frozen):
+    """What a run was begun with.
+
+    Attributes:
+        format: version of the run directory's layout.
+        started: when the run was begun (UTC, ISO 8601).
+        versions: of vlmrobust, torch, transformers and Python; recorded, not compared.
+        draws, batch_size: recorded, not compared: more draws may join, and a smaller card may ask for smaller batches.
+        model: `models.base.identity_of` the model.
+        seed: keys every random draw.
+        style: how questions are put.
+        conditions: class and fields of every condition, by its name; more may join.
+    """
+
+    format: int = 1
+    started: str
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    draws: int = 1
+    batch_size: int = 1
+    model: Mapping[str, Any]
+    seed: int
+    style: Mapping[str, Any]
+    conditions: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(
+        cls, model: Model, conditions: Sequence[Perturbation], *, style: Style, seed: int, draws: int, batch_size: int
+    ) -> Self:
+        """Describe a run that is about to begin.
+
+        Raises:
+            ValueError: a condition has a field that JSON cannot hold; the message names both.
+        """
+        return cls(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=_versions(),
+            draws=draws,
+            batch_size=batch_size,
+            model=_plain(dict(identity_of(model))),
+            seed=seed,
+            style=_plain(style.model_dump(mode="json")),
+            conditions={condition.condition: config_of(condition) for condition in conditions},
+        )
+
+    def joined(self, other: Self) -> Self:
+        """Return this manifest with the conditions that `other` adds.
+
+        Raises:
+            ValueError: model, seed, style or a condition of the same name differs; the message names the field and both
+                values.
+        """
+        known = {name: config for name, config in other.conditions.items() if name in self.conditions}
+        begun = self.model_dump(include={"format", "model", "seed", "style"})
+        asked = other.model_dump(include={"format", "model", "seed", "style"})
+        begun["conditions"] = {name: self.conditions[name] for name in known}
+        asked["conditions"] = known
+        if difference := first_difference(begun, asked):
+            field, old, new = difference
+            raise ValueError(f"field {field!r}: expected {old}, as the run was begun with, got {new}")
+        return self.replace(conditions={**self.conditions, **other.conditions})
+
+
+def _versions() -> dict[str, str]:
+    from . import __version__
+
+    found = {"vlmrobust": __version__, "python": platform.python_version()}
+    for package in ("torch", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str, sort_keys=True))
+
+
+def config_of(perturbation: Perturbation) -> dict[str, Any]:
+    """Return class and fields of a perturbation as JSON values; callables stand there by module and qualified name.
+
+    Raises:
+        ValueError: a field cannot be written as JSON; the message names condition and field.
+
+    Example:
+        >>> from vlmrobust.perturbations import AbstainOption
+        >>> config_of(AbstainOption())["text"]
+        "I'm not sure"
+    """
+    config: dict[str, Any] = {"class": f"{type(perturbation).__module__}.{type(perturbation).__qualname__}"}
+    for field in type(perturbation).model_fields:
+        value = getattr(perturbation, field)
+        if isinstance(value, Perturbation):
+            config[field] = config_of(value)
+        elif isinstance(value, tuple | list) and any(isinstance(part, Perturbation) for part in value):
+            config[field] = [config_of(part) if isinstance(part, Perturbation) else part for part in value]
+        else:
+            config[field] = _field_config(perturbation, field)
+    return config
+
+
+def _field_config(perturbation: Perturbation, field: str) -> Any:
+    try:
+        return BaseModel.model_dump(perturbation, mode="json", include={field}, serialize_as_any=True)[field]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"condition {perturbation.condition!r}, field {field!r}: expected a value that JSON can hold (it becomes "
+            f"part of the run's manifest), got {type(getattr(perturbation, field)).__name__}: {error}"
+        ) from error
+
+
+def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str] | None:
+    """Return where two JSON values first differ: the path of the field, and both values as text; None = nowhere.
+
+    Example:
+        >>> first_difference({"model": {"dtype": "float32"}}, {"model": {"dtype": "bfloat16"}})
+        ('model.dtype', "'float32'", "'bfloat16'")
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys((*old, *new)):
+            path = f"{field}.{key}" if field else str(key)
+            if key not in old or key not in new:
+                before, now = (f"{side[key]!r:.300}" if key in side else _ABSENT for side in (old, new))
+                return path, before, now
+            if difference := first_difference(old[key], new[key], path):
+                return difference
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (left, right) in enumerate(zip(old, new, strict=True)):
+            if difference := first_difference(left, right, f"{field}[{index}]"):
+                return difference
+        return None
+    return None if old == new else (field, f"{old!r:.300}", f"{new!r:.300}")
+
+
+def _digest_or_none(image: ImageLike) -> str | None:
+    # Whatever is wrong with an image is reported by the model that has to decode it, as this sample's error row.
+    try:
+        return image_digest(image)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def sample_content(sample: Sample) -> dict[str, Any]:
+    """Return what a sample asks, as JSON values, its images by digest (None = unreadable).
+
+    Group and metadata are left out: they decide how results are summarised, not what the model says.
+    """
+    content: dict[str, Any] = sample.model_dump(
+        mode="json", include={"id", "question", "options", "answer", "distractor", "texts"}
+    )
+    return {**content, "images": [_digest_or_none(image) for image in sample.images]}
+
+
+def prompt_digest(prompt: Prompt, images: Sequence[str | None]) -> str:
+    """Return a digest of everything that a prompt shows beside its style, which belongs to the whole run.
+
+    Args:
+        prompt: the prompt.
+        images: digests of its sample's images, as `sample_content` gives them.
+    """
+    known = {id(image): digest for image, digest in zip(prompt.sample.images, images, strict=True)}
+    shown = [known[id(image)] if id(image) in known else _digest_or_none(image) for image in prompt.images]
+    content: dict[str, Any] = prompt.model_dump(
+        mode="json", include={"context", "question", "options", "order", "prefill", "distractor", "asserted"}
+    )
+    encoded = json.dumps({**content, "images": shown}, sort_keys=True)
+    return blake2b(encoded.encode(), digest_size=16).hexdigest()

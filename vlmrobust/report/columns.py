@@ -1,0 +1,101 @@
+"""Metrics applied: one column of values per metric, with what a summary has to know of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..metrics import BaseMetric, Metric, PairedMetric
+from ..types import Responses
+
+__all__ = ["FRAME_COLUMNS", "Column", "score"]
+
+FRAME_COLUMNS = (
+    "sample_id",
+    "condition",
+    "draw",
+    "group",
+    "target",
+    "answer",
+    "distractor",
+    "asserted",
+    "status",
+    "readout",
+    "carrier",
+    "text",
+    "think",
+    "error",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One metric's values.
+
+    Attributes:
+        name: the column's name.
+        scores: `(N,)` float64, NaN = undefined.
+        higher_is_better: None = neither.
+        is_paired: the values compare a response with the one under base.
+        reads_letters: the values come from letter probabilities, which are compared within one read-out only.
+        is_mean: the number for a condition is the mean over its samples.
+        metric: None in a report that was loaded.
+    """
+
+    name: str
+    scores: NDArray[np.float64]
+    higher_is_better: bool | None
+    is_paired: bool
+    reads_letters: bool
+    is_mean: bool
+    metric: Metric | PairedMetric | None
+
+
+def score(responses: Responses, metrics: Sequence[Metric | PairedMetric]) -> tuple[Column, ...]:
+    """Apply metrics to responses.
+
+    Raises:
+        TypeError: something else than a metric is among them.
+        ValueError: two metrics, or a metric and a column of the frame, have one name.
+    """
+    names = list(FRAME_COLUMNS)
+    columns = []
+    for metric in metrics:
+        if not isinstance(metric, BaseMetric):
+            raise TypeError(f"expected metrics, got {type(metric).__name__}: {metric!r:.100}")
+        if metric.column in names:
+            raise ValueError(
+                f"expected metrics with names that differ from each other and from {', '.join(FRAME_COLUMNS)}; "
+                f"got {metric.column!r} twice; set 'name' on one of them"
+            )
+        names.append(metric.column)
+        columns.append(_column(responses, metric))
+    return tuple(columns)
+
+
+def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
+    values = metric(responses) if isinstance(metric, Metric) else _paired_values(responses, metric)
+    return Column(
+        name=metric.column,
+        scores=values.double().numpy(),
+        higher_is_better=metric.higher_is_better,
+        is_paired=isinstance(metric, PairedMetric),
+        reads_letters=metric.reads_letters,
+        is_mean=metric.is_mean,
+        metric=metric,
+    )
+
+
+def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
+    """Return the metric of every response with the one of the same sample and draw under base; base rows are NaN."""
+    draws = responses.draw.tolist()
+    keys = list(zip(responses.sample_id, draws, strict=True))
+    base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
+    pairs = [(base[key], row) for row, key in enumerate(keys) if key in base and responses.condition[row] != "base"]
+    values = torch.full((len(responses),), float("nan"), dtype=torch.float64)
+    if pairs:
+        before, after = (list(side) for side in zip(*pairs, strict=True))
+        values[after] = metric(responses.select(before), responses.select(after)).double()
+    return values

@@ -1,0 +1,111 @@
+"""A report on disk: one JSON Lines file, a head line and then one line per response."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..store import json_safe, read_lines, write_atomically
+from ..types import Responses
+from .columns import Column
+from .summary import SummaryRow
+
+__all__ = ["read_report", "write_report"]
+
+_FORMAT = "vlmrobust report 1"
+_FIELDS = tuple(field.name for field in fields(Responses) if field.init)
+
+
+def write_report(
+    path: Path,
+    responses: Responses,
+    columns: Sequence[Column],
+    summary: Sequence[SummaryRow],
+    rest: Mapping[str, Any],
+) -> Path:
+    """Write a report and return the file's path; metadata that JSON has no form for is written as text."""
+    file = path / "report.jsonl" if path.is_dir() else path
+    head = {
+        "format": _FORMAT,
+        "responses": len(responses),
+        **rest,
+        "metrics": [{name: getattr(column, name) for name in _COLUMN_FIELDS} for column in columns],
+        "summary": [asdict(row) for row in summary],
+    }
+    listed = {
+        name: value.tolist() if isinstance(value := getattr(responses, name), Tensor) else value for name in _FIELDS
+    }
+    scores = {column.name: column.scores.tolist() for column in columns}
+    rows = (
+        {name: values[row] for name, values in listed.items()}
+        | {"scores": {name: values[row] for name, values in scores.items()}}
+        for row in range(len(responses))
+    )
+    lines = (json.dumps(json_safe(row), ensure_ascii=False, allow_nan=False, default=str) for row in (head, *rows))
+    write_atomically(file, "\n".join(lines) + "\n")
+    return file
+
+
+_COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean")
+
+
+def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], dict[str, Any]]:
+    """Read what `write_report` has written: responses, columns, summary, and the rest of the head.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no report, or some of its lines are missing.
+    """
+    file = path / "report.jsonl" if path.is_dir() else path
+    if not file.exists():
+        raise FileNotFoundError(
+            f"expected a report at {file}, found none; a run that was not finished has none until it is resumed"
+        )
+    lines = [value for _, value in read_lines(file)]
+    head = lines[0] if lines and isinstance(lines[0], dict) else {}
+    if head.get("format") != _FORMAT:
+        raise ValueError(f"{file}: expected a file of format {_FORMAT!r}, got {head.get('format')!r}")
+    rows = lines[1:]
+    if len(rows) != head["responses"]:
+        raise ValueError(f"{file}: expected {head['responses']} responses, got {len(rows)}")
+    columns = [
+        Column(scores=np.array([float(row["scores"][about["name"]]) for row in rows]), metric=None, **about)
+        for about in head["metrics"]
+    ]
+    summary = [_summary_row(row) for row in head["summary"]]
+    return _responses(rows), columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
+
+
+def _summary_row(row: Mapping[str, Any]) -> SummaryRow:
+    kinds = {field.name: field.type for field in fields(SummaryRow)}
+    values: dict[str, Any] = {name: float(row[name]) if kind is float else row[name] for name, kind in kinds.items()}
+    return SummaryRow(**values)
+
+
+def _responses(rows: Sequence[Mapping[str, Any]]) -> Responses:
+    blank = Responses.of([], [])
+    values: dict[str, Any] = {}
+    for name in _FIELDS:
+        like = getattr(blank, name)
+        column = [row[name] for row in rows]
+        if not isinstance(like, Tensor):
+            values[name] = tuple(_as_tuple(value) for value in column)
+        elif like.dtype == torch.int64:
+            values[name] = torch.tensor(column, dtype=like.dtype)
+        else:
+            shape = (len(rows), *((len(column[0]) if column else 0,) if like.ndim == 2 else ()))
+            values[name] = torch.tensor(_numbers(column), dtype=like.dtype).reshape(shape)
+    return Responses(**values)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _numbers(value: Any) -> Any:
+    return [_numbers(part) for part in value] if isinstance(value, list) else float(value)

@@ -1,0 +1,245 @@
+"""The result of a run: every response with its values, and every condition compared with base."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from ..metrics import Metric, PairedMetric, default_metrics
+from ..types import Prompt, Response, Responses
+from .columns import FRAME_COLUMNS, Column, score
+from .files import read_report, write_report
+from .summary import SummaryRow, compare, units_of
+from .tables import Table, html_table, markdown_table, overview, terminal_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Report"]
+
+_INDICES = {"draw": "draw", "target": "target", "answer": "choice", "distractor": "distractor", "asserted": "asserted"}
+
+
+class Report:
+    """Responses, their metrics, and every condition compared with base on the same samples.
+
+    Made by `Evaluator.run`, `Report.from_responses` or `Report.load`. It prints as a table in a terminal and renders as
+    one in a notebook; `frame` and `summary` are the data behind it.
+
+    Attributes:
+        responses: the responses as arrays.
+        seed: keys the bootstrap.
+        manifest: what the run was begun with; empty without one.
+    """
+
+    def __init__(
+        self,
+        responses: Responses,
+        columns: Sequence[Column],
+        *,
+        seed: int = 0,
+        manifest: Mapping[str, Any] | None = None,
+        summary: Sequence[SummaryRow] | None = None,
+    ) -> None:
+        self.responses = responses
+        self.seed = seed
+        self.manifest = dict(manifest or {})
+        self._columns = tuple(columns)
+        self._loaded_summary = summary
+
+    @classmethod
+    def from_responses(
+        cls,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Response],
+        metrics: Sequence[Metric | PairedMetric] | None = None,
+        *,
+        seed: int = 0,
+        manifest: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Report on responses from one's own loop.
+
+        Args:
+            prompts: what was asked, for instance from `expand`.
+            responses: what was said, in the same order.
+            metrics: what is measured; None = `default_metrics()`.
+            seed: keys the bootstrap.
+            manifest: anything worth keeping about the run, as JSON values.
+
+        Raises:
+            ValueError: prompts and responses do not belong together, a key occurs twice, or two metrics have one name.
+
+        Example:
+            >>> from vlmrobust import Sample, expand
+            >>> from vlmrobust.metrics import Accuracy
+            >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
+            >>> prompts = list(expand([sample], []))
+            >>> responses = [Response.parse(prompt, "<answer>B</answer>") for prompt in prompts]
+            >>> float(Report.from_responses(prompts, responses, [Accuracy()]).summary["value"].iloc[0])
+            1.0
+        """
+        seen: dict[tuple[str, str, int], int] = {}
+        for position, response in enumerate(responses):
+            if response.key in seen:
+                raise ValueError(
+                    f"expected responses with keys that differ, got {response.key} at positions {seen[response.key]} "
+                    f"and {position}; repeated draws of a prompt need different numbers in 'draw'"
+                )
+            seen[response.key] = position
+        arrays = Responses.of(prompts, responses)
+        return cls(
+            arrays, score(arrays, default_metrics() if metrics is None else metrics), seed=seed, manifest=manifest
+        )
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions' names, in the order in which they were asked."""
+        return tuple(dict.fromkeys(self.responses.condition))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics' columns."""
+        return tuple(column.name for column in self._columns)
+
+    @cached_property
+    def frame(self) -> "pd.DataFrame":
+        """One row per response: its key, what was asked and said, and one column per metric (NaN = undefined).
+
+        `target`, `answer`, `distractor` and `asserted` are indices in `sample.options`, NA where there is none.
+        """
+        import pandas as pd
+
+        series: dict[str, Any] = {}
+        for name in FRAME_COLUMNS:
+            values = getattr(self.responses, _INDICES.get(name, name))
+            if isinstance(values, Tensor):
+                numbers = values.numpy()
+                series[name] = pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)
+            else:
+                series[name] = pd.array(list(values), dtype="string")
+        return pd.DataFrame(series | {column.name: column.scores for column in self._columns})
+
+    @cached_property
+    def _rows(self) -> tuple[SummaryRow, ...]:
+        if self._loaded_summary is not None:
+            return tuple(self._loaded_summary)
+        return tuple(compare(self.responses, self._columns, units_of(self.responses), "base", self.seed))
+
+    @property
+    def summary(self) -> "pd.DataFrame":
+        """One row per condition × metric: value, base value and difference on the same samples, with intervals.
+
+        See `SummaryRow` for the columns. Letter metrics that were read at different places are not subtracted, and a
+        condition that was carried in two ways has a row for each.
+        """
+        return _table_of(self._rows)
+
+    def contrast(self, condition: str, reference: str = "base") -> "pd.DataFrame":
+        """Compare two conditions, like a condition with the same one plus an abstain option.
+
+        Returns:
+            The columns of `summary`, `base_value` being the reference's; `p_adjusted` is `p`, for it is one comparison.
+
+        Raises:
+            KeyError: a condition is not in the report.
+        """
+        for name in (condition, reference):
+            if name not in self.conditions:
+                raise KeyError(f"expected one of the conditions {', '.join(self.conditions)}; got {name!r}")
+        units = [unit for unit in units_of(self.responses) if unit.condition == condition]
+        columns = [column for column in self._columns if not column.is_paired or reference == "base"]
+        return _table_of(compare(self.responses, columns, units, reference, self.seed))
+
+    def by(self, column: str) -> "pd.DataFrame":
+        """Return the summary of each group of samples that share a value in their metadata.
+
+        Args:
+            column: a key of `sample.metadata`; samples without it form a group of their own, named NA.
+
+        Returns:
+            The columns of `summary` behind one named `column`.
+
+        Raises:
+            KeyError: no sample has it.
+        """
+        import pandas as pd
+
+        groups: dict[str | None, list[int]] = {}
+        for row, metadata in enumerate(self.responses.metadata):
+            groups.setdefault(str(metadata[column]) if column in metadata else None, []).append(row)
+        if not any(value is not None for value in groups):
+            known = sorted({key for metadata in self.responses.metadata for key in metadata})
+            raise KeyError(f"expected a column of the samples' metadata ({', '.join(known) or 'none'}); got {column!r}")
+        tables = []
+        for value in sorted(groups, key=lambda value: (value is None, value or "")):
+            table = self._select(groups[value]).summary
+            table.insert(0, column, pd.Series([value] * len(table), dtype="string"))
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    def _select(self, rows: Sequence[int]) -> "Report":
+        columns = [replace(column, scores=column.scores[np.asarray(rows)]) for column in self._columns]
+        return Report(self.responses.select(rows), columns, seed=self.seed, manifest=self.manifest)
+
+    def score(self, metrics: Sequence[Metric | PairedMetric]) -> "Report":
+        """Return a report on the same responses with these metrics in place of the old; needs no model.
+
+        Raises:
+            ValueError: two metrics have one name.
+        """
+        return Report(self.responses, score(self.responses, metrics), seed=self.seed, manifest=self.manifest)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report as one JSON Lines file that `Report.load` reads, and return its path.
+
+        Args:
+            path: the file, or a folder (such as the run's), in which it is named `report.jsonl`.
+        """
+        return write_report(
+            Path(path), self.responses, self._columns, self._rows, {"seed": self.seed, "manifest": self.manifest}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a saved report, or the one in a run directory.
+
+        Its values are those that were saved; `score` measures anew.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file is no report, or a part of it is missing.
+        """
+        responses, columns, summary, rest = read_report(Path(path))
+        return cls(responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"])
+
+    def _overview(self) -> Table:
+        return overview(self.responses, self._columns, self._rows)
+
+    def to_markdown(self) -> str:
+        """Return the overview as a Markdown table."""
+        return markdown_table(self._overview())
+
+    def __str__(self) -> str:
+        return terminal_table(self._overview())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(self._overview())
+
+
+def _table_of(rows: Sequence[SummaryRow]) -> "pd.DataFrame":
+    import pandas as pd
+
+    table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(SummaryRow)])
+    text = dict.fromkeys(("condition", "metric", "carrier", "note"), "string")
+    whole = dict.fromkeys(("n", "errors", "not_applicable"), "int64")
+    real = {name: "float64" for name in table.columns if name not in text and name not in whole}
+    return table.astype(text | whole | real)

@@ -1,0 +1,175 @@
+"""The overview of a report as a table: for a terminal, for Markdown, and for a notebook."""
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+
+from ..types import Responses
+from .columns import Column
+from .summary import SummaryRow, units_of
+
+__all__ = ["Table", "html_table", "markdown_table", "overview", "terminal_table"]
+
+_MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "follow_rate", "format_rate")
+_MAIN_FIRST = "accuracy"
+_SHOWN_ELSEWHERE = ("unparsed_rate", "truncated_rate", "consistency_coverage")
+_TITLES = {"correct_probability": "P(correct)"}
+_WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text to be shown.
+
+    Attributes:
+        header: one title per column; the first column names the row.
+        rows: one text per column.
+        notes: sentences below the table.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow]) -> Table:
+    """Return one row per condition: the main metrics, and beside them what they have to be read with.
+
+    The first metric stands with its difference from base and the 95 % interval; metrics that are none of the library's
+    main ones follow only where none of those was measured.
+    """
+    by_name = {column.name: column for column in columns}
+    shown = [by_name[name] for name in _MAIN if name in by_name]
+    shown = shown or [column for column in columns if column.name not in _SHOWN_ELSEWHERE]
+    cells: dict[tuple[str, str | None], dict[str, SummaryRow]] = {}
+    for row in summary:
+        cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
+    units = units_of(responses)
+    carried = [unit.condition for unit in units]
+    rows = []
+    for unit in units:
+        metrics = cells.get((unit.condition, unit.carrier), {})
+        label = f"{unit.condition} [{unit.carrier}]" if carried.count(unit.condition) > 1 else unit.condition
+        statuses = [responses.status[row] for row in unit.rows]
+        scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
+        ended = "/".join(_share(statuses.count(status), scored) for status in ("unparsed", "truncated"))
+        errors = f"{statuses.count('error')}"
+        counts = max((row.n for row in metrics.values()), default=0)
+        if shown and shown[0].name in metrics:
+            counts = metrics[shown[0].name].n
+        values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
+        rows.append((label, *values, ended, str(counts), errors))
+    titles = [_title(column, first=column is shown[0]) for column in shown]
+    return Table(
+        header=("condition", *titles, "unparsed/ truncated", "n", "errors"),
+        rows=tuple(rows),
+        notes=_notes(summary, shown),
+    )
+
+
+def _title(column: Column, *, first: bool) -> str:
+    arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
+    name = _TITLES.get(column.name, column.name.replace("_", " "))
+    if column.name == "consistency":
+        return f"{name}{arrow} (judged)"
+    return f"{name}{arrow}, change [95 % interval]" if first else f"{name}{arrow}"
+
+
+def _cell(row: SummaryRow | None, *, first: bool) -> str:
+    if row is None or math.isnan(row.value):
+        return "–"
+    if row.metric == "consistency":
+        return f"{row.value:.2f} ({row.coverage:.0%})"
+    if not first or math.isnan(row.difference):
+        return f"{row.value:.2f}"
+    return f"{row.value:.2f} {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.0%}" if total else "–"
+
+
+def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str, ...]:
+    names = {column.name for column in shown}
+    by_note: dict[str, list[str]] = {}
+    for row in summary:
+        if row.note and row.metric in names:
+            by_note.setdefault(f"{row.condition}: {row.note}", []).append(row.metric)
+    skipped = {row.condition: row.not_applicable for row in summary if row.not_applicable}
+    return (
+        *(f"{note} – {', '.join(metrics)}" for note, metrics in by_note.items()),
+        *(f"{condition}: not applicable to {count} responses" for condition, count in skipped.items()),
+    )
+
+
+def terminal_table(table: Table, width: int | None = None) -> str:
+    """Draw a table for a terminal; one that is too wide goes on below, its first column repeated.
+
+    Args:
+        table: what is shown.
+        width: in characters; None = the terminal's, or 120 where there is none.
+    """
+    import shutil
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    space = width or shutil.get_terminal_size((_WIDTH, 24)).columns
+    out = StringIO()
+    console = Console(file=out, width=space, color_system=None, force_terminal=False, legacy_windows=False)
+    for part in _parts(table, space):
+        drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+        for index in part:
+            drawn.add_column(
+                Text(table.header[index]),
+                justify="left" if index == 0 else "right",
+                width=_cell_width(table, index),
+                overflow="fold",
+            )
+        for row in table.rows:
+            drawn.add_row(*(Text(row[index]) for index in part))
+        console.print(drawn)
+    for note in table.notes:
+        console.print(Text(note))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _cell_width(table: Table, index: int) -> int:
+    return max(map(len, (*table.header[index].split(), *(row[index] for row in table.rows))))
+
+
+def _parts(table: Table, space: int) -> list[list[int]]:
+    widths = [_cell_width(table, index) + 1 for index in range(len(table.header))]
+    parts: list[list[int]] = [[0]]
+    for index in range(1, len(table.header)):
+        if len(parts[-1]) > 1 and sum(widths[column] for column in (*parts[-1], index)) > space:
+            parts.append([0])
+        parts[-1].append(index)
+    return parts
+
+
+def markdown_table(table: Table) -> str:
+    """Return a table in Markdown, with pipes and line ends in its cells escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
+
+    ruler = ["---", *("---:" for _ in table.header[1:])]
+    lines = [line(table.header), line(ruler), *(line(row) for row in table.rows)]
+    return "\n".join([*lines, *(f"\n{' '.join(note.split())}" for note in table.notes)])
+
+
+def html_table(table: Table) -> str:
+    """Return a table in HTML, every text in it escaped."""
+
+    def cells(tag: str, texts: Sequence[str]) -> str:
+        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+    head = f"<thead><tr>{cells('th', table.header)}</tr></thead>"
+    body = "".join(f"<tr><th>{html.escape(row[0])}</th>{cells('td', row[1:])}</tr>" for row in table.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    return f"<table>{head}<tbody>{body}</tbody></table>{notes}"

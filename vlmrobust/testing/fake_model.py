@@ -1,0 +1,168 @@
+"""A model without weights whose behaviour is planted, so that what a report should say is known beforehand."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr
+
+from ..keyed import generator
+from ..prompting import LETTERS
+from ..types import Prompt, Response, open_image
+from ..types.validated import Frozen
+
+__all__ = ["FakeModel"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_LETTER_MASS = 0.98
+
+
+class FakeModel(Frozen):
+    """Answers with planted behaviours, the same whenever and in whatever batch it is asked.
+
+    Every choice is drawn with a key of seed, sample and behaviour, so that two conditions of a sample differ only by
+    what the behaviour says. It writes whole turns in the prompt's tags, goes on from a prefill, and gives letters that
+    agree with its answer; `stop_think` and `mode="direct"` are read out as a real model's are, without decoding.
+
+    Attributes:
+        accuracy: share of samples that it answers right where nothing misleads it.
+        follow_caption: share of samples whose asserted option it takes over from a caption.
+        follow_think: the same for a thought that its turn begins with.
+        contradict: share of thoughts that conclude another option than the one answered.
+        abstain: share of samples in which it takes an added option where there is one.
+        unparsed: share of turns without a clear answer.
+        truncated: share of turns that end in mid-thought.
+        guess: share of draws in which it guesses instead; draws of one prompt differ by it alone.
+        seed: another seed, another model.
+        opens_images: whether images are decoded, as a real model would; a missing one is then an error row.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=[b"not decoded"], question="Which?", options=["red", "blue"], answer=1)
+        >>> [response] = FakeModel(accuracy=1.0, opens_images=False).respond([Prompt.of(sample)])
+        >>> response.text
+        '<think>I compare the options with the picture. So the answer is "blue".</think><answer>B</answer>'
+    """
+
+    accuracy: Share = 0.9
+    follow_caption: Share = 1.0
+    follow_think: Share = 1.0
+    contradict: Share = 0.0
+    abstain: Share = 0.5
+    unparsed: Share = 0.0
+    truncated: Share = 0.0
+    guess: Share = 0.0
+    seed: int = 0
+    opens_images: bool = True
+
+    _asked: list[tuple[str, str, int]] = PrivateAttr(default_factory=list)
+    _calls: list[int] = PrivateAttr(default_factory=list)
+
+    @property
+    def asked(self) -> tuple[tuple[str, str, int], ...]:
+        """The keys (sample id, condition, draw) that it was asked so far."""
+        return tuple(self._asked)
+
+    @property
+    def calls(self) -> tuple[int, ...]:
+        """How many prompts each call of `respond` held."""
+        return tuple(self._calls)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the class and every planted share."""
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}"} | self.model_dump(mode="json")
+
+    def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
+        """Answer prompts; see `Model.respond`."""
+        self._calls.append(len(prompts))
+        self._asked += [(prompt.sample.id, prompt.condition, prompt.draw) for prompt in prompts]
+        return [self._respond(prompt) for prompt in prompts]
+
+    def _respond(self, prompt: Prompt) -> Response:
+        if self.opens_images:
+            for position, image in enumerate(prompt.images):
+                try:
+                    open_image(image)
+                except OSError as error:
+                    named = type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}")
+                    return Response.failed(prompt, named)
+        shown = self._choice(prompt)
+        letters = self._letters(prompt, shown)
+        style = prompt.style
+        if style.mode == "direct" or style.think_tags[1] in prompt.prefill:
+            opener = "" if style.mode == "direct" else style.answer_tags[0]
+            return Response.parse(
+                prompt,
+                opener + self._named(prompt, shown),
+                finish_reason="readout",
+                option_logprobs=letters,
+                readout="direct" if style.mode == "direct" else "fixed_prefix",
+                n_tokens=0,
+            )
+        completion, finish_reason = self._turn(prompt, shown)
+        answered = completion.endswith(style.answer_tags[1]) and style.answer_by == "letter"
+        return Response.parse(
+            prompt,
+            completion,
+            finish_reason=finish_reason,
+            option_logprobs=letters if answered else None,
+            token_entropy=self._uniform(prompt, "token entropy", prompt.condition),
+            n_tokens=len(completion.split()),
+        )
+
+    def _uniform(self, prompt: Prompt, *key: str | int) -> float:
+        return float(generator(self.seed, prompt.sample.id, "fake model", *key).random())
+
+    def _pick(self, prompt: Prompt, candidates: Sequence[int], *key: str | int) -> int:
+        return candidates[int(self._uniform(prompt, *key) * len(candidates))]
+
+    def _choice(self, prompt: Prompt) -> int:
+        """Return the index of the shown option that is answered."""
+        added = [index for index, option in enumerate(prompt.order) if option is None]
+        own = [index for index, option in enumerate(prompt.order) if option is not None]
+        if self._uniform(prompt, "guess", prompt.draw) < self.guess:
+            return self._pick(prompt, own, "guessed", prompt.draw)
+        asserted = None if prompt.asserted is None else prompt.shown(prompt.asserted)
+        follow = self.follow_think if prompt.prefill else self.follow_caption
+        if asserted is not None and self._uniform(prompt, "think" if prompt.prefill else "caption") < follow:
+            return asserted
+        if added and self._uniform(prompt, "abstain") < self.abstain:
+            return added[0]
+        right = prompt.shown(prompt.sample.answer)
+        if right is not None and self._uniform(prompt, "knows") < self.accuracy:
+            return right
+        wrong = [index for index in range(len(prompt.sample.options)) if index != prompt.sample.answer]
+        place = prompt.shown(self._pick(prompt, wrong, "wrong"))
+        return (
+            self._pick(prompt, [index for index in own if index != right] or own, "other") if place is None else place
+        )
+
+    def _letters(self, prompt: Prompt, shown: int) -> list[float]:
+        """Return a log-probability per shown letter, the answered one the likeliest."""
+        confidence = 0.5 + 0.45 * self._uniform(prompt, "confidence", prompt.condition, prompt.draw)
+        weights = generator(self.seed, prompt.sample.id, "fake model", "letters").exponential(size=len(prompt.options))
+        weights[shown] = 0.0
+        rest = (_LETTER_MASS - confidence) / float(weights.sum())
+        shares = [confidence if index == shown else rest * float(weight) for index, weight in enumerate(weights)]
+        return [math.log(share) for share in shares]
+
+    def _named(self, prompt: Prompt, shown: int) -> str:
+        return LETTERS[shown] if prompt.style.answer_by == "letter" else prompt.options[shown]
+
+    def _turn(self, prompt: Prompt, shown: int) -> tuple[str, str]:
+        """Return the completion (thought, then answer) and why it ended."""
+        (think_open, think_close), (answer_open, answer_close) = prompt.style.think_tags, prompt.style.answer_tags
+        begun = think_open in prompt.prefill
+        opener = " " if begun else think_open
+        said = f"{opener}I compare the options with the picture."
+        if self._uniform(prompt, "truncated", prompt.condition, prompt.draw) < self.truncated:
+            return said, "length"
+        concluded = shown
+        if self._uniform(prompt, "contradict", prompt.condition) < self.contradict:
+            others = [index for index, option in enumerate(prompt.order) if index != shown and option is not None]
+            concluded = self._pick(prompt, others, "contradiction")
+        said += f' So the answer is "{prompt.options[concluded]}".{think_close}'
+        if self._uniform(prompt, "unparsed", prompt.condition, prompt.draw) < self.unparsed:
+            return f"{said}I can't tell", "stop"
+        return f"{said}{answer_open}{self._named(prompt, shown)}{answer_close}", "stop"

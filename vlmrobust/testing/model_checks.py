@@ -1,0 +1,206 @@
+"""Whether a model keeps what the evaluator relies on."""
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..manifest import prompt_digest, sample_content
+from ..models.base import Model
+from ..perturbations import Base, CorrectThink, StopThink, WrongCaption, WrongThink, expand
+from ..prompting import assistant_prefix, render_turns
+from ..types import Prompt, Response, Sample
+from .requirement import require
+from .samples import varied_samples
+
+__all__ = ["check_model"]
+
+_TOLERANCE = 1e-4
+
+
+def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
+    """Check that a model answers every prompt in order, alike in any batch, and fails for one sample at a time.
+
+    It is asked each sample under five conditions: all at once, in the other order, and one by one; then with a sample
+    among them whose image is missing. If it has a Hugging Face `processor`, its decoded prompts are looked at too.
+
+    Args:
+        model: anything with `respond(prompts) -> list[Response]`.
+        samples: what to ask it; None = three small ones with 2 to 4 options.
+
+    Raises:
+        AssertionError: with a sentence that says what is wrong.
+
+    Example:
+        >>> from vlmrobust.testing import FakeModel
+        >>> check_model(FakeModel())
+    """
+    require(
+        isinstance(model, Model),
+        f"expected a model with respond(prompts) -> list[Response], got {type(model).__name__}",
+    )
+    _check_identity(model)
+    asked = list(samples) if samples is not None else varied_samples()[:3]
+    conditions = [Base(), StopThink(), WrongThink(), CorrectThink(), WrongCaption()]
+    prompts = list(expand(asked, conditions, seed=0))
+    before = [_content(prompt) for prompt in prompts]
+    responses = _respond(model, prompts)
+    for prompt, response in zip(prompts, responses, strict=True):
+        _check_response(prompt, response)
+    require(
+        [_content(prompt) for prompt in prompts] == before,
+        "expected respond to leave its prompts as they are, got them changed; copy an image before drawing on it",
+    )
+    _check_same(responses, _respond(model, prompts[::-1])[::-1], "whatever the order of the prompts")
+    one_by_one = [response for prompt in prompts for response in _respond(model, [prompt])]
+    _check_same(responses, one_by_one, "whatever the batch")
+    _check_missing_image(model, prompts, responses)
+    processor = getattr(model, "processor", None)
+    if hasattr(processor, "tokenizer"):
+        _check_rendering(processor, prompts)
+
+
+def _content(prompt: Prompt) -> str:
+    return prompt_digest(prompt, sample_content(prompt.sample)["images"])
+
+
+def _check_identity(model: Model) -> None:
+    identity = getattr(model, "identity", None)
+    if not callable(identity):
+        return
+    try:
+        first, second = (json.dumps(identity(), sort_keys=True) for _ in range(2))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"expected identity() to return JSON values, got {error}") from error
+    require(
+        first == second,
+        f"expected identity() to be the same every time, or no run could be resumed, got {first} and {second}",
+    )
+
+
+def _respond(model: Model, prompts: Sequence[Prompt]) -> list[Response]:
+    responses = model.respond(prompts)
+    require(isinstance(responses, list), f"expected respond to return a list, got {type(responses).__name__}")
+    require(len(responses) == len(prompts), f"expected one response per prompt ({len(prompts)}), got {len(responses)}")
+    for position, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        require(
+            isinstance(response, Response), f"expected a Response at position {position}, got {type(response).__name__}"
+        )
+        expected = (prompt.sample.id, prompt.condition, prompt.draw)
+        require(
+            response.key == expected,
+            f"expected the responses in the prompts' order, {expected} at position {position}, got {response.key}",
+        )
+    return responses
+
+
+def _check_response(prompt: Prompt, response: Response) -> None:
+    where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
+    require(response.status != "error", f"{where}: expected an answer, got the error {response.error!r}")
+    count = len(prompt.sample.options)
+    require(
+        (response.status == "answered") == (response.answer is not None),
+        f"{where}: expected an 'answer' where, and only where, the status is 'answered', "
+        f"got answer {response.answer} with status {response.status!r}",
+    )
+    require(
+        response.answer is None or 0 <= response.answer < count,
+        f"{where}: expected 'answer' to be an index of the sample's options (0 to {count - 1}), got {response.answer}",
+    )
+    require(
+        not prompt.prefill or not response.text.startswith(prompt.prefill),
+        f"{where}: expected 'text' to be the completion alone, got the prefill repeated: {response.text!r:.120}",
+    )
+    logprobs = response.option_logprobs
+    require(
+        (logprobs is None) == (response.readout is None),
+        f"{where}: expected 'readout' to say where letters were read, and None where none were, got "
+        f"{response.readout!r} with option_logprobs {logprobs}",
+    )
+    if logprobs is None:
+        return
+    require(
+        len(logprobs) == count,
+        f"{where}: expected {count} option_logprobs, one per option of the sample, got {len(logprobs)}",
+    )
+    every = (*logprobs, *response.added_logprobs)
+    require(
+        not any(math.isnan(value) or value > _TOLERANCE for value in every),
+        f"{where}: expected log-probabilities (nats, at most 0), got {every}",
+    )
+    mass = math.fsum(map(math.exp, every))
+    require(
+        mass <= 1 + _TOLERANCE,
+        f"{where}: expected probabilities of all letters that add up to 1 at most (over the whole vocabulary, each "
+        f"letter's tokens counted once), got {mass}",
+    )
+
+
+def _check_same(responses: Sequence[Response], others: Sequence[Response], whatever: str) -> None:
+    for response, other in zip(responses, others, strict=True):
+        where = f"sample {response.sample_id!r}, condition {response.condition!r}"
+        for field in ("answer", "status", "text"):
+            first, second = getattr(response, field), getattr(other, field)
+            require(first == second, f"{where}: expected the same {field!r} {whatever}, got {first!r} and {second!r}")
+        first, second = response.option_logprobs, other.option_logprobs
+        require((first is None) == (second is None), f"{where}: expected letters {whatever}, got {first} and {second}")
+        for left, right in zip(first or (), second or (), strict=True):
+            require(
+                left == right or abs(left - right) <= _TOLERANCE,
+                f"{where}: expected the same option_logprobs {whatever}, within {_TOLERANCE}, got {first} and {second}",
+            )
+
+
+def _check_missing_image(model: Model, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        missing = Prompt.of(
+            Sample(
+                id="missing image",
+                images=[Path(folder) / "missing.png"],
+                question="What is shown?",
+                options=["a cube", "a ball"],
+                answer=0,
+            )
+        )
+        try:
+            first, failed, *rest = _respond(model, [prompts[0], missing, *prompts[1:]])
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                "expected a sample without a readable image to get Response.failed(prompt, error) while the others are "
+                f"answered, got {type(error).__name__} from respond: {error}"
+            ) from error
+    require(
+        failed.status == "error" and bool(failed.error),
+        f"expected status 'error', and what went wrong in 'error', for a missing image, got {failed.status!r}: "
+        f"{failed.text!r:.120}",
+    )
+    _check_same(responses, [first, *rest], "whatever fails beside it")
+
+
+def _check_rendering(processor: Any, prompts: Sequence[Prompt]) -> None:
+    """Design: the prompt is rendered, then continued; templates that open the thought do so once."""
+    template = processor if getattr(processor, "chat_template", None) else processor.tokenizer
+    for prompt in prompts:
+        where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
+        tokenizer = processor.tokenizer
+        tokens = tokenizer(prompt.render(template), add_special_tokens=False)["input_ids"]
+        decoded = tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        opener = prompt.style.think_tags[0]
+        rendered, _ = render_turns(template, prompt.messages())
+        turn = assistant_prefix(rendered, prompt.prefill, opener)[1]
+        require(
+            decoded.endswith(turn),
+            f"{where}: expected the decoded prompt to end with exactly the prefill {turn!r}, got {decoded[-200:]!r}",
+        )
+        # The instruction names the tags as well: only what follows the user's text is the assistant's.
+        assistant = decoded[decoded.rfind(prompt.style.instruction_text()[-20:]) + 20 :]
+        expected = int(opener in turn)
+        require(
+            assistant.count(opener) == expected,
+            f"{where}: expected {expected} {opener!r} in the assistant's turn, got {assistant.count(opener)}: "
+            f"{assistant!r:.300}",
+        )
