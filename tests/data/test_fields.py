@@ -40,7 +40,7 @@ def test_an_answer_outside_the_options_is_refused(cell: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "options", "by", "expected"),
+    ("cell", "options", "written_as", "expected"),
     [
         ("2", ("1", "2", "3"), "index", 2),
         ("2", ("1", "2", "3"), "text", 1),
@@ -50,11 +50,11 @@ def test_an_answer_outside_the_options_is_refused(cell: object) -> None:
     ],
 )
 def test_two_meanings_are_refused_until_one_is_chosen(
-    cell: object, options: tuple[str, ...], by: str, expected: int
+    cell: object, options: tuple[str, ...], written_as: str, expected: int
 ) -> None:
     with pytest.raises(ValueError, match=r"expected an answer with one meaning, got .*: as .* and .* means"):
         index_of(cell, options)
-    assert index_of(cell, options, by=by) == expected  # type: ignore[arg-type]
+    assert index_of(cell, options, written_as=written_as) == expected  # type: ignore[arg-type]
 
 
 def test_two_readings_that_agree_are_one() -> None:
@@ -64,7 +64,7 @@ def test_two_readings_that_agree_are_one() -> None:
 
 def test_the_chosen_reading_is_the_only_one() -> None:
     with pytest.raises(ValueError, match="expected the letter of an option, got 'blue'"):
-        index_of("blue", COLOURS, by="letter")
+        index_of("blue", COLOURS, written_as="letter")
 
 
 @given(

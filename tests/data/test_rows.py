@@ -222,12 +222,12 @@ def test_limit(write: Callable[..., Path]) -> None:
         read_rows(path, limit=0)
 
 
-def test_answer_by(write: Callable[..., Path]) -> None:
+def test_answer_as(write: Callable[..., Path]) -> None:
     path = write(row(options=["1", "2", "3"], answer="2"))
-    with pytest.raises(RowsError, match=r"one meaning, .*: as index means '3' and text means '2'; .*answer_by"):
+    with pytest.raises(RowsError, match=r"one meaning, .*: as index means '3' and text means '2'; .*answer_as"):
         read_rows(path)
-    assert read_rows(path, answer_by="text")[0].answer == 1
-    assert read_rows(path, answer_by="index")[0].answer == 2
+    assert read_rows(path, answer_as="text")[0].answer == 1
+    assert read_rows(path, answer_as="index")[0].answer == 2
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])

@@ -3,7 +3,7 @@
 `read_rows` opens what it is given; `samples_from` takes rows that you have already.
 """
 
-from .rows import FIELDS, AnswerBy, Row, RowsError, Samples, samples_from
+from .rows import FIELDS, AnswerAs, Row, RowsError, Samples, samples_from
 from .sources import read_rows
 
-__all__ = ["FIELDS", "AnswerBy", "Row", "RowsError", "Samples", "read_rows", "samples_from"]
+__all__ = ["FIELDS", "AnswerAs", "Row", "RowsError", "Samples", "read_rows", "samples_from"]

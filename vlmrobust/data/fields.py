@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from ..prompting import LETTERS
 
-__all__ = ["AnswerBy", "from_json_text", "images_of", "index_of", "is_missing", "options_of", "texts_of"]
+__all__ = ["AnswerAs", "from_json_text", "images_of", "index_of", "is_missing", "options_of", "texts_of"]
 
-AnswerBy = Literal["any", "index", "letter", "text"]
+AnswerAs = Literal["any", "index", "letter", "text"]
 
 
 def is_missing(value: object) -> bool:
@@ -57,18 +57,18 @@ def options_of(value: Any) -> tuple[str, ...]:
     return tuple(str(option) for option in value)
 
 
-def index_of(value: Any, options: Sequence[str], by: AnswerBy = "any") -> int:
+def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -> int:
     """Return the index of the option that a cell names.
 
     Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` where
     the third option is "blue"), and an option's exact text (white space aside). All readings that fit have to agree:
     with the options 1, 2, 3 the answer "2" is an index of one option and the text of another, and is refused until
-    `by` says what is meant.
+    `written_as` says what is meant.
 
     Args:
         value: the cell.
         options: the sample's options.
-        by: "any", or the only reading that is tried: "index", "letter" or "text".
+        written_as: "any", or the only reading that is tried: "index", "letter" or "text".
 
     Raises:
         ValueError: no reading fits, or two differ.
@@ -76,7 +76,7 @@ def index_of(value: Any, options: Sequence[str], by: AnswerBy = "any") -> int:
     Example:
         >>> index_of("C", ["red", "blue", "green"]), index_of("blue", ["red", "blue"]), index_of(0, ["red", "blue"])
         (2, 1, 0)
-        >>> index_of("2", ["1", "2", "3"], by="text")
+        >>> index_of("2", ["1", "2", "3"], written_as="text")
         1
     """
     readings = {
@@ -86,19 +86,19 @@ def index_of(value: Any, options: Sequence[str], by: AnswerBy = "any") -> int:
             ("letter", _as_letter(value, options)),
             ("text", _as_text(value, options)),
         )
-        if index is not None and by in ("any", name)
+        if index is not None and written_as in ("any", name)
     }
     if len(set(readings.values())) == 1:
         return next(iter(readings.values()))
     got = f"{value!r:.80} with the options {list(options)!r:.200}"
     if readings:
         found = " and ".join(f"{name} means {options[index]!r}" for name, index in readings.items())
-        hint = "write a letter, or say which with answer_by"
+        hint = "write a letter, or say which with answer_as"
         raise ValueError(f"expected an answer with one meaning, got {got}: as {found}; {hint}")
     expected = (
         f"an index from 0 to {len(options) - 1}, a letter from A to {LETTERS[len(options) - 1]}, or an option's text"
     )
-    raise ValueError(f"expected {expected if by == 'any' else f'the {by} of an option'}, got {got}")
+    raise ValueError(f"expected {expected if written_as == 'any' else f'the {written_as} of an option'}, got {got}")
 
 
 def _as_index(value: Any, count: int) -> int | None:

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from ..types import Sample, open_image
-from .fields import AnswerBy, from_json_text, images_of, index_of, is_missing, options_of, texts_of
+from .fields import AnswerAs, from_json_text, images_of, index_of, is_missing, options_of, texts_of
 
-__all__ = ["FIELDS", "TEXTS", "AnswerBy", "Columns", "Row", "RowsError", "Samples", "samples_from"]
+__all__ = ["FIELDS", "TEXTS", "AnswerAs", "Columns", "Row", "RowsError", "Samples", "samples_from"]
 
 TEXTS = ("wrong_caption", "correct_caption", "wrong_think", "correct_think")
 FIELDS = ("id", "image", "images", "question", "options", "answer", "distractor", "group", "texts", *TEXTS, "metadata")
@@ -71,7 +71,7 @@ def samples_from(
     root: str | Path | None = None,
     on_error: Literal["raise", "record"] = "raise",
     check_images: bool = False,
-    answer_by: AnswerBy = "any",
+    answer_as: AnswerAs = "any",
 ) -> Samples:
     """Make samples of rows.
 
@@ -87,7 +87,7 @@ def samples_from(
         on_error: "raise" collects all problems into one error. "record" leaves bad rows out and lists them in
             `problems`; a row whose only fault is its image stays, so that a run lists it as an error.
         check_images: decode every image now; otherwise only the files' presence is checked.
-        answer_by: how `answer` and `distractor` are read, see `fields.index_of`: "any" takes an index, a letter or an
+        answer_as: how `answer` and `distractor` are read, see `fields.index_of`: "any" takes an index, a letter or an
             option's text, and refuses what can be read in two ways.
 
     Raises:
@@ -107,7 +107,7 @@ def samples_from(
     samples: list[Sample] = []
     problems: list[str] = []
     for number, row in enumerate(placed):
-        reader = _RowReader(row, mapping, None if root is None else Path(root), answer_by)
+        reader = _RowReader(row, mapping, None if root is None else Path(root), answer_as)
         sample = reader.sample(str(number) if numbered else None, check_images)
         if sample is not None and sample.id in places:
             reader.refuse("id", f"expected ids that differ, got the same at {places[sample.id]}")
@@ -146,8 +146,8 @@ def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:
 class _RowReader:
     """Reads one row and collects what is wrong with it."""
 
-    def __init__(self, row: Row, columns: Columns, root: Path | None, answer_by: AnswerBy) -> None:
-        self.row, self.columns, self.root, self.answer_by = row, columns, root, answer_by
+    def __init__(self, row: Row, columns: Columns, root: Path | None, answer_as: AnswerAs) -> None:
+        self.row, self.columns, self.root, self.answer_as = row, columns, root, answer_as
         self.problems: list[str] = []
         self._used: set[str] = set()
         self._name = "<no id>"
@@ -221,7 +221,7 @@ class _RowReader:
             return None
 
     def _index_in(self, options: Sequence[str]) -> Callable[[Any], int]:
-        return lambda value: index_of(value, options, self.answer_by)
+        return lambda value: index_of(value, options, self.answer_as)
 
     def _texts(self, options: Sequence[str]) -> dict[str, Any]:
         def convert(value: Any) -> str | dict[int, str]:

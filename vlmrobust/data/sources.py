@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from .rows import AnswerBy, Columns, Row, Samples, samples_from
+from .rows import AnswerAs, Columns, Row, Samples, samples_from
 
 __all__ = ["read_rows"]
 
@@ -19,7 +19,7 @@ def read_rows(
     limit: int | None = None,
     on_error: Literal["raise", "record"] = "raise",
     check_images: bool = False,
-    answer_by: AnswerBy = "any",
+    answer_as: AnswerAs = "any",
 ) -> Samples:
     """Read samples from a file, a folder or a Hugging Face dataset.
 
@@ -36,7 +36,7 @@ def read_rows(
         limit: the first so many rows alone.
         on_error: see `samples_from`.
         check_images: see `samples_from`.
-        answer_by: see `samples_from`.
+        answer_as: see `samples_from`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -47,7 +47,7 @@ def read_rows(
         raise ValueError(f"expected a limit of at least 1, got {limit}")
     rows, root = _open(source, split)
     chosen = [row for _, row in zip(range(limit), rows, strict=False)] if limit is not None else list(rows)
-    return samples_from(chosen, columns, root=root, on_error=on_error, check_images=check_images, answer_by=answer_by)
+    return samples_from(chosen, columns, root=root, on_error=on_error, check_images=check_images, answer_as=answer_as)
 
 
 def _open(source: str | Path, split: str | None) -> tuple[Iterator[Row], Path | None]:

@@ -4,6 +4,8 @@ A text source is a callable `(prompt, option, rng) -> str` that returns text ass
 is not told whether that option is right: wrong and correct texts differ in the option alone.
 """
 
+import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -20,11 +22,11 @@ CAPTION_TEMPLATES = (
     'Caption of the image: to the question "{question}", the picture plainly answers "{option}".',
 )
 THINK_TEMPLATES = (
-    'Let me look at the image. The question is "{question}" What I see in it points to "{option}", and nothing in it '
+    'Let me look at the image. The question is "{question}", and what I see points to "{option}"; nothing in the image '
     'speaks for the other options. So the answer is "{option}".',
-    'I have to find out: "{question}" Going through the image step by step, every detail fits "{option}" and the other '
+    'To find out "{question}", I go through the image step by step: every detail fits "{option}", and the other '
     'options can be ruled out. Therefore the answer is "{option}".',
-    'First I check what the image shows with regard to "{question}" Comparing the options one by one, only "{option}" '
+    'First I check what the image shows with regard to "{question}", comparing the options one by one: only "{option}" '
     'agrees with it. Hence the answer is "{option}".',
 )
 
@@ -33,13 +35,18 @@ def callable_name(source: Callable[..., Any]) -> str:
     """Return module and qualified name of a callable: its identity in a run's manifest.
 
     Raises:
-        ValueError: a lambda or local function, which two runs could not tell apart by name.
+        ValueError: a lambda, a local function or a `functools.partial`, which two runs could not tell apart by name.
 
     Example:
         >>> import json
         >>> callable_name(json.dumps)
         'json.dumps'
     """
+    if isinstance(source, functools.partial):
+        raise ValueError(
+            f"expected a callable with a name of its own, got functools.partial of {callable_name(source.func)}: "
+            "two of them could not be told apart; write a function"
+        )
     owner = source if hasattr(source, "__qualname__") else type(source)
     name = f"{owner.__module__}.{owner.__qualname__}"
     if "<" in name:
@@ -70,9 +77,13 @@ def from_templates(templates: tuple[str, ...], prompt: Prompt, option: int, rng:
     Both stand in quotation marks, so that the sentence is well formed whatever they are: a word, a number, a clause.
     """
     template = templates[int(rng.integers(len(templates)))]
-    question = " ".join(prompt.sample.question.replace("<image>", "").split()).replace('"', "'")
-    text = " ".join(prompt.sample.options[option].replace("<image>", "").split()).replace('"', "'").rstrip(".")
-    return template.replace("{question}", question).replace("{option}", text)
+    option_text = _quotable(prompt.sample.options[option])
+    filled = {"question": _quotable(prompt.sample.question), "option": option_text.rstrip(".") or option_text}
+    return re.sub(r"\{(question|option)\}", lambda mark: filled[mark[1]], template)
+
+
+def _quotable(text: str) -> str:
+    return " ".join(text.replace("<image>", "").split()).replace('"', "'")
 
 
 def assertion(

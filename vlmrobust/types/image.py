@@ -47,11 +47,10 @@ def open_image(image: "ImageLike") -> "PILImage":
     Raises:
         OSError: the file is missing or cannot be decoded; the message names the file.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if _is_pil(image):
-        opened: PILImage = image  # type: ignore[assignment]
-        return opened if opened.mode == "RGB" else opened.convert("RGB")
+        return ImageOps.exif_transpose(image).convert("RGB")  # type: ignore[arg-type]
     source = io.BytesIO(image) if isinstance(image, bytes) else image
     shown = f"{len(image)} bytes" if isinstance(image, bytes) else repr(str(image))
     try:
@@ -59,12 +58,12 @@ def open_image(image: "ImageLike") -> "PILImage":
             return ImageOps.exif_transpose(file).convert("RGB")
     except FileNotFoundError:
         raise FileNotFoundError(f"expected an image file at {shown}, found none") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
         raise OSError(f"expected a readable image in {shown}, got {type(error).__name__}: {error}") from error
 
 
 def image_digest(image: "ImageLike") -> str:
-    """Return the sha256 of an image's content: of the file's bytes, or of the pixels of a PIL image.
+    """Return the sha256 of an image's content: of the file's bytes, or of a PIL image's pixels as a model sees them.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -78,5 +77,5 @@ def image_digest(image: "ImageLike") -> str:
     if isinstance(image, str | Path):
         with Path(image).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    header = f"{image.mode}:{image.size}:".encode()
-    return hashlib.sha256(header + image.tobytes()).hexdigest()
+    seen = open_image(image)  # the raw bytes of a palette image are indices: two palettes would be one image
+    return hashlib.sha256(f"{seen.size}:".encode() + seen.tobytes()).hexdigest()

@@ -1,0 +1,240 @@
+"""The paper's conditions on every kind of sample, and the prompts of a run."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmrobust import Prompt, Response, Sample, Style, expand, paper_conditions
+from vlmrobust.perturbations import (
+    AbstainOption,
+    Base,
+    CorrectCaption,
+    CorrectThink,
+    NotApplicable,
+    StopThink,
+    WrongCaption,
+    WrongThink,
+    draw_distractor,
+)
+
+Make = Callable[..., Sample]
+NAMES = [
+    "base",
+    "stop_think",
+    "wrong_think",
+    "wrong_think_but",
+    "wrong_caption",
+    "wrong_caption_disclaimer",
+    "correct_caption",
+    "correct_think",
+]
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\ue000"), min_size=1, max_size=30).filter(str.strip)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Sample:
+    options = draw(st.lists(TEXT, min_size=2, max_size=26, unique_by=lambda text: " ".join(text.split())))
+    question = draw(TEXT).replace("<image>", "")
+    return Sample(
+        id=draw(TEXT),
+        images=[b"x"],
+        question=question if question.strip() else "Which?",
+        options=[option if "<image>" not in option else f"option {i}" for i, option in enumerate(options)],
+        answer=draw(st.integers(0, len(options) - 1)),
+    )
+
+
+@given(samples(), st.integers(0, 2**32))
+def test_all_conditions_of_a_sample_assert_one_wrong_option_or_the_right_one(sample: Sample, seed: int) -> None:
+    prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
+    assert list(prompts) == NAMES
+    distractor = draw_distractor(sample, seed)
+    assert distractor != sample.answer
+    assert {prompt.distractor for prompt in prompts.values()} == {distractor}
+    for name, prompt in prompts.items():
+        expected = distractor if "wrong" in name else sample.answer if "correct" in name else None
+        assert prompt.asserted == expected
+        assert (prompt.images, prompt.question, prompt.options) == (sample.images, sample.question, sample.options)
+
+
+@given(samples(), st.integers(0, 99))
+def test_wrong_and_correct_texts_differ_in_the_option_alone(sample: Sample, seed: int) -> None:
+    """The same text comes out when the two options change places."""
+    mark = "\ue000"
+    distractor = draw_distractor(sample, seed)
+
+    def with_mark(index: int) -> Sample:
+        return sample.replace(
+            distractor=distractor, options=[mark if i == index else o for i, o in enumerate(sample.options)]
+        )
+
+    wrong = [
+        p for p in expand([with_mark(distractor)], [WrongCaption(), WrongThink()], seed=seed) if p.condition != "base"
+    ]
+    correct = [
+        p
+        for p in expand([with_mark(sample.answer)], [CorrectCaption(), CorrectThink()], seed=seed)
+        if p.condition != "base"
+    ]
+    for one, other in zip(wrong, correct, strict=True):
+        assert (one.context, one.prefill) == (other.context, other.prefill)
+        assert mark in one.context + one.prefill
+
+
+@given(samples(), st.integers(0, 99))
+def test_a_hedge_is_all_that_it_adds(sample: Sample, seed: int) -> None:
+    prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
+    thought, hedged_thought = prompts["wrong_think"].prefill, prompts["wrong_think_but"].prefill
+    assert hedged_thought == thought.removesuffix(".") + ", but I think"
+    caption, disclaimed = prompts["wrong_caption"].context, prompts["wrong_caption_disclaimer"].context
+    assert disclaimed == caption.removesuffix(".") + ", but I could be wrong."
+
+
+@given(samples())
+def test_templates_are_whole_sentences_that_quote_question_and_option(sample: Sample) -> None:
+    for prompt in expand([sample], [WrongCaption(), WrongThink()], seed=0):
+        text = prompt.context or prompt.prefill.removeprefix("<think>")
+        if text:
+            assert text[0].isupper()
+            assert text.endswith(".")
+            assert text.count('"') % 2 == 0
+            option = " ".join(sample.options[prompt.asserted or 0].split()).replace('"', "'")
+            assert f'"{option.rstrip(".") or option}"' in text
+            assert "\n" not in text
+
+
+def test_marks_of_a_template_in_question_or_option_stay_text(make_sample: Make) -> None:
+    sample = make_sample(question="What does {option} mean?", options=("{question}", "a slot"), answer=1)
+    for prompt in expand([sample], [WrongThink(), WrongCaption()], seed=0)[1:]:
+        assert '"What does {option} mean?"' in prompt.context + prompt.prefill
+        assert '"{question}"' in prompt.context + prompt.prefill
+
+
+def test_order_and_neighbours_do_not_change_a_prompt(make_sample: Make) -> None:
+    several = [make_sample(f"q{number}") for number in range(8)]
+    together = {(p.sample.id, p.condition): p for p in expand(several, paper_conditions(), seed=5)}
+    for sample in reversed(several):
+        for prompt in expand([sample], paper_conditions()[::-1], seed=5):
+            assert prompt == together[sample.id, prompt.condition]
+
+
+def test_distractors_are_uniform_over_the_wrong_options(make_sample: Make) -> None:
+    counts = Counter(draw_distractor(make_sample(f"q{number}"), seed=1) for number in range(1500))
+    assert set(counts) == {0, 2, 3}
+    assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 13.8  # chi-square, 2 df, p = 0.001
+
+
+def test_the_samples_own_distractor_wins(make_sample: Make) -> None:
+    assert {draw_distractor(make_sample(distractor=3), seed) for seed in range(20)} == {3}
+
+
+def test_ready_made_texts_are_used_as_they_are(make_sample: Make) -> None:
+    texts = {
+        "wrong_caption": {0: "A red cube.", 2: "A green cube.", 3: "A yellow cube."},
+        "correct_caption": "A blue cube.",
+        "wrong_think": {index: f"I see {index}." for index in (0, 2, 3)},
+        "correct_think": {1: "It is blue."},
+    }
+    for seed in range(6):
+        sample = make_sample(texts=texts)
+        prompts = {p.condition: p for p in expand([sample], paper_conditions(), seed=seed)}
+        distractor = draw_distractor(sample, seed)
+        assert prompts["wrong_caption"].context == texts["wrong_caption"][distractor]  # type: ignore[index]
+        assert prompts["wrong_think"].prefill == f"<think>I see {distractor}."
+        assert prompts["wrong_think_but"].prefill == f"<think>I see {distractor}, but I think"
+        assert prompts["correct_caption"].context == "A blue cube."
+        assert prompts["correct_think"].prefill == "<think>It is blue."
+
+
+def test_a_mapping_without_the_distractor_falls_back_to_the_template(make_sample: Make) -> None:
+    sample = make_sample(texts={"wrong_caption": {0: "A red cube."}}, distractor=2)
+    assert '"green"' in expand([sample], [WrongCaption()])[1].context
+
+
+def test_a_bare_text_for_another_option_is_refused(make_sample: Make) -> None:
+    sample = make_sample(texts={"wrong_caption": "A red cube."}, distractor=0)
+    with pytest.raises(
+        ValueError, match=r"sample 'q1', field 'texts.wrong_caption': expected a text that asserts option 2"
+    ):
+        WrongCaption()(Prompt.of(sample, distractor=2))
+
+
+def test_without_a_distractor_the_condition_says_what_to_do(make_sample: Make) -> None:
+    for condition in (WrongCaption(), WrongThink()):
+        with pytest.raises(ValueError, match=f"condition '{condition.condition}': .* make prompts with 'expand'"):
+            condition(Prompt.of(make_sample()))
+
+
+def test_thoughts_use_the_styles_tags(make_sample: Make) -> None:
+    style = Style(think_tags=("[T]", "[/T]"))
+    prompts = expand([make_sample()], [StopThink(), WrongThink()], style=style)
+    assert prompts[1].prefill == "[T]Okay let's see. This should be the final answer.[/T]"
+    assert prompts[2].prefill.startswith("[T]")
+    assert "[/T]" not in prompts[2].prefill
+
+
+@pytest.mark.parametrize("condition", [StopThink(), WrongThink(), CorrectThink()])
+def test_thoughts_do_not_apply_to_direct_answers(make_sample: Make, condition: WrongThink) -> None:
+    prompt = Prompt.of(make_sample(), style=Style(mode="direct"), distractor=0)
+    with pytest.raises(NotApplicable, match=f"condition '{condition.condition}' prefills a thought"):
+        condition(prompt)
+
+
+def test_captions_do_apply_to_direct_answers(make_sample: Make) -> None:
+    assert WrongCaption()(Prompt.of(make_sample(), style=Style(mode="direct"), distractor=0)).context
+
+
+def test_abstain_adds_an_option_that_is_none_of_the_samples(make_sample: Make) -> None:
+    prompt = (WrongThink() + AbstainOption())(Prompt.of(make_sample(), distractor=0))
+    assert prompt.options == ("red", "blue", "green", "yellow", "I'm not sure")
+    assert prompt.order == (0, 1, 2, 3, None)
+    assert prompt.condition == "wrong_think+abstain_option"
+    assert prompt.text.count("E. I'm not sure") == 1
+
+
+def test_abstain_where_it_does_not_apply(make_sample: Make) -> None:
+    full = make_sample(options=tuple(map(str, range(26))))
+    with pytest.raises(NotApplicable, match="an added option needs a letter, and all 26 are in use"):
+        AbstainOption()(Prompt.of(full))
+    own = make_sample(options=("red", "blue", "I'm not sure"))
+    with pytest.raises(NotApplicable, match="is among the sample's own"):
+        AbstainOption()(Prompt.of(own))
+    assert AbstainOption(text="Unclear")(Prompt.of(own)).options[-1] == "Unclear"
+
+
+def test_expand_is_a_lazy_sequence_with_all_conditions_of_a_sample_together(make_sample: Make) -> None:
+    prompts = expand([make_sample("a"), make_sample("b")], [StopThink()], draws=3)
+    keys = [(p.sample.id, p.condition, p.draw) for p in prompts]
+    assert keys == [(s, c, d) for s in "ab" for c in ("base", "stop_think") for d in range(3)]
+    assert len(prompts) == 12
+    assert prompts[-1] == prompts[11]
+    assert prompts[2:8:3] == [prompts[2], prompts[5]]
+    with pytest.raises(IndexError):
+        prompts[12]
+
+
+def test_base_is_always_first_and_once(make_sample: Make) -> None:
+    for conditions in ([StopThink(), Base()], [StopThink()]):
+        assert [p.condition for p in expand([make_sample()], conditions)] == ["base", "stop_think"]
+    assert [p.condition for p in expand([make_sample()], [])] == ["base"]
+
+
+def test_bad_conditions_and_samples(make_sample: Make) -> None:
+    with pytest.raises(ValueError, match="names that differ, got 'wrong_think_but' twice; set 'name' on one of them"):
+        expand([make_sample()], [WrongThink(hedge="but"), WrongThink(hedge="or")])
+    with pytest.raises(TypeError, match="expected perturbations, got str: 'base'"):
+        expand([make_sample()], ["base"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="sample 'q1', field 'id': expected ids that differ"):
+        expand([make_sample(), make_sample()], [])
+
+
+def test_base_responses_reach_the_conditions_that_need_them(make_sample: Make) -> None:
+    sample = make_sample()
+    said = Response.parse(Prompt.of(sample), "<think>.</think><answer>A</answer>")
+    other = said.replace(condition="stop_think")
+    prompts = expand([sample], [StopThink()], base=[other, said])
+    assert prompts[1].base == said

@@ -1,0 +1,109 @@
+"""Images: paths, bytes and PIL images give the same pixels; bad ones say what they are."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
+from vlmrobust import Sample
+from vlmrobust.types import ImageLike, image_digest, open_image
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def two_pixels() -> Image.Image:
+    image = Image.new("RGB", (2, 1), "red")
+    image.putpixel((1, 0), (0, 0, 255))
+    return image
+
+
+def test_path_bytes_and_picture_are_one_image(tmp_path: Path) -> None:
+    picture = two_pixels()
+    path = tmp_path / "two.png"
+    path.write_bytes(encoded(picture))
+    for image in (picture, path, str(path), path.read_bytes()):
+        opened = open_image(image)
+        assert opened.mode == "RGB"
+        assert opened.tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    assert open_image(two_pixels().convert(mode)).mode == "RGB"
+
+
+def test_a_photograph_taken_sideways_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    sideways = encoded(two_pixels(), exif=exif)
+    assert open_image(sideways).size == (1, 2)
+    assert open_image(Image.open(io.BytesIO(sideways))).size == (1, 2)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected an image file at 'no\.png', found none"):
+        open_image("no.png")
+
+
+@pytest.mark.parametrize(
+    "broken", [b"not an image", encoded(two_pixels())[:50], encoded(Image.new("RGB", (64, 64)), "JPEG")[:300]]
+)
+def test_a_broken_image_is_an_oserror_that_says_where(broken: bytes, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"expected a readable image in {len(broken)} bytes, got "):
+        open_image(broken)
+    (tmp_path / "broken").write_bytes(broken)
+    with pytest.raises(OSError, match=f"expected a readable image in '{tmp_path}/broken', got "):
+        open_image(tmp_path / "broken")
+
+
+def test_whatever_a_decoder_raises_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    with pytest.raises(OSError, match="got DecompressionBombError"):
+        open_image(encoded(Image.new("RGB", (8, 8))))
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="expected a readable image in"):
+        open_image(tmp_path)
+
+
+def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "two.png"
+    path.write_bytes(encoded(two_pixels()))
+    assert image_digest(path) == image_digest(str(path)) == image_digest(path.read_bytes())
+
+
+def test_digest_of_a_picture_tells_pixels_sizes_and_palettes_apart() -> None:
+    indices = Image.new("P", (2, 1))
+    other = indices.copy()
+    indices.putpalette([255, 0, 0])
+    other.putpalette([0, 0, 255])
+    assert indices.tobytes() == other.tobytes()
+    pictures = [indices, other, Image.new("RGB", (2, 2)), Image.new("RGB", (4, 1)), two_pixels()]
+    assert len({image_digest(picture) for picture in pictures}) == len(pictures)
+    assert image_digest(two_pixels()) == image_digest(two_pixels())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (5, "expected a path, bytes or a PIL image, got int"),
+        (None, "expected a path, bytes or a PIL image, got NoneType"),
+        ("", "expected an image, got an empty value"),
+        (b"", "expected an image, got an empty value"),
+    ],
+)
+def test_what_is_no_image(value: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(ImageLike).validate_python(value)
+
+
+def test_images_are_written_as_paths_or_digests() -> None:
+    sample = Sample(id="q", images=[Path("a.png"), "b.png", b"x"], question="?", options=["a", "b"], answer=0)
+    assert sample.model_dump()["images"] == ("a.png", "b.png", f"sha256:{image_digest(b'x')}")

@@ -1,0 +1,110 @@
+"""Prompts: their text, their checks, and values between the shown and the sample's order."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vlmrobust import Prompt, Sample, Style
+
+Make = Callable[..., Sample]
+
+
+def test_the_unperturbed_prompt_is_the_sample(make_sample: Make) -> None:
+    sample = make_sample(distractor=2)
+    prompt = Prompt.of(sample, draw=3)
+    assert (prompt.condition, prompt.draw, prompt.prefill, prompt.context) == ("base", 3, "", "")
+    assert (prompt.images, prompt.question, prompt.options) == (sample.images, sample.question, sample.options)
+    assert (prompt.order, prompt.distractor, prompt.asserted) == ((0, 1, 2, 3), 2, None)
+
+
+def test_text(make_sample: Make) -> None:
+    prompt = Prompt.of(make_sample(options=("red", "blue")), style=Style(instruction="Answer."))
+    assert prompt.text == "Which colour is the cube?\nA. red\nB. blue\nAnswer."
+    assert prompt.replace(context="A caption.").text == f"A caption.\n\n{prompt.text}"
+
+
+def test_messages_hold_the_system_turn_and_not_the_prefill(make_sample: Make) -> None:
+    prompt = Prompt.of(make_sample(), style=Style(system="Be brief.", image_position="last")).replace(
+        prefill="<think>x"
+    )
+    system, user = prompt.messages()
+    assert system == {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    assert [part["type"] for part in user["content"]] == ["text", "image"]
+    assert user["content"][0]["text"] == prompt.text
+
+
+class Template:
+    """A chat template of the plain kind."""
+
+    opener = ""
+
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> str:
+        assert kwargs == {"add_generation_prompt": True, "tokenize": False}
+        parts = [part.get("text", "<image>") for turn in conversation for part in turn["content"]]
+        return "|".join(parts) + "|assistant:" + self.opener
+
+
+def test_render_ends_in_the_prefill_and_opens_one_thought(make_sample: Make) -> None:
+    prompt = Prompt.of(make_sample()).replace(prefill="<think>It is red.")
+    template = Template()
+    assert prompt.render(template).endswith("|assistant:<think>It is red.")
+    template.opener = "<think>\n"
+    assert prompt.render(template).endswith("|assistant:<think>\nIt is red.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": ("red",), "order": (0,)}, "field 'options': expected 2 to 26 options, got 1"),
+        ({"order": (0, 1)}, r"field 'order': expected one index per shown option \(4\), got \(0, 1\)"),
+        ({"order": (0, 1, 2, 2)}, "field 'order': expected different indices of the sample's options"),
+        ({"order": (0, 1, 2, 4)}, r"field 'order': expected different indices of the sample's options \(0 to 3\)"),
+        ({"question": " "}, "field 'question': expected a question, got ' '"),
+        ({"asserted": 4}, "field 'asserted': expected the index of one of 4 options, got 4"),
+        ({"distractor": 1}, r"field 'distractor': expected the index of a wrong option \(0 to 3\), got 1"),
+        ({"quesiton": "x"}, "Extra inputs are not permitted"),
+        ({"draw": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_replace_checks_again_and_names_the_sample(make_sample: Make, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        Prompt.of(make_sample()).replace(**changes)
+    if "field" in message:
+        assert "sample 'q1', condition 'base', field" in str(caught.value)
+
+
+def test_base_travels_with_replace_and_is_not_written(make_sample: Make) -> None:
+    prompt = Prompt.of(make_sample()).replace(base="a response")
+    assert prompt.replace(question="Why?").base == "a response"
+    assert "base" not in prompt.model_dump()
+    assert "a response" not in repr(prompt)
+
+
+@given(st.integers(2, 26), st.integers(0, 3), st.randoms())
+def test_values_go_back_to_the_samples_order(count: int, added: int, random: Any) -> None:
+    sample = Sample(id="q", images=[b"x"], question="?", options=[f"o{i}" for i in range(count)], answer=0)
+    added = min(added, 26 - count)
+    shown: list[int | None] = random.sample(range(count), random.randint(max(0, 2 - added), count))
+    shown += [None] * added
+    random.shuffle(shown)
+    texts = [sample.options[i] if i is not None else f"added {place}" for place, i in enumerate(shown)]
+    prompt = Prompt.of(sample).replace(options=texts, order=shown)
+    values = [100.0 if i is None else float(i) for i in shown]
+    own, extra = prompt.to_sample_order(values, missing=-1.0)
+    assert own == tuple(float(i) if i in shown else -1.0 for i in range(count))
+    assert extra == (100.0,) * added
+    for index in range(count):
+        place = prompt.shown(index)
+        assert (place is None) == (index not in shown)
+        assert place is None or prompt.options[place] == sample.options[index]
+
+
+def test_values_of_the_wrong_number_are_refused(make_sample: Make) -> None:
+    with pytest.raises(
+        ValueError, match=r"sample 'q1', condition 'base': expected one value per shown option \(4\), got 2"
+    ):
+        Prompt.of(make_sample()).to_sample_order([0.0, 1.0], missing=0.0)

@@ -1,0 +1,50 @@
+"""Styles: instruction, options and tags as text."""
+
+import pytest
+from pydantic import ValidationError
+
+from vlmrobust import Style
+
+
+def test_the_instruction_fits_mode_and_answer() -> None:
+    texts = {
+        (mode, by): Style(mode=mode, answer_by=by).instruction_text()
+        for mode in ("think", "direct")
+        for by in ("letter", "text")
+    }
+    assert len(set(texts.values())) == 4
+    for (mode, by), text in texts.items():
+        assert ("<think>" in text) == ("<answer>" in text) == (mode == "think")
+        assert ("the letter" in text) == (by == "letter")
+
+
+def test_the_instruction_names_the_styles_own_tags() -> None:
+    style = Style(think_tags=("[T]", "[/T]"), answer_tags=("[A]", "[/A]"))
+    assert "[T] and [/T]" in style.instruction_text()
+    assert "[A] and [/A]" in style.instruction_text()
+    assert Style(instruction="In {answer_open}.").instruction_text() == "In <answer>."
+    assert Style(instruction="").instruction_text() == ""
+
+
+def test_options_with_marks_in_their_text_are_not_filled_again() -> None:
+    assert Style().options_text(["{letter}", "{text}"]) == "A. {letter}\nB. {text}"
+
+
+def test_twenty_six_options() -> None:
+    lines = Style().options_text([str(number) for number in range(26)]).splitlines()
+    assert (lines[0], lines[25], len(lines)) == ("A. 0", "Z. 25", 26)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"option_template": "{letter}"}, "expected an option template with {letter} and {text}, got '{letter}'"),
+        ({"think_tags": ("<think>", " ")}, "expected an opening and a closing tag"),
+        ({"answer_tags": ("", "</answer>")}, "expected an opening and a closing tag"),
+        ({"mode": "silent"}, "'think' or 'direct'"),
+        ({"temperature": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Style(**fields)  # type: ignore[arg-type]
