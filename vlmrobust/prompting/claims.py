@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .clauses import Clause, asks, clauses, sentence_end
 from .mentions import WORD, Mention, Named, Reading, whole_option
 
-__all__ = ["LIST_JOIN", "Claim", "bare_claim", "claims", "read_claim", "unnegated"]
+__all__ = ["LIST_JOIN", "Claim", "bare_claim", "claims", "ends_naming", "read_claim", "unnegated"]
 
 _NEGATED_HEAD = re.compile(
     r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不|除了)\b[\s*_']*"
@@ -225,6 +225,11 @@ def _claim_of(reading: Reading, clause: Clause, start: int, end: int) -> Claim |
     if clause.direct and (claim.option is None or not _ENDS.match(reading.folded, claim.end, end)):
         return None
     return None if clause.kind != "boxed" and asks(reading.folded, claim.end, end) else claim
+
+
+def ends_naming(reading: Reading, position: int, end: int) -> bool:
+    """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
+    return _ENDS.match(reading.folded, position, end) is not None
 
 
 def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:

@@ -12,12 +12,13 @@ _COPULA = (
     r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be"
     r"|(?:seems?|appears?|ought|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
 )
+_VERBOSE_COPULA = _COPULA.replace(" ", r"\ ")
 _ANSWER = re.compile(
     rf"""\banswer\b
     (?:\ (?:to|for|of)\ (?:this\ |the\ )?'[^\n]{{0,300}}?'
-      |\ (?!{_COPULA})(?:to|for|of|here|in|based|then|therefore|thus|that|i|we|choice|option|letter|must|should|would|will
+      |\ (?!{_VERBOSE_COPULA})(?:to|for|of|here|in|based|then|therefore|thus|that|i|we|choice|option|letter|must|should|would|will
         |has|seems|appears|given)\b[^.,;:\n?!]{{0,80}}?)?
-    [\s*_\#)\]']*+(?:{_COPULA}|[:=\n]|-{{1,2}}>?|→|(?P<direct>(?=[(\[]|[a-z]\b)))
+    [\s*_\#)\]']*+(?:{_VERBOSE_COPULA}|[:=\n]|-{{1,2}}>?|→|(?P<direct>(?<![a-z])(?=[(\[]|[a-z]\b)))
     """,
     re.VERBOSE,
 )

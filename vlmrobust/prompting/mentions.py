@@ -27,7 +27,7 @@ _FOLDS = {
     **dict.fromkeys("\t\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
     **dict(zip("（）【】「」『』《》〈〉〔〕［］｛｝", "()[][][][][]()[]{}", strict=True)),
     **dict(zip("。、，：；！？", ".,,:;!?", strict=True)),
-    **{chr(0xFEE0 + code): chr(code).lower() for code in range(0x21, 0x7F) if chr(code).isalnum()},
+    **{chr(0xFEE0 + code): chr(code).lower() for code in range(0x21, 0x7F)},
     **{chr(0x24D0 + index): letter for index, letter in enumerate(string.ascii_lowercase)},
 }
 _FOLD_TABLE = str.maketrans(_FOLDS)
@@ -183,6 +183,7 @@ def _stands_alone(folded: str, start: int, end: int) -> bool:
     return True
 
 
+_LEAD_REACH = 256
 _DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
 _LEAD = re.compile(
     rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
@@ -196,7 +197,7 @@ _LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WOR
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
     rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou|et|y|o)"
-    rf"\b|[ \n]*+(?!{WORD})|\n"
+    rf"\b|[ \n]*+(?!{WORD})| *+\n"
 )
 
 
@@ -266,7 +267,7 @@ class Reading:
             >>> Reading.of("**(B)**", ("red", "blue")).named_at(0, 7)
             Named(start=3, end=4, option=1, letter=(3, 4))
         """
-        lead = _LEAD.match(self.folded, position, end)
+        lead = _LEAD.match(self.folded, position, min(end, position + _LEAD_REACH))
         at = lead.end() if lead else position
         index = self.letter_at(at, end)
         article = _ARTICLE.match(self.folded, at, end) if index is None else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .claims import Claim, bare_claim, claims, read_claim, unnegated
+from .claims import Claim, bare_claim, claims, ends_naming, read_claim, unnegated
 from .mentions import LETTERS, Reading
 
 __all__ = ["LETTERS", "Parsed", "parse_completion"]
@@ -16,6 +16,7 @@ Span = tuple[int, int]
 # An answer stands within this many characters; what a model rambles beyond is not searched.
 _REACH = 20_000
 _SENTENCE = 160
+_BLOCKS = 64
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
 _PLAIN_LETTER = re.compile(r"\s*[(\[（【「]?(\w)[)\]）】」]?[.。]?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
@@ -58,7 +59,9 @@ class _Tags:
     def block(self, position: int, end: int, turn: str) -> tuple[Span, Span] | None:
         """Return the first answer block from `position` on that is not blank: its opening tag, and its content."""
         opened = self.following("answer_open", position)
-        while opened is not None and opened[0] < end:
+        for _ in range(_BLOCKS):
+            if opened is None or opened[0] >= end:
+                break
             limits = [self.following(kind, opened[1]) for kind in self.__slots__]
             stop = min((span[0] for span in limits if span is not None), default=end)
             if turn[opened[1] : min(stop, end)].strip():
@@ -87,11 +90,12 @@ def _find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, s
     return _Tags(*found)
 
 
-def _text_end(turn: str) -> int:
+def _text_end(turn: str, tags: _Tags) -> int:
     """Where the text ends, without the special tokens that some decoders leave at its end."""
     end = len(turn)
+    last_tag = max((spans[-1][1] for spans in (tags.think_close, tags.answer_close) if spans), default=0)
     for _ in range(16):
-        token = _SPECIAL_TOKEN.search(turn, max(0, end - 48), end)
+        token = _SPECIAL_TOKEN.search(turn, max(last_tag, end - 48), end)
         if token is None:
             break
         end = token.start()
@@ -110,6 +114,10 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
         if claim.option is not None or claim.ambiguous:
             return claim
     claim = read_claim(reading, start, start, end, search=False)
+    by_text = claim.option is not None and claim.letter is None
+    if by_text and not ends_naming(reading, claim.end, end):
+        # "The red cube is next to the blue one" begins with an option, and names two.
+        return _read_mention(reading, start, end)
     if claim.option is not None or claim.ambiguous or claim.rejected:
         return claim
     return _read_mention(reading, start, end)
@@ -136,7 +144,8 @@ def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
     named = [claim for claim in lines if claim is not None]
     if not named or len({claim.option for claim in named}) != 1:
         return None
-    return lines[0] or lines[-1]
+    ends = [claim for claim in (lines[0], lines[-1]) if claim is not None]
+    return next((claim for claim in ends if claim.letter), ends[0] if ends else None)
 
 
 def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: bool) -> Claim | None:
@@ -169,6 +178,8 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
         return last
     if line.option != last.option:
         return None
+    if (line.letter is None) != (last.letter is None):
+        return last if last.letter else line
     return line if line.start < last.start else last
 
 
@@ -214,7 +225,7 @@ def parse_completion(
     """
     reading = Reading.of(turn, options, answer_by)
     tags = _find_tags(turn, think_tags, answer_tags)
-    end = _text_end(turn)
+    end = _text_end(turn, tags)
     think: Span | None
     opened = tags.think_open[0] if tags.think_open else None
     closed = tags.following("think_close", opened[1] if opened else 0)

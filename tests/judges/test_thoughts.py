@@ -1,5 +1,9 @@
 """Thoughts with what each of them asserts in the end, labelled by hand."""
 
+import pytest
+
+from vlmrobust.judges.rules import concluded_option
+
 UNSURE = "unsure"
 NOTHING = None
 
@@ -101,7 +105,11 @@ REVISING: list[Row] = [
     ("The answer seems to be A, but looking closer it is B.", COLOURS, 1),
     ("I first thought option A. But the lamp is to the right, so option B.", SIDES, 1),
     ("So the answer is two. Hmm, I see another one behind it, so the answer is three.", WORDS, 2),
-    ("The answer is B. Hold on. The question asks for the sphere. The sphere is green. So the answer is C.", COLOURS, 2),
+    (
+        "The answer is B. Hold on. The question asks for the sphere. The sphere is green. So the answer is C.",
+        COLOURS,
+        2,
+    ),
     ("It must be red. No, wait. It must be blue.", COLOURS, 1),
     ("The answer is red. It is not red.", COLOURS, UNSURE),
     ("So the answer is red. Wait, let me check the image again.", COLOURS, UNSURE),
@@ -148,7 +156,7 @@ NOTHING_ASSERTED: list[Row] = [
     ("The cube is purple.", COLOURS, NOTHING),
     ("Let me think about the right answer.", SIDES, NOTHING),
     ("As mentioned above, the picture is dark.", SIDES, NOTHING),
-    ("I have to find out: \"Which colour is the cube?\" Going through the image step by", COLOURS, NOTHING),
+    ('I have to find out: "Which colour is the cube?" Going through the image step by', COLOURS, NOTHING),
     ("The red", ("redwood", "reddish"), NOTHING),
 ]
 
@@ -184,3 +192,13 @@ LETTER_TEXTS: list[Row] = [
 THOUGHTS: list[Row] = [
     *DIRECT, *ELIMINATING, *REVISING, *DOUBTING, *NOTHING_ASSERTED, *ADDED, *LANGUAGES, *LETTER_TEXTS,
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("thought", "options", "asserted"), THOUGHTS)
+def test_reads_what_a_thought_finally_asserts(thought, options, asserted):
+    index, unsure = concluded_option(thought, options)
+    assert (UNSURE if unsure else index) == asserted
+
+
+def test_the_table_is_large_and_holds_no_row_twice():
+    assert len({(thought, options) for thought, options, _ in THOUGHTS}) == len(THOUGHTS) >= 140

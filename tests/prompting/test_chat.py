@@ -1,0 +1,133 @@
+import pytest
+from jinja2 import Environment
+from jinja2.exceptions import TemplateError
+
+from vlmrobust.prompting import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
+
+
+class Templated:
+    """A processor that renders with a Jinja template, as `apply_chat_template` does."""
+
+    def __init__(self, template):
+        self.template = template
+        self.calls = []
+
+    def apply_chat_template(self, conversation, **kwargs):
+        self.calls.append(kwargs)
+
+        def raise_exception(message):
+            raise TemplateError(message)
+
+        environment = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - plain text, no HTML
+        environment.globals["raise_exception"] = raise_exception
+        return environment.from_string(self.template).render(messages=conversation, **kwargs)
+
+
+CONTENT = "{% for part in turn.content %}{{ '<img>' if part.type == 'image' else part.text }}{% endfor %}"
+PLAIN = "{% for turn in messages %}[{{ turn.role }}]" + CONTENT + "{% endfor %}[assistant]"
+NO_SYSTEM = (
+    "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}["
+    "{{ turn.role }}]" + CONTENT + "{% endfor %}[assistant]"
+)
+DROPS_SYSTEM = (
+    "{% for turn in messages if turn.role != 'system' %}[{{ turn.role }}]" + CONTENT + "{% endfor %}[assistant]"
+)
+DROPS_USER = "{% for turn in messages %}[{{ turn.role }}]{% endfor %}[assistant]"
+
+
+def shape(turn):
+    return "".join("i" if part["type"] == "image" else "t" for part in turn["content"])
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "position", "expected"),
+    [
+        ("What?", 0, "first", "t"),
+        ("What?", 1, "first", "it"),
+        ("What?", 3, "first", "iiit"),
+        ("What?", 2, "last", "tii"),
+        (f"{IMAGE_MARK}What?", 1, "last", "it"),
+        (f"Left {IMAGE_MARK} right {IMAGE_MARK} same?", 2, "first", "titit"),
+        (f"{IMAGE_MARK}{IMAGE_MARK}", 2, "first", "ii"),
+    ],
+)
+def test_images_stand_where_the_marks_say(text, count, position, expected):
+    (turn,) = chat_turns(text, count, image_position=position)
+    assert turn["role"] == "user"
+    assert shape(turn) == expected
+    assert "".join(part.get("text", "") for part in turn["content"]) == text.replace(IMAGE_MARK, "")
+
+
+@pytest.mark.parametrize(("marks", "count"), [(1, 0), (1, 2), (2, 1)])
+def test_marks_without_their_images_are_refused(marks, count):
+    with pytest.raises(ValueError, match=rf"as many images as <image> marks \({marks}\), got {count}"):
+        chat_turns(f"See {IMAGE_MARK * marks}", count)
+
+
+def test_every_content_is_a_list_of_parts():
+    turns = chat_turns("What?", 1, system="Be brief.")
+    assert [turn["role"] for turn in turns] == ["system", "user"]
+    assert turns[0]["content"] == [{"type": "text", "text": "Be brief."}]
+
+
+def test_renders_up_to_where_the_assistant_begins():
+    processor = Templated(PLAIN)
+    text, folded = render_turns(processor, chat_turns("What?", 1, system="Be brief."))
+    assert (text, folded) == ("[system]Be brief.[user]<img>What?[assistant]", False)
+    assert processor.calls == [{"add_generation_prompt": True, "tokenize": False}]
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
+def test_a_system_turn_that_the_template_does_not_take_is_put_before_the_question(template):
+    text, folded = render_turns(Templated(template), chat_turns("What?", 1, system="Be brief."))
+    assert (text, folded) == ("[user]<img>Be brief.\n\nWhat?[assistant]", True)
+
+
+def test_folding_leaves_the_turns_as_they_were():
+    turns = chat_turns("What?", 1, system="Be brief.")
+    render_turns(Templated(NO_SYSTEM), turns)
+    assert turns == chat_turns("What?", 1, system="Be brief.")
+
+
+def test_a_template_that_drops_the_question_is_refused():
+    with pytest.raises(ValueError, match=r"chat template of Templated to keep the user's text.*'What\?'"):
+        render_turns(Templated(DROPS_USER), chat_turns("What?", 1))
+
+
+def test_an_error_of_the_template_itself_is_passed_on():
+    with pytest.raises(TemplateError, match="broken"):
+        render_turns(Templated("{{ raise_exception('broken') }}"), chat_turns("What?", 1))
+
+
+def test_a_processor_without_a_chat_template_is_named():
+    class Bare:
+        def apply_chat_template(self, conversation, **kwargs):
+            raise ValueError("Cannot use chat template functions because tokenizer.chat_template is not set")
+
+    with pytest.raises(ValueError, match="expected a processor with a chat template, got Bare without one"):
+        render_turns(Bare(), chat_turns("What?", 1))
+
+
+def test_another_error_of_the_processor_is_passed_on():
+    class Odd:
+        def apply_chat_template(self, conversation, **kwargs):
+            raise ValueError("something else")
+
+    with pytest.raises(ValueError, match="^something else$"):
+        render_turns(Odd(), chat_turns("What?", 1))
+
+
+@pytest.mark.parametrize(
+    ("rendered", "prefill", "expected"),
+    [
+        ("[assistant]", "", ("[assistant]", "")),
+        ("[assistant]", "<think>It is red", ("[assistant]<think>It is red", "<think>It is red")),
+        ("[assistant]<think>\n", "", ("[assistant]<think>\n", "<think>\n")),
+        ("[assistant]<think>\n", "<think>It is red", ("[assistant]<think>\nIt is red", "<think>\nIt is red")),
+        ("[assistant]<think>", "<think>x</think>", ("[assistant]<think>x</think>", "<think>x</think>")),
+        ("Use <think> tags.[assistant]", "<think>x", ("Use <think> tags.[assistant]<think>x", "<think>x")),
+    ],
+)
+def test_the_prefill_is_appended_and_the_thought_opened_once(rendered, prefill, expected):
+    assert assistant_prefix(rendered, prefill, "<think>") == expected
+    assert expected[0].endswith(expected[1])
