@@ -4,7 +4,6 @@ Exit codes: 0 = finished; 1 = finished, but some rows are errors (a bad image, a
 report); 2 = wrong usage or input that was refused, with a message and without a report.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -47,10 +46,12 @@ CONDITIONS: dict[str, Callable[[], Perturbation]] = {
 }
 
 _HOW_TO_READ = """\
-How to read it: every difference compares a condition with base on the same samples, with its 95 % interval; a fall
-under wrong_think or wrong_caption whose interval stays below 0 means that injected text took the answer over from the image.
-The model is tiny and was trained for this demo, partly on captions that were always true, so it trusts them: this shows
-what the numbers look like and is no evidence about large models (for those: vlmrobust run --model NAME --data FILE)."""
+How to read it: every difference compares a condition with base on the same samples, with its 95 % interval. A fall
+under wrong_think or wrong_caption whose interval stays below 0 means that injected text took over answers that the
+image had given.
+The model is tiny and was trained for this demo, partly with captions that were always true, so it trusts text: this
+shows what the numbers look like and is no evidence about large models. For those:
+vlmrobust run --model NAME --data FILE --out FOLDER"""
 
 app = typer.Typer(
     name="vlmrobust",
@@ -105,16 +106,21 @@ def conditions_named(names: Sequence[str]) -> list[Perturbation]:
     return conditions
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vlmrobust {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     context.obj = debug
-    if version:
-        typer.echo(f"vlmrobust {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -145,7 +151,7 @@ def demo(
     with _refusals(context):
         report = Evaluator(model, paper_conditions(), seed=seed).run(drawn, out)
     typer.echo(f"{_example(report, drawn, seed)}\n")
-    typer.echo(f"{_table(report)}\n")
+    typer.echo(f"{report}\n")
     typer.echo(_HOW_TO_READ)
     _finish(report, out)
 
@@ -217,8 +223,8 @@ def run(
             trust_remote_code=trust_remote_code,
         )
         report = Evaluator(loaded, chosen, style=Style(mode=style.value), seed=seed).run(samples, out)
-    typer.echo(_table(report))
-    _finish(report, out, left_out=len(samples.problems))
+    typer.echo(str(report))
+    _finish(report, out, problems=len(samples.problems))
 
 
 def _listed(values: Sequence[str]) -> list[str]:
@@ -235,19 +241,15 @@ def _columns(pairs: Sequence[str]) -> dict[str, str | list[str]]:
     return columns
 
 
-def _table(report: "Report") -> str:
-    return str(report)
-
-
 def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
     """Return what the model said about one sample, preferably one whose answer a wrong thought took over."""
-    rows = report.frame.set_index(["sample_id", "condition"])
+    rows = {(row["sample_id"], row["condition"]): row for row in report.frame.to_dict("records")}
     sample = next(
         (
             sample
             for sample in samples
-            if rows.loc[(sample.id, "base"), "answer"] == sample.answer
-            and rows.loc[(sample.id, "wrong_think"), "answer"] == rows.loc[(sample.id, "wrong_think"), "asserted"]
+            if rows[sample.id, "base"]["answer"] == sample.answer
+            and rows[sample.id, "wrong_think"]["answer"] == rows[sample.id, "wrong_think"]["asserted"]
         ),
         samples[0],
     )
@@ -257,21 +259,21 @@ def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
         [
             f"One of {len(samples)} samples",
             f"  question       {sample.question}   {options}   (correct: {sample.options[sample.answer]})",
-            f"  base           {rows.loc[(sample.id, 'base'), 'text']}",
+            f"  base           {rows[sample.id, 'base']['text']}",
             f"  wrong caption  {prompts['wrong_caption'].context}",
-            f"    → model      {rows.loc[(sample.id, 'wrong_caption'), 'text']}",
+            f"    → model      {rows[sample.id, 'wrong_caption']['text']}",
             f"  wrong thought  {prompts['wrong_think'].prefill}",
-            f"    → model      {rows.loc[(sample.id, 'wrong_think'), 'text']}",
+            f"    → model      {rows[sample.id, 'wrong_think']['text']}",
         ]
     )
 
 
-def _finish(report: "Report", out: Path | None, left_out: int = 0) -> None:
+def _finish(report: "Report", out: Path | None, problems: int = 0) -> None:
     if out is not None:
         typer.echo(f"Responses and report are in {out}", err=True)
     errors = int((report.frame["status"] == "error").sum())
-    if errors or left_out:
-        typer.echo(f"{errors} rows are errors, {left_out} problems in the data; they are in no number above.", err=True)
+    if errors or problems:
+        typer.echo(f"Error rows: {errors}; problems in the data: {problems}. No number above counts them.", err=True)
         raise typer.Exit(1)
 
 
@@ -292,4 +294,4 @@ def _refuse(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
