@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import strategies as st
 
 from vlmrobust.judges import Judge
@@ -36,7 +37,8 @@ def _pairs(draw: Any) -> list[tuple[Prompt, Response]]:
         if status in ("error", "not_applicable"):
             pairs.append((prompt, Response.failed(prompt, "it went wrong", status)))
             continue
-        logprob = st.floats(-40, 0, width=32)
+        # Mostly small enough for a mass below 1, where one letter more or less shows.
+        logprob = st.one_of(st.floats(-8, -3, width=32), st.floats(-40, 0, width=32))
         letters = draw(st.one_of(st.none(), st.lists(logprob, min_size=count, max_size=count)))
         if letters is not None and draw(st.booleans()):
             letters[draw(st.integers(0, count - 1))] = -math.inf
@@ -87,8 +89,6 @@ class StatedJudge(Judge):
     asked: Any = None
 
     def conclude(self, responses: Responses) -> Verdicts:
-        import torch
-
         if self.asked is not None:
             self.asked.append(len(responses))
         said = [thought.removeprefix("says ") if thought.startswith("says ") else None for thought in responses.think]

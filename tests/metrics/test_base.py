@@ -132,6 +132,12 @@ def test_the_mean_is_weighted_over_the_defined(rows, plain_responses):
     assert ShortThought().aggregate(values, responses) == pytest.approx(defined.mean().item(), abs=1e-9, nan_ok=True)
 
 
+def test_an_infinite_value_that_was_not_drawn_does_not_count(plain_responses):
+    responses, values = plain_responses({}, {}), torch.tensor([math.inf, 2.0])
+    assert ShortThought().aggregate(values, responses, torch.tensor([0, 3])) == 2.0
+    assert ShortThought().aggregate(values, responses) == math.inf
+
+
 def test_an_aggregate_of_ones_own_is_no_mean(plain_responses):
     responses = plain_responses({"answer": 0}, {"answer": 3}, {"answer": 2}, FAILED)
     metric = LargestValue()

@@ -1,5 +1,6 @@
 """All metrics: each against a plain loop over single responses, in any split over batches."""
 
+import dataclasses
 import math
 import pickle
 from collections.abc import Callable
@@ -176,13 +177,19 @@ def test_accuracy_agrees_with_sklearn(plain_responses):
     assert metric.aggregate(metric(responses), responses) == pytest.approx(accuracy_score([1] * 7, answers))
 
 
-def test_a_dropped_option_does_not_lower_relative_entropy(arrays_of, plain_responses):
-    import dataclasses
-
+def test_a_dropped_option_does_not_lower_relative_entropy(plain_responses):
     responses = plain_responses({"option_logprobs": (-1.0, -1.0, -math.inf, -math.inf)})
     assert metrics.RelativeLetterEntropy()(responses).tolist() == pytest.approx([0.5])
     shown_two = dataclasses.replace(responses, options=(("a", "b"),), order=((0, 1),))
     assert metrics.RelativeLetterEntropy()(shown_two).tolist() == pytest.approx([1.0])
+
+
+def test_mass_counts_added_letters_and_probability_does_not(plain_responses):
+    letters = {"option_logprobs": (-2.0, -2.0, -2.0, -2.0), "added_logprobs": (-1.0,)}
+    responses = plain_responses(letters, letters | {"status": "abstained", "answer": None})
+    assert metrics.LetterMass()(responses).tolist() == pytest.approx([4 * math.exp(-2) + math.exp(-1)] * 2)
+    assert metrics.CorrectProbability()(responses).tolist() == [0.25, 0.25]
+    assert metrics.LetterEntropy()(responses).tolist() == pytest.approx([math.log(4)] * 2)
 
 
 def test_letters_of_one_batch_do_not_widen_anothers_target(plain_responses):
