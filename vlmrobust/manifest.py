@@ -109,25 +109,29 @@ def config_of(perturbation: Perturbation) -> dict[str, Any]:
         >>> config_of(AbstainOption())["text"]
         "I'm not sure"
     """
-    config: dict[str, Any] = {"class": f"{type(perturbation).__module__}.{type(perturbation).__qualname__}"}
-    for field in type(perturbation).model_fields:
-        value = getattr(perturbation, field)
-        if isinstance(value, Perturbation):
-            config[field] = config_of(value)
-        elif isinstance(value, tuple | list) and any(isinstance(part, Perturbation) for part in value):
-            config[field] = [config_of(part) if isinstance(part, Perturbation) else part for part in value]
+    return _config(perturbation, f"condition {perturbation.condition!r}")
+
+
+def _config(model: BaseModel, owner: str) -> dict[str, Any]:
+    config: dict[str, Any] = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    for field in type(model).model_fields:
+        value = getattr(model, field)
+        if isinstance(value, BaseModel):
+            config[field] = _config(value, owner)
+        elif isinstance(value, tuple | list) and value and all(isinstance(part, BaseModel) for part in value):
+            config[field] = [_config(part, owner) for part in value]
         else:
-            config[field] = _field_config(perturbation, field)
+            config[field] = _field_config(model, field, owner)
     return config
 
 
-def _field_config(perturbation: Perturbation, field: str) -> Any:
+def _field_config(model: BaseModel, field: str, owner: str) -> Any:
     try:
-        return BaseModel.model_dump(perturbation, mode="json", include={field}, serialize_as_any=True)[field]
+        return model.model_dump(mode="json", include={field})[field]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"condition {perturbation.condition!r}, field {field!r}: expected a value that JSON can hold (it becomes "
-            f"part of the run's manifest), got {type(getattr(perturbation, field)).__name__}: {error}"
+            f"{owner}, field {field!r}: expected a value that JSON can hold (it becomes part of the run's manifest), "
+            f"got {type(getattr(model, field)).__name__}: {error}"
         ) from error
 
 

@@ -13,7 +13,8 @@ from ..metrics import Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
 from .columns import FRAME_COLUMNS, Column, score
 from .files import read_report, write_report
-from .summary import SummaryRow, compare, units_of
+from .pairing import units_of
+from .summary import SummaryRow, compare
 from .tables import Table, html_table, markdown_table, overview, terminal_table
 
 if TYPE_CHECKING:

@@ -1,26 +1,20 @@
 """Conditions compared with a reference on the same samples: differences, intervals, counts."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..functional.bootstrap import resample_counts
 from ..functional.statistics import holm, mean_interval, paired_interval
 from ..keyed import generator
 from ..types import Responses
+from .aggregates import aggregate_difference, aggregate_interval
 from .columns import Column
+from .pairing import UNSCORED, Integers, Mask, SampleIndex, Unit
 
-__all__ = ["SummaryRow", "Unit", "compare", "units_of"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-_REPLICATES = 1000
-_UNSCORED = ("error", "not_applicable")
+__all__ = ["SummaryRow", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +26,7 @@ class SummaryRow:
         value, base_value, difference: on the same `n` samples; for the reference itself the value alone, on all that
             are defined.
         low, high: 95 % interval of the difference.
-        n: number of samples (draws averaged) that are defined on both sides.
+        n: number of samples (draws averaged) that are defined on both sides; where nothing is compared, on this side.
         errors: number of responses of status `error` under this condition.
         value_low, value_high: 95 % interval of the value.
         p: of "no difference", two-sided.
@@ -40,7 +34,7 @@ class SummaryRow:
         coverage, base_coverage: share of the responses that could be scored at all (no error, applicable) for which the
             metric is defined.
         not_applicable: number of responses of that status.
-        carrier: how the condition was carried; None without a response.
+        carrier: how the condition was carried; None without a scored response.
         note: why something is undefined or left out.
     """
 
@@ -64,42 +58,6 @@ class SummaryRow:
     note: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Unit:
-    """The responses that are summarised together: those of one condition, carried in one way.
-
-    Attributes:
-        condition: its name.
-        carrier: None without a scored response.
-        rows: positions of the responses.
-    """
-
-    condition: str
-    carrier: str | None
-    rows: Integers
-
-
-def units_of(responses: Responses) -> list[Unit]:
-    """Return the conditions in the order of their first response; one that was carried in two ways is two units.
-
-    Failed responses, which nothing has carried, go with the condition's first unit.
-    """
-    units = []
-    for condition in dict.fromkeys(responses.condition):
-        rows = [row for row, name in enumerate(responses.condition) if name == condition]
-        failed = [row for row in rows if responses.status[row] in _UNSCORED]
-        by_carrier: dict[str | None, list[int]] = {}
-        for row in rows:
-            if responses.status[row] not in _UNSCORED:
-                by_carrier.setdefault(responses.carrier[row], []).append(row)
-        if not by_carrier:
-            by_carrier[None] = []
-        for carrier, carried in by_carrier.items():
-            units.append(Unit(condition, carrier, np.array(sorted(carried + failed), dtype=np.int64)))
-            failed = []
-    return units
-
-
 def compare(
     responses: Responses, columns: Sequence[Column], units: Sequence[Unit], reference: str, seed: int
 ) -> list[SummaryRow]:
@@ -112,234 +70,130 @@ def compare(
         reference: name of the condition that it is compared with, usually `base`.
         seed: keys the bootstrap.
     """
-    samples = _Samples.of(responses)
-    base = np.array([row for row, name in enumerate(responses.condition) if name == reference], dtype=np.int64)
-    rows = []
+    comparison = _Comparison(responses, units, reference, seed)
+    by_metric = []
     for column in columns:
-        compared = [_compare(responses, samples, column, unit, base, reference, seed) for unit in units]
-        adjusted = holm([row.p for row in compared])
-        rows.append([replace(row, p_adjusted=float(p)) for row, p in zip(compared, adjusted, strict=True)])
-    return [row for of_unit in zip(*rows, strict=True) for row in of_unit]
+        rows = [comparison.row(column, unit) for unit in units]
+        adjusted = holm([row.p for row in rows])
+        by_metric.append([replace(row, p_adjusted=float(p)) for row, p in zip(rows, adjusted, strict=True)])
+    return [row for of_unit in zip(*by_metric, strict=True) for row in of_unit]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Samples:
-    """Which sample each response is of, and which group each sample is in.
+class _Comparison:
+    """Units against one reference condition."""
 
-    Attributes:
-        code: `(N,)`, the number of each response's sample.
-        group: `(S,)`, the group of each sample.
-    """
+    def __init__(self, responses: Responses, units: Sequence[Unit], reference: str, seed: int) -> None:
+        self.responses = responses
+        self.samples = SampleIndex.of(responses)
+        self.reference = reference
+        self.base = np.array([row for row, name in enumerate(responses.condition) if name == reference], dtype=np.int64)
+        self.seed = seed
 
-    code: Integers
-    group: NDArray[np.object_]
+    def row(self, column: Column, unit: Unit) -> SummaryRow:
+        """Compare one unit by one metric."""
+        value = self.samples.means(column.scores, unit.rows)
+        if unit.condition == self.reference or column.is_paired:
+            return self._alone(column, unit, ~np.isnan(value), note="")
+        base = self.samples.means(column.scores, self.base)
+        pairs, note = self._pairs(column, unit, ~np.isnan(value) & ~np.isnan(base))
+        if not pairs.any():
+            return self._alone(column, unit, ~np.isnan(value), note)
+        blank = replace(self._blank(column, unit), n=int(pairs.sum()), note=note)
+        if not column.is_mean:
+            return self._aggregates(column, unit, pairs, blank)
+        rng = self._rng(column, unit)
+        groups = self.samples.group[pairs]
+        difference = paired_interval(base[pairs], value[pairs], groups, rng=rng)
+        alone = mean_interval(value[pairs], groups, rng=rng)
+        base_value = float(base[pairs].mean())
+        return replace(
+            blank,
+            value=alone.value,
+            base_value=base_value,
+            difference=alone.value - base_value,
+            low=difference.low,
+            high=difference.high,
+            value_low=alone.low,
+            value_high=alone.high,
+            p=difference.p,
+        )
 
-    @classmethod
-    def of(cls, responses: Responses) -> "_Samples":
-        number: dict[str, int] = {}
-        code = np.array([number.setdefault(name, len(number)) for name in responses.sample_id], dtype=np.int64)
-        group = np.empty(len(number), dtype=np.object_)
-        group[code] = responses.group
-        return cls(code, group)
+    def _pairs(self, column: Column, unit: Unit, defined: Mask) -> tuple[Mask, str]:
+        """Return which samples are compared, and what there is to say about the others."""
+        if not len(self.base):
+            return defined, f"no responses under {self.reference!r}"
+        if not defined.any():
+            return defined, f"defined for no sample on both sides ({self.reference} and {unit.condition})"
+        if not column.reads_letters:
+            return defined, ""
+        before, after = (self.samples.readouts(self.responses, column.scores, rows) for rows in (self.base, unit.rows))
+        differ = defined & (before != after)
+        if not differ.any():
+            return defined, ""
+        note = f"read-outs differ ({_listed(before[differ])} under {self.reference}, {_listed(after[differ])} here)"
+        pairs = defined & ~differ
+        return pairs, f"{int(differ.sum())} pairs left out: {note}" if pairs.any() else note
 
-    def means(self, values: Floats, rows: Integers) -> Floats:
-        """Return each sample's mean over its defined values among `rows`, NaN where there is none."""
-        chosen = values[rows]
-        defined = ~np.isnan(chosen)
-        code = self.code[rows][defined]
-        sums = np.bincount(code, weights=chosen[defined], minlength=len(self.group))
-        counts = np.bincount(code, minlength=len(self.group))
-        means = np.full(len(self.group), math.nan)
-        np.divide(sums, counts, out=means, where=counts > 0)
-        return means
+    def _alone(self, column: Column, unit: Unit, defined: Mask, note: str) -> SummaryRow:
+        """Return a row that compares with nothing: the value on all samples for which it is defined."""
+        if column.reads_letters and not note:
+            readouts = self.samples.readouts(self.responses, column.scores, unit.rows)[defined]
+            note = f"read-outs mixed ({_listed(readouts)})" if len(set(readouts.tolist())) > 1 else ""
+        blank = replace(self._blank(column, unit), n=int(defined.sum()), note=note)
+        if not defined.any():
+            return blank
+        rng = self._rng(column, unit)
+        if column.is_mean:
+            means = self.samples.means(column.scores, unit.rows)
+            estimate = mean_interval(means[defined], self.samples.group[defined], rng=rng)
+            value, low, high = estimate.value, estimate.low, estimate.high
+        elif column.metric is None:
+            return replace(blank, note=_needs_metric(column))
+        else:
+            value, low, high = aggregate_interval(self.responses, self.samples, column, unit.rows, defined, rng)
+        return replace(blank, value=value, value_low=low, value_high=high)
 
+    def _aggregates(self, column: Column, unit: Unit, pairs: Mask, blank: SummaryRow) -> SummaryRow:
+        if column.metric is None:
+            return replace(blank, note=_needs_metric(column))
+        found = aggregate_difference(
+            self.responses, self.samples, column, unit.rows, self.base, pairs, self._rng(column, unit)
+        )
+        return replace(blank, difference=found.value - found.base_value, **found._asdict())
 
-def _compare(
-    responses: Responses,
-    samples: _Samples,
-    column: Column,
-    unit: Unit,
-    base: Integers,
-    reference: str,
-    seed: int,
-) -> SummaryRow:
-    rng = generator(seed, "bootstrap", column.name, unit.condition, reference)
-    value = samples.means(column.scores, unit.rows)
-    against = samples.means(column.scores, base)
-    defined = ~np.isnan(value)
-    statuses = [responses.status[row] for row in unit.rows]
-    blank = SummaryRow(
-        condition=unit.condition,
-        metric=column.name,
-        value=math.nan,
-        base_value=math.nan,
-        difference=math.nan,
-        low=math.nan,
-        high=math.nan,
-        n=int(defined.sum()),
-        errors=statuses.count("error"),
-        value_low=math.nan,
-        value_high=math.nan,
-        p=math.nan,
-        p_adjusted=math.nan,
-        coverage=_coverage(responses, column, unit.rows),
-        base_coverage=_coverage(responses, column, base),
-        not_applicable=statuses.count("not_applicable"),
-        carrier=unit.carrier,
-        note="",
-    )
-    if unit.condition == reference or column.is_paired:
-        return _alone(responses, samples, column, unit, defined, blank, rng)
-    pairs = defined & ~np.isnan(against)
-    note = "" if len(base) else f"no responses under {reference!r}"
-    if column.reads_letters:
-        before, after = _readouts(responses, samples, column, base), _readouts(responses, samples, column, unit.rows)
-        differ = pairs & (before != after)
-        if differ.any():
-            where = f"read-outs differ ({_listed(before[differ])} under {reference}, {_listed(after[differ])} here)"
-            note = where if differ.sum() == pairs.sum() else f"{int(differ.sum())} pairs left out: {where}"
-        pairs &= ~differ
-    if not pairs.any():
-        return _alone(responses, samples, column, unit, defined, replace(blank, note=note), rng)
-    noted = replace(blank, n=int(pairs.sum()), note=note)
-    if not column.is_mean:
-        return _compare_aggregates(responses, samples, column, unit.rows, base, pairs, noted, rng)
-    difference = paired_interval(against[pairs], value[pairs], samples.group[pairs], rng=rng)
-    alone = mean_interval(value[pairs], samples.group[pairs], rng=rng)
-    base_value = float(against[pairs].mean())
-    return replace(
-        noted,
-        value=alone.value,
-        base_value=base_value,
-        difference=alone.value - base_value,
-        low=difference.low,
-        high=difference.high,
-        value_low=alone.low,
-        value_high=alone.high,
-        p=difference.p,
-    )
+    def _blank(self, column: Column, unit: Unit) -> SummaryRow:
+        statuses = [self.responses.status[row] for row in unit.rows]
+        undefined = math.nan
+        return SummaryRow(
+            condition=unit.condition,
+            metric=column.name,
+            value=undefined,
+            base_value=undefined,
+            difference=undefined,
+            low=undefined,
+            high=undefined,
+            n=0,
+            errors=statuses.count("error"),
+            value_low=undefined,
+            value_high=undefined,
+            p=undefined,
+            p_adjusted=undefined,
+            coverage=self._coverage(column, unit.rows),
+            base_coverage=self._coverage(column, self.base),
+            not_applicable=statuses.count("not_applicable"),
+            carrier=unit.carrier,
+            note="",
+        )
 
+    def _coverage(self, column: Column, rows: Integers) -> float:
+        scored = [row for row in rows if self.responses.status[row] not in UNSCORED]
+        return float((~np.isnan(column.scores[scored])).mean()) if scored else math.nan
 
-def _alone(
-    responses: Responses,
-    samples: _Samples,
-    column: Column,
-    unit: Unit,
-    defined: NDArray[np.bool_],
-    blank: SummaryRow,
-    rng: np.random.Generator,
-) -> SummaryRow:
-    """Return a row that compares with nothing: the value on all samples for which it is defined."""
-    if not defined.any():
-        return blank
-    if column.is_mean:
-        alone = mean_interval(samples.means(column.scores, unit.rows)[defined], samples.group[defined], rng=rng)
-        return replace(blank, value=alone.value, value_low=alone.low, value_high=alone.high)
-    if column.metric is None:
-        return replace(blank, note=_needs_metric(column))
-    rows = _defined_rows(samples, column, unit.rows, defined)
-    aggregate = _Aggregate(responses, column, rows)
-    drawn = _resampled(samples, defined, rows, rng)
-    low, high = _percentiles(np.array([aggregate(weights) for weights in drawn]))
-    return replace(blank, value=aggregate(None), value_low=low, value_high=high)
+    def _rng(self, column: Column, unit: Unit) -> np.random.Generator:
+        return generator(self.seed, "bootstrap", column.name, unit.condition, self.reference)
 
 
-def _compare_aggregates(
-    responses: Responses,
-    samples: _Samples,
-    column: Column,
-    unit_rows: Integers,
-    base: Integers,
-    pairs: NDArray[np.bool_],
-    noted: SummaryRow,
-    rng: np.random.Generator,
-) -> SummaryRow:
-    """Compare what is no mean: the metric's own aggregate, over resamples of the same samples on both sides."""
-    if column.metric is None:
-        return replace(noted, note=_needs_metric(column))
-    rows = [_defined_rows(samples, column, side, pairs) for side in (unit_rows, base)]
-    after, before = (_Aggregate(responses, column, side) for side in rows)
-    split = len(rows[0])
-    value, base_value = after(None), before(None)
-    replicates = np.array(
-        [
-            (after(weights[:split]), before(weights[split:]))
-            for weights in _resampled(samples, pairs, np.concatenate(rows), rng)
-        ]
-    )
-    differences = replicates[:, 0] - replicates[:, 1]
-    known = differences[~np.isnan(differences)]
-    extreme = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-    low, high = _percentiles(differences)
-    value_low, value_high = _percentiles(replicates[:, 0])
-    return replace(
-        noted,
-        value=value,
-        base_value=base_value,
-        difference=value - base_value,
-        low=low,
-        high=high,
-        value_low=value_low,
-        value_high=value_high,
-        p=min(1.0, 2 * (1 + extreme) / (len(known) + 1)) if len(known) else math.nan,
-    )
-
-
-def _defined_rows(samples: _Samples, column: Column, rows: Integers, chosen: NDArray[np.bool_]) -> Integers:
-    return rows[chosen[samples.code[rows]] & ~np.isnan(column.scores[rows])]
-
-
-class _Aggregate:
-    """A metric's own aggregate over some rows, as a function of how often a resample drew each of them."""
-
-    def __init__(self, responses: Responses, column: Column, rows: Integers) -> None:
-        assert column.metric is not None
-        self._metric = column.metric
-        self._responses = responses.select(rows.tolist())
-        self._values = torch.from_numpy(column.scores[rows])
-
-    def __call__(self, weights: Floats | None) -> float:
-        drawn = None if weights is None else torch.from_numpy(weights)
-        return float(self._metric.aggregate(self._values, self._responses, drawn))
-
-
-def _resampled(
-    samples: _Samples, chosen: NDArray[np.bool_], rows: Integers, rng: np.random.Generator
-) -> Iterator[Floats]:
-    """Yield, for each resample of the chosen samples' groups, how often each of `rows` was drawn."""
-    labels, codes = np.unique(samples.group[chosen].astype(str), return_inverse=True)
-    group = np.zeros(len(samples.group), dtype=np.int64)
-    group[chosen] = codes
-    of_row = group[samples.code[rows]]
-    for chunk in resample_counts(np.ones(len(labels)), _REPLICATES, rng):
-        for counts in chunk:
-            yield counts[of_row]
-
-
-def _percentiles(values: Floats) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if len(known) < 2:
-        return math.nan, math.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _coverage(responses: Responses, column: Column, rows: Integers) -> float:
-    scored = [row for row in rows if responses.status[row] not in _UNSCORED]
-    return float((~np.isnan(column.scores[scored])).mean()) if scored else math.nan
-
-
-def _readouts(responses: Responses, samples: _Samples, column: Column, rows: Integers) -> NDArray[np.object_]:
-    """Return each sample's read-out (several in different draws joined with `+`), None where nothing was read."""
-    found: list[set[str]] = [set() for _ in samples.group]
-    for row in rows[~np.isnan(column.scores[rows])]:
-        found[samples.code[row]].add(responses.readout[row] or "none")
-    named = np.empty(len(found), dtype=np.object_)
-    named[:] = ["+".join(sorted(names)) or None for names in found]
-    return named
-
-
-def _listed(names: NDArray[np.object_]) -> str:
+def _listed(names: NDArray[np.str_]) -> str:
     return " or ".join(sorted(set(names.tolist())))
 
 

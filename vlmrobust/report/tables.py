@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 
+from ..metrics import default_metrics
 from ..types import Responses
 from .columns import Column
-from .summary import SummaryRow, units_of
+from .pairing import units_of
+from .summary import SummaryRow
 
 __all__ = ["Table", "html_table", "markdown_table", "overview", "terminal_table"]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "follow_rate", "format_rate")
-_MAIN_FIRST = "accuracy"
-_SHOWN_ELSEWHERE = ("unparsed_rate", "truncated_rate", "consistency_coverage")
 _TITLES = {"correct_probability": "P(correct)"}
 _WIDTH = 120
 
@@ -37,12 +37,14 @@ class Table:
 def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow]) -> Table:
     """Return one row per condition: the main metrics, and beside them what they have to be read with.
 
-    The first metric stands with its difference from base and the 95 % interval; metrics that are none of the library's
-    main ones follow only where none of those was measured.
+    The first metric stands with its difference from base and the 95 % interval. The user's own metrics follow the
+    library's main ones; of the library's others, `Report.summary` tells.
     """
     by_name = {column.name: column for column in columns}
     shown = [by_name[name] for name in _MAIN if name in by_name]
-    shown = shown or [column for column in columns if column.name not in _SHOWN_ELSEWHERE]
+    library = {metric.column for metric in default_metrics()}
+    shown += [column for column in columns if column.name not in library]
+    shown = shown or list(columns)
     cells: dict[tuple[str, str | None], dict[str, SummaryRow]] = {}
     for row in summary:
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
@@ -51,16 +53,15 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
     rows = []
     for unit in units:
         metrics = cells.get((unit.condition, unit.carrier), {})
-        label = f"{unit.condition} [{unit.carrier}]" if carried.count(unit.condition) > 1 else unit.condition
+        unusual = unit.carrier == "user_text" or carried.count(unit.condition) > 1
+        label = f"{unit.condition} [{unit.carrier}]" if unusual else unit.condition
         statuses = [responses.status[row] for row in unit.rows]
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
         ended = "/".join(_share(statuses.count(status), scored) for status in ("unparsed", "truncated"))
         errors = f"{statuses.count('error')}"
-        counts = max((row.n for row in metrics.values()), default=0)
-        if shown and shown[0].name in metrics:
-            counts = metrics[shown[0].name].n
+        count = metrics[shown[0].name].n if shown else 0
         values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
-        rows.append((label, *values, ended, str(counts), errors))
+        rows.append((label, *values, ended, str(count), errors))
     titles = [_title(column, first=column is shown[0]) for column in shown]
     return Table(
         header=("condition", *titles, "unparsed/ truncated", "n", "errors"),

@@ -1,0 +1,350 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from PIL import Image
+
+from vlmrobust import Perturbation, Prompt, Response, Style, paper_conditions
+from vlmrobust.evaluator import Evaluator
+from vlmrobust.metrics import Accuracy
+from vlmrobust.perturbations import AbstainOption, Base, NotApplicable, StopThink, WrongCaption, WrongThink
+from vlmrobust.report import Report
+from vlmrobust.testing import FakeModel
+
+METRICS = [Accuracy()]
+
+
+@pytest.fixture
+def samples(make_sample):
+    return [make_sample(f"q{index}", answer=index % 4, images=(b"not decoded",)) for index in range(5)]
+
+
+def fake(**shares):
+    return FakeModel(opens_images=False, **shares)
+
+
+class Wrapped:
+    """A fake model with a hook on what it is asked and what it says."""
+
+    def __init__(self, hook=None, **shares):
+        self.fake, self.hook = fake(**shares), hook
+
+    def identity(self):
+        return self.fake.identity()
+
+    def respond(self, prompts):
+        responses = self.fake.respond(prompts)
+        return self.hook(prompts, responses) if self.hook else responses
+
+
+def rows(report):
+    keys = zip(report.frame["sample_id"], report.frame["condition"], report.frame["draw"], strict=True)
+    return dict(zip(keys, report.frame["status"], strict=True))
+
+
+def test_base_is_run_first_and_rows_follow_samples_and_conditions(samples):
+    report = Evaluator(fake(), [WrongThink(), WrongCaption()], METRICS, draws=2).run(samples)
+    assert list(rows(report)) == [
+        (f"q{index}", condition, draw)
+        for index in range(5)
+        for condition in ("base", "wrong_think", "wrong_caption")
+        for draw in (0, 1)
+    ]
+
+
+def test_one_call_holds_all_conditions_and_draws_of_a_batch_of_samples(samples):
+    model = fake()
+    Evaluator(model, paper_conditions(), METRICS, batch_size=2, draws=3).run(samples)
+    assert model.calls == (2 * 8 * 3, 2 * 8 * 3, 8 * 3)
+
+
+def test_batch_size_does_not_change_the_report(samples):
+    reports = [
+        Evaluator(fake(accuracy=0.5), paper_conditions(), METRICS, batch_size=size).run(samples) for size in (1, 3, 99)
+    ]
+    assert reports[0].frame.equals(reports[1].frame)
+    assert reports[0].summary.equals(reports[2].summary)
+
+
+def test_planted_behaviour_is_what_the_report_says(make_sample):
+    many = [make_sample(f"q{index}", images=(b"x",), answer=index % 4) for index in range(400)]
+    report = Evaluator(fake(accuracy=0.8, follow_think=0.6, follow_caption=0.0), paper_conditions(), METRICS).run(many)
+    value = report.summary.set_index("condition")["value"]
+    assert value["base"] == pytest.approx(0.8, abs=0.07)
+    assert value["wrong_caption"] == value["base"]
+    assert value["wrong_think"] == pytest.approx(0.8 * 0.4, abs=0.07)
+    assert value["correct_think"] > value["base"]
+
+
+class Later(Perturbation):
+    """Tells what was answered under base."""
+
+    needs_base: ClassVar[bool] = True
+
+    def perturb(self, prompt, rng):
+        return prompt.replace(context=f"You said {prompt.base.answer} in draw {prompt.base.draw}.")
+
+
+def test_conditions_that_need_base_get_the_answer_of_the_same_draw(samples):
+    seen = {}
+
+    def hook(prompts, responses):
+        seen.update({response.key: (prompt, response) for prompt, response in zip(prompts, responses, strict=True)})
+        return responses
+
+    composed = Later(name="later") + AbstainOption()
+    report = Evaluator(Wrapped(hook, guess=0.9), [Later(), composed], METRICS, draws=2, batch_size=2).run(samples)
+    assert set(report.conditions) == {"base", "later", "later+abstain_option"}
+    for condition in ("later", "later+abstain_option"):
+        for draw in (0, 1):
+            base = seen["q1", "base", draw][1]
+            assert seen["q1", condition, draw][0].context == f"You said {base.answer} in draw {draw}."
+
+
+def test_a_failed_base_fails_what_needs_it_and_nothing_else(samples):
+    def hook(prompts, responses):
+        bad = ("q1", "base", 0)
+        return [
+            Response.failed(prompt, "no image") if response.key == bad else response
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+
+    report = Evaluator(Wrapped(hook), [Later(), WrongThink()], METRICS).run(samples)
+    failed = {key for key, status in rows(report).items() if status == "error"}
+    assert failed == {("q1", "base", 0), ("q1", "later", 0)}
+    assert (
+        "expected a response under base, got status 'error' (no image)"
+        in report.frame.query("sample_id == 'q1' and condition == 'later'")["error"].item()
+    )
+
+
+class Fussy(Perturbation):
+    """Does not fit one sample, and breaks on another."""
+
+    def perturb(self, prompt, rng):
+        if prompt.sample.id == "q0":
+            raise NotApplicable("too short")
+        if prompt.sample.id == "q1":
+            raise ZeroDivisionError("boom")
+        return prompt
+
+
+def test_not_applicable_and_failing_perturbations_are_rows_of_their_own(samples):
+    model = fake()
+    report = Evaluator(model, [Fussy()], METRICS).run(samples)
+    found = rows(report)
+    assert found["q0", "fussy", 0] == "not_applicable"
+    assert found["q1", "fussy", 0] == "error"
+    assert list(found.values()).count("answered") == 8
+    assert list(report.frame.query("condition == 'fussy'")["error"])[:2] == ["too short", "ZeroDivisionError: boom"]
+    assert ("q0", "fussy", 0) not in model.asked
+    row = report.summary.query("condition == 'fussy'").iloc[0]
+    assert (row["n"], row["errors"], row["not_applicable"]) == (3, 1, 1)
+
+
+def test_on_error_raise_says_where(samples):
+    with pytest.raises(ZeroDivisionError) as caught:
+        Evaluator(fake(), [Fussy()], METRICS, on_error="raise").run(samples)
+    assert caught.value.__notes__ == ["in condition 'fussy', sample 'q1'"]
+
+
+@pytest.mark.parametrize("bad", [("q2", "wrong_think", 0), ("q2", "base", 0)])
+def test_a_raising_model_is_asked_again_until_the_culprit_is_alone(samples, bad):
+    def hook(prompts, responses):
+        if any(response.key == bad for response in responses):
+            raise RuntimeError("cannot do this one")
+        return responses
+
+    model = Wrapped(hook)
+    report = Evaluator(model, [WrongThink()], METRICS, batch_size=3).run(samples)
+    assert {key for key, status in rows(report).items() if status == "error"} == {bad}
+    assert "RuntimeError: cannot do this one" in set(report.frame["error"].dropna())
+    # 3 samples x 2 conditions, then sample by sample, then the bad sample prompt by prompt; then the other batch.
+    assert model.fake.calls == (6, 2, 2, 2, 1, 1, 4)
+
+
+def test_a_raising_model_ends_the_run_if_asked_to(samples):
+    def hook(prompts, responses):
+        raise RuntimeError("down")
+
+    with pytest.raises(RuntimeError, match="down") as caught:
+        Evaluator(Wrapped(hook), [WrongThink()], METRICS, on_error="raise").run(samples)
+    assert caught.value.__notes__ == ["in Wrapped.respond, first of 10 prompts: sample 'q0', condition 'base'"]
+
+
+def test_an_interrupt_passes_and_leaves_what_was_finished(samples, tmp_path):
+    calls = []
+
+    def hook(prompts, responses):
+        calls.append(len(prompts))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return responses
+
+    with pytest.raises(KeyboardInterrupt):
+        Evaluator(Wrapped(hook), [WrongThink()], METRICS, batch_size=2).run(samples, out=tmp_path)
+    model = fake()
+    report = Evaluator(model, [WrongThink()], METRICS, batch_size=2).run(samples, out=tmp_path)
+    assert model.calls == (4, 2)
+    assert report.frame.equals(Evaluator(fake(), [WrongThink()], METRICS).run(samples).frame)
+
+
+@pytest.mark.parametrize(
+    ("hook", "error", "message"),
+    [
+        (lambda p, r: r[:-1], ValueError, r"Wrapped.respond: expected one response per prompt \(10\), got 9"),
+        (lambda p, r: r[::-1], ValueError, r"expected the response to \('q0', 'base', 0\) at position 0, got"),
+        (lambda p, r: iter(r), TypeError, "expected a list of responses, got list_iterator"),
+        (lambda p, r: ["B"] * 10, TypeError, "expected a Response at position 0, got str"),
+        (lambda p, r: [r[0].replace(option_logprobs=(-1.0,)), *r[1:]], ValueError, "expected 4 values, .* got 1"),
+        (lambda p, r: [r[0].replace(answer=4), *r[1:]], ValueError, r"field 'answer': .* \(0 to 3\), got 4"),
+    ],
+)
+def test_a_model_that_breaks_its_contract_is_told_so(samples, hook, error, message):
+    with pytest.raises(error, match=message):
+        Evaluator(Wrapped(hook), [WrongThink()], METRICS).run(samples)
+
+
+def test_nan_letters_are_an_error_row(samples):
+    def hook(prompts, responses):
+        return [responses[0].replace(option_logprobs=(-1.0, math.nan, -2.0, -3.0)), *responses[1:]]
+
+    report = Evaluator(Wrapped(hook), [WrongThink()], METRICS).run(samples)
+    assert list(rows(report).values()) == ["error"] + ["answered"] * 9
+    assert "sample 'q0', condition 'base', field 'option_logprobs'" in report.frame["error"].iloc[0]
+    with pytest.raises(ValueError, match="field 'option_logprobs': expected log-probabilities, got NaN"):
+        Evaluator(Wrapped(hook), [WrongThink()], METRICS, on_error="raise").run(samples)
+
+
+def test_a_sample_without_its_image_does_not_take_the_others_with_it(samples, make_sample, tmp_path):
+    bad = make_sample("bad", images=(tmp_path / "missing.png",))
+    good = [make_sample(f"g{index}", images=(Image.new("RGB", (8, 8)),)) for index in range(2)]
+    report = Evaluator(FakeModel(), [WrongThink()], METRICS).run([good[0], bad, good[1]], out=tmp_path / "run")
+    assert [key[0] for key, status in rows(report).items() if status == "error"] == ["bad", "bad"]
+    assert report.frame["error"].dropna().str.contains("sample 'bad', field 'images.0'").all()
+
+
+def test_errors_are_asked_again_when_a_run_is_resumed_and_nothing_else(samples, tmp_path):
+    down = [True]
+
+    def hook(prompts, responses):
+        if down[0]:
+            return [
+                Response.failed(prompt, "timeout") if prompt.sample.id == "q3" else response
+                for prompt, response in zip(prompts, responses, strict=True)
+            ]
+        return responses
+
+    model = Wrapped(hook)
+    first = Evaluator(model, [WrongThink(), Fussy()], METRICS).run(samples, out=tmp_path)
+    assert list(rows(first).values()).count("error") == 4
+    down[0], before = False, len(model.fake.asked)
+    second = Evaluator(model, [WrongThink(), Fussy()], METRICS).run(samples, out=tmp_path)
+    assert set(model.fake.asked[before:]) == {("q3", "base", 0), ("q3", "wrong_think", 0), ("q3", "fussy", 0)}
+    assert list(rows(second).values()).count("error") == 1
+    assert second.frame.equals(Evaluator(fake(), [WrongThink(), Fussy()], METRICS).run(samples).frame)
+
+
+def test_samples_conditions_and_draws_may_join(samples, tmp_path):
+    Evaluator(fake(), [WrongThink()], METRICS).run(samples[:3], out=tmp_path)
+    model = fake()
+    joined = Evaluator(model, [WrongThink(), StopThink()], METRICS, draws=2).run(samples, out=tmp_path)
+    old = {(f"q{index}", condition, 0) for index in range(3) for condition in ("base", "wrong_think")}
+    assert not old & set(model.asked)
+    assert len(model.asked) == 5 * 3 * 2 - len(old)
+    alone = Evaluator(fake(), [WrongThink(), StopThink()], METRICS, draws=2).run(samples)
+    assert joined.frame.equals(alone.frame)
+
+
+def test_other_metrics_need_no_model(samples, tmp_path):
+    Evaluator(fake(), [WrongThink()], METRICS).run(samples, out=tmp_path)
+    model = fake()
+    report = Evaluator(model, [WrongThink()]).run(samples, out=tmp_path)
+    assert model.asked == ()
+    assert len(report.metrics) > 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "field 'seed'"),
+        ({"style": Style(system="Hello.")}, "field 'style.system': expected None"),
+        ({"model": fake(accuracy=0.2)}, "field 'model.accuracy': expected 0.9"),
+        ({"perturbations": [WrongThink(name="wrong_think", hedge="no")]}, "field 'conditions.wrong_think.name'"),
+    ],
+)
+def test_another_run_in_the_same_directory_is_refused(samples, tmp_path, changes, message):
+    settings = {"model": fake(), "perturbations": [WrongThink()], "metrics": METRICS}
+    Evaluator(**settings).run(samples, out=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        Evaluator(**(settings | changes)).run(samples, out=tmp_path)
+
+
+def told_first(prompt, option, rng):
+    return f"{told_first.text} {prompt.sample.options[option]}."
+
+
+told_first.text = "It is"
+
+
+def test_a_text_source_that_changed_behind_its_name_is_refused(samples, tmp_path):
+    conditions = [WrongThink(source=told_first)]
+    Evaluator(fake(), conditions, METRICS).run(samples, out=tmp_path)
+    told_first.text = "It must be"
+    with pytest.raises(ValueError, match="sample 'q0', condition 'wrong_think', draw 0, field 'prompt'"):
+        Evaluator(fake(), conditions, METRICS).run(samples, out=tmp_path)
+
+
+def test_the_report_of_a_run_is_in_its_directory(samples, tmp_path):
+    report = Evaluator(fake(), [WrongThink()], METRICS, seed=3).run(samples, out=tmp_path / "new" / "run")
+    loaded = Report.load(tmp_path / "new" / "run")
+    assert loaded.frame.equals(report.frame)
+    assert loaded.manifest["seed"] == 3
+
+
+def test_duplicate_samples_and_wrong_arguments_are_refused(samples):
+    with pytest.raises(ValueError, match="sample 'q0', field 'id'"):
+        Evaluator(fake(), [], METRICS).run([samples[0], samples[0]])
+    with pytest.raises(TypeError, match=r"expected a model with respond\(prompts\) -> list\[Response\], got object"):
+        Evaluator(object(), [])
+    with pytest.raises(ValueError, match="field 'batch_size': expected at least 1, got 0"):
+        Evaluator(fake(), [], batch_size=0)
+    with pytest.raises(ValueError, match="field 'on_error': expected 'record' or 'raise', got 'ignore'"):
+        Evaluator(fake(), [], on_error="ignore")
+    with pytest.raises(ValueError, match="got 'base' twice"):
+        Evaluator(fake(), [Base(), Base()])
+
+
+def test_prompts_carry_their_style(samples):
+    seen = []
+
+    def hook(prompts, responses):
+        seen.extend(prompts)
+        return responses
+
+    style = Style(mode="direct", answer_by="letter")
+    report = Evaluator(Wrapped(hook), [WrongThink(), WrongCaption()], METRICS, style=style).run(samples)
+    assert {prompt.style for prompt in seen} == {style}
+    assert set(report.frame.query("condition == 'wrong_think'")["status"]) == {"not_applicable"}
+    assert all(isinstance(prompt, Prompt) for prompt in seen)
+
+
+def test_a_run_killed_ten_times_equals_one_that_was_left_alone(tmp_path):
+    script = Path(__file__).with_name("killed_run.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, tmp_path], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["killed"] == 10
+    assert result["progress"] == sorted(result["progress"])
+    assert 0 < result["progress"][-1] < result["responses"]
+    assert result["asked last"] == result["responses"] - result["progress"][-1]
+    assert result["asked when complete"] == 0
+    assert result["repeated"] == 0
+    assert result["same frame"]
+    assert result["same summary"]

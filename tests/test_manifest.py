@@ -1,0 +1,116 @@
+import json
+
+import pytest
+from PIL import Image
+
+from vlmrobust import Compose, Perturbation, Prompt, Style
+from vlmrobust.manifest import Manifest, config_of, first_difference, prompt_digest, sample_content
+from vlmrobust.perturbations import AbstainOption, Base, WrongCaption, WrongThink, paper_conditions
+from vlmrobust.testing import FakeModel
+
+
+def told(prompt, option, rng):
+    return f"It is {prompt.sample.options[option]}."
+
+
+def manifest(*conditions, **changes):
+    settings = {"style": Style(), "seed": 0, "draws": 1, "batch_size": 4} | changes
+    return Manifest.of(settings.pop("model", FakeModel()), conditions or (Base(), WrongThink()), **settings)
+
+
+def test_configs_hold_class_fields_and_text_sources_by_name():
+    config = config_of(WrongThink(source=told, hedge="but") + AbstainOption(text="unsure"))
+    assert config["class"] == "vlmrobust.perturbations.base.Compose"
+    first, second = config["perturbations"]
+    assert first["source"].endswith("test_manifest.told")
+    assert (first["hedge"], second["text"]) == ("but", "unsure")
+
+
+def test_configs_tell_compositions_of_equal_names_apart():
+    parts = [(WrongCaption(name="x"), AbstainOption(name="y")), (WrongThink(name="x"), AbstainOption(name="y"))]
+    left, right = (config_of(Compose(*pair)) for pair in parts)
+    assert first_difference(left, right)[0] == "perturbations[0].class"
+
+
+def test_a_field_that_json_cannot_hold_is_refused_by_name():
+    class Odd(Perturbation):
+        thing: object = None
+
+        def perturb(self, prompt, rng):
+            return prompt
+
+    with pytest.raises(ValueError, match="condition 'odd', field 'thing': expected a value that JSON can hold"):
+        config_of(Odd(thing=object()))
+
+
+def test_a_manifest_survives_json():
+    begun = manifest(*paper_conditions())
+    assert Manifest.model_validate_json(begun.model_dump_json()) == begun
+    assert set(begun.versions) == {"vlmrobust", "torch", "transformers", "python"}
+
+
+def test_joining_adds_conditions():
+    joined = manifest(Base(), WrongThink()).joined(manifest(Base(), WrongCaption()))
+    assert list(joined.conditions) == ["base", "wrong_think", "wrong_caption"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "field 'seed': expected 0, as the run was begun with, got 1"),
+        (
+            {"style": Style(mode="direct")},
+            "field 'style.mode': expected 'think', as the run was begun with, got 'direct'",
+        ),
+        ({"model": FakeModel(accuracy=0.5)}, "field 'model.accuracy': expected 0.9, .* got 0.5"),
+    ],
+)
+def test_joining_refuses_another_run(changes, message):
+    with pytest.raises(ValueError, match=message):
+        manifest().joined(manifest(**changes))
+
+
+def test_joining_refuses_a_changed_condition_under_an_old_name():
+    changed = manifest(Base(), WrongThink(name="wrong_think", hedge="or so"))
+    with pytest.raises(ValueError, match=r"field 'conditions.wrong_think.name': expected None, .* got 'wrong_think'"):
+        manifest().joined(changed)
+
+
+def test_batch_size_and_draws_may_change():
+    assert manifest().joined(manifest(batch_size=1, draws=3)).batch_size == 4
+
+
+def test_the_first_difference_is_found_in_nested_values():
+    assert first_difference({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}) == ("a[1].b", "2", "3")
+    assert first_difference({"a": 1}, {"a": 1, "b": 2}) == ("b", "nothing", "2")
+    assert first_difference({"a": [1]}, {"a": [1, 2]}) == ("a", "[1]", "[1, 2]")
+    assert first_difference({"a": 1}, {"a": 1}) is None
+
+
+def test_sample_content_knows_images_by_what_they_show(make_sample, tmp_path):
+    path = tmp_path / "red.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    renamed = path.rename(tmp_path / "other.png")
+    content = sample_content(make_sample(images=[renamed, tmp_path / "missing.png"]))
+    assert len(content["images"][0]) == 64
+    assert content["images"][1] is None
+    assert sample_content(make_sample(images=[renamed.read_bytes()]))["images"] == content["images"][:1]
+    json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "Which shape?"},
+        {"context": "A photo."},
+        {"prefill": "<think>"},
+        {"order": (1, 0, 2, 3)},
+        {"asserted": 2},
+        {"images": (Image.new("RGB", (56, 56), "blue"),)},
+    ],
+)
+def test_prompt_digests_differ_with_what_is_shown(make_sample, change):
+    prompt = Prompt.of(make_sample())
+    images = sample_content(prompt.sample)["images"]
+    assert prompt_digest(prompt, images) == prompt_digest(Prompt.of(make_sample()), images)
+    assert prompt_digest(prompt.replace(**change), images) != prompt_digest(prompt, images)
