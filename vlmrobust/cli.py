@@ -6,7 +6,7 @@ report); 2 = wrong usage or input that was refused, with a message and without a
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -70,7 +70,7 @@ class Mode(StrEnum):
     direct = "direct"
 
 
-class AnswerAs(StrEnum):
+class AnswerAs(Enum):
     """How the rows' answers are written."""
 
     any = "any"

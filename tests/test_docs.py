@@ -1,0 +1,145 @@
+"""What README, documentation and examples show is run; what docstrings show is run too."""
+
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer.main
+
+import vlmrobust as vr
+from vlmrobust import cli
+from vlmrobust.data import samples_from
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for name, text in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def with_the_bundled_model(code: str) -> str:
+    """Replace what needs a download by the bundled model, and shorten: the code is the same otherwise."""
+    code = re.sub(r"vr\.HFModel\.from_pretrained\([^)]*\)", "vr.demo.model()", code)
+    return re.sub(r"demo\.samples\((\d+)", "demo.samples(3", code)
+
+
+def test_the_replacements_reach_what_they_are_for() -> None:
+    code = 'model = vr.HFModel.from_pretrained("a/b", dtype="bfloat16")\nsamples = vr.demo.samples(100, seed=0)'
+    assert with_the_bundled_model(code) == "model = vr.demo.model()\nsamples = vr.demo.samples(3, seed=0)"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if page.name == "README.md":
+        write_rows(tmp_path, blocks(page, "json"))
+    module = ModuleType("page")  # a module of its own: conditions and text sources are known by module and name
+    monkeypatch.setitem(sys.modules, "page", module)
+    for number, code in enumerate(blocks(page, "python"), start=1):
+        exec(compile(with_the_bundled_model(code), f"{page.name}, block {number}", "exec"), module.__dict__)
+
+
+def write_rows(folder: Path, rows: list[str]) -> None:
+    from PIL import Image
+
+    (folder / "rows.jsonl").write_text("".join(rows))
+    for row in rows:
+        Image.new("RGB", (56, 56), "blue").save(folder / json.loads(row)["image"])
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType(script.stem)
+    monkeypatch.setitem(sys.modules, script.stem, module)
+    exec(compile(with_the_bundled_model(script.read_text()), str(script), "exec"), module.__dict__)
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    lines = [(page.name, line) for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    parts = [(name, part) for name, line in lines for part in line.partition("#")[0].split("&&")]
+    return [(name, shlex.split(part)) for name, part in parts if part.split()[:1] == ["vlmrobust"]]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), command_lines(), ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_command_lines_are_understood(page: str, words: list[str]) -> None:
+    """Every command and flag shown exists, and their values are of the right kind; nothing is run."""
+    group: Any = typer.main.get_command(cli.app)
+    arguments = words[1:]
+    if arguments == ["--version"]:
+        return
+    command = group.commands[arguments[0]]
+    command.make_context(arguments[0], arguments[1:], resilient_parsing=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_json_blocks_are_rows(page: Path) -> None:
+    for block in blocks(page, "json"):
+        for line in block.splitlines():
+            [sample] = samples_from([json.loads(line) | {"image": b"x"}])
+            assert sample.id
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_condition_of_the_table_has_its_place_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "pages" / "conditions.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == list(cli.CONDITIONS)
+
+
+def test_the_texts_in_the_documentation_are_those_that_are_shown() -> None:
+    page = ROOT / "docs" / "pages" / "conditions.md"
+    sample = vr.Sample(
+        id="q1", images=["cube.png"], question="Which colour is the cube?", options=["red", "blue"], answer=1
+    )
+    shown = [text.strip() for text in blocks(page, "text")]
+    for prompt, text in zip(vr.expand([sample], vr.paper_conditions(), seed=0), shown, strict=False):
+        assert text == (prompt.context or prompt.prefill or prompt.text)
+
+
+def test_the_readme_names_every_default_metric() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for metric in vr.metrics.default_metrics():
+        assert f"`{metric.column}`" in text or (metric.column.startswith("quadrant_") and "`quadrant_…`" in text)
+
+
+OPTIONAL = ("vlmrobust.rl",)  # need extras that not everyone has
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        module.name
+        for module in pkgutil.walk_packages(vr.__path__, "vlmrobust.")
+        if not module.name.startswith(OPTIONAL)
+    ],
+)
+def test_docstring_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
+
+
+def test_there_are_docstring_examples_and_a_wrong_one_fails() -> None:
+    from vlmrobust import keyed
+
+    assert doctest.testmod(keyed).attempted >= 3
+    wrong = ModuleType("wrong")
+    wrong.__doc__ = ">>> 1 + 1\n3\n"
+    assert doctest.testmod(wrong, report=False, verbose=False).failed == 1
