@@ -18,7 +18,7 @@ class Templated:
         def raise_exception(message):
             raise TemplateError(message)
 
-        environment = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - plain text, no HTML
+        environment = Environment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = raise_exception
         return environment.from_string(self.template).render(messages=conversation, **kwargs)
 
@@ -26,7 +26,7 @@ class Templated:
 CONTENT = "{% for part in turn.content %}{{ '<img>' if part.type == 'image' else part.text }}{% endfor %}"
 PLAIN = "{% for turn in messages %}[{{ turn.role }}]" + CONTENT + "{% endfor %}[assistant]"
 NO_SYSTEM = (
-    "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}["
+    "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('No system role') }}{% endif %}["
     "{{ turn.role }}]" + CONTENT + "{% endfor %}[assistant]"
 )
 DROPS_SYSTEM = (
@@ -104,7 +104,7 @@ def test_a_processor_without_a_chat_template_is_named():
         def apply_chat_template(self, conversation, **kwargs):
             raise ValueError("Cannot use chat template functions because tokenizer.chat_template is not set")
 
-    with pytest.raises(ValueError, match="expected a processor with a chat template, got Bare without one"):
+    with pytest.raises(ValueError, match=r"expected a processor with a chat template, got Bare without one"):
         render_turns(Bare(), chat_turns("What?", 1))
 
 
@@ -113,7 +113,7 @@ def test_another_error_of_the_processor_is_passed_on():
         def apply_chat_template(self, conversation, **kwargs):
             raise ValueError("something else")
 
-    with pytest.raises(ValueError, match="^something else$"):
+    with pytest.raises(ValueError, match=r"^something else$"):
         render_turns(Odd(), chat_turns("What?", 1))
 
 

@@ -11,7 +11,7 @@ SHADES = ("red", "dark red", "light red", "dark")
 NUMBERS = ("1", "2", "3", "12")
 PAIR = ("yes", "no")
 PHRASES = ("in front of the table", "behind the table", "a man (with a hat)", "U.S. flag")
-NINE = tuple("mon tue wed thu fri sat sun all none".split())
+NINE = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "all", "none")
 LETTERS_SWAPPED = ("B", "A", "C", "D")
 
 Row = tuple[str, tuple[str, ...], int | None]

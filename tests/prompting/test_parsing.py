@@ -183,10 +183,13 @@ def test_never_raises(turn, options, answer_by, mode):
 
 FRAGMENTS = st.lists(
     st.sampled_from(
-        "<think> </think> <answer> </answer> A B I a b Z red blue not or and , . ? \n ( ) ** \\boxed{ } answer is : the option "
-        "correct 答案 是 Ｂ （ ） ' <|im_end|> </s> wait if ".split(" ")
+        ["<think>", "</think>", "<answer>", "</answer>", "A", "B", "I", "a", "b", "Z", "red", "blue", "not", "or", "and",
+         ",", ".", "?", "\n", "(", ")", "**", "\\boxed{", "}", "answer", "is", ":", "the", "option", "correct",
+         "答案", "是",
+         "Ｂ", "（", "）", "'",
+         "<|im_end|>", "</s>", "wait", "if", ""]
     )
-)
+)  # fmt: skip
 
 
 @given(FRAGMENTS, st.sampled_from(["", " "]), st.sampled_from(["letter", "text"]))
@@ -257,8 +260,9 @@ def test_a_training_batch_takes_a_fraction_of_a_second():
 
 @pytest.mark.parametrize(
     "unit",
-    ["<think>", "</think>", "<answer>", "<answer>B", "<", "<   ", " ", "\n", "B\n", "A ", "B, ", "not ", "((((", "\\boxed{",
-     "answer is ", "the answer to 'x ", "answer for ", "is correct ", "red ", "'", "_", "</s>", "答案是", "İ"],
+    ["<think>", "</think>", "<answer>", "<answer>B", "<", "<   ", " ", "\n", "B\n", "A ", "B, ", "not ", "((((",
+     "\\boxed{", "answer is ", "the answer to 'x ", "answer for ", "is correct ", "red ", "'", "_",
+     "</s>", "答案是", "İ"],
 )  # fmt: skip
 @pytest.mark.parametrize("before", ["", "<think>x</think>", "<think>x", "<answer>"])
 def test_a_megabyte_of_garbage_is_read_in_linear_time(before, unit):

@@ -1,4 +1,4 @@
-"""What a judge is: it reads thoughts and says which option each asserts; the base class compares that with the answer."""
+"""What a judge is: it says which option each thought asserts; the base class compares that with the answer."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -117,8 +117,8 @@ class Judge(Frozen, ABC):
         if bool(beyond.any()):
             position = int(beyond.nonzero()[0])
             raise ValueError(
-                f"judge {self.title!r}, sample {responses.sample_id[position]!r}, field 'option': expected -1 or an index "
-                f"below {int(responses.option_count[position])}, got {int(verdicts.option[position])}"
+                f"judge {self.title!r}, sample {responses.sample_id[position]!r}, field 'option': expected -1 or an "
+                f"index below {int(responses.option_count[position])}, got {int(verdicts.option[position])}"
             )
         return verdicts
 

@@ -1,25 +1,29 @@
 """What a clause says about the options: "the answer is B", "(B) is correct", "not A but B", "B or C"."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .clauses import Clause, asks, clauses, sentence_end
-from .mentions import WORD, Mention, Named, Reading, whole_option
+from .mentions import Mention, Named, Reading, whole_option
+from .words import WORD
 
-__all__ = ["LIST_JOIN", "Claim", "bare_claim", "claims", "ends_naming", "read_claim", "unnegated"]
+__all__ = ["LIST_JOIN", "Claim", "bare_claim", "claims", "claims_of", "ends_naming", "read_claim", "unnegated"]
 
 _NEGATED_HEAD = re.compile(
-    r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不|除了)\b[\s*_']*"
+    r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不"
+    r"|除了)\b[\s*_']*"
 )
 _CONTRAST = re.compile(r"\b(?:but(?: rather)?|rather(?! than)|instead(?! of)|sondern|mais|sino|ma|mas)\b|而是|，而")
 _JOIN = re.compile(
-    r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps|possibly))?"
+    r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps"
+    r"|possibly))?"
     r"|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
 )
 _LABEL = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
 _LETTER_LABEL = re.compile(
-    r"[\s'*_.]*(?:[(\[]\s*(?:option |choice |answer |letter )?(?=[a-z]\s*[)\]])|,?\s*(?:which is |that's |that is |i\.e\. |so )?"
+    r"[\s'*_.]*(?:[(\[]\s*(?:option |choice |answer |letter )?(?=[a-z]\s*[)\]])|,?\s*(?:which is |that's |that is "
+    r"|i\.e\. |so )?"
     r"(?:option|choice|answer|letter) (?=[a-z](?![a-z]))|\s+[-=]\s+(?=[a-z](?![a-z'])))"
 )
 _ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
@@ -27,20 +31,31 @@ _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
 _SUBJECT_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}')([a-z])[\s'*)\]}}.:_]*$")
 _JOINED = re.compile(
     rf"(?<!{WORD})[b-hj-z][\s'*)\]]*(?:\b(?:and|or)\b|[,/&])[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
-    rf"|\b(?:both|either|option|choice)s? [(\['*]*[a-z][\s'*)\]]*(?:and|or)\b[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
+    rf"|\b(?:both|either|option|choice)s? [(\['*]*[a-z][\s'*)\]]*(?:and|or)\b[\s'*(\[]*(?:(?:option"
+    rf"|choice) )?[(\['*]*$"
     rf"|(?<!{WORD})a[\s'*)\]]*\b(?:and|or)[\s'*(\[]*$"
 )
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 _NEGATION = re.compile(
-    r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bno\b|\bwithout\b|\brather than\b|\binstead of\b|\bunlike\b"
-    r"|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*|\bother than\b|\bexcept\b"
+    r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bno\b|\bwithout\b|\brather than\b|\binstead of\b"
+    r"|\bunlike\b"
+    r"|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*|\bother than\b"
+    r"|\bexcept\b"
     r"|\bdifferent from\b|\bopposed to\b|\bincorrect\b|\bwrong\b|\bnicht\b|\bkeine?\b|\bpas\b|\bнет?\b|不是|没有|不)"
-    r"(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether|just)\b)\s+[\w'-]+){0,3}[\s'*(]*$"
+    r"(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether"
+    r"|just)\b)\s+[\w'-]+){0,3}[\s'*(]*$"
 )
+_NEGATIVE_WORDS = (
+    "not", "n't", "no ", "nor", "never", "neither", "without", "rather", "instead", "unlike", "rul", "elimin", "exclud",
+    "reject", "discard", "other than", "except", "differ", "oppos", "incorrect", "wrong", "false", "impossible", "out",
+    "inconsistent", "contradict", "fail", "nicht", "kein", "pas", "нет", "не", "不", "没有",
+)  # fmt: skip
 _NEGATED_AFTER = re.compile(
     r"['*)\]]*(?: \w+){0,2}? (?:(?:is|are|was|can be|could be|must be|does|do|did|can|could|would|will|seems|to be)"
-    r"(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out|eliminated|excluded|false"
-    r"|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did|was|ca|wo|could|would)n't\b|cannot\b"
+    r"(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out|eliminated"
+    r"|excluded|false"
+    r"|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did|was|ca|wo|could|would)n't\b"
+    r"|cannot\b"
     r"|contradicts?\b|fails?\b)|['*)\]]*不"
 )
 
@@ -70,6 +85,8 @@ def unnegated(reading: Reading, found: list[Mention], start: int, end: int) -> l
     A negation reaches over a list ("not red, blue or green"), but not past "but", a verb or the sentence.
     """
     folded = reading.folded
+    if not any(folded.find(word, start, end) >= 0 for word in _NEGATIVE_WORDS):
+        return [True] * len(found)
     flags: list[bool] = []
     for position, mention in enumerate(found):
         before = folded[max(start, mention.start - 64) : mention.start]
@@ -205,8 +222,13 @@ def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
         >>> [claim.option for claim in claims(Reading.of(text, ("red", "blue")), 0, len(text))]
         [0]
     """
+    yield from claims_of(reading, clauses(reading.folded, start, end), start, end)
+
+
+def claims_of(reading: Reading, found: Iterable[Clause], start: int, end: int) -> Iterator[Claim]:
+    """Yield what the clauses `found` between `start` and `end` say, see `claims`."""
     position = start
-    for clause in clauses(reading.folded, start, end):
+    for clause in found:
         if clause.end <= position and position > start:
             continue
         claim = _claim_of(reading, clause, start, end)

@@ -1,8 +1,7 @@
 """Where a text names an option: by its letter, or by its text.
 
-Everything works on a *folded* text: lower-case, with plain quotes, dashes and brackets, and as long as the original, so
-that positions hold for both. Options are found by `str.find`, not by patterns made from them: their texts may hold
-anything, and nothing has to be compiled per sample.
+Options are found by `str.find` in the folded text, not by patterns made from them: their texts may hold anything, and
+nothing has to be compiled per sample.
 """
 
 import re
@@ -12,77 +11,31 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["LETTERS", "WORD", "Mention", "Named", "Reading", "fold", "whole_option"]
+from .words import NUMBER_ALIASES, WORD, fold, stands_alone
+
+__all__ = ["LETTERS", "Mention", "Named", "Reading", "whole_option"]
 
 LETTERS = string.ascii_uppercase
 
-# A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
-WORD = (
-    r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
-    r"\uff66-\uffdc\U00020000-\U0003ffff]"
+_LEAD_REACH = 256
+_DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
+_LEAD = re.compile(
+    rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
+    r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say|probably"
+    r"|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed|actually"
+    r"|simply|just"
+    r"|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione|opção|вариант"
+    r"|variante)\b(?!')"
+    r"|选项|選項|选择|選擇|是|为|為|は|보기)*+"
 )
-_FOLDS = {
-    **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
-    **dict.fromkeys("‐‑‒–—―−", "-"),
-    **dict.fromkeys("\t\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
-    **dict(zip("（）【】「」『』《》〈〉〔〕［］｛｝", "()[][][][][]()[]{}", strict=True)),
-    **dict(zip("。、，：；！？", ".,,:;!?", strict=True)),
-    **{chr(0xFEE0 + code): chr(code).lower() for code in range(0x21, 0x7F)},
-    **{chr(0x24D0 + index): letter for index, letter in enumerate(string.ascii_lowercase)},
-}
-_FOLD_TABLE = str.maketrans(_FOLDS)
-
-_NUMBERS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-_NUMBER_NAMES = {str(value): name for value, name in enumerate(_NUMBERS)}
-_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES.items()}
-
-_STARTS_ALONE = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])")
-_ENDS_ALONE = re.compile(rf"(?!{WORD}|'{WORD}|-(?!hand|most|side|ward|colou?red|shaped){WORD})")
-_IN_A_NUMBER_BEFORE = re.compile(r"(?:\d[.,:/]|-|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$")
-_IN_A_NUMBER_AFTER = re.compile(r"[.,:/]\d|%|°|\)? ?[x×]\d|(?:st|nd|rd|th)\b")
-_LIST_MARK_BEFORE = re.compile(r"(?:^|\n|[.!?] )[ *#]*\(?$")
-_LIST_MARK_AFTER = re.compile(r"[.):] +\S")
-
-# Everyday words that are an option only where they stand like one: (not after, not before, only before).
-_COMMON = {
-    "no": (r"", r"", r"['*).,!;:]|\s*$"),
-    "yes": (r"", r"", r"['*).,!;:]|\s*$"),
-    "all": (r"", r"", r"['*).,!;:]|\s*$"),
-    "none": (r"", r" of\b", r""),
-    "one": (r"(?<!\bis)(?<!\bare)(?<!\bbe)(?<!only)(?<!exactly)(?<!just)(?<!see)(?<!has)(?<!have)(?<!shows)"
-            r"(?<!answer)(?<!there's)(?<!to)(?<!of)(?<!or)(?<!and)(?<!option)(?<!not)(?<!find)(?<![^\w\s]) $",
-            r" (?:of|by|that|which|who|is|can|could|should)\b", r""),
-    "right": (r"(?:\bthat's|\bthat is|\ball|sounds|\bi'm|\bam) $", r" (?:answers?|options?|choices?|one|now|away)\b", r""),
-    "left": (r"\b(?:options?|choices?|one|possibility|candidates?|what's) $", r" (?:over|out|unanswered|with)\b", r""),
-    "above": (r"\b(?:the|as|mentioned|described|listed|noted|stated|discussed|analysis|reasoning|options|given) $", "", ""),
-    "below": (r"\b(?:the|as|mentioned|described|listed|noted|stated|options|given) $", r"", r""),
-    "other": (r"", r" \w", r""),
-    "both": (r"", r" \w", r""),
-}  # fmt: skip
-_COMMON_RULES = {word: tuple(re.compile(rule) if rule else None for rule in rules) for word, rules in _COMMON.items()}
-_COUNTS_BEFORE = re.compile(r"\b(?:the|these|those|between|other) $")
+_ARTICLE = re.compile(r"an? (?=\S)")
+_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
+# What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
+_AFTER_LETTER = re.compile(
+    rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
+    rf"|et|y|o)"
+    rf"\b|[ \n]*+(?!{WORD})| *+\n"
+)
 
 
 class Mention(NamedTuple):
@@ -100,21 +53,6 @@ class Named(NamedTuple):
     end: int
     option: int | None
     letter: tuple[int, int] | None
-
-
-def fold(text: str) -> str:
-    """Return the text in lower case, with plain quotes, dashes, brackets and full-width letters; its length stays.
-
-    Example:
-        >>> fold("（Ｂ） “Red”")
-        "(b) 'red'"
-    """
-    lowered = text.lower()
-    if len(lowered) != len(text):
-        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
-    if lowered.isascii():
-        return lowered.replace('"', "'").replace("`", "'").replace("\t", " ")
-    return lowered.translate(_FOLD_TABLE)
 
 
 @lru_cache(maxsize=4096)
@@ -141,7 +79,7 @@ def _needles(options: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         add(1, plain, index)
         add(1, bare, index)
         add(2, re.sub(r"^(?:an?|the) (?=\S)", "", bare), index)
-        add(2, _ALIASES.get(bare, bare), index)
+        add(2, NUMBER_ALIASES.get(bare, bare), index)
     found: dict[str, tuple[int, ...]] = {}
     for rank in ranked:
         for needle, owners in rank.items():
@@ -155,50 +93,6 @@ def _owner(raw: str, owners: tuple[int, ...], options: tuple[str, ...]) -> int |
         return owners[0]
     same = [owner for owner in owners if options[owner].strip() == raw]
     return same[0] if len(same) == 1 else None
-
-
-def _stands_alone(folded: str, start: int, end: int) -> bool:
-    needle = folded[start:end]
-    if re.match(WORD, needle[0]) and not _STARTS_ALONE.match(folded, start):
-        return False
-    if re.match(WORD, needle[-1]) and not _ENDS_ALONE.match(folded, end):
-        return False
-    before = folded[max(0, start - 24) : start]
-    if needle[0].isdigit() and _IN_A_NUMBER_BEFORE.search(before):
-        return False
-    if needle[-1].isdigit():
-        if _IN_A_NUMBER_AFTER.match(folded, end):
-            return False
-        if _LIST_MARK_BEFORE.search(before) and _LIST_MARK_AFTER.match(folded, end):
-            return False
-    if needle in _ALIASES and needle not in ("one", "1") and _COUNTS_BEFORE.search(before):
-        return False
-    if needle in _COMMON_RULES:
-        not_after, not_before, only_before = _COMMON_RULES[needle]
-        if not_after and not_after.search(before):
-            return False
-        if not_before and not_before.match(folded, end):
-            return False
-        return only_before is None or only_before.match(folded, end) is not None
-    return True
-
-
-_LEAD_REACH = 256
-_DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
-_LEAD = re.compile(
-    rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
-    r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say|probably"
-    r"|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed|actually|simply|just"
-    r"|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione|opção|вариант|variante)\b(?!')"
-    r"|选项|選項|选择|選擇|是|为|為|は|보기)*+"
-)
-_ARTICLE = re.compile(r"an? (?=\S)")
-_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
-# What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
-_AFTER_LETTER = re.compile(
-    rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou|et|y|o)"
-    rf"\b|[ \n]*+(?!{WORD})| *+\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +128,7 @@ class Reading:
         for needle, owners in _needles(self.options).items():
             at = self.folded.find(needle, start, end)
             while at >= 0:
-                if _stands_alone(self.folded, at, at + len(needle)) and (
+                if stands_alone(self.folded, at, at + len(needle)) and (
                     len(needle) > 1 or not "a" <= needle <= "z" or self.letter_at(at, end) is not None
                 ):
                     hits.append((at, -at - len(needle), owners))

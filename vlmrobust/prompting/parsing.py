@@ -1,22 +1,18 @@
 """A completion read: where the thought is, which option was answered, and which character says so."""
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from .claims import Claim, bare_claim, claims, ends_naming, read_claim, unnegated
 from .mentions import LETTERS, Reading
+from .tags import Span, Tags, find_tags
 
 __all__ = ["LETTERS", "Parsed", "parse_completion"]
-
-Span = tuple[int, int]
 
 # An answer stands within this many characters; what a model rambles beyond is not searched.
 _REACH = 20_000
 _SENTENCE = 160
-_BLOCKS = 64
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
 _PLAIN_LETTER = re.compile(r"\s*[(\[（【「]?(\w)[)\]）】」]?[.。]?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
@@ -42,55 +38,7 @@ class Parsed:
     open_thought: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Tags:
-    """Where the four tags stand in a turn."""
-
-    think_open: list[Span]
-    think_close: list[Span]
-    answer_open: list[Span]
-    answer_close: list[Span]
-
-    def following(self, kind: str, position: int) -> Span | None:
-        spans: list[Span] = getattr(self, kind)
-        index = bisect_left(spans, (position, position))
-        return spans[index] if index < len(spans) else None
-
-    def block(self, position: int, end: int, turn: str) -> tuple[Span, Span] | None:
-        """Return the first answer block from `position` on that is not blank: its opening tag, and its content."""
-        opened = self.following("answer_open", position)
-        for _ in range(_BLOCKS):
-            if opened is None or opened[0] >= end:
-                break
-            limits = [self.following(kind, opened[1]) for kind in self.__slots__]
-            stop = min((span[0] for span in limits if span is not None), default=end)
-            if turn[opened[1] : min(stop, end)].strip():
-                return opened, (opened[1], min(stop, end))
-            opened = self.following("answer_open", opened[1])
-        return None
-
-
-@lru_cache(maxsize=256)
-def _tag_pattern(tag: str) -> re.Pattern[str]:
-    named = re.fullmatch(r"<(/?)([\w:.-]+)>", tag.strip())
-    if named is None:
-        return re.compile(re.escape(tag.strip()), re.IGNORECASE)
-    slash = r"/\s*+" if named[1] else ""
-    return re.compile(rf"<\s*+{slash}{re.escape(named[2])}\s*+>", re.IGNORECASE)
-
-
-def _find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, str]) -> _Tags:
-    found: list[list[Span]] = []
-    for opening, closing in (think_tags, answer_tags):
-        opens = [match.span() for match in _tag_pattern(opening).finditer(turn)]
-        if opening.strip().lower() == closing.strip().lower():
-            found += [opens[::2], opens[1::2]]
-        else:
-            found += [opens, [match.span() for match in _tag_pattern(closing).finditer(turn)]]
-    return _Tags(*found)
-
-
-def _text_end(turn: str, tags: _Tags) -> int:
+def _text_end(turn: str, tags: Tags) -> int:
     """Where the text ends, without the special tokens that some decoders leave at its end."""
     end = len(turn)
     last_tag = max((spans[-1][1] for spans in (tags.think_close, tags.answer_close) if spans), default=0)
@@ -211,7 +159,8 @@ def parse_completion(
     Args:
         turn: the assistant's turn.
         options: the options' texts as shown, lettered A, B, … in this order.
-        think_tags, answer_tags: opening and closing tag; case does not matter.
+        think_tags: opening and closing tag of the thought; case does not matter.
+        answer_tags: opening and closing tag of the answer.
         answer_by: "letter" or "text": how a single letter is read that is also an option's text.
         mode: "think", or "direct" where the answer alone is expected.
 
@@ -224,7 +173,7 @@ def parse_completion(
         True
     """
     reading = Reading.of(turn, options, answer_by)
-    tags = _find_tags(turn, think_tags, answer_tags)
+    tags = find_tags(turn, think_tags, answer_tags)
     end = _text_end(turn, tags)
     think: Span | None
     opened = tags.think_open[0] if tags.think_open else None
@@ -257,7 +206,7 @@ def parse_completion(
     )
 
 
-def _without_thought(reading: Reading, tags: _Tags, end: int) -> tuple[Span | None, Span | None, Claim | None]:
+def _without_thought(reading: Reading, tags: Tags, end: int) -> tuple[Span | None, Span | None, Claim | None]:
     block = tags.block(0, end, reading.text)
     if block:
         return _before(reading.text, block[0][0]), block[1], _read_tagged(reading, *block[1])
@@ -266,7 +215,7 @@ def _without_thought(reading: Reading, tags: _Tags, end: int) -> tuple[Span | No
 
 
 def _after_thought(
-    reading: Reading, tags: _Tags, start: int, closed: Span, end: int
+    reading: Reading, tags: Tags, start: int, closed: Span, end: int
 ) -> tuple[Span | None, Span | None, Claim | None]:
     turn = reading.text
     block = tags.block(closed[1], end, turn)
@@ -288,7 +237,7 @@ def _after_thought(
     return (start, closed[0]), None, _read_tagged(reading, *first[1]) if first else None
 
 
-def _until_close(tags: _Tags, start: int, end: int) -> int:
+def _until_close(tags: Tags, start: int, end: int) -> int:
     stray = tags.following("answer_close", start)
     return min(stray[0], end) if stray else end
 
@@ -299,7 +248,7 @@ def _before(turn: str, end: int) -> Span | None:
 
 def _is_well_formed(
     turn: str,
-    tags: _Tags,
+    tags: Tags,
     expected: tuple[str, ...],
     region: Span | None,
     end: int,
