@@ -27,7 +27,7 @@ def writer(texts_of: Callable[[Any], list[str]]) -> Callable[[str], zoo.Tiny]:
         made = zoo.build(family)
         tokenizer = made.processor.tokenizer
         letters = [token for token, text in enumerate(texts_of(tokenizer)) if ONE_LETTER.fullmatch(text)]
-        zoo.favour(made.model, dict.fromkeys(letters, 7.0) | {tokenizer.eos_token_id: 9.0})
+        zoo.favour(made.model, dict.fromkeys(letters, 9.0) | {tokenizer.eos_token_id: 12.0})
         return made
 
     return build

@@ -115,17 +115,19 @@ def plainly_written(model: Any, processor: Any, prompt: Prompt, limit: int, text
     }
 
 
+@pytest.mark.parametrize("limit", [1, 4])
 @pytest.mark.parametrize("family", zoo.FAMILIES)
 def test_written_texts_letters_and_entropies_equal_a_plain_forward(
-    family: str, writer: Build, samples: list[Sample], texts_of: TextsOf
+    family: str, limit: int, writer: Build, samples: list[Sample], texts_of: TextsOf
 ) -> None:
     model, processor = writer(family).model, writer(family).processor
     prompts = written(samples)
     texts = texts_of(processor.tokenizer)
-    expected = [plainly_written(model, processor, prompt, 4, texts) for prompt in prompts]
-    assert sum(want["letters"] is not None for want in expected) >= 2, "the test needs answers with letters"
-    for batch_size in (1, 3, 7):
-        responses = HFModel(model, processor, {"max_new_tokens": 4}, batch_size=batch_size).respond(prompts)
+    expected = [plainly_written(model, processor, prompt, limit, texts) for prompt in prompts]
+    if limit == 1:
+        assert sum(want["letters"] is not None for want in expected) >= 2, "the test needs answers with letters"
+    for batch_size in (3, 7):
+        responses = HFModel(model, processor, {"max_new_tokens": limit}, batch_size=batch_size).respond(prompts)
         for response, want in zip(responses, expected, strict=True):
             assert response.text == want["text"]
             assert (response.finish_reason, response.n_tokens) == (want["reason"], want["count"])

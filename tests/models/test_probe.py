@@ -1,0 +1,173 @@
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import oracle
+import pytest
+import torch
+import transformers
+import zoo
+from torch import Tensor
+
+from vlmrobust import Prompt, Sample, Style
+from vlmrobust.functional import token_entropy
+from vlmrobust.models import HFModel
+from vlmrobust.models.probe import GenerationProbe, Head, Seen, captured
+
+SIZES = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def language_model(name: str, **settings: Any) -> Any:
+    config = getattr(transformers, f"{name}Config")(**(SIZES | settings))
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(std=0.5, generator=generator)
+        if getattr(model.get_output_embeddings(), "bias", None) is not None:
+            model.get_output_embeddings().bias.normal_(generator=generator)
+    return model
+
+
+@torch.inference_mode()
+def seen_by(model: Any) -> tuple[Head, Tensor, Tensor]:
+    head = Head(model)
+    with captured(model, head) as seen:
+        model(input_ids=torch.tensor([[1, 5, 9], [1, 7, 3]]))
+    hidden, logits = seen.last(2)
+    head.check(hidden[:, -1], logits[:, -1])
+    return head, hidden, logits
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Llama", {}),
+        ("Llama", {"tie_word_embeddings": True}),
+        ("Phi", {}),  # a bias
+        ("Gemma2", {"final_logit_softcapping": 5.0}),
+        ("Gemma2", {"final_logit_softcapping": None}),
+        ("Cohere", {"logit_scale": 0.25}),
+        ("Granite", {"logits_scaling": 6.0}),
+    ],
+)
+def test_the_head_says_what_the_model_says(name: str, settings: dict[str, Any]) -> None:
+    head, hidden, logits = seen_by(language_model(name, **settings))
+    assert head.exact is True
+    assert head.rows(hidden, logits) is hidden
+    torch.testing.assert_close(head.logits(hidden), logits, atol=1e-4, rtol=1e-5)
+    assert head.vocabulary_size() == logits.shape[-1]
+
+
+def test_logits_made_in_another_way_are_kept_as_they_are() -> None:
+    model = language_model("Llama")
+    real = model.forward
+
+    def sharper(**inputs: Any) -> Any:
+        output = real(**inputs)
+        output.logits = output.logits * 1.01
+        return output
+
+    model.forward = sharper
+    head, hidden, logits = seen_by(model)
+    assert head.exact is False
+    assert head.rows(hidden, logits) is logits
+    torch.testing.assert_close(head.logits(logits), logits)
+
+
+def test_the_logits_of_a_large_vocabulary_are_computed_in_pieces() -> None:
+    head, hidden, logits = seen_by(language_model("Llama", vocab_size=40_000))
+    assert head.exact is True
+    torch.testing.assert_close(head.logits(hidden), logits, atol=1e-4, rtol=1e-5)
+    assert head.row_chunk() * head.vocabulary_size() <= 2**26
+
+
+def test_a_model_without_a_head_is_refused() -> None:
+    model = transformers.LlamaModel(transformers.LlamaConfig(**SIZES))
+    with pytest.raises(ValueError, match="expected a model with an LM head, got LlamaModel without output embeddings"):
+        Head(model)
+
+
+def test_hooks_are_gone_afterwards_whatever_happened() -> None:
+    model = language_model("Llama")
+    with pytest.raises(RuntimeError, match="a defect"), captured(model, Head(model)):
+        raise RuntimeError("a defect")
+    assert not model._forward_hooks
+    assert not model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_chosen_positions_alone_get_logits() -> None:
+    model, ids = language_model("Llama"), torch.tensor([[1, 5, 9, 4], [1, 7, 3, 8]])
+    wanted = torch.tensor([[0, 2], [3, 1]])
+    with torch.inference_mode():
+        everything = model(input_ids=ids).logits
+        with captured(model, Head(model), wanted) as seen:
+            model(input_ids=ids)
+    hidden, logits = seen.last(2)
+    assert hidden.shape[:2] == (2, 2)
+    torch.testing.assert_close(logits, torch.stack([everything[0, [0, 2]], everything[1, [3, 1]]]))
+
+
+def test_the_probe_keeps_letters_alone_and_every_entropy() -> None:
+    model = language_model("Llama")
+    head, seen = Head(model), Seen()
+    letters = torch.zeros(96, dtype=torch.bool)
+    letters[[10, 11]] = True
+    probe = GenerationProbe(head, seen, letters)
+    steps = [[10, 3], [4, 5], [11, 10]]
+    hidden = torch.randn(3, 2, 1, 32, generator=torch.Generator().manual_seed(0))
+    logits = hidden @ model.get_output_embeddings().weight.detach().T
+    ids = torch.zeros(2, 1, dtype=torch.int64)
+    for step, tokens in enumerate(steps):
+        ids = torch.cat([ids, torch.tensor(tokens)[:, None]], dim=1)
+        seen.hidden, seen.logits = hidden[step], logits[step]
+        assert not probe(ids, None).any()
+    torch.testing.assert_close(torch.stack(probe.entropies), token_entropy(logits[:, :, 0]))
+    assert [(step, rows.tolist()) for step, rows, _ in probe.kept] == [(0, [0]), (2, [0, 1])]
+    rows, kept = probe.letter_rows({0: 2, 1: 2})
+    assert rows == [0, 1]
+    assert kept is not None
+    torch.testing.assert_close(head.logits(kept), logits[2, :, 0], atol=1e-4, rtol=1e-4)
+    assert probe.letter_rows({0: 1, 1: 0}) == ([], None)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "internvl", "gemma3"])
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
+def test_bfloat16_loses_nothing_in_the_read_out(
+    family: str,
+    tiny: Callable[[str], zoo.Tiny],
+    samples: list[Sample],
+    texts_of: Callable[[Any], list[str]],
+) -> None:
+    model, processor = copy.deepcopy(tiny(family).model).bfloat16(), tiny(family).processor
+    head, states = model.get_output_embeddings(), []
+    texts = texts_of(processor.tokenizer)
+    lost = 0.0
+    for sample in samples:
+        prompt = Prompt.of(sample, style=Style(mode="direct"))
+        inputs = oracle.inputs_of(processor, oracle.rendered(processor, prompt), prompt.images)
+        hook = head.register_forward_pre_hook(lambda module, arguments: states.append(arguments[0]))
+        with torch.inference_mode():
+            cast = {k: v.bfloat16() if v.is_floating_point() else v for k, v in inputs.items()}
+            rounded = model(**cast).logits[0, -1].double().log_softmax(-1)
+            exact = (states.pop()[0, -1].double() @ head.weight.double().T).log_softmax(-1)
+        hook.remove()
+        [response] = HFModel(model, processor).respond([prompt])
+        count = len(prompt.options)
+        letters = oracle.letters_at(exact, texts)[:count]
+        got = torch.tensor(response.option_logprobs, dtype=torch.float64)
+        torch.testing.assert_close(got, letters, atol=0.02, rtol=0)
+        lost = max(lost, float((oracle.letters_at(rounded, texts)[:count] - letters).abs().max()))
+    assert lost > 0.01, "bf16 logits should differ, or the test cannot fail"

@@ -1,0 +1,169 @@
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import oracle
+import pytest
+import torch
+import zoo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from vlmrobust import Prompt, Sample
+from vlmrobust.models import HFModel
+from vlmrobust.models.sampling import GumbelNoise, warpers
+
+CPU = torch.device("cpu")
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -torch.inf, 1.5, -2.0])
+
+
+def drawn_counts(choices: Tensor) -> list[int]:
+    return torch.bincount(choices, minlength=len(LOGITS)).tolist()
+
+
+def assert_distributed(counts: Sequence[float], probabilities: Sequence[float]) -> None:
+    possible = [index for index, p in enumerate(probabilities) if p > 0]
+    assert sum(counts) == sum(counts[index] for index in possible), "a token that is ruled out was drawn"
+    total = sum(counts)
+    test = stats.chisquare([counts[index] for index in possible], [total * probabilities[index] for index in possible])
+    assert test.pvalue > 1e-3
+
+
+def test_the_argmax_with_noise_is_a_draw_from_the_softmax() -> None:
+    noise = GumbelNoise([("q1", "base", draw) for draw in range(4000)], 0, CPU)
+    scores = noise(torch.zeros(4000, 1, dtype=torch.int64), LOGITS.expand(4000, -1))
+    assert_distributed(drawn_counts(scores.argmax(-1)), LOGITS.softmax(-1).double().tolist())
+
+
+def test_the_steps_of_a_row_are_independent_draws() -> None:
+    noise = GumbelNoise([("q1", "base", 0)], 0, CPU)
+    choices = torch.stack([noise(torch.zeros(1, 1), LOGITS[None]).argmax() for _ in range(4000)])
+    assert_distributed(drawn_counts(choices), LOGITS.softmax(-1).double().tolist())
+    pairs = torch.zeros(8, 8)
+    for first, second in zip(choices[:-1:2], choices[1::2], strict=True):
+        pairs[first, second] += 1
+    kept = [index for index in range(8) if index != 5]
+    assert stats.chi2_contingency(pairs[kept][:, kept].numpy() + 0.5).pvalue > 1e-3
+
+
+@given(st.permutations(list(range(6))), st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_a_rows_noise_does_not_depend_on_its_neighbours(order: list[int], size: int) -> None:
+    keys = [(f"q{index}", "base", 0) for index in range(6)]
+    scores = torch.zeros(6, 5)
+    expected = GumbelNoise(keys, 3, CPU)(torch.zeros(6, 1), scores)
+    for start in range(0, 6, size):
+        rows = order[start : start + size]
+        got = GumbelNoise([keys[row] for row in rows], 3, CPU)(torch.zeros(len(rows), 1), scores[: len(rows)])
+        assert torch.equal(got, expected[rows])
+
+
+def test_seed_sample_condition_and_draw_each_change_the_noise() -> None:
+    def noise(sample: str, condition: str, draw: int, seed: int) -> Tensor:
+        return GumbelNoise([(sample, condition, draw)], seed, CPU)(torch.zeros(1, 1), torch.zeros(1, 50))
+
+    made = [noise("a", "b", 0, 0), noise("c", "b", 0, 0), noise("a", "d", 0, 0), noise("a", "b", 1, 0), noise("a", "b", 0, 1)]
+    assert all(torch.isfinite(one).all() for one in made)
+    for index, one in enumerate(made):
+        assert all((one - other).abs().max() > 0.1 for other in made[:index])
+    assert torch.equal(made[0], noise("a", "b", 0, 0))
+
+
+@given(
+    st.lists(st.floats(-8, 8), min_size=6, max_size=6, unique=True),
+    st.floats(0.2, 3),
+    st.integers(1, 6),
+    st.floats(0.1, 0.99),
+    st.floats(0.01, 0.5),
+)
+@settings(max_examples=40, deadline=None)
+def test_warpers_keep_what_their_definitions_keep(
+    values: list[float], temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    scores = torch.tensor([values])
+    for name, value in options.items():
+        warped = scores
+        for warp in warpers({name: value}):
+            warped = warp(torch.zeros(1, 1), warped)
+        p = scores[0].double().softmax(-1)
+        ranked = sorted(range(6), key=lambda token: -values[token])
+        before = {token: sum(float(p[other]) for other in ranked[:rank]) for rank, token in enumerate(ranked)}
+        kept = {
+            "temperature": set(range(6)),
+            "top_k": set(ranked[:top_k]),
+            "top_p": {token for token in ranked if before[token] < top_p},
+            "min_p": {token for token in ranked if p[token] >= min_p * p.max()},
+        }[name]
+        margins = [abs(before[token] - top_p) for token in ranked] + [float(abs(q - min_p * p.max())) for q in p]
+        if min(margins) > 1e-5:  # a tie within rounding may go either way
+            assert set((~torch.isneginf(warped[0])).nonzero()[:, 0].tolist()) == kept
+        scale = temperature if name == "temperature" else 1.0
+        finite = ~torch.isneginf(warped)
+        torch.testing.assert_close(warped[finite], (scores / scale)[finite])
+
+
+def test_neutral_options_need_no_warper() -> None:
+    assert warpers({}) == []
+    assert warpers({"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}) == []
+
+
+# ------------------------------------------------------------------------------------------------ whole texts
+
+SAMPLED = {"do_sample": True, "temperature": 1.3, "top_p": 0.95, "max_new_tokens": 6}
+
+
+def texts(model: Any, prompts: Sequence[Prompt], batch_size: int, **options: Any) -> list[str]:
+    engine = HFModel(model.model, model.processor, SAMPLED | options, batch_size=batch_size)
+    return [response.text for response in engine.respond(prompts)]
+
+
+def test_a_sampled_text_depends_on_its_prompt_and_seed_alone(
+    tiny: Callable[[str], zoo.Tiny], samples: list[Sample]
+) -> None:
+    model = tiny("qwen2_5_vl")
+    prompts = [Prompt.of(sample, draw=draw) for sample in samples for draw in range(2)]
+    expected = texts(model, prompts, 14)
+    order = list(range(len(prompts)))
+    for batch_size in (1, 3):
+        random.Random(batch_size).shuffle(order)
+        got = texts(model, [prompts[index] for index in order], batch_size)
+        assert got == [expected[index] for index in order]
+    assert texts(model, prompts, 14, seed=1) != expected
+    assert all(first != second for first, second in zip(expected[::2], expected[1::2], strict=True))
+
+
+def test_greedy_decoding_knows_no_seed_or_draw(tiny: Callable[[str], zoo.Tiny], samples: list[Sample]) -> None:
+    model = tiny("qwen2_5_vl")
+    greedy = texts(model, [Prompt.of(samples[0])], 1, do_sample=False)
+    assert texts(model, [Prompt.of(samples[0], draw=3)], 1, do_sample=False, seed=5) == greedy
+    assert texts(model, [Prompt.of(samples[0])], 1, temperature=1e-4) == greedy
+
+
+def test_first_tokens_are_distributed_as_the_models_own(
+    tiny: Callable[[str], zoo.Tiny], make_sample: Callable[..., Sample]
+) -> None:
+    model, processor = tiny("llava_onevision").model, tiny("llava_onevision").processor
+    prompt = Prompt.of(make_sample())
+    inputs = oracle.inputs_of(processor, oracle.rendered(processor, prompt), prompt.images)
+    p = (oracle.logits_of(model, inputs)[-1] / 1.5).softmax(-1)
+    likely = p.topk(6).indices.tolist()
+    decoded = [processor.tokenizer.decode([token]) for token in likely]
+    options = {"do_sample": True, "temperature": 1.5, "max_new_tokens": 1}
+    engine = HFModel(model, processor, options, batch_size=150)
+    answers = engine.respond([prompt.replace(draw=draw) for draw in range(450)])
+    counts = [sum(answer.text == text for answer in answers) for text in decoded]
+    probabilities = [float(p[token]) for token in likely]
+    assert_distributed([*counts, 450 - sum(counts)], [*probabilities, 1 - sum(probabilities)])
+
+
+def test_entropy_is_that_of_the_raw_logits(tiny: Callable[[str], zoo.Tiny], samples: list[Sample]) -> None:
+    model = tiny("qwen2_5_vl")
+
+    def entropy(**options: Any) -> list[float]:
+        engine = HFModel(model.model, model.processor, {"max_new_tokens": 1} | options)
+        return [response.token_entropy or 0.0 for response in engine.respond([Prompt.of(s) for s in samples])]
+
+    assert entropy(do_sample=True, temperature=0.1, top_k=1) == pytest.approx(entropy(), abs=1e-5)
