@@ -183,8 +183,8 @@ def test_never_raises(turn, options, answer_by, mode):
 
 FRAGMENTS = st.lists(
     st.sampled_from(
-        ["<think>", "</think>", "<answer>", "</answer>", "A", "B", "I", "a", "b", "Z", "red", "blue", "not", "or", "and",
-         ",", ".", "?", "\n", "(", ")", "**", "\\boxed{", "}", "answer", "is", ":", "the", "option", "correct",
+        ["<think>", "</think>", "<answer>", "</answer>", "A", "B", "I", "a", "b", "Z", "red", "blue", "not", "or",
+         "and", ",", ".", "?", "\n", "(", ")", "**", "\\boxed{", "}", "answer", "is", ":", "the", "option", "correct",
          "答案", "是",
          "Ｂ", "（", "）", "'",
          "<|im_end|>", "</s>", "wait", "if", ""]

@@ -14,6 +14,7 @@ from .phrases import (
     CONCLUSIVE,
     CONFIRMATION,
     CONTRAST,
+    COPULA,
     CUES,
     DOUBT,
     EITHER,
@@ -194,14 +195,14 @@ class Thought:
             letters.append(Mention(at, at + 1, index))
         return letters
 
-    def _predicates(self, mentions: list[Mention], start: int) -> list[Mention]:
+    def _predicates(self, mentions: list[Mention], start: int, verb: re.Pattern[str] = PREDICATE) -> list[Mention]:
         """Return the mentions that something is said to be; a list ("is red or blue") is one predicate."""
         folded = self.reading.folded
         predicates: list[Mention] = []
         for mention in mentions:
             before = folded[max(start, mention.start - 64) : mention.start]
             follows = predicates and LIST_JOIN.fullmatch(folded, predicates[-1].end, mention.start)
-            if follows or PREDICATE.search(before):
+            if follows or verb.search(before):
                 predicates.append(mention)
         return predicates
 
@@ -225,7 +226,7 @@ class Thought:
                 positive, option = turned, _only(turned)
                 marks = marks._replace(reported=False, reopens=True)
             if option is None:
-                predicates = self._predicates(positive, start)
+                predicates = self._predicates(positive, start, COPULA)
                 option = _only(predicates)
                 if option is None and turned:
                     option = _only([mention for mention in predicates if mention.start >= contrasts[-1]])

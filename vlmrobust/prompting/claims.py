@@ -17,32 +17,27 @@ _NEGATED_HEAD = re.compile(
 _CONTRAST = re.compile(r"\b(?:but(?: rather)?|rather(?! than)|instead(?! of)|sondern|mais|sino|ma|mas)\b|而是|，而")
 _JOIN = re.compile(
     r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps"
-    r"|possibly))?"
-    r"|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
+    r"|possibly))?|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
 )
 _LABEL = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
 _LETTER_LABEL = re.compile(
     r"[\s'*_.]*(?:[(\[]\s*(?:option |choice |answer |letter )?(?=[a-z]\s*[)\]])|,?\s*(?:which is |that's |that is "
-    r"|i\.e\. |so )?"
-    r"(?:option|choice|answer|letter) (?=[a-z](?![a-z]))|\s+[-=]\s+(?=[a-z](?![a-z'])))"
+    r"|i\.e\. |so )?(?:option|choice|answer|letter) (?=[a-z](?![a-z]))|\s+[-=]\s+(?=[a-z](?![a-z'])))"
 )
 _ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
 _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
 _SUBJECT_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}')([a-z])[\s'*)\]}}.:_]*$")
 _JOINED = re.compile(
-    rf"(?<!{WORD})[b-hj-z][\s'*)\]]*(?:\b(?:and|or)\b|[,/&])[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
-    rf"|\b(?:both|either|option|choice)s? [(\['*]*[a-z][\s'*)\]]*(?:and|or)\b[\s'*(\[]*(?:(?:option"
-    rf"|choice) )?[(\['*]*$"
+    rf"(?<!{WORD})[b-hj-z][\s'*)\]]*(?:\b(?:and|or)\b|[,/&])[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$|\b(?:both"
+    rf"|either|option|choice)s? [(\['*]*[a-z][\s'*)\]]*(?:and|or)\b[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
     rf"|(?<!{WORD})a[\s'*)\]]*\b(?:and|or)[\s'*(\[]*$"
 )
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 _NEGATION = re.compile(
     r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bno\b|\bwithout\b|\brather than\b|\binstead of\b"
-    r"|\bunlike\b"
-    r"|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*|\bother than\b"
-    r"|\bexcept\b"
-    r"|\bdifferent from\b|\bopposed to\b|\bincorrect\b|\bwrong\b|\bnicht\b|\bkeine?\b|\bpas\b|\bнет?\b|不是|没有|不)"
-    r"(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether"
+    r"|\bunlike\b|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*"
+    r"|\bother than\b|\bexcept\b|\bdifferent from\b|\bopposed to\b|\bincorrect\b|\bwrong\b|\bnicht\b|\bkeine?\b"
+    r"|\bpas\b|\bнет?\b|不是|没有|不)(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether"
     r"|just)\b)\s+[\w'-]+){0,3}[\s'*(]*$"
 )
 _NEGATIVE_WORDS = (
@@ -51,12 +46,10 @@ _NEGATIVE_WORDS = (
     "inconsistent", "contradict", "fail", "nicht", "kein", "pas", "нет", "не", "不", "没有",
 )  # fmt: skip
 _NEGATED_AFTER = re.compile(
-    r"['*)\]]*(?: \w+){0,2}? (?:(?:is|are|was|can be|could be|must be|does|do|did|can|could|would|will|seems|to be)"
-    r"(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out|eliminated"
-    r"|excluded|false"
-    r"|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did|was|ca|wo|could|would)n't\b"
-    r"|cannot\b"
-    r"|contradicts?\b|fails?\b)|['*)\]]*不"
+    r"['*)\]]*(?: \w+){0,2}? (?:(?:is|are|was|can be|could be|must be|does|do|did|can|could|would|will|seems"
+    r"|to be)(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out"
+    r"|eliminated|excluded|false|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did"
+    r"|was|ca|wo|could|would)n't\b|cannot\b|contradicts?\b|fails?\b)|['*)\]]*不"
 )
 
 

@@ -9,8 +9,8 @@ __all__ = ["Clause", "Kind", "asks", "clauses", "sentence_end"]
 Kind = Literal["answer", "named", "boxed", "choice", "subject"]
 
 _COPULA = (
-    r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be"
-    r"|(?:seems?|appears?|ought|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
+    r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be|(?:seems?"
+    r"|appears?|ought|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
 )
 _VERBOSE_COPULA = _COPULA.replace(" ", r"\ ")
 _ANSWER = re.compile(
@@ -29,8 +29,7 @@ _BOXED = re.compile(r"\bboxed\s*+\{")
 _FINAL = re.compile(r"\b(?:conclusion|verdict|result|final(?: choice| decision)?)[\s*_]*+:")
 _CHOICE = re.compile(
     r"\b(?:choose|pick|select|go with|going with|opt for|opting for|settle on|settle for|stick with|vote for"
-    r"|conclude)\b"
-    r"(?: that)?(?! (?:between|from|among))"
+    r"|conclude)\b(?: that)?(?! (?:between|from|among))"
 )
 _FOREIGN = re.compile(
     r"""(?:正确)?答案(?:应该|應該|应当|应)?(?:选择|選擇|选|選|是|为|為|就是)?(?:项|項)?:?
@@ -68,23 +67,21 @@ _STEMS: tuple[tuple[str, Kind, re.Pattern[str]], ...] = (
     *((stem, "boxed", _FOREIGN) for stem in _FOREIGN_WORDS),
 )
 _VERB_BEFORE = re.compile(
-    r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)"
-    r"(?: (?:clearly|definitely|therefore|thus|indeed|most likely|likely|probably))?(?: the)?"
-    r"(?: (?:most|only|best|correct|right|final))? $"
+    r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)(?: (?:clearly|definitely|therefore|thus"
+    r"|indeed|most likely|likely|probably))?(?: the)?(?: (?:most|only|best|correct|right|final))? $"
 )
 _QUALIFIED = re.compile(
     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true"
     r"|fitting) $"
 )
 _CHOOSER = re.compile(
-    r"(?:\b(?:i|we|i'd|i'll|we'll|let's|let me|let us|would|will|must|should|can|to|i'm|therefore|thus|so|hence|and)"
-    r"(?: \w+)? $|(?:^|[.\n] ?)$)"
+    r"(?:\b(?:i|we|i'd|i'll|we'll|let's|let me|let us|would|will|must|should|can|to|i'm|therefore|thus|so|hence"
+    r"|and)(?: \w+)? $|(?:^|[.\n] ?)$)"
 )
 _PREFIX = re.compile(
-    r"(?:\b(?:so|thus|therefore|hence|consequently|accordingly|and|then|finally|overall|in conclusion)\b,? +)?"
-    r"(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?"
-    r"(?:\b(?:final|correct|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}"
-    r"[*#_> ]*$"
+    r"(?:\b(?:so|thus|therefore|hence|consequently|accordingly|and|then|finally|overall"
+    r"|in conclusion)\b,? +)?(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?(?:\b(?:final|correct"
+    r"|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*$"
 )
 _SUPPOSED = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is)(?: \w+){0,2} $"

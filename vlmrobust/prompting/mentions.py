@@ -21,20 +21,17 @@ _LEAD_REACH = 256
 _DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
 _LEAD = re.compile(
     rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
-    r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say|probably"
-    r"|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed|actually"
-    r"|simply|just"
-    r"|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione|opção|вариант"
-    r"|variante)\b(?!')"
-    r"|选项|選項|选择|選擇|是|为|為|は|보기)*+"
+    r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say"
+    r"|probably|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed"
+    r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione"
+    r"|opção|вариант|variante)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
 )
 _ARTICLE = re.compile(r"an? (?=\S)")
 _LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
     rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
-    rf"|et|y|o)"
-    rf"\b|[ \n]*+(?!{WORD})| *+\n"
+    rf"|et|y|o)\b|[ \n]*+(?!{WORD})| *+\n"
 )
 
 
