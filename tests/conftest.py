@@ -9,9 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from vlmrobust import Sample
+
+# A busy machine is no failure: a time limit per example would make the tests depend on it.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 
 @pytest.fixture(scope="session")

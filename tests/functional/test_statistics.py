@@ -6,7 +6,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -107,6 +107,7 @@ def test_newcombe_covers_the_truth_95_times_in_100(rate_base, rate_condition, ov
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(NAN)), max_size=12))
+@settings(max_examples=20)
 def test_holm_agrees_with_statsmodels_beside_untested_rows(p_values):
     adjusted = holm(p_values)
     tested = ~np.isnan(p_values)

@@ -121,7 +121,7 @@ def test_every_default_metric_has_its_oracle():
 
 @pytest.mark.parametrize("column", COLUMNS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_values_agree_with_a_plain_loop(column, data, pairs, arrays_of, stated_judge):
     drawn = data.draw(pairs)
     metric = next(metric for metric in instances(stated_judge()) if metric.column == column)
@@ -136,7 +136,7 @@ def test_values_agree_with_a_plain_loop(column, data, pairs, arrays_of, stated_j
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_values_do_not_depend_on_the_batch(data, pairs, arrays_of, stated_judge):
     drawn = data.draw(pairs)
     order = data.draw(st.permutations(range(len(drawn))))
@@ -151,7 +151,7 @@ def test_values_do_not_depend_on_the_batch(data, pairs, arrays_of, stated_judge)
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shares_have_the_denominators_that_they_say(data, pairs, arrays_of, stated_judge):
     responses = arrays_of(data.draw(pairs))
     values = {metric.column: metric(responses) for metric in instances(stated_judge())}
