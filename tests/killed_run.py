@@ -1,7 +1,7 @@
 """Kill a run ten times, resume it, and print as JSON how it compares with one that was left alone.
 
-Run as `python killed_run.py FOLDER`; `test_evaluator.py` does. Every attempt is a forked child that its parent kills: at
-a random moment, or, every third time, in the middle of writing a batch.
+Run as `python killed_run.py FOLDER`; `test_evaluator.py` does. Every attempt is a forked child that its parent kills:
+at a random moment, or, every third time, in the middle of writing a batch.
 """
 
 import json

@@ -121,19 +121,19 @@ def test_a_line_that_is_broken_in_the_middle_is_an_error_with_its_place(tmp_path
         run.record(prompts, said)
     path = tmp_path / "responses-000.jsonl"
     path.write_bytes(b"{nonsense\n" + path.read_bytes())
-    with pytest.raises(ValueError, match="responses-000.jsonl, line 1: expected JSON, got b'{nonsense'"):
+    with pytest.raises(ValueError, match=r"responses-000\.jsonl, line 1: expected JSON, got b'{nonsense'"):
         RunDirectory(tmp_path, MANIFEST, samples)
     path.write_text('{"prompt": "x"}\n')
-    with pytest.raises(ValueError, match="line 1: expected a response, got {'prompt': 'x'}"):
+    with pytest.raises(ValueError, match=r"line 1: expected a response, got {'prompt': 'x'}"):
         RunDirectory(tmp_path, MANIFEST, samples)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"question": "Which shape?"}, "sample 'a', field 'question': expected 'Which colour is the cube\\?'"),
+        ({"question": "Which shape?"}, r"sample 'a', field 'question': expected 'Which colour is the cube\?'"),
         ({"answer": 0}, "sample 'a', field 'answer': expected 1, as the run was begun with, got 0"),
-        ({"distractor": 2}, "sample 'a', field 'distractor': expected None, .* got 2"),
+        ({"distractor": 2}, r"sample 'a', field 'distractor': expected None, .* got 2"),
         ({"images": (b"other",)}, r"sample 'a', field 'images\[0\]'"),
         ({"images": (b"other", b"one")}, "sample 'a', field 'images'"),
         ({"texts": {"correct_caption": "Blue."}}, "sample 'a', field 'texts.correct_caption': expected nothing"),
@@ -170,9 +170,7 @@ def test_another_prompt_under_a_finished_key_is_refused(tmp_path, make_sample):
         run.record(prompts, said)
     with (
         RunDirectory(tmp_path, MANIFEST, [prompts[0].sample]) as run,
-        pytest.raises(
-            ValueError, match="sample 'a', condition 'base', draw 0, field 'prompt': expected .* use another"
-        ),
+        pytest.raises(ValueError, match=r"draw 0, field .prompt.: expected .* use another"),
     ):
         run.finished(prompts[0].replace(question="Which shape?"))
 

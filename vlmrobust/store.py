@@ -135,12 +135,19 @@ class RunDirectory:
 
     def __init__(self, path: str | Path, manifest: Manifest, samples: Sequence[Sample]) -> None:
         self.path = Path(path)
+        # Whatever is refused is refused before anything is written.
+        begun = self._read_manifest()
+        self.manifest = manifest if begun is None else self._joined(begun, manifest)
+        content = [json.loads(json.dumps(sample_content(sample))) for sample in samples]
+        added = list(self._not_yet_known(content))
+        self._images: dict[str, list[str | None]] = {sample["id"]: sample["images"] for sample in content}
+        self._finished = dict(self._read_finished())
         self.path.mkdir(parents=True, exist_ok=True)
         self._responses = _OwnFile(self.path, "responses")
         self._samples = _OwnFile(self.path, "samples")
-        self.manifest = self._join(manifest)
-        self._images = self._join_samples(samples)
-        self._finished = dict(self._read_finished())
+        if self.manifest != begun:
+            write_atomically(self.path / "manifest.json", self.manifest.model_dump_json(indent=2) + "\n")
+        self._samples.append(added)
 
     def __enter__(self) -> Self:
         return self
@@ -189,36 +196,29 @@ class RunDirectory:
     def _digest(self, prompt: Prompt) -> str:
         return prompt_digest(prompt, self._images[prompt.sample.id])
 
-    def _join(self, manifest: Manifest) -> Manifest:
+    def _read_manifest(self) -> Manifest | None:
         path = self.path / "manifest.json"
-        if not path.exists():
-            if stray := next(self.path.glob("responses-*.jsonl"), None):
-                raise ValueError(f"run directory {self.path}: expected manifest.json beside {stray.name}, found none")
-            joined = manifest
-        else:
-            try:
-                begun = Manifest.model_validate_json(path.read_bytes())
-                joined = begun.joined(manifest)
-            except ValueError as error:
-                raise ValueError(f"run directory {self.path}: {error}; use another directory") from None
-            if joined == begun:
-                return joined
-        write_atomically(path, joined.model_dump_json(indent=2) + "\n")
-        return joined
+        if path.exists():
+            return Manifest.model_validate_json(path.read_bytes())
+        if stray := next(self.path.glob("responses-*.jsonl"), None):
+            raise ValueError(f"run directory {self.path}: expected manifest.json beside {stray.name}, found none")
+        return None
 
-    def _join_samples(self, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
-        known = {content["id"]: content for path in self._files("samples") for _, content in read_lines(path)}
-        added, images = [], {}
-        for sample in samples:
-            content = json.loads(json.dumps(sample_content(sample)))
-            begun = known.get(sample.id)
-            if begun is None or None in begun["images"]:
-                added.append(content)
+    def _joined(self, begun: Manifest, manifest: Manifest) -> Manifest:
+        try:
+            return begun.joined(manifest)
+        except ValueError as error:
+            raise ValueError(f"run directory {self.path}: {error}; use another directory") from None
+
+    def _not_yet_known(self, content: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield samples that are new, or whose images could not be read before; refuse those that have changed."""
+        known = {row["id"]: row for path in self._files("samples") for _, row in read_lines(path)}
+        for sample in content:
+            begun = known.get(sample["id"])
             if begun is not None:
-                self._refuse_change(begun, content)
-            images[sample.id] = content["images"]
-        self._samples.append(content for content in added if content != known.get(content["id"]))
-        return images
+                self._refuse_change(begun, sample)
+            if begun is None or (None in begun["images"] and sample != begun):
+                yield sample
 
     def _refuse_change(self, begun: dict[str, Any], content: dict[str, Any]) -> None:
         # An image that could not be read then, or cannot now, is no other image.

@@ -1,0 +1,120 @@
+import html.parser
+
+import pytest
+import torch
+
+from vlmrobust import Metric, Report
+from vlmrobust.metrics import Accuracy, LetterEntropy, default_metrics
+from vlmrobust.report.tables import Table, html_table, markdown_table, terminal_table
+
+
+def report(pairs, metrics=None):
+    prompts, responses = zip(*pairs, strict=True)
+    return Report.from_responses(prompts, responses, metrics)
+
+
+@pytest.fixture
+def small(answer):
+    pairs = [answer(f"s{index}") for index in range(8)]
+    pairs += [answer(f"s{index}", "wrong_caption_disclaimer", 0 if index < 6 else None) for index in range(7)]
+    pairs += [answer("s7", "wrong_caption_disclaimer", None, status="error", error="boom")]
+    return report(pairs)
+
+
+def test_the_overview_shows_value_change_interval_and_counts(small):
+    [base, wrong] = [line.split() for line in str(small).splitlines()[3:5]]
+    assert base[:2] == ["base", "1.00"]
+    assert base[-3:] == ["0%/0%", "8", "0"]
+    assert wrong[:3] == ["wrong_caption_disclaimer", "0.00", "-1.00"]
+    low, high = (float(bound.strip("[,]")) for bound in wrong[3:5])
+    assert low <= -1.0 < high < -0.4
+    assert wrong[-3:] == ["14%/0%", "7", "1"]
+
+
+def test_titles_say_which_way_is_better(small):
+    header = small.to_markdown().splitlines()[0]
+    assert "accuracy ↑, change [95 % interval]" in header
+    assert "follow rate ↓" in header
+    assert "letter entropy |" in header
+
+
+def test_the_overview_fits_120_columns(answer):
+    pairs = [answer(f"s{index}", condition) for index in range(3) for condition in ("base", "wrong_think_but+abstain")]
+    text = terminal_table(report(pairs)._overview(), width=120)
+    assert max(map(len, text.splitlines())) <= 120
+    assert text.count("condition") == 1
+
+
+def test_a_narrow_terminal_gets_the_columns_one_below_the_other(small):
+    text = terminal_table(small._overview(), width=60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.count("wrong_caption_disclaimer") >= 2
+    for word in ("accuracy", "consistency", "entropy", "errors"):
+        assert word in text
+
+
+def test_own_metrics_are_shown_beside_the_main_ones(answer):
+    class Shouting(Metric):
+        """Share of texts in capitals."""
+
+        higher_is_better = False
+
+        def per_sample(self, responses):
+            return torch.tensor([text.isupper() for text in responses.text])
+
+    table = report([answer("a", text="A"), answer("a", "x", text="b")], [*default_metrics(), Shouting()])._overview()
+    assert "shouting ↓" in table.header
+    only = report([answer("a", text="A"), answer("a", "x", text="b")], [Shouting()])._overview()
+    assert only.header[1] == "shouting ↓, change [95 % interval]"
+    assert only.rows[1][1].startswith("0.00 -1.00 [")
+
+
+def test_notes_say_what_is_missing(answer):
+    letters = {"option_logprobs": (-2.0, -0.5, -3.0)}
+    pairs = [answer("a", readout="own_thought", **letters), answer("a", "stop", readout="fixed_prefix", **letters)]
+    pairs += [answer("a", "rotated", None, status="not_applicable", error="too short")]
+    notes = report(pairs, [Accuracy(), LetterEntropy()])._overview().notes
+    assert "stop: read-outs differ (own_thought under base, fixed_prefix here) – letter_entropy" in notes
+    assert "rotated: not applicable to 1 responses" in notes
+
+
+def test_carriers_stand_in_the_label(answer):
+    pairs = [answer("a"), answer("a", "x", carrier="user_text"), answer("b"), answer("b", "x")]
+    labels = [row[0] for row in report(pairs, [Accuracy()])._overview().rows]
+    assert labels == ["base", "x [user_text]", "x [assistant_prefill]"]
+
+
+HOSTILE = '<script>alert("x")</script> | [bold]&amp;'
+TABLE = Table(header=("condition", HOSTILE), rows=((HOSTILE, "two\nlines"),), notes=(HOSTILE,))
+
+
+def test_html_is_escaped():
+    found = []
+
+    class Reader(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            found.append(tag)
+
+        def handle_data(self, data):
+            found.append(data)
+
+    Reader().feed(html_table(TABLE))
+    assert set(found) - {HOSTILE, "condition", "two\nlines"} == {"table", "thead", "tr", "th", "tbody", "td", "p"}
+    assert found.count(HOSTILE) == 3
+
+
+def test_markdown_keeps_one_row_per_line():
+    lines = markdown_table(TABLE).splitlines()
+    assert lines[1] == "| --- | ---: |"
+    assert lines[2].endswith("| two lines |")
+    assert all(line.replace("\\|", "").count("|") == 3 for line in lines[:3])
+
+
+def test_terminal_text_is_not_read_as_markup():
+    assert "[bold]" in terminal_table(TABLE, width=200)
+
+
+def test_notebooks_and_terminals_show_the_same_numbers(small):
+    cells = [cell for row in small._overview().rows for cell in row]
+    assert all(cell in small._repr_html_() for cell in cells)
+    assert repr(small) == str(small)
