@@ -10,8 +10,10 @@ import string
 __all__ = ["NUMBER_ALIASES", "WORD", "fold", "stands_alone"]
 
 # A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
-WORD = r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af"
+WORD = (
+    r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af"
     r"\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff]"
+)
 _FOLDS = {
     **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
     **dict.fromkeys("‐‑‒–—―−", "-"),
