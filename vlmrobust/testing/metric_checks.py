@@ -47,7 +47,6 @@ def check_metric(metric: Metric | PairedMetric, responses: Responses | None = No
         f"metric {name!r}: expected 'higher_is_better' to be True, False or None, got {metric.higher_is_better!r}",
     )
     said = _varied_responses() if responses is None else responses
-    before = _snapshot(said)
     rows, apply = _applied(metric, said)
     require(bool(rows), f"metric {name!r}: expected responses to try it on, got none")
     values = _called(name, lambda: apply(rows))
@@ -55,10 +54,6 @@ def check_metric(metric: Metric | PairedMetric, responses: Responses | None = No
     _check_failed(name, values, said, rows)
     _check_each_alone(name, values, rows, apply)
     _check_aggregate(metric, values, said.select(rows))
-    require(
-        _snapshot(said) == before,
-        f"metric {name!r}: expected the responses to stay as they are, got them changed; clone a tensor before writing",
-    )
 
 
 def _varied_responses() -> Responses:
@@ -91,11 +86,24 @@ def _applied(metric: Metric | PairedMetric, responses: Responses) -> tuple[list[
     """Return the rows that the metric is defined over, and the metric as a function of some of them."""
     every = list(range(len(responses)))
     if isinstance(metric, Metric):
-        return every, lambda rows: metric(_narrow(responses, rows))
+        return every, lambda rows: _untouched(metric, _narrow(responses, rows))
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
     base = {keys[row]: row for row in every if responses.condition[row] == "base"}
     paired = [row for row in every if keys[row] in base and responses.condition[row] != "base"]
-    return paired, lambda rows: metric(_narrow(responses, [base[keys[row]] for row in rows]), _narrow(responses, rows))
+    return paired, lambda rows: _untouched(
+        metric, _narrow(responses, [base[keys[row]] for row in rows]), _narrow(responses, rows)
+    )
+
+
+def _untouched(metric: Metric | PairedMetric, *sides: Responses) -> Tensor:
+    before = [_snapshot(side) for side in sides]
+    values: Tensor = metric(*sides)
+    require(
+        [_snapshot(side) for side in sides] == before,
+        f"metric {metric.column!r}: expected the responses to stay as they are, got them changed; "
+        "clone a tensor before writing into it",
+    )
+    return values
 
 
 def _narrow(responses: Responses, rows: Sequence[int]) -> Responses:
@@ -109,6 +117,8 @@ def _narrow(responses: Responses, rows: Sequence[int]) -> Responses:
 def _called(name: str, call: Callable[[], Tensor]) -> Tensor:
     try:
         return call()
+    except AssertionError:
+        raise
     except Exception as error:
         raise AssertionError(
             f"metric {name!r}: expected a value per response, NaN where it is undefined, "

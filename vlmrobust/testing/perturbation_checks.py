@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..manifest import config_of, prompt_digest, sample_content
 from ..perturbations import AbstainOption, NotApplicable, Perturbation, draw_distractor
@@ -55,7 +56,7 @@ def check_perturbation(perturbation: Perturbation, samples: Sequence[Sample] | N
         _check_draws(perturbation, prompt, changed)
         _check_inputs_untouched(perturbation, prompt)
         _check_composition(perturbation, prompt)
-        _check_direct_style(perturbation, prompt)
+        _apply(perturbation, prompt.replace(style=Style(mode="direct")))
     _check_keyed(perturbation, fitting)
 
 
@@ -70,6 +71,12 @@ def _apply(perturbation: Perturbation, prompt: Prompt) -> Prompt | None:
         return perturbation(prompt, _SEED)
     except NotApplicable:
         return None
+    except Exception as error:
+        mode = " under Style(mode='direct')," if prompt.style.mode == "direct" else ""
+        raise AssertionError(
+            f"{_where(perturbation, prompt)}: expected a prompt, or NotApplicable,{mode} "
+            f"got {type(error).__name__}: {error}"
+        ) from error
 
 
 def _content(prompt: Prompt) -> tuple[Any, ...]:
@@ -167,20 +174,11 @@ def _check_composition(perturbation: Perturbation, prompt: Prompt) -> None:
         )
 
 
-def _check_direct_style(perturbation: Perturbation, prompt: Prompt) -> None:
-    try:
-        _apply(perturbation, prompt.replace(style=Style(mode="direct")))
-    except Exception as error:
-        raise AssertionError(
-            f"{_where(perturbation, prompt)}: expected a prompt, or NotApplicable, under Style(mode='direct'), "
-            f"got {type(error).__name__}: {error}"
-        ) from error
-
-
 def _check_keyed(perturbation: Perturbation, prompts: Sequence[Prompt]) -> None:
     def contents(asked: Sequence[Prompt], global_seed: int) -> dict[str, Any]:
         random.seed(global_seed)
         np.random.seed(global_seed)  # noqa: NPY002 - the global state is what a perturbation must not use
+        torch.manual_seed(global_seed)
         return {
             prompt.sample.id: None if (changed := _apply(perturbation, prompt)) is None else _content(changed)
             for prompt in asked
@@ -188,16 +186,18 @@ def _check_keyed(perturbation: Perturbation, prompts: Sequence[Prompt]) -> None:
 
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        first = contents(prompts, 0)
-        for trial in range(1, 9):
-            # An even trial asks in the other order, every third leaves a sample out.
-            asked = list(prompts)[:: -1 if trial % 2 == 0 else 1][int(trial % 3 == 0 and len(prompts) > 1) :]
-            for sample_id, content in contents(asked, trial).items():
-                require(
-                    content == first[sample_id],
-                    f"condition {perturbation.condition!r}, sample {sample_id!r}: expected the same prompt whatever "
-                    "was asked before, got another; draw from the 'rng' that 'perturb' is given, and keep no state",
-                )
+        with torch.random.fork_rng(devices=[]):
+            first = contents(prompts, 0)
+            for trial in range(1, 9):
+                # An even trial asks in the other order, every third leaves a sample out.
+                asked = list(prompts)[:: -1 if trial % 2 == 0 else 1][int(trial % 3 == 0 and len(prompts) > 1) :]
+                for sample_id, content in contents(asked, trial).items():
+                    require(
+                        content == first[sample_id],
+                        f"condition {perturbation.condition!r}, sample {sample_id!r}: expected the same prompt "
+                        "whatever was asked before, got another; draw from the 'rng' that 'perturb' is given, and "
+                        "keep no state",
+                    )
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002

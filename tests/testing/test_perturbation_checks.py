@@ -1,0 +1,206 @@
+import random
+from itertools import count
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from vlmrobust import Perturbation, paper_conditions
+from vlmrobust.perturbations import AbstainOption, NotApplicable, WrongCaption, WrongThink
+from vlmrobust.testing import check_perturbation
+
+
+def spoken(prompt, option, rng):
+    return f"Clearly {prompt.sample.options[option]}, I say {rng.integers(9)} times."
+
+
+GOOD = (
+    *paper_conditions(),
+    AbstainOption(),
+    WrongThink() + AbstainOption(),
+    WrongThink(source=spoken, hedge="or not"),
+    WrongCaption(source=spoken),
+)
+
+
+class Shouted(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(question=prompt.question.upper())
+
+
+class Shuffled(Perturbation):
+    def perturb(self, prompt, rng):
+        order = rng.permutation(len(prompt.options)).tolist()
+        options = tuple(prompt.options[place] for place in order)
+        return prompt.replace(options=options, order=tuple(prompt.order[place] for place in order))
+
+
+class Reminded(Perturbation):
+    needs_base: ClassVar[bool] = True
+
+    def perturb(self, prompt, rng):
+        return prompt.replace(context=f"You said {prompt.base.answer}.")
+
+
+class ManyOptions(Perturbation):
+    def perturb(self, prompt, rng):
+        if len(prompt.options) < 5:
+            raise NotApplicable("too few options")
+        return prompt.replace(question=prompt.question + "?")
+
+
+@pytest.mark.parametrize("perturbation", [*GOOD, Shouted(), Shuffled(), Reminded(), ManyOptions()], ids=repr)
+def test_sound_perturbations_pass(perturbation):
+    check_perturbation(perturbation)
+
+
+class UsesGlobalRandom(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(context=f"Number {random.random()}.")
+
+
+class UsesGlobalNumpy(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(context=f"Number {np.random.random()}.")  # noqa: NPY002
+
+
+class UsesGlobalTorch(Perturbation):
+    def perturb(self, prompt, rng):
+        import torch
+
+        return prompt.replace(context=f"Number {torch.rand(1).item()}.")
+
+
+class Counts(Perturbation):
+    counter: ClassVar[Any] = count()
+
+    def perturb(self, prompt, rng):
+        return prompt.replace(context=f"Number {next(self.counter)}.")
+
+
+class Remembers(Perturbation):
+    seen: ClassVar[list[str]] = [""]
+
+    def perturb(self, prompt, rng):
+        if self.seen[-1] != prompt.sample.id:
+            self.seen.append(prompt.sample.id)
+        return prompt.replace(context=f"Before that: {self.seen[-2]}.")
+
+
+class DrawsOn(Perturbation):
+    def perturb(self, prompt, rng):
+        for image in prompt.images:
+            place = int(np.random.default_rng().integers(50))
+            ImageDraw.Draw(image).point((place, place), fill=(1, 2, 3))
+        return prompt
+
+
+class OtherSample(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(sample=prompt.sample.replace(question="Something else?"))
+
+
+class OtherDraw(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(draw=prompt.draw + 1)
+
+
+class ByDraw(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(context=f"Draw {prompt.draw}.")
+
+
+class AssertsAnother(Perturbation):
+    def perturb(self, prompt, rng):
+        other = next(i for i in range(len(prompt.options)) if i not in (prompt.distractor, prompt.sample.answer))
+        return prompt.replace(context="It is that one.", asserted=other)
+
+
+class AssertsSilently(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(asserted=prompt.distractor)
+
+
+class LosesAdded(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(options=prompt.sample.options, order=tuple(range(len(prompt.sample.options))))
+
+
+class NeverFits(Perturbation):
+    def perturb(self, prompt, rng):
+        raise NotApplicable("never")
+
+
+class FailsInDirectMode(Perturbation):
+    def perturb(self, prompt, rng):
+        if prompt.style.mode == "direct":
+            raise KeyError("think")
+        return prompt
+
+
+class HoldsAnything(Perturbation):
+    thing: object = Image
+
+    def perturb(self, prompt, rng):
+        return prompt
+
+
+class TwoOptionsOnly(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.replace(question=prompt.question + str((0, 1)[len(prompt.options) - 2]))
+
+
+class ReturnsText(Perturbation):
+    def perturb(self, prompt, rng):
+        return prompt.question
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "sentence"),
+    [
+        (
+            UsesGlobalRandom(),
+            "the same prompt in every draw|whatever was asked before, got another; draw from the 'rng'",
+        ),
+        (
+            UsesGlobalNumpy(),
+            "the same prompt in every draw|whatever was asked before, got another; draw from the 'rng'",
+        ),
+        (
+            UsesGlobalTorch(),
+            "the same prompt in every draw|whatever was asked before, got another; draw from the 'rng'",
+        ),
+        (Counts(), "expected the same prompt in every draw"),
+        (Remembers(), "whatever was asked before, got another; draw from the 'rng'"),
+        (DrawsOn(), "expected the prompt and sample it was given to stay as they are, got them changed"),
+        (OtherSample(), "sample 'colour': expected the sample itself to stay as it is"),
+        (OtherDraw(), "expected draw 0 to be kept, got 1"),
+        (ByDraw(), r"expected the same prompt in every draw \(they repeat one prompt\), got another"),
+        (AssertsAnother(), r"expected 'asserted' to be the distractor \(\d\) or the answer \(\d\), .* got \d"),
+        (AssertsSilently(), "expected a text that asserts option 1, got a prompt that shows nothing new"),
+        (LosesAdded(), r"to keep the added option \(None in 'order'\)"),
+        (NeverFits(), "expected it to fit one of the samples at least; pass samples that it fits"),
+        (FailsInDirectMode(), r"or NotApplicable, under Style\(mode='direct'\), got KeyError: 'think'"),
+        (HoldsAnything(), "field 'thing': expected a value that JSON can hold"),
+        (TwoOptionsOnly(), "expected a prompt, or NotApplicable, got IndexError"),
+        (
+            ReturnsText(),
+            "expected a prompt, or NotApplicable, got TypeError: .* expected a Prompt from 'perturb', got str",
+        ),
+        ("not a perturbation", "expected an instance of a Perturbation subclass, got str"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Perturbation) else None,
+)
+def test_broken_perturbations_are_told_what_is_wrong(perturbation, sentence, make_sample):
+    samples = None
+    if isinstance(perturbation, AssertsAnother):
+        samples = [make_sample()]
+    with pytest.raises(AssertionError, match=sentence):
+        check_perturbation(perturbation, samples)
+
+
+def test_the_global_random_state_is_left_as_it_was():
+    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    check_perturbation(Shouted())
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002
