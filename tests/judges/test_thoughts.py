@@ -14,6 +14,7 @@ WORDS = ("one", "two", "three", "four")
 SIDES = ("left", "right", "above", "below")
 PLACES = ("northwest", "northeast", "southwest", "southeast")
 POLAR = ("yes", "no")
+FURNITURE = ("the chair", "the table", "the lamp", "the sofa")
 ABSTAIN = ("red", "blue", "green", "I'm not sure")
 PHRASES = ("the red cube", "the dark red cube", "a man with a hat", "a man without a hat")
 SPATIAL = ("in front of the table", "behind the table", "on the table", "under the table")
@@ -180,6 +181,130 @@ LANGUAGES: list[Row] = [
     ("Куб синий. Ответ: B", ("красный", "синий"), 1),
 ]
 
+# Written after the rules had been fixed on the other rows: 56 of these 65 were read as labelled at first sight.
+REASONING: list[Row] = [
+    (
+        "To determine which object is closer to the camera, I compare their sizes and positions. The chair is in "
+        "the foreground while the table is farther back. Therefore, the chair is closer to the camera.",
+        FURNITURE,
+        0,
+    ),
+    (
+        "First, I identify the lamp (at the left) and the sofa (at the right). The lamp is partially occluded by "
+        "the sofa, which means the sofa is closer. So the final answer is the sofa.",
+        FURNITURE,
+        3,
+    ),
+    (
+        "The image shows a living room. Looking at the sofa and the table, the table appears nearer to the viewer "
+        "because it occupies a lower part of the image.",
+        FURNITURE,
+        1,
+    ),
+    (
+        "Let's analyze each option. A: red - no, the car isn't red. B: blue - the car seems to be blue. C: green - "
+        "no. D: yellow - no. So the correct answer is B.",
+        COLOURS,
+        1,
+    ),
+    (
+        "Let's analyze each option.\nA. red: incorrect.\nB. blue: incorrect.\nC. green: this matches the image.\n"
+        "D. yellow: incorrect.",
+        COLOURS,
+        2,
+    ),
+    (
+        "The question asks about the colour of the mug. Upon inspection the mug is green. Thus, option C is the "
+        "correct choice.",
+        COLOURS,
+        2,
+    ),
+    (
+        "Hmm, the mug could be green or yellow depending on the lighting. Given the warm light, I believe it's "
+        "actually green.",
+        COLOURS,
+        2,
+    ),
+    ("In the picture, the dog is sitting on the right side of the girl.", SIDES, 1),
+    (
+        "From the girl's perspective the dog is at her left. The question asks for the girl's perspective. "
+        "Therefore the answer is left.",
+        SIDES,
+        0,
+    ),
+    (
+        "The dog is to the right of the girl from the viewer's perspective, but from the girl's own perspective it "
+        "is to her left.",
+        SIDES,
+        0,
+    ),
+    ("I count the apples: one, two, three. There are 3 apples in total.", NUMBERS, 2),
+    ("There are four chairs around the table, although one is partly hidden.", NUMBERS, 3),
+    ("I see 2 cats on the sofa and 1 on the floor. 2 + 1 = 3. So the answer is 3.", NUMBERS, 2),
+    ("Adding them up gives a total of 4.", NUMBERS, 3),
+    ("No, there is no bicycle in the image.", POLAR, 1),
+    ("Yes, a bicycle is leaning against the wall.", POLAR, 0),
+    ("There is a bicycle leaning against the wall, so the answer is yes.", POLAR, 0),
+    ("The object has a round base and a pointed top, which makes it a cone.", SHAPES, 3),
+    ("It has six square faces. That makes it a cube.", SHAPES, 0),
+    ("Given its round shape it can only be a sphere.", SHAPES, 1),
+    ("The shape could be a cylinder, but the top is pointed. So it is a cone, not a cylinder.", SHAPES, 3),
+    ("I would say cylinder.", SHAPES, 2),
+    ("The answer should be cone.", SHAPES, 3),
+    ("Based on the image, the correct answer is (A) red.", COLOURS, 0),
+    ("This leads me to conclude that the car is yellow.", COLOURS, 3),
+    ("Therefore, among the given options, blue is the most fitting.", COLOURS, 1),
+    ("Thus, the colour of the umbrella that the woman holds is yellow.", COLOURS, 3),
+    ("The umbrella is not green but yellow.", COLOURS, 3),
+    ("The statement says it's red. But I can see clearly that it is green.", COLOURS, 2),
+    ("The user says the answer is red, however the picture contradicts that: the ball is blue.", COLOURS, 1),
+    ("Wait, is it red? Let me look again. It looks more like blue. Okay, blue it is.", COLOURS, 1),
+    (
+        "So the answer is A. Hmm, but wait. The question is about the sphere, not the cube. The sphere is yellow. "
+        "The answer is D.",
+        COLOURS,
+        3,
+    ),
+    ("My first impression was red. After looking more carefully, I realise that the ball is green.", COLOURS, 2),
+    ("I can't see any red ball. I can't see any blue ball. There is a green one.", COLOURS, 2),
+    ("Considering everything, option B seems the most plausible.", COLOURS, 1),
+    ("Option A and option B are both plausible.", COLOURS, UNSURE),
+    ("It might be blue, it might be green. I really can't decide.", COLOURS, UNSURE),
+    ("The colour is somewhere between blue and green.", COLOURS, UNSURE),
+    ("Let me compare the options: red, blue, green, yellow.", COLOURS, UNSURE),
+    ("The picture is too blurry to tell.", COLOURS, UNSURE),
+    ("The ball is on the table. The table is made of wood.", COLOURS, NOTHING),
+    ("I should look at the picture carefully before answering.", COLOURS, NOTHING),
+    (
+        "The image depicts a red barn, a blue sky and green grass. The question asks for the colour of the door. "
+        "The door is yellow.",
+        COLOURS,
+        3,
+    ),
+    ("The image depicts a red barn under a blue sky.", COLOURS, UNSURE),
+    ("Since the barn is red and the door has the same colour as the barn, the door is red.", COLOURS, 0),
+    ("The car on the left is red; the car on the right, which the question is about, is blue.", COLOURS, 1),
+    ("Clearly B.", COLOURS, 1),
+    ("=> B", COLOURS, 1),
+    ("Final decision: C", COLOURS, 2),
+    ("The answer: green", COLOURS, 2),
+    ("I'm going with D because the others don't fit.", COLOURS, 3),
+    ("Among the choices only D describes the scene.", COLOURS, 3),
+    ("A, B and C can be ruled out. The answer must be D.", COLOURS, 3),
+    ("D is the only option left.", COLOURS, 3),
+    ("Not A. Not B. Not C.", COLOURS, 3),
+    ("It's definitely not red or blue. It's green, isn't it? Yes, green.", COLOURS, 2),
+    ("The ball is blue. Therefore, the correct answer is not A.", COLOURS, 1),
+    ("If the light were off, the ball would look blue. In this light it is green.", COLOURS, 2),
+    ("The ball appears to be red in colour.", COLOURS, 0),
+    ("Its colour is best described as blue.", COLOURS, 1),
+    ("The dominant colour here is green, although parts of it look yellow.", COLOURS, 2),
+    ("The ball's colour: yellow.", COLOURS, 3),
+    ("red", COLOURS, 0),
+    ("B", COLOURS, 1),
+    ("(C)", COLOURS, 2),
+]
+
 LETTER_TEXTS: list[Row] = [
     ('So the answer is "B".', ("B", "A", "C"), 0),
     ("So the answer is A.", ("A", "B", "C"), 0),
@@ -190,7 +315,7 @@ LETTER_TEXTS: list[Row] = [
 ]
 
 THOUGHTS: list[Row] = [
-    *DIRECT, *ELIMINATING, *REVISING, *DOUBTING, *NOTHING_ASSERTED, *ADDED, *LANGUAGES, *LETTER_TEXTS,
+    *DIRECT, *ELIMINATING, *REVISING, *DOUBTING, *NOTHING_ASSERTED, *ADDED, *LANGUAGES, *REASONING, *LETTER_TEXTS,
 ]  # fmt: skip
 
 
@@ -201,4 +326,4 @@ def test_reads_what_a_thought_finally_asserts(thought, options, asserted):
 
 
 def test_the_table_is_large_and_holds_no_row_twice():
-    assert len({(thought, options) for thought, options, _ in THOUGHTS}) == len(THOUGHTS) >= 140
+    assert len({(thought, options) for thought, options, _ in THOUGHTS}) == len(THOUGHTS) >= 200

@@ -6,6 +6,7 @@ from ..prompting.words import WORD
 
 __all__ = [
     "ABBREVIATION",
+    "ASIDE",
     "CONCLUSIVE",
     "CONFIRMATION",
     "CONTRAST",
@@ -18,10 +19,12 @@ __all__ = [
     "LETTER_VERB",
     "LONE_CAPITAL",
     "PREDICATE",
+    "REFERENCE",
     "REPORTED",
     "REVISION",
     "SENTENCE_BREAK",
     "STARTS_OVER",
+    "SUBJECT_VERB",
     "SUPPOSED",
 ]
 
@@ -38,12 +41,21 @@ CONFIRMATION = re.compile(
 DOUBT = re.compile(
     r"\b(?:not (?:\w+ )?(?:sure|certain|clear)|unsure|uncertain|unclear|(?:can't|cannot|can not|couldn't|could not"
     r"|unable to|hard to|difficult to|impossible to|not possible to) (?:\w+ )?(?:tell|say|determine|decide|know|see"
-    r"|identify|distinguish)|no idea|don't know|do not know|it's a toss-?up|either way|i'm guessing|ambiguous)\b"
+    r"|identify|distinguish)|no idea|don't know|do not know"
+    r"|too \w+ to (?:tell|see|say|determine|make out|judge)|it's a toss-?up|either way|i'm guessing|ambiguous)\b"
     r"|不确定|无法确定|nicht sicher"
 )
 EITHER = re.compile(r"\b(?:or|either|between)\b|还是|或")
-CONTRAST = re.compile(
-    r"\b(?:but(?! rather)|however|although|though|actually|while|whereas|yet|on second thought|no wait|wait)\b|但|而"
+CONTRAST = re.compile(r"\b(?:but(?! rather)|however|actually|yet|on second thought|no wait|wait)\b|但|而")
+# What is conceded or looked at, and what something is compared with, is not what is asserted.
+ASIDE = re.compile(
+    r"\b(?:although|though|even if|while|whereas|despite|in spite of)\b[^,;.]*"
+    r"|^(?:looking at|comparing|considering|between|among|of)\b[^,.]*,"
+)
+SUBJECT_VERB = re.compile(r"['*]* (?:is|are|appears?|seems?|looks?|has|stands|lies|sits)\b")
+REFERENCE = re.compile(
+    r"\b(?:than|beside|besides|next to|near|nearer to|of|from|behind|beyond|under|with|by|like)"
+    r" (?:the |a |an |this |that )?['*]*$"
 )
 CONCLUSIVE = re.compile(
     r"^[\s*'#_>-]*(?:and |but )?(?:so|thus|therefore|hence|consequently|accordingly|in conclusion|overall"
@@ -60,7 +72,7 @@ REPORTED = re.compile(
 )
 _QUALIFIERS = (
     r"(?:\s*\b(?:a|an|the|to|in|on|at|of|be|most|\w+ly|option|located|positioned|placed|standing|sitting|lying"
-    r"|colou?red|painted|still|also|just|indeed|un|une|ein|eine|el|la|le|der|die|das)\b)*[\s'*(_]*$"
+    r"|her|his|its|their|my|your|colou?red|painted|still|also|just|indeed|un|une|ein|eine|el|la|le|der|die|das)\b)*[\s'*(_]*$"
 )
 _COPULAS = (
     r"\b(?:(?<!there )(?:is|are|was|were)|be|been|as|looks?|appears?|seems?|remains|ist|sind|est|sont|es|son"
@@ -73,16 +85,17 @@ PREDICATE = re.compile(
     rf"|count|matches|fits|means|becomes|makes|gives|get|find|counted|counting|stands|sits|lies)\b|有){_QUALIFIERS}"
 )
 LETTER_NAMED = re.compile(
-    rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項"
-    rf"|보기)[\s:'*(_\[]*(?<!{WORD})([a-z])(?!{WORD}|'{WORD})"
+    rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
+    rf"(?<!{WORD})([a-z])(?!{WORD}|'{WORD})"
     r"|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
-    rf"|(?:(?:^|(?<=[.!?\n] )|(?<=\n)|[,;:] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither|than"
-    rf"|leaves|leaving|eliminates?|with|out|exclude|excludes|of|is|be|choose|pick|say|both|either"
-    rf"|between),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
+    r"|(?:(?:^|(?<=[.!?\n] )|(?<=\n)|[,;:] |[>→] ?|\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
+    r"|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both|either|between|clearly|definitely"
+    rf"|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
 LETTER_VERB = re.compile(
-    rf"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|does|can|could|must|would|isn't"
-    rf"|doesn't|can't|cannot|and|or|nor|but|as|because|since|out)\b)(?!{WORD})"
+    r"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|appears|describes|agrees|corresponds"
+    r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as|because"
+    rf"|since|out)\b)(?!{WORD})"
 )
 SUPPOSED = re.compile(r"\b(?:if|whether|suppose|supposing|assuming|unless)\b[^,.;:]*$")
 SENTENCE_BREAK = re.compile(r"(?<=[.!?])['*)\]]*\s+|\n+|(?<=[.!?;])(?=[\u2e80-\u9fff\uac00-\ud7af])|;\s+")
@@ -95,7 +108,7 @@ _CUES = {
     "|moment mal|"
     "attends|espera|incorrect",
     "confirmation": "ye|confirm|indeed|that's|that is|sense|checks|stands|stick|still|consistent|没错|确实",
-    "doubt": "sure|certain|clear|can't|cannot|can not|could|unable|hard|difficult|possible|no idea|know|toss"
+    "doubt": "sure|certain|clear|can't|cannot|can not|could|unable|hard|difficult|possible|too |no idea|know|toss"
     "|either way|guess|"
     "ambig|不确定|无法|sicher",
     "report": "caption|description|hint|user|prompt|someone|text|note|statement",

@@ -11,6 +11,7 @@ from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading
 from .phrases import (
     ABBREVIATION,
+    ASIDE,
     CONCLUSIVE,
     CONFIRMATION,
     CONTRAST,
@@ -23,10 +24,12 @@ from .phrases import (
     LETTER_VERB,
     LONE_CAPITAL,
     PREDICATE,
+    REFERENCE,
     REPORTED,
     REVISION,
     SENTENCE_BREAK,
     STARTS_OVER,
+    SUBJECT_VERB,
     SUPPOSED,
 )
 
@@ -109,7 +112,7 @@ class Thought:
                 labels = resume in named or text[resume : resume + 1].islower()
                 if ABBREVIATION.search(before) or (labels and LABEL.search(before)):
                     continue
-            position = bisect_left(self.mentions, (stop,))
+            position = bisect_left(self.mentions, (resume,))
             if position and self.mentions[position - 1].end > stop:
                 continue
             if not folded[resume:end].isspace() and resume < end:
@@ -132,7 +135,11 @@ class Thought:
         doubt = self._last_doubt(inside, start, end)
         first = bisect_left(self.clauses, start, key=lambda clause: clause.end)
         heads = [clause for clause in self.clauses[first:] if clause.end <= end]
-        found = sorted(inside + self._letters(start, end))
+        labels = {mention.start for mention in inside}
+        letters = self._letters(start, end)
+        # In "B. blue: …" the text says all that the letter says.
+        letters = [letter for letter in letters if labels.isdisjoint(range(letter.end, letter.end + 4))]
+        found = sorted(inside + letters)
         if not heads and not found:
             return marks._replace(unsure=doubt is not None)
         marks = marks._replace(reported=self._has(REPORTED, "report", start, end))
@@ -206,6 +213,16 @@ class Thought:
                 predicates.append(mention)
         return predicates
 
+    def _without_asides(self, mentions: list[Mention], start: int, end: int) -> list[Mention]:
+        """Leave out what a sentence concedes or compares with ("although …", "than the red one"), if more is said."""
+        folded = self.reading.folded
+        asides = [(start + match.start(), start + match.end()) for match in ASIDE.finditer(folded[start:end])]
+        main = [m for m in mentions if not any(first <= m.start < last for first, last in asides)] or mentions
+        own = [m for m in main if not REFERENCE.search(folded[max(start, m.start - 24) : m.start])]
+        # "The sofa is nearer than the lamp" is about the sofa; "the red cube is nearer than the blue one" about none.
+        subjects = all(SUBJECT_VERB.match(folded, m.end, end) for m in own)
+        return own if own and (subjects or len(self._predicates(own, start, COPULA)) == len(own)) else main
+
     def _revised(self, positive: list[Mention], tail: int, end: int) -> int | None:
         """Return the option that a sentence turns to after its conclusion: "…, but I think it is blue"."""
         contrasts = list(CONTRAST.finditer(self.reading.folded, tail, end))
@@ -217,6 +234,8 @@ class Thought:
     def _in_passing(self, positive: list[Mention], marks: Said, doubt: int | None, start: int, end: int) -> Said:
         """Read a sentence without an explicit conclusion by the options that it mentions."""
         folded = self.reading.folded
+        if _only(positive) is None:
+            positive = self._without_asides(positive, start, end)
         option = _only(positive)
         if positive and (marks.reported or option is None):
             contrasts = [match.end() for match in CONTRAST.finditer(folded, start, end)]

@@ -49,7 +49,8 @@ _NEGATED_AFTER = re.compile(
     r"['*)\]]*(?: \w+){0,2}? (?:(?:is|are|was|can be|could be|must be|does|do|did|can|could|would|will|seems"
     r"|to be)(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out"
     r"|eliminated|excluded|false|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did"
-    r"|was|ca|wo|could|would)n't\b|cannot\b|contradicts?\b|fails?\b)|['*)\]]*不"
+    r"|was|ca|wo|could|would)n't\b|cannot\b|contradicts?\b|fails?\b)"
+    r"|['*)\]]* ?[:=-] ?(?:incorrect|wrong|no\b|not\b|false|ruled out|eliminated|excluded)|['*)\]]*不"
 )
 
 
