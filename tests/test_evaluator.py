@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import subprocess
@@ -331,6 +332,25 @@ def test_prompts_carry_their_style(samples):
     assert {prompt.style for prompt in seen} == {style}
     assert set(report.frame.query("condition == 'wrong_think'")["status"]) == {"not_applicable"}
     assert all(isinstance(prompt, Prompt) for prompt in seen)
+
+
+def test_the_progress_bar_names_samples_and_conditions_and_rates_what_was_asked(samples, tmp_path, monkeypatch):
+    from tqdm import tqdm
+
+    Evaluator(fake(), [WrongThink()], METRICS, batch_size=2).run(samples[:2], out=tmp_path)
+    bars = []
+
+    def visible(total):
+        bars.append(tqdm(total=total, file=io.StringIO(), mininterval=0))
+        return bars[0]
+
+    monkeypatch.setattr("vlmrobust.evaluator._progress", visible)
+    Evaluator(fake(), [WrongThink(), Later()], METRICS, batch_size=2).run(samples, out=tmp_path)
+    shown = bars[0].fp.getvalue()
+    assert "samples 1–2: base, wrong_think" in shown
+    assert "samples 5–5: later" in shown
+    assert "15/15" in shown
+    assert (bars[0].n, bars[0].initial) == (15, 4)
 
 
 def test_a_run_killed_ten_times_equals_one_that_was_left_alone(tmp_path):

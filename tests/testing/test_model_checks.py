@@ -2,8 +2,9 @@ import math
 from itertools import count
 
 import pytest
+import zoo
 
-from vlmrobust import Response
+from vlmrobust import HFModel, Response
 from vlmrobust.testing import FakeModel, check_model
 
 FAKE = FakeModel(accuracy=0.6, follow_think=0.5, contradict=0.2, truncated=0.1)
@@ -17,6 +18,12 @@ class Wrapped:
 def test_sound_models_pass():
     check_model(FAKE)
     check_model(Wrapped())
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
+def test_hugging_face_models_pass(family):
+    tiny = zoo.build(family)
+    check_model(HFModel(tiny.model, tiny.processor, {"max_new_tokens": 6}))
 
 
 def changed(index, **fields):
