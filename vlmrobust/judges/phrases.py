@@ -111,6 +111,9 @@ _CUES = {
     "doubt": "sure|certain|clear|can't|cannot|can not|could|unable|hard|difficult|possible|too |no idea|know|toss"
     "|either way|guess|"
     "ambig|不确定|无法|sicher",
+    "conclusion": "so|thus|therefore|hence|conse|accord|conclu|overall|summary|result|ultimately|finally|mean|clearly|"
+    "definitely|daher|donc|quindi|portanto|por |must|has to|should|would have to|i think|i believe|i'd say|i would say|"
+    "所以|因此|故",
     "report": "caption|description|hint|user|prompt|someone|text|note|statement",
     "supposition": "if |whether|suppos|assum|unless",
     "label": "option|choice|answer|letter|candidate|alternative|选项|選項|보기",

@@ -66,7 +66,7 @@ def _read_backwards(thought: Thought, *, whole: bool) -> tuple[int | None, bool]
     for start, end in thought.sentences():
         if start == 0 and not whole:
             return None
-        said = thought.read(start, end)
+        said = thought.read(start, end, firmly=passing is not None)
         if said.option is not None and said.firm and not said.reported:
             taken_back = said.option in rejected or (reopened and not confirmed and not said.reopens)
             return (None, True) if taken_back else (said.option, False)

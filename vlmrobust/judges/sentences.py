@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..prompting.claims import LIST_JOIN, claims_of, unnegated
+from ..prompting.claims import LIST_JOIN, claims_of, may_negate, unnegated
 from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading
 from .phrases import (
@@ -121,8 +121,8 @@ class Thought:
         if folded[:end].strip():
             yield 0, end
 
-    def read(self, start: int, end: int) -> Said:
-        """Read one sentence."""
+    def read(self, start: int, end: int, *, firmly: bool = False) -> Said:
+        """Read one sentence; `firmly`: what is only said in passing may be left out."""
         folded = self.reading.folded
         marks = Said(
             reopens=self._has(REVISION, "revision", start, end) or STARTS_OVER.match(folded, start, end) is not None,
@@ -131,10 +131,12 @@ class Thought:
         sentence = folded[start:end]
         if sentence.rstrip("'*) \n").endswith("?"):
             return marks._replace(reopens=marks.reopens or sentence.lstrip().startswith(("or ", "but ")))
+        first = bisect_left(self.clauses, start, key=lambda clause: clause.end)
+        heads = self.clauses[first : bisect_left(self.clauses, end + 1, key=lambda clause: clause.end)]
+        if firmly and not heads and not self._may_decide(start, end):
+            return marks
         inside = self.mentions_in(start, end)
         doubt = self._last_doubt(inside, start, end)
-        first = bisect_left(self.clauses, start, key=lambda clause: clause.end)
-        heads = [clause for clause in self.clauses[first:] if clause.end <= end]
         labels = {mention.start for mention in inside}
         letters = self._letters(start, end)
         # In "B. blue: …" the text says all that the letter says.
@@ -169,6 +171,10 @@ class Thought:
         if last.option is None or (doubt is not None and doubt > last.end):
             return marks._replace(unsure=True)
         return marks._replace(option=last.option, firm=True)
+
+    def _may_decide(self, start: int, end: int) -> bool:
+        cue = self._has_word("conclusion", start, end) or self._has_word("report", start, end)
+        return cue or may_negate(self.reading.folded, start, end)
 
     def _last_doubt(self, inside: list[Mention], start: int, end: int) -> int | None:
         """Where the sentence says for the last time that it does not know, outside of an option's own text."""

@@ -8,7 +8,17 @@ from .clauses import Clause, asks, clauses, sentence_end
 from .mentions import Mention, Named, Reading, whole_option
 from .words import WORD
 
-__all__ = ["LIST_JOIN", "Claim", "bare_claim", "claims", "claims_of", "ends_naming", "read_claim", "unnegated"]
+__all__ = [
+    "LIST_JOIN",
+    "Claim",
+    "bare_claim",
+    "claims",
+    "claims_of",
+    "ends_naming",
+    "may_negate",
+    "read_claim",
+    "unnegated",
+]
 
 _NEGATED_HEAD = re.compile(
     r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不"
@@ -73,13 +83,18 @@ class Claim(NamedTuple):
     rejected: tuple[int, ...] = ()
 
 
+def may_negate(folded: str, start: int, end: int) -> bool:
+    """Whether any word that could negate stands between two positions: a quick look before the patterns."""
+    return any(folded.find(word, start, end) >= 0 for word in _NEGATIVE_WORDS)
+
+
 def unnegated(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
     """Return for each mention between `start` and `end` whether it stands un-negated.
 
     A negation reaches over a list ("not red, blue or green"), but not past "but", a verb or the sentence.
     """
     folded = reading.folded
-    if not any(folded.find(word, start, end) >= 0 for word in _NEGATIVE_WORDS):
+    if not may_negate(folded, start, end):
         return [True] * len(found)
     flags: list[bool] = []
     for position, mention in enumerate(found):
