@@ -13,7 +13,11 @@ from ..types import Prompt, Response, open_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder", "Readable", "Rendered"]
+__all__ = ["Encoder", "EncodingError", "Readable", "Rendered"]
+
+
+class EncodingError(ValueError):
+    """A processor refused a text or an image, for instance one that is too thin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ class Encoder:
             raise ValueError(f"expected a processor with a tokenizer, got {type(processor).__name__} without one")
         self.processor = processor
         self.tokenizer = tokenizer
-        self.template = processor if getattr(processor, "chat_template", None) else tokenizer
+        on_tokenizer = not getattr(processor, "chat_template", None) and getattr(tokenizer, "chat_template", None)
+        self.template = tokenizer if on_tokenizer else processor
         with_image, _ = render_turns(self.template, chat_turns("x", 1))
         without, _ = render_turns(self.template, chat_turns("x", 0))
         if with_image == without:
@@ -124,15 +129,18 @@ class Encoder:
             images: those of each prompt; every prompt of a batch has the same number.
 
         Raises:
+            EncodingError: the processor refused one of the prompts.
             ValueError: the processor padded on the right all the same.
         """
         counts = {len(shown) for shown in images}
         assert len(counts) == 1, "prompts of a batch have equally many images"
         given = {"images": [list(shown) for shown in images]} if counts != {0} else {}
         self.tokenizer.padding_side = "left"  # lost when a processor is saved and loaded
-        inputs = self.processor(
-            text=list(texts), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False, **given
-        )
+        padded = {"return_tensors": "pt", "padding": True, "padding_side": "left", "add_special_tokens": False}
+        try:
+            inputs = self.processor(text=list(texts), **padded, **given)
+        except ValueError as error:
+            raise EncodingError(f"{type(self.processor).__name__} refused text or image: {error}") from error
         inputs.pop("labels", None)  # PaliGemma's; a loss would be computed
         mask = inputs.get("attention_mask")
         if mask is not None and not bool(mask[:, -1].all()):

@@ -1,6 +1,7 @@
 """How a text is decoded: the user's settings, with the checkpoint's own put aside."""
 
 import copy
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,22 +73,34 @@ class Decoding:
         return self.written(sequences[:, inputs["input_ids"].shape[1] :], probe)
 
     def written(self, tokens: Tensor, probe: GenerationProbe) -> "Written":
-        """Cut a batch's rows at their stop tokens.
+        """Cut a batch's rows at their stop tokens and stop strings.
 
         Args:
-            tokens: `(B, S)`, what was decoded, padded after the stop token.
+            tokens: `(B, S)`, what was decoded, padded where a row ended before the others.
             probe: what was read on the way.
         """
         steps = torch.stack(probe.entropies).T.double().tolist()
         texts, entropies, counts, stopped = [], [], [], []
         for row, entropy in zip(tokens.tolist(), steps, strict=True):
-            end = next((place for place, token in enumerate(row) if token in self.stop_tokens), None)
-            count = len(row) if end is None else end + 1
-            texts.append(row[:end])
+            token_end = next((place for place, token in enumerate(row) if token in self.stop_tokens), len(row))
+            text_end = self._stop_string_end(row[:token_end])
+            count = min(token_end + 1, len(row)) if text_end is None else text_end
+            texts.append(row[: token_end if text_end is None else text_end])
             counts.append(count)
             entropies.append(sum(entropy[:count]) / count)
-            stopped.append(end is not None or ("stop_strings" in self.options and count < self.config.max_new_tokens))
+            stopped.append(text_end is not None or token_end < len(row))
         return Written(texts, entropies, counts, stopped, probe)
+
+    def _stop_string_end(self, row: Sequence[int]) -> int | None:
+        """Return how many tokens it takes to write a stop string; what follows is padding."""
+        strings = self.options.get("stop_strings") or ()
+        strings = [strings] if isinstance(strings, str) else list(strings)
+
+        def stops(count: int) -> bool:
+            text = self._tokenizer.decode(row[:count], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            return any(string in text for string in strings)
+
+        return bisect_left(range(len(row)), True, key=stops) if strings and stops(len(row)) else None
 
     @contextmanager
     def in_force(self, **changes: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import torch
 from ..prompting import LETTERS
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .encoding import Encoder, Readable, Rendered
+from .encoding import Encoder, EncodingError, Readable, Rendered
 from .generation import Decoding, Written
 from .plain import PlainEngine
 from .probe import Head
@@ -169,6 +169,8 @@ class HFModel:
                 batch = positions[start : start + self._batch_size]
                 try:
                     responses = answer([items[position] for position in batch])
+                except EncodingError as error:
+                    responses = self._one_by_one(batch, items, answer, error)
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     if len(batch) == 1 or not _is_out_of_memory(error):
                         raise
@@ -177,6 +179,20 @@ class HFModel:
                 answered |= zip(batch, responses, strict=True)
                 start += len(batch)
         return answered
+
+    def _one_by_one(
+        self,
+        batch: Sequence[int],
+        items: Mapping[int, Item],
+        answer: Callable[[Sequence[Item]], list[Response]],
+        error: EncodingError,
+    ) -> list[Response]:
+        """Answer the items of a refused batch each by itself, so that the one at fault fails alone."""
+        if len(batch) > 1:
+            alone = [self._in_batches({position: items[position]}, answer) for position in batch]
+            return [responses[position] for position, responses in zip(batch, alone, strict=True)]
+        prompt = items[batch[0]].prompt
+        return [Response.failed(prompt, f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: {error}")]
 
     def _halve_batches(self, size: int) -> None:
         self._batch_size = size // 2
