@@ -11,8 +11,6 @@ from torch import Tensor
 from vlmrobust import Prompt
 from vlmrobust.types import open_image
 
-__all__ = ["ONE_LETTER", "continued", "forced_letters", "inputs_of", "letters_at", "logits_of", "rendered", "token_texts"]
-
 ONE_LETTER = re.compile(r"[\W_]*([A-Z])[\W_]*")
 
 
@@ -42,7 +40,9 @@ def continued(inputs: dict[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
             grown[name] = torch.cat([inputs[name], torch.zeros(1, more, dtype=inputs[name].dtype)], dim=1)
     if "cross_attention_mask" in inputs:  # and see the images that the last token saw
         last = inputs["cross_attention_mask"][:, -1:]
-        grown["cross_attention_mask"] = torch.cat([inputs["cross_attention_mask"], last.expand(-1, more, -1, -1)], dim=1)
+        grown["cross_attention_mask"] = torch.cat(
+            [inputs["cross_attention_mask"], last.expand(-1, more, -1, -1)], dim=1
+        )
     return grown
 
 

@@ -116,7 +116,9 @@ def thinking() -> tuple[Any, Any]:
 @pytest.mark.parametrize("prefill", ["", "<think>The cube is", "<think>Done.</think>"])
 def test_a_template_that_opens_the_thought_leaves_one_opener(prefill: str, samples: list[Sample]) -> None:
     processor = thinking()[1]
-    rendered = Encoder(processor).render(Prompt.of(samples[0], style=Style(instruction="Go.")).replace(prefill=prefill), {})
+    rendered = Encoder(processor).render(
+        Prompt.of(samples[0], style=Style(instruction="Go.")).replace(prefill=prefill), {}
+    )
     begun = "<think>\n" + prefill.removeprefix("<think>")
     assert rendered.prompt.prefill == begun
     assert rendered.text.endswith("<|im_start|>assistant\n" + begun)

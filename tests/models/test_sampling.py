@@ -1,4 +1,5 @@
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,13 +35,13 @@ def assert_distributed(counts: Sequence[float], probabilities: Sequence[float]) 
 def test_the_argmax_with_noise_is_a_draw_from_the_softmax() -> None:
     noise = GumbelNoise([("q1", "base", draw) for draw in range(4000)], 0, CPU)
     scores = noise(torch.zeros(4000, 1, dtype=torch.int64), LOGITS.expand(4000, -1))
-    assert_distributed(drawn_counts(scores.argmax(-1)), LOGITS.softmax(-1).double().tolist())
+    assert_distributed(drawn_counts(scores.argmax(-1)), LOGITS.double().softmax(-1).tolist())
 
 
 def test_the_steps_of_a_row_are_independent_draws() -> None:
     noise = GumbelNoise([("q1", "base", 0)], 0, CPU)
     choices = torch.stack([noise(torch.zeros(1, 1), LOGITS[None]).argmax() for _ in range(4000)])
-    assert_distributed(drawn_counts(choices), LOGITS.softmax(-1).double().tolist())
+    assert_distributed(drawn_counts(choices), LOGITS.double().softmax(-1).tolist())
     pairs = torch.zeros(8, 8)
     for first, second in zip(choices[:-1:2], choices[1::2], strict=True):
         pairs[first, second] += 1
@@ -64,7 +65,13 @@ def test_seed_sample_condition_and_draw_each_change_the_noise() -> None:
     def noise(sample: str, condition: str, draw: int, seed: int) -> Tensor:
         return GumbelNoise([(sample, condition, draw)], seed, CPU)(torch.zeros(1, 1), torch.zeros(1, 50))
 
-    made = [noise("a", "b", 0, 0), noise("c", "b", 0, 0), noise("a", "d", 0, 0), noise("a", "b", 1, 0), noise("a", "b", 0, 1)]
+    made = [
+        noise("a", "b", 0, 0),
+        noise("c", "b", 0, 0),
+        noise("a", "d", 0, 0),
+        noise("a", "b", 1, 0),
+        noise("a", "b", 0, 1),
+    ]
     assert all(torch.isfinite(one).all() for one in made)
     for index, one in enumerate(made):
         assert all((one - other).abs().max() > 0.1 for other in made[:index])
@@ -72,13 +79,13 @@ def test_seed_sample_condition_and_draw_each_change_the_noise() -> None:
 
 
 @given(
-    st.lists(st.floats(-8, 8), min_size=6, max_size=6, unique=True),
+    st.lists(st.integers(-64, 64).map(lambda eighths: eighths / 8), min_size=6, max_size=6, unique=True),
     st.floats(0.2, 3),
     st.integers(1, 6),
     st.floats(0.1, 0.99),
     st.floats(0.01, 0.5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_warpers_keep_what_their_definitions_keep(
     values: list[float], temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
@@ -149,13 +156,15 @@ def test_first_tokens_are_distributed_as_the_models_own(
     prompt = Prompt.of(make_sample())
     inputs = oracle.inputs_of(processor, oracle.rendered(processor, prompt), prompt.images)
     p = (oracle.logits_of(model, inputs)[-1] / 1.5).softmax(-1)
-    likely = p.topk(6).indices.tolist()
-    decoded = [processor.tokenizer.decode([token]) for token in likely]
+    by_text: dict[str, float] = defaultdict(float)  # single bytes of longer characters all decode to "�"
+    for token in range(len(processor.tokenizer)):
+        by_text[processor.tokenizer.decode([token])] += float(p[token])
+    likely = sorted(by_text, key=lambda text: -by_text[text])[:6]
     options = {"do_sample": True, "temperature": 1.5, "max_new_tokens": 1}
     engine = HFModel(model, processor, options, batch_size=150)
     answers = engine.respond([prompt.replace(draw=draw) for draw in range(450)])
-    counts = [sum(answer.text == text for answer in answers) for text in decoded]
-    probabilities = [float(p[token]) for token in likely]
+    counts = [sum(answer.text == text for answer in answers) for text in likely]
+    probabilities = [by_text[text] for text in likely]
     assert_distributed([*counts, 450 - sum(counts)], [*probabilities, 1 - sum(probabilities)])
 
 

@@ -18,7 +18,16 @@ from transformers import PreTrainedTokenizerFast
 from vlmrobust.models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs, letter_logprobs
 
 LETTERS = string.ascii_uppercase
-OPENERS = ("<think>It is red.</think><answer>", "<answer>", "Answer:", "**Answer: ", "(", "\\boxed{", "ASSISTANT:", "\n\n")
+OPENERS = (
+    "<think>It is red.</think><answer>",
+    "<answer>",
+    "Answer:",
+    "**Answer: ",
+    "(",
+    "\\boxed{",
+    "ASSISTANT:",
+    "\n\n",
+)
 
 
 def members(families: Tensor) -> list[set[int]]:

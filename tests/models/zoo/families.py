@@ -123,7 +123,10 @@ def qwen3_vl() -> tuple[Any, Any]:
         **_qwen_ids(tokenizer),
     )
     images = hf.Qwen2VLImageProcessor(
-        patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 64 * 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        patch_size=16,
+        size={"shortest_edge": 32 * 32, "longest_edge": 64 * 64},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
     )
     processor = hf.Qwen3VLProcessor(images, tokenizer, hf.Qwen3VLVideoProcessor(), chat_template=templates.QWEN)
     return hf.Qwen3VLForConditionalGeneration(config), processor
@@ -286,13 +289,12 @@ def mistral3() -> tuple[Any, Any]:
 
 def mllama() -> tuple[Any, Any]:
     usual = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"}
-    tokenizer = byte_level_tokenizer(
-        usual, ("<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>")
-    )
+    tokenizer = byte_level_tokenizer(usual, ("<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"))
     decoder = {key: value for key, value in _DECODER.items() if key != "head_dim"} | _vocabulary(tokenizer)
     decoder["vocab_size"] = len(tokenizer) - 1  # its image token has an embedding, but no logit
     config = hf.MllamaConfig(
-        text_config=decoder | {"cross_attention_layers": [1], "num_hidden_layers": 3, "rope_scaling": {"rope_type": "default"}},
+        text_config=decoder
+        | {"cross_attention_layers": [1], "num_hidden_layers": 3, "rope_scaling": {"rope_type": "default"}},
         vision_config={
             "hidden_size": 32,
             "intermediate_size": 48,
@@ -316,9 +318,7 @@ def mllama() -> tuple[Any, Any]:
 
 def paligemma() -> tuple[Any, Any]:
     usual = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
-    tokenizer = sentence_piece_tokenizer(
-        usual | {"image_token": "<image>"}, prepended=False, kind="GemmaTokenizerFast"
-    )
+    tokenizer = sentence_piece_tokenizer(usual | {"image_token": "<image>"}, prepended=False, kind="GemmaTokenizerFast")
     images = hf.SiglipImageProcessor(size={"height": 56, "width": 56})
     images.image_seq_length = 16
     processor = hf.PaliGemmaProcessor(images, tokenizer, chat_template=templates.PALIGEMMA)

@@ -39,6 +39,10 @@ def favour(model: Any, amounts: Mapping[int, float]) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")) and len(parameter) == embeddings.shape[1]:
             parameter[0] = 0.0
+    states = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, arguments: states.append(arguments[0]))
+    model(input_ids=torch.arange(10, 60)[None])
+    hook.remove()
     head[:, 0] = 0.0
     for token, amount in amounts.items():
-        head[token, 0] = amount / 4.0
+        head[token, 0] = amount / states[0][..., 0].mean()
