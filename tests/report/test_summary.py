@@ -207,7 +207,7 @@ def test_coverage_stands_beside_what_is_undefined_for_some(answer):
 
 def test_an_aggregate_is_taken_over_the_same_samples_on_both_sides(answer):
     pairs = [answer("a", text="aa"), answer("b", text="aaa"), answer("only base", text="a" * 50)]
-    pairs += [answer("a", "x", text="a" * 7), answer("b", "x", text="a")]
+    pairs += [answer("a", "x", text="a" * 7), answer("b", "x", text="a"), answer("a", draw=1, text="a")]
     found = row(report(pairs, [Longest()]), "x", "longest")
     assert (found["value"], found["base_value"], found["difference"], found["n"]) == (7.0, 3.0, 4.0, 2)
     assert found["low"] == -2.0
