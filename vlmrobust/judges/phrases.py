@@ -2,6 +2,7 @@
 
 import re
 
+from ..prompting.claims import NEGATIVE_WORDS
 from ..prompting.words import WORD
 
 __all__ = [
@@ -118,5 +119,5 @@ _CUES = {
     "supposition": "if |whether|suppos|assum|unless",
     "label": "option|choice|answer|letter|candidate|alternative|选项|選項|보기",
 }
-CUES = {kind: tuple(words.split("|")) for kind, words in _CUES.items()}
+CUES = {kind: tuple(words.split("|")) for kind, words in _CUES.items()} | {"negation": NEGATIVE_WORDS}
 LONE_CAPITAL = re.compile(r"[A-HJ-Z](?![^\W_])")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..prompting.claims import LIST_JOIN, claims_of, may_negate, unnegated
+from ..prompting.claims import LIST_JOIN, claims_of, unnegated
 from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading
 from .phrases import (
@@ -173,8 +173,7 @@ class Thought:
         return marks._replace(option=last.option, firm=True)
 
     def _may_decide(self, start: int, end: int) -> bool:
-        cue = self._has_word("conclusion", start, end) or self._has_word("report", start, end)
-        return cue or may_negate(self.reading.folded, start, end)
+        return any(self._has_word(kind, start, end) for kind in ("conclusion", "report", "negation"))
 
     def _last_doubt(self, inside: list[Mention], start: int, end: int) -> int | None:
         """Where the sentence says for the last time that it does not know, outside of an option's own text."""

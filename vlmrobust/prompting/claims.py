@@ -10,12 +10,12 @@ from .words import WORD
 
 __all__ = [
     "LIST_JOIN",
+    "NEGATIVE_WORDS",
     "Claim",
     "bare_claim",
     "claims",
     "claims_of",
     "ends_naming",
-    "may_negate",
     "read_claim",
     "unnegated",
 ]
@@ -50,7 +50,7 @@ _NEGATION = re.compile(
     r"|\bpas\b|\bнет?\b|不是|没有|不)(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether"
     r"|just)\b)\s+[\w'-]+){0,3}[\s'*(]*$"
 )
-_NEGATIVE_WORDS = (
+NEGATIVE_WORDS = (
     "not", "n't", "no ", "nor", "never", "neither", "without", "rather", "instead", "unlike", "rul", "elimin", "exclud",
     "reject", "discard", "other than", "except", "differ", "oppos", "incorrect", "wrong", "false", "impossible", "out",
     "inconsistent", "contradict", "fail", "nicht", "kein", "pas", "нет", "не", "不", "没有",
@@ -83,18 +83,13 @@ class Claim(NamedTuple):
     rejected: tuple[int, ...] = ()
 
 
-def may_negate(folded: str, start: int, end: int) -> bool:
-    """Whether any word that could negate stands between two positions: a quick look before the patterns."""
-    return any(folded.find(word, start, end) >= 0 for word in _NEGATIVE_WORDS)
-
-
 def unnegated(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
     """Return for each mention between `start` and `end` whether it stands un-negated.
 
     A negation reaches over a list ("not red, blue or green"), but not past "but", a verb or the sentence.
     """
     folded = reading.folded
-    if not may_negate(folded, start, end):
+    if not any(folded.find(word, start, end) >= 0 for word in NEGATIVE_WORDS):
         return [True] * len(found)
     flags: list[bool] = []
     for position, mention in enumerate(found):

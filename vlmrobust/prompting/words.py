@@ -51,6 +51,7 @@ _NUMBERS = [
 _NUMBER_NAMES = {str(value): name for value, name in enumerate(_NUMBERS)}
 NUMBER_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES.items()}
 
+_IS_WORD = re.compile(WORD)
 _STARTS_ALONE = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])")
 _ENDS_ALONE = re.compile(rf"(?!{WORD}|'{WORD}|-(?!hand|most|side|ward|colou?red|shaped){WORD})")
 _IN_A_NUMBER_BEFORE = re.compile(r"(?:\d[.,:/]|-|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$")
@@ -101,9 +102,9 @@ def stands_alone(folded: str, start: int, end: int) -> bool:
     "red" is not in "dark-red" or "hundred", "2" not in "2.5" or "step 2", "right" not in "the right answer".
     """
     needle = folded[start:end]
-    if re.match(WORD, needle[0]) and not _STARTS_ALONE.match(folded, start):
+    if _IS_WORD.match(needle[0]) and not _STARTS_ALONE.match(folded, start):
         return False
-    if re.match(WORD, needle[-1]) and not _ENDS_ALONE.match(folded, end):
+    if _IS_WORD.match(needle[-1]) and not _ENDS_ALONE.match(folded, end):
         return False
     before = folded[max(0, start - 24) : start]
     if needle[0].isdigit() and _IN_A_NUMBER_BEFORE.search(before):
