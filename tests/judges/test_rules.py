@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import RuleJudge
-from vlmrobust.judges.rules import concluded_option
+from vlmrobust.judges.conclusion import concluded_option
 from vlmrobust.perturbations.caption import CAPTION_TEMPLATES, hedged
 from vlmrobust.perturbations.texts import THINK_TEMPLATES
 

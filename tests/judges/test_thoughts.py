@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmrobust.judges.rules import concluded_option
+from vlmrobust.judges.conclusion import concluded_option
 
 UNSURE = "unsure"
 NOTHING = None

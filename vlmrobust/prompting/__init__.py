@@ -1,7 +1,12 @@
 """Text in, text out: a question put as chat turns, a chat template rendered, a completion read."""
 
+from typing import TYPE_CHECKING, Any
+
 from .chat import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
-from .parsing import LETTERS, Parsed, parse_completion
+from .letters import LETTERS
+
+if TYPE_CHECKING:
+    from .parsing import Parsed, parse_completion
 
 __all__ = [
     "IMAGE_MARK",
@@ -12,3 +17,12 @@ __all__ = [
     "parse_completion",
     "render_turns",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The parser's patterns take a while to compile: at first use, not on import.
+    if name in {"Parsed", "parse_completion"}:
+        from . import parsing
+
+        return getattr(parsing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,17 +5,16 @@ nothing has to be compiled per sample.
 """
 
 import re
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from .letters import LETTERS
 from .words import NUMBER_ALIASES, WORD, fold, stands_alone
 
-__all__ = ["LETTERS", "Mention", "Named", "Reading", "whole_option"]
+__all__ = ["Mention", "Named", "Reading", "whole_option"]
 
-LETTERS = string.ascii_uppercase
 
 _LEAD_REACH = 256
 _DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"

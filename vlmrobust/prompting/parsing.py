@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .claims import Claim, bare_claim, claims, ends_naming, read_claim, unnegated
-from .mentions import LETTERS, Reading
+from .mentions import Reading
 from .tags import Span, Tags, find_tags
 
-__all__ = ["LETTERS", "Parsed", "parse_completion"]
+__all__ = ["Parsed", "parse_completion"]
 
 # An answer stands within this many characters; what a model rambles beyond is not searched.
 _REACH = 20_000

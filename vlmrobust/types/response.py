@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ..prompting import Parsed, parse_completion
 from .prompt import Prompt
 from .validated import Frozen
+
+if TYPE_CHECKING:
+    from ..prompting import Parsed
 
 __all__ = ["Carrier", "Readout", "Response", "Status"]
 
@@ -154,8 +156,10 @@ class Response(Frozen):
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
 
 
-def parse_turn(prompt: Prompt, completion: str) -> Parsed:
+def parse_turn(prompt: Prompt, completion: str) -> "Parsed":
     """Parse the whole assistant turn, prefill and completion together, by the prompt's style."""
+    from ..prompting import parse_completion
+
     style = prompt.style
     return parse_completion(
         prompt.prefill + completion,
@@ -167,7 +171,7 @@ def parse_turn(prompt: Prompt, completion: str) -> Parsed:
     )
 
 
-def _status(prompt: Prompt, parsed: Parsed, finish_reason: str | None) -> Status:
+def _status(prompt: Prompt, parsed: "Parsed", finish_reason: str | None) -> Status:
     if parsed.answer is not None:
         return "abstained" if prompt.order[parsed.answer] is None else "answered"
     return "truncated" if finish_reason == "length" or parsed.open_thought else "unparsed"
