@@ -27,7 +27,7 @@ pytestmark = [
 Build = Callable[[str], zoo.Tiny]
 TextsOf = Callable[[Any], list[str]]
 LETTERS_AT = "<think>It is red.</think><answer>"
-PREFILLS = ("", "<think>The cube is", LETTERS_AT, LETTERS_AT)
+PREFILLS = ("<think>The cube is", LETTERS_AT, LETTERS_AT, "")
 
 
 def forced(samples: Sequence[Sample], mode: str) -> tuple[list[Prompt], str]:
