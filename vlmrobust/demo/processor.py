@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,10 +58,8 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    options = [text for word in OPTION_WORDS for text in (word, f" {word}")] * 100
+    options = [text for word in (*OPTION_WORDS, "user", "assistant") for text in (word, f" {word}")] * 100
     tokenizer.train_from_iterator([*texts, *options], trainer)
-    import json
-
     learned = json.loads(tokenizer.to_str())["model"]
     qwen = Qwen2Tokenizer(
         vocab=learned["vocab"],
@@ -69,6 +68,7 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
         pad_token="<|endoftext|>",
         unk_token=None,
         model_max_length=4096,
+        padding_side="left",
         extra_special_tokens=list(SPECIAL_TOKENS),
     )
     qwen.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])

@@ -1,24 +1,15 @@
-"""Scenes of coloured shapes on a two by two grid, and four-option questions about them.
-
-Everything here is a pure function of small integers: sample ``index`` of ``samples(n, seed)`` is the same for every
-``n``. An eighth of all scenes is reserved: :func:`samples` draws from it and the training of the demo model from the
-rest, so a sample never shows a scene that the model was trained on.
-"""
+"""Scenes of coloured shapes on a two by two grid: their words, and their pictures."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from itertools import permutations
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from vlmrobust.types import Sample
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),
@@ -38,9 +29,6 @@ NOTHING = "nothing"
 IMAGE_SIZE = 224
 RESERVED = 8
 """One scene in this many is kept from training."""
-
-Split = Literal["samples", "training"]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -90,199 +78,6 @@ class Scene:
     def is_reserved(self) -> bool:
         """Whether the scene is one of those that training never shows."""
         return zlib.crc32(self.describe().encode()) % RESERVED == 0
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about a scene, with everything that can be said about each of its options.
-
-    Attributes:
-        kind: One of ``KINDS``.
-        text: The question.
-        options: Four words, the right one among them.
-        answer: The index of the right option.
-        statement: What the option claims, as a clause with ``{}`` where the option stands.
-        scenes: For each option a scene in which that option would be right (for the right one, the true scene).
-        compared: The two things that a question about a relation compares.
-    """
-
-    kind: str
-    text: str
-    options: tuple[str, ...]
-    answer: int
-    statement: str
-    scenes: tuple[Scene, ...]
-    compared: tuple[Thing, ...] = ()
-
-    def caption(self, option: int) -> str:
-        """A caption that claims the option."""
-        word = self.options[option]
-        return f"In this image {self.statement.format(f'{word} of' if word in ('left', 'right') else word)}."
-
-    def thought(self, option: int) -> str:
-        """A thought that describes a scene and concludes with the option; it never names a letter."""
-        scene = self.scenes[option]
-        steps = [f"The {thing} is {scene.where(thing)}." for thing in self.compared]
-        return " ".join([scene.describe(), *steps, f"So the answer is {self.options[option]}."])
-
-    def shuffled(self, rng: np.random.Generator) -> Question:
-        """The same question with its options in random order."""
-        order = [int(i) for i in rng.permutation(len(self.options))]
-        return replace(
-            self,
-            options=tuple(self.options[i] for i in order),
-            scenes=tuple(self.scenes[i] for i in order),
-            answer=order.index(self.answer),
-        )
-
-
-def relation(first: int, second: int) -> str | None:
-    """How cell ``first`` lies to cell ``second``; ``None`` if they share neither a row nor a column."""
-    (row, column), (other_row, other_column) = divmod(first, 2), divmod(second, 2)
-    if row == other_row and column != other_column:
-        return "left" if column < other_column else "right"
-    if column == other_column and row != other_row:
-        return "above" if row < other_row else "below"
-    return None
-
-
-def _pick(items: Iterable[Item], rng: np.random.Generator) -> Item:
-    choices = list(items)
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _unique(items: list[Item]) -> list[Item]:
-    return [item for item in items if items.count(item) == 1]
-
-
-def _fill(count: int, rng: np.random.Generator) -> Scene:
-    filled = {int(i) for i in rng.permutation(len(POSITIONS))[:count]}
-    return Scene(
-        tuple(Thing(_pick(COLOURS, rng), _pick(SHAPES, rng)) if i in filled else None for i in range(len(POSITIONS)))
-    )
-
-
-def _question(
-    kind: str, text: str, statement: str, scene_of: dict[str, Scene], answer: str, compared: tuple[Thing, ...] = ()
-) -> Question:
-    options = tuple(scene_of)
-    return Question(kind, text, options, options.index(answer), statement, tuple(scene_of.values()), compared)
-
-
-def _options(right: str, present: Iterable[str], words: Iterable[str], rng: np.random.Generator) -> list[str]:
-    """The right word and three others, first those that the scene shows: being there must not give it away."""
-    near = sorted(set(present) - {right})
-    far = [word for word in words if word != right and word not in near]
-    near = [near[i] for i in rng.permutation(len(near))]
-    far = [far[i] for i in rng.permutation(len(far))]
-    return [right, *(near + far)[:3]]
-
-
-def _ask_colour(rng: np.random.Generator) -> Question | None:
-    scene = _fill(int(rng.integers(2, 5)), rng)
-    candidates = _unique([thing.shape for thing in scene.things])
-    if not candidates:
-        return None
-    shape = _pick(candidates, rng)
-    cell, thing = next((i, t) for i, t in enumerate(scene.cells) if t is not None and t.shape == shape)
-    options = _options(thing.colour, (t.colour for t in scene.things), COLOURS, rng)
-    scenes = {colour: scene.put(cell, Thing(colour, shape)) for colour in options}
-    return _question("colour", f"What colour is the {shape}?", f"the {shape} is {{}}", scenes, thing.colour)
-
-
-def _ask_shape(rng: np.random.Generator) -> Question | None:
-    scene = _fill(int(rng.integers(2, 5)), rng)
-    candidates = _unique([thing.colour for thing in scene.things])
-    if not candidates:
-        return None
-    colour = _pick(candidates, rng)
-    cell, thing = next((i, t) for i, t in enumerate(scene.cells) if t is not None and t.colour == colour)
-    options = _options(thing.shape, (t.shape for t in scene.things), SHAPES, rng)
-    scenes = {shape: scene.put(cell, Thing(colour, shape)) for shape in options}
-    return _question("shape", f"Which shape is {colour}?", f"the {colour} shape is a {{}}", scenes, thing.shape)
-
-
-def _with_word(thing: Thing, word: str) -> Thing:
-    return replace(thing, colour=word) if word in COLOURS else replace(thing, shape=word)
-
-
-def _with_count(scene: Scene, word: str, count: int) -> Scene:
-    """Changes as few cells as possible, things before empty cells, until ``count`` things have the word."""
-    words = tuple(COLOURS) if word in COLOURS else SHAPES
-    other = words[(words.index(word) + 1) % len(words)]
-    matches = [i for i, thing in enumerate(scene.cells) if thing is not None and word in thing.words]
-    rest = sorted((i for i in range(len(scene.cells)) if i not in matches), key=lambda i: scene.cells[i] is None)
-    for cell in matches[count:]:
-        scene = scene.put(cell, _with_word(scene.cells[cell] or Thing("red", "circle"), other))
-    for cell in rest[: max(0, count - len(matches))]:
-        scene = scene.put(cell, _with_word(scene.cells[cell] or Thing(tuple(COLOURS)[cell], SHAPES[cell]), word))
-    return scene
-
-
-def _ask_count(rng: np.random.Generator) -> Question | None:
-    count = int(rng.integers(1, len(NUMBERS) + 1))
-    word = _pick((*COLOURS, *SHAPES), rng)
-    scene = _with_count(_fill(int(rng.integers(max(2, count), 5)), rng), word, count)
-    scenes = {number: _with_count(scene, word, i + 1) for i, number in enumerate(NUMBERS)}
-    text, statement = f"How many {word} shapes are there?", f"the number of {word} shapes is {{}}"
-    return _question("count", text, statement, scenes, NUMBERS[count - 1])
-
-
-def _ask_position(rng: np.random.Generator) -> Question | None:
-    scene = _fill(int(rng.integers(2, 5)), rng)
-    candidates = _unique(scene.things)
-    if not candidates:
-        return None
-    thing = _pick(candidates, rng)
-    cell = scene.cells.index(thing)
-    scenes = {name: scene.put(cell, scene.cells[i]).put(i, thing) for i, name in enumerate(POSITIONS)}
-    return _question("position", f"Where is the {thing}?", f"the {thing} is in the {{}}", scenes, POSITIONS[cell])
-
-
-def _ask_relation(rng: np.random.Generator) -> Question | None:
-    scene = _fill(int(rng.integers(2, 5)), rng)
-    unique = [scene.cells.index(thing) for thing in _unique(scene.things)]
-    pairs = [(i, j) for i in unique for j in unique if relation(i, j) is not None]
-    if not pairs:
-        return None
-    here, there = _pick(pairs, rng)
-    scenes = {}
-    for name in RELATIONS:
-        # The first arrangement of the same four cells in which the relation holds; the true one comes first.
-        order = next(p for p in permutations(range(4)) if relation(p.index(here), p.index(there)) == name)
-        scenes[name] = Scene(tuple(scene.cells[i] for i in order))
-    answer = str(relation(here, there))
-    scenes[answer] = scene
-    compared = tuple(t for t in (scene.cells[here], scene.cells[there]) if t is not None)
-    text = f"Where is the {compared[0]} relative to the {compared[1]}?"
-    return _question("relation", text, f"the {compared[0]} is {{}} the {compared[1]}", scenes, answer, compared)
-
-
-_ASK: dict[str, Callable[[np.random.Generator], Question | None]] = {
-    "colour": _ask_colour,
-    "shape": _ask_shape,
-    "count": _ask_count,
-    "position": _ask_position,
-    "relation": _ask_relation,
-}
-
-
-def draw(index: int, seed: int = 0, split: Split = "samples") -> tuple[Scene, Question]:
-    """The scene and question number ``index``; kinds take turns.
-
-    Args:
-        index: Number of the draw.
-        seed: Another seed gives other draws.
-        split: ``"samples"`` draws reserved scenes, ``"training"`` the others.
-    """
-    kind = KINDS[index % len(KINDS)]
-    rng = np.random.default_rng([0 if split == "samples" else 1, seed, index])
-    while True:
-        question = _ASK[kind](rng)
-        if question is not None:
-            scene = question.scenes[question.answer]
-            if scene.is_reserved() == (split == "samples"):
-                return scene, question.shuffled(rng)
 
 
 def render(scene: Scene, index: int = 0, seed: int = 0) -> Image:
@@ -343,40 +138,3 @@ def outline(shape: str) -> list[tuple[float, float]]:
             (-w, -w),
         ]
     raise ValueError(f"unknown shape {shape!r}; known are {', '.join(SHAPES)}")
-
-
-def to_sample(index: int, seed: int = 0, split: Split = "samples") -> Sample:
-    """Number ``index`` of the draws as a :class:`vlmrobust.Sample`, with true and false captions and thoughts."""
-    from vlmrobust.types import Sample
-
-    scene, question = draw(index, seed, split)
-    wrong = [i for i in range(len(question.options)) if i != question.answer]
-    return Sample(
-        id=f"demo-{seed}-{index}" if split == "samples" else f"demo-training-{seed}-{index}",
-        images=(render(scene, index, seed),),
-        question=question.text,
-        options=question.options,
-        answer=question.answer,
-        texts={
-            "correct_caption": question.caption(question.answer),
-            "wrong_caption": {i: question.caption(i) for i in wrong},
-            "correct_think": question.thought(question.answer),
-            "wrong_think": {i: question.thought(i) for i in wrong},
-        },
-        metadata={"kind": question.kind},
-    )
-
-
-def samples(n: int, seed: int = 0) -> list[Sample]:
-    """Draws ``n`` samples; the first ones are the same for every ``n``.
-
-    Args:
-        n: How many.
-        seed: Another seed gives other scenes.
-
-    Returns:
-        Samples whose kinds (``metadata["kind"]``) take turns.
-    """
-    if n < 0 or seed < 0:
-        raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}")
-    return [to_sample(index, seed) for index in range(n)]

@@ -1,0 +1,126 @@
+"""Measures the demo model on unseen scenes: by kind, with a blank image, and misled by captions and thoughts.
+
+Run it as ``python -m vlmrobust.demo.evaluate --samples 500 --seed 1``; the model card's figures come from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlmrobust.demo import questions, shapes
+from vlmrobust.types import Prompt, Response, Sample
+
+WEIGHTS = Path(__file__).parent / "weights"
+CONDITIONS = ("base", "blank_image", "wrong_caption", "correct_caption", "wrong_think", "correct_think", "stop_think")
+
+
+def ask(sample: Sample, condition: str) -> Prompt:
+    """The sample's prompt under one of ``CONDITIONS``; the wrong option asserted is the next one after the answer."""
+    from PIL import Image
+
+    prompt = Prompt.of(sample)
+    wrong = (sample.answer + 1) % len(sample.options)
+    wrong_caption, wrong_think = sample.texts["wrong_caption"], sample.texts["wrong_think"]
+    if isinstance(wrong_caption, str) or isinstance(wrong_think, str):
+        raise TypeError(f"sample {sample.id!r}: expected wrong texts for each wrong option")
+    if condition == "blank_image":
+        return prompt.replace(images=(Image.new("RGB", (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE), (240, 240, 240)),))
+    if condition == "wrong_caption":
+        return prompt.replace(context=wrong_caption[wrong])
+    if condition == "correct_caption":
+        return prompt.replace(context=sample.texts["correct_caption"])
+    if condition == "wrong_think":
+        return prompt.replace(prefill=f"<think>{wrong_think[wrong]}")
+    if condition == "correct_think":
+        return prompt.replace(prefill=f"<think>{sample.texts['correct_think']}")
+    if condition == "stop_think":
+        return prompt.replace(prefill="<think>Okay let's see. This should be the final answer.</think>")
+    return prompt
+
+
+@torch.no_grad()
+def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int = 50) -> list[str]:
+    """Decodes greedily what follows the prompts."""
+    processor.tokenizer.padding_side = "left"
+    texts: list[str] = []
+    for start in range(0, len(prompts), batch_size):
+        batch = prompts[start : start + batch_size]
+        inputs = processor(
+            text=[prompt.render(processor) for prompt in batch],
+            images=[[picture(prompt)] for prompt in batch],
+            padding=True,
+            return_tensors="pt",
+            add_special_tokens=False,
+        )
+        found = model.generate(**inputs, do_sample=False, max_new_tokens=80)
+        texts += processor.tokenizer.batch_decode(found[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return texts
+
+
+def picture(of: Prompt | Sample) -> Any:
+    """The first image, decoded."""
+    from vlmrobust.types import open_image
+
+    return open_image(of.images[0])
+
+
+def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str, Any]:
+    """Accuracy under every condition, by kind under base, and how often a wrong text is followed."""
+    samples = questions.samples(n, seed)
+    result: dict[str, Any] = {"samples": n, "seed": seed}
+    for condition in CONDITIONS:
+        prompts = [ask(sample, condition) for sample in samples]
+        texts = complete(model, processor, prompts)
+        answers = [Response.parse(prompt, text).answer for prompt, text in zip(prompts, texts, strict=True)]
+        right = [answer == sample.answer for answer, sample in zip(answers, samples, strict=True)]
+        figures: dict[str, Any] = {
+            "accuracy": _mean(right),
+            "answered": _mean(answer is not None for answer in answers),
+            "accuracy_by_kind": {
+                kind: _mean(r for r, sample in zip(right, samples, strict=True) if sample.metadata["kind"] == kind)
+                for kind in shapes.KINDS
+            },
+        }
+        if condition.startswith("wrong_"):
+            wrong = [(sample.answer + 1) % len(sample.options) for sample in samples]
+            figures["followed"] = _mean(a == w for a, w in zip(answers, wrong, strict=True))
+        if condition == "base":
+            figures["scene_described_right"] = _mean(
+                questions.draw(index, seed)[0].describe() in text for index, text in enumerate(texts)
+            )
+            figures["example"] = texts[0]
+        result[condition] = figures
+    return result
+
+
+def _mean(values: Any) -> float:
+    numbers = [float(value) for value in values]
+    return round(sum(numbers) / max(1, len(numbers)), 4)
+
+
+def load(folder: Path = WEIGHTS) -> tuple[Any, Any]:
+    """Loads the model in float32, and its processor."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(folder)
+
+
+def main() -> None:
+    """Prints the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    model, processor = load(arguments.weights)
+    print(json.dumps(measure(model, processor, arguments.samples, arguments.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()

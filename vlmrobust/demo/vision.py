@@ -1,0 +1,130 @@
+"""The first two stages of training the demo model: the vision tower learns to see, then to speak the text's words.
+
+Trained from scratch through the language model alone, the tower stays blind for very long. So it is first taught what
+every cell holds, by two classifiers that are thrown away afterwards; then its output is fitted to the sum of the
+embeddings of the words for it, so that the language model finds words where the image stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vlmrobust.demo import shapes
+
+COLOUR_WORDS = (*shapes.COLOURS, shapes.NOTHING)
+SHAPE_WORDS = (*shapes.SHAPES, shapes.NOTHING)
+
+
+@dataclass
+class Pictures:
+    """Images as the processor hands them on, and what their cells hold."""
+
+    pixels: torch.Tensor
+    """(images, patches, values of a patch)"""
+    grid: torch.Tensor
+    """(3,), the same for every image: time, height and width in patches"""
+    colours: torch.Tensor
+    """(images, cells), indices in ``COLOUR_WORDS``"""
+    shapes: torch.Tensor
+    """(images, cells), indices in ``SHAPE_WORDS``"""
+
+    @classmethod
+    def draw(cls, scenes: list[shapes.Scene], images: list[Any], processor: Any) -> Pictures:
+        """Processes images of scenes."""
+        pixels, grids = [], []
+        for start in range(0, len(images), 64):
+            batch = processor.image_processor(images[start : start + 64], return_tensors="pt")
+            pixels.append(batch["pixel_values"])
+            grids.append(batch["image_grid_thw"])
+        grid = torch.cat(grids)
+        if (grid != grid[0]).any():
+            raise ValueError("expected images of one size")
+        words = [
+            [(shapes.NOTHING, shapes.NOTHING) if thing is None else thing.words for thing in scene.cells]
+            for scene in scenes
+        ]
+        return cls(
+            torch.cat(pixels).view(len(images), int(grid[0].prod()), -1),
+            grid[0],
+            torch.tensor([[COLOUR_WORDS.index(colour) for colour, _ in cells] for cells in words]),
+            torch.tensor([[SHAPE_WORDS.index(shape) for _, shape in cells] for cells in words]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def hidden_features(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """What goes into the last linear layer of the tower: (images, cells, features)."""
+    found: list[torch.Tensor] = []
+    hook = tower.merger.mlp[2].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))  # type: ignore[union-attr,index,operator]
+    try:
+        tower(pixels.flatten(0, 1), grid_thw=grid.expand(len(pixels), 3))
+    finally:
+        hook.remove()
+    return found[0].view(len(pixels), -1, found[0].shape[-1])
+
+
+def learn_to_see(tower: nn.Module, pictures: Pictures, steps: int, batch_size: int, rate: float) -> float:
+    """Stage 1: trains the tower on colour and shape of every cell.
+
+    Returns:
+        The share of cells named right over the last tenth of the steps.
+    """
+    width = tower.merger.mlp[2].in_features  # type: ignore[union-attr,index]
+    heads = nn.Linear(width, len(COLOUR_WORDS) + len(SHAPE_WORDS))
+    parameters = [*tower.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    right: list[float] = []
+    for _ in range(steps):
+        rows = torch.randint(len(pictures), (batch_size,))
+        logits = heads(hidden_features(tower, pictures.pixels[rows], pictures.grid))
+        colour, shape = logits.split([len(COLOUR_WORDS), len(SHAPE_WORDS)], dim=-1)
+        loss = functional.cross_entropy(colour.flatten(0, 1), pictures.colours[rows].flatten())
+        loss = loss + functional.cross_entropy(shape.flatten(0, 1), pictures.shapes[rows].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        both = (colour.argmax(-1) == pictures.colours[rows]) & (shape.argmax(-1) == pictures.shapes[rows])
+        right.append(both.float().mean().item())
+    last = right[-max(1, steps // 10) :]
+    return sum(last) / len(last)
+
+
+@torch.no_grad()
+def features_of(tower: nn.Module, pictures: Pictures, batch_size: int = 128) -> torch.Tensor:
+    """:func:`hidden_features` of all pictures, without gradients."""
+    batches = pictures.pixels.split(batch_size)
+    return torch.cat([hidden_features(tower, pixels, pictures.grid) for pixels in batches])
+
+
+@torch.no_grad()
+def speak_words(model: Any, pictures: Pictures, features: torch.Tensor, tokenizer: Any) -> float:
+    """Stage 2: fits the tower's last layer, by least squares, to the words' embeddings.
+
+    Returns:
+        The share of the embeddings' variance that the fit explains.
+    """
+
+    def embeddings(words: tuple[str, ...]) -> torch.Tensor:
+        ids = [tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
+        return model.get_input_embeddings().weight[torch.tensor(ids).squeeze(1)]  # type: ignore[no-any-return]
+
+    target = (embeddings(COLOUR_WORDS)[pictures.colours] + embeddings(SHAPE_WORDS)[pictures.shapes]).flatten(0, 1)
+    inputs = functional.pad(features.flatten(0, 1), (0, 1), value=1.0)
+    # Normal equations with a little ridge: features can be collinear.
+    gram = inputs.T @ inputs / len(inputs) + 1e-4 * torch.eye(inputs.shape[1])
+    solution = torch.linalg.solve(gram, inputs.T @ target / len(inputs))
+    last = model.model.visual.merger.mlp[2]
+    last.weight.copy_(solution[:-1].T)
+    last.bias.copy_(solution[-1])
+    residual = (inputs @ solution - target).pow(2).sum()
+    return float(1 - residual / (target - target.mean(0)).pow(2).sum())
