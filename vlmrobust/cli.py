@@ -173,7 +173,7 @@ def run(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Keys every random draw.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts processed together, halved when memory ends.")] = 16,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Prompts processed together at most.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = 512,
     dtype: Annotated[str, typer.Option(help="auto (the checkpoint's own), bfloat16, float16 or float32.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cuda, cpu, …; default: CUDA where there is one.")] = None,

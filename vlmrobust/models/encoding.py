@@ -13,7 +13,9 @@ from ..types import Prompt, Response, open_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder", "EncodingError", "Readable", "Rendered"]
+_TOKENS_PER_IMAGE = 1024  # a guess, where the processor does not say
+
+__all__ = ["Encoder", "EncodingError", "Rendered"]
 
 
 class EncodingError(ValueError):
@@ -26,43 +28,23 @@ class Rendered:
 
     Attributes:
         prompt: the prompt, its prefill being what stands in the assistant's turn (an opener of the template included).
-        text: the chat template's rendering and the prefill.
+        turns: the chat template's rendering and the prefill.
         images: decoded.
+        forced: where nothing is left to think, what stands between the prefill and the letter, which is then read in
+            one forward pass; None = a text is to be decoded.
+        written: the response so far, where the model's own text stands in `forced`.
     """
 
     prompt: Prompt
-    text: str
+    turns: str
     images: tuple["Image", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """A prompt whose thought is complete: only the letter is to be read.
-
-    Attributes:
-        rendered: the prompt.
-        completion: what stands between the prefill and the letter.
-        written: the response so far, where the model's own text came first.
-    """
-
-    rendered: Rendered
-    completion: str
+    forced: str | None = None
     written: Response | None = None
 
     @property
     def text(self) -> str:
-        """All text before the letter."""
-        return self.rendered.text + self.completion
-
-    @property
-    def images(self) -> tuple["Image", ...]:
-        """The prompt's images."""
-        return self.rendered.images
-
-    @property
-    def prompt(self) -> Prompt:
-        """The prompt."""
-        return self.rendered.prompt
+        """All text that the model goes on from."""
+        return self.turns + (self.forced or "")
 
 
 class Encoder:
@@ -90,6 +72,10 @@ class Encoder:
                 f"expected the chat template of {type(processor).__name__} to give an image a place, "
                 "got the same text with and without an image"
             )
+        # What an image adds to the text may also hold a line break, say; its placeholders are added tokens.
+        added = frozenset(tokenizer.get_added_vocab().values())
+        self.image_tokens = added & (frozenset(self.tokens(with_image)) - frozenset(self.tokens(without)))
+        self._marks_per_image = self.image_marks(with_image)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -115,8 +101,44 @@ class Encoder:
                 raise type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}") from error
         rendered, _ = render_turns(self.template, prompt.messages())
         text, prefix = assistant_prefix(rendered, prompt.prefill, prompt.style.think_tags[0])
+        marks, expected = self.image_marks(text), self._marks_per_image * len(images)
+        if marks != expected:
+            raise ValueError(
+                f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected {expected} image placeholders "
+                f"in the rendered text, got {marks}; a text must not hold the model's own placeholder"
+            )
         changed = prompt if prefix == prompt.prefill else prompt.replace(prefill=prefix)
         return Rendered(changed, text, tuple(images))
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the tokens of a rendered text, image placeholders not yet expanded."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def image_marks(self, text: str) -> int:
+        """Return how many of the tokens that stand for an image are in a text."""
+        return sum(token in self.image_tokens for token in self.tokens(text))
+
+    def holds_control_tokens(self, text: str, allowed: Sequence[str]) -> bool:
+        """Return whether a text that a model wrote holds added tokens, such as its own image placeholder.
+
+        A processor would take them for images that are not there.
+
+        Args:
+            text: what the model wrote.
+            allowed: tags, which may be added tokens themselves.
+        """
+        permitted = {token for tag in allowed for token in self.tokens(tag)}
+        return not permitted.issuperset(set(self.tokens(text)) & set(self.tokenizer.get_added_vocab().values()))
+
+    def image_length(self, images: Sequence["Image"]) -> int:
+        """Return about how many tokens a prompt's images take, for planning batches."""
+        count = getattr(self.processor, "_get_num_multimodal_tokens", None)
+        if count is None or not images:
+            return _TOKENS_PER_IMAGE * len(images)
+        try:
+            return sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"])
+        except ValueError:  # an image that the processor will refuse
+            return _TOKENS_PER_IMAGE * len(images)
 
     def encode(self, texts: Sequence[str], images: Sequence[Sequence["Image"]]) -> dict[str, Any]:
         """Return the model's inputs for a batch, padded on the left.

@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,7 @@ class Decoding:
             kept["pad_token_id"] = tokenizer.pad_token_id
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
+        self.is_plain_greedy = set(asked) <= {"max_new_tokens"}
         self.config = GenerationConfig(**(kept | {"do_sample": False} | asked))
         self._model = model
         self._tokenizer = tokenizer
@@ -71,6 +72,35 @@ class Decoding:
                 **extra,
             )
         return self.written(sequences[:, inputs["input_ids"].shape[1] :], probe)
+
+    def loop(self, step: Callable[[Tensor], None], prompts: Sequence[Prompt], probe: GenerationProbe) -> "Written":
+        """Decode a batch over a cache that holds its prompts, from what the last forward pass left to the probe.
+
+        Args:
+            step: runs the model on `(B, 1)` new tokens.
+            prompts: the batch's, which key the noise.
+            probe: watches.
+        """
+        logits = probe.seen.logits
+        assert logits is not None
+        device = logits.device
+        processors = self.processors(prompts, device)
+        stops = torch.tensor(sorted(self.stop_tokens), device=device)
+        running = torch.ones(len(prompts), dtype=torch.bool, device=device)
+        written: list[Tensor] = []
+        while True:
+            logits = probe.seen.logits
+            assert logits is not None
+            scores = logits[:, -1].float()
+            for processor in processors:
+                scores = processor(None, scores)
+            tokens = torch.where(running, scores.argmax(-1), self.config.pad_token_id)[:, None]
+            probe(tokens, None)
+            written.append(tokens)
+            running &= ~torch.isin(tokens[:, 0], stops)
+            if len(written) == self.config.max_new_tokens or not running.any():
+                return self.written(torch.cat(written, dim=1), probe)
+            step(tokens)
 
     def written(self, tokens: Tensor, probe: GenerationProbe) -> "Written":
         """Cut a batch's rows at their stop tokens and stop strings.

@@ -3,26 +3,26 @@
 import hashlib
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
 
-from ..prompting import LETTERS
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .encoding import Encoder, EncodingError, Readable, Rendered
+from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding, Written
 from .plain import PlainEngine
+from .planning import Batch, plan
+from .prefix import Family, SharedEngine, bears_gaps, families
 from .probe import Head
+from .reading import closed, forced_text, not_finite, read_response
 from .vocabulary import LetterVocabulary, forced_letter_logprobs, letter_logprobs
 
 __all__ = ["HFModel"]
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item", Rendered, Readable)
 
 
 class HFModel:
@@ -40,7 +40,11 @@ class HFModel:
         generation: options for `generate`, such as `max_new_tokens` (default 512), `do_sample`, `temperature`, `top_p`;
             `seed` keys the sampling noise by sample, condition and draw.
         force_answer: where a thought runs into the token limit, close it and read the letters there.
-        batch_size: how many prompts are processed together; halved when memory runs out.
+        batch_size: how many prompts are processed together at most; None = as many as `batch_tokens` allows.
+        batch_tokens: how many tokens are processed together, prompts and new ones, padding included; halved when memory
+            runs out.
+        share_prefixes: compute what the prompts of a sample have in common once; checked against the plain path on the
+            first batch, and given up where the two differ.
 
     Raises:
         ValueError: the processor has no chat template, or its template no place for an image.
@@ -60,20 +64,27 @@ class HFModel:
         generation: Mapping[str, Any] | None = None,
         *,
         force_answer: bool = False,
-        batch_size: int = 16,
+        batch_size: int | None = None,
+        batch_tokens: int = 32_768,
+        share_prefixes: bool = True,
     ) -> None:
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
+        if batch_tokens < 1:
+            raise ValueError(f"expected 'batch_tokens' of at least 1, got {batch_tokens}")
         self.model = model
         self.processor = processor
         self.force_answer = force_answer
         self._batch_size = batch_size
+        self._batch_tokens = batch_tokens
+        self._shares = None if share_prefixes else False
         self._encoder = Encoder(processor)
         self._vocabulary = LetterVocabulary(self._encoder.tokenizer)
         self._head = Head(model)
         self._decoding = Decoding(model, self._encoder.tokenizer, generation or {})
         letter_tokens = self._vocabulary.reads_as_letter(self._head.vocabulary_size()).to(model.device)
-        self._engine = PlainEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
+        self._plain = PlainEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
+        self._shared = SharedEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
 
     @classmethod
     def from_pretrained(
@@ -85,7 +96,9 @@ class HFModel:
         generation: Mapping[str, Any] | None = None,
         processor: Mapping[str, Any] | None = None,
         force_answer: bool = False,
-        batch_size: int = 16,
+        batch_size: int | None = None,
+        batch_tokens: int = 32_768,
+        share_prefixes: bool = True,
         **model_kwargs: Any,
     ) -> Self:
         """Load a checkpoint from the hub or from a folder.
@@ -98,6 +111,8 @@ class HFModel:
             processor: options for the processor, such as `max_pixels`.
             force_answer: see the class.
             batch_size: see the class.
+            batch_tokens: see the class.
+            share_prefixes: see the class.
             **model_kwargs: for `AutoModelForImageTextToText.from_pretrained`, such as `attn_implementation`,
                 `device_map`, `revision`, `trust_remote_code` (which goes to the processor as well).
         """
@@ -108,20 +123,23 @@ class HFModel:
         model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(model.eval(), loaded_processor, generation, force_answer=force_answer, batch_size=batch_size)
+        return cls(
+            model.eval(),
+            loaded_processor,
+            generation,
+            force_answer=force_answer,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            share_prefixes=share_prefixes,
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: checkpoint, a digest of its weights, dtype, generation settings."""
-        digest = hashlib.sha256()
-        for name, parameter in self.model.named_parameters():
-            values = parameter.detach().flatten()
-            few = values[:: max(1, values.numel() // 8)][:8]
-            digest.update(f"{name}:{tuple(parameter.shape)}:{few.float().tolist()}".encode())
         return {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": str(self.model.config._name_or_path),
             "architecture": type(self.model).__name__,
-            "weights": digest.hexdigest()[:16],
+            "weights": _weights_digest(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
@@ -131,8 +149,7 @@ class HFModel:
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts, in batches across samples and conditions; see `Model.respond`."""
         answered: dict[int, Response] = {}
-        to_read: dict[int, Readable] = {}
-        to_write: dict[int, Rendered] = {}
+        items: dict[int, Rendered] = {}
         opened: dict[Any, Any] = {}
         for position, prompt in enumerate(prompts):
             try:
@@ -140,107 +157,119 @@ class HFModel:
             except (OSError, ValueError) as error:
                 answered[position] = Response.failed(prompt, error)
                 continue
-            completion = _forced_completion(rendered.prompt)
-            if completion is None:
-                to_write[position] = rendered
-            else:
-                to_read[position] = Readable(rendered, completion)
-        answered |= self._in_batches(to_write, self._write)
+            items[position] = replace(rendered, forced=forced_text(rendered.prompt))
+        answered |= self._in_batches(items)
         if self.force_answer:
-            to_read |= {
-                position: Readable(rendered, _closing(rendered.prompt, answered[position].text), answered[position])
-                for position, rendered in to_write.items()
-                if answered[position].status == "truncated" and rendered.prompt.style.answer_by == "letter"
+            cut = {
+                position: replace(item, forced=closed(item.prompt, response.text), written=response)
+                for position, item in items.items()
+                if item.forced is None and self._can_close(item.prompt, response := answered[position])
             }
-        answered |= self._in_batches(to_read, self._read)
+            answered |= self._in_batches(cut)
         return [answered[position] for position in range(len(prompts))]
 
-    def _in_batches(
-        self, items: Mapping[int, Item], answer: Callable[[Sequence[Item]], list[Response]]
-    ) -> dict[int, Response]:
-        """Answer items in batches of equal image counts and similar lengths; halve a batch that does not fit."""
-        by_images: dict[int, list[int]] = defaultdict(list)
-        for position in sorted(items, key=lambda position: -len(items[position].text)):
-            by_images[len(items[position].images)].append(position)
+    def _can_close(self, prompt: Prompt, response: Response) -> bool:
+        cut = response.status == "truncated" and prompt.style.answer_by == "letter"
+        return cut and not self._encoder.holds_control_tokens(response.text, prompt.style.think_tags)
+
+    def _in_batches(self, items: Mapping[int, Rendered]) -> dict[int, Response]:
+        """Answer items in batches of as many tokens as are allowed; halve these when memory runs out."""
         answered: dict[int, Response] = {}
-        for positions in by_images.values():
-            start = 0
-            while start < len(positions):
-                batch = positions[start : start + self._batch_size]
-                try:
-                    responses = answer([items[position] for position in batch])
-                except EncodingError as error:
-                    responses = self._one_by_one(batch, items, answer, error)
-                except (torch.OutOfMemoryError, RuntimeError) as error:
-                    if len(batch) == 1 or not _is_out_of_memory(error):
-                        raise
-                    self._halve_batches(len(batch))
+        batches = self._plan(items)
+        while batches:
+            batch = batches.pop(0)
+            try:
+                responses = self._answer(batch.families)
+            except EncodingError as error:
+                if batch.rows > 1:  # so that the one at fault fails alone
+                    batches[:0] = batch.singly()
                     continue
-                answered |= zip(batch, responses, strict=True)
-                start += len(batch)
+                prompt = batch.families[0].items[0].prompt
+                where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
+                responses = [Response.failed(prompt, f"{where}: {error}")]
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if batch.rows == 1 or not _is_out_of_memory(error):
+                    raise
+                self._batch_tokens = batch.tokens // 2
+                logger.warning(
+                    "out of memory with %d prompts in a batch; going on with %d tokens in one, not %d",
+                    batch.rows,
+                    self._batch_tokens,
+                    batch.tokens,
+                )
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                batches = self._plan({place: item for place, item in items.items() if place not in answered})
+                continue
+            positions = [position for family in batch.families for position in family.positions]
+            answered |= zip(positions, responses, strict=True)
         return answered
 
-    def _one_by_one(
-        self,
-        batch: Sequence[int],
-        items: Mapping[int, Item],
-        answer: Callable[[Sequence[Item]], list[Response]],
-        error: EncodingError,
-    ) -> list[Response]:
-        """Answer the items of a refused batch each by itself, so that the one at fault fails alone."""
-        if len(batch) > 1:
-            alone = [self._in_batches({position: items[position]}, answer) for position in batch]
-            return [responses[position] for position, responses in zip(batch, alone, strict=True)]
-        prompt = items[batch[0]].prompt
-        return [Response.failed(prompt, f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: {error}")]
+    def _plan(self, items: Mapping[int, Rendered]) -> list[Batch]:
+        """Group prompts into families, and families into batches."""
+        tokens = {position: self._encoder.tokens(item.text) for position, item in items.items()}
+        reads = [self._vocabulary.forced_prefix(item.text) for item in items.values() if item.forced is not None]
 
-    def _halve_batches(self, size: int) -> None:
-        self._batch_size = size // 2
-        logger.warning("out of memory with %d prompts in a batch; going on with %d", size, self._batch_size)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        def length(family: Family) -> int:
+            new = 0 if all(item.forced is not None for item in family.items) else self._decoding.config.max_new_tokens
+            images = self._encoder.image_length(family.items[0].images)
+            return family.prefix + max(map(len, family.suffixes)) + images + new
 
-    def _read(self, batch: Sequence[Readable]) -> list[Response]:
-        """Read the letters in one forward pass."""
-        prefixes = [self._vocabulary.forced_prefix(item.text) for item in batch]
-        places = 1 + max(len(prefix.tokens) for prefix in prefixes)
-        responses = []
-        for item, prefix, row in zip(batch, prefixes, self._engine.read(batch, places), strict=True):
-            logits = self._head.logits(row[places - 1 - len(prefix.tokens) :])
-            responses.append(self._read_response(item, forced_letter_logprobs(logits[None], prefix)[0].tolist()))
-        return responses
+        alone = families(items, tokens, shares=False)
+        if self._shares is False or not self._decoding.is_plain_greedy or not self._encoder.image_tokens:
+            return plan(alone, length, max_tokens=self._batch_tokens, max_rows=self._batch_size)
+        longest = max(map(length, alone), default=0)
+        gaps = len(reads) == len(items) or bears_gaps(self.model.config.get_text_config(), longest)
+        places = 1 + max((len(prefix.tokens) for prefix in reads), default=0)
+        shared = families(items, tokens, image_tokens=self._encoder.image_tokens, places=places, gaps=gaps)
+        return plan(shared, length, max_tokens=self._batch_tokens, max_rows=self._batch_size, gaps=gaps)
 
-    def _read_response(self, item: Readable, letters: list[float]) -> Response:
-        prompt = item.prompt
-        shown = letters[: len(prompt.options)]
-        if any(math.isnan(value) for value in shown):
-            return Response.failed(prompt, _not_finite(prompt, "letter log-probabilities"))
-        letter = LETTERS[max(range(len(shown)), key=shown.__getitem__)]
-        written = item.written
-        return Response.parse(
-            prompt,
-            item.completion + letter,
-            finish_reason="readout" if written is None else written.finish_reason,
-            option_logprobs=shown,
-            readout="direct" if prompt.style.mode == "direct" else "fixed_prefix",
-            token_entropy=None if written is None else written.token_entropy,
-            n_tokens=0 if written is None else written.n_tokens,
-        )
+    def _may_share(self, family: Family) -> bool:
+        """Return whether a family's prefix is computed once; the first family decides for the model."""
+        if not family.prefix:
+            return False
+        if self._shares is None:
+            reason = self._shared.refusal(
+                self._plain, family, lambda rows: letter_logprobs(self._head.logits(rows), self._vocabulary.families)
+            )
+            self._shares = reason is None
+            if reason is not None:
+                logger.warning("%s takes the plain path: %s", type(self.model).__name__, reason)
+        return self._shares
 
-    def _write(self, batch: Sequence[Rendered]) -> list[Response]:
-        """Generate, and read letters and entropies on the way."""
-        written = self._engine.write(batch)
+    def _answer(self, batch: Sequence[Family]) -> list[Response]:
+        """Answer a batch, in its order."""
+        items = [item for family in batch for item in family.items]
+        reads = [item for item in items if item.forced is not None]
+        prefixes = [self._vocabulary.forced_prefix(item.text) for item in reads]
+        places = 1 + max((len(prefix.tokens) for prefix in prefixes), default=0)
+        if self._may_share(batch[0]):
+            rows, written = self._shared.answer(batch, places)
+        else:
+            rows, written = self._plain.answer(items, places)
+        read, wrote = [], []
+        if rows is not None:
+            for item, prefix, row in zip(reads, prefixes, rows, strict=True):
+                logits = self._head.logits(row[places - 1 - len(prefix.tokens) :])
+                read.append(read_response(item, forced_letter_logprobs(logits[None], prefix)[0].tolist()))
+        if written is not None:
+            wrote = self._written_responses([item.prompt for item in items if item.forced is None], written)
+        merged = (iter(wrote), iter(read))
+        return [next(merged[item.forced is not None]) for item in items]
+
+    def _written_responses(self, prompts: Sequence[Prompt], written: Written) -> list[Response]:
+        """Return the responses of decoded texts, with the letters and entropies that were read on the way."""
         texts = [self._decode(tokens) for tokens in written.tokens]
-        letters = self._letters_written([item.prompt for item in batch], texts, written)
+        letters = self._letters_written(prompts, texts, written)
         responses = []
-        for row, item in enumerate(batch):
+        for row, prompt in enumerate(prompts):
             entropy, shown = written.entropies[row], letters.get(row)
             if math.isnan(entropy) or any(map(math.isnan, shown or ())):
-                responses.append(Response.failed(item.prompt, _not_finite(item.prompt, "logits")))
+                responses.append(Response.failed(prompt, not_finite(prompt, "logits")))
                 continue
             responses.append(
                 Response.parse(
-                    item.prompt,
+                    prompt,
                     texts[row],
                     finish_reason="stop" if written.stopped[row] else "length",
                     option_logprobs=shown,
@@ -283,30 +312,15 @@ class HFModel:
         return str(text)
 
 
-def _forced_completion(prompt: Prompt) -> str | None:
-    """Return what stands between the prefill and the letter where nothing is left to think, else None."""
-    style = prompt.style
-    if style.answer_by != "letter":
-        return None
-    think_open, think_close = style.think_tags
-    if style.mode == "direct":
-        # A template that opens the thought by itself: close it, as the template does when thinking is switched off.
-        return f"\n{think_close}\n\n" if prompt.prefill.rstrip().endswith(think_open) else ""
-    _, closed, after = prompt.prefill.rpartition(think_close)
-    if not closed or after.strip():
-        return None
-    return style.answer_tags[0]
-
-
-def _closing(prompt: Prompt, text: str) -> str:
-    """Return a cut-off text closed, up to the letter."""
-    opener = prompt.style.answer_tags[0]
-    return text + (prompt.style.think_tags[1] + opener if parse_turn(prompt, text).open_thought else opener)
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _not_finite(prompt: Prompt, what: str) -> str:
-    return f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected finite {what}, got NaN"
+def _weights_digest(model: Any) -> str:
+    """Return a digest of a few values of every parameter: checkpoints of one training differ, at hardly any cost."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().flatten()
+        few = values[:: max(1, values.numel() // 8)][:8]
+        digest.update(f"{name}:{tuple(parameter.shape)}:{few.float().tolist()}".encode())
+    return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .encoding import Encoder, Readable, Rendered
+from .encoding import Encoder, Rendered
 from .generation import Decoding, Written
 from .probe import GenerationProbe, Head, captured
 
@@ -35,8 +35,22 @@ class PlainEngine:
         self._letter_tokens = letter_tokens
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def read(self, batch: Sequence[Readable], places: int) -> Tensor:
-        """Return what `Head.logits` needs of the last `places` positions of each prompt, `(B, places, …)`."""
+    def answer(self, items: Sequence[Rendered], places: int) -> tuple[Tensor | None, Written | None]:
+        """Read the letters of some prompts and decode a text for the others.
+
+        Args:
+            items: prompts with equally many images.
+            places: how many positions at the end of a prompt are read.
+
+        Returns:
+            What `Head.logits` needs of the last `places` positions of each prompt that is read, `(R, places, …)`, and
+            what was written for the others; both in the order of the prompts, None where there are none.
+        """
+        reads = [item for item in items if item.forced is not None]
+        writes = [item for item in items if item.forced is None]
+        return self._read(reads, places) if reads else None, self._write(writes) if writes else None
+
+    def _read(self, batch: Sequence[Rendered], places: int) -> Tensor:
         keep = {"logits_to_keep": places} if self._keeps_logits else {}
         with captured(self._model, self._head) as seen:
             self._model(**self._inputs(batch), **keep, use_cache=False, return_dict=True)
@@ -44,12 +58,11 @@ class PlainEngine:
         self._head.check(hidden[:, -1], logits[:, -1])
         return self._head.rows(hidden, logits)
 
-    def write(self, batch: Sequence[Rendered]) -> Written:
-        """Decode a text for each prompt."""
+    def _write(self, batch: Sequence[Rendered]) -> Written:
         with captured(self._model, self._head) as seen:
             probe = GenerationProbe(self._head, seen, self._letter_tokens)
             return self._decoding.generate(self._inputs(batch), [item.prompt for item in batch], probe)
 
-    def _inputs(self, batch: Sequence[Rendered | Readable]) -> dict[str, Any]:
+    def _inputs(self, batch: Sequence[Rendered]) -> dict[str, Any]:
         encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch])
         return self._encoder.to_device(encoded, self._model.device, self._model.dtype)

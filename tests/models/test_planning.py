@@ -1,0 +1,57 @@
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmrobust import Prompt, Sample
+from vlmrobust.models.encoding import Rendered
+from vlmrobust.models.planning import plan
+from vlmrobust.models.prefix import Family
+
+
+def family_of(sample: Sample, rows: int, suffix: int, images: int, first: int, prefix: int) -> Family:
+    items = tuple(Rendered(Prompt.of(sample), "", (object(),) * images) for _ in range(rows))
+    return Family(items, tuple(range(first, first + rows)), prefix, ((1,) * suffix,) * rows)
+
+
+shapes = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(0, 2), st.booleans()), min_size=1, max_size=12
+)
+
+
+@given(shapes=shapes, max_tokens=st.integers(1, 400), max_rows=st.none() | st.integers(1, 9), gaps=st.booleans())
+def test_every_prompt_is_planned_once_within_the_limits(
+    shapes: list[tuple[int, int, int, bool]],
+    max_tokens: int,
+    max_rows: int | None,
+    gaps: bool,
+    make_sample: Callable[..., Sample],
+) -> None:
+    sample, found, first = make_sample(), [], 0
+    for rows, suffix, images, shares in shapes:
+        found.append(family_of(sample, rows, suffix, images, first, 5 if shares else 0))
+        first += rows
+
+    def length(family: Family) -> int:
+        return family.prefix + len(family.suffixes[0])
+
+    batches = plan(found, length, max_tokens=max_tokens, max_rows=max_rows, gaps=gaps)
+    positions = [position for batch in batches for family in batch.families for position in family.positions]
+    assert sorted(positions) == list(range(first))
+    for batch in batches:
+        longest = max(map(length, batch.families))
+        assert batch.tokens == longest * batch.rows
+        assert batch.rows == 1 or (batch.tokens <= max_tokens and (max_rows is None or batch.rows <= max_rows))
+        assert len({len(family.items[0].images) for family in batch.families}) == 1
+        assert len({family.prefix > 0 for family in batch.families}) == 1
+        assert gaps or not batch.families[0].prefix or len({len(f.suffixes[0]) for f in batch.families}) == 1
+        assert [family.positions for single in batch.singly() for family in single.families] == [
+            (position,) for family in batch.families for position in family.positions
+        ]
+
+
+def test_prompts_of_similar_length_go_together(make_sample: Callable[..., Sample]) -> None:
+    lengths = [10, 100, 11, 90, 12, 95]
+    found = [family_of(make_sample(), 1, length, 1, place, 0) for place, length in enumerate(lengths)]
+    batches = plan(found, lambda family: len(family.suffixes[0]), max_tokens=300)
+    assert [[family.positions[0] for family in batch.families] for batch in batches] == [[1, 5, 3], [4, 2, 0]]
