@@ -11,6 +11,7 @@ from .letters import (
     relative_letter_entropy,
 )
 from .robustness import QUADRANTS, accuracy, follow, quadrants
+from .scoring import TokenScores, score_tokens
 from .statistics import (
     holm,
     mcnemar_exact,
@@ -24,6 +25,7 @@ __all__ = [
     "QUADRANTS",
     "Difference",
     "Estimate",
+    "TokenScores",
     "accuracy",
     "bootstrap_mean",
     "correct_log_odds",
@@ -42,6 +44,7 @@ __all__ = [
     "quadrants",
     "relative_letter_entropy",
     "resample_counts",
+    "score_tokens",
     "token_entropy",
     "wilson_interval",
 ]
