@@ -1,0 +1,286 @@
+"""What sharing prefixes saves: ratios of ways that take turns in one process.
+
+One sample is asked under K conditions whose prompts differ in 40 to 100 tokens, by a random Qwen2.5-VL of about 80
+million parameters, as forced answers (one forward pass) and as 64 decoded tokens:
+
+    a  a loop over the conditions, one prompt per call, as harnesses do it;
+    b  one padded batch of all conditions, the image repeated in every row;
+    c  `HFModel`, prefixes shared.
+
+Beside each measured ratio stands the ideal one: the floating-point operations of the way divided by those of what
+cannot be avoided (vision tower and prefix once, every suffix and new token once, nothing padded). Not a test: timings
+depend on what else the machine does.
+
+    python tests/benchmarks/prefix.py                       # everything, several minutes on two cores
+    python tests/benchmarks/prefix.py --image-tokens 256 --conditions 8
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from vlmrobust import HFModel, Prompt, Sample, Style
+
+WORDS = (
+    "the",
+    "a",
+    "picture",
+    "shows",
+    "cube",
+    "ball",
+    "left",
+    "of",
+    "red",
+    "blue",
+    "near",
+    "table",
+    "and",
+    "is",
+    "one",
+)
+SPECIAL = [
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+]
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NEW_TOKENS = 64
+VOCABULARY = 32_000
+
+
+def build() -> tuple[Any, Any]:
+    """Return a random model of the real architecture, and its processor."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, initial_alphabet=alphabet, special_tokens=SPECIAL, show_progress=False
+    )
+    tokenizer.train_from_iterator([" " + " ".join(WORDS), "A. B. C. D. Answer.\n", "user assistant"] * 50, trainer)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    ids = dict(zip(SPECIAL, wrapped.convert_tokens_to_ids(SPECIAL), strict=True))
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCABULARY,
+            "hidden_size": 512,
+            "intermediate_size": 2048,
+            "num_hidden_layers": 10,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
+            "bos_token_id": ids["<|endoftext|>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+        },
+        vision_config={
+            "depth": 6,
+            "hidden_size": 512,
+            "intermediate_size": 1536,
+            "num_heads": 8,
+            "out_hidden_size": 512,
+            "fullatt_block_indexes": [2, 5],
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    # No text ends before the limit, so that all ways decode the same number of tokens.
+    model.generation_config.eos_token_id = VOCABULARY - 1
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    limits = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 4096}
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(**limits), wrapped, Qwen2VLVideoProcessor(), chat_template=TEMPLATE
+    )
+    return model, processor
+
+
+def prompts_of(conditions: int, image_tokens: int, *, forced: bool) -> list[Prompt]:
+    """Return prompts that differ in a context; what follows the image takes 40 to 100 tokens."""
+    side = 28 * int(image_tokens**0.5)
+    draw = random.Random(0)
+    noise = Image.effect_noise((side, side), 80).convert("RGB")
+    sample = Sample(id="q", images=[noise], question="the cube is", options=["red", "blue", "green", "one"], answer=1)
+    style = Style(instruction="Answer.", mode="direct" if forced else "think")
+    base = Prompt.of(sample, style=style)
+    return [
+        base.replace(condition=f"c{index}", context=" ".join(draw.choices(WORDS, k=draw.randint(12, 68))))
+        for index in range(conditions)
+    ]
+
+
+def plain(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool) -> Any:
+    """Answer a padded batch with the processor and the model alone, nothing else read off."""
+    inputs = processor(
+        text=[prompt.render(processor) for prompt in prompts],
+        images=[list(prompt.images) for prompt in prompts],
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        if forced:
+            return model(**inputs, logits_to_keep=1).logits[:, -1].log_softmax(-1).argmax(-1)
+        config = GenerationConfig(
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=VOCABULARY - 1,
+            pad_token_id=model.generation_config.pad_token_id,
+        )
+        return model.generate(**inputs, generation_config=config)
+
+
+def least_operations(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool) -> float:
+    """Return the floating-point operations that no way can avoid, 2 per multiplication and addition."""
+    config = model.config.text_config
+    encoded = processor(text=[prompts[0].render(processor)], images=[list(prompts[0].images)], return_tensors="pt")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.model.visual(encoded["pixel_values"], grid_thw=encoded["image_grid_thw"])
+    vision = counter.get_total_flops()
+    texts = [processor.tokenizer(prompt.render(processor))["input_ids"] for prompt in prompts]
+    shared = next(i for i in range(len(texts[0])) if len({text[i] for text in texts}) > 1) if len(texts) > 1 else 0
+    images = int((encoded["input_ids"] == model.config.image_token_id).sum()) - 1
+    prefix = shared + images if shared else 0
+    layers = sum(weight.numel() for name, weight in model.model.language_model.named_parameters() if weight.ndim == 2)
+    per_token = 2 * (layers - VOCABULARY * config.hidden_size)
+    head = 2 * VOCABULARY * config.hidden_size
+
+    def run(tokens: int, before: int) -> float:
+        # Each token attends to all before it and itself: scores and weighted values.
+        seen = tokens * before + tokens * (tokens + 1) / 2
+        return tokens * per_token + config.num_hidden_layers * 4 * config.hidden_size * seen
+
+    new = 0 if forced else NEW_TOKENS - 1
+    rows = [len(text) - shared + (0 if shared else images) + new for text in texts]
+    return vision + run(prefix, 0) + sum(run(row, prefix) + head * (1 + new) for row in rows)
+
+
+def operations(call: Callable[[], Any]) -> float:
+    """Return the floating-point operations of a call, as counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return float(counter.get_total_flops())
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def measure(
+    model: Any, processor: Any, conditions: int, image_tokens: int, repetitions: int, *, forced: bool
+) -> dict[str, Any]:
+    """Return times (smallest of several, in turn) and operations of the three ways."""
+    prompts = prompts_of(conditions, image_tokens, forced=forced)
+    ours = HFModel(model, processor, {"max_new_tokens": NEW_TOKENS})
+
+    def one_by_one() -> None:
+        for prompt in prompts:
+            plain(model, processor, [prompt], forced=forced)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "a": one_by_one,
+        "b": lambda: plain(model, processor, prompts, forced=forced),
+        "c": lambda: ours.respond(prompts),
+    }
+    for call in ways.values():
+        call()
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repetitions):
+        for way, call in ways.items():
+            times[way].append(seconds(call))
+    best = {way: min(taken) for way, taken in times.items()}
+    least = least_operations(model, processor, prompts, forced=forced)
+    counted = {way: operations(call) for way, call in ways.items()}
+    return {
+        "task": "forced answer" if forced else f"{NEW_TOKENS} new tokens",
+        "image_tokens": image_tokens,
+        "conditions": conditions,
+        "seconds": best,
+        "over_a": best["a"] / best["c"],
+        "ideal_over_a": counted["a"] / least,
+        "over_b": best["b"] / best["c"],
+        "ideal_over_b": counted["b"] / least,
+        "operations": counted | {"least": least},
+    }
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Plot the ratio over the padded batch against the number of conditions, the ideal ones dashed."""
+    from matplotlib.figure import Figure
+
+    tasks = sorted({row["task"] for row in rows})
+    figure = Figure(figsize=(4.2 * len(tasks), 3.6), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        for color, tokens in enumerate(sorted({row["image_tokens"] for row in rows})):
+            chosen = [row for row in rows if row["task"] == task and row["image_tokens"] == tokens]
+            asked = [row["conditions"] for row in chosen]
+            axes.plot(asked, [row["over_b"] for row in chosen], f"C{color}o-", label=f"{tokens} image tokens")
+            axes.plot(asked, [row["ideal_over_b"] for row in chosen], f"C{color}--")
+        axes.set(xscale="log", xlabel="conditions of a sample", ylabel="times faster than a padded batch", title=task)
+        axes.set_xticks(sorted({row["conditions"] for row in rows}), sorted({row["conditions"] for row in rows}))
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conditions", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--image-tokens", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--task", choices=["forced", "generation", "both"], default="both")
+    parser.add_argument("--json", type=Path, help="where the measurements are written as well")
+    parser.add_argument("--plot", type=Path, help="where a plot of them is written (needs matplotlib)")
+    arguments = parser.parse_args()
+    model, processor = build()
+    size = sum(weight.numel() for weight in model.parameters())
+    print(f"{size / 1e6:.0f} M parameters, {torch.get_num_threads()} threads")
+    titles = (f"{title:>7}" for title in ("a s", "b s", "c s", "a/c", "ideal", "b/c", "ideal"))
+    print(f"{'task':<15} {'image':>6} {'K':>3}", *titles)
+    rows = []
+    for forced in [True] * (arguments.task != "generation") + [False] * (arguments.task != "forced"):
+        for image_tokens in arguments.image_tokens:
+            for conditions in arguments.conditions:
+                row = measure(model, processor, conditions, image_tokens, arguments.repetitions, forced=forced)
+                rows.append(row)
+                ratios = [row[name] for name in ("over_a", "ideal_over_a", "over_b", "ideal_over_b")]
+                shown = [f"{value:7.3f}" for value in row["seconds"].values()] + [f"{ratio:7.2f}" for ratio in ratios]
+                print(f"{row['task']:<15} {image_tokens:>6} {conditions:>3}", *shown, flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if arguments.plot:
+        draw(rows, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
