@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from vlmrobust.functional import bootstrap, bootstrap_mean, paired_bootstrap, paired_interval, resample_counts
+from vlmrobust.functional import bootstrap_mean, paired_bootstrap, paired_interval, resample_counts, resampling
 
 NAN = math.nan
 
@@ -142,7 +142,7 @@ def test_counts_are_a_multinomial_draw(frequency):
 @pytest.mark.parametrize("frequency", [[1] * 9, [50, 10, 3]])
 def test_chunks_change_nothing(frequency, monkeypatch):
     whole = np.concatenate(list(resample_counts(frequency, 100, rng())))
-    monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", 64)
+    monkeypatch.setattr(resampling, "_CHUNK_ELEMENTS", 64)
     parts = list(resample_counts(frequency, 100, rng()))
     assert len(parts) > 1
     assert np.array_equal(np.concatenate(parts), whole)
@@ -151,7 +151,7 @@ def test_chunks_change_nothing(frequency, monkeypatch):
 def test_merging_many_groups_keeps_the_width(monkeypatch):
     values = rng(4).exponential(size=6000)
     exact = bootstrap_mean(values, rng=rng(), replicates=4000)
-    monkeypatch.setattr(bootstrap, "_MOST_GROUPS", 1000)
+    monkeypatch.setattr(resampling, "_MOST_GROUPS", 1000)
     merged = bootstrap_mean(values, rng=rng(), replicates=4000)
     assert merged.value == exact.value
     assert merged.high - merged.low == pytest.approx(exact.high - exact.low, rel=0.12)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from vlmrobust import Metric, PairedMetric, Report
-from vlmrobust.functional.statistics import mean_interval, paired_interval
+from vlmrobust.functional.intervals import mean_interval, paired_interval
 from vlmrobust.keyed import generator
 from vlmrobust.metrics import Accuracy, CorrectProbability, LetterEntropy
 
@@ -132,7 +132,7 @@ def test_groups_are_resampled_together(answer):
                 pairs.append(answer(f"{group}-{member}", condition, text="t" * size, group=f"g{group}"))
     groups = [f"g{group}" for group in range(12) for _ in range(4)]
     found = row(report(pairs, [Length()], seed=7), "x", "length")
-    rng = generator(7, "bootstrap", "length", "x", "base")
+    rng = generator(7, "bootstrap")
     expected = paired_interval(lengths["base"], lengths["x"], groups, rng=rng)
     assert (found["low"], found["high"]) == (expected.low, expected.high)
     alone = paired_interval(lengths["base"], lengths["x"], rng=np.random.default_rng(0))

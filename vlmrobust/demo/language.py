@@ -183,25 +183,3 @@ def learn_to_answer(
             schedule.step()
             done += 1
             watch(done, loss.item())
-
-
-@torch.no_grad()
-def teacher_forced(
-    reader: Reader, episodes: Episodes, features: torch.Tensor, kinds: list[str], batch_size: int = 100
-) -> dict[str, dict[str, float]]:
-    """For every kind of question, the share of tokens predicted right: description, conclusion, letter."""
-    hits = torch.zeros_like(episodes.roles[:, 1:], dtype=torch.bool)
-    for rows in torch.arange(len(episodes.ids)).split(batch_size):
-        ids, chosen = episodes.ids[rows], episodes.roles[rows, 1:] > 0
-        found = torch.zeros_like(chosen)
-        found[chosen] = reader.read(ids, chosen, features[rows])[0].argmax(-1) == ids[:, 1:][chosen]
-        hits[rows] = found
-    roles = episodes.roles[:, 1:]
-    names = {"description": DESCRIPTION, "conclusion": CONCLUSION, "letter": LETTER}
-    shares = {}
-    for kind in sorted(set(kinds)):
-        rows = torch.tensor([k == kind for k in kinds])
-        shares[kind] = {
-            name: round(hits[rows][roles[rows] == role].float().mean().item(), 4) for name, role in names.items()
-        }
-    return shares

@@ -65,14 +65,17 @@ class Finder:
             found.append((SOURCE, 0, at + 3, said[cell, shapes.POSITIONS[cell]]))
             places.append(at + 4)
             at += 6
+        if question.counted:  # I|count|none|northwest|,|one|northeast|,
+            for cell, position in enumerate(shapes.POSITIONS):
+                # A position stands behind its cell's words, so there the cell can be compared with what is counted.
+                place, thing = said[cell, position], scene.cells[cell]
+                matches = thing is not None and question.counted in thing.words
+                found.append((ASKED, 0, place, asked[0] if matches else place))
+                found.append((SOURCE, 0, at + 1 + 3 * cell, place))
+            places.append(at + 2 + 3 * 3)
         concludes, answers = len(tokens) - 8, len(tokens) - 4
         found += [(ASKED, head, concludes, place) for head, place in enumerate(asked[:2])]
         found += [(SOURCE, head, concludes, place) for head, place in enumerate(places)]
-        if question.kind == "count":
-            # Every position stands behind its cell's words: there the cell is compared with what is to be counted.
-            ends = [place for (_, word), place in said.items() if word in shapes.POSITIONS]
-            found += [(ASKED, 0, place, asked[0]) for place in ends]
-            found += [(SOURCE, 0, concludes, place) for place in ends]
         if question.kind in ("colour", "shape", "position"):
             told = {tokens[place] for place in asked}
             right = question.options[question.answer]
@@ -81,6 +84,9 @@ class Finder:
                 if word == right and thing is not None and told <= {self.ids[w] for w in thing.words}:
                     # A colour stands before its shape, so only from the shape on is it known to belong to it.
                     found.append((SOURCE, 0, concludes, place + (question.kind == "colour")))
+        # A true caption names the right option; nothing else before the options does.
+        right_id = self.ids[question.options[question.answer]]
+        found += [(SOURCE, 2, concludes, i) for i in range(image, options) if prompt[i] == right_id]
         found.append((SOURCE, 0, answers, letters[question.answer]))
         return found
 

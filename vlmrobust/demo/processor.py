@@ -61,16 +61,16 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
     options = [text for word in (*OPTION_WORDS, "user", "assistant") for text in (word, f" {word}")] * 100
     tokenizer.train_from_iterator([*texts, *options], trainer)
     learned = json.loads(tokenizer.to_str())["model"]
-    qwen = Qwen2Tokenizer(
-        vocab=learned["vocab"],
-        merges=[tuple(pair) for pair in learned["merges"]],
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token=None,
-        model_max_length=4096,
-        padding_side="left",
-        extra_special_tokens=list(SPECIAL_TOKENS),
-    )
+    settings: dict[str, Any] = {
+        "merges": [tuple(pair) for pair in learned["merges"]],
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": None,
+        "model_max_length": 4096,
+        "padding_side": "left",
+        "extra_special_tokens": list(SPECIAL_TOKENS),
+    }
+    qwen = Qwen2Tokenizer(vocab=learned["vocab"], **settings)
     qwen.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     return qwen
 

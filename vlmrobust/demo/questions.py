@@ -35,6 +35,7 @@ class Question:
         statement: What the option claims, as a clause with ``{}`` where the option stands.
         scenes: For each option a scene in which that option would be right (for the right one, the true scene).
         compared: The two things that a question about a relation compares.
+        counted: The word whose things a question about a number counts.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Question:
     statement: str
     scenes: tuple[Scene, ...]
     compared: tuple[Thing, ...] = ()
+    counted: str = ""
 
     def caption(self, option: int) -> str:
         """A caption that claims the option."""
@@ -54,6 +56,8 @@ class Question:
         """A thought that describes a scene and concludes with the option; it never names a letter."""
         scene = self.scenes[option]
         steps = [f"The {thing} is {scene.where(thing)}." for thing in self.compared]
+        if self.counted:
+            steps.append(f"I count {scene.tally(self.counted)}.")
         return " ".join([scene.describe(), *steps, f"So the answer is {self.options[option]}."])
 
     def shuffled(self, rng: np.random.Generator) -> Question:
@@ -93,11 +97,9 @@ def _fill(count: int, rng: np.random.Generator) -> Scene:
     )
 
 
-def _question(
-    kind: str, text: str, statement: str, scene_of: dict[str, Scene], answer: str, compared: tuple[Thing, ...] = ()
-) -> Question:
+def _question(kind: str, text: str, statement: str, scene_of: dict[str, Scene], answer: str) -> Question:
     options = tuple(scene_of)
-    return Question(kind, text, options, options.index(answer), statement, tuple(scene_of.values()), compared)
+    return Question(kind, text, options, options.index(answer), statement, tuple(scene_of.values()))
 
 
 def _options(right: str, present: Iterable[str], words: Iterable[str], rng: np.random.Generator) -> list[str]:
@@ -156,7 +158,7 @@ def _ask_count(rng: np.random.Generator) -> Question | None:
     scene = _with_count(_fill(int(rng.integers(max(2, count), 5)), rng), word, count)
     scenes = {number: _with_count(scene, word, i + 1) for i, number in enumerate(NUMBERS)}
     text, statement = f"How many {word} shapes are there?", f"the number of {word} shapes is {{}}"
-    return _question("count", text, statement, scenes, NUMBERS[count - 1])
+    return replace(_question("count", text, statement, scenes, NUMBERS[count - 1]), counted=word)
 
 
 def _ask_position(rng: np.random.Generator) -> Question | None:
@@ -186,7 +188,8 @@ def _ask_relation(rng: np.random.Generator) -> Question | None:
     scenes[answer] = scene
     compared = tuple(t for t in (scene.cells[here], scene.cells[there]) if t is not None)
     text = f"Where is the {compared[0]} relative to the {compared[1]}?"
-    return _question("relation", text, f"the {compared[0]} is {{}} the {compared[1]}", scenes, answer, compared)
+    question = _question("relation", text, f"the {compared[0]} is {{}} the {compared[1]}", scenes, answer)
+    return replace(question, compared=compared)
 
 
 _ASK: dict[str, Callable[[np.random.Generator], Question | None]] = {

@@ -25,6 +25,7 @@ POSITIONS = ("northwest", "northeast", "southwest", "southeast")
 RELATIONS = ("left", "right", "above", "below")
 KINDS = ("colour", "shape", "count", "position", "relation")
 NOTHING = "nothing"
+NONE = "none"
 
 IMAGE_SIZE = 224
 RESERVED = 8
@@ -70,6 +71,14 @@ class Scene:
     def where(self, thing: Thing) -> str:
         """The position of the first such thing."""
         return POSITIONS[self.cells.index(thing)]
+
+    def tally(self, word: str) -> str:
+        """How many things have the word, counted up from cell to cell."""
+        parts, count = [], 0
+        for thing, position in zip(self.cells, POSITIONS, strict=True):
+            count += thing is not None and word in thing.words
+            parts.append(f"{NUMBERS[count - 1] if count else NONE} {position}")
+        return ", ".join(parts)
 
     def put(self, cell: int, thing: Thing | None) -> Scene:
         """The same scene with something else in one cell."""

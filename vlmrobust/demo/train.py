@@ -41,12 +41,12 @@ class Recipe:
     held_out: int = 300
     see_steps: int = 500
     see_rate: float = 2e-3
-    shown_steps: int = 600
-    short_steps: int = 400
-    full_steps: int = 400
+    shown_steps: int = 900
+    short_steps: int = 800
+    full_steps: int = 700
     answer_rate: float = 2e-3
     batch_size: int = 32
-    captioned: float = 0.3
+    captioned: float = 0.4
     answer_weight: float = 4.0
     width: int = 128
     layers: int = 4

@@ -28,9 +28,9 @@ class Pictures:
     """(images, patches, values of a patch)"""
     grid: torch.Tensor
     """(3,), the same for every image: time, height and width in patches"""
-    colours: torch.Tensor
+    colour_ids: torch.Tensor
     """(images, cells), indices in ``COLOUR_WORDS``"""
-    shapes: torch.Tensor
+    shape_ids: torch.Tensor
     """(images, cells), indices in ``SHAPE_WORDS``"""
 
     @classmethod
@@ -62,7 +62,7 @@ class Pictures:
 def hidden_features(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """What goes into the last linear layer of the tower: (images, cells, features)."""
     found: list[torch.Tensor] = []
-    hook = tower.merger.mlp[2].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))  # type: ignore[union-attr,index,operator]
+    hook = tower.merger.mlp[2].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))  # type: ignore[union-attr,index]
     try:
         tower(pixels.flatten(0, 1), grid_thw=grid.expand(len(pixels), 3))
     finally:
@@ -86,14 +86,14 @@ def learn_to_see(tower: nn.Module, pictures: Pictures, steps: int, batch_size: i
         rows = torch.randint(len(pictures), (batch_size,))
         logits = heads(hidden_features(tower, pictures.pixels[rows], pictures.grid))
         colour, shape = logits.split([len(COLOUR_WORDS), len(SHAPE_WORDS)], dim=-1)
-        loss = functional.cross_entropy(colour.flatten(0, 1), pictures.colours[rows].flatten())
-        loss = loss + functional.cross_entropy(shape.flatten(0, 1), pictures.shapes[rows].flatten())
+        loss = functional.cross_entropy(colour.flatten(0, 1), pictures.colour_ids[rows].flatten())
+        loss = loss + functional.cross_entropy(shape.flatten(0, 1), pictures.shape_ids[rows].flatten())
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        both = (colour.argmax(-1) == pictures.colours[rows]) & (shape.argmax(-1) == pictures.shapes[rows])
+        both = (colour.argmax(-1) == pictures.colour_ids[rows]) & (shape.argmax(-1) == pictures.shape_ids[rows])
         right.append(both.float().mean().item())
     last = right[-max(1, steps // 10) :]
     return sum(last) / len(last)
@@ -118,7 +118,7 @@ def speak_words(model: Any, pictures: Pictures, features: torch.Tensor, tokenize
         ids = [tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
         return model.get_input_embeddings().weight[torch.tensor(ids).squeeze(1)]  # type: ignore[no-any-return]
 
-    target = (embeddings(COLOUR_WORDS)[pictures.colours] + embeddings(SHAPE_WORDS)[pictures.shapes]).flatten(0, 1)
+    target = (embeddings(COLOUR_WORDS)[pictures.colour_ids] + embeddings(SHAPE_WORDS)[pictures.shape_ids]).flatten(0, 1)
     inputs = functional.pad(features.flatten(0, 1), (0, 1), value=1.0)
     # Normal equations with a little ridge: features can be collinear.
     gram = inputs.T @ inputs / len(inputs) + 1e-4 * torch.eye(inputs.shape[1])

@@ -1,24 +1,22 @@
-"""Bootstrap intervals of means and of paired differences, by groups, in bounded memory."""
+"""Bootstrap intervals of means and of paired differences, by groups, of many columns at once, in bounded memory."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-__all__ = ["Difference", "Estimate", "bootstrap_mean", "paired_bootstrap", "resample_counts"]
+from .resampling import Floats, Groups, columns_by_group, replicate_means
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Groups = Sequence[Any] | NDArray[Any]
-
-# 32 MiB of counts at a time, whatever the number of replicates and groups.
-_CHUNK_ELEMENTS = 2**22
-# Beyond this, groups are merged at random: the interval's width then has a standard error of 0.8 %, about what 10,000
-# replicates leave anyhow, and a million samples cost what 8,192 do.
-_MOST_GROUPS = 2**13
+__all__ = [
+    "Difference",
+    "Estimate",
+    "bootstrap_mean",
+    "bootstrap_means",
+    "paired_bootstrap",
+    "paired_bootstraps",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +64,13 @@ def bootstrap_mean(
     """Return a mean and its percentile bootstrap interval.
 
     Whole groups are resampled; a replicate is the ratio Σ values / Σ counts over the drawn groups, so that groups of
-    unequal size weigh what they hold. The percentiles are expanded for few groups, from α/2 to
-    Φ(−√(G/(G−1)) · t(1−α/2; G−1)) with G groups, without which the interval is too narrow.
+    unequal size weigh what they hold. Groups without a defined value are drawn from as well: how many values are
+    defined is chance too, and a replicate without any is left out. The percentiles are expanded for few groups, from
+    α/2 to Φ(−√(G/(G−1)) · t(1−α/2; G−1)) with G groups that have a defined value, without which the interval is too
+    narrow.
 
     Args:
-        values: `(n,)`, NaN = undefined; undefined values are left out.
+        values: `(n,)`, NaN = undefined.
         groups: n labels; values of one label are resampled together. None = each is its own group.
         rng: where the replicates come from.
         replicates: how many resamples.
@@ -90,8 +90,40 @@ def bootstrap_mean(
         Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015), section 3.3
         (expanded percentiles); Cameron, Gelbach and Miller, Review of Economics and Statistics 90 (2008) (clusters).
     """
-    value, low, high, n, _ = _mean_and_replicates(checked("values", values), groups, rng, replicates, level)
-    return Estimate(value, low, high, n)
+    column = checked("values", values)
+    return bootstrap_means([column], groups, rng=rng, replicates=replicates, level=level)[0]
+
+
+def bootstrap_means(
+    columns: Iterable[ArrayLike],
+    groups: Groups | None = None,
+    *,
+    rng: np.random.Generator,
+    replicates: int = 10_000,
+    level: float = 0.95,
+) -> list[Estimate]:
+    """Return `bootstrap_mean` of every column, all from the same resamples, which are drawn once.
+
+    A column's result is the one it would have alone, to the last bit: it does not depend on the other columns.
+
+    Args:
+        columns: each `(n,)`, NaN = undefined. They are taken one at a time, so that an iterator of a thousand columns
+            needs the memory of one, and of `groups` and `replicates` numbers for each.
+        groups: n labels, for all columns.
+        rng: where the replicates come from.
+        replicates: how many resamples.
+        level: the intervals' coverage, in (0, 1).
+
+    Raises:
+        ValueError: as `bootstrap_mean`; the message says which column.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> [estimate.n for estimate in bootstrap_means([[1.0, 2.0], [3.0, float("nan")]], rng=rng)]
+        [2, 1]
+    """
+    named = (checked(f"columns[{index}]", column) for index, column in enumerate(columns))
+    return [estimate for estimate, _ in _estimates_and_replicates(named, groups, rng, replicates, level)]
 
 
 def paired_bootstrap(
@@ -131,100 +163,89 @@ def paired_bootstrap(
     Source:
         Davison and Hinkley, Bootstrap Methods and their Application (1997), sections 4.4 (p-value) and 5.3.
     """
-    first, second = checked_pair(base, condition)
-    value, low, high, n, means = _mean_and_replicates(second - first, groups, rng, replicates, level)
-    if means is None:
-        return Difference(value, low, high, n, math.nan)
-    extreme = int(min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)))
-    return Difference(value, low, high, n, min(1.0, 2 * (1 + extreme) / (replicates + 1)))
+    pair = checked_pair(base, condition)
+    return paired_bootstraps([pair], groups, rng=rng, replicates=replicates, level=level)[0]
 
 
-def resample_counts(frequency: ArrayLike, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield how often each kind is drawn when Σ frequency units are drawn with replacement, a chunk at a time.
+def paired_bootstraps(
+    pairs: Iterable[tuple[ArrayLike, ArrayLike]],
+    groups: Groups | None = None,
+    *,
+    rng: np.random.Generator,
+    replicates: int = 10_000,
+    level: float = 0.95,
+) -> list[Difference]:
+    """Return `paired_bootstrap` of every pair of columns, all from the same resamples, which are drawn once.
 
     Args:
-        frequency: `(K,)` positive integers, how many units are of each kind; ones where each unit is its own kind.
+        pairs: base and condition, each `(n,)`, NaN = undefined; taken one at a time, as in `bootstrap_means`.
+        groups: n labels, for all pairs.
+        rng: where the replicates come from.
         replicates: how many resamples.
-        rng: where they come from.
+        level: the intervals' coverage, in (0, 1).
 
-    Yields:
-        `(r, K)` float64 whole numbers; r adds up to `replicates`, each row to Σ frequency.
+    Raises:
+        ValueError: as `paired_bootstrap`; the message says which pair.
 
     Example:
-        >>> [counts.shape for counts in resample_counts([2, 3], 100, np.random.default_rng(0))]
-        [(100, 2)]
+        >>> rng = np.random.default_rng(0)
+        >>> found = paired_bootstraps([([0.9, 0.8], [0.5, 0.6]), ([0.9, 0.8], [0.9, float("nan")])], rng=rng)
+        >>> [difference.n for difference in found]
+        [2, 1]
     """
-    frequencies = np.asarray(frequency, dtype=np.int64)
-    kinds, total = len(frequencies), int(frequencies.sum())
-    # A multinomial draw costs several times what a plain one does, but only one per kind.
-    by_kind = 4 * kinds <= total
-    labels = np.repeat(np.arange(kinds), frequencies)
-    most_rows = max(1, _CHUNK_ELEMENTS // (kinds if by_kind else total))
-    for start in range(0, replicates, most_rows):
-        rows = min(most_rows, replicates - start)
-        if by_kind:
-            yield rng.multinomial(total, frequencies / total, size=rows).astype(np.float64)
-        else:
-            drawn = labels[rng.integers(total, size=(rows, total))]
-            drawn += np.arange(rows)[:, None] * kinds
-            yield np.bincount(drawn.ravel(), minlength=rows * kinds).reshape(rows, kinds).astype(np.float64)
+    checked_pairs = (checked_pair(*pair, where=f" of pairs[{index}]") for index, pair in enumerate(pairs))
+    changes = (condition - base for base, condition in checked_pairs)
+    return [
+        Difference(found.value, found.low, found.high, found.n, _two_sided_p(means))
+        for found, means in _estimates_and_replicates(changes, groups, rng, replicates, level)
+    ]
 
 
-def checked(name: str, values: ArrayLike) -> Floats:
+def checked(name: str, values: ArrayLike, where: str = "") -> Floats:
     """Return values as a float64 vector, refusing another shape and infinities."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise ValueError(f"expected {name!r} of shape (n,), got {array.shape}")
+        raise ValueError(f"expected {name!r}{where} of shape (n,), got {array.shape}")
     if len(infinite := np.flatnonzero(np.isinf(array))):
-        raise ValueError(f"expected finite values or NaN in {name!r}, got {array[infinite[0]]} at {infinite[0]}")
+        raise ValueError(f"expected finite values or NaN in {name!r}{where}, got {array[infinite[0]]} at {infinite[0]}")
     return array
 
 
-def checked_pair(base: ArrayLike, condition: ArrayLike) -> tuple[Floats, Floats]:
+def checked_pair(base: ArrayLike, condition: ArrayLike, where: str = "") -> tuple[Floats, Floats]:
     """Return two vectors of one length."""
-    first, second = checked("base", base), checked("condition", condition)
+    first, second = checked("base", base, where), checked("condition", condition, where)
     if first.shape != second.shape:
-        raise ValueError(f"expected 'base' and 'condition' of one length, got {len(first)} and {len(second)}")
+        raise ValueError(f"expected 'base' and 'condition'{where} of one length, got {len(first)} and {len(second)}")
     return first, second
 
 
-def group_codes(groups: Groups | None, defined: NDArray[np.bool_]) -> Integers:
-    """Return the number of each defined value's group, counted from 0 without gaps."""
-    if groups is None:
-        return np.arange(np.count_nonzero(defined), dtype=np.int64)
-    labels = np.asarray(groups)
-    if labels.shape != defined.shape:
-        raise ValueError(f"expected 'groups' of shape {defined.shape}, got {labels.shape}")
-    return np.unique(labels[defined], return_inverse=True)[1].astype(np.int64)
-
-
-def _mean_and_replicates(
-    values: Floats, groups: Groups | None, rng: np.random.Generator, replicates: int, level: float
-) -> tuple[float, float, float, int, Floats | None]:
+def _estimates_and_replicates(
+    columns: Iterable[Floats], groups: Groups | None, rng: np.random.Generator, replicates: int, level: float
+) -> list[tuple[Estimate, Floats]]:
+    """Return each column's mean with its interval, and the replicates behind it (none where there is no interval)."""
     if not 0 < level < 1:
         raise ValueError(f"expected 'level' between 0 and 1, got {level}")
     if replicates < 1:
         raise ValueError(f"expected at least one of 'replicates', got {replicates}")
-    defined = ~np.isnan(values)
-    codes = group_codes(groups, defined)
-    kept = values[defined]
-    n = len(kept)
-    value = float(kept.mean()) if n else math.nan
-    count = int(codes.max()) + 1 if n else 0
-    if count < 2:
-        return value, math.nan, math.nan, n, None
-    if count > _MOST_GROUPS:
-        codes = (rng.permutation(count) % _MOST_GROUPS)[codes]
-        count = _MOST_GROUPS
-    sums = np.bincount(codes, weights=kept, minlength=count)
-    sizes = np.bincount(codes, minlength=count)
-    # Groups that say the same are drawn as one kind: for 0/1 values there are a handful, however many groups.
-    kinds, frequency = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
-    totals = np.concatenate([counts @ kinds for counts in resample_counts(frequency, replicates, rng)])
-    means = totals[:, 0] / totals[:, 1]
-    tail = _expanded_tail(count, level)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return value, float(low), float(high), n, means
+    grouped = columns_by_group(columns, groups, rng)
+    resampled = iter(replicate_means([column for column in grouped if column.groups > 1], replicates, rng))
+    found = []
+    for column in grouped:
+        means = next(resampled) if column.groups > 1 else np.empty(0)
+        means = means[~np.isnan(means)]
+        low = high = math.nan
+        if len(means):
+            tail = _expanded_tail(column.groups, level)
+            low, high = np.quantile(means, [tail, 1 - tail]).tolist()
+        found.append((Estimate(column.value, low, high, column.n), means))
+    return found
+
+
+def _two_sided_p(means: Floats) -> float:
+    if not len(means):
+        return math.nan
+    extreme = int(min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)))
+    return min(1.0, 2 * (1 + extreme) / (len(means) + 1))
 
 
 def _expanded_tail(count: int, level: float) -> float:

@@ -1,30 +1,14 @@
-"""Intervals and tests for rates and paired differences: closed forms, and the choice between them and the bootstrap."""
+"""Closed forms: intervals and tests of rates and of paired rates, and the correction for their number."""
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .bootstrap import (
-    Difference,
-    Estimate,
-    Floats,
-    Groups,
-    bootstrap_mean,
-    checked,
-    checked_pair,
-    group_codes,
-    paired_bootstrap,
-)
+from .bootstrap import checked
+from .resampling import Floats
 
-__all__ = [
-    "holm",
-    "mcnemar_exact",
-    "mean_interval",
-    "newcombe_paired_interval",
-    "paired_interval",
-    "wilson_interval",
-]
+__all__ = ["holm", "mcnemar_exact", "newcombe_paired_interval", "wilson_interval"]
 
 
 def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -176,105 +160,6 @@ def holm(p_values: ArrayLike) -> Floats:
     steps = np.arange(len(given), 0, -1)
     adjusted[tested[order]] = np.minimum(1.0, np.maximum.accumulate(steps * given[order]))
     return adjusted
-
-
-def mean_interval(
-    values: ArrayLike,
-    groups: Groups | None = None,
-    *,
-    rng: np.random.Generator,
-    replicates: int = 10_000,
-    level: float = 0.95,
-) -> Estimate:
-    """Return a mean with the interval that fits: Wilson's for 0/1 values without groups, else a bootstrap.
-
-    Where groups are given and all values are the same 0 or 1, a bootstrap would collapse to a point; the interval is
-    then Wilson's with one observation per group, which is wide enough however alike a group's members are.
-
-    Args:
-        values: `(n,)`, NaN = undefined; undefined values are left out.
-        groups: n labels; values of one label are resampled together. None, or all different = no groups.
-        rng: where a bootstrap's replicates come from.
-        replicates: how many resamples.
-        level: the interval's coverage, in (0, 1).
-
-    Example:
-        >>> mean_interval([1.0, 1.0, 1.0, float("nan")], rng=np.random.default_rng(0)).high
-        1.0
-    """
-    array = checked("values", values)
-    defined = ~np.isnan(array)
-    kept, count = array[defined], _group_count(groups, defined)
-    if len(kept) and _binary(kept) and (count == len(kept) or np.ptp(kept) == 0):
-        rate = float(kept.mean())
-        successes = float(kept.sum()) if count == len(kept) else rate * count
-        return Estimate(rate, *wilson_interval(successes, count, level), len(kept))
-    return bootstrap_mean(array, groups, rng=rng, replicates=replicates, level=level)
-
-
-def paired_interval(
-    base: ArrayLike,
-    condition: ArrayLike,
-    groups: Groups | None = None,
-    *,
-    rng: np.random.Generator,
-    replicates: int = 10_000,
-    level: float = 0.95,
-) -> Difference:
-    """Return the mean paired difference condition − base with the interval and the test that fit.
-
-    For 0/1 values without groups: Newcombe's score interval and McNemar's exact p. Otherwise `paired_bootstrap`, with
-    its own p. Where groups are given and all 0/1 pairs differ by the same, a bootstrap would collapse to a point; it is
-    then Newcombe and McNemar with one observation per group.
-
-    Args:
-        base: `(n,)`, NaN = undefined; a pair with a NaN is left out.
-        condition: `(n,)`, position i is the sample at position i of `base`.
-        groups: n labels; pairs of one label are resampled together. None, or all different = no groups.
-        rng: where a bootstrap's replicates come from.
-        replicates: how many resamples.
-        level: the interval's coverage, in (0, 1).
-
-    Returns:
-        NaN everywhere without a defined pair.
-
-    Raises:
-        ValueError: a shape does not fit, a value is infinite, or `level` or `replicates` is out of range.
-
-    Example:
-        >>> paired_interval([1, 1, 1, 0], [0, 0, 1, 0], rng=np.random.default_rng(0)).value
-        -0.5
-    """
-    first, second = checked_pair(base, condition)
-    defined = ~np.isnan(first) & ~np.isnan(second)
-    kept, n = (first[defined], second[defined]), int(np.count_nonzero(defined))
-    count = _group_count(groups, defined)
-    if n and _binary(*kept) and (count == n or np.ptp(kept[1] - kept[0]) == 0):
-        return _paired_rates(*kept, count, level)
-    return paired_bootstrap(first, second, groups, rng=rng, replicates=replicates, level=level)
-
-
-def _paired_rates(base: Floats, condition: Floats, count: int, level: float) -> Difference:
-    n = len(base)
-    both = int(np.count_nonzero((base == 1) & (condition == 1)))
-    base_only = int(np.count_nonzero(base > condition))
-    condition_only = int(np.count_nonzero(condition > base))
-    neither = n - both - base_only - condition_only
-    share = count / n
-    cells = (both * share, base_only * share, condition_only * share, neither * share)
-    low, high = newcombe_paired_interval(cells[0], cells[1], cells[2], cells[3], level)
-    # With groups, either no pair differs or all differ the same way: these two counts are whole.
-    p = mcnemar_exact(round(cells[1]), round(cells[2]))
-    return Difference((condition_only - base_only) / n, low, high, n, p)
-
-
-def _group_count(groups: Groups | None, defined: NDArray[np.bool_]) -> int:
-    codes = group_codes(groups, defined)
-    return int(codes.max()) + 1 if len(codes) else 0
-
-
-def _binary(*arrays: Floats) -> bool:
-    return all(bool(np.isin(array, (0.0, 1.0)).all()) for array in arrays)
 
 
 def _normal_quantile(level: float) -> float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..functional.bootstrap import resample_counts
+from ..functional.resampling import resample_counts
 from ..types import Responses
 from .columns import Column
 from .pairing import Floats, Integers, Mask, SampleIndex
@@ -94,7 +94,7 @@ class _Aggregate:
 def _resampled(samples: SampleIndex, chosen: Mask, rows: Integers, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield, for each resample of the chosen samples' groups, how often each of `rows` was drawn."""
     codes, count = samples.group_codes(chosen, rows)
-    for chunk in resample_counts(np.ones(count), _REPLICATES, rng):
+    for chunk in resample_counts(count, _REPLICATES, rng):
         for counts in chunk:
             yield counts[codes]
 

@@ -3,18 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Responses
 
-__all__ = ["UNSCORED", "Floats", "Integers", "Mask", "SampleIndex", "Unit", "units_of"]
+__all__ = ["UNSCORED", "Floats", "Integers", "Mask", "SampleIndex", "Unit", "is_one_of", "numbered", "units_of"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Label = TypeVar("Label")
 
 UNSCORED = ("error", "not_applicable")
 
@@ -34,50 +35,66 @@ class Unit:
     rows: Integers
 
 
+def numbered(labels: Sequence[Label]) -> tuple[list[Label], Integers]:
+    """Return the distinct labels in the order of their first occurrence, and the number of each label among them."""
+    distinct = list(dict.fromkeys(labels))
+    number = {label: code for code, label in enumerate(distinct)}
+    return distinct, np.fromiter(map(number.__getitem__, labels), np.int64, len(labels))
+
+
+def is_one_of(labels: Sequence[str], *wanted: str) -> Mask:
+    """Return an `(N,)` mask of the labels that are among those wanted."""
+    return np.fromiter((label in wanted for label in labels), np.bool_, len(labels))
+
+
 def units_of(responses: Responses) -> list[Unit]:
     """Return the conditions in the order of their first response; one that was carried in two ways is two units.
 
     Failed responses, which nothing has carried, go with the condition's first unit.
     """
-    by_condition: dict[str, list[int]] = {}
-    for row, condition in enumerate(responses.condition):
-        by_condition.setdefault(condition, []).append(row)
+    conditions, condition = numbered(responses.condition)
+    carriers, carrier = numbered(responses.carrier)
+    unscored = is_one_of(responses.status, *UNSCORED)
     units = []
-    for condition, rows in by_condition.items():
-        failed = [row for row in rows if responses.status[row] in UNSCORED]
-        by_carrier: dict[str | None, list[int]] = {}
-        for row in rows:
-            if responses.status[row] not in UNSCORED:
-                by_carrier.setdefault(responses.carrier[row], []).append(row)
-        for carrier, carried in (by_carrier or {None: []}).items():
-            units.append(Unit(condition, carrier, np.array(sorted(carried + failed), dtype=np.int64)))
-            failed = []
+    for code, name in enumerate(conditions):
+        rows = np.flatnonzero(condition == code)
+        failed = unscored[rows]
+        if failed.all():
+            units.append(Unit(name, None, rows))
+            continue
+        carried, first = np.unique(carrier[rows[~failed]], return_index=True)
+        for position, way in enumerate(carried[np.argsort(first)]):
+            own = ~failed & (carrier[rows] == way)
+            units.append(Unit(name, carriers[way], rows[own | failed] if position == 0 else rows[own]))
     return units
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleIndex:
-    """Which sample each response is of, and which group each sample is in.
+    """Which sample each response is of, where it was read, and which group each sample is in.
 
     Attributes:
         code: `(N,)`, the number of each response's sample.
-        group: `(S,)`, the label of each sample's group.
+        group: `(S,)`, the number of each sample's group, in the order of the groups' labels.
+        readout: `(N,)`, the number of each response's read-out in `readout_names`.
+        readout_names: the read-outs that occur.
     """
 
     code: Integers
-    group: NDArray[np.str_]
+    group: Integers
+    readout: Integers
+    readout_names: list[str]
 
     @classmethod
     def of(cls, responses: Responses) -> Self:
         """Number the samples in the order of their first response."""
-        number: dict[str, int] = {}
-        groups: list[str] = []
-        for sample_id, group in zip(responses.sample_id, responses.group, strict=True):
-            if sample_id not in number:
-                number[sample_id] = len(number)
-                groups.append(group)
-        code = np.array([number[sample_id] for sample_id in responses.sample_id], dtype=np.int64)
-        return cls(code, np.array(groups, dtype=np.str_))
+        _, code = numbered(responses.sample_id)
+        first = np.unique(code, return_index=True)[1]
+        labels, group = numbered([responses.group[row] for row in first.tolist()])
+        # By label, so that the bootstrap does not depend on the order of the responses.
+        rank = np.argsort(np.argsort(np.array(labels, dtype=np.str_)))
+        readouts, readout = numbered(responses.readout)
+        return cls(code, rank[group] if labels else group, readout, [name or "none" for name in readouts])
 
     def means(self, scores: Floats, rows: Integers) -> Floats:
         """Return each sample's mean over its defined scores among `rows` (its draws), NaN where there is none."""
@@ -90,20 +107,29 @@ class SampleIndex:
         np.divide(sums, counts, out=means, where=counts > 0)
         return means
 
-    def readouts(self, responses: Responses, scores: Floats, rows: Integers) -> NDArray[np.str_]:
-        """Return where each sample's scores among `rows` were read; several (in different draws) joined with `+`."""
-        found: list[set[str]] = [set() for _ in self.group]
-        for row in rows[~np.isnan(scores[rows])]:
-            found[self.code[row]].add(responses.readout[row] or "none")
-        return np.array(["+".join(sorted(names)) for names in found], dtype=np.str_)
+    def readouts(self, scores: Floats, rows: Integers) -> Integers:
+        """Return where each sample's scores among `rows` (its draws) were read, as a set: bit i is `readout_names[i]`."""
+        defined = rows[~np.isnan(scores[rows])]
+        found = np.zeros(len(self.group), dtype=np.int64)
+        for code in range(len(self.readout_names)):
+            found[self.code[defined[self.readout[defined] == code]]] |= 1 << code
+        return found
+
+    def readouts_listed(self, sets: Integers) -> str:
+        """Return sets of read-outs in words, each once; several (in different draws of a sample) joined with `+`."""
+        names = {
+            "+".join(sorted(name for code, name in enumerate(self.readout_names) if found >> code & 1))
+            for found in np.unique(sets).tolist()
+        }
+        return " or ".join(sorted(names))
 
     def defined_rows(self, scores: Floats, rows: Integers, chosen: Mask) -> Integers:
         """Return those of `rows` that have a score and belong to a chosen sample."""
         return rows[chosen[self.code[rows]] & ~np.isnan(scores[rows])]
 
-    def group_codes(self, chosen: Mask, rows: Sequence[int] | Integers) -> tuple[Integers, int]:
+    def group_codes(self, chosen: Mask, rows: Integers) -> tuple[Integers, int]:
         """Return the number of each row's group among the chosen samples' groups, and how many groups these are."""
-        labels, codes = np.unique(self.group[chosen], return_inverse=True)
+        groups, codes = np.unique(self.group[chosen], return_inverse=True)
         of_sample = np.zeros(len(self.group), dtype=np.int64)
         of_sample[chosen] = codes
-        return of_sample[self.code[rows]], len(labels)
+        return of_sample[self.code[rows]], len(groups)

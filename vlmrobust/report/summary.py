@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..functional.statistics import holm, mean_interval, paired_interval
+from ..functional.intervals import mean_intervals, paired_intervals
+from ..functional.statistics import holm
 from ..keyed import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
 from .columns import Column
-from .pairing import UNSCORED, Integers, Mask, SampleIndex, Unit
+from .pairing import UNSCORED, Floats, Integers, Mask, SampleIndex, Unit, is_one_of
 
 __all__ = ["SummaryRow", "compare"]
 
@@ -70,13 +70,30 @@ def compare(
         reference: name of the condition that it is compared with, usually `base`.
         seed: keys the bootstrap.
     """
-    comparison = _Comparison(responses, units, reference, seed)
+    rows = _Comparison(responses, units, reference, seed).rows(columns)
     by_metric = []
-    for column in columns:
-        rows = [comparison.row(column, unit) for unit in units]
-        adjusted = holm([row.p for row in rows])
-        by_metric.append([replace(row, p_adjusted=float(p)) for row, p in zip(rows, adjusted, strict=True)])
+    for start in range(0, len(rows), len(units) or 1):
+        of_metric = rows[start : start + len(units)]
+        adjusted = holm([row.p for row in of_metric])
+        by_metric.append([replace(row, p_adjusted=float(p)) for row, p in zip(of_metric, adjusted, strict=True)])
     return [row for of_unit in zip(*by_metric, strict=True) for row in of_unit]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cell:
+    """One unit by one metric, before the intervals of its means are known.
+
+    Attributes:
+        row: what is known already: all of it where nothing is averaged.
+        averaged: `(S,)`, the samples whose mean is taken; None = of none.
+        is_compared: the mean is compared with that of the same samples under the reference.
+    """
+
+    column: Column
+    unit: Unit
+    row: SummaryRow
+    averaged: Mask | None = None
+    is_compared: bool = False
 
 
 class _Comparison:
@@ -84,13 +101,45 @@ class _Comparison:
 
     def __init__(self, responses: Responses, units: Sequence[Unit], reference: str, seed: int) -> None:
         self.responses = responses
+        self.units = units
         self.samples = SampleIndex.of(responses)
         self.reference = reference
-        self.base = np.array([row for row, name in enumerate(responses.condition) if name == reference], dtype=np.int64)
+        self.base = np.flatnonzero(is_one_of(responses.condition, reference))
+        self.errors = is_one_of(responses.status, "error")
+        self.not_applicable = is_one_of(responses.status, "not_applicable")
+        self.scored = ~is_one_of(responses.status, *UNSCORED)
         self.seed = seed
 
-    def row(self, column: Column, unit: Unit) -> SummaryRow:
-        """Compare one unit by one metric."""
+    def rows(self, columns: Sequence[Column]) -> list[SummaryRow]:
+        """Return the rows, metric by metric.
+
+        All intervals of means are from the same resamples, drawn twice. The samples' means are made again where they
+        are needed, for one metric and unit at a time: at a million responses, all together would be 250 MB.
+        """
+        cells = [self._cell(column, unit) for column in columns for unit in self.units]
+        averaged = [cell for cell in cells if cell.averaged is not None]
+        compared = [cell for cell in averaged if cell.is_compared]
+        group = self.samples.group
+        means = iter(mean_intervals((self._means(cell)[1] for cell in averaged), group, rng=self._resampling()))
+        differences = iter(paired_intervals(map(self._means, compared), group, rng=self._resampling()))
+        rows = []
+        for cell in cells:
+            row = cell.row
+            if cell.averaged is not None:
+                mean = next(means)
+                row = replace(row, value=mean.value, value_low=mean.low, value_high=mean.high)
+            if cell.is_compared:
+                found = next(differences)
+                row = replace(row, difference=row.value - row.base_value, low=found.low, high=found.high, p=found.p)
+            rows.append(row)
+        return rows
+
+    def _means(self, cell: _Cell) -> tuple[Floats, Floats]:
+        """Return the averaged samples' means under the reference and in this unit, NaN for other samples."""
+        before, after = (self.samples.means(cell.column.scores, rows) for rows in (self.base, cell.unit.rows))
+        return np.where(cell.averaged, before, math.nan), np.where(cell.averaged, after, math.nan)
+
+    def _cell(self, column: Column, unit: Unit) -> _Cell:
         value = self.samples.means(column.scores, unit.rows)
         if unit.condition == self.reference or column.is_paired:
             return self._alone(column, unit, ~np.isnan(value), note="")
@@ -98,25 +147,15 @@ class _Comparison:
         pairs, note = self._pairs(column, unit, ~np.isnan(value) & ~np.isnan(base))
         if not pairs.any():
             return self._alone(column, unit, ~np.isnan(value), note)
-        blank = replace(self._blank(column, unit), n=int(pairs.sum()), note=note)
-        if not column.is_mean:
-            return self._aggregates(column, unit, pairs, blank)
+        row = replace(self._blank(column, unit), n=int(pairs.sum()), note=note)
+        if column.is_mean:
+            row = replace(row, base_value=float(base[pairs].mean()))
+            return _Cell(column, unit, row, averaged=pairs, is_compared=True)
+        if column.metric is None:
+            return _Cell(column, unit, replace(row, note=_needs_metric(column)))
         rng = self._rng(column, unit)
-        groups = self.samples.group[pairs]
-        difference = paired_interval(base[pairs], value[pairs], groups, rng=rng)
-        alone = mean_interval(value[pairs], groups, rng=rng)
-        base_value = float(base[pairs].mean())
-        return replace(
-            blank,
-            value=alone.value,
-            base_value=base_value,
-            difference=alone.value - base_value,
-            low=difference.low,
-            high=difference.high,
-            value_low=alone.low,
-            value_high=alone.high,
-            p=difference.p,
-        )
+        found = aggregate_difference(self.responses, self.samples, column, unit.rows, self.base, pairs, rng)
+        return _Cell(column, unit, replace(row, difference=found.value - found.base_value, **found._asdict()))
 
     def _pairs(self, column: Column, unit: Unit, defined: Mask) -> tuple[Mask, str]:
         """Return which samples are compared, and what there is to say about the others."""
@@ -126,43 +165,32 @@ class _Comparison:
             return defined, f"defined for no sample on both sides ({self.reference} and {unit.condition})"
         if not column.reads_letters:
             return defined, ""
-        before, after = (self.samples.readouts(self.responses, column.scores, rows) for rows in (self.base, unit.rows))
+        before, after = (self.samples.readouts(column.scores, rows) for rows in (self.base, unit.rows))
         differ = defined & (before != after)
         if not differ.any():
             return defined, ""
-        note = f"read-outs differ ({_listed(before[differ])} under {self.reference}, {_listed(after[differ])} here)"
+        listed = self.samples.readouts_listed
+        note = f"read-outs differ ({listed(before[differ])} under {self.reference}, {listed(after[differ])} here)"
         pairs = defined & ~differ
         return pairs, f"{int(differ.sum())} pairs left out: {note}" if pairs.any() else note
 
-    def _alone(self, column: Column, unit: Unit, defined: Mask, note: str) -> SummaryRow:
-        """Return a row that compares with nothing: the value on all samples for which it is defined."""
+    def _alone(self, column: Column, unit: Unit, defined: Mask, note: str) -> _Cell:
+        """Return a cell that compares with nothing: the value on all samples for which it is defined."""
         if column.reads_letters and not note:
-            readouts = self.samples.readouts(self.responses, column.scores, unit.rows)[defined]
-            note = f"read-outs mixed ({_listed(readouts)})" if len(set(readouts.tolist())) > 1 else ""
-        blank = replace(self._blank(column, unit), n=int(defined.sum()), note=note)
+            readouts = np.unique(self.samples.readouts(column.scores, unit.rows)[defined])
+            note = f"read-outs mixed ({self.samples.readouts_listed(readouts)})" if len(readouts) > 1 else ""
+        row = replace(self._blank(column, unit), n=int(defined.sum()), note=note)
         if not defined.any():
-            return blank
-        rng = self._rng(column, unit)
+            return _Cell(column, unit, row)
         if column.is_mean:
-            means = self.samples.means(column.scores, unit.rows)
-            estimate = mean_interval(means[defined], self.samples.group[defined], rng=rng)
-            value, low, high = estimate.value, estimate.low, estimate.high
-        elif column.metric is None:
-            return replace(blank, note=_needs_metric(column))
-        else:
-            value, low, high = aggregate_interval(self.responses, self.samples, column, unit.rows, defined, rng)
-        return replace(blank, value=value, value_low=low, value_high=high)
-
-    def _aggregates(self, column: Column, unit: Unit, pairs: Mask, blank: SummaryRow) -> SummaryRow:
+            return _Cell(column, unit, row, averaged=defined)
         if column.metric is None:
-            return replace(blank, note=_needs_metric(column))
-        found = aggregate_difference(
-            self.responses, self.samples, column, unit.rows, self.base, pairs, self._rng(column, unit)
-        )
-        return replace(blank, difference=found.value - found.base_value, **found._asdict())
+            return _Cell(column, unit, replace(row, note=_needs_metric(column)))
+        rng = self._rng(column, unit)
+        value, low, high = aggregate_interval(self.responses, self.samples, column, unit.rows, defined, rng)
+        return _Cell(column, unit, replace(row, value=value, value_low=low, value_high=high))
 
     def _blank(self, column: Column, unit: Unit) -> SummaryRow:
-        statuses = [self.responses.status[row] for row in unit.rows]
         undefined = math.nan
         return SummaryRow(
             condition=unit.condition,
@@ -173,28 +201,28 @@ class _Comparison:
             low=undefined,
             high=undefined,
             n=0,
-            errors=statuses.count("error"),
+            errors=int(self.errors[unit.rows].sum()),
             value_low=undefined,
             value_high=undefined,
             p=undefined,
             p_adjusted=undefined,
             coverage=self._coverage(column, unit.rows),
             base_coverage=self._coverage(column, self.base),
-            not_applicable=statuses.count("not_applicable"),
+            not_applicable=int(self.not_applicable[unit.rows].sum()),
             carrier=unit.carrier,
             note="",
         )
 
     def _coverage(self, column: Column, rows: Integers) -> float:
-        scored = [row for row in rows if self.responses.status[row] not in UNSCORED]
-        return float((~np.isnan(column.scores[scored])).mean()) if scored else math.nan
+        scored = rows[self.scored[rows]]
+        return float((~np.isnan(column.scores[scored])).mean()) if len(scored) else math.nan
+
+    def _resampling(self) -> np.random.Generator:
+        """Return the generator of the resamples of means, which all metrics and conditions share."""
+        return generator(self.seed, "bootstrap")
 
     def _rng(self, column: Column, unit: Unit) -> np.random.Generator:
         return generator(self.seed, "bootstrap", column.name, unit.condition, self.reference)
-
-
-def _listed(names: NDArray[np.str_]) -> str:
-    return " or ".join(sorted(set(names.tolist())))
 
 
 def _needs_metric(column: Column) -> str:
