@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -10,14 +9,13 @@ from typing import Any, Self
 import torch
 
 from ..types import Prompt, Response
-from ..types.response import parse_turn
 from .encoding import Encoder, EncodingError, Rendered
-from .generation import Decoding, Written
+from .generation import Decoding
 from .plain import PlainEngine
 from .planning import Batch, plan
 from .prefix import Family, SharedEngine, bears_gaps, families
 from .probe import Head
-from .reading import closed, forced_text, not_finite, read_response
+from .reading import TextReader, closed, forced_text, read_response
 from .vocabulary import LetterVocabulary, forced_letter_logprobs, letter_logprobs
 
 __all__ = ["HFModel"]
@@ -82,6 +80,7 @@ class HFModel:
         self._vocabulary = LetterVocabulary(self._encoder.tokenizer)
         self._head = Head(model)
         self._decoding = Decoding(model, self._encoder.tokenizer, generation or {})
+        self._texts = TextReader(self._encoder.tokenizer, self._vocabulary, self._head)
         letter_tokens = self._vocabulary.reads_as_letter(self._head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
         self._shared = SharedEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
@@ -253,63 +252,9 @@ class HFModel:
                 logits = self._head.logits(row[places - 1 - len(prefix.tokens) :])
                 read.append(read_response(item, forced_letter_logprobs(logits[None], prefix)[0].tolist()))
         if written is not None:
-            wrote = self._written_responses([item.prompt for item in items if item.forced is None], written)
+            wrote = self._texts.responses([item.prompt for item in items if item.forced is None], written)
         merged = (iter(wrote), iter(read))
         return [next(merged[item.forced is not None]) for item in items]
-
-    def _written_responses(self, prompts: Sequence[Prompt], written: Written) -> list[Response]:
-        """Return the responses of decoded texts, with the letters and entropies that were read on the way."""
-        texts = [self._decode(tokens) for tokens in written.tokens]
-        letters = self._letters_written(prompts, texts, written)
-        responses = []
-        for row, prompt in enumerate(prompts):
-            entropy, shown = written.entropies[row], letters.get(row)
-            if math.isnan(entropy) or any(map(math.isnan, shown or ())):
-                responses.append(Response.failed(prompt, not_finite(prompt, "logits")))
-                continue
-            responses.append(
-                Response.parse(
-                    prompt,
-                    texts[row],
-                    finish_reason="stop" if written.stopped[row] else "length",
-                    option_logprobs=shown,
-                    token_entropy=max(entropy, 0.0),
-                    n_tokens=written.counts[row],
-                )
-            )
-        return responses
-
-    def _letters_written(
-        self, prompts: Sequence[Prompt], texts: Sequence[str], written: Written
-    ) -> dict[int, list[float]]:
-        """Return the shown letters' log-probabilities where each answer's letter was written, by row of the batch."""
-        wanted = {}
-        for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-            letter = parse_turn(prompt, text).letter
-            if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
-                wanted[row] = self._step_of(written.tokens[row], place)
-        rows, kept = written.probe.letter_rows(wanted)
-        if kept is None:
-            return {}
-        parts = (self._head.logits(part) for part in kept.split(self._head.row_chunk()))
-        values = torch.cat([letter_logprobs(logits, self._vocabulary.families) for logits in parts]).tolist()
-        return {row: value[: len(prompts[row].options)] for row, value in zip(rows, values, strict=True)}
-
-    def _step_of(self, tokens: Sequence[int], place: int) -> int:
-        """Return the step whose token holds character `place` of the text."""
-        low, high = 0, len(tokens) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if len(self._decode(tokens[: middle + 1])) > place:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
-        text = self._encoder.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return str(text)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,14 +1,20 @@
-"""What is read where nothing is decoded: the text before the letter, and the response that the letters make."""
+"""From what was read off the model to responses: of prompts whose letter is read, and of texts that were decoded."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 from ..prompting import LETTERS
 from ..types import Prompt, Response
 from ..types.response import parse_turn
 from .encoding import Rendered
+from .generation import Written
+from .probe import Head
+from .vocabulary import LetterVocabulary, letter_logprobs
 
-__all__ = ["closed", "forced_text", "not_finite", "read_response"]
+__all__ = ["TextReader", "closed", "forced_text", "read_response"]
 
 
 def forced_text(prompt: Prompt) -> str | None:
@@ -35,7 +41,7 @@ def read_response(item: Rendered, letters: Sequence[float]) -> Response:
     prompt, written = item.prompt, item.written
     shown = letters[: len(prompt.options)]
     if any(map(math.isnan, shown)):
-        return Response.failed(prompt, not_finite(prompt, "letter log-probabilities"))
+        return Response.failed(prompt, _not_finite(prompt, "letter log-probabilities"))
     letter = LETTERS[max(range(len(shown)), key=shown.__getitem__)]
     return Response.parse(
         prompt,
@@ -48,6 +54,73 @@ def read_response(item: Rendered, letters: Sequence[float]) -> Response:
     )
 
 
-def not_finite(prompt: Prompt, what: str) -> str:
+class TextReader:
+    """Makes responses of decoded texts, with the letters and entropies that were read on the way.
+
+    Args:
+        tokenizer: decodes the tokens.
+        vocabulary: which tokens read as which letter.
+        head: the model's LM head.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: LetterVocabulary, head: Head) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._head = head
+
+    def responses(self, prompts: Sequence[Prompt], written: Written) -> list[Response]:
+        """Return the response of each row of a decoded batch."""
+        texts = [self._decode(tokens) for tokens in written.tokens]
+        letters = self._letters(prompts, texts, written)
+        responses = []
+        for row, prompt in enumerate(prompts):
+            entropy, shown = written.entropies[row], letters.get(row)
+            if math.isnan(entropy) or any(map(math.isnan, shown or ())):
+                responses.append(Response.failed(prompt, _not_finite(prompt, "logits")))
+                continue
+            responses.append(
+                Response.parse(
+                    prompt,
+                    texts[row],
+                    finish_reason="stop" if written.stopped[row] else "length",
+                    option_logprobs=shown,
+                    token_entropy=max(entropy, 0.0),
+                    n_tokens=written.counts[row],
+                )
+            )
+        return responses
+
+    def _letters(self, prompts: Sequence[Prompt], texts: Sequence[str], written: Written) -> dict[int, list[float]]:
+        """Return the shown letters' log-probabilities where each answer's letter was written, by row of the batch."""
+        wanted = {}
+        for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            letter = parse_turn(prompt, text).letter
+            if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
+                wanted[row] = self._step_of(written.tokens[row], place)
+        rows, kept = written.probe.letter_rows(wanted)
+        if kept is None:
+            return {}
+        parts = (self._head.logits(part) for part in kept.split(self._head.row_chunk()))
+        values = torch.cat([letter_logprobs(logits, self._vocabulary.families) for logits in parts]).tolist()
+        return {row: value[: len(prompts[row].options)] for row, value in zip(rows, values, strict=True)}
+
+    def _step_of(self, tokens: Sequence[int], place: int) -> int:
+        """Return the step whose token holds character `place` of the text."""
+        low, high = 0, len(tokens) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if len(self._decode(tokens[: middle + 1])) > place:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
+        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
+
+
+def _not_finite(prompt: Prompt, what: str) -> str:
     """Return the error of a prompt for which the model gave NaN."""
     return f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected finite {what}, got NaN"
