@@ -15,6 +15,7 @@ Make = Callable[..., Sample]
 @pytest.fixture
 def pairs(make_sample: Make) -> list[tuple[Prompt, Response]]:
     four = Prompt.of(make_sample("four", group="g", distractor=0, metadata={"kind": "colour"}))
+    four = four.replace(context="A red cube.")
     two = AbstainOption()(Prompt.of(make_sample("two", options=("red", "blue")), draw=1))
     none = Prompt.of(make_sample("none", options=("red", "blue", "green")))
     return [
@@ -43,6 +44,7 @@ def test_arrays(pairs: list[tuple[Prompt, Response]]) -> None:
     assert responses.well_formed[2].isnan()
     assert responses.metadata[0] == {"kind": "colour"}
     assert responses.error == (None, None, "broken")
+    assert responses.context == ("A red cube.", "", "")
 
 
 def test_select_keeps_rows_together(pairs: list[tuple[Prompt, Response]]) -> None:

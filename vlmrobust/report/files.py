@@ -19,6 +19,7 @@ __all__ = ["read_report", "write_report"]
 
 _FORMAT = "vlmrobust report 1"
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
+_LATER_FIELDS = {"context": ""}  # which files of older versions lack, and what stands for them
 
 
 def write_report(
@@ -92,7 +93,7 @@ def _responses(rows: Sequence[Mapping[str, Any]]) -> Responses:
     values: dict[str, Any] = {}
     for name in _FIELDS:
         like = getattr(blank, name)
-        column = [row[name] for row in rows]
+        column = [row.get(name, _LATER_FIELDS[name]) if name in _LATER_FIELDS else row[name] for row in rows]
         if not isinstance(like, Tensor):
             values[name] = tuple(_as_tuple(value) for value in column)
         elif like.dtype == torch.int64:

@@ -27,6 +27,7 @@ class Responses:
         token_entropy: `(N,)` float32, nats, NaN = not measured.
         n_tokens: `(N,)` int64, -1 = not counted.
         well_formed: `(N,)` float32, 1 or 0, NaN = the model did not write the text.
+        context: what stood before the question, such as a caption.
         question: what was asked, as shown.
         options, order: the options as shown, and their indices in `sample.options` (None = added).
         think, own_think, text: the thought, the model's own part of it, the completion.
@@ -49,6 +50,7 @@ class Responses:
     token_entropy: Tensor
     n_tokens: Tensor
     well_formed: Tensor
+    context: tuple[str, ...]
     question: tuple[str, ...]
     options: tuple[tuple[str, ...], ...]
     order: tuple[tuple[int | None, ...], ...]
@@ -108,6 +110,7 @@ class Responses:
             token_entropy=_floats([response.token_entropy for response in said]),
             n_tokens=_integers([response.n_tokens for response in said]),
             well_formed=_floats([response.well_formed for response in said]),
+            context=tuple(prompt.context for prompt in asked),
             question=tuple(prompt.question for prompt in asked),
             options=tuple(prompt.options for prompt in asked),
             order=tuple(prompt.order for prompt in asked),
