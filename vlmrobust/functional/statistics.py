@@ -34,7 +34,7 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
     """
     if not 0 <= successes <= n:
         raise ValueError(f"expected 'successes' between 0 and n = {n}, got {successes}")
-    z = _normal_quantile(level)
+    z = normal_quantile(level)
     if n == 0:
         return math.nan, math.nan
     rate = successes / n
@@ -162,7 +162,7 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def _normal_quantile(level: float) -> float:
+def normal_quantile(level: float) -> float:
     from scipy.special import ndtri
 
     if not 0 < level < 1:
