@@ -61,8 +61,8 @@ class GroupedColumn:
     """What a bootstrap needs of a column, whatever its length.
 
     Its sums are whole multiples of a unit of at most 2**-51 · G of the largest: whole numbers below 2**53 add up
-    without rounding, in whatever order a matrix product takes them. So a result depends neither on the columns beside it
-    nor on the number of threads or the machine, and a mean that is 0 is exactly 0 for the p-value.
+    without rounding, in whatever order a matrix product takes them. So a result depends neither on the columns beside
+    it nor on the number of threads or the machine, and a mean that is 0 is exactly 0 for the p-value.
 
     Attributes:
         value: the mean, NaN without a defined value.
@@ -82,6 +82,16 @@ class GroupedColumn:
     def groups(self) -> int:
         """The number of groups with a defined value."""
         return int(np.count_nonzero(self.sizes))
+
+    @property
+    def ratio(self) -> float:
+        """The mean, rounded as a replicate is, so that the two can be compared; NaN without a defined value."""
+        return float(self.sums.sum() * self.unit / self.sizes.sum()) if self.n else math.nan
+
+    def jackknife(self) -> Floats:
+        """Return `(G,)`, the mean without each group; of two groups or more with a defined value."""
+        left = self.sizes.sum() - self.sizes
+        return (self.sums.sum() - self.sums) * self.unit / left
 
     @classmethod
     def of(cls, values: Floats, codes: Integers, count: int) -> Self:
