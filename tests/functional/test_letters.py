@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 from scipy.special import logsumexp
 from scipy.special import softmax as scipy_softmax
 from scipy.stats import entropy as scipy_entropy
@@ -148,3 +149,23 @@ def test_letters_are_differentiable_beside_padding():
     logprobs = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -2.0, -INF]], requires_grad=True)
     functional.correct_probability(logprobs, torch.tensor([0, 1])).sum().backward()
     assert logprobs.grad.isfinite().all()
+
+
+@given(data=st.data(), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
+def test_divergence_agrees_with_scipy_either_way_round(data, dtype):
+    logprob = st.one_of(st.floats(-30, 0, width=32), st.just(-INF))
+    count = data.draw(st.integers(2, 26))
+    sides = [torch.tensor(data.draw(st.lists(logprob, min_size=count, max_size=count))).to(dtype) for _ in range(2)]
+    found = functional.letter_divergence(*sides)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(functional.letter_divergence(*reversed(sides)), found, equal_nan=True)
+    if any(side.max() == -INF for side in sides):
+        assert found.isnan()
+        return
+    # scipy returns the square root.
+    expected = jensenshannon(*(scipy_softmax(side.double().numpy()) for side in sides)) ** 2
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+    assert 0 <= found.item() <= math.log(2) * (1 + 1e-6)
+    assert functional.letter_divergence(sides[0], sides[0]).item() == 0
+    assert functional.letter_divergence(sides[0], torch.full_like(sides[0], NAN)).isnan()
+    assert functional.letter_divergence(torch.empty(3, 0), torch.empty(3, 0)).isnan().tolist() == [True] * 3

@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: letters, entropy, robustness and paired statistics, for people with their own loop."""
+"""Tensors in, tensors out: letters, calibration, robustness and paired statistics, for people with their own loop."""
 
 from .bootstrap import (
     Difference,
@@ -8,33 +8,69 @@ from .bootstrap import (
     paired_bootstrap,
     paired_bootstraps,
 )
+from .calibration import (
+    ReliabilityCurve,
+    brier_score,
+    calibration_error_floor,
+    confidence_brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability_curve,
+)
 from .entropy import mean_token_entropy, token_entropy
 from .intervals import mean_interval, mean_intervals, paired_interval, paired_intervals
 from .letters import (
     correct_log_odds,
     correct_probability,
+    letter_divergence,
     letter_entropy,
     letter_mass,
     letter_probabilities,
     relative_letter_entropy,
 )
+from .ranking import auroc, auroc_interval
 from .resampling import resample_counts
 from .robustness import QUADRANTS, accuracy, follow, quadrants
 from .scoring import TokenScores, score_tokens
-from .statistics import holm, mcnemar_exact, newcombe_paired_interval, wilson_interval
+from .selective import (
+    RiskCoverage,
+    area_under_risk_coverage,
+    excess_area_under_risk_coverage,
+    risk_coverage_curve,
+)
+from .statistics import (
+    benjamini_hochberg,
+    holm,
+    mcnemar_exact,
+    minimum_detectable_effect,
+    newcombe_paired_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "QUADRANTS",
     "Difference",
     "Estimate",
+    "ReliabilityCurve",
+    "RiskCoverage",
     "TokenScores",
     "accuracy",
+    "area_under_risk_coverage",
+    "auroc",
+    "auroc_interval",
+    "benjamini_hochberg",
     "bootstrap_mean",
     "bootstrap_means",
+    "brier_score",
+    "calibration_error_floor",
+    "confidence_brier_score",
     "correct_log_odds",
     "correct_probability",
+    "excess_area_under_risk_coverage",
+    "expected_calibration_error",
     "follow",
     "holm",
+    "letter_divergence",
     "letter_entropy",
     "letter_mass",
     "letter_probabilities",
@@ -42,6 +78,8 @@ __all__ = [
     "mean_interval",
     "mean_intervals",
     "mean_token_entropy",
+    "minimum_detectable_effect",
+    "negative_log_likelihood",
     "newcombe_paired_interval",
     "paired_bootstrap",
     "paired_bootstraps",
@@ -49,7 +87,9 @@ __all__ = [
     "paired_intervals",
     "quadrants",
     "relative_letter_entropy",
+    "reliability_curve",
     "resample_counts",
+    "risk_coverage_curve",
     "score_tokens",
     "token_entropy",
     "wilson_interval",

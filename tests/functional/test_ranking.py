@@ -1,0 +1,102 @@
+"""AUROC against scikit-learn, its interval against the published equation and against simulated data."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from vlmrobust.functional import auroc, auroc_interval
+
+NAN, INF = math.nan, math.inf
+
+
+@given(data=st.data())
+def test_the_area_agrees_with_sklearn_whatever_ties_and_is_missing(data, scored, repeated):
+    scores, positive, weights = data.draw(scored)
+    rows = repeated(scores, positive, weights)
+    found = auroc(scores, positive, weights)
+    assert found.dtype == torch.float64
+    if len({right for _, right in rows}) < 2:
+        assert found.isnan()
+    else:
+        assert found.item() == pytest.approx(roc_auc_score([right for _, right in rows], [score for score, _ in rows]))
+    order = data.draw(st.permutations(range(len(scores))))
+    torch.testing.assert_close(auroc(scores[order], positive[order], weights[order]), found, equal_nan=True)
+
+
+def test_many_resamples_are_one_call():
+    scores, positive = torch.tensor([0.1, 0.4, 0.4, 0.9, NAN]), torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0])
+    weights = torch.tensor([[1.0, 1, 1, 1, 1], [0, 2, 3, 1, 5], [1, 0, 1, 0, 1]])
+    together = auroc(scores, positive, weights)
+    assert together.shape == (3,)
+    alone = torch.stack([auroc(scores, positive, row) for row in weights])
+    torch.testing.assert_close(together, alone, equal_nan=True)
+    stacked = auroc(torch.stack([scores, -scores]), torch.stack([positive, positive]))
+    torch.testing.assert_close(stacked, torch.stack([auroc(scores, positive), auroc(-scores, positive)]))
+    assert stacked.sum().item() == pytest.approx(1)
+
+
+def test_infinite_log_odds_rank_at_the_ends():
+    assert auroc(torch.tensor([-INF, 0.0, INF, INF]), torch.tensor([0.0, 0.0, 1.0, 1.0])).item() == 1
+    assert auroc(torch.tensor([INF, INF]), torch.tensor([0.0, 1.0])).item() == 0.5
+
+
+@given(
+    value=st.floats(0, 1),
+    positives=st.integers(1, 300),
+    negatives=st.integers(1, 300),
+    level=st.sampled_from([0.5, 0.9, 0.95, 0.99]),
+)
+def test_the_interval_solves_newcombes_equation(value, positives, negatives, level):
+    low, high = auroc_interval(value, positives, negatives, level)
+    assert 0 <= low <= value <= high <= 1
+    assert low < high
+    z = norm.ppf((1 + level) / 2)
+    for bound, end in ((low, 0), (high, 1)):
+        # Hanley and McNeil's variance as they wrote it, with both of their sizes at their mean.
+        q1, q2, each = bound / (2 - bound), 2 * bound**2 / (1 + bound), (positives + negatives) / 2 - 1
+        variance = (bound * (1 - bound) + each * (q1 - bound**2) + each * (q2 - bound**2)) / (positives * negatives)
+        assert bound == value == end or (bound - value) ** 2 == pytest.approx(z**2 * variance, abs=1e-9)
+    assert auroc_interval(1 - value, negatives, positives, level) == pytest.approx((1 - high, 1 - low), abs=1e-7)
+
+
+@pytest.mark.parametrize("true_area", [0.5, 0.75, 0.95])
+def test_the_interval_covers_the_truth(true_area):
+    rng = np.random.default_rng(0)
+    shift = math.sqrt(2) * norm.ppf(true_area)
+    positive = torch.cat([torch.ones(40), torch.zeros(60)])
+    scores = torch.from_numpy(rng.normal(size=(2000, 100)) + shift * positive.numpy())
+    areas = auroc(scores, positive.expand(2000, 100)).tolist()
+    covered = [low <= true_area <= high for low, high in (auroc_interval(area, 40, 60) for area in areas)]
+    # 95 % would be 0.95 ± 0.005 here; it errs on the safe side for normal scores far apart.
+    assert 0.935 <= np.mean(covered) <= 0.985
+
+
+def test_separated_classes_keep_an_interval():
+    low, high = auroc_interval(1.0, 20, 10)
+    assert low < 0.9
+    assert high == 1.0
+    assert auroc_interval(0.0, 20, 10) == pytest.approx((0.0, 1 - low))
+
+
+@pytest.mark.parametrize("counts", [(0, 5), (5, 0)])
+def test_one_class_alone_has_no_interval(counts):
+    assert all(math.isnan(bound) for bound in auroc_interval(NAN, *counts))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.5, 3, 3), "expected 'value' between 0 and 1, got 1.5"),
+        ((0.5, -1, 3), r"expected counts of at least 0, got \(-1, 3\)"),
+        ((0.5, 3, 3, 1.0), "expected 'level' between 0 and 1, got 1.0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        auroc_interval(*arguments)
