@@ -1,7 +1,7 @@
 """Whether a confidence says how often it is right: calibration errors, proper scores, reliability curves.
 
-`confidence` and `correct` are `(..., N)`: a probability in [0, 1] that the answer is right, and whether it is (1 or 0). A
-row with a NaN in either is left out. Sums are taken in float64 whatever the inputs are.
+`confidence` and `correct` are `(..., N)`: a probability in [0, 1] that the answer is right, and whether it is (1 or 0).
+A row with a NaN in either is left out. Sums are taken in float64 whatever the inputs are.
 """
 
 import math
@@ -52,8 +52,8 @@ def expected_calibration_error(
     r"""Return the expected calibration error: the mean gap between confidence and accuracy over bins.
 
     $\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|$; probability, in [0, 1]. Bins of equal width are
-    $((b - 1) / B, b / B]$, the first one with 0. With bins of equal mass, row i of n in the order of confidence is in bin
-    $\lfloor B (i - \frac12) / n \rfloor$, and tied rows are together in the bin in which their middle falls.
+    $((b - 1) / B, b / B]$, the first one with 0. With bins of equal mass, row i of n in the order of confidence is in
+    bin $\lfloor B (i - \frac12) / n \rfloor$, and tied rows are together in the bin in which their middle falls.
 
     It is biased upwards at small n: read it beside `calibration_error_floor`.
 
@@ -99,7 +99,8 @@ def calibration_error_floor(
     Args:
         confidence: `(N,)` in [0, 1], NaN = undefined, left out.
         rng: where the replicates come from.
-        bins, equal_mass: as in `expected_calibration_error`.
+        bins: B.
+        equal_mass: bins that hold equally many rows.
         replicates: how many data sets are drawn.
 
     Returns:
@@ -142,7 +143,9 @@ def reliability_curve(
     Args:
         confidence: `(..., N)` in [0, 1].
         correct: `(..., N)`, 1 or 0.
-        bins, equal_mass, weights: as in `expected_calibration_error`.
+        bins: B, as in `expected_calibration_error`.
+        equal_mass: bins that hold equally many rows.
+        weights: `(..., N)`, how often a resample drew each row; None = each once.
         level: the intervals' coverage, in (0, 1).
 
     Raises:

@@ -14,8 +14,8 @@ __all__ = ["auroc", "auroc_interval"]
 def auroc(scores: Tensor, positive: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""Return the area under the ROC curve: the chance that a positive row scores above a negative one.
 
-    $P(s^+ > s^-) + \tfrac12 P(s^+ = s^-)$, the Mann–Whitney statistic over its maximum; in [0, 1]. Only the order of the
-    scores counts, so give log-odds rather than probabilities, which saturate and tie in float32.
+    $P(s^+ > s^-) + \tfrac12 P(s^+ = s^-)$, the Mann–Whitney statistic over its maximum; in [0, 1]. Only the order of
+    the scores counts, so give log-odds rather than probabilities, which saturate and tie in float32.
 
     Args:
         scores: `(..., N)`, any floating dtype, infinities allowed; NaN = undefined, left out.

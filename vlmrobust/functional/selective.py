@@ -1,8 +1,8 @@
 """Selective prediction: how often the answers are wrong when only the surest are given.
 
-`scores` and `correct` are `(..., N)`: any number that is larger where the model is surer, and whether the answer is right
-(1 or 0). A row with a NaN in either is left out. Only the order of the scores counts; tied rows are taken in random
-order, on average, so the order in which they come changes nothing.
+`scores` and `correct` are `(..., N)`: any number that is larger where the model is surer, and whether the answer is
+right (1 or 0). A row with a NaN in either is left out. Only the order of the scores counts; over the order of tied rows
+a mean is taken, so the order in which they come changes nothing.
 """
 
 from typing import NamedTuple
@@ -62,9 +62,9 @@ def risk_coverage_curve(scores: Tensor, correct: Tensor) -> RiskCoverage:
 def area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""Return the area under the risk–coverage curve (AURC): the mean risk over the coverages 1/n, 2/n, … 1.
 
-    $\frac1n \sum_{k=1}^n \frac1k \sum_{i \le k} (1 - \mathrm{correct}_{(i)})$, the surest first; probability, in [0, 1],
-    smaller is better. It holds the error rate itself: a random order gives about that, whatever the scores, and so two
-    conditions of different accuracy differ in it however alike their scores rank.
+    $\frac1n \sum_{k=1}^n \frac1k \sum_{i \le k} (1 - \mathrm{correct}_{(i)})$, the surest first; probability, in
+    [0, 1], smaller is better. It holds the error rate itself: a random order gives about that, so two conditions of
+    different accuracy differ in it however alike their scores rank.
 
     Args:
         scores: `(..., N)`, infinities allowed.
@@ -93,7 +93,9 @@ def excess_area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Te
     In [0, 1]; 0 where every right answer scores above every wrong one, and where all answers are right or all wrong.
 
     Args:
-        scores, correct, weights: as in `area_under_risk_coverage`.
+        scores: `(..., N)`, infinities allowed.
+        correct: `(..., N)`, 1 or 0.
+        weights: as in `area_under_risk_coverage`.
 
     Returns:
         `(...)` float64, NaN without a defined row.
@@ -115,8 +117,8 @@ def excess_area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Te
 def _mean_risk(size: Tensor, wrong: Tensor) -> Tensor:
     r"""Return the mean risk over all coverages, from blocks of tied rows, the surest first.
 
-    After K rows with E errors, the j-th of a block of m rows with e errors has the mean risk (E + j e/m) / (K + j); over
-    j = 1 … m these add up to e + (E − K e/m) (ψ(K + m + 1) − ψ(K + 1)), ψ being the digamma function.
+    After K rows with E errors, the j-th of a block of m rows with e errors has the mean risk (E + j e/m) / (K + j);
+    over j = 1 … m these add up to e + (E − K e/m) (ψ(K + m + 1) − ψ(K + 1)), ψ being the digamma function.
     """
     before, errors = size.cumsum(-1) - size, wrong.cumsum(-1) - wrong
     share = torch.where(size > 0, wrong / size, 0.0)
