@@ -243,7 +243,7 @@ def test_paired_metrics_have_a_value_and_no_difference(answer):
 
 def test_without_base_there_are_values_and_a_note(answer):
     found = row(report([answer("a", "x"), answer("b", "x", 0)], [Accuracy()]), "x", "accuracy")
-    assert (found["value"], found["note"]) == (0.5, "no responses under 'base'")
+    assert (found["value"], found["note"]) == (0.5, "no responses under base")
     assert math.isnan(found["difference"])
 
 

@@ -213,7 +213,7 @@ def minimum_detectable_effect(n: int, discordant: float, *, level: float = 0.95,
 
     Example:
         >>> round(minimum_detectable_effect(1000, 0.2), 4)
-        0.0395
+        0.0396
 
     Source:
         Connor, Biometrics 43 (1987) 207–211, solved for the difference; Miettinen, Biometrics 24 (1968) 339–352.

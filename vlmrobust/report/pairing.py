@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 
 from ..types import Responses
 
-__all__ = ["UNSCORED", "Floats", "Integers", "Mask", "SampleIndex", "Unit", "is_one_of", "numbered", "units_of"]
+__all__ = [
+    "UNSCORED",
+    "Contrast",
+    "Floats",
+    "Integers",
+    "Mask",
+    "SampleIndex",
+    "Unit",
+    "contrasts_with",
+    "is_one_of",
+    "numbered",
+    "units_of",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -33,6 +45,25 @@ class Unit:
     condition: str
     carrier: str | None
     rows: Integers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contrast:
+    """A unit, and the responses that it is compared with.
+
+    Attributes:
+        unit: what is summarised.
+        base: positions of the responses that it is compared with.
+        where: how a note speaks of these: `under base`.
+        is_reference: the unit is itself what others are compared with.
+        note: what there is to say for every metric.
+    """
+
+    unit: Unit
+    base: Integers
+    where: str
+    is_reference: bool = False
+    note: str = ""
 
 
 def numbered(labels: Sequence[Label]) -> tuple[list[Label], Integers]:
@@ -67,6 +98,12 @@ def units_of(responses: Responses) -> list[Unit]:
             own = ~failed & (carrier[rows] == way)
             units.append(Unit(name, carriers[way], rows[own | failed] if position == 0 else rows[own]))
     return units
+
+
+def contrasts_with(reference: str, responses: Responses) -> list[Contrast]:
+    """Return the contrast of each unit with the responses under the reference condition."""
+    base, where = np.flatnonzero(is_one_of(responses.condition, reference)), f"under {reference}"
+    return [Contrast(unit, base, where, unit.condition == reference) for unit in units_of(responses)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +145,7 @@ class SampleIndex:
         return means
 
     def readouts(self, scores: Floats, rows: Integers) -> Integers:
-        """Return where each sample's scores among `rows` (its draws) were read, as a set: bit i is `readout_names[i]`."""
+        """Return where each sample's scores among `rows` (its draws) were read: bit i is set for `readout_names[i]`."""
         defined = rows[~np.isnan(scores[rows])]
         found = np.zeros(len(self.group), dtype=np.int64)
         for code in range(len(self.readout_names)):

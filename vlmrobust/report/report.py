@@ -12,13 +12,15 @@ from torch import Tensor
 from ..metrics import Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
 from .columns import FRAME_COLUMNS, Column, score
+from .comparison import between
 from .files import read_report, write_report
-from .pairing import units_of
-from .summary import SummaryRow, compare
+from .pairing import contrasts_with
+from .summary import SummaryRow, summarised
 from .tables import Table, html_table, markdown_table, overview, terminal_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["Report"]
 
@@ -131,7 +133,7 @@ class Report:
     def _rows(self) -> tuple[SummaryRow, ...]:
         if self._loaded_summary is not None:
             return tuple(self._loaded_summary)
-        return tuple(compare(self.responses, self._columns, units_of(self.responses), "base", self.seed))
+        return tuple(summarised(self.responses, self._columns, contrasts_with("base", self.responses), self.seed))
 
     @property
     def summary(self) -> "pd.DataFrame":
@@ -154,9 +156,37 @@ class Report:
         for name in (condition, reference):
             if name not in self.conditions:
                 raise KeyError(f"expected one of the conditions {', '.join(self.conditions)}; got {name!r}")
-        units = [unit for unit in units_of(self.responses) if unit.condition == condition]
+        contrasts = [one for one in contrasts_with(reference, self.responses) if one.unit.condition == condition]
         columns = [column for column in self._columns if not column.is_paired or reference == "base"]
-        return _table_of(compare(self.responses, columns, units, reference, self.seed))
+        return _table_of(summarised(self.responses, columns, contrasts, self.seed))
+
+    def compare(self, other: "Report") -> "pd.DataFrame":
+        """Compare this report with one of another model or checkpoint, on the samples that both have.
+
+        Every condition is compared with the same condition there, paired by sample, draws averaged; groups are this
+        report's. A sample for which the condition asserts another option there is left out, and counted in `note`.
+
+        Args:
+            other: what this report is compared with, such as that of the checkpoint before training.
+
+        Returns:
+            The columns of `summary`: `value` is this report's, `base_value` the other's, `difference` this − other.
+
+        Raises:
+            ValueError: the reports have no sample, condition or metric in common, a sample has another answer or number
+                of options there, or a metric was set in another way.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> prompts = list(vr.expand(vr.demo.samples(4, seed=0), []))
+            >>> models = [vr.testing.FakeModel(accuracy=accuracy) for accuracy in (1.0, 0.0)]
+            >>> after, before = (vr.Report.from_responses(prompts, model.respond(prompts)) for model in models)
+            >>> float(after.compare(before).set_index("metric").loc["accuracy", "difference"])
+            1.0
+        """
+        return _table_of(
+            summarised(*between(self.responses, self._columns, other.responses, other._columns), self.seed)
+        )
 
     def by(self, column: str) -> "pd.DataFrame":
         """Return the summary of each group of samples that share a value in their metadata.
@@ -219,6 +249,17 @@ class Report:
         """
         responses, columns, summary, rest = read_report(Path(path))
         return cls(responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"])
+
+    def plot(self) -> "Figure":
+        """Draw what the report can show in one figure; `vlmrobust.plots` has the plots one by one.
+
+        Raises:
+            LookupError: there is nothing to draw.
+            ImportError: matplotlib is not installed (it is the extra `plot`).
+        """
+        from .. import plots
+
+        return plots.overview(self)
 
     def _overview(self) -> Table:
         return overview(self.responses, self._columns, self._rows)

@@ -12,9 +12,9 @@ from ..keyed import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
 from .columns import Column
-from .pairing import UNSCORED, Floats, Integers, Mask, SampleIndex, Unit, is_one_of
+from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of
 
-__all__ = ["SummaryRow", "compare"]
+__all__ = ["SummaryRow", "summarised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +58,50 @@ class SummaryRow:
     note: str
 
 
-def compare(
-    responses: Responses, columns: Sequence[Column], units: Sequence[Unit], reference: str, seed: int
+def summarised(
+    responses: Responses, columns: Sequence[Column], contrasts: Sequence[Contrast], seed: int
 ) -> list[SummaryRow]:
-    """Return one row per unit × metric, each compared with the reference condition.
+    """Return one row per contrast × metric.
 
     Args:
         responses: all of them.
         columns: the metrics' values for all responses.
-        units: what is compared.
-        reference: name of the condition that it is compared with, usually `base`.
+        contrasts: what is compared with what.
         seed: keys the bootstrap.
     """
-    rows = _Comparison(responses, units, reference, seed).rows(columns)
+    rows = _Summary(responses, contrasts, seed).rows(columns)
     by_metric = []
-    for start in range(0, len(rows), len(units) or 1):
-        of_metric = rows[start : start + len(units)]
+    for start in range(0, len(rows), len(contrasts) or 1):
+        of_metric = rows[start : start + len(contrasts)]
         adjusted = holm([row.p for row in of_metric])
         by_metric.append([replace(row, p_adjusted=float(p)) for row, p in zip(of_metric, adjusted, strict=True)])
-    return [row for of_unit in zip(*by_metric, strict=True) for row in of_unit]
+    return [row for of_contrast in zip(*by_metric, strict=True) for row in of_contrast]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    """One unit by one metric, before the intervals of its means are known.
+    """One contrast by one metric, before the intervals of its means are known.
 
     Attributes:
         row: what is known already: all of it where nothing is averaged.
         averaged: `(S,)`, the samples whose mean is taken; None = of none.
-        is_compared: the mean is compared with that of the same samples under the reference.
+        is_compared: the mean is compared with that of the same samples on the other side.
     """
 
     column: Column
-    unit: Unit
+    contrast: Contrast
     row: SummaryRow
     averaged: Mask | None = None
     is_compared: bool = False
 
 
-class _Comparison:
-    """Units against one reference condition."""
+class _Summary:
+    """Contrasts, by any metric."""
 
-    def __init__(self, responses: Responses, units: Sequence[Unit], reference: str, seed: int) -> None:
+    def __init__(self, responses: Responses, contrasts: Sequence[Contrast], seed: int) -> None:
         self.responses = responses
-        self.units = units
+        self.contrasts = contrasts
         self.samples = SampleIndex.of(responses)
-        self.reference = reference
-        self.base = np.flatnonzero(is_one_of(responses.condition, reference))
         self.errors = is_one_of(responses.status, "error")
         self.not_applicable = is_one_of(responses.status, "not_applicable")
         self.scored = ~is_one_of(responses.status, *UNSCORED)
@@ -114,9 +111,9 @@ class _Comparison:
         """Return the rows, metric by metric.
 
         All intervals of means are from the same resamples, drawn twice. The samples' means are made again where they
-        are needed, for one metric and unit at a time: at a million responses, all together would be 250 MB.
+        are needed, for one metric and contrast at a time: at a million responses, all together would be 250 MB.
         """
-        cells = [self._cell(column, unit) for column in columns for unit in self.units]
+        cells = [self._cell(column, contrast) for column in columns for contrast in self.contrasts]
         averaged = [cell for cell in cells if cell.averaged is not None]
         compared = [cell for cell in averaged if cell.is_compared]
         group = self.samples.group
@@ -135,63 +132,72 @@ class _Comparison:
         return rows
 
     def _means(self, cell: _Cell) -> tuple[Floats, Floats]:
-        """Return the averaged samples' means under the reference and in this unit, NaN for other samples."""
-        before, after = (self.samples.means(cell.column.scores, rows) for rows in (self.base, cell.unit.rows))
+        """Return the averaged samples' means on the other side and on this one, NaN for other samples."""
+        sides = (cell.contrast.base, cell.contrast.unit.rows)
+        before, after = (self.samples.means(cell.column.scores, rows) for rows in sides)
         return np.where(cell.averaged, before, math.nan), np.where(cell.averaged, after, math.nan)
 
-    def _cell(self, column: Column, unit: Unit) -> _Cell:
-        value = self.samples.means(column.scores, unit.rows)
-        if unit.condition == self.reference or column.is_paired:
-            return self._alone(column, unit, ~np.isnan(value), note="")
-        base = self.samples.means(column.scores, self.base)
-        pairs, note = self._pairs(column, unit, ~np.isnan(value) & ~np.isnan(base))
+    def _cell(self, column: Column, contrast: Contrast) -> _Cell:
+        value = self.samples.means(column.scores, contrast.unit.rows)
+        if contrast.is_reference:
+            return self._alone(column, contrast, ~np.isnan(value), note="")
+        base = self.samples.means(column.scores, contrast.base)
+        pairs, note = self._pairs(column, contrast, ~np.isnan(value), ~np.isnan(base))
         if not pairs.any():
-            return self._alone(column, unit, ~np.isnan(value), note)
-        row = replace(self._blank(column, unit), n=int(pairs.sum()), note=note)
+            return self._alone(column, contrast, ~np.isnan(value), note)
+        row = replace(self._blank(column, contrast), n=int(pairs.sum()), note=note)
         if column.is_mean:
             row = replace(row, base_value=float(base[pairs].mean()))
-            return _Cell(column, unit, row, averaged=pairs, is_compared=True)
+            return _Cell(column, contrast, row, averaged=pairs, is_compared=True)
         if column.metric is None:
-            return _Cell(column, unit, replace(row, note=_needs_metric(column)))
-        rng = self._rng(column, unit)
-        found = aggregate_difference(self.responses, self.samples, column, unit.rows, self.base, pairs, rng)
-        return _Cell(column, unit, replace(row, difference=found.value - found.base_value, **found._asdict()))
+            return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
+        found = aggregate_difference(
+            self.responses, self.samples, column, contrast.unit.rows, contrast.base, pairs, self._rng(column, contrast)
+        )
+        return _Cell(column, contrast, replace(row, difference=found.value - found.base_value, **found._asdict()))
 
-    def _pairs(self, column: Column, unit: Unit, defined: Mask) -> tuple[Mask, str]:
-        """Return which samples are compared, and what there is to say about the others."""
-        if not len(self.base):
-            return defined, f"no responses under {self.reference!r}"
+    def _pairs(self, column: Column, contrast: Contrast, here: Mask, there: Mask) -> tuple[Mask, str]:
+        """Return which samples are compared, of those defined on either side, and what there is to say of others."""
+        defined = here & there
+        if not (len(contrast.base) and len(contrast.unit.rows)):
+            return defined, contrast.note or f"no responses {contrast.where}"
         if not defined.any():
-            return defined, f"defined for no sample on both sides ({self.reference} and {unit.condition})"
+            # A metric of pairs is itself a comparison with base, so that under base there is nothing to compare with.
+            is_expected = column.is_paired and not there.any()
+            return defined, contrast.note if is_expected else _in_turn(
+                contrast.note, f"defined for no sample both {contrast.where} and here"
+            )
         if not column.reads_letters:
-            return defined, ""
-        before, after = (self.samples.readouts(column.scores, rows) for rows in (self.base, unit.rows))
+            return defined, contrast.note
+        before, after = (self.samples.readouts(column.scores, rows) for rows in (contrast.base, contrast.unit.rows))
         differ = defined & (before != after)
         if not differ.any():
-            return defined, ""
+            return defined, contrast.note
         listed = self.samples.readouts_listed
-        note = f"read-outs differ ({listed(before[differ])} under {self.reference}, {listed(after[differ])} here)"
+        note = f"read-outs differ ({listed(before[differ])} {contrast.where}, {listed(after[differ])} here)"
         pairs = defined & ~differ
-        return pairs, f"{int(differ.sum())} pairs left out: {note}" if pairs.any() else note
+        left_out = f"{int(differ.sum())} pairs left out: {note}" if pairs.any() else note
+        return pairs, _in_turn(contrast.note, left_out)
 
-    def _alone(self, column: Column, unit: Unit, defined: Mask, note: str) -> _Cell:
+    def _alone(self, column: Column, contrast: Contrast, defined: Mask, note: str) -> _Cell:
         """Return a cell that compares with nothing: the value on all samples for which it is defined."""
+        rows = contrast.unit.rows
         if column.reads_letters and not note:
-            readouts = np.unique(self.samples.readouts(column.scores, unit.rows)[defined])
+            readouts = np.unique(self.samples.readouts(column.scores, rows)[defined])
             note = f"read-outs mixed ({self.samples.readouts_listed(readouts)})" if len(readouts) > 1 else ""
-        row = replace(self._blank(column, unit), n=int(defined.sum()), note=note)
+        row = replace(self._blank(column, contrast), n=int(defined.sum()), note=note)
         if not defined.any():
-            return _Cell(column, unit, row)
+            return _Cell(column, contrast, row)
         if column.is_mean:
-            return _Cell(column, unit, row, averaged=defined)
+            return _Cell(column, contrast, row, averaged=defined)
         if column.metric is None:
-            return _Cell(column, unit, replace(row, note=_needs_metric(column)))
-        rng = self._rng(column, unit)
-        value, low, high = aggregate_interval(self.responses, self.samples, column, unit.rows, defined, rng)
-        return _Cell(column, unit, replace(row, value=value, value_low=low, value_high=high))
+            return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
+        rng = self._rng(column, contrast)
+        value, low, high = aggregate_interval(self.responses, self.samples, column, rows, defined, rng)
+        return _Cell(column, contrast, replace(row, value=value, value_low=low, value_high=high))
 
-    def _blank(self, column: Column, unit: Unit) -> SummaryRow:
-        undefined = math.nan
+    def _blank(self, column: Column, contrast: Contrast) -> SummaryRow:
+        undefined, unit = math.nan, contrast.unit
         return SummaryRow(
             condition=unit.condition,
             metric=column.name,
@@ -207,7 +213,7 @@ class _Comparison:
             p=undefined,
             p_adjusted=undefined,
             coverage=self._coverage(column, unit.rows),
-            base_coverage=self._coverage(column, self.base),
+            base_coverage=self._coverage(column, contrast.base),
             not_applicable=int(self.not_applicable[unit.rows].sum()),
             carrier=unit.carrier,
             note="",
@@ -221,8 +227,12 @@ class _Comparison:
         """Return the generator of the resamples of means, which all metrics and conditions share."""
         return generator(self.seed, "bootstrap")
 
-    def _rng(self, column: Column, unit: Unit) -> np.random.Generator:
-        return generator(self.seed, "bootstrap", column.name, unit.condition, self.reference)
+    def _rng(self, column: Column, contrast: Contrast) -> np.random.Generator:
+        return generator(self.seed, "bootstrap", column.name, contrast.unit.condition, contrast.where)
+
+
+def _in_turn(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 def _needs_metric(column: Column) -> str:

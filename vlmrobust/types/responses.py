@@ -137,6 +137,18 @@ class Responses:
             chosen[name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())
         return type(self)(**chosen)
 
+    @classmethod
+    def joined(cls, first: Self, second: Self) -> Self:
+        """Return the responses of both, those of `first` before those of `second`; letters are padded to one width."""
+        both: dict[str, Any] = {}
+        for name in (item.name for item in fields(cls) if item.init):
+            one, other = getattr(first, name), getattr(second, name)
+            if isinstance(one, Tensor) and one.ndim == 2:
+                width = max(one.shape[1], other.shape[1])
+                one, other = _padded(one, width), _padded(other, width)
+            both[name] = torch.cat([one, other]) if isinstance(one, Tensor) else one + other
+        return cls(**both)
+
     def has_status(self, *statuses: str) -> Tensor:
         """Return an `(N,)` mask of the responses whose status is one of `statuses`."""
         return torch.tensor([status in statuses for status in self.status], dtype=torch.bool)
@@ -169,3 +181,8 @@ def _ragged(rows: Sequence[tuple[float, ...] | None], width: int) -> Tensor:
     missing = (float("nan"),) * width
     padded = [missing if row is None else row + (-float("inf"),) * (width - len(row)) for row in rows]
     return torch.tensor(padded, dtype=torch.float32).reshape(len(rows), width)
+
+
+def _padded(rows: Tensor, width: int) -> Tensor:
+    wide = torch.nn.functional.pad(rows, (0, width - rows.shape[1]), value=-float("inf"))
+    return wide.masked_fill(rows.isnan().any(dim=1, keepdim=True), float("nan"))

@@ -1,0 +1,123 @@
+"""Two reports on the same samples, of two models or checkpoints: what of one is compared with what of the other."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..types import Responses
+from .columns import Column
+from .pairing import Contrast, Floats, Unit, units_of
+
+__all__ = ["between"]
+
+
+def between(
+    here: Responses, columns: Sequence[Column], there: Responses, other_columns: Sequence[Column]
+) -> tuple[Responses, list[Column], list[Contrast]]:
+    """Return the responses of two reports as one, their metrics' values, and each condition here with that there.
+
+    Raises:
+        ValueError: the two have nothing in common, or do not mean the same by it.
+    """
+    _check_common("samples", dict.fromkeys(here.sample_id), dict.fromkeys(there.sample_id))
+    _check_common("conditions", dict.fromkeys(here.condition), dict.fromkeys(there.condition))
+    _check_common("metrics", [column.name for column in columns], [column.name for column in other_columns])
+    _check_samples(here, there)
+    return (
+        Responses.joined(here, there),
+        list(_joined_columns(columns, other_columns, len(here), len(there))),
+        list(_contrasts(here, there)),
+    )
+
+
+def _check_common(what: str, here: Collection[str], there: Collection[str]) -> None:
+    if not set(here) & set(there):
+        raise ValueError(
+            f"expected reports with {what} in common; this one has {_listed(here)}, the other {_listed(there)}"
+        )
+
+
+def _check_samples(here: Responses, there: Responses) -> None:
+    """Refuse two samples of one id."""
+    first = {sample: row for row, sample in reversed(list(enumerate(there.sample_id)))}
+    for field in ("target", "option_count"):
+        one, other = (getattr(side, field).tolist() for side in (here, there))
+        for row, sample in enumerate(here.sample_id):
+            if sample in first and one[row] != other[first[sample]]:
+                raise ValueError(
+                    f"sample {sample!r}, field {field!r}: expected the same in both reports, got {one[row]} here and "
+                    f"{other[first[sample]]} in the other"
+                )
+
+
+def _joined_columns(columns: Sequence[Column], others: Sequence[Column], n_here: int, n_there: int) -> Iterator[Column]:
+    """Yield every metric's values in both reports, NaN where it was not measured."""
+    here, there = ({column.name: column for column in side} for side in (columns, others))
+    for name in dict.fromkeys([*here, *there]):
+        one, other = here.get(name), there.get(name)
+        known = [column for column in (one, other) if column is not None]
+        metrics = [column.metric for column in known if column.metric is not None]
+        if len(metrics) == 2 and metrics[0] != metrics[1]:
+            raise ValueError(
+                f"metric {name!r}: expected the same in both reports, got {metrics[0]!r} here and {metrics[1]!r} in "
+                "the other; score one of them with the metrics of the other"
+            )
+        scores = np.concatenate([_scores(one, n_here), _scores(other, n_there)])
+        yield replace(known[0], scores=scores, metric=metrics[0] if metrics else None)
+
+
+def _scores(column: Column | None, n: int) -> Floats:
+    return np.full(n, np.nan) if column is None else column.scores
+
+
+def _contrasts(here: Responses, there: Responses) -> Iterator[Contrast]:
+    """Yield each condition with the one of the same name and carrier there, then those that are there alone."""
+    others: dict[str, list[Unit]] = {}
+    for unit in units_of(there):
+        others.setdefault(unit.condition, []).append(unit)
+    where, none = "in the other report", np.empty(0, dtype=np.int64)
+    for unit in units_of(here):
+        candidates = others.get(unit.condition, [])
+        alike = [
+            other for other in candidates if other.carrier == unit.carrier or None in (other.carrier, unit.carrier)
+        ]
+        if alike:
+            yield _contrast(unit, alike[0], here, there, where)
+        elif candidates:
+            carriers = " and ".join(str(other.carrier) for other in candidates)
+            yield Contrast(unit, none, where, note=f"carriers differ ({carriers} {where}, {unit.carrier} here)")
+        else:
+            yield Contrast(unit, none, where)
+    for condition in dict.fromkeys(there.condition):
+        if condition not in here.condition:
+            for other in others[condition]:
+                rows = other.rows + len(here)
+                yield Contrast(Unit(condition, other.carrier, none), rows, where, note="no responses in this report")
+
+
+def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where: str) -> Contrast:
+    """Pair two units by sample; what is on one side alone, or asserts another option there, is counted."""
+    one, two = (
+        {
+            side.sample_id[row]: asserted
+            for row, asserted in zip(rows.tolist(), side.asserted[rows].tolist(), strict=True)
+        }
+        for side, rows in ((here, unit.rows), (there, other.rows))
+    )
+    differing = {sample for sample, asserted in one.items() if two.get(sample, asserted) != asserted}
+    notes = []
+    if alone := len(one.keys() - two.keys()):
+        notes.append(f"{alone} samples in this report only")
+    if alone := len(two.keys() - one.keys()):
+        notes.append(f"{alone} samples in the other report only")
+    rows = other.rows
+    if differing:
+        notes.append(f"{len(differing)} samples left out: the other report asserts another option")
+        rows = rows[[there.sample_id[row] not in differing for row in rows.tolist()]]
+    return Contrast(unit, rows + len(here), where, note="; ".join(notes))
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:3])
+    return f"{shown}, … ({len(names)} in all)" if len(names) > 3 else shown or "none"
