@@ -76,7 +76,7 @@ LAYERS = (
     ("judges",),
     ("metrics",),
     ("manifest",),
-    ("store",),
+    ("store", "plots"),
     ("report",),
     ("evaluator",),
     ("rl", "testing", "demo"),

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import functional, judges, metrics, perturbations
+from . import functional, judges, metrics, perturbations, plots
 from .evaluator import Evaluator
 from .judges import Judge
 from .metrics import Metric, PairedMetric
@@ -40,6 +40,7 @@ __all__ = [
     "metrics",
     "paper_conditions",
     "perturbations",
+    "plots",
     "testing",
 ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 
 from ..metrics import default_metrics
+from ..naming import readable, unit_label
 from ..types import Responses
 from .columns import Column
 from .pairing import units_of
@@ -15,7 +16,6 @@ from .summary import SummaryRow
 __all__ = ["Table", "html_table", "markdown_table", "overview", "terminal_table"]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "follow_rate", "format_rate")
-_TITLES = {"correct_probability": "P(correct)"}
 _WIDTH = 120
 
 
@@ -53,8 +53,7 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
     rows = []
     for unit in units:
         metrics = cells.get((unit.condition, unit.carrier), {})
-        unusual = unit.carrier == "user_text" or carried.count(unit.condition) > 1
-        label = f"{unit.condition} [{unit.carrier}]" if unusual else unit.condition
+        label = unit_label(unit.condition, unit.carrier, is_split=carried.count(unit.condition) > 1)
         statuses = [responses.status[row] for row in unit.rows]
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
         ended = "/".join(_share(statuses.count(status), scored) for status in ("unparsed", "truncated"))
@@ -72,7 +71,7 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
 
 def _title(column: Column, *, first: bool) -> str:
     arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
-    name = _TITLES.get(column.name, column.name.replace("_", " "))
+    name = readable(column.name)
     if column.name == "consistency":
         return f"{name}{arrow} (judged)"
     return f"{name}{arrow}, change [95 % interval]" if first else f"{name}{arrow}"

@@ -1,0 +1,25 @@
+"""A report in pictures: one function per plot, each on axes of its own or on yours.
+
+matplotlib is the extra `plot`; it is imported when something is drawn. Nothing here touches `pyplot` or the global
+settings, and no display is needed. Text is drawn as it stands, never read as a formula.
+"""
+
+from .letters import entropies, probabilities, reliability
+from .panels import Panel, overview, panels
+from .source import NothingToPlot, Reported
+from .tables import drops, quadrants
+from .trajectory import trajectory
+
+__all__ = [
+    "NothingToPlot",
+    "Panel",
+    "Reported",
+    "drops",
+    "entropies",
+    "overview",
+    "panels",
+    "probabilities",
+    "quadrants",
+    "reliability",
+    "trajectory",
+]

@@ -1,0 +1,31 @@
+"""A figure that a notebook shows without pyplot."""
+
+from io import BytesIO, StringIO
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = ["Picture", "svg_of"]
+
+
+class Picture(Figure):
+    """A matplotlib figure that belongs to no window and to no list of open figures."""
+
+    def _repr_png_(self) -> bytes:
+        out = BytesIO()
+        self.savefig(out, format="png", dpi=2 * self.dpi)
+        return out.getvalue()
+
+
+def svg_of(figure: Figure, **options: Any) -> str:
+    """Return a figure as SVG; equal figures give equal text.
+
+    Args:
+        figure: what is drawn.
+        **options: of `Figure.savefig`.
+    """
+    out = StringIO()
+    with mpl.rc_context({"svg.hashsalt": "vlmrobust", "svg.fonttype": "path"}):
+        figure.savefig(out, format="svg", metadata={"Date": None}, **options)
+    return out.getvalue()
