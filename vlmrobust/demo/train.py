@@ -41,9 +41,9 @@ class Recipe:
     held_out: int = 300
     see_steps: int = 500
     see_rate: float = 2e-3
-    shown_steps: int = 900
-    short_steps: int = 800
-    full_steps: int = 700
+    shown_steps: int = 1000
+    short_steps: int = 1000
+    full_steps: int = 1600
     answer_rate: float = 2e-3
     batch_size: int = 32
     captioned: float = 0.4
