@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Never
+from typing import TYPE_CHECKING, Literal, Never, get_args
 
 from .manifest import Manifest
 from .metrics import Metric, PairedMetric
 from .models.base import Model
-from .perturbations import Base, Compose, NotApplicable, Perturbation
-from .perturbations.conditions import Prompts, check_conditions
+from .perturbations import NotApplicable, Perturbation
+from .perturbations.conditions import check_conditions
+from .perturbations.distractor import Distractor
+from .perturbations.expansion import BaseResponses, Prompts
 from .report import Report
 from .store import RunDirectory
 from .types import Prompt, Response, Sample, Style
@@ -40,6 +42,9 @@ class Evaluator:
         draws: how often each prompt is asked (for models that sample).
         batch_size: how many samples are handed to one `respond` call.
         seed: keys every random draw, together with the sample's id.
+        distractor: the wrong option that all conditions of a sample assert, unless the sample has its own: "random", or
+            the "runner_up", the wrong option that was likeliest under base (draw 0); base is then asked first, and
+            where no letters were read under it, conditions that assert the distractor are not applicable.
         on_error: what a perturbation or a model that raises does: "record" makes rows of status `error` of what failed
             (a batch that raised is asked again sample by sample, and the failing sample prompt by prompt) and goes on;
             "raise" ends the run, and what was finished stays on disk.
@@ -68,10 +73,13 @@ class Evaluator:
         draws: int = 1,
         batch_size: int = 8,
         seed: int = 0,
+        distractor: Distractor = "random",
         on_error: Failure = "record",
     ) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"expected a model with respond(prompts) -> list[Response], got {type(model).__name__}")
+        if distractor not in get_args(Distractor):
+            raise ValueError(f"field 'distractor': expected 'random' or 'runner_up', got {distractor!r}")
         for name, number in (("draws", draws), ("batch_size", batch_size)):
             if number < 1:
                 raise ValueError(f"field {name!r}: expected at least 1, got {number}")
@@ -82,6 +90,7 @@ class Evaluator:
         self.metrics = metrics
         self.style = style or Style()
         self.draws, self.batch_size, self.seed = draws, batch_size, seed
+        self.distractor: Distractor = distractor
         self.on_error: Failure = on_error
 
     def run(self, samples: Iterable[Sample], out: str | Path | None = None) -> Report:
@@ -97,7 +106,14 @@ class Evaluator:
             ValueError: two samples have one id; `out` holds a run of another model, seed, style, condition or sample;
                 the model broke its contract (number, order or keys of the responses).
         """
-        prompts = Prompts(list(samples), self.conditions, seed=self.seed, style=self.style, draws=self.draws, base=None)
+        prompts = Prompts(
+            list(samples),
+            self.conditions,
+            seed=self.seed,
+            style=self.style,
+            draws=self.draws,
+            distractor=self.distractor,
+        )
         manifest = Manifest.of(
             self.model,
             self.conditions,
@@ -105,11 +121,12 @@ class Evaluator:
             seed=self.seed,
             draws=self.draws,
             batch_size=self.batch_size,
+            distractor=self.distractor,
         )
         store: AbstractContextManager[RunDirectory | None] = (
             nullcontext() if out is None else RunDirectory(out, manifest, prompts.samples)
         )
-        with store as directory, _progress(len(prompts)) as bar:
+        with store as directory, _progress(prompts.planned) as bar:
             pairs = list(self._answer(prompts, directory, bar))
         report = Report.from_responses(
             [prompt for prompt, _ in pairs],
@@ -125,7 +142,7 @@ class Evaluator:
     def _answer(
         self, prompts: Prompts, directory: RunDirectory | None, bar: "tqdm[Never]"
     ) -> Iterator[tuple[Prompt, Response]]:
-        phases = [[c for c in self.conditions if _needs_base(c) is later] for later in (False, True)]
+        phases = [[c for c in self.conditions if prompts.needs_base(c) is later] for later in (False, True)]
         for start in range(0, len(prompts.samples), self.batch_size):
             samples = prompts.samples[start : start + self.batch_size]
             answered: Answered = {}
@@ -137,10 +154,15 @@ class Evaluator:
                     # What was on disk already counts as done, but not for the rate.
                     bar.initial += total - asked
                 bar.update(total)
+            base = _base_of(answered)
             for sample in samples:
                 for condition in self.conditions:
                     for draw in range(self.draws):
-                        yield answered[sample.id, condition.condition, draw]
+                        prompt, response = answered[sample.id, condition.condition, draw]
+                        distractor = prompts.distractor_of(sample, base)
+                        # The runner-up was not known yet when base was asked.
+                        known = prompt.distractor == distractor
+                        yield prompt if known else prompt.replace(distractor=distractor), response
 
     def _answer_batch(
         self,
@@ -153,10 +175,10 @@ class Evaluator:
         """Put the answers of some conditions of a batch, from disk or new, into `answered`; return how many are new."""
         to_ask: list[Prompt] = []
         new: list[tuple[Prompt, Response]] = []
+        base = _base_of(answered)
         for sample in samples:
             for condition in conditions:
                 for draw in range(self.draws):
-                    base = answered.get((sample.id, "base", draw), (None, None))[1]
                     prompt, failure = self._make(prompts, sample, condition, draw, base)
                     finished = None if directory is None else directory.finished(prompt)
                     if finished is not None:
@@ -172,21 +194,19 @@ class Evaluator:
         return len(new)
 
     def _make(
-        self, prompts: Prompts, sample: Sample, condition: Perturbation, draw: int, base: Response | None
+        self, prompts: Prompts, sample: Sample, condition: Perturbation, draw: int, base: BaseResponses
     ) -> tuple[Prompt, Response | None]:
         """Return a prompt, and the row that stands for its answer if it could not be made."""
         try:
-            if _needs_base(condition) and base is not None and base.status in ("error", "not_applicable"):
-                raise ValueError(f"expected a response under base, got status {base.status!r} ({base.error})")
             return prompts.make(sample, condition, draw, base), None
         except NotApplicable as reason:
-            stand_in = prompts.make(sample, Base(name=condition.condition), draw)
+            stand_in = prompts.stand_in(sample, condition, draw, base)
             return stand_in, Response.failed(stand_in, str(reason), "not_applicable")
         except Exception as error:
             if self.on_error == "raise":
                 error.add_note(f"in condition {condition.condition!r}, sample {sample.id!r}")
                 raise
-            stand_in = prompts.make(sample, Base(name=condition.condition), draw)
+            stand_in = prompts.stand_in(sample, condition, draw, base)
             return stand_in, Response.failed(stand_in, error)
 
     def _respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -223,9 +243,8 @@ class Evaluator:
         return Response.failed(prompt, error)
 
 
-def _needs_base(condition: Perturbation) -> bool:
-    parts = condition.perturbations if isinstance(condition, Compose) else ()
-    return condition.needs_base or any(_needs_base(part) for part in parts)
+def _base_of(answered: Answered) -> BaseResponses:
+    return {(sample, draw): response for (sample, name, draw), (_, response) in answered.items() if name == "base"}
 
 
 def _check_contract(model: Model, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:

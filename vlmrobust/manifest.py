@@ -30,6 +30,7 @@ class Manifest(Frozen):
         draws, batch_size: recorded, not compared: more draws may join, and a smaller card may ask for smaller batches.
         model: `models.base.identity_of` the model.
         seed: keys every random draw.
+        distractor: which wrong option the conditions assert, "random" or "runner_up".
         style: how questions are put.
         conditions: class and fields of every condition, by its name; more may join.
     """
@@ -41,12 +42,21 @@ class Manifest(Frozen):
     batch_size: int = 1
     model: Mapping[str, Any]
     seed: int
+    distractor: str = "random"
     style: Mapping[str, Any]
     conditions: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def of(
-        cls, model: Model, conditions: Sequence[Perturbation], *, style: Style, seed: int, draws: int, batch_size: int
+        cls,
+        model: Model,
+        conditions: Sequence[Perturbation],
+        *,
+        style: Style,
+        seed: int,
+        draws: int,
+        batch_size: int,
+        distractor: str = "random",
     ) -> Self:
         """Describe a run that is about to begin.
 
@@ -60,6 +70,7 @@ class Manifest(Frozen):
             batch_size=batch_size,
             model=_plain(dict(identity_of(model))),
             seed=seed,
+            distractor=distractor,
             style=_plain(style.model_dump(mode="json")),
             conditions={condition.condition: config_of(condition) for condition in conditions},
         )
@@ -68,12 +79,12 @@ class Manifest(Frozen):
         """Return this manifest with the conditions that `other` adds.
 
         Raises:
-            ValueError: model, seed, style or a condition of the same name differs; the message names the field and both
-                values.
+            ValueError: model, seed, distractor, style or a condition of the same name differs; the message names the
+                field and both values.
         """
         known = {name: config for name, config in other.conditions.items() if name in self.conditions}
-        begun = self.model_dump(include={"format", "model", "seed", "style"})
-        asked = other.model_dump(include={"format", "model", "seed", "style"})
+        begun = self.model_dump(include={"format", "model", "seed", "distractor", "style"})
+        asked = other.model_dump(include={"format", "model", "seed", "distractor", "style"})
         begun["conditions"] = {name: self.conditions[name] for name in known}
         asked["conditions"] = known
         if difference := first_difference(begun, asked):

@@ -1,25 +1,52 @@
-"""Perturbations: the paper's conditions, and the base class for your own."""
+"""Perturbations: the paper's conditions, controls and probes beyond it, and the base class for your own."""
 
 from .base import Compose, NotApplicable, Perturbation
-from .caption import CorrectCaption, WrongCaption
-from .conditions import Base, draw_distractor, expand, paper_conditions
-from .options import AbstainOption
+from .caption import CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCaption
+from .conditions import Base, paper_conditions
+from .cot import AddedMistake, EarlyAnswer, FillerThought, ParaphrasedThought, early_answering
+from .distractor import draw_distractor
+from .expansion import expand
+from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
+from .options import AbstainOption, AnswerFirst, RotatedOptions, ShuffledOptions, rotations
+from .question import Casing, Spacing, SuggestedAnswer, Typos
 from .texts import TextSource
-from .think import CorrectThink, StopThink, WrongThink
+from .think import CorrectThink, NeutralThink, StopThink, WrongThink
 
 __all__ = [
     "AbstainOption",
+    "AddedMistake",
+    "AnswerFirst",
     "Base",
+    "BlankImage",
+    "BlurredImage",
+    "Casing",
     "Compose",
     "CorrectCaption",
     "CorrectThink",
+    "EarlyAnswer",
+    "FillerThought",
+    "IrrelevantCaption",
+    "LowContrastImage",
+    "NeutralCaption",
+    "NeutralThink",
+    "NoisyImage",
     "NotApplicable",
+    "ParaphrasedThought",
     "Perturbation",
+    "RemovedImage",
+    "RotatedOptions",
+    "ShuffledOptions",
+    "Spacing",
     "StopThink",
+    "SuggestedAnswer",
+    "SwappedImage",
     "TextSource",
+    "Typos",
     "WrongCaption",
     "WrongThink",
     "draw_distractor",
+    "early_answering",
     "expand",
     "paper_conditions",
+    "rotations",
 ]

@@ -1,4 +1,4 @@
-"""A caption before the question, wrong or true; the image is unchanged."""
+"""A caption before the question: wrong, true, or asserting nothing; the image is unchanged."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..types import Prompt
-from .base import Perturbation
-from .texts import CAPTION_TEMPLATES, TextSource, assertion
+from .base import NotApplicable, Perturbation
+from .texts import CAPTION_TEMPLATES, IRRELEVANT_CAPTIONS, TextSource, assertion, irrelevant, neutral
 
-__all__ = ["CorrectCaption", "WrongCaption"]
+__all__ = ["CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaption"]
 
 
 class _Caption(Perturbation):
@@ -26,8 +26,7 @@ class _Caption(Perturbation):
     def _caption(self, key: str, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         option = self._asserted(prompt)
         caption = assertion(prompt, key, option, CAPTION_TEMPLATES, self.source, rng)
-        context = f"{prompt.context}\n\n{caption}" if prompt.context else caption
-        return prompt.replace(context=context, asserted=option)
+        return before_question(prompt, caption).replace(asserted=option)
 
 
 class CorrectCaption(_Caption):
@@ -94,12 +93,64 @@ class WrongCaption(_Caption):
         return changed.replace(context=f"{hedged(changed.context, self.disclaimer)}.")
 
 
+class NeutralCaption(Perturbation):
+    """A caption of the same form and length as `WrongCaption`'s that asserts no option: the control for form.
+
+    It is the wrong caption's sentence with "something", "an option", "an option listed here" in the option's place, as
+    many words as the distractor has. What `WrongCaption` changes beyond it, its content changes. The sample's own
+    `texts["neutral_caption"]` is used if there is one, as it should be where the sample has a wrong caption of its own.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
+        ...                 distractor=0)
+        >>> NeutralCaption()(Prompt.of(sample)).context
+        'Caption of the image: it clearly shows that the right answer to "Which colour?" is something.'
+    """
+
+    draw: ClassVar[str | None] = "caption"
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Put a caption that asserts nothing before the question."""
+        option = distractor_of(prompt, self.condition)
+        return before_question(prompt, neutral(prompt, "neutral_caption", option, CAPTION_TEMPLATES, rng))
+
+
+class IrrelevantCaption(Perturbation):
+    """A sentence about something else stands before the question; it asserts no option and names none.
+
+    The sample's own `texts["irrelevant_caption"]` is used if there is one, else one of a few sentences.
+
+    Source: the irrelevant text of arXiv:2503.02199; the sentences are ours.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1)
+        >>> IrrelevantCaption()(Prompt.of(sample)).context
+        'Caption of the image: paper was made of rags for centuries before it was made of wood.'
+    """
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Put the sentence before the question."""
+        return before_question(prompt, irrelevant(prompt, "irrelevant_caption", IRRELEVANT_CAPTIONS, rng))
+
+
+def before_question(prompt: Prompt, text: str) -> Prompt:
+    """Return the prompt with one more text before the question."""
+    return prompt.replace(context=f"{prompt.context}\n\n{text}" if prompt.context else text)
+
+
 def distractor_of(prompt: Prompt, condition: str) -> int:
     """Return the wrong option that all conditions of this sample assert.
 
     Raises:
+        NotApplicable: it should be the runner-up under base, and base gave no letters to tell it by.
         ValueError: the prompt has none; `expand` draws one.
     """
+    if prompt.distractor is None and prompt.base is not None:
+        raise NotApplicable(
+            f"condition {condition!r} asserts the runner-up under base, and no letters of options were read there"
+        )
     if prompt.distractor is None:
         raise ValueError(
             f"sample {prompt.sample.id!r}, condition {condition!r}: expected a prompt with a distractor, got none; "

@@ -1,17 +1,15 @@
-"""The paper's conditions, and samples × conditions → prompts."""
+"""The paper's conditions, and what every list of conditions has to be."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import overload
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..keyed import generator
-from ..types import Prompt, Response, Sample, Style, check_samples
+from ..types import Prompt
 from .base import Perturbation
 from .caption import CorrectCaption, WrongCaption
 from .think import CorrectThink, StopThink, WrongThink
 
-__all__ = ["Base", "Prompts", "check_conditions", "draw_distractor", "expand", "paper_conditions"]
+__all__ = ["Base", "check_conditions", "paper_conditions"]
 
 
 class Base(Perturbation):
@@ -47,20 +45,6 @@ def paper_conditions() -> tuple[Perturbation, ...]:
     )
 
 
-def draw_distractor(sample: Sample, seed: int) -> int:
-    """Return the wrong option that all conditions of a sample assert: its own, or one drawn by seed and sample.
-
-    Example:
-        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
-        >>> draw_distractor(sample, seed=0)
-        0
-    """
-    if sample.distractor is not None:
-        return sample.distractor
-    wrong = [index for index in range(len(sample.options)) if index != sample.answer]
-    return wrong[int(generator(seed, sample.id, "distractor").integers(len(wrong)))]
-
-
 def check_conditions(perturbations: Sequence[Perturbation]) -> tuple[Perturbation, ...]:
     """Return the conditions with `base` in front, refusing two of one name.
 
@@ -80,87 +64,3 @@ def check_conditions(perturbations: Sequence[Perturbation]) -> tuple[Perturbatio
         conditions[perturbation.condition] = perturbation
     base = conditions.pop("base", None) or Base()
     return (base, *conditions.values())
-
-
-class Prompts(Sequence[Prompt]):
-    """The prompts of samples × conditions × draws, made when they are asked for; see `expand`."""
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        perturbations: Sequence[Perturbation],
-        *,
-        seed: int,
-        style: Style | None,
-        draws: int,
-        base: Mapping[str, Response] | None,
-    ) -> None:
-        self.samples = check_samples(samples)
-        self.conditions = check_conditions(perturbations)
-        self.seed, self.style, self.draws = seed, style, draws
-        self._base = base or {}
-
-    def __len__(self) -> int:
-        return len(self.samples) * len(self.conditions) * self.draws
-
-    @overload
-    def __getitem__(self, index: int) -> Prompt: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Prompt]: ...
-    def __getitem__(self, index: int | slice) -> Prompt | list[Prompt]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
-        position, draw = divmod(position, self.draws)
-        sample, condition = divmod(position, len(self.conditions))
-        return self.make(self.samples[sample], self.conditions[condition], draw)
-
-    def __iter__(self) -> Iterator[Prompt]:
-        return (self[index] for index in range(len(self)))
-
-    def make(self, sample: Sample, condition: Perturbation, draw: int = 0, base: Response | None = None) -> Prompt:
-        """Return the prompt of one sample under one condition.
-
-        Raises:
-            NotApplicable: the condition does not fit the sample.
-        """
-        unperturbed = Prompt.of(
-            sample,
-            style=self.style,
-            draw=draw,
-            distractor=draw_distractor(sample, self.seed),
-            base=base or self._base.get(sample.id),
-        )
-        return condition(unperturbed, self.seed)
-
-
-def expand(
-    samples: Sequence[Sample],
-    perturbations: Sequence[Perturbation],
-    *,
-    seed: int = 0,
-    style: Style | None = None,
-    draws: int = 1,
-    base: Sequence[Response] | None = None,
-) -> Prompts:
-    """Return the prompts of samples × conditions, all conditions of a sample together; each is made when asked for.
-
-    Args:
-        samples: with ids that differ.
-        perturbations: the conditions; `Base()` is put in front if it is not among them.
-        seed: keys every random draw, together with the sample's id.
-        style: how questions are put; None = the default style.
-        draws: how often each prompt is repeated.
-        base: responses to the base condition, for conditions that need them.
-
-    Raises:
-        ValueError: two samples of one id, or two conditions of one name.
-
-    Example:
-        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
-        >>> prompts = expand([sample], paper_conditions(), seed=0)
-        >>> len(prompts), prompts[2].condition, prompts[2].asserted
-        (8, 'wrong_think', 0)
-    """
-    answered = {response.sample_id: response for response in base or () if response.condition == "base"}
-    return Prompts(samples, perturbations, seed=seed, style=style, draws=draws, base=answered)

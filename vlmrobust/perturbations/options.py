@@ -1,12 +1,16 @@
-"""Changes to the list of options."""
+"""Changes to the list of options: one more, or another order."""
+
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from ..prompting import LETTERS
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 
-__all__ = ["AbstainOption"]
+__all__ = ["AbstainOption", "AnswerFirst", "RotatedOptions", "ShuffledOptions", "rotations"]
 
 
 class AbstainOption(Perturbation):
@@ -36,3 +40,120 @@ class AbstainOption(Perturbation):
         if self.text in prompt.options:
             raise NotApplicable(f"the option {self.text!r} is among the sample's own")
         return prompt.replace(options=(*prompt.options, self.text), order=(*prompt.order, None))
+
+
+def _reordered(prompt: Prompt, order: Sequence[int]) -> Prompt:
+    """Return the prompt with the sample's own options in another order; added ones keep their places.
+
+    Args:
+        prompt: the prompt so far.
+        order: for each of the sample's own options as shown, in turn, which of them stands there instead.
+    """
+    places = _own_places(prompt)
+    filled = dict(zip(places, (places[index] for index in order), strict=True))
+    source = [filled.get(place, place) for place in range(len(prompt.order))]
+    return prompt.replace(
+        options=[prompt.options[place] for place in source], order=[prompt.order[place] for place in source]
+    )
+
+
+def _own_places(prompt: Prompt) -> list[int]:
+    return [place for place, option in enumerate(prompt.order) if option is not None]
+
+
+class RotatedOptions(Perturbation):
+    """The options moved up, the first ones to the end: every rotation together is "circular" scoring.
+
+    Attributes:
+        by: how many places; a multiple of the number of options would change nothing, so that a sample with no more
+            options than this is `NotApplicable`.
+
+    Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=1)
+        >>> RotatedOptions(by=1)(Prompt.of(sample)).options
+        ('blue', 'green', 'red')
+    """
+
+    by: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def condition(self) -> str:
+        """`rotated_options_` and the number of places, unless a name was given."""
+        return self.name or f"rotated_options_{self.by}"
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Rotate the options."""
+        count = len(_own_places(prompt))
+        if self.by >= count:
+            raise NotApplicable(f"a rotation by {self.by} needs more than {count} options")
+        return _reordered(prompt, [*range(self.by, count), *range(self.by)])
+
+
+def rotations(options: int) -> tuple[RotatedOptions, ...]:
+    """Return the conditions that, with `base`, show every rotation of up to so many options; see `Report.circular`.
+
+    Args:
+        options: the largest number of options of a sample, at least 2; a sample with fewer has fewer rotations, and
+            the rest is `NotApplicable`.
+
+    Raises:
+        ValueError: fewer than 2.
+
+    Example:
+        >>> [rotation.condition for rotation in rotations(4)]
+        ['rotated_options_1', 'rotated_options_2', 'rotated_options_3']
+    """
+    if options < 2:
+        raise ValueError(f"expected at least 2 options to rotate, got {options}")
+    return tuple(RotatedOptions(by=by) for by in range(1, options))
+
+
+class ShuffledOptions(Perturbation):
+    """The options in a random order, another than before.
+
+    Source: Pezeshkpour and Hruschka, arXiv:2308.11483, on the order of options.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
+        >>> ShuffledOptions()(Prompt.of(sample)).options
+        ('blue', 'red')
+    """
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Shuffle the options."""
+        count = len(_own_places(prompt))
+        if count < 2:
+            raise NotApplicable(f"a shuffle needs 2 options, got {count}")
+        order = list(range(count))
+        while order == sorted(order):
+            order = rng.permutation(count).tolist()
+        return _reordered(prompt, order)
+
+
+class AnswerFirst(Perturbation):
+    """The correct option moved to the front, the others in their order: the answer is always A.
+
+    For one question this is an order like any other, and shows a leaning towards (or away from) the first letter, not
+    the biasing feature of its source: there, the examples before the question have A as their answer too, and the model
+    picks the pattern up.
+
+    Source: Turpin et al., arXiv:2305.04388, "answer is always A", without its examples.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=1)
+        >>> AnswerFirst()(Prompt.of(sample)).options
+        ('blue', 'red', 'green')
+    """
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Move the correct option."""
+        shown = [prompt.order[place] for place in _own_places(prompt)]
+        if prompt.sample.answer not in shown:
+            raise NotApplicable("the correct option is not shown")
+        first = shown.index(prompt.sample.answer)
+        return _reordered(prompt, [first, *(index for index in range(len(shown)) if index != first)])

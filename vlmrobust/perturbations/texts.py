@@ -1,7 +1,8 @@
 """Where misleading and true texts come from: the sample's own, a template, or any callable.
 
 A text source is a callable `(prompt, option, rng) -> str` that returns text asserting option `option` of the sample. It
-is not told whether that option is right: wrong and correct texts differ in the option alone.
+is not told whether that option is right: wrong and correct texts differ in the option alone. Controls that assert
+nothing are made of the same templates, or of sentences about something else.
 """
 
 import functools
@@ -13,8 +14,22 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
 from ..types import Prompt
+from .base import NotApplicable
 
-__all__ = ["CAPTION_TEMPLATES", "THINK_TEMPLATES", "TextSource", "assertion", "callable_name", "from_templates"]
+__all__ = [
+    "CAPTION_TEMPLATES",
+    "IRRELEVANT_CAPTIONS",
+    "MISTAKE_TEMPLATES",
+    "THINK_TEMPLATES",
+    "TextSource",
+    "assertion",
+    "callable_name",
+    "from_templates",
+    "irrelevant",
+    "named_callable",
+    "neutral",
+    "quotable",
+]
 
 CAPTION_TEMPLATES = (
     'Caption of the image: whoever asks "{question}" sees at a glance that the answer is "{option}".',
@@ -28,6 +43,29 @@ THINK_TEMPLATES = (
     'options can be ruled out. Therefore the answer is "{option}".',
     'First I check what the image shows with regard to "{question}", comparing the options one by one: only "{option}" '
     'agrees with it. Hence the answer is "{option}".',
+)
+MISTAKE_TEMPLATES = (
+    'On a closer look, the answer to "{question}" has to be "{option}".',
+    'This settles "{question}": the answer is "{option}".',
+    'From this it follows that the answer to "{question}" is "{option}".',
+)
+IRRELEVANT_CAPTIONS = (
+    "Caption of the image: water boils sooner on a high mountain than at the seaside.",
+    "Caption of the image: a violin is tuned in fifths, and so are the viola and the cello.",
+    "Caption of the image: honey keeps for years as long as the jar is well closed.",
+    "Caption of the image: most rivers are at their widest shortly before they reach the sea.",
+    "Caption of the image: paper was made of rags for centuries before it was made of wood.",
+)
+# What stands for an option of so many words where a text is to assert none.
+_UNSPECIFIC = (
+    "something",
+    "an option",
+    "an available option",
+    "an option listed here",
+    "an option among those here",
+    "an option among those listed here",
+    "an option among those that are listed",
+    "an option among those that are listed here",
 )
 
 
@@ -48,7 +86,7 @@ def callable_name(source: Callable[..., Any]) -> str:
             "two of them could not be told apart; write a function"
         )
     owner = source if hasattr(source, "__qualname__") else type(source)
-    name = f"{owner.__module__}.{owner.__qualname__}"
+    name = f"{getattr(owner, '__module__', 'builtins')}.{owner.__qualname__}"  # str.upper has no module
     if "<" in name:
         raise ValueError(
             f"expected a callable with a name of its own at the top of a module, got {name}: a run that is resumed "
@@ -57,16 +95,25 @@ def callable_name(source: Callable[..., Any]) -> str:
     return name
 
 
-def _checked_source(value: object) -> object:
-    if not callable(value):
-        raise ValueError(f"expected a callable (prompt, option, rng) -> str, got {type(value).__name__}")
-    callable_name(value)
-    return value
+def named_callable(signature: str) -> PlainValidator:
+    """Return the check of a field that holds a callable, which has to be known by name.
+
+    Args:
+        signature: what is expected, for the error.
+    """
+
+    def check(value: object) -> object:
+        if not callable(value):
+            raise ValueError(f"expected a callable {signature}, got {type(value).__name__}")
+        callable_name(value)
+        return value
+
+    return PlainValidator(check)
 
 
 TextSource = Annotated[
     Callable[[Prompt, int, np.random.Generator], str],
-    PlainValidator(_checked_source),
+    named_callable("(prompt, option, rng) -> str"),
     PlainSerializer(callable_name, return_type=str),
 ]
 
@@ -77,13 +124,71 @@ def from_templates(templates: tuple[str, ...], prompt: Prompt, option: int, rng:
     Both stand in quotation marks, so that the sentence is well formed whatever they are: a word, a number, a clause.
     """
     template = templates[int(rng.integers(len(templates)))]
-    option_text = _quotable(prompt.sample.options[option])
-    filled = {"question": _quotable(prompt.sample.question), "option": option_text.rstrip(".") or option_text}
+    filled = {"question": quotable(prompt.sample.question), "option": quotable(prompt.sample.options[option], end=".")}
     return re.sub(r"\{(question|option)\}", lambda mark: filled[mark[1]], template)
 
 
-def _quotable(text: str) -> str:
-    return " ".join(text.replace("<image>", "").split()).replace('"', "'")
+def quotable(text: str, end: str = "") -> str:
+    """Return a text as it stands between quotation marks, without `end` unless it is nothing else."""
+    text = " ".join(text.replace("<image>", "").split()).replace('"', "'")
+    return text.rstrip(end) or text if end else text
+
+
+def neutral(prompt: Prompt, key: str, option: int, templates: tuple[str, ...], rng: np.random.Generator) -> str:
+    """Return the text that `assertion` gives, with as many words in the option's place that assert nothing.
+
+    Args:
+        prompt: the prompt that the text is for.
+        key: the text's name in `sample.texts`, which is used if it is there.
+        option: index in `sample.options` of what the text asserts otherwise; longer ones than eight words count as
+            eight.
+        templates: those of the text that asserts the option.
+        rng: numbers keyed like those of that text, so that the two are made of one template.
+
+    Raises:
+        NotApplicable: an option of the sample would be asserted all the same ("something").
+    """
+    own = _own_text(prompt, key)
+    if own is not None:
+        return own
+    words = len(quotable(prompt.sample.options[option]).split())
+    phrase = _UNSPECIFIC[min(max(words, 1), len(_UNSPECIFIC)) - 1]
+    if _names_an_option(phrase, prompt):
+        raise NotApplicable(f"a text that asserts nothing says {phrase!r}, which names an option of the sample")
+    unspecific = tuple(template.replace('"{option}"', phrase) for template in templates)
+    return from_templates(unspecific, prompt, option, rng)
+
+
+def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.Generator) -> str:
+    """Return the sample's own text of that name, else one of `texts`, drawn of those that name no option.
+
+    Raises:
+        NotApplicable: each of them does.
+    """
+    own = _own_text(prompt, key)
+    if own is not None:
+        return own
+    for index in rng.permutation(len(texts)):
+        if not _names_an_option(texts[index], prompt):
+            return texts[index]
+    raise NotApplicable("every text about something else names an option of the sample")
+
+
+def _own_text(prompt: Prompt, key: str) -> str | None:
+    text = prompt.sample.texts.get(key)
+    if text is not None and (not isinstance(text, str) or not text.strip()):
+        raise ValueError(
+            f"sample {prompt.sample.id!r}, field 'texts.{key}': expected a text that asserts no option, got {text!r}"
+        )
+    return text if text is None else text.strip()
+
+
+def _names_an_option(text: str, prompt: Prompt) -> bool:
+    # A single letter counts in its own case alone: "a" is a word of every text.
+    return any(
+        re.search(rf"(?<!\w){re.escape(option.strip())}(?!\w)", text, 0 if len(option.strip()) == 1 else re.IGNORECASE)
+        for option in prompt.sample.options
+    )
 
 
 def assertion(

@@ -1,4 +1,4 @@
-"""The assistant's turn prefilled with a thought: empty, wrong or true."""
+"""The assistant's turn prefilled with a thought: empty, wrong, true, or asserting nothing."""
 
 from typing import ClassVar
 
@@ -7,17 +7,23 @@ import numpy as np
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 from .caption import distractor_of, hedged
-from .texts import THINK_TEMPLATES, TextSource, assertion
+from .texts import THINK_TEMPLATES, TextSource, assertion, neutral
 
-__all__ = ["CorrectThink", "StopThink", "WrongThink"]
+__all__ = ["CorrectThink", "NeutralThink", "StopThink", "WrongThink", "begin_thought"]
 
 
-def _begin_thought(prompt: Prompt, thought: str, condition: str) -> Prompt:
+def begin_thought(prompt: Prompt, thought: str, condition: str, *, closed: bool = False) -> Prompt:
+    """Return the prompt with its assistant's turn begun with a thought, which is left open or closed.
+
+    Raises:
+        NotApplicable: the style asks for no thought, or the turn begins with one already.
+    """
     if prompt.style.mode == "direct":
         raise NotApplicable(f"condition {condition!r} prefills a thought, and the style's mode is 'direct'")
     if prompt.prefill:
         raise NotApplicable(f"condition {condition!r} prefills a thought, and the turn begins with one already")
-    return prompt.replace(prefill=prompt.style.think_tags[0] + thought)
+    opening, closing = prompt.style.think_tags
+    return prompt.replace(prefill=f"{opening}{thought}{closing if closed else ''}")
 
 
 class StopThink(Perturbation):
@@ -39,8 +45,7 @@ class StopThink(Perturbation):
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill a closed thought."""
-        begun = _begin_thought(prompt, self.thought, self.condition)
-        return begun.replace(prefill=begun.prefill + prompt.style.think_tags[1])
+        return begin_thought(prompt, self.thought, self.condition, closed=True)
 
 
 class WrongThink(Perturbation):
@@ -77,7 +82,7 @@ class WrongThink(Perturbation):
         option = distractor_of(prompt, self.condition)
         thought = assertion(prompt, "wrong_think", option, THINK_TEMPLATES, self.source, rng)
         thought = hedged(thought, self.hedge) if self.hedge else thought
-        return _begin_thought(prompt, thought, self.condition).replace(asserted=option)
+        return begin_thought(prompt, thought, self.condition).replace(asserted=option)
 
 
 class CorrectThink(Perturbation):
@@ -107,4 +112,27 @@ class CorrectThink(Perturbation):
         """Prefill a true thought and leave it open."""
         option = prompt.sample.answer
         thought = assertion(prompt, "correct_think", option, THINK_TEMPLATES, self.source, rng)
-        return _begin_thought(prompt, thought, self.condition).replace(asserted=option)
+        return begin_thought(prompt, thought, self.condition).replace(asserted=option)
+
+
+class NeutralThink(Perturbation):
+    """The assistant's turn is prefilled with a thought of `WrongThink`'s form and length that asserts no option.
+
+    It is the wrong thought with "something", "an option", "an option listed here" in the option's place, as many words
+    as the distractor has, and is left open: the control for form. The sample's own `texts["neutral_think"]` is used if
+    there is one, as it should be where the sample has a wrong thought of its own.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
+        ...                 distractor=0, texts={"neutral_think": "Let me look at the cube."})
+        >>> NeutralThink()(Prompt.of(sample)).prefill
+        '<think>Let me look at the cube.'
+    """
+
+    draw: ClassVar[str | None] = "think"
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Prefill a thought that asserts nothing and leave it open."""
+        option = distractor_of(prompt, self.condition)
+        return begin_thought(prompt, neutral(prompt, "neutral_think", option, THINK_TEMPLATES, rng), self.condition)

@@ -2,19 +2,24 @@
 
 import hashlib
 import io
+import json
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator
 
+from .validated import Frozen
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["ImageLike", "image_digest", "open_image"]
+__all__ = ["DerivedImage", "ImageLike", "image_digest", "is_pil", "open_image"]
 
 
-def _is_pil(value: object) -> bool:
+def is_pil(value: object) -> bool:
+    """Return whether a value is a PIL image."""
     # A PIL image can only exist where PIL has been imported already, so looking costs no import.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
@@ -23,7 +28,7 @@ def _is_pil(value: object) -> bool:
 def _check(value: object) -> object:
     if isinstance(value, str | Path | bytes) and not value:
         raise ValueError("expected an image, got an empty value")
-    if isinstance(value, str | Path | bytes) or _is_pil(value):
+    if isinstance(value, str | Path | bytes | DerivedImage) or is_pil(value):
         return value
     raise ValueError(f"expected a path, bytes or a PIL image, got {type(value).__name__}")
 
@@ -33,23 +38,42 @@ def _serialize(value: Any) -> str:
 
 
 if TYPE_CHECKING:
-    ImageLike = str | Path | bytes | PILImage
+    ImageLike = str | Path | bytes | PILImage | "DerivedImage"
 else:
     ImageLike = Annotated[Any, PlainValidator(_check), PlainSerializer(_serialize, return_type=str)]
+
+
+class DerivedImage(Frozen, ABC):
+    """An image that is made of another, such as a blurred copy, when a model needs its pixels.
+
+    Prompts outnumber samples by far and a run keeps all of them: what they hold of an image is how to make it. Its
+    other fields decide the pixels, and are part of its digest.
+
+    Attributes:
+        source: the image that it is made of.
+    """
+
+    source: ImageLike
+
+    @abstractmethod
+    def derive(self, image: "PILImage") -> "PILImage":
+        """Return the pixels, made of those of `source` (RGB, upright)."""
 
 
 def open_image(image: "ImageLike") -> "PILImage":
     """Decode an image to an RGB PIL image, turned upright by its EXIF tag.
 
     Args:
-        image: a path, the bytes of an image file, or a PIL image.
+        image: a path, the bytes of an image file, a PIL image, or one derived of these.
 
     Raises:
         OSError: the file is missing or cannot be decoded; the message names the file.
     """
     from PIL import Image, ImageOps
 
-    if _is_pil(image):
+    if isinstance(image, DerivedImage):
+        return image.derive(open_image(image.source))
+    if is_pil(image):
         return ImageOps.exif_transpose(image).convert("RGB")  # type: ignore[arg-type]
     source = io.BytesIO(image) if isinstance(image, bytes) else image
     shown = f"{len(image)} bytes" if isinstance(image, bytes) else repr(str(image))
@@ -65,6 +89,8 @@ def open_image(image: "ImageLike") -> "PILImage":
 def image_digest(image: "ImageLike") -> str:
     """Return the sha256 of an image's content: of the file's bytes, or of a PIL image's pixels as a model sees them.
 
+    A derived image is not made for it: its digest is that of its source's digest and its own fields.
+
     Raises:
         OSError: the file is missing or cannot be read.
 
@@ -77,5 +103,8 @@ def image_digest(image: "ImageLike") -> str:
     if isinstance(image, str | Path):
         with Path(image).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(image, DerivedImage):
+        made = [type(image).__qualname__, image.model_dump(mode="json", exclude={"source"}), image_digest(image.source)]
+        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
     seen = open_image(image)  # the raw bytes of a palette image are indices: two palettes would be one image
     return hashlib.sha256(f"{seen.size}:".encode() + seen.tobytes()).hexdigest()

@@ -1,0 +1,212 @@
+"""Samples × conditions → prompts."""
+
+from collections.abc import Mapping, Sequence
+from typing import get_args, overload
+
+from ..types import Prompt, Response, Sample, Style, check_samples
+from .base import Compose, NotApplicable, Perturbation
+from .conditions import check_conditions
+from .distractor import Distractor, draw_distractor, runner_up
+
+__all__ = ["BaseResponses", "Prompts", "expand"]
+
+BaseResponses = Mapping[tuple[str, int], Response]
+"""The responses under base, by sample id and draw."""
+
+
+class Prompts(Sequence[Prompt]):
+    """The prompts of samples × conditions × draws, made when they are asked for; see `expand`.
+
+    Conditions that do not fit a sample are left out; `not_applicable` lists them. Which ones fit is only known once
+    they were tried: an index tries those before it, `len` and `list` try all.
+
+    Args:
+        samples, perturbations, seed, style, draws, distractor: see `expand`.
+        base: the responses under base.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        perturbations: Sequence[Perturbation],
+        *,
+        seed: int,
+        style: Style | None,
+        draws: int,
+        base: BaseResponses | None = None,
+        distractor: Distractor = "random",
+    ) -> None:
+        if distractor not in get_args(Distractor):
+            raise ValueError(f"field 'distractor': expected 'random' or 'runner_up', got {distractor!r}")
+        self.samples = check_samples(samples)
+        self.conditions = check_conditions(perturbations)
+        self.seed, self.style, self.draws = seed, style, draws
+        self.distractor: Distractor = distractor
+        self._base = base or {}
+        self._fitting: list[int] = []
+        self._reasons: dict[int, str] = {}
+
+    @property
+    def planned(self) -> int:
+        """The number of samples × conditions × draws, whether they fit or not."""
+        return len(self.samples) * len(self.conditions) * self.draws
+
+    @property
+    def not_applicable(self) -> list[tuple[Prompt, Response]]:
+        """For each condition that does not fit a sample, a prompt that stands for it and the row of its status.
+
+        Both go to `Report.from_responses` with the others, so that the report lists them.
+        """
+        self._try_all()
+        pairs = []
+        for position, reason in self._reasons.items():
+            prompt = self.stand_in(*self._place(position))
+            pairs.append((prompt, Response.failed(prompt, reason, "not_applicable")))
+        return pairs
+
+    def __len__(self) -> int:
+        self._try_all()
+        return len(self._fitting)
+
+    @overload
+    def __getitem__(self, index: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prompt]: ...
+    def __getitem__(self, index: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index] if index < 0 else index
+        prompt = None
+        while place >= len(self._fitting):
+            if self._tried == self.planned:
+                raise IndexError(f"expected an index below {len(self._fitting)}, got {index}")
+            prompt = self._try_next()
+        return self.make(*self._place(self._fitting[place])) if prompt is None else prompt
+
+    @property
+    def _tried(self) -> int:
+        return len(self._fitting) + len(self._reasons)
+
+    def _try_all(self) -> None:
+        while self._tried < self.planned:
+            self._try_next()
+
+    def _try_next(self) -> Prompt | None:
+        """Make the first prompt that was not tried yet; return None if its condition does not fit."""
+        position = self._tried
+        try:
+            prompt = self.make(*self._place(position))
+        except NotApplicable as reason:
+            self._reasons[position] = str(reason)
+            return None
+        self._fitting.append(position)
+        return prompt
+
+    def _place(self, position: int) -> tuple[Sample, Perturbation, int]:
+        position, draw = divmod(position, self.draws)
+        sample, condition = divmod(position, len(self.conditions))
+        return self.samples[sample], self.conditions[condition], draw
+
+    def needs_base(self, condition: Perturbation) -> bool:
+        """Return whether a condition is asked after base: for its own sake, or for the distractor."""
+        return _needs_base(condition) or (self.distractor == "runner_up" and condition.condition != "base")
+
+    def make(self, sample: Sample, condition: Perturbation, draw: int = 0, base: BaseResponses | None = None) -> Prompt:
+        """Return the prompt of one sample under one condition.
+
+        Args:
+            sample: one of the samples.
+            condition: one of the conditions.
+            draw: numbers repeated prompts.
+            base: the responses under base; None = those that were given before.
+
+        Raises:
+            NotApplicable: the condition does not fit the sample.
+            ValueError: it needs the response under base, which is missing or has failed.
+        """
+        base = self._base if base is None else base
+        own = base.get((sample.id, draw)) or base.get((sample.id, 0))
+        if self.needs_base(condition):
+            where = f"sample {sample.id!r}, condition {condition.condition!r}"
+            for response in (own, base.get((sample.id, 0)) if self.distractor == "runner_up" else own):
+                if response is None:
+                    raise ValueError(f"{where}: expected the response under base, got none; pass 'base'")
+                if response.status in ("error", "not_applicable"):
+                    raise ValueError(
+                        f"{where}: expected a response under base, got status {response.status!r} ({response.error})"
+                    )
+        return condition(self._unperturbed(sample, draw, own, base), self.seed)
+
+    def stand_in(
+        self, sample: Sample, condition: Perturbation, draw: int = 0, base: BaseResponses | None = None
+    ) -> Prompt:
+        """Return what stands for a prompt that could not be made: the unperturbed one under the condition's name."""
+        unperturbed = self._unperturbed(sample, draw, None, self._base if base is None else base)
+        return unperturbed.replace(condition=condition.condition)
+
+    def _unperturbed(self, sample: Sample, draw: int, own: Response | None, base: BaseResponses) -> Prompt:
+        distractor = self.distractor_of(sample, base)
+        return Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
+
+    def distractor_of(self, sample: Sample, base: BaseResponses) -> int | None:
+        """Return the wrong option that all conditions and draws of a sample assert.
+
+        The runner-up is that of draw 0; None where no letters were read under base, or as long as it is not answered.
+        """
+        if self.distractor == "random" or sample.distractor is not None:
+            return draw_distractor(sample, self.seed)
+        first = base.get((sample.id, 0))
+        return None if first is None else runner_up(sample, first)
+
+
+def _needs_base(condition: Perturbation) -> bool:
+    parts = condition.perturbations if isinstance(condition, Compose) else ()
+    return condition.needs_base or any(map(_needs_base, parts))
+
+
+def expand(
+    samples: Sequence[Sample],
+    perturbations: Sequence[Perturbation],
+    *,
+    seed: int = 0,
+    style: Style | None = None,
+    draws: int = 1,
+    base: Sequence[Response] | None = None,
+    distractor: Distractor = "random",
+) -> Prompts:
+    """Return the prompts of samples × conditions, all conditions of a sample together; each is made when asked for.
+
+    Conditions that do not fit a sample are left out, so that a loop over the prompts asks what can be asked. They are
+    listed by `expand(…).not_applicable`, as pairs of a prompt and a response of that status; a report that is to list
+    them gets these too.
+
+    Args:
+        samples: with ids that differ.
+        perturbations: the conditions; `Base()` is put in front if it is not among them.
+        seed: keys every random draw, together with the sample's id.
+        style: how questions are put; None = the default style.
+        draws: how often each prompt is repeated.
+        base: responses to the base condition, for conditions that need them; those to draw 0 stand in for draws that
+            are not among them.
+        distractor: the wrong option that all conditions of a sample assert, unless the sample has its own: "random", or
+            the "runner_up" under base, which needs `base`.
+
+    Raises:
+        ValueError: two samples of one id, or two conditions of one name; when a prompt is made, `base` is missing.
+
+    Example:
+        >>> from vlmrobust.perturbations import paper_conditions, rotations
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
+        >>> prompts = expand([sample], paper_conditions(), seed=0)
+        >>> len(prompts), prompts[2].condition, prompts[2].asserted
+        (8, 'wrong_think', 0)
+        >>> prompts = expand([sample], rotations(3))
+        >>> [prompt.condition for prompt in prompts]
+        ['base', 'rotated_options_1']
+        >>> [(response.condition, response.error) for _, response in prompts.not_applicable]
+        [('rotated_options_2', 'a rotation by 2 needs more than 2 options')]
+    """
+    answered = {
+        (response.sample_id, response.draw): response for response in base or () if response.condition == "base"
+    }
+    return Prompts(samples, perturbations, seed=seed, style=style, draws=draws, base=answered, distractor=distractor)
