@@ -56,7 +56,8 @@ def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple
         level: the interval's coverage, in (0, 1).
 
     Returns:
-        (low, high), NaN with fewer than two groups and where all replicates are on one side of the mean.
+        (low, high), NaN with fewer than two groups, where all replicates are on one side of the mean, and where the
+        skewness is too large for the formula, which at usual levels it can be with few groups alone.
 
     Source:
         Efron, Journal of the American Statistical Association 82 (1987); Efron and Tibshirani, An Introduction to the
@@ -69,11 +70,12 @@ def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple
         return math.nan, math.nan
     below, up_to = np.count_nonzero(known < column.ratio), np.count_nonzero(known <= column.ratio)
     bias = float(ndtri((below + up_to) / (2 * len(known))))
-    acceleration = _skewness(column.jackknife()) / 6
+    if math.isinf(bias):
+        return math.nan, math.nan
     quantile = _expanded_quantile(column.groups, level)
     shifted = np.array([bias + quantile, bias - quantile])
-    room = 1 - acceleration * shifted
-    if not (np.isfinite(shifted).all() and (room > 0).all()):
+    room = 1 - _skewness(column.jackknife()) / 6 * shifted
+    if (room <= 0).any():
         return math.nan, math.nan
     low, high = np.quantile(known, ndtr(bias + shifted / room)).tolist()
     return low, high

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..functional.limits import percentile_limits, two_sided_p
 from ..functional.resampling import resample_counts
 from ..types import Responses
 from .columns import Column
@@ -16,6 +17,7 @@ __all__ = ["AggregateDifference", "aggregate_difference", "aggregate_interval"]
 
 # Each replicate calls the metric itself, which may have to sort.
 _REPLICATES = 1000
+_LEVEL = 0.95
 
 
 class AggregateDifference(NamedTuple):
@@ -42,7 +44,7 @@ def aggregate_interval(
     defined = samples.defined_rows(column.scores, rows, chosen)
     aggregate = _Aggregate(responses, column, defined)
     replicates = np.array([aggregate(weights) for weights in _resampled(samples, chosen, defined, rng)])
-    return aggregate(None), *_percentiles(replicates)
+    return aggregate(None), *percentile_limits(replicates, samples.group_count(chosen), _LEVEL)
 
 
 def aggregate_difference(
@@ -67,12 +69,10 @@ def aggregate_difference(
             for weights in _resampled(samples, chosen, np.concatenate(sides), rng)
         ]
     )
-    differences = replicates[:, 0] - replicates[:, 1]
-    low, high = _percentiles(differences)
-    value_low, value_high = _percentiles(replicates[:, 0])
-    known = differences[~np.isnan(differences)]
-    extreme = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-    p = min(1.0, 2 * (1 + extreme) / (len(known) + 1)) if len(known) else math.nan
+    differences, groups = replicates[:, 0] - replicates[:, 1], samples.group_count(chosen)
+    low, high = percentile_limits(differences, groups, _LEVEL)
+    value_low, value_high = percentile_limits(replicates[:, 0], groups, _LEVEL)
+    p = two_sided_p(differences) if groups > 1 else math.nan
     return AggregateDifference(after(None), before(None), low, high, value_low, value_high, p)
 
 
@@ -93,15 +93,7 @@ class _Aggregate:
 
 def _resampled(samples: SampleIndex, chosen: Mask, rows: Integers, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield, for each resample of the chosen samples' groups, how often each of `rows` was drawn."""
-    codes, count = samples.group_codes(chosen, rows)
-    for chunk in resample_counts(count, _REPLICATES, rng):
+    codes = samples.group_codes(chosen, rows)
+    for chunk in resample_counts(samples.group_count(chosen), _REPLICATES, rng):
         for counts in chunk:
             yield counts[codes]
-
-
-def _percentiles(values: Floats) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if len(known) < 2:
-        return math.nan, math.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)

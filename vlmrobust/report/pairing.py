@@ -164,9 +164,12 @@ class SampleIndex:
         """Return those of `rows` that have a score and belong to a chosen sample."""
         return rows[chosen[self.code[rows]] & ~np.isnan(scores[rows])]
 
-    def group_codes(self, chosen: Mask, rows: Integers) -> tuple[Integers, int]:
-        """Return the number of each row's group among the chosen samples' groups, and how many groups these are."""
-        groups, codes = np.unique(self.group[chosen], return_inverse=True)
+    def group_count(self, chosen: Mask) -> int:
+        """Return the number of the chosen samples' groups."""
+        return len(np.unique(self.group[chosen]))
+
+    def group_codes(self, chosen: Mask, rows: Integers) -> Integers:
+        """Return the number of each row's group among the chosen samples' groups."""
         of_sample = np.zeros(len(self.group), dtype=np.int64)
-        of_sample[chosen] = codes
-        return of_sample[self.code[rows]], len(groups)
+        of_sample[chosen] = np.unique(self.group[chosen], return_inverse=True)[1]
+        return of_sample[self.code[rows]]

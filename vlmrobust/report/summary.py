@@ -114,11 +114,11 @@ class _Summary:
         are needed, for one metric and contrast at a time: at a million responses, all together would be 250 MB.
         """
         cells = [self._cell(column, contrast) for column in columns for contrast in self.contrasts]
-        averaged = [cell for cell in cells if cell.averaged is not None]
-        compared = [cell for cell in averaged if cell.is_compared]
-        group = self.samples.group
-        means = iter(mean_intervals((self._means(cell)[1] for cell in averaged), group, rng=self._resampling()))
-        differences = iter(paired_intervals(map(self._means, compared), group, rng=self._resampling()))
+        averaged = [(cell, cell.averaged) for cell in cells if cell.averaged is not None]
+        values = (self._means(cell, chosen)[1] for cell, chosen in averaged)
+        pairs = (self._means(cell, chosen) for cell, chosen in averaged if cell.is_compared)
+        means = iter(mean_intervals(values, self.samples.group, rng=self._resampling()))
+        differences = iter(paired_intervals(pairs, self.samples.group, rng=self._resampling()))
         rows = []
         for cell in cells:
             row = cell.row
@@ -131,11 +131,11 @@ class _Summary:
             rows.append(row)
         return rows
 
-    def _means(self, cell: _Cell) -> tuple[Floats, Floats]:
-        """Return the averaged samples' means on the other side and on this one, NaN for other samples."""
+    def _means(self, cell: _Cell, chosen: Mask) -> tuple[Floats, Floats]:
+        """Return the chosen samples' means on the other side and on this one, NaN for other samples."""
         sides = (cell.contrast.base, cell.contrast.unit.rows)
         before, after = (self.samples.means(cell.column.scores, rows) for rows in sides)
-        return np.where(cell.averaged, before, math.nan), np.where(cell.averaged, after, math.nan)
+        return np.where(chosen, before, math.nan), np.where(chosen, after, math.nan)
 
     def _cell(self, column: Column, contrast: Contrast) -> _Cell:
         value = self.samples.means(column.scores, contrast.unit.rows)
