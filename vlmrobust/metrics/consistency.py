@@ -24,7 +24,14 @@ from ..judges import Judge, RuleJudge
 from ..types import Responses
 from .base import Metric, failed
 
-__all__ = ["Consistency", "ConsistencyCoverage", "ConsistencyGivenCorrect", "Quadrant", "quadrant_labels"]
+__all__ = [
+    "Consistency",
+    "ConsistencyCoverage",
+    "ConsistencyGivenCorrect",
+    "ConsistentAccuracy",
+    "Quadrant",
+    "quadrant_labels",
+]
 
 
 class _JudgedMetric(Metric):
@@ -92,6 +99,32 @@ class ConsistencyGivenCorrect(_JudgedMetric):
         """Return `consistency` where the answer is correct."""
         correct = responses.choice == responses.target
         return torch.where(correct, _verdicts(self.judge, responses), math.nan)
+
+
+class ConsistentAccuracy(_JudgedMetric):
+    """Share of responses that are right and whose thought concludes with the answer.
+
+    1 or 0; 0 without an answer (abstained, unparsed, truncated), as in `Accuracy`, which is what sets it apart from the
+    quadrant `consistent_correct`. NaN where there is an answer, right or wrong, and no verdict on its thought: read
+    `consistency_coverage` beside it.
+
+    Attributes:
+        judge: as in `Consistency`.
+
+    Example:
+        >>> ConsistentAccuracy().column
+        'consistent_accuracy'
+
+    Source:
+        Zhao et al., arXiv:2602.12506: the product that its faithfulness-aware reward pays for.
+    """
+
+    higher_is_better = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return 1 where the answer is correct and consistent, else 0."""
+        correct = (responses.choice == responses.target).float()
+        return torch.where(responses.has_status("answered"), correct * _verdicts(self.judge, responses), 0.0)
 
 
 class Quadrant(_JudgedMetric):

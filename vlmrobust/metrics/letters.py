@@ -14,7 +14,15 @@ from .. import functional
 from ..types import Responses
 from .base import Metric
 
-__all__ = ["CorrectProbability", "LetterEntropy", "LetterMass", "RelativeLetterEntropy"]
+__all__ = [
+    "BrierScore",
+    "CorrectProbability",
+    "DistractorProbability",
+    "LetterEntropy",
+    "LetterMass",
+    "NegativeLogLikelihood",
+    "RelativeLetterEntropy",
+]
 
 
 class _LetterMetric(Metric):
@@ -40,6 +48,56 @@ class CorrectProbability(_LetterMetric):
 
     def _values(self, responses: Responses) -> Tensor:
         return functional.correct_probability(responses.option_logprobs, responses.target)
+
+
+class DistractorProbability(_LetterMetric):
+    """Renormalised probability of the distractor's letter, in [0, 1]; NaN where the sample has no distractor.
+
+    The distractor is the one wrong option that all conditions assert, so its difference from base is how much of the
+    probability the misleading text draws to it, also where the answer stays.
+
+    Example:
+        >>> DistractorProbability().column
+        'distractor_probability'
+    """
+
+    higher_is_better = False
+
+    def _values(self, responses: Responses) -> Tensor:
+        return functional.correct_probability(responses.option_logprobs, responses.distractor)
+
+
+class NegativeLogLikelihood(_LetterMetric):
+    """Negative log-likelihood of the correct letter, −ln P(correct), in nats; NaN where that letter is not shown.
+
+    A proper score: it rewards honest probabilities, and a single confident error costs more than many mild ones.
+
+    Example:
+        >>> NegativeLogLikelihood().column
+        'negative_log_likelihood'
+    """
+
+    higher_is_better = False
+
+    def _values(self, responses: Responses) -> Tensor:
+        values = functional.negative_log_likelihood(responses.option_logprobs, responses.target)
+        return torch.where(values.isinf(), math.nan, values)
+
+
+class BrierScore(_LetterMetric):
+    """Squared distance of the letter distribution from the correct letter, Σ (p − 1[correct])², in [0, 2].
+
+    A proper score like `NegativeLogLikelihood`, but bounded; 1 − 1/k for a uniform distribution over k options.
+
+    Example:
+        >>> BrierScore().column
+        'brier_score'
+    """
+
+    higher_is_better = False
+
+    def _values(self, responses: Responses) -> Tensor:
+        return functional.brier_score(responses.option_logprobs, responses.target)
 
 
 class LetterEntropy(_LetterMetric):
