@@ -12,6 +12,7 @@ the first batch (prefix-LMs such as PaliGemma). Where a cache cannot bear gaps (
 length are decoded together.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -161,6 +162,8 @@ class SharedEngine:
         self._head = head
         self._decoding = decoding
         self._letter_tokens = letter_tokens
+        accepted = inspect.signature(model.forward).parameters
+        self._cache_name = "cache" if "cache" in accepted else "past_key_values"  # transformers < 5.24
 
     def answer(self, batch: Sequence[Family], places: int) -> tuple[Tensor | None, Written | None]:
         """Read the letters of some prompts and decode a text for the others.
@@ -243,7 +246,7 @@ class SharedEngine:
         last = positions[0][..., -1:]
         last = last.expand(*last.shape[:-2], len(batch), 1)
         cross = inputs.get("cross_attention_mask")
-        branches = _Branches(output.past_key_values, inputs["attention_mask"], last, cross)
+        branches = _Branches(getattr(output, self._cache_name), inputs["attention_mask"], last, cross)
         counts = torch.tensor([len(family.items) for family in batch])
         branches.select(torch.arange(len(batch)).repeat_interleave(counts).to(last.device))
         return branches
@@ -261,9 +264,9 @@ class SharedEngine:
             input_ids=tokens,
             attention_mask=branches.mask,
             position_ids=position_ids,
-            past_key_values=branches.cache,
             use_cache=True,
             return_dict=True,
+            **{self._cache_name: branches.cache},
             **further,
         )
 
