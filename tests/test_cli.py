@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from typer.testing import CliRunner, Result
 import vlmrobust
 from vlmrobust import cli, demo
 from vlmrobust.models import HFModel
-from vlmrobust.perturbations import paper_conditions
+from vlmrobust.named_conditions import CONDITIONS
+from vlmrobust.perturbations import SwappedImage, paper_conditions
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
 
@@ -56,7 +58,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_the_table_of_conditions_holds_the_papers_and_names_them_right() -> None:
-    made = {name: make() for name, make in cli.CONDITIONS.items()}
+    made = {name: make() for name, make in CONDITIONS.items()}
     assert {name: condition.condition for name, condition in made.items()} == {name: name for name in made}
     assert [made[condition.condition] for condition in paper_conditions()] == list(paper_conditions())
 
@@ -64,7 +66,7 @@ def test_the_table_of_conditions_holds_the_papers_and_names_them_right() -> None
 def test_conditions_lists_every_one_with_a_line() -> None:
     result = run("conditions")
     assert result.exit_code == 0
-    for name, make in cli.CONDITIONS.items():
+    for name, make in (CONDITIONS | {"swapped_image": partial(SwappedImage, pool=[b"x"])}).items():
         [line] = [line for line in result.stdout.splitlines() if line.split(" ")[0] == name]
         assert (make().__doc__ or "").strip().splitlines()[0] in line
     assert "[hedge='but I think']" in result.stdout
@@ -88,6 +90,18 @@ def test_run_reports_and_resumes(rows: Path, tmp_path: Path, loaded: list[Any]) 
     again = run(*command, "--conditions", "base,wrong_think+abstain_option")
     assert again.exit_code == 0, again.output
     assert "wrong_think+abstain_option" in again.stdout
+
+
+def test_images_are_swapped_with_those_of_the_other_rows(rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "blue.png")
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join([*lines[:3], *(line.replace("red.png", "blue.png") for line in lines[3:])]))
+    command = ("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run")
+    result = run(*command, "--conditions", "swapped_image,swapped_image+early_answer_100")
+    assert result.exit_code == 0, result.output
+    report = Report.load(tmp_path / "run")
+    assert set(report.frame["status"]) == {"answered"}
+    assert report.manifest["conditions"]["swapped_image"]["pool"].startswith("6 images, sha256:")
 
 
 def test_every_flag_reaches_its_place(rows: Path, tmp_path: Path, loaded: list[Any]) -> None:

@@ -79,7 +79,7 @@ LAYERS = (
     ("store", "plots"),
     ("report",),
     ("evaluator",),
-    ("rl", "testing", "demo"),
+    ("rl", "testing", "demo", "named_conditions"),
     ("cli",),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -4,7 +4,7 @@ Exit codes: 0 = finished; 1 = finished, but some rows are errors (a bad image, a
 report); 2 = wrong usage or input that was refused, with a message and without a report.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -13,37 +13,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import __version__
-from .perturbations import (
-    AbstainOption,
-    Base,
-    Compose,
-    CorrectCaption,
-    CorrectThink,
-    Perturbation,
-    StopThink,
-    WrongCaption,
-    WrongThink,
-    expand,
-    paper_conditions,
-)
+from .named_conditions import CONDITIONS, FROM_SAMPLES, conditions_named, parts_of
+from .perturbations import expand, paper_conditions
 
 if TYPE_CHECKING:
     from .report import Report
     from .types import Sample
 
-__all__ = ["CONDITIONS", "app", "conditions_named", "main"]
-
-CONDITIONS: dict[str, Callable[[], Perturbation]] = {
-    "base": Base,
-    "stop_think": StopThink,
-    "wrong_think": WrongThink,
-    "wrong_think_but": lambda: WrongThink(hedge="but I think"),
-    "wrong_caption": WrongCaption,
-    "wrong_caption_disclaimer": lambda: WrongCaption(disclaimer="but I could be wrong"),
-    "correct_caption": CorrectCaption,
-    "correct_think": CorrectThink,
-    "abstain_option": AbstainOption,
-}
+__all__ = ["app", "main"]
 
 _HOW_TO_READ = """\
 How to read it: every difference compares a condition with base on the same samples, with its 95 % interval. A fall
@@ -84,28 +61,6 @@ def main() -> None:
     app()
 
 
-def conditions_named(names: Sequence[str]) -> list[Perturbation]:
-    """Return the conditions of some names, each from `CONDITIONS`, or several of it joined with `+`.
-
-    Raises:
-        ValueError: a name is not known; the message lists those that are.
-
-    Example:
-        >>> [condition.condition for condition in conditions_named(["base", "wrong_caption+abstain_option"])]
-        ['base', 'wrong_caption+abstain_option']
-    """
-    conditions: list[Perturbation] = []
-    for name in names:
-        parts = [part.strip() for part in name.split("+")]
-        if unknown := [part for part in parts if part not in CONDITIONS]:
-            raise ValueError(
-                f"expected conditions out of {', '.join(CONDITIONS)}, or several joined with +; got {unknown[0]!r}"
-            )
-        made = [CONDITIONS[part]() for part in parts]
-        conditions.append(made[0] if len(made) == 1 else Compose(*made))
-    return conditions
-
-
 def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"vlmrobust {__version__}")
@@ -131,6 +86,9 @@ def conditions() -> None:
         settings = ", ".join(f"{field}={value!r}" for field, value in condition if field in condition.model_fields_set)
         doc = (condition.__doc__ or "").strip().splitlines()[0]
         typer.echo(f"{name:<25} {doc}{f' [{settings}]' if settings else ''}")
+    for name, make_from in FROM_SAMPLES.items():
+        doc = (make_from.__doc__ or "").strip().splitlines()[0]
+        typer.echo(f"{name:<25} {doc}")
     typer.echo("\nJoin names with + to apply several, for instance wrong_think+abstain_option.")
 
 
@@ -204,7 +162,8 @@ def run(
     from .types import Style
 
     with _refusals(context):
-        chosen = conditions_named(_listed(conditions)) if conditions else paper_conditions()
+        names = _listed(conditions or [])
+        parts_of(names)  # a name that is not known is refused before anything is read
         samples = read_rows(
             data,
             _columns(columns or []),
@@ -216,6 +175,7 @@ def run(
         )
         for problem in samples.problems:
             typer.echo(f"Warning: {problem}", err=True)
+        chosen = conditions_named(names, samples) if names else paper_conditions()
         loaded = HFModel.from_pretrained(
             model,
             dtype=dtype,

@@ -107,7 +107,7 @@ class AddedMistake(_OwnThought):
 
     Example:
         >>> from vlmrobust import Prompt, Response, Sample
-        >>> sample = Sample(id="q2", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
+        >>> sample = Sample(id="q5", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
         ...                 distractor=0, texts={"wrong_sentence": "It is red."})
         >>> said = Response.parse(Prompt.of(sample), "<think>I see a cube. It is blue.</think><answer>B</answer>")
         >>> AddedMistake()(Prompt.of(sample, base=said)).prefill

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..metrics import Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
+from .circular import circular
 from .columns import FRAME_COLUMNS, Column, score
 from .comparison import between
 from .files import read_report, write_report
@@ -187,6 +188,26 @@ class Report:
         return _table_of(
             summarised(*between(self.responses, self._columns, other.responses, other._columns), self.seed)
         )
+
+    def circular(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the share of samples that are answered right under every rotation of their options.
+
+        A sample of which a rotation was not asked, or failed, is undefined; `note` counts them. Draws are averaged.
+
+        Args:
+            conditions: those that together show every rotation, the first being what is compared with; None = `base`
+                and what `perturbations.rotations` returns.
+
+        Returns:
+            One row with the columns of `summary`: `value` is circular accuracy, `base_value` accuracy under base.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: the report has no rotations.
+
+        Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
+        """
+        return _table_of(summarised(*circular(self.responses, conditions), self.seed))
 
     def by(self, column: str) -> "pd.DataFrame":
         """Return the summary of each group of samples that share a value in their metadata.

@@ -1,0 +1,99 @@
+"""Circular scoring against a slow count."""
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from vlmrobust import Prompt, Report, Response, Sample, expand
+from vlmrobust.metrics import Accuracy
+from vlmrobust.perturbations import AbstainOption, RotatedOptions, WrongCaption, rotations
+from vlmrobust.testing import FakeModel
+
+Make = Callable[..., Sample]
+
+
+def lettered(prompt: Prompt, letter: str) -> Response:
+    return Response.parse(prompt, f"<think>.</think><answer>{letter}</answer>")
+
+
+def samples(make: Make, counts: list[int]) -> list[Sample]:
+    return [
+        make(f"q{number}", images=(b"x",), options=tuple(f"option {i}" for i in range(count)), answer=number % count)
+        for number, count in enumerate(counts)
+    ]
+
+
+def test_a_model_that_always_says_a_is_right_once_and_circularly_never(make_sample: Make) -> None:
+    prompts = expand(samples(make_sample, [2, 3, 4, 4, 5] * 4), rotations(5))
+    report = Report.from_responses(prompts, [lettered(prompt, "A") for prompt in prompts], [Accuracy()])
+    [row] = report.circular().to_dict("records")
+    right = [prompt.sample.answer == 0 for prompt in prompts if prompt.condition == "base"]
+    assert (row["condition"], row["metric"], row["n"]) == ("circular", "accuracy", 20)
+    assert (row["value"], row["base_value"]) == (0.0, pytest.approx(sum(right) / 20))
+    assert row["difference"] == row["value"] - row["base_value"]
+    assert row["low"] <= row["difference"] <= row["high"]
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_it_is_the_share_of_samples_right_under_all_rotations(make_sample: Make, draws: int) -> None:
+    rng = random.Random(5)
+    prompts = list(expand(samples(make_sample, [2, 3, 4] * 10), [WrongCaption(), *rotations(4)], draws=draws))
+    responses = [
+        lettered(prompt, "ABCD"[prompt.order.index(prompt.sample.answer) if rng.random() < 0.8 else 0])
+        for prompt in prompts
+    ]
+    share = []
+    for name in dict.fromkeys(prompt.sample.id for prompt in prompts):
+        per_draw = [
+            all(
+                response.answer == prompt.sample.answer
+                for prompt, response in zip(prompts, responses, strict=True)
+                if (prompt.sample.id, prompt.draw) == (name, draw) and prompt.condition != "wrong_caption"
+            )
+            for draw in range(draws)
+        ]
+        share.append(sum(per_draw) / draws)
+    expected = sum(share) / len(share)
+    assert 0 < expected < 1
+    pairs = list(zip(prompts, responses, strict=True))
+    for _ in range(2):
+        report = Report.from_responses([p for p, _ in pairs], [r for _, r in pairs], [Accuracy()])
+        assert report.circular()["value"].item() == pytest.approx(expected)
+        rng.shuffle(pairs)
+
+
+def test_what_was_not_asked_or_failed_is_left_out_and_counted(make_sample: Make) -> None:
+    prompts = list(expand(samples(make_sample, [2, 3, 4, 4]), rotations(3)))
+    responses = FakeModel(accuracy=1.0, opens_images=False).respond(prompts)
+    failing = next(
+        place for place, p in enumerate(prompts) if (p.sample.id, p.condition) == ("q0", "rotated_options_1")
+    )
+    responses[failing] = Response.failed(prompts[failing], "no answer")
+    [row] = Report.from_responses(prompts, responses).circular().to_dict("records")
+    assert (row["n"], row["value"]) == (1, 1.0)  # q0 failed, two samples of four options lack a rotation
+    assert row["note"] == "3 samples left out: a rotation was not asked or failed"
+
+
+def test_other_conditions_can_be_rotated_too(make_sample: Make) -> None:
+    abstain = AbstainOption()
+    conditions = [abstain, *(rotation + abstain for rotation in rotations(4)), *rotations(4)]
+    prompts = list(expand(samples(make_sample, [4, 3, 2]), conditions))
+    report = Report.from_responses(prompts, FakeModel(accuracy=1.0, abstain=1.0, opens_images=False).respond(prompts))
+    names = [condition.condition for condition in conditions[:4]]
+    [row] = report.circular(names).to_dict("records")
+    assert (row["value"], row["base_value"], row["n"]) == (0.0, 0.0, 3)
+    assert report.circular()["value"].item() == 1.0
+
+
+def test_without_rotations_there_is_nothing_to_score(make_sample: Make) -> None:
+    prompts = list(expand(samples(make_sample, [2]), [RotatedOptions(by=1, name="other")]))
+    report = Report.from_responses(prompts, [lettered(prompt, "A") for prompt in prompts])
+    with pytest.raises(
+        ValueError, match=r"expected conditions that rotate the options, got base; run .* rotations\(n\)"
+    ):
+        report.circular()
+    with pytest.raises(KeyError, match="expected one of the conditions base, other; got 'nothing'"):
+        report.circular(["base", "nothing"])
+    assert not math.isnan(report.circular(["base", "other"])["value"].item())

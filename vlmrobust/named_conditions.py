@@ -1,0 +1,110 @@
+"""Conditions by the names that the command line knows: the one table of them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from .perturbations import (
+    AbstainOption,
+    AddedMistake,
+    AnswerFirst,
+    Base,
+    BlankImage,
+    BlurredImage,
+    Casing,
+    Compose,
+    CorrectCaption,
+    CorrectThink,
+    EarlyAnswer,
+    FillerThought,
+    IrrelevantCaption,
+    LowContrastImage,
+    NeutralCaption,
+    NeutralThink,
+    NoisyImage,
+    Perturbation,
+    RemovedImage,
+    RotatedOptions,
+    ShuffledOptions,
+    Spacing,
+    StopThink,
+    SuggestedAnswer,
+    SwappedImage,
+    Typos,
+    WrongCaption,
+    WrongThink,
+)
+from .types import Sample
+
+__all__ = ["CONDITIONS", "FROM_SAMPLES", "conditions_named", "parts_of"]
+
+CONDITIONS: dict[str, Callable[[], Perturbation]] = {
+    "base": Base,
+    "stop_think": StopThink,
+    "wrong_think": WrongThink,
+    "wrong_think_but": lambda: WrongThink(hedge="but I think"),
+    "wrong_caption": WrongCaption,
+    "wrong_caption_disclaimer": lambda: WrongCaption(disclaimer="but I could be wrong"),
+    "correct_caption": CorrectCaption,
+    "correct_think": CorrectThink,
+    "abstain_option": AbstainOption,
+    "neutral_caption": NeutralCaption,
+    "irrelevant_caption": IrrelevantCaption,
+    "neutral_think": NeutralThink,
+    "blank_image": BlankImage,
+    "removed_image": RemovedImage,
+    **{f"noisy_image_{severity}": partial(NoisyImage, severity=severity) for severity in range(1, 6)},
+    **{f"blurred_image_{severity}": partial(BlurredImage, severity=severity) for severity in range(1, 6)},
+    **{f"low_contrast_image_{severity}": partial(LowContrastImage, severity=severity) for severity in range(1, 6)},
+    **{f"typos_{severity}": partial(Typos, severity=severity) for severity in range(1, 6)},
+    "casing": Casing,
+    "spacing": Spacing,
+    "suggested_answer": SuggestedAnswer,
+    "suggested_answer_expert": lambda: SuggestedAnswer(by="expert"),
+    **{f"rotated_options_{by}": partial(RotatedOptions, by=by) for by in range(1, 6)},
+    "shuffled_options": ShuffledOptions,
+    "answer_first": AnswerFirst,
+    **{f"early_answer_{percent}": partial(EarlyAnswer, fraction=percent / 100) for percent in (0, 25, 50, 75, 100)},
+    "added_mistake": AddedMistake,
+    "filler_thought": FillerThought,
+}
+
+FROM_SAMPLES: dict[str, Callable[..., Perturbation]] = {"swapped_image": SwappedImage}
+"""Conditions that show something of other samples, which are their `pool`."""
+
+
+def parts_of(names: Sequence[str]) -> list[list[str]]:
+    """Return the names that are joined with `+` in each of some names.
+
+    Raises:
+        ValueError: a name is not known; the message lists those that are.
+
+    Example:
+        >>> parts_of(["base", "wrong_caption+abstain_option"])
+        [['base'], ['wrong_caption', 'abstain_option']]
+    """
+    parts = [[part.strip() for part in name.split("+")] for name in names]
+    known = (*CONDITIONS, *FROM_SAMPLES)
+    if unknown := [part for joined in parts for part in joined if part not in known]:
+        raise ValueError(f"expected conditions out of {', '.join(known)}, or several joined with +; got {unknown[0]!r}")
+    return parts
+
+
+def conditions_named(names: Sequence[str], samples: Sequence[Sample] = ()) -> list[Perturbation]:
+    """Return the conditions of some names, each from the tables, or several of them joined with `+`.
+
+    Args:
+        names: of conditions.
+        samples: for conditions that show something of other samples.
+
+    Raises:
+        ValueError: a name is not known; the message lists those that are.
+
+    Example:
+        >>> [condition.condition for condition in conditions_named(["base", "wrong_caption+abstain_option"])]
+        ['base', 'wrong_caption+abstain_option']
+    """
+    conditions: list[Perturbation] = []
+    for parts in parts_of(names):
+        made = [CONDITIONS[part]() if part in CONDITIONS else FROM_SAMPLES[part](pool=samples) for part in parts]
+        conditions.append(made[0] if len(made) == 1 else Compose(*made))
+    return conditions

@@ -1,0 +1,87 @@
+"""Circular scoring: an answer counts as right where it is right whichever option stands first."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .. import functional
+from ..metrics import Accuracy
+from ..types import Responses
+from .columns import Column
+from .pairing import UNSCORED, Contrast, Floats, Integers, Unit
+
+__all__ = ["circular"]
+
+_ROTATED = re.compile(r"rotated_options_\d+")
+
+
+def circular(
+    responses: Responses, conditions: Sequence[str] | None = None
+) -> tuple[Responses, list[Column], list[Contrast]]:
+    """Return circular accuracy as what a summary takes: the reference's responses twice, with either accuracy.
+
+    Args:
+        responses: all of a report.
+        conditions: those that together show every rotation, the reference first; None = `base` and `rotated_options_…`.
+
+    Raises:
+        KeyError: a condition is not in the report.
+        ValueError: there are fewer than two.
+    """
+    asked = list(dict.fromkeys(responses.condition))
+    if conditions is None:
+        conditions = [name for name in asked if name == "base" or _ROTATED.fullmatch(name)]
+    for name in conditions:
+        if name not in asked:
+            raise KeyError(f"expected one of the conditions {', '.join(asked)}; got {name!r}")
+    if len(conditions) < 2:
+        raise ValueError(
+            f"expected conditions that rotate the options, got {', '.join(conditions) or 'none'}; "
+            "run the report's conditions with rotations(n)"
+        )
+    plain = functional.accuracy(responses.choice, responses.target, ~responses.has_status(*UNSCORED)).double().numpy()
+    reference = np.array([row for row, name in enumerate(responses.condition) if name == conditions[0]])
+    everywhere = _right_everywhere(responses, conditions, reference, plain)
+    shown = responses.select(reference)
+    renamed = replace(shown, condition=("circular",) * len(shown))
+    undefined = np.isnan(everywhere) & ~np.isnan(plain[reference])
+    left_out = len({shown.sample_id[row] for row in np.flatnonzero(undefined)})
+    column = Column(
+        name="accuracy",
+        scores=np.concatenate([everywhere, plain[reference]]),
+        higher_is_better=True,
+        is_paired=False,
+        reads_letters=False,
+        is_mean=True,
+        metric=Accuracy(),
+    )
+    contrast = Contrast(
+        Unit("circular", shown.carrier[0], np.arange(len(shown))),
+        np.arange(len(shown), 2 * len(shown)),
+        f"under {conditions[0]}",
+        note=f"{left_out} samples left out: a rotation was not asked or failed" if left_out else "",
+    )
+    return Responses.joined(renamed, shown), [column], [contrast]
+
+
+def _right_everywhere(responses: Responses, conditions: Sequence[str], reference: Integers, right: Floats) -> Floats:
+    """Return for each response of the reference 1 where all rotations are right, NaN where not all are there."""
+    draws = responses.draw.tolist()
+    seen: dict[tuple[str, int], list[int]] = {}
+    for row, name in enumerate(responses.condition):
+        if name in conditions and responses.status[row] != "not_applicable":
+            seen.setdefault((responses.sample_id[row], draws[row]), []).append(row)
+
+    def order(row: int) -> tuple[int, ...]:
+        return tuple(option for option in responses.order[row] if option is not None)
+
+    found = np.full(len(reference), math.nan)
+    for place, row in enumerate(reference.tolist()):
+        rows = seen.get((responses.sample_id[row], draws[row]), [])
+        first = order(row)
+        if {first[by:] + first[:by] for by in range(len(first))} == {order(other) for other in rows}:
+            found[place] = right[rows].min()
+    return found
