@@ -25,43 +25,67 @@ def _prompt(identity: str, count: int, answer: int, distractor: int | None = Non
 
 
 @st.composite
-def _pairs(draw: Any) -> list[tuple[Prompt, Response]]:
-    pairs = []
+def _prompts(draw: Any) -> list[Prompt]:
+    prompts = []
     for number in range(draw(st.integers(1, 7))):
         added = draw(st.booleans())
         count = draw(st.integers(2, 25 if added else 26))
         answer = draw(st.integers(0, count - 1))
         wrong = [i for i in range(count) if i != answer]
-        prompt = _prompt(f"q{number}", count, answer, draw(st.sampled_from([None, *wrong])), added)
-        status = draw(st.sampled_from(STATES))
-        if status in ("error", "not_applicable"):
-            pairs.append((prompt, Response.failed(prompt, "it went wrong", status)))
-            continue
-        # Mostly small enough for a mass below 1, where one letter more or less shows.
-        logprob = st.one_of(st.floats(-8, -3, width=32), st.floats(-40, 0, width=32))
-        letters = draw(st.one_of(st.none(), st.lists(logprob, min_size=count, max_size=count)))
-        if letters is not None and draw(st.booleans()):
-            letters[draw(st.integers(0, count - 1))] = -math.inf
-        response = Response(
-            sample_id=prompt.sample.id,
-            condition="base",
-            # "says 3" is what the judge of these tests reads; anything else leaves it unsure.
-            think=draw(st.sampled_from(["", "hm", *(f"says {i}" for i in range(-1, count))])),
-            answer=draw(st.integers(0, count - 1)) if status == "answered" else None,
-            status=status,
-            well_formed=draw(st.sampled_from([None, False, True])),
-            option_logprobs=None if letters is None else tuple(letters),
-            added_logprobs=(draw(logprob),) if added and letters is not None else (),
-            token_entropy=draw(st.one_of(st.none(), st.floats(0, 12, width=32))),
-        )
-        pairs.append((prompt, response))
-    return pairs
+        prompts.append(_prompt(f"q{number}", count, answer, draw(st.sampled_from([None, *wrong])), added))
+    return prompts
+
+
+@st.composite
+def _response(draw: Any, prompt: Prompt) -> Response:
+    status = draw(st.sampled_from(STATES))
+    if status in ("error", "not_applicable"):
+        return Response.failed(prompt, "it went wrong", status)
+    count, added = len(prompt.sample.options), None in prompt.order
+    # Mostly small enough for a mass below 1, where one letter more or less shows.
+    logprob = st.one_of(st.floats(-8, -3, width=32), st.floats(-40, 0, width=32))
+    letters = draw(st.one_of(st.none(), st.lists(logprob, min_size=count, max_size=count)))
+    if letters is not None and draw(st.booleans()):
+        letters[draw(st.integers(0, count - 1))] = -math.inf
+    return Response(
+        sample_id=prompt.sample.id,
+        condition=prompt.condition,
+        # "says 3" is what the judge of these tests reads; anything else leaves it unsure.
+        think=draw(st.sampled_from(["", "hm", *(f"says {i}" for i in range(-1, count))])),
+        own_think=draw(st.sampled_from(["", "Hm.", "I see. I see. I see. I see.", "The caption is wrong."])),
+        answer=draw(st.integers(0, count - 1)) if status == "answered" else None,
+        status=status,
+        well_formed=draw(st.sampled_from([None, False, True])),
+        option_logprobs=None if letters is None else tuple(letters),
+        added_logprobs=(draw(logprob),) if added and letters is not None else (),
+        readout=None if letters is None else draw(st.sampled_from(["own_thought", "fixed_prefix"])),
+        token_entropy=draw(st.one_of(st.none(), st.floats(0, 12, width=32))),
+        n_tokens=draw(st.one_of(st.none(), st.integers(0, 50))),
+    )
+
+
+@st.composite
+def _pairs(draw: Any) -> list[tuple[Prompt, Response]]:
+    return [(prompt, draw(_response(prompt))) for prompt in draw(_prompts())]
+
+
+@st.composite
+def _sides(draw: Any) -> tuple[list[tuple[Prompt, Response]], list[tuple[Prompt, Response]]]:
+    base = draw(_pairs())
+    changed = [prompt.replace(condition="changed") for prompt, _ in base]
+    return base, [(prompt, draw(_response(prompt))) for prompt in changed]
 
 
 @pytest.fixture(scope="session")
 def pairs() -> st.SearchStrategy[list[tuple[Prompt, Response]]]:
     """Return a strategy of prompts with their responses."""
     return _pairs()
+
+
+@pytest.fixture(scope="session")
+def sides() -> st.SearchStrategy[tuple[list[tuple[Prompt, Response]], list[tuple[Prompt, Response]]]]:
+    """Return a strategy of the same samples' prompts with their responses under base and another condition."""
+    return _sides()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """All metrics: each against a plain loop over single responses, in any split over batches."""
 
 import dataclasses
+import inspect
 import math
 import pickle
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sklearn.metrics import accuracy_score
 from vlmrobust import metrics
 from vlmrobust.functional import QUADRANTS
 from vlmrobust.naming import snake_case
+from vlmrobust.testing import check_metric
 
 NAN = math.nan
 
@@ -79,6 +81,35 @@ def well_formed(prompt, response):
     return NAN if response.well_formed is None or not scored(prompt, response) else float(response.well_formed)
 
 
+def wrote(prompt, response):
+    return scored(prompt, response) and (response.own_think != "" or response.well_formed is not None)
+
+
+# What the thoughts of these tests repeat, by hand: "I see. I see. I see. I see." has 6 trigrams, 2 of them different.
+REPEATED = {"": NAN, "Hm.": NAN, "I see. I see. I see. I see.": 4 / 6, "The caption is wrong.": 0.0}
+ACKNOWLEDGED = {"": NAN, "Hm.": 0.0, "I see. I see. I see. I see.": 0.0, "The caption is wrong.": 1.0}
+
+
+def consistent_accuracy(prompt, response):
+    if response.status != "answered":
+        return 0.0 if scored(prompt, response) else NAN
+    agrees = consistent(prompt, response)
+    return agrees * (response.answer == prompt.sample.answer)
+
+
+def likelihood(prompt, response):
+    p = probabilities(response)[prompt.sample.answer]
+    return NAN if p == 0 else -math.log(p)
+
+
+def brier(prompt, response):
+    return sum((p - (i == prompt.sample.answer)) ** 2 for i, p in enumerate(probabilities(response)))
+
+
+def confidence(prompt, response):
+    return probabilities(response)[response.answer] if response.status == "answered" else NAN
+
+
 ORACLES = {
     "accuracy": chose(lambda prompt: prompt.sample.answer),
     "follow_rate": chose(lambda prompt: prompt.distractor),
@@ -100,39 +131,72 @@ ORACLES = {
     "consistency_given_correct": lambda prompt, response: (
         consistent(prompt, response) if response.answer == prompt.sample.answer else NAN
     ),
+    "consistent_accuracy": consistent_accuracy,
+    "distractor_probability": with_letters(
+        lambda prompt, response: NAN if prompt.distractor is None else probabilities(response)[prompt.distractor]
+    ),
+    "negative_log_likelihood": with_letters(likelihood),
+    "brier_score": with_letters(brier),
+    "thought_length": lambda prompt, response: (
+        float(len(response.own_think.split())) if wrote(prompt, response) else NAN
+    ),
+    "thought_length_tokens": lambda prompt, response: (
+        float(response.n_tokens) if wrote(prompt, response) and response.n_tokens is not None else NAN
+    ),
+    "repetition": lambda prompt, response: REPEATED[response.own_think],
+    "conflict_acknowledgement": lambda prompt, response: ACKNOWLEDGED[response.own_think],
+    "expected_calibration_error": with_letters(confidence),
+    "expected_calibration_error_equal_mass_4": with_letters(confidence),
+    "area_under_risk_coverage": with_letters(confidence),
+    "excess_area_under_risk_coverage": with_letters(confidence),
 } | {kind: quadrant(kind) for kind in QUADRANTS}
+
+# Beyond the default ones.
+OTHERS = (
+    metrics.ConsistentAccuracy(),
+    metrics.NegativeLogLikelihood(),
+    metrics.BrierScore(),
+    metrics.ThoughtLength(unit="tokens"),
+    metrics.Repetition(),
+    metrics.ConflictAcknowledgement(),
+    metrics.ExpectedCalibrationError(),
+    metrics.ExpectedCalibrationError(equal_mass=True, bins=4),
+    metrics.AreaUnderRiskCoverage(),
+    metrics.AreaUnderRiskCoverage(excess=True),
+)
+PLAIN = [metric for metric in (*metrics.default_metrics(), *OTHERS) if isinstance(metric, metrics.Metric)]
 
 
 def instances(judge):
-    """The default metrics, with the tests' judge where one judges."""
-    return [
-        metric.replace(judge=judge) if "judge" in type(metric).model_fields else metric
-        for metric in metrics.default_metrics()
-    ]
+    """The plain metrics, with the tests' judge where one judges."""
+    return [metric.replace(judge=judge) if "judge" in type(metric).model_fields else metric for metric in PLAIN]
 
 
-COLUMNS = [metric.column for metric in metrics.default_metrics()]
+COLUMNS = [metric.column for metric in PLAIN]
 
 
-def test_every_default_metric_has_its_oracle():
+def test_every_plain_metric_has_its_oracle():
     assert sorted(COLUMNS) == sorted(ORACLES)
     assert len(set(COLUMNS)) == len(COLUMNS)
+    exported = {getattr(metrics, name) for name in metrics.__all__ if name[0].isupper()}
+    concrete = {kind for kind in exported if not inspect.isabstract(kind) and issubclass(kind, metrics.Metric)}
+    assert concrete == {type(metric) for metric in PLAIN}
 
 
-@pytest.mark.parametrize("column", COLUMNS)
 @given(data=st.data())
-@settings(max_examples=40)
-def test_values_agree_with_a_plain_loop(column, data, pairs, arrays_of, stated_judge):
+@settings(max_examples=150)
+def test_values_agree_with_a_plain_loop(data, pairs, arrays_of, stated_judge):
     drawn = data.draw(pairs)
-    metric = next(metric for metric in instances(stated_judge()) if metric.column == column)
-    values = metric(arrays_of(drawn))
-    assert values.dtype == torch.float32
-    assert values.shape == (len(drawn),)
-    expected = [ORACLES[column](prompt, response) for prompt, response in drawn]
-    assert values.tolist() == pytest.approx(expected, rel=2e-5, abs=2e-6, nan_ok=True)
-    # Failed calls are never scored.
-    for value, (prompt, response) in zip(values.tolist(), drawn, strict=True):
-        assert scored(prompt, response) or math.isnan(value)
+    responses = arrays_of(drawn)
+    for metric in instances(stated_judge()):
+        values = metric(responses)
+        assert values.dtype == torch.float32
+        assert values.shape == (len(drawn),)
+        expected = [ORACLES[metric.column](prompt, response) for prompt, response in drawn]
+        assert values.tolist() == pytest.approx(expected, rel=2e-5, abs=2e-6, nan_ok=True), metric.column
+        # Failed calls are never scored.
+        for value, (prompt, response) in zip(values.tolist(), drawn, strict=True):
+            assert scored(prompt, response) or math.isnan(value)
 
 
 @given(data=st.data())
@@ -198,19 +262,34 @@ def test_letters_of_one_batch_do_not_widen_anothers_target(plain_responses):
     assert metrics.LetterEntropy()(responses).isnan().all()
 
 
-@pytest.mark.parametrize("metric", metrics.default_metrics(), ids=repr)
+@pytest.mark.parametrize("metric", PLAIN, ids=repr)
 def test_metrics_are_values(metric):
     assert pickle.loads(pickle.dumps(metric)) == metric
     assert metric.replace(name="another").column == "another"
-    assert metric.is_mean
-    letters = {"correct_probability", "letter_entropy", "relative_letter_entropy", "letter_mass"}
-    assert metric.reads_letters == (metric.column in letters)
+    over_a_set = isinstance(metric, metrics.ExpectedCalibrationError | metrics.AreaUnderRiskCoverage)
+    assert metric.is_mean == (not over_a_set)
+    letters = {
+        "correct_probability",
+        "distractor_probability",
+        "negative_log_likelihood",
+        "brier_score",
+        "letter_entropy",
+        "relative_letter_entropy",
+        "letter_mass",
+    }
+    assert metric.reads_letters == (metric.column in letters or over_a_set)
+
+
+@pytest.mark.parametrize("metric", OTHERS, ids=repr)
+def test_metrics_keep_what_a_report_relies_on(metric):
+    check_metric(metric)
 
 
 def test_columns_are_called_after_their_classes():
-    for metric in metrics.default_metrics():
+    for metric in PLAIN:
         named = metric.kind if isinstance(metric, metrics.Quadrant) else snake_case(type(metric).__name__)
-        assert metric.column == named
+        is_default = metric == type(metric)() if not isinstance(metric, metrics.Quadrant) else True
+        assert metric.column == named or not is_default
 
 
 def test_all_names_are_exported_and_sorted():
