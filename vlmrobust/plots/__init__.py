@@ -5,7 +5,7 @@ settings, and no display is needed. Text is drawn as it stands, never read as a 
 """
 
 from .letters import entropies, probabilities, reliability
-from .panels import Panel, overview, panels
+from .panels import Panel, overview, panels, svgs
 from .source import NothingToPlot, Reported
 from .tables import drops, quadrants
 from .trajectory import trajectory
@@ -21,5 +21,6 @@ __all__ = [
     "probabilities",
     "quadrants",
     "reliability",
+    "svgs",
     "trajectory",
 ]

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..naming import readable
 from .letters import entropies, probabilities, reliability
 from .look import figure, look
-from .source import NothingToPlot, Reported, metric_rows, shown_of
+from .source import NothingToPlot, Reported, metric_rows
 from .tables import drops, quadrants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "overview", "panels"]
+__all__ = ["Panel", "overview", "panels", "svgs"]
 
 _WIDTH = 6.4
 _COLUMNS = 2
@@ -82,8 +82,25 @@ def overview(report: Reported) -> "Figure":
     return whole
 
 
+def svgs(report: Reported) -> list[tuple[Panel, str]]:
+    """Draw all that can be drawn of a report, each plot by itself, as SVG on a transparent ground.
+
+    Args:
+        report: a `Report`.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    with look():
+        figures: dict[Panel, Figure] = {}
+        drawn = panels(report, lambda panel: figures.setdefault(panel, figure(_WIDTH, panel.height)).add_subplot())
+        from .picture import svg_of
+
+        return [(panel, svg_of(figures[panel], transparent=True)) for panel, _ in drawn]
+
+
 def _candidates(report: Reported) -> Iterator[Panel]:
-    count = len(shown_of(report))
+    count = len(report.summary[["condition", "carrier"]].drop_duplicates())
     for metric in ("accuracy", "consistency"):
         yield Panel(
             f"drops {metric}",

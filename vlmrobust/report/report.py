@@ -17,18 +17,17 @@ from .comparison import between
 from .files import read_report, write_report
 from .pairing import contrasts_with
 from .summary import SummaryRow, summarised
-from .tables import Table, html_table, markdown_table, overview, terminal_table
+from .views import Views
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["Report"]
 
 _INDICES = {"draw": "draw", "target": "target", "answer": "choice", "distractor": "distractor", "asserted": "asserted"}
 
 
-class Report:
+class Report(Views):
     """Responses, their metrics, and every condition compared with base on the same samples.
 
     Made by `Evaluator.run`, `Report.from_responses` or `Report.load`. It prints as a table in a terminal and renders as
@@ -270,32 +269,6 @@ class Report:
         """
         responses, columns, summary, rest = read_report(Path(path))
         return cls(responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"])
-
-    def plot(self) -> "Figure":
-        """Draw what the report can show in one figure; `vlmrobust.plots` has the plots one by one.
-
-        Raises:
-            LookupError: there is nothing to draw.
-            ImportError: matplotlib is not installed (it is the extra `plot`).
-        """
-        from .. import plots
-
-        return plots.overview(self)
-
-    def _overview(self) -> Table:
-        return overview(self.responses, self._columns, self._rows)
-
-    def to_markdown(self) -> str:
-        """Return the overview as a Markdown table."""
-        return markdown_table(self._overview())
-
-    def __str__(self) -> str:
-        return terminal_table(self._overview())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return html_table(self._overview())
 
 
 def _table_of(rows: Sequence[SummaryRow]) -> "pd.DataFrame":

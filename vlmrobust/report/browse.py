@@ -1,0 +1,159 @@
+"""Every sample with all its responses as JSON values, for people who want to see what was said."""
+
+import io
+import math
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .. import functional
+from ..naming import readable
+from ..prompting import LETTERS
+from ..types import Responses, Sample
+from ..types.image import ImageLike, open_image
+from .columns import Column
+from .pairing import UNSCORED
+
+__all__ = ["FLAGS", "browsable"]
+
+FLAGS = {
+    "harmed": "right under base, wrong here",
+    "helped": "wrong under base, right here",
+    "followed": "answers with the wrong option that the injected text asserts",
+    "inconsistent": "the thought concludes something else than the answer",
+    "no answer": "no clear answer in the text, or cut off",
+    "error": "the call failed, or the condition does not fit the sample",
+}
+"""What responses can be filtered by, each with what it means."""
+
+_THUMBNAIL = 360
+
+
+def browsable(
+    responses: Responses, columns: Sequence[Column], samples: Iterable[Sample], max_samples: int
+) -> dict[str, Any]:
+    """Return what the page's browser of samples shows, as JSON values without NaN.
+
+    Args:
+        responses: all of them.
+        columns: the metrics' values for all responses.
+        samples: where images come from; samples that are not in the report are passed over.
+        max_samples: only so many, in the report's order.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, sample_id in enumerate(responses.sample_id):
+        rows.setdefault(sample_id, []).append(row)
+    kept = list(rows)[:max_samples]
+    given = {sample.id: sample for sample in samples if sample.id in rows}
+    flags = _flags(responses, columns)
+    return {
+        "conditions": {name: readable(name) for name in dict.fromkeys(responses.condition)},
+        "flags": FLAGS,
+        "metrics": [readable(column.name) for column in columns],
+        "samples": [
+            _sample(responses, rows[sample_id], given.get(sample_id))
+            | {"responses": [_response(responses, columns, row) | {"flags": flags[row]} for row in rows[sample_id]]}
+            for sample_id in kept
+        ],
+    }
+
+
+def _sample(responses: Responses, rows: Sequence[int], given: Sample | None) -> dict[str, Any]:
+    first = rows[0]
+    shown = [
+        (index, text) for row in rows for index, text in zip(responses.order[row], responses.options[row], strict=True)
+    ]
+    own = {index: text for index, text in reversed(shown) if index is not None}
+    distractors = [index for index in responses.distractor[list(rows)].tolist() if index >= 0]
+    return {
+        "id": responses.sample_id[first],
+        "metadata": {str(name): str(value) for name, value in responses.metadata[first].items()},
+        "question": responses.question[first],
+        "options": [own.get(index, "") for index in range(int(responses.option_count[first]))],
+        "target": int(responses.target[first]),
+        "distractor": distractors[0] if distractors else None,
+        "images": [] if given is None else [_thumbnail(image) for image in given.images],
+    }
+
+
+def _response(responses: Responses, columns: Sequence[Column], row: int) -> dict[str, Any]:
+    choice = int(responses.choice[row])
+    values = {column.name: float(column.scores[row]) for column in columns}
+    return {
+        "condition": responses.condition[row],
+        "draw": int(responses.draw[row]),
+        "status": responses.status[row],
+        "error": responses.error[row],
+        "carrier": responses.carrier[row],
+        "readout": None if responses.readout[row] is None else readable(responses.readout[row] or ""),
+        "correct": None if responses.status[row] in UNSCORED else choice == int(responses.target[row]),
+        "answer": choice if choice >= 0 else None,
+        "context": responses.context[row],
+        "question": responses.question[row],
+        "prefill": responses.prefill[row],
+        "text": responses.text[row],
+        "options": _options(responses, row),
+        "scores": [None if math.isnan(value) else round(value, 4) for value in values.values()],
+    }
+
+
+def _options(responses: Responses, row: int) -> list[dict[str, Any]]:
+    """Return the options as shown: letter, text, index among the sample's own, probability.
+
+    Own options are renormalised over each other, as in `correct_probability`; an added one has the probability of its
+    letter over the vocabulary.
+    """
+    own = functional.letter_probabilities(responses.option_logprobs[row]).tolist()
+    added = iter(responses.added_logprobs[row].exp().tolist())
+    shown = zip(LETTERS, responses.options[row], responses.order[row], strict=False)
+    listed = []
+    for letter, text, index in shown:
+        probability = next(added, math.nan) if index is None else own[index]
+        known = None if math.isnan(probability) else round(probability, 4)
+        listed.append({"letter": letter, "text": text, "index": index, "probability": known})
+    return listed
+
+
+def _flags(responses: Responses, columns: Sequence[Column]) -> list[list[str]]:
+    """Return the names out of `FLAGS` that hold for each response."""
+    scored = ~responses.has_status(*UNSCORED)
+    correct = functional.accuracy(responses.choice, responses.target, scored)
+    before = _under_base(responses, correct)
+    misled = torch.where(responses.asserted == responses.target, -1, responses.asserted)
+    consistency = next((column.scores for column in columns if column.name == "consistency"), None)
+    held = {
+        "harmed": (before == 1) & (correct == 0),
+        "helped": (before == 0) & (correct == 1),
+        "followed": functional.follow(responses.choice, misled, scored) == 1,
+        "inconsistent": torch.zeros_like(scored) if consistency is None else torch.from_numpy(consistency == 0),
+        "no answer": responses.has_status("unparsed", "truncated"),
+        "error": ~scored,
+    }
+    masks = {name: mask.tolist() for name, mask in held.items()}
+    return [[name for name in FLAGS if masks[name][row]] for row in range(len(responses))]
+
+
+def _under_base(responses: Responses, values: torch.Tensor) -> torch.Tensor:
+    """Return for each response the value of the same sample and draw under base, NaN where there is none."""
+    keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
+    pairs = zip(keys, responses.condition, values.tolist(), strict=True)
+    base: Mapping[tuple[str, int], float] = {key: value for key, condition, value in pairs if condition == "base"}
+    return torch.tensor([base.get(key, math.nan) for key in keys])
+
+
+def _thumbnail(image: ImageLike) -> dict[str, str]:
+    """Return a small copy of an image as a data URI; of an unreadable one, why."""
+    try:
+        small = open_image(image)
+    except OSError as error:
+        return {"error": str(error)}
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    encoded = []
+    for kind in ("PNG", "JPEG"):
+        out = io.BytesIO()
+        small.save(out, kind, quality=85)
+        encoded.append((len(out.getvalue()), kind.lower(), out.getvalue()))
+    _, kind, content = min(encoded)  # drawings are smaller as PNG, photographs as JPEG
+    return {"src": f"data:image/{kind};base64,{b64encode(content).decode()}"}

@@ -1,0 +1,188 @@
+"""A report as one page that needs nothing else: tables, pictures and every sample.
+
+What the model wrote, and what the samples hold, is untrusted. Jinja escapes what stands in the page's text, the data
+are JSON in which no tag can begin, the script puts them into the page as text, and the page's own policy lets no script
+run but its own, nor anything be loaded.
+"""
+
+import json
+import math
+import re
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..naming import readable, unit_label
+from ..types import Responses, Sample
+from .browse import browsable
+from .columns import Column
+from .summary import SummaryRow
+from .tables import Table, overview
+
+if TYPE_CHECKING:
+    from .. import plots
+
+__all__ = ["page"]
+
+
+class Cell(NamedTuple):
+    """One cell of a sortable table.
+
+    Attributes:
+        text: what is shown.
+        sort: what the rows are sorted by: a number, or text; None = nothing, always last.
+        is_quiet: it is no finding.
+    """
+
+    text: str
+    sort: float | str | None
+    is_quiet: bool = False
+
+
+class Picture(NamedTuple):
+    """A drawn plot: its name, how to read it, and an image as a data URI."""
+
+    name: str
+    caption: str
+    src: str
+
+
+def page(
+    report: "plots.Reported",
+    columns: Sequence[Column],
+    rows: Sequence[SummaryRow],
+    *,
+    title: str,
+    samples: Iterable[Sample],
+    max_samples: int,
+) -> str:
+    """Return a report as HTML.
+
+    Args:
+        report: what the pictures are drawn of.
+        columns: its metrics.
+        rows: its summary.
+        title: of the page.
+        samples: where the images come from.
+        max_samples: how many samples can be looked at; tables and pictures are of all.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    script = _own_file("page.js")
+    data = browsable(report.responses, columns, samples, max_samples)
+    environment = Environment(
+        loader=PackageLoader("vlmrobust.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    pictures, missing = _pictures(report)
+    table = overview(report.responses, columns, rows)
+    return environment.get_template("page.html").render(
+        title=title,
+        style=_own_file("page.css"),
+        script=script,
+        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
+        facts=_facts(report.responses, report.manifest),
+        manifest=json.dumps(report.manifest, indent=2, ensure_ascii=False, default=str) if report.manifest else "",
+        header=table.header,
+        overview=_overview_rows(table),
+        notes=table.notes,
+        pictures=pictures,
+        missing_pictures=missing,
+        metrics=list(dict.fromkeys((row.metric, readable(row.metric)) for row in rows)),
+        numbers=list(_numbers(rows, columns)),
+        total=len(set(report.responses.sample_id)),
+        data=data,
+    )
+
+
+def _own_file(name: str) -> str:
+    return files("vlmrobust.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the page begins with: names and values of what the manifest and the responses say."""
+    model = manifest.get("model")
+    about: Mapping[str, Any] = model if isinstance(model, Mapping) else {"name": model}
+    versions = manifest.get("versions")
+    facts = {
+        "model": about.get("name") or about.get("class"),
+        "architecture": about.get("architecture"),
+        "dtype": about.get("dtype"),
+        "seed": manifest.get("seed"),
+        "started": manifest.get("started"),
+        "samples": len(set(responses.sample_id)),
+        "conditions": len(set(responses.condition)),
+        "responses": len(responses),
+        "errors": int(responses.has_status("error").sum()),
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items())
+        if isinstance(versions, Mapping)
+        else None,
+    }
+    return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def _overview_rows(table: Table) -> list[tuple[str, list[Cell]]]:
+    return [("", [Cell(text, _leading(text)) for text in row]) for row in table.rows]
+
+
+def _leading(text: str) -> float | str | None:
+    """Return the number that a text begins with, None for a dash, else the text."""
+    number = re.match(r"[+-]?\d+(\.\d+)?", text)
+    return float(number[0]) if number else None if text == "–" else text
+
+
+def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[tuple[str, list[Cell]]]:
+    """Yield the rows of the summary, each with its metric's name."""
+    arrows = {column.name: {True: " ↑", False: " ↓", None: ""}[column.higher_is_better] for column in columns}
+    carried = Counter(condition for condition, _ in {(row.condition, row.carrier) for row in rows})
+    for row in rows:
+        certain = row.low > 0 or row.high < 0
+        yield (
+            row.metric,
+            [
+                _text(unit_label(row.condition, row.carrier, is_split=carried[row.condition] > 1)),
+                _text(readable(row.metric) + arrows[row.metric]),
+                _number(row.value),
+                _interval(row.value_low, row.value_high),
+                _number(row.base_value),
+                _number(row.difference, sign="+")._replace(is_quiet=not certain),
+                _interval(row.low, row.high, sign="+")._replace(is_quiet=not certain),
+                _number(row.p_adjusted),
+                Cell(str(row.n), row.n),
+                Cell(str(row.errors), row.errors),
+                _number(row.coverage),
+                _text(row.note),
+            ],
+        )
+
+
+def _text(text: str) -> Cell:
+    return Cell(text, text or None)
+
+
+def _number(value: float, sign: str = "") -> Cell:
+    return Cell("–", None) if math.isnan(value) else Cell(f"{value:{sign}.3f}".replace("-", "−"), value)
+
+
+def _interval(low: float, high: float, sign: str = "") -> Cell:
+    if math.isnan(low):
+        return Cell("–", None)
+    return Cell(f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−"), high - low)
+
+
+def _pictures(report: "plots.Reported") -> tuple[list[Picture], str]:
+    """Return the plots, and why there are none."""
+    from .. import plots
+
+    try:
+        drawn = plots.svgs(report)
+    except ImportError as error:
+        return [], str(error)
+    pictures = [
+        Picture(panel.name, panel.caption, f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}")
+        for panel, svg in drawn
+    ]
+    return pictures, "" if pictures else "There is nothing to draw: no differences, no verdicts, no letters."
