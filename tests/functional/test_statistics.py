@@ -8,29 +8,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from vlmrobust.functional import (
-    Difference,
-    Estimate,
-    bootstrap_mean,
+    benjamini_hochberg,
     holm,
     mcnemar_exact,
-    mean_interval,
+    minimum_detectable_effect,
     newcombe_paired_interval,
-    paired_bootstrap,
-    paired_interval,
     wilson_interval,
 )
 
 NAN = math.nan
 LEVELS = st.sampled_from([0.5, 0.9, 0.95, 0.99])
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
 
 
 @given(n=st.integers(1, 2000), data=st.data(), level=LEVELS)
@@ -117,69 +110,64 @@ def test_holm_agrees_with_statsmodels_beside_untested_rows(p_values):
         assert adjusted[tested] == pytest.approx(expected)
 
 
-def pairs_of(table):
-    """The base and condition values of a table (both, base_only, condition_only, neither)."""
-    rows = [(1, 1), (1, 0), (0, 1), (0, 0)]
-    pairs = [row for row, count in zip(rows, table, strict=True) for _ in range(count)]
-    return np.array(pairs, dtype=float).reshape(-1, 2).T
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(NAN)), max_size=12))
+@settings(max_examples=20)
+def test_benjamini_hochberg_agrees_with_statsmodels_beside_untested_rows(p_values):
+    adjusted = benjamini_hochberg(p_values)
+    tested = ~np.isnan(p_values)
+    assert np.isnan(adjusted[~tested]).all()
+    assert (adjusted[tested] <= holm(p_values)[tested] + 1e-12).all()
+    if tested.any():
+        expected = multipletests(np.array(p_values)[tested], method="fdr_bh")[1]
+        assert adjusted[tested] == pytest.approx(expected)
 
 
-@given(st.lists(st.integers(0, 9), min_size=4, max_size=4).filter(any))
-def test_paired_rates_get_the_score_interval_and_the_exact_test(table):
-    base, condition = pairs_of(table)
-    _, b, c, _ = table
-    low, high = newcombe_paired_interval(*table)
-    expected = Difference((c - b) / sum(table), low, high, sum(table), mcnemar_exact(b, c))
-    assert paired_interval(base, condition, rng=rng()) == expected
-    # Labels that all differ are no groups; undefined pairs are left out, on whichever side.
-    labels = [f"q{i}" for i in range(len(base) + 2)]
-    base, condition = np.append(base, [NAN, 1.0]), np.append(condition, [1.0, NAN])
-    assert paired_interval(base, condition, labels, rng=rng()) == expected
+def pairs_needed(effect, discordant, level, power):
+    """Connor's sample size for McNemar's test."""
+    z = norm.ppf((1 + level) / 2) * math.sqrt(discordant) + norm.ppf(power) * math.sqrt(discordant - effect**2)
+    return (z / effect) ** 2
 
 
-@given(n=st.integers(1, 50), data=st.data())
-def test_a_rate_gets_wilsons_interval(n, data):
-    k = data.draw(st.integers(0, n))
-    values = np.array([1.0] * k + [0.0] * (n - k) + [NAN])
-    assert mean_interval(values, rng=rng()) == Estimate(k / n, *wilson_interval(k, n), n)
+@given(
+    effect=st.floats(0.01, 0.99),
+    excess=st.floats(1.0, 5.0),
+    level=LEVELS,
+    power=st.floats(0.55, 0.99),
+)
+def test_the_detectable_effect_is_the_one_for_which_connor_asks_so_many_pairs(effect, excess, level, power):
+    discordant = min(1.0, effect * excess)
+    assert effect <= discordant
+    n = pairs_needed(effect, discordant, level, power)
+    found = minimum_detectable_effect(max(1, math.ceil(n)), discordant, level=level, power=power)
+    if n < 2:
+        return
+    assert 0.7 * effect < found <= effect * (1 + 1e-9)
+    assert pairs_needed(found, discordant, level, power) == pytest.approx(math.ceil(n), rel=1e-9)
 
 
-def test_anything_else_gets_the_bootstrap():
-    base, condition = np.array([0.5, 0.2, 0.9, 1.0]), np.array([0.5, 0.1, 0.0, 1.0])
-    assert paired_interval(base, condition, rng=rng()) == paired_bootstrap(base, condition, rng=rng())
-    assert mean_interval(base, rng=rng()) == bootstrap_mean(base, rng=rng())
-    rates, groups = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 1.0]), list("aabbcc")
-    assert mean_interval(rates, groups, rng=rng()) == bootstrap_mean(rates, groups, rng=rng())
-    assert paired_interval(rates, 1 - rates, groups, rng=rng()) == paired_bootstrap(rates, 1 - rates, groups, rng=rng())
+@pytest.mark.parametrize(("n", "discordant"), [(100, 0.5), (200, 0.3), (1000, 0.1), (4000, 0.05)])
+def test_the_detectable_effect_is_found_with_that_power(n, discordant):
+    """The power of both McNemar tests, summed over every number of pairs that differ and every split of them."""
+    effect = minimum_detectable_effect(n, discordant, power=0.8)
+    differing = np.arange(1, n + 1)[binom.pmf(np.arange(1, n + 1), n, discordant) > 1e-9]
+    asymptotic = exact = 0.0
+    for count in differing:
+        gained = np.arange(count + 1)
+        weight = binom.pmf(gained, count, (1 + effect / discordant) / 2) * binom.pmf(count, n, discordant)
+        asymptotic += weight[(2 * gained - count) ** 2 / count > norm.ppf(0.975) ** 2].sum()
+        exact += weight[[mcnemar_exact(count - k, k) < 0.05 for k in gained.tolist()]].sum()
+    assert asymptotic == pytest.approx(0.8, abs=0.02)
+    assert 0.74 < exact < asymptotic
 
 
-def test_groups_that_all_say_the_same_do_not_collapse_to_a_point():
-    ones, groups = np.ones(12), np.repeat([0, 1, 2, 3], 3)
-    assert bootstrap_mean(ones, groups, rng=rng()).low == 1.0
-    assert mean_interval(ones, groups, rng=rng()) == Estimate(1.0, *wilson_interval(4, 4), 12)
-    same = paired_interval(ones, ones, groups, rng=rng())
-    assert same == Difference(0.0, *newcombe_paired_interval(4, 0, 0, 0), 12, 1.0)
-    lost = paired_interval(ones, 0 * ones, groups, rng=rng())
-    assert lost == Difference(-1.0, *newcombe_paired_interval(0, 4, 0, 0), 12, mcnemar_exact(4, 0))
-
-
-@pytest.mark.parametrize(("base", "condition"), [([], []), ([NAN, 1.0], [0.0, NAN])])
-def test_no_pair_is_nan_everywhere(base, condition):
-    for function in (paired_interval, paired_bootstrap):
-        result = function(base, condition, rng=rng())
-        assert result.n == 0
-        assert all(math.isnan(value) for value in (result.value, result.low, result.high, result.p))
-    single = mean_interval([NAN] * len(base), rng=rng())
-    assert single.n == 0
-    assert math.isnan(single.value)
-    assert math.isnan(single.low)
-
-
-def test_a_single_pair_has_a_wide_interval_or_none():
-    assert paired_interval([1.0], [0.0], rng=rng()) == Difference(-1.0, *newcombe_paired_interval(0, 1, 0, 0), 1, 1.0)
-    result = paired_interval([0.3], [0.1], rng=rng())
-    assert (result.value, result.n) == (pytest.approx(-0.2), 1)
-    assert all(math.isnan(value) for value in (result.low, result.high, result.p))
+def test_an_effect_cannot_exceed_the_share_of_pairs_that_differ():
+    # With six pairs that all differ in one direction McNemar's exact p is 0.03; with a tenth differing of 20, never.
+    assert math.isnan(minimum_detectable_effect(20, 0.1))
+    assert math.isnan(minimum_detectable_effect(2, 1.0))
+    assert math.isnan(minimum_detectable_effect(1000, 0.0))
+    assert minimum_detectable_effect(10, 1.0) < 1.0
+    smaller = [minimum_detectable_effect(n, 0.2) for n in (100, 1000, 10_000)]
+    assert smaller == sorted(smaller, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -190,18 +178,14 @@ def test_a_single_pair_has_a_wide_interval_or_none():
         (lambda: newcombe_paired_interval(1, -1, 0, 0), "expected counts of at least 0"),
         (lambda: mcnemar_exact(-1, 0), "expected counts of at least 0"),
         (lambda: holm([0.5, 1.5]), "expected p-values between 0 and 1, got 0.5 to 1.5"),
-        (lambda: paired_interval([1.0], [1.0, 0.0], rng=rng()), "of one length, got 1 and 2"),
+        (lambda: benjamini_hochberg([-0.5]), "expected p-values between 0 and 1, got -0.5 to -0.5"),
+        (lambda: minimum_detectable_effect(0, 0.1), "expected at least one pair in 'n', got 0"),
+        (lambda: minimum_detectable_effect(9, 1.1), "expected 'discordant' between 0 and 1, got 1.1"),
+        (lambda: minimum_detectable_effect(9, 0.1, level=2), "expected 'level' between 0 and 1, got 2"),
         (
-            lambda: paired_interval([0.1, math.inf], [0, 0], rng=rng()),
-            "expected finite values or NaN in 'base', got inf",
+            lambda: minimum_detectable_effect(9, 0.1, power=0.05),
+            "expected 'power' between 1 - level = 0.05 and 1, got 0.05",
         ),
-        (
-            lambda: paired_interval([1.0, 0.0], [1, 0], ["a"], rng=rng()),
-            r"expected 'groups' of shape \(2,\), got \(1,\)",
-        ),
-        (lambda: mean_interval([[1.0]], rng=rng()), r"expected 'values' of shape \(n,\), got \(1, 1\)"),
-        (lambda: bootstrap_mean([1.0, 2.0], rng=rng(), replicates=0), "expected at least one of 'replicates', got 0"),
-        (lambda: bootstrap_mean([1.0, 2.0], rng=rng(), level=0), "expected 'level' between 0 and 1, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):
