@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 
 import pytest
 import torch
@@ -54,6 +55,19 @@ def test_select_keeps_rows_together(pairs: list[tuple[Prompt, Response]]) -> Non
     assert chosen.option_count.tolist() == [3, 4]
     assert chosen.option_logprobs[1].tolist() == [-1.0, -2.0, -3.0, -4.0]
     assert len(responses.select([])) == 0
+
+
+@pytest.mark.parametrize("split", range(4))
+def test_joined_parts_are_the_whole(pairs: list[tuple[Prompt, Response]], split: int) -> None:
+    whole = Responses.of(*zip(*pairs, strict=True))
+    parts = [Responses.of([p for p, _ in part], [r for _, r in part]) for part in (pairs[:split], pairs[split:])]
+    joined = Responses.joined(*parts)
+    for name in (item.name for item in fields(Responses) if item.init):
+        found, expected = getattr(joined, name), getattr(whole, name)
+        if isinstance(expected, torch.Tensor):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        else:
+            assert found == expected
 
 
 def test_none_at_all() -> None:
