@@ -3,15 +3,14 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from .. import functional
-from ..metrics import Accuracy
 from ..types import Responses
 from .columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, Unit
+from .pairing import UNSCORED, Contrast, Floats, Integers
+from .robustness import accuracy_twice
 
 __all__ = ["circular"]
 
@@ -45,26 +44,10 @@ def circular(
     plain = functional.accuracy(responses.choice, responses.target, ~responses.has_status(*UNSCORED)).double().numpy()
     reference = np.array([row for row, name in enumerate(responses.condition) if name == conditions[0]])
     everywhere = _right_everywhere(responses, conditions, reference, plain)
-    shown = responses.select(reference)
-    renamed = replace(shown, condition=("circular",) * len(shown))
-    undefined = np.isnan(everywhere) & ~np.isnan(plain[reference])
-    left_out = len({shown.sample_id[row] for row in np.flatnonzero(undefined)})
-    column = Column(
-        name="accuracy",
-        scores=np.concatenate([everywhere, plain[reference]]),
-        higher_is_better=True,
-        is_paired=False,
-        reads_letters=False,
-        is_mean=True,
-        metric=Accuracy(),
-    )
-    contrast = Contrast(
-        Unit("circular", shown.carrier[0], np.arange(len(shown))),
-        np.arange(len(shown), 2 * len(shown)),
-        f"under {conditions[0]}",
-        note=f"{left_out} samples left out: a rotation was not asked or failed" if left_out else "",
-    )
-    return Responses.joined(renamed, shown), [column], [contrast]
+    undefined = reference[np.isnan(everywhere) & ~np.isnan(plain[reference])]
+    left_out = len({responses.sample_id[row] for row in undefined.tolist()})
+    note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
+    return accuracy_twice(responses, reference, everywhere, name="circular", note=note)
 
 
 def _right_everywhere(responses: Responses, conditions: Sequence[str], reference: Integers, right: Floats) -> Floats:

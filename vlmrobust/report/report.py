@@ -1,7 +1,7 @@
 """The result of a run: every response with its values, and every condition compared with base."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,10 @@ from .columns import FRAME_COLUMNS, Column, score
 from .comparison import between
 from .files import read_report, write_report
 from .pairing import contrasts_with
+from .robustness import HedgeRow, hedge_recovery, robust_accuracy
 from .summary import SummaryRow, summarised
+from .survival import SurvivalRow, survival
+from .typed import table_of
 from .views import Views
 
 if TYPE_CHECKING:
@@ -142,7 +145,7 @@ class Report(Views):
         See `SummaryRow` for the columns. Letter metrics that were read at different places are not subtracted, and a
         condition that was carried in two ways has a row for each.
         """
-        return _table_of(self._rows)
+        return table_of(SummaryRow, self._rows)
 
     def contrast(self, condition: str, reference: str = "base") -> "pd.DataFrame":
         """Compare two conditions, like a condition with the same one plus an abstain option.
@@ -158,7 +161,7 @@ class Report(Views):
                 raise KeyError(f"expected one of the conditions {', '.join(self.conditions)}; got {name!r}")
         contrasts = [one for one in contrasts_with(reference, self.responses) if one.unit.condition == condition]
         columns = [column for column in self._columns if not column.is_paired or reference == "base"]
-        return _table_of(summarised(self.responses, columns, contrasts, self.seed))
+        return table_of(SummaryRow, summarised(self.responses, columns, contrasts, self.seed))
 
     def compare(self, other: "Report") -> "pd.DataFrame":
         """Compare this report with one of another model or checkpoint, on the samples that both have.
@@ -184,8 +187,8 @@ class Report(Views):
             >>> float(after.compare(before).set_index("metric").loc["accuracy", "difference"])
             1.0
         """
-        return _table_of(
-            summarised(*between(self.responses, self._columns, other.responses, other._columns), self.seed)
+        return table_of(
+            SummaryRow, summarised(*between(self.responses, self._columns, other.responses, other._columns), self.seed)
         )
 
     def circular(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -206,7 +209,42 @@ class Report(Views):
 
         Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
         """
-        return _table_of(summarised(*circular(self.responses, conditions), self.seed))
+        return table_of(SummaryRow, summarised(*circular(self.responses, conditions), self.seed))
+
+    def robust_accuracy(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the share of samples that are right under base and under all of some conditions: the worst case.
+
+        A sample for which one of them was not asked, failed or does not fit is undefined; `note` counts them.
+
+        Args:
+            conditions: those that an answer must survive; None = all that were scored, controls among them.
+
+        Returns:
+            One row with the columns of `summary`: `base_value` is accuracy under base on the same samples.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: there is none but base.
+        """
+        return table_of(SummaryRow, summarised(*robust_accuracy(self.responses, conditions), self.seed))
+
+    def hedge_recovery(self) -> "pd.DataFrame":
+        """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.
+
+        One row per hedged condition whose plain one was asked too, and metric; see `HedgeRow` for the columns.
+        """
+        return table_of(HedgeRow, hedge_recovery(self.responses, self._columns, self.seed))
+
+    def survival(self) -> "pd.DataFrame":
+        """Return how well the base response tells which answers hold: AUROC per condition, predictor and population.
+
+        See `SurvivalRow` for the columns. Predictors are P(correct), ranked by log-odds, negative letter entropy and,
+        as the trivial baseline, thought length, on the same pairs. The interval is `functional.auroc_interval`, or a
+        bootstrap where responses share a group.
+
+        Source: arXiv:2602.12506; whether its AUROC is over all samples is not known, so both populations are given.
+        """
+        return table_of(SurvivalRow, survival(self.responses, self.seed))
 
     def by(self, column: str) -> "pd.DataFrame":
         """Return the summary of each group of samples that share a value in their metadata.
@@ -269,13 +307,3 @@ class Report(Views):
         """
         responses, columns, summary, rest = read_report(Path(path))
         return cls(responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"])
-
-
-def _table_of(rows: Sequence[SummaryRow]) -> "pd.DataFrame":
-    import pandas as pd
-
-    table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(SummaryRow)])
-    text = dict.fromkeys(("condition", "metric", "carrier", "note"), "string")
-    whole = dict.fromkeys(("n", "errors", "not_applicable"), "int64")
-    real = {name: "float64" for name in table.columns if name not in text and name not in whole}
-    return table.astype(text | whole | real)

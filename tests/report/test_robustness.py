@@ -1,0 +1,126 @@
+"""The worst case over conditions, and what hedges bring back, against the responses' own table."""
+
+import math
+
+import numpy as np
+import pytest
+
+from vlmrobust import Report
+from vlmrobust.functional import newcombe_paired_interval, wilson_interval
+from vlmrobust.metrics import Accuracy
+
+
+def report(*answers, seed=0):
+    prompts, responses = zip(*answers, strict=True)
+    return Report.from_responses(prompts, responses, [Accuracy()], seed=seed)
+
+
+def table(answer, **choices):
+    """Responses of samples s0, s1, … by condition; 1 is right, None unparsed."""
+    return [
+        answer(f"s{index}", condition, choice)
+        for condition, row in choices.items()
+        for index, choice in enumerate(row)
+        if choice != "missing"
+    ]
+
+
+def test_an_answer_must_be_right_under_base_and_all_conditions(answer):
+    made = report(*table(answer, base=[1, 1, 1, 0], x=[1, 0, 1, 1], y=[1, 1, None, 1]))
+    row = made.robust_accuracy().iloc[0]
+    assert (row["condition"], row["metric"], row["n"]) == ("x & y", "accuracy", 4)
+    assert (row["value"], row["base_value"], row["difference"]) == (0.25, 0.75, -0.5)
+    assert (row["value_low"], row["value_high"]) == pytest.approx(wilson_interval(1, 4))
+    assert (row["low"], row["high"]) == pytest.approx(newcombe_paired_interval(1, 2, 0, 1))
+    assert made.robust_accuracy(["x"]).iloc[0]["value"] == 0.5
+    assert made.robust_accuracy(["base", "y"]).iloc[0]["value"] == 0.5
+
+
+def test_a_sample_without_one_of_the_conditions_is_left_out(answer):
+    answers = table(answer, base=[1, 1, 1, 1], x=[1, "missing", 1, 1], y=[1, 1, 1, 0])
+    answers += [answer("s4"), answer("s4", "x"), answer("s4", "y", None, status="error", error="lost")]
+    answers += [answer("s0", "nowhere", None, status="not_applicable", error="does not fit")]
+    row = report(*answers).robust_accuracy().iloc[0]
+    assert (row["condition"], row["n"], row["value"]) == ("x & y", 3, pytest.approx(2 / 3))
+    assert row["note"] == "2 samples left out: a condition was not asked, failed or does not fit"
+
+
+def test_draws_are_paired_and_averaged(answer):
+    answers = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 1, 0, 1])]
+    answers += [answer("a", "x", draw=draw, choice=choice) for draw, choice in enumerate([1, 0, 1, 1])]
+    row = report(*answers).robust_accuracy().iloc[0]
+    assert (row["value"], row["base_value"], row["n"]) == (0.5, 0.75, 1)
+
+
+def test_robust_accuracy_says_what_it_lacks(answer):
+    made = report(answer("a"), answer("a", "x"))
+    with pytest.raises(KeyError, match="expected one of the conditions base, x; got 'y'"):
+        made.robust_accuracy(["y"])
+    with pytest.raises(ValueError, match="expected conditions beside 'base', got none"):
+        report(answer("a")).robust_accuracy()
+    with pytest.raises(KeyError, match="expected one of the conditions x; got 'base'"):
+        report(answer("a", "x")).robust_accuracy()
+
+
+def test_a_condition_that_was_carried_in_two_ways_is_named(answer):
+    answers = [*table(answer, base=[1, 1]), answer("s0", "x"), answer("s1", "x", carrier="user_text")]
+    assert report(*answers).robust_accuracy().iloc[0]["note"] == "x was carried in several ways"
+
+
+def test_recovery_is_the_share_of_the_drop_with_a_bootstrap_interval(answer):
+    rng = np.random.default_rng(0)
+    base = (rng.random(200) < 0.9).astype(int).tolist()
+    plain = [right * int(rng.random() < 0.4) for right in base]
+    hedged = [max(right, int(before and rng.random() < 0.5)) for right, before in zip(plain, base, strict=True)]
+    made = report(*table(answer, base=base, wrong_think=plain, wrong_think_but=hedged))
+    [row] = made.hedge_recovery().to_dict("records")
+    assert (row["condition"], row["reference"], row["metric"]) == ("wrong_think_but", "wrong_think", "accuracy")
+    before, without, with_hedge = (np.mean(side) for side in (base, plain, hedged))
+    assert (row["base_value"], row["reference_value"], row["value"]) == pytest.approx((before, without, with_hedge))
+    assert row["drop"] == pytest.approx(before - without)
+    assert row["share"] == pytest.approx((with_hedge - without) / (before - without))
+    gain, drop = np.subtract(hedged, plain), np.subtract(base, plain)
+    drawn = np.random.default_rng(1).integers(200, size=(4000, 200))
+    expected = np.quantile(gain[drawn].sum(1) / drop[drawn].sum(1), [0.025, 0.975])
+    assert (row["low"], row["high"]) == pytest.approx(expected, abs=0.015)
+    assert row["n"] == 200
+
+
+def test_no_drop_has_no_share(answer):
+    same = {"base": [1, 0, 1], "wrong_caption": [1, 1, 1], "wrong_caption_disclaimer": [1, 1, 1]}
+    [row] = report(*table(answer, **same)).hedge_recovery().to_dict("records")
+    assert all(math.isnan(row[name]) for name in ("share", "low", "high"))
+    assert row["note"] == "no drop under wrong_caption"
+    assert row["drop"] == pytest.approx(-1 / 3)
+
+
+def test_a_drop_that_may_be_none_has_no_interval(answer):
+    small = {"base": [1] * 8, "wrong_think": [0, *[1] * 7], "wrong_think_but": [1] * 8}
+    [row] = report(*table(answer, **small)).hedge_recovery().to_dict("records")
+    assert row["share"] == 1
+    assert math.isnan(row["low"])
+    assert row["note"] == "the drop under wrong_think is not set apart from 0"
+
+
+def test_full_recovery_keeps_an_interval(answer):
+    full = {"base": [1] * 10, "wrong_think": [0] * 6 + [1] * 4, "wrong_think_but": [1] * 10}
+    [row] = report(*table(answer, **full)).hedge_recovery().to_dict("records")
+    assert (row["share"], row["low"], row["high"]) == pytest.approx((1, *wilson_interval(6, 6)))
+    none = full | {"wrong_think_but": full["wrong_think"]}
+    [row] = report(*table(answer, **none)).hedge_recovery().to_dict("records")
+    assert (row["share"], row["low"], row["high"]) == pytest.approx((0, *wilson_interval(0, 6)))
+
+
+def test_composed_conditions_are_hedged_too_and_carriers_are_not_mixed(answer):
+    choices = {"base": [1, 1, 1], "wrong_think+abstain_option": [0, 0, 0], "wrong_think_but+abstain_option": [1, 0, 0]}
+    [row] = report(*table(answer, **choices)).hedge_recovery().to_dict("records")
+    assert (row["reference"], row["share"]) == ("wrong_think+abstain_option", pytest.approx(1 / 3))
+    plain = table(answer, base=[1, 1], wrong_think=[0, 0])
+    other = [answer(f"s{index}", "wrong_think_but", 1, carrier="user_text") for index in range(2)]
+    assert report(*plain, *other).hedge_recovery().empty
+
+
+def test_an_empty_table_has_its_columns(answer):
+    made = report(answer("a"))
+    assert list(made.hedge_recovery().columns)[:3] == ["condition", "reference", "metric"]
+    assert made.hedge_recovery()["n"].dtype == "int64"

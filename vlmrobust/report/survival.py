@@ -1,0 +1,175 @@
+"""Does what was seen under base tell which answers hold: AUROC of confidence and of thought length, per condition."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import functional
+from ..functional.limits import percentile_limits
+from ..functional.resampling import group_codes, resample_counts
+from ..keyed import generator
+from ..metrics import Accuracy, ThoughtLength
+from ..types import Responses
+from .pairing import Integers, SampleIndex, Unit, units_of
+
+__all__ = ["SurvivalRow", "survival"]
+
+# Rank statistics sort for each replicate.
+_REPLICATES = 1000
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalRow:
+    """One condition × predictor × population.
+
+    Attributes:
+        condition: its name.
+        predictor: what is read off the base response: `correct_probability` (ranked by its log-odds),
+            `negative_letter_entropy`, or `thought_length` in words, the trivial baseline.
+        population: `all` samples, or `survival`: only those that are right under base.
+        auroc: how well it ranks samples that are right under the condition above those that are not; 0.5 = not at all.
+        low, high: 95 % interval.
+        n: number of pairs of responses, `positives` + `negatives`.
+        positives: those that are right under the condition.
+        negatives: the others.
+        carrier: how the condition was carried; None without a scored response.
+        note: why something is undefined.
+    """
+
+    condition: str
+    predictor: str
+    population: str
+    auroc: float
+    low: float
+    high: float
+    n: int
+    positives: int
+    negatives: int
+    carrier: str | None
+    note: str
+
+
+def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
+    """Return a row for every condition but base, every predictor, and both populations.
+
+    Args:
+        responses: all of them.
+        seed: keys the bootstrap, which is for responses that share a group.
+    """
+    samples = SampleIndex.of(responses)
+    keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
+    base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
+    predictors = _predictors(responses)
+    right = Accuracy()(responses)
+    rows = []
+    for unit in units_of(responses):
+        if unit.condition == "base":
+            continue
+        after = np.array([row for row in unit.rows.tolist() if keys[row] in base], dtype=np.int64)
+        before = np.array([base[keys[row]] for row in after.tolist()], dtype=np.int64)
+        compared = _Compared(right, samples.group[samples.code], unit, before, after, seed)
+        rows += compared.rows(predictors, [responses.readout[row] for row in before.tolist()])
+    return rows
+
+
+def _predictors(responses: Responses) -> dict[str, Tensor]:
+    """Return what may tell which answers hold, for all responses; NaN where it is not defined."""
+    letters, target = responses.option_logprobs.double(), responses.target
+    read = responses.has_status("answered", "abstained")
+    return {
+        # Log-odds rank like probabilities, which saturate at 1 in float32 and tie.
+        "correct_probability": torch.where(read, functional.correct_log_odds(letters, target), math.nan),
+        "negative_letter_entropy": torch.where(read, -functional.letter_entropy(letters), math.nan),
+        "thought_length": ThoughtLength()(responses).double(),
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """The pairs of one unit's responses with those to the same samples and draws under base.
+
+    Attributes:
+        right: `(N,)`, accuracy of all responses.
+        group: `(N,)`, the number of each response's group.
+        unit: the condition.
+        before: positions of the base responses.
+        after: positions of the unit's responses.
+        seed: keys the bootstrap.
+    """
+
+    right: Tensor
+    group: Integers
+    unit: Unit
+    before: Integers
+    after: Integers
+    seed: int
+
+    def rows(self, predictors: Mapping[str, Tensor], readouts: list[str | None]) -> list[SurvivalRow]:
+        scores = {name: values[self.before] for name, values in predictors.items()}
+        right_before, right_after = self.right[self.before], self.right[self.after]
+        with_letters = ~scores["correct_probability"].isnan()
+        if with_letters.any():
+            # All predictors on the same pairs: otherwise the baseline is measured on other samples.
+            scores = {name: torch.where(with_letters, values, math.nan) for name, values in scores.items()}
+        places = sorted({str(place) for place, read in zip(readouts, with_letters.tolist(), strict=True) if read})
+        mixed = f"base letters were read at different places ({' or '.join(places)})" if len(places) > 1 else ""
+        rows = []
+        for name, values in scores.items():
+            note = "" if name == "thought_length" else mixed
+            for population, chosen in (("all", ~right_before.isnan()), ("survival", right_before == 1)):
+                defined = torch.nonzero(chosen & ~values.isnan() & ~right_after.isnan()).flatten()
+                rows.append(self._row(name, population, values[defined], defined, note))
+        return rows
+
+    def _row(self, predictor: str, population: str, scores: Tensor, defined: Tensor, note: str) -> SurvivalRow:
+        chosen = self.after[defined.numpy()]
+        positive = self.right[chosen].double()
+        positives = int(positive.sum())
+        row = SurvivalRow(
+            condition=self.unit.condition,
+            predictor=predictor,
+            population=population,
+            auroc=math.nan,
+            low=math.nan,
+            high=math.nan,
+            n=len(positive),
+            positives=positives,
+            negatives=len(positive) - positives,
+            carrier=self.unit.carrier,
+            note=note,
+        )
+        if note or not 0 < positives < len(positive):
+            return replace(row, note=note or _missing_class(row))
+        area = float(functional.auroc(scores, positive))
+        low, high = self._interval(area, scores, positive, self.group[chosen], row)
+        return replace(row, auroc=area, low=low, high=high)
+
+    def _interval(
+        self, area: float, scores: Tensor, positive: Tensor, groups: Integers, row: SurvivalRow
+    ) -> tuple[float, float]:
+        """Return the closed form's interval for pairs that are independent, else a bootstrap's over groups."""
+        codes = group_codes(groups, len(groups))
+        count = int(codes.max()) + 1
+        share = count / len(codes)
+        if share < 1:
+            rng = generator(self.seed, "bootstrap", row.predictor, row.population, row.condition)
+            replicates = [
+                functional.auroc(scores, positive, torch.from_numpy(counts[:, codes])).numpy()
+                for counts in resample_counts(count, _REPLICATES, rng)
+            ]
+            low, high = percentile_limits(np.concatenate(replicates), count, _LEVEL)
+            if low < high:
+                return low, high
+        # Separated classes, or a single group: one observation per group.
+        return functional.auroc_interval(area, row.positives * share, row.negatives * share, _LEVEL)
+
+
+def _missing_class(row: SurvivalRow) -> str:
+    if not row.n:
+        return "defined for no pair"
+    return f"all {row.n} are {'right' if row.positives else 'wrong'} under {row.condition}"
