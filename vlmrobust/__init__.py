@@ -13,7 +13,7 @@ from .report import Report
 from .types import Prompt, Response, Responses, Sample, Style
 
 if TYPE_CHECKING:
-    from . import demo, testing
+    from . import demo, rl, testing
 
 __version__ = "0.1.0"
 
@@ -41,10 +41,11 @@ __all__ = [
     "paper_conditions",
     "perturbations",
     "plots",
+    "rl",
     "testing",
 ]
 
-_ON_FIRST_USE = frozenset({"demo", "testing"})
+_ON_FIRST_USE = frozenset({"demo", "rl", "testing"})
 
 
 def __getattr__(name: str) -> Any:

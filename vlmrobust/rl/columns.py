@@ -1,0 +1,196 @@
+"""The columns of training rows: how a prompt is written into them, and how completions are read with them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..prompting import IMAGE_MARK, LETTERS, parse_completion
+from ..types import Prompt, Response, Responses, Sample, Style, open_image
+
+__all__ = ["COLUMNS", "packed_columns", "read", "row_of"]
+
+COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
+
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_UNSEEN = b"rewards do not look at images"
+# Where the options are not known, letters alone can be read: no text that a model writes has this private character.
+_LETTERS_ALONE = tuple(f"\ue000{letter}" for letter in LETTERS)
+
+
+def row_of(prompt: Prompt) -> dict[str, Any]:
+    """Return a prompt as a row of TRL's conversational format, its images decoded.
+
+    A prefilled thought is a last message of the assistant's, which `continue_prefill` leaves open.
+
+    Raises:
+        ValueError: an option was added or taken away, so that the row could not be read as the prompt would be.
+        OSError: an image cannot be decoded.
+    """
+    sample = prompt.sample
+    if sorted(prompt.order, key=lambda index: -1 if index is None else index) != list(range(len(sample.options))):
+        raise ValueError(
+            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'order': expected every option of the sample "
+            f"and no other, as training rows have no place for more, got {prompt.order}"
+        )
+    messages = prompt.messages()
+    if prompt.prefill:
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
+    return {
+        "prompt": messages,
+        "images": [open_image(image) for image in prompt.images],
+        "solution": LETTERS[prompt.order.index(sample.answer)],
+        "question": prompt.question,
+        "options": list(prompt.options),
+        "condition": prompt.condition,
+        "prefill": prompt.prefill,
+    }
+
+
+def read(
+    completions: Sequence[Any],
+    columns: Mapping[str, Any],
+    *,
+    needs: Sequence[str],
+    style: Style,
+    opener: str,
+    reader: str,
+) -> tuple[list[int], Responses]:
+    """Read completions with the code that reads a model's answers everywhere else.
+
+    Args:
+        completions: N texts, or N lists of chat messages, the last of the assistant's being read.
+        columns: lists of N values by column; others than those of `COLUMNS` and `finish_reason` are ignored.
+        needs: the columns without which a row cannot be read.
+        style: how answers are read.
+        opener: what the chat template itself begins the assistant's turn with; used where `prefill` is empty.
+        reader: who asks, for messages.
+
+    Returns:
+        The rows that have all that is needed, and the responses in them.
+
+    Raises:
+        ValueError: a column is missing or has another length, or a value in it cannot be read.
+        TypeError: a completion is neither text nor messages.
+    """
+    count = len(completions)
+    known = {name: columns[name] for name in (*COLUMNS, "finish_reason") if columns.get(name) is not None}
+    for name in needs:
+        if name not in known:
+            there = ", ".join(sorted(name for name, values in columns.items() if isinstance(values, list | tuple)))
+            raise ValueError(f"{reader}: expected a column {name!r}, got the columns {there or '(none)'}")
+    for name in (*needs, "solution", "question", "options", "prefill", "finish_reason"):
+        values = known.get(name, ())
+        if name in known and (isinstance(values, str) or len(values) != count):
+            got = repr(values) if isinstance(values, str) else f"{len(values)} values"
+            raise ValueError(
+                f"{reader}: expected column {name!r} to have one value per completion ({count}), got {got}"
+            )
+    rows = [row for row in range(count) if all(known[name][row] is not None for name in needs)]
+    asked: dict[tuple[Any, ...], Prompt] = {}
+    prompts, responses = [], []
+    for row in rows:
+        values = {name: known[name][row] for name in known if name not in ("prompt", "images", "condition")}
+        options = values.get("options")
+        key = (
+            values.get("question"),
+            None if options is None else tuple(options),
+            values.get("solution"),
+            values.get("prefill") or opener,
+        )
+        if key not in asked:  # a group of completions shares its prompt
+            asked[key] = _prompt(*key, style=style, where=f"{reader}, row {row}")
+        prompt = asked[key]
+        text, reasoning = _written(completions[row], prompt, f"{reader}, row {row}")
+        prompts.append(prompt)
+        responses.append(Response.parse(prompt, text, reasoning=reasoning, finish_reason=values.get("finish_reason")))
+    return rows, Responses.of(prompts, responses)
+
+
+def _prompt(
+    question: str | None, options: tuple[str, ...] | None, solution: Any, prefill: str, *, style: Style, where: str
+) -> Prompt:
+    shown = _LETTERS_ALONE if options is None else options
+    asked = question or "(not given)"
+    marks = sum(text.count(IMAGE_MARK) for text in (asked, *shown))
+    sample = Sample(
+        id=where,
+        images=(_UNSEEN,) * max(1, marks),
+        question=asked,
+        options=shown,
+        answer=0 if solution is None else _index(solution, shown, style, where),
+    )
+    return Prompt(
+        sample=sample,
+        style=style,
+        images=sample.images,
+        question=asked,
+        options=shown,
+        order=tuple(range(len(shown))),
+        prefill=prefill,
+    )
+
+
+def _index(solution: Any, options: Sequence[str], style: Style, where: str) -> int:
+    """Return the option that a solution names: by its letter, or in any way in which an answer may name it."""
+    if isinstance(solution, str):
+        letter = LETTERS.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
+        if 0 <= letter < len(options):
+            return letter
+        opened, closed = style.answer_tags
+        parsed = parse_completion(
+            solution if opened in solution else f"{opened}{solution}{closed}",
+            options=options,
+            think_tags=style.think_tags,
+            answer_tags=style.answer_tags,
+            answer_by=style.answer_by,
+        )
+        if parsed.answer is not None:
+            return parsed.answer
+    letters = f"{LETTERS[0]} to {LETTERS[len(options) - 1]}"
+    raise ValueError(f"{where}, column 'solution': expected the letter of an option ({letters}), got {solution!r:.80}")
+
+
+def _written(completion: Any, prompt: Prompt, where: str) -> tuple[str, str | None]:
+    """Return a completion's text, and the thought where it comes apart from it."""
+    if isinstance(completion, str):
+        return completion, None
+    messages = [completion] if isinstance(completion, Mapping) else completion
+    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
+        got = type(completion).__name__
+        raise TypeError(f"{where}, completion: expected text or a list of chat messages, got {got}: {completion!r:.80}")
+    message = next((message for message in reversed(messages) if message.get("role") == "assistant"), {})
+    content = message.get("content") or ""
+    if not isinstance(content, str):
+        content = "".join(part.get("text") or "" for part in content)
+    reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
+    return content, None if reasoning is None else _own(reasoning, prompt)
+
+
+def _own(reasoning: str, prompt: Prompt) -> str | None:
+    """Return a separate thought without the prefill, which a response template may have read along with it."""
+    think_open, think_close = prompt.style.think_tags
+    if think_close in prompt.prefill:
+        return None
+    begun = prompt.prefill.strip().removeprefix(think_open).strip()
+    return reasoning.lstrip().removeprefix(begun) if begun else reasoning
+
+
+def packed_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+    """Return one row's columns where a trainer hands over a single ground truth.
+
+    Args:
+        ground_truth: the correct letter; or the columns themselves, as a mapping or as JSON text.
+        extra: further columns, if any.
+
+    Example:
+        >>> packed_columns('{"solution": "B", "question": "Which?", "options": ["red", "blue"]}')["options"]
+        [['red', 'blue']]
+        >>> packed_columns("B")
+        {'solution': ['B']}
+    """
+    given: Any = ground_truth
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        given = json.loads(given)
+    own = dict(given) if isinstance(given, Mapping) else {"solution": given}
+    merged = {**(extra or {}), **own}
+    return {name: [merged[name]] for name in COLUMNS if merged.get(name) is not None}
