@@ -1,16 +1,14 @@
-"""The paper's conditions on every kind of sample, and the prompts of a run."""
+"""The paper's conditions on every kind of sample."""
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust import Prompt, Response, Sample, Style, expand, paper_conditions
+from vlmrobust import Prompt, Sample, Style, expand, paper_conditions
 from vlmrobust.perturbations import (
     AbstainOption,
-    Base,
     CorrectCaption,
     CorrectThink,
     NotApplicable,
@@ -32,23 +30,8 @@ NAMES = [
     "correct_think",
 ]
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\ue000"), min_size=1, max_size=30).filter(str.strip)
 
-
-@st.composite
-def samples(draw: st.DrawFn) -> Sample:
-    options = draw(st.lists(TEXT, min_size=2, max_size=26, unique_by=lambda text: " ".join(text.split())))
-    question = draw(TEXT).replace("<image>", "")
-    return Sample(
-        id=draw(TEXT),
-        images=[b"x"],
-        question=question if question.strip() else "Which?",
-        options=[option if "<image>" not in option else f"option {i}" for i, option in enumerate(options)],
-        answer=draw(st.integers(0, len(options) - 1)),
-    )
-
-
-@given(samples(), st.integers(0, 2**32))
+@given(st.from_type(Sample), st.integers(0, 2**32))
 def test_all_conditions_of_a_sample_assert_one_wrong_option_or_the_right_one(sample: Sample, seed: int) -> None:
     prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
     assert list(prompts) == NAMES
@@ -61,7 +44,7 @@ def test_all_conditions_of_a_sample_assert_one_wrong_option_or_the_right_one(sam
         assert (prompt.images, prompt.question, prompt.options) == (sample.images, sample.question, sample.options)
 
 
-@given(samples(), st.integers(0, 99))
+@given(st.from_type(Sample), st.integers(0, 99))
 def test_wrong_and_correct_texts_differ_in_the_option_alone(sample: Sample, seed: int) -> None:
     """The same text comes out when the two options change places."""
     mark = "\ue000"
@@ -85,7 +68,7 @@ def test_wrong_and_correct_texts_differ_in_the_option_alone(sample: Sample, seed
         assert mark in one.context + one.prefill
 
 
-@given(samples(), st.integers(0, 99))
+@given(st.from_type(Sample), st.integers(0, 99))
 def test_a_hedge_is_all_that_it_adds(sample: Sample, seed: int) -> None:
     prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
     thought, hedged_thought = prompts["wrong_think"].prefill, prompts["wrong_think_but"].prefill
@@ -94,7 +77,7 @@ def test_a_hedge_is_all_that_it_adds(sample: Sample, seed: int) -> None:
     assert disclaimed == caption.removesuffix(".") + ", but I could be wrong."
 
 
-@given(samples())
+@given(st.from_type(Sample))
 def test_templates_are_whole_sentences_that_quote_question_and_option(sample: Sample) -> None:
     for prompt in expand([sample], [WrongCaption(), WrongThink()], seed=0):
         text = prompt.context or prompt.prefill.removeprefix("<think>")
@@ -112,24 +95,6 @@ def test_marks_of_a_template_in_question_or_option_stay_text(make_sample: Make) 
     for prompt in expand([sample], [WrongThink(), WrongCaption()], seed=0)[1:]:
         assert '"What does {option} mean?"' in prompt.context + prompt.prefill
         assert '"{question}"' in prompt.context + prompt.prefill
-
-
-def test_order_and_neighbours_do_not_change_a_prompt(make_sample: Make) -> None:
-    several = [make_sample(f"q{number}") for number in range(8)]
-    together = {(p.sample.id, p.condition): p for p in expand(several, paper_conditions(), seed=5)}
-    for sample in reversed(several):
-        for prompt in expand([sample], paper_conditions()[::-1], seed=5):
-            assert prompt == together[sample.id, prompt.condition]
-
-
-def test_distractors_are_uniform_over_the_wrong_options(make_sample: Make) -> None:
-    counts = Counter(draw_distractor(make_sample(f"q{number}"), seed=1) for number in range(1500))
-    assert set(counts) == {0, 2, 3}
-    assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 13.8  # chi-square, 2 df, p = 0.001
-
-
-def test_the_samples_own_distractor_wins(make_sample: Make) -> None:
-    assert {draw_distractor(make_sample(distractor=3), seed) for seed in range(20)} == {3}
 
 
 def test_ready_made_texts_are_used_as_they_are(make_sample: Make) -> None:
@@ -204,37 +169,3 @@ def test_abstain_where_it_does_not_apply(make_sample: Make) -> None:
     with pytest.raises(NotApplicable, match="is among the sample's own"):
         AbstainOption()(Prompt.of(own))
     assert AbstainOption(text="Unclear")(Prompt.of(own)).options[-1] == "Unclear"
-
-
-def test_expand_is_a_lazy_sequence_with_all_conditions_of_a_sample_together(make_sample: Make) -> None:
-    prompts = expand([make_sample("a"), make_sample("b")], [StopThink()], draws=3)
-    keys = [(p.sample.id, p.condition, p.draw) for p in prompts]
-    assert keys == [(s, c, d) for s in "ab" for c in ("base", "stop_think") for d in range(3)]
-    assert len(prompts) == 12
-    assert prompts[-1] == prompts[11]
-    assert prompts[2:8:3] == [prompts[2], prompts[5]]
-    with pytest.raises(IndexError):
-        prompts[12]
-
-
-def test_base_is_always_first_and_once(make_sample: Make) -> None:
-    for conditions in ([StopThink(), Base()], [StopThink()]):
-        assert [p.condition for p in expand([make_sample()], conditions)] == ["base", "stop_think"]
-    assert [p.condition for p in expand([make_sample()], [])] == ["base"]
-
-
-def test_bad_conditions_and_samples(make_sample: Make) -> None:
-    with pytest.raises(ValueError, match="names that differ, got 'wrong_think_but' twice; set 'name' on one of them"):
-        expand([make_sample()], [WrongThink(hedge="but"), WrongThink(hedge="or")])
-    with pytest.raises(TypeError, match="expected perturbations, got str: 'base'"):
-        expand([make_sample()], ["base"])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="sample 'q1', field 'id': expected ids that differ"):
-        expand([make_sample(), make_sample()], [])
-
-
-def test_base_responses_reach_the_conditions_that_need_them(make_sample: Make) -> None:
-    sample = make_sample()
-    said = Response.parse(Prompt.of(sample), "<think>.</think><answer>A</answer>")
-    other = said.replace(condition="stop_think")
-    prompts = expand([sample], [StopThink()], base=[other, said])
-    assert prompts[1].base == said

@@ -1,0 +1,181 @@
+"""Images blanked, swapped, removed, corrupted: references that cost nothing until a model needs the pixels."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from vlmrobust import NotApplicable, Perturbation, Prompt, Sample
+from vlmrobust.manifest import config_of, prompt_digest
+from vlmrobust.perturbations import (
+    AbstainOption,
+    BlankImage,
+    BlurredImage,
+    LowContrastImage,
+    NoisyImage,
+    RemovedImage,
+    SwappedImage,
+)
+from vlmrobust.types import open_image
+
+Make = Callable[..., Sample]
+CORRUPTIONS = (NoisyImage, BlurredImage, LowContrastImage)
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def picture(side: int = 64, seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (side, side * 2, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "condition", [BlankImage(), NoisyImage(), BlurredImage(), LowContrastImage()], ids=lambda c: c.condition
+)
+def test_nothing_is_read_until_the_pixels_are_needed(
+    condition: Perturbation, make_sample: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "later.png"
+    prompt = condition(Prompt.of(make_sample(images=(path,))))
+    with pytest.raises(FileNotFoundError, match=r"later\.png"):
+        open_image(prompt.images[0])
+    picture().save(path)
+    assert open_image(prompt.images[0]).size == (128, 64)
+
+
+@pytest.mark.parametrize("condition", [BlankImage(), NoisyImage(), BlurredImage(), LowContrastImage()], ids=repr)
+def test_every_image_is_changed_the_same_way_whenever_it_is_made(condition: Perturbation, make_sample: Make) -> None:
+    images = (picture(), png(picture(48, seed=1)))
+    sample = make_sample(images=images)
+    one, other = (condition(Prompt.of(sample), seed=5) for _ in range(2))
+    for image, again, original in zip(one.images, other.images, images, strict=True):
+        made = open_image(image)
+        assert made.mode == "RGB"
+        assert made.size == open_image(original).size
+        assert made.tobytes() == open_image(again).tobytes() != open_image(original).tobytes()
+    assert (one.question, one.options, one.prefill, one.asserted) == (sample.question, sample.options, "", None)
+
+
+def test_blank_images_have_one_colour(make_sample: Make) -> None:
+    sample = make_sample(images=(picture(),))
+    for colour, expected in (("grey", (128, 128, 128)), ("#102030", (16, 32, 48))):
+        made = open_image(BlankImage(colour=colour)(Prompt.of(sample)).images[0])
+        assert made.getcolors() == [(128 * 64, expected)]
+    with pytest.raises(ValidationError, match="unknown color"):
+        BlankImage(colour="greyish")
+
+
+def test_the_severity_is_part_of_the_name_and_the_digest_and_not_of_the_draw(make_sample: Make) -> None:
+    prompt = Prompt.of(make_sample(images=(picture(),)))
+    known = ["of the sample's image"]
+    for corruption in CORRUPTIONS:
+        made = [corruption(severity=severity) for severity in range(1, 6)]
+        stem = made[0].condition.removesuffix("_1")
+        assert [condition.condition for condition in made] == [f"{stem}_{severity}" for severity in range(1, 6)]
+        assert len({prompt_digest(condition(prompt), known) for condition in made}) == 5
+        with pytest.raises(ValidationError, match="less than or equal to 5"):
+            corruption(severity=6)
+    seeds = {NoisyImage(severity=severity)(prompt, seed=1).images[0].seed for severity in range(1, 6)}  # type: ignore[union-attr]
+    assert len(seeds) == 1
+    assert NoisyImage()(prompt, seed=2).images[0].seed not in seeds  # type: ignore[union-attr]
+
+
+def test_the_images_of_a_sample_have_noise_of_their_own(make_sample: Make) -> None:
+    grey = Image.new("RGB", (32, 32), "grey")
+    one, other = map(open_image, NoisyImage()(Prompt.of(make_sample(images=(grey, grey)))).images)
+    assert one.tobytes() != other.tobytes()
+
+
+# ---------------------------------------------------------------------------------------------------- swapped images
+
+
+def test_swapped_images_are_of_other_samples_and_keyed(make_sample: Make) -> None:
+    samples = [make_sample(f"q{number}", images=(bytes([65 + number]),)) for number in range(12)]
+    condition = SwappedImage(pool=samples)
+    shown = {sample.id: condition(Prompt.of(sample), seed=3).images for sample in samples}
+    for sample in reversed(samples):
+        assert shown[sample.id] == condition(Prompt.of(sample, draw=2), seed=3).images
+        assert shown[sample.id][0] != sample.images[0]
+    assert len(set(shown.values())) > 4
+    assert shown != {sample.id: condition(Prompt.of(sample), seed=4).images for sample in samples}
+
+
+def test_an_image_that_equals_the_samples_own_is_passed_over(make_sample: Make, tmp_path: Path) -> None:
+    own, other = picture(), picture(seed=1)
+    path = tmp_path / "own.png"
+    own.save(path)
+    pool = [own.copy(), path, png(own), str(path), other]
+    for form in (own, path, png(own)):
+        for seed in range(8):
+            shown = SwappedImage(pool=pool)(Prompt.of(make_sample(images=(form,))), seed).images
+            assert open_image(shown[0]).tobytes() == other.tobytes()
+
+
+def test_several_images_are_swapped_for_several(make_sample: Make) -> None:
+    sample = make_sample(images=(b"A", b"B"))
+    for seed in range(8):
+        shown = SwappedImage(pool=[b"C", b"A", b"D", b"D", sample])(Prompt.of(sample), seed).images
+        assert set(shown) == {b"C", b"D"}
+    with pytest.raises(NotApplicable, match="needs 2 images that are not the sample's own, and the pool has 1"):
+        SwappedImage(pool=[b"C", b"C", sample])(Prompt.of(sample))
+
+
+def test_a_pool_is_known_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "one.png"
+    path.write_bytes(b"one")
+    one, same, more = (config_of(SwappedImage(pool=pool))["pool"] for pool in ([path], [b"one"], [b"one", b"two"]))
+    assert one == same != more
+    assert more.startswith("2 images, sha256:")
+    assert "pool" not in repr(SwappedImage(pool=[b"one"]))
+    with pytest.raises(ValidationError, match="at least 1"):
+        SwappedImage(pool=[])
+    with pytest.raises(ValidationError, match="expected a path, bytes or a PIL image, got int"):
+        SwappedImage(pool=[1])
+
+
+# ---------------------------------------------------------------------------------------------------- removed images
+
+
+def test_without_images_the_turn_has_none(make_sample: Make) -> None:
+    prompt = RemovedImage()(Prompt.of(make_sample(images=(b"x", b"y"))))
+    assert prompt.images == ()
+    assert [part["type"] for part in prompt.messages()[0]["content"]] == ["text"]
+
+
+def test_marks_are_removed_with_their_images(make_sample: Make) -> None:
+    sample = make_sample(
+        images=(b"x", b"y"),
+        question="<image> Is this <image> larger?",
+        options=("yes  indeed", "no"),
+    )
+    prompt = RemovedImage()(Prompt.of(sample))
+    assert (prompt.question, prompt.options) == ("Is this larger?", sample.options)
+    assert "<image>" not in prompt.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"question": "<image>", "images": (b"x",)},
+        {"options": ("<image>", "<image> too"), "images": (b"x", b"y"), "answer": 0},
+        {"options": ("a <image>", "<image> a"), "images": (b"x", b"y"), "answer": 0},
+    ],
+)
+def test_where_images_are_all_that_is_said_they_stay(fields: dict[str, object], make_sample: Make) -> None:
+    with pytest.raises(NotApplicable, match="without its images, the question or an option says nothing"):
+        RemovedImage()(Prompt.of(make_sample(**fields)))
+
+
+def test_there_has_to_be_an_image(make_sample: Make) -> None:
+    none = (RemovedImage() + AbstainOption())(Prompt.of(make_sample()))
+    for condition in (BlankImage(), NoisyImage(), RemovedImage(), SwappedImage(pool=[b"x"])):
+        with pytest.raises(NotApplicable, match=f"'{condition.condition}' changes an image, and none is shown"):
+            condition(none)

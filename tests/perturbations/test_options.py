@@ -1,0 +1,83 @@
+"""The options in another order: what is shown moves, what is meant stays."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vlmrobust import NotApplicable, Perturbation, Prompt, Response, Sample
+from vlmrobust.perturbations import AbstainOption, AnswerFirst, RotatedOptions, ShuffledOptions, rotations
+
+Make = Callable[..., Sample]
+
+
+@given(st.from_type(Sample), st.integers(0, 99), st.booleans())
+def test_texts_and_indices_move_together_and_added_options_stay(sample: Sample, seed: int, abstains: bool) -> None:
+    prompt = (
+        AbstainOption(text="\ue000")(Prompt.of(sample)) if abstains and len(sample.options) < 26 else Prompt.of(sample)
+    )
+    for condition in (RotatedOptions(), ShuffledOptions(), AnswerFirst()):
+        changed = condition(prompt, seed)
+        assert Counter(changed.order) == Counter(prompt.order)
+        for text, index in zip(changed.options, changed.order, strict=True):
+            assert text == ("\ue000" if index is None else sample.options[index])
+        assert [index is None for index in changed.order] == [index is None for index in prompt.order]
+        assert (changed.question, changed.context, changed.prefill) == (prompt.question, prompt.context, prompt.prefill)
+
+
+@given(st.from_type(Sample))
+def test_rotations_show_every_option_at_every_place_once(sample: Sample) -> None:
+    count = len(sample.options)
+    prompts = [Prompt.of(sample), *(rotation(Prompt.of(sample)) for rotation in rotations(count))]
+    columns = zip(*(prompt.order for prompt in prompts), strict=True)
+    assert [sorted(column) for column in columns] == [list(range(count))] * count  # type: ignore[type-var]
+    with pytest.raises(NotApplicable, match=f"a rotation by {count} needs more than {count} options"):
+        RotatedOptions(by=count)(Prompt.of(sample))
+
+
+def test_a_rotation_is_a_circular_shift(make_sample: Make) -> None:
+    prompt = RotatedOptions(by=3)(Prompt.of(make_sample()))
+    assert prompt.options == ("yellow", "red", "blue", "green")
+    assert "A. yellow\nB. red" in prompt.text
+    assert Response.parse(prompt, "<think>.</think><answer>C</answer>").answer == 1
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        RotatedOptions(by=0)
+    with pytest.raises(ValueError, match="expected at least 2 options to rotate, got 1"):
+        rotations(1)
+
+
+def test_shuffles_are_uniform_over_the_other_orders(make_sample: Make) -> None:
+    orders = Counter(
+        ShuffledOptions()(Prompt.of(make_sample(f"q{n}", options=("red", "blue", "green")))).order for n in range(1500)
+    )
+    assert len(orders) == 5
+    assert (0, 1, 2) not in orders
+    assert sum((count - 300) ** 2 / 300 for count in orders.values()) < 18.5  # chi-square, 4 df, p = 0.001
+
+
+@given(st.from_type(Sample))
+def test_the_answer_comes_first_and_the_others_keep_their_order(sample: Sample) -> None:
+    first, *others = AnswerFirst()(Prompt.of(sample)).order
+    assert first == sample.answer
+    assert others == sorted(set(range(len(sample.options))) - {sample.answer})
+
+
+@pytest.mark.parametrize("condition", [RotatedOptions(), ShuffledOptions(), AnswerFirst()], ids=repr)
+def test_an_order_composes_with_an_added_option_either_way(make_sample: Make, condition: Perturbation) -> None:
+    prompt = Prompt.of(make_sample())
+    for seed in range(5):
+        before, after = (c(prompt, seed) for c in (AbstainOption() + condition, condition + AbstainOption()))
+        assert before.options == after.options
+        assert before.order == after.order
+
+
+def test_the_correct_option_has_to_be_shown(make_sample: Make) -> None:
+    without = Prompt.of(make_sample()).replace(options=("red", "green"), order=(0, 2))
+    with pytest.raises(NotApplicable, match="the correct option is not shown"):
+        AnswerFirst()(without)
+    lone = Prompt.of(make_sample()).replace(options=("red", "I'm not sure"), order=(0, None))
+    with pytest.raises(NotApplicable, match="a shuffle needs 2 options, got 1"):
+        ShuffledOptions()(lone)
