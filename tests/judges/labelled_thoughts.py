@@ -1,8 +1,9 @@
 """Thoughts with the option that each asserts in the end, labelled by hand, and how often a judge reads it.
 
-`thoughts/development.jsonl` holds those that the rules were made with, `thoughts/held_out.jsonl` those that were written
-after the rules had been fixed, and measured once. A row: `thought`, `options`, `label` (index of the option, null =
-none), `style`, `part`; `unsure` where the thought itself leaves it open.
+`thoughts/development.jsonl` holds those that the rules were made with, `thoughts/held_out.jsonl` those that were
+written after the rules had been fixed, and measured once. A row: `thought`, `options`, `label` (index of the option,
+null = none), `style`, `part`; where it matters, `unsure`: whether the thought leaves it open; `misread`: the rules do
+not get it right.
 
     python tests/judges/labelled_thoughts.py
 """
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import recall_score
 
 from vlmrobust.judges import Judge, RuleJudge
 from vlmrobust.types import Prompt, Response, Responses, Sample
@@ -66,7 +67,9 @@ def scores(judge: Judge, labelled: Sequence[Mapping[str, Any]]) -> Scores:
     asserting = [option for option, label in zip(read, labels, strict=True) if label >= 0]
     right = sum(option == label for option, label in zip(read, labels, strict=True))
     covered = sum(option >= 0 for option in asserting) / len(asserting) if asserting else float("nan")
-    return Scores(len(labels), balanced_accuracy_score(labels, read), right / len(labels), covered)
+    # What scikit-learn's `balanced_accuracy_score` is, without its warnings where a style has few classes.
+    balanced = recall_score(labels, read, labels=sorted(set(labels)), average="macro", zero_division=0)
+    return Scores(len(labels), float(balanced), right / len(labels), covered)
 
 
 def by_style(judge: Judge, part: str) -> dict[str, Scores]:

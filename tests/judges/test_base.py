@@ -26,7 +26,11 @@ def responses(make_sample):
         sample = make_sample(sample_id=name, metadata={"solution": "B"}, distractor=2)
         prompt = Prompt.of(sample)
         prompt = prompt.replace(
-            options=(*prompt.options, "I'm not sure"), order=(*prompt.order, None), asserted=2, condition="shown"
+            options=(*prompt.options, "I'm not sure"),
+            order=(*prompt.order, None),
+            asserted=2,
+            condition="shown",
+            context="The cube is blue.",
         )
         prompts.append(prompt)
         logprobs = [-1.0, -0.5, -3.0, -4.0, -5.0]

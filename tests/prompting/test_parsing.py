@@ -269,3 +269,11 @@ def test_a_megabyte_of_garbage_is_read_in_linear_time(before, unit):
     start = time.process_time()
     parse_completion(before + unit * (1_000_000 // len(unit)), options=COLOURS)
     assert time.process_time() - start < 3  # under a second on an idle core
+
+
+def test_options_that_begin_alike_are_named_by_what_follows():
+    options = ("The man is walking away", "The man is walking towards us", "The man is sitting down")
+    for index, said in enumerate(("Walking away", "walking towards us.", "He is sitting down")):
+        assert parse_completion(f"<think>Hm.</think><answer>{said}</answer>", options=options).answer == index
+    letters = ("point A of it", "point B of it")
+    assert parse_completion("<think>Hm.</think><answer>B</answer>", options=letters).answer == 1

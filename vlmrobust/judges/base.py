@@ -37,7 +37,8 @@ def without_answers(responses: Responses) -> Responses:
     """Return the responses with everything blanked that tells the answer, right or given: a judge sees the rest.
 
     Left are the keys, the question, the options as shown and the thoughts. The sample's metadata goes as well, since a
-    data set may keep its solution there; so does the status, since `abstained` is an answer.
+    data set may keep its solution there; so does the status, since `abstained` is an answer, and what stood before the
+    question, since a caption tells one.
     """
     count = len(responses)
     nothing = torch.full((count,), -1, dtype=torch.int64)
@@ -53,6 +54,7 @@ def without_answers(responses: Responses) -> Responses:
         token_entropy=unknown,
         n_tokens=nothing,
         well_formed=unknown,
+        context=("",) * count,
         text=("",) * count,
         status=("",) * count,
         readout=(None,) * count,

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from .sentences import Said, Thought
+from .sentences import Frame, Said, Thought
+
+Verdict = tuple[int | None, bool]
 
 __all__ = ["concluded_option"]
 
@@ -11,7 +13,7 @@ _REACH = 20_000
 _TAIL = 400
 
 
-def concluded_option(thought: str, options: Sequence[str]) -> tuple[int | None, bool]:
+def concluded_option(thought: str, options: Sequence[str]) -> Verdict:
     """Return the option that a thought finally asserts, and whether it stays in doubt.
 
     Sentences are read from the last to the first, until one decides:
@@ -22,7 +24,8 @@ def concluded_option(thought: str, options: Sequence[str]) -> tuple[int | None, 
        taken back or questioned ("Wait, …", "it is not red") and neither confirmed nor replaced by another.
     3. Without any conclusion the last sentence that mentions options counts ("The cube at the left is red."), if it
        mentions exactly one un-negated, or one as its predicate; not if it is one item of a description that goes
-       through several things in the same words. If it mentions several, the thought is unsure.
+       through several things in the same words. If it mentions several, the thought is unsure; so it is where the
+       thought breaks off, unless that sentence says it of what is asked about ("It is red, and the").
     4. If every option but one is rejected, that one is asserted.
 
     A question, a supposition ("if it were red") and what a caption is said to claim assert nothing.
@@ -45,43 +48,64 @@ def concluded_option(thought: str, options: Sequence[str]) -> tuple[int | None, 
     if not thought.strip():
         return None, False
     options = tuple(options)
+    text = thought[-_REACH:]
+    course, end = _Course(), len(text)
     # Most thoughts conclude in their last sentences; then the rest need not be read.
-    if len(thought) > _TAIL:
-        verdict = _read_backwards(Thought.of(thought[-_TAIL:], options), whole=False)
-        if verdict is not None:
-            return verdict
-    return _read_backwards(Thought.of(thought[-_REACH:], options), whole=True) or (None, False)
+    for begin in (len(text) - _TAIL, 0) if len(text) > _TAIL else (0,):
+        part = Thought.of(text[begin:end], options)
+        for start, stop in part.sentences():
+            if begin and not start:
+                break  # it may begin further back
+            if (verdict := course.turn(part, start, stop)) is not None:
+                return verdict
+            end = begin + start
+    return course.end(len(options))
 
 
-def _read_backwards(thought: Thought, *, whole: bool) -> tuple[int | None, bool] | None:
-    """Read the sentences from the last on until one decides; None where what stands before has to be read as well."""
-    passing: Said | None = None
-    passing_span = (0, 0)
-    confirmed = reopened = False
-    rejected: set[int] = set()
-    for start, end in thought.sentences():
-        if start == 0 and not whole:
-            return None
-        said = thought.read(start, end, firmly=passing is not None)
+class _Course:
+    """What the sentences said that were read so far, from the last on."""
+
+    def __init__(self) -> None:
+        self._passing: Said | None = None  # the last sentence that mentions options, if none decided
+        self._frame: Frame | None = None  # its frame, until the sentence before it is read
+        self._repeats = False
+        self._reopened = self._confirmed = self._mentions = False
+        self._broken: bool | None = None  # whether the thought breaks off
+        self._rejected: set[int] = set()
+
+    def turn(self, thought: Thought, start: int, end: int) -> Verdict | None:
+        """Read the sentence before those that were read; return the verdict if it decides."""
+        if self._broken is None:
+            self._broken = thought.breaks_off()
+        said = thought.read(start, end, firmly=self._passing is not None)
+        if self._broken and said.option is not None and not said.firm and not said.of_it:
+            said = said._replace(option=None, several=True)
+        self._mentions = self._mentions or bool(thought.mentions)
+        if self._frame is not None:
+            self._repeats = self._frame.recurs_in(thought.frame(start, end))
+            self._frame = None
         if said.option is not None and said.firm and not said.reported:
-            taken_back = said.option in rejected or (reopened and not confirmed and not said.reopens)
+            taken_back = said.option in self._rejected or (self._reopened and not self._confirmed and not said.reopens)
             return (None, True) if taken_back else (said.option, False)
-        rejected.update(said.rejected)
-        if said.unsure and passing is None:
+        self._rejected.update(said.rejected)
+        if said.unsure and self._passing is None:
             return None, True
-        if passing is None and (said.option is not None or said.several) and not said.reported:
-            passing, passing_span = said, (start, end)
+        if self._passing is None and (said.option is not None or said.several) and not said.reported:
+            self._passing = said
+            self._frame = thought.frame(start, end) if said.option is not None else None
         if said.reopens:
-            if passing is not None and passing.option is not None:
-                return passing.option, False
-            reopened = True
-        confirmed = confirmed or said.confirms
-    if not whole:
+            if self._passing is not None and self._passing.option is not None:
+                return self._passing.option, False
+            self._reopened = True
+        self._confirmed = self._confirmed or said.confirms
         return None
-    if passing is not None and passing.option is not None:
-        doubtful = passing.option in rejected or thought.repeats_its_frame(*passing_span)
-        return (None, True) if doubtful else (passing.option, False)
-    remaining = set(range(len(thought.reading.options))) - rejected
-    if len(remaining) == 1 and rejected:
-        return remaining.pop(), False
-    return None, passing is not None or (reopened and not confirmed and bool(thought.mentions))
+
+    def end(self, count: int) -> Verdict:
+        """Return the verdict of a thought of which no sentence decided, on so many options."""
+        passing = self._passing
+        if passing is not None and passing.option is not None:
+            return (None, True) if passing.option in self._rejected or self._repeats else (passing.option, False)
+        remaining = set(range(count)) - self._rejected
+        if len(remaining) == 1 and self._rejected:
+            return remaining.pop(), False
+        return None, passing is not None or (self._reopened and not self._confirmed and self._mentions)

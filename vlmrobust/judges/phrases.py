@@ -1,18 +1,20 @@
 """The phrases by which a thought concludes, doubts, starts over, confirms or reports; on folded text."""
 
 import re
+from bisect import bisect_left
 
 from ..prompting.claims import NEGATIVE_WORDS
-from ..prompting.words import WORD
+from ..prompting.words import WORD, Stems, occurrences
 
 __all__ = [
-    "ABBREVIATION",
+    "ABBREVIATIONS",
+    "ABOUT_IT",
     "ASIDE",
+    "BREAKS_OFF",
     "CONCLUSIVE",
     "CONFIRMATION",
     "CONTRAST",
     "COPULA",
-    "CUES",
     "DOUBT",
     "EITHER",
     "LABEL",
@@ -22,11 +24,13 @@ __all__ = [
     "PREDICATE",
     "REFERENCE",
     "REPORTED",
+    "RESULT",
     "REVISION",
     "SENTENCE_BREAK",
     "STARTS_OVER",
     "SUBJECT_VERB",
     "SUPPOSED",
+    "Cues",
 ]
 
 REVISION = re.compile(
@@ -52,6 +56,23 @@ CONTRAST = re.compile(r"\b(?:but(?! rather)|however|actually|yet|on second thoug
 ASIDE = re.compile(
     r"\b(?:although|though|even if|while|whereas|despite|in spite of)\b[^,;.]*"
     r"|^(?:looking at|comparing|considering|between|among|of)\b[^,.]*,"
+)
+# What something comes to in the end: of "2 here and 2 there, so 4" the last.
+RESULT = re.compile(
+    r"\b(?:so|thus|therefore|hence|which means|means|makes|making|gives|giving|leaves|leaving|in total|a total of"
+    r"|total|totall?ing|altogether|in all|in sum|adds? up to|also|insgesamt|zusammen|donc|au total|por lo tanto"
+    r"|por tanto|en total|quindi|in totale|portanto|no total|итого|всего|значит|поэтому)\b"
+    r"|所以|因此|一共|总共|總共|共有|合计|合計|全部で|したがって|よって|총|모두|따라서|[=→]|=>"
+)
+# A thought that ends in one of these was cut off before it said what it was about to say.
+BREAKS_OFF = re.compile(
+    r"(?:\b(?:and|or|but|the|an?|is|are|was|were|be|been|of|to|in|on|at|by|with|from|than|that|which|who|its?|his|her"
+    r"|their|my|as|about|approximately|roughly|around|exactly|between|behind|see|has|have|had|can|could|would|will|und"
+    r"|oder|der|die|das|ist|et|ou|le|la|les|est|y|o|el|es|un|une|una)|,)\s*$"
+)
+ABOUT_IT = re.compile(
+    r"[\s*'-]*(?:(?:it|this|that|he|she|they)(?:'s|'re| is| are| has| must| looks| appears| seems)"
+    r"|since|because|given|as)\b"
 )
 SUBJECT_VERB = re.compile(r"['*]* (?:is|are|appears?|seems?|looks?|has|stands|lies|sits)\b")
 REFERENCE = re.compile(
@@ -90,7 +111,7 @@ LETTER_NAMED = re.compile(
     rf"(?<!{WORD})([a-z])(?!{WORD}|'{WORD})"
     r"|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
     r"|(?:(?:^|(?<=[.!?\n] )|(?<=\n)|[,;:] |[>→] ?|\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
-    r"|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both|either|between|clearly|definitely"
+    r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both|either|between|clearly|definitely"
     rf"|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
 LETTER_VERB = re.compile(
@@ -99,25 +120,55 @@ LETTER_VERB = re.compile(
     rf"|since|out)\b)(?!{WORD})"
 )
 SUPPOSED = re.compile(r"\b(?:if|whether|suppose|supposing|assuming|unless)\b[^,.;:]*$")
-SENTENCE_BREAK = re.compile(r"(?<=[.!?])['*)\]]*\s+|\n+|(?<=[.!?;])(?=[\u2e80-\u9fff\uac00-\ud7af])|;\s+")
-ABBREVIATION = re.compile(r"(?:^|[\s(*'])(?:e\.g|i\.e|vs|fig)\.['*)\]]*$")
-LABEL = re.compile(r"(?:^|[\s(*'])(?:[a-z]|\d{1,2})\.['*)\]]*$")
+# Group 1: without a mark that belongs to the sentence. One set of first characters, so that breaks are found fast.
+SENTENCE_BREAK = re.compile(
+    r"[.!?;\n](?:(?<=[.!?])['*)\]]*\s+|(?<=[.!?;])(?=[\u2e80-\u9fff\uac00-\ud7af])|((?<=\n)\n*|(?<=;)\s+))"
+)
+ABBREVIATIONS = ("e.g.", "i.e.", " vs.", "(vs.", " fig.", "(fig.")
+LABEL = re.compile(r"(?:(?:^|[\s(*'])[a-z]|(?:^|[\n.,:;!?(*]) ?\d{1,2})\.$")
 
-# A pattern is tried only where one of its words occurs: most sentences have none of them.
+# What a phrase of a kind begins with: its pattern is tried there alone, and most sentences have none of them.
 _CUES = {
-    "revision": "wait|hmm|hold on|on second|on closer|let me|scratch|correction|wrong|right|mistake|upon|等等|不对"
-    "|moment mal|"
-    "attends|espera|incorrect",
-    "confirmation": "ye|confirm|indeed|that's|that is|sense|checks|stands|stick|still|consistent|没错|确实",
-    "doubt": "sure|certain|clear|can't|cannot|can not|could|unable|hard|difficult|possible|too |no idea|know|toss"
-    "|either way|guess|"
-    "ambig|不确定|无法|sicher",
-    "conclusion": "so|thus|therefore|hence|conse|accord|conclu|overall|summary|result|ultimately|finally|mean|clearly|"
-    "definitely|daher|donc|quindi|portanto|por |must|has to|should|would have to|i think|i believe|i'd say|i would say|"
-    "所以|因此|故",
-    "report": "caption|description|hint|user|prompt|someone|text|note|statement",
+    "revision": "wait|hmm|hold on|on second|on closer|let me |scratch|correction|i was wrong|that's|that is|i made"
+    "|upon|等等|不对|moment mal|attends|espera",
+    "confirmation": "yes|yep|yeah|confirm|indeed|that's|that is|makes sense|checks out|stands|stick with|still "
+    "|consistent with|没错|确实",
+    "doubt": "not |unsure|uncertain|unclear|can't|cannot|couldn't|could not|can not|unable to|hard to|difficult to"
+    "|impossible to|no idea|don't know|do not know|too |it's a toss|either way|i'm guessing|ambiguous|不确定|无法确定"
+    "|nicht sicher",
+    "report": "caption|description|hint|user|prompt|someone|text|note|statement|according to",
+    # Of these the pattern may begin elsewhere.
+    "conclusion": "so|thus|therefore|hence|conse|accord|conclu|overall|summary|result|ultimately|finally|mean|clearly"
+    "|definitely|daher|donc|quindi|portanto|por |must|has to|should|would have to|i think|i believe|i'd say"
+    "|i would say|所以|因此|故",
     "supposition": "if |whether|suppos|assum|unless",
     "label": "option|choice|answer|letter|candidate|alternative|选项|選項|보기",
+    "negation": "|".join(NEGATIVE_WORDS),
 }
-CUES = {kind: tuple(words.split("|")) for kind, words in _CUES.items()} | {"negation": NEGATIVE_WORDS}
+_WORDS = {kind: tuple(words.split("|")) for kind, words in _CUES.items()}
+_STEMS = Stems(word for words in _WORDS.values() for word in words)
+
+
+class Cues:
+    """Where the words of every kind begin in a folded text."""
+
+    def __init__(self, folded: str) -> None:
+        self._folded = folded
+        self._present = _STEMS.present(folded)
+        self._places: dict[str, list[int]] = {}
+
+    def between(self, kind: str, start: int, end: int) -> list[int]:
+        """Return where words of a kind begin between two positions."""
+        places = self._places.get(kind)
+        if places is None:
+            words = self._present.intersection(_WORDS[kind])
+            places = sorted(place for word in words for place in occurrences(self._folded, word))
+            self._places[kind] = places
+        return places[bisect_left(places, start) : bisect_left(places, end)] if places else places
+
+    def phrases(self, kind: str, pattern: re.Pattern[str], start: int, end: int) -> list[int]:
+        """Return where phrases of a kind stand between two positions."""
+        return [place for place in self.between(kind, start, end) if pattern.match(self._folded, place, end)]
+
+
 LONE_CAPITAL = re.compile(r"[A-HJ-Z](?![^\W_])")

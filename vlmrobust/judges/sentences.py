@@ -10,13 +10,14 @@ from ..prompting.claims import LIST_JOIN, claims_of, unnegated
 from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading
 from .phrases import (
-    ABBREVIATION,
+    ABBREVIATIONS,
+    ABOUT_IT,
     ASIDE,
+    BREAKS_OFF,
     CONCLUSIVE,
     CONFIRMATION,
     CONTRAST,
     COPULA,
-    CUES,
     DOUBT,
     EITHER,
     LABEL,
@@ -26,14 +27,16 @@ from .phrases import (
     PREDICATE,
     REFERENCE,
     REPORTED,
+    RESULT,
     REVISION,
     SENTENCE_BREAK,
     STARTS_OVER,
     SUBJECT_VERB,
     SUPPOSED,
+    Cues,
 )
 
-__all__ = ["Said", "Thought"]
+__all__ = ["Frame", "Said", "Thought"]
 
 
 class Said(NamedTuple):
@@ -42,6 +45,7 @@ class Said(NamedTuple):
     Attributes:
         option: the option that it asserts; None = none.
         firm: by a conclusion, not in passing.
+        of_it: of what is asked about ("It is …"), not of anything.
         unsure: it says that it does not know, or leaves the choice open.
         several: it mentions several options, and asserts none.
         reopens, confirms: it starts over ("Wait, …"), or confirms what was said ("Yes, …").
@@ -51,12 +55,26 @@ class Said(NamedTuple):
 
     option: int | None = None
     firm: bool = False
+    of_it: bool = False
     unsure: bool = False
     several: bool = False
     reopens: bool = False
     confirms: bool = False
     reported: bool = False
     rejected: tuple[int, ...] = ()
+
+
+class Frame(NamedTuple):
+    """A sentence without the options that it mentions: its words, and those options."""
+
+    words: frozenset[str]
+    options: frozenset[int | None]
+
+    def recurs_in(self, other: "Frame") -> bool:
+        """Whether another sentence says the same of another option: then both describe, and neither concludes."""
+        if not other.options or other.options == self.options:
+            return False
+        return len(self.words & other.words) >= 0.5 * max(len(self.words | other.words), 1)
 
 
 def _only(mentions: list[Mention]) -> int | None:
@@ -66,13 +84,21 @@ def _only(mentions: list[Mention]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A thought, with all that is looked up once: where options' texts, clauses about the answer and capitals stand."""
+    """A thought, with all that is looked up once: where options' texts, clauses, capitals and cues stand.
+
+    Attributes:
+        reading: the thought's text.
+        mentions: the options' texts in it.
+        clauses: its clauses about the answer, by where they end.
+        capitals: where capitals stand that may be an option's letter.
+        cues: its words that may begin a phrase of some kind.
+    """
 
     reading: Reading
     mentions: list[Mention]
     clauses: list[Clause]
     capitals: list[int]
-    words: dict[str, list[str]]
+    cues: Cues
 
     @classmethod
     def of(cls, text: str, options: Sequence[str]) -> "Thought":
@@ -85,14 +111,7 @@ class Thought:
             if reading.letter_at(match.start(), length) is not None
         ]
         found = sorted(clauses(reading.folded, 0, length), key=lambda clause: clause.end)
-        words = {kind: [word for word in some if word in reading.folded] for kind, some in CUES.items()}
-        return cls(reading, reading.mentions(0, length), found, capitals, words)
-
-    def _has_word(self, kind: str, start: int, end: int) -> bool:
-        return any(self.reading.folded.find(word, start, end) >= 0 for word in self.words[kind])
-
-    def _has(self, pattern: re.Pattern[str], kind: str, start: int, end: int) -> bool:
-        return self._has_word(kind, start, end) and pattern.search(self.reading.folded, start, end) is not None
+        return cls(reading, reading.mentions(0, length), found, capitals, Cues(reading.folded))
 
     def mentions_in(self, start: int, end: int) -> list[Mention]:
         """Return the options' texts between two positions."""
@@ -105,12 +124,12 @@ class Thought:
         named = {mention.start for mention in self.mentions}
         end = len(folded)
         for match in reversed(list(SENTENCE_BREAK.finditer(folded))):
-            stop, resume = match.span()
+            stop, resume = match.start() + (match[1] is None), match.end()
             if "\n" not in match[0]:
-                before = folded[max(0, stop - 6) : stop]
                 # "B. red" is a label, "So it is B. Wait, …" ends a sentence.
                 labels = resume in named or text[resume : resume + 1].islower()
-                if ABBREVIATION.search(before) or (labels and LABEL.search(before)):
+                labels = labels and LABEL.search(folded[max(0, stop - 8) : stop]) is not None
+                if labels or folded.endswith(ABBREVIATIONS, 0, stop):
                     continue
             position = bisect_left(self.mentions, (resume,))
             if position and self.mentions[position - 1].end > stop:
@@ -125,8 +144,8 @@ class Thought:
         """Read one sentence; `firmly`: what is only said in passing may be left out."""
         folded = self.reading.folded
         marks = Said(
-            reopens=self._has(REVISION, "revision", start, end) or STARTS_OVER.match(folded, start, end) is not None,
-            confirms=self._has(CONFIRMATION, "confirmation", start, end),
+            reopens=bool(self.cues.phrases("revision", REVISION, start, end) or STARTS_OVER.match(folded, start, end)),
+            confirms=bool(self.cues.phrases("confirmation", CONFIRMATION, start, end)),
         )
         sentence = folded[start:end]
         if sentence.rstrip("'*) \n").endswith("?"):
@@ -137,17 +156,19 @@ class Thought:
             return marks
         inside = self.mentions_in(start, end)
         doubt = self._last_doubt(inside, start, end)
-        labels = {mention.start for mention in inside}
         letters = self._letters(start, end)
-        # In "B. blue: …" the text says all that the letter says.
-        letters = [letter for letter in letters if labels.isdisjoint(range(letter.end, letter.end + 4))]
-        found = sorted(inside + letters)
+        if letters:
+            # In "B. blue: …" the text says all that the letter says.
+            labels = {mention.start for mention in inside}
+            letters = [letter for letter in letters if labels.isdisjoint(range(letter.end, letter.end + 4))]
+        found = sorted(inside + letters) if letters else inside
         if not heads and not found:
             return marks._replace(unsure=doubt is not None)
-        marks = marks._replace(reported=self._has(REPORTED, "report", start, end))
+        marks = marks._replace(reported=bool(self.cues.phrases("report", REPORTED, start, end)))
         said = list(claims_of(self.reading, heads, start, end)) if heads else []
-        flags = unnegated(self.reading, found, start, end)
-        supposed = self._has_word("supposition", start, end)
+        negated = self.cues.between("negation", start, end)
+        flags = unnegated(self.reading, found, start, end) if negated else [True] * len(found)
+        supposed = bool(self.cues.between("supposition", start, end))
         positive = [
             mention
             for mention, flag in zip(found, flags, strict=True)
@@ -163,6 +184,8 @@ class Thought:
         if last is not None and last.option is not None:
             rejected.discard(last.option)
         marks = marks._replace(rejected=tuple(sorted(rejected)))
+        if last is None and end == len(folded) and self.breaks_off():
+            positive = self._predicates(positive, start, COPULA)
         if last is None:
             return self._in_passing(positive, marks, doubt, start, end)
         revised = self._revised(positive, last.end, end)
@@ -173,25 +196,20 @@ class Thought:
         return marks._replace(option=last.option, firm=True)
 
     def _may_decide(self, start: int, end: int) -> bool:
-        return any(self._has_word(kind, start, end) for kind in ("conclusion", "report", "negation"))
+        return any(self.cues.between(kind, start, end) for kind in ("conclusion", "report", "negation"))
 
     def _last_doubt(self, inside: list[Mention], start: int, end: int) -> int | None:
         """Where the sentence says for the last time that it does not know, outside of an option's own text."""
-        folded = self.reading.folded
-        if not self._has_word("doubt", start, end):
-            return None
-        places = [
-            match.start()
-            for match in DOUBT.finditer(folded, start, end)
-            if not any(mention.start <= match.start() < mention.end for mention in inside)
-        ]
-        return places[-1] if places else None
+        for place in reversed(self.cues.phrases("doubt", DOUBT, start, end)):
+            if not any(mention.start <= place < mention.end for mention in inside):
+                return place
+        return None
 
     def _letters(self, start: int, end: int) -> list[Mention]:
         """Return the options that a sentence names by letter in an unmistakable way; bare letters may be anything."""
         first = bisect_left(self.capitals, start)
         has_capital = first < len(self.capitals) and self.capitals[first] < end
-        if not has_capital and not self._has_word("label", start, end):
+        if not has_capital and not self.cues.between("label", start, end):
             return []
         letters = []
         for match in LETTER_NAMED.finditer(self.reading.folded, start, end):
@@ -254,6 +272,9 @@ class Thought:
                 option = _only(predicates)
                 if option is None and turned:
                     option = _only([mention for mention in predicates if mention.start >= contrasts[-1]])
+                results = [match.end() for match in RESULT.finditer(folded, start, end)] if option is None else []
+                if results:
+                    option = _only([mention for mention in positive if mention.start >= results[-1]])
         last = max((mention.end for mention in positive), default=start)
         if doubt is not None and (option is None or doubt > last):
             return marks._replace(unsure=True)
@@ -263,25 +284,15 @@ class Thought:
             return marks._replace(several=several, unsure=len(positive) <= 4 and EITHER.search(lead) is not None)
         firm = CONCLUSIVE.search(folded[start:end]) is not None
         firm = firm and (end - start < 40 or bool(self._predicates(positive, start)))
-        return marks._replace(option=option, firm=firm)
+        return marks._replace(option=option, firm=firm, of_it=ABOUT_IT.match(folded, start, end) is not None)
 
-    def repeats_its_frame(self, start: int, end: int) -> bool:
-        """Whether the sentence before says the same of another option: then both describe, and neither concludes."""
-        folded = self.reading.folded
-        stop = len(folded[:start].rstrip())
-        previous = next((begin for begin, _ in self._before(stop)), 0)
+    def breaks_off(self) -> bool:
+        """Whether the text ends in the middle of a sentence."""
+        return BREAKS_OFF.search(self.reading.folded, max(0, len(self.reading.folded) - 40)) is not None
 
-        def frame(first: int, last: int) -> tuple[set[str], set[int | None]]:
-            inside = self.mentions_in(first, last)
-            edges = [first, *(edge for mention in inside for edge in mention[:2]), last]
-            rest = " ".join(folded[edges[i] : edges[i + 1]] for i in range(0, len(edges), 2))
-            return set(re.findall(r"\w+", rest)), {mention.option for mention in inside}
-
-        words, options = frame(start, end)
-        other_words, other_options = frame(previous, stop)
-        if not other_options or other_options == options:
-            return False
-        return len(words & other_words) >= 0.5 * max(len(words | other_words), 1)
-
-    def _before(self, stop: int) -> Iterator[tuple[int, int]]:
-        return (span for span in self.sentences() if span[0] < stop)
+    def frame(self, start: int, end: int) -> Frame:
+        """Return what a sentence says around the options that it mentions."""
+        inside = self.mentions_in(start, end)
+        edges = [start, *(edge for mention in inside for edge in mention[:2]), end]
+        rest = " ".join(self.reading.folded[edges[i] : edges[i + 1]] for i in range(0, len(edges), 2))
+        return Frame(frozenset(re.findall(r"\w+", rest)), frozenset(mention.option for mention in inside))

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from .words import Stems, occurrences
+
 __all__ = ["Clause", "Kind", "asks", "clauses", "sentence_end"]
 
 Kind = Literal["answer", "named", "boxed", "choice", "subject"]
@@ -26,7 +28,7 @@ _OPTION = re.compile(
     rf"\b(?:option|choice|one|response|solution|statement)\b(?: here| that \w+)?[\s*_]*+(?:{_COPULA}|:)"
 )
 _BOXED = re.compile(r"\bboxed\s*+\{")
-_FINAL = re.compile(r"\b(?:conclusion|verdict|result|final(?: choice| decision)?)[\s*_]*+:")
+_FINAL = re.compile(r"\b(?:conclusion|verdict|decision|result|final(?: choice| decision)?)[\s*_]*+[:\]]")
 _CHOICE = re.compile(
     r"\b(?:choose|pick|select|go with|going with|opt for|opting for|settle on|settle for|stick with|vote for"
     r"|conclude)\b(?: that)?(?! (?:between|from|among))"
@@ -61,11 +63,12 @@ _STEMS: tuple[tuple[str, Kind, re.Pattern[str]], ...] = (
     ("answer", "answer", _ANSWER),
     ("boxed", "boxed", _BOXED),
     *((stem, "named", _OPTION) for stem in ("option", "choice", "one", "response", "solution", "statement")),
-    *((stem, "boxed", _FINAL) for stem in ("conclusion", "verdict", "result", "final")),
+    *((stem, "boxed", _FINAL) for stem in ("conclusion", "verdict", "decision", "result", "final")),
     *((stem, "choice", _CHOICE) for stem in _CHOICE_WORDS),
     *((stem, "subject", _CORRECT) for stem in _CORRECT_WORDS),
     *((stem, "boxed", _FOREIGN) for stem in _FOREIGN_WORDS),
 )
+_WORDS = Stems(stem for stem, _, _ in _STEMS)
 _VERB_BEFORE = re.compile(
     r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)(?: (?:clearly|definitely|therefore|thus"
     r"|indeed|most likely|likely|probably))?(?: the)?(?: (?:most|only|best|correct|right|final))? $"
@@ -129,11 +132,10 @@ def clauses(folded: str, start: int, end: int) -> Iterator[Clause]:
         ['answer', 'subject']
     """
     hits = []
+    present = _WORDS.present(folded[start:end])
     for order, (stem, _, _) in enumerate(_STEMS):
-        at = folded.find(stem, start, end)
-        while at >= 0:
-            hits.append((at, order))
-            at = folded.find(stem, at + len(stem), end)
+        if stem in present:
+            hits += [(at, order) for at in occurrences(folded, stem, start, end)]
     for at, order in sorted(hits):
         _, kind, pattern = _STEMS[order]
         head = pattern.match(folded, at, end)

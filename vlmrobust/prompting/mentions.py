@@ -76,12 +76,23 @@ def _needles(options: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         add(1, bare, index)
         add(2, re.sub(r"^(?:an?|the) (?=\S)", "", bare), index)
         add(2, NUMBER_ALIASES.get(bare, bare), index)
+    for index, rest in enumerate(_without_common_beginning([" ".join(fold(option).split()) for option in options])):
+        add(2, rest.rstrip("."), index)
     found: dict[str, tuple[int, ...]] = {}
     for rank in ranked:
         for needle, owners in rank.items():
             if needle:
                 found.setdefault(needle, tuple(owners))
     return found
+
+
+def _without_common_beginning(options: Sequence[str]) -> list[str]:
+    """Return what options say after the words that they all begin with ("the man is"), where that is a phrase."""
+    words = [option.split() for option in options]
+    shared = 0
+    while all(len(each) > shared + 2 for each in words) and len({each[shared] for each in words}) == 1:
+        shared += 1
+    return [" ".join(each[shared:]) for each in words] if shared else []
 
 
 def _owner(raw: str, owners: tuple[int, ...], options: tuple[str, ...]) -> int | None:
