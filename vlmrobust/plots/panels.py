@@ -112,7 +112,7 @@ def _candidates(report: Reported) -> Iterator[Panel]:
     yield Panel(
         "quadrants",
         "Blue is correct and ends at the accuracy; orange is not. Hatched: the thought concludes something else than "
-        "what is answered. Pale: no verdict on the thought.",
+        "what is answered. Faint: no verdict on the thought.",
         1.7 + 0.36 * count,
         lambda axes: quadrants(report, axes),
     )

@@ -1,0 +1,72 @@
+"""Reports to draw: one as a run makes it, and a builder of small ones whose numbers can be worked out on paper."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from vlmrobust import Prompt, Report, Response, Sample, expand, paper_conditions
+from vlmrobust.testing import FakeModel
+
+
+def asked(count: int) -> list[Sample]:
+    return [
+        Sample(
+            id=f"q{index}",
+            images=(b"not decoded",),
+            question="Which?",
+            options=("red", "blue", "green", "grey"),
+            answer=index % 4,
+            metadata={"kind": "even" if index % 2 == 0 else "odd"},
+        )
+        for index in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., Report]:
+    """Return a builder of the report of a model that answers as it is told."""
+
+    def build(count: int = 40, draws: int = 1, manifest: dict[str, Any] | None = None, **planted: Any) -> Report:
+        prompts = list(expand(asked(count), paper_conditions(), draws=draws))
+        model = FakeModel(opens_images=False, **planted)
+        return Report.from_responses(prompts, model.respond(prompts), manifest=manifest)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def report(run: Callable[..., Report]) -> Report:
+    return run(
+        draws=2,
+        accuracy=0.7,
+        follow_think=0.5,
+        follow_caption=0.4,
+        contradict=0.2,
+        unparsed=0.1,
+        truncated=0.1,
+        guess=0.2,
+    )
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Report]:
+    """Return a builder of a report on (sample, condition, fields of the response); the right answer is option 1."""
+
+    def build(said: Sequence[tuple[str, str, dict[str, Any]]], **options: Any) -> Report:
+        prompts, responses = [], []
+        for sample_id, condition, fields in said:
+            sample = Sample(
+                id=sample_id,
+                images=(b"x",),
+                question="Which?",
+                options=("red", "blue", "green"),
+                answer=1,
+                distractor=0,
+            )
+            prompts.append(Prompt.of(sample).replace(condition=condition))
+            filled = {"status": "answered", "answer": 1} | fields
+            responses.append(Response(sample_id=sample_id, condition=condition, **filled))
+        return Report.from_responses(prompts, responses, **options)
+
+    return build

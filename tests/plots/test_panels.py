@@ -1,0 +1,109 @@
+"""All pictures of a report together, and what drawing them leaves alone."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import pytest
+
+from vlmrobust import Report, plots
+from vlmrobust.metrics import Accuracy, default_metrics
+from vlmrobust.plots import NothingToPlot
+from vlmrobust.plots.look import figure, look
+from vlmrobust.plots.picture import svg_of
+
+
+def names(report):
+    return [panel.name for panel, _ in plots.panels(report, lambda panel: figure(6, 4).add_subplot())]
+
+
+def test_the_figure_has_a_panel_for_everything_that_is_defined(report):
+    assert names(report) == [
+        "drops accuracy", "drops consistency", "quadrants", "entropies", "probabilities", "reliability",
+    ]  # fmt: skip
+    titles = [axes.get_title(loc="left") for axes in report.plot().axes]
+    assert titles[0] == "Change in accuracy"
+    assert len(titles) == len(set(titles)) == 6
+
+
+def test_panels_do_not_overlap(report):
+    drawn = report.plot()
+    drawn.draw_without_rendering()
+    boxes = [axes.get_position() for axes in drawn.axes]
+    assert not any(first.overlaps(second) for index, first in enumerate(boxes) for second in boxes[index + 1 :])
+
+
+def test_what_is_not_defined_is_left_out(report, small):
+    assert names(report.score([Accuracy()])) == ["drops accuracy", "reliability"]
+    assert names(small([("a", "base", {"think": "It is blue."})])) == ["quadrants"]
+    assert len(small([("a", "base", {"think": "It is blue."})]).plot().axes) == 1
+    assert names(Report.from_responses([], [])) == []
+    with pytest.raises(NothingToPlot, match="expected something to draw, got a report without"):
+        Report.from_responses([], []).plot()
+
+
+def test_the_hardest_condition_is_the_one_looked_at(report):
+    rows = report.summary.query("metric == 'accuracy'").set_index("condition")["difference"]
+    titles = [axes.get_title(loc="left") for axes in report.plot().axes]
+    assert f"What {rows.idxmin().replace('_', ' ')} does to each sample" in titles
+
+
+def test_global_settings_and_pyplot_stay_as_they_are(report):
+    before = dict(mpl.rcParams)
+    plots.trajectory([(0, report)])
+    assert len(plots.svgs(report)) == 6
+    assert dict(mpl.rcParams) == before
+    code = """
+import sys, vlmrobust as vr
+from vlmrobust.testing import FakeModel
+report = vr.Evaluator(FakeModel(), [vr.perturbations.WrongThink()]).run(vr.demo.samples(3))
+vr.plots.drops(report).figure._repr_png_()
+assert "matplotlib.figure" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_users_settings_hold_on_the_users_axes(report):
+    with mpl.rc_context({"axes.titlesize": 31}):
+        mine = figure(5, 4).add_subplot()
+        assert (
+            plots.drops(report, axes=mine).title.get_fontsize() == plots.drops(report, axes=mine).title.get_fontsize()
+        )
+        assert mine._left_title.get_fontsize() == 31
+        assert plots.drops(report)._left_title.get_fontsize() == 10.5
+
+
+def test_equal_reports_give_equal_pictures(run):
+    first, second = (svg_of(plots.quadrants(run(10)).figure) for _ in range(2))
+    assert first == second
+    assert first.startswith("<?xml")
+
+
+def test_notebooks_show_figures_of_their_own(report):
+    assert plots.drops(report).figure._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["cost $x$", "$\\frac$", "<b>&", "a_b^c"])
+def test_names_are_drawn_as_they_stand(small, name):
+    report = small([("a", "base", {}), ("a", name, {"answer": 0})], metrics=default_metrics())
+    drawn = report.plot()
+    drawn.draw_without_rendering()
+    with mpl.rc_context(mpl.rcParamsDefault), look():
+        axes = plots.drops(report, axes=figure(5, 4).add_subplot())
+    [label] = axes.get_yticklabels()
+    assert label.get_text() == name.replace("_", " ")
+    assert svg_of(axes.figure)
+
+
+def test_without_matplotlib_the_error_says_what_to_install(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(
+        ImportError, match=r"expected matplotlib for a plot, found none; pip install 'vlmrobust\[plot\]'"
+    ):
+        report.plot()
+
+
+def test_conditions_are_told_apart_without_colour(report):
+    markers = [container.lines[0].get_marker() for container in plots.drops(report).containers]
+    assert len(set(markers)) == len(markers)
