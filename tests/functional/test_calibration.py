@@ -78,7 +78,7 @@ def test_bins_of_equal_width_are_those_of_sklearn():
 def test_bins_of_equal_mass_hold_equally_many():
     confidence = torch.rand(60, generator=torch.Generator().manual_seed(0)) ** 3
     curve = reliability_curve(confidence, torch.ones(60), equal_mass=True)
-    assert curve.count.tolist() == [4.0] * 15
+    assert curve.n.tolist() == [4.0] * 15
     parts = np.array_split(np.sort(confidence.double().numpy()), 15)
     assert curve.confidence.tolist() == pytest.approx([part.mean() for part in parts])
 

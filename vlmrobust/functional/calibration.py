@@ -35,13 +35,13 @@ class ReliabilityCurve(NamedTuple):
     Attributes:
         confidence: `(..., B)` float64, the bin's mean confidence, NaN in an empty bin.
         accuracy: `(..., B)` float64, the share that is right.
-        count: `(..., B)` float64, how many rows, or their weight.
+        n: `(..., B)` float64, how many rows, or their weight.
         low, high: `(..., B)` float64, Wilson's interval of the accuracy.
     """
 
     confidence: Tensor
     accuracy: Tensor
-    count: Tensor
+    n: Tensor
     low: Tensor
     high: Tensor
 

@@ -2,6 +2,8 @@
 
 from .columns import Column
 from .report import Report
+from .robustness import HedgeRow
 from .summary import SummaryRow
+from .survival import SurvivalRow
 
-__all__ = ["Column", "Report", "SummaryRow"]
+__all__ = ["Column", "HedgeRow", "Report", "SummaryRow", "SurvivalRow"]
