@@ -12,7 +12,16 @@ from PIL import Image
 from vlmrobust import Perturbation, Prompt, Response, Style, paper_conditions
 from vlmrobust.evaluator import Evaluator
 from vlmrobust.metrics import Accuracy
-from vlmrobust.perturbations import AbstainOption, Base, NotApplicable, StopThink, WrongCaption, WrongThink
+from vlmrobust.perturbations import (
+    AbstainOption,
+    AddedMistake,
+    Base,
+    EarlyAnswer,
+    NotApplicable,
+    StopThink,
+    WrongCaption,
+    WrongThink,
+)
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
 
@@ -273,6 +282,10 @@ def test_other_metrics_need_no_model(samples, tmp_path):
     ("changes", "message"),
     [
         ({"seed": 1}, "field 'seed'"),
+        (
+            {"distractor": "runner_up"},
+            "field 'distractor': expected 'random', as the run was begun with, got 'runner_up'",
+        ),
         ({"style": Style(system="Hello.")}, "field 'style.system': expected None"),
         ({"model": fake(accuracy=0.2)}, "field 'model.accuracy': expected 0.9"),
         ({"perturbations": [WrongThink(name="wrong_think", hedge="no")]}, "field 'conditions.wrong_think.name'"),
@@ -368,3 +381,90 @@ def test_a_run_killed_ten_times_equals_one_that_was_left_alone(tmp_path):
     assert result["repeated"] == 0
     assert result["same frame"]
     assert result["same summary"]
+
+
+def wrong_by_logprob(responses, row):
+    logprobs = responses.option_logprobs[row].clone()
+    logprobs[responses.target[row]] = -math.inf
+    return int(logprobs.argmax())
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_the_runner_up_under_base_is_what_all_conditions_assert(samples, draws):
+    model = fake(guess=1.0)
+    conditions = [WrongThink(), WrongCaption(), StopThink(), EarlyAnswer(), AddedMistake()]
+    report = Evaluator(model, conditions, draws=draws, batch_size=2, distractor="runner_up").run(samples)
+    assert report.manifest["distractor"] == "runner_up"
+    assert model.calls == tuple(size * draws * number for size in (2, 2, 1) for number in (1, 5))
+    said = report.responses
+    expected = {
+        said.sample_id[row]: wrong_by_logprob(said, row)
+        for row in range(len(said))
+        if said.condition[row] == "base" and said.draw[row] == 0
+    }
+    for row, sample_id in enumerate(said.sample_id):
+        assert said.distractor[row] == expected[sample_id]
+        asserts = said.condition[row] in ("wrong_think", "wrong_caption", "added_mistake")
+        assert said.asserted[row] == (expected[sample_id] if asserts else -1)
+    drawn = Evaluator(fake(guess=1.0), conditions, draws=draws).run(samples)
+    assert drawn.responses.distractor.tolist() != said.distractor.tolist()
+
+
+def test_the_runner_up_is_the_same_in_any_batch_and_in_a_resumed_run(samples, tmp_path):
+    def run(model, conditions, count=5, out=None, batch_size=3):
+        evaluator = Evaluator(model, conditions, METRICS, batch_size=batch_size, distractor="runner_up")
+        return evaluator.run(samples[:count], out=out)
+
+    whole = run(fake(), [WrongThink(), StopThink()])
+    assert run(fake(), [WrongThink(), StopThink()], batch_size=1).frame.equals(whole.frame)
+    run(fake(), [WrongThink()], count=2, out=tmp_path)
+    model = fake()
+    assert run(model, [WrongThink(), StopThink()], out=tmp_path).frame.equals(whole.frame)
+    assert ("q0", "base", 0) not in model.asked
+    assert run(model, [WrongThink(), StopThink()], out=tmp_path).frame.equals(whole.frame)
+    assert len(model.asked) == 3 * 5 - 2 * 2
+
+
+def test_where_base_failed_the_runner_up_is_asked_for_again(samples, tmp_path):
+    down = [True]
+
+    def hook(prompts, responses):
+        return [
+            Response.failed(prompt, "timeout") if down[0] and response.key == ("q1", "base", 0) else response
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+
+    evaluator = Evaluator(Wrapped(hook), [WrongThink(), StopThink()], METRICS, distractor="runner_up")
+    first = evaluator.run(samples, out=tmp_path)
+    failed = {
+        key: first.frame["error"][row] for row, (key, status) in enumerate(rows(first).items()) if status == "error"
+    }
+    assert {key[:2] for key in failed} == {("q1", "base"), ("q1", "wrong_think"), ("q1", "stop_think")}
+    assert "expected a response under base, got status 'error' (timeout)" in failed["q1", "stop_think", 0]
+    down[0] = False
+    second = evaluator.run(samples, out=tmp_path)
+    whole = Evaluator(fake(), [WrongThink(), StopThink()], METRICS, distractor="runner_up").run(samples)
+    assert second.frame.equals(whole.frame)
+
+
+def test_without_letters_under_base_nothing_is_asserted(samples, make_sample):
+    def hook(prompts, responses):
+        return [response.replace(option_logprobs=None, readout=None) for response in responses]
+
+    own = make_sample("own", images=(b"x",), distractor=2)
+    evaluator = Evaluator(Wrapped(hook), [WrongThink(), StopThink()], METRICS, distractor="runner_up")
+    report = evaluator.run([*samples, own])
+    status = rows(report)
+    assert {key for key, value in status.items() if value == "not_applicable"} == {
+        (sample.id, "wrong_think", 0) for sample in samples
+    }
+    reasons = set(report.frame["error"].dropna())
+    assert reasons == {
+        "condition 'wrong_think' asserts the runner-up under base, and no letters of options were read there"
+    }
+    assert report.frame["distractor"].dropna().tolist() == [2] * 3
+
+
+def test_the_distractor_is_one_of_two_words():
+    with pytest.raises(ValueError, match="field 'distractor': expected 'random' or 'runner_up', got 'worst'"):
+        Evaluator(fake(), [], distractor="worst")

@@ -23,7 +23,7 @@ def rendered(processor: Any, prompt: Prompt) -> str:
 def inputs_of(processor: Any, text: str, images: Sequence[Any]) -> dict[str, Any]:
     """Return what the processor makes of one prompt."""
     # Nested, as for a batch of one: LLaVA-OneVision takes a flat list for that many samples of one image each.
-    opened = [[open_image(image) for image in images]]
+    opened = [[open_image(image) for image in images]] if images else None
     inputs = dict(processor(text=[text], images=opened, return_tensors="pt", add_special_tokens=False))
     inputs.pop("labels", None)
     return inputs
