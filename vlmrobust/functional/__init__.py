@@ -1,5 +1,6 @@
 """Tensors in, tensors out: letters, calibration, robustness and paired statistics, for people with their own loop."""
 
+from .agreement import fleiss_kappa, pairwise_agreement, strict_agreement
 from .bootstrap import (
     Difference,
     Estimate,
@@ -68,6 +69,7 @@ __all__ = [
     "correct_probability",
     "excess_area_under_risk_coverage",
     "expected_calibration_error",
+    "fleiss_kappa",
     "follow",
     "holm",
     "letter_divergence",
@@ -85,12 +87,14 @@ __all__ = [
     "paired_bootstraps",
     "paired_interval",
     "paired_intervals",
+    "pairwise_agreement",
     "quadrants",
     "relative_letter_entropy",
     "reliability_curve",
     "resample_counts",
     "risk_coverage_curve",
     "score_tokens",
+    "strict_agreement",
     "token_entropy",
     "wilson_interval",
 ]

@@ -1,6 +1,7 @@
 """Judges read a thought and say which option it asserts; they never see the answer."""
 
 from .base import Judge, Verdicts
+from .panel import Agreement, Panel
 from .rules import RuleJudge
 
-__all__ = ["Judge", "RuleJudge", "Verdicts"]
+__all__ = ["Agreement", "Judge", "Panel", "RuleJudge", "Verdicts"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..types import Responses
 from ..types.validated import Frozen
 
-__all__ = ["Judge", "Verdicts", "without_answers"]
+__all__ = ["Judge", "Verdicts", "consistency", "without_answers"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,8 +142,12 @@ class Judge(Frozen, ABC):
 
         Source: arXiv:2602.12506, the consistency of chain of thought and answer; what is undefined is our choice.
         """
-        verdicts = self.verdicts(responses)
-        option, unsure = verdicts.option.cpu(), verdicts.unsure.cpu()
-        empty = torch.tensor([not thought.strip() for thought in responses.think], dtype=torch.bool)
-        undefined = ~responses.has_status("answered") | empty | unsure | (option < 0)
-        return (option == responses.choice).float().masked_fill(undefined, torch.nan)
+        return consistency(self.verdicts(responses), responses)
+
+
+def consistency(verdicts: Verdicts, responses: Responses) -> Tensor:
+    """Return whether the options of given verdicts are those that were answered, see `Judge.consistent`."""
+    option, unsure = verdicts.option.cpu(), verdicts.unsure.cpu()
+    empty = torch.tensor([not thought.strip() for thought in responses.think], dtype=torch.bool)
+    undefined = ~responses.has_status("answered") | empty | unsure | (option < 0)
+    return (option == responses.choice).float().masked_fill(undefined, torch.nan)

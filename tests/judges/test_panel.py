@@ -1,0 +1,134 @@
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.inter_rater import fleiss_kappa
+
+from vlmrobust import Prompt, Response, Responses, Sample
+from vlmrobust.judges import Agreement, Judge, Panel, RuleJudge, Verdicts
+
+UNSURE = None
+
+
+class Stated(Judge):
+    """Says what it was told to say."""
+
+    says: tuple[int | None, ...]
+    asked: Any = None
+
+    def conclude(self, responses):
+        if self.asked is not None:
+            self.asked.append(len(responses))
+        options = torch.tensor([-1 if option is UNSURE else option for option in self.says], dtype=torch.int64)
+        return Verdicts.of(options, torch.tensor([option is UNSURE for option in self.says], dtype=torch.bool))
+
+
+def answered(choices, status="answered", think="It is so."):
+    samples = [
+        Sample(id=f"q{i}", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=0)
+        for i in range(len(choices))
+    ]
+    said = [
+        Response(sample_id=sample.id, condition="base", think=think, answer=choice, status=status)
+        for sample, choice in zip(samples, choices, strict=True)
+    ]
+    return Responses.of([Prompt.of(sample) for sample in samples], said)
+
+
+VOTES = st.integers(2, 5).flatmap(
+    lambda judges: st.lists(
+        st.lists(st.sampled_from([UNSURE, -1, 0, 1, 2]), min_size=judges, max_size=judges), min_size=1, max_size=12
+    )
+)
+
+
+def panel_of(votes, rule="majority", **fields):
+    judges = [Stated(says=tuple(row[i] for row in votes), name=f"judge {i}", **fields) for i in range(len(votes[0]))]
+    return Panel(*judges, rule=rule)
+
+
+@given(VOTES)
+def test_the_vote_is_counted(votes):
+    responses = answered([0] * len(votes))
+    for rule in ("majority", "strict"):
+        verdicts = panel_of(votes, rule).verdicts(responses)
+        assert verdicts.probability.isnan().all()
+        for row, option, unsure in zip(votes, verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True):
+            named = Counter(vote for vote in row if vote is not UNSURE).most_common(1)
+            needed = len(row) if rule == "strict" else math.floor(len(row) / 2) + 1
+            expected = named[0][0] if named and named[0][1] >= needed else UNSURE
+            assert (UNSURE if unsure else option) == expected
+
+
+@given(VOTES, st.data())
+def test_agreement_is_that_of_a_slow_loop(votes, data):
+    choices = data.draw(st.lists(st.integers(0, 2), min_size=len(votes), max_size=len(votes)))
+    agreement = panel_of(votes).agreement(answered(choices))
+    rated = [
+        [float(vote == choice) for vote in row]
+        for row, choice in zip(votes, choices, strict=True)
+        if all(vote is not UNSURE and vote >= 0 for vote in row)
+    ]
+    assert agreement.count == len(rated)
+    assert agreement.strict == pytest.approx(
+        sum(len(set(row)) == 1 for row in rated) / len(rated) if rated else math.nan, nan_ok=True
+    )
+    kept = [row for row in votes if all(vote is not UNSURE and vote >= 0 for vote in row)]
+    assert agreement.same_option == pytest.approx(
+        sum(len(set(row)) == 1 for row in kept) / len(kept) if kept else math.nan, nan_ok=True
+    )
+    if len({value for row in rated for value in row}) == 2:
+        table = [[row.count(0.0), row.count(1.0)] for row in rated]
+        assert agreement.kappa == pytest.approx(fleiss_kappa(table))
+    else:
+        assert math.isnan(agreement.kappa)
+    said = torch.tensor([[vote is not UNSURE and vote >= 0 for vote in row] for row in votes])
+    torch.testing.assert_close(agreement.coverage, said.double().mean(0))
+    assert agreement.pairwise.shape == (len(votes[0]), len(votes[0]))
+
+
+def test_what_has_no_answer_or_no_thought_is_not_counted():
+    votes = [[0, 0], [0, 1]]
+    assert panel_of(votes).agreement(answered([0, 0])).count == 2
+    for responses in (answered([None, None], status="truncated"), answered([0, 0], think=" ")):
+        agreement = panel_of(votes).agreement(responses)
+        assert agreement.count == 0
+        assert math.isnan(agreement.strict)
+        assert math.isnan(agreement.kappa)
+        assert agreement.pairwise.isnan().all()
+
+
+def test_every_judge_is_asked_once():
+    asked = []
+    panel_of([[0, 1]], asked=asked).agreement(answered([0]))
+    assert asked == [1, 1]
+
+
+def test_it_is_a_judge_like_any_other():
+    panel = Panel(RuleJudge(name="rules"), RuleJudge(), Stated(says=(1, UNSURE)), rule="strict")
+    responses = answered([1, 1], think="So the answer is B.")
+    consistent = panel.consistent(responses)
+    assert consistent[0] == 1
+    assert consistent[1].isnan()
+    assert panel.agreement(responses).judges == ("rules", "RuleJudge", "Stated")
+    assert panel.replace(rule="majority").consistent(responses).tolist() == [1.0, 1.0]
+    assert panel == Panel(judges=panel.judges, rule="strict")
+    assert panel.replace(name="three").title == "three"
+
+
+def test_one_judge_is_no_panel():
+    with pytest.raises(ValueError, match="at least 2 items"):
+        Panel(RuleJudge())
+    with pytest.raises(ValueError, match="'majority' or 'strict'"):
+        Panel(RuleJudge(), RuleJudge(), rule="all")
+
+
+def test_no_responses():
+    agreement = Panel(RuleJudge(), RuleJudge()).agreement(answered([]))
+    assert isinstance(agreement, Agreement)
+    assert agreement.count == 0
+    assert agreement.coverage.isnan().all()

@@ -1,0 +1,108 @@
+"""Several judges at once: a verdict by vote, and how far they agree."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..functional import fleiss_kappa, pairwise_agreement, strict_agreement
+from ..types import Responses
+from .base import Judge, Verdicts, consistency
+
+__all__ = ["Agreement", "Panel"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """How far the judges of a panel agree whether thoughts are consistent with their answers.
+
+    Attributes:
+        judges: their titles.
+        count: of how many responses all of them say whether the two are consistent; `strict`, `same_option` and `kappa`
+            are on these.
+        strict: the share of which all say the same, in [0, 1].
+        same_option: the share in which all name the same option; at most `strict`, since two judges may find that a
+            thought asserts different options, both unlike the answer.
+        kappa: Fleiss' κ of consistent and inconsistent, at most 1.
+        pairwise: `(R, R)` float64, the same as `strict` for every two judges, on what both say something of.
+        coverage: `(R,)` float64, of the answered responses the share that each judge says something of.
+    """
+
+    judges: tuple[str, ...]
+    count: int
+    strict: float
+    same_option: float
+    kappa: float
+    pairwise: Tensor
+    coverage: Tensor
+
+
+class Panel(Judge):
+    """Several judges, of whom more than half, or all, have to name the same option; else the panel is unsure.
+
+    It has no probability: votes are none.
+
+    Args:
+        *judges: at least two.
+
+    Attributes:
+        judges: whose verdicts are asked for.
+        rule: "majority": more than half of all judges, those who are unsure included, say the same; "strict": all do.
+
+    Raises:
+        pydantic.ValidationError: fewer than two judges.
+
+    Example:
+        >>> from vlmrobust.judges import RuleJudge
+        >>> Panel(RuleJudge(name="one"), RuleJudge(name="two"), rule="strict").title
+        'Panel'
+    """
+
+    judges: Annotated[tuple[Judge, ...], Field(min_length=2)]
+    rule: Literal["majority", "strict"] = "majority"
+
+    def __init__(self, *judges: Judge, **fields: Any) -> None:
+        super().__init__(**({"judges": judges} if judges else {}) | fields)
+
+    def conclude(self, responses: Responses) -> Verdicts:
+        """Ask every judge and count."""
+        votes = _votes([judge.verdicts(responses) for judge in self.judges])
+        supporters = (votes[:, :, None] == votes[:, None, :]).sum(dim=2)  # NaN, an unsure judge, equals nothing
+        most, position = supporters.max(dim=1)
+        needed = len(self.judges) if self.rule == "strict" else len(self.judges) // 2 + 1
+        agreed = most >= needed
+        leading = votes.gather(1, position[:, None])[:, 0]
+        return Verdicts.of(leading.where(agreed, torch.tensor(-1.0)).long(), ~agreed)
+
+    def agreement(self, responses: Responses) -> Agreement:
+        """Return how far the judges agree whether each thought asserts what was answered.
+
+        Responses without an answer, and thoughts that are empty, are no one's; NaN where nothing is left.
+
+        Args:
+            responses: N responses.
+
+        Source:
+            Zhao et al., arXiv:2602.12506, Table 3: strict three-way agreement and Fleiss' κ of three judges.
+        """
+        verdicts = [judge.verdicts(responses) for judge in self.judges]
+        consistent = torch.stack([consistency(each, responses) for each in verdicts], dim=1)
+        answered = responses.has_status("answered")
+        judged = ~consistent.isnan()
+        return Agreement(
+            judges=tuple(judge.title for judge in self.judges),
+            count=int(judged.all(dim=1).sum()),
+            strict=strict_agreement(consistent),
+            same_option=strict_agreement(_votes(verdicts).masked_fill(~judged, torch.nan)),
+            kappa=fleiss_kappa(consistent),
+            pairwise=pairwise_agreement(consistent),
+            coverage=judged[answered].double().mean(dim=0),
+        )
+
+
+def _votes(verdicts: list[Verdicts]) -> Tensor:
+    """Return the `(N, R)` options that judges name, -1 for none, NaN where one is unsure."""
+    named = [each.option.cpu().double().masked_fill(each.unsure.cpu(), torch.nan) for each in verdicts]
+    return torch.stack(named, dim=1)
