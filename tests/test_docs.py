@@ -17,6 +17,7 @@ import typer.main
 import vlmrobust as vr
 from vlmrobust import cli
 from vlmrobust.data import samples_from
+from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
@@ -98,9 +99,14 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_every_condition_of_the_table_has_its_place_in_the_documentation() -> None:
-    text = (ROOT / "docs" / "pages" / "conditions.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == list(cli.CONDITIONS)
+def test_every_condition_of_the_tables_has_its_place_in_the_documentation() -> None:
+    papers, beyond = (
+        (ROOT / "docs" / "pages" / page).read_text(encoding="utf-8") for page in ("conditions.md", "controls.md")
+    )
+    described = re.findall(r"^## `(\w+)`$", papers, re.MULTILINE)
+    for row in re.findall(r"^\|((?: ?`\w+`)+) \|", beyond, re.MULTILINE):
+        described += re.findall(r"\w+", row)
+    assert sorted(described) == sorted([*CONDITIONS, *FROM_SAMPLES])
 
 
 def test_the_texts_in_the_documentation_are_those_that_are_shown() -> None:
