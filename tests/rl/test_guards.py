@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vlmrobust.metrics import Accuracy, Metric
 from vlmrobust.rl import FaithfulnessReward
-from vlmrobust.rl.guards import Guard, LongEnough, Sufficient, ThoughtWords, Untemplated
+from vlmrobust.rl.guards import Guard, LongEnough, Sufficient, Untemplated
 from vlmrobust.testing import check_metric
 from vlmrobust.types import Prompt, Response, Responses, Sample
 
@@ -36,7 +36,7 @@ def responses_of(
     return Responses.of(prompts, said)
 
 
-@pytest.mark.parametrize("metric", [ThoughtWords(), LongEnough(), Sufficient()], ids=repr)
+@pytest.mark.parametrize("metric", [LongEnough(), Sufficient()], ids=repr)
 def test_these_are_metrics_like_any_other(metric: Metric) -> None:
     check_metric(metric)
 
@@ -51,7 +51,6 @@ def test_every_metric_and_what_looks_at_a_batch_is_a_guard() -> None:
 
 def test_words_are_those_of_the_model_itself() -> None:
     injected = responses_of(["and so on"], prefill="<think>It is red, as everything shows,")
-    assert ThoughtWords()(injected).tolist() == [3.0]
     assert LongEnough(words=4)(injected).tolist() == [0.0]
     assert LongEnough(words=3)(injected).tolist() == [1.0]
     assert LongEnough(words=1)(responses_of([""])).tolist() == [0.0]

@@ -24,8 +24,8 @@ class Alarms(Frozen):
         thought_share: warn when thoughts have fewer than this share of the first evaluation's words.
 
     Example:
-        >>> before = {"accuracy": 0.6, "consistency": 0.9, "letter_entropy": 0.8, "thought_words": 40.0}
-        >>> now = {"accuracy": 0.7, "consistency": 0.7, "letter_entropy": 0.7, "thought_words": 12.0}
+        >>> before = {"accuracy": 0.6, "consistency": 0.9, "letter_entropy": 0.8, "thought_length": 40.0}
+        >>> now = {"accuracy": 0.7, "consistency": 0.7, "letter_entropy": 0.7, "thought_length": 12.0}
         >>> for message in Alarms().raised(before, now):
         ...     print(message)
         consistency fell from 0.900 to 0.700 while accuracy rose from 0.600 to 0.700
@@ -62,7 +62,7 @@ class Alarms(Frozen):
             first, last = pair(name)
             if last < self.entropy_share * first and last <= first - self.entropy_drop:
                 messages.append(f"{name.replace('_', ' ')} collapsed from {first:.3f} to {last:.3f} nats")
-        long, short = pair("thought_words")
+        long, short = pair("thought_length")
         if short < self.thought_share * long:
             messages.append(f"thoughts shortened from {long:.1f} to {short:.1f} words")
         return messages

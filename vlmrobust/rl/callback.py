@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 from transformers import Trainer, TrainerCallback
 
 from ..evaluator import Evaluator
-from ..metrics import Metric, PairedMetric, default_metrics
+from ..metrics import Metric, PairedMetric
 from ..models import HFModel
 from ..perturbations import Perturbation
 from ..report import Report
 from ..types import Sample, Style, check_samples
 from .alarms import Alarms
-from .guards import ThoughtWords
 from .undisturbed import check_not_sharded, undisturbed
 
 if TYPE_CHECKING:
@@ -42,17 +41,15 @@ class RobustnessCallback(TrainerCallback):
         evaluator: the perturbations; or an `Evaluator`, whose model has to be the one that is trained.
         samples: what is asked, the same at every step.
         every: number of steps between two evaluations.
-        metrics: what is measured besides the words of a thought; None = `default_metrics()`. Not with an `Evaluator`,
-            which has its own, as for the rest.
-        style: how questions are put.
+        metrics: what is measured; None = `default_metrics()`. An alarm whose metrics are not among them is not raised.
+            This and the following are for perturbations alone; an `Evaluator` has its own.
+        style, batch_size, seed: see `Evaluator`.
         generation: see `HFModel`.
-        batch_size: how many samples are asked together.
-        seed: keys every random draw.
         alarms: thresholds of the warnings.
 
     Raises:
-        ValueError: two samples have one id, or `every` is below 1; when training begins: the model is sharded, or the
-            evaluator has another one.
+        ValueError: two samples have one id, `every` is below 1, or an `Evaluator` is given with settings that it has
+            itself; when training begins: the model is sharded, or the evaluator has another one.
 
     Example:
         >>> from vlmrobust import demo
@@ -71,9 +68,9 @@ class RobustnessCallback(TrainerCallback):
         *,
         metrics: Sequence[Metric | PairedMetric] | None = None,
         style: Style | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
         generation: Mapping[str, Any] | None = None,
-        batch_size: int = 8,
-        seed: int = 0,
         alarms: Alarms | None = None,
     ) -> None:
         if every < 1:
@@ -83,8 +80,10 @@ class RobustnessCallback(TrainerCallback):
         self.alarms = alarms or Alarms()
         self._evaluator = evaluator if isinstance(evaluator, Evaluator) else None
         self._perturbations = () if isinstance(evaluator, Evaluator) else tuple(evaluator)
-        self._settings = {"metrics": metrics, "style": style, "batch_size": batch_size, "seed": seed}
-        self._generation = generation
+        given = {"metrics": metrics, "style": style, "batch_size": batch_size, "seed": seed, "generation": generation}
+        self._settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if self._evaluator is not None and self._settings:
+            raise ValueError(f"expected an Evaluator alone, which has its own, got {', '.join(self._settings)} as well")
         self._trainer: Trainer | None = None
 
     def attach(self, trainer: Trainer) -> Self:
@@ -106,8 +105,9 @@ class RobustnessCallback(TrainerCallback):
         check_not_sharded(model, args)
         if self._evaluator is None:
             whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter sits in its base
-            engine = HFModel(whole, kwargs["processing_class"], self._generation)
-            self._evaluator = Evaluator(engine, self._perturbations, **self._settings)  # type: ignore[arg-type]
+            settings = dict(self._settings)
+            engine = HFModel(whole, kwargs["processing_class"], settings.pop("generation", None))
+            self._evaluator = Evaluator(engine, self._perturbations, **settings)
         own = getattr(self._evaluator.model, "model", None)
         if hasattr(own, "parameters") and not {id(p) for p in own.parameters()} & {id(p) for p in model.parameters()}:
             raise ValueError(
@@ -138,7 +138,6 @@ class RobustnessCallback(TrainerCallback):
         assert self._evaluator is not None, "training has begun"
         with undisturbed(model):
             report = self._evaluator.run(self.samples)
-        report = report.score([*_metrics(self._evaluator.metrics), ThoughtWords()])
         folder = Path(args.output_dir) / _PREFIX / f"step-{state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
         report.save(folder)
@@ -166,11 +165,6 @@ def values_of(report: Report) -> dict[str, float]:
     rows = report.summary
     names = rows["condition"] + "/" + rows["metric"]
     return {str(name): float(value) for name, value in zip(names, rows["value"], strict=True) if not math.isnan(value)}
-
-
-def _metrics(metrics: Sequence[Metric | PairedMetric] | None) -> list[Metric | PairedMetric]:
-    chosen = default_metrics() if metrics is None else metrics
-    return [metric for metric in chosen if metric.column != ThoughtWords().column]
 
 
 def _base(values: Mapping[str, float]) -> dict[str, float]:

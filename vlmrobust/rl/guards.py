@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, SerializeAsAny
 from torch import Tensor
 
 from ..judges import Judge, RuleJudge
-from ..metrics import Metric
+from ..metrics import Metric, ThoughtLength
 from ..naming import snake_case
 from ..perturbations.texts import callable_name
 from ..types import Responses
@@ -24,7 +24,7 @@ from ..types.validated import Frozen
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["Guard", "LongEnough", "Reader", "Sufficient", "ThoughtWords", "Untemplated"]
+__all__ = ["Guard", "LongEnough", "Reader", "Sufficient", "Untemplated"]
 
 Reader = Annotated[
     Callable[[str, Sequence[str], str], int | None],
@@ -44,19 +44,6 @@ class Guard(Protocol):
 
     def __call__(self, responses: Responses) -> Tensor:
         """Return `(N,)` values in [0, 1]; NaN = undefined, which earns 0."""
-
-
-class ThoughtWords(Metric):
-    """Number of words of the thought that the model itself wrote.
-
-    Example:
-        >>> ThoughtWords().column
-        'thought_words'
-    """
-
-    def per_sample(self, responses: Responses) -> Tensor:
-        """Return the number of words of `own_think`."""
-        return torch.tensor([float(len(thought.split())) for thought in responses.own_think])
 
 
 class LongEnough(Metric):
@@ -80,8 +67,9 @@ class LongEnough(Metric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the thought has enough words, else 0."""
-        return ThoughtWords().per_sample(responses) >= self.words
+        """Return 1 where the thought has enough words, else 0; NaN where the model did not write at all."""
+        length = ThoughtLength().per_sample(responses)
+        return torch.where(length.isnan(), torch.nan, (length >= self.words).float())
 
 
 class Untemplated(Frozen):

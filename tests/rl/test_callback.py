@@ -1,0 +1,185 @@
+"""The callback: training goes on as if nothing had been asked; everything is logged; alarms have numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+import vlmrobust as vr
+from vlmrobust.metrics import Accuracy, Consistency
+from vlmrobust.perturbations import StopThink, WrongThink
+from vlmrobust.rl import RobustnessCallback
+from vlmrobust.rl.alarms import Alarms
+from vlmrobust.testing import FakeModel
+
+# TRL still sets options that transformers has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+class Seen(TrainerCallback):
+    """Stands for a logger."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict[str, Any]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.logs.append(dict(logs))
+
+
+def test_training_is_the_same_with_and_without(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    seen = Seen()
+    settings = {"max_steps": 2, "gradient_checkpointing": True, "per_device_train_batch_size": 8}
+    watched = grpo(tmp_path / "watched", vr.rl.faithfulness_reward, [seen], **settings)
+    callback = RobustnessCallback([WrongThink()], vr.demo.samples(3), every=1, metrics=[Accuracy(), Consistency()])
+    assert callback.attach(watched).attach(watched) is callback
+    assert watched.callback_handler.callbacks.count(callback) == 1
+    watched.train()
+    alone = grpo(tmp_path / "alone", vr.rl.faithfulness_reward, **settings)  # seeds anew
+    alone.train()
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(value, watched.model.state_dict()[name]), name
+    mine = [entry for entry in watched.state.log_history if "reward" in entry]
+    theirs = [entry for entry in alone.state.log_history if "reward" in entry]
+    assert [without_times(entry) for entry in mine] == [without_times(entry) for entry in theirs]
+    assert any(entry["grad_norm"] > 0 for entry in mine)
+    logged = [entry for entry in seen.logs if any(name.startswith("robustness/") for name in entry)]
+    assert len(logged) == 3
+    assert {name for name in logged[0] if name != "epoch"} == {
+        f"robustness/{condition}/{metric}"
+        for condition in ("base", "wrong_think")
+        for metric in ("accuracy", "consistency")
+    }
+
+
+def without_times(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if "time" not in name}
+
+
+def test_an_evaluator_of_the_trained_model(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = grpo(tmp_path, max_steps=1)
+    evaluator = vr.Evaluator(vr.HFModel(trainer.model, trainer.processing_class), [StopThink()], [Accuracy()])
+    trainer.add_callback(RobustnessCallback(evaluator, vr.demo.samples(3), every=5))
+    trainer.train()
+    # Not attached: the values are in the history all the same, at the beginning and at the end.
+    found = [entry["step"] for entry in trainer.state.log_history if "robustness/stop_think/accuracy" in entry]
+    assert found == [0, 1]
+    assert (tmp_path / "robustness" / "step-1" / "report.jsonl").is_file()
+
+
+@pytest.fixture
+def live() -> Any:
+    return vr.demo.model()
+
+
+def begin(callback: RobustnessCallback, engine: Any, out: Path, step: int = 0, **args: Any) -> TrainerState:
+    """Call the callback as a trainer does, without one."""
+    state = TrainerState(global_step=step)
+    arguments = SimpleNamespace(output_dir=str(out), **args)
+    callback.on_train_begin(
+        arguments,
+        state,
+        TrainerControl(),
+        model=engine.model,
+        processing_class=engine.processor,  # type: ignore[arg-type]
+    )
+    return state
+
+
+def test_an_evaluator_of_another_model_is_refused(live: Any, tmp_path: Path) -> None:
+    callback = RobustnessCallback(vr.Evaluator(vr.demo.model(), []), vr.demo.samples(1))
+    with pytest.raises(ValueError, match="expected an evaluator of the model that is trained, got one of another"):
+        begin(callback, live, tmp_path)
+
+
+def test_sharded_models_are_refused(live: Any, tmp_path: Path) -> None:
+    callback = RobustnessCallback([], vr.demo.samples(1))
+    plugin = SimpleNamespace(zero_stage=3)
+    with pytest.raises(ValueError, match=r"expected a model that every process holds .* got .* DeepSpeed ZeRO-3"):
+        begin(callback, live, tmp_path, deepspeed_plugin=plugin)
+    with pytest.raises(ValueError, match="sharded with FSDP"):
+        begin(callback, live, tmp_path, fsdp="full_shard")
+    next(live.model.parameters()).ds_id = 0
+    with pytest.raises(ValueError, match="sharded with DeepSpeed ZeRO-3"):
+        begin(callback, live, tmp_path)
+
+
+def test_zero_2_is_not_sharded(live: Any, tmp_path: Path) -> None:
+    begin(RobustnessCallback([], vr.demo.samples(1)), live, tmp_path, deepspeed_plugin=SimpleNamespace(zero_stage=2))
+
+
+def test_other_processes_only_wait(live: Any, tmp_path: Path) -> None:
+    callback = RobustnessCallback([], vr.demo.samples(1))
+    state = TrainerState(is_world_process_zero=False)
+    arguments: Any = SimpleNamespace(output_dir=str(tmp_path))
+    callback.on_train_begin(arguments, state, TrainerControl(), model=live.model, processing_class=live.processor)
+    assert state.log_history == []
+    assert not (tmp_path / "robustness").exists()
+
+
+def test_a_resumed_run_compares_with_its_first_evaluation(live: Any, tmp_path: Path) -> None:
+    callback = RobustnessCallback([], vr.demo.samples(2), generation={"max_new_tokens": 2})  # nothing is answered
+    state = TrainerState(global_step=10)
+    first = {"robustness/base/accuracy": 0.1, "robustness/base/thought_length": 30.0, "step": 0}
+    state.log_history = [first, {"loss": 1.0, "step": 9}]
+    arguments: Any = SimpleNamespace(output_dir=str(tmp_path))
+    with pytest.warns(UserWarning, match=r"^step 10, 2 samples: thoughts shortened from 30\.0 to \d\.\d words$"):
+        callback.on_train_begin(arguments, state, TrainerControl(), model=live.model, processing_class=live.processor)
+    assert state.log_history[-1]["step"] == 10
+    callback.on_train_end(arguments, state, TrainerControl(), model=live.model)
+    assert len(state.log_history) == 3  # this step was evaluated
+
+
+def test_failed_responses_are_warned_of(live: Any, tmp_path: Path) -> None:
+    class Broken(FakeModel):
+        def respond(self, prompts: Any) -> Any:
+            raise RuntimeError("out of order")
+
+    with pytest.warns(UserWarning, match="step 0, 2 samples: 4 of 4 responses failed, see the report"):
+        begin(RobustnessCallback(vr.Evaluator(Broken(), [StopThink()]), vr.demo.samples(2)), live, tmp_path)
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="field 'every': expected at least 1, got 0"):
+        RobustnessCallback([], vr.demo.samples(1), every=0)
+    with pytest.raises(ValueError, match="expected an Evaluator alone, which has its own, got metrics, seed as well"):
+        RobustnessCallback(vr.Evaluator(FakeModel(), []), vr.demo.samples(1), metrics=[], seed=3)
+
+
+BEFORE = {"accuracy": 0.6, "consistency": 0.9, "letter_entropy": 0.8, "token_entropy": 0.5, "thought_length": 40.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"consistency": 0.8}, []),  # accuracy did not rise
+        ({"consistency": 0.86, "accuracy": 0.7}, []),
+        (
+            {"consistency": 0.8, "accuracy": 0.7},
+            ["consistency fell from 0.900 to 0.800 while accuracy rose from 0.600 to 0.700"],
+        ),
+        ({"letter_entropy": 0.3}, ["letter entropy collapsed from 0.800 to 0.300 nats"]),
+        ({"token_entropy": 0.2}, ["token entropy collapsed from 0.500 to 0.200 nats"]),
+        ({"thought_length": 19.0}, ["thoughts shortened from 40.0 to 19.0 words"]),
+        ({"thought_length": float("nan"), "consistency": float("nan"), "accuracy": 0.9}, []),
+    ],
+)
+def test_alarms(changes: dict[str, float], expected: list[str]) -> None:
+    assert Alarms().raised(BEFORE, BEFORE | changes) == expected
+
+
+def test_thresholds() -> None:
+    now = BEFORE | {"consistency": 0.88, "accuracy": 0.7, "thought_length": 30.0, "letter_entropy": 0.79}
+    assert Alarms().raised(BEFORE, now) == []
+    strict = Alarms(consistency_drop=0.01, thought_share=0.8, entropy_share=1.0, entropy_drop=0.0)
+    assert len(strict.raised(BEFORE, now)) == 3
+    assert len(Alarms(consistency_drop=0.01, accuracy_rise=0.2).raised(BEFORE, now)) == 0
+
+
+def test_entropy_that_was_near_zero_all_along_is_no_collapse() -> None:
+    assert Alarms().raised({"letter_entropy": 0.02}, {"letter_entropy": 0.001}) == []
+    assert Alarms().raised({}, BEFORE) == []

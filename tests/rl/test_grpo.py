@@ -1,0 +1,161 @@
+"""Real steps of TRL's GRPO trainer with the bundled model on the CPU."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import vlmrobust as vr
+from vlmrobust.judges.conclusion import concluded_option
+from vlmrobust.perturbations import WrongThink
+from vlmrobust.rl.guards import LongEnough, Sufficient, Untemplated
+
+# TRL still sets options that transformers has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+GUARDED = vr.rl.FaithfulnessReward(guards=(LongEnough(words=8), Untemplated(), Sufficient()), name="guarded_reward")
+REWARDS = [
+    vr.rl.accuracy_reward,
+    vr.rl.format_reward,
+    vr.rl.consistency_reward,
+    vr.rl.faithfulness_reward,
+    vr.rl.FaithfulnessReward(additive=0.5, name="additive_reward"),
+    GUARDED,
+]
+STEPS = 3
+
+
+class Run:
+    """A finished training: what it logged, and what went into its loss."""
+
+    def __init__(self, build: Callable[..., Any], out: Path) -> None:
+        callback = vr.rl.RobustnessCallback([WrongThink()], vr.demo.samples(5, seed=3), every=2, batch_size=5)
+        self.trainer = build(out, list(REWARDS), max_steps=STEPS, log_completions=True)
+        callback.attach(self.trainer)
+        self.before = {name: value.clone() for name, value in self.trainer.model.state_dict().items()}
+        self.losses: list[dict[str, Any]] = []
+        compute = self.trainer._compute_loss
+
+        def watched(model: Any, inputs: dict[str, Any]) -> Any:
+            self.losses.append(inputs)
+            return compute(model, inputs)
+
+        self.trainer._compute_loss = watched
+        self.trainer.train()
+        self.history = self.trainer.state.log_history
+        files = sorted((out / "completions").glob("*.parquet"))
+        self.completions = {int(file.stem.split("_")[-1]): pd.read_parquet(file) for file in files}
+
+
+@pytest.fixture(scope="module")
+def run(grpo: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trl.trainer.grpo_trainer.print_prompt_completions_sample", lambda *args, **kwargs: None)
+        return Run(grpo, tmp_path_factory.mktemp("grpo"))
+
+
+def user_text(prompt: Any) -> str:
+    return "".join(part["text"] or "" for part in prompt[0]["content"] if part["type"] == "text")
+
+
+def by_hand(turn: str, row: dict[str, Any]) -> dict[str, float]:
+    """Reward a turn with regular expressions, and the judge's own reading of its thought."""
+    formed = re.fullmatch(r"<think>(.*)</think>\s*<answer>\s*([A-D])\s*</answer>\s*", turn, re.DOTALL)
+    clean = formed is not None and not re.search(r"</?(?:think|answer)", formed[1])
+    if clean and formed is not None:
+        option, unsure = concluded_option(formed[1].strip(), row["options"])
+        consistent = float(bool(formed[1].strip()) and not unsure and option == "ABCD".index(formed[2]))
+        return {"format": 1.0, "accuracy": float(formed[2] == row["solution"]), "consistency": consistent}
+    return {}
+
+
+def test_the_logged_rewards_are_those_computed_by_hand(run: Run, rows: list[dict[str, Any]]) -> None:
+    known = {(user_text(row["prompt"]), row["prefill"]): row for row in rows}
+    checked = 0
+    for step, table in run.completions.items():
+        [logged] = [entry for entry in run.history if entry["step"] == step and "reward" in entry]
+        total = [0.0] * len(table)
+        for reward in REWARDS:
+            total = [first + second for first, second in zip(total, table[reward.__name__], strict=True)]
+            mean = table[reward.__name__].mean()
+            assert logged[f"rewards/{reward.__name__}/mean"] == pytest.approx(mean, abs=1e-5)
+        assert logged["reward"] == pytest.approx(sum(total) / len(total), abs=1e-5)
+        for _, line in table.iterrows():
+            prefill = line["prompt"][1]["content"][0]["text"] if len(line["prompt"]) > 1 else ""
+            row = known[user_text(line["prompt"]), prefill]
+            values = by_hand(prefill + line["completion"][0]["content"], row)
+            if not values:
+                assert line["format_reward"] == 0
+                continue
+            checked += 1
+            base = 0.1 * values["format"] + values["accuracy"]
+            assert line["accuracy_reward"] == values["accuracy"]
+            assert line["format_reward"] == pytest.approx(0.1)
+            assert line["consistency_reward"] == values["consistency"]
+            assert line["faithfulness_reward"] == pytest.approx(base * values["consistency"])
+            assert line["additive_reward"] == pytest.approx(base + 0.5 * values["consistency"])
+    assert set(run.completions) == set(range(1, STEPS + 1))
+    assert checked >= 8
+
+
+def test_rollouts_continue_the_thought_and_only_what_they_write_is_trained_on(
+    run: Run, rows: list[dict[str, Any]]
+) -> None:
+    tokenizer = run.trainer.processing_class.tokenizer
+    prefills = {row["prefill"] for row in rows}
+    continued = set()
+    assert len(run.losses) == STEPS
+    for inputs in run.losses:
+        for prompt, mask, completion, trained in zip(
+            *(inputs[name] for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")), strict=True
+        ):
+            text = tokenizer.decode(prompt[mask.bool()])
+            turn = text.rpartition("<|im_start|>assistant\n")[2]
+            assert turn in prefills  # the prompt ends with exactly the prefill, or with the opened turn
+            if turn:
+                tokens = tokenizer(turn, add_special_tokens=False)["input_ids"]
+                assert prompt[-len(tokens) :].tolist() == tokens
+                continued.add(turn)
+            own = completion[trained.bool()]
+            ends = (own == tokenizer.eos_token_id).nonzero().flatten().tolist()
+            assert ends in ([], [len(own) - 1])
+            written = tokenizer.decode(own, skip_special_tokens=True)
+            assert not turn or turn not in written
+        # One advantage and one row of log-probabilities per completion: none for tokens of the prompt.
+        assert inputs["completion_mask"].shape == inputs["completion_ids"].shape
+    assert len(continued) >= 2
+
+
+def test_something_was_learnt(run: Run) -> None:
+    after = run.trainer.model.state_dict()
+    assert any(not torch.equal(before, after[name]) for name, before in run.before.items())
+    assert any(entry.get("grad_norm", 0) > 0 for entry in run.history)
+
+
+def test_all_conditions_were_evaluated_on_the_way(run: Run) -> None:
+    evaluations = [entry for entry in run.history if "robustness/base/accuracy" in entry]
+    assert [entry["step"] for entry in evaluations] == [0, 2, STEPS]
+    assert evaluations[0]["robustness/wrong_think/follow_rate"] >= 0.8  # the bundled model follows its thought
+    for entry in evaluations:
+        report = vr.Report.load(Path(run.trainer.args.output_dir) / "robustness" / f"step-{entry['step']}")
+        assert report.conditions == ("base", "wrong_think")
+        frame = report.frame
+        for condition in report.conditions:
+            mean = frame[frame["condition"] == condition]["accuracy"].mean()
+            assert entry[f"robustness/{condition}/accuracy"] == pytest.approx(mean)
+        assert not any(isinstance(value, float) and math.isnan(value) for value in entry.values())
+    # The trainer's own entry of the step in between is whole: what the callback logs does not take from it.
+    assert all("reward" in entry for entry in run.history if "grad_norm" in entry)
+    assert [entry["step"] for entry in run.history if "grad_norm" in entry] == [1, 2, 3]
+
+
+def test_terms_are_logged(run: Run) -> None:
+    [entry] = [entry for entry in run.history if entry["step"] == 1 and "reward" in entry]
+    names = ("format", "accuracy", "consistency", "long_enough", "untemplated", "sufficient", "score")
+    assert all(0 <= entry[f"guarded_reward/{name}"] <= 1.1 for name in names)
+    assert entry["guarded_reward/score"] == pytest.approx(entry["rewards/guarded_reward/mean"], abs=1e-5)
