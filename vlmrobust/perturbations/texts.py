@@ -169,8 +169,8 @@ def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.
     if own is not None:
         return own
     for index in rng.permutation(len(texts)):
-        if not _names_an_option(texts[index], prompt):
-            return texts[index]
+        if not _names_an_option(text := texts[int(index)], prompt):
+            return text
     raise NotApplicable("every text about something else names an option of the sample")
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import PlainSerializer, PlainValidator
 
@@ -38,7 +38,7 @@ def _serialize(value: Any) -> str:
 
 
 if TYPE_CHECKING:
-    ImageLike = str | Path | bytes | PILImage | "DerivedImage"
+    ImageLike: TypeAlias = "str | Path | bytes | PILImage | DerivedImage"
 else:
     ImageLike = Annotated[Any, PlainValidator(_check), PlainSerializer(_serialize, return_type=str)]
 

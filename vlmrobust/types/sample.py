@@ -24,7 +24,7 @@ class Sample(Frozen):
         texts: ready-made misleading or true texts by name: `wrong_caption`, `correct_caption`, `wrong_think`,
             `correct_think`. A value is a string, or a mapping from the index of the option it asserts to a string.
             A wrong text given as a bare string needs `distractor`, to say which option it asserts. `wrong_sentence` is
-            for `AddedMistake`; `neutral_caption`, `neutral_think` and `irrelevant_caption` are strings that assert none.
+            for `AddedMistake`; `neutral_caption`, `neutral_think`, `irrelevant_caption` are strings and assert none.
         distractor: index of the wrong option that all conditions assert; None = drawn once per seed and sample.
         group: samples of one group (for instance, about one image) are resampled together; None = a group of its own.
         metadata: anything else, for `report.by("category")`.
