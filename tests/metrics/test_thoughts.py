@@ -42,6 +42,17 @@ CONFLICT = [
     "The picture shows three dogs, but the caption mentions five.",
     "The caption isn't accurate, as the object is metallic.",
     "The photo depicts a beach, whereas the caption says it is a desert.",
+    "The caption states two chairs, yet I count three in the image.",
+    "That contradicts the caption.",
+    "The caption and the image do not agree.",
+    "The caption and the image contradict each other.",
+    "There seems to be a mismatch: the caption says red, the image shows blue.",
+    "What I said earlier is wrong.",
+    "The caption is not consistent with the image.",
+    "However, the image itself does not show a red cube, so the caption must be wrong.",
+    "The caption suggests a red cube, although the image contains only blue cubes.",
+    "This differs from the caption.",
+    "The provided caption does not reflect the scene in the image.",
 ]
 NO_CONFLICT = [
     "",
@@ -76,6 +87,12 @@ NO_CONFLICT = [
     "The first option is incorrect and the second is correct.",
     "I see a dog, but it is far away from the caption text.",
     "The caption could contradict the image.",
+    "The caption and the image do not contradict each other.",
+    "The image shows a caption that says sale, but the shop is closed.",
+    "The user asks about the colour, but I see several cubes.",
+    "Unlike the other cars, this one is red.",
+    "It is wrong to assume that the caption is enough.",
+    "The user wants to know whether it is red, but the scene is dark.",
 ]
 
 

@@ -18,7 +18,8 @@ _SOURCE = (
     r"|(?:given|provided|accompanying|supplied|added|preceding|above) (?:text|context|information|sentence|note"
     r"|description|statement|claim|answer)"
     r"|(?:previous|earlier|initial|prior|preceding|first|opening) (?:thoughts?|reasoning|statement|assumption|claim"
-    r"|conclusion|analysis|assessment|impression))\b"
+    r"|conclusion|analysis|assessment|impression)"
+    r"|what (?:i|was) (?:just )?(?:said|stated|wrote|written|thought|assumed) (?:earlier|before|above|previously))\b"
 )
 _IMAGE = r"\b(?:image|picture|photo(?:graph)?|scene|visual(?:s| evidence| content)?|what (?:i|we) (?:\w+ )?see)\b"
 _SAYS = (
@@ -29,21 +30,25 @@ _SHOWS = (
     r"\b(?:shows?|depicts?|displays?|contains?|reveals?|presents?|has|is|says otherwise"
     r"|(?:does(?:n't| not)|do not|don't) (?:show|contain|support|depict|confirm|back))\b"
 )
-_SEES = rf"(?:{_IMAGE}[^.!?]{{0,40}}?{_SHOWS}|\b(?:i|we) (?:\w+ ){{0,2}}see\b(?! (?:if|whether|no)))"
+_SEES = rf"(?:{_IMAGE}[^.!?]{{0,40}}?{_SHOWS}|\b(?:i|we) (?:\w+ ){{0,2}}(?:see|count|observe)\b(?! (?:if|whether|no)))"
 _BE = r"(?:is|was|are|were|seems?|appears?|looks?|must|has to)(?: to)?(?: be)?"
 _BE_NOT = r"(?:(?:is|was|are|were|seems?) not|isn't|wasn't|aren't|weren't|cannot be|can't be)"
 _AGAINST = r"\b(?:contrary to|unlike|despite|in spite of|in contrast to|as opposed to)"
 _REPORTS = rf"{_SOURCE}[^.!?]{{0,30}}?{_SAYS}"
-_BUT = r"\b(?:but|however|yet|whereas|while|in reality|in fact|actually)\b"
+_BUT = r"\b(?:but|however|yet|whereas|while|although|though|in reality|in fact|actually)\b"
 _ALTHOUGH = r"\b(?:although|though|while|whereas)\b"
 _WRONG = r"(?:wrong|incorrect|false|inaccurate|misleading|mistaken|erroneous|untrue|unreliable)"
 _RIGHT = r"(?:right|correct|accurate|true|supported|what the (?:image|picture|photo) shows)"
 _DISAGREES = (
     r"(?:contradict(?:s|ed|ing)?|conflict(?:s|ed|ing)? with|clash(?:es)? with|disagrees? with|differs? from"
     r"|(?:is|are|was|seems?) (?:\w+ )?(?:inconsistent with|at odds with|in conflict with|incompatible with"
-    r"|different from|contradicted by)"
+    r"|different from|contradicted by|not (?:\w+ )?(?:consistent|compatible|in line|in agreement) with)"
     r"|(?:does(?:n't| not)|did(?:n't| not)|do(?:n't| not)) (?:\w+ )?(?:match|agree with|fit|correspond to|align with"
     r"|reflect|describe|hold up against))"
+)
+_EACH_OTHER = (
+    r"(?:disagree|contradict|conflict|differ|clash|mismatch|are (?:\w+ )?(?:inconsistent|at odds|in conflict)"
+    r"|(?:do not|don't) (?:\w+ )?(?:agree|match|fit|correspond|line up))\b"
 )
 _DISAGREEMENT = r"(?:contradictions?|conflicts?|discrepanc(?:y|ies)|mismatch(?:es)?|inconsistenc(?:y|ies)|disagreement)"
 
@@ -75,7 +80,8 @@ def _patterns() -> _Patterns:  # at first use: compiling them takes longer than 
     near = r"[^.!?]{0,60}?"
     stated = (
         rf"{_SOURCE}{near}\b{_DISAGREES}\b{near}{_IMAGE}",
-        rf"{_IMAGE}{near}\b{_DISAGREES}\b{near}{_SOURCE}",
+        rf"(?:{_IMAGE}|\b(?:this|that|which|it)\b){near}\b{_DISAGREES}\b{near}{_SOURCE}",
+        rf"(?:{_SOURCE} and (?:the |what )?{_IMAGE}|{_IMAGE} and (?:the )?{_SOURCE})(?: \w+)? {_EACH_OTHER}",
         rf"\b{_DISAGREEMENT}\b{near}(?:{_SOURCE}{near}{_IMAGE}|{_IMAGE}{near}{_SOURCE})",
         rf"{_SOURCE}(?: \w+){{0,5}} {_BE}(?: \w+){{0,2}} {_WRONG}\b",
         rf"{_SOURCE}(?: \w+){{0,5}} {_BE_NOT}(?: \w+)? {_RIGHT}\b",
@@ -87,7 +93,7 @@ def _patterns() -> _Patterns:  # at first use: compiling them takes longer than 
     reported = (
         rf"{_REPORTS}[^!?]{{0,120}}?{_BUT}[^.!?]{{0,60}}?{_SEES}",
         rf"{_ALTHOUGH}[^.!?]{{0,20}}?{_REPORTS}[^.!?]{{0,80}}?,[^.!?]{{0,40}}?{_SEES}",
-        rf"{_SEES}[^.!?]{{0,80}}?(?:{_BUT}|{_ALTHOUGH})[^.!?]{{0,20}}?{_REPORTS}",
+        rf"{_SEES}[^.!?]{{0,80}}?{_BUT}[^.!?]{{0,20}}?{_REPORTS}",
     )
     return _Patterns(
         stated=re.compile("|".join(stated)),
