@@ -32,7 +32,7 @@ def test_points_are_pairs_of_the_same_sample_and_draw(report):
     drawn = points(axes)
     assert drawn.keys() == expected.keys()
     for fate, found in drawn.items():
-        np.testing.assert_allclose(sorted(map(tuple, found)), np.reshape(sorted(expected[fate]), (-1, 2)))
+        assert np.sort(found, axis=0) == pytest.approx(np.sort(np.reshape(expected[fate], (-1, 2)), axis=0))
     counts = {fate: len(found) for fate, found in drawn.items()}
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{k} ({v})" for k, v in counts.items()]
     assert min(counts["harmed"], counts["stays right"]) > 0
@@ -49,7 +49,7 @@ def test_pairs_of_different_read_outs_are_left_out_and_counted(small, report):
     axes = probabilities(small(said), "x")
     assert sum(map(len, points(axes).values())) == 1
     assert axes.get_title(loc="left") == "What x does to each sample (1 pairs left out)"
-    table = report.frame.set_index(["sample_id", "draw", "condition"])["correct_probability"].unstack()  # noqa: PD010
+    table = report.frame.set_index(["sample_id", "draw", "condition"])["correct_probability"].unstack()
     apart = len(table[["base", "stop_think"]].dropna())
     with pytest.raises(
         NothingToPlot, match=rf"under base and stop_think .*; {apart} pairs were read at different places"

@@ -8,7 +8,7 @@ import torch
 
 from .. import functional
 from ..naming import readable
-from .look import FAINT, INK, canvas, dress, legend_below, name_rows
+from .look import FAINT, INK, canvas, dress, fitted, legend_below, name_rows
 from .source import NothingToPlot, Reported, Shown, check_metrics, responses_of, shown_named, shown_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes 
     if pairs.empty:
         reason = f"; {apart} pairs were read at different places" if apart else ""
         raise NothingToPlot(f"expected P(correct) under base and {condition} on the same samples, got none{reason}")
+    name = fitted(readable(shown.label), lines=1)
     with canvas(axes, 5.4, 5.0) as chosen:
         chosen.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
         for fate, (colour, marker, opacity) in FATES.items():
@@ -69,9 +70,9 @@ def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes 
         left_out = f" ({apart} pairs left out)" if apart else ""
         dress(
             chosen,
-            title=f"What {readable(shown.label)} does to each sample{left_out}",
+            title=f"What {name} does to each sample{left_out}",
             x="P(correct) under base",
-            y=f"P(correct) under {readable(shown.label)}",
+            y=f"P(correct) under {name}",
             grid="both",
         )
         chosen.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
@@ -169,13 +170,13 @@ def reliability(
     """
     sides = list(dict.fromkeys((shown_named(report, "base"), shown_named(report, condition))))
     curves = [(shown, *_curve(report, shown, bins)) for shown in sides]
-    most = max(float(curve.count.max()) for _, _, curve in curves)
+    most = max(float(curve.n.max()) for _, _, curve in curves)
     if most == 0:
         raise NothingToPlot(f"expected answers with letter probabilities under base or {condition}, got none")
     with canvas(axes, 5.4, 5.0) as chosen:
         chosen.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
         for place, (shown, where, curve) in enumerate(curves):
-            kept = curve.count > 0
+            kept = curve.n > 0
             x, y = curve.confidence[kept], curve.accuracy[kept]
             reach = torch.stack([y - curve.low[kept], curve.high[kept] - y]).clamp(min=0)
             chosen.errorbar(
@@ -188,11 +189,11 @@ def reliability(
                 linewidth=1.2,
                 elinewidth=1,
                 markersize=5,
-                label=f"{readable(shown.label)}, {where}",
+                label=f"{fitted(readable(shown.label))}, {where}",
             )
             width = 0.9 / bins / len(curves)
             starts = np.arange(bins) / bins + 0.05 / bins + place * width
-            heights = _FOOT * curve.count.numpy() / most
+            heights = _FOOT * curve.n.numpy() / most
             chosen.bar(starts, heights, width, bottom=-0.22, align="edge", color=shown.colour, alpha=0.7)
         chosen.text(0, -0.05, f"answers per bin (most: {most:.0f})", fontsize="small", color=INK)
         dress(

@@ -1,5 +1,6 @@
 """How pictures look: figures of their own style, and axes without what says nothing."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FAINT", "INK", "canvas", "dress", "figure", "legend_below", "look", "name_rows"]
+__all__ = ["FAINT", "INK", "canvas", "dress", "figure", "fitted", "legend_below", "look", "name_rows"]
 
 INK = "#333333"
 FAINT = "#8A8A8A"
@@ -80,9 +81,19 @@ def dress(axes: "Axes", *, title: str, x: str = "", y: str = "", grid: Literal["
 
 def name_rows(axes: "Axes", labels: Sequence[str]) -> None:
     """Name the rows 0, 1, … of a plot of horizontal rows, the first one on top."""
-    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_yticks(range(len(labels)), [fitted(label) for label in labels], parse_math=False)
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.spines["left"].set_visible(False)
+
+
+def fitted(label: str, lines: int = 2) -> str:
+    """Return a label in lines of at most 30 characters; what is longer ends in an ellipsis.
+
+    Example:
+        >>> fitted("wrong caption disclaimer + abstain option").splitlines()
+        ['wrong caption disclaimer +', 'abstain option']
+    """
+    return "\n".join(textwrap.wrap(label, 30, max_lines=lines, placeholder=" …"))
 
 
 def legend_below(axes: "Axes", columns: int, **options: float) -> None:

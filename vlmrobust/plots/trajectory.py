@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..naming import readable
-from .look import dress, figure, look
+from .look import dress, figure, fitted, look
 from .source import NothingToPlot, Reported, looks_of, metric_rows
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _curve(
         markersize=5,
         linewidth=1.8,
         linestyle=line,
-        label=readable(condition),
+        label=fitted(readable(condition)),
     )
 
 
