@@ -97,11 +97,12 @@ def test_images_are_swapped_with_those_of_the_other_rows(rows: Path, tmp_path: P
     lines = rows.read_text().splitlines()
     rows.write_text("\n".join([*lines[:3], *(line.replace("red.png", "blue.png") for line in lines[3:])]))
     command = ("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run")
-    result = run(*command, "--conditions", "swapped_image,swapped_image+early_answer_100")
+    result = run(*command, "--conditions", "swapped_image,swapped_image+early_answer_100", "--runner-up")
     assert result.exit_code == 0, result.output
     report = Report.load(tmp_path / "run")
     assert set(report.frame["status"]) == {"answered"}
     assert report.manifest["conditions"]["swapped_image"]["pool"].startswith("6 images, sha256:")
+    assert report.manifest["distractor"] == "runner_up"
 
 
 def test_every_flag_reaches_its_place(rows: Path, tmp_path: Path, loaded: list[Any]) -> None:

@@ -15,6 +15,7 @@ import typer
 from . import __version__
 from .named_conditions import CONDITIONS, FROM_SAMPLES, conditions_named, parts_of
 from .perturbations import expand, paper_conditions
+from .perturbations.distractor import Distractor
 
 if TYPE_CHECKING:
     from .report import Report
@@ -147,6 +148,9 @@ def run(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and list them, instead of refusing the file.")
     ] = False,
+    runner_up: Annotated[
+        bool, typer.Option("--runner-up", help="Assert the likeliest wrong option under base instead of a random one.")
+    ] = False,
     style: Annotated[Mode, typer.Option(help="Ask for a thought, or for the answer alone.")] = Mode.think,
     force_answer: Annotated[
         bool, typer.Option("--force-answer", help="Close thoughts that run into the token limit; read the letters.")
@@ -185,7 +189,9 @@ def run(
             batch_size=batch_size,
             trust_remote_code=trust_remote_code,
         )
-        report = Evaluator(loaded, chosen, style=Style(mode=style.value), seed=seed).run(samples, out)
+        asserted: Distractor = "runner_up" if runner_up else "random"
+        evaluator = Evaluator(loaded, chosen, style=Style(mode=style.value), seed=seed, distractor=asserted)
+        report = evaluator.run(samples, out)
     typer.echo(str(report))
     _finish(report, out, problems=len(samples.problems))
 

@@ -12,6 +12,7 @@ from zoo import families, templates
 from vlmrobust import Prompt, Sample, Style
 from vlmrobust.models import HFModel, encoding
 from vlmrobust.models.encoding import Encoder
+from vlmrobust.perturbations import BlurredImage
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
@@ -166,6 +167,19 @@ def test_images_are_decoded_once_for_all_prompts_that_show_them(
         shown = encoder.render(prompt, cache).images
         assert [image.getpixel((0, 0)) for image in shown] == [(255, 0, 0), (0, 0, 0)]
     assert opened.count(tmp_path / "red.png") == 1
+
+
+def test_images_derived_in_the_same_way_are_made_once(
+    tiny: Build, make_sample: Callable[..., Sample], tmp_path: Path
+) -> None:
+    encoder, cache = Encoder(tiny("llava").processor), {}
+    Image.linear_gradient("L").resize((56, 56)).save(tmp_path / "grey.png")
+    sample = make_sample(images=[tmp_path / "grey.png", Image.new("RGB", (56, 56))])
+    blurred = [BlurredImage(severity=severity)(Prompt.of(sample, draw=draw)) for severity in (1, 5) for draw in (0, 1)]
+    first, again, other, _ = (encoder.render(prompt, cache).images for prompt in blurred)
+    assert [one is two for one, two in zip(first, again, strict=True)] == [True, True]
+    assert [one is two for one, two in zip(first, other, strict=True)] == [False, False]
+    assert len(cache) == 4
 
 
 def test_an_image_that_cannot_be_opened_is_named(

@@ -3,10 +3,12 @@
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import vlmrobust as vr
-from vlmrobust import Perturbation, perturbations
+from vlmrobust import Perturbation, Response, Sample, perturbations
 from vlmrobust.named_conditions import CONDITIONS
 from vlmrobust.perturbations import NeutralCaption, NoisyImage, ParaphrasedThought, RotatedOptions, SwappedImage
 from vlmrobust.testing import check_perturbation
@@ -23,11 +25,31 @@ ALL = (
     ParaphrasedThought(paraphrase=reversed_words),
     NeutralCaption() + NoisyImage() + RotatedOptions(),
 )
+# Pixels are not made in these: any bytes will do.
+ALL_KINDS = [
+    SwappedImage(pool=[bytes([byte]) for byte in range(9)]) if isinstance(kind, SwappedImage) else kind for kind in ALL
+]
 
 
 @pytest.mark.parametrize("condition", ALL, ids=lambda condition: condition.condition)
 def test_every_condition_keeps_the_promises(condition: Perturbation) -> None:
     check_perturbation(condition)
+
+
+@settings(max_examples=30)
+@given(st.from_type(Sample), st.sampled_from(["", "It is. Or not? Yes.", "左 \n\n右。"]), st.integers(0, 9))
+def test_whatever_the_sample_there_is_a_prompt_or_a_reason(sample: Sample, thought: str, seed: int) -> None:
+    base = Response(sample_id=sample.id, condition="base", status="answered", answer=0, own_think=thought)
+    prompts = vr.expand([sample], ALL_KINDS, base=[base], seed=seed)
+    for prompt in prompts:
+        images = [part for part in prompt.messages()[0]["content"] if part["type"] == "image"]
+        assert len(images) == len(prompt.images)
+        own = [index for index in prompt.order if index is not None]
+        assert sorted(own) == list(range(len(sample.options)))
+        assert prompt.asserted in (None, prompt.distractor, sample.answer)
+    left_out = prompts.not_applicable
+    assert all(response.error for _, response in left_out)
+    assert len(prompts) + len(left_out) == len(ALL_KINDS)
 
 
 def test_every_class_is_among_them() -> None:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vlmrobust import Sample
 from vlmrobust.types import ImageLike, image_digest, open_image
+from vlmrobust.types.image import DerivedImage, image_key
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -107,3 +108,43 @@ def test_what_is_no_image(value: object, message: str) -> None:
 def test_images_are_written_as_paths_or_digests() -> None:
     sample = Sample(id="q", images=[Path("a.png"), "b.png", b"x"], question="?", options=["a", "b"], answer=0)
     assert sample.model_dump()["images"] == ("a.png", "b.png", f"sha256:{image_digest(b'x')}")
+
+
+class Tinted(DerivedImage):
+    """One channel is set to a value."""
+
+    red: int
+
+    def derive(self, image: Image.Image) -> Image.Image:
+        return Image.merge("RGB", (Image.new("L", image.size, self.red), *image.split()[1:]))
+
+
+def test_a_derived_image_is_made_of_its_source_when_it_is_opened(tmp_path: Path) -> None:
+    picture, path = two_pixels(), tmp_path / "later.png"
+    derived = Tinted(source=path, red=7)
+    with pytest.raises(FileNotFoundError, match=r"later\.png"):
+        open_image(derived)
+    with pytest.raises(FileNotFoundError):
+        image_digest(derived)
+    path.write_bytes(encoded(picture))
+    assert [open_image(derived).getpixel((x, 0)) for x in (0, 1)] == [(7, 0, 0), (7, 0, 255)]
+    twice = Tinted(source=derived, red=9)
+    assert open_image(twice).getpixel((1, 0)) == (9, 0, 255)
+    assert Sample(id="q", images=[twice], question="?", options=["a", "b"], answer=0).images == (twice,)
+
+
+def test_a_derived_image_is_known_by_source_and_settings(tmp_path: Path) -> None:
+    path = tmp_path / "two.png"
+    path.write_bytes(encoded(two_pixels()))
+    known = image_digest(Tinted(source=path, red=7))
+    assert known == image_digest(Tinted(source=path.read_bytes(), red=7))
+    others = [
+        Tinted(source=path, red=8),
+        Tinted(source=Tinted(source=path, red=7), red=7),
+        path,
+        Tinted(source=two_pixels().rotate(180), red=7),
+    ]
+    assert known not in {image_digest(other) for other in others}
+    keys = [image_key(image) for image in (Tinted(source=path, red=7), *others)]
+    assert len(set(keys)) == len(keys)
+    assert image_key(Tinted(source=path, red=7)) == keys[0]

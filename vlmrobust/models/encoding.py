@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..prompting import assistant_prefix, chat_turns, render_turns
 from ..types import Prompt, Response, open_image
+from ..types.image import image_key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,7 +93,7 @@ class Encoder:
         images = []
         for position, image in enumerate(prompt.images):
             try:
-                key = image if isinstance(image, str | Path | bytes) else id(image)
+                key = image_key(image)
                 if key not in opened:
                     opened[key] = open_image(image)
                 images.append(opened[key])

@@ -208,6 +208,13 @@ class Report(Views):
             ValueError: the report has no rotations.
 
         Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> prompts = list(vr.expand(vr.demo.samples(4, seed=0), vr.perturbations.rotations(4)))
+            >>> report = vr.Report.from_responses(prompts, vr.testing.FakeModel(accuracy=1.0).respond(prompts))
+            >>> float(report.circular()["value"].iloc[0])
+            1.0
         """
         return table_of(SummaryRow, summarised(*circular(self.responses, conditions), self.seed))
 
