@@ -5,7 +5,6 @@ that reads as that one letter once spaces and punctuation are stripped; its prob
 """
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +14,13 @@ from torch import Tensor
 
 from ..prompting import LETTERS
 
-__all__ = ["ForcedPrefix", "LetterVocabulary"]
+__all__ = [
+    "ForcedPrefix",
+    "LetterVocabulary",
+    "forced_letter_logprobs",
+    "letter_logprobs",
+    "letter_of",
+]
 
 _TAIL = 96  # characters; what stands further back than this does not change how a prefix's last tokens are cut
 
@@ -92,13 +97,13 @@ class LetterVocabulary:
     def _table(self, rest: str) -> Tensor:
         members: list[list[int]] = [[] for _ in LETTERS]
         for token, text in enumerate(self._texts):
-            if text.startswith(rest) and (letter := _letter_of(text[len(rest) :])) is not None:
+            if text.startswith(rest) and (letter := letter_of(text[len(rest) :])) is not None:
                 members[LETTERS.index(letter)].append(token)
         width = max(1, max(map(len, members)))
         return torch.tensor([row + [-1] * (width - len(row)) for row in members], dtype=torch.int64)
 
 
-def _letter_of(text: str) -> str | None:
+def letter_of(text: str) -> str | None:
     """Return the one letter that a token reads as once spaces and punctuation are stripped."""
     # Most tokens are long words; looking at two characters of them is enough to turn them away.
     core = text.strip(" \t\n\r.,:;!?()[]{}<>*_`'\"/\\-=|#&$%^~+@")
@@ -161,8 +166,3 @@ def forced_letter_logprobs(logits: Tensor, prefix: ForcedPrefix) -> Tensor:
         if place < len(prefix.tokens):
             reached = reached + here[:, prefix.tokens[place]] - here.logsumexp(-1)
     return torch.stack(ways).logsumexp(0)
-
-
-def shown_letters(logprobs: Tensor, count: int) -> Sequence[float]:
-    """Return the first `count` letters' values of one row as floats."""
-    return [float(value) for value in logprobs[:count].tolist()]

@@ -1,0 +1,188 @@
+"""A judge that is a language model: any Hugging Face causal LM."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..models.probe import Head, captured
+from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
+from .asking import LEFT_OUT, LetterJudge, defanged, fangs, question_of
+
+__all__ = ["LMJudge"]
+
+_REPLY = "Answer:"
+_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
+
+
+class LMJudge(LetterJudge):
+    """A Hugging Face causal language model that is asked which option a thought asserts.
+
+    The reply's letter is read in one forward pass per batch, after "Answer:", in float32 from the hidden state, summed
+    over all tokens that read as the letter, as `HFModel` reads answers; nothing is decoded. Thinking is switched off
+    where the chat template can do so, and an opened thought is closed. A model without a chat template is asked in
+    plain text.
+
+    Args:
+        model: a loaded causal LM.
+        tokenizer: its tokenizer.
+
+    Attributes:
+        model, tokenizer: the same.
+        max_thought_tokens: of a longer thought the last tokens are shown, with a note that the beginning is left out.
+        batch_tokens: how many tokens are processed together, padding included.
+        min_mass, min_probability: as in `LetterJudge`.
+
+    Raises:
+        ValueError: no token reads as a letter, the model has no LM head, or the template drops the question.
+
+    Example:
+        >>> judge = LMJudge.from_pretrained("Qwen/Qwen3-32B", dtype="bfloat16")  # doctest: +SKIP
+        >>> report.score([vr.metrics.Consistency(judge=judge)])  # doctest: +SKIP
+
+    Source:
+        Zhao et al., arXiv:2602.12506, judge consistency with Qwen3-32B; its prompt is not published, this one is ours.
+    """
+
+    model: Annotated[Any, Field(repr=False, exclude=True)]
+    tokenizer: Annotated[Any, Field(repr=False, exclude=True)]
+    max_thought_tokens: Annotated[int, Field(ge=1)] = 2048
+    batch_tokens: Annotated[int, Field(ge=1)] = 16_384
+
+    def __init__(self, model: Any = None, tokenizer: Any = None, **fields: Any) -> None:
+        given = {"model": model, "tokenizer": tokenizer}
+        super().__init__(**{name: value for name, value in given.items() if value is not None} | fields)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        **model_kwargs: Any,
+    ) -> Self:
+        """Load a checkpoint from the hub or from a folder; `replace` changes the judge's own fields.
+
+        Args:
+            name: the checkpoint's name or path.
+            dtype: a torch dtype or its name; "auto" = the checkpoint's own.
+            device: None = CUDA where there is one, else the CPU; leave it out when `device_map` is given.
+            **model_kwargs: for `AutoModelForCausalLM.from_pretrained`; `revision`, `token` and `trust_remote_code` go
+                to the tokenizer as well.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
+        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **model_kwargs)
+        if "device_map" not in model_kwargs:
+            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model.eval(), tokenizer)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the verdicts: checkpoint, revision, dtype, prompt and thresholds."""
+        config = self.model.config
+        return super().identity() | {
+            "name": str(getattr(config, "_name_or_path", "")),
+            "revision": getattr(config, "_commit_hash", None),
+            "architecture": type(self.model).__name__,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "max_thought_tokens": self.max_thought_tokens,
+        }
+
+    def prompt(self, question: str, options: Sequence[str], thought: str) -> str:
+        """Return all that the model goes on from, up to the letter.
+
+        Args:
+            question: what the thought is about.
+            options: as shown.
+            thought: what is judged.
+
+        Raises:
+            ValueError: the chat template drops the text.
+        """
+        question, *shown, thought = (defanged(text, self._fangs) for text in (question, *options, self._tail(thought)))
+        asked = question_of(question, shown, thought)
+        if not getattr(self.tokenizer, "chat_template", None):
+            return f"{asked}\n\n{_REPLY}"
+        turns = [{"role": "user", "content": asked}]
+        rendered = str(
+            self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, enable_thinking=False)
+        )
+        if asked not in rendered:
+            raise ValueError(
+                f"expected the chat template of {type(self.tokenizer).__name__} to keep the user's text, "
+                f"got a rendering without it: {rendered!r:.200}"
+            )
+        if rendered.rstrip().endswith(_THINK_OPEN):
+            rendered += f"\n{_THINK_CLOSE}\n\n"
+        return rendered + _REPLY
+
+    @torch.inference_mode()
+    def letter_logprobs(self, cases: Sequence[tuple[str, tuple[str, ...], str]]) -> Tensor:
+        """Return the letters' log-probabilities after "Answer:", see `LetterJudge.letter_logprobs`."""
+        texts = [self.prompt(*case) for case in cases]
+        # A template's rendering has its special tokens; a plain text has none yet.
+        special = not getattr(self.tokenizer, "chat_template", None)
+        tokens = [list(self.tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
+        read: dict[int, Tensor] = {}
+        for batch in self._batches(tokens):
+            prefixes = [self._vocabulary.forced_prefix(texts[place]) for place in batch]
+            read |= zip(batch, self._read([tokens[place] for place in batch], prefixes), strict=True)
+        return torch.stack([read[place] for place in range(len(cases))])
+
+    def _tail(self, thought: str) -> str:
+        tokens = list(self.tokenizer(thought, add_special_tokens=False)["input_ids"])
+        if len(tokens) <= self.max_thought_tokens:
+            return thought
+        tail = self.tokenizer.decode(tokens[-self.max_thought_tokens :], clean_up_tokenization_spaces=False)
+        return LEFT_OUT + str(tail).lstrip("\ufffd")  # half of a character may be cut
+
+    def _batches(self, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Yield positions of texts that are read together, longest first."""
+        batch: list[int] = []
+        for place in sorted(range(len(tokens)), key=lambda place: -len(tokens[place])):
+            if batch and (len(batch) + 1) * len(tokens[batch[0]]) > self.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(place)
+        if batch:
+            yield batch
+
+    def _read(self, batch: Sequence[Sequence[int]], prefixes: Sequence[ForcedPrefix]) -> list[Tensor]:
+        # Padded on the right: then positions begin at 0 for every text, and no token sees the padding.
+        longest = max(map(len, batch))
+        padded = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
+        places = 1 + max(len(prefix.tokens) for prefix in prefixes)
+        ends = torch.tensor([len(row) for row in batch])
+        wanted = (ends[:, None] - places + torch.arange(places)).clamp(min=0)
+        device = self.model.device
+        with captured(self.model, self._head, wanted.to(device)) as seen:
+            self.model(input_ids=padded.to(device), attention_mask=mask.to(device), use_cache=False, return_dict=True)
+        hidden, logits = seen.last(places)
+        self._head.check(hidden[:, -1], logits[:, -1])
+        rows = self._head.rows(hidden, logits)
+        return [
+            forced_letter_logprobs(self._head.logits(row[places - 1 - len(prefix.tokens) :])[None], prefix)[0]
+            for row, prefix in zip(rows, prefixes, strict=True)
+        ]
+
+    @cached_property
+    def _fangs(self) -> re.Pattern[str]:
+        # Some vocabularies have words and line breaks among their added tokens; these may stay.
+        added = self.tokenizer.added_tokens_decoder.values()
+        return fangs(token.content for token in added if token.special or re.fullmatch(r"<.+>", token.content))
+
+    @cached_property
+    def _vocabulary(self) -> LetterVocabulary:
+        return LetterVocabulary(self.tokenizer)
+
+    @cached_property
+    def _head(self) -> Head:
+        return Head(self.model)

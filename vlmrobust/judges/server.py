@@ -1,0 +1,112 @@
+"""A judge that is a language model behind an OpenAI-compatible server."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+from pydantic import Field, SecretStr
+from torch import Tensor
+
+from ..models.vocabulary import letter_of
+from ..prompting import LETTERS
+from .asking import LEFT_OUT, LetterJudge, defanged, fangs, question_of
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+__all__ = ["OpenAIJudge"]
+
+# The server's vocabulary is not known; these are the control tokens of the usual chat templates.
+_FANGS = fangs(("<|", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>"))
+
+
+class OpenAIJudge(LetterJudge):
+    """A language model behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, …) that returns log-probabilities.
+
+    It is asked for one token and for the likeliest `top_logprobs` of it. A letter that is not among these counts as
+    probability 0, so that the mass is a lower bound. Needs `pip install vlmrobust[api]`.
+
+    Attributes:
+        model: the model's name at the server.
+        base_url: the server's address; None = the client's default, or `OPENAI_BASE_URL`.
+        api_key: None = `OPENAI_API_KEY`; it is neither shown, nor part of `identity()`.
+        top_logprobs: how many tokens are asked for; most servers allow 20.
+        max_thought_chars: of a longer thought the last characters are shown, with a note.
+        concurrency: requests at a time.
+        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait.
+        timeout: seconds for one request.
+        extra_body: what else the server is told, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
+        min_mass, min_probability: as in `LetterJudge`.
+
+    Raises:
+        openai.APIError: a request failed for good; nothing is judged then.
+        ValueError: the server returned no log-probabilities; the message names the model.
+
+    Example:
+        >>> judge = OpenAIJudge(model="Qwen/Qwen3-32B", base_url="http://localhost:8000/v1", api_key="secret")
+        >>> judge.identity()["name"]
+        'Qwen/Qwen3-32B'
+    """
+
+    model: str
+    base_url: str | None = None
+    api_key: Annotated[SecretStr | None, Field(repr=False, exclude=True)] = None
+    top_logprobs: Annotated[int, Field(ge=1)] = 20
+    max_thought_chars: Annotated[int, Field(ge=1)] = 8192
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    max_retries: Annotated[int, Field(ge=0)] = 5
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    extra_body: Mapping[str, Any] = Field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the verdicts: the model's name, what it is told, prompt and thresholds."""
+        return super().identity() | {
+            "name": self.model,
+            "top_logprobs": self.top_logprobs,
+            "max_thought_chars": self.max_thought_chars,
+            "extra_body": dict(self.extra_body),
+        }
+
+    def letter_logprobs(self, cases: Sequence[tuple[str, tuple[str, ...], str]]) -> Tensor:
+        """Return the letters' log-probabilities as the first token of a reply, see `LetterJudge.letter_logprobs`."""
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            return torch.tensor(list(pool.map(self._ask, cases)), dtype=torch.float32).logsumexp(dim=-1)
+
+    def _ask(self, case: tuple[str, tuple[str, ...], str]) -> list[list[float]]:
+        question, options, thought = case
+        if len(thought) > self.max_thought_chars:
+            thought = LEFT_OUT + thought[-self.max_thought_chars :]
+        question, *shown, thought = (defanged(text, _FANGS) for text in (question, *options, thought))
+        reply = self._client.chat.completions.create(
+            model=self.model,
+            messages=[{"role": "user", "content": question_of(question, shown, thought)}],
+            max_tokens=1,
+            temperature=0,
+            logprobs=True,
+            top_logprobs=self.top_logprobs,
+            extra_body=dict(self.extra_body),
+        )
+        return self._letters(reply)
+
+    def _letters(self, reply: Any) -> list[list[float]]:
+        """Return for each letter the log-probabilities of the tokens that read as it, padded with -inf."""
+        logprobs = reply.choices[0].logprobs if reply.choices else None
+        if logprobs is None or not logprobs.content:
+            raise ValueError(
+                f"judge {self.title!r}: expected log-probabilities from the server, got none from {self.model!r}"
+            )
+        found = [(letter_of(token.token), token.logprob) for token in logprobs.content[0].top_logprobs]
+        width = self.top_logprobs
+        rows = [[value for read, value in found if read == letter][:width] for letter in LETTERS]
+        return [row + [-torch.inf] * (width - len(row)) for row in rows]
+
+    @cached_property
+    def _client(self) -> "OpenAI":
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise ImportError("OpenAIJudge needs the openai client: pip install vlmrobust[api]") from error
+        key = None if self.api_key is None else self.api_key.get_secret_value()
+        return OpenAI(base_url=self.base_url, api_key=key, max_retries=self.max_retries, timeout=self.timeout)
