@@ -231,6 +231,16 @@ def test_the_bootstrap_of_an_aggregate_agrees_with_that_of_a_mean(answer):
     assert by_hand["p"] == pytest.approx(mean["p"], abs=0.1)
 
 
+def test_an_aggregate_of_one_group_has_no_interval(answer):
+    pairs = [answer(name, condition, text=text, group="g") for name, condition, text in
+             [("a", "base", "t"), ("b", "base", "tt"), ("a", "x", "ttt"), ("b", "x", "tttt")]]  # fmt: skip
+    table = report(pairs, [Length(), Longest()])
+    for metric in ("length", "longest"):
+        found = row(table, "x", metric)
+        assert found["difference"] == 2.0
+        assert all(math.isnan(found[name]) for name in ("low", "high", "value_low", "value_high", "p"))
+
+
 def test_paired_metrics_have_a_value_and_no_difference(answer):
     pairs = [answer("a"), answer("b"), answer("a", "x", 0), answer("b", "x"), answer("new", "x")]
     table = report(pairs, [AnswerFlip()])

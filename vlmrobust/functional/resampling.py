@@ -90,8 +90,8 @@ class GroupedColumn:
 
     def jackknife(self) -> Floats:
         """Return `(G,)`, the mean without each group; of two groups or more with a defined value."""
-        left = self.sizes.sum() - self.sizes
-        return (self.sums.sum() - self.sums) * self.unit / left
+        sums: Floats = (self.sums.sum() - self.sums) * self.unit
+        return sums / (self.sizes.sum() - self.sizes)
 
     @classmethod
     def of(cls, values: Floats, codes: Integers, count: int) -> Self:
