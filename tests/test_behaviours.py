@@ -44,8 +44,8 @@ def samples(count: int) -> list[Sample]:
     ]
 
 
-def run(model, count=40) -> Report:
-    return Evaluator(model, paper_conditions(), METRICS, batch_size=count).run(samples(count))
+def run(model, count=40, **options) -> Report:
+    return Evaluator(model, paper_conditions(), METRICS, batch_size=count, **options).run(samples(count))
 
 
 def values(report: Report) -> dict[str, dict[str, float]]:
@@ -269,6 +269,17 @@ def test_a_model_that_answers_at_random_is_at_chance_in_every_metric():
     assert len(survival) == 2 * (len(CONDITIONS) - 1)
     # 95 % intervals: of 14, more than 4 miss one half less than once in 1,000 times.
     assert np.count_nonzero((survival["low"] > 0.5) | (survival["high"] < 0.5)) <= 4
+
+
+def test_draws_that_are_guesses_flip_by_themselves_and_the_floor_says_so():
+    n, chance = 100, 1 / len(OPTIONS)
+    report = run(FakeModel(guess=1, opens_images=False), n, draws=2).score([metrics.FlipRate(), metrics.Harmed()])
+    summary = report.summary.set_index(["metric", "condition"])
+    assert summary.loc[("flip_rate", "base"), "value"] == binomial(n, 1 - chance)
+    assert summary.loc[("harmed", "base"), "value"] == binomial(n, chance * (1 - chance))
+    assert summary.loc[("flip_rate", "base"), "n"] == n
+    # Draw by draw nothing differs: what seems to flip flips by chance alone.
+    assert set(summary.loc["flip_rate"].drop("base")["value"]) == {0}
 
 
 def test_all_thoughts_are_of_one_length_and_rank_nothing():

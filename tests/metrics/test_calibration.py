@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from vlmrobust import Prompt, Report, Response, Sample
 from vlmrobust.metrics import AreaUnderRiskCoverage, ExpectedCalibrationError
 
 METRICS = [
@@ -83,3 +85,31 @@ def test_weights_count_repetitions_and_a_missing_value_leaves_its_row_out(metric
         metric.aggregate(values[[0, 2]], responses.select([0, 2]))
     )
     assert math.isnan(metric.aggregate(values * math.nan, responses))
+
+
+def test_a_report_has_them_on_the_pairs_defined_on_both_sides():
+    prompts, responses = [], []
+    rng = np.random.default_rng(0)
+    for condition in ("base", "changed"):
+        for index in range(40):
+            sample = Sample(
+                id=f"q{index}", images=["x.png"], question="Which?", options=["a", "b", "c"], answer=index % 3
+            )
+            letters = tuple(np.log(rng.dirichlet([1, 1, 1])).tolist())
+            read = {"option_logprobs": letters, "readout": "own_thought"} if condition == "base" or index % 4 else {}
+            prompts.append(Prompt.of(sample).replace(condition=condition))
+            answer = int(np.argmax(letters))
+            responses.append(
+                Response(sample_id=sample.id, condition=condition, status="answered", answer=answer, **read)
+            )
+    metrics = [ExpectedCalibrationError(bins=5), AreaUnderRiskCoverage()]
+    report = Report.from_responses(prompts, responses, metrics)
+    summary = report.summary.query("condition == 'changed'").set_index("metric")
+    both = [index for index in range(40) if index % 4]
+    for metric in metrics:
+        row = summary.loc[metric.column]
+        sides = [report.responses.select([start + index for index in both]) for start in (0, 40)]
+        before, after = (metric.aggregate(metric(side), side) for side in sides)
+        assert (row["base_value"], row["value"], row["n"]) == pytest.approx((before, after, 30))
+        assert row["difference"] == pytest.approx(after - before)
+        assert row["low"] < row["difference"] < row["high"]

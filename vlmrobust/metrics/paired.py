@@ -2,6 +2,9 @@
 
 How far P(correct), P(distractor) or an entropy shifts is no metric of its own: it is the `difference` of the plain
 metric in the summary, which is on the same pairs.
+
+In a report with several draws, the row of base itself compares one half of its draws with the other: sampled answers
+flip by themselves, and that is the floor of every flip rate. With one draw it is undefined.
 """
 
 import math
@@ -19,8 +22,7 @@ __all__ = ["FlipRate", "Harmed", "Helped", "LetterDivergence", "RobustAccuracy"]
 class FlipRate(PairedMetric):
     """Share of samples that are answered otherwise than under base.
 
-    1 or 0; no answer (abstained, unparsed, truncated) counts as one answer more. Answers that are sampled flip by
-    themselves: with `draws > 1`, the flips between two halves of base are the floor.
+    1 or 0; no answer (abstained, unparsed, truncated) counts as one answer more.
 
     Example:
         >>> FlipRate().column

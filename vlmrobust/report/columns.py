@@ -89,11 +89,20 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
 
 
 def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
-    """Return the metric of every response with the one of the same sample and draw under base; base rows are NaN."""
+    """Return the metric of every response with the one of the same sample and draw under base.
+
+    Under base itself, the second half of several draws is compared with the first: what differs, differs by chance.
+    """
     draws = responses.draw.tolist()
     keys = list(zip(responses.sample_id, draws, strict=True))
     base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
     pairs = [(base[key], row) for row, key in enumerate(keys) if key in base and responses.condition[row] != "base"]
+    of_sample: dict[str, list[int]] = {}
+    for (sample, _), row in sorted(base.items()):
+        of_sample.setdefault(sample, []).append(row)
+    for rows in of_sample.values():
+        half = len(rows) // 2
+        pairs += zip(rows[:half], rows[half : 2 * half], strict=True)
     values = torch.full((len(responses),), float("nan"), dtype=torch.float64)
     if pairs:
         before, after = (list(side) for side in zip(*pairs, strict=True))
