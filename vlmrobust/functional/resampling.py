@@ -90,8 +90,8 @@ class GroupedColumn:
 
     def jackknife(self) -> Floats:
         """Return `(G,)`, the mean without each group; of two groups or more with a defined value."""
-        sums: Floats = (self.sums.sum() - self.sums) * self.unit
-        return sums / (self.sizes.sum() - self.sizes)
+        without: Floats = (self.sums.sum() - self.sums) * self.unit / (self.sizes.sum() - self.sizes)
+        return without
 
     @classmethod
     def of(cls, values: Floats, codes: Integers, count: int) -> Self:
