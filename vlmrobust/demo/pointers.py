@@ -59,12 +59,12 @@ class Finder:
             said[cell, position] = at + words
             at += words + 2  # the position, and a comma or full stop
         places = []
-        for number, thing in enumerate(question.compared):  # The|red|circle|is|northwest|.
+        for number, thing in enumerate(question.compared):  # First|the|red|circle|is|northwest|,|then|the|…
             cell = scene.cells.index(thing)
-            found += [(SOURCE, 0, at + i, asked[2 * number + i]) for i in range(2)]
-            found.append((SOURCE, 0, at + 3, said[cell, shapes.POSITIONS[cell]]))
-            places.append(at + 4)
-            at += 6
+            found += [(SOURCE, 0, at + 1 + i, asked[2 * number + i]) for i in range(2)]
+            found.append((SOURCE, 0, at + 4, said[cell, shapes.POSITIONS[cell]]))
+            places.append(at + 5)
+            at += 7
         if question.counted:  # I|count|none|northwest|,|one|northeast|,
             for cell, position in enumerate(shapes.POSITIONS):
                 # A position stands behind its cell's words, so there the cell can be compared with what is counted.

@@ -55,7 +55,10 @@ class Question:
     def thought(self, option: int) -> str:
         """A thought that describes a scene and concludes with the option; it never names a letter."""
         scene = self.scenes[option]
-        steps = [f"The {thing} is {scene.where(thing)}." for thing in self.compared]
+        steps = []
+        if self.compared:
+            first, second = (f"the {thing} is {scene.where(thing)}" for thing in self.compared)
+            steps.append(f"First {first}, then {second}.")
         if self.counted:
             steps.append(f"I count {scene.tally(self.counted)}.")
         return " ".join([scene.describe(), *steps, f"So the answer is {self.options[option]}."])

@@ -41,9 +41,9 @@ class Recipe:
     held_out: int = 300
     see_steps: int = 500
     see_rate: float = 2e-3
-    shown_steps: int = 1000
-    short_steps: int = 1000
-    full_steps: int = 1600
+    shown_steps: int = 900
+    short_steps: int = 800
+    full_steps: int = 900
     answer_rate: float = 2e-3
     batch_size: int = 32
     captioned: float = 0.4
@@ -158,7 +158,7 @@ def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
     model = build_model(recipe, processor.tokenizer)
     tower = model.model.visual
     pictures = vision.Pictures.draw(
-        [scene for scene, _, _ in drawn], [evaluate.picture(sample) for sample in samples], processor
+        [scene for scene, _, _ in drawn], (evaluate.picture(sample) for sample in samples), processor
     )
     log.say(f"{recipe.scenes} scenes drawn, {len(processor.tokenizer)} tokens, {model.num_parameters()} parameters")
 

@@ -7,7 +7,9 @@ embeddings of the words for it, so that the language model finds words where the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -34,11 +36,12 @@ class Pictures:
     """(images, cells), indices in ``SHAPE_WORDS``"""
 
     @classmethod
-    def draw(cls, scenes: list[shapes.Scene], images: list[Any], processor: Any) -> Pictures:
-        """Processes images of scenes."""
+    def draw(cls, scenes: list[shapes.Scene], images: Iterable[Any], processor: Any) -> Pictures:
+        """Processes images of scenes, a few at a time."""
         pixels, grids = [], []
-        for start in range(0, len(images), 64):
-            batch = processor.image_processor(images[start : start + 64], return_tensors="pt")
+        rest = iter(images)
+        while some := list(islice(rest, 64)):
+            batch = processor.image_processor(some, return_tensors="pt")
             pixels.append(batch["pixel_values"])
             grids.append(batch["image_grid_thw"])
         grid = torch.cat(grids)
@@ -49,7 +52,7 @@ class Pictures:
             for scene in scenes
         ]
         return cls(
-            torch.cat(pixels).view(len(images), int(grid[0].prod()), -1),
+            torch.cat(pixels).view(len(scenes), int(grid[0].prod()), -1),
             grid[0],
             torch.tensor([[COLOUR_WORDS.index(colour) for colour, _ in cells] for cells in words]),
             torch.tensor([[SHAPE_WORDS.index(shape) for _, shape in cells] for cells in words]),
