@@ -125,17 +125,7 @@ def test_the_readme_names_every_default_metric() -> None:
         assert f"`{metric.column}`" in text
 
 
-OPTIONAL = ("vlmrobust.rl",)  # need extras that not everyone has
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        module.name
-        for module in pkgutil.walk_packages(vr.__path__, "vlmrobust.")
-        if not module.name.startswith(OPTIONAL)
-    ],
-)
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.walk_packages(vr.__path__, "vlmrobust.")])
 def test_docstring_examples(name: str) -> None:
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)

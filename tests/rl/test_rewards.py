@@ -101,6 +101,16 @@ def test_rewards_are_picklable_and_named(reward: rewards.Reward) -> None:
     assert reward.replace(name="mine").__name__ == "mine"
 
 
+def test_a_subclass_is_made_as_ms_swift_makes_them() -> None:
+    class Faithful(vr.rl.FaithfulnessReward):
+        def __init__(self, args: Any = None) -> None:
+            super().__init__()
+
+    reward = Faithful(args=object())
+    assert reward([RIGHT], **swift_call([RIGHT])) == [1.1]
+    assert reward.__name__ == "faithful"
+
+
 def test_terms_are_logged() -> None:
     call, logged = trl_call([RIGHT, CONTRADICTION]), {}
     call["log_metric"] = logged.__setitem__
