@@ -137,6 +137,11 @@ _CUES = {
     "|impossible to|no idea|don't know|do not know|too |it's a toss|either way|i'm guessing|ambiguous|不确定|无法确定"
     "|nicht sicher",
     "report": "caption|description|hint|user|prompt|someone|text|note|statement|according to",
+    "contrast": "but|however|actually|yet|on second thought|no wait|wait|但|而",
+    "result": "so|thus|therefore|hence|which means|means|mak|giv|leav|in total|a total of|total|altogether|in all"
+    "|in sum|add|also|insgesamt|zusammen|donc|au total|por lo tanto|por tanto|en total|quindi|in totale|portanto"
+    "|no total|итого|всего|значит|поэтому|所以|因此|一共|总共|總共|共有|合计|合計|全部で|したがって|よって|총|모두"
+    "|따라서|=|→",
     # Of these the pattern may begin elsewhere.
     "conclusion": "so|thus|therefore|hence|conse|accord|conclu|overall|summary|result|ultimately|finally|mean|clearly"
     "|definitely|daher|donc|quindi|portanto|por |must|has to|should|would have to|i think|i believe|i'd say"
@@ -166,9 +171,10 @@ class Cues:
             self._places[kind] = places
         return places[bisect_left(places, start) : bisect_left(places, end)] if places else places
 
-    def phrases(self, kind: str, pattern: re.Pattern[str], start: int, end: int) -> list[int]:
-        """Return where phrases of a kind stand between two positions."""
-        return [place for place in self.between(kind, start, end) if pattern.match(self._folded, place, end)]
+    def phrases(self, kind: str, pattern: re.Pattern[str], start: int, end: int) -> list[re.Match[str]]:
+        """Return the phrases of a kind between two positions."""
+        places = self.between(kind, start, end)
+        return [match for place in places if (match := pattern.match(self._folded, place, end))] if places else []
 
 
 LONE_CAPITAL = re.compile(r"[A-HJ-Z](?![^\W_])")

@@ -200,9 +200,9 @@ class Thought:
 
     def _last_doubt(self, inside: list[Mention], start: int, end: int) -> int | None:
         """Where the sentence says for the last time that it does not know, outside of an option's own text."""
-        for place in reversed(self.cues.phrases("doubt", DOUBT, start, end)):
-            if not any(mention.start <= place < mention.end for mention in inside):
-                return place
+        for match in reversed(self.cues.phrases("doubt", DOUBT, start, end)):
+            if not any(mention.start <= match.start() < mention.end for mention in inside):
+                return match.start()
         return None
 
     def _letters(self, start: int, end: int) -> list[Mention]:
@@ -248,7 +248,7 @@ class Thought:
 
     def _revised(self, positive: list[Mention], tail: int, end: int) -> int | None:
         """Return the option that a sentence turns to after its conclusion: "…, but I think it is blue"."""
-        contrasts = list(CONTRAST.finditer(self.reading.folded, tail, end))
+        contrasts = self.cues.phrases("contrast", CONTRAST, tail, end)
         if not contrasts:
             return None
         later = [mention for mention in positive if mention.start >= contrasts[-1].end()]
@@ -261,7 +261,7 @@ class Thought:
             positive = self._without_asides(positive, start, end)
         option = _only(positive)
         if positive and (marks.reported or option is None):
-            contrasts = [match.end() for match in CONTRAST.finditer(folded, start, end)]
+            contrasts = [match.end() for match in self.cues.phrases("contrast", CONTRAST, start, end)]
             turned = [mention for mention in positive if contrasts and mention.start >= contrasts[-1]]
             if marks.reported and turned:
                 # "The caption says red, but the image shows blue."
@@ -272,9 +272,8 @@ class Thought:
                 option = _only(predicates)
                 if option is None and turned:
                     option = _only([mention for mention in predicates if mention.start >= contrasts[-1]])
-                results = [match.end() for match in RESULT.finditer(folded, start, end)] if option is None else []
-                if results:
-                    option = _only([mention for mention in positive if mention.start >= results[-1]])
+                if option is None and (results := self.cues.phrases("result", RESULT, start, end)):
+                    option = _only([mention for mention in positive if mention.start >= results[-1].end()])
         last = max((mention.end for mention in positive), default=start)
         if doubt is not None and (option is None or doubt > last):
             return marks._replace(unsure=True)
