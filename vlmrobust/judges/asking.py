@@ -70,14 +70,14 @@ def question_of(question: str, options: Sequence[str], thought: str) -> str:
         thought: what is judged.
 
     Example:
-        >>> print(question_of("Which?", ["red", "blue"], "It is red.").split("Options:")[1][:60])
+        >>> print(question_of("Which?", ["red", "blue"], "It is red.").split("Options:")[1].partition("It is")[0])
         <BLANKLINE>
         A. red
         B. blue
         C. (none of these, or undecided)
         <BLANKLINE>
         <thought>
-        It is
+        <BLANKLINE>
     """
     listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
     if len(options) < len(LETTERS):
