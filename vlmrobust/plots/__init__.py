@@ -5,22 +5,16 @@ settings, and no display is needed. Text is drawn as it stands, never read as a 
 """
 
 from .letters import entropies, probabilities, reliability
-from .panels import Panel, overview, panels, svgs
-from .source import NothingToPlot, Reported
+from .source import NothingToPlot
 from .tables import drops, quadrants
 from .trajectory import trajectory
 
 __all__ = [
     "NothingToPlot",
-    "Panel",
-    "Reported",
     "drops",
     "entropies",
-    "overview",
-    "panels",
     "probabilities",
     "quadrants",
     "reliability",
-    "svgs",
     "trajectory",
 ]

@@ -23,7 +23,7 @@ from .summary import SummaryRow
 from .tables import Table, overview
 
 if TYPE_CHECKING:
-    from .. import plots
+    from ..plots.source import Reported
 
 __all__ = ["page"]
 
@@ -51,7 +51,7 @@ class Picture(NamedTuple):
 
 
 def page(
-    report: "plots.Reported",
+    report: "Reported",
     columns: Sequence[Column],
     rows: Sequence[SummaryRow],
     *,
@@ -173,12 +173,12 @@ def _interval(low: float, high: float, sign: str = "") -> Cell:
     return Cell(f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−"), high - low)
 
 
-def _pictures(report: "plots.Reported") -> tuple[list[Picture], str]:
+def _pictures(report: "Reported") -> tuple[list[Picture], str]:
     """Return the plots, and why there are none."""
-    from .. import plots
+    from ..plots.panels import svgs
 
     try:
-        drawn = plots.svgs(report)
+        drawn = svgs(report)
     except ImportError as error:
         return [], str(error)
     pictures = [

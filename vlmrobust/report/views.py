@@ -42,9 +42,9 @@ class Views:
             LookupError: there is nothing to draw.
             ImportError: matplotlib is not installed (it is the extra `plot`).
         """
-        from .. import plots
+        from ..plots import panels
 
-        return plots.overview(self)
+        return panels.overview(self)
 
     def to_html(
         self,
