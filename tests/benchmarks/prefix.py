@@ -7,9 +7,11 @@ million parameters, as forced answers (one forward pass) and as 64 decoded token
     b  one padded batch of all conditions, the image repeated in every row;
     c  `HFModel`, prefixes shared.
 
-Beside each measured ratio stands the ideal one: the floating-point operations of the way divided by those of what
-cannot be avoided (vision tower and prefix once, every suffix and new token once, nothing padded). Not a test: timings
-depend on what else the machine does.
+Beside each measured ratio stand two ideal ones, of the way to what cannot be avoided (vision tower and prefix once,
+every suffix and new token once, nothing padded): `ops` counts floating-point operations; `limit` the time that these
+take at the machine's best rate, or, for every decoded token, the time to read weights and cache where that is longer:
+decoding is limited by memory, and costs (b) and (c) the same. Both rates are measured first. Not a test: timings depend
+on what else the machine does.
 
     python tests/benchmarks/prefix.py                       # everything, several minutes on two cores
     python tests/benchmarks/prefix.py --image-tokens 256 --conditions 8
@@ -26,7 +28,6 @@ from typing import Any
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     GenerationConfig,
     PreTrainedTokenizerFast,
@@ -38,6 +39,9 @@ from transformers import (
 )
 
 from vlmrobust import HFModel, Prompt, Sample, Style
+
+# Scripts of this folder see each other.
+from counting import Rates, count, seconds  # isort: skip
 
 WORDS = (
     "the",
@@ -66,7 +70,7 @@ TEMPLATE = (
     "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 NEW_TOKENS = 64
-PATIENCE = 40.0  # seconds after which a measurement is not repeated once more
+PATIENCE = 20.0  # seconds after which a measurement is not repeated once more
 VOCABULARY = 32_000
 
 
@@ -157,49 +161,17 @@ def plain(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool
         return model.generate(**inputs, generation_config=config)
 
 
-def least_operations(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool) -> float:
-    """Return the floating-point operations that no way can avoid, 2 per multiplication and addition."""
-    config = model.config.text_config
-    encoded = processor(text=[prompts[0].render(processor)], images=[list(prompts[0].images)], return_tensors="pt")
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.model.visual(encoded["pixel_values"], grid_thw=encoded["image_grid_thw"])
-    vision = counter.get_total_flops()
-    texts = [processor.tokenizer(prompt.render(processor))["input_ids"] for prompt in prompts]
-    shared = next(i for i in range(len(texts[0])) if len({text[i] for text in texts}) > 1) if len(texts) > 1 else 0
-    images = int((encoded["input_ids"] == model.config.image_token_id).sum()) - 1
-    prefix = shared + images if shared else 0
-    layers = sum(weight.numel() for name, weight in model.model.language_model.named_parameters() if weight.ndim == 2)
-    per_token = 2 * (layers - VOCABULARY * config.hidden_size)
-    head = 2 * VOCABULARY * config.hidden_size
-
-    def run(tokens: int, before: int) -> float:
-        # Each token attends to all before it and itself: scores and weighted values.
-        seen = tokens * before + tokens * (tokens + 1) / 2
-        return tokens * per_token + config.num_hidden_layers * 4 * config.hidden_size * seen
-
-    new = 0 if forced else NEW_TOKENS - 1
-    rows = [len(text) - shared + (0 if shared else images) + new for text in texts]
-    return vision + run(prefix, 0) + sum(run(row, prefix) + head * (1 + new) for row in rows)
-
-
-def operations(call: Callable[[], Any]) -> float:
-    """Return the floating-point operations of a call, as counted by torch."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return float(counter.get_total_flops())
-
-
-def seconds(call: Callable[[], Any]) -> float:
-    """Return how long a call takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def measure(
-    model: Any, processor: Any, conditions: int, image_tokens: int, repetitions: int, *, forced: bool
+    model: Any,
+    processor: Any,
+    conditions: int,
+    image_tokens: int,
+    repetitions: int,
+    rates: Rates,
+    *,
+    forced: bool,
 ) -> dict[str, Any]:
-    """Return times (smallest of some, in turn; of one where that takes long) and operations of the three ways."""
+    """Return times (smallest of some, in turn; of one where that takes long) and operations of the ways."""
     prompts = prompts_of(conditions, image_tokens, forced=forced)
     ours = HFModel(model, processor, {"max_new_tokens": NEW_TOKENS})
 
@@ -212,25 +184,23 @@ def measure(
         "b": lambda: plain(model, processor, prompts, forced=forced),
         "c": lambda: ours.respond(prompts),
     }
-    counted = {way: operations(call) for way, call in ways.items()}  # which warms up as well
-    least = least_operations(model, processor, prompts, forced=forced)
+    new_tokens = 0 if forced else NEW_TOKENS
+    work = count(model, processor, prompts, lambda some: plain(model, processor, some, forced=True), new_tokens)
+    ways["c"]()  # which checks once whether prefixes can be shared
     times: dict[str, list[float]] = {way: [] for way in ways}
     begun = time.perf_counter()
     while len(times["c"]) < repetitions and (not times["c"] or time.perf_counter() - begun < PATIENCE):
         for way, call in ways.items():
             times[way].append(seconds(call))
     best = {way: min(taken) for way, taken in times.items()}
-    return {
-        "task": "forced answer" if forced else f"{NEW_TOKENS} new tokens",
-        "image_tokens": image_tokens,
-        "conditions": conditions,
-        "seconds": best,
-        "over_a": best["a"] / best["c"],
-        "ideal_over_a": counted["a"] / least,
-        "over_b": best["b"] / best["c"],
-        "ideal_over_b": counted["b"] / least,
-        "operations": counted | {"least": least},
-    }
+    row: dict[str, Any] = {"task": f"{NEW_TOKENS} new tokens", "image_tokens": image_tokens, "conditions": conditions}
+    if forced:
+        row["task"] = "forced answer"
+    for way in "ab":
+        row[f"over_{way}"] = best[way] / best["c"]
+        row[f"operations_over_{way}"] = work[way].operations / work["least"].operations
+        row[f"limit_over_{way}"] = work[way].seconds(rates) / work["least"].seconds(rates)
+    return row | {"seconds": best, "operations": {way: done.operations for way, done in work.items()}}
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -244,7 +214,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             chosen = [row for row in rows if row["task"] == task and row["image_tokens"] == tokens]
             asked = [row["conditions"] for row in chosen]
             axes.plot(asked, [row["over_b"] for row in chosen], f"C{color}o-", label=f"{tokens} image tokens")
-            axes.plot(asked, [row["ideal_over_b"] for row in chosen], f"C{color}--")
+            axes.plot(asked, [row["limit_over_b"] for row in chosen], f"C{color}--")
         axes.set(xscale="log", xlabel="conditions of a sample", ylabel="times faster than a padded batch", title=task)
         axes.set_xticks(sorted({row["conditions"] for row in rows}), sorted({row["conditions"] for row in rows}))
         axes.legend()
@@ -265,15 +235,18 @@ def main() -> None:
     model, processor = build()
     size = sum(weight.numel() for weight in model.parameters())
     print(f"{size / 1e6:.0f} M parameters, {torch.get_num_threads()} threads")
-    titles = (f"{title:>7}" for title in ("a s", "b s", "c s", "a/c", "ideal", "b/c", "ideal"))
+    rates = Rates.measured()
+    print(f"{rates.operations / 1e9:.0f} GFLOP/s, {rates.bytes / 1e9:.1f} GB/s")
+    titles = (f"{title:>7}" for title in ("a s", "b s", "c s", "a/c", "ops", "limit", "b/c", "ops", "limit"))
     print(f"{'task':<15} {'image':>6} {'K':>3}", *titles)
     rows = []
     for forced in [True] * (arguments.task != "generation") + [False] * (arguments.task != "forced"):
         for image_tokens in arguments.image_tokens:
             for conditions in arguments.conditions:
-                row = measure(model, processor, conditions, image_tokens, arguments.repetitions, forced=forced)
+                row = measure(model, processor, conditions, image_tokens, arguments.repetitions, rates, forced=forced)
                 rows.append(row)
-                ratios = [row[name] for name in ("over_a", "ideal_over_a", "over_b", "ideal_over_b")]
+                kinds = ("over", "operations_over", "limit_over")
+                ratios = [row[f"{kind}_{way}"] for way in "ab" for kind in kinds]
                 shown = [f"{value:7.3f}" for value in row["seconds"].values()] + [f"{ratio:7.2f}" for ratio in ratios]
                 print(f"{row['task']:<15} {image_tokens:>6} {conditions:>3}", *shown, flush=True)
     if arguments.json:
