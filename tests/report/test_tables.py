@@ -65,7 +65,7 @@ def test_own_metrics_are_shown_beside_the_main_ones(answer):
     table = report([answer("a", text="A"), answer("a", "x", text="b")], [*default_metrics(), Shouting()])._overview()
     assert "shouting ↓" in table.header
     only = report([answer("a", text="A"), answer("a", "x", text="b")], [Shouting()])._overview()
-    assert only.header[1] == "shouting ↓, change [95 % interval]"
+    assert only.header[1] == "shouting ↓,\nchange [95 % interval]"
     assert only.rows[1][1].startswith("0.00 -1.00 [")
 
 

@@ -74,7 +74,7 @@ def _title(column: Column, *, first: bool) -> str:
     name = readable(column.name)
     if column.name == "consistency":
         return f"{name}{arrow} (judged)"
-    return f"{name}{arrow}, change [95 % interval]" if first else f"{name}{arrow}"
+    return f"{name}{arrow},\nchange [95 % interval]" if first else f"{name}{arrow}"
 
 
 def _cell(row: SummaryRow | None, *, first: bool) -> str:
