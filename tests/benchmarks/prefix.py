@@ -70,7 +70,6 @@ TEMPLATE = (
     "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 NEW_TOKENS = 64
-PATIENCE = 20.0  # seconds after which a measurement is not repeated once more
 VOCABULARY = 32_000
 
 
@@ -167,6 +166,7 @@ def measure(
     conditions: int,
     image_tokens: int,
     repetitions: int,
+    patience: float,
     rates: Rates,
     *,
     forced: bool,
@@ -189,7 +189,7 @@ def measure(
     ways["c"]()  # which checks once whether prefixes can be shared
     times: dict[str, list[float]] = {way: [] for way in ways}
     begun = time.perf_counter()
-    while len(times["c"]) < repetitions and (not times["c"] or time.perf_counter() - begun < PATIENCE):
+    while len(times["c"]) < repetitions and (not times["c"] or time.perf_counter() - begun < patience):
         for way, call in ways.items():
             times[way].append(seconds(call))
     best = {way: min(taken) for way, taken in times.items()}
@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument("--conditions", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--image-tokens", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds after which nothing is repeated")
     parser.add_argument("--task", choices=["forced", "generation", "both"], default="both")
     parser.add_argument("--json", type=Path, help="where the measurements are written as well")
     parser.add_argument("--plot", type=Path, help="where a plot of them is written (needs matplotlib)")
@@ -243,7 +244,16 @@ def main() -> None:
     for forced in [True] * (arguments.task != "generation") + [False] * (arguments.task != "forced"):
         for image_tokens in arguments.image_tokens:
             for conditions in arguments.conditions:
-                row = measure(model, processor, conditions, image_tokens, arguments.repetitions, rates, forced=forced)
+                row = measure(
+                    model,
+                    processor,
+                    conditions,
+                    image_tokens,
+                    arguments.repetitions,
+                    arguments.patience,
+                    rates,
+                    forced=forced,
+                )
                 rows.append(row)
                 kinds = ("over", "operations_over", "limit_over")
                 ratios = [row[f"{kind}_{way}"] for way in "ab" for kind in kinds]

@@ -67,6 +67,9 @@ def test_the_head_says_what_the_model_says(name: str, settings: dict[str, Any]) 
     head, hidden, logits = seen_by(language_model(name, **settings))
     assert head.exact is True
     assert head.rows(hidden, logits) is hidden
+    assert head.rows_at_once(hidden, logits) is logits
+    assert head.rows_at_once(hidden, logits.bfloat16()) is hidden
+    torch.testing.assert_close(head.logits(logits), logits)
     torch.testing.assert_close(head.logits(hidden), logits, atol=1e-4, rtol=1e-5)
     assert head.vocabulary_size() == logits.shape[-1]
 

@@ -167,7 +167,7 @@ class LMJudge(LetterJudge):
             self.model(input_ids=padded.to(device), attention_mask=mask.to(device), use_cache=False, return_dict=True)
         hidden, logits = seen.last(places)
         self._head.check(hidden[:, -1], logits[:, -1])
-        rows = self._head.rows(hidden, logits)
+        rows = self._head.rows_at_once(hidden, logits)
         return [
             forced_letter_logprobs(self._head.logits(row[places - 1 - len(prefix.tokens) :])[None], prefix)[0]
             for row, prefix in zip(rows, prefixes, strict=True)

@@ -56,7 +56,7 @@ class PlainEngine:
             self._model(**self._inputs(batch), **keep, use_cache=False, return_dict=True)
         hidden, logits = seen.last(places)
         self._head.check(hidden[:, -1], logits[:, -1])
-        return self._head.rows(hidden, logits)
+        return self._head.rows_at_once(hidden, logits)
 
     def _write(self, batch: Sequence[Rendered]) -> Written:
         with captured(self._model, self._head) as seen:

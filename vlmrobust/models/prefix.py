@@ -186,7 +186,7 @@ class SharedEngine:
             self._forward(branches, tokens, mask)
             hidden, logits = seen.last(places)
             self._head.check(hidden[:, -1], logits[:, -1])
-            rows = self._head.rows(hidden, logits)[reads] if reads.any() else None
+            rows = self._head.rows_at_once(hidden, logits)[reads] if reads.any() else None
             if reads.all():
                 return rows, None
             writes = (~reads).nonzero()[:, 0]

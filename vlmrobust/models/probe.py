@@ -67,9 +67,15 @@ class Head:
         """Return what has to be kept of some positions to compute their logits later."""
         return hidden if self.exact else logits
 
+    def rows_at_once(self, hidden: Tensor, logits: Tensor) -> Tensor:
+        """Return the same for positions that are read before the next pass: logits that are float32 need no second."""
+        is_read = logits.dtype == torch.float32 and logits.shape[-1] != hidden.shape[-1]
+        return logits if is_read else self.rows(hidden, logits)
+
     def logits(self, rows: Tensor) -> Tensor:
         """Return `(N, V)` float32 logits of kept rows."""
-        return self._float32_logits(rows) if self.exact else rows.float()
+        is_hidden = self.exact and rows.shape[-1] == self.module.weight.shape[-1]
+        return self._float32_logits(rows) if is_hidden else rows.float()
 
     def vocabulary_size(self) -> int:
         """Return the number of logits, padding of the vocabulary included."""
