@@ -190,7 +190,7 @@ def sample_content(sample: Sample) -> dict[str, Any]:
 
 
 def prompt_digest(prompt: Prompt, images: Sequence[str | None]) -> str:
-    """Return a digest of everything that a prompt shows beside its style, which belongs to the whole run.
+    """Return a digest of everything that a prompt shows beside its style, which is the run's or the condition's.
 
     Args:
         prompt: the prompt.

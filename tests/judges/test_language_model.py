@@ -9,9 +9,10 @@ import transformers
 import zoo
 from torch import nn
 
-from vlmrobust import Prompt, Response, Responses, Sample
+from vlmrobust import Prompt, Response, Responses, Sample, Style
 from vlmrobust.judges import LMJudge
 from vlmrobust.metrics import Consistency
+from vlmrobust.prompting import LETTERS
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -44,11 +45,17 @@ def tiny(name: str = "Qwen3", template: str | None = QWEN3, pieces: bool = False
     return model, tokenizer
 
 
-def asked(thoughts, options=("red", "blue", "green", "yellow"), order=None, question="Which colour is the cube?"):
+def asked(
+    thoughts,
+    options=("red", "blue", "green", "yellow"),
+    order=None,
+    question="Which colour is the cube?",
+    letters=LETTERS,
+):
     prompts, said = [], []
     for number, thought in enumerate(thoughts):
         sample = Sample(id=f"q{number}", images=["x.png"], question=question, options=options, answer=1)
-        prompt = Prompt.of(sample)
+        prompt = Prompt.of(sample, style=Style(letters=letters))
         if order is not None:
             shown = tuple("I'm not sure" if index is None else options[index] for index in order)
             prompt = prompt.replace(options=shown, order=order)
@@ -166,6 +173,17 @@ def test_letters_refer_to_what_is_shown(planted):
     assert not verdicts.unsure.any()
 
 
+def test_other_letters_are_those_of_the_thought(planted):
+    verdicts = planted.verdicts(asked(["so F", "so E", "so G", "so A"], letters="FBCE"))
+    assert verdicts.option.tolist()[:3] == [0, 3, -1]  # G comes next, for "none of these"
+    assert verdicts.unsure.tolist() == [False, False, False, True]
+    text = planted.prompt("Which?", ("red", "blue"), "so Y", "XYZ")
+    assert "X. red\nY. blue\nZ. (none" in text
+    assert "reply with Z." in text
+    both = Responses.joined(asked(["so B"]), asked(["so B"], letters="BACD"))
+    assert planted.verdicts(both).option.tolist() == [1, 0]  # one thought, two meanings
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 700, 100_000])
 def test_neither_batch_nor_order_matters(batch_tokens):
     model, tokenizer = tiny()
@@ -234,7 +252,7 @@ def test_it_sees_no_answer_and_no_image(planted):
             return super().letter_logprobs(cases)
 
     Spying(planted.model, planted.tokenizer).consistent(asked(["so B"]))
-    assert seen == [("Which colour is the cube?", ("red", "blue", "green", "yellow"), "so B")]
+    assert seen == [("Which colour is the cube?", ("red", "blue", "green", "yellow"), "so B", LETTERS)]
 
 
 def test_with_26_options_no_letter_is_left_for_none(planted):

@@ -1,3 +1,4 @@
+import re
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import RuleJudge
 from vlmrobust.judges.conclusion import concluded_option
+from vlmrobust.perturbations import OptionLetters
 from vlmrobust.perturbations.caption import CAPTION_TEMPLATES, hedged
 from vlmrobust.perturbations.texts import THINK_TEMPLATES
 
@@ -123,6 +125,15 @@ def test_letters_and_added_options_refer_to_what_is_shown(make_sample):
     torch.testing.assert_close(consistent, torch.tensor([1.0, 0.0, *[float("nan")] * 3]), equal_nan=True)
 
 
+def test_thoughts_name_the_letters_that_were_shown(make_sample):
+    prompt = OptionLetters(letters="PQRS")(Prompt.of(make_sample()))
+    thoughts = ["So it is option Q.", "The answer is S.", "(P) is correct.", "The answer is A.", "Q or R."]
+    said = [Response.parse(prompt, f"<think>{thought}</think><answer>Q</answer>") for thought in thoughts]
+    verdicts = RuleJudge().conclude(Responses.of([prompt] * len(said), said))
+    assert verdicts.option.tolist() == [1, 3, 0, -1, -1]
+    assert verdicts.unsure.tolist()[-1]
+
+
 @given(st.text(), st.lists(st.text(), max_size=26))
 def test_never_raises(thought, options):
     option, unsure = concluded_option(thought, options)
@@ -136,6 +147,13 @@ PARTS = st.lists(
     ),
     max_size=14,
 )  # fmt: skip
+
+
+@given(PARTS, st.permutations("FGHJKPQRUVWZ"))
+def test_a_thought_says_the_same_in_other_letters(parts, letters):
+    text = " ".join(parts)
+    renamed = re.sub("(?<![A-Za-z])[BC](?![A-Za-z])", lambda found: letters["BC".index(found[0])], text)
+    assert concluded_option(renamed, COLOURS, f"A{letters[0]}{letters[1]}D") == concluded_option(text, COLOURS)
 
 
 @given(PARTS, st.sampled_from(COLOURS))

@@ -8,10 +8,17 @@ import pytest
 import torch
 import zoo
 
-from vlmrobust import Evaluator, Sample, expand
+from vlmrobust import Evaluator, Prompt, Response, Sample, expand
 from vlmrobust.models import HFModel
 from vlmrobust.named_conditions import CONDITIONS
-from vlmrobust.perturbations import ParaphrasedThought, RemovedImage, StopThink, SwappedImage
+from vlmrobust.perturbations import (
+    OptionLetters,
+    ParaphrasedThought,
+    RemovedImage,
+    RotatedOptions,
+    StopThink,
+    SwappedImage,
+)
 
 pytestmark = [
     # transformers' own, from handing tensors to numpy
@@ -79,6 +86,57 @@ def test_letters_without_an_image_equal_a_plain_forward(
         expected = oracle.forced_letters(processor, model, text, prompt.images, texts)[: len(prompt.options)]
         found = torch.tensor(response.option_logprobs, dtype=torch.float64)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "paligemma"])
+def test_other_letters_equal_a_plain_forward(
+    family: str, tiny: Build, writer: Build, samples: list[Sample], texts_of: TextsOf
+) -> None:
+    model, processor = tiny(family).model, tiny(family).processor
+    texts = texts_of(processor.tokenizer)
+    turned = RotatedOptions() + OptionLetters(letters="QZPBAXYCDEFG") + StopThink()
+    prompts = [prompt for prompt in expand(samples, [turned]) if prompt.condition != "base"]
+    assert len(prompts) == len(samples) - 1  # one has 26 options
+    for prompt, response in zip(prompts, HFModel(model, processor).respond(prompts), strict=True):
+        text = oracle.rendered(processor, prompt) + "<answer>"
+        expected = oracle.forced_letters(processor, model, text, prompt.images, texts)
+        assert_letters(response, expected, prompt)
+        assert response.text == "<answer>" + max(shown_letters(prompt), key=lambda letter: expected[place(letter)])
+    # Written: this one likes to write A, B, C and D.
+    model, processor = writer(family).model, writer(family).processor
+    prompts = [
+        prompt.replace(prefill="<think>It is red.</think><answer>")
+        for prompt in expand(samples, [OptionLetters(letters="DCBA")])
+        if prompt.condition != "base"
+    ]
+    read = 0
+    for prompt, response in zip(
+        prompts, HFModel(model, processor, {"max_new_tokens": 1}).respond(prompts), strict=True
+    ):
+        written = oracle.ONE_LETTER.fullmatch(response.text)
+        if written is None or written[1] not in shown_letters(prompt):
+            assert response.option_logprobs is None
+            continue
+        inputs = oracle.inputs_of(processor, oracle.rendered(processor, prompt), prompt.images)
+        assert_letters(response, oracle.letters_at(oracle.logits_of(model, inputs)[-1], texts), prompt)
+        assert response.answer == "DCBA".index(written[1])
+        read += 1
+    assert read >= 2, "the test needs answers with letters"
+
+
+def place(letter: str) -> int:
+    return ord(letter) - ord("A")
+
+
+def shown_letters(prompt: Prompt) -> str:
+    return prompt.style.letters[: len(prompt.options)]
+
+
+def assert_letters(response: Response, expected: torch.Tensor, prompt: Prompt) -> None:
+    assert response.error is None, response.error
+    own = {index: expected[place(letter)] for letter, index in zip(shown_letters(prompt), prompt.order, strict=True)}
+    found = torch.tensor(response.option_logprobs, dtype=torch.float64)
+    torch.testing.assert_close(found, torch.stack([own[i] for i in range(len(own))]), atol=1e-4, rtol=0)
 
 
 def test_a_processor_that_needs_an_image_fails_these_prompts_alone(tiny: Build, samples: list[Sample]) -> None:

@@ -4,12 +4,20 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vlmrobust import NotApplicable, Perturbation, Prompt, Response, Sample
-from vlmrobust.perturbations import AbstainOption, AnswerFirst, RotatedOptions, ShuffledOptions, rotations
+from vlmrobust import NotApplicable, Perturbation, Prompt, Response, Sample, Style
+from vlmrobust.perturbations import (
+    AbstainOption,
+    AnswerFirst,
+    OptionLetters,
+    RotatedOptions,
+    ShuffledOptions,
+    rotations,
+)
+from vlmrobust.prompting import LETTERS
 
 Make = Callable[..., Sample]
 
@@ -81,3 +89,37 @@ def test_the_correct_option_has_to_be_shown(make_sample: Make) -> None:
     lone = Prompt.of(make_sample()).replace(options=("red", "I'm not sure"), order=(0, None))
     with pytest.raises(NotApplicable, match="a shuffle needs 2 options, got 1"):
         ShuffledOptions()(lone)
+
+
+@given(st.from_type(Sample), st.permutations(LETTERS))
+def test_other_letters_stand_before_the_same_options(sample: Sample, letters: list[str]) -> None:
+    count, prompt = len(sample.options), Prompt.of(sample)
+    condition = OptionLetters(letters="".join(letters))
+    assume("".join(letters[:count]) != LETTERS[:count])
+    changed = condition(prompt)
+    assert changed == prompt.replace(condition="option_letters", style=Style(letters="".join(letters)))
+    lines = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, sample.options, strict=False))
+    assert f"\n{lines}\n" in changed.text
+
+
+def test_letters_move_with_the_place_not_the_option(make_sample: Make) -> None:
+    prompt = (RotatedOptions() + OptionLetters())(Prompt.of(make_sample()))
+    assert "P. blue\nQ. green\nR. yellow\nS. red" in prompt.text
+    assert prompt == (OptionLetters() + RotatedOptions())(Prompt.of(make_sample())).replace(condition=prompt.condition)
+    response = Response.parse(prompt, "<think>.</think><answer>S</answer>", option_logprobs=[-4, -3, -2, -1])
+    assert (response.answer, response.option_logprobs) == (0, (-1, -4, -3, -2))
+
+
+def test_letters_that_do_not_suffice_or_change_nothing(make_sample: Make) -> None:
+    prompt = Prompt.of(make_sample())
+    with pytest.raises(NotApplicable, match="4 options need as many letters, and 'PQR' are 3"):
+        OptionLetters(letters="PQR")(prompt)
+    with pytest.raises(NotApplicable, match="the options have the letters 'ABCD' already"):
+        OptionLetters(letters="ABCDZ")(prompt)
+    four = OptionLetters(letters="PQRS")
+    with pytest.raises(NotApplicable, match="an added option needs a letter, and all 4 are in use"):
+        (four + AbstainOption())(prompt)
+    with pytest.raises(NotApplicable, match="5 options need as many letters"):
+        (AbstainOption() + four)(prompt)
+    with pytest.raises(ValidationError, match="expected 2 to 26 different capital letters out of A to Z, got 'PP'"):
+        OptionLetters(letters="PP")

@@ -1,3 +1,4 @@
+import re
 import string
 import time
 import unicodedata
@@ -221,6 +222,27 @@ def test_formatted_letters_round_trip(data, tags, options, frame):
     assert turn[slice(*parsed.think)] == "A thought."
 
 
+@given(st.data(), OPTIONS, st.permutations(LETTERS), st.sampled_from(["{}", " {} ", "({})", "{}.", "\n{}\n"]))
+def test_any_letters_round_trip(data, options, letters, frame):
+    index = data.draw(st.integers(0, len(options) - 1))
+    written = letters[index]
+    letter = data.draw(st.sampled_from([written, written.lower(), chr(0xFF21 + LETTERS.index(written))]))
+    turn = f"<think>A thought.</think><answer>{frame.format(letter)}</answer>"
+    parsed = parse_completion(turn, options=options, letters="".join(letters))
+    assert (parsed.answer, parsed.well_formed) == (index, True)
+    assert turn[slice(*parsed.letter)] == letter
+
+
+# Letters that are no word of their own, as "y" and "o" are, and part of none, as in "it's".
+@given(FRAGMENTS, st.sampled_from(["", " "]), st.sampled_from("FGHJKPQRUVW"))
+def test_a_turn_says_the_same_in_another_letter(parts, glue, letter):
+    turn = glue.join(parts)
+    other = {"B": letter, "b": letter.lower(), "Ｂ": chr(0xFF21 + LETTERS.index(letter))}
+    renamed = re.sub("(?<![A-Za-z])[BbＢ](?![A-Za-z])", lambda found: other[found[0]], turn)
+    parsed = parse_completion(renamed, options=COLOURS, letters=f"A{letter}CD")
+    assert parsed == parse_completion(turn, options=COLOURS)
+
+
 @given(st.data(), TAG_QUADRUPLES, OPTIONS, st.sampled_from(["letter", "text"]))
 def test_option_texts_round_trip(data, tags, options, answer_by):
     index = data.draw(st.integers(0, len(options) - 1))
@@ -231,11 +253,13 @@ def test_option_texts_round_trip(data, tags, options, answer_by):
     assert parsed.well_formed
 
 
-@given(st.integers(2, 26), st.integers(0, 25))
-def test_a_letter_beyond_the_options_is_no_answer(count, index):
+@given(st.integers(2, 26), st.integers(0, 25), st.permutations(LETTERS))
+def test_a_letter_beyond_the_options_is_no_answer(count, index, letters):
     options = [f"option text {number}" for number in range(count)]
-    parsed = parse_completion(f"<think>x</think><answer>{LETTERS[index]}</answer>", options=options)
-    assert parsed.answer == (index if index < count else None)
+    for shown in (LETTERS, "".join(letters), "".join(letters[:count])):
+        parsed = parse_completion(f"<think>x</think><answer>{letters[index]}</answer>", options=options, letters=shown)
+        place = shown.find(letters[index])
+        assert parsed.answer == (place if 0 <= place < count else None)
 
 
 @given(st.sampled_from(["or", "and", ",", "/", "&", "\n", " "]), st.integers(0, 3), st.integers(0, 3))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vlmrobust import Report, Sample, expand, functional
 from vlmrobust.metrics import CorrectProbability, default_metrics
-from vlmrobust.perturbations import AbstainOption, CorrectCaption, WrongCaption, WrongThink
+from vlmrobust.perturbations import AbstainOption, CorrectCaption, OptionLetters, WrongCaption, WrongThink
 from vlmrobust.report.browse import FLAGS, browsable
 from vlmrobust.report.columns import score
 from vlmrobust.testing import FakeModel
@@ -67,6 +67,13 @@ def test_what_was_shown_and_said_is_there(asked):
             zip(prompt.options, prompt.order, strict=True)
         )
         assert "".join(option["letter"] for option in row["options"]) == "ABCDE"[: len(prompt.options)]
+
+
+def test_letters_are_those_that_were_shown(samples):
+    prompts = list(expand(samples, [OptionLetters() + AbstainOption()]))
+    data = browsed(prompts, FakeModel().respond(prompts))
+    shown = ["".join(option["letter"] for option in row["options"]) for row in data["samples"][1]["responses"]]
+    assert shown == ["ABC", "PQRS"]
 
 
 def test_probabilities_are_those_of_the_metrics(asked):

@@ -132,11 +132,15 @@ def test_a_saved_report_comes_back_equal(report, tmp_path, as_folder):
 def test_a_report_that_an_older_version_saved_can_be_read(report, tmp_path):
     path = report.save(tmp_path)
     head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
-    older = [head, *({name: value for name, value in row.items() if name != "context"} for row in rows)]
+    older = [
+        head,
+        *({name: value for name, value in row.items() if name not in ("context", "letters")} for row in rows),
+    ]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in older))
     loaded = Report.load(tmp_path)
     assert_frame_equal(loaded.frame, report.frame, check_exact=True)
     assert set(loaded.responses.context) == {""}
+    assert set(loaded.responses.letters) == {"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 def test_a_saved_report_is_valid_json_without_pickle(report, tmp_path):

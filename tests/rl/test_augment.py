@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vlmrobust import expand
-from vlmrobust.perturbations import AbstainOption, CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
+from vlmrobust.perturbations import (
+    AbstainOption,
+    CorrectCaption,
+    CorrectThink,
+    OptionLetters,
+    StopThink,
+    WrongCaption,
+    WrongThink,
+)
 from vlmrobust.prompting import LETTERS
-from vlmrobust.rl import Augment, to_grpo_rows
+from vlmrobust.rl import AccuracyReward, Augment, to_grpo_rows
 from vlmrobust.rl.columns import COLUMNS
 from vlmrobust.types import Prompt, Sample, Style
 
@@ -168,5 +176,20 @@ def test_the_letter_is_that_of_the_option_as_shown(make_sample: Callable[..., Sa
 
     prompt = Prompt.of(make_sample())
     turned = prompt.replace(order=(3, 2, 1, 0), options=prompt.options[::-1])
-    assert row_of(turned)["solution"] == "C"
-    assert row_of(turned)["options"] == ["yellow", "green", "blue", "red"]
+    assert row_of(turned, Style())["solution"] == "C"
+    assert row_of(turned, Style())["options"] == ["yellow", "green", "blue", "red"]
+
+
+def test_rows_of_other_letters_are_read_by_their_style(make_sample: Callable[..., Sample]) -> None:
+    style = Style(letters="DCBA")
+    [row] = Augment((), style=style)([make_sample()])
+    assert row["solution"] == "C"
+    assert "C. blue" in row["prompt"][0]["content"][-1]["text"]
+    texts = [f"<think>.</think><answer>{letter}</answer>" for letter in "ABCD"]
+    for columns in ({"options": [row["options"]] * 4}, {}):
+        assert AccuracyReward(style=style)(texts, solution=["C"] * 4, **columns) == [0.0, 0.0, 1.0, 0.0]
+
+
+def test_letters_that_the_rewards_would_not_know_are_refused() -> None:
+    with pytest.raises(ValueError, match="sample 'q0', condition 'option_letters', field 'style': expected the style"):
+        Augment({OptionLetters(): 1.0})(many(1))

@@ -257,7 +257,7 @@ def test_a_row_without_what_is_needed_gets_none() -> None:
         ),
         ([RIGHT], {"solution": "B"}, ValueError, r"column 'solution' to have one value per completion \(1\), got 'B'"),
         ([RIGHT], {"solution": ["Q9"]}, ValueError, r"row 0, column 'solution': expected the letter of an option"),
-        ([RIGHT], {"solution": [1]}, ValueError, r"expected the letter of an option \(A to Z\), got 1"),
+        ([RIGHT], {"solution": [1]}, ValueError, rf"expected the letter of an option \(one of {LETTERS}\), got 1"),
         (
             [3],
             {"solution": ["B"]},
@@ -325,7 +325,7 @@ def test_reward_and_metric_cannot_disagree(
     texts = ["".join(part) for part in parts]
     said = [Response.parse(prompt, text, finish_reason=finish_reason) for text in texts]
     responses = Responses.of([prompt] * len(texts), said)
-    row = row_of(prompt)
+    row = row_of(prompt, prompt.style)
     columns = {name: [row[name]] * len(texts) for name in COLUMNS} | {"finish_reason": [finish_reason] * len(texts)}
 
     def measured(metric: vr.Metric) -> list[float]:

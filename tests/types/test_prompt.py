@@ -59,7 +59,14 @@ def test_render_ends_in_the_prefill_and_opens_one_thought(make_sample: Make) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"options": ("red",), "order": (0,)}, "field 'options': expected 2 to 26 options, got 1"),
+        (
+            {"options": ("red",), "order": (0,)},
+            "field 'options': expected 2 to 26 options, one per letter of the style, got 1",
+        ),
+        (
+            {"style": Style(letters="PQR")},
+            "field 'options': expected 2 to 3 options, one per letter of the style, got 4",
+        ),
         ({"order": (0, 1)}, r"field 'order': expected one index per shown option \(4\), got \(0, 1\)"),
         ({"order": (0, 1, 2, 2)}, "field 'order': expected different indices of the sample's options"),
         ({"order": (0, 1, 2, 4)}, r"field 'order': expected different indices of the sample's options \(0 to 3\)"),

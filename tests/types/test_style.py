@@ -35,12 +35,20 @@ def test_twenty_six_options() -> None:
     assert (lines[0], lines[25], len(lines)) == ("A. 0", "Z. 25", 26)
 
 
+def test_other_letters() -> None:
+    assert Style(letters="PQRS").options_text(["red", "blue"]) == "P. red\nQ. blue"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"option_template": "{letter}"}, "expected an option template with {letter} and {text}, got '{letter}'"),
         ({"think_tags": ("<think>", " ")}, "expected an opening and a closing tag"),
         ({"answer_tags": ("", "</answer>")}, "expected an opening and a closing tag"),
+        *(
+            ({"letters": letters}, f"expected 2 to 26 different capital letters out of A to Z, got {letters!r}")
+            for letters in ("", "A", "ABA", "abcd", "A B", "ÄÖ", "12")
+        ),
         ({"mode": "silent"}, "'think' or 'direct'"),
         ({"temperature": 1}, "Extra inputs are not permitted"),
     ],

@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..prompting import LETTERS
+from ..prompting import LETTERS, letter_columns
 from ..types import Responses
 from .base import Judge, Verdicts
 
-__all__ = ["LEFT_OUT", "PROMPT", "LetterJudge", "defanged", "fangs", "prompt_digest", "question_of"]
+__all__ = ["LEFT_OUT", "PROMPT", "Case", "LetterJudge", "defanged", "fangs", "prompt_digest", "question_of"]
 
 PROMPT = """\
 Somebody thought about a multiple-choice question. Which option does the thought assert in the end?
@@ -39,6 +39,9 @@ Reply with one letter."""
 
 LEFT_OUT = "[The beginning is left out.]\n"
 
+Case = tuple[str, tuple[str, ...], str, str]
+"""Question, options as shown, a thought, and the options' letters, of which there may be more."""
+
 
 def prompt_digest() -> str:
     """Return a digest of what is asked."""
@@ -61,13 +64,26 @@ def defanged(text: str, pattern: re.Pattern[str]) -> str:
     return pattern.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
 
 
-def question_of(question: str, options: Sequence[str], thought: str) -> str:
+def offered(count: int, letters: str = LETTERS) -> str:
+    """Return the letters of some options, and the next free one for "none of these", where one is left.
+
+    Example:
+        >>> offered(3, letters="PQRS"), offered(2, letters="YZ")
+        ('PQRS', 'YZA')
+    """
+    shown = letters[:count]
+    following = LETTERS[LETTERS.index(shown[-1]) + 1 :] + LETTERS
+    return shown + next((letter for letter in following if letter not in shown), "")
+
+
+def question_of(question: str, options: Sequence[str], thought: str, letters: str = LETTERS) -> str:
     """Return what is asked about a thought.
 
     Args:
         question: what the thought is about.
         options: as shown, up to 26.
         thought: what is judged.
+        letters: the options' letters, in their order; there may be more.
 
     Example:
         >>> print(question_of("Which?", ["red", "blue"], "It is red.").split("Options:")[1].partition("It is")[0])
@@ -79,11 +95,9 @@ def question_of(question: str, options: Sequence[str], thought: str) -> str:
         <thought>
         <BLANKLINE>
     """
-    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-    if len(options) < len(LETTERS):
-        template, none = PROMPT, LETTERS[len(options)]
-    else:
-        template, none = "\n".join(line for line in PROMPT.splitlines() if "{none}" not in line), ""
+    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=False))
+    none = offered(len(options), letters)[len(options) :]
+    template = PROMPT if none else "\n".join(line for line in PROMPT.splitlines() if "{none}" not in line)
     return template.format(question=question.strip(), options=listed, none=none, thought=thought.strip())
 
 
@@ -104,11 +118,11 @@ class LetterJudge(Judge):
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0.6
 
     @abstractmethod
-    def letter_logprobs(self, cases: Sequence[tuple[str, tuple[str, ...], str]]) -> Tensor:
+    def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
         """Return the log-probability of every letter as the reply.
 
         Args:
-            cases: N different cases: question, options as shown, and a thought that is not empty.
+            cases: N different cases: question, options as shown, a thought that is not empty, and the letters.
 
         Returns:
             `(N, 26)` float32, nats, over the whole vocabulary; -inf for what cannot be, NaN for nothing.
@@ -125,7 +139,7 @@ class LetterJudge(Judge):
 
     def conclude(self, responses: Responses) -> Verdicts:
         """Ask about every thought once, however often it occurs."""
-        shown = zip(responses.question, responses.options, responses.think, strict=True)
+        shown = zip(responses.question, responses.options, responses.think, responses.letters, strict=True)
         cases = [case if case[2].strip() else None for case in shown]
         distinct = list(dict.fromkeys(case for case in cases if case is not None))
         letters = self._checked(distinct, responses, cases) if distinct else torch.empty(0, len(LETTERS))
@@ -137,12 +151,12 @@ class LetterJudge(Judge):
             if case is None:
                 continue
             order = responses.order[place]
-            offered = letters[rows[case], : min(len(order) + 1, len(LETTERS))]
-            share, best = offered.softmax(0).max(0)
+            replies = letters[rows[case], letter_columns(offered(len(order), case[3]))]
+            share, best = replies.softmax(0).max(0)
             own = order[int(best)] if int(best) < len(order) else None
             option[place] = -1 if own is None else own
             probability[place] = share
-            unsure[place] = not (offered.exp().sum() >= self.min_mass and share >= self.min_probability)
+            unsure[place] = not (replies.exp().sum() >= self.min_mass and share >= self.min_probability)
         return Verdicts(option, unsure, probability)
 
     def _checked(self, distinct: Sequence[Any], responses: Responses, cases: Sequence[Any]) -> Tensor:

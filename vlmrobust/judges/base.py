@@ -91,8 +91,9 @@ class Judge(Frozen, ABC):
 
         Args:
             responses: N responses without their answers. Letters in a thought refer to `responses.options`, the options
-                as shown; `responses.order` gives their indices in `sample.options`, None = an added option. A thought
-                that asserts an added option asserts none of the sample's: -1, and not unsure.
+                as shown, with the letters in `responses.letters`; `responses.order` gives their indices in
+                `sample.options`, None = an added option. A thought that asserts an added option asserts none of the
+                sample's: -1, and not unsure.
         """
 
     @final

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..prompting import LETTERS
 from .sentences import Frame, Said, Thought
 
 Verdict = tuple[int | None, bool]
@@ -13,7 +14,7 @@ _REACH = 20_000
 _TAIL = 400
 
 
-def concluded_option(thought: str, options: Sequence[str]) -> Verdict:
+def concluded_option(thought: str, options: Sequence[str], letters: str = LETTERS) -> Verdict:
     """Return the option that a thought finally asserts, and whether it stays in doubt.
 
     Sentences are read from the last to the first, until one decides:
@@ -32,7 +33,8 @@ def concluded_option(thought: str, options: Sequence[str]) -> Verdict:
 
     Args:
         thought: the thought.
-        options: the options' texts as shown; letters in the thought refer to this order.
+        options: the options' texts as shown.
+        letters: their letters, in the same order; there may be more.
 
     Returns:
         Index in `options` or None, and whether the thought is unsure; `(None, False)` if it asserts nothing.
@@ -52,7 +54,7 @@ def concluded_option(thought: str, options: Sequence[str]) -> Verdict:
     course, end = _Course(), len(text)
     # Most thoughts conclude in their last sentences; then the rest need not be read.
     for begin in (len(text) - _TAIL, 0) if len(text) > _TAIL else (0,):
-        part = Thought.of(text[begin:end], options)
+        part = Thought.of(text[begin:end], options, letters)
         for start, stop in part.sentences():
             if begin and not start:
                 break  # it may begin further back

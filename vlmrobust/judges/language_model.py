@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..models.probe import Head, captured
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
-from .asking import LEFT_OUT, LetterJudge, defanged, fangs, question_of
+from ..prompting import LETTERS
+from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 
 __all__ = ["LMJudge"]
 
@@ -95,19 +96,20 @@ class LMJudge(LetterJudge):
             "max_thought_tokens": self.max_thought_tokens,
         }
 
-    def prompt(self, question: str, options: Sequence[str], thought: str) -> str:
+    def prompt(self, question: str, options: Sequence[str], thought: str, letters: str = LETTERS) -> str:
         """Return all that the model goes on from, up to the letter.
 
         Args:
             question: what the thought is about.
             options: as shown.
             thought: what is judged.
+            letters: the options' letters, in their order; there may be more.
 
         Raises:
             ValueError: the chat template drops the text.
         """
         question, *shown, thought = (defanged(text, self._fangs) for text in (question, *options, self._tail(thought)))
-        asked = question_of(question, shown, thought)
+        asked = question_of(question, shown, thought, letters)
         if not getattr(self.tokenizer, "chat_template", None):
             return f"{asked}\n\n{_REPLY}"
         turns = [{"role": "user", "content": asked}]
@@ -124,7 +126,7 @@ class LMJudge(LetterJudge):
         return rendered + _REPLY
 
     @torch.inference_mode()
-    def letter_logprobs(self, cases: Sequence[tuple[str, tuple[str, ...], str]]) -> Tensor:
+    def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
         """Return the letters' log-probabilities after "Answer:", see `LetterJudge.letter_logprobs`."""
         texts = [self.prompt(*case) for case in cases]
         # A template's rendering has its special tokens; a plain text has none yet.

@@ -24,8 +24,9 @@ class RuleJudge(Judge):
         from .conclusion import concluded_option  # its patterns take a while to compile: at first use, not on import
 
         options, unsure = [], []
-        for thought, shown, order in zip(responses.think, responses.options, responses.order, strict=True):
-            index, doubtful = concluded_option(thought, shown)
+        rows = zip(responses.think, responses.options, responses.letters, responses.order, strict=True)
+        for thought, shown, letters, order in rows:
+            index, doubtful = concluded_option(thought, shown, letters)
             own = None if index is None else order[index]
             options.append(-1 if own is None else own)
             unsure.append(doubtful)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..prompting import LETTERS
 from ..prompting.claims import LIST_JOIN, claims_of, unnegated
 from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading
@@ -101,9 +102,9 @@ class Thought:
     cues: Cues
 
     @classmethod
-    def of(cls, text: str, options: Sequence[str]) -> "Thought":
+    def of(cls, text: str, options: Sequence[str], letters: str = LETTERS) -> "Thought":
         """Look all of it up."""
-        reading = Reading.of(text, options, by="either")
+        reading = Reading.of(text, options, letters, by="either")
         length = len(text)
         capitals = [
             match.start()
@@ -215,14 +216,14 @@ class Thought:
         for match in LETTER_NAMED.finditer(self.reading.folded, start, end):
             group = match.lastindex or 0
             at = match.start(group)
-            index = ord(match[group]) - ord("a")
-            if index >= len(self.reading.options) or (group > 1 and not self.reading.text[at].isupper()):
+            option = self.reading.lettered(match[group])
+            if option is None or (group > 1 and not self.reading.text[at].isupper()):
                 continue
             if group == 4 and (match[group] == "i" or not LETTER_VERB.match(self.reading.folded, at + 1, end)):
                 continue
             if group == 1 and match[group] in "ai" and self.reading.letter_at(at, end) is None:
                 continue
-            letters.append(Mention(at, at + 1, index))
+            letters.append(Mention(at, at + 1, option))
         return letters
 
     def _predicates(self, mentions: list[Mention], start: int, verb: re.Pattern[str] = PREDICATE) -> list[Mention]:

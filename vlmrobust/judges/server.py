@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.vocabulary import letter_of
 from ..prompting import LETTERS
-from .asking import LEFT_OUT, LetterJudge, defanged, fangs, question_of
+from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -69,19 +69,19 @@ class OpenAIJudge(LetterJudge):
             "extra_body": dict(self.extra_body),
         }
 
-    def letter_logprobs(self, cases: Sequence[tuple[str, tuple[str, ...], str]]) -> Tensor:
+    def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
         """Return the letters' log-probabilities as the first token of a reply, see `LetterJudge.letter_logprobs`."""
         with ThreadPoolExecutor(self.concurrency) as pool:
             return torch.tensor(list(pool.map(self._ask, cases)), dtype=torch.float32).logsumexp(dim=-1)
 
-    def _ask(self, case: tuple[str, tuple[str, ...], str]) -> list[list[float]]:
-        question, options, thought = case
+    def _ask(self, case: Case) -> list[list[float]]:
+        question, options, thought, letters = case
         if len(thought) > self.max_thought_chars:
             thought = LEFT_OUT + thought[-self.max_thought_chars :]
         question, *shown, thought = (defanged(text, _FANGS) for text in (question, *options, thought))
         reply = self._client.chat.completions.create(
             model=self.model,
-            messages=[{"role": "user", "content": question_of(question, shown, thought)}],
+            messages=[{"role": "user", "content": question_of(question, shown, thought, letters)}],
             max_tokens=1,
             temperature=0,
             logprobs=True,

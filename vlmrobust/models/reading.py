@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..prompting import LETTERS
+from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
 from .encoding import Rendered
@@ -39,10 +39,10 @@ def closed(prompt: Prompt, text: str) -> str:
 def read_response(item: Rendered, letters: Sequence[float]) -> Response:
     """Return the response of a prompt whose letter was read: the likeliest of the shown ones."""
     prompt, written = item.prompt, item.written
-    shown = letters[: len(prompt.options)]
+    shown = _shown(letters, prompt)
     if any(map(math.isnan, shown)):
         return Response.failed(prompt, _not_finite(prompt, "letter log-probabilities"))
-    letter = LETTERS[max(range(len(shown)), key=shown.__getitem__)]
+    letter = prompt.style.letters[max(range(len(shown)), key=shown.__getitem__)]
     return Response.parse(
         prompt,
         f"{item.forced}{letter}",
@@ -102,7 +102,7 @@ class TextReader:
             return {}
         parts = (self._head.logits(part) for part in kept.split(self._head.row_chunk()))
         values = torch.cat([letter_logprobs(logits, self._vocabulary.families) for logits in parts]).tolist()
-        return {row: value[: len(prompts[row].options)] for row, value in zip(rows, values, strict=True)}
+        return {row: _shown(value, prompts[row]) for row, value in zip(rows, values, strict=True)}
 
     def _step_of(self, tokens: Sequence[int], place: int) -> int:
         """Return the step whose token holds character `place` of the text."""
@@ -119,6 +119,11 @@ class TextReader:
         # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
         text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return str(text)
+
+
+def _shown(letters: Sequence[float], prompt: Prompt) -> list[float]:
+    """Return the values of the letters that a prompt shows, out of those of all 26."""
+    return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 
 
 def _not_finite(prompt: Prompt, what: str) -> str:

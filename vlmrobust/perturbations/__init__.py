@@ -7,7 +7,7 @@ from .cot import AddedMistake, EarlyAnswer, FillerThought, ParaphrasedThought, e
 from .distractor import draw_distractor
 from .expansion import expand
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
-from .options import AbstainOption, AnswerFirst, RotatedOptions, ShuffledOptions, rotations
+from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions, rotations
 from .question import Casing, Spacing, SuggestedAnswer, Typos
 from .texts import TextSource
 from .think import CorrectThink, NeutralThink, StopThink, WrongThink
@@ -31,6 +31,7 @@ __all__ = [
     "NeutralThink",
     "NoisyImage",
     "NotApplicable",
+    "OptionLetters",
     "ParaphrasedThought",
     "Perturbation",
     "RemovedImage",

@@ -1,4 +1,4 @@
-"""Changes to the list of options: one more, or another order."""
+"""Changes to the list of options: one more, another order, or other letters."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,11 +6,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ..prompting import LETTERS
 from ..types import Prompt
+from ..types.style import Letters
 from .base import NotApplicable, Perturbation
 
-__all__ = ["AbstainOption", "AnswerFirst", "RotatedOptions", "ShuffledOptions", "rotations"]
+__all__ = ["AbstainOption", "AnswerFirst", "OptionLetters", "RotatedOptions", "ShuffledOptions", "rotations"]
 
 
 class AbstainOption(Perturbation):
@@ -35,8 +35,8 @@ class AbstainOption(Perturbation):
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Append the option."""
-        if len(prompt.options) == len(LETTERS):
-            raise NotApplicable(f"an added option needs a letter, and all {len(LETTERS)} are in use")
+        if len(prompt.options) == len(prompt.style.letters):
+            raise NotApplicable(f"an added option needs a letter, and all {len(prompt.style.letters)} are in use")
         if self.text in prompt.options:
             raise NotApplicable(f"the option {self.text!r} is among the sample's own")
         return prompt.replace(options=(*prompt.options, self.text), order=(*prompt.order, None))
@@ -157,3 +157,41 @@ class AnswerFirst(Perturbation):
             raise NotApplicable("the correct option is not shown")
         first = shown.index(prompt.sample.answer)
         return _reordered(prompt, [first, *(index for index in range(len(shown)) if index != first)])
+
+
+class OptionLetters(Perturbation):
+    """Other letters before the options; the options stay where they are.
+
+    A model may lean towards the token of a letter, whatever stands behind it: rotations and shuffles move the options
+    past the letters, and cannot tell that from a leaning towards a place. What names letters itself stays as it is: an
+    instruction of one's own, a ready-made thought, a thought under base.
+
+    Attributes:
+        letters: the options' letters, in their order: 2 to 26 different capitals out of A to Z. A sample with more
+            options than letters, or one that has these letters already, is `NotApplicable`.
+
+    Raises:
+        ValueError: these are no such letters.
+
+    Source: Zheng et al., arXiv:2309.03882, on the bias towards the tokens of letters; the condition is ours.
+
+    Example:
+        >>> from vlmrobust import Prompt, Sample
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1)
+        >>> print(OptionLetters(letters="PQRS")(Prompt.of(sample)).text.partition("Think")[0])
+        Which colour?
+        P. red
+        Q. blue
+        <BLANKLINE>
+    """
+
+    letters: Letters = "PQRSTUVWXYZ"
+
+    def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+        """Give the options the letters."""
+        count = len(prompt.options)
+        if count > len(self.letters):
+            raise NotApplicable(f"{count} options need as many letters, and {self.letters!r} are {len(self.letters)}")
+        if self.letters[:count] == prompt.style.letters[:count]:
+            raise NotApplicable(f"the options have the letters {self.letters[:count]!r} already")
+        return prompt.replace(style=prompt.style.replace(letters=self.letters))

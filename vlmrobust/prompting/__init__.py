@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .chat import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
-from .letters import LETTERS
+from .letters import LETTERS, letter_columns
 
 if TYPE_CHECKING:
     from .parsing import Parsed, parse_completion
@@ -14,6 +14,7 @@ __all__ = [
     "Parsed",
     "assistant_prefix",
     "chat_turns",
+    "letter_columns",
     "parse_completion",
     "render_turns",
 ]

@@ -118,11 +118,11 @@ def _same_option(reading: Reading, named: Named, end: int) -> tuple[Named, bool]
         separated = folded[named.end : at].strip() not in ("", ".", ",")
         return named, separated or _ENDS.match(folded, mention.end, end) is not None
     label = _LETTER_LABEL.match(folded, named.end, end)
-    index = reading.letter_at(label.end(), end) if label else None
-    if label is None or index is None:
+    letter = reading.letter_at(label.end(), end) if label else None
+    if label is None or letter is None:
         return named, False
     at = label.end()
-    if index != named.option:
+    if reading.lettered(letter) != named.option:
         return named, True
     return Named(named.start, at + 1, named.option, (at, at + 1)), False
 
@@ -202,12 +202,11 @@ def _subject(reading: Reading, start: int, position: int, end: int) -> Claim | N
     match = _SUBJECT_LETTER.search(before)
     if match:
         at = offset + match.start(1)
-        index = ord(match[1]) - ord("a")
         lead = before[: match.start()]
         labelled = re.search(r"\b(?:option|choice|answer|letter)[ '*(\[]*$|[(\[*']$", lead)
         if labelled or (reading.text[at].isupper() and match[1] != "i"):
-            in_range = index < len(reading.options) and not _JOINED.search(lead)
-            return Claim(at, at + 1, index if in_range else None, (at, at + 1) if in_range else None, not in_range)
+            option = None if _JOINED.search(lead) else reading.lettered(match[1])
+            return Claim(at, at + 1, option, None if option is None else (at, at + 1), option is None)
     found = reading.mentions(offset, position)
     if not found or folded[found[-1].end : position].strip(" '*)]_"):
         return None

@@ -109,7 +109,8 @@ class Reading:
     Attributes:
         text: as it is written.
         folded: `fold(text)`.
-        options: the options' texts, lettered A, B, … in this order.
+        options: the options' texts.
+        letters: their letters, in the same order; there may be more.
         by: how a single letter is read that is also another option's text: as the "letter", as the "text", or as
             "either": the text in quotation marks, ambiguous without.
     """
@@ -117,12 +118,13 @@ class Reading:
     text: str
     folded: str
     options: tuple[str, ...]
+    letters: str = LETTERS
     by: str = "letter"
 
     @classmethod
-    def of(cls, text: str, options: Sequence[str], by: str = "letter") -> "Reading":
+    def of(cls, text: str, options: Sequence[str], letters: str = LETTERS, by: str = "letter") -> "Reading":
         """Fold a text."""
-        return cls(text, fold(text), tuple(options), by)
+        return cls(text, fold(text), tuple(options), letters, by)
 
     def mentions(self, start: int, end: int) -> list[Mention]:
         """Return where options' texts stand between `start` and `end`, in order, without overlaps; the longest counts.
@@ -151,15 +153,20 @@ class Reading:
                 mentions[-1] = Mention(last.start, -minus_end, owner if owner == last.option else None)
         return mentions
 
-    def letter_at(self, position: int, end: int) -> int | None:
-        """Return the index (0 = A) of the letter that stands alone at `position`; articles and pronouns are none."""
+    def letter_at(self, position: int, end: int) -> str | None:
+        """Return the letter, folded, that stands alone at `position`; articles and pronouns are none."""
         match = _LETTER.match(self.folded, position, end)
         if match is None:
             return None
         may_be_a_word = match[1] in "ai" or not self.text[position].isupper()
         if may_be_a_word and not _AFTER_LETTER.match(self.folded, position + 1, end):
             return None
-        return ord(match[1]) - ord("a")
+        return match[1]
+
+    def lettered(self, letter: str) -> int | None:
+        """Return the option that has a folded letter, None if none of them has."""
+        index = self.letters.find(letter.upper(), 0, len(self.options))
+        return None if index < 0 else index
 
     def named_at(self, position: int, end: int) -> Named | None:
         """Return the option named right at `position`, after brackets, markdown and words such as "option".
@@ -170,14 +177,14 @@ class Reading:
         """
         lead = _LEAD.match(self.folded, position, min(end, position + _LEAD_REACH))
         at = lead.end() if lead else position
-        index = self.letter_at(at, end)
-        article = _ARTICLE.match(self.folded, at, end) if index is None else None
+        letter = self.letter_at(at, end)
+        article = _ARTICLE.match(self.folded, at, end) if letter is None else None
         reach = article.end() if article else at
         longest = max(map(len, _needles(self.options)), default=0)
         mentions = self.mentions(position, min(end, reach + longest))
         mention = next((mention for mention in mentions if mention.start <= reach), None)
-        if index is not None and (mention is None or mention.start > at or mention.end <= at + 1):
-            own = index if index < len(self.options) else None
+        if letter is not None and (mention is None or mention.start > at or mention.end <= at + 1):
+            own = self.lettered(letter)
             if mention is not None and mention.start == at and own != mention.option:
                 quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
                 if own is None or self.by == "text" or (self.by == "either" and quoted):

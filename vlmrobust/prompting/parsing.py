@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .claims import Claim, bare_claim, claims, ends_naming, read_claim, unnegated
+from .letters import LETTERS
 from .mentions import Reading
 from .tags import Span, Tags, find_tags
 
@@ -145,6 +146,7 @@ def parse_completion(
     turn: str,
     *,
     options: Sequence[str],
+    letters: str = LETTERS,
     think_tags: tuple[str, str] = ("<think>", "</think>"),
     answer_tags: tuple[str, str] = ("<answer>", "</answer>"),
     answer_by: str = "letter",
@@ -158,7 +160,8 @@ def parse_completion(
 
     Args:
         turn: the assistant's turn.
-        options: the options' texts as shown, lettered A, B, … in this order.
+        options: the options' texts as shown.
+        letters: their letters, in the same order; there may be more.
         think_tags: opening and closing tag of the thought; case does not matter.
         answer_tags: opening and closing tag of the answer.
         answer_by: "letter" or "text": how a single letter is read that is also an option's text.
@@ -172,7 +175,7 @@ def parse_completion(
         >>> parse_completion("<answer>A or B</answer>", options=("red", "blue")).answer is None
         True
     """
-    reading = Reading.of(turn, options, answer_by)
+    reading = Reading.of(turn, options, letters, answer_by)
     tags = find_tags(turn, think_tags, answer_tags)
     end = _text_end(turn, tags)
     think: Span | None

@@ -10,7 +10,6 @@ import torch
 
 from .. import functional
 from ..naming import readable
-from ..prompting import LETTERS
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
 from .columns import Column
@@ -107,7 +106,7 @@ def _options(responses: Responses, row: int) -> list[dict[str, Any]]:
     """
     own = functional.letter_probabilities(responses.option_logprobs[row]).tolist()
     added = iter(responses.added_logprobs[row].exp().tolist())
-    shown = zip(LETTERS, responses.options[row], responses.order[row], strict=False)
+    shown = zip(responses.letters[row], responses.options[row], responses.order[row], strict=False)
     listed = []
     for letter, text, index in shown:
         probability = next(added, math.nan) if index is None else own[index]

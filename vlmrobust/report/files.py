@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..prompting import LETTERS
 from ..store import json_safe, read_lines, write_atomically
 from ..types import Responses
 from .columns import Column
@@ -19,7 +20,7 @@ __all__ = ["read_report", "write_report"]
 
 _FORMAT = "vlmrobust report 1"
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
-_LATER_FIELDS = {"context": ""}  # which files of older versions lack, and what stands for them
+_LATER_FIELDS = {"context": "", "letters": LETTERS}  # which files of older versions lack, and what stands for them
 
 
 def write_report(

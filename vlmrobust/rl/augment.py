@@ -102,14 +102,14 @@ class Augment(Frozen):
             `prefill`, as a list with decoded images, or as a `datasets.Dataset` if one was given.
 
         Raises:
-            ValueError: a row makes no sample, or a perturbation adds options.
+            ValueError: a row makes no sample, or a perturbation adds options or changes the style.
         """
         if "datasets" in sys.modules and isinstance(data, sys.modules["datasets"].Dataset):
             return self._mapped(data, columns)
         items = list(data)
         if not all(isinstance(item, Sample) for item in items):
             items = list(samples_from(items, columns))
-        rows = [row_of(prompt) for prompt in self.prompts(items)]
+        rows = [row_of(prompt, self.style) for prompt in self.prompts(items)]
         logger.info("%d training rows: %s", len(rows), self.shares(rows))
         return rows
 
@@ -142,7 +142,7 @@ class Augment(Frozen):
         def augmented(row: dict[str, Any], index: int) -> dict[str, Any]:
             numbered = row if identity in data.column_names else {**row, "id": str(index)}
             [prompt] = self.prompts(samples_from([numbered], named))
-            return row_of(prompt)
+            return row_of(prompt, self.style)
 
         text = Value("string")
         rows = data.map(

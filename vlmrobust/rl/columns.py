@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..prompting import IMAGE_MARK, LETTERS, parse_completion
+from ..prompting import IMAGE_MARK, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
 
 __all__ = ["COLUMNS", "packed_columns", "read", "row_of"]
@@ -14,16 +14,21 @@ COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _UNSEEN = b"rewards do not look at images"
 # Where the options are not known, letters alone can be read: no text that a model writes has this private character.
-_LETTERS_ALONE = tuple(f"\ue000{letter}" for letter in LETTERS)
+_NEVER_WRITTEN = "\ue000"
 
 
-def row_of(prompt: Prompt) -> dict[str, Any]:
+def row_of(prompt: Prompt, style: Style) -> dict[str, Any]:
     """Return a prompt as a row of TRL's conversational format, its images decoded.
 
     A prefilled thought is a last message of the assistant's, which `continue_prefill` leaves open.
 
+    Args:
+        prompt: what is asked.
+        style: how the answers to all rows are read.
+
     Raises:
-        ValueError: an option was added or taken away, so that the row could not be read as the prompt would be.
+        ValueError: an option was added or taken away, or the prompt has another style, so that the row could not be
+            read as the prompt would be.
         OSError: an image cannot be decoded.
     """
     sample = prompt.sample
@@ -32,13 +37,18 @@ def row_of(prompt: Prompt) -> dict[str, Any]:
             f"sample {sample.id!r}, condition {prompt.condition!r}, field 'order': expected every option of the sample "
             f"and no other, as training rows have no place for more, got {prompt.order}"
         )
+    if prompt.style != style:
+        raise ValueError(
+            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'style': expected the style of all rows, as "
+            f"training rows have no place for another, got {prompt.style}"
+        )
     messages = prompt.messages()
     if prompt.prefill:
         messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
     return {
         "prompt": messages,
         "images": [open_image(image) for image in prompt.images],
-        "solution": LETTERS[prompt.order.index(sample.answer)],
+        "solution": style.letters[prompt.order.index(sample.answer)],
         "question": prompt.question,
         "options": list(prompt.options),
         "condition": prompt.condition,
@@ -109,7 +119,7 @@ def read(
 def _prompt(
     question: str | None, options: tuple[str, ...] | None, solution: Any, prefill: str, *, style: Style, where: str
 ) -> Prompt:
-    shown = _LETTERS_ALONE if options is None else options
+    shown = tuple(f"{_NEVER_WRITTEN}{letter}" for letter in style.letters) if options is None else options
     asked = question or "(not given)"
     marks = sum(text.count(IMAGE_MARK) for text in (asked, *shown))
     sample = Sample(
@@ -133,20 +143,21 @@ def _prompt(
 def _index(solution: Any, options: Sequence[str], style: Style, where: str) -> int:
     """Return the option that a solution names: by its letter, or in any way in which an answer may name it."""
     if isinstance(solution, str):
-        letter = LETTERS.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
+        letter = style.letters.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
         if 0 <= letter < len(options):
             return letter
         opened, closed = style.answer_tags
         parsed = parse_completion(
             solution if opened in solution else f"{opened}{solution}{closed}",
             options=options,
+            letters=style.letters,
             think_tags=style.think_tags,
             answer_tags=style.answer_tags,
             answer_by=style.answer_by,
         )
         if parsed.answer is not None:
             return parsed.answer
-    letters = f"{LETTERS[0]} to {LETTERS[len(options) - 1]}"
+    letters = f"one of {style.letters[: len(options)]}"
     raise ValueError(f"{where}, column 'solution': expected the letter of an option ({letters}), got {solution!r:.80}")
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr
 
 from ..keyed import generator
-from ..prompting import LETTERS
 from ..types import Prompt, Response, open_image
 from ..types.validated import Frozen
 
@@ -148,7 +147,7 @@ class FakeModel(Frozen):
         return [math.log(share) for share in shares]
 
     def _named(self, prompt: Prompt, shown: int) -> str:
-        return LETTERS[shown] if prompt.style.answer_by == "letter" else prompt.options[shown]
+        return prompt.style.letters[shown] if prompt.style.answer_by == "letter" else prompt.options[shown]
 
     def _turn(self, prompt: Prompt, shown: int) -> tuple[str, str]:
         """Return the completion (thought, then answer) and why it ended."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from ..prompting import LETTERS, assistant_prefix, chat_turns, render_turns
+from ..prompting import assistant_prefix, chat_turns, render_turns
 from ..prompting.chat import ChatTemplate
 from .image import ImageLike
 from .sample import Sample
@@ -30,7 +30,7 @@ class Prompt(Frozen):
         images: the images that are shown.
         context: text before the question, such as a caption; may be empty.
         question: the question that is shown.
-        options: the options that are shown, lettered A, B, … in this order.
+        options: the options that are shown, with the style's letters in this order.
         order: for each shown option its index in `sample.options`; None = an added option, such as "I'm not sure".
         prefill: raw text that the assistant's turn begins with, tags included; may be empty.
         distractor: index in `sample.options` of the wrong option that every condition of this sample asserts.
@@ -88,8 +88,8 @@ class Prompt(Frozen):
             raise ValueError(f"{where}: expected {expected}, got {got!r}")
 
         count = len(self.sample.options)
-        if not 2 <= len(self.options) <= len(LETTERS):
-            refuse("options", f"2 to {len(LETTERS)} options", len(self.options))
+        if not 2 <= len(self.options) <= len(self.style.letters):
+            refuse("options", f"2 to {len(self.style.letters)} options, one per letter of the style", len(self.options))
         if len(self.order) != len(self.options):
             refuse("order", f"one index per shown option ({len(self.options)})", self.order)
         known = [index for index in self.order if index is not None]

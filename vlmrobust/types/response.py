@@ -100,8 +100,8 @@ class Response(Frozen):
             completion: what the model wrote after the prefill.
             reasoning: the thought, where a server returns it apart from the text; it is put back in its tags.
             finish_reason: `stop` or `length`.
-            option_logprobs: one log-probability (nats) per *shown* letter (A, B, …, added options included), over the
-                whole vocabulary; NaN is refused.
+            option_logprobs: one log-probability (nats) per *shown* letter, in the order of the options as shown (added
+                ones included), over the whole vocabulary; NaN is refused.
             token_entropy: mean entropy in nats of the generated tokens.
             readout: where the letters were read; `own_thought` if logprobs are given and this is not.
             carrier: how the condition was carried.
@@ -164,6 +164,7 @@ def parse_turn(prompt: Prompt, completion: str) -> "Parsed":
     return parse_completion(
         prompt.prefill + completion,
         options=prompt.options,
+        letters=style.letters,
         think_tags=style.think_tags,
         answer_tags=style.answer_tags,
         answer_by=style.answer_by,

@@ -30,6 +30,7 @@ class Responses:
         context: what stood before the question, such as a caption.
         question: what was asked, as shown.
         options, order: the options as shown, and their indices in `sample.options` (None = added).
+        letters: the letters that these options were given, in their order; there may be more letters than options.
         think, own_think, text: the thought, the model's own part of it, the completion.
         prefill: what the assistant's turn began with.
         status, readout, carrier, error: as in `Response`.
@@ -54,6 +55,7 @@ class Responses:
     question: tuple[str, ...]
     options: tuple[tuple[str, ...], ...]
     order: tuple[tuple[int | None, ...], ...]
+    letters: tuple[str, ...]
     think: tuple[str, ...]
     own_think: tuple[str, ...]
     text: tuple[str, ...]
@@ -114,6 +116,7 @@ class Responses:
             question=tuple(prompt.question for prompt in asked),
             options=tuple(prompt.options for prompt in asked),
             order=tuple(prompt.order for prompt in asked),
+            letters=tuple(prompt.style.letters for prompt in asked),
             think=tuple(response.think for response in said),
             own_think=tuple(response.own_think for response in said),
             text=tuple(response.text for response in said),

@@ -19,7 +19,7 @@ class Sample(Frozen):
         id: identifies the sample within a run; results of two conditions are paired by it.
         images: one or more images, each a path, the bytes of an image file or a PIL image; decoded when needed.
         question: the question alone, without its options. `<image>` marks say where images stand, if not all in front.
-        options: 2 to 26 different answers; the letters A, B, … are given when the question is shown.
+        options: 2 to 26 different answers; letters (A, B, … by default) are given when the question is shown.
         answer: index of the correct option.
         texts: ready-made misleading or true texts by name: `wrong_caption`, `correct_caption`, `wrong_think`,
             `correct_think`. A value is a string, or a mapping from the index of the option it asserts to a string.

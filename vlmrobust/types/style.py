@@ -1,14 +1,23 @@
 """How a question is put to a model, and how its answer is read."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import AfterValidator, field_validator
 
 from ..prompting import LETTERS
 from .validated import Frozen
 
-__all__ = ["Style"]
+__all__ = ["Letters", "Style"]
+
+
+def _different_letters(letters: str) -> str:
+    if len(letters) < 2 or len(set(letters)) < len(letters) or not set(letters) <= set(LETTERS):
+        raise ValueError(f"expected 2 to {len(LETTERS)} different capital letters out of A to Z, got {letters!r}")
+    return letters
+
+
+Letters = Annotated[str, AfterValidator(_different_letters)]
 
 _INSTRUCTIONS = {
     ("think", "letter"): (
@@ -34,6 +43,8 @@ class Style(Frozen):
             `{think_open}`, `{think_close}`, `{answer_open}` and `{answer_close}` stand for the tags.
         think_tags, answer_tags: opening and closing tag.
         option_template: one option's line; has to contain `{letter}` and `{text}`.
+        letters: the options' letters, in their order: 2 to 26 different capitals out of A to Z. A prompt may have fewer
+            options, not more.
         image_position: images before ("first") or after ("last") the text, where no `<image>` mark says otherwise.
         answer_by: the model answers by "letter", or by the option's exact "text".
         mode: "think" asks for a chain of thought, "direct" for the answer alone (one forward pass, no decoding).
@@ -48,6 +59,7 @@ class Style(Frozen):
     think_tags: tuple[str, str] = ("<think>", "</think>")
     answer_tags: tuple[str, str] = ("<answer>", "</answer>")
     option_template: str = "{letter}. {text}"
+    letters: Letters = LETTERS
     image_position: Literal["first", "last"] = "first"
     answer_by: Literal["letter", "text"] = "letter"
     mode: Literal["think", "direct"] = "think"
@@ -76,7 +88,7 @@ class Style(Frozen):
 
     def options_text(self, options: Sequence[str]) -> str:
         """Return the lettered options, one a line."""
-        lines = zip(LETTERS, options, strict=False)
+        lines = zip(self.letters, options, strict=False)
         return "\n".join(
             self.option_template.replace("{letter}", letter).replace("{text}", text) for letter, text in lines
         )
