@@ -135,7 +135,8 @@ def train(
 
     augmented, faithful = configuration in ("augmented", "both"), configuration in ("faithful", "both")
     rows = vr.rl.Augment(AUGMENTATION if augmented else {}, seed=seed)(training_samples(8 * steps))
-    engine = vr.HFModel.from_pretrained(str(start), dtype="float32", generation=NEW_TOKENS)
+    checkpoint = str(start)
+    engine = vr.HFModel.from_pretrained(checkpoint, dtype="float32", generation=NEW_TOKENS)
     frozen_vision(engine.model)
     trainer = GRPOTrainer(
         engine.model,

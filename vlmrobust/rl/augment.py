@@ -4,7 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -83,13 +83,11 @@ class Augment(Frozen):
                 prompts.append(made.make(sample, Base()))
         return prompts
 
-    @overload
-    def __call__(self, data: "Dataset", columns: Mapping[str, Any] | None = None) -> "Dataset": ...
-    @overload
     def __call__(
-        self, data: Iterable[Sample] | Iterable[Mapping[str, Any]], columns: Mapping[str, Any] | None = None
-    ) -> list[dict[str, Any]]: ...
-    def __call__(self, data: Any, columns: Mapping[str, Any] | None = None) -> Any:
+        self,
+        data: "Iterable[Sample] | Iterable[Mapping[str, Any]] | Dataset",
+        columns: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Return training rows in TRL's conversational format for images.
 
         Args:
@@ -178,4 +176,5 @@ def to_grpo_rows(samples: Iterable[Sample], style: Style | None = None) -> list[
         >>> sorted(row)
         ['condition', 'images', 'options', 'prefill', 'prompt', 'question', 'solution']
     """
-    return Augment((), style=style or Style())(samples)
+    rows: list[dict[str, Any]] = Augment((), style=style or Style())(samples)
+    return rows

@@ -109,7 +109,8 @@ class RobustnessCallback(TrainerCallback):
             engine = HFModel(whole, kwargs["processing_class"], settings.pop("generation", None))
             self._evaluator = Evaluator(engine, self._perturbations, **settings)
         own = getattr(self._evaluator.model, "model", None)
-        if hasattr(own, "parameters") and not {id(p) for p in own.parameters()} & {id(p) for p in model.parameters()}:
+        parameters = set(map(id, getattr(own, "parameters", tuple)()))
+        if parameters and parameters.isdisjoint(map(id, model.parameters())):
             raise ValueError(
                 "RobustnessCallback: expected an evaluator of the model that is trained, got one of another; "
                 "give the perturbations in place of the evaluator, and it is made of the trainer's model"
@@ -138,7 +139,7 @@ class RobustnessCallback(TrainerCallback):
         assert self._evaluator is not None, "training has begun"
         with undisturbed(model):
             report = self._evaluator.run(self.samples)
-        folder = Path(args.output_dir) / _PREFIX / f"step-{state.global_step}"
+        folder = Path(str(args.output_dir)) / _PREFIX / f"step-{state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
         report.save(folder)
         values = values_of(report)

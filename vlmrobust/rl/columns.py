@@ -169,7 +169,9 @@ def _written(completion: Any, prompt: Prompt, where: str) -> tuple[str, str | No
     if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
         got = type(completion).__name__
         raise TypeError(f"{where}, completion: expected text or a list of chat messages, got {got}: {completion!r:.80}")
-    message = next((message for message in reversed(messages) if message.get("role") == "assistant"), {})
+    message: Mapping[str, Any] = next(
+        (message for message in reversed(messages) if message.get("role") == "assistant"), {}
+    )
     content = message.get("content") or ""
     if not isinstance(content, str):
         content = "".join(part.get("text") or "" for part in content)
