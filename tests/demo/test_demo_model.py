@@ -144,4 +144,4 @@ def test_training_runs_from_nothing_and_gives_the_same_weights_again(tmp_path):
         digests.append(log["sha256"])
     assert digests[0] == digests[1]
     assert log["figures"]["samples"] == log["recipe"]["held_out"]
-    assert evaluate.load(tmp_path / "one")[0].num_parameters() == LOG["parameters"]
+    assert evaluate.load(tmp_path / "one")[0].num_parameters() == log["parameters"]

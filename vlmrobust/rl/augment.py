@@ -45,7 +45,7 @@ class Augment(Frozen):
         >>> augment = Augment({CorrectCaption(): 0.1, WrongCaption(): 0.1}, seed=0)
         >>> rows = augment(demo.samples(200))
         >>> augment.shares(rows)
-        {'base': 0.82, 'correct_caption': 0.08, 'wrong_caption': 0.1}
+        {'base': 0.785, 'correct_caption': 0.09, 'wrong_caption': 0.125}
 
     Source: arXiv:2602.12506, which gives correct and wrong captions and thoughts 10 % each.
     """
