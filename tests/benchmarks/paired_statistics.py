@@ -5,7 +5,7 @@ and every mean is bootstrapped. Values are simulated; memory is the process's pe
 itself took. The plain bootstrap sums every column by group once as well, but draws anew for each; both take their turn
 in this process, in seconds of CPU. Not a test: timings depend on the machine.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/statistics.py --samples 125000 --group-size 5
+    OMP_NUM_THREADS=1 python tests/benchmarks/paired_statistics.py --samples 125000 --group-size 5
 """
 
 import argparse
