@@ -39,7 +39,7 @@ METRICS = (
 )
 START = {"noise": 0.3, "learning_rate": 3e-4, "batch_size": 16, "enough": 0.65, "every": 10, "seed": 0}
 GRPO = {
-    "learning_rate": 1e-4,
+    "learning_rate": 5e-5,
     "lr_scheduler_type": "constant",
     "per_device_train_batch_size": 64,
     "num_generations": 8,
