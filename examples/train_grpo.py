@@ -211,11 +211,40 @@ def versions() -> dict[str, str]:
 SHOWN = ("accuracy", "consistency", "letter_entropy", "token_entropy", "correct_probability", "thought_length")
 
 
+def saved(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted(results.glob("*-*.json"))]
+
+
+def table(results: Path) -> str:
+    """Return the first and the last evaluation in Markdown: the mean over seeds, and the lowest and highest seed."""
+    shown = [("base", metric) for metric in ("accuracy", "consistency", "letter_entropy", "thought_length")]
+    shown += [(condition, "accuracy") for condition in ("wrong_caption", "wrong_think")]
+    shown += [("stop_think", "letter_entropy")]
+
+    def cell(values: list[float]) -> str:
+        return f"{sum(values) / len(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+    titles = [f"{metric.replace('_', ' ')}, {condition}" for condition, metric in shown]
+    lines = [f"| configuration | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
+    by_configuration = {
+        name: [run for run in saved(results) if run["configuration"] == name] for name in CONFIGURATIONS
+    }
+    start = [run["evaluations"][0] for run in saved(results)]
+    last = {
+        f"{name} ({len(runs)} seeds)": [run["evaluations"][-1] for run in runs]
+        for name, runs in by_configuration.items()
+    }
+    for name, evaluations in {"the start": start, **last}.items():
+        cells = [cell([evaluation[c][m] for evaluation in evaluations]) for c, m in shown if evaluations]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
 def plot(results: Path) -> Path:
     """Draw every trajectory: a row for each metric, a column for each configuration; thin lines are seeds."""
     from matplotlib.figure import Figure
 
-    runs = [json.loads(file.read_text()) for file in sorted(results.glob("*-*.json"))]
+    runs = saved(results)
     conditions = ["base", *(condition.condition for condition in CONDITIONS)]
     figure = Figure(figsize=(3 * len(CONFIGURATIONS), 2.2 * len(SHOWN)), layout="constrained")
     axes = figure.subplots(len(SHOWN), len(CONFIGURATIONS), sharex=True, sharey="row", squeeze=False)
@@ -268,6 +297,7 @@ def main() -> None:
         print(f"{target}: {run['seconds']} s, {run['cpu_seconds']} s of the processor", flush=True)
     if arguments.stage in ("all", "plot"):
         print(plot(arguments.results))
+        print(table(arguments.results))
 
 
 if __name__ == "__main__":

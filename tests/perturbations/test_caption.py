@@ -37,7 +37,12 @@ def test_the_neutral_text_is_the_wrong_one_with_as_many_words_in_the_options_pla
     distractor = draw_distractor(sample, seed)
     options = [mark if index == distractor else text for index, text in enumerate(sample.options)]
     prompt = Prompt.of(sample.replace(options=options), distractor=distractor)
-    said, asserted = neutral(prompt, seed), wrong(prompt, seed)
+    try:
+        said, asserted = neutral(prompt, seed), wrong(prompt, seed)
+    except NotApplicable as reason:  # an option says just that
+        [phrase] = re.findall(r"says '(.+)', which names an option", str(reason))
+        assert any(option.strip().casefold() in phrase for option in sample.options)
+        return
     assert (said.asserted, asserted.asserted) == (None, distractor)
     pieces = map(re.escape, added(asserted).split(f'"{mark}"'))
     found = re.fullmatch("(something|an [a-z ]+?)".join(pieces), added(said))
