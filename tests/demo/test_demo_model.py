@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from vlmrobust import Prompt, demo
 from vlmrobust.demo import evaluate, language, pointers, processor, questions, shapes
@@ -135,6 +136,7 @@ def test_pointer_losses_are_the_negative_logarithm_of_attention():
     assert pointers.pointers_loss((right, uniform), where, rows).item() == pytest.approx(expected / 2, abs=1e-4)
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="the training makes its tokenizer with transformers 5")
 def test_training_runs_from_nothing_and_gives_the_same_weights_again(tmp_path):
     digests = []
     for run in ("one", "two"):

@@ -10,7 +10,8 @@ Five stages, each the cheapest way that was found to teach its part:
 5. and with the library's own prompts, rendered by :class:`vlmrobust.Prompt` as they are asked later.
 
 Nothing false is ever trained on: neither a wrong caption nor a wrong thought. Scenes that
-:func:`vlmrobust.demo.samples` draws are never shown. On one machine the same seed gives the same weights.
+:func:`vlmrobust.demo.samples` draws are never shown. On one machine the same seed gives the same weights. It takes
+transformers 5, which makes the tokenizer; transformers 4.57 loads the result as well.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ class SharedEngine:
         self._head = head
         self._decoding = decoding
         self._letter_tokens = letter_tokens
-        accepted = inspect.signature(model.forward).parameters
-        self._cache_name = "cache" if "cache" in accepted else "past_key_values"  # transformers < 5.24
+        self._accepted = frozenset(inspect.signature(model.forward).parameters)
+        self._cache_name = "cache" if "cache" in self._accepted else "past_key_values"  # transformers < 5.24
 
     def answer(self, batch: Sequence[Family], places: int) -> tuple[Tensor | None, Written | None]:
         """Read the letters of some prompts and decode a text for the others.
@@ -260,6 +260,9 @@ class SharedEngine:
         if branches.cross is not None:
             added = branches.cross[:, -1:].expand(-1, tokens.shape[1], -1, -1)
             further["cross_attention_mask"] = branches.cross = torch.cat([branches.cross, added], dim=1)
+            if "cache_position" in self._accepted:  # transformers 4 cuts that mask by it
+                total = branches.mask.shape[1]
+                further["cache_position"] = torch.arange(total - tokens.shape[1], total, device=tokens.device)
         self._model(
             input_ids=tokens,
             attention_mask=branches.mask,
