@@ -101,12 +101,9 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="Keep responses and report here; resumable.")] = None,
 ) -> None:
     """Ask a small bundled model about scenes of coloured shapes, under the paper's eight conditions."""
-    from transformers.utils.logging import disable_progress_bar
-
     from . import demo as bundled
     from .evaluator import Evaluator
 
-    disable_progress_bar()  # of loading the weights, which takes no time; the run's own bar stays
     typer.echo("Loading a small bundled vision-language model (a Qwen2.5-VL with a few million weights) …", err=True)
     model = bundled.model()
     drawn = bundled.samples(samples, seed)

@@ -44,6 +44,18 @@ def test_stock_classes_in_float32(loaded):
     assert model.num_parameters() == LOG["parameters"]
 
 
+def test_loading_shows_no_bar_and_leaves_other_bars_as_they_were(capsys):
+    logging = transformers.utils.logging
+    for shown in (True, False):
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+        try:
+            demo.model()
+            assert logging.is_progress_bar_enabled() is shown
+        finally:
+            logging.enable_progress_bar()
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("text", ["", "Is it 42?", "Ünï — 漢字 😀\x00", "a\n\n  b\t", "<think>no", "I'm naïve's"])
 def test_any_text_comes_back_from_the_tokenizer(loaded, text):
     tokenizer = loaded[1].tokenizer

@@ -53,6 +53,12 @@ def test_a_narrow_terminal_gets_the_columns_one_below_the_other(small):
         assert word in text
 
 
+def test_text_is_text_in_a_notebook_too(small, monkeypatch):
+    expected = str(small)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(small) == expected
+
+
 def test_own_metrics_are_shown_beside_the_main_ones(answer):
     class Shouting(Metric):
         """Share of texts in capitals."""

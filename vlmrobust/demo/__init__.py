@@ -43,7 +43,15 @@ def model(**kwargs: Any) -> HFModel:
     """
     from pathlib import Path
 
+    from transformers.utils import logging
+
     from vlmrobust.models.huggingface import HFModel
 
     options: dict[str, Any] = {"dtype": "float32", **kwargs}
-    return HFModel.from_pretrained(str(Path(__file__).parent / "weights"), **options)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # of loading the weights, which takes no time
+    try:
+        return HFModel.from_pretrained(str(Path(__file__).parent / "weights"), **options)
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -120,7 +120,10 @@ def terminal_table(table: Table, width: int | None = None) -> str:
 
     space = width or shutil.get_terminal_size((_WIDTH, 24)).columns
     out = StringIO()
-    console = Console(file=out, width=space, color_system=None, force_terminal=False, legacy_windows=False)
+    # In a notebook, rich would show every part at once instead of writing it to the file.
+    console = Console(
+        file=out, width=space, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
     for part in _parts(table, space):
         drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
         for index in part:
