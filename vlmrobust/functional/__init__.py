@@ -18,6 +18,7 @@ from .calibration import (
     negative_log_likelihood,
     reliability_curve,
 )
+from .draws import answer_entropy, draw_agreement, majority_correct, majority_share, pass_at_k
 from .entropy import mean_token_entropy, token_entropy
 from .intervals import mean_interval, mean_intervals, paired_interval, paired_intervals
 from .letters import (
@@ -56,6 +57,7 @@ __all__ = [
     "RiskCoverage",
     "TokenScores",
     "accuracy",
+    "answer_entropy",
     "area_under_risk_coverage",
     "auroc",
     "auroc_interval",
@@ -67,6 +69,7 @@ __all__ = [
     "confidence_brier_score",
     "correct_log_odds",
     "correct_probability",
+    "draw_agreement",
     "excess_area_under_risk_coverage",
     "expected_calibration_error",
     "fleiss_kappa",
@@ -76,6 +79,8 @@ __all__ = [
     "letter_entropy",
     "letter_mass",
     "letter_probabilities",
+    "majority_correct",
+    "majority_share",
     "mcnemar_exact",
     "mean_interval",
     "mean_intervals",
@@ -88,6 +93,7 @@ __all__ = [
     "paired_interval",
     "paired_intervals",
     "pairwise_agreement",
+    "pass_at_k",
     "quadrants",
     "relative_letter_entropy",
     "reliability_curve",
