@@ -1,0 +1,14 @@
+"""The command line, see `vlmrobust --help`; `ExitCode` says what a command's exit code means to a script."""
+
+from .app import ExitCode, app, main
+from .compare import compare
+from .conditions import conditions
+from .demo import demo
+from .judge import judge
+from .report import report
+from .run import run
+
+__all__ = ["ExitCode", "app", "main"]
+
+for command in (demo, conditions, run, report, compare, judge):
+    app.command()(command)

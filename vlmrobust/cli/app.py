@@ -1,0 +1,94 @@
+"""What all commands share: the application, its exit codes, and how an error is shown."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .output import say
+
+__all__ = ["ExitCode", "app", "main", "refusals"]
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from a command's exit code.
+
+    Attributes:
+        FINISHED: all is well.
+        ERROR_ROWS: it finished, but some rows are errors (a bad image, a failed call); the report lists them.
+        REFUSED: wrong usage, refused input, or a failure; there is a message, and no report.
+        GATE_FAILED: `compare` finished, and a difference is not what was asked for.
+        INTERRUPTED: by Ctrl-C; what was answered is kept.
+
+    Example:
+        >>> int(ExitCode.GATE_FAILED)
+        3
+    """
+
+    FINISHED = 0
+    ERROR_ROWS = 1
+    REFUSED = 2
+    GATE_FAILED = 3
+    INTERRUPTED = 130
+
+
+_EXPECTED = (ValueError, LookupError, OSError, ImportError)
+
+app = typer.Typer(
+    name="vlmrobust",
+    help="Does a vision-language model still look at the image, and does its answer follow from its chain of thought?",
+    epilog=(
+        "Exit codes: 0 finished; 1 finished, but some rows are errors; 2 wrong usage, or input that was refused; "
+        "3 a gate of compare failed; 130 interrupted."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vlmrobust {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    context.obj = debug
+
+
+@contextmanager
+def refusals(context: typer.Context) -> Iterator[None]:
+    """Show refused input, failures and Ctrl-C as a message instead of a traceback, and exit with their code."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        say(" ".join(("Interrupted.", *map(str, stop.args))))
+        raise typer.Exit(ExitCode.INTERRUPTED) from stop
+    except BrokenPipeError:  # what reads the output has seen enough
+        raise
+    except Exception as error:
+        if context.obj:
+            raise
+        typer.echo(f"Error: {_message(error)}", err=True)
+        raise typer.Exit(ExitCode.REFUSED) from error
+
+
+def _message(error: Exception) -> str:
+    if not isinstance(error, _EXPECTED):
+        return f"{type(error).__name__}: {error} (vlmrobust --debug … shows where it comes from)"
+    return str(error.args[0]) if isinstance(error, KeyError) else str(error)  # a KeyError's text has quotes around it

@@ -1,0 +1,101 @@
+"""`vlmrobust compare`: two models or checkpoints on the same samples, and gates for continuous integration."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .app import ExitCode, refusals
+from .finishing import finish
+from .output import as_csv, as_json, differences, say, show
+from .report import ReportPath, one_format
+
+if TYPE_CHECKING:
+    from ..report import Report
+
+__all__ = ["compare"]
+
+_GATES = "Gates: exit code 3 if one fails"
+
+
+def compare(
+    context: typer.Context,
+    path: ReportPath,
+    other: Annotated[
+        Path, typer.Argument(help="What it is compared with, such as the checkpoint before.", show_default=False)
+    ],
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these, separated by commas.", autocompletion=options.complete_conditions),
+    ] = None,
+    metrics: options.Metrics = None,
+    csv: options.Csv = False,
+    json: options.Json = False,
+    fail_if_worse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="Fail if a change for the worse is shown under any condition (adjusted for their number).",
+            autocompletion=options.complete_metrics,
+            rich_help_panel=_GATES,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=AMOUNT",
+            help="Fail unless a change for the worse by more than this is ruled out under every condition.",
+            rich_help_panel=_GATES,
+        ),
+    ] = None,
+) -> None:
+    """Compare two runs on the samples that both have: differences are the first minus the other, paired by sample."""
+    with refusals(context):
+        from ..report import Report
+        from ..report.tables import terminal_table
+        from .gates import Gate, outcomes
+        from .measuring import with_metrics
+
+        one_format(csv=csv, json=json)
+        gates = [Gate(metric) for metric in options.listed(fail_if_worse)]
+        gates += [Gate.allowing(*drop) for drop in options.pairs("--max-drop", "metric=amount", max_drop).items()]
+        names = options.listed(metrics)
+        needed = [*names, *(gate.metric for gate in gates)]
+        this, that = (with_metrics(Report.load(each), needed) for each in (path, other))
+        table = this.compare(that)
+        _check_judges(this, that, needed or set(this.metrics) & set(that.metrics))
+        if chosen := options.listed(conditions):
+            _check_conditions(chosen, this)
+            table = table[table["condition"].isin(chosen)]
+        shown = table[table["metric"].isin(names)] if names else table
+        if csv or json:
+            show(as_csv(shown) if csv else as_json(shown))
+        else:
+            show(terminal_table(differences(shown, names, reference="other")))
+        found = outcomes(gates, table, this) if gates else []
+    failed = [outcome for outcome in found if outcome.failed]
+    for outcome in found:
+        say(f"{'FAILED' if outcome.failed else 'passed'}  {outcome.text}")
+    if failed:
+        raise typer.Exit(ExitCode.GATE_FAILED)
+    finish(this, that)
+
+
+def _check_conditions(names: Collection[str], report: "Report") -> None:
+    for name in names:
+        if name not in report.conditions:
+            raise ValueError(f"expected one of the conditions {', '.join(report.conditions)}; got {name!r}")
+
+
+def _check_judges(this: "Report", that: "Report", metrics: Collection[str]) -> None:
+    """Refuse to compare what different judges have said; files of a run name a judge if it is not the default one."""
+    from .judging import JUDGED, judge_of, title_of
+
+    here, there = judge_of(this), judge_of(that)
+    if here != there and any(metric in JUDGED for metric in metrics):
+        raise ValueError(
+            f"expected thoughts judged by one judge, got {title_of(here)} here and {title_of(there)} in the other; "
+            "judge one of them again, or leave consistency out: --metrics accuracy,…"
+        )

@@ -1,0 +1,76 @@
+"""`vlmrobust demo`: what the numbers look like, on the bundled model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..perturbations import expand, paper_conditions
+from . import options
+from .app import refusals
+from .finishing import finish
+from .output import say, show
+
+if TYPE_CHECKING:
+    from ..report import Report
+    from ..types import Sample
+
+__all__ = ["demo"]
+
+_HOW_TO_READ = """\
+How to read it: every difference compares a condition with base on the same samples, with its 95 % interval. A fall
+under wrong_think or wrong_caption whose interval stays below 0 means that injected text took over answers that the
+image had given.
+The model is tiny and was trained for this demo, partly with captions that were always true, so it trusts text: this
+shows what the numbers look like and is no evidence about large models. For those:
+vlmrobust run --model NAME --data FILE --out FOLDER"""
+
+
+def demo(
+    context: typer.Context,
+    samples: Annotated[int, typer.Option(min=1, help="How many samples, each under eight conditions.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other scenes.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Keep responses and report here; resumable.")] = None,
+    html: options.Html = None,
+) -> None:
+    """Ask a small bundled model about scenes of coloured shapes, under the paper's eight conditions."""
+    from .. import demo as bundled
+    from ..evaluator import Evaluator
+
+    say("Loading a small bundled vision-language model (a Qwen2.5-VL with a few million weights) …")
+    with refusals(context):
+        model = bundled.model()
+        drawn = bundled.samples(samples, seed)
+        report = Evaluator(model, paper_conditions(), seed=seed).run(drawn, out)
+        show(f"{_example(report, drawn, seed)}\n\n{report}\n\n{_HOW_TO_READ}")
+        if html is not None:
+            report.to_html(html, samples=drawn)
+    finish(report, responses=out, page=html)
+
+
+def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
+    """Return what the model said about one sample, preferably one whose answer a wrong thought took over."""
+    rows = {(row["sample_id"], row["condition"]): row for row in report.frame.to_dict("records")}
+    sample = next(
+        (
+            sample
+            for sample in samples
+            if rows[sample.id, "base"]["answer"] == sample.answer
+            and rows[sample.id, "wrong_think"]["answer"] == rows[sample.id, "wrong_think"]["asserted"]
+        ),
+        samples[0],
+    )
+    prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
+    options = "   ".join(prompts["base"].style.options_text(sample.options).splitlines())
+    return "\n".join(
+        [
+            f"One of {len(samples)} samples",
+            f"  question       {sample.question}   {options}   (correct: {sample.options[sample.answer]})",
+            f"  base           {rows[sample.id, 'base']['text']}",
+            f"  wrong caption  {prompts['wrong_caption'].context}",
+            f"    → model      {rows[sample.id, 'wrong_caption']['text']}",
+            f"  wrong thought  {prompts['wrong_think'].prefill}",
+            f"    → model      {rows[sample.id, 'wrong_think']['text']}",
+        ]
+    )

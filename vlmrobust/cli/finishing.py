@@ -1,0 +1,36 @@
+"""How a command ends that has a report: where its files are, and the exit code."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from .app import ExitCode
+from .output import say
+
+if TYPE_CHECKING:
+    from ..report import Report
+
+__all__ = ["finish"]
+
+
+def finish(*reports: "Report", responses: Path | None = None, page: Path | None = None, problems: int = 0) -> None:
+    """Say where the files are and whether rows are errors, which is an exit code of its own.
+
+    Args:
+        *reports: what the command has shown.
+        responses: the run directory.
+        page: the report as a page.
+        problems: rows of the data that made no sample.
+
+    Raises:
+        typer.Exit: some rows are errors.
+    """
+    if responses is not None:
+        say(f"Responses and report are in {responses}")
+    if page is not None:
+        say(f"The page is {page}")
+    errors = sum(int(report.responses.has_status("error").sum()) for report in reports)
+    if errors or problems:
+        say(f"Error rows: {errors}; problems in the data: {problems}. No number above counts them.")
+        raise typer.Exit(ExitCode.ERROR_ROWS)

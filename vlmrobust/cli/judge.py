@@ -1,0 +1,117 @@
+"""`vlmrobust judge`: the thoughts of an existing run, read by another judge."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .app import refusals
+from .finishing import finish
+from .options import PanelRule
+from .output import as_json, rows_of, say, show
+from .report import ReportPath
+
+if TYPE_CHECKING:
+    from ..report import Report
+    from ..report.tables import Table
+    from .judging import Agreement
+
+__all__ = ["judge"]
+
+_SHOWN = 5
+
+
+def judge(
+    context: typer.Context,
+    path: ReportPath,
+    judges: Annotated[
+        list[str],
+        typer.Option(
+            "--judge",
+            metavar="JUDGE",
+            help="rules, hf:NAME (a checkpoint) or openai:NAME (a model behind a server); several are a panel.",
+            autocompletion=options.complete_judges,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The judged report, a new file. Default: beside the report, by the judge."),
+    ] = None,
+    rule: Annotated[
+        PanelRule, typer.Option(help="How many of a panel have to name the same option: more than half, or all.")
+    ] = PanelRule.majority,
+    base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Judge the thoughts of a run again, and say what has changed. The model is not asked, the run's report stays."""
+    with refusals(context):
+        from ..report import Report
+        from ..report.tables import terminal_table
+        from .judging import JUDGED, agreement, judge_of, judges_named, rejudged, title_of
+
+        old = Report.load(path)
+        file = out or _beside(path, judges)
+        if file.exists():
+            raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
+        chosen = judges_named(
+            judges, rule.value, base_url=base_url, api_key_env=api_key_env, dtype=dtype, device=device
+        )
+        new = rejudged(old, chosen)
+        new.save(file)
+        agreed = agreement(old, new)
+        before, after = judge_of(old), judge_of(new)
+        if json:
+            rows = new.summary[new.summary["metric"].isin(JUDGED)]
+            show(as_json({"old": before, "new": after, "agreement": asdict(agreed), "summary": rows}))
+        else:
+            show(f"{title_of(before)} → {title_of(after)}\n{_in_words(agreed)}\n")
+            show(terminal_table(_by_condition(old, new)))
+    say(f"The judged report is {file}; vlmrobust report and compare read it")
+    finish(new)
+
+
+def _beside(path: Path, judges: list[str]) -> Path:
+    folder = path if path.is_dir() else path.parent
+    names = "-".join(re.sub(r"[^\w.]+", "-", name).strip("-") for name in judges)
+    return folder / f"report-{names}.jsonl"
+
+
+def _in_words(agreed: "Agreement") -> str:
+    """Return what two judges say of the same answers."""
+    lines = [
+        f"Verdicts on {agreed.old_verdicts} → {agreed.new_verdicts} of {agreed.answered} answers; "
+        f"of {agreed.both} on both sides the same: {_percent(agreed.same)}, Fleiss' κ {agreed.kappa:.2f}."
+    ]
+    for sample, condition, draw in agreed.changed[:_SHOWN]:
+        lines.append(f"  changed: {sample}, {condition}{f', draw {draw}' if draw else ''}")
+    if len(agreed.changed) > _SHOWN:
+        lines.append(f"  … and {len(agreed.changed) - _SHOWN} more")
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return "–" if share != share else f"{share:.1%}"
+
+
+def _by_condition(old: "Report", new: "Report") -> "Table":
+    """Return consistency and its coverage under each condition, by both judges."""
+    from ..report.tables import Table
+
+    sides = [
+        {row["condition"]: row for row in rows_of(report.summary) if row["metric"] == "consistency"}
+        for report in (old, new)
+    ]
+    cells = [
+        (
+            name,
+            *(f"{side[name]['value']:.3f} ({side[name]['coverage']:.0%})" if name in side else "–" for side in sides),
+        )
+        for name in new.conditions
+    ]
+    return Table(header=("condition", "consistency before (judged)", "now (judged)"), rows=tuple(cells))

@@ -1,0 +1,165 @@
+"""Judges by name, and what a report says once another judge has read its thoughts."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from ..functional import QUADRANTS, fleiss_kappa, strict_agreement
+from ..judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge
+from ..metrics import (
+    Consistency,
+    ConsistencyCoverage,
+    ConsistencyGivenCorrect,
+    ConsistentAccuracy,
+    Metric,
+    Quadrant,
+)
+from ..report import Report
+from .measuring import measured
+
+__all__ = ["JUDGED", "Agreement", "agreement", "judge_of", "judges_named", "rejudged", "secret", "title_of"]
+
+JUDGED = (
+    "consistency",
+    "consistency_coverage",
+    "consistency_given_correct",
+    "consistent_accuracy",
+    *QUADRANTS,
+)
+"""The metrics that depend on the judge."""
+
+
+def judges_named(
+    names: Sequence[str],
+    rule: Literal["majority", "strict"],
+    *,
+    base_url: str | None,
+    api_key_env: str | None,
+    dtype: str,
+    device: str | None,
+) -> Judge:
+    """Return the judge of some names, several being a panel: the table of what a name stands for.
+
+    Args:
+        names: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
+        rule: how a panel decides.
+        base_url: the server's address.
+        api_key_env: the environment variable that holds the server's key.
+        dtype: of checkpoints.
+        device: of checkpoints.
+
+    Raises:
+        ValueError: a name is of none of these forms.
+    """
+    judges: list[Judge] = []
+    for name in names:
+        kind, _, which = name.partition(":")
+        match kind, bool(which):
+            case "rules", False:
+                judges.append(RuleJudge())
+            case "hf", True:
+                judges.append(LMJudge.from_pretrained(which, dtype=dtype, device=device))
+            case "openai", True:
+                judges.append(OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env)))
+            case _:
+                raise ValueError(f"--judge: expected rules, hf:NAME or openai:NAME, got {name!r}")
+    return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
+
+
+def secret(variable: str | None) -> str | None:
+    """Return the value of an environment variable: a key is named on a command line, never written there.
+
+    Raises:
+        ValueError: it is not set.
+    """
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise ValueError(f"--api-key-env: expected an environment variable that holds the key, {variable!r} is not set")
+    return os.environ[variable]
+
+
+def identity_of(judge: Judge) -> dict[str, Any]:
+    """Return what decides a judge's verdicts, as JSON values."""
+    if isinstance(judge, Panel):
+        return {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
+    identity: dict[str, Any] = getattr(judge, "identity", dict)()
+    return identity | {"class": type(judge).__name__}
+
+
+def judge_of(report: Report) -> Mapping[str, Any]:
+    """Return the identity of the judge whose verdicts a report has; one that names none has those of the rules."""
+    return report.manifest.get("judge") or identity_of(RuleJudge())
+
+
+def title_of(identity: Mapping[str, Any]) -> str:
+    """Return how a judge is called in a line of text.
+
+    Example:
+        >>> title_of({"class": "Panel", "judges": [{"class": "RuleJudge"}, {"class": "LMJudge", "name": "org/model"}]})
+        'Panel of RuleJudge and LMJudge org/model'
+    """
+    if "judges" in identity:
+        return f"{identity['class']} of {' and '.join(map(title_of, identity['judges']))}"
+    return " ".join(filter(None, (identity["class"], identity.get("name", ""))))
+
+
+def rejudged(report: Report, judge: Judge) -> Report:
+    """Return a report whose thoughts are judged by another judge; all that does not depend on it stays as it was."""
+    family: list[Metric] = [
+        Consistency(judge=judge),
+        ConsistencyCoverage(judge=judge),
+        ConsistencyGivenCorrect(judge=judge),
+        *(Quadrant(kind=kind, judge=judge) for kind in QUADRANTS),
+        ConsistentAccuracy(judge=judge),
+    ]
+    wanted = [metric for metric in family if metric.column in report.metrics or metric.column == "consistency"]
+    again = measured(report, wanted)
+    again.manifest["judge"] = identity_of(judge)
+    return again
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two judges say the same of a report's responses.
+
+    Attributes:
+        answered: number of answered responses.
+        old_verdicts, new_verdicts: of how many of them each says whether thought and answer are consistent.
+        both: of how many both do; `same` and `kappa` are on these.
+        same: the share of which they say the same, in [0, 1].
+        kappa: Fleiss' κ, at most 1.
+        changed: sample, condition and draw of those of which they do not.
+    """
+
+    answered: int
+    old_verdicts: int
+    new_verdicts: int
+    both: int
+    same: float
+    kappa: float
+    changed: tuple[tuple[str, str, int], ...]
+
+
+def agreement(old: Report, new: Report) -> Agreement:
+    """Return how far the verdicts of two reports on the same responses agree."""
+    missing = [float("nan")] * len(old)
+    before, after = (
+        torch.tensor(list(report.frame.get("consistency", missing)), dtype=torch.float64) for report in (old, new)
+    )
+    ratings = torch.stack([before, after], dim=1)
+    both = ~ratings.isnan().any(dim=1)
+    differ = (both & (before != after)).nonzero()[:, 0].tolist()
+    responses = new.responses
+    return Agreement(
+        answered=int(responses.has_status("answered").sum()),
+        old_verdicts=int((~before.isnan()).sum()),
+        new_verdicts=int((~after.isnan()).sum()),
+        both=int(both.sum()),
+        same=strict_agreement(ratings),
+        kappa=fleiss_kappa(ratings),
+        changed=tuple((responses.sample_id[row], responses.condition[row], int(responses.draw[row])) for row in differ),
+    )

@@ -1,0 +1,82 @@
+"""Metrics by the names of their columns, and reports in which some are measured anew; no model is asked."""
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+
+from ..metrics import (
+    AreaUnderRiskCoverage,
+    BrierScore,
+    ConflictAcknowledgement,
+    ConsistentAccuracy,
+    ExpectedCalibrationError,
+    LetterDivergence,
+    Metric,
+    NegativeLogLikelihood,
+    PairedMetric,
+    Repetition,
+    default_metrics,
+)
+from ..report import Report
+
+__all__ = ["METRICS", "direction_of", "is_paired", "measured", "with_metrics"]
+
+METRICS: dict[str, Metric | PairedMetric] = {
+    metric.column: metric
+    for metric in (
+        *default_metrics(),
+        AreaUnderRiskCoverage(),
+        BrierScore(),
+        ConflictAcknowledgement(),
+        ConsistentAccuracy(),
+        ExpectedCalibrationError(),
+        LetterDivergence(),
+        NegativeLogLikelihood(),
+        Repetition(),
+    )
+}
+
+
+def with_metrics(report: Report, names: Collection[str]) -> Report:
+    """Return a report that has all of some metrics; those that it lacks are measured on its responses.
+
+    Raises:
+        ValueError: a name is not known; the message has the nearest, or all.
+    """
+    missing = [name for name in names if name not in report.metrics]
+    for name in missing:
+        if name not in METRICS:
+            known = list(dict.fromkeys((*report.metrics, *METRICS)))
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+            raise ValueError(f"expected the name of a metric, got {name!r}; {hint}")
+    return measured(report, [METRICS[name] for name in missing]) if missing else report
+
+
+def measured(report: Report, metrics: Sequence[Metric | PairedMetric]) -> Report:
+    """Return a report in which these metrics are measured anew, or added, and all others are as they were."""
+    new = report.score(metrics)
+    columns = {column.name: column for column in (*report._columns, *new._columns)}
+    rows = {((row.condition, row.carrier), row.metric): row for row in (*report._rows, *new._rows)}
+    units = dict.fromkeys(unit for unit, _ in rows)
+    summary = [rows[unit, name] for unit in units for name in columns]
+    return Report(report.responses, list(columns.values()), seed=report.seed, manifest=report.manifest, summary=summary)
+
+
+def direction_of(report: Report, metric: str) -> int:
+    """Return 1 for a metric of which more is better, -1 for one of which less is.
+
+    Raises:
+        ValueError: the report does not have it, or it is neither.
+    """
+    found = {column.name: column.higher_is_better for column in report._columns}
+    if metric not in found:
+        raise ValueError(f"expected a metric of the report ({', '.join(found)}), got {metric!r}")
+    better = found[metric]
+    if better is None:
+        raise ValueError(f"metric {metric!r}: expected one of which more, or less, is better; of this one neither is")
+    return 1 if better else -1
+
+
+def is_paired(report: Report, metric: str) -> bool:
+    """Return whether a metric of the report is itself a comparison with base."""
+    return any(column.name == metric and column.is_paired for column in report._columns)

@@ -1,0 +1,254 @@
+"""The flags that commands share, or that one has many of: their kinds, help texts and completions."""
+
+from collections.abc import Iterable
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from ..named_conditions import CONDITIONS, FROM_SAMPLES
+from .configuration import read_configuration
+from .measuring import METRICS
+
+__all__ = ["AnswerAs", "Mode", "PanelRule", "listed", "pairs"]
+
+
+class Mode(StrEnum):
+    """How questions are put."""
+
+    think = "think"
+    direct = "direct"
+
+
+class AnswerAs(Enum):
+    """How the rows' answers are written."""
+
+    any = "any"
+    index = "index"
+    letter = "letter"
+    text = "text"
+
+
+class PanelRule(StrEnum):
+    """How a panel of judges decides."""
+
+    majority = "majority"
+    strict = "strict"
+
+
+def listed(values: Iterable[str] | None) -> list[str]:
+    """Return the names in values that may each hold several, separated by commas.
+
+    Example:
+        >>> listed(["base, wrong_think", "blank_image"])
+        ['base', 'wrong_think', 'blank_image']
+    """
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def pairs(flag: str, form: str, values: Iterable[str] | None) -> dict[str, str]:
+    """Return what stands on both sides of the equals sign in each value.
+
+    Raises:
+        ValueError: a value has not the form; the message names the flag.
+
+    Example:
+        >>> pairs("--columns", "field=column", ["question=prompt"])
+        {'question': 'prompt'}
+    """
+    found = {}
+    for value in values or ():
+        name, equals, rest = value.partition("=")
+        if not equals or not name or not rest:
+            raise ValueError(f"{flag}: expected {form}, got {value!r}")
+        found[name] = rest
+    return found
+
+
+def _completed(incomplete: str, names: Iterable[str], separators: str) -> list[str]:
+    """Return what a list of names may go on to: the names that begin like its last, each behind the others."""
+    start = max(incomplete.rfind(separator) for separator in separators) + 1
+    return [incomplete[:start] + name for name in names if name.startswith(incomplete[start:])]
+
+
+def complete_conditions(incomplete: str) -> list[str]:
+    """Return the names of conditions that a list, with commas and plus signs, may go on with.
+
+    Example:
+        >>> complete_conditions("blank_image,wrong_think+abs")
+        ['blank_image,wrong_think+abstain_option']
+    """
+    return _completed(incomplete, (*CONDITIONS, *FROM_SAMPLES), ",+")
+
+
+def complete_metrics(incomplete: str) -> list[str]:
+    """Return the names of metrics that a list may go on with."""
+    return _completed(incomplete, METRICS, ",")
+
+
+def complete_judges(incomplete: str) -> list[str]:
+    """Return how a judge may begin."""
+    return [name for name in ("rules", "hf:", "openai:") if name.startswith(incomplete)]
+
+
+def complete_dtypes(incomplete: str) -> list[str]:
+    """Return the names of number formats."""
+    return [name for name in ("auto", "bfloat16", "float16", "float32") if name.startswith(incomplete)]
+
+
+def _without_credentials(url: str | None) -> str | None:
+    """Refuse an address that holds a password: it would be written beside the run."""
+    if url is not None and (urlsplit(url).username or urlsplit(url).password):
+        raise typer.BadParameter("expected an address without user and password; name the key with --api-key-env")
+    return url
+
+
+_ASKED, _DATA, _MODEL, _OUTPUT = "What is asked", "Samples", "Model", "Output"
+
+Model = Annotated[
+    str,
+    typer.Option(help="Checkpoint of an image-text-to-text model: a hub name or a folder.", rich_help_panel=_MODEL),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="auto (the checkpoint's own), bfloat16, float16 or float32.",
+        autocompletion=complete_dtypes,
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cuda, cpu, …; default: CUDA where there is one.", rich_help_panel=_MODEL)
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Prompts processed together at most.", rich_help_panel=_MODEL)
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.", rich_help_panel=_MODEL)]
+Temperature = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Sample instead of decoding greedily; for --draws.", rich_help_panel=_MODEL),
+]
+ForceAnswer = Annotated[
+    bool,
+    typer.Option(
+        "--force-answer",
+        help="Close thoughts that run into the token limit; read the letters.",
+        rich_help_panel=_MODEL,
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.", rich_help_panel=_MODEL),
+]
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Address of an OpenAI-compatible server, without a key in it.",
+        callback=_without_credentials,
+        rich_help_panel=_MODEL,
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Environment variable that holds the server's key; default: OPENAI_API_KEY.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="rows.jsonl, .csv or .tsv, an image folder with metadata, or a Hugging Face dataset.",
+        rich_help_panel=_DATA,
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.", rich_help_panel=_DATA)]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=COLUMN",
+        help="Where a field is, e.g. question=prompt or options=A,B,C,D.",
+        rich_help_panel=_DATA,
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="Split of a dataset, e.g. test.", rich_help_panel=_DATA)]
+AnswersAs = Annotated[
+    AnswerAs, typer.Option(help="How answers are written, if that can be read in two ways.", rich_help_panel=_DATA)
+]
+CheckImages = Annotated[
+    bool, typer.Option(help="Decode every image before the model is loaded.", rich_help_panel=_DATA)
+]
+SkipBadRows = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-rows",
+        help="Leave bad rows out and list them, instead of refusing the file.",
+        rich_help_panel=_DATA,
+    ),
+]
+
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names, separated by commas; join with + to apply several. Default: the paper's eight.",
+        autocompletion=complete_conditions,
+        rich_help_panel=_ASKED,
+    ),
+]
+QuestionStyle = Annotated[
+    Mode, typer.Option(help="Ask for a thought, or for the answer alone.", rich_help_panel=_ASKED)
+]
+Draws = Annotated[
+    int, typer.Option(min=1, help="How often each prompt is asked; needs --temperature.", rich_help_panel=_ASKED)
+]
+RunnerUp = Annotated[
+    bool,
+    typer.Option(
+        "--runner-up",
+        help="Assert the likeliest wrong option under base instead of a random one.",
+        rich_help_panel=_ASKED,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Keys every random draw.", rich_help_panel=_ASKED)]
+
+Configuration = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        is_eager=True,
+        callback=read_configuration,
+        help="TOML file with any of these options, such as the run.toml of an earlier run; flags override it.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(help="Run directory: responses and report. The same call resumes.", rich_help_panel=_OUTPUT),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would be asked, and load no weights.", rich_help_panel=_OUTPUT),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.", rich_help_panel=_OUTPUT)
+]
+Csv = Annotated[
+    bool, typer.Option("--csv", help="Print CSV, and nothing else, to standard output.", rich_help_panel=_OUTPUT)
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the report as one self-contained page.", rich_help_panel=_OUTPUT),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names, separated by commas. One that the report lacks is measured on its responses.",
+        autocompletion=complete_metrics,
+    ),
+]

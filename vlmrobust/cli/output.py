@@ -1,0 +1,124 @@
+"""What a command prints: results to standard output, everything else to standard error."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..report.tables import Table
+
+__all__ = ["OVERVIEW_METRICS", "as_csv", "as_json", "differences", "is_first_process", "rows_of", "say", "show"]
+
+OVERVIEW_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
+"""What a table in a terminal shows of the metrics unless it is told which; JSON and CSV have all."""
+
+
+def is_first_process() -> bool:
+    """Return whether this process speaks for all: under torchrun every process runs the same command."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def show(text: object) -> None:
+    """Print a result."""
+    if is_first_process():
+        typer.echo(str(text))
+
+
+def say(text: object) -> None:
+    """Print what is no result: a warning, where files are, how a gate came out."""
+    if is_first_process():
+        typer.echo(str(text), err=True)
+
+
+def as_json(value: Any) -> str:
+    """Return JSON; a table is a list of objects, one per row, and what is undefined is null.
+
+    Example:
+        >>> import pandas as pd
+        >>> print(as_json(pd.DataFrame({"metric": ["accuracy"], "difference": [float("nan")]})))
+        [
+          {
+            "metric": "accuracy",
+            "difference": null
+          }
+        ]
+    """
+    from ..store import json_safe
+
+    return json.dumps(json_safe(_plain(value)), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return value.astype(object).where(value.notna(), None).to_dict("records")
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_csv(table: "pd.DataFrame") -> str:
+    """Return a table as comma-separated values, an empty cell where it is undefined."""
+    return table.to_csv(index=False).rstrip("\n")
+
+
+def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return a table's rows, each by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, reference: str = "base") -> "Table":
+    """Return rows of a summary for a terminal: value, reference, difference and interval.
+
+    Args:
+        table: with the columns of `Report.summary`, and perhaps others in front.
+        metrics: those to show; none = `OVERVIEW_METRICS`, and what is left out is named below.
+        reference: how the other side is called.
+    """
+    from ..naming import readable
+    from ..report.tables import Table
+
+    known = list(dict.fromkeys(table["metric"]))
+    shown = list(metrics) or [name for name in OVERVIEW_METRICS if name in known] or known
+    leading = list(table.columns[: list(table.columns).index("condition")])
+    rows = [row for row in rows_of(table) if row["metric"] in shown]
+    cells: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        *((name, lambda row, name=name: str(row[name])) for name in leading),
+        ("condition", lambda row: str(row["condition"])),
+        ("metric", lambda row: readable(row["metric"])),
+        ("value", lambda row: _number(row["value"])),
+        (reference, lambda row: _number(row["base_value"])),
+        ("difference [95 % interval]", _interval),
+        ("n", lambda row: str(row["n"])),
+        ("errors", lambda row: str(row["errors"])),
+    ]
+    left_out = [name for name in known if name not in shown]
+    return Table(
+        header=tuple(title for title, _ in cells),
+        rows=tuple(tuple(cell(row) for _, cell in cells) for row in rows),
+        notes=(*_notes(rows), *([f"Other metrics, for --metrics: {', '.join(left_out)}."] if left_out else [])),
+    )
+
+
+def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    notes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row["note"]:
+            notes.setdefault(f"{row['condition']}: {row['note']}", {})[row["metric"]] = None
+    return [f"{note} – {', '.join(metrics)}" for note, metrics in notes.items()]
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "–" if math.isnan(value) else f"{value:{sign}.3f}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    difference = _number(row["difference"], "+")
+    if math.isnan(row["low"]):
+        return difference
+    return f"{difference} [{_number(row['low'], '+')}, {_number(row['high'], '+')}]"
