@@ -1,9 +1,11 @@
 """All pictures of a report together, and what drawing them leaves alone."""
 
 import sys
+from io import BytesIO
 
 import matplotlib as mpl
 import pytest
+from PIL import Image
 
 from vlmrobust import Report, plots
 from vlmrobust.metrics import Accuracy, default_metrics
@@ -52,8 +54,9 @@ def test_global_settings_and_pyplot_are_not_touched(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would fail
     names = [name for name in mpl.rcParams if name != "backend"]  # asking for that one imports pyplot
     before = [mpl.rcParams[name] for name in names]
-    shown_by_a_notebook = plots.trajectory([(0, report)])._repr_png_()
-    assert shown_by_a_notebook.startswith(b"\x89PNG")
+    shown_by_a_notebook, size = plots.trajectory([(0, report)])._repr_png_()
+    with Image.open(BytesIO(shown_by_a_notebook)) as picture:
+        assert (picture.format, picture.size) == ("PNG", (2 * size["width"], 2 * size["height"]))
     assert len(svgs(report)) == 6
     assert [mpl.rcParams[name] for name in names] == before
     with pytest.raises(ImportError):

@@ -12,10 +12,12 @@ __all__ = ["Picture", "svg_of"]
 class Picture(Figure):
     """A matplotlib figure that belongs to no window and to no list of open figures."""
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return twice as many pixels as are shown, for fine screens, and the size to show them at."""
         out = BytesIO()
         self.savefig(out, format="png", dpi=2 * self.dpi)
-        return out.getvalue()
+        width, height = (round(inches * self.dpi) for inches in self.get_size_inches())
+        return out.getvalue(), {"width": width, "height": height}
 
 
 def svg_of(figure: Figure, **options: Any) -> str:
