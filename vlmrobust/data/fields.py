@@ -1,16 +1,28 @@
 """One cell → one field of a sample; each function says what it expected and what came."""
 
+import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ..prompting import LETTERS
 
-__all__ = ["AnswerAs", "from_json_text", "images_of", "index_of", "is_missing", "options_of", "texts_of"]
+__all__ = [
+    "AnswerAs",
+    "Fetch",
+    "from_base64",
+    "from_json_text",
+    "images_of",
+    "index_of",
+    "is_missing",
+    "options_of",
+    "texts_of",
+]
 
 AnswerAs = Literal["any", "index", "letter", "text"]
+Fetch = Callable[[str], bytes]
 
 
 def is_missing(value: object) -> bool:
@@ -130,38 +142,69 @@ def _same_text(first: str, second: str) -> bool:
     return first.split() == second.split()
 
 
-def images_of(value: Any, root: Path | None) -> tuple[Any, ...]:
+def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tuple[Any, ...]:
     """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
+
+    A `data:` URL is decoded, as it is the image itself.
 
     Args:
         value: the cell.
         root: the folder that relative paths start from; None = the current one.
+        fetch: what returns the bytes at an address on the net; None = such an address is refused.
 
     Raises:
-        ValueError: something else came, or an address on the net.
+        ValueError: something else came, or an address that may not be fetched, or could not be.
 
     Example:
         >>> [path.as_posix() for path in images_of(["a.png", "b.png"], Path("images"))]
         ['images/a.png', 'images/b.png']
+        >>> images_of("data:image/png;base64,YWJj", None)
+        (b'abc',)
     """
     value = from_json_text(value)
     if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
         value = [value]
     if not value:
         raise ValueError("expected at least one image, got an empty list")
-    return tuple(_image(image, root) for image in value)
+    return tuple(_image(image, root, fetch) for image in value)
 
 
-def _image(value: Any, root: Path | None) -> Any:
+def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
     if isinstance(value, Mapping):  # how `datasets` keeps an image that is not decoded
         value = value.get("bytes") or value.get("path")
     if is_missing(value):
         raise ValueError("expected an image, got an empty cell")
     if not isinstance(value, str | Path):
         return value
-    if str(value).startswith(("http://", "https://", "data:")):
-        raise ValueError(f"expected the path of an image file, got an address: {str(value)!r:.80}")
+    if str(value).startswith(("http://", "https://")):
+        if fetch is None:
+            raise ValueError(
+                f"expected the path of an image file, got an address: {str(value)!r:.80}; "
+                "to fetch it, pass download_urls=True"
+            )
+        return fetch(str(value))
+    if str(value).startswith("data:"):
+        head, _, data = str(value).partition(",")
+        if not head.endswith(";base64"):
+            raise ValueError(f"expected a data URL in base64, got {head!r:.80}")
+        return from_base64(data)
     return Path(value) if root is None else root / value
+
+
+def from_base64(value: str) -> bytes:
+    """Return the bytes that a text in base64 stands for.
+
+    Raises:
+        ValueError: it is no such text.
+
+    Example:
+        >>> from_base64("YWJj")
+        b'abc'
+    """
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError(f"expected an image in base64, got {value!r:.40}: {error}") from error
 
 
 def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:

@@ -1,0 +1,181 @@
+"""A published dataset, from the hub or from files → samples."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ...keyed import generator
+from ..files import read_file
+from ..hub import read_dataset
+from ..row import Row
+from ..rows import Samples, samples_from
+from ..sources import first
+from .questions import LeftOut
+from .table import BENCHMARKS, Published
+from .tables import with_shared_images
+
+__all__ = ["load_benchmark"]
+
+
+def load_benchmark(
+    name: str,
+    *,
+    source: str | Path | None = None,
+    split: str | None = None,
+    configs: Sequence[str] = (),
+    limit: int | None = None,
+    streaming: bool = False,
+    root: str | Path | None = None,
+    seed: int = 0,
+    on_error: Literal["raise", "record"] = "record",
+    check_images: bool = False,
+    download_urls: bool = False,
+) -> Samples:
+    """Load a benchmark by its name, one of `BENCHMARKS`.
+
+    Rows become samples with the benchmark's own categories in `metadata["category"]` and questions about one image or
+    scene in one `group`. Rows that are no multiple-choice question are left out, and rows that contradict themselves
+    are problems: a warning counts both, `left_out` and `problems` list them.
+
+    Args:
+        name: such as "cv-bench".
+        source: a file or a folder with the benchmark's own files, instead of the hub: a copy of its repository or a
+            mirror with the same columns. Needed where the benchmark is not on the hub.
+        split: the part to read; None = the usual one, see `BENCHMARKS`.
+        configs: the configurations to read, such as `["Counting"]` of BLINK; empty = the usual ones, see `BENCHMARKS`.
+        limit: the first so many rows alone.
+        streaming: read rows from the hub as they are needed, instead of downloading and keeping the whole split first.
+        root: the folder that relative image paths start from; None = that of `source`.
+        seed: for the order of options, where the right one always comes first in the rows (What's Up). Drawn per sample
+            id: more rows, or fewer, change no order.
+        on_error: "record" lists rows with problems, "raise" refuses them.
+        check_images: decode every image now.
+        download_urls: fetch images that rows give the address of (3DSRBench); otherwise such a row is a problem.
+
+    Returns:
+        The samples, with `problems` and `left_out`.
+
+    Raises:
+        ValueError: the name is not known, `source` is needed, or the dataset, a configuration or the split is not
+            found.
+        FileNotFoundError: `source` is not there, or has none of the benchmark's files.
+        RowsError: no row makes a sample, or one has a problem and `on_error="raise"`.
+
+    Example:
+        >>> load_benchmark("cvbench")
+        Traceback (most recent call last):
+        ValueError: expected a benchmark among 3dsrbench, blink, cv-bench, mmbench, mme-realworld-lite, mmmu, mmstar,
+        realworldqa, spatial-mm-multihop, spatial-mm-obj, vstar, whatsup, whatsup-coco, whatsup-vg, got 'cvbench'
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"expected a benchmark among {', '.join(sorted(BENCHMARKS))}, got {name!r}")
+    entry = BENCHMARKS[name]
+    if configs and entry.files:
+        raise ValueError(f"{name}: expected no configs, as it has none, got {configs!r}")
+    chosen = replace(entry, split=split or entry.split, configs=tuple(configs) or entry.configs)
+    path = _located(chosen, source)
+    read = (
+        _fields(chosen, row, str(number) if part is None else f"{part}/{number}", seed)
+        for part, part_rows in _parts(chosen, path, streaming)
+        for number, row in enumerate(part_rows)
+    )
+    rows = list(first(read, limit))
+    samples = samples_from(
+        rows,
+        root=root or (path.parent if path is not None and path.is_file() else path),
+        on_error=on_error,
+        check_images=check_images,
+        answer_as=chosen.answer_as,
+        download_urls=download_urls,
+    )
+    _tell(name, rows, samples)
+    return samples
+
+
+def _located(entry: Published, source: str | Path | None) -> Path | None:
+    """Return the file or folder to read; None = the hub, through `datasets`."""
+    if source is not None:
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(f"{entry.name}: expected a file or folder, found none at {str(source)!r}")
+        return path
+    if not entry.files:
+        return None
+    if entry.hub is None:
+        raise ValueError(
+            f"{entry.name}: expected a source, as it is not on the hub; get {' and '.join(entry.files)} and the images "
+            f"from {entry.home}, and pass their folder as source"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise ValueError("to read from the hub, install the extra: pip install 'vlmrobust[data]'") from error
+    return Path(snapshot_download(entry.hub, repo_type="dataset"))
+
+
+def _parts(entry: Published, path: Path | None, streaming: bool) -> Iterator[tuple[str | None, Iterator[Row]]]:
+    """Open the parts one after another – files or configurations – each when it is its turn."""
+    if path is not None and path.is_file():
+        yield path.stem if entry.files else None, _read_file(path)
+    elif path is not None and entry.files:
+        found = [file for file in (_file_in(path, name) for name in entry.files) if file is not None]
+        if not found:
+            raise FileNotFoundError(f"{entry.name}: expected {' or '.join(entry.files)} in {str(path)!r}, found none")
+        yield from ((file.stem, _read_file(file)) for file in found)
+    else:
+        for config in entry.configs or (None,):
+            if path is None:
+                yield config, read_dataset(str(entry.hub), entry.split, config, streaming=streaming)
+            elif config is not None and (path / config).is_dir():
+                yield config, read_dataset(str(path / config), entry.split, streaming=True)
+            else:
+                yield config, read_dataset(str(path), entry.split, config, streaming=True)
+
+
+def _file_in(folder: Path, name: str) -> Path | None:
+    return next((file for file in (folder / name, folder / Path(name).name) if file.is_file()), None)
+
+
+def _read_file(path: Path) -> Iterator[Row]:
+    return with_shared_images(read_file(path)) if path.suffix == ".tsv" else read_file(path)
+
+
+def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
+    """Return a row whose values are the fields of a sample.
+
+    Args:
+        entry: whose row it is.
+        row: the row as published.
+        number: its id, where the benchmark gives none.
+        seed: for the order of options.
+    """
+    if row.problem is not None:
+        return row
+    try:
+        fields = {"id": number, **entry.read(row.values)}
+    except LeftOut as reason:
+        return replace(row, left_out=str(reason))
+    except KeyError as error:
+        there = ", ".join(map(repr, row.values))
+        return replace(row, problem=f"expected a column {error} as {entry.name} has it, got {there}")
+    except (SyntaxError, TypeError, ValueError) as error:  # what reading text as numbers, Python or base64 raises
+        return replace(row, problem=f"expected a row as {entry.name} has them, got {type(error).__name__}: {error}")
+    return replace(row, values=_shuffled(fields, seed) if entry.shuffled else fields)
+
+
+def _shuffled(fields: dict[str, Any], seed: int) -> dict[str, Any]:
+    order = generator(seed, fields["id"], "options").permutation(len(fields["options"])).tolist()
+    options = [fields["options"][index] for index in order]
+    return fields | {"options": options, "answer": order.index(fields["answer"])}
+
+
+def _tell(name: str, rows: Sequence[Row], samples: Samples) -> None:
+    reasons = Counter(row.left_out for row in rows if row.left_out is not None)
+    told = [f"{count} left out, {reason}" for reason, count in reasons.most_common()]
+    if samples.problems:
+        told.append(f"{len(samples.problems)} problems, see its `problems`")
+    if told:
+        warnings.warn(f"{name}: {len(samples)} samples of {len(rows)} rows; {'; '.join(told)}", stacklevel=3)

@@ -1,0 +1,83 @@
+"""What benchmarks write into one text – question, options, instruction – taken apart."""
+
+import re
+from collections.abc import Iterator
+
+from ...prompting import LETTERS
+
+__all__ = ["LeftOut", "published", "split_options", "without_instruction"]
+
+_INSTRUCTIONS = re.compile(
+    r"\s*(?:Please answer directly with only the letter of the correct option and nothing else\."
+    r"|Answer with the option's letter from the given choices directly\.)\s*$"
+)
+_HEADING = re.compile(r"\s*\b(?:Options|Choices):\s*$")
+_HIDDEN = ("?", "hidden", "nan")
+
+
+class LeftOut(Exception):  # noqa: N818 - not an error: the row is as its authors want it
+    """A row that is no multiple-choice question with a known answer; its text says why."""
+
+
+def published(answer: str | None) -> str:
+    """Return an answer, unless the benchmark keeps it to itself.
+
+    Raises:
+        LeftOut: there is none; test parts have an empty cell, "?" or "hidden".
+
+    Example:
+        >>> published("B")
+        'B'
+    """
+    if not answer or answer in _HIDDEN:
+        raise LeftOut("its answer is not published")
+    return answer
+
+
+def without_instruction(text: str) -> str:
+    r"""Return a question without the sentence that asks for a letter: how to answer is the style's to say.
+
+    Example:
+        >>> without_instruction("Red or blue?\nAnswer with the option's letter from the given choices directly.")
+        'Red or blue?'
+    """
+    return _INSTRUCTIONS.sub("", text).strip()
+
+
+def split_options(text: str) -> tuple[str, list[str]]:
+    r"""Return the question and the options of a text that holds both.
+
+    Options are marked `A.`, `A)`, `A:` or `(A)` with the letters in order, each on a line of its own, or behind one
+    another after `Options:`, separated by commas.
+
+    Raises:
+        LeftOut: it holds no options.
+
+    Example:
+        >>> split_options("Where is the cat?\nA. left\nB. right")
+        ('Where is the cat?', ['left', 'right'])
+        >>> split_options("Which is it?\nOptions: A: One, two., B: Three.")
+        ('Which is it?', ['One, two.', 'Three.'])
+    """
+    marks = max((list(_marks(text, start)) for start in _starts(text)), key=len, default=[])
+    if len(marks) < 2:
+        raise LeftOut("its text has no options A, B, …")
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    options = [text[mark.end() : end].strip().rstrip(",;").rstrip() for mark, end in zip(marks, ends, strict=True)]
+    return _HEADING.sub("", text[: marks[0].start()]).strip(), options
+
+
+def _starts(text: str) -> Iterator[re.Match[str]]:
+    """Where options may begin: at the mark of an A that starts a line or follows a heading."""
+    return re.finditer(r"(?:^|\n)[ \t]*\(?A[.:)][ \t]*|(?<=Options:)\s*\(?A[.:)]\s*|(?<=Choices:)\s*\(?A[.:)]\s*", text)
+
+
+def _marks(text: str, first: re.Match[str]) -> Iterator[re.Match[str]]:
+    yield first
+    position = first.end()
+    for letter in LETTERS[1:]:
+        mark = re.compile(rf"\n[ \t]*\(?{letter}[.:)][ \t]*|[,;]\s*\(?{letter}[.:)]\s+").search(text, position)
+        if mark is None:
+            return
+        yield mark
+        position = mark.end()

@@ -1,0 +1,167 @@
+"""Rows of benchmarks of spatial reasoning → the fields of a sample."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from .questions import LeftOut, split_options
+from .tables import image_of_cell, lettered_options
+
+__all__ = [
+    "read_3dsrbench",
+    "read_cv_bench",
+    "read_spatial_mm_multihop",
+    "read_spatial_mm_obj",
+    "read_whatsup",
+    "read_whatsup_coco",
+    "read_whatsup_vg",
+]
+
+Fields = dict[str, Any]
+_WHICH_CAPTION = "Which caption describes the image?"
+_QID = 8  # characters of a question's own id in 3DSRBench; `-flip` and `-1`, `-2`, … follow for its variants
+
+
+def read_cv_bench(row: Mapping[str, Any]) -> Fields:
+    """CV-Bench: `idx, type, task, image, question, choices, answer ("(A)"), source, source_filename, …`.
+
+    The category is `task` (Count, Relation, Depth, Distance); questions about one source image are a group. The jsonl
+    files have `filename`, a path, instead of `image`.
+
+    Source: card of nyu-visionx/CV-Bench; lmms-eval, tasks/cv_bench/utils.py.
+    """
+    return {
+        "id": str(row["idx"]),
+        "image": row["image"] if "image" in row else row["filename"],
+        "question": row["question"],
+        "options": row["choices"],
+        "answer": row["answer"],
+        "group": row.get("source_filename"),
+        "metadata": {"category": row["task"], "type": row["type"], "source": row["source"]},
+    }
+
+
+def read_3dsrbench(row: Mapping[str, Any]) -> Fields:
+    """3DSRBench: `index, question, A, B, C, D, answer, category`, and `image_url` or `qid` and `image` (base64).
+
+    C and D may be empty. The annotations on the hub have addresses of images, the two TSV files their content, and
+    rows for mirrored images (`-flip`) and rotated options (`-1`, …). All variants of a question are one group.
+
+    Source: card of ccvl/3DSRBench; lmms-eval, tasks/3dsrbench.
+    """
+    name = str(row.get("qid") or row["index"])
+    base, *variant = name[:_QID], *name[_QID:].split("-")
+    return {
+        "id": name,
+        "image": row["image_url"] if "image_url" in row else image_of_cell(row["image"]),
+        "question": row["question"],
+        "options": lettered_options(row, "ABCD"),
+        "answer": row["answer"],
+        "group": row.get("image_url") or base,
+        "metadata": {
+            "category": row["category"],
+            "flip": "flip" in variant,
+            "circular": any(part.isdecimal() for part in variant),
+        },
+    }
+
+
+def read_spatial_mm_obj(row: Mapping[str, Any]) -> Fields:
+    """Spatial-MM, one or two objects: `image_name, question (with options), answer ("D. upwards"), object1, object2`.
+
+    The category is `one_obj` or `two_obj`, as the files are called. A few answers have a letter that belongs to another
+    option than their text; such rows are problems, as nobody can say which is meant.
+
+    Source: github.com/FatemehShiri/Spatial-MM, spatial_mm_one_obj.json and data/spatial_mm_two_obj.json.
+    """
+    question, options = split_options(row["question"])
+    return {
+        "image": row["image_name"],
+        "question": question,
+        "options": options,
+        "answer": row["answer"],
+        "group": row["image_name"],
+        "metadata": {
+            "category": "two_obj" if row["object2"] else "one_obj",
+            "object1": row["object1"],
+            "object2": row["object2"],
+        },
+    }
+
+
+def read_spatial_mm_multihop(row: Mapping[str, Any]) -> Fields:
+    """Spatial-MM, several hops: `image_name, question, answer ("left"), reasoning, hop`, and `options` if you add them.
+
+    The questions are open. Those whose answer is yes or no have these two options here; the others are left out unless
+    a row has a list `options` (the file has none). The category is the number of hops.
+
+    Source: github.com/FatemehShiri/Spatial-MM, data/multihop_reasoning_309.json.
+    """
+    options = row.get("options")
+    if not options:
+        if row["answer"] not in ("yes", "no"):
+            raise LeftOut("an open question")
+        options = ["yes", "no"]
+    return {
+        "image": row["image_name"],
+        "question": row["question"],
+        "options": options,
+        "answer": row["answer"],
+        "group": row["image_name"],
+        "metadata": {"category": f"{row['hop']} hops", "reasoning": row["reasoning"]},
+    }
+
+
+def read_whatsup(row: Mapping[str, Any]) -> Fields:
+    """What's Up, controlled images: `image_path, caption_options`, the first of which is right.
+
+    There is no question; "Which caption describes the image?" is ours. The category is the preposition of the file's
+    name (left_of, right_of, on, under, in-front_of, behind); the four images of a pair of objects are a group.
+
+    Source: github.com/amitakamath/whatsup_vlms, dataset_zoo/aro_datasets.py, Controlled_Images.
+    """
+    path = PurePosixPath(row["image_path"])
+    first, *preposition, last = path.stem.split("_")
+    return {
+        "id": "/".join(path.parts[-2:]),
+        "image": "/".join(path.parts[-2:]),
+        "question": _WHICH_CAPTION,
+        "options": row["caption_options"],
+        "answer": 0,
+        "group": f"{path.parts[-2]}/{first} {last}",
+        "metadata": {"category": "_".join(preposition)},
+    }
+
+
+def read_whatsup_coco(row: Mapping[str, Any]) -> Fields:
+    """What's Up, COCO: `[image id, right caption, wrong caption]`; images in `val2017`, named by id.
+
+    Source: github.com/amitakamath/whatsup_vlms, dataset_zoo/aro_datasets.py, COCO_QA.
+    """
+    return _pair_of_captions(row, f"val2017/{int(row['0']):012d}.jpg")
+
+
+def read_whatsup_vg(row: Mapping[str, Any]) -> Fields:
+    """What's Up, Visual Genome: `[image id, right caption, wrong caption]`; images in `vg_images`.
+
+    Source: github.com/amitakamath/whatsup_vlms, dataset_zoo/aro_datasets.py, VG_QA.
+    """
+    return _pair_of_captions(row, f"vg_images/{row['0']}.jpg")
+
+
+def _pair_of_captions(row: Mapping[str, Any], image: str) -> Fields:
+    return {
+        "image": image,
+        "question": _WHICH_CAPTION,
+        "options": [row["1"], row["2"]],
+        "answer": 0,
+        "group": image,
+        "metadata": {"category": _preposition(row["1"])},
+    }
+
+
+def _preposition(caption: str) -> str:
+    """The word that the captions differ in: between two objects, or else the last one of the caption."""
+    words = caption.rstrip(".").split()
+    between = ("left", "right", "above", "below", "front", "behind", "top", "bottom")
+    return next((word for word in reversed(words) if word in between), words[-1])

@@ -1,0 +1,107 @@
+"""Files of rows → rows, each with the place it stands at."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .hub import read_dataset
+from .row import Row
+
+__all__ = ["SUFFIXES", "read_file"]
+
+_LONGEST_CELL = 2**31 - 1  # a picture in base64 is a cell of megabytes; csv stops at 131,072 characters
+
+
+def read_file(path: Path) -> Iterator[Row]:
+    """Open a file of rows.
+
+    Raises:
+        ValueError: its suffix is none of `SUFFIXES`.
+    """
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise ValueError(f"expected a file of rows that ends in {', '.join(SUFFIXES)}, got {path.name!r}")
+    return reader(path)
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            place = f"{path.name}, line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                values = json.loads(text) if text else None
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                yield Row(place, {}, f"expected one JSON object, got {error}: {line!r:.80}")
+                continue
+            if text:
+                yield _object(place, values)
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"expected a JSON list of rows in {path.name!r}, got {error}") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"expected a JSON list of rows in {path.name!r}, got {type(rows).__name__}")
+    for number, values in enumerate(rows):
+        # Rows without names, such as ["1", "a cat", "a dog"], are those of What's Up: cells by position.
+        named = {str(position): value for position, value in enumerate(values)} if isinstance(values, list) else values
+        yield _object(f"{path.name}, row {number}", named)
+
+
+def _object(place: str, values: Any) -> Row:
+    if isinstance(values, dict):
+        return Row(place, values)
+    return Row(place, {}, f"expected one JSON object, got {type(values).__name__}")
+
+
+def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
+    def read(path: Path) -> Iterator[Row]:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            place = f"{path.name}, line 1"
+            while True:
+                try:
+                    with _cells_of_any_length():
+                        if reader.fieldnames is not None:
+                            place = f"{path.name}, line {reader.line_num + 1}"  # a quoted cell may span lines
+                        values: Mapping[Any, Any] | None = next(reader, None)
+                except (csv.Error, UnicodeDecodeError) as error:
+                    yield Row(place, {}, f"expected a row of {path.suffix[1:]}, got {error}")
+                    return
+                if values is None:
+                    return
+                if None in values:
+                    yield Row(place, {}, f"expected {len(values) - 1} cells, got {len(values[None])} more")
+                else:
+                    yield Row(place, values)
+
+    return read
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_CELL)  # the limit is the whole process's: it is given back
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    return read_dataset("parquet", "rows", streaming=True, data_files={"rows": str(path)})
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_table(","),
+    ".tsv": _read_table("\t"),
+    ".parquet": _read_parquet,
+}
+SUFFIXES = tuple(_READERS)

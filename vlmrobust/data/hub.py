@@ -1,0 +1,69 @@
+"""Hugging Face datasets → rows, whose images stay files: the bytes of one are far smaller than its pixels."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .row import Row
+
+__all__ = ["is_dataset", "read_dataset", "undecoded"]
+
+
+def is_dataset(value: object) -> bool:
+    """Return whether a value is a dataset of the library `datasets`, in memory or streamed."""
+    module = sys.modules.get("datasets")  # a dataset can only exist where its library has been imported already
+    return module is not None and isinstance(value, module.Dataset | module.IterableDataset)
+
+
+def undecoded(dataset: Any) -> Any:
+    """Return a dataset whose image columns hold the bytes of their files instead of pixels."""
+    import datasets
+
+    for column, feature in (dataset.features or {}).items():
+        if isinstance(feature, datasets.Image):
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
+            dataset = dataset.cast_column(column, type(feature)(datasets.Image(decode=False)))
+    return dataset
+
+
+def read_dataset(
+    name: str,
+    split: str | None,
+    config: str | None = None,
+    *,
+    streaming: bool = False,
+    data_files: Mapping[str, str] | None = None,
+) -> Iterator[Row]:
+    """Open a dataset of the hub or of a folder, and yield its rows.
+
+    Args:
+        name: the dataset's name on the hub, a folder, or a builder such as "parquet".
+        split: the part of it; None where it has only one.
+        config: its configuration; None = the default one.
+        streaming: read rows as they are asked for instead of downloading all of them first.
+        data_files: the files of each split, for a builder.
+
+    Raises:
+        ValueError: `datasets` is not installed, or it finds no such dataset, configuration or split.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"expected a file or folder of rows, got {name!r}; to read it as a Hugging Face dataset, "
+            "install the extra: pip install 'vlmrobust[data]'"
+        ) from error
+
+    try:
+        loaded = datasets.load_dataset(name, config, split=split, streaming=streaming, data_files=data_files)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"expected a file, a folder or a Hugging Face dataset, got {name!r}: {type(error).__name__}: {error}"
+        ) from error
+    if isinstance(loaded, Mapping):
+        if len(loaded) > 1:
+            raise ValueError(f"expected the split of {name!r} to read, one of {', '.join(sorted(loaded))}; got none")
+        ((split, loaded),) = loaded.items()
+    place = ", ".join(part for part in (name, config) if part)
+    return (Row(f"{place}, row {number}", values) for number, values in enumerate(undecoded(loaded)))

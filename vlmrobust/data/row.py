@@ -1,0 +1,192 @@
+"""One row → one sample, strictly: every problem is found, and named by place, sample and field."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ..types import Sample, open_image
+from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, options_of, texts_of
+
+__all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
+
+TEXTS = ("wrong_caption", "correct_caption", "wrong_think", "correct_think")
+FIELDS = ("id", "image", "images", "question", "options", "answer", "distractor", "group", "texts", *TEXTS, "metadata")
+_IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
+
+Columns = Mapping[str, str | Sequence[str]]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and where it stands.
+
+    Attributes:
+        place: for messages, such as `rows.jsonl, line 3`.
+        values: by column.
+        problem: why the row could not be read at all; None = it could.
+        left_out: why the row is no multiple-choice question and makes no sample; None = it is one.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+    problem: str | None = None
+    left_out: str | None = None
+
+
+def column_of(field: str, columns: Columns) -> str:
+    """Return the column that holds a field, the first of them where there are several."""
+    column = columns.get(field, field)
+    return column if isinstance(column, str) else column[0]
+
+
+class RowReader:
+    """Reads one row and collects what is wrong with it.
+
+    Attributes:
+        problems: one message for each.
+    """
+
+    def __init__(
+        self, row: Row, columns: Columns, root: Path | None, answer_as: AnswerAs, fetch: Fetch | None = None
+    ) -> None:
+        self.row, self.columns, self.root, self.answer_as, self.fetch = row, columns, root, answer_as, fetch
+        self.problems: list[str] = []
+        self._used: set[str] = set()
+        self._name = "<no id>"
+
+    def refuse(self, field: str, problem: object) -> None:
+        """Note what is wrong with a field."""
+        self.problems.append(f"{self.row.place}: sample {self._name!r}, field {field!r}: {problem}")
+
+    def sample(self, number: str | None, check_images: bool) -> Sample | None:
+        """Return the sample, or None where something else than an image file is wrong.
+
+        Args:
+            number: the id of a row in a file without ids.
+            check_images: decode the images.
+        """
+        if self.row.problem is not None:
+            self.problems.append(f"{self.row.place}: {self.row.problem}")
+            return None
+        fields: dict[str, Any] = {"id": number or self._required("id", str)}
+        self._name = fields["id"] or self._name
+        fields["question"] = self._required("question", _text)
+        fields["options"] = options = self._required("options", options_of)
+        if options is not None:
+            fields["answer"] = self._required("answer", self._index_in(options))
+            fields["distractor"] = self._read("distractor", self._index_in(options))
+            fields["texts"] = self._texts(options)
+        fields["group"] = self._read("group", str)
+        fields["images"] = self._images()
+        fields["metadata"] = self._metadata()
+        sample = None if self.problems else self._built(fields)
+        for position, image in enumerate(fields["images"] or ()):
+            if problem := _image_problem(image, check_images):
+                self.refuse(f"images.{position}", problem)
+        return sample
+
+    def _built(self, fields: Mapping[str, Any]) -> Sample | None:
+        try:
+            return Sample(**fields)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False):
+                self.problems.append(f"{self.row.place}: {problem['msg'].removeprefix('Value error, ')}")
+            return None
+
+    def _cell(self, field: str) -> Any:
+        columns = self.columns.get(field, field)
+        if isinstance(columns, str):
+            self._used.add(columns)
+            value = self.row.values.get(columns)
+            return None if is_missing(value) else value
+        self._used.update(columns)
+        values = [self.row.values.get(column) for column in columns]
+        while values and is_missing(values[-1]):  # fewer options than columns; a gap in between is refused later
+            values.pop()
+        return values
+
+    def _read(self, field: str, convert: Callable[[Any], Value]) -> Value | None:
+        value = self._cell(field)
+        return None if value is None else self._converted(field, value, convert)
+
+    def _required(self, field: str, convert: Callable[[Any], Value]) -> Value | None:
+        value = self._cell(field)
+        if value is None:
+            self.refuse(field, f"expected a value in column {column_of(field, self.columns)!r}, got none")
+            return None
+        return self._converted(field, value, convert)
+
+    def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
+        try:
+            return convert(value)
+        except ValueError as error:
+            self.refuse(field, error)
+            return None
+
+    def _index_in(self, options: Sequence[str]) -> Callable[[Any], int]:
+        return lambda value: index_of(value, options, self.answer_as)
+
+    def _texts(self, options: Sequence[str]) -> dict[str, Any]:
+        def convert(value: Any) -> str | dict[int, str]:
+            return texts_of(value, options)
+
+        given = self._read("texts", _mapping) or {}
+        texts = {name: self._converted(f"texts.{name}", text, convert) for name, text in given.items() if text}
+        for name in TEXTS:
+            if (text := self._read(name, convert)) is not None:
+                if name in texts:
+                    self.refuse(name, "expected the text once, got it in 'texts' and in a column of its own")
+                texts[name] = text
+        return texts
+
+    def _images(self) -> tuple[Any, ...] | None:
+        found = [name for name in _IMAGE_COLUMNS if self._cell(name) is not None]
+        if len(found) != 1:
+            got = " and ".join(map(repr, found)) or "none"
+            self.refuse("images", f"expected a value in one of the columns 'image' and 'images', got {got}")
+            return None
+        return self._read(found[0], lambda value: images_of(value, self.root, self.fetch))
+
+    def _metadata(self) -> dict[str, Any]:
+        given = self._read("metadata", _mapping) or {}
+        others = {name: value for name, value in self.row.values.items() if name not in self._used}
+        if both := sorted(set(given) & set(others)):
+            self.refuse("metadata", f"expected each name once, got {both[0]!r} in 'metadata' and as a column")
+        return {**given, **{name: value for name, value in others.items() if _is_json(value)}}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, got {type(value).__name__}: {value!r:.80}")
+    return value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    value = from_json_text(value)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a mapping, got {type(value).__name__}: {value!r:.80}")
+    return value
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value can stand in a run's manifest: pictures and other binary columns can not."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _image_problem(image: Any, decode: bool) -> str | None:
+    if isinstance(image, Path) and not image.is_file():
+        return f"expected an image file, found none at {str(image)!r}"
+    if decode:
+        try:
+            open_image(image)
+        except OSError as error:
+            return str(error)
+    return None
