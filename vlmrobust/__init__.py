@@ -7,7 +7,7 @@ from . import functional, judges, metrics, perturbations, plots
 from .evaluator import Evaluator
 from .judges import Judge
 from .metrics import Metric, PairedMetric
-from .models import HFModel, Model
+from .models import HFModel, Model, OpenAIModel
 from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
 from .report import Report
 from .types import Prompt, Response, Responses, Sample, Style
@@ -25,6 +25,7 @@ __all__ = [
     "Metric",
     "Model",
     "NotApplicable",
+    "OpenAIModel",
     "PairedMetric",
     "Perturbation",
     "Prompt",

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, SecretStr
 from torch import Tensor
 
-from ..models.vocabulary import letter_of
-from ..prompting import LETTERS
+from ..models.client import make_client
+from ..models.replies import Reply
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class OpenAIJudge(LetterJudge):
     def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
         """Return the letters' log-probabilities as the first token of a reply, see `LetterJudge.letter_logprobs`."""
         with ThreadPoolExecutor(self.concurrency) as pool:
-            return torch.tensor(list(pool.map(self._ask, cases)), dtype=torch.float32).logsumexp(dim=-1)
+            return torch.tensor(list(pool.map(self._ask, cases)), dtype=torch.float32)
 
-    def _ask(self, case: Case) -> list[list[float]]:
+    def _ask(self, case: Case) -> list[float]:
         question, options, thought, letters = case
         if len(thought) > self.max_thought_chars:
             thought = LEFT_OUT + thought[-self.max_thought_chars :]
@@ -88,25 +88,19 @@ class OpenAIJudge(LetterJudge):
             top_logprobs=self.top_logprobs,
             extra_body=dict(self.extra_body),
         )
-        return self._letters(reply)
-
-    def _letters(self, reply: Any) -> list[list[float]]:
-        """Return for each letter the log-probabilities of the tokens that read as it, padded with -inf."""
-        logprobs = reply.choices[0].logprobs if reply.choices else None
-        if logprobs is None or not logprobs.content:
+        steps = Reply.of(reply).steps
+        if not steps:
             raise ValueError(
                 f"judge {self.title!r}: expected log-probabilities from the server, got none from {self.model!r}"
             )
-        found = [(letter_of(token.token), token.logprob) for token in logprobs.content[0].top_logprobs]
-        width = self.top_logprobs
-        rows = [[value for read, value in found if read == letter][:width] for letter in LETTERS]
-        return [row + [-torch.inf] * (width - len(row)) for row in rows]
+        return steps[0].letters()
 
     @cached_property
     def _client(self) -> "OpenAI":
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise ImportError("OpenAIJudge needs the openai client: pip install vlmrobust[api]") from error
-        key = None if self.api_key is None else self.api_key.get_secret_value()
-        return OpenAI(base_url=self.base_url, api_key=key, max_retries=self.max_retries, timeout=self.timeout)
+        return make_client(
+            "OpenAIJudge",
+            base_url=self.base_url,
+            api_key=self.api_key,
+            max_retries=self.max_retries,
+            timeout=self.timeout,
+        )

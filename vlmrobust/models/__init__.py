@@ -2,5 +2,6 @@
 
 from .base import Model
 from .huggingface import HFModel
+from .openai import OpenAIModel
 
-__all__ = ["HFModel", "Model"]
+__all__ = ["HFModel", "Model", "OpenAIModel"]

@@ -5,7 +5,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..types import Prompt, Response
 
-__all__ = ["Model", "identity_of"]
+__all__ = ["Model", "RefusedError", "identity_of"]
+
+
+class RefusedError(RuntimeError):
+    """A model raises it where asking on is of no use, as with a wrong key: it ends a run, whatever `on_error` says."""
 
 
 @runtime_checkable
@@ -21,6 +25,7 @@ class Model(Protocol):
         """Return one response per prompt, in the same order.
 
         A prompt that cannot be answered gets `Response.failed(prompt, error)`; the others are answered all the same.
+        Where no other would be answered either, raise `RefusedError`.
         """
 
 

@@ -8,9 +8,14 @@ from torch import Tensor
 
 from ..keyed import integer_key
 
-__all__ = ["SAMPLING_OPTIONS", "GumbelNoise", "warpers"]
+__all__ = ["SAMPLING_OPTIONS", "GumbelNoise", "sampling_seed", "warpers"]
 
 SAMPLING_OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "seed")
+
+
+def sampling_seed(seed: int, key: tuple[str, str, int], bits: int = 63) -> int:
+    """Return the seed of one text, from the run's and (sample id, condition, draw)."""
+    return integer_key(seed, "sampling", *key) % 2**bits
 
 
 class GumbelNoise:
@@ -27,9 +32,7 @@ class GumbelNoise:
     """
 
     def __init__(self, keys: Sequence[tuple[str, str, int]], seed: int, device: torch.device) -> None:
-        self._generators = [
-            torch.Generator(device).manual_seed(integer_key(seed, "sampling", *key) % 2**63) for key in keys
-        ]
+        self._generators = [torch.Generator(device).manual_seed(sampling_seed(seed, key)) for key in keys]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return `(B, V)` scores with noise added; -inf stays -inf."""

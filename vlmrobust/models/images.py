@@ -1,0 +1,66 @@
+"""A prompt's images as the data URLs that a server takes, each made once for all prompts that show it."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from ..types import ImageLike, Prompt, open_image
+from ..types.image import image_key
+
+__all__ = ["data_url", "data_urls"]
+
+_KEPT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+_KEPT_MODES = ("RGB", "L")
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def data_urls(prompt: Prompt, made: dict[Any, str]) -> list[str]:
+    """Return a prompt's images as `data:` URLs.
+
+    Args:
+        prompt: the prompt.
+        made: what was made for other prompts; what is new is added.
+
+    Raises:
+        OSError: an image is missing or cannot be decoded; the message names sample and image.
+    """
+    urls = []
+    for position, image in enumerate(prompt.images):
+        key = image_key(image)
+        try:
+            if key not in made:
+                made[key] = data_url(image)
+        except OSError as error:
+            raise type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}") from error
+        urls.append(made[key])
+    return urls
+
+
+def data_url(image: ImageLike) -> str:
+    """Return an image as a `data:` URL.
+
+    A file, or its bytes, goes as it is where every server decodes it to the same pixels: a JPEG, PNG or WebP file of
+    one upright RGB or grey picture. Anything else (transparency, palettes, CMYK, other formats, PIL images) goes as the
+    PNG of what `open_image` makes of it, so that a server sees what any other model here sees.
+
+    Raises:
+        OSError: the file is missing or cannot be decoded; the message names the file.
+    """
+    picture = open_image(image)
+    if isinstance(image, str | Path | bytes):
+        content = image if isinstance(image, bytes) else Path(image).read_bytes()
+        if (mime := _kept_type(content)) is not None:
+            return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _kept_type(content: bytes) -> str | None:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as file:
+        turned = file.getexif().get(_ORIENTATION, 1) != 1
+        plain = file.mode in _KEPT_MODES and "transparency" not in file.info and getattr(file, "n_frames", 1) == 1
+        return _KEPT_FORMATS.get(file.format or "") if plain and not turned else None

@@ -1,0 +1,165 @@
+"""What an OpenAI-compatible server returns: a text, what it cost, and the likeliest tokens at each place.
+
+Of the vocabulary a server returns its top k. A letter's probability is the sum over those of its tokens that were
+returned ("A", " A", "(A"), over the whole vocabulary and not renormalised: a lower bound. A token that was not returned
+is at most as likely as the least likely one that was; all of them together have what is missing to 1.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Self
+
+from ..prompting import LETTERS
+from .vocabulary import letter_of
+
+__all__ = ["Reply", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One generated token, and what might have stood in its place.
+
+    Attributes:
+        token: its text in UTF-8; a token may be a part of a character.
+        logprobs: log-probabilities (nats) of the tokens that were returned, by their text.
+        floor: the smallest of the top k, which no token that was not returned exceeds; None = none were returned.
+    """
+
+    token: bytes
+    logprobs: Mapping[bytes, float]
+    floor: float | None
+
+    @classmethod
+    def of(cls, entry: Any) -> Self:
+        """Read one entry of `logprobs.content`, in OpenAI's schema."""
+        top = entry.top_logprobs or []
+        # The token itself need not be among the top k when it was sampled.
+        logprobs = {_text(entry): float(entry.logprob)} | _summed((_text(other), float(other.logprob)) for other in top)
+        return cls(_text(entry), logprobs, min((float(other.logprob) for other in top), default=None))
+
+    def letters(self, rest: bytes = b"") -> list[float]:
+        """Return the log-probability of each of the 26 letters, -inf where no token of it was returned.
+
+        Args:
+            rest: what a token has to begin with before its letter, such as `>` after `<answer`.
+        """
+        found: dict[str, list[float]] = {}
+        for token, logprob in self.logprobs.items():
+            if token.startswith(rest) and (letter := letter_of(token[len(rest) :].decode(errors="replace"))):
+                found.setdefault(letter, []).append(logprob)
+        return [_logsumexp(found.get(letter, ())) for letter in LETTERS]
+
+    def letters_through(self, rest: bytes, after: "Step") -> tuple[list[float], float | None]:
+        """Return the letters' log-probabilities and their floor, by both ways to write `rest` and then a letter.
+
+        P(A) = P(">A") + P(">") · P("A" after ">").
+
+        Args:
+            rest: a token that may also be the beginning of a longer one.
+            after: the step behind it.
+        """
+        through = self.logprobs[rest]
+        ways = zip(self.letters(rest), after.letters(), strict=True)
+        letters = [_logsumexp((merged, through + alone)) for merged, alone in ways]
+        floors = [self.floor, None if after.floor is None else through + after.floor]
+        return letters, max((floor for floor in floors if floor is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One completion.
+
+    Attributes:
+        content: the text, without what a server's parser took for the thought.
+        reasoning: that thought; None = none was set apart.
+        finish_reason: as the server says it: `stop`, `length`, `content_filter`, …
+        steps: one per generated token; empty = the server returned no log-probabilities.
+        prompt_tokens, cached_tokens, completion_tokens: as the server counted them; None = it did not.
+    """
+
+    content: str
+    reasoning: str | None
+    finish_reason: str | None
+    steps: tuple[Step, ...]
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+
+    @classmethod
+    def of(cls, completion: Any) -> Self:
+        """Read a chat completion.
+
+        Raises:
+            ValueError: there is no choice in it.
+        """
+        if not getattr(completion, "choices", None):
+            raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
+        choice = completion.choices[0]
+        message, usage = choice.message, completion.usage
+        # vLLM says `reasoning` (once `reasoning_content`), others `reasoning_content`.
+        reasoning = getattr(message, "reasoning", None) or getattr(message, "reasoning_content", None)
+        details = getattr(usage, "prompt_tokens_details", None)
+        return cls(
+            content=message.content or "",
+            reasoning=reasoning if isinstance(reasoning, str) else None,
+            finish_reason=choice.finish_reason,
+            steps=tuple(Step.of(entry) for entry in getattr(choice.logprobs, "content", None) or ()),
+            prompt_tokens=getattr(usage, "prompt_tokens", None),
+            cached_tokens=getattr(details, "cached_tokens", None),
+            completion_tokens=getattr(usage, "completion_tokens", None),
+        )
+
+    def turn(self, prefill: str, think_tags: tuple[str, str]) -> str:
+        """Return what was generated as one text, a thought that was set apart back in its tags.
+
+        After a prefill that closes the thought there is none left to set apart; some parsers do it all the same.
+        """
+        if self.reasoning is None:
+            return self.content
+        think_open, think_close = think_tags
+        if think_close in prefill:
+            return self.reasoning + self.content
+        opener = "" if prefill.lstrip().startswith(think_open) else think_open
+        closing = "" if self.finish_reason == "length" and not self.content else think_close
+        return f"{opener}{self.reasoning}{closing}{self.content}"
+
+    def step_at(self, turn: str, place: int) -> Step | None:
+        """Return the step whose token holds character `place` of the turn; None = it is not to be found.
+
+        The steps may hold more than the text that is returned: a thought that was set apart, the token that ends the
+        turn. So the text is looked for in them, and where it is not found, nothing is guessed.
+
+        Args:
+            turn: what `turn` returned.
+            place: an index of it.
+        """
+        shown = self.content or self.reasoning or ""
+        offset = place - (len(turn) - len(shown))
+        start = b"".join(step.token for step in self.steps).rfind(shown.encode())
+        if offset < 0 or start < 0 or not turn.endswith(shown):
+            return None
+        ends = list(accumulate(len(step.token) for step in self.steps))
+        return self.steps[bisect_right(ends, start + len(shown[:offset].encode()))]
+
+
+def _text(entry: Any) -> bytes:
+    # `token` cannot show a part of a character; `bytes` can, where a server gives it.
+    return bytes(entry.bytes) if entry.bytes else str(entry.token).encode()
+
+
+def _summed(tokens: Iterable[tuple[bytes, float]]) -> dict[bytes, float]:
+    """Return log-probabilities by text: different tokens may read alike."""
+    found: dict[bytes, list[float]] = {}
+    for text, logprob in tokens:
+        found.setdefault(text, []).append(logprob)
+    return {text: _logsumexp(values) for text, values in found.items()}
+
+
+def _logsumexp(values: Sequence[float]) -> float:
+    largest = max(values, default=-math.inf)
+    if math.isinf(largest):
+        return largest
+    return largest + math.log(math.fsum(math.exp(value - largest) for value in values))
