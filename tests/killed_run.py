@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from vlmrobust import Sample, store
+from vlmrobust import Sample, jsonl
 from vlmrobust.evaluator import Evaluator
 from vlmrobust.metrics import Accuracy, CorrectProbability, TokenEntropy
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongCaption, WrongThink
@@ -90,9 +90,9 @@ def kill_one(folder, log, chance, in_a_write):
     child = os.fork()
     if child == 0:
         if in_a_write:
-            create = store._OwnFile._create
+            create = jsonl.OwnFile._create
             nth = chance.randint(1, 4)
-            store._OwnFile._create = lambda self: (
+            jsonl.OwnFile._create = lambda self: (
                 HalfWritten(create(self), nth) if self._stem == "responses" else create(self)
             )
         run(folder, log)

@@ -70,7 +70,7 @@ def test_the_test_above_can_fail() -> None:
 
 # A module may import those of lower layers alone, and its own parts.
 LAYERS = (
-    ("keyed", "naming", "prompting", "functional"),
+    ("keyed", "naming", "jsonl", "prompting", "functional"),
     ("types",),
     ("perturbations", "models", "data"),
     ("judges",),
@@ -78,6 +78,7 @@ LAYERS = (
     ("manifest",),
     ("store", "plots"),
     ("report",),
+    ("workers",),
     ("evaluator",),
     ("rl", "testing", "demo", "named_conditions"),
     ("cli",),

@@ -6,12 +6,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Style
+from vlmrobust.jsonl import json_safe, read_lines, write_atomically
 from vlmrobust.manifest import Manifest
 from vlmrobust.perturbations import Base
-from vlmrobust.store import RunDirectory, decode_response, encode_response, json_safe, read_lines, write_atomically
+from vlmrobust.store import RunDirectory, decode_response, encode_response
 from vlmrobust.testing import FakeModel
 
 MANIFEST = Manifest.of(FakeModel(), [Base()], style=Style(), seed=0, draws=1, batch_size=2)
+
+
+def opened(path, manifest, samples):
+    run = RunDirectory(path, manifest)
+    run.begin(samples)
+    return run
 
 
 def responses_to(samples, **fields):
@@ -49,11 +56,10 @@ def test_json_has_no_bare_nan_or_infinity():
 def test_what_was_recorded_is_finished_in_the_next_run(tmp_path, make_sample):
     samples = [make_sample("a"), make_sample("b"), make_sample("c")]
     prompts, said = responses_to(samples, option_logprobs=(-0.1, -math.inf, -3.0, -4.0))
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
+    with opened(tmp_path, MANIFEST, samples) as run:
         run.record(prompts[:2], said[:2])
         assert run.finished(prompts[0]) is None
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
-        assert len(run) == 2
+    with opened(tmp_path, MANIFEST, samples) as run:
         assert [run.finished(prompt) for prompt in prompts] == [*said[:2], None]
 
 
@@ -61,19 +67,19 @@ def test_errors_are_kept_as_a_record_and_asked_again(tmp_path, make_sample):
     prompts, said = responses_to([make_sample("a"), make_sample("b")])
     failed = [said[0], Response.failed(prompts[1], "server down")]
     samples = [prompt.sample for prompt in prompts]
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
+    with opened(tmp_path, MANIFEST, samples) as run:
         run.record(prompts, failed)
     assert "server down" in (tmp_path / "responses-000.jsonl").read_text()
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
+    with opened(tmp_path, MANIFEST, samples) as run:
         assert [run.finished(prompt) for prompt in prompts] == [said[0], None]
         run.record(prompts[1:], said[1:])
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
+    with opened(tmp_path, MANIFEST, samples) as run:
         assert [run.finished(prompt) for prompt in prompts] == said
 
 
 def test_every_line_is_valid_json_of_one_response(tmp_path, make_sample):
     prompts, said = responses_to([make_sample("a"), make_sample("b")], text="line\nend\u2028“…”")
-    with RunDirectory(tmp_path, MANIFEST, [prompt.sample for prompt in prompts]) as run:
+    with opened(tmp_path, MANIFEST, [prompt.sample for prompt in prompts]) as run:
         run.record(prompts, said)
     rows = [row for _, row in read_lines(tmp_path / "responses-000.jsonl")]
     assert [row["response"]["sample_id"] for row in rows] == ["a", "b"]
@@ -83,12 +89,12 @@ def test_every_line_is_valid_json_of_one_response(tmp_path, make_sample):
 def test_writers_never_share_a_file(tmp_path, make_sample):
     prompts, said = responses_to([make_sample("a"), make_sample("b")])
     samples = [prompt.sample for prompt in prompts]
-    with RunDirectory(tmp_path, MANIFEST, samples) as one, RunDirectory(tmp_path, MANIFEST, samples) as other:
+    with opened(tmp_path, MANIFEST, samples) as one, opened(tmp_path, MANIFEST, samples) as other:
         one.record(prompts[:1], said[:1])
         other.record(prompts[1:], said[1:])
         one.record(prompts[:1], said[:1])
     assert {path.name for path in tmp_path.glob("responses-*")} == {"responses-000.jsonl", "responses-001.jsonl"}
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
+    with opened(tmp_path, MANIFEST, samples) as run:
         assert [run.finished(prompt) for prompt in prompts] == said
 
 
@@ -98,7 +104,7 @@ def test_a_torn_batch_is_dropped_as_a_whole_and_no_other(tmp_path_factory, make_
     folder = tmp_path_factory.mktemp("run")
     prompts, said = responses_to([make_sample(name) for name in "abcd"], text="é" * 20)
     samples = [prompt.sample for prompt in prompts]
-    with RunDirectory(folder, MANIFEST, samples) as run:
+    with opened(folder, MANIFEST, samples) as run:
         run.record(prompts[:2], said[:2])
         whole = (folder / "responses-000.jsonl").stat().st_size
         run.record(prompts[2:], said[2:])
@@ -107,25 +113,25 @@ def test_a_torn_batch_is_dropped_as_a_whole_and_no_other(tmp_path_factory, make_
     kept = whole + round(cut * (len(written) - whole))
     path.write_bytes(written[:kept])
     expected = said if kept == len(written) else [*said[:2], None, None]
-    with RunDirectory(folder, MANIFEST, samples) as run:
+    with opened(folder, MANIFEST, samples) as run:
         assert [run.finished(prompt) for prompt in prompts] == expected
         run.record(prompts[2:], said[2:])
-    with RunDirectory(folder, MANIFEST, samples) as run:
+    with opened(folder, MANIFEST, samples) as run:
         assert [run.finished(prompt) for prompt in prompts] == said
 
 
 def test_a_line_that_is_broken_in_the_middle_is_an_error_with_its_place(tmp_path, make_sample):
     prompts, said = responses_to([make_sample("a"), make_sample("b")])
     samples = [prompt.sample for prompt in prompts]
-    with RunDirectory(tmp_path, MANIFEST, samples) as run:
+    with opened(tmp_path, MANIFEST, samples) as run:
         run.record(prompts, said)
     path = tmp_path / "responses-000.jsonl"
     path.write_bytes(b"{nonsense\n" + path.read_bytes())
     with pytest.raises(ValueError, match=r"responses-000\.jsonl, line 1: expected JSON, got b'{nonsense'"):
-        RunDirectory(tmp_path, MANIFEST, samples)
+        opened(tmp_path, MANIFEST, samples)
     path.write_text('{"prompt": "x"}\n')
     with pytest.raises(ValueError, match=r"line 1: expected a response, got {'prompt': 'x'}"):
-        RunDirectory(tmp_path, MANIFEST, samples)
+        opened(tmp_path, MANIFEST, samples)
 
 
 @pytest.mark.parametrize(
@@ -140,15 +146,15 @@ def test_a_line_that_is_broken_in_the_middle_is_an_error_with_its_place(tmp_path
     ],
 )
 def test_a_changed_sample_under_an_old_id_is_refused(tmp_path, make_sample, changes, message):
-    RunDirectory(tmp_path, MANIFEST, [make_sample("a", images=(b"one",))]).close()
+    opened(tmp_path, MANIFEST, [make_sample("a", images=(b"one",))]).close()
     with pytest.raises(ValueError, match=message):
-        RunDirectory(tmp_path, MANIFEST, [make_sample("a", **({"images": (b"one",)} | changes))])
+        opened(tmp_path, MANIFEST, [make_sample("a", **({"images": (b"one",)} | changes))])
 
 
 def test_group_and_metadata_may_change_and_samples_may_join(tmp_path, make_sample):
-    RunDirectory(tmp_path, MANIFEST, [make_sample("a")]).close()
-    RunDirectory(tmp_path, MANIFEST, [make_sample("a", group="g", metadata={"x": 1}), make_sample("b")]).close()
-    RunDirectory(tmp_path, MANIFEST, [make_sample("b")]).close()
+    opened(tmp_path, MANIFEST, [make_sample("a")]).close()
+    opened(tmp_path, MANIFEST, [make_sample("a", group="g", metadata={"x": 1}), make_sample("b")]).close()
+    opened(tmp_path, MANIFEST, [make_sample("b")]).close()
     known = [row["id"] for path in sorted(tmp_path.glob("samples-*")) for _, row in read_lines(path)]
     assert known == ["a", "b"]
 
@@ -156,37 +162,37 @@ def test_group_and_metadata_may_change_and_samples_may_join(tmp_path, make_sampl
 def test_an_image_that_appears_later_is_no_change_and_is_held_from_then_on(tmp_path, make_sample):
     path = tmp_path / "late.png"
     samples = [make_sample("a", images=(path,))]
-    RunDirectory(tmp_path / "run", MANIFEST, samples).close()
+    opened(tmp_path / "run", MANIFEST, samples).close()
     path.write_bytes(b"first")
-    RunDirectory(tmp_path / "run", MANIFEST, samples).close()
+    opened(tmp_path / "run", MANIFEST, samples).close()
     path.write_bytes(b"second")
     with pytest.raises(ValueError, match=r"sample 'a', field 'images\[0\]'"):
-        RunDirectory(tmp_path / "run", MANIFEST, samples)
+        opened(tmp_path / "run", MANIFEST, samples)
 
 
 def test_another_prompt_under_a_finished_key_is_refused(tmp_path, make_sample):
     prompts, said = responses_to([make_sample("a")])
-    with RunDirectory(tmp_path, MANIFEST, [prompts[0].sample]) as run:
+    with opened(tmp_path, MANIFEST, [prompts[0].sample]) as run:
         run.record(prompts, said)
     with (
-        RunDirectory(tmp_path, MANIFEST, [prompts[0].sample]) as run,
+        opened(tmp_path, MANIFEST, [prompts[0].sample]) as run,
         pytest.raises(ValueError, match=r"draw 0, field .prompt.: expected .* use another"),
     ):
         run.finished(prompts[0].replace(question="Which shape?"))
 
 
 def test_another_run_is_refused_and_the_old_one_left_alone(tmp_path, make_sample):
-    RunDirectory(tmp_path, MANIFEST, [make_sample("a")]).close()
+    opened(tmp_path, MANIFEST, [make_sample("a")]).close()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="field 'seed': expected 0, as the run was begun with, got 1; use another"):
-        RunDirectory(tmp_path, MANIFEST.replace(seed=1), [make_sample("b")])
+        opened(tmp_path, MANIFEST.replace(seed=1), [make_sample("b")])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_responses_without_a_manifest_are_refused(tmp_path, make_sample):
     (tmp_path / "responses-000.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"expected manifest.json beside responses-000.jsonl, found none"):
-        RunDirectory(tmp_path, MANIFEST, [make_sample("a")])
+        opened(tmp_path, MANIFEST, [make_sample("a")])
 
 
 def test_an_atomic_write_leaves_no_draft(tmp_path):

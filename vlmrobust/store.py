@@ -5,45 +5,26 @@
     responses-000.jsonl     one response a line, with the digest of its prompt
 
 A file that ends in `.jsonl` is written by one process and appended to by no other: a resumed run begins files of its
-own, so a line that a kill has torn stays the last of its file and is dropped by every reader. Lines of one batch say
-how many they are; a batch of which some are missing is asked again as a whole.
+own, and so does every worker, so a line that a kill has torn stays the last of its file and is dropped by every reader.
+Lines of one batch say how many they are; a batch of which some are missing is asked again as a whole.
+
+A worker needs the rows of a few samples out of millions: opening a directory notes where each sample's rows are, and
+they are decoded when its batch is begun.
 """
 
 import json
-import math
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, Self
 
+from .jsonl import OwnFile, create_atomically, files, json_safe, places, unexpected, write_atomically
 from .manifest import Manifest, first_difference, prompt_digest, sample_content
 from .types import Prompt, Response, Sample
 
-__all__ = ["RunDirectory", "decode_response", "encode_response", "json_safe", "read_lines", "write_atomically"]
+__all__ = ["RunDirectory", "decode_response", "encode_response"]
 
 Key = tuple[str, str, int]
-
-
-class _Finished(NamedTuple):
-    prompt: str
-    response: Response
-
-
-def json_safe(value: Any) -> Any:
-    """Return a value with every infinity and NaN in it as a string, since JSON has no numbers for them.
-
-    Example:
-        >>> json_safe({"logprobs": (-0.5, -float("inf"))})
-        {'logprobs': [-0.5, '-Infinity']}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): json_safe(part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [json_safe(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def encode_response(response: Response) -> dict[str, Any]:
@@ -62,92 +43,36 @@ def decode_response(values: Mapping[str, Any]) -> Response:
     return Response.model_validate(values)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of each line of a JSON Lines file; a last line without its end is dropped.
-
-    Raises:
-        ValueError: any other line is no JSON; the message names file and line.
-    """
-    *whole, _torn = path.read_bytes().split(b"\n")
-    for number, line in enumerate(whole, start=1):
-        try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: expected JSON, got {line[:80]!r}: {error}") from None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a whole new one: a reader, or a kill, sees the old or the new, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-class _OwnFile:
-    """A JSON Lines file that this process alone writes, created when there is something to write."""
-
-    def __init__(self, folder: Path, stem: str) -> None:
-        self._folder, self._stem = folder, stem
-        self._file: BinaryIO | None = None
-
-    def append(self, rows: Iterable[Any]) -> None:
-        """Write rows in one go and wait until the disk has them."""
-        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows]
-        if not lines:
-            return
-        self._file = self._file or self._create()
-        self._file.write(b"".join(lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def _create(self) -> BinaryIO:
-        index = 0
-        while True:
-            try:
-                return (self._folder / f"{self._stem}-{index:03d}.jsonl").open("xb")
-            except FileExistsError:
-                index += 1
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
 class RunDirectory:
-    """A run on disk: its manifest, the content of its samples, and every finished response.
+    """A run on disk: its manifest, the content of its samples, and every response.
 
     Responses with the status `error` are kept as a record and asked again by the next run: a server may have recovered,
     a file may have been put in its place. Everything else is finished.
 
+    Any number of processes may have the same directory open, and record different samples in it.
+
     Args:
         path: the folder; made if it is not there.
-        manifest: what the run is about to be begun, or resumed, with.
-        samples: what it is about to ask.
+        manifest: what the run is about to be begun, or resumed, with; None = what it was begun with.
 
     Raises:
-        ValueError: the folder holds a run of another model, seed or style, another condition under the same name, or
-            another sample under the same id; the message names the field and both values.
+        FileNotFoundError: `manifest` is None, and the folder holds no run.
+        ValueError: the folder holds a run of another model, seed or style, or another condition under the same name;
+            the message names the field and both values.
     """
 
-    def __init__(self, path: str | Path, manifest: Manifest, samples: Sequence[Sample]) -> None:
+    def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
         self.path = Path(path)
-        # Whatever is refused is refused before anything is written.
-        begun = self._read_manifest()
-        self.manifest = manifest if begun is None else self._joined(begun, manifest)
-        content = [json.loads(json.dumps(sample_content(sample))) for sample in samples]
-        added = list(self._not_yet_known(content))
-        self._images: dict[str, list[str | None]] = {sample["id"]: sample["images"] for sample in content}
-        self._finished = dict(self._read_finished())
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._responses = _OwnFile(self.path, "responses")
-        self._samples = _OwnFile(self.path, "samples")
-        if self.manifest != begun:
-            write_atomically(self.path / "manifest.json", self.manifest.model_dump_json(indent=2) + "\n")
-        self._samples.append(added)
+        self.manifest = self._begun_or_joined(manifest)
+        self._responses = OwnFile(self.path, "responses")
+        self._samples = OwnFile(self.path, "samples")
+        self._samples_at = places(files(self.path, "samples"), lambda row: (row["id"], (0, 1)))
+        self._responses_at = places(
+            files(self.path, "responses"), lambda row: (row["response"]["sample_id"], row["batch"])
+        )
+        # Of the samples that were begun last:
+        self._images: dict[str, list[str | None]] = {}
+        self._recorded: dict[Key, tuple[str, Response]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -162,30 +87,49 @@ class RunDirectory:
         self._responses.close()
         self._samples.close()
 
-    def __len__(self) -> int:
-        return len(self._finished)
+    def begin(self, samples: Sequence[Sample]) -> None:
+        """Take up samples: read what was recorded of them before the directory was opened, and note what they ask.
+
+        Raises:
+            ValueError: the run holds another sample under the same id; the message names the field and both values.
+        """
+        # Whatever is refused is refused before anything is written.
+        content = [json.loads(json.dumps(sample_content(sample))) for sample in samples]
+        added = list(self._not_yet_known(content))
+        self._images = {sample["id"]: sample["images"] for sample in content}
+        self._recorded = {}
+        for digest, response in self._read(self._images):
+            before = self._recorded.get(response.key)
+            if before is None or response.status != "error" or before[1].status == "error":
+                self._recorded[response.key] = digest, response
+        self._samples.append(added)
 
     def finished(self, prompt: Prompt) -> Response | None:
-        """Return the response to a prompt from an earlier run, None if it is still to be asked.
+        """Return the response to a prompt of a sample that was begun, None if it is still to be asked.
 
         Raises:
             ValueError: what was answered was another prompt under the same key.
         """
+        response = self.recorded(prompt)
+        return None if response is None or response.status == "error" else response
+
+    def recorded(self, prompt: Prompt) -> Response | None:
+        """Return the last response to a prompt, failed ones too; see `finished`."""
         key = (prompt.sample.id, prompt.condition, prompt.draw)
-        found = self._finished.get(key)
+        found = self._recorded.get(key)
         if found is None:
             return None
-        digest = self._digest(prompt)
-        if digest != found.prompt:
+        expected, response = found
+        if response.status != "error" and (digest := self._digest(prompt)) != expected:
             raise ValueError(
                 f"run directory {self.path}: sample {key[0]!r}, condition {key[1]!r}, draw {key[2]}, field 'prompt': "
-                f"expected the prompt with digest {found.prompt}, as it was answered, got one with digest {digest}; a "
+                f"expected the prompt with digest {expected}, as it was answered, got one with digest {digest}; a "
                 "text source or the library's wording has changed, so use another directory"
             )
-        return found.response
+        return response
 
     def record(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
-        """Put a finished batch on disk."""
+        """Put answers to samples that were begun on disk, as one batch."""
         count = len(responses)
         rows = [
             {"prompt": self._digest(prompt), "batch": [index, count], "response": encode_response(response)}
@@ -196,6 +140,26 @@ class RunDirectory:
     def _digest(self, prompt: Prompt) -> str:
         return prompt_digest(prompt, self._images[prompt.sample.id])
 
+    def _begun_or_joined(self, manifest: Manifest | None) -> Manifest:
+        path = self.path / "manifest.json"
+        begun = self._read_manifest()
+        if begun is None:
+            if manifest is None:
+                raise FileNotFoundError(f"run directory {self.path}: expected a run, found none")
+            self.path.mkdir(parents=True, exist_ok=True)
+            if create_atomically(path, _as_text(manifest)):
+                return manifest
+            begun = Manifest.model_validate_json(path.read_bytes())  # another worker was first
+        if manifest is None:
+            return begun
+        try:
+            joined = begun.joined(manifest)
+        except ValueError as error:
+            raise ValueError(f"run directory {self.path}: {error}; use another directory") from None
+        if joined != begun:
+            write_atomically(path, _as_text(joined))
+        return joined
+
     def _read_manifest(self) -> Manifest | None:
         path = self.path / "manifest.json"
         if path.exists():
@@ -204,20 +168,16 @@ class RunDirectory:
             raise ValueError(f"run directory {self.path}: expected manifest.json beside {stray.name}, found none")
         return None
 
-    def _joined(self, begun: Manifest, manifest: Manifest) -> Manifest:
-        try:
-            return begun.joined(manifest)
-        except ValueError as error:
-            raise ValueError(f"run directory {self.path}: {error}; use another directory") from None
-
     def _not_yet_known(self, content: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield samples that are new, or whose images could not be read before; refuse those that have changed."""
-        known = {row["id"]: row for path in self._files("samples") for _, row in read_lines(path)}
         for sample in content:
-            begun = known.get(sample["id"])
-            if begun is not None:
-                self._refuse_change(begun, sample)
-            if begun is None or (None in begun["images"] and sample != begun):
+            lines = self._samples_at.get(sample["id"])
+            if lines is None:
+                yield sample
+                continue
+            [(_, begun)] = lines[-1].read()
+            self._refuse_change(begun, sample)
+            if None in begun["images"] and sample != begun:
                 yield sample
 
     def _refuse_change(self, begun: dict[str, Any], content: dict[str, Any]) -> None:
@@ -233,18 +193,17 @@ class RunDirectory:
                 f"begun with, got {new}; use another directory, or another id for a changed sample"
             )
 
-    def _files(self, stem: str) -> list[Path]:
-        return sorted(self.path.glob(f"{stem}-*.jsonl"))
+    def _read(self, samples: Collection[str]) -> Iterator[tuple[str, Response]]:
+        """Yield digest of the prompt and response of every row about some samples, in the order of writing."""
+        found = {lines for sample in samples for lines in self._responses_at.get(sample, ())}
+        for lines in sorted(found, key=lambda lines: (len(lines.path.name), lines)):
+            for number, row in lines.read():
+                if row["response"]["sample_id"] in samples:
+                    try:
+                        yield row["prompt"], decode_response(row["response"])
+                    except (KeyError, ValueError) as error:
+                        raise unexpected(lines.path, number, row, error) from None
 
-    def _read_finished(self) -> Iterator[tuple[Key, _Finished]]:
-        for path in self._files("responses"):
-            batch: list[_Finished] = []
-            for number, row in read_lines(path):
-                try:
-                    index, count = row["batch"]
-                    response = decode_response(row["response"])
-                    batch = [*(batch if index else ()), _Finished(row["prompt"], response)]
-                except (KeyError, TypeError, ValueError) as error:
-                    raise ValueError(f"{path}, line {number}: expected a response, got {row!r:.200}: {error}") from None
-                if index + 1 == count == len(batch):
-                    yield from ((done.response.key, done) for done in batch if done.response.status != "error")
+
+def _as_text(manifest: Manifest) -> str:
+    return manifest.model_dump_json(indent=2) + "\n"

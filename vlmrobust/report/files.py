@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..jsonl import json_safe, read_lines, write_atomically
 from ..prompting import LETTERS
-from ..store import json_safe, read_lines, write_atomically
 from ..types import Responses
 from .columns import Column
 from .summary import SummaryRow

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..store import write_atomically
+from ..jsonl import write_atomically
 from ..types import Responses, Sample
 from .columns import Column
 from .summary import SummaryRow

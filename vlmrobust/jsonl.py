@@ -1,0 +1,181 @@
+"""JSON Lines files that outlive a kill and are shared by many processes: each is written by one of them alone."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from uuid import uuid4
+
+__all__ = [
+    "Lines",
+    "OwnFile",
+    "create_atomically",
+    "files",
+    "json_safe",
+    "places",
+    "read_lines",
+    "unexpected",
+    "write_atomically",
+]
+
+Position = tuple[int, int]
+
+
+def json_safe(value: Any) -> Any:
+    """Return a value with every infinity and NaN in it as a string, since JSON has no numbers for them.
+
+    Example:
+        >>> json_safe({"logprobs": (-0.5, -float("inf"))})
+        {'logprobs': [-0.5, '-Infinity']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [json_safe(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield number and value of each line of a JSON Lines file; a last line without its end is dropped.
+
+    Raises:
+        ValueError: any other line is no JSON; the message names file and line.
+    """
+    for number, line in _whole_lines(path):
+        yield number, _value(path, number, line)
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+def _value(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        shown = line.removesuffix(b"\n")[:80]
+        raise ValueError(f"{path}, line {number}: expected JSON, got {shown!r}: {error}") from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by a whole new one: a reader, or a kill, sees the old or the new, never a part."""
+    _draft(path, text).replace(path)
+
+
+def create_atomically(path: Path, text: str) -> bool:
+    """Write a file as a whole unless there is one; return whether it was written, and not by another process before."""
+    draft = _draft(path, text)
+    try:
+        path.hardlink_to(draft)
+    except OSError:
+        if path.exists():
+            return False
+        draft.replace(path)  # a file system without links: the last one wins
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def _draft(path: Path, text: str) -> Path:
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")  # process ids are not unique across machines
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
+
+
+class Lines(NamedTuple):
+    """Lines that were written together: the number of the first, and where their bytes are."""
+
+    path: Path
+    first: int
+    offset: int
+    length: int
+
+    def read(self) -> Iterator[tuple[int, Any]]:
+        """Yield number and value of each."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            lines = file.read(self.length).splitlines(keepends=True)
+        for number, line in enumerate(lines, start=self.first):
+            yield number, _value(self.path, number, line)
+
+
+def places(paths: Iterable[Path], describe: Callable[[Any], tuple[str, Position]]) -> dict[str, tuple[Lines, ...]]:
+    """Return by sample id where the lines about it are; those of a batch that is not whole are left out.
+
+    Args:
+        paths: JSON Lines files.
+        describe: returns the sample's id, and index and count within the batch, of a line's value.
+
+    Raises:
+        ValueError: a line has another value; the message names file and line.
+    """
+    found: dict[str, tuple[Lines, ...]] = {}
+    for path in paths:
+        ids: list[str] = []
+        first = offset = end = 0
+        for number, line in _whole_lines(path):
+            row = _value(path, number, line)
+            try:
+                sample, (index, count) = describe(row)
+            except (KeyError, TypeError, ValueError) as error:
+                raise unexpected(path, number, row, error) from None
+            if index == 0:
+                ids, first, offset = [], number, end
+            ids.append(sample)
+            end += len(line)
+            if index + 1 == count == len(ids):
+                lines = Lines(path, first, offset, end - offset)
+                found |= {sample: (*found.get(sample, ()), lines) for sample in ids}
+    return found
+
+
+def unexpected(path: Path, number: int, row: Any, error: Exception) -> ValueError:
+    """Return the error of a line that holds something else than a response."""
+    return ValueError(f"{path}, line {number}: expected a response, got {row!r:.200}: {error}")
+
+
+class OwnFile:
+    """A JSON Lines file that this process alone writes, created when there is something to write."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder, self._stem = folder, stem
+        self._file: BinaryIO | None = None
+
+    def append(self, rows: Iterable[Any]) -> None:
+        """Write rows in one go and wait until the disk has them."""
+        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows]
+        if not lines:
+            return
+        self._file = self._file or self._create()
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _create(self) -> BinaryIO:
+        index = len(files(self._folder, self._stem))
+        while True:
+            try:
+                return (self._folder / f"{self._stem}-{index:03d}.jsonl").open("xb")
+            except FileExistsError:
+                index += 1
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def files(folder: Path, stem: str) -> list[Path]:
+    """Return the files of one kind in the order in which they were begun."""
+    return sorted(folder.glob(f"{stem}-*.jsonl"), key=lambda path: (len(path.name), path.name))

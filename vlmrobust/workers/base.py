@@ -1,0 +1,119 @@
+"""Who answers the batches of a run: by default, this process alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..manifest import Manifest
+from ..models.base import Model
+from ..report import Report
+from ..store import RunDirectory
+from ..types import Sample
+from .answering import Answerer, Pair, recorded
+from .plan import Plan
+from .progress import Progress
+
+__all__ = ["Job", "ModelSource", "ThisProcess", "Workers"]
+
+
+class ModelSource:
+    """A model, or a function that returns one: another process that gets it calls the function for itself.
+
+    Raises:
+        TypeError: it is neither.
+    """
+
+    def __init__(self, given: Model | Callable[[], Model]) -> None:
+        if not isinstance(given, Model) and not callable(given):
+            raise TypeError(
+                "expected a model with respond(prompts) -> list[Response], or a function that returns one, "
+                f"got {type(given).__name__}"
+            )
+        self._given = given
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, made when it is first needed."""
+        if isinstance(self._given, Model):
+            return self._given
+        model = self._given()
+        if not isinstance(model, Model):
+            raise TypeError(
+                f"{self._given!r}: expected it to return a model with respond(prompts) -> list[Response], "
+                f"got {type(model).__name__}"
+            )
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_given": self._given}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run: what is asked of whom, and where the answers are kept.
+
+    Attributes:
+        plan: what is asked.
+        source: who is asked.
+        samples: of whom.
+        out: the run directory, None = none.
+    """
+
+    plan: Plan
+    source: ModelSource
+    samples: Sequence[Sample]
+    out: Path | None
+
+    def shared(self, workers: str) -> Path:
+        """Return the run directory, through which several workers share their answers.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.out is None:
+            raise ValueError(
+                f"field 'out': expected a run directory, in which {workers} put their answers together, got None; "
+                "'workers=ThisProcess()' asks everything in this process alone"
+            )
+        return self.out
+
+    def report(self, make: "MakeReport", directory: RunDirectory) -> Report:
+        """Report on what is in a directory in which everything was answered."""
+        return make(recorded(self.plan, self.samples, directory), directory.manifest)
+
+
+MakeReport = Callable[[Iterable[Pair], Manifest], Report]
+
+
+class Workers(ABC):
+    """Who answers the batches of a run."""
+
+    @abstractmethod
+    def run(self, job: Job, make: MakeReport) -> Report:
+        """Answer everything that is not on disk yet, and return the report that `make` makes of all of it."""
+
+
+class ThisProcess(Workers):
+    """Answers everything in this process, also where it is one of several ranks.
+
+    Example:
+        >>> from vlmrobust import Evaluator, demo
+        >>> from vlmrobust.testing import FakeModel
+        >>> len(Evaluator(FakeModel(), []).run(demo.samples(3), workers=ThisProcess()))
+        3
+    """
+
+    def run(self, job: Job, make: MakeReport) -> Report:
+        """See `Workers.run`; without a directory nothing is kept."""
+        manifest = job.plan.manifest(job.source.model)
+        opened: AbstractContextManager[RunDirectory | None] = (
+            nullcontext() if job.out is None else RunDirectory(job.out, manifest)
+        )
+        with opened as directory, Progress(job.plan.size(job.samples)) as progress:
+            answerer = Answerer(job.plan, job.source.model, directory, progress)
+            pairs = [pair for batch in job.plan.batches(job.samples) for pair in answerer.answer(batch)]
+        return make(pairs, manifest)

@@ -1,0 +1,121 @@
+"""The processes that torchrun or accelerate starts, each with a share of the batches and a model of its own."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from torch import distributed
+
+from ..report import Report
+from ..store import RunDirectory
+from .answering import Answerer
+from .base import Job, MakeReport, ThisProcess, Workers
+from .plan import shard
+from .progress import Progress
+
+__all__ = ["Ranks", "launched"]
+
+_PATIENCE = timedelta(days=30)  # one rank may be done long before another; one that dies is noticed at once
+
+
+def launched() -> Workers:
+    """Return the workers that this process was launched as: a rank among several, or itself alone."""
+    return Ranks.launched() or ThisProcess()
+
+
+@dataclass(frozen=True)
+class Ranks(Workers):
+    """One of several processes that make the same call: rank r of w answers the batches r, r + w, r + 2w, ….
+
+    Every rank writes files of its own in the run directory, so that a run may be resumed by another number of ranks.
+    They meet twice over gloo: when all is answered, and when rank 0 has saved the report; then all return it.
+
+    Attributes:
+        rank: which process this is, from 0.
+        world_size: how many there are.
+
+    Example:
+        >>> Ranks(rank=1, world_size=4)
+        Ranks(rank=1, world_size=4)
+    """
+
+    rank: int
+    world_size: int
+
+    @classmethod
+    def launched(cls) -> Self | None:
+        """Return the rank of this process, None where there is but one.
+
+        It is known from `torch.distributed` if that is initialised, else from what torchrun and accelerate set in the
+        environment, `RANK` and `WORLD_SIZE`.
+        """
+        if distributed.is_available() and distributed.is_initialized():
+            rank, world_size = distributed.get_rank(), distributed.get_world_size()
+        else:
+            rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        return cls(rank, world_size) if world_size > 1 else None
+
+    def run(self, job: Job, make: MakeReport) -> Report:
+        """See `Workers.run`; every rank has to make the call.
+
+        Raises:
+            ValueError: there is no run directory.
+            RuntimeError: another rank has died.
+        """
+        out = job.shared("all ranks")
+        with _group() as group:
+            self._answer(job, out)
+            distributed.barrier(group)
+            if self.rank == 0:
+                with RunDirectory(out) as directory:
+                    report = job.report(make, directory)
+            else:
+                report = _SavedReport(out)
+            distributed.barrier(group)
+        return report
+
+    def _answer(self, job: Job, out: Path) -> None:
+        share = shard(job.plan.batches(job.samples), self.rank, self.world_size)
+        total = sum(job.plan.size(batch.samples) for batch in share)
+        with (
+            RunDirectory(out, job.plan.manifest(job.source.model)) as directory,
+            Progress(total, shown=self.rank == 0) as progress,
+        ):
+            answerer = Answerer(job.plan, job.source.model, directory, progress)
+            for batch in share:
+                for _ in answerer.answer(batch):
+                    pass
+
+
+@contextmanager
+def _group() -> Iterator[Any]:
+    """Yield a process group of all ranks that waits as long as it takes, over gloo, which needs no GPU."""
+    if distributed.is_initialized():
+        group = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        try:
+            yield group
+        finally:
+            distributed.destroy_process_group(group)
+        return
+    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield distributed.group.WORLD
+    finally:
+        distributed.destroy_process_group()
+
+
+class _SavedReport(Report):
+    """The report that rank 0 has saved, read when it is first looked at: it may be large, and most ranks never look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_path" not in self.__dict__:
+            raise AttributeError(name)
+        vars(self).update(vars(Report.load(self.__dict__.pop("_path"))))
+        return getattr(self, name)
