@@ -49,7 +49,7 @@ def as_json(value: Any) -> str:
           }
         ]
     """
-    from ..store import json_safe
+    from ..jsonl import json_safe
 
     return json.dumps(json_safe(_plain(value)), indent=2, ensure_ascii=False, allow_nan=False)
 

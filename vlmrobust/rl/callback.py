@@ -14,6 +14,7 @@ from ..models import HFModel
 from ..perturbations import Perturbation
 from ..report import Report
 from ..types import Sample, Style, check_samples
+from ..workers import ThisProcess
 from .alarms import Alarms
 from .undisturbed import check_not_sharded, undisturbed
 
@@ -138,7 +139,7 @@ class RobustnessCallback(TrainerCallback):
             return
         assert self._evaluator is not None, "training has begun"
         with undisturbed(model):
-            report = self._evaluator.run(self.samples)
+            report = self._evaluator.run(self.samples, workers=ThisProcess())
         folder = Path(str(args.output_dir)) / _PREFIX / f"step-{state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
         report.save(folder)
