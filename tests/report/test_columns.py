@@ -25,16 +25,35 @@ def test_each_draw_is_compared_with_the_same_draw_under_base(answer):
     ("choices", "expected"),
     [
         ([1], [math.nan]),
-        ([1, 0], [math.nan, 1]),
-        ([1, 0, 2], [math.nan, 1, math.nan]),
-        ([1, 0, 1, 2], [math.nan, math.nan, 0, 1]),
+        ([1, 0], [1, 1]),
+        ([1, 0, 2], [1, 1, 1]),
+        ([1, 0, 1, 2], [2 / 3, 1, 2 / 3, 1]),
+        ([1, 1, 1, 1], [0, 0, 0, 0]),
     ],
 )
-def test_base_compares_one_half_of_its_draws_with_the_other(choices, expected, answer):
+def test_base_compares_every_draw_with_the_others(choices, expected, answer):
     answers = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate(choices)]
     for given in (answers, answers[::-1]):
         values = column(given, FlipRate())
         assert [values["a", "base", draw] for draw in range(len(choices))] == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_has_a_direction_is_taken_in_both(answer):
+    answers = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 0, 0])]
+    values = column(answers, Harmed())
+    # Right becomes wrong in 2 of 6 ordered pairs of draws.
+    assert [values["a", "base", draw] for draw in range(3)] == [0, 0.5, 0.5]
+
+
+def test_samples_of_more_and_of_fewer_draws_stand_beside_each_other(answer):
+    choices = {"a": [1, 0], "b": [1, 1, 0, 1], "c": [2]}
+    answers = [answer(name, draw=draw, choice=one) for name, row in choices.items() for draw, one in enumerate(row)]
+    values = column(answers, FlipRate())
+    for name, row in choices.items():
+        for draw, one in enumerate(row):
+            others = [one != other for place, other in enumerate(row) if place != draw]
+            expected = sum(others) / len(others) if others else math.nan
+            assert values[name, "base", draw] == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_failed_draw_is_compared_with_nothing(answer):

@@ -1,6 +1,7 @@
 """Tensors in, tensors out: letters, calibration, robustness and paired statistics, for people with their own loop."""
 
 from .agreement import fleiss_kappa, pairwise_agreement, strict_agreement
+from .averages import average_interval
 from .bootstrap import (
     Difference,
     Estimate,
@@ -61,6 +62,7 @@ __all__ = [
     "area_under_risk_coverage",
     "auroc",
     "auroc_interval",
+    "average_interval",
     "benjamini_hochberg",
     "bootstrap_mean",
     "bootstrap_means",

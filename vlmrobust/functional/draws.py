@@ -137,7 +137,10 @@ def _votes(answers: Tensor) -> Tensor:
     """Return `(N, D)`, how many draws give the answer of each; 0 for one that was not made."""
     if answers.ndim != 2:
         raise ValueError(f"expected answers (N, D) of D draws, got shape {tuple(answers.shape)}")
-    return (answers[:, :, None] == answers[:, None, :]).double().sum(2)
+    votes = torch.zeros(answers.shape, dtype=torch.float64)
+    for draw in answers.T:  # not all pairs at once, which would take D times the memory
+        votes += (answers == draw[:, None]).double()
+    return votes
 
 
 def _made(answers: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 How far P(correct), P(distractor) or an entropy shifts is no metric of its own: it is the `difference` of the plain
 metric in the summary, which is on the same pairs.
 
-In a report with several draws, the row of base itself compares one half of its draws with the other: sampled answers
-flip by themselves, and that is the floor of every flip rate. With one draw it is undefined.
+In a report with several draws, the row of base itself compares its draws with each other: sampled answers flip by
+themselves, and that is the floor of every flip rate. With one draw it is undefined.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Metrics applied: one column of values per metric, with what a summary has to know of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,20 +91,37 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
 def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
     """Return the metric of every response with the one of the same sample and draw under base.
 
-    Under base itself, the second half of several draws is compared with the first: what differs, differs by chance.
+    Under base itself, every draw is compared with every other one of its sample: what differs, differs by chance.
     """
     draws = responses.draw.tolist()
     keys = list(zip(responses.sample_id, draws, strict=True))
     base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
     pairs = [(base[key], row) for row, key in enumerate(keys) if key in base and responses.condition[row] != "base"]
-    of_sample: dict[str, list[int]] = {}
-    for (sample, _), row in sorted(base.items()):
-        of_sample.setdefault(sample, []).append(row)
-    for rows in of_sample.values():
-        half = len(rows) // 2
-        pairs += zip(rows[:half], rows[half : 2 * half], strict=True)
-    values = torch.full((len(responses),), float("nan"), dtype=torch.float64)
+    values = _between_draws(responses, metric, base)
     if pairs:
         before, after = (list(side) for side in zip(*pairs, strict=True))
         values[after] = metric(responses.select(before), responses.select(after)).double()
     return values
+
+
+def _between_draws(responses: Responses, metric: PairedMetric, base: Mapping[tuple[str, int], int]) -> torch.Tensor:
+    """Return for each base response the mean of the metric over the other draws of its sample, NaN elsewhere.
+
+    Halves of the draws would give the same on average, from k/2 pairs instead of all k (k − 1).
+    """
+    of_sample: dict[str, list[int]] = {}
+    for (sample, _), row in sorted(base.items()):
+        of_sample.setdefault(sample, []).append(row)
+    sums, counts = torch.zeros(2, len(responses), dtype=torch.float64)
+    for shift in range(1, max(map(len, of_sample.values()), default=0)):
+        pairs = [
+            (rows[place - shift], row)
+            for rows in of_sample.values()
+            if len(rows) > shift
+            for place, row in enumerate(rows)
+        ]
+        before, after = (list(side) for side in zip(*pairs, strict=True))
+        found = metric(responses.select(before), responses.select(after)).double()
+        sums[after] += found.nan_to_num()
+        counts[after] += (~found.isnan()).double()
+    return sums / counts

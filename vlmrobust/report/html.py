@@ -154,6 +154,7 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 Cell(str(row.n), row.n),
                 Cell(str(row.errors), row.errors),
                 _number(row.coverage),
+                _number(row.noise_floor),
                 _text(row.note),
             ],
         )

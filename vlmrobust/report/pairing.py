@@ -144,6 +144,24 @@ class SampleIndex:
         np.divide(sums, counts, out=means, where=counts > 0)
         return means
 
+    def squared_errors(self, scores: Floats, rows: Integers) -> Floats:
+        """Return the squared standard error of each sample's mean over its draws, NaN with fewer than two of them."""
+        defined = rows[~np.isnan(scores[rows])]
+        code, first = np.unique(self.code[defined], return_index=True)
+        origin = np.full(len(self.group), math.nan)
+        # From the first draw: equal draws then differ by exactly 0, whatever their mean is rounded to.
+        origin[code] = scores[defined[first]]
+        from_first = scores[defined] - origin[self.code[defined]]
+        sums, squares, counts = (
+            np.bincount(self.code[defined], weights=weights, minlength=len(self.group)).astype(np.float64)
+            for weights in (from_first, from_first**2, None)
+        )
+        found = np.full(len(self.group), math.nan)
+        several = counts > 1
+        sums, squares, counts = sums[several], squares[several], counts[several]
+        found[several] = np.maximum(0.0, squares - sums**2 / counts) / (counts * (counts - 1))
+        return found
+
     def readouts(self, scores: Floats, rows: Integers) -> Integers:
         """Return where each sample's scores among `rows` (its draws) were read: bit i is set for `readout_names[i]`."""
         defined = rows[~np.isnan(scores[rows])]

@@ -36,6 +36,9 @@ class SummaryRow:
         not_applicable: number of responses of that status.
         carrier: how the condition was carried; None without a scored response.
         note: why something is undefined or left out.
+        noise_floor: what sampling alone makes of the number, base against base, on the same samples: of a paired metric
+            its value between two draws of base, of any other the average size of the difference between two runs of
+            base. 0 where all draws are alike; NaN where it is not known, as with a single draw.
     """
 
     condition: str
@@ -56,6 +59,7 @@ class SummaryRow:
     not_applicable: int
     carrier: str | None
     note: str
+    noise_floor: float
 
 
 def summarised(
@@ -147,7 +151,8 @@ class _Summary:
             return self._alone(column, contrast, ~np.isnan(value), note)
         row = replace(self._blank(column, contrast), n=int(pairs.sum()), note=note)
         if column.is_mean:
-            row = replace(row, base_value=float(base[pairs].mean()))
+            floor = self._noise_floor(column, contrast, pairs)
+            row = replace(row, base_value=float(base[pairs].mean()), noise_floor=floor)
             return _Cell(column, contrast, row, averaged=pairs, is_compared=True)
         if column.metric is None:
             return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
@@ -189,7 +194,8 @@ class _Summary:
         if not defined.any():
             return _Cell(column, contrast, row)
         if column.is_mean:
-            return _Cell(column, contrast, row, averaged=defined)
+            floor = self._noise_floor(column, contrast, defined) if contrast.is_reference else math.nan
+            return _Cell(column, contrast, replace(row, noise_floor=floor), averaged=defined)
         if column.metric is None:
             return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
         rng = self._rng(column, contrast)
@@ -217,7 +223,19 @@ class _Summary:
             not_applicable=int(self.not_applicable[unit.rows].sum()),
             carrier=unit.carrier,
             note="",
+            noise_floor=undefined,
         )
+
+    def _noise_floor(self, column: Column, contrast: Contrast, chosen: Mask) -> float:
+        """Return the noise floor over some samples: of pairs their mean under base, else E|difference| of two runs.
+
+        A difference of two runs of base is nearly normal, around 0: the mean of its size is √(2/π) standard errors.
+        """
+        if column.is_paired and self.responses.condition[contrast.base[0]] == "base":
+            return float(self.samples.means(column.scores, contrast.base)[chosen].mean())
+        errors = self.samples.squared_errors(column.scores, contrast.base)[chosen]
+        known = errors[~np.isnan(errors)]
+        return math.sqrt(2 / math.pi * 2 * float(known.sum())) / len(known) if len(known) else math.nan
 
     def _coverage(self, column: Column, rows: Integers) -> float:
         scored = rows[self.scored[rows]]

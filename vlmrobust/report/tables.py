@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 
@@ -15,7 +15,7 @@ from .summary import SummaryRow
 
 __all__ = ["Table", "html_table", "markdown_table", "overview", "terminal_table"]
 
-_MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "follow_rate", "format_rate")
+_MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _WIDTH = 120
 
 
@@ -38,10 +38,12 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
     """Return one row per condition: the main metrics, and beside them what they have to be read with.
 
     The first metric stands with its difference from base and the 95 % interval. The user's own metrics follow the
-    library's main ones; of the library's others, `Report.summary` tells.
+    library's main ones; of the library's others, `Report.summary` tells. With several draws the flip rate is shown, its
+    noise floor beside it.
     """
     by_name = {column.name: column for column in columns}
-    shown = [by_name[name] for name in _MAIN if name in by_name]
+    floors = {row.metric: row for row in summary if row.condition == "base" and not math.isnan(row.noise_floor)}
+    shown = [by_name[name] for name in _MAIN if name in by_name and (name != "flip_rate" or name in floors)]
     library = {metric.column for metric in default_metrics()}
     shown += [column for column in columns if column.name not in library]
     shown = shown or list(columns)
@@ -65,7 +67,7 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
     return Table(
         header=("condition", *titles, "unparsed/ truncated", "n", "errors"),
         rows=tuple(rows),
-        notes=_notes(summary, shown),
+        notes=(*_floor_notes(floors, len(set(responses.draw.tolist()))), *_notes(summary, shown)),
     )
 
 
@@ -74,6 +76,8 @@ def _title(column: Column, *, first: bool) -> str:
     name = readable(column.name)
     if column.name == "consistency":
         return f"{name}{arrow} (judged)"
+    if column.name == "flip_rate":
+        return f"{name}{arrow} (floor)"
     return f"{name}{arrow},\nchange [95 % interval]" if first else f"{name}{arrow}"
 
 
@@ -82,6 +86,8 @@ def _cell(row: SummaryRow | None, *, first: bool) -> str:
         return "–"
     if row.metric == "consistency":
         return f"{row.value:.2f} ({row.coverage:.0%})"
+    if row.metric == "flip_rate" and not math.isnan(row.noise_floor):
+        return f"{row.value:.2f} ({row.noise_floor:.2f})"
     if not first or math.isnan(row.difference):
         return f"{row.value:.2f}"
     return f"{row.value:.2f} {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
@@ -89,6 +95,14 @@ def _cell(row: SummaryRow | None, *, first: bool) -> str:
 
 def _share(count: int, total: int) -> str:
     return f"{count / total:.0%}" if total else "–"
+
+
+def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
+    flips = floors.get("flip_rate")
+    if flips is not None:
+        interval = f"{flips.value:.2f} [{flips.value_low:.2f}, {flips.value_high:.2f}]"
+        others = [f", {readable(name)} {floors[name].noise_floor:.2f}" for name in ("consistency",) if name in floors]
+        yield f"noise floor, base against base over {draws} draws: flip rate {interval}{''.join(others)}"
 
 
 def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str, ...]:
