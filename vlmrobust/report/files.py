@@ -1,6 +1,7 @@
 """A report on disk: one JSON Lines file, a head line and then one line per response."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = ["read_report", "write_report"]
 _FORMAT = "vlmrobust report 1"
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
 _LATER_FIELDS = {"context": "", "letters": LETTERS}  # which files of older versions lack, and what stands for them
+_LATER_COLUMNS = {"noise_floor": math.nan}  # the same, of their summary
 
 
 def write_report(
@@ -85,6 +87,7 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
 
 def _summary_row(row: Mapping[str, Any]) -> SummaryRow:
     kinds = {field.name: field.type for field in fields(SummaryRow)}
+    row = {**_LATER_COLUMNS, **row}
     values: dict[str, Any] = {name: float(row[name]) if kind is float else row[name] for name, kind in kinds.items()}
     return SummaryRow(**values)
 
