@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..models.base import RefusedError
 from .output import say
 
 __all__ = ["ExitCode", "app", "main", "refusals"]
@@ -35,7 +36,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-_EXPECTED = (ValueError, LookupError, OSError, ImportError)
+_EXPECTED = (ValueError, LookupError, OSError, ImportError, RefusedError)
 
 app = typer.Typer(
     name="vlmrobust",

@@ -33,7 +33,7 @@ def conditions(
     ] = None,
     sample: Annotated[
         int, typer.Option(min=0, help="Which of the bundled scenes the examples are about; 2 asks for a number.")
-    ] = 0,
+    ] = 1,
     json: options.Json = False,
 ) -> None:
     """List the conditions that `run --conditions` knows, with the text that each makes of an example."""
@@ -79,7 +79,7 @@ def _example(condition: Perturbation, sample: Sample) -> dict[str, str]:
     before = _parts(unperturbed)
     if condition.condition == "base":
         return {part: text for part, text in before.items() if text} | {"thought": thought}
-    return {part: text for part, text in _parts(prompt).items() if text != before[part]}
+    return {part: text for part, text in _parts(prompt).items() if text != before[part]} or {"unchanged": "here"}
 
 
 def _parts(prompt: Prompt) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .app import ExitCode
-from .output import say
+from .output import is_first_process, say
 
 if TYPE_CHECKING:
     from ..report import Report
@@ -26,6 +26,8 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
     Raises:
         typer.Exit: some rows are errors.
     """
+    if not is_first_process():
+        return
     if responses is not None:
         say(f"Responses and report are in {responses}")
     if page is not None:

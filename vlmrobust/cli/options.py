@@ -93,6 +93,13 @@ def complete_judges(incomplete: str) -> list[str]:
     return [name for name in ("rules", "hf:", "openai:") if name.startswith(incomplete)]
 
 
+def complete_benchmarks(incomplete: str) -> list[str]:
+    """Return the names of published benchmarks."""
+    from ..data import BENCHMARKS
+
+    return [name for name in BENCHMARKS if name.startswith(incomplete)]
+
+
 def complete_dtypes(incomplete: str) -> list[str]:
     """Return the names of number formats."""
     return [name for name in ("auto", "bfloat16", "float16", "float32") if name.startswith(incomplete)]
@@ -109,7 +116,10 @@ _ASKED, _DATA, _MODEL, _OUTPUT = "What is asked", "Samples", "Model", "Output"
 
 Model = Annotated[
     str,
-    typer.Option(help="Checkpoint of an image-text-to-text model: a hub name or a folder.", rich_help_panel=_MODEL),
+    typer.Option(
+        help="Checkpoint of an image-text-to-text model (a hub name or a folder), or a server's name for it.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Dtype = Annotated[
     str,
@@ -147,7 +157,7 @@ BaseUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Address of an OpenAI-compatible server, without a key in it.",
+        help="Ask a model behind this OpenAI-compatible server; its address, without a key in it.",
         callback=_without_credentials,
         rich_help_panel=_MODEL,
     ),
@@ -162,11 +172,23 @@ ApiKeyEnv = Annotated[
 ]
 
 Data = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="rows.jsonl, .csv or .tsv, an image folder with metadata, or a Hugging Face dataset.",
         rich_help_panel=_DATA,
     ),
+]
+Benchmark = Annotated[
+    str | None,
+    typer.Option(
+        help="A published benchmark by name, from the hub, or from the file or folder that --data names.",
+        autocompletion=complete_benchmarks,
+        rich_help_panel=_DATA,
+    ),
+]
+DownloadUrls = Annotated[
+    bool,
+    typer.Option("--download-urls", help="Fetch images that a benchmark gives the address of.", rich_help_panel=_DATA),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.", rich_help_panel=_DATA)]
 Columns = Annotated[

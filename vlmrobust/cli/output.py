@@ -93,7 +93,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         ("metric", lambda row: readable(row["metric"])),
         ("value", lambda row: _number(row["value"])),
         (reference, lambda row: _number(row["base_value"])),
-        ("difference [95 % interval]", _interval),
+        ("difference\n[95 % interval]", _interval),
         ("n", lambda row: str(row["n"])),
         ("errors", lambda row: str(row["errors"])),
     ]

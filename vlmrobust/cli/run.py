@@ -1,6 +1,6 @@
 """`vlmrobust run`: any model, any data, any of the conditions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .output import as_json, is_first_process, say, show
 if TYPE_CHECKING:
     from ..evaluator import Evaluator
     from ..report import Report
-    from ..types import Prompt, Sample
+    from ..types import Sample
 
 __all__ = ["run"]
 
@@ -33,12 +33,16 @@ def run(
     max_new_tokens: options.MaxNewTokens = 512,
     force_answer: options.ForceAnswer = False,
     temperature: options.Temperature = None,
-    data: options.Data,
+    base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
+    data: options.Data = None,
+    benchmark: options.Benchmark = None,
     split: options.Split = None,
     columns: options.Columns = None,
     answer_as: options.AnswersAs = options.AnswerAs.any,
     limit: options.Limit = None,
     check_images: options.CheckImages = True,
+    download_urls: options.DownloadUrls = False,
     skip_bad_rows: options.SkipBadRows = False,
     conditions: options.Conditions = None,
     style: options.QuestionStyle = options.Mode.think,
@@ -51,71 +55,66 @@ def run(
     json: options.Json = False,
     html: options.Html = None,
 ) -> None:
-    """Ask a model every sample under every condition, and report differences from base."""
-    from ..data import read_rows
-    from ..evaluator import Evaluator
-    from ..models import HFModel
-    from ..types import Style
-    from .preview import as_text, preview
+    """Ask a model every sample under every condition, and report differences from base.
 
+    Started by torchrun, all its processes answer, and the first one speaks for them.
+    """
     with refusals(context):
+        from ..evaluator import Evaluator
+        from ..types import Style
+        from .construction import model_of, renderer_of, samples_of
+        from .preview import as_text, preview
+
         names = options.listed(conditions)
         parts_of(names)  # a name that is not known is refused before anything is read
         if draws > 1 and temperature is None:
             raise ValueError("--draws: expected --temperature beside it: greedy draws of a prompt are all the same")
-        samples = read_rows(
-            data,
-            _columns(columns),
+        samples = samples_of(
+            data=data,
+            benchmark=benchmark,
             split=split,
-            limit=limit,
-            on_error="record" if skip_bad_rows else "raise",
-            check_images=check_images,
+            columns=columns,
             answer_as=answer_as.value,
+            limit=limit,
+            check_images=check_images,
+            download_urls=download_urls,
+            skip_bad_rows=skip_bad_rows,
         )
         for problem in samples.problems:
             say(f"Warning: {problem}")
         chosen = conditions_named(names, samples) if names else paper_conditions()
         asked: dict[str, Any] = {
             "style": Style(mode=style.value),
-            "seed": seed,
             "draws": draws,
+            "seed": seed,
             "distractor": "runner_up" if runner_up else "random",
         }
         if dry_run:
-            found = preview(expand(samples, chosen, **asked), _renderer(model, trust_remote_code))
+            is_served = base_url is not None or api_key_env is not None
+            render = renderer_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
+            found = preview(expand(samples, chosen, **asked), render)
             show(as_json(found) if json else as_text(found))
             return
-        loaded = HFModel.from_pretrained(
-            model,
+        answering = model_of(
+            model=model,
+            base_url=base_url,
+            api_key_env=api_key_env,
             dtype=dtype,
             device=device,
-            generation={"max_new_tokens": max_new_tokens} | _sampling(temperature, seed),
-            force_answer=force_answer,
-            batch_size=batch_size,
             trust_remote_code=trust_remote_code,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            force_answer=force_answer,
+            temperature=temperature,
+            seed=seed,
         )
-        report = _ask(Evaluator(loaded, chosen, **asked), samples, out, options_of(context))
+        report = _ask(Evaluator(answering, chosen, **asked), samples, out, options_of(context))
+        if not is_first_process():
+            return
         show(as_json(report.summary) if json else report)
-        if html is not None and is_first_process():
+        if html is not None:
             report.to_html(html, samples=samples)
     finish(report, responses=out, page=html, problems=len(samples.problems))
-
-
-def _columns(values: Sequence[str] | None) -> dict[str, str | list[str]]:
-    columns = options.pairs("--columns", "field=column", values)
-    return {field: column.split(",") if "," in column else column for field, column in columns.items()}
-
-
-def _sampling(temperature: float | None, seed: int) -> dict[str, Any]:
-    return {} if temperature is None else {"do_sample": True, "temperature": temperature, "seed": seed}
-
-
-def _renderer(model: str, trust_remote_code: bool) -> "Callable[[Prompt], str]":
-    """Return what renders prompts through a checkpoint's chat template; its weights are not loaded."""
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
-    return lambda prompt: prompt.render(processor)
 
 
 def _ask(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, given: dict[str, Any]) -> "Report":

@@ -1,0 +1,120 @@
+"""The flags of `vlmrobust run` → constructors: the one table of what a flag becomes."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..types import Prompt
+from .judging import secret
+from .options import pairs
+
+if TYPE_CHECKING:
+    from ..data import AnswerAs, Samples
+    from ..models import Model
+
+__all__ = ["model_of", "renderer_of", "samples_of"]
+
+
+def samples_of(
+    *,
+    data: str | None,
+    benchmark: str | None,
+    split: str | None,
+    columns: Sequence[str] | None,
+    answer_as: "AnswerAs",
+    limit: int | None,
+    check_images: bool,
+    download_urls: bool,
+    skip_bad_rows: bool,
+) -> "Samples":
+    """Return the samples of a file, a folder or a dataset, or those of a published benchmark.
+
+    Raises:
+        ValueError: there is neither, or a flag that does not go with the one there is.
+    """
+    from ..data import load_benchmark, read_rows
+
+    shared: dict[str, Any] = {
+        "split": split,
+        "limit": limit,
+        "on_error": "record" if skip_bad_rows else "raise",
+        "check_images": check_images,
+    }
+    if benchmark is not None:
+        _refuse_beside("--benchmark", {"--columns": bool(columns), "--answer-as": answer_as != "any"})
+        return load_benchmark(benchmark, source=data, download_urls=download_urls, **shared)
+    _refuse_beside("--data", {"--download-urls": download_urls})
+    if data is None:
+        raise ValueError("expected --data, or --benchmark with the name of a published one")
+    fields = pairs("--columns", "field=column", columns)
+    places = {field: column.split(",") if "," in column else column for field, column in fields.items()}
+    return read_rows(data, places, answer_as=answer_as, **shared)
+
+
+def model_of(
+    *,
+    model: str,
+    base_url: str | None,
+    api_key_env: str | None,
+    dtype: str,
+    device: str | None,
+    trust_remote_code: bool,
+    batch_size: int | None,
+    max_new_tokens: int,
+    force_answer: bool,
+    temperature: float | None,
+    seed: int,
+) -> "Model":
+    """Return a checkpoint, or with an address or a key the model of a server.
+
+    Raises:
+        ValueError: a flag for checkpoints stands beside those of a server, or the key is not there.
+    """
+    from ..models import HFModel, OpenAIModel
+
+    if base_url is None and api_key_env is None:
+        sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature, "seed": seed}
+        return HFModel.from_pretrained(
+            model,
+            dtype=dtype,
+            device=device or _own_card(),
+            generation={"max_new_tokens": max_new_tokens} | sampling,
+            force_answer=force_answer,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+        )
+    given = {
+        "--dtype": dtype != "auto",
+        "--device": device is not None,
+        "--trust-remote-code": trust_remote_code,
+        "--batch-size": batch_size is not None,
+        "--force-answer": force_answer,
+    }
+    _refuse_beside("--base-url", given)
+    generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0, "seed": seed}
+    return OpenAIModel(model, base_url, secret(api_key_env), generation=generation)
+
+
+def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Callable[[Prompt], str]:
+    """Return what shows a prompt as the model sees it: a checkpoint's chat template, without its weights, or turns."""
+    from .preview import turns
+
+    if is_served:
+        return turns
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
+    return lambda prompt: prompt.render(processor)
+
+
+def _refuse_beside(flag: str, given: dict[str, bool]) -> None:
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(f"{' and '.join(wrong)}: not to be had with {flag}")
+
+
+def _own_card() -> str | None:
+    """Return the card of this process where torchrun has started several on a machine; None = the model's choice."""
+    import torch
+
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
