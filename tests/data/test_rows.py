@@ -299,7 +299,9 @@ def test_a_path_that_is_not_there(name: str) -> None:
 
 
 def test_a_file_of_another_kind(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected a file of rows that ends in .jsonl, .json, .csv, .tsv, .parquet, got 'red.png'"):
+    with pytest.raises(
+        ValueError, match=r"expected a file of rows that ends in .jsonl, .json, .csv, .tsv, .parquet, got 'red.png'"
+    ):
         read_rows(folder / "red.png")
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .hub import read_dataset
+from .hub import read_parquet
 from .row import Row
 
 __all__ = ["SUFFIXES", "read_file"]
@@ -93,15 +93,11 @@ def _cells_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
-    return read_dataset("parquet", "rows", streaming=True, data_files={"rows": str(path)})
-
-
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_table(","),
     ".tsv": _read_table("\t"),
-    ".parquet": _read_parquet,
+    ".parquet": lambda path: read_parquet([path]),
 }
 SUFFIXES = tuple(_READERS)

@@ -1,12 +1,13 @@
 """Hugging Face datasets → rows, whose images stay files: the bytes of one are far smaller than its pixels."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .row import Row
 
-__all__ = ["is_dataset", "read_dataset", "undecoded"]
+__all__ = ["is_dataset", "read_dataset", "read_parquet", "undecoded"]
 
 
 def is_dataset(value: object) -> bool:
@@ -27,26 +28,37 @@ def undecoded(dataset: Any) -> Any:
     return dataset
 
 
-def read_dataset(
-    name: str,
-    split: str | None,
-    config: str | None = None,
-    *,
-    streaming: bool = False,
-    data_files: Mapping[str, str] | None = None,
-) -> Iterator[Row]:
+def read_dataset(name: str, split: str | None, config: str | None = None, *, streaming: bool = False) -> Iterator[Row]:
     """Open a dataset of the hub or of a folder, and yield its rows.
 
     Args:
-        name: the dataset's name on the hub, a folder, or a builder such as "parquet".
+        name: the dataset's name on the hub, or a folder.
         split: the part of it; None where it has only one.
         config: its configuration; None = the default one.
         streaming: read rows as they are asked for instead of downloading all of them first.
-        data_files: the files of each split, for a builder.
 
     Raises:
         ValueError: `datasets` is not installed, or it finds no such dataset, configuration or split.
     """
+    loaded = _loaded(name, config, split=split, streaming=streaming)
+    if isinstance(loaded, Mapping):
+        if len(loaded) > 1:
+            raise ValueError(f"expected the split of {name!r} to read, one of {', '.join(sorted(loaded))}; got none")
+        ((split, loaded),) = loaded.items()
+    return _placed(loaded, ", ".join(part for part in (name, config) if part))
+
+
+def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
+    """Open parquet files, and yield their rows as they are asked for.
+
+    Raises:
+        ValueError: `datasets` is not installed, or a file is none of parquet.
+    """
+    loaded = _loaded("parquet", split="rows", streaming=True, data_files={"rows": [str(file) for file in files]})
+    return _placed(loaded, files[0].name if len(files) == 1 else str(files[0].parent))
+
+
+def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -56,14 +68,12 @@ def read_dataset(
         ) from error
 
     try:
-        loaded = datasets.load_dataset(name, config, split=split, streaming=streaming, data_files=data_files)
+        return datasets.load_dataset(name, *arguments, **options)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"expected a file, a folder or a Hugging Face dataset, got {name!r}: {type(error).__name__}: {error}"
         ) from error
-    if isinstance(loaded, Mapping):
-        if len(loaded) > 1:
-            raise ValueError(f"expected the split of {name!r} to read, one of {', '.join(sorted(loaded))}; got none")
-        ((split, loaded),) = loaded.items()
-    place = ", ".join(part for part in (name, config) if part)
-    return (Row(f"{place}, row {number}", values) for number, values in enumerate(undecoded(loaded)))
+
+
+def _placed(dataset: Any, place: str) -> Iterator[Row]:
+    return (Row(f"{place}, row {number}", values) for number, values in enumerate(undecoded(dataset)))

@@ -2,14 +2,14 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ...keyed import generator
 from ..files import read_file
-from ..hub import read_dataset
+from ..hub import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, samples_from
 from ..sources import first
@@ -118,25 +118,46 @@ def _located(entry: Published, source: str | Path | None) -> Path | None:
 
 def _parts(entry: Published, path: Path | None, streaming: bool) -> Iterator[tuple[str | None, Iterator[Row]]]:
     """Open the parts one after another – files or configurations – each when it is its turn."""
-    if path is not None and path.is_file():
-        yield path.stem if entry.files else None, _read_file(path)
-    elif path is not None and entry.files:
-        found = [file for file in (_file_in(path, name) for name in entry.files) if file is not None]
-        if not found:
-            raise FileNotFoundError(f"{entry.name}: expected {' or '.join(entry.files)} in {str(path)!r}, found none")
-        yield from ((file.stem, _read_file(file)) for file in found)
-    else:
+    if path is None:
         for config in entry.configs or (None,):
-            if path is None:
-                yield config, read_dataset(str(entry.hub), entry.split, config, streaming=streaming)
-            elif config is not None and (path / config).is_dir():
-                yield config, read_dataset(str(path / config), entry.split, streaming=True)
-            else:
-                yield config, read_dataset(str(path), entry.split, config, streaming=True)
+            yield config, read_dataset(str(entry.hub), entry.split, config, streaming=streaming)
+    elif path.is_file():
+        yield path.stem if entry.files else None, _read_file(path)
+    elif entry.files:
+        for file in _all_there(entry, path, {name: _file_in(path, name) for name in entry.files}):
+            yield file.stem, _read_file(file)
+    elif any((path / config).is_dir() for config in entry.configs):
+        for folder in _all_there(entry, path, {name: path / name for name in entry.configs}):
+            yield folder.name, _read_folder(folder, entry.split)
+    else:
+        yield None, _read_folder(path, entry.split)
 
 
-def _file_in(folder: Path, name: str) -> Path | None:
-    return next((file for file in (folder / name, folder / Path(name).name) if file.is_file()), None)
+def _file_in(folder: Path, name: str) -> Path:
+    """Return the file where its repository has it, or else in the folder itself."""
+    return folder / name if (folder / name).is_file() else folder / Path(name).name
+
+
+def _all_there(entry: Published, folder: Path, parts: Mapping[str, Path]) -> Iterable[Path]:
+    if missing := [name for name, path in parts.items() if not path.exists()]:
+        instead = "one file as source" if entry.files else "configs=[…] for some alone"
+        raise FileNotFoundError(
+            f"{entry.name}: expected {', '.join(parts)} in {str(folder)!r}, found no {', '.join(missing)}; "
+            f"pass {instead}"
+        )
+    return parts.values()
+
+
+def _read_folder(folder: Path, split: str) -> Iterator[Row]:
+    """Read the parquet files of a split as repositories name them: `test-00000-of-00001.parquet`, in `data` or not.
+
+    Where no name begins with the split, all of them are read: such repositories have one split. `datasets` would read
+    a README for this, and rename `val` and `dev` to `validation` without one.
+    """
+    files = sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+    if not files:
+        return read_dataset(str(folder), split, streaming=True)
+    return read_parquet([file for file in files if file.name.startswith(split)] or files)
 
 
 def _read_file(path: Path) -> Iterator[Row]:

@@ -59,7 +59,8 @@ def split_options(text: str) -> tuple[str, list[str]]:
         >>> split_options("Which is it?\nOptions: A: One, two., B: Three.")
         ('Which is it?', ['One, two.', 'Three.'])
     """
-    marks = max((list(_marks(text, start)) for start in _starts(text)), key=len, default=[])
+    runs = [list(_marks(text, start)) for start in _starts(text)]
+    marks = max(reversed(runs), key=len, default=[])  # of two that are as long, the last: options end a text
     if len(marks) < 2:
         raise LeftOut("its text has no options A, B, …")
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
