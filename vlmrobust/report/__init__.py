@@ -1,9 +1,10 @@
 """What a run came to: tables of responses and of conditions compared with base."""
 
 from .columns import Column
+from .macro import MacroRow
 from .report import Report
 from .robustness import HedgeRow
 from .summary import SummaryRow
 from .survival import SurvivalRow
 
-__all__ = ["Column", "HedgeRow", "Report", "SummaryRow", "SurvivalRow"]
+__all__ = ["Column", "HedgeRow", "MacroRow", "Report", "SummaryRow", "SurvivalRow"]

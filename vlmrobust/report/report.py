@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ..metrics import Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
-from .circular import circular
+from .analyses import Analyses
+from .breakdowns import Breakdowns
 from .columns import FRAME_COLUMNS, Column, score
 from .comparison import between
+from .concatenation import Part, concatenated
 from .files import read_report, write_report
 from .pairing import contrasts_with
-from .robustness import HedgeRow, hedge_recovery, robust_accuracy
 from .summary import SummaryRow, summarised
-from .survival import SurvivalRow, survival
 from .typed import table_of
 from .views import Views
 
@@ -30,7 +30,7 @@ __all__ = ["Report"]
 _INDICES = {"draw": "draw", "target": "target", "answer": "choice", "distractor": "distractor", "asserted": "asserted"}
 
 
-class Report(Views):
+class Report(Analyses, Breakdowns, Views):
     """Responses, their metrics, and every condition compared with base on the same samples.
 
     Made by `Evaluator.run`, `Report.from_responses` or `Report.load`. It prints as a table in a terminal and renders as
@@ -100,6 +100,49 @@ class Report(Views):
         return cls(
             arrays, score(arrays, default_metrics() if metrics is None else metrics), seed=seed, manifest=manifest
         )
+
+    @classmethod
+    def concat(cls, reports: Sequence["Report"], names: Sequence[str] | None = None, *, column: str = "report") -> Self:
+        """Put several reports together: over benchmarks, models or seeds, for `by(column)` and `macro_average(column)`.
+
+        Each sample is still compared with itself under base in its own report. A sample that several reports have in
+        common (the same id, question, options and answer: one benchmark asked of several models) is resampled together.
+
+        Args:
+            reports: with the same metrics. Conditions may differ.
+            names: one per report; a name and a slash are put before its samples' ids, and the name into the samples'
+                metadata. None = ids stay as they are, and must differ.
+            column: the metadata's key, such as "benchmark", "model" or "seed".
+
+        Returns:
+            Its `manifest` holds all of theirs under `reports`. Its bootstrap has the first report's seed.
+
+        Raises:
+            ValueError: there is no report; names do not fit, or one begins another; metrics differ, or are set in
+                another way; a condition of one name, the choice of the distractor, or one model's style is another; two
+                reports without names have a sample in common; `column` is in the metadata already.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> models = [vr.testing.FakeModel(accuracy=accuracy) for accuracy in (1.0, 0.0)]
+            >>> reports = [vr.Evaluator(model, []).run(vr.demo.samples(4)) for model in models]
+            >>> both = vr.Report.concat(reports, ["good", "bad"], column="model")
+            >>> both.by("model").query("metric == 'accuracy'")[["model", "value"]].values.tolist()
+            [['bad', 0.0], ['good', 1.0]]
+        """
+        labels = [str(number) for number in range(len(reports))] if names is None else list(names)
+        begun = any(one != other and f"{other}/".startswith(f"{one}/") for one in labels for other in labels)
+        if not reports or len(labels) != len(reports) or len(set(labels)) < len(labels) or begun or "" in labels:
+            raise ValueError(
+                f"field 'names': expected a name for each of at least one report, none empty, repeated or before a slash "
+                f"in another; got {labels} for {len(reports)} reports"
+            )
+        parts = [
+            Part(name, report.responses, report._columns, report.manifest)
+            for name, report in zip(labels, reports, strict=True)
+        ]
+        responses, columns, manifest = concatenated(parts, column, is_named=names is not None)
+        return cls(responses, columns, seed=reports[0].seed, manifest=manifest)
 
     def __len__(self) -> int:
         return len(self.responses)
@@ -191,98 +234,9 @@ class Report(Views):
             SummaryRow, summarised(*between(self.responses, self._columns, other.responses, other._columns), self.seed)
         )
 
-    def circular(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Return the share of samples that are answered right under every rotation of their options.
-
-        A sample of which a rotation was not asked, or failed, is undefined; `note` counts them. Draws are averaged.
-
-        Args:
-            conditions: those that together show every rotation, the first being what is compared with; None = `base`
-                and what `perturbations.rotations` returns.
-
-        Returns:
-            One row with the columns of `summary`: `value` is circular accuracy, `base_value` accuracy under base.
-
-        Raises:
-            KeyError: a condition is not in the report.
-            ValueError: the report has no rotations.
-
-        Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
-
-        Example:
-            >>> import vlmrobust as vr
-            >>> prompts = list(vr.expand(vr.demo.samples(4, seed=0), vr.perturbations.rotations(4)))
-            >>> report = vr.Report.from_responses(prompts, vr.testing.FakeModel(accuracy=1.0).respond(prompts))
-            >>> float(report.circular()["value"].iloc[0])
-            1.0
-        """
-        return table_of(SummaryRow, summarised(*circular(self.responses, conditions), self.seed))
-
-    def robust_accuracy(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Return the share of samples that are right under base and under all of some conditions: the worst case.
-
-        A sample for which one of them was not asked, failed or does not fit is undefined; `note` counts them.
-
-        Args:
-            conditions: those that an answer must survive; None = all that were scored, controls among them.
-
-        Returns:
-            One row with the columns of `summary`: `base_value` is accuracy under base on the same samples.
-
-        Raises:
-            KeyError: a condition is not in the report.
-            ValueError: there is none but base.
-        """
-        return table_of(SummaryRow, summarised(*robust_accuracy(self.responses, conditions), self.seed))
-
-    def hedge_recovery(self) -> "pd.DataFrame":
-        """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.
-
-        One row per hedged condition whose plain one was asked too, and metric; see `HedgeRow` for the columns.
-        """
-        return table_of(HedgeRow, hedge_recovery(self.responses, self._columns, self.seed))
-
-    def survival(self) -> "pd.DataFrame":
-        """Return how well the base response tells which answers hold: AUROC per condition, predictor and population.
-
-        See `SurvivalRow` for the columns. Predictors are P(correct), ranked by log-odds, negative letter entropy and,
-        as the trivial baseline, thought length, on the same pairs. The interval is `functional.auroc_interval`, or a
-        bootstrap where responses share a group.
-
-        Source: arXiv:2602.12506; whether its AUROC is over all samples is not known, so both populations are given.
-        """
-        return table_of(SurvivalRow, survival(self.responses, self.seed))
-
-    def by(self, column: str) -> "pd.DataFrame":
-        """Return the summary of each group of samples that share a value in their metadata.
-
-        Args:
-            column: a key of `sample.metadata`; samples without it form a group of their own, named NA.
-
-        Returns:
-            The columns of `summary` behind one named `column`.
-
-        Raises:
-            KeyError: no sample has it.
-        """
-        import pandas as pd
-
-        groups: dict[str | None, list[int]] = {}
-        for row, metadata in enumerate(self.responses.metadata):
-            groups.setdefault(str(metadata[column]) if column in metadata else None, []).append(row)
-        if not any(value is not None for value in groups):
-            known = sorted({key for metadata in self.responses.metadata for key in metadata})
-            raise KeyError(f"expected a column of the samples' metadata ({', '.join(known) or 'none'}); got {column!r}")
-        tables = []
-        for value in sorted(groups, key=lambda value: (value is None, value or "")):
-            table = self._select(groups[value]).summary
-            table.insert(0, column, pd.Series([value] * len(table), dtype="string"))
-            tables.append(table)
-        return pd.concat(tables, ignore_index=True)
-
-    def _select(self, rows: Sequence[int]) -> "Report":
+    def _select(self, rows: Sequence[int]) -> Self:
         columns = [replace(column, scores=column.scores[np.asarray(rows)]) for column in self._columns]
-        return Report(self.responses.select(rows), columns, seed=self.seed, manifest=self.manifest)
+        return type(self)(self.responses.select(rows), columns, seed=self.seed, manifest=self.manifest)
 
     def score(self, metrics: Sequence[Metric | PairedMetric]) -> "Report":
         """Return a report on the same responses with these metrics in place of the old; needs no model.

@@ -1,0 +1,172 @@
+"""What several draws say together, against enumeration and pandas; and that the draws themselves do not wander."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from vlmrobust import Evaluator, Report, demo
+from vlmrobust.metrics import Accuracy
+from vlmrobust.perturbations import WrongCaption, WrongThink
+from vlmrobust.testing import FakeModel
+
+DRAWS = 8
+
+
+@pytest.fixture(scope="module")
+def report(make_sample):
+    samples = [
+        make_sample(f"q{index}", images=(b"x",), answer=index % 4, group=f"g{index // 2}") for index in range(30)
+    ]
+    model = FakeModel(opens_images=False, accuracy=0.8, guess=0.5, truncated=0.1, follow_think=0.5)
+    return Evaluator(model, [WrongThink()], draws=DRAWS, batch_size=99).run(samples)
+
+
+def table(report, **options):
+    return report.draws(**options).set_index(["condition", "metric"])
+
+
+def said(report, condition):
+    """Each sample's answers, -1 for none, and the right one."""
+    frame = report.frame.query("condition == @condition")
+    answers = frame.assign(answer=frame["answer"].fillna(-1)).groupby("sample_id")["answer"].agg(list)
+    return list(zip(answers, frame.groupby("sample_id")["target"].first(), strict=True))
+
+
+def of_subsets(k):
+    def passed(answers, target):
+        return np.mean([target in subset for subset in combinations(answers, k)])
+
+    return passed
+
+
+def majority(answers, target):
+    counts = {answer: answers.count(answer) for answer in answers}
+    leading = [answer for answer, count in counts.items() if count == max(counts.values())]
+    return (target in leading) / len(leading)
+
+
+ORACLES = {
+    "accuracy": lambda answers, target: answers.count(target) / len(answers),
+    "majority_accuracy": majority,
+    "majority_share": lambda answers, target: max(map(answers.count, answers)) / len(answers),
+    "draw_agreement": lambda answers, target: np.mean([one == other for one, other in combinations(answers, 2)]),
+    "answer_entropy": lambda answers, target: np.mean([math.log(len(answers) / answers.count(a)) for a in answers]),
+} | {f"pass_at_{k}": of_subsets(k) for k in range(1, DRAWS + 1)}
+
+
+@pytest.mark.parametrize("condition", ["base", "wrong_think"])
+def test_every_measure_equals_its_definition(report, condition):
+    rows = table(report).loc[condition]
+    assert set(rows.index) == set(ORACLES)
+    for name, oracle in ORACLES.items():
+        assert rows.loc[name, "value"] == pytest.approx(np.mean([oracle(*one) for one in said(report, condition)]))
+        assert rows.loc[name, "n"] == 30
+
+
+def test_each_has_an_interval_and_is_compared_with_base(report):
+    rows = table(report)
+    assert ((rows["value_low"] <= rows["value"]) & (rows["value"] <= rows["value_high"])).all()
+    assert (rows["value_low"] < rows["value_high"]).all()
+    difference = rows.loc["wrong_think", "value"] - rows.loc["base", "value"]
+    assert rows.loc["wrong_think", "difference"].tolist() == pytest.approx(difference.tolist())
+    assert rows.loc["wrong_think", "high"].loc["majority_accuracy"] < 0
+
+
+def test_two_draws_agree_where_they_do_not_flip(report):
+    floor = report.summary.set_index(["condition", "metric"]).loc[("base", "flip_rate"), "noise_floor"]
+    assert table(report).loc[("base", "draw_agreement"), "value"] == pytest.approx(1 - floor)
+    assert table(report).loc[("base", "accuracy"), "noise_floor"] > 0
+    assert table(report)["noise_floor"].notna().sum() == 2
+
+
+def test_only_the_attempts_that_were_asked_for(report):
+    names = report.draws([2, 5])["metric"]
+    assert [name for name in names.unique() if name.startswith("pass")] == ["pass_at_2", "pass_at_5"]
+    for wrong in (0, DRAWS + 1):
+        with pytest.raises(ValueError, match=f"field 'attempts': expected numbers from 1 to 8, .*; got {wrong}"):
+            report.draws([wrong])
+
+
+def test_failed_draws_are_left_out_and_short_samples_pass_nothing(answer):
+    pairs = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([0, 1, 1])]
+    pairs += [answer("b", draw=0, choice=1), answer("b", "base", None, draw=1, status="error", error="lost")]
+    rows = table(Report.from_responses(*zip(*pairs, strict=True))).loc["base"]
+    assert rows["n"].to_dict() == {
+        "accuracy": 2, "majority_accuracy": 2, "majority_share": 2, "answer_entropy": 2, "draw_agreement": 1,
+        "pass_at_1": 2, "pass_at_2": 1, "pass_at_3": 1,
+    }  # fmt: skip
+    assert rows.loc["accuracy", "value"] == pytest.approx((2 / 3 + 1) / 2)
+    assert set(rows["errors"]) == {1}
+
+
+def test_carriers_are_not_pooled(answer):
+    pairs = [answer("a", draw=0), answer("a", draw=1, choice=0, carrier="user_text")]
+    rows = Report.from_responses(*zip(*pairs, strict=True)).draws([1]).query("metric == 'accuracy'")
+    assert rows[["carrier", "value"]].values.tolist() == [["assistant_prefill", 1.0], ["user_text", 0.0]]
+
+
+def test_one_draw_is_a_majority_of_its_own(make_sample):
+    made = Evaluator(FakeModel(opens_images=False), []).run([make_sample("q", images=(b"x",))])
+    rows = table(made).loc["base"]
+    assert rows.loc["majority_accuracy", "value"] == rows.loc["accuracy", "value"]
+    assert math.isnan(rows.loc["draw_agreement", "value"])
+    assert len(Report.from_responses([], []).draws([])) == 0
+
+
+# --- the draws themselves ---------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_model_draws_the_same_in_any_batch_and_greedy_draws_are_one():
+    samples = demo.samples(3, seed=0)
+
+    def run(batch_size, **generation):
+        model = demo.model(generation={"max_new_tokens": 48, **generation})
+        return Evaluator(model, [WrongCaption()], draws=DRAWS, batch_size=batch_size).run(samples)
+
+    reports = [run(size, do_sample=True, temperature=1.5) for size in (1, 3, 8)]
+    texts = [report.frame["text"].tolist() for report in reports]
+    assert texts[0] == texts[1] == texts[2]
+    assert len(set(texts[0])) > len(samples) * 2, "nothing was drawn"
+    sampled = table(reports[0])
+    for (condition, metric), row in sampled.iterrows():
+        assert row["value"] == pytest.approx(np.mean([ORACLES[metric](*one) for one in said(reports[0], condition)]))
+    greedy = run(8)
+    floors = greedy.summary.set_index(["condition", "metric"])["noise_floor"]
+    assert set(floors.loc[:, ["flip_rate", "consistency", "accuracy"]]) == {0.0}
+    assert "noise floor, base against base over 8 draws: flip rate 0.00" in str(greedy)
+    assert not reports[0].summary.query("metric == 'flip_rate'")["noise_floor"].isna().any()
+
+
+def test_an_interrupted_run_keeps_every_draw_that_was_finished(make_sample, tmp_path):
+    samples = [make_sample(f"q{index}", images=(b"x",)) for index in range(4)]
+
+    class Interrupted(FakeModel):
+        """Is stopped in its third batch."""
+
+        def identity(self):
+            return {"class": "the same"}
+
+        def respond(self, prompts):
+            if stop and prompts[0].sample.id == "q2":
+                raise KeyboardInterrupt
+            return super().respond(prompts)
+
+    def evaluator(model, draws):
+        return Evaluator(model, [WrongThink()], [Accuracy()], draws=draws, batch_size=1)
+
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        evaluator(Interrupted(opens_images=False, guess=0.5), 3).run(samples, out=tmp_path)
+    stop = False
+    model = Interrupted(opens_images=False, guess=0.5)
+    resumed = evaluator(model, 4).run(samples, out=tmp_path)
+    finished = {
+        (f"q{index}", condition, draw) for index in (0, 1) for condition in ("base", "wrong_think") for draw in range(3)
+    }
+    assert len(model.asked) == len(set(model.asked)) == 4 * 2 * 4 - len(finished)
+    assert not finished & set(model.asked)
+    whole = evaluator(Interrupted(opens_images=False, guess=0.5), 4).run(samples)
+    assert resumed.frame.equals(whole.frame)
+    assert resumed.draws().equals(whole.draws())

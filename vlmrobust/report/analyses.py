@@ -1,0 +1,125 @@
+"""What a report can be asked beyond its summary: several conditions at once, several draws, base against the rest."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..types import Responses
+from .circular import circular
+from .columns import Column
+from .draws import draw_rows
+from .robustness import HedgeRow, hedge_recovery, robust_accuracy
+from .summary import SummaryRow, summarised
+from .survival import SurvivalRow, survival
+from .typed import table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Analyses"]
+
+
+class Analyses:
+    """What a `Report` works out of its responses, each as a table."""
+
+    responses: Responses
+    seed: int
+    _columns: tuple[Column, ...]
+
+    def circular(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the share of samples that are answered right under every rotation of their options.
+
+        A sample of which a rotation was not asked, or failed, is undefined; `note` counts them. Draws are averaged.
+
+        Args:
+            conditions: those that together show every rotation, the first being what is compared with; None = `base`
+                and what `perturbations.rotations` returns.
+
+        Returns:
+            One row with the columns of `summary`: `value` is circular accuracy, `base_value` accuracy under base.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: the report has no rotations.
+
+        Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> prompts = list(vr.expand(vr.demo.samples(4, seed=0), vr.perturbations.rotations(4)))
+            >>> report = vr.Report.from_responses(prompts, vr.testing.FakeModel(accuracy=1.0).respond(prompts))
+            >>> float(report.circular()["value"].iloc[0])
+            1.0
+        """
+        return table_of(SummaryRow, summarised(*circular(self.responses, conditions), self.seed))
+
+    def robust_accuracy(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the share of samples that are right under base and under all of some conditions: the worst case.
+
+        A sample for which one of them was not asked, failed or does not fit is undefined; `note` counts them.
+
+        Args:
+            conditions: those that an answer must survive; None = all that were scored, controls among them.
+
+        Returns:
+            One row with the columns of `summary`: `base_value` is accuracy under base on the same samples.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: there is none but base.
+        """
+        return table_of(SummaryRow, summarised(*robust_accuracy(self.responses, conditions), self.seed))
+
+    def hedge_recovery(self) -> "pd.DataFrame":
+        """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.
+
+        One row per hedged condition whose plain one was asked too, and metric; see `HedgeRow` for the columns.
+        """
+        return table_of(HedgeRow, hedge_recovery(self.responses, self._columns, self.seed))
+
+    def survival(self) -> "pd.DataFrame":
+        """Return how well the base response tells which answers hold: AUROC per condition, predictor and population.
+
+        See `SurvivalRow` for the columns. Predictors are P(correct), ranked by log-odds, negative letter entropy and,
+        as the trivial baseline, thought length, on the same pairs. The interval is `functional.auroc_interval`, or a
+        bootstrap where responses share a group.
+
+        Source: arXiv:2602.12506; whether its AUROC is over all samples is not known, so both populations are given.
+        """
+        return table_of(SurvivalRow, survival(self.responses, self.seed))
+
+    def draws(self, attempts: Sequence[int] | None = None) -> "pd.DataFrame":
+        """Return what several draws of a prompt say together: on average, by vote, and in any of k.
+
+        Per condition, each compared with base on the same samples:
+
+        - `accuracy`: the mean over draws;
+        - `majority_accuracy`: the most frequent answer is the correct one; of tied answers, what picking one at random
+          is right on average;
+        - `pass_at_k`: at least one of k draws is right, estimated without bias (`functional.pass_at_k`);
+        - `majority_share`: how many of the draws give the most frequent answer;
+        - `draw_agreement`: two draws give the same answer; 1 − the flip rate between them;
+        - `answer_entropy`: of the answers' frequencies, in nats.
+
+        No answer (abstained, unparsed, truncated) counts as one answer more, which is wrong, as in `flip_rate`. Failed
+        draws are left out; a sample with fewer than k draws is undefined in `pass_at_k`.
+
+        Args:
+            attempts: the k of pass@k; None = 1 up to the number of draws.
+
+        Returns:
+            The columns of `summary`, intervals over samples and their groups.
+
+        Raises:
+            ValueError: one of `attempts` is below 1 or above the number of draws.
+
+        Source: Chen et al., arXiv:2107.03374 (pass@k); Wang et al., arXiv:2203.11171 (majority vote).
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> model = vr.testing.FakeModel(accuracy=1.0, guess=0.5)
+            >>> report = vr.Evaluator(model, [], draws=4).run(vr.demo.samples(10))
+            >>> value = report.draws([1, 4]).set_index("metric")["value"]
+            >>> bool(value["accuracy"] == value["pass_at_1"] < value["pass_at_4"])
+            True
+        """
+        return table_of(SummaryRow, draw_rows(self.responses, attempts, self.seed))

@@ -1,0 +1,97 @@
+"""A report by groups of its samples, and the average in which each of them weighs the same."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from ..types import Responses
+from .macro import Category, MacroRow, macro_rows
+from .summary import SummaryRow
+from .typed import table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Breakdowns"]
+
+
+class Breakdowns:
+    """What a `Report` says of parts of its samples."""
+
+    responses: Responses
+
+    if TYPE_CHECKING:
+
+        @property
+        def _rows(self) -> tuple[SummaryRow, ...]: ...
+
+        @property
+        def summary(self) -> "pd.DataFrame": ...  # noqa: D102
+
+        def _select(self, rows: Sequence[int]) -> Self: ...
+
+    def by(self, column: str) -> "pd.DataFrame":
+        """Return the summary of each group of samples that share a value in their metadata.
+
+        Intervals are over the groups (`Sample.group`) of its samples, as in `summary`, and `p_adjusted` counts the
+        conditions within one value: with many values, some intervals miss 0 by chance.
+
+        Args:
+            column: a key of `sample.metadata`; samples without it form a group of their own, named NA.
+
+        Returns:
+            The columns of `summary` behind one named `column`.
+
+        Raises:
+            KeyError: no sample has it.
+        """
+        import pandas as pd
+
+        tables = []
+        for value, part in self._parts(column):
+            table = part.summary
+            table.insert(0, column, pd.Series([value] * len(table), dtype="string"))
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    def macro_average(self, column: str) -> "pd.DataFrame":
+        """Return the average over the values of a metadata column, each of which weighs the same, however many samples.
+
+        A benchmark of 1,000 counting questions and 100 about depth is mostly about counting in `summary`, where each
+        sample weighs the same (`micro_value`), and half about depth here. `weights` says so in each row.
+
+        Args:
+            column: a key of `sample.metadata`; samples without it are left out, and counted in `note`.
+
+        Returns:
+            One row per condition × metric; see `MacroRow` for the columns. A category for which the metric is undefined
+            is left out of that row, and named in `note`. Categories that share groups, such as one sample asked of
+            several models, are allowed any dependence, which widens the interval.
+
+        Raises:
+            KeyError: no sample has it.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> report = vr.Evaluator(vr.testing.FakeModel(accuracy=1.0), []).run(vr.demo.samples(6))
+            >>> report.macro_average("kind").set_index("metric").loc["accuracy", "weights"]
+            '1/5 each: colour (n = 2), count (n = 1), position (n = 1), relation (n = 1), shape (n = 1)'
+        """
+        categories, without = [], 0
+        for value, part in self._parts(column):
+            if value is None:
+                without = len(set(part.responses.sample_id))
+            else:
+                categories.append(Category(value, frozenset(part.responses.group), part._rows))
+        left_out = f"{without} samples without {column!r} left out" if without else ""
+        return table_of(MacroRow, macro_rows(categories, self._rows, left_out))
+
+    def _parts(self, column: str) -> list[tuple[str | None, Self]]:
+        """Return the values of a metadata column, None for samples without it last, each with the report on these."""
+        groups: dict[str | None, list[int]] = {}
+        for row, metadata in enumerate(self.responses.metadata):
+            groups.setdefault(str(metadata[column]) if column in metadata else None, []).append(row)
+        if not any(value is not None for value in groups):
+            known = sorted({key for metadata in self.responses.metadata for key in metadata})
+            raise KeyError(f"expected a column of the samples' metadata ({', '.join(known) or 'none'}); got {column!r}")
+        ordered = sorted(groups, key=lambda value: (value is None, value or ""))
+        return [(value, self._select(groups[value])) for value in ordered]

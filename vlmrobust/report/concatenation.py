@@ -1,0 +1,160 @@
+"""Several reports as one: over benchmarks, models or seeds. What cannot stand in one table is refused."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..manifest import first_difference
+from ..types import Responses
+from .columns import Column
+
+__all__ = ["Part", "concatenated"]
+
+Content = tuple[int, int, str | None, tuple[str, ...] | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One of the reports.
+
+    Attributes:
+        name: what it is called in messages, and before its samples' ids.
+        responses: all of them.
+        columns: its metrics.
+        manifest: what its run was begun with; empty if that is not known.
+    """
+
+    name: str
+    responses: Responses
+    columns: Sequence[Column]
+    manifest: Mapping[str, Any]
+
+
+def concatenated(
+    parts: Sequence[Part], column: str, *, is_named: bool
+) -> tuple[Responses, list[Column], dict[str, Any]]:
+    """Return the responses of all parts, their metrics, and a manifest that holds theirs.
+
+    Args:
+        parts: with names that differ.
+        column: the key in the samples' metadata under which a part's name stands.
+        is_named: names come before sample ids and into the metadata; else ids stay as they are, and must differ.
+
+    Raises:
+        ValueError: what the parts mean by a metric, a condition or a sample is not the same.
+    """
+    for part in parts[1:]:
+        _check_metrics(parts[0], part)
+    for place, part in enumerate(parts):
+        for other in parts[:place]:
+            _check_settings(other, part)
+    if is_named:
+        _check_column(parts, column)
+        responses = list(_renamed(parts, column))
+    else:
+        _check_samples(parts)
+        responses = [part.responses for part in parts]
+    manifests = {part.name: dict(part.manifest) for part in parts}
+    common = {
+        key: value
+        for key, value in parts[0].manifest.items()
+        if all(part.manifest.get(key) == value for part in parts[1:])
+    }
+    return reduce(Responses.joined, responses), list(_joined(parts)), common | {"reports": manifests}
+
+
+def _check_metrics(first: Part, other: Part) -> None:
+    here, there = ({column.name: column for column in part.columns} for part in (first, other))
+    if unshared := sorted(here.keys() ^ there.keys()):
+        raise ValueError(
+            f"expected reports with the same metrics; {', '.join(unshared)} is in {first.name!r} or {other.name!r} "
+            "alone; score them with the same metrics"
+        )
+    for name, column in here.items():
+        metrics = column.metric, there[name].metric
+        if None not in metrics and metrics[0] != metrics[1]:
+            raise ValueError(
+                f"metric {name!r}: expected the same in all reports, got {metrics[0]!r} in {first.name!r} and "
+                f"{metrics[1]!r} in {other.name!r}; score them with the same metrics"
+            )
+
+
+def _check_settings(first: Part, other: Part) -> None:
+    """Refuse two runs that mean something else by one condition, or ask one model in two styles."""
+    here, there = first.manifest, other.manifest
+    compared = ["distractor", *(["style"] if here.get("model") == there.get("model") else [])]
+    one, two = ({key: side[key] for key in compared if key in here and key in there} for side in (here, there))
+    conditions = here.get("conditions", {}), there.get("conditions", {})
+    shared = conditions[0].keys() & conditions[1].keys()
+    one["conditions"], two["conditions"] = ({name: side[name] for name in sorted(shared)} for side in conditions)
+    if difference := first_difference(one, two):
+        field, old, new = difference
+        raise ValueError(
+            f"field {field!r}: expected the same in reports that are put together, got {old} in {first.name!r} and "
+            f"{new} in {other.name!r}; compare them with Report.compare"
+        )
+
+
+def _check_column(parts: Sequence[Part], column: str) -> None:
+    for part in parts:
+        if any(column in metadata for metadata in part.responses.metadata):
+            raise ValueError(
+                f"field 'column': expected a name that the samples' metadata do not have yet, got {column!r}, which "
+                f"those of {part.name!r} have"
+            )
+
+
+def _check_samples(parts: Sequence[Part]) -> None:
+    owner: dict[str, str] = {}
+    for part in parts:
+        for sample in dict.fromkeys(part.responses.sample_id):
+            if sample in owner:
+                raise ValueError(
+                    f"sample {sample!r} is in reports {owner[sample]} and {part.name}: expected other samples in each; "
+                    "give the reports 'names', which then stand before the ids"
+                )
+            owner[sample] = part.name
+
+
+def _renamed(parts: Sequence[Part], column: str) -> Iterator[Responses]:
+    """Yield each part's responses under new sample ids, samples that parts have in common in one group."""
+    group_of: dict[tuple[str, Content], str] = {}
+    for part in parts:
+        responses = part.responses
+        content = _contents(responses)
+        new: dict[str, str] = {}
+        for sample, group in zip(responses.sample_id, responses.group, strict=True):
+            known = group_of.get((sample, content[sample]))
+            if known is not None:
+                new.setdefault(group, known)
+        for sample, group in zip(responses.sample_id, responses.group, strict=True):
+            label = new.setdefault(group, f"{part.name}/{group}")
+            group_of.setdefault((sample, content[sample]), label)
+        yield replace(
+            responses,
+            sample_id=tuple(f"{part.name}/{sample}" for sample in responses.sample_id),
+            group=tuple(new[group] for group in responses.group),
+            metadata=tuple({**metadata, column: part.name} for metadata in responses.metadata),
+        )
+
+
+def _contents(responses: Responses) -> dict[str, Content]:
+    """Return what tells two samples of one id apart: the answer, the number of options, and what base shows."""
+    found: dict[str, Content] = {}
+    rows = zip(responses.sample_id, responses.target.tolist(), responses.option_count.tolist(), strict=True)
+    for row, (sample, target, count) in enumerate(rows):
+        if responses.condition[row] == "base":
+            found[sample] = target, count, responses.question[row], responses.options[row]
+        else:
+            found.setdefault(sample, (target, count, None, None))
+    return found
+
+
+def _joined(parts: Sequence[Part]) -> Iterator[Column]:
+    for column in parts[0].columns:
+        same = [next(other for other in part.columns if other.name == column.name) for part in parts]
+        metric = next((one.metric for one in same if one.metric is not None), None)
+        yield replace(column, scores=np.concatenate([one.scores for one in same]), metric=metric)
