@@ -1,12 +1,13 @@
 """Cells: what an answer, a list of options, an image and a text may look like."""
 
+import base64
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.data.fields import images_of, index_of, is_missing, options_of, texts_of
+from vlmrobust.data.fields import from_base64, images_of, index_of, is_missing, options_of, texts_of
 from vlmrobust.prompting import LETTERS
 
 COLOURS = ("red", "blue", "green")
@@ -160,3 +161,28 @@ def test_what_are_no_texts(cell: object, message: str) -> None:
 def test_missing() -> None:
     assert all(map(is_missing, (None, "", float("nan"))))
     assert not any(map(is_missing, (0, False, " ", [], 0.0)))
+
+
+@given(st.binary(min_size=1))
+def test_a_data_url_is_the_image_itself(content: bytes) -> None:
+    data = base64.b64encode(content).decode()
+    assert images_of(f"data:image/png;base64,{data}", Path("images")) == (content,)
+    assert from_base64(data) == content
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("data:image/png,abc", "expected a data URL in base64, got 'data:image/png'"),
+        ("data:image/png;base64,a?c", r"expected an image in base64, got 'a\?c'"),
+        ("https://x.org/a.png", "got an address: 'https://x.org/a.png'; to fetch it, pass download_urls=True"),
+    ],
+)
+def test_addresses_that_hold_no_image(cell: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        images_of(cell, None)
+
+
+def test_an_address_is_fetched_by_what_is_given_for_it() -> None:
+    fetched = images_of(["https://x.org/a.png", "b.png"], None, fetch=lambda address: address.encode())
+    assert fetched == (b"https://x.org/a.png", Path("b.png"))

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from vlmrobust.data import RowsError, read_rows, samples_from
+from vlmrobust.data import Row, RowsError, read_rows, samples_from
 from vlmrobust.types import open_image
 
-Row = dict[str, Any]
+Cells = dict[str, Any]
 
 
 def picture(colour: str = "red", form: str = "PNG") -> bytes:
@@ -22,7 +24,7 @@ def picture(colour: str = "red", form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def row(sample_id: str = "q1", **fields: Any) -> Row:
+def row(sample_id: str = "q1", **fields: Any) -> Cells:
     return {
         "id": sample_id,
         "image": "red.png",
@@ -41,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(folder: Path) -> Callable[..., Path]:
-    def write_rows(*rows: Row | str) -> Path:
+    def write_rows(*rows: Cells | str) -> Path:
         path = folder / "rows.jsonl"
         lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -118,7 +120,7 @@ BAD_ROWS = [
 
 @pytest.mark.parametrize(("bad", "message"), BAD_ROWS)
 def test_a_bad_row_is_named_by_file_line_sample_and_field(
-    write: Callable[..., Path], bad: Row | str, message: str
+    write: Callable[..., Path], bad: Cells | str, message: str
 ) -> None:
     with pytest.raises(RowsError, match=f"rows.jsonl, line 2: {message}") as caught:
         read_rows(write(row("q0"), bad))
@@ -318,3 +320,82 @@ def test_rows_in_memory_with_pictures() -> None:
         RowsError, match="row 1: sample 'q1', field 'id': expected ids that differ, got the same at row 0"
     ):
         samples_from([row(image=b"x"), row(image=b"x")])
+
+
+def test_rows_of_a_data_frame() -> None:
+    frame = pd.DataFrame(
+        {
+            "id": ["q1", "q2"],
+            "image": [picture(), picture("blue")],
+            "question": "Which?",
+            "options": [np.array(["red", "blue"], dtype=object), ["red", "blue", "green"]],
+            "answer": ["B", "C"],
+            "distractor": [0, np.nan],
+            "year": np.array([2020, 2021]),
+            "score": [0.5, np.nan],
+            "source": [None, "COCO"],
+        }
+    )
+    samples = samples_from(frame)
+    assert [sample.options for sample in samples] == [("red", "blue"), ("red", "blue", "green")]
+    assert [(sample.answer, sample.distractor) for sample in samples] == [(1, 0), (2, None)]
+    assert [sample.metadata for sample in samples] == [
+        {"year": 2020, "score": 0.5, "source": None},
+        {"year": 2021, "score": None, "source": "COCO"},
+    ]
+    assert samples[1].images == (picture("blue"),)
+
+
+def test_rows_of_a_dataset_in_memory_keep_the_bytes_of_images() -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [row(f"q{number}", image={"bytes": picture(), "path": None}) for number in range(2)]
+    features = datasets.Features({name: datasets.Value("string") for name in ("id", "question", "answer")})
+    features |= {"image": datasets.Image(), "options": datasets.List(datasets.Value("string"))}
+    dataset = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    for given_rows in (dataset, dataset.to_iterable_dataset()):
+        samples = samples_from(given_rows)
+        assert [(sample.id, sample.images) for sample in samples] == [("q0", (picture(),)), ("q1", (picture(),))]
+
+
+def test_what_is_no_row() -> None:
+    with pytest.raises(TypeError, match="expected rows that map columns to values, got str as row 0"):
+        samples_from(["id", "image"])  # type: ignore[list-item]
+
+
+def test_a_list_of_rows_in_one_json_file(folder: Path) -> None:
+    (folder / "rows.json").write_text(json.dumps([row("q1"), 7, row("q2")]))
+    samples = read_rows(folder / "rows.json", on_error="record", check_images=True)
+    assert [sample.id for sample in samples] == ["q1", "q2"]
+    assert samples.problems == ("rows.json, row 1: expected one JSON object, got int",)
+    for text, got in (("{}", "got dict"), ("[", "got Expecting value")):
+        (folder / "rows.json").write_text(text)
+        with pytest.raises(ValueError, match=f"expected a JSON list of rows in 'rows.json', {got}"):
+            read_rows(folder / "rows.json")
+
+
+def test_a_parquet_file(folder: Path) -> None:
+    pytest.importorskip("datasets")
+    pd.DataFrame([row("q1"), row("q2", answer="Z")]).to_parquet(folder / "rows.parquet")
+    [sample] = read_rows(folder / "rows.parquet", limit=1)
+    assert (sample.options, sample.images) == (("red", "blue"), (folder / "red.png",))
+    with pytest.raises(RowsError, match=r"rows.parquet, row 1: sample 'q2', field 'answer'"):
+        read_rows(folder / "rows.parquet")
+
+
+def test_a_cell_longer_than_csv_takes_by_default(folder: Path) -> None:
+    before = csv.field_size_limit()
+    (folder / "rows.csv").write_text(
+        f'id,image,question,options,answer\nq1,red.png,{"x" * (before + 1)},"[""a"", ""b""]",A\n'
+    )
+    [sample] = read_rows(folder / "rows.csv")
+    assert len(sample.question) == before + 1
+    assert csv.field_size_limit() == before
+
+
+def test_rows_that_are_left_out_are_listed_and_are_no_problem() -> None:
+    rows = [Row("a, row 0", {}, left_out="an open question"), Row("a, row 1", row("q1", image=b"x"))]
+    samples = samples_from(rows)
+    assert [sample.id for sample in samples] == ["q1"]
+    assert (samples.problems, samples.left_out) == ((), ("a, row 0: an open question",))
+    with pytest.raises(RowsError, match="a, row 0: an open question"):
+        samples_from(rows[:1])

@@ -134,7 +134,8 @@ def _mappings(rows: Any) -> Iterable[Any]:
             {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
             for record in cells.to_dict("records")  # arrays are what pandas makes of lists in a parquet file
         )
-    return undecoded(rows) if is_dataset(rows) else rows
+    dataset: Iterable[Any] = undecoded(rows) if is_dataset(rows) else rows
+    return dataset
 
 
 def _placed(number: int, row: Any) -> Row:

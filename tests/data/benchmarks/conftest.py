@@ -370,7 +370,9 @@ MMSTAR = Example(
                 "meta_info": {"source": "MMBench", "split": "val", "image_path": "images/0.jpg"},
             },
             {
-                "index": 1, "question": "Find x.\nChoices:\n(A) 1, 2\n(B) 3", "image": cell("blue"), "answer": "B",
+                "index": 1, "question": "Hint: Please answer the question and provide the correct option letter, e.g., "
+                "A, B, C, D, at the end.\nQuestion: Find x.\nChoices:\n(A) 1, 2\n(B) 3", "image": cell("blue"),
+                "answer": "B",
                 "category": "math", "l2_category": "geometry",
                 "meta_info": {"source": "MathVista", "split": "testmini", "image_path": "images/1.jpg"},
             },

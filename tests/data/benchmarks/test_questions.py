@@ -34,6 +34,8 @@ def test_options_behind_one_another_come_back(question: str, options: list[str])
         ("A. red or B. blue, which?\nA. red\nB. blue", "A. red or B. blue, which?", ["red", "blue"]),
         ("Which?\nA. one\ntwo\nB. three", "Which?", ["one\ntwo", "three"]),
         ("Which?\nA.\nB. b", "Which?", ["", "b"]),
+        ("Which piece? Choices:(A) A (B) B (C) C", "Which piece?", ["A", "B", "C"]),
+        ("Which?\nA. point (B)\nB. point (A)", "Which?", ["point (B)", "point (A)"]),
     ],
 )
 def test_what_questions_look_like(text: str, question: str, options: list[str]) -> None:
@@ -54,6 +56,8 @@ def test_the_instruction_goes_and_the_rest_stays() -> None:
     ):
         assert without_instruction(text + sentence) == text.strip()
     assert without_instruction(text) == text.strip()
+    hint = "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.\n"
+    assert without_instruction(f"{hint}Question: {text}") == text.strip()
 
 
 @pytest.mark.parametrize("answer", [None, "", "?", "hidden", "nan"])

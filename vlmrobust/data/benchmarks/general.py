@@ -115,9 +115,11 @@ def _blink_question(row: Mapping[str, Any]) -> str:
 def read_mmstar(row: Mapping[str, Any]) -> Fields:
     """MMStar: `index, question (with options), image, answer ("A"), category, l2_category, meta_info`.
 
+    Questions that MMStar has from MathVista begin with a hint to answer by a letter, which goes.
+
     Source: card of Lin-Chen/MMStar; lmms-eval, tasks/mmstar/utils.py.
     """
-    question, options = split_options(row["question"])
+    question, options = split_options(without_instruction(row["question"]))
     return {
         "id": str(row["index"]),
         "image": image_of_cell(row["image"]),

@@ -8,7 +8,9 @@ from ...prompting import LETTERS
 __all__ = ["LeftOut", "published", "split_options", "without_instruction"]
 
 _INSTRUCTIONS = re.compile(
-    r"\s*(?:Please answer directly with only the letter of the correct option and nothing else\."
+    r"^Hint: Please answer the question and provide the correct option letter, e\.g\., A, B, C, D, at the end\."
+    r"\s*(?:Question:)?"
+    r"|(?:Please answer directly with only the letter of the correct option and nothing else\."
     r"|Answer with the option's letter from the given choices directly\.)\s*$"
 )
 _HEADING = re.compile(r"\s*\b(?:Options|Choices):\s*$")
@@ -48,7 +50,7 @@ def split_options(text: str) -> tuple[str, list[str]]:
     r"""Return the question and the options of a text that holds both.
 
     Options are marked `A.`, `A)`, `A:` or `(A)` with the letters in order, each on a line of its own, or behind one
-    another after `Options:`, separated by commas.
+    another after `Options:` or `Choices:`, separated by commas.
 
     Raises:
         LeftOut: it holds no options.
@@ -77,7 +79,10 @@ def _marks(text: str, first: re.Match[str]) -> Iterator[re.Match[str]]:
     yield first
     position = first.end()
     for letter in LETTERS[1:]:
-        mark = re.compile(rf"\n[ \t]*\(?{letter}[.:)][ \t]*|[,;]\s*\(?{letter}[.:)]\s+").search(text, position)
+        marks = [rf"\n[ \t]*\(?{letter}[.:)][ \t]*", rf"[,;]\s*\(?{letter}[.:)]\s+"]
+        if "(" in first.group():  # in brackets, a letter is a mark behind a mere space as well
+            marks.append(rf"[ \t]\({letter}\)[ \t]*")
+        mark = re.compile("|".join(marks)).search(text, position)
         if mark is None:
             return
         yield mark

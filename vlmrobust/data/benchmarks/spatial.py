@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 Fields = dict[str, Any]
+_YES_OR_NO = ("yes", "no")
 _WHICH_CAPTION = "Which caption describes the image?"
 _QID = 8  # characters of a question's own id in 3DSRBench; `-flip` and `-1`, `-2`, … follow for its variants
 
@@ -97,15 +98,12 @@ def read_spatial_mm_multihop(row: Mapping[str, Any]) -> Fields:
 
     Source: github.com/FatemehShiri/Spatial-MM, data/multihop_reasoning_309.json.
     """
-    options = row.get("options")
-    if not options:
-        if row["answer"] not in ("yes", "no"):
-            raise LeftOut("an open question")
-        options = ["yes", "no"]
+    if not row.get("options") and row["answer"] not in _YES_OR_NO:
+        raise LeftOut("an open question")
     return {
         "image": row["image_name"],
         "question": row["question"],
-        "options": options,
+        "options": row.get("options") or _YES_OR_NO,
         "answer": row["answer"],
         "group": row["image_name"],
         "metadata": {"category": f"{row['hop']} hops", "reasoning": row["reasoning"]},
