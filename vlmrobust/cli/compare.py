@@ -65,16 +65,16 @@ def compare(
         needed = [*names, *(gate.metric for gate in gates)]
         this, that = (with_metrics(Report.load(each), needed) for each in (path, other))
         table = this.compare(that)
-        _check_judges(this, that, needed or set(this.metrics) & set(that.metrics))
+        _check_judges(this, that, needed if names else this.metrics)
         if chosen := options.listed(conditions):
             _check_conditions(chosen, this)
             table = table[table["condition"].isin(chosen)]
+        found = outcomes(gates, table, this) if gates else []
         shown = table[table["metric"].isin(names)] if names else table
         if csv or json:
             show(as_csv(shown) if csv else as_json(shown))
         else:
             show(terminal_table(differences(shown, names, reference="other")))
-        found = outcomes(gates, table, this) if gates else []
     failed = [outcome for outcome in found if outcome.failed]
     for outcome in found:
         say(f"{'FAILED' if outcome.failed else 'passed'}  {outcome.text}")

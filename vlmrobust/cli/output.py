@@ -77,7 +77,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
 
     Args:
         table: with the columns of `Report.summary`, and perhaps others in front.
-        metrics: those to show; none = `OVERVIEW_METRICS`, and what is left out is named below.
+        metrics: those to show; none = `OVERVIEW_METRICS`, and a note names the others.
         reference: how the other side is called.
     """
     from ..naming import readable
@@ -97,7 +97,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         ("n", lambda row: str(row["n"])),
         ("errors", lambda row: str(row["errors"])),
     ]
-    left_out = [name for name in known if name not in shown]
+    left_out = [name for name in known if name not in shown and not metrics]
     return Table(
         header=tuple(title for title, _ in cells),
         rows=tuple(tuple(cell(row) for _, cell in cells) for row in rows),

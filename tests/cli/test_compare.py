@@ -1,0 +1,103 @@
+"""`vlmrobust compare`: two runs on the same samples, and gates."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from vlmrobust.report import Report
+
+Command = Callable[..., Result]
+Runs = dict[str, Path]
+
+
+def test_differences_are_the_first_minus_the_other(command: Command, runs: Runs) -> None:
+    result = command("compare", runs["poor"], runs["good"], "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    expected = Report.load(runs["poor"]).compare(Report.load(runs["good"]))
+    found = json.loads(result.stdout)
+    assert list(found[0]) == list(expected.columns)
+    assert [row["metric"] for row in found] == expected["metric"].tolist()
+    assert found[0]["difference"] == expected["difference"][0] == pytest.approx(-0.6, abs=0.15)
+    table = command("compare", runs["poor"], runs["good"], "--conditions", "base", "--metrics", "accuracy").stdout
+    row = found[0]
+    numbers = [f"{row['value']:.3f}", f"{row['base_value']:.3f}", f"{row['difference']:+.3f}"]
+    assert table.splitlines()[-1].split()[:5] == ["base", "accuracy", *numbers]
+    assert "other" in table
+
+
+def test_a_change_for_the_worse_fails_and_one_for_the_better_does_not(command: Command, runs: Runs) -> None:
+    gate = ("--fail-if-worse", "accuracy,follow_rate")
+    worse = command("compare", runs["poor"], runs["good"], *gate)
+    assert worse.exit_code == 3
+    assert "FAILED  accuracy under base: -0." in worse.stderr
+    assert "FAILED  follow_rate under wrong_think: +0." in worse.stderr
+    better = command("compare", runs["good"], runs["poor"], *gate)
+    assert better.exit_code == 0
+    assert "FAILED" not in better.stderr
+    assert better.stderr.count("passed") == 6
+
+
+def test_nothing_shown_passes_one_gate_and_fails_the_other_unless_it_is_ruled_out(command: Command, runs: Runs) -> None:
+    same = ("compare", runs["same"], runs["good"])
+    assert command(*same, "--fail-if-worse", "accuracy").exit_code == 0
+    strict = command(*same, "--max-drop", "accuracy=0.02")
+    assert strict.exit_code == 3  # 40 samples cannot rule out a drop by 0.02
+    assert "may be worse by more than 0.02" in strict.stderr
+    wide = command(*same, "--max-drop", "accuracy=0.2", "--max-drop", "follow_rate=0.2")
+    assert wide.exit_code == 0, wide.stderr
+    assert "is not worse by more than 0.2" in wide.stderr
+
+
+def test_a_gate_leaves_the_output_as_it_is(command: Command, runs: Runs) -> None:
+    arguments = ("compare", runs["poor"], runs["good"], "--json", "--metrics", "consistency")
+    gated = command(*arguments, "--fail-if-worse", "accuracy")
+    assert gated.stdout == command(*arguments).stdout
+    assert gated.exit_code == 3
+
+
+def test_conditions_that_are_left_out_are_not_gated(command: Command, runs: Runs) -> None:
+    arguments = ("compare", runs["poor"], runs["good"], "--conditions", "base")
+    assert command(*arguments, "--fail-if-worse", "follow_rate").stderr.count("follow_rate under") == 1
+
+
+def test_a_comparison_with_base_has_no_gate_under_base(command: Command, runs: Runs) -> None:
+    result = command("compare", runs["same"], runs["good"], "--fail-if-worse", "flip_rate")
+    assert result.exit_code == 0, result.stderr
+    assert "under base" not in result.stderr
+    assert result.stderr.count("passed") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--fail-if-worse", "letter_entropy"),
+            "metric 'letter_entropy': expected one of which more, or less, is better",
+        ),
+        (("--fail-if-worse", "acuracy"), "got 'acuracy'; did you mean 'accuracy'?"),
+        (("--max-drop", "accuracy"), "--max-drop: expected metric=amount, got 'accuracy'"),
+        (("--max-drop", "accuracy=-1"), "--max-drop accuracy: expected a number of at least 0, got '-1'"),
+        (("--max-drop", "accuracy=nan"), "--max-drop accuracy: expected a number of at least 0, got 'nan'"),
+        (("--max-drop", "accuracy=much"), "--max-drop accuracy: expected a number of at least 0, got 'much'"),
+        (("--conditions", "x"), "expected one of the conditions base, wrong_think, wrong_caption; got 'x'"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused(
+    command: Command, runs: Runs, arguments: tuple[str, ...], message: str
+) -> None:
+    result = command("compare", runs["poor"], runs["good"], *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_verdicts_of_two_judges_are_not_compared(command: Command, runs: Runs, tmp_path: Path) -> None:
+    file = tmp_path / "judged.jsonl"
+    panel = ("--judge", "rules", "--judge", "rules")
+    assert command("judge", runs["good"], *panel, "--out", file).exit_code == 0
+    result = command("compare", file, runs["good"])
+    assert result.exit_code == 2
+    assert "got Panel of RuleJudge and RuleJudge here and RuleJudge in the other" in result.stderr
+    assert command("compare", file, runs["good"], "--metrics", "accuracy").exit_code == 0

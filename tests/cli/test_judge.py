@@ -1,0 +1,146 @@
+"""`vlmrobust judge`: another judge reads an existing run, and no model is asked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import cohen_kappa_score
+from typer.testing import Result
+
+from vlmrobust.functional import fleiss_kappa
+from vlmrobust.judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge, Verdicts
+from vlmrobust.metrics import Consistency
+from vlmrobust.report import Report
+
+Command = Callable[..., Result]
+Runs = dict[str, Path]
+
+
+class Coin(Judge):
+    """Says of every other thought that it asserts the first option, and is unsure of every seventh."""
+
+    def conclude(self, responses: Any) -> Verdicts:
+        place = torch.arange(len(responses))
+        return Verdicts.of(place % 2, place % 7 == 0)
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": "org/coin"}
+
+
+@pytest.fixture
+def coin(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def load(*arguments: Any, **settings: Any) -> Coin:
+        calls.append((arguments, settings))
+        return Coin()
+
+    monkeypatch.setattr(LMJudge, "from_pretrained", load)
+    return calls
+
+
+def test_another_judge_changes_consistency_alone(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
+    file = tmp_path / "coin.jsonl"
+    before = (runs["torn"] / "report.jsonl").read_bytes()
+    arguments = ("judge", runs["torn"], "--judge", "hf:org/coin", "--dtype", "bfloat16", "--device", "cpu")
+    result = command(*arguments, "--out", file, "--json")
+    assert result.exit_code == 0, result.output
+    assert coin == [(("org/coin",), {"dtype": "bfloat16", "device": "cpu"})]
+    assert (runs["torn"] / "report.jsonl").read_bytes() == before
+    old, new = Report.load(runs["torn"]), Report.load(file)
+    expected = old.score([Consistency(judge=Coin())])
+    assert new.frame["consistency"].equals(expected.frame["consistency"])
+    family = [name for name in old.metrics if "consisten" in name]
+    assert new.frame.drop(columns=family).equals(old.frame.drop(columns=family))
+    rest = "metric not in @family"
+    assert new.summary.query(rest).equals(old.summary.query(rest))
+    assert new.summary["metric"].tolist() == old.summary["metric"].tolist()
+    fresh = expected.summary.query("metric == 'consistency'")["value"].tolist()
+    assert new.summary.query("metric == 'consistency'")["value"].tolist() == fresh
+    assert new.manifest["judge"] == {"name": "org/coin", "class": "Coin"}
+    assert new.manifest["model"] == old.manifest["model"]
+
+
+def test_what_has_changed_is_said(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
+    arguments = ("judge", runs["torn"], "--judge", "hf:org/coin", "--out")
+    found = json.loads(command(*arguments, tmp_path / "a.jsonl", "--json").stdout)
+    sides = [Report.load(path).frame["consistency"] for path in (runs["torn"], tmp_path / "a.jsonl")]
+    both = sides[0].notna() & sides[1].notna()
+    agreed = found["agreement"]
+    assert agreed["old_verdicts"] == int(sides[0].notna().sum())
+    assert agreed["new_verdicts"] == int(sides[1].notna().sum())
+    assert agreed["both"] == int(both.sum())
+    assert agreed["same"] == pytest.approx(float((sides[0] == sides[1])[both].mean()))
+    assert len(agreed["changed"]) == int((sides[0] != sides[1])[both].sum())
+    ratings = torch.tensor([sides[0][both].tolist(), sides[1][both].tolist()]).T
+    assert agreed["kappa"] == pytest.approx(fleiss_kappa(ratings))
+    assert agreed["kappa"] == pytest.approx(cohen_kappa_score(*ratings.T.tolist()), abs=0.2)
+    assert {row["metric"] for row in found["summary"]} == {
+        name for name in Report.load(runs["torn"]).metrics if "consisten" in name
+    }
+    text = command(*arguments, tmp_path / "b.jsonl").stdout
+    assert text.startswith("RuleJudge → Coin org/coin\n")
+    assert f"of {agreed['both']} on both sides the same: {agreed['same']:.1%}" in text
+    sample, condition, _ = agreed["changed"][0]
+    assert f"  changed: {sample}, {condition}\n" in text
+    assert f"… and {len(agreed['changed']) - 5} more" in text
+
+
+def test_the_same_judge_agrees_with_itself_and_stands_beside_the_report(command: Command, runs: Runs) -> None:
+    result = command("judge", runs["poor"], "--judge", "rules", "--json")
+    assert json.loads(result.stdout)["agreement"]["same"] == 1.0
+    file = runs["poor"] / "report-rules.jsonl"
+    assert str(file) in result.stderr
+    saved = file.read_bytes()
+    again = command("judge", runs["poor"], "--judge", "rules")
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert f"expected a file that is not there yet, {file} is; name another with --out" in again.stderr
+    assert file.read_bytes() == saved
+    assert command("report", file).stdout == command("report", runs["poor"]).stdout
+    file.unlink()
+
+
+def test_several_judges_are_a_panel(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
+    judges = ("--judge", "rules", "--judge", "hf:org/coin", "--rule", "strict")
+    assert command("judge", runs["torn"], *judges, "--out", tmp_path / "panel.jsonl").exit_code == 0
+    new = Report.load(tmp_path / "panel.jsonl")
+    panel = Panel(RuleJudge(), Coin(), rule="strict")
+    expected = Report.load(runs["torn"]).score([Consistency(judge=panel)])
+    assert new.frame["consistency"].equals(expected.frame["consistency"])
+    assert new.manifest["judge"] == {
+        "class": "Panel",
+        "rule": "strict",
+        "judges": [{"class": "RuleJudge"}, {"name": "org/coin", "class": "Coin"}],
+    }
+
+
+def test_a_judge_behind_a_server_gets_its_key_from_the_environment(
+    command: Command, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def conclude(self: OpenAIJudge, responses: Any) -> Verdicts:
+        asked.append((self.model, self.base_url, self.api_key))
+        return RuleJudge().conclude(responses)
+
+    monkeypatch.setattr(OpenAIJudge, "conclude", conclude)
+    monkeypatch.setenv("KEY_OF_THE_SERVER", "hunter2")
+    server = ("--base-url", "http://localhost:8000/v1", "--api-key-env", "KEY_OF_THE_SERVER")
+    file = tmp_path / "served.jsonl"
+    result = command("judge", runs["good"], "--judge", "openai:org/judge", *server, "--out", file)
+    assert result.exit_code == 0, result.output
+    [(model, url, key)] = asked
+    assert (model, url, key.get_secret_value()) == ("org/judge", "http://localhost:8000/v1", "hunter2")
+    assert Report.load(file).manifest["judge"]["name"] == "org/judge"
+    assert "hunter2" not in file.read_text() + result.output
+
+
+@pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "openai:", "lm:org/name"])
+def test_a_name_of_no_judge_is_refused(command: Command, runs: Runs, tmp_path: Path, name: str) -> None:
+    result = command("judge", runs["good"], "--judge", name, "--out", tmp_path / "judged.jsonl")
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: --judge: expected rules, hf:NAME or openai:NAME, got {name!r}\n"
+    assert not (tmp_path / "judged.jsonl").exists()

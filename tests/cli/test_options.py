@@ -1,0 +1,59 @@
+"""Completion: what a shell is offered."""
+
+from collections.abc import Callable
+
+import pytest
+from typer.testing import CliRunner
+
+from vlmrobust import cli
+from vlmrobust.cli import options
+from vlmrobust.cli.measuring import METRICS
+from vlmrobust.data import BENCHMARKS
+from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
+
+
+def completed(line: str) -> list[str]:
+    """What bash is offered at the end of a line."""
+    words = line.split(" ")
+    settings = {"_VLMROBUST_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    result = CliRunner().invoke(cli.app, [], prog_name="vlmrobust", env=settings)
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("vlmrobust jud", ["judge"]),
+        ("vlmrobust run --max-new", ["--max-new-tokens"]),
+        ("vlmrobust run --conditions wrong_th", ["wrong_think", "wrong_think_but"]),
+        ("vlmrobust run --conditions base,blank", ["base,blank_image"]),
+        ("vlmrobust run --conditions wrong_caption+abst", ["wrong_caption+abstain_option"]),
+        ("vlmrobust conditions swapped", ["swapped_image"]),
+        ("vlmrobust compare a b --fail-if-worse accuracy,brier", ["accuracy,brier_score"]),
+        ("vlmrobust judge runs/a --judge o", ["openai:"]),
+        ("vlmrobust run --benchmark cv", ["cv-bench"]),
+        ("vlmrobust run --dtype b", ["bfloat16"]),
+    ],
+)
+def test_names_are_completed(line: str, expected: list[str]) -> None:
+    assert completed(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("complete", "names"),
+    [
+        (options.complete_conditions, [*CONDITIONS, *FROM_SAMPLES]),
+        (options.complete_metrics, list(METRICS)),
+        (options.complete_benchmarks, list(BENCHMARKS)),
+    ],
+)
+def test_all_names_are_offered_for_nothing(complete: Callable[[str], list[str]], names: list[str]) -> None:
+    assert complete("") == names
+    assert complete("no such name") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_shown(shell: str) -> None:
+    result = CliRunner().invoke(cli.app, ["--show-completion", shell], prog_name="vlmrobust")
+    assert result.exit_code == 0
+    assert "_VLMROBUST_COMPLETE" in result.stdout

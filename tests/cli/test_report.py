@@ -1,0 +1,118 @@
+"""`vlmrobust report`: a saved report as a table, a page, pictures and data."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from vlmrobust.metrics import BrierScore
+from vlmrobust.report import Report
+
+Command = Callable[..., Result]
+Runs = dict[str, Path]
+
+
+def test_it_prints_what_the_run_has_printed(command: Command, runs: Runs) -> None:
+    for path in (runs["good"], runs["good"] / "report.jsonl"):
+        result = command("report", path)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == f"{Report.load(path)}\n"
+
+
+def test_json_and_csv_are_the_summary(command: Command, runs: Runs) -> None:
+    summary = Report.load(runs["good"]).summary
+    result = command("report", runs["good"], "--json")
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    cells = list(csv.DictReader(io.StringIO(command("report", runs["good"], "--csv").stdout)))
+    assert len(found) == len(cells) == len(summary)
+    for row, cell, expected in zip(found, cells, summary.to_dict("records"), strict=True):
+        assert list(row) == list(cell) == list(expected)
+        for name, value in expected.items():
+            undefined = isinstance(value, float) and math.isnan(value)
+            assert row[name] == (None if undefined else value)
+            assert cell[name] == ("" if undefined else str(value))
+
+
+def test_by_a_column_of_the_metadata(command: Command, runs: Runs) -> None:
+    found = json.loads(command("report", runs["good"], "--by", "kind", "--metrics", "accuracy", "--json").stdout)
+    assert [(row["kind"], row["condition"], row["n"]) for row in found] == [
+        (kind, condition, 20) for kind in ("even", "odd") for condition in ("base", "wrong_think", "wrong_caption")
+    ]
+    table = command("report", runs["good"], "--by", "kind").stdout
+    assert table.split()[:3] == ["difference", "kind", "condition"]
+    assert "Other metrics, for --metrics: unparsed_rate, " in table
+
+
+def test_a_contrast_of_two_conditions(command: Command, runs: Runs) -> None:
+    arguments = ("report", runs["good"], "--contrast", "wrong_think", "wrong_caption", "--metrics", "accuracy")
+    [row] = json.loads(command(*arguments, "--json").stdout)
+    report = Report.load(runs["good"])
+    expected = report.contrast("wrong_think", "wrong_caption").set_index("metric").loc["accuracy"]
+    assert (row["difference"], row["low"], row["high"]) == tuple(expected[["difference", "low", "high"]])
+    line = command(*arguments).stdout.splitlines()[-1]
+    numbers = [f"{row['value']:.3f}", f"{row['base_value']:.3f}", f"{row['difference']:+.3f}"]
+    assert line.split()[:5] == ["wrong_think", "accuracy", *numbers]
+    assert f"[{row['low']:+.3f}, {row['high']:+.3f}]" in line
+
+
+def test_a_metric_that_the_report_lacks_is_measured_and_the_rest_stays(command: Command, runs: Runs) -> None:
+    found = json.loads(command("report", runs["good"], "--metrics", "brier_score,accuracy", "--json").stdout)
+    report = Report.load(runs["good"])
+    brier = report.score([BrierScore()]).summary
+    assert [row["value"] for row in found if row["metric"] == "brier_score"] == brier["value"].tolist()
+    accuracy = report.summary.query("metric == 'accuracy'")["value"].tolist()
+    assert [row["value"] for row in found if row["metric"] == "accuracy"] == accuracy
+    assert [row["condition"] for row in found] == [c for c in report.conditions for _ in range(2)]
+
+
+def test_a_page_and_pictures(command: Command, runs: Runs, tmp_path: Path) -> None:
+    page, picture = tmp_path / "page.html", tmp_path / "plots.svg"
+    result = command("report", runs["good"], "--html", page, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert page.read_text().startswith("<!doctype html>")
+    assert "<svg" in picture.read_text()
+    assert str(page) in result.stderr
+    assert str(picture) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--by", "colour"), "expected a column of the samples' metadata (kind); got 'colour'"),
+        (
+            ("--contrast", "wrong_think", "x"),
+            "expected one of the conditions base, wrong_think, wrong_caption; got 'x'",
+        ),
+        (("--metrics", "acuracy"), "expected the name of a metric, got 'acuracy'; did you mean 'accuracy'?"),
+        (("--metrics", "zzz"), "got 'zzz'; known are accuracy, "),
+        (("--csv", "--json"), "expected --csv or --json, got both"),
+        (("--by", "kind", "--contrast", "base", "base"), "expected --by or --contrast, got both"),
+    ],
+)
+def test_what_is_not_there_is_refused(command: Command, runs: Runs, arguments: tuple[str, ...], message: str) -> None:
+    result = command("report", runs["good"], *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+
+
+def test_a_folder_without_a_report_is_refused(command: Command, tmp_path: Path) -> None:
+    result = command("report", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: expected a report at {tmp_path / 'report.jsonl'}, found none")
+
+
+def test_error_rows_are_an_exit_code(command: Command, runs: Runs, tmp_path: Path) -> None:
+    lines = (runs["good"] / "report.jsonl").read_text().splitlines()
+    row = json.loads(lines[1]) | {"status": "error", "error": "no image"}
+    path = tmp_path / "broken.jsonl"
+    path.write_text("\n".join([lines[0], json.dumps(row), *lines[2:], ""]))
+    result = command("report", path)
+    assert result.exit_code == 1
+    assert "Error rows: 1" in result.stderr

@@ -1,0 +1,375 @@
+"""`vlmrobust run`: which flag becomes what, what is refused, what is kept, and how it ends."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from vlmrobust import demo
+from vlmrobust.data import Samples
+from vlmrobust.models import HFModel
+from vlmrobust.perturbations import paper_conditions
+from vlmrobust.report import Report
+from vlmrobust.testing import FakeModel
+
+Command = Callable[..., Result]
+
+
+def test_run_reports_and_resumes(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    out = tmp_path / "run"
+    arguments = ("run", "--model", "org/name", "--data", rows, "--out", out, "--limit", 4, "--seed", 7)
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    report = Report.load(out)
+    assert report.conditions == tuple(condition.condition for condition in paper_conditions())
+    assert len(report.frame) == 4 * 8
+    assert str(report) in result.stdout
+    assert str(out) in result.stderr
+    again = command(*arguments, "--conditions", "base,wrong_think+abstain_option")
+    assert again.exit_code == 0, again.output
+    assert "wrong_think+abstain_option" in again.stdout
+
+
+def test_images_are_swapped_with_those_of_the_other_rows(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
+) -> None:
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "blue.png")
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join([*lines[:3], *(line.replace("red.png", "blue.png") for line in lines[3:])]))
+    arguments = ("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run")
+    result = command(*arguments, "--conditions", "swapped_image,swapped_image+early_answer_100", "--runner-up")
+    assert result.exit_code == 0, result.output
+    report = Report.load(tmp_path / "run")
+    assert set(report.frame["status"]) == {"answered"}
+    assert report.manifest["conditions"]["swapped_image"]["pool"].startswith("6 images, sha256:")
+    assert report.manifest["distractor"] == "runner_up"
+
+
+def test_every_flag_reaches_its_place(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    result = command(
+        *("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run", "--conditions", "wrong_caption"),
+        *("--max-new-tokens", 99, "--batch-size", 3, "--dtype", "float32", "--device", "cpu", "--style", "direct"),
+        *("--force-answer", "--trust-remote-code"),
+    )
+    assert result.exit_code == 0, result.output
+    [(arguments, settings)] = loaded
+    assert arguments == ("org/name",)
+    assert settings == {
+        "dtype": "float32",
+        "device": "cpu",
+        "generation": {"max_new_tokens": 99},
+        "force_answer": True,
+        "batch_size": 3,
+        "trust_remote_code": True,
+    }
+    frame = Report.load(tmp_path / "run").frame
+    assert set(frame["condition"]) == {"base", "wrong_caption"}
+    assert set(frame["readout"]) == {"direct"}
+
+
+def test_columns_and_reading(command: Command, tmp_path: Path, loaded: list[Any]) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    line = {"index": 3, "picture": "red.png", "prompt": "How many?", "A": "1", "B": "2", "C": "3", "gold": "2"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(line))
+    arguments = ("run", "--model", "m", "--data", tmp_path / "rows.jsonl", "--out", tmp_path / "run")
+    columns = ("id=index", "image=picture", "question=prompt", "options=A,B,C", "answer=gold")
+    arguments += tuple(part for pair in columns for part in ("--columns", pair))
+    refused = command(*arguments)
+    assert refused.exit_code == 2
+    assert "as index means '3' and text means '2'" in refused.stderr
+    assert not loaded
+    assert command(*arguments, "--answer-as", "text").exit_code == 0
+    assert Report.load(tmp_path / "run").frame["target"].tolist() == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--conditions", "wrong_thnik"), "expected conditions out of base, stop_think, .*; got 'wrong_thnik'"),
+        (("--conditions", "wrong_think+x"), "got 'x'"),
+        (("--columns", "question"), "--columns: expected field=column, got 'question'"),
+        (("--columns", "prompt=question"), "expected columns for the fields id, "),
+        (("--columns", "question=prompt"), "expected one of the columns answer, id, "),
+        (("--draws", "3"), "--draws: expected --temperature beside it"),
+        (("--download-urls",), "--download-urls: not to be had with --data"),
+        (("--benchmark", "cvbench"), "expected a benchmark among .*cv-bench.*, got 'cvbench'"),
+        (("--benchmark", "cv-bench", "--columns", "a=b"), "--columns: not to be had with --benchmark"),
+        (("--base-url", "http://localhost", "--force-answer"), "--force-answer: not to be had with --base-url"),
+        (("--api-key-env", "NO_SUCH_KEY"), "--api-key-env: .* 'NO_SUCH_KEY' is not set"),
+    ],
+)
+def test_bad_input_is_a_message_and_code_2(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any], arguments: tuple[str, ...], message: str
+) -> None:
+    result = command("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", *arguments)
+    assert result.exit_code == 2
+    assert re.search(message, result.stderr), result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+    assert not loaded
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--limit", "0"), ("--style", "loud"), ("--data",)])
+def test_wrong_usage_is_code_2(command: Command, arguments: tuple[str, ...]) -> None:
+    assert command("run", "--model", "m", *arguments).exit_code == 2
+
+
+def test_missing_data_and_missing_model(command: Command, rows: Path, tmp_path: Path) -> None:
+    missing = command("run", "--model", "m", "--data", "no.jsonl", "--out", tmp_path / "run")
+    assert (missing.exit_code, missing.stderr) == (
+        2,
+        "Error: expected rows in a file or folder, found none at 'no.jsonl'\n",
+    )
+    no_model = command("run", "--model", tmp_path / "nothing", "--data", rows, "--out", tmp_path / "run")
+    assert no_model.exit_code == 2
+    assert no_model.stderr.startswith("Error: ")
+
+
+def test_debug_shows_where_an_error_came_from(command: Command, tmp_path: Path) -> None:
+    result = command("--debug", "run", "--model", "m", "--data", "no.jsonl", "--out", tmp_path / "run")
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_another_run_in_the_folder_is_refused(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")
+    assert command(*arguments).exit_code == 0
+    result = command(*arguments, "--seed", 1)
+    assert result.exit_code == 2
+    assert "seed" in result.stderr
+
+
+def test_error_rows_are_counted_and_give_code_1(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
+) -> None:
+    line = {"id": "broken", "image": "none.png", "question": "?", "options": ["a", "b"], "answer": 0}
+    rows.write_text(rows.read_text() + "\n" + json.dumps(line) + "\n" + json.dumps(line | {"id": "bad", "answer": 5}))
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")
+    refused = command(*arguments)
+    assert refused.exit_code == 2
+    assert "line 7: sample 'broken', field 'images.0'" in refused.stderr
+    assert "line 8: sample 'bad', field 'answer'" in refused.stderr
+    result = command(*arguments, "--skip-bad-rows")
+    assert result.exit_code == 1
+    assert "Warning: rows.jsonl, line 8: sample 'bad', field 'answer'" in result.stderr
+    assert "Error rows: 1; problems in the data: 3." in result.stderr
+    frame = Report.load(tmp_path / "run").frame
+    assert frame.set_index("sample_id").loc["broken", "status"] == "error"
+    assert len(frame) == 7
+
+
+def test_a_seed_keys_sampling_too(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")
+    assert command(*arguments, "--draws", 3, "--temperature", 0.7, "--seed", 4).exit_code == 0
+    [(_, settings)] = loaded
+    assert settings["generation"] == {"max_new_tokens": 512, "do_sample": True, "temperature": 0.7, "seed": 4}
+    assert len(Report.load(tmp_path / "run").frame) == 6 * 3
+
+
+def test_a_server_is_asked_where_an_address_is_given(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def served(*arguments: Any, **settings: Any) -> FakeModel:
+        asked.append((arguments, settings))
+        return FakeModel()
+
+    monkeypatch.setattr("vlmrobust.models.OpenAIModel", served)
+    monkeypatch.setenv("KEY_OF_THE_SERVER", "hunter2")
+    out = tmp_path / "run"
+    server = ("--base-url", "http://localhost:8000/v1", "--api-key-env", "KEY_OF_THE_SERVER")
+    arguments = ("run", "--model", "m", "--data", rows, "--out", out, "--conditions", "base", "--max-new-tokens", 99)
+    result = command(*arguments, *server)
+    assert result.exit_code == 0, result.output
+    generation = {"max_tokens": 99, "temperature": 0, "seed": 0}
+    assert asked == [(("m", "http://localhost:8000/v1", "hunter2"), {"generation": generation})]
+    assert not loaded
+    assert "KEY_OF_THE_SERVER" in (out / "run.toml").read_text()
+    assert not [path for path in out.iterdir() if b"hunter2" in path.read_bytes()]
+
+
+def test_a_password_in_an_address_is_refused(command: Command, rows: Path, tmp_path: Path) -> None:
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run")
+    result = command(*arguments, "--base-url", "http://me:hunter2@localhost/v1")
+    assert result.exit_code == 2
+    assert "without user and password" in " ".join(result.stderr.replace("│", "").split())
+    assert "hunter2" not in result.output
+
+
+def test_a_benchmark_is_read_from_a_folder(
+    command: Command, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def load(*arguments: Any, **settings: Any) -> Samples:
+        calls.append((arguments, settings))
+        return Samples(demo.samples(2))
+
+    monkeypatch.setattr("vlmrobust.data.load_benchmark", load)
+    arguments = ("run", "--model", "m", "--benchmark", "blink", "--data", tmp_path, "--out", tmp_path / "run")
+    result = command(*arguments, "--conditions", "base", "--limit", 2, "--split", "val", "--skip-bad-rows")
+    assert result.exit_code == 0, result.output
+    [(names, settings)] = calls
+    assert names == ("blink",)
+    assert settings == {
+        "source": str(tmp_path),
+        "download_urls": False,
+        "split": "val",
+        "limit": 2,
+        "on_error": "record",
+        "check_images": True,
+    }
+
+
+def test_json_is_the_summary_and_nothing_else(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    page = tmp_path / "page.html"
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--json", "--html", page)
+    result = command(*arguments)
+    found = json.loads(result.stdout)
+    summary = Report.load(tmp_path / "run").summary
+    assert [row["metric"] for row in found] == summary["metric"].tolist()
+    assert list(found[0]) == list(summary.columns)
+    assert found[0]["difference"] is None
+    assert page.read_text().startswith("<!doctype html>")
+    assert "data:image/" in page.read_text()
+    assert str(page) in result.stderr
+
+
+def test_a_dry_run_shows_prompts_and_loads_no_weights(command: Command, rows: Path, tmp_path: Path) -> None:
+    weights = Path(demo.__file__).parent / "weights"
+    arguments = ("run", "--model", weights, "--data", rows, "--out", tmp_path / "run", "--dry-run")
+    arguments += ("--conditions", "wrong_think,early_answer_50,removed_image,rotated_options_5")
+    found = json.loads(command(*arguments, "--json").stdout)
+    assert {name: found[name] for name in ("samples", "conditions", "draws", "prompts")} == {
+        "samples": 6,
+        "conditions": 5,
+        "draws": 1,
+        "prompts": 30,
+    }
+    examples = found["examples"]
+    assert list(examples) == ["base", "wrong_think", "early_answer_50", "removed_image", "rotated_options_5"]
+    begun = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Which colour?\nA. red"
+    assert examples["base"].startswith(begun)
+    assert examples["wrong_think"].removeprefix(examples["base"]).startswith("<think>")
+    assert "<|image_pad|>" not in examples["removed_image"]
+    assert examples["early_answer_50"] == "(made of the model's own answer under base)"
+    assert examples["rotated_options_5"].startswith("(not applicable to any sample: a rotation by 5 needs")
+    assert not (tmp_path / "run").exists()
+    served = command(*arguments, "--base-url", "http://localhost:1/v1")
+    assert served.exit_code == 0, served.output
+    assert "6 samples × 5 conditions × 1 draws = 30 prompts" in served.stdout
+    assert "[user] <image> Which colour?" in served.stdout
+    assert "[assistant begins] <think>" in served.stdout
+
+
+def test_a_run_can_be_repeated_from_what_it_has_written(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    arguments = ("run", "--model", "m", "--data", rows, "--out", first, "--conditions", "wrong_think+abstain_option")
+    arguments += ("--conditions", "typos_3", "--columns", "question=question", "--seed", 5, "--no-check-images")
+    arguments += ("--style", "think", "--answer-as", "letter", "--runner-up", "--limit", 4, "--temperature", 0.5)
+    assert command(*arguments).exit_code == 0
+    again = command("run", "--config", first / "run.toml", "--out", second)
+    assert again.exit_code == 0, again.output
+    assert loaded[0] == loaded[1]
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (first, second)]
+    for manifest in manifests:
+        del manifest["started"]
+    assert manifests[0] == manifests[1]
+    before, after = Report.load(first), Report.load(second)
+    assert before.frame.equals(after.frame)
+    assert before.summary.equals(after.summary)
+    options = [tomllib.loads((folder / "run.toml").read_text()) for folder in (first, second)]
+    assert options[0] | {"out": str(second)} == options[1]
+
+
+def test_ranks_other_than_the_first_are_silent(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is what the ranks return together; that of a rank alone is planted here."""
+    monkeypatch.setenv("RANK", "1")
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")
+    result = command(*arguments, "--html", tmp_path / "page.html")
+    assert (result.exit_code, result.output) == (0, "")
+    assert not (tmp_path / "page.html").exists()
+    assert not (tmp_path / "run" / "run.toml").exists()
+
+
+def test_a_rank_takes_the_card_of_its_own(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")
+    assert command(*arguments).exit_code == 0
+    assert loaded[0][1]["device"] == "cuda:3"
+    assert "device" not in tomllib.loads((tmp_path / "run" / "run.toml").read_text())
+
+
+def test_an_unexpected_failure_is_a_message_too(
+    command: Command, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(HFModel, "from_pretrained", fail)
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run")
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr == "Error: RuntimeError: CUDA error (vlmrobust --debug … shows where it comes from)\n"
+    assert isinstance(command("--debug", *arguments).exception, RuntimeError)
+
+
+INTERRUPTED = """
+import os, signal
+from vlmrobust import cli
+from vlmrobust.models import HFModel
+from vlmrobust.testing import FakeModel
+
+class Stopped(FakeModel):
+    def identity(self):
+        return FakeModel(follow_caption=0.5).identity()
+
+    def respond(self, prompts):
+        if self.calls:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().respond(prompts)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+HFModel.from_pretrained = lambda *arguments, **settings: Stopped(follow_caption=0.5)
+cli.main()
+"""
+
+
+def test_ctrl_c_keeps_what_was_answered(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    line = json.loads(rows.read_text().splitlines()[0])
+    rows.write_text("\n".join(json.dumps(line | {"id": f"q{n}"}) for n in range(20)))
+    out = tmp_path / "run"
+    arguments = ["run", "--model", "m", "--data", str(rows), "--out", str(out), "--conditions", "wrong_think"]
+    stopped = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True)
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stdout == ""
+    told = f"Interrupted. What was answered is in {out}; the same call goes on where this one stopped.\n"
+    assert stopped.stderr.endswith(told), stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert not (out / "report.jsonl").exists()
+    resumed = command("run", "--config", out / "run.toml")
+    assert resumed.exit_code == 0, resumed.output
+    answered = {
+        json.loads(line)["response"]["sample_id"] for line in (out / "responses-000.jsonl").read_text().splitlines()
+    }
+    asked = {
+        json.loads(line)["response"]["sample_id"] for line in (out / "responses-001.jsonl").read_text().splitlines()
+    }
+    assert (len(answered), len(asked), answered & asked) == (8, 12, set())
+    assert len(Report.load(out).frame) == 40
