@@ -146,8 +146,8 @@ def test_conditions_of_one_report_alone_are_on_its_samples():
         ),
         (
             {"conditions": [WrongThink(hedge="so", name="wrong_think")]},
-            r"field 'conditions.wrong_think.name': expected the same .*, got None in 'a' and 'wrong_think' in 'b'; compare "
-            r"them with Report.compare",
+            r"field 'conditions.wrong_think.name': expected the same .*, got None in 'a' and 'wrong_think' in 'b'; "
+            r"compare them with Report.compare",
         ),
         ({"style": Style(system="Hello.")}, r"field 'style.system': expected the same"),
     ],

@@ -1,10 +1,11 @@
 """What a run came to: tables of responses and of conditions compared with base."""
 
 from .columns import Column
+from .findings import Finding
 from .macro import MacroRow
 from .report import Report
 from .robustness import HedgeRow
 from .summary import SummaryRow
 from .survival import SurvivalRow
 
-__all__ = ["Column", "HedgeRow", "MacroRow", "Report", "SummaryRow", "SurvivalRow"]
+__all__ = ["Column", "Finding", "HedgeRow", "MacroRow", "Report", "SummaryRow", "SurvivalRow"]

@@ -19,6 +19,7 @@ from ..naming import readable, unit_label
 from ..types import Responses, Sample
 from .browse import browsable
 from .columns import Column
+from .findings import Finding
 from .summary import SummaryRow
 from .tables import Table, overview
 
@@ -54,6 +55,7 @@ def page(
     report: "Reported",
     columns: Sequence[Column],
     rows: Sequence[SummaryRow],
+    findings: Sequence[Finding],
     *,
     title: str,
     samples: Iterable[Sample],
@@ -65,6 +67,7 @@ def page(
         report: what the pictures are drawn of.
         columns: its metrics.
         rows: its summary.
+        findings: what the numbers allow to say.
         title: of the page.
         samples: where the images come from.
         max_samples: how many samples can be looked at; tables and pictures are of all.
@@ -86,6 +89,8 @@ def page(
         script_digest=b64encode(sha256(script.encode()).digest()).decode(),
         facts=_facts(report.responses, report.manifest),
         manifest=json.dumps(report.manifest, indent=2, ensure_ascii=False, default=str) if report.manifest else "",
+        findings=[finding.text for finding in findings if not finding.is_limit],
+        limits=[finding.text for finding in findings if finding.is_limit],
         header=table.header,
         overview=_overview_rows(table),
         notes=table.notes,

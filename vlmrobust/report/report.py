@@ -134,8 +134,8 @@ class Report(Analyses, Breakdowns, Views):
         begun = any(one != other and f"{other}/".startswith(f"{one}/") for one in labels for other in labels)
         if not reports or len(labels) != len(reports) or len(set(labels)) < len(labels) or begun or "" in labels:
             raise ValueError(
-                f"field 'names': expected a name for each of at least one report, none empty, repeated or before a slash "
-                f"in another; got {labels} for {len(reports)} reports"
+                f"field 'names': expected a name for each of at least one report, none empty, repeated or before a "
+                f"slash in another; got {labels} for {len(reports)} reports"
             )
         parts = [
             Part(name, report.responses, report._columns, report.manifest)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..jsonl import write_atomically
 from ..types import Responses, Sample
 from .columns import Column
+from .findings import Finding, findings
 from .summary import SummaryRow
 from .tables import Table, html_table, markdown_table, overview, terminal_table
 
@@ -34,6 +35,39 @@ class Views:
 
         @property
         def _rows(self) -> tuple[SummaryRow, ...]: ...
+
+    def findings(self, *, margin: float = 0.1) -> tuple[Finding, ...]:
+        """Return what the numbers allow to say, in plain sentences, and what can't be concluded from them.
+
+        The sentences are templates over `summary`; which one holds is decided by the ends of 95 % intervals, never by a
+        point. The names follow arXiv:2602.12506, the thresholds are ours. Under a wrong thought,
+
+        - a *stubborn expert* keeps its accuracy (the interval of the difference is above −margin) while consistency
+          falls (its interval is below 0) to less than one half (the interval of the value is below 0.5);
+        - a *brittle* model loses more than the margin (the interval is below −margin), answers the asserted wrong
+          option in most samples, and its thought concludes what it answers in most (both intervals are above 0.5).
+
+        Args:
+            margin: a change of accuracy that matters, in (0, 1).
+
+        Returns:
+            Condition by condition, then the limits (`is_limit`); see `Finding`.
+
+        Raises:
+            ValueError: `margin` is not between 0 and 1.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> model = vr.testing.FakeModel(accuracy=1.0, follow_think=1.0)
+            >>> report = vr.Evaluator(model, [vr.perturbations.WrongThink()]).run(vr.demo.samples(60))
+            >>> [finding.kind for finding in report.findings()]
+            ['falls', 'brittle', 'no_control', 'one_draw']
+            >>> print(report.findings()[0])
+            wrong_think: accuracy falls by 1.00 [0.91, 1.00] (n = 60).
+        """
+        if not 0 < margin < 1:
+            raise ValueError(f"field 'margin': expected a number between 0 and 1, got {margin}")
+        return tuple(findings(self.responses, self._columns, self._rows, margin))
 
     def plot(self) -> "Figure":
         """Draw what the report can show in one figure; `vlmrobust.plots` has the plots one by one.
@@ -72,7 +106,15 @@ class Views:
         """
         from .html import page
 
-        text = page(self, self._columns, self._rows, title=title, samples=samples, max_samples=max_samples)
+        text = page(
+            self,
+            self._columns,
+            self._rows,
+            self.findings(),
+            title=title,
+            samples=samples,
+            max_samples=max_samples,
+        )
         if path is None:
             return text
         write_atomically(Path(path), text)

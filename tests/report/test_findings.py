@@ -1,0 +1,275 @@
+"""Sentences over numbers, each on a model whose behaviour is planted."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from vlmrobust import Evaluator, Report, Sample
+from vlmrobust.metrics import Accuracy, Consistency, FollowRate
+from vlmrobust.perturbations import CorrectCaption, CorrectThink, NeutralThink, StopThink, WrongCaption, WrongThink
+from vlmrobust.report.findings import KINDS
+from vlmrobust.testing import FakeModel
+
+N = 60
+
+
+class Planted:
+    """Behaves in one way where nothing is injected, and in another where its turn is begun for it."""
+
+    def __init__(self, alone=None, begun=None, **both):
+        self.alone, self.begun = (FakeModel(opens_images=False, **both, **(own or {})) for own in (alone, begun))
+
+    def respond(self, prompts):
+        return [(self.begun if prompt.prefill else self.alone).respond([prompt])[0] for prompt in prompts]
+
+
+def asked(model, conditions, draws=1, n=N, **options):
+    samples = [
+        Sample(id=f"q{i}", images=[b"x"], question="Which?", options=["red", "blue", "green"], answer=i % 3, **options)
+        for i in range(n)
+    ]
+    return Evaluator(model, conditions, draws=draws, batch_size=n).run(samples)
+
+
+def by_kind(report, **options):
+    found = {}
+    for finding in report.findings(**options):
+        assert finding.kind in KINDS
+        assert str(finding) == finding.text
+        found.setdefault(finding.kind, []).append(finding)
+    return found
+
+
+def row(report, condition, metric):
+    [found] = [row for row in report._rows if (row.condition, row.metric) == (condition, metric)]
+    return found
+
+
+def numbers(row):
+    low, high = sorted(abs(limit) for limit in (row.low, row.high))
+    return f"{abs(row.difference):.2f} [{low:.2f}, {high:.2f}] (n = {row.n})"
+
+
+def test_a_model_that_follows_the_wrong_thought_falls_and_is_brittle():
+    report = asked(FakeModel(accuracy=1, follow_think=0.95, opens_images=False), [WrongThink(), CorrectThink()])
+    found = by_kind(report)
+    accuracy, follow, consistency = (
+        row(report, "wrong_think", name) for name in ("accuracy", "follow_rate", "consistency")
+    )
+    [falls] = found["falls"]
+    assert falls.text == f"wrong_think: accuracy falls by {numbers(accuracy)}."
+    assert (falls.condition, falls.is_limit) == ("wrong_think", False)
+    [brittle] = found["brittle"]
+    assert brittle.text == (
+        f"wrong_think: brittle. Accuracy falls by more than 0.10 ({accuracy.difference:+.2f} [{accuracy.low:+.2f}, "
+        f"{accuracy.high:+.2f}], n = 60), the asserted wrong option is answered in {follow.value:.2f} "
+        f"[{follow.value_low:.2f}, {follow.value_high:.2f}] of the samples (base: 0.00; n = 60), and the thought "
+        f"concludes the answer in {consistency.value:.2f} [{consistency.value_low:.2f}, {consistency.value_high:.2f}] "
+        "of the judged responses (n = 60): it follows the wrong thought consistently to the wrong answer."
+    )
+    assert "stubborn" not in found
+    [undecided] = found["undecided"]
+    control = row(report, "correct_think", "accuracy")
+    assert undecided.text == (
+        f"correct_think: accuracy can't be told from base: +0.00 [{control.low:+.2f}, {control.high:+.2f}] (n = 60); a "
+        f"fall of up to {-control.low:.2f} is not excluded."
+    )
+
+
+def test_a_model_that_is_right_against_its_begun_thought_is_a_stubborn_expert():
+    model = Planted(begun={"contradict": 1}, accuracy=1, follow_think=0)
+    report = asked(model, [WrongThink(), NeutralThink()])
+    found = by_kind(report)
+    accuracy, consistency = (row(report, "wrong_think", name) for name in ("accuracy", "consistency"))
+    [stubborn] = found["stubborn"]
+    assert stubborn.text == (
+        f"wrong_think: a stubborn expert. Accuracy is kept within 0.10 of base (+0.00 [{accuracy.low:+.2f}, "
+        f"{accuracy.high:+.2f}], n = 60), while the thought concludes the answer in 0.00 [0.00, "
+        f"{consistency.value_high:.2f}] of the judged responses alone (base: 1.00; n = 60): it is right against its "
+        "own begun thought."
+    )
+    assert "brittle" not in found
+    # A neutral thought asserts nothing to be stubborn against.
+    assert [one.condition for one in found["stubborn"]] == ["wrong_think"]
+
+
+def test_the_ends_of_intervals_decide_and_the_margin_is_asked_for():
+    model = Planted(begun={"contradict": 1}, accuracy=1, follow_think=0)
+    few = asked(model, [WrongThink()], n=8)
+    # Nothing fell, but with 8 samples a fall by 0.1 is not excluded.
+    assert row(few, "wrong_think", "accuracy").difference == 0
+    assert "stubborn" not in by_kind(few)
+    [neither] = by_kind(few)["neither"]
+    assert neither.text.startswith(
+        "wrong_think: neither a stubborn expert nor brittle by these intervals: accuracy +0.00 [-0.32, +0.32], the "
+        "wrong option answered in 0.00 [0.00, 0.32], consistency 0.00 [0.00, 0.32] (n = 8, 8, 8)."
+    )
+    assert "stubborn" in by_kind(few, margin=0.5)
+    for margin in (0, 1):
+        with pytest.raises(ValueError, match=f"field 'margin': expected a number between 0 and 1, got {margin}"):
+            few.findings(margin=margin)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FakeModel(accuracy=1, follow_think=0, opens_images=False),  # ignores the thought, and concludes what it answers
+        FakeModel(accuracy=1, follow_think=0, contradict=1, opens_images=False),  # inconsistent under base as well
+        FakeModel(accuracy=1, follow_think=0.5, opens_images=False),
+        Planted(begun={"contradict": 1}, accuracy=1, follow_think=1),  # wrong, but not by its thought
+    ],
+)
+def test_whoever_is_neither_is_called_neither(model):
+    found = by_kind(asked(model, [WrongThink()]))
+    assert len(found["neither"]) == 1
+    assert not {"stubborn", "brittle"} & set(found)
+
+
+def test_captions_are_followed_without_being_called_brittle():
+    found = by_kind(asked(FakeModel(accuracy=1, opens_images=False), [WrongCaption()]))
+    assert set(found) == {"falls", "no_control", "one_draw"}
+    assert found["no_control"][0].text == (
+        "wrong_caption: no true or neutral text of the same form was asked, so a fall may come from the form, not from "
+        "what the text says."
+    )
+    assert found["no_control"][0].is_limit
+    assert "no_control" not in by_kind(asked(FakeModel(opens_images=False), [WrongCaption(), CorrectCaption()]))
+
+
+def test_a_true_text_may_help_or_its_form_may_disturb():
+    helped = by_kind(asked(FakeModel(accuracy=0.3, opens_images=False), [CorrectThink()]))
+    assert helped["rises"][0].text.startswith("correct_think: accuracy rises by ")
+    disturbed = by_kind(asked(Planted(begun={"truncated": 1}, accuracy=1), [CorrectThink()]))
+    [form] = disturbed["form"]
+    assert form.text.startswith("correct_think: accuracy falls by 1.00 [0.91, 1.00] (n = 60) although the text asserts")
+    assert form.is_limit
+
+
+def test_flips_stand_against_the_noise_floor():
+    noisy = asked(FakeModel(accuracy=1, follow_caption=0, guess=0.6, opens_images=False), [WrongCaption()], draws=4)
+    found = by_kind(noisy)
+    flips = row(noisy, "wrong_caption", "flip_rate")
+    [by_chance] = found["flips_by_chance"]
+    assert by_chance.text == (
+        f"wrong_caption: {flips.value:.2f} of the answers flip (n = 60), which sampling alone may do: "
+        f"{flips.difference:+.2f} [{flips.low:+.2f}, {flips.high:+.2f}] from the noise floor of "
+        f"{flips.noise_floor:.2f}."
+    )
+    assert not {"flips", "one_draw"} & set(found)
+    greedy = asked(FakeModel(accuracy=1, opens_images=False), [WrongCaption()], draws=4)
+    [flip] = by_kind(greedy)["flips"]
+    assert flip.text == (
+        "wrong_caption: 1.00 of the answers flip (n = 60), +1.00 [+0.94, +1.00] above the noise floor of 0.00."
+    ).replace("+0.94", f"{row(greedy, 'wrong_caption', 'flip_rate').low:+.2f}")
+
+
+def test_a_change_against_which_something_stands_is_weak():
+    report = asked(FakeModel(accuracy=1, follow_caption=0.2, opens_images=False), [WrongCaption()])
+    found = next(
+        index for index, row in enumerate(report._rows) if row.metric == "accuracy" and row.condition != "base"
+    )
+    strong = report._rows[found]
+    assert by_kind(report)["falls"]
+
+    def with_row(**changes):
+        rows = [*report._rows[:found], replace(strong, **changes), *report._rows[found + 1 :]]
+        return by_kind(Report(report.responses, report._columns, summary=rows))
+
+    [corrected] = with_row(p_adjusted=0.08)["weak"]
+    assert corrected.text.endswith("; but corrected for the number of conditions p = 0.08.")
+    [noisy] = with_row(noise_floor=0.2)["weak"]
+    assert noisy.text.endswith(
+        "; but the interval reaches into the noise floor, base asked again differs by 0.20 on average."
+    )
+    both = with_row(p_adjusted=0.08, noise_floor=0.2)["weak"][0].text
+    assert both.count("; but ") == 2
+    assert with_row(noise_floor=0.0)["falls"]
+
+
+def test_cut_off_answers_may_be_the_fall():
+    report = asked(Planted(begun={"truncated": 0.5}, accuracy=1, follow_think=0), [WrongThink()])
+    share = row(report, "wrong_think", "truncated_rate").value
+    [cut] = by_kind(report)["truncation"]
+    assert cut.text == (
+        f"wrong_think: {share:.2f} of the answers were cut off and 0.00 can't be read (n = 60; base: 0.00 together); "
+        f"they count as wrong, so up to {share:.2f} of the fall of {share:.2f} in accuracy may be the token limit "
+        "or the format, no wrong choice."
+    )
+    base = by_kind(asked(FakeModel(accuracy=1, truncated=0.5, opens_images=False), []))
+    assert base["truncation"][0].text.startswith("base: 0.")
+    assert "so accuracy may be up to 0." in base["truncation"][0].text
+    assert "truncation" not in by_kind(asked(FakeModel(accuracy=1, opens_images=False), [WrongThink()]))
+
+
+def test_what_no_judge_has_seen_is_said():
+    silent = by_kind(asked(FakeModel(opens_images=False), [StopThink()]))
+    assert [one.text for one in silent["coverage"]] == [
+        "stop_think: the judge has no verdict on any response: consistency says nothing here."
+    ]
+    fewer = by_kind(asked(Planted(begun={"unparsed": 0.5}), [WrongThink()]))
+    [coverage] = fewer["coverage"]
+    assert coverage.text.startswith("wrong_think: the judge has a verdict on 0.")
+    assert coverage.text.endswith(
+        " of the responses (base: 1.00): consistency is about those, and says nothing of the others."
+    )
+
+
+def test_other_read_outs_carriers_errors_and_few_groups_are_limits(answer):
+    letters = {"option_logprobs": (-2.0, -0.5, -3.0)}
+    pairs = [answer(f"s{i}", readout="own_thought", group="g", **letters) for i in range(4)]
+    pairs += [answer(f"s{i}", "x", i, readout="direct", carrier="user_text", group="g", **letters) for i in range(3)]
+    pairs += [answer("s3", "x", None, group="g", status="error", error="lost")]
+    pairs += [answer("s3", "y", None, group="g", status="not_applicable", error="does not fit")]
+    found = by_kind(Report.from_responses(*zip(*pairs, strict=True)))
+    assert [one.text for one in found["carrier"]] == [
+        "x [user_text]: the text was put into the user's turn, not into the assistant's: not the same condition as one "
+        "that was prefilled, and not to be compared with it."
+    ]
+    assert found["readouts"][0].text.startswith("x [user_text]: P(correct), distractor probability, letter entropy, ")
+    assert found["readouts"][0].text.endswith(
+        ": read-outs differ (own_thought under base, direct here); these are different quantities."
+    )
+    assert [one.text for one in found["left_out"]] == [
+        "x [user_text]: failed responses: 1. They are in no number.",
+        "y: prompts that the condition does not fit: 1. They are in no number.",
+    ]
+    assert found["few_groups"][0].text == (
+        "Independent groups of samples: 1. Below about 50, take every interval as rough."
+    )
+    assert [one.text for one in found["undefined"]] == [
+        "x [user_text]: accuracy can't be compared with base: all samples are of one group.",
+        "y: accuracy can't be compared with base: defined for no sample both under base and here.",
+    ]
+
+
+def test_one_draw_does_not_tell_how_much_is_chance():
+    [one] = by_kind(asked(FakeModel(opens_images=False), []))["one_draw"]
+    assert one.text.startswith("Each prompt was asked once: how many answers flip by sampling alone is not known.")
+    assert one.condition is None
+
+
+def test_a_report_says_what_its_metrics_allow():
+    report = asked(FakeModel(accuracy=1, opens_images=False), [WrongThink()])
+    assert "brittle" not in by_kind(report.score([Accuracy(), FollowRate()]))
+    assert set(by_kind(report.score([Consistency()]))) == {"no_control", "one_draw"}
+    assert Report.from_responses([], []).findings() == ()
+
+
+def test_findings_stand_in_the_page_escaped(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # pictures take their time, and are tested elsewhere
+    hostile = "<script>alert(1)</script>"
+    report = asked(FakeModel(accuracy=1, opens_images=False), [WrongThink(name=hostile)])
+    page = report.to_html()
+    assert hostile not in page.split("<script id=")[0]
+    for finding in report.findings():
+        assert finding.text.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in page
+    assert page.index("In words") < page.index("Every condition against base")
+    assert "What can't be concluded" in page
+
+
+def test_a_saved_report_says_the_same(tmp_path):
+    report = asked(FakeModel(accuracy=0.8, follow_think=0.7, guess=0.2, opens_images=False), [WrongThink()], draws=2)
+    report.save(tmp_path)
+    assert Report.load(tmp_path).findings() == report.findings()
+    assert not any("nan" in finding.text for finding in report.findings())

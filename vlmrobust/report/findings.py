@@ -1,0 +1,227 @@
+"""Which sentences a report supports: what changes, who is stubborn or brittle, and what can't be concluded."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..naming import unit_label
+from ..types import Responses
+from . import sentences
+from .columns import Column
+from .pairing import UNSCORED, Unit, is_one_of, units_of
+from .summary import SummaryRow
+
+__all__ = ["KINDS", "Finding", "findings"]
+
+KINDS = {
+    "falls": "accuracy falls: the interval is below 0, also after Holm's correction, and beyond the noise floor",
+    "rises": "accuracy rises, likewise",
+    "weak": "the interval of the change misses 0, but the correction or the noise floor stands against it",
+    "undecided": "the interval of the change contains 0",
+    "undefined": "accuracy can't be compared with base",
+    "flips": "more answers flip than between two draws of base",
+    "flips_by_chance": "no more answers flip than sampling alone may do",
+    "stubborn": "right against the wrong thought that its turn begins with",
+    "brittle": "follows the wrong thought consistently to the wrong answer",
+    "neither": "neither of the two by these intervals",
+    "form": "a true or neutral text lowers accuracy as well",
+    "no_control": "no true or neutral text was asked beside a wrong one",
+    "one_draw": "the noise floor is not known",
+    "few_groups": "too few independent groups of samples",
+    "coverage": "the judge has no verdict on many responses, or on fewer than under base",
+    "truncation": "cut off or unreadable answers may be part of a fall",
+    "carrier": "the text was carried otherwise than under other conditions",
+    "readouts": "letters were read elsewhere than under base",
+    "left_out": "responses that are in no number",
+}
+"""What a finding can be about; from `form` on they say what can't be concluded."""
+
+_LIMITS = tuple(KINDS)[tuple(KINDS).index("form") :]
+_ALPHA = 0.05
+_ENOUGH_GROUPS = 50
+_ENOUGH_COVERAGE = 0.9
+_MORE_COVERAGE = 0.05
+_MANY_CUT_OFF = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence that the numbers of a report support.
+
+    Attributes:
+        kind: what it is about, one of `KINDS`.
+        condition: the condition's name; None = the whole report.
+        text: the sentence.
+        is_limit: it says what can't be concluded.
+    """
+
+    kind: str
+    condition: str | None
+    text: str
+    is_limit: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Condition:
+    """A condition, carried in one way, with its rows of the summary.
+
+    Attributes:
+        label: how it is called in sentences.
+        rows: by metric.
+        says: what its text asserts: "wrong", "true", "neutral", or "" for none that is known.
+        where: where the text stands, "think" or "caption".
+    """
+
+    unit: Unit
+    label: str
+    rows: Mapping[str, SummaryRow]
+    says: str
+    where: str
+
+    def compared(self, metric: str) -> SummaryRow | None:
+        """Return a metric's row if it has a difference from base, with an interval."""
+        row = self.rows.get(metric)
+        return None if row is None or math.isnan(row.low) else row
+
+    def finding(self, kind: str, text: str) -> Finding:
+        return Finding(kind, self.unit.condition, text, kind in _LIMITS)
+
+
+def findings(
+    responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow], margin: float
+) -> Iterator[Finding]:
+    """Yield the sentences that the numbers support, condition by condition, then what can't be concluded.
+
+    Args:
+        responses: all of them.
+        columns: the metrics.
+        summary: every condition compared with base.
+        margin: a change of accuracy that matters.
+    """
+    conditions = list(_conditions(responses, summary))
+    for one in conditions:
+        if one.unit.condition != "base":
+            yield from _changes(one)
+            yield from _pattern(one, margin)
+    yield from _limits_of_all(responses, conditions)
+    letters = [column.name for column in columns if column.reads_letters]
+    for one in conditions:
+        yield from _limits(one, letters)
+
+
+def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator[_Condition]:
+    cells: dict[tuple[str, str | None], dict[str, SummaryRow]] = {}
+    for row in summary:
+        cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
+    units = units_of(responses)
+    names = [unit.condition for unit in units]
+    for unit in units:
+        label = unit_label(unit.condition, unit.carrier, is_split=names.count(unit.condition) > 1)
+        says, where = _text_of(responses, unit)
+        yield _Condition(unit, label, cells.get((unit.condition, unit.carrier), {}), says, where)
+
+
+def _text_of(responses: Responses, unit: Unit) -> tuple[str, str]:
+    """Return what the text of a condition asserts, and where it stands."""
+    rows = [int(row) for row in unit.rows if responses.status[row] not in UNSCORED]
+    where = "think" if any(responses.prefill[row] for row in rows) else "caption"
+    asserted = np.array([int(responses.asserted[row]) for row in rows])
+    known = asserted >= 0
+    if not known.any():
+        return "neutral" if unit.condition.startswith("neutral_") else "", where
+    return "true" if (asserted[known] == responses.target[rows].numpy()[known]).all() else "wrong", where
+
+
+def _changes(one: _Condition) -> Iterator[Finding]:
+    accuracy = one.rows.get("accuracy")
+    if accuracy is not None and math.isnan(accuracy.low):
+        yield one.finding("undefined", sentences.not_compared(one.label, accuracy))
+    elif accuracy is not None:
+        reasons = list(_objections(accuracy))
+        kind = "falls" if accuracy.high < 0 else "rises" if accuracy.low > 0 else "undecided"
+        kind = "weak" if reasons else kind
+        yield one.finding(kind, sentences.change(one.label, accuracy, reasons))
+    flips = one.compared("flip_rate")
+    if flips is not None and not math.isnan(flips.noise_floor):
+        kind = "flips" if flips.low > 0 else "flips_by_chance"
+        yield one.finding(kind, sentences.flips(one.label, flips))
+
+
+def _objections(row: SummaryRow) -> Iterator[str]:
+    """Yield what stands against calling a change a finding although its interval misses 0."""
+    if row.low <= 0 <= row.high:
+        return
+    if row.p_adjusted >= _ALPHA:
+        yield f"corrected for the number of conditions p = {row.p_adjusted:.2g}"
+    if min(abs(row.low), abs(row.high)) <= row.noise_floor:
+        yield f"the interval reaches into the noise floor, base asked again differs by {row.noise_floor:.2f} on average"
+
+
+def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
+    """Yield whether a model is stubborn or brittle under a wrong thought, judged by the ends of intervals."""
+    accuracy, follow, consistency = (one.compared(name) for name in ("accuracy", "follow_rate", "consistency"))
+    if (one.says, one.where) != ("wrong", "think") or accuracy is None or follow is None or consistency is None:
+        return
+    if accuracy.low > -margin and consistency.high < 0 and consistency.value_high < 0.5:
+        yield one.finding("stubborn", sentences.stubborn(one.label, accuracy, consistency, margin))
+    elif accuracy.high < -margin and follow.value_low > 0.5 and consistency.value_low > 0.5:
+        yield one.finding("brittle", sentences.brittle(one.label, accuracy, follow, consistency, margin))
+    else:
+        yield one.finding("neither", sentences.neither(one.label, accuracy, follow, consistency))
+
+
+def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
+    for where in ("think", "caption"):
+        texts = [one for one in conditions if one.where == where and one.says]
+        wrong = [one.label for one in texts if one.says == "wrong"]
+        if wrong and len(wrong) == len(texts):
+            yield Finding("no_control", None, sentences.no_control(wrong), True)
+    scored = ~is_one_of(responses.status, *UNSCORED)
+    draws = responses.draw.numpy()[scored]
+    if len(draws) and len(np.unique(draws)) == 1:
+        yield Finding("one_draw", None, sentences.one_draw(), True)
+    groups = len({responses.group[row] for row in np.flatnonzero(scored).tolist()})
+    if 0 < groups < _ENOUGH_GROUPS:
+        yield Finding("few_groups", None, sentences.few_groups(groups, _ENOUGH_GROUPS), True)
+
+
+def _limits(one: _Condition, letters: Sequence[str]) -> Iterator[Finding]:
+    accuracy, consistency = one.compared("accuracy"), one.rows.get("consistency")
+    fall = accuracy if accuracy is not None and accuracy.high < 0 else None
+    if fall is not None and one.says in ("true", "neutral"):
+        yield one.finding("form", sentences.disturbed_by_form(one.label, fall))
+    if consistency is not None and consistency.coverage == 0:
+        yield one.finding("coverage", sentences.unjudged(one.label))
+    elif consistency is not None:
+        fewer = abs(consistency.coverage - consistency.base_coverage) > _MORE_COVERAGE
+        if fewer or consistency.coverage < _ENOUGH_COVERAGE:
+            yield one.finding("coverage", sentences.uncovered(one.label, consistency))
+    yield from _cut_off(one, fall)
+    if one.unit.carrier == "user_text" and one.unit.condition != "base":
+        yield one.finding("carrier", sentences.carried_otherwise(one.label))
+    noted: dict[str, list[str]] = {}
+    for name in letters:
+        if name in one.rows and "read-outs" in one.rows[name].note:
+            noted.setdefault(one.rows[name].note, []).append(name)
+    for note, names in noted.items():
+        yield one.finding("readouts", sentences.other_read_outs(one.label, names, note))
+    some = next(iter(one.rows.values()), None)
+    if some is not None and (some.errors or some.not_applicable):
+        yield one.finding("left_out", sentences.left_out(one.label, some.errors, some.not_applicable))
+
+
+def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
+    truncated, unparsed = one.rows.get("truncated_rate"), one.rows.get("unparsed_rate")
+    if truncated is None or math.isnan(truncated.value):
+        return
+    if one.unit.condition == "base":
+        is_many = truncated.value_low > _MANY_CUT_OFF or (unparsed is not None and unparsed.value_low > _MANY_CUT_OFF)
+    else:
+        is_many = fall is not None and (truncated.low > 0 or (unparsed is not None and unparsed.low > 0))
+    if is_many:
+        yield one.finding("truncation", sentences.cut_off(one.label, truncated, unparsed, fall))

@@ -1,0 +1,183 @@
+"""What numbers allow to say, as plain sentences: templates over rows of the summary, one function each.
+
+`label` is how a sentence calls the condition. Shares and differences of shares are given as they stand in the summary,
+from 0 to 1, with 95 % intervals in brackets.
+"""
+
+import math
+from collections.abc import Sequence
+
+from ..naming import readable
+from .summary import SummaryRow
+
+__all__ = [
+    "brittle",
+    "carried_otherwise",
+    "change",
+    "cut_off",
+    "disturbed_by_form",
+    "few_groups",
+    "flips",
+    "left_out",
+    "neither",
+    "no_control",
+    "not_compared",
+    "one_draw",
+    "other_read_outs",
+    "stubborn",
+    "uncovered",
+    "unjudged",
+]
+
+
+def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
+    """Return by how much a metric moves against base, and what stands against calling it a finding."""
+    metric, counted = readable(row.metric), f"(n = {row.n})"
+    if row.high < 0:
+        said = f"{label}: {metric} falls by {_amount(row)} {counted}"
+    elif row.low > 0:
+        said = f"{label}: {metric} rises by {_amount(row)} {counted}"
+    else:
+        said = (
+            f"{label}: {metric} can't be told from base: {_difference(row)} {counted}; a fall of up to "
+            f"{_share(max(0.0, -row.low))} is not excluded"
+        )
+    return f"{'; but '.join([said, *reasons])}."
+
+
+def not_compared(label: str, row: SummaryRow) -> str:
+    """Return that a metric has no difference from base, or none with an interval, and why."""
+    why = row.note or ("all samples are of one group" if row.n else "it is defined for no sample")
+    return f"{label}: {readable(row.metric)} can't be compared with base: {why}."
+
+
+def flips(label: str, row: SummaryRow) -> str:
+    """Return how many answers flip, against the noise floor; `row` is that of the flip rate."""
+    said = f"{label}: {_share(row.value)} of the answers flip (n = {row.n})"
+    if row.low > 0:
+        return f"{said}, {_difference(row)} above the noise floor of {_share(row.noise_floor)}."
+    return f"{said}, which sampling alone may do: {_difference(row)} from the noise floor of {_share(row.noise_floor)}."
+
+
+def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: float) -> str:
+    """Return that a model stays right against the wrong thought its turn begins with."""
+    return (
+        f"{label}: a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
+        f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses alone "
+        f"(base: {_share(consistency.base_value)}; n = {consistency.n}): it is right against its own begun thought."
+    )
+
+
+def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow, margin: float) -> str:
+    """Return that a model follows the wrong thought consistently to the wrong answer."""
+    return (
+        f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
+        f"the asserted wrong option is answered in {_value(follow)} of the samples (base: {_share(follow.base_value)}; "
+        f"n = {follow.n}), and the thought concludes the answer in {_value(consistency)} of the judged responses (n = "
+        f"{consistency.n}): it follows the wrong thought consistently to the wrong answer."
+    )
+
+
+def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow) -> str:
+    """Return that the intervals support neither pattern."""
+    return (
+        f"{label}: neither a stubborn expert nor brittle by these intervals: accuracy {_difference(accuracy)}, the "
+        f"wrong option answered in {_value(follow)}, consistency {_value(consistency)} (n = {accuracy.n}, {follow.n}, "
+        f"{consistency.n})."
+    )
+
+
+def disturbed_by_form(label: str, row: SummaryRow) -> str:
+    """Return that accuracy falls although what the text says is true or neutral."""
+    return (
+        f"{label}: accuracy falls by {_amount(row)} (n = {row.n}) although the text asserts nothing wrong: its form "
+        "disturbs, so a fall under a wrong text of that form is not about content alone."
+    )
+
+
+def no_control(labels: Sequence[str]) -> str:
+    """Return that form and content can't be told apart."""
+    return (
+        f"{', '.join(labels)}: no true or neutral text of the same form was asked, so a fall may come from the form, "
+        "not from what the text says."
+    )
+
+
+def one_draw() -> str:
+    """Return that the noise floor is not known."""
+    return (
+        "Each prompt was asked once: how many answers flip by sampling alone is not known. Under greedy decoding none "
+        "do; a model that samples has to be asked with draws=2 or more."
+    )
+
+
+def few_groups(groups: int, enough: int) -> str:
+    """Return that there are too few independent groups of samples."""
+    return f"Independent groups of samples: {groups}. Below about {enough}, take every interval as rough."
+
+
+def uncovered(label: str, row: SummaryRow) -> str:
+    """Return on how many responses a verdict is missing; `row` is that of consistency."""
+    return (
+        f"{label}: the judge has a verdict on {_share(row.coverage)} of the responses (base: "
+        f"{_share(row.base_coverage)}): consistency is about those, and says nothing of the others."
+    )
+
+
+def unjudged(label: str) -> str:
+    """Return that there was no thought to judge."""
+    return f"{label}: the judge has no verdict on any response: consistency says nothing here."
+
+
+def cut_off(label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None) -> str:
+    """Return how many answers were cut off or can't be read, beside the fall in accuracy that they may be."""
+    lost = truncated.value + (0.0 if unparsed is None else unparsed.value)
+    unread = "" if unparsed is None else f" and {_share(unparsed.value)} can't be read"
+    said = f"{label}: {_share(truncated.value)} of the answers were cut off{unread} (n = {truncated.n}"
+    if math.isnan(truncated.base_value):
+        return f"{said}); they count as wrong, so accuracy may be up to {_share(lost)} higher without the token limit."
+    before = truncated.base_value + (0.0 if unparsed is None else unparsed.base_value)
+    fall = "" if accuracy is None else f" of the fall of {_share(-accuracy.difference)} in accuracy"
+    more = lost - before if accuracy is None else min(lost - before, -accuracy.difference)
+    return (
+        f"{said}; base: {_share(before)} together); they count as wrong, so up to {_share(more)}{fall} may be the "
+        "token limit or the format, no wrong choice."
+    )
+
+
+def carried_otherwise(label: str) -> str:
+    """Return that a condition was put into the user's turn."""
+    return (
+        f"{label}: the text was put into the user's turn, not into the assistant's: not the same condition as one that "
+        "was prefilled, and not to be compared with it."
+    )
+
+
+def other_read_outs(label: str, metrics: Sequence[str], note: str) -> str:
+    """Return which letter metrics are not compared, and why."""
+    return f"{label}: {', '.join(map(readable, metrics))}: {note}; these are different quantities."
+
+
+def left_out(label: str, errors: int, not_applicable: int) -> str:
+    """Return how many responses are in no number."""
+    parts = [f"failed responses: {errors}"] if errors else []
+    parts += [f"prompts that the condition does not fit: {not_applicable}"] if not_applicable else []
+    return f"{label}: {'; '.join(parts)}. They are in no number."
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _value(row: SummaryRow) -> str:
+    return f"{row.value:.2f} [{row.value_low:.2f}, {row.value_high:.2f}]"
+
+
+def _difference(row: SummaryRow) -> str:
+    return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+
+
+def _amount(row: SummaryRow) -> str:
+    """Return the size of a change whose interval is on one side of 0."""
+    low, high = sorted((abs(row.low), abs(row.high)))
+    return f"{abs(row.difference):.2f} [{low:.2f}, {high:.2f}]"
