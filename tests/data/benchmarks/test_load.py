@@ -287,3 +287,22 @@ def test_an_order_depends_on_the_seed_and_the_sample_alone(captions: Callable[..
     assert len(shared) == 20
     assert all(first[name] == later[name] for name in shared)
     assert orders(captions(40), seed=1) != first == orders(captions(40))
+
+
+# --- the documentation ------------------------------------------------------------------------------------------------
+
+
+def test_the_table_in_the_documentation_is_the_one_in_the_code() -> None:
+    page = Path(__file__).parents[3] / "docs" / "pages" / "benchmarks.md"
+    lines = re.findall(r"^\| `([\w-]+)` \|(.*)\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    shown = {name: tuple(cell.strip() for cell in cells.split("|")) for name, cells in lines if cells.count("|") == 4}
+    assert shown == {
+        entry.name: (
+            f"[files]({entry.home})" if entry.hub is None else f"`{entry.hub}`",
+            entry.split,
+            "–" if entry.rows is None else f"{entry.rows:,}",
+            entry.asks,
+            entry.category or "–",
+        )
+        for entry in BENCHMARKS.values()
+    }

@@ -175,7 +175,7 @@ _GENERAL = (
     ),
     Published(
         "mmstar",
-        "what cannot be answered without the image",
+        "six abilities, on questions chosen to need the image",
         general.read_mmstar,
         "Chen et al. 2024, MMStar, arXiv:2403.20330",
         hub="Lin-Chen/MMStar",
