@@ -52,8 +52,11 @@ def data_url(image: ImageLike) -> str:
         content = image if isinstance(image, bytes) else Path(image).read_bytes()
         if (mime := _kept_type(content)) is not None:
             return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    from PIL import Image
+
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    # The pixels alone: a picture keeps what its file said about transparency, and a PNG would say it again.
+    Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -100,11 +100,11 @@ class Reply:
         choice = completion.choices[0]
         message, usage = choice.message, completion.usage
         # vLLM says `reasoning` (once `reasoning_content`), others `reasoning_content`.
-        reasoning = getattr(message, "reasoning", None) or getattr(message, "reasoning_content", None)
+        apart = (getattr(message, name, None) for name in ("reasoning", "reasoning_content"))
         details = getattr(usage, "prompt_tokens_details", None)
         return cls(
             content=message.content or "",
-            reasoning=reasoning if isinstance(reasoning, str) else None,
+            reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
             finish_reason=choice.finish_reason,
             steps=tuple(Step.of(entry) for entry in getattr(choice.logprobs, "content", None) or ()),
             prompt_tokens=getattr(usage, "prompt_tokens", None),
@@ -115,16 +115,27 @@ class Reply:
     def turn(self, prefill: str, think_tags: tuple[str, str]) -> str:
         """Return what was generated as one text, a thought that was set apart back in its tags.
 
-        After a prefill that closes the thought there is none left to set apart; some parsers do it all the same.
+        After a prefill that closes the thought there is none left to set apart; some parsers do it all the same, and
+        some (that of `transformers serve`) show what the prefill began together with what was generated.
         """
-        if self.reasoning is None:
-            return self.content
         think_open, think_close = think_tags
-        if think_close in prefill:
-            return self.reasoning + self.content
+        begun, closed, after = prefill.partition(think_open)[2].partition(think_close)
+        thought, content = self._without(self.reasoning or "", begun), self._without(self.content, after)
+        if closed:
+            return thought + content
         opener = "" if prefill.lstrip().startswith(think_open) else think_open
-        closing = "" if self.finish_reason == "length" and not self.content else think_close
-        return f"{opener}{self.reasoning}{closing}{self.content}"
+        # An empty thought is none, unless it was the prefill's that was closed at once.
+        if not thought and (opener or self.reasoning is None or think_close in content):
+            return content
+        return f"{opener}{thought}{think_close if content else ''}{content}"
+
+    def _without(self, text: str, begun: str) -> str:
+        """Return a text without the beginning that the prefill made, unless the model has written that once more."""
+        start = begun.lstrip()
+        shown = text.lstrip()
+        if not start or not shown.startswith(start) or start.encode() in b"".join(step.token for step in self.steps):
+            return text
+        return shown[len(start) :]
 
     def step_at(self, turn: str, place: int) -> Step | None:
         """Return the step whose token holds character `place` of the turn; None = it is not to be found.

@@ -1,0 +1,289 @@
+"""A real HTTP server that speaks OpenAI's chat schema, and a toy language model behind it whose distribution is known.
+
+The model is a function from the rendered text to a distribution of the next token: what it writes after its own
+beginning is the rest of what it would have written, as with any language model, and every probability can be summed by
+hand.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+import random
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+END = "<|end|>"
+WORDS = [
+    f" {word}"
+    for word in ("I", "see", "a", "red", "cube", "and", "two", "blue", "balls", "near", "some", "tall", "lamp")
+]
+TOKENS = re.compile(r"<\|\w+\|>|</?think>|</?answer|>|\s?\w+|\s|[^\w\s]")
+
+
+class ToyModel:
+    """Writes a thought and an answer.
+
+    Args:
+        tag_is_token: `<answer>` is one token; otherwise `>` may merge with the letter behind it.
+        thinks: begins with a thought of its own.
+    """
+
+    def __init__(self, *, tag_is_token: bool = False, thinks: bool = True) -> None:
+        self.tag_is_token, self.thinks = tag_is_token, thinks
+
+    def tokens(self, text: str) -> list[str]:
+        found = TOKENS.findall(text)
+        return re.findall("<answer>|" + TOKENS.pattern, text) if self.tag_is_token else found
+
+    def next(self, text: str) -> dict[str, float]:
+        """Return the distribution of the token after a rendered text."""
+        asked, turn = text.rsplit("<|assistant|>", 1)
+        letters = re.findall(r"^([A-Z])\. ", asked.rsplit("<|user|>", 1)[-1], re.MULTILINE)
+        opened, closed = "<think>" in turn, "</think>" in turn
+        if turn.endswith("</answer>") or len(TOKENS.findall(turn)) > 200:
+            return {END: 1.0}
+        if "</answer" in turn:
+            return {">": 1.0}
+        if letters and "letter of the correct option only." in asked and not turn:
+            return self._letter(text, letters)
+        if letters and not opened and not turn and self.thinks:
+            return {"<think>": 0.9, **_scaled(_words(text), 0.1)}
+        if letters and opened and not closed:
+            ends = _number(text) % 4 == 0 and not turn.endswith("<think>")
+            return {"</think>": 1.0} if ends else _words(text)
+        if not letters:
+            return {END: 1.0} if len(TOKENS.findall(turn)) > 60 else _words(text)
+        if turn.endswith("<answer>"):
+            return self._letter(text, letters)
+        if turn.endswith("<answer"):
+            merged = {f">{letter}": share for letter, share in _shares(asked + turn, letters).items()}
+            return {">": 0.25, **_scaled(merged, 0.7), "ther": 0.05}
+        if re.search(r"<answer>.?[A-Z]\Z", turn):
+            return {"</answer": 0.9, ".": 0.1}
+        return {"<answer>" if self.tag_is_token else "<answer": 1.0}
+
+    def letters(self, text: str) -> dict[str, float]:
+        """Return the probability of each letter after `…<answer>`, over all ways to write it."""
+        found: Counter[str] = Counter()
+        before = text.removesuffix(">")
+        first = {text: 1.0} if self.tag_is_token else self.next(before)
+        for token, share in first.items():
+            if re.fullmatch(">[A-Z]", token):
+                found[token[1]] += share
+            elif token in (">", text):
+                for other, part in self.next(text).items():
+                    if letter := re.fullmatch(r"\W?([A-Z])", other):
+                        found[letter[1]] += share * part
+        return dict(found)
+
+    def _letter(self, text: str, letters: list[str]) -> dict[str, float]:
+        shares = _shares(text, letters)
+        forms = {"": 0.8, " ": 0.12, "(": 0.05}
+        return {f"{form}{letter}": share * part for form, share in forms.items() for letter, part in shares.items()} | {
+            "The": 0.03
+        }
+
+    def write(self, text: str, limit: int, seed: int | None) -> tuple[list[tuple[str, dict[str, float]]], str]:
+        """Return the tokens that are written, each with its distribution, and why writing ended."""
+        drawn = None if seed is None else random.Random(seed)
+        steps: list[tuple[str, dict[str, float]]] = []
+        while len(steps) < limit:
+            shares = self.next(text)
+            token = max(shares, key=shares.__getitem__)
+            if drawn is not None:
+                token = drawn.choices([*shares], [*shares.values()])[0]
+            steps.append((token, shares))
+            if token == END:
+                return steps, "stop"
+            text += token
+        return steps, "length"
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _words(text: str) -> dict[str, float]:
+    order = sorted(WORDS, key=lambda word: _number(text + word))
+    return _scaled({word: 0.6**place for place, word in enumerate(order)}, 1.0)
+
+
+def _shares(text: str, letters: list[str]) -> dict[str, float]:
+    return _scaled({letter: math.exp(_number(text + letter) % 1000 / 200) for letter in letters}, 1.0)
+
+
+def _scaled(weights: dict[str, float], total: float) -> dict[str, float]:
+    return {name: total * weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Serves a toy model.
+
+    Attributes:
+        prefill: what it makes of a last message by the assistant: "flag" (goes on if `continue_final_message` says so),
+            "always", "never" (opens another turn), "refused", "dropped" (a closed thought is cut out), "echoed".
+        logprobs, with_bytes, counts, reasoning: whether it returns log-probabilities, their bytes, token counts, the
+            thought apart.
+        fault: called with the number of the request and its body; what it returns is the reply: status, headers, text.
+        seen, keys, images: bodies, keys and decoded images of all requests.
+        most: the largest number of requests at a time.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, model: ToyModel, port: int = 0) -> None:
+        self.model = model
+        self.prefill, self.logprobs, self.with_bytes, self.counts, self.reasoning = "flag", True, True, True, False
+        self.fault: Callable[[int, dict[str, Any]], tuple[int, dict[str, str], str] | None] = lambda number, body: None
+        self.seen: list[dict[str, Any]] = []
+        self.keys: set[str] = set()
+        self.images: list[Image.Image] = []
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), Handler)
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+    def render(self, body: dict[str, Any]) -> tuple[str, str]:
+        """Return the text that the model goes on from, and what of it was the last message."""
+        *messages, last = body["messages"]
+        if last["role"] != "assistant":
+            return "".join(map(self._rendered, (*messages, last))) + "<|assistant|>", ""
+        text = last["content"]
+        if self.prefill == "dropped":
+            text = re.sub(r"<think>.*</think>", "", text, flags=re.DOTALL)
+        goes_on = self.prefill in ("always", "dropped", "echoed")
+        if self.prefill == "flag":
+            goes_on = body.get("continue_final_message", False) and not body.get("add_generation_prompt", True)
+        before = "".join(map(self._rendered, messages)) + "<|assistant|>" + text
+        return (before if goes_on else f"{before}{END}<|assistant|>"), text
+
+    def _rendered(self, message: dict[str, Any]) -> str:
+        parts = []
+        for part in message["content"]:
+            if part["type"] == "image_url":
+                kind, _, data = part["image_url"]["url"].partition(";base64,")
+                content = base64.b64decode(data, validate=True)
+                image = Image.open(io.BytesIO(content))
+                assert kind == f"data:{Image.MIME[image.format]}"
+                with self.lock:
+                    self.images.append(image.convert("RGB"))
+                parts.append(f"[{hashlib.sha256(image.convert('RGB').tobytes()).hexdigest()[:8]}]")
+            else:
+                parts.append(part["text"])
+        return f"<|{message['role']}|>{''.join(parts)}{END}"
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        text, begun = self.render(body)
+        limit = body.get("max_tokens", body.get("max_completion_tokens", 16))
+        steps, finish = self.model.write(text, limit, body.get("seed") if body.get("temperature", 1) else None)
+        written = "".join(token for token, _ in steps if token != END)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": (begun if self.prefill == "echoed" else "") + written,
+        }
+        if self.reasoning and "</think>" in written:
+            thought, _, rest = written.partition("</think>")
+            message |= {"content": rest, "reasoning": thought.removeprefix("<think>")}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
+        if self.logprobs and body.get("logprobs"):
+            choice["logprobs"] = {"content": [self._entry(*step, body["top_logprobs"]) for step in steps]}
+        prompt, count = len(self.model.tokens(text)), len(steps)
+        usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count,
+                 "prompt_tokens_details": {"cached_tokens": prompt // 2}}  # fmt: skip
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
+                "usage": usage if self.counts else None}  # fmt: skip
+
+    def _entry(self, token: str, shares: dict[str, float], count: int) -> dict[str, Any]:
+        def shown(token: str) -> dict[str, Any]:
+            data = list(token.encode()) if self.with_bytes else None
+            return {"token": token, "logprob": math.log(shares[token]), "bytes": data}
+
+        top = sorted(shares, key=shares.__getitem__, reverse=True)[:count]
+        return {**shown(token), "top_logprobs": [shown(other) for other in top]}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        with server.lock:
+            server.seen.append(body)
+            server.keys.add(self.headers["Authorization"])
+            server.now += 1
+            server.most = max(server.most, server.now)
+            number = len(server.seen)
+        try:
+            fault = server.fault(number, body)
+            if fault is None and server.prefill == "refused" and body["messages"][-1]["role"] == "assistant":
+                fault = 400, {}, "the conversation must end with the user's message"
+            if fault is None:
+                self.reply(200, {}, server.completion(body))
+            else:
+                status, headers, text = fault
+                self.reply(status, headers, {"error": {"message": text, "type": "error"}})
+        finally:
+            with server.lock:
+                server.now -= 1
+
+    def reply(self, status: int, headers: dict[str, str], body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        try:
+            self.send_response(status)
+            for name, value in {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(data)),
+                **headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+        except OSError:  # the client has given up
+            self.close_connection = True
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def main(port: int, log: str, die_after: int) -> None:
+    """Serve until killed, and write down each request; the one after `die_after` ends the process in its middle."""
+    with Path(log).open("a", buffering=1, encoding="utf-8") as file:
+
+        def fault(number: int, body: dict[str, Any]) -> None:
+            if die_after and number > die_after:
+                os._exit(1)
+            user, *begun = body["messages"]
+            asked = [user["content"][-1]["text"], *(turn["content"] for turn in begun)]
+            file.write(json.dumps(asked) + "\n")
+
+        server = ChatServer(ToyModel(), port)
+        server.fault = fault
+        print("ready", flush=True)
+        server.thread.join()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

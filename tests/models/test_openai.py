@@ -1,0 +1,398 @@
+"""A model behind a server: what is asked, what is read, what fails, and what is kept from whom."""
+
+import logging
+import math
+import re
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+import torch
+from openai_server import ChatServer, ToyModel
+from PIL import Image
+
+from vlmrobust import Evaluator, OpenAIModel, Prompt, Sample, Style, expand
+from vlmrobust.models.base import RefusedError
+from vlmrobust.models.sampling import sampling_seed
+from vlmrobust.perturbations import Base, StopThink, WrongCaption, WrongThink
+from vlmrobust.testing import check_model
+from vlmrobust.testing.samples import varied_samples
+
+KEY = "very-secret-key"
+
+
+@pytest.fixture
+def server():
+    running = ChatServer(ToyModel())
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def model_at():
+    made = []
+
+    def make(server, **options):
+        made.append(OpenAIModel("toy", server.url, KEY, **{"max_retries": 0, **options}))
+        return made[-1]
+
+    yield make
+    for model in made:
+        model._client.close()
+
+
+def test_it_keeps_what_the_evaluator_relies_on(server, model_at):
+    check_model(model_at(server))
+    assert server.keys == {f"Bearer {KEY}"}
+
+
+def asked_prompts(count=2, *conditions):
+    return list(expand(varied_samples()[:count], conditions, seed=0))
+
+
+# --- letters ----------------------------------------------------------------------------------------------------------
+
+
+def truth_at_answer(server, prompt):
+    """Return the token that the answer's letter was written with, and the distribution that it was taken from."""
+    body = next(body for body in server.seen if body["messages"][0]["content"][-1]["text"] == prompt.text)
+    text, _ = server.render(body)
+    written = ""
+    for token, shares in server.model.write(text, 512, None)[0]:
+        written += token
+        if re.search(r"<answer>\W?[A-Z]\Z", written):
+            return token, shares
+    raise AssertionError(written)
+
+
+def by_letter(shares):
+    """Sum, in a plain loop, what reads as a letter."""
+    found = Counter()
+    for token, share in shares.items():
+        core = token.strip(" (>")
+        if len(core) == 1 and core.isupper():
+            found[core] += share
+    return found
+
+
+@pytest.mark.parametrize("with_bytes", [True, False])
+@pytest.mark.parametrize("tag_is_token", [True, False])
+def test_letters_are_read_where_the_model_wrote_its_answer(server, model_at, with_bytes, tag_is_token):
+    server.model, server.with_bytes = ToyModel(tag_is_token=tag_is_token), with_bytes
+    prompts = asked_prompts(5)
+    for prompt, response in zip(prompts, model_at(server, top_logprobs=100).respond(prompts), strict=True):
+        token, shares = truth_at_answer(server, prompt)
+        expected = by_letter(shares)
+        assert response.status == "answered"
+        assert response.readout == "own_thought"
+        assert prompt.style.letters[response.answer] == token[-1]
+        for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
+            assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)
+        assert response.letter_mass == pytest.approx(sum(expected.values()))
+        assert response.token_entropy is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_what_was_not_returned_is_bounded_and_not_invented(server, model_at, count):
+    prompts = asked_prompts(5)
+    unknown = 0
+    for prompt, response in zip(prompts, model_at(server, top_logprobs=count).respond(prompts), strict=True):
+        _, shares = truth_at_answer(server, prompt)
+        returned = sorted(shares.values(), reverse=True)[:count]
+        missing = 1 - sum(returned)
+        assert response.logprob_floor == pytest.approx(math.log(returned[-1]))
+        for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
+            true, read = by_letter(shares)[letter], math.exp(logprob)
+            unknown += logprob == -math.inf
+            assert read - 1e-9 <= true <= read + missing + 1e-9
+            hidden = [share for token, share in shares.items() if token.strip(" (>") == letter and share < returned[-1]]
+            assert all(math.log(share) <= response.logprob_floor for share in hidden)
+    assert unknown > 0
+
+
+@pytest.mark.parametrize("written", [">", ">B"])
+def test_forced_letters_are_summed_over_both_ways_to_go_on(server, model_at, written):
+    class Model(ToyModel):
+        def next(self, text):
+            shares = super().next(text)
+            if ">" in shares and len(shares) > 1:  # so that now the one, now the other is what it would write
+                merged = 0.2 if written == ">" else 0.9
+                scale = merged / sum(share for token, share in shares.items() if len(token) == 2)
+                shares = {
+                    t: s * scale if len(t) == 2 else (0.98 - merged) if t == ">" else 0.02 for t, s in shares.items()
+                }
+            return shares
+
+    server.model = Model()
+    prompts = [prompt for prompt in asked_prompts(5, StopThink()) if prompt.condition == "stop_think"]
+    responses = model_at(server, top_logprobs=100).respond(prompts)
+    for prompt, response in zip(prompts, responses, strict=True):
+        turn = {"role": "assistant", "content": f"{prompt.prefill}<answer>"}
+        asked = next(b for b in server.seen if prompt.text == b["messages"][0]["content"][-1]["text"])["messages"]
+        text, _ = server.render(
+            {"messages": [asked[0], turn], "continue_final_message": True, "add_generation_prompt": False}
+        )
+        expected = server.model.letters(text)
+        for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
+            assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)
+        assert (response.readout, response.finish_reason, response.n_tokens) == ("fixed_prefix", "readout", 0)
+        assert response.text == f"<answer>{prompt.style.letters[response.answer]}"
+        assert response.option_logprobs[response.answer] == max(response.option_logprobs)
+
+
+def test_a_tag_that_is_one_token_is_not_cut(server, model_at):
+    server.model = ToyModel(tag_is_token=True)
+    prompts = asked_prompts(3, StopThink())[1::2]
+    model_at(server).respond(prompts)
+    forced = [body["messages"][-1]["content"] for body in server.seen if len(body["messages"][0]["content"]) > 1]
+    assert all(text.endswith("<answer>") for text in forced)
+    assert len(forced) == len(prompts)
+
+
+def test_a_direct_answer_is_one_token(server, model_at):
+    prompts = list(expand(varied_samples()[:3], [], style=Style(mode="direct")))
+    responses = model_at(server).respond(prompts)
+    assert [body["max_tokens"] for body in server.seen] == [1, 1, 1]
+    for prompt, body, response in zip(prompts, sorted(server.seen, key=str), responses, strict=True):
+        assert (response.readout, response.status) == ("direct", "answered")
+        assert response.carrier == "assistant_prefill"
+        assert len(response.option_logprobs) == len(prompt.options)
+        assert [turn["role"] for turn in body["messages"]] == ["user"]
+
+
+def test_without_logprobs_there_are_no_letters_and_what_is_forced_is_written(server, model_at):
+    server.logprobs = False
+    for response in model_at(server).respond(asked_prompts(2, StopThink())):
+        assert response.status == "answered"
+        assert (response.option_logprobs, response.readout, response.logprob_floor) == (None, None, None)
+        assert response.text.endswith("</answer>")
+    before = len(server.seen)
+    assert model_at(server, top_logprobs=None).respond(asked_prompts(1, Base()))[0].status == "answered"
+    assert "logprobs" not in server.seen[before]
+
+
+def test_a_thought_that_is_returned_apart_is_put_back(server, model_at):
+    prompts = asked_prompts(5, StopThink(), WrongThink())
+    plain = model_at(server).respond(prompts)
+    server.reasoning = True
+    assert model_at(server).respond(prompts) == plain
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def test_images_arrive_as_any_other_model_sees_them_and_are_encoded_once(server, model_at, tmp_path, monkeypatch):
+    from vlmrobust.models import images
+
+    made = []
+    encode = images.data_url
+    monkeypatch.setattr(images, "data_url", lambda image: made.append(image) or encode(image))
+    path = tmp_path / "x.jpg"
+    Image.radial_gradient("L").convert("RGB").resize((40, 30)).save(path)
+    sample = Sample(id="q", images=[path, path], question="Which?", options=["a", "b"], answer=0)
+    prompts = list(expand([sample], [StopThink(), WrongCaption()], seed=0))
+    assert all(response.status == "answered" for response in model_at(server).respond(prompts))
+    assert made == [path]
+    assert {image.tobytes() for image in server.images} == {Image.open(path).convert("RGB").tobytes()}
+    assert len(server.images) == 2 * sum(len(body["messages"][0]["content"]) > 1 for body in server.seen)
+
+
+def test_requests_say_how_to_sample_in_the_servers_words(server, model_at):
+    [prompt] = asked_prompts(1)
+    model = model_at(
+        server,
+        generation={"max_completion_tokens": 64, "temperature": None, "top_k": 5, "seed": 3},
+        extra_body={"chat_template_kwargs": {"enable_thinking": False}},
+    )
+    model.respond([prompt])
+    (body,) = server.seen
+    assert body["max_completion_tokens"] == 64
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (body["top_k"], body["logprobs"], body["top_logprobs"]) == (5, True, 20)
+    assert body["seed"] == sampling_seed(3, ("colour", "base", 0), 31) < 2**31
+    assert not {"max_tokens", "temperature"} & set(body)
+
+
+def test_draws_have_seeds_of_their_own_and_do_not_depend_on_their_neighbours(server, model_at):
+    prompts = list(expand(varied_samples()[:2], [WrongCaption()], seed=0, draws=3))
+    model = model_at(server, generation={"temperature": 1.0, "max_tokens": 30})
+    responses = model.respond(prompts)
+    assert len({body["seed"] for body in server.seen}) == len(prompts)
+    assert len({response.text for response in responses if response.condition == "base"}) > 2
+    assert model.respond(prompts[::-1])[::-1] == responses
+    assert [model_at(server, concurrency=1).respond([prompt]) for prompt in prompts]
+    assert "seed" not in server.seen[-1]  # greedy
+
+
+def test_no_more_requests_at_a_time_than_allowed(server, model_at):
+    together = threading.Barrier(3)
+    server.fault = lambda number, body: together.wait(10) and None
+    prompts = asked_prompts(3)
+    responses = model_at(server, concurrency=3).respond([*prompts, *prompts])  # six, three at a time
+    assert [response.sample_id for response in responses] == [prompt.sample.id for prompt in [*prompts, *prompts]]
+    assert server.most == 3
+
+
+def test_usage_adds_up(server, model_at):
+    model = model_at(server, price={"prompt": 2.0, "completion": 10.0, "cached": 0.5})
+    prompts = asked_prompts(5, StopThink())
+    responses = model.respond(prompts)
+    usage = model.usage
+    replies = [server.completion(body)["usage"] for body in server.seen]
+    sent, generated = (sum(reply[f"{kind}_tokens"] for reply in replies) for kind in ("prompt", "completion"))
+    cached = sum(reply["prompt_tokens_details"]["cached_tokens"] for reply in replies)
+    assert (usage.requests, usage.prompt_tokens, usage.completion_tokens) == (len(server.seen), sent, generated)
+    assert usage.cost == pytest.approx(((sent - cached) * 2 + cached * 0.5 + generated * 10) / 1e6)
+    assert f"{usage.requests} requests, {sent:,} prompt tokens" in str(usage)
+    wrote = [response for response in responses if response.finish_reason != "readout"]
+    assert all(len(server.model.tokens(response.text)) >= response.n_tokens - 2 > 0 for response in wrote)
+    free = model_at(server)
+    free.respond(prompts[:1])
+    assert free.usage.cost is None
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_busy_is_asked_again_when_it_says(server, model_at):
+    times = []
+
+    def busy(number, body):
+        times.append(time.monotonic())
+        return (429, {"Retry-After": "0.8"}, "too many") if number == 1 else None
+
+    server.fault = busy
+    [response] = model_at(server, max_retries=1).respond(asked_prompts(1))
+    assert response.status == "answered"
+    assert times[1] - times[0] >= 0.8  # of itself the client waits half a second at first
+
+
+def test_what_failed_for_good_is_a_row_and_the_others_are_answered(server, model_at):
+    late = threading.Event()
+
+    def fault(number, body):
+        text = str(body["messages"])
+        if "'text': 'Which colour" in text:
+            return 500, {}, "the engine is gone"
+        if "Wo liegt" in text:
+            late.wait(10)
+        if "How many" in text:
+            return 400, {}, "the prompt is too long"
+        return None
+
+    server.fault = fault
+    prompts = asked_prompts(5)
+    responses = model_at(server, timeout=0.5).respond(prompts)
+    late.set()
+    assert [response.status for response in responses] == ["error", "error", "answered", "error", "answered"]
+    assert "the engine is gone" in responses[0].error
+    assert responses[1].error.startswith("APITimeoutError")
+    assert "the prompt is too long" in responses[3].error
+
+
+def test_a_server_that_is_not_there_makes_rows_that_say_so(server, model_at):
+    model = model_at(server)
+    server.shutdown()
+    server.server_close()
+    for response in model.respond(asked_prompts(2, StopThink())):
+        assert response.status == "error"
+        assert "APIConnectionError" in response.error
+        assert "refused" in response.error
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_wrong_key_or_model_ends_the_run(server, model_at, status):
+    server.fault = lambda number, body: (status, {}, f"no such thing as {KEY}")
+    model = model_at(server, concurrency=2, max_retries=3)
+    samples = [sample.replace(id=f"{index}") for index in range(20) for sample in varied_samples()[:1]]
+    with pytest.raises(RefusedError, match=r"expected a key and a model that 127\.0\.0\.1 knows, got .*no such thing"):
+        Evaluator(model, [StopThink()], batch_size=20).run(samples)
+    assert len(server.seen) <= 4
+
+
+def test_an_answer_that_is_none_is_a_row(server, model_at, monkeypatch):
+    monkeypatch.setattr(server, "completion", lambda body: {"id": "1", "object": "chat.completion", "choices": []})
+    [response] = model_at(server).respond(asked_prompts(1))
+    assert response.status == "error"
+    assert "expected a chat completion with a choice" in response.error
+
+
+# --- what is kept from whom -------------------------------------------------------------------------------------------
+
+
+def test_the_key_is_nowhere_but_in_the_request(server, model_at, tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    server.fault = lambda number, body: (500, {}, f"not with {KEY}") if number % 3 == 0 else None
+    model = model_at(server, extra_body={"provider": {"api_key": KEY}})
+    report = Evaluator(model, [StopThink(), WrongThink()]).run(varied_samples(), out=tmp_path)
+    assert (report.frame["error"].dropna().str.contains(r"not with \[key\]")).any()
+    server.prefill = "never"
+    model_at(server).respond(asked_prompts(1, WrongThink()))
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    shown = [
+        repr(model),
+        str(model.identity()),
+        str(model.usage),
+        report.frame.to_csv(),
+        caplog.text,
+        *capfd.readouterr(),
+    ]
+    assert written
+    for text in (written.decode(), *shown):
+        assert KEY not in text
+    assert server.keys == {f"Bearer {KEY}"}
+
+
+def test_a_moved_server_is_the_same_model(server, model_at):
+    other = OpenAIModel("toy", "http://elsewhere:8000/v1", "another key")
+    assert model_at(server).identity() == other.identity()
+    other._client.close()
+    for changed in (
+        {"generation": {"temperature": 0.5}},
+        {"extra_body": {"a": 1}},
+        {"top_logprobs": 5},
+        {"prefill": "user_text"},
+    ):
+        assert model_at(server, **changed).identity() != other.identity()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"generation": {"n": 2}}, "field 'generation': expected other names than 'n'"),
+        ({"extra_body": {"temperature": 1}}, "field 'extra_body': expected other names than 'temperature'"),
+        ({"prefill": "yes"}, "field 'prefill': expected one of 'continue_final_message', 'prefix'"),
+        ({"concurrency": 0}, "field 'concurrency': expected at least 1, got 0"),
+    ],
+)
+def test_wrong_settings_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        OpenAIModel("toy", "http://localhost:1/v1", KEY, **options)
+
+
+def test_a_server_of_ones_own_needs_no_key_and_openais_does(monkeypatch):
+    from openai import OpenAIError
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    OpenAIModel("toy", "http://localhost:1/v1")._client.close()
+    with pytest.raises(OpenAIError):
+        OpenAIModel("toy")
+
+
+def test_without_the_client_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ImportError, match=r"OpenAIModel needs the openai client: pip install vlmrobust\[api\]"):
+        OpenAIModel("toy", api_key="x")
+
+
+def test_letters_of_the_metrics_are_those_of_the_server(server, model_at):
+    """From the server's schema to the report: P(correct) of a sample whose letters were all returned."""
+    sample = varied_samples()[0]
+    report = Evaluator(model_at(server), []).run([sample])
+    _, shares = truth_at_answer(server, Prompt.of(sample))
+    expected = by_letter(shares)
+    value = report.frame["correct_probability"].iloc[0]
+    assert value == pytest.approx(expected["A"] / (expected["A"] + expected["B"]), rel=1e-5)
+    assert torch.isfinite(torch.tensor(report.frame["letter_mass"].iloc[0]))

@@ -1,0 +1,111 @@
+"""Which token holds a character, and what the top k say of the letters, by slow loops and by hand."""
+
+import math
+from types import SimpleNamespace as Made
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlmrobust.models.replies import Reply, Step
+
+TAGS = ("<think>", "</think>")
+
+
+def entry(token, logprob=-0.1, top=(), with_bytes=True):
+    def shown(data, value):
+        return Made(token=data.decode(errors="replace"), logprob=value, bytes=list(data) if with_bytes else None)
+
+    return Made(**vars(shown(token, logprob)), top_logprobs=[shown(*other) for other in top])
+
+
+def reply(content, entries, reasoning=None, finish="stop"):
+    message = Made(content=content, reasoning_content=reasoning)
+    choice = Made(message=message, finish_reason=finish, logprobs=Made(content=entries))
+    return Reply.of(Made(choices=[choice], usage=None))
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.data())
+def test_the_token_of_a_character_is_found_wherever_tokens_are_cut(text, data):
+    encoded = text.encode()
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(encoded) - 1)))))
+    parts = [encoded[a:b] for a, b in zip([0, *cuts], [*cuts, len(encoded)], strict=True) if a < b]
+    place = data.draw(st.integers(0, len(text) - 1))
+    answer = reply(text, [*map(entry, parts), entry(b"<|im_end|>")])
+    start = len(text[:place].encode())
+    expected = next(index for index in range(len(parts)) if sum(map(len, parts[: index + 1])) > start)
+    assert answer.step_at(text, place) is answer.steps[expected]
+
+
+def test_a_thought_that_was_set_apart_stands_among_the_tokens_all_the_same():
+    parts = [b"<think>", b"B, I think", b"</think>", b"\n\n", b"B", b"<|im_end|>"]
+    answer = reply("B", list(map(entry, parts)), reasoning="B, I think")
+    turn = answer.turn("", TAGS)
+    assert turn == "<think>B, I think</think>B"
+    assert answer.step_at(turn, len(turn) - 1) is answer.steps[4]
+    assert answer.step_at(turn, len("<think>")) is None  # not where the answer is: nothing is guessed
+
+
+def test_a_text_that_is_not_among_the_tokens_is_not_guessed():
+    assert reply("B", [entry(b"C")]).step_at("B", 0) is None
+    assert reply("B", []).step_at("B", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("prefill", "reasoning", "content", "finish", "turn"),
+    [
+        ("", None, "<think>a</think>B", "stop", "<think>a</think>B"),
+        ("", "a", "B", "stop", "<think>a</think>B"),
+        ("", "", "B", "stop", "B"),
+        ("", "a", "", "length", "<think>a"),
+        ("", "a", "", "stop", "<think>a"),
+        ("<think>It", " is a", "B", "stop", " is a</think>B"),
+        ("<think>It", "", "B", "stop", "</think>B"),
+        ("<think>It", "", "a</think>B", "stop", "a</think>B"),
+        ("<think>It</think>", "B", "", "stop", "B"),
+        ("<think>It</think>", None, "B", "stop", "B"),
+        ("<think>It", "It is a", "B", "stop", " is a</think>B"),  # the prefill's own thought, set apart as well
+        ("<think>\nIt", "It", "B", "stop", "</think>B"),
+        ("<think>It</think>", "It", "B", "stop", "B"),
+        ("<think>It</think><answer>", "It", "<answer>B", "stop", "B"),
+    ],
+)
+def test_thoughts_are_put_back_where_they_belong(prefill, reasoning, content, finish, turn):
+    assert reply(content, [], reasoning, finish).turn(prefill, TAGS) == turn
+
+
+def test_a_model_that_repeats_the_prefill_is_taken_at_its_word():
+    answer = reply("B", [entry(b"It"), entry(b" is"), entry(b"</think>"), entry(b"B")], reasoning="It is")
+    assert answer.turn("<think>It", TAGS) == "It is</think>B"
+
+
+def test_a_letters_tokens_are_summed_and_others_are_not():
+    top = [(b"A", -1.0), (b" A", -2.0), (b"(A", -3.0), (b"An", -1.5), (b"B", -4.0), (b"a", -2.5)]
+    step = Step.of(entry(b"A", -1.0, top))
+    letters = step.letters()
+    assert letters[0] == pytest.approx(math.log(math.exp(-1) + math.exp(-2) + math.exp(-3)))
+    assert letters[1] == pytest.approx(-4.0)
+    assert all(letter == -math.inf for letter in letters[2:])
+    assert step.floor == -4.0
+
+
+def test_a_sampled_token_beyond_the_top_counts_but_does_not_bound_the_others():
+    step = Step.of(entry(b"C", -9.0, [(b"A", -0.5), (b"B", -1.5)]))
+    assert step.letters()[2] == -9.0
+    assert step.floor == -1.5
+
+
+@pytest.mark.parametrize("with_bytes", [True, False])
+def test_without_bytes_a_tokens_text_is_what_there_is(with_bytes):
+    step = Step.of(entry(b" B", -0.2, [(b" B", -0.2)], with_bytes))
+    assert (step.token, step.letters()[1]) == (b" B", -0.2)
+
+
+def test_both_ways_behind_a_token_that_may_merge_are_summed():
+    first = Step.of(entry(b">", math.log(0.6), [(b">", math.log(0.6)), (b">A", math.log(0.3)), (b"B", math.log(0.05))]))
+    after = Step.of(entry(b"B", math.log(0.7), [(b"B", math.log(0.7)), (b"A", math.log(0.2))]))
+    letters, floor = first.letters_through(b">", after)
+    assert letters[0] == pytest.approx(math.log(0.3 + 0.6 * 0.2))
+    assert letters[1] == pytest.approx(math.log(0.6 * 0.7))  # a B in place of `>` is none behind it
+    assert floor == pytest.approx(math.log(0.6 * 0.2))

@@ -1,0 +1,92 @@
+"""A server that dies in the middle of a run and comes back: nothing is lost and nothing is asked twice."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import openai_server
+import pytest
+
+from vlmrobust import Evaluator, OpenAIModel, expand
+from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
+from vlmrobust.testing.samples import varied_samples
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Return a function that starts the server as a process of its own, on the same port each time."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = []
+
+    def start(name, die_after=0):
+        log = tmp_path / f"{name}.log"
+        command = [sys.executable, openai_server.__file__, str(port), str(log), str(die_after)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert running[-1].stdout.readline() == "ready\n"
+        return f"http://127.0.0.1:{port}/v1", log
+
+    def stop():
+        for process in running:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        running.clear()
+
+    start.stop = stop
+    yield start
+    stop()
+
+
+SAMPLES = [
+    sample.replace(id=f"{turn} {sample.id}", question=f"{turn}. {sample.question}")
+    for turn in range(2)
+    for sample in varied_samples()
+]
+CONDITIONS = [StopThink(), WrongThink(), WrongCaption()]
+
+
+def run(url, out):
+    model = OpenAIModel("toy", url, "key", max_retries=0, concurrency=4, prefill="continue_final_message")
+    report = Evaluator(model, CONDITIONS, batch_size=3).run(SAMPLES, out=out)
+    model._client.close()
+    return report
+
+
+def rows_asked(log):
+    """Return the rows that a server's log is about, each as often as it was asked."""
+    rows = {}
+    for prompt in expand(SAMPLES, CONDITIONS, seed=0):
+        rows[prompt.text, prompt.prefill] = (prompt.sample.id, prompt.condition)
+    found = []
+    for user, *begun in map(json.loads, log.read_text().splitlines()):
+        begun = begun[0] if begun else ""
+        of_user = {prefill: row for (text, prefill), row in rows.items() if text == user}
+        # What is forced behind a prefill, `<answer`, is asked once or twice.
+        found += [row for prefill, row in of_user.items() if begun.removesuffix(">").removesuffix("<answer") == prefill]
+    return found
+
+
+def test_a_run_goes_on_where_the_server_died(serve, tmp_path):
+    url, whole_log = serve("undisturbed")
+    whole = run(url, tmp_path / "undisturbed")
+    serve.stop()
+
+    url, _ = serve("first", die_after=25)
+    cut = run(url, tmp_path / "run").frame
+    serve.stop()
+    url, log = serve("second")
+    resumed = run(url, tmp_path / "run")
+    serve.stop()
+
+    failed = cut["status"] == "error"
+    assert 0 < failed.sum() < len(cut) == len(whole.frame)
+    assert cut.loc[failed, "error"].str.contains("APIConnectionError").all()
+    assert resumed.frame["error"].isna().all()
+    assert resumed.frame.to_csv() == whole.frame.to_csv()
+    assert resumed.summary.to_csv() == whole.summary.to_csv()
+    to_ask = {(row.sample_id, row.condition) for row in cut[failed].itertuples()}
+    assert set(rows_asked(log)) == to_ask
+    assert len(rows_asked(log)) == sum(row in to_ask for row in rows_asked(whole_log))
