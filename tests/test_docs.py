@@ -7,6 +7,7 @@ import pkgutil
 import re
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,11 +76,18 @@ def command_lines() -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize(
     ("page", "words"), command_lines(), ids=lambda value: value if isinstance(value, str) else " ".join(value)
 )
-def test_command_lines_are_understood(page: str, words: list[str]) -> None:
+def test_command_lines_are_understood(
+    page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every command and flag shown exists, and their values are of the right kind; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(value) for flag, value in pairwise(words) if flag == "--config"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(blocks(ROOT / "docs" / "pages" / "command_line.md", "toml")[0], encoding="utf-8")
     group: Any = typer.main.get_command(cli.app)
     arguments = words[1:]
-    if arguments == ["--version"]:
+    if arguments[0].startswith("--"):
+        assert arguments[0] in {flag for param in group.params for flag in param.opts}
         return
     command = group.commands[arguments[0]]
     command.make_context(arguments[0], arguments[1:], resilient_parsing=False)

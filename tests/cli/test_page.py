@@ -1,0 +1,63 @@
+"""The documentation's page is carried out, line by line, with planted models in place of checkpoints and servers."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from vlmrobust import demo
+from vlmrobust.data import Samples
+from vlmrobust.judges import LMJudge, OpenAIJudge, RuleJudge
+from vlmrobust.models import HFModel
+from vlmrobust.testing import FakeModel
+
+PAGE = (Path(__file__).parents[2] / "docs" / "pages" / "command_line.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+LINES = [line for block in SHELL for line in block.splitlines() if line.startswith("vlmrobust ")]
+GATES = {"--fail-if-worse": 3, "--max-drop": 3}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with rows and a file of options, and planted models: the one after training is a poor one."""
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    for sample in demo.samples(12):
+        sample.images[0].save(f"{sample.id}.png")
+        row = {"id": sample.id, "image": f"{sample.id}.png", "category": sample.metadata["kind"]}
+        lines.append(json.dumps(row | {name: getattr(sample, name) for name in ("question", "options", "answer")}))
+    Path("rows.jsonl").write_text("\n".join(lines))
+    [options] = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    Path("run.toml").write_text(options)
+
+    def model(name: str, *arguments: Any, **settings: Any) -> FakeModel:
+        return FakeModel(accuracy=0.1 if "checkpoints" in name else 1.0, follow_think=0.3)
+
+    monkeypatch.setattr(HFModel, "from_pretrained", model)
+    monkeypatch.setattr("vlmrobust.models.OpenAIModel", model)
+    monkeypatch.setattr("vlmrobust.data.load_benchmark", lambda name, **settings: Samples(demo.samples(3)))
+    monkeypatch.setattr("vlmrobust.cli.construction.renderer_of", lambda **settings: lambda prompt: prompt.text)
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda name, **settings: RuleJudge(name=name))
+    monkeypatch.setattr(OpenAIJudge, "conclude", lambda self, responses: RuleJudge().conclude(responses))
+    monkeypatch.setenv("MY_KEY", "secret")
+    return tmp_path
+
+
+def test_every_line_of_the_page_works_in_its_turn(command: Callable[..., Result], folder: Path) -> None:
+    for line in LINES:
+        before, _, file = line.partition("#")[0].partition(" > ")
+        words = shlex.split(before)[1:]
+        if words == ["--install-completion"]:
+            continue
+        result = command(*words)
+        expected = next((code for flag, code in GATES.items() if flag in words), 0)
+        assert result.exit_code == expected, (line, result.output)
+        if file:
+            assert json.loads(result.stdout), line
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    assert {"report.html", "plots.png", "runs/again/run.toml", "runs/before/report-hf-Qwen-Qwen3-32B.jsonl"} <= there
