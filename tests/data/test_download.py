@@ -22,6 +22,7 @@ class Pictures(ThreadingHTTPServer):
     """Serves one picture under every path, after the answers that a path asks for: `/503,503/a.png`."""
 
     daemon_threads = True
+    request_queue_size = 64  # a connection that finds the queue full is tried again a second later
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)

@@ -215,7 +215,7 @@ def test_rows_of_a_table_share_images(tmp_path: Path) -> None:
         ],
     )
     limit = csv.field_size_limit()
-    with pytest.warns(UserWarning, match="2 samples of 3 rows; 1 problems"):
+    with pytest.warns(UserWarning, match="2 samples of 3 rows; problems: 1"):
         samples = load_benchmark("mmbench", source=path)
     assert csv.field_size_limit() == limit
     assert samples[0].images == samples[1].images

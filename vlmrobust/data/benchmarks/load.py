@@ -188,15 +188,16 @@ def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
 
 
 def _shuffled(fields: dict[str, Any], seed: int) -> dict[str, Any]:
-    order = generator(seed, fields["id"], "options").permutation(len(fields["options"])).tolist()
+    order = generator(seed, fields["id"], "published options").permutation(len(fields["options"])).tolist()
     options = [fields["options"][index] for index in order]
     return fields | {"options": options, "answer": order.index(fields["answer"])}
 
 
 def _tell(name: str, rows: Sequence[Row], samples: Samples) -> None:
+    """Warn of rows that made no sample, at the line that loads them."""
     reasons = Counter(row.left_out for row in rows if row.left_out is not None)
-    told = [f"{count} left out, {reason}" for reason, count in reasons.most_common()]
+    told = [f"left out: {count} ({reason})" for reason, count in reasons.most_common()]
     if samples.problems:
-        told.append(f"{len(samples.problems)} problems, see its `problems`")
+        told.append(f"problems: {len(samples.problems)} (listed in `problems`)")
     if told:
         warnings.warn(f"{name}: {len(samples)} samples of {len(rows)} rows; {'; '.join(told)}", stacklevel=3)
