@@ -1,9 +1,11 @@
 """A report by groups of its samples, and the average in which each of them weighs the same."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from ..types import Responses
+from .card import Benchmark, ModelCardSection, card_section, run_of
+from .findings import Finding
 from .macro import Category, MacroRow, macro_rows
 from .summary import SummaryRow
 from .typed import table_of
@@ -18,6 +20,7 @@ class Breakdowns:
     """What a `Report` says of parts of its samples."""
 
     responses: Responses
+    manifest: dict[str, Any]
 
     if TYPE_CHECKING:
 
@@ -26,6 +29,8 @@ class Breakdowns:
 
         @property
         def summary(self) -> "pd.DataFrame": ...  # noqa: D102
+
+        def findings(self) -> tuple[Finding, ...]: ...  # noqa: D102
 
         def _select(self, rows: Sequence[int]) -> Self: ...
 
@@ -84,6 +89,57 @@ class Breakdowns:
                 categories.append(Category(value, frozenset(part.responses.group), part._rows))
         left_out = f"{without} samples without {column!r} left out" if without else ""
         return table_of(MacroRow, macro_rows(categories, self._rows, left_out))
+
+    def model_card(
+        self,
+        model_name: str,
+        dataset: str | Mapping[str, str],
+        *,
+        by: str | None = None,
+        metrics: Sequence[str] = ("accuracy", "consistency", "follow_rate", "flip_rate"),
+    ) -> ModelCardSection:
+        """Return a section for the model's card on the Hugging Face hub, and the results as its metadata (`model-index`).
+
+        A number without an interval is not shown. What others wrote, such as names of conditions, is escaped.
+
+        Args:
+            model_name: as the metadata has it.
+            dataset: the data set's id on the hub; for several, a mapping from the values of `by` to their ids.
+            by: a key of `sample.metadata`, such as the `column` of `Report.concat`.
+            metrics: what is shown.
+
+        Returns:
+            `text` and `data`, a `huggingface_hub.ModelCardData` with one `EvalResult` per data set, condition and
+            metric. As text it is a whole card.
+
+        Raises:
+            KeyError: no sample has `by` in its metadata, or `dataset` has no id for one of its values.
+            TypeError: of `by` and a mapping, one is given without the other.
+            ValueError: two values have one id, which the metadata could not tell apart; or nothing has an interval.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> report = vr.Evaluator(vr.testing.FakeModel(accuracy=1.0), []).run(vr.demo.samples(20))
+            >>> card = report.model_card("my-model", "me/shapes", metrics=["accuracy"])
+            >>> [result.metric_args["n"] for result in card.data.eval_results]
+            [20]
+        """
+        if isinstance(dataset, str) is not (by is None):
+            raise TypeError(f"expected a mapping in 'dataset' with 'by', and an id without; got {dataset!r} and {by!r}")
+        if isinstance(dataset, str):
+            benchmarks = [Benchmark(dataset, dataset, self._rows, self.findings())]
+        else:
+            parts = self._parts(str(by))
+            if unknown := [str(name) for name, _ in parts if name not in dataset]:
+                raise KeyError(
+                    f"expected an id in 'dataset' for each value of {by!r}, got none for {', '.join(unknown)}"
+                )
+            benchmarks = [
+                Benchmark(name, dataset[name], part._rows, part.findings()) for name, part in parts if name is not None
+            ]
+            if len({benchmark.dataset for benchmark in benchmarks}) < len(benchmarks):
+                raise ValueError(f"field 'dataset': expected ids that differ, got {dict(dataset)}")
+        return card_section(model_name, benchmarks, metrics, run_of(self.responses, self.manifest))
 
     def _parts(self, column: str) -> list[tuple[str | None, Self]]:
         """Return the values of a metadata column, None for samples without it last, each with the report on these."""

@@ -10,6 +10,7 @@ from ..metrics import default_metrics
 from ..naming import readable, unit_label
 from ..types import Responses
 from .columns import Column
+from .markdown import block, inline
 from .pairing import units_of
 from .summary import SummaryRow
 
@@ -170,14 +171,14 @@ def _parts(table: Table, space: int) -> list[list[int]]:
 
 
 def markdown_table(table: Table) -> str:
-    """Return a table in Markdown, with pipes and line ends in its cells escaped."""
+    """Return a table in Markdown, every text in it escaped."""
 
     def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
+        return f"| {' | '.join(map(inline, cells))} |"
 
     ruler = ["---", *("---:" for _ in table.header[1:])]
     lines = [line(table.header), line(ruler), *(line(row) for row in table.rows)]
-    return "\n".join([*lines, *(f"\n{' '.join(note.split())}" for note in table.notes)])
+    return "\n".join([*lines, *(f"\n{block(note)}" for note in table.notes)])
 
 
 def html_table(table: Table) -> str:

@@ -1,0 +1,158 @@
+"""A report for a model's page on the Hugging Face hub: a section in Markdown, and the metadata of its results."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..naming import readable, unit_label
+from ..types import Responses
+from .findings import Finding
+from .markdown import block, inline
+from .summary import SummaryRow
+from .tables import Table, markdown_table
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
+
+__all__ = ["Benchmark", "ModelCardSection", "card_section", "run_of"]
+
+_TASK = "visual-question-answering"
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCardSection:
+    """What a report adds to a model card; as text, it is a card of its own.
+
+    Attributes:
+        text: a section in Markdown.
+        data: metadata with one result per data set, condition and metric, its `n` and interval in `metric_args`.
+    """
+
+    text: str
+    data: "ModelCardData"
+
+    def __str__(self) -> str:
+        return f"---\n{self.data.to_yaml()}\n---\n\n{self.text}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Benchmark:
+    """What was measured on one data set.
+
+    Attributes:
+        name: for people.
+        dataset: its id on the hub.
+        rows: the summary.
+        findings: what the numbers allow to say.
+    """
+
+    name: str
+    dataset: str
+    rows: Sequence[SummaryRow]
+    findings: Sequence[Finding]
+
+
+def card_section(
+    model_name: str, benchmarks: Sequence[Benchmark], metrics: Sequence[str], run: Mapping[str, Any]
+) -> ModelCardSection:
+    """Return the section and the metadata of some benchmarks.
+
+    Args:
+        model_name: as the metadata has it.
+        benchmarks: with data sets that differ.
+        metrics: which of their rows are shown.
+        run: what `run_of` says.
+
+    Raises:
+        ValueError: none of the metrics has a value with an interval.
+    """
+    from huggingface_hub import ModelCardData
+
+    results = [result for benchmark in benchmarks for result in _results(benchmark, metrics, run)]
+    if not results:
+        raise ValueError(f"expected a report in which one of {', '.join(metrics)} has an interval, got none")
+    facts = ", ".join(f"{name} {value}" for name, value in run.items())
+    parts = [
+        "## Robustness to injected text",
+        f"{block(model_name)}, measured with vlmrobust ({inline(facts)}). Every condition is compared with base on the "
+        "same n samples; brackets hold 95 % intervals. A change whose interval contains 0 is no finding.",
+        *(part for benchmark in benchmarks for part in _section(benchmark, metrics)),
+    ]
+    return ModelCardSection("\n\n".join(parts) + "\n", ModelCardData(model_name=model_name, eval_results=results))
+
+
+def run_of(responses: Responses, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what there is to say of how the responses were had, as JSON values."""
+    versions = manifest.get("versions")
+    version = versions.get("vlmrobust") if isinstance(versions, Mapping) else None
+    known = {"version": version, "draws": len(set(responses.draw.tolist())), "seed": manifest.get("seed")}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _shown(benchmark: Benchmark, metrics: Sequence[str]) -> list[tuple[str, SummaryRow]]:
+    """Return the rows that have an interval, each with the label of its condition."""
+    carried = [condition for condition, _ in dict.fromkeys((row.condition, row.carrier) for row in benchmark.rows)]
+    return [
+        (unit_label(row.condition, row.carrier, is_split=carried.count(row.condition) > 1), row)
+        for row in benchmark.rows
+        if row.metric in metrics and not math.isnan(row.value_low)
+    ]
+
+
+def _results(benchmark: Benchmark, metrics: Sequence[str], run: Mapping[str, Any]) -> "Iterator[EvalResult]":
+    from huggingface_hub import EvalResult
+
+    for label, row in _shown(benchmark, metrics):
+        args = {
+            "condition": row.condition,
+            "carrier": row.carrier,
+            "n": row.n,
+            "errors": row.errors,
+            "level": _LEVEL,
+            "value_low": row.value_low,
+            "value_high": row.value_high,
+            "base_value": row.base_value,
+            "difference": row.difference,
+            "low": row.low,
+            "high": row.high,
+            "coverage": row.coverage,
+            "noise_floor": row.noise_floor,
+            "note": row.note,
+        }
+        yield EvalResult(
+            task_type=_TASK,
+            dataset_type=benchmark.dataset,
+            dataset_name=benchmark.name,
+            metric_type=row.metric,
+            metric_name=f"{readable(row.metric)} under {label}",
+            metric_value=row.value,
+            metric_args={name: value for name, value in (args | dict(run)).items() if _is_known(value)},
+        )
+
+
+def _is_known(value: object) -> bool:
+    return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
+
+
+def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
+    yield f"### {inline(benchmark.name)}"
+    rows = tuple(
+        (
+            label,
+            readable(row.metric),
+            f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
+            "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+            "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
+            str(row.n),
+            str(row.errors),
+        )
+        for label, row in _shown(benchmark, metrics)
+    )
+    header = ("condition", "metric", "value [95 %]", "change from base [95 %]", "noise floor", "n", "errors")
+    yield markdown_table(Table(header, rows))
+    for title, is_limit in (("In words:", False), ("What can't be concluded:", True)):
+        said = [finding.text for finding in benchmark.findings if finding.is_limit is is_limit]
+        if said:
+            yield "\n".join([title, "", *(f"- {block(text)}" for text in said)])
