@@ -69,7 +69,7 @@ def test_examples_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def command_lines() -> list[tuple[str, list[str]]]:
     lines = [(page.name, line) for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
-    parts = [(name, part) for name, line in lines for part in line.partition("#")[0].split("&&")]
+    parts = [(name, part) for name, line in lines for part in re.split(" [#>] ", line)[0].split("&&")]
     return [(name, shlex.split(part)) for name, part in parts if part.split()[:1] == ["vlmrobust"]]
 
 
