@@ -24,6 +24,7 @@ HEAVY = (
     "typer",
     "rich",
     "tqdm",
+    "openai",
 )
 
 

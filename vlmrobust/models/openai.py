@@ -50,7 +50,7 @@ class OpenAIModel:
         extra_body: what else requests say, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
         top_logprobs: how many tokens are asked for at each place; most servers allow 20; None = none.
         prefill: how the assistant's turn is begun: `continue_final_message` (vLLM, SGLang, llama.cpp), `prefix`
-            (DeepSeek, Mistral), `last_message` (the message alone is enough), `user_text` (put into the user's text in
+            (DeepSeek), `last_message` (the message alone is enough), `user_text` (put into the user's text in
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.

@@ -15,7 +15,7 @@ SAMPLING_OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "seed
 
 def sampling_seed(seed: int, key: tuple[str, str, int], bits: int = 63) -> int:
     """Return the seed of one text, from the run's and (sample id, condition, draw)."""
-    return integer_key(seed, "sampling", *key) % 2**bits
+    return integer_key(seed, "sampling", *key) % (1 << bits)
 
 
 class GumbelNoise:
