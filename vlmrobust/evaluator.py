@@ -42,7 +42,7 @@ class Evaluator:
             where no letters were read under it, conditions that assert the distractor are not applicable.
         on_error: what a perturbation or a model that raises does: "record" makes rows of status `error` of what failed
             (a batch that raised is asked again sample by sample, and the failing sample prompt by prompt) and goes on;
-            "raise" ends the run, and what was finished stays on disk.
+            "raise" ends the run, and what was finished stays on disk; so does a model's `RefusedError` in any case.
 
     Raises:
         TypeError: the model has no `respond` and is no function, or something else than a perturbation is among the

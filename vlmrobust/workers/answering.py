@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ..models.base import Model
+from ..models.base import Model, RefusedError
 from ..perturbations import NotApplicable, Perturbation
 from ..perturbations.expansion import BaseResponses, Prompts
 from ..store import RunDirectory
@@ -114,7 +114,7 @@ class Answerer:
         try:
             responses = self._model.respond(prompts)
         except Exception as error:
-            if self._plan.on_error == "raise":
+            if self._plan.on_error == "raise" or isinstance(error, RefusedError):
                 error.add_note(
                     f"in {type(self._model).__name__}.respond, first of {len(prompts)} prompts: "
                     f"sample {prompts[0].sample.id!r}, condition {prompts[0].condition!r}"
