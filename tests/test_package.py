@@ -79,7 +79,7 @@ LAYERS = (
     ("manifest",),
     ("store", "plots"),
     ("report",),
-    ("workers",),
+    ("workers", "harnesses"),
     ("evaluator",),
     ("rl", "testing", "demo", "named_conditions"),
     ("cli",),

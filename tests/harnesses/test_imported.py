@@ -1,0 +1,156 @@
+"""What every reader returns: joined, reported on, and compared with the harness's own reading."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlmrobust import Prompt, Report, Response, Sample
+from vlmrobust.data import RowsError
+from vlmrobust.harnesses import Disagreement, Imported
+from vlmrobust.harnesses.imported import Collected, LoggedImage, one_file, sample_of, value_of
+from vlmrobust.metrics import Accuracy
+from vlmrobust.types import image_digest, open_image
+
+MakeSample = Callable[..., Sample]
+
+
+def read(samples: list[Sample], texts: list[str], condition: str = "base") -> Imported:
+    prompts = tuple(Prompt.of(sample).replace(condition=condition) for sample in samples)
+    return Imported(prompts, tuple(map(Response.parse, prompts, texts)))
+
+
+def test_two_logs_make_one_report_with_paired_differences(make_sample: MakeSample) -> None:
+    samples = [make_sample(f"q{number}") for number in range(4)]
+    right, wrong = "<answer>B</answer>", "<answer>A</answer>"
+    base, changed = read(samples, [right] * 3 + [wrong]), read(samples, [right] + [wrong] * 3, "wrong_caption")
+    summary = (base + changed).report([Accuracy()]).summary.set_index("condition")
+    assert summary.loc["wrong_caption", ["value", "base_value", "difference", "n"]].tolist() == [0.25, 0.75, -0.5, 4]
+
+
+def test_two_models_are_compared_on_the_same_questions(make_sample: MakeSample) -> None:
+    samples = [make_sample(f"q{number}") for number in range(3)]
+    better, worse = (read(samples, [text] * 3) for text in ("<answer>B</answer>", "<answer>A</answer>"))
+    [row] = better.report([Accuracy()]).compare(worse.report([Accuracy()])).itertuples()
+    assert (row.value, row.base_value, row.n) == (1, 0, 3)
+
+
+def test_samples_are_listed_once_in_their_order(make_sample: MakeSample) -> None:
+    samples = [make_sample(f"q{number}") for number in range(3)]
+    joined = read(samples, ["A"] * 3) + read(samples[::-1], ["A"] * 3, "changed")
+    assert joined.samples == samples
+    assert len(joined) == 6
+
+
+def test_problems_are_kept_and_saved(make_sample: MakeSample, tmp_path: Path) -> None:
+    one = read([make_sample()], ["A"])
+    both = Imported(one.prompts, one.responses, ("row 1: no",)) + Imported((), (), ("row 7: no",))
+    assert both.problems == ("row 1: no", "row 7: no")
+    assert Report.load(both.report().save(tmp_path)).manifest["problems"] == ["row 1: no", "row 7: no"]
+    assert one.report().manifest == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text", "expected"),
+    [
+        ({}, "<answer>B</answer>", None),
+        ({"harness_answer": "B"}, "<answer>B</answer>", None),
+        ({"harness_answer": "(B)"}, "<answer>B</answer>", None),
+        ({"harness_answer": "blue"}, "<answer>B</answer>", None),
+        ({"harness_answer": "A"}, "<answer>B</answer>", (0, 1)),
+        ({"harness_answer": "D"}, "Don't know.", (3, None)),
+        ({"harness_answer": ""}, "<answer>B</answer>", (None, 1)),
+        ({"harness_answer": ""}, "Don't know.", None),
+        ({"harness_answer": "", "harness_correct": False}, "<answer>B</answer>", (None, 1)),
+        ({"harness_correct": True}, "<answer>B</answer>", None),
+        ({"harness_correct": False}, "<answer>B</answer>", (False, True)),
+        ({"harness_correct": False}, "Don't know.", None),
+    ],
+)
+def test_disagreements(
+    make_sample: MakeSample, metadata: dict[str, object], text: str, expected: tuple[object, object] | None
+) -> None:
+    found = read([make_sample(metadata=metadata)], [text]).disagreements()
+    assert found == ([] if expected is None else [Disagreement("q1", "base", 0, *expected, text)])
+
+
+def test_failed_responses_are_no_disagreement(make_sample: MakeSample) -> None:
+    prompt = Prompt.of(make_sample(metadata={"harness_answer": "A"}))
+    assert Imported((prompt,), (Response.failed(prompt, "down"),)).disagreements() == []
+
+
+# --- the parts that readers are made of -------------------------------------------------------------------------------
+
+
+def test_rows_that_cannot_be_read_are_listed_with_their_place(make_sample: MakeSample) -> None:
+    collected = Collected()
+    prompt = Prompt.of(make_sample())
+
+    def refuse(place: str) -> list[tuple[Prompt, Response]]:
+        return [(sample_of(place, {"id": "q2", "question": "Which?", "options": ["red"], "answer": "C"}), None)]  # type: ignore[list-item]
+
+    collected.add("row 1", lambda _: [(prompt, Response.parse(prompt, "B"))])
+    collected.add("row 2", refuse)
+    collected.add("row 3", lambda _: [(prompt.replace(options=()), Response.parse(prompt, "B"))])
+    collected.add("row 4", lambda _: [value_of({"a": 1}, "b")])
+    read = collected.imported("log")
+    assert len(read) == 1
+    assert [problem.partition(":")[0] for problem in read.problems] == ["row 2", "row 3", "row 4"]
+    assert read.problems[0].startswith("row 2: sample 'q2', field 'answer': expected")
+    assert "field 'options': expected 2 to 26 options" in read.problems[1]
+    assert read.problems[2] == "row 4: field 'b': expected a value, got a row with 'a'"
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    with pytest.raises(ZeroDivisionError):
+        Collected().add("row 1", lambda _: [1 / 0])  # type: ignore[list-item]
+
+
+def test_nothing_readable_is_an_error_that_says_why() -> None:
+    collected = Collected()
+    with pytest.raises(ValueError, match=r"log: expected answered multiple-choice questions, got none:\n  it is empty"):
+        collected.imported("log")
+    collected.add("row 1", lambda _: [value_of({}, "b")])
+    with pytest.raises(ValueError, match="row 1: field 'b': expected a value, got a row with nothing"):
+        collected.imported("log")
+
+
+def test_a_key_twice_is_an_error(make_sample: MakeSample) -> None:
+    collected = Collected()
+    prompt = Prompt.of(make_sample())
+    for place in ("row 1", "row 2"):
+        collected.add(place, lambda _: [(prompt, Response.parse(prompt, "B"))])
+    with pytest.raises(ValueError, match=r"once, got \('q1', 'base', 0\) 2 times"):
+        collected.imported("log")
+
+
+def test_an_image_that_a_log_does_not_have_is_missed_when_it_is_opened() -> None:
+    sample = sample_of("row 2", {"id": "q2", "question": "Which?", "options": ["red", "blue"], "answer": "B"})
+    with pytest.raises(FileNotFoundError, match="expected an image file at \"row 2, sample 'q2'\", found none"):
+        open_image(sample.images[0])
+
+
+def test_an_image_that_a_log_names_is_opened_where_it_is(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "red.png")
+    image = LoggedImage(source=tmp_path / "red.png")
+    assert open_image(image).getpixel((0, 0)) == (255, 0, 0)
+    assert image_digest(image)
+
+
+def test_errors_of_a_row_name_its_sample() -> None:
+    with pytest.raises(RowsError, match="row 2: sample 'q2', field 'question': expected a value"):
+        sample_of("row 2", {"id": "q2", "options": ["red", "blue"], "answer": "B"})
+
+
+def test_a_folder_with_one_log_stands_for_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected a log '\*.eval' at"):
+        one_file(tmp_path, "*.eval")
+    (tmp_path / "runs").mkdir()
+    first = tmp_path / "runs" / "a.eval"
+    first.touch()
+    assert one_file(tmp_path, "*.eval") == one_file(str(first), "*.eval") == first
+    (tmp_path / "b.eval").touch()
+    with pytest.raises(ValueError, match=r"found 2: b.eval, runs/a.eval; name the file"):
+        one_file(tmp_path, "*.eval")

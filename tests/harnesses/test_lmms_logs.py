@@ -1,0 +1,131 @@
+"""lmms-eval's logs: those that lmms_eval 0.7.3 wrote, and lines like its own."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlmrobust import Style
+from vlmrobust.demo import samples as demo_samples
+from vlmrobust.harnesses import Disagreement, read_lmms_eval
+from vlmrobust.metrics import Accuracy, Consistency, FormatRate
+
+LOGS = Path(__file__).parent / "logs" / "lmms_eval" / "canned"
+ONCE, TWICE = (LOGS / f"20261125_000000_samples_{name}.jsonl" for name in ("shapes", "shapes_twice"))
+
+LINE = {"doc_id": 0, "target": "B", "filtered_resps": "B", "input": "Which colour?\nA. red\nB. blue\n"}
+
+
+def written(folder: Path, *lines: Mapping[str, Any] | str) -> Path:
+    log = folder / "20261125_samples_colours.jsonl"
+    log.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return log
+
+
+def test_the_thought_that_the_harness_strips_is_read() -> None:
+    read = read_lmms_eval(ONCE)
+    assert read.problems == ()
+    assert [response.answer for response in read.responses] == [0, 1, 3, None]
+    assert [response.status for response in read.responses] == ["answered"] * 3 + ["unparsed"]
+    assert all(response.think and not response.text.startswith("<answer>") for response in read.responses)
+    frame = read.report([Accuracy(), Consistency(), FormatRate()]).frame
+    assert frame["consistency"].tolist()[:3] == [1, 0, 1]
+    assert frame["consistency"].isna().tolist() == [False] * 3 + [True]
+    assert frame["format_rate"].tolist() == [1, 1, 1, 0]
+    logged = [json.loads(line)["accuracy"] for line in ONCE.read_text().splitlines()]
+    assert frame["accuracy"].tolist() == logged
+
+
+def test_question_options_target_and_columns_are_those_of_the_dataset() -> None:
+    for prompt, sample in zip(read_lmms_eval(ONCE).prompts, demo_samples(4, seed=0), strict=True):
+        own = prompt.sample
+        assert (own.question, own.options, own.answer) == (sample.question, sample.options, sample.answer)
+        assert own.metadata["kind"] == sample.metadata["kind"]
+
+
+def test_what_the_task_extracted_is_compared() -> None:
+    [found] = read_lmms_eval(ONCE).disagreements()
+    assert found == Disagreement("3", "base", 0, 3, None, "<think>One cannot tell.</think>Don't know.")
+
+
+def test_repeats_are_draws_and_the_tasks_reading_is_of_the_first() -> None:
+    read = read_lmms_eval(TWICE, condition="wrong_caption")
+    assert [response.key for response in read.responses[:3]] == [
+        ("0", "wrong_caption", 0),
+        ("0", "wrong_caption", 1),
+        ("1", "wrong_caption", 0),
+    ]
+    assert [found.draw for found in read.disagreements()] == [0]
+    assert [response.n_tokens for response in read.responses[:2]] == [4, None]
+
+
+def test_samples_bring_images_and_metadata(tmp_path: Path) -> None:
+    samples = demo_samples(4, seed=0)
+    read = read_lmms_eval(ONCE, samples=samples)
+    assert [prompt.sample.images for prompt in read.prompts] == [sample.images for sample in samples]
+    assert read.prompts[2].sample.id == samples[2].id
+    assert read.prompts[0].sample.metadata.keys() >= samples[0].metadata.keys() | {"accuracy", "harness_answer"}
+
+
+def test_samples_in_another_order_are_noticed() -> None:
+    first, *others = demo_samples(4, seed=0)
+    read = read_lmms_eval(ONCE, samples=[*others, first])
+    assert len(read.problems) == 3
+    assert "the answer of sample 'demo-0-1', got" in read.problems[0]
+    assert read.problems[0].endswith("are the samples in the dataset's order?")
+
+
+def test_too_few_samples_are_noticed() -> None:
+    read = read_lmms_eval(ONCE, samples=demo_samples(2, seed=0))
+    assert len(read) == 2
+    assert read.problems[0].endswith("line 3: field 'doc_id': expected a number below 2, one per sample, got 2")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"input": "What is this?"}, "expected a question with lettered options, got 'What is this?'"),
+        ({"input": {"a": 1}}, "field 'input': expected the text that was shown, got {'a': 1}; give 'samples'"),
+        ({"target": "purple"}, "sample '1', field 'answer': expected an index from 0 to 1"),
+        ({"filtered_resps": [["-0.5", "False"], ["-0.1", "True"]]}, "is it a task of likelihoods?"),
+        ({"filtered_resps": []}, "field 'resps': expected generated text, got []"),
+    ],
+)
+def test_lines_that_cannot_be_read_are_listed(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    read = read_lmms_eval(written(tmp_path, LINE, {**LINE, "doc_id": 1, **change}))
+    assert len(read) == 1
+    assert read.problems[0].startswith("20261125_samples_colours.jsonl, line 2: ")
+    assert problem in read.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"), [("{", "Expecting property name"), ("[1]", "expected one JSON object, got list")]
+)
+def test_torn_lines_are_listed(tmp_path: Path, line: str, problem: str) -> None:
+    assert problem in read_lmms_eval(written(tmp_path, LINE, line)).problems[0]
+
+
+@pytest.mark.parametrize("missing", ["doc_id", "target", "filtered_resps", "input"])
+def test_missing_fields_are_named(tmp_path: Path, missing: str) -> None:
+    line = {name: value for name, value in LINE.items() if name != missing}
+    with pytest.raises(ValueError, match=f"field '{missing}': expected a value, got a row with"):
+        read_lmms_eval(written(tmp_path, line))
+
+
+def test_the_style_says_how_answers_are_read(tmp_path: Path) -> None:
+    log = written(tmp_path, {**LINE, "filtered_resps": "blue"})
+    read = read_lmms_eval(log, style=Style(mode="direct", answer_by="text"))
+    assert read.responses[0].answer == 1
+    assert read.responses[0].well_formed
+
+
+def test_a_document_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected each sample, condition and draw once"):
+        read_lmms_eval(written(tmp_path, LINE, LINE))
+
+
+def test_a_folder_of_several_tasks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"found 2: 20261125_000000_samples_shapes\.jsonl"):
+        read_lmms_eval(LOGS)

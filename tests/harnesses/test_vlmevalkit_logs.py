@@ -1,0 +1,145 @@
+"""VLMEvalKit's prediction files: written with the columns and by the writers that it uses, see `write_logs.py`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from vlmrobust.demo import samples as demo_samples
+from vlmrobust.harnesses import read_vlmevalkit
+from vlmrobust.metrics import Accuracy, Consistency
+from vlmrobust.types import open_image
+
+LOGS = Path(__file__).parent / "logs" / "vlmevalkit"
+PREDICTIONS, JUDGED = LOGS / "Canned_Shapes.xlsx", LOGS / "Canned_Shapes_exact_matching_result.xlsx"
+
+ROW = {"index": 7, "question": "Which colour?", "A": "red", "B": "blue", "answer": "B", "prediction": "B"}
+
+
+def written(folder: Path, *rows: dict[str, Any], name: str = "Model_Colours.tsv") -> Path:
+    path = folder / name
+    frame = pd.DataFrame(rows)
+    if path.suffix == ".xlsx":
+        frame.to_excel(path, index=False)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(frame.to_dict("records"), indent=4))
+    else:
+        frame.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False, quoting=csv.QUOTE_ALL)
+    return path
+
+
+def test_a_prediction_file_is_read() -> None:
+    read = read_vlmevalkit(PREDICTIONS)
+    assert read.problems == ()
+    assert [response.answer for response in read.responses] == [0, 1, 3, None]
+    for prompt, sample in zip(read.prompts, demo_samples(4, seed=0), strict=True):
+        own = prompt.sample
+        assert (own.question, own.options, own.answer) == (sample.question, sample.options, sample.answer)
+        assert own.metadata == {"category": sample.metadata["kind"]}
+    report = read.report([Accuracy(), Consistency()])
+    assert report.frame["consistency"].tolist()[:3] == [1, 0, 1]
+    assert report.by("category")["category"].nunique() == 4
+
+
+def test_the_harness_own_verdict_is_compared(tmp_path: Path) -> None:
+    read = read_vlmevalkit(JUDGED)
+    hits = pd.read_excel(JUDGED)["hit"].tolist()
+    assert [prompt.sample.metadata["harness_correct"] for prompt in read.prompts] == [bool(hit) for hit in hits]
+    assert read.disagreements() == []
+    [found] = read_vlmevalkit(written(tmp_path, {**ROW, "hit": 0, "log": "A"})).disagreements()
+    assert (found.harness, found.ours) == (False, True)
+
+
+def test_images_come_from_the_datasets_table(tmp_path: Path) -> None:
+    read = read_vlmevalkit(PREDICTIONS, images=LOGS / "Shapes.tsv")
+    assert all(open_image(prompt.sample.images[0]).size == (32, 32) for prompt in read.prompts)
+    with pytest.raises(FileNotFoundError, match="row 2, sample '0'"):
+        open_image(read_vlmevalkit(PREDICTIONS).prompts[0].sample.images[0])
+
+
+def test_images_may_be_shared_and_several(tmp_path: Path) -> None:
+    cell = pd.read_csv(LOGS / "Shapes.tsv", sep="\t")["image"][0]
+    table = [{"index": 7, "image": cell}, {"index": 8, "image": "7"}, {"index": 9, "image": str([cell, cell])}]
+    images = written(tmp_path, *table, name="Colours.tsv")
+    read = read_vlmevalkit(written(tmp_path, *({**ROW, "index": index} for index in (7, 8, 9))), images=images)
+    assert [len(prompt.sample.images) for prompt in read.prompts] == [1, 1, 2]
+    assert len({image for prompt in read.prompts for image in prompt.sample.images}) == 1
+
+
+def test_an_image_that_is_none_leaves_its_row_out(tmp_path: Path) -> None:
+    images = written(tmp_path, {"index": 8, "image": "%%"}, name="Colours.tsv")
+    read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8}), images=images)
+    assert len(read) == 1
+    assert read.problems[0].startswith("Model_Colours.tsv, row 3: expected an image in base64, got '%%'")
+
+
+@pytest.mark.parametrize("name", ["m_d.xlsx", "m_d.tsv", "m_d.csv", "m_d.json"])
+def test_cells_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
+    rows = [
+        {**ROW, "A": 3, "B": "None", "C": "NA", "answer": "C", "hint": "Look."},
+        {**ROW, "index": 8, "A": 4.5, "B": "5", "C": None, "hint": None},
+    ]
+    read = read_vlmevalkit(written(tmp_path, *rows, name=name))
+    assert [prompt.sample.id for prompt in read.prompts] == ["7", "8"]
+    assert [prompt.options[1:] for prompt in read.prompts] == [("None", "NA"), ("5",)]
+    assert [float(prompt.options[0]) for prompt in read.prompts] == [3, 4.5]
+    assert [prompt.sample.metadata for prompt in read.prompts] == [{"hint": "Look."}, {}]
+
+
+def test_the_thought_that_was_split_off_is_put_back(tmp_path: Path) -> None:
+    rows = [{**ROW, "thinking": "It is blue."}, {**ROW, "index": 8}]
+    read = read_vlmevalkit(written(tmp_path, *rows))
+    assert [response.think for response in read.responses] == ["It is blue.", ""]
+    assert [response.answer for response in read.responses] == [1, 1]
+
+
+@pytest.mark.parametrize("text", ["Failed to obtain answer via API. ", "Failed to obtain answer: <class 'OSError'> x"])
+def test_failed_calls_are_errors(tmp_path: Path, text: str) -> None:
+    read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8, "prediction": text}))
+    assert [response.status for response in read.responses] == ["answered", "error"]
+    assert read.responses[1].error == text.strip()
+    assert read.report([Accuracy()]).frame["accuracy"].isna().tolist() == [False, True]
+
+
+def test_circular_copies_are_rotations_of_their_question(tmp_path: Path) -> None:
+    rotated = {**ROW, "index": 1_000_007, "A": "blue", "B": "red", "answer": "A"}
+    log = written(tmp_path, rotated, ROW, {**ROW, "index": 8}, {**rotated, "index": 1_000_008, "prediction": "A"})
+    read = read_vlmevalkit(log)
+    assert [(p.sample.id, p.condition, p.order) for p in read.prompts[::2]] == [
+        ("7", "base", (0, 1)),
+        ("7", "rotated_options_1", (1, 0)),
+    ]
+    assert [response.answer for response in read.responses] == [1, 1, 0, 1]
+    [row] = read.report([Accuracy()]).circular().itertuples()
+    assert (row.value, row.base_value, row.n) == (0.5, 1, 2)
+    assert read_vlmevalkit(log, condition="noise").prompts[2].condition == "noise+rotated_options_1"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"index": 1_000_009}, "field 'index': expected the question 9 that 1000009 rotates, found none"),
+        ({"index": 1_000_007, "A": "pink"}, "field 'options': expected those of 7 in another order, got ['pink'"),
+        ({"answer": "E"}, "sample '8', field 'answer': expected an index"),
+        ({"answer": None}, "field 'answer': expected a value, got a row with 'index'"),
+        ({"prediction": None}, "field 'prediction': expected a value"),
+        ({"A": None}, "expected options under the letters A, B, … without a gap, got ['B']"),
+        ({"B": None}, "field 'answer': expected an index from 0 to 0"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_listed(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8, **change}))
+    assert len(read) == 1
+    assert read.problems[0].startswith("Model_Colours.tsv, row 3: ")
+    assert problem in read.problems[0]
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="expected a prediction file of VLMEvalKit at"):
+        read_vlmevalkit(tmp_path / "none.xlsx")
+    (tmp_path / "m_d.pkl").touch()
+    with pytest.raises(ValueError, match=r"expected a prediction file in .xlsx, .tsv, .csv or .json, got 'm_d.pkl'"):
+        read_vlmevalkit(tmp_path / "m_d.pkl")

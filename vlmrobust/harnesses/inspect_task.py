@@ -1,0 +1,149 @@
+"""Conditions and metrics inside a task of inspect_ai: a solver that perturbs, and a scorer that measures.
+
+Both are known to inspect by name: the log of a task holds its conditions and settings, and `read_inspect` reads back
+what was asked. Needs `pip install vlmrobust[harnesses]`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    Content,
+    ContentImage,
+    ContentText,
+)
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from ..metrics import Accuracy, Consistency, ConsistencyCoverage, FollowRate, Metric, TruncatedRate, UnparsedRate
+from ..models.images import data_url
+from ..perturbations import Base, NotApplicable, Perturbation
+from ..perturbations.distractor import draw_distractor
+from ..prompting import LETTERS
+from ..report.columns import score as measured
+from ..types import ImageLike, Prompt, Responses, Style
+from .imported import LoggedImage
+from .inspect_logs import RECORD, Answered, asked, recorded, said
+
+__all__ = ["perturbed", "robustness"]
+
+
+@solver
+def perturbed(condition: Perturbation | None = None, *, style: Style | None = None, seed: int = 0) -> Solver:
+    """Put the question of a sample under a condition, and let the model answer.
+
+    The sample has its image in `input` and its options in `choices`. A prefilled thought becomes a last assistant
+    message, which the provider has to continue (as vLLM, SGLang and Anthropic do); whether it does cannot be seen from
+    here. A condition that does not fit a sample ends it without a call.
+
+    Args:
+        condition: the perturbation; None = `Base()`.
+        style: how the question is put and the answer read; None = `Style()`.
+        seed: keys every random draw, together with the sample's id: the same as in `expand`.
+
+    Raises:
+        ValueError: the sample has no choices, or the condition needs the response under base.
+
+    Example:
+        >>> from inspect_ai import Task, task
+        >>> from vlmrobust.perturbations import WrongThink
+        >>> @task
+        ... def under_a_wrong_thought():
+        ...     return Task(dataset=[], solver=perturbed(WrongThink()), scorer=robustness())
+    """
+    chosen = Base() if condition is None else condition
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        sample = asked(_answered(state))
+        prompt = Prompt.of(sample, style=style, draw=state.epoch - 1, distractor=draw_distractor(sample, seed))
+        try:
+            prompt = chosen(prompt, seed)
+        except NotApplicable as reason:
+            _record(state, prompt.replace(condition=chosen.condition), not_applicable=str(reason))
+            state.completed = True
+            return state
+        _record(state, prompt)
+        state.messages = _messages(prompt)
+        return await generate(state)
+
+    return solve
+
+
+@scorer(metrics={"*": [mean(), stderr()]})
+def robustness(metrics: Sequence[Metric] | None = None, *, style: Style | None = None) -> Scorer:
+    """Measure a response as a report does: one value per metric, NaN where it is undefined, which inspect leaves out.
+
+    Args:
+        metrics: what is measured; None = accuracy, shares of unparsed and truncated answers, follow rate, consistency
+            and its coverage.
+        style: how answers are read in a task without `perturbed`; None = `Style()`.
+
+    Returns:
+        A scorer. `Score.answer` is the letter of the answer among the sample's `choices`, whatever was shown;
+        `Score.explanation` is the thought.
+    """
+    columns = metrics or (
+        Accuracy(),
+        UnparsedRate(),
+        TruncatedRate(),
+        FollowRate(),
+        Consistency(),
+        ConsistencyCoverage(),
+    )
+
+    async def score(state: TaskState, target: Target) -> Score:
+        answered = _answered(state)
+        prompt = recorded(answered, style)
+        response = said(prompt, answered)
+        values = measured(Responses.of([prompt], [response]), columns)
+        return Score(
+            value={column.name: float(column.scores[0]) for column in values},
+            answer=None if response.answer is None else LETTERS[response.answer],
+            explanation=response.think or response.error,
+            metadata={"condition": prompt.condition, "status": response.status},
+        )
+
+    return score
+
+
+def _answered(state: TaskState) -> Answered:
+    choices = sorted(state.choices, key=lambda choice: choice.original_position)
+    return Answered(
+        id=state.sample_id,
+        epoch=state.epoch,
+        input=state.input,
+        choices=[choice.value for choice in choices],
+        target=list(state.target),
+        metadata=state.metadata,
+        store=dict(state.store.items()),
+        output=state.output,
+    )
+
+
+def _record(state: TaskState, prompt: Prompt, **more: Any) -> None:
+    fields = prompt.model_dump(mode="json", exclude={"sample", "images"})
+    state.store.set(RECORD, {"prompt": fields, **more})
+
+
+def _messages(prompt: Prompt) -> list[ChatMessage]:
+    images = iter(prompt.images)
+    messages: list[ChatMessage] = []
+    for turn in prompt.messages():
+        content: list[Content] = [
+            ContentText(text=part["text"]) if part["type"] == "text" else ContentImage(image=_address(next(images)))
+            for part in turn["content"]
+        ]
+        role = ChatMessageSystem if turn["role"] == "system" else ChatMessageUser
+        messages.append(role(content=content))
+    if prompt.prefill:
+        messages.append(ChatMessageAssistant(content=prompt.prefill))
+    return messages
+
+
+def _address(image: ImageLike) -> str:
+    """Return an image as inspect takes it: the path or address as it was given, or a `data:` URL."""
+    return str(image.source) if isinstance(image, LoggedImage) else data_url(image)

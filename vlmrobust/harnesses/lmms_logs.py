@@ -1,0 +1,136 @@
+"""The per-sample logs of lmms-eval (`--log_samples`)."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.fields import index_of
+from ..types import Prompt, Response, Sample, Style
+from .imported import Collected, Imported, Pair, one_file, sample_of, value_of
+from .lettered import split_options
+
+__all__ = ["read_lmms_eval"]
+
+# What lmms-eval itself writes in a line; the rest is what the task made of the answer.
+_OWN = frozenset({
+    "doc_id", "target", "filtered_resps", "resps", "input", "token_counts", "doc_hash", "input_media",
+})  # fmt: skip
+_EXTRACTED = ("parsed_pred", "pred", "extracted_answer")
+
+
+def read_lmms_eval(
+    path: str | Path,
+    *,
+    samples: Sequence[Sample] | None = None,
+    style: Style | None = None,
+    condition: str = "base",
+) -> Imported:
+    r"""Read a log of lmms-eval, `<date>_samples_<task>.jsonl`, which `--log_samples` writes.
+
+    The log has neither the document nor its images: question and options are taken from the text that was shown, by
+    `split_options`, or from `samples`. A sample's id is its `doc_id`. Several answers to one question are its draws.
+    Tasks that score options by likelihood have no text to read, and are refused.
+
+    Args:
+        path: the file, or a folder that holds one such file.
+        samples: the dataset's samples in its order, for tasks whose text does not show the options: `doc_id` counts
+            them from 0. They bring images and metadata along.
+        style: how the answers are read; None = `Style()`.
+        condition: the name of what the run changed; `base` = nothing.
+
+    Returns:
+        The prompts, with the task's own columns in `sample.metadata`, and the responses as our parser reads them.
+
+    Raises:
+        FileNotFoundError: there is no log.
+        ValueError: not one line could be read, or `doc_id` occurs twice.
+
+    Example:
+        >>> import tempfile
+        >>> line = {"doc_id": 7, "target": "B", "filtered_resps": "<think>It is blue.</think><answer>B</answer>",
+        ...         "input": "Which colour?\nA. red\nB. blue", "exact_match": 1.0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = Path(folder, "20261125_samples_colours.jsonl")
+        ...     _ = log.write_text(json.dumps(line) + "\n")
+        ...     read = read_lmms_eval(log)
+        >>> read.responses[0].answer, read.prompts[0].sample.metadata["exact_match"]
+        (1, 1.0)
+    """
+    log = one_file(path, "*_samples_*.jsonl")
+    collected = Collected()
+    with log.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                collected.add(f"{log.name}, line {number}", _pairs, line, samples, style, condition)
+    return collected.imported(log.name)
+
+
+def _pairs(
+    place: str, line: bytes, samples: Sequence[Sample] | None, style: Style | None, condition: str
+) -> Iterator[Pair]:
+    row = json.loads(line)
+    if not isinstance(row, Mapping):
+        raise ValueError(f"expected one JSON object, got {type(row).__name__}")
+    texts = _texts(row)
+    sample = _logged_sample(place, row) if samples is None else _own_sample(row, samples)
+    counts = row.get("token_counts") or []
+    for draw, text in enumerate(texts):
+        prompt = Prompt.of(sample, style=style, draw=draw).replace(condition=condition)
+        tokens = (counts[draw] or {}).get("output_tokens") if draw < len(counts) else None
+        yield prompt, Response.parse(prompt, text, n_tokens=tokens)
+        # What the task has made of an answer, it has made of the first one.
+        sample = sample.replace(
+            metadata={name: value for name, value in sample.metadata.items() if name != "harness_answer"}
+        )
+
+
+def _texts(row: Mapping[str, Any]) -> list[str]:
+    """Return what the model wrote; `resps` is left out of the log where the filters changed nothing."""
+    said = row["resps"] if "resps" in row else value_of(row, "filtered_resps")
+    texts = [said] if isinstance(said, str) else said
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"field 'resps': expected generated text, got {said!r:.80}; is it a task of likelihoods?")
+    return texts
+
+
+def _logged_sample(place: str, row: Mapping[str, Any]) -> Sample:
+    shown = value_of(row, "input")
+    if not isinstance(shown, str):
+        raise ValueError(f"field 'input': expected the text that was shown, got {shown!r:.80}; give 'samples'")
+    lettered = split_options(shown)
+    values = {
+        "id": str(value_of(row, "doc_id")),
+        "question": lettered.question,
+        "options": list(lettered.options),
+        "answer": value_of(row, "target"),
+        "metadata": _metadata(row),
+    }
+    return sample_of(place, values)
+
+
+def _own_sample(row: Mapping[str, Any], samples: Sequence[Sample]) -> Sample:
+    number = value_of(row, "doc_id")
+    if not isinstance(number, int) or not 0 <= number < len(samples):
+        raise ValueError(f"field 'doc_id': expected a number below {len(samples)}, one per sample, got {number!r}")
+    sample = samples[number]
+    target = index_of(value_of(row, "target"), sample.options)
+    if target != sample.answer:
+        raise ValueError(
+            f"field 'target': expected {sample.options[sample.answer]!r}, the answer of sample {sample.id!r}, "
+            f"got {sample.options[target]!r}; are the samples in the dataset's order?"
+        )
+    return sample.replace(metadata={**sample.metadata, **_metadata(row)})
+
+
+def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the task made of the answer: its columns, and the entries of those that are mappings."""
+    metadata: dict[str, Any] = {}
+    for name, value in row.items():
+        if name not in _OWN:
+            metadata |= {**value, **metadata} if isinstance(value, Mapping) else {name: value}
+    extracted = next((metadata[name] for name in _EXTRACTED if name in metadata), None)
+    filtered = row.get("filtered_resps")
+    if extracted is None and "resps" in row and isinstance(filtered, str):
+        extracted = filtered
+    return metadata if extracted is None else {**metadata, "harness_answer": extracted}
