@@ -1,97 +1,45 @@
 import json
 import re
 import sys
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import log
 
 import pytest
 import torch
+from openai_server import ChatServer, ToyModel
 
 from vlmrobust import Prompt, Response, Responses, Sample
 from vlmrobust.judges import OpenAIJudge
 
 
-class Server(ThreadingHTTPServer):
-    """Replies as an OpenAI-compatible server: with the letter that the thought says last."""
-
-    daemon_threads = True
+class Server(ChatServer):
+    """Replies with the letter that the thought says last."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.seen: list[dict] = []
-        self.keys: set[str] = set()
-        self.failures = 0
-        self.status = 500
-        self.logprobs = True
+        self.failures, self.status = 0, 500
         self.other = 0.1
-        self.lock = threading.Lock()
+        super().__init__(ToyModel())
+        self.fault = self.fail
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
+    def fail(self, number: int, body: dict) -> tuple[int, dict[str, str], str] | None:
+        with self.lock:
+            failing = self.failures > 0
+            self.failures -= failing
+        return (self.status, {}, "overloaded") if failing else None
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.seen.append(request)
-            self.server.keys.add(self.headers["Authorization"])
-            failing = self.server.failures > 0
-            self.server.failures -= failing
-        if failing:
-            self.reply(self.server.status, {"error": {"message": "overloaded", "type": "server_error"}})
-            return
-        (message,) = request["messages"]
+    def completion(self, body: dict) -> dict:
+        (message,) = body["messages"]
         thought = re.search(r"<thought>\n(.*)\n</thought>", message["content"], re.DOTALL)[1]
         said = re.findall(r"\b[A-Z]\b", thought)[-1]
-        share = 0.5 - self.server.other / 2
-        likely = [(said, share), (f" {said}", share), ("The", self.server.other)]
-        top = [{"token": token, "logprob": log(value), "bytes": None} for token, value in likely]
-        content = [{**top[0], "top_logprobs": top[: request["top_logprobs"]]}]
-        self.reply(
-            200,
-            {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": request["model"],
-                "choices": [
-                    {
-                        "index": 0,
-                        "finish_reason": "length",
-                        "message": {"role": "assistant", "content": said},
-                        "logprobs": {"content": content} if self.server.logprobs else None,
-                    }
-                ],
-            },
-        )
-
-    def reply(self, status: int, body: dict) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        share = 0.5 - self.other / 2
+        return self.schema(body, said, [(said, {said: share, f" {said}": share, "The": self.other})], "length")
 
 
 @pytest.fixture
 def server():
     running = Server()
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
     yield running
-    running.shutdown()
-    thread.join()
-    running.server_close()
+    running.stop()
 
 
 @pytest.fixture

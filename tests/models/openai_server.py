@@ -23,6 +23,8 @@ from typing import Any
 
 from PIL import Image
 
+Steps = list[tuple[str, dict[str, float]]]
+
 END = "<|end|>"
 WORDS = [
     f" {word}"
@@ -94,10 +96,10 @@ class ToyModel:
             "The": 0.03
         }
 
-    def write(self, text: str, limit: int, seed: int | None) -> tuple[list[tuple[str, dict[str, float]]], str]:
+    def write(self, text: str, limit: int, seed: int | None) -> tuple[Steps, str]:
         """Return the tokens that are written, each with its distribution, and why writing ended."""
         drawn = None if seed is None else random.Random(seed)
-        steps: list[tuple[str, dict[str, float]]] = []
+        steps: Steps = []
         while len(steps) < limit:
             shares = self.next(text)
             token = max(shares, key=shares.__getitem__)
@@ -206,14 +208,19 @@ class ChatServer(ThreadingHTTPServer):
         if self.reasoning and "</think>" in written:
             thought, _, rest = written.partition("</think>")
             message |= {"content": rest, "reasoning": thought.removeprefix("<think>")}
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
-        if self.logprobs and body.get("logprobs"):
-            choice["logprobs"] = {"content": [self._entry(*step, body["top_logprobs"]) for step in steps]}
+        reply = self.schema(body, message, steps, finish)
         prompt, count = len(self.model.tokens(text)), len(steps)
         usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count,
                  "prompt_tokens_details": {"cached_tokens": prompt // 2}}  # fmt: skip
-        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
-                "usage": usage if self.counts else None}  # fmt: skip
+        return reply | {"usage": usage if self.counts else None}
+
+    def schema(self, body: dict[str, Any], said: str | dict[str, Any], steps: Steps, finish: str) -> dict[str, Any]:
+        """Return a reply: what was said, and the top of each step's distribution."""
+        message = {"role": "assistant", "content": said} if isinstance(said, str) else said
+        choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
+        if self.logprobs and body.get("logprobs"):
+            choice["logprobs"] = {"content": [self._entry(*step, body["top_logprobs"]) for step in steps]}
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
 
     def _entry(self, token: str, shares: dict[str, float], count: int) -> dict[str, Any]:
         def shown(token: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vlmrobust.models.images import data_url
 from vlmrobust.types import open_image
+from vlmrobust.types.image import DerivedImage
 
 PICTURE = Image.radial_gradient("L").convert("RGB").resize((40, 30))
 
@@ -66,6 +67,17 @@ def test_what_servers_would_decode_in_different_ways_goes_decoded(image):
     assert data != image
     with Image.open(io.BytesIO(data)) as sent:
         assert (sent.mode, sent.tobytes()) == ("RGB", open_image(image).tobytes())
+
+
+class Turned(DerivedImage):
+    def derive(self, image):
+        return image.rotate(180)
+
+
+def test_an_image_made_of_another_is_made():
+    _, data = decoded(data_url(Turned(source=content(PICTURE, "PNG"))))
+    with Image.open(io.BytesIO(data)) as sent:
+        assert sent.tobytes() == PICTURE.rotate(180).tobytes()
 
 
 def test_a_broken_image_is_named():

@@ -9,11 +9,11 @@ import time
 from collections import Counter
 
 import pytest
-import torch
 from openai_server import ChatServer, ToyModel
 from PIL import Image
 
 from vlmrobust import Evaluator, OpenAIModel, Prompt, Sample, Style, expand
+from vlmrobust.metrics import CorrectProbability, NegativeLogLikelihood
 from vlmrobust.models.base import RefusedError
 from vlmrobust.models.sampling import sampling_seed
 from vlmrobust.perturbations import Base, StopThink, WrongCaption, WrongThink
@@ -307,7 +307,9 @@ def test_a_wrong_key_or_model_ends_the_run(server, model_at, status):
     server.fault = lambda number, body: (status, {}, f"no such thing as {KEY}")
     model = model_at(server, concurrency=2, max_retries=3)
     samples = [sample.replace(id=f"{index}") for index in range(20) for sample in varied_samples()[:1]]
-    with pytest.raises(RefusedError, match=r"expected a key and a model that 127\.0\.0\.1 knows, got .*no such thing"):
+    with pytest.raises(
+        RefusedError, match=r"expected a key, a model and a path that 127\.0\.0\.1 knows, got .*no such thing"
+    ):
         Evaluator(model, [StopThink()], batch_size=20).run(samples)
     assert len(server.seen) <= 4
 
@@ -395,4 +397,14 @@ def test_letters_of_the_metrics_are_those_of_the_server(server, model_at):
     expected = by_letter(shares)
     value = report.frame["correct_probability"].iloc[0]
     assert value == pytest.approx(expected["A"] / (expected["A"] + expected["B"]), rel=1e-5)
-    assert torch.isfinite(torch.tensor(report.frame["letter_mass"].iloc[0]))
+    assert report.frame["letter_mass"].iloc[0] == pytest.approx(sum(expected.values()), rel=1e-5)
+
+
+def test_a_correct_letter_that_was_not_returned_has_no_probability_and_no_likelihood(server, model_at):
+    metrics = [CorrectProbability(), NegativeLogLikelihood()]
+    frame = Evaluator(model_at(server, top_logprobs=1), [], metrics).run(varied_samples()).frame
+    wrong = frame["answer"] != frame["target"]
+    assert wrong.any()
+    assert (frame.loc[wrong, "correct_probability"] == 0).all()
+    assert frame.loc[wrong, "negative_log_likelihood"].isna().all()
+    assert frame.loc[~wrong, "negative_log_likelihood"].eq(0).all()

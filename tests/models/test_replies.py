@@ -47,6 +47,12 @@ def test_a_thought_that_was_set_apart_stands_among_the_tokens_all_the_same():
     assert answer.step_at(turn, len("<think>")) is None  # not where the answer is: nothing is guessed
 
 
+def test_a_refusal_is_a_text_as_well():
+    message = Made(content=None, refusal="I can't say who that is.")
+    completion = Made(choices=[Made(message=message, finish_reason="stop", logprobs=None)], usage=None)
+    assert Reply.of(completion).turn("", TAGS) == "I can't say who that is."
+
+
 def test_a_text_that_is_not_among_the_tokens_is_not_guessed():
     assert reply("B", [entry(b"C")]).step_at("B", 0) is None
     assert reply("B", []).step_at("B", 0) is None

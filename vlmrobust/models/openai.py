@@ -134,17 +134,19 @@ class OpenAIModel:
             RefusedError: the server does not know the key, the model or the address.
         """
         urls: dict[Any, str] = {}
-        answers: list[Future[Response] | Response] = []
         with ThreadPoolExecutor(self.concurrency) as pool:
-            for prompt in prompts:
+
+            def begin(prompt: Prompt) -> Future[Response] | Response:
                 try:
-                    answers.append(pool.submit(self._answer, prompt, data_urls(prompt, urls)))
+                    return pool.submit(self._answer, prompt, data_urls(prompt, urls))
                 except (OSError, ValueError) as error:
-                    answers.append(Response.failed(prompt, error))
+                    return Response.failed(prompt, error)
+
             try:
-                return [answer if isinstance(answer, Response) else answer.result() for answer in answers]
+                begun = [begin(prompt) for prompt in prompts]
+                return [answer if isinstance(answer, Response) else answer.result() for answer in begun]
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # what is not on its way yet is not sent
                 raise
 
     def _answer(self, prompt: Prompt, images: Sequence[str]) -> Response:
@@ -156,7 +158,7 @@ class OpenAIModel:
             return read or self._write(prompt, images, way)
         except (AuthenticationError, NotFoundError) as error:
             host = self._client.base_url.host
-            told = f"{self!r}: expected a key and a model that {host} knows, got {self._told(error)}"
+            told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._told(error)}"
             raise RefusedError(told) from None
         except (OpenAIError, ValueError) as error:
             return Response.failed(prompt, self._told(error))

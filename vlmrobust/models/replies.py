@@ -103,7 +103,7 @@ class Reply:
         apart = (getattr(message, name, None) for name in ("reasoning", "reasoning_content"))
         details = getattr(usage, "prompt_tokens_details", None)
         return cls(
-            content=message.content or "",
+            content=message.content or getattr(message, "refusal", None) or "",
             reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
             finish_reason=choice.finish_reason,
             steps=tuple(Step.of(entry) for entry in getattr(choice.logprobs, "content", None) or ()),
