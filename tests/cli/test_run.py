@@ -19,6 +19,7 @@ from vlmrobust.models import HFModel
 from vlmrobust.perturbations import paper_conditions
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
+from vlmrobust.workers import ThisProcess
 
 Command = Callable[..., Result]
 
@@ -296,7 +297,9 @@ def test_a_run_can_be_repeated_from_what_it_has_written(
 def test_ranks_other_than_the_first_are_silent(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report is what the ranks return together; that of a rank alone is planted here."""
+    """A rank that need not wait for others stands for one that does."""
+    monkeypatch.setattr("vlmrobust.evaluator.launched", ThisProcess)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")
     result = command(*arguments, "--html", tmp_path / "page.html")
@@ -335,6 +338,7 @@ import os, signal
 from vlmrobust import cli
 from vlmrobust.models import HFModel
 from vlmrobust.testing import FakeModel
+from vlmrobust.workers import ThisProcess
 
 class Stopped(FakeModel):
     def identity(self):

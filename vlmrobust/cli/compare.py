@@ -9,7 +9,7 @@ import typer
 from . import options
 from .app import ExitCode, refusals
 from .finishing import finish
-from .output import as_csv, as_json, differences, say, show
+from .output import say, show_rows
 from .report import ReportPath, one_format
 
 if TYPE_CHECKING:
@@ -54,13 +54,11 @@ def compare(
     """Compare two runs on the samples that both have: differences are the first minus the other, paired by sample."""
     with refusals(context):
         from ..report import Report
-        from ..report.tables import terminal_table
-        from .gates import Gate, outcomes
+        from .gates import gates_of, outcomes
         from .measuring import with_metrics
 
         one_format(csv=csv, json=json)
-        gates = [Gate(metric) for metric in options.listed(fail_if_worse)]
-        gates += [Gate.allowing(*drop) for drop in options.pairs("--max-drop", "metric=amount", max_drop).items()]
+        gates = gates_of(fail_if_worse, max_drop)
         names = options.listed(metrics)
         needed = [*names, *(gate.metric for gate in gates)]
         this, that = (with_metrics(Report.load(each), needed) for each in (path, other))
@@ -70,11 +68,7 @@ def compare(
             _check_conditions(chosen, this)
             table = table[table["condition"].isin(chosen)]
         found = outcomes(gates, table, this) if gates else []
-        shown = table[table["metric"].isin(names)] if names else table
-        if csv or json:
-            show(as_csv(shown) if csv else as_json(shown))
-        else:
-            show(terminal_table(differences(shown, names, reference="other")))
+        show_rows(table, names, csv=csv, json=json, reference="other")
     failed = [outcome for outcome in found if outcome.failed]
     for outcome in found:
         say(f"{'FAILED' if outcome.failed else 'passed'}  {outcome.text}")

@@ -92,7 +92,7 @@ def write_configuration(path: Path, command: str, options: Mapping[str, Any]) ->
     """
     import tomli_w
 
-    from ..store import write_atomically
+    from ..jsonl import write_atomically
 
     path.parent.mkdir(parents=True, exist_ok=True)
     head = f"# vlmrobust {__version__}: vlmrobust {command} --config {path}\n"

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..functional.statistics import holm
 from ..report import Report
 from .measuring import direction_of, is_paired
+from .options import listed, pairs
 from .output import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LEVEL", "Gate", "Outcome", "outcomes"]
+__all__ = ["LEVEL", "Gate", "Outcome", "gates_of", "outcomes"]
 
 LEVEL = 0.05
 
@@ -50,6 +51,16 @@ class Gate:
         if not 0 <= max_drop < math.inf:
             raise ValueError(f"--max-drop {metric}: expected a number of at least 0, got {amount!r}")
         return cls(metric, max_drop)
+
+
+def gates_of(fail_if_worse: Sequence[str] | None, max_drop: Sequence[str] | None) -> list[Gate]:
+    """Return the gates that the flags of those names ask for.
+
+    Raises:
+        ValueError: a drop is not `metric=amount`.
+    """
+    drops = pairs("--max-drop", "metric=amount", max_drop)
+    return [*map(Gate, listed(fail_if_worse)), *(Gate.allowing(*drop) for drop in drops.items())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
     from ..report.tables import Table
 
-__all__ = ["OVERVIEW_METRICS", "as_csv", "as_json", "differences", "is_first_process", "rows_of", "say", "show"]
+__all__ = [
+    "OVERVIEW_METRICS",
+    "as_csv",
+    "as_json",
+    "differences",
+    "is_first_process",
+    "rows_of",
+    "say",
+    "show",
+    "show_rows",
+]
 
 OVERVIEW_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
 """What a table in a terminal shows of the metrics unless it is told which; JSON and CSV have all."""
@@ -21,7 +31,7 @@ OVERVIEW_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consis
 
 def is_first_process() -> bool:
     """Return whether this process speaks for all: under torchrun every process runs the same command."""
-    return os.environ.get("RANK", "0") == "0"
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1 or int(os.environ.get("RANK", 0)) == 0
 
 
 def show(text: object) -> None:
@@ -103,6 +113,27 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         rows=tuple(tuple(cell(row) for _, cell in cells) for row in rows),
         notes=(*_notes(rows), *([f"Other metrics, for --metrics: {', '.join(left_out)}."] if left_out else [])),
     )
+
+
+def show_rows(
+    table: "pd.DataFrame", metrics: Collection[str], *, csv: bool, json: bool, reference: str = "base"
+) -> None:
+    """Print rows of a summary, as data or as a table.
+
+    Args:
+        table: as in `differences`.
+        metrics: those to show; none = all as data, and a few as a table.
+        csv: as comma-separated values.
+        json: as JSON.
+        reference: as in `differences`.
+    """
+    from ..report.tables import terminal_table
+
+    if csv or json:
+        chosen = table[table["metric"].isin(list(metrics))] if metrics else table
+        show(as_csv(chosen) if csv else as_json(chosen))
+    else:
+        show(terminal_table(differences(table, metrics, reference=reference)))
 
 
 def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:

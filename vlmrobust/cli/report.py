@@ -8,7 +8,7 @@ import typer
 from . import options
 from .app import refusals
 from .finishing import finish
-from .output import as_csv, as_json, differences, say, show
+from .output import say, show, show_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,15 +51,10 @@ def report(
         names = options.listed(metrics)
         loaded = with_metrics(Report.load(path), names)
         table = _table(loaded, by, contrast)
-        if csv or json:
-            chosen = table[table["metric"].isin(names)] if names else table
-            show(as_csv(chosen) if csv else as_json(chosen))
-        elif by is None and contrast is None and not names:
-            show(loaded)
+        if csv or json or by or contrast or names:
+            show_rows(table, names, csv=csv, json=json, reference=contrast[1] if contrast else "base")
         else:
-            from ..report.tables import terminal_table
-
-            show(terminal_table(differences(table, names, reference=contrast[1] if contrast else "base")))
+            show(loaded)
         _write(loaded, html, plot)
     finish(loaded)
 
