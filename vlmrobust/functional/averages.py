@@ -43,7 +43,7 @@ def average_interval(
         Zou and Donner, Statistics in Medicine 27 (2008) 1693–1702.
     """
     given = [checked(name, side) for name, side in (("values", values), ("low", low), ("high", high))]
-    labels = list(range(len(given[0]))) if blocks is None else list(blocks)
+    labels: list[Hashable] = list(range(len(given[0])) if blocks is None else blocks)
     if len({len(labels), *map(len, given)}) > 1:
         raise ValueError(
             "expected 'values', 'low', 'high' and 'blocks' of one length, got "

@@ -30,7 +30,7 @@ class Breakdowns:
         @property
         def summary(self) -> "pd.DataFrame": ...  # noqa: D102
 
-        def findings(self) -> tuple[Finding, ...]: ...  # noqa: D102
+        def findings(self, *, margin: float = 0.1) -> tuple[Finding, ...]: ...  # noqa: D102
 
         def _select(self, rows: Sequence[int]) -> Self: ...
 
@@ -98,7 +98,7 @@ class Breakdowns:
         by: str | None = None,
         metrics: Sequence[str] = ("accuracy", "consistency", "follow_rate", "flip_rate"),
     ) -> ModelCardSection:
-        """Return a section for the model's card on the Hugging Face hub, and the results as its metadata (`model-index`).
+        """Return a section for the model's card on the Hugging Face hub, with the results as metadata (`model-index`).
 
         A number without an interval is not shown. What others wrote, such as names of conditions, is escaped.
 

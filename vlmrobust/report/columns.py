@@ -124,4 +124,5 @@ def _between_draws(responses: Responses, metric: PairedMetric, base: Mapping[tup
         found = metric(responses.select(before), responses.select(after)).double()
         sums[after] += found.nan_to_num()
         counts[after] += (~found.isnan()).double()
-    return sums / counts
+    means: torch.Tensor = sums / counts
+    return means
