@@ -6,6 +6,7 @@ import json
 import pkgutil
 import re
 import shlex
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     if page.name == "README.md":
         write_rows(tmp_path, blocks(page, "json"))
+    if page.name == "harnesses.md":
+        shutil.copytree(ROOT / "tests" / "harnesses" / "logs", tmp_path / "logs")
     module = ModuleType("page")  # a module of its own: conditions and text sources are known by module and name
     monkeypatch.setitem(sys.modules, "page", module)
     for number, code in enumerate(blocks(page, "python"), start=1):
