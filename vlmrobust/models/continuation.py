@@ -22,6 +22,7 @@ _QUESTION: list[dict[str, Any]] = [
 ]
 _THOUGHT = "The question is about a walk through a park, so I should say what one sees there, and in which order."
 _TOKENS = 24
+_CHARACTERS = 4  # so many do not agree by chance
 _NOT_UNDERSTOOD = (400, 422, 500, 501)  # a template that raises is a 500 with some servers
 
 
@@ -127,11 +128,12 @@ def refusal(ask: Ask, way: Continuing, think_tags: tuple[str, str], plain: int |
             return f"the prompt has {tokens} tokens with the prefilled thought and {plain} without"
         cut = _middle(first)
         rest = first[cut:].rstrip()
-        if not rest:
-            return f"the reply after the prefill is too short to tell, {first!r}"
-        second, _ = turn(prefill + first[:cut])
         # Half of the rest is enough: half precision may take another turn at a tie.
-        if not second.startswith(rest[: -(-len(rest) // 2)]):
+        expected = rest[: -(-len(rest) // 2)]
+        if len(expected) < _CHARACTERS or first.startswith(expected):
+            return f"the reply after the prefill is too short or too uniform to tell, {first!r}"
+        second, _ = turn(prefill + first[:cut])
+        if not second.startswith(expected):
             return f"expected the reply to go on with {rest!r} after its own beginning, got {second!r:.120}"
     return None
 
