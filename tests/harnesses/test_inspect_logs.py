@@ -155,6 +155,18 @@ def test_reasoning_goes_back_into_its_tags(log: EvalLog, tmp_path: Path) -> None
     assert (response.think, response.answer, response.own_think) == ("It is purple.", 1, "It is purple.")
 
 
+def test_log_probabilities_of_the_written_tokens_alone_say_nothing_of_other_letters(
+    log: EvalLog, tmp_path: Path
+) -> None:
+    [sample] = log.samples or []
+    logprobs = sample.output.choices[0].logprobs
+    assert logprobs is not None
+    for entry in logprobs.content:
+        entry.top_logprobs = None
+    [response] = read_inspect(rewritten(log, tmp_path)).responses
+    assert (response.answer, response.option_logprobs, response.logprob_floor) == (0, None, None)
+
+
 def test_an_answer_cut_off_is_truncated(log: EvalLog, tmp_path: Path) -> None:
     [sample] = log.samples or []
     sample.output.choices[0].message.content = "<think>It is"

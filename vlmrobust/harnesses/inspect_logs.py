@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.fields import images_of
-from ..models.replies import Reply, Step
-from ..models.vocabulary import letter_of
-from ..prompting import letter_columns
+from ..models.replies import Reply, Step, response_of
 from ..types import Prompt, Response, Sample, Style
-from ..types.response import parse_turn
 from .imported import Collected, Imported, LoggedImage, Pair, one_file, sample_of
 from .lettered import split_options
 
@@ -169,28 +166,7 @@ def said(prompt: Prompt, answered: Answered) -> Response:
         return Response.failed(prompt, answered.error)
     if answered.output is None or not answered.output.choices:
         return Response.failed(prompt, "the log has no output of a model")
-    reply = _reply(answered.output)
-    turn = reply.turn(prompt.prefill, prompt.style.think_tags)
-    letters, floor = _written_letters(prompt, reply, turn)
-    return Response.parse(
-        prompt,
-        turn,
-        finish_reason=reply.finish_reason,
-        option_logprobs=letters,
-        logprob_floor=floor,
-        readout=None if letters is None else "own_thought",
-        n_tokens=reply.completion_tokens,
-    )
-
-
-def _written_letters(prompt: Prompt, reply: Reply, turn: str) -> tuple[list[float] | None, float | None]:
-    """Return the letters where the model wrote its answer's, and the bound on those that were not returned."""
-    letter = parse_turn(prompt, turn).letter
-    step = None if letter is None else reply.step_at(turn, letter[0] - len(prompt.prefill))
-    if step is None or step.floor is None or letter_of(step.token.decode(errors="replace")) is None:
-        return None, None
-    letters = step.letters()
-    return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])], step.floor
+    return response_of(prompt, _reply(answered.output))
 
 
 def _reply(output: Any) -> Reply:

@@ -8,19 +8,16 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
-from ..prompting import letter_columns
 from ..types import Prompt, Response
-from ..types.response import parse_turn
 from .base import RefusedError
 from .client import make_client, redacted, without_secrets
 from .continuation import Continuation
 from .images import data_urls
 from .messages import Continuing, Way, messages_of, request_flags
 from .reading import forced_text
-from .replies import Reply, Step
+from .replies import Reply, Step, response_of, shown_letters
 from .sampling import sampling_seed
 from .usage import Price, Usage
-from .vocabulary import letter_of
 
 __all__ = ["OpenAIModel"]
 
@@ -170,20 +167,7 @@ class OpenAIModel:
         reply = self._ask(messages, way, self._sampling(key))
         # What was put into the user's words is no part of the assistant's turn.
         carried = prompt.replace(prefill="") if way == "user_text" else prompt
-        turn = reply.turn(carried.prefill, prompt.style.think_tags)
-        letter = parse_turn(carried, turn).letter
-        step = None if letter is None else reply.step_at(turn, letter[0] - len(carried.prefill))
-        if step is not None and letter_of(step.token.decode(errors="replace")) is None:
-            step = None  # the letter was written as a part of a word
-        return Response.parse(
-            carried,
-            turn,
-            finish_reason=reply.finish_reason,
-            option_logprobs=None if step is None else _shown(step.letters(), prompt),
-            logprob_floor=None if step is None else step.floor,
-            n_tokens=reply.completion_tokens,
-            carrier="user_text" if way == "user_text" else "assistant_prefill",
-        )
+        return response_of(carried, reply, "user_text" if way == "user_text" else "assistant_prefill")
 
     def _read(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Response | None:
         """Read the letters where nothing is left to think; None = there is, or the server returns none of them."""
@@ -204,7 +188,7 @@ class OpenAIModel:
             letters, floor = first.letters_through(rest.encode(), second[0])
         else:
             letters, floor = first.letters(rest.encode()), first.floor
-        shown = _shown(letters, prompt)
+        shown = shown_letters(letters, prompt)
         if max(shown) == -inf:
             return None
         return Response.parse(
@@ -241,8 +225,3 @@ class OpenAIModel:
     def _told(self, error: Exception) -> str:
         cause = "" if error.__cause__ is None else f" ({error.__cause__})"  # a connection error says no more by itself
         return redacted(f"{type(error).__name__}: {error}{cause}", self._client.api_key)
-
-
-def _shown(letters: Sequence[float], prompt: Prompt) -> list[float]:
-    """Return the values of the letters that a prompt shows, out of those of all 26."""
-    return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]

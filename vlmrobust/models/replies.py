@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
-from ..prompting import LETTERS
+from ..prompting import LETTERS, letter_columns
+from ..types import Carrier, Prompt, Response
+from ..types.response import parse_turn
 from .vocabulary import letter_of
 
-__all__ = ["Reply", "Step"]
+__all__ = ["Reply", "Step", "response_of", "shown_letters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,36 @@ class Reply:
             return None
         ends = list(accumulate(len(step.token) for step in self.steps))
         return self.steps[bisect_right(ends, start + len(shown[:offset].encode()))]
+
+
+def response_of(prompt: Prompt, reply: Reply, carrier: Carrier = "assistant_prefill") -> Response:
+    """Read a reply: its text, and the letters where the answer's was written.
+
+    Args:
+        prompt: what was asked, with the prefill that the assistant's turn began with.
+        reply: what came back.
+        carrier: how the condition was carried.
+    """
+    turn = reply.turn(prompt.prefill, prompt.style.think_tags)
+    letter = parse_turn(prompt, turn).letter
+    step = None if letter is None else reply.step_at(turn, letter[0] - len(prompt.prefill))
+    # Without a top k nothing is known of the other letters; and a letter may be written as a part of a word.
+    if step is not None and (step.floor is None or letter_of(step.token.decode(errors="replace")) is None):
+        step = None
+    return Response.parse(
+        prompt,
+        turn,
+        finish_reason=reply.finish_reason,
+        option_logprobs=None if step is None else shown_letters(step.letters(), prompt),
+        logprob_floor=None if step is None else step.floor,
+        n_tokens=reply.completion_tokens,
+        carrier=carrier,
+    )
+
+
+def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:
+    """Return the values of the letters that a prompt shows, out of those of all 26."""
+    return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 
 
 def _text(entry: Any) -> bytes:
