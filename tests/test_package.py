@@ -73,6 +73,7 @@ def test_the_test_above_can_fail() -> None:
 LAYERS = (
     ("keyed", "naming", "jsonl", "prompting", "functional"),
     ("types",),
+    ("styles",),
     ("perturbations", "models", "data"),
     ("judges",),
     ("metrics",),
@@ -81,7 +82,8 @@ LAYERS = (
     ("report",),
     ("workers", "harnesses"),
     ("evaluator",),
-    ("rl", "testing", "demo", "named_conditions"),
+    ("rl", "testing", "demo", "named_conditions", "named_judges", "named_metrics"),
+    ("study",),
     ("cli",),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

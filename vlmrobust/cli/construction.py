@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..named_judges import secret
 from ..types import Prompt
-from .judging import secret
 from .options import pairs
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def model_of(
     }
     _refuse_beside("--base-url", given)
     generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0, "seed": seed}
-    return OpenAIModel(model, base_url, secret(api_key_env), generation=generation)
+    return OpenAIModel(model, base_url, secret(api_key_env, "--api-key-env"), generation=generation)
 
 
 def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Callable[[Prompt], str]:

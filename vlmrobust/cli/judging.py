@@ -1,34 +1,20 @@
 """Judges by name, and what a report says once another judge has read its thoughts."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from ..functional import QUADRANTS, fleiss_kappa, strict_agreement
-from ..judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge
-from ..metrics import (
-    Consistency,
-    ConsistencyCoverage,
-    ConsistencyGivenCorrect,
-    ConsistentAccuracy,
-    Metric,
-    Quadrant,
-)
+from ..functional import fleiss_kappa, strict_agreement
+from ..judges import Judge, Panel, RuleJudge
+from ..named_judges import identity_of, judge_named, judged_metrics, title_of
 from ..report import Report
 from .measuring import measured
 
-__all__ = ["JUDGED", "Agreement", "agreement", "judge_of", "judges_named", "rejudged", "secret", "title_of"]
+__all__ = ["JUDGED", "Agreement", "agreement", "judge_of", "judges_named", "rejudged", "title_of"]
 
-JUDGED = (
-    "consistency",
-    "consistency_coverage",
-    "consistency_given_correct",
-    "consistent_accuracy",
-    *QUADRANTS,
-)
+JUDGED = tuple(metric.column for metric in judged_metrics(RuleJudge()))
 """The metrics that depend on the judge."""
 
 
@@ -41,7 +27,7 @@ def judges_named(
     dtype: str,
     device: str | None,
 ) -> Judge:
-    """Return the judge of some names, several being a panel: the table of what a name stands for.
+    """Return the judge of some names, several being a panel.
 
     Args:
         names: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
@@ -54,40 +40,11 @@ def judges_named(
     Raises:
         ValueError: a name is of none of these forms.
     """
-    judges: list[Judge] = []
-    for name in names:
-        kind, _, which = name.partition(":")
-        match kind, bool(which):
-            case "rules", False:
-                judges.append(RuleJudge())
-            case "hf", True:
-                judges.append(LMJudge.from_pretrained(which, dtype=dtype, device=device))
-            case "openai", True:
-                judges.append(OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env)))
-            case _:
-                raise ValueError(f"--judge: expected rules, hf:NAME or openai:NAME, got {name!r}")
+    judges = [
+        judge_named(name, base_url=base_url, api_key_env=api_key_env, dtype=dtype, device=device, where="--judge")
+        for name in names
+    ]
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
-
-
-def secret(variable: str | None) -> str | None:
-    """Return the value of an environment variable: a key is named on a command line, never written there.
-
-    Raises:
-        ValueError: it is not set.
-    """
-    if variable is None:
-        return None
-    if not os.environ.get(variable):
-        raise ValueError(f"--api-key-env: expected an environment variable that holds the key, {variable!r} is not set")
-    return os.environ[variable]
-
-
-def identity_of(judge: Judge) -> dict[str, Any]:
-    """Return what decides a judge's verdicts, as JSON values."""
-    if isinstance(judge, Panel):
-        return {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
-    identity: dict[str, Any] = getattr(judge, "identity", dict)()
-    return identity | {"class": type(judge).__name__}
 
 
 def judge_of(report: Report) -> Mapping[str, Any]:
@@ -95,28 +52,11 @@ def judge_of(report: Report) -> Mapping[str, Any]:
     return report.manifest.get("judge") or identity_of(RuleJudge())
 
 
-def title_of(identity: Mapping[str, Any]) -> str:
-    """Return how a judge is called in a line of text.
-
-    Example:
-        >>> title_of({"class": "Panel", "judges": [{"class": "RuleJudge"}, {"class": "LMJudge", "name": "org/model"}]})
-        'Panel of RuleJudge and LMJudge org/model'
-    """
-    if "judges" in identity:
-        return f"{identity['class']} of {' and '.join(map(title_of, identity['judges']))}"
-    return " ".join(filter(None, (identity["class"], identity.get("name", ""))))
-
-
 def rejudged(report: Report, judge: Judge) -> Report:
     """Return a report whose thoughts are judged by another judge; all that does not depend on it stays as it was."""
-    family: list[Metric] = [
-        Consistency(judge=judge),
-        ConsistencyCoverage(judge=judge),
-        ConsistencyGivenCorrect(judge=judge),
-        *(Quadrant(kind=kind, judge=judge) for kind in QUADRANTS),
-        ConsistentAccuracy(judge=judge),
+    wanted = [
+        metric for metric in judged_metrics(judge) if metric.column in report.metrics or metric.column == "consistency"
     ]
-    wanted = [metric for metric in family if metric.column in report.metrics or metric.column == "consistency"]
     again = measured(report, wanted)
     again.manifest["judge"] = identity_of(judge)
     return again

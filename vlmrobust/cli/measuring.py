@@ -1,39 +1,12 @@
 """Metrics by the names of their columns, and reports in which some are measured anew; no model is asked."""
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 
-from ..metrics import (
-    AreaUnderRiskCoverage,
-    BrierScore,
-    ConflictAcknowledgement,
-    ConsistentAccuracy,
-    ExpectedCalibrationError,
-    LetterDivergence,
-    Metric,
-    NegativeLogLikelihood,
-    PairedMetric,
-    Repetition,
-    default_metrics,
-)
+from ..metrics import Metric, PairedMetric
+from ..named_metrics import METRICS, metrics_named
 from ..report import Report
 
 __all__ = ["METRICS", "direction_of", "is_paired", "measured", "with_metrics"]
-
-METRICS: dict[str, Metric | PairedMetric] = {
-    metric.column: metric
-    for metric in (
-        *default_metrics(),
-        AreaUnderRiskCoverage(),
-        BrierScore(),
-        ConflictAcknowledgement(),
-        ConsistentAccuracy(),
-        ExpectedCalibrationError(),
-        LetterDivergence(),
-        NegativeLogLikelihood(),
-        Repetition(),
-    )
-}
 
 
 def with_metrics(report: Report, names: Collection[str]) -> Report:
@@ -43,13 +16,7 @@ def with_metrics(report: Report, names: Collection[str]) -> Report:
         ValueError: a name is not known; the message has the nearest, or all.
     """
     missing = [name for name in names if name not in report.metrics]
-    for name in missing:
-        if name not in METRICS:
-            known = list(dict.fromkeys((*report.metrics, *METRICS)))
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
-            raise ValueError(f"expected the name of a metric, got {name!r}; {hint}")
-    return measured(report, [METRICS[name] for name in missing]) if missing else report
+    return measured(report, metrics_named(missing, report.metrics)) if missing else report
 
 
 def measured(report: Report, metrics: Sequence[Metric | PairedMetric]) -> Report:

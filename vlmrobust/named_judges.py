@@ -1,0 +1,102 @@
+"""Judges by the names that the command line and studies know, and how a report says which of them read its thoughts."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .functional import QUADRANTS
+from .judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge
+from .metrics import (
+    Consistency,
+    ConsistencyCoverage,
+    ConsistencyGivenCorrect,
+    ConsistentAccuracy,
+    Metric,
+    Quadrant,
+)
+
+__all__ = ["identity_of", "judge_named", "judged_metrics", "secret", "title_of"]
+
+
+def judge_named(
+    name: str, *, base_url: str | None, api_key_env: str | None, dtype: str, device: str | None, where: str
+) -> Judge:
+    """Return the judge of a name: the table of what a name stands for.
+
+    Args:
+        name: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
+        base_url: the server's address.
+        api_key_env: the environment variable that holds the server's key.
+        dtype: of a checkpoint.
+        device: of a checkpoint.
+        where: what errors call the place that the name stands at.
+
+    Raises:
+        ValueError: the name is of none of these forms, or the key is not there.
+
+    Example:
+        >>> judge_named("rules", base_url=None, api_key_env=None, dtype="auto", device=None, where="judges").title
+        'RuleJudge'
+    """
+    kind, _, which = name.partition(":")
+    match kind, bool(which):
+        case "rules", False:
+            return RuleJudge()
+        case "hf", True:
+            return LMJudge.from_pretrained(which, dtype=dtype, device=device)
+        case "openai", True:
+            return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where))
+    raise ValueError(f"{where}: expected rules, hf:NAME or openai:NAME, got {name!r}")
+
+
+def secret(variable: str | None, where: str) -> str | None:
+    """Return the value of an environment variable: a key is named on a command line or in a file, never written there.
+
+    Args:
+        variable: its name; None = no key.
+        where: what errors call the place that the name stands at.
+
+    Raises:
+        ValueError: it is not set.
+    """
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise ValueError(f"{where}: expected an environment variable that holds the key, {variable!r} is not set")
+    return os.environ[variable]
+
+
+def judged_metrics(judge: Judge) -> tuple[Metric, ...]:
+    """Return the metrics that depend on the judge.
+
+    Example:
+        >>> [metric.column for metric in judged_metrics(RuleJudge())][:3]
+        ['consistency', 'consistency_coverage', 'consistency_given_correct']
+    """
+    return (
+        Consistency(judge=judge),
+        ConsistencyCoverage(judge=judge),
+        ConsistencyGivenCorrect(judge=judge),
+        *(Quadrant(kind=kind, judge=judge) for kind in QUADRANTS),
+        ConsistentAccuracy(judge=judge),
+    )
+
+
+def identity_of(judge: Judge) -> dict[str, Any]:
+    """Return what decides a judge's verdicts, as JSON values."""
+    if isinstance(judge, Panel):
+        return {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
+    identity: dict[str, Any] = getattr(judge, "identity", dict)()
+    return identity | {"class": type(judge).__name__}
+
+
+def title_of(identity: Mapping[str, Any]) -> str:
+    """Return how a judge is called in a line of text.
+
+    Example:
+        >>> title_of({"class": "Panel", "judges": [{"class": "RuleJudge"}, {"class": "LMJudge", "name": "org/model"}]})
+        'Panel of RuleJudge and LMJudge org/model'
+    """
+    if "judges" in identity:
+        return f"{identity['class']} of {' and '.join(map(title_of, identity['judges']))}"
+    return " ".join(filter(None, (identity["class"], identity.get("name", ""))))
