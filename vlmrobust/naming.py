@@ -1,8 +1,12 @@
 """How classes get the names that stand in reports, and how these names are shown to people."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
-__all__ = ["readable", "snake_case", "unit_label"]
+__all__ = ["readable", "snake_case", "unit_labels"]
+
+Unit = tuple[str, str | None]
 
 _TITLES = {"correct_probability": "P(correct)"}
 
@@ -27,16 +31,23 @@ def readable(name: str) -> str:
     return _TITLES.get(name, name.replace("_", " ").replace("+", " + "))
 
 
-def unit_label(condition: str, carrier: str | None, *, is_split: bool) -> str:
-    """Return how the responses of one condition that were carried in one way are called.
+def unit_labels(units: Iterable[Unit]) -> dict[Unit, str]:
+    """Return how the responses of each condition that were carried in one way are called.
+
+    The carrier stands in the label where it is no prefill, or where the condition was carried in another way as well.
 
     Args:
-        condition: its name.
-        carrier: how it was carried; None = nothing was.
-        is_split: the condition was carried in another way as well.
+        units: pairs of a condition's name and its carrier, None = nothing was carried; each may come several times.
 
     Example:
-        >>> unit_label("wrong_think", "user_text", is_split=False)
-        'wrong_think [user_text]'
+        >>> unit_labels([("base", "assistant_prefill"), ("wrong_think", "user_text")]).values()
+        dict_values(['base', 'wrong_think [user_text]'])
     """
-    return f"{condition} [{carrier}]" if is_split or carrier == "user_text" else condition
+    distinct = list(dict.fromkeys(units))
+    count = Counter(condition for condition, _ in distinct)
+    return {
+        (condition, carrier): f"{condition} [{carrier}]"
+        if count[condition] > 1 or carrier == "user_text"
+        else condition
+        for condition, carrier in distinct
+    }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..naming import unit_label
+from ..naming import unit_labels
 from ..types import Responses
 
 if TYPE_CHECKING:
@@ -95,13 +95,9 @@ def shown_of(report: Reported) -> list[Shown]:
     if table.empty:
         raise NothingToPlot("expected a report with responses and metrics, got one without")
     conditions = [str(name) for name in table["condition"]]
-    looks = looks_of(conditions)
-    shown = []
-    for condition, given in zip(conditions, table["carrier"], strict=True):
-        carrier = given if isinstance(given, str) else None
-        label = unit_label(condition, carrier, is_split=conditions.count(condition) > 1)
-        shown.append(Shown(condition, carrier, label, *looks[condition]))
-    return shown
+    carriers = [given if isinstance(given, str) else None for given in table["carrier"]]
+    looks, labels = looks_of(conditions), unit_labels(zip(conditions, carriers, strict=True))
+    return [Shown(condition, carrier, label, *looks[condition]) for (condition, carrier), label in labels.items()]
 
 
 def shown_named(report: Reported, label: str) -> Shown:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..naming import readable, unit_label
+from ..naming import readable, unit_labels
 from ..types import Responses
 from .findings import Finding
 from .markdown import block, inline
@@ -93,9 +93,9 @@ def run_of(responses: Responses, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(benchmark: Benchmark, metrics: Sequence[str]) -> list[tuple[str, SummaryRow]]:
     """Return the rows that have an interval, each with the label of its condition."""
-    carried = [condition for condition, _ in dict.fromkeys((row.condition, row.carrier) for row in benchmark.rows)]
+    labels = unit_labels((row.condition, row.carrier) for row in benchmark.rows)
     return [
-        (unit_label(row.condition, row.carrier, is_split=carried.count(row.condition) > 1), row)
+        (labels[row.condition, row.carrier], row)
         for row in benchmark.rows
         if row.metric in metrics and not math.isnan(row.value_low)
     ]

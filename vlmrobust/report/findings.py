@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..naming import unit_label
+from ..naming import unit_labels
 from ..types import Responses
 from . import sentences
 from .columns import Column
@@ -119,11 +119,10 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
     for row in summary:
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
     units = units_of(responses)
-    names = [unit.condition for unit in units]
+    labels = unit_labels((unit.condition, unit.carrier) for unit in units)
     for unit in units:
-        label = unit_label(unit.condition, unit.carrier, is_split=names.count(unit.condition) > 1)
-        says, where = _text_of(responses, unit)
-        yield _Condition(unit, label, cells.get((unit.condition, unit.carrier), {}), says, where)
+        key = unit.condition, unit.carrier
+        yield _Condition(unit, labels[key], cells.get(key, {}), *_text_of(responses, unit))
 
 
 def _text_of(responses: Responses, unit: Unit) -> tuple[str, str]:

@@ -9,13 +9,12 @@ import json
 import math
 import re
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..naming import readable, unit_label
+from ..naming import readable, unit_labels
 from ..types import Responses, Sample
 from .browse import browsable
 from .columns import Column
@@ -142,13 +141,13 @@ def _leading(text: str) -> float | str | None:
 def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[tuple[str, list[Cell]]]:
     """Yield the rows of the summary, each with its metric's name."""
     arrows = {column.name: {True: " ↑", False: " ↓", None: ""}[column.higher_is_better] for column in columns}
-    carried = Counter(condition for condition, _ in {(row.condition, row.carrier) for row in rows})
+    labels = unit_labels((row.condition, row.carrier) for row in rows)
     for row in rows:
         certain = row.low > 0 or row.high < 0
         yield (
             row.metric,
             [
-                _text(unit_label(row.condition, row.carrier, is_split=carried[row.condition] > 1)),
+                _text(labels[row.condition, row.carrier]),
                 _text(readable(row.metric) + arrows[row.metric]),
                 _number(row.value),
                 _interval(row.value_low, row.value_high),

@@ -147,14 +147,14 @@ class SampleIndex:
     def squared_errors(self, scores: Floats, rows: Integers) -> Floats:
         """Return the squared standard error of each sample's mean over its draws, NaN with fewer than two of them."""
         defined = rows[~np.isnan(scores[rows])]
-        code, first = np.unique(self.code[defined], return_index=True)
+        code = self.code[defined]
         origin = np.full(len(self.group), math.nan)
-        # From the first draw: equal draws then differ by exactly 0, whatever their mean is rounded to.
-        origin[code] = scores[defined[first]]
-        from_first = scores[defined] - origin[self.code[defined]]
+        # From any one draw: equal draws then differ by exactly 0, whatever their mean is rounded to.
+        origin[code] = scores[defined]
+        shifted = scores[defined] - origin[code]
         sums, squares, counts = (
-            np.bincount(self.code[defined], weights=weights, minlength=len(self.group)).astype(np.float64)
-            for weights in (from_first, from_first**2, None)
+            np.bincount(code, weights=weights, minlength=len(self.group)).astype(np.float64)
+            for weights in (shifted, shifted**2, None)
         )
         found = np.full(len(self.group), math.nan)
         several = counts > 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 
 from ..metrics import default_metrics
-from ..naming import readable, unit_label
+from ..naming import readable, unit_labels
 from ..types import Responses
 from .columns import Column
 from .markdown import block, inline
@@ -52,18 +52,17 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
     for row in summary:
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
     units = units_of(responses)
-    carried = [unit.condition for unit in units]
+    labels = unit_labels((unit.condition, unit.carrier) for unit in units)
     rows = []
     for unit in units:
         metrics = cells.get((unit.condition, unit.carrier), {})
-        label = unit_label(unit.condition, unit.carrier, is_split=carried.count(unit.condition) > 1)
         statuses = [responses.status[row] for row in unit.rows]
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
         ended = "/".join(_share(statuses.count(status), scored) for status in ("unparsed", "truncated"))
         errors = f"{statuses.count('error')}"
         count = metrics[shown[0].name].n if shown else 0
         values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
-        rows.append((label, *values, ended, str(count), errors))
+        rows.append((labels[unit.condition, unit.carrier], *values, ended, str(count), errors))
     titles = [_title(column, first=column is shown[0]) for column in shown]
     return Table(
         header=("condition", *titles, "unparsed/ truncated", "n", "errors"),
