@@ -1,6 +1,7 @@
 """inspect's logs, which inspect_ai 0.3.285 wrote: what was asked and measured there is what a report says here."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,9 @@ def test_a_log_without_samples_is_an_error(log: EvalLog, tmp_path: Path) -> None
     log.samples = []
     with pytest.raises(ValueError, match=r"log\.json: expected answered multiple-choice questions, got none"):
         read_inspect(rewritten(log, tmp_path))
+
+
+def test_what_is_needed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+    with pytest.raises(ImportError, match=r"needs inspect_ai: pip install vlmrobust\[harnesses\]"):
+        read_inspect(LOGS / "base.eval")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m_d.pkl").touch()
     with pytest.raises(ValueError, match=r"expected a prediction file in .xlsx, .tsv, .csv or .json, got 'm_d.pkl'"):
         read_vlmevalkit(tmp_path / "m_d.pkl")
+
+
+def test_what_is_needed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(ImportError, match=r"needs openpyxl: pip install vlmrobust\[harnesses\]"):
+        read_vlmevalkit(PREDICTIONS)

@@ -37,8 +37,8 @@ def perturbed(condition: Perturbation | None = None, *, style: Style | None = No
     """Put the question of a sample under a condition, and let the model answer.
 
     The sample has its image in `input` and its options in `choices`. A prefilled thought becomes a last assistant
-    message, which the provider has to continue (as vLLM, SGLang and Anthropic do); whether it does cannot be seen from
-    here. A condition that does not fit a sample ends it without a call.
+    message, which the provider has to continue, as inspect's own for vLLM and SGLang ask their servers to; whether it
+    does cannot be seen from here. A condition that does not fit a sample ends it without a call.
 
     Args:
         condition: the perturbation; None = `Base()`.
