@@ -64,19 +64,28 @@ class Ranks(Workers):
 
         Raises:
             ValueError: there is no run directory.
-            RuntimeError: another rank has died.
+            RuntimeError: another rank has died or failed.
         """
         out = job.shared("all ranks")
         with _group() as group:
             self._answer(job, out)
-            distributed.barrier(group)
+            self._wait_for_all(group, out)
             if self.rank == 0:
                 with RunDirectory(out) as directory:
                     report = job.report(make, directory)
             else:
                 report = _SavedReport(out)
-            distributed.barrier(group)
+            self._wait_for_all(group, out)
         return report
+
+    def _wait_for_all(self, group: Any, out: Path) -> None:
+        try:
+            distributed.barrier(group)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"rank {self.rank} of {self.world_size}: expected all ranks to get here, but one has died or failed; "
+                f"what was answered is in {out}, and the same call goes on from there"
+            ) from error
 
     def _answer(self, job: Job, out: Path) -> None:
         share = shard(job.plan.batches(job.samples), self.rank, self.world_size)

@@ -23,7 +23,8 @@ class RayWorkers(Workers):
     """Actors of Ray Data (extra `ray`) on one or many machines, which share the file system of the run directory.
 
     The cluster is the one that `ray.init(…)` has joined before, else a new one on this machine. An actor that dies is
-    restarted, and asks again what it had not recorded.
+    restarted, as often as it takes, and asks again what it had not recorded. An error that a model or a perturbation
+    raises does not kill its actor: it is recorded or reaches the caller, as `on_error` says.
 
     Give the evaluator a function that returns the model, such as
     `functools.partial(vr.HFModel.from_pretrained, "Qwen/Qwen2.5-VL-7B-Instruct")`: every actor calls it once, and this
@@ -33,25 +34,22 @@ class RayWorkers(Workers):
         count: how many actors, each with a model.
         num_gpus: how many GPUs an actor takes, None = Ray's default, which is none.
         num_cpus: how many CPUs an actor takes, None = Ray's default.
-        retries: how often a task is repeated whose actor died, before the run ends with an error.
 
     Raises:
-        ValueError: `count` is below 1, or `retries` below 0.
+        ValueError: `count` is below 1.
 
     Example:
-        >>> RayWorkers(count=64, num_gpus=1).retries
-        3
+        >>> RayWorkers(count=64, num_gpus=1)
+        RayWorkers(count=64, num_gpus=1, num_cpus=None)
     """
 
     count: int
     num_gpus: float | None = None
     num_cpus: float | None = None
-    retries: int = 3
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("retries", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"field {name!r}: expected at least {least}, got {getattr(self, name)}")
+        if self.count < 1:
+            raise ValueError(f"field 'count': expected at least 1, got {self.count}")
 
     def run(self, job: Job, make: MakeReport) -> Report:
         """See `Workers.run`.
@@ -75,14 +73,13 @@ class RayWorkers(Workers):
 
         pickle = _cloudpickle()
         batches = [{"batch": pickle.dumps(batch)} for batch in job.plan.batches(job.samples)]
-        resources = {"num_gpus": self.num_gpus, "num_cpus": self.num_cpus}
+        # Ray Data restarts actors, and repeats what they were at, without limit.
         answered = ray.data.from_items(batches, override_num_blocks=min(len(batches), _MOST_TASKS)).map(
             _Actor,
             fn_constructor_args=(job.plan, job.source, out),
             compute=ray.data.ActorPoolStrategy(size=min(self.count, len(batches))),
-            max_restarts=-1,
-            max_task_retries=self.retries,
-            **{name: number for name, number in resources.items() if number is not None},
+            num_gpus=self.num_gpus,
+            num_cpus=self.num_cpus,
         )
         return answered.iter_rows()
 

@@ -1,0 +1,85 @@
+"""A model for workers in processes of their own: it writes down what it is asked, and may be killed once.
+
+Run as `torchrun counted.py FOLDER`, or by any other launcher, it evaluates the model in that folder, and kills the rank
+that asks about a certain sample, the first time.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from vlmrobust import Evaluator, Sample
+from vlmrobust.metrics import Accuracy, CorrectProbability, TokenEntropy
+from vlmrobust.perturbations import AbstainOption, EarlyAnswer, StopThink, WrongCaption, WrongThink
+from vlmrobust.testing import FakeModel
+
+SAMPLES = [
+    Sample(
+        id=f"q{index}", images=[b"not decoded"], question="Which?", options=["red", "blue", "green"], answer=index % 3
+    )
+    for index in range(26)
+]
+BATCH_SIZE = 2
+# Early answers need the one under base: two phases.
+CONDITIONS = [StopThink(), WrongThink(), WrongCaption() + AbstainOption(), EarlyAnswer()]
+EARLY = EarlyAnswer().condition
+METRICS = [Accuracy(), CorrectProbability(), TokenEntropy()]
+
+
+class CountedModel(FakeModel):
+    """Appends to a file what it is asked, before it answers.
+
+    Attributes:
+        log: the file.
+        kills: condition and sample id at which it kills its process, the first time that they are asked.
+        fails: sample id at which it raises.
+    """
+
+    log: Path
+    kills: tuple[str, str] | None = None
+    fails: str | None = None
+
+    def identity(self):
+        return {"class": "CountedModel"}
+
+    def respond(self, prompts):
+        keys = [(prompt.sample.id, prompt.condition, prompt.draw) for prompt in prompts]
+        with self.log.open("a") as file:
+            file.write("".join(json.dumps(key) + "\n" for key in keys))
+        killed = self.log.with_name("killed")
+        if any((condition, sample) == self.kills for sample, condition, _ in keys) and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if any(sample == self.fails for sample, _, _ in keys):
+            raise ZeroDivisionError("cannot do this one")
+        return super().respond(prompts)
+
+
+def evaluator(log, *, on_error="record", **behaviour):
+    """Return an evaluator of a counted model, which every worker makes for itself."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    model = CountedModel(log=log, opens_images=False, follow_think=0.7, truncated=0.1, **behaviour)
+    return Evaluator(model, CONDITIONS, METRICS, draws=2, batch_size=BATCH_SIZE, seed=5, on_error=on_error)
+
+
+def asked(log):
+    """Return the keys that were asked, with repetitions."""
+    return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def repeated(log):
+    """Return the sample ids that were asked about more than once under the same condition and draw."""
+    keys = asked(log)
+    return sorted({key[0] for key in keys if keys.count(key) > 1})
+
+
+def same(report, other):
+    """Return whether two reports are equal: texts and answers exactly, numbers too, for the model is the same."""
+    return bool(report.frame.equals(other.frame) and report.summary.equals(other.summary))
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    evaluator(out / "log", kills=(EARLY, "q10")).run(SAMPLES, out=out)

@@ -1,0 +1,75 @@
+"""Runs by actors of Ray on this machine; prints what came out as JSON.
+
+Run as `python ray_run.py FOLDER`; `test_ray.py` does.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import ray
+import ray.data
+from counted import CONDITIONS, EARLY, SAMPLES, asked, evaluator, repeated, same
+
+from vlmrobust import Style
+from vlmrobust.workers import RayWorkers
+from vlmrobust.workers.base import ModelSource
+from vlmrobust.workers.plan import Plan
+from vlmrobust.workers.ray import _Actor
+
+
+class TwoParts(Exception):  # noqa: N818
+    """Is pickled, and cannot be unpickled."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one}, {other}")
+
+
+def no_model():
+    raise TwoParts("no weights", "no model")
+
+
+def told(error):
+    return [type(error).__name__, str(error), *getattr(error, "__notes__", ())]
+
+
+def main(folder):
+    one = evaluator(folder / "one" / "log").run(SAMPLES, out=folder / "one")
+    keys = asked(folder / "one" / "log")
+    result = {
+        "asked by one": len(keys),
+        "early answers of the batch": sum(key[:2] in {("q10", EARLY), ("q11", EARLY)} for key in keys),
+    }
+    lost = _Actor(one_plan(), ModelSource(no_model), folder / "lost")({"batch": ray.cloudpickle.dumps(None)})
+    result["no model"] = told(ray.cloudpickle.loads(lost["error"]))
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def compared(count, out, **behaviour):
+        report = evaluator(out / "log", **behaviour).run(SAMPLES, out=out, workers=RayWorkers(count))
+        result[f"same by {count}"] = same(report, one)
+        result[f"asked by {count}"] = len(asked(out / "log"))
+        result[f"repeated by {count}"] = repeated(out / "log")
+        result[f"files by {count}"] = len(list(out.glob("responses-*.jsonl")))
+
+    failed = folder / "failed"
+    try:
+        evaluator(failed / "log", fails="q25", on_error="raise").run(SAMPLES, out=failed, workers=RayWorkers(1))
+    except ZeroDivisionError as error:
+        result["raised"] = told(error)
+    compared(1, failed)
+    compared(2, folder / "killed", kills=(EARLY, "q10"))
+    result["killed"] = (folder / "killed" / "killed").exists()
+    begun = folder / "begun"
+    evaluator(begun / "log").run(SAMPLES[:9], out=begun)
+    compared(4, begun)
+    print(json.dumps(result))
+
+
+def one_plan():
+    return Plan(tuple(CONDITIONS), Style(), 1, 2, 0, "random", "record")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

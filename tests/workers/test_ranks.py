@@ -1,0 +1,97 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from counted import BATCH_SIZE, SAMPLES, evaluator, repeated, same
+
+from vlmrobust.report import Report
+from vlmrobust.workers import Ranks, ThisProcess
+from vlmrobust.workers.ranks import launched
+
+HERE = Path(__file__).parent
+WELL = ""
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory):
+    """What came out of runs by ranks that were forked; see `forked_ranks.py`."""
+    command = [sys.executable, "-W", "error", HERE / "forked_ranks.py", tmp_path_factory.mktemp("ranks")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_every_rank_returns_the_report_of_one_process(forked, world_size):
+    assert forked[f"{world_size} ranks"] == [WELL] * world_size
+    assert forked[f"asked by {world_size}"] == forked["asked by one"]
+    assert forked[f"repeated by {world_size}"] == []
+
+
+def test_a_run_that_is_complete_asks_nothing_whatever_the_number_of_ranks(forked):
+    assert forked["by 2 after 4"] == [WELL, WELL]
+    assert forked["asked when complete"] == 0
+
+
+def test_a_killed_rank_loses_nothing_and_only_its_unfinished_batch_is_repeated_by_another_number(forked):
+    first, second = forked["killed"]
+    assert first.startswith("RuntimeError: rank 0 of 2: expected all ranks to get here, but one has died or failed")
+    assert second == "signal 9"
+    assert forked["asked before"] < forked["asked by one"]
+    assert forked["resumed by 3"] == [WELL] * 3
+    assert forked["repeated after a kill"] == ["q10", "q11"]
+    # Each of the two was asked for an early answer in two draws; base, which came before, was on disk.
+    assert forked["asked in all"] == forked["asked by one"] + forked["early answers of the batch"]
+
+
+def test_on_error_raise_says_where_and_ends_the_other_ranks(forked):
+    first, second = forked["raised"]
+    assert first.startswith("RuntimeError: rank 0 of 2: expected all ranks to get here")
+    assert second == "in CountedModel.respond, first of 16 prompts: sample 'q2', condition 'base'"
+
+
+def test_ranks_need_a_directory(forked):
+    message = (
+        "ValueError: field 'out': expected a run directory, in which all ranks put their answers together, got None"
+    )
+    assert [said.partition(";")[0] for said in forked["no directory"]] == [message] * 2
+
+
+def test_launchers_of_torch_and_accelerate_make_ranks_and_the_second_resumes_what_the_first_left(tmp_path):
+    one = evaluator(tmp_path / "one" / "log").run(SAMPLES)
+    out = tmp_path / "run"
+    launchers = {
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+        "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"],
+    }
+    ends = {}
+    for name, arguments in launchers.items():
+        command = [sys.executable, "-m", *arguments, HERE / "counted.py", out]
+        ends[name] = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert "(SIGKILL)" in ends["torchrun"].stderr
+    assert ends["accelerate"].returncode == 0, ends["accelerate"].stderr
+    assert same(Report.load(out), one)
+    # torchrun ends the other rank too, which may have been at a batch of its own.
+    assert {"q10", "q11"} <= set(repeated(out / "log"))
+    assert len(repeated(out / "log")) <= 2 * BATCH_SIZE
+
+
+def test_launched_tells_a_rank_from_a_process_of_its_own(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert isinstance(launched(), ThisProcess)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert isinstance(launched(), ThisProcess)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert launched() == Ranks(rank=3, world_size=8)
+
+
+def test_this_process_may_ask_everything_alone_where_it_is_a_rank(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    report = evaluator(tmp_path / "log").run(SAMPLES[:3], workers=ThisProcess())
+    assert len(report) == 3 * 5 * 2

@@ -1,0 +1,60 @@
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from counted import SAMPLES, evaluator
+
+from vlmrobust.workers import RayWorkers
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def by_actors(tmp_path_factory):
+    """What came out of runs by actors; see `ray_run.py`. One cluster for all: starting it takes long."""
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    command = [sys.executable, HERE / "ray_run.py", tmp_path_factory.mktemp("ray")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_any_number_of_actors_reports_what_one_process_reports(by_actors, count):
+    assert by_actors[f"same by {count}"]
+
+
+def test_a_killed_actor_loses_nothing_and_repeats_only_its_unfinished_batch(by_actors):
+    assert by_actors["killed"]
+    assert by_actors["repeated by 2"] == ["q10", "q11"]
+    # Each of the two was asked for an early answer in two draws; base, which came before, was on disk.
+    assert by_actors["asked by 2"] == by_actors["asked by one"] + by_actors["early answers of the batch"]
+    assert by_actors["files by 2"] == 3
+
+
+def test_actors_go_on_with_what_one_process_has_begun(by_actors):
+    assert by_actors["repeated by 4"] == []
+    assert by_actors["asked by 4"] == by_actors["asked by one"]
+    assert by_actors["files by 4"] > 1
+
+
+def test_on_error_raise_reaches_the_caller_as_it_was_raised_and_the_run_can_be_resumed(by_actors):
+    kind, message, note = by_actors["raised"]
+    assert (kind, message) == ("ZeroDivisionError", "cannot do this one")
+    assert note == "in CountedModel.respond, first of 16 prompts: sample 'q24', condition 'base'"
+    assert by_actors["repeated by 1"] == ["q24", "q25"]
+
+
+def test_an_error_that_cannot_be_pickled_is_told_all_the_same(by_actors):
+    assert by_actors["no model"] == ["RuntimeError", "TwoParts: no weights, no model"]
+
+
+def test_actors_need_a_directory_and_there_is_at_least_one(tmp_path):
+    with pytest.raises(ValueError, match="field 'out': expected a run directory, in which all actors put"):
+        evaluator(tmp_path / "log").run(SAMPLES, workers=RayWorkers(2))
+    with pytest.raises(ValueError, match="field 'count': expected at least 1, got 0"):
+        RayWorkers(0)
