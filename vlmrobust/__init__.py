@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import functional, judges, metrics, perturbations, plots
+from . import functional, judges, metrics, perturbations, plots, styles
 from .evaluator import Evaluator
 from .judges import Judge
 from .metrics import Metric, PairedMetric
@@ -43,6 +43,7 @@ __all__ = [
     "perturbations",
     "plots",
     "rl",
+    "styles",
     "testing",
 ]
 

@@ -34,7 +34,7 @@ def main() -> None:
 
     def with_probe() -> Any:
         with captured(model, engine._head) as seen, torch.inference_mode():
-            probe = GenerationProbe(engine._head, seen, engine._plain._letter_tokens)
+            probe = GenerationProbe(engine._engine._head, seen, engine._engine._plain._letter_tokens)
             written = engine._decoding.generate(inputs, prompts, probe)
         rows = sum(values.numel() for _, _, values in probe.kept) + sum(values.numel() for values in probe.entropies)
         kept.append(rows)

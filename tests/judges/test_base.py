@@ -83,7 +83,7 @@ def test_no_judge_sees_an_answer(responses):
     spy.consistent(responses)
     (seen,) = spy.seen
     kept = {"sample_id", "condition", "draw", "group", "option_count", "question", "options", "order", "letters",
-            "think", "own_think", "prefill", "carrier"}  # fmt: skip
+            "option_tokens", "think", "own_think", "prefill", "carrier"}  # fmt: skip
     for field in fields(Responses):
         if field.name.startswith("_"):
             continue

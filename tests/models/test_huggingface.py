@@ -455,10 +455,21 @@ def test_force_answer_closes_a_cut_off_thought(writer: Build, samples: list[Samp
         assert (closed.n_tokens, closed.token_entropy) == (response.n_tokens, response.token_entropy)
 
 
-def test_answers_by_text_have_no_letters(writer: Build, samples: list[Sample]) -> None:
-    model, processor = writer("qwen2_5_vl").model, writer("qwen2_5_vl").processor
-    style = Style(answer_by="text")
-    prompts = [prompt for prompt in expand(samples, [StopThink()], style=style) if prompt.condition == "stop_think"]
-    for response in HFModel(model, processor, {"max_new_tokens": 3}).respond(prompts):
-        assert response.n_tokens
-        assert response.finish_reason != "readout"
+# ---------------------------------------------------------------------------------------------------- styles
+
+
+def test_a_model_whose_name_speaks_for_a_style_says_so_once(
+    tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, processor = tiny("qwen2_5_vl").model, tiny("qwen2_5_vl").processor
+    monkeypatch.setattr(model.config, "_name_or_path", "RUBBISHLIKE/SpaceR")
+    engine = HFModel(model, processor)
+    default, other = forced(samples[:1], "think")[0][0], forced(samples[:1], "direct")[0][0]
+    with caplog.at_level(logging.WARNING, logger="vlmrobust"):
+        engine.respond([other])
+        assert not caplog.records
+        engine.respond([default])
+        engine.respond([default])
+    assert [record.getMessage() for record in caplog.records] == [
+        "the name 'RUBBISHLIKE/SpaceR' suggests style=vlmrobust.styles.space_r; the default style is used"
+    ]

@@ -68,9 +68,12 @@ def test_styles_are_honoured(make_sample):
     [response] = FakeModel().respond([Prompt.of(make_sample(), style=tags)])
     assert response.text.startswith("<reason>")
     assert response.text.endswith('".</reason>[blue]')
-    assert (response.status, response.option_logprobs) == ("answered", None)
+    assert (response.status, response.readout, response.option_tokens) == ("answered", "option_text", (2, 2, 2, 2))
+    assert response.option_logprobs.index(max(response.option_logprobs)) == response.answer
     [response] = FakeModel().respond([Prompt.of(make_sample(), style=Style(mode="direct"))])
-    assert (response.text, response.readout) == ("B", "direct")
+    assert (response.text, response.readout, response.option_tokens) == ("B", "direct", None)
+    [response] = FakeModel().respond([Prompt.of(make_sample(), style=Style(mode="direct", answer_by="text"))])
+    assert (response.text, response.readout) == ("blue", "option_text_direct")
 
 
 def test_answers_do_not_depend_on_the_batch_and_another_seed_is_another_model(prompts):

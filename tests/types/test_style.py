@@ -26,6 +26,25 @@ def test_the_instruction_names_the_styles_own_tags() -> None:
     assert Style(instruction="").instruction_text() == ""
 
 
+def test_the_question_is_laid_out_by_its_template() -> None:
+    style = Style(question_template="Q: {question}\nOptions:\n{options}\n\n{instruction}", instruction="Choose.")
+    assert style.question_text("Which?", ["red", "blue"]) == "Q: Which?\nOptions:\nA. red\nB. blue\n\nChoose."
+    marks = ["{question}", "{instruction}"]
+    assert style.question_text("{options}", marks) == (
+        "Q: {options}\nOptions:\nA. {question}\nB. {instruction}\n\nChoose."
+    )
+    assert Style(question_template="{question}\n{options}", instruction="").question_text("Which?", ["red"]) == (
+        "Which?\nA. red"
+    )
+
+
+def test_without_answer_tags_the_instruction_names_none() -> None:
+    style = Style(answer_tags=None)
+    assert style.instruction_text().endswith("and </think>, and only the letter of the correct option after it.")
+    assert (style.answer_opener, style.answer_closer) == ("\n\n", "")
+    assert (Style().answer_opener, Style().answer_closer) == ("<answer>", "</answer>")
+
+
 def test_options_with_marks_in_their_text_are_not_filled_again() -> None:
     assert Style().options_text(["{letter}", "{text}"]) == "A. {letter}\nB. {text}"
 
@@ -45,6 +64,15 @@ def test_other_letters() -> None:
         ({"option_template": "{letter}"}, "expected an option template with {letter} and {text}, got '{letter}'"),
         ({"think_tags": ("<think>", " ")}, "expected an opening and a closing tag"),
         ({"answer_tags": ("", "</answer>")}, "expected an opening and a closing tag"),
+        (
+            {"answer_tags": None, "instruction": "In {answer_open}."},
+            "expected an instruction that names no answer tags",
+        ),
+        (
+            {"question_template": "{question}\n{options}"},
+            "expected a question template with {question}, {options}, {instruction}, got",
+        ),
+        ({"question_template": "{options}", "instruction": ""}, "template with {question}, {options}, got '{options}'"),
         *(
             ({"letters": letters}, f"expected 2 to 26 different capital letters out of A to Z, got {letters!r}")
             for letters in ("", "A", "ABA", "abcd", "A B", "ÄÖ", "12")

@@ -2,6 +2,10 @@
 
 All are read from the letter distribution and defined where a letter was read and the text has an answer (status
 `answered` or `abstained`). Values of different read-outs are not comparable.
+
+Where a style answers by text, the options' texts stand for their letters. A text's log-probability is summed over its
+tokens; `per_token=True` takes their mean instead, which does not favour short options, but is no log-probability of
+anything; it is NaN where letters were read.
 """
 
 import math
@@ -36,25 +40,43 @@ class _LetterMetric(Metric):
     def _values(self, responses: Responses) -> Tensor: ...
 
 
-class CorrectProbability(_LetterMetric):
+class _RenormalisedMetric(_LetterMetric):
+    per_token: bool = False
+
+    @property
+    def column(self) -> str:
+        """The class name in snake case, with `_per_token` where tokens are averaged."""
+        return self.name or super().column + "_per_token" * self.per_token
+
+    def _logprobs(self, responses: Responses) -> Tensor:
+        return responses.option_mean_logprobs() if self.per_token else responses.option_logprobs
+
+
+class CorrectProbability(_RenormalisedMetric):
     """Renormalised probability of the correct letter, in [0, 1].
 
+    Attributes:
+        per_token: by the mean log-probability of the tokens of the options' texts, not their sum.
+
     Example:
-        >>> CorrectProbability().column
-        'correct_probability'
+        >>> CorrectProbability().column, CorrectProbability(per_token=True).column
+        ('correct_probability', 'correct_probability_per_token')
     """
 
     higher_is_better = True
 
     def _values(self, responses: Responses) -> Tensor:
-        return functional.correct_probability(responses.option_logprobs, responses.target)
+        return functional.correct_probability(self._logprobs(responses), responses.target)
 
 
-class DistractorProbability(_LetterMetric):
+class DistractorProbability(_RenormalisedMetric):
     """Renormalised probability of the distractor's letter, in [0, 1]; NaN where the sample has no distractor.
 
     The distractor is the one wrong option that all conditions assert, so its difference from base is how much of the
     probability the misleading text draws to it, also where the answer stays.
+
+    Attributes:
+        per_token: see `CorrectProbability`.
 
     Example:
         >>> DistractorProbability().column
@@ -64,13 +86,16 @@ class DistractorProbability(_LetterMetric):
     higher_is_better = False
 
     def _values(self, responses: Responses) -> Tensor:
-        return functional.correct_probability(responses.option_logprobs, responses.distractor)
+        return functional.correct_probability(self._logprobs(responses), responses.distractor)
 
 
-class NegativeLogLikelihood(_LetterMetric):
+class NegativeLogLikelihood(_RenormalisedMetric):
     """Negative log-likelihood of the correct letter, −ln P(correct), in nats; NaN where that letter is not shown.
 
     A proper score: it rewards honest probabilities, and a single confident error costs more than many mild ones.
+
+    Attributes:
+        per_token: see `CorrectProbability`.
 
     Example:
         >>> NegativeLogLikelihood().column
@@ -80,14 +105,17 @@ class NegativeLogLikelihood(_LetterMetric):
     higher_is_better = False
 
     def _values(self, responses: Responses) -> Tensor:
-        values = functional.negative_log_likelihood(responses.option_logprobs, responses.target)
+        values = functional.negative_log_likelihood(self._logprobs(responses), responses.target)
         return torch.where(values.isinf(), math.nan, values)
 
 
-class BrierScore(_LetterMetric):
+class BrierScore(_RenormalisedMetric):
     """Squared distance of the letter distribution from the correct letter, Σ (p − 1[correct])², in [0, 2].
 
     A proper score like `NegativeLogLikelihood`, but bounded; 1 − 1/k for a uniform distribution over k options.
+
+    Attributes:
+        per_token: see `CorrectProbability`.
 
     Example:
         >>> BrierScore().column
@@ -97,11 +125,14 @@ class BrierScore(_LetterMetric):
     higher_is_better = False
 
     def _values(self, responses: Responses) -> Tensor:
-        return functional.brier_score(responses.option_logprobs, responses.target)
+        return functional.brier_score(self._logprobs(responses), responses.target)
 
 
-class LetterEntropy(_LetterMetric):
+class LetterEntropy(_RenormalisedMetric):
     """Entropy H of the renormalised letter distribution, in nats, between 0 and ln k for k options.
+
+    Attributes:
+        per_token: see `CorrectProbability`.
 
     Example:
         >>> LetterEntropy().column
@@ -109,11 +140,14 @@ class LetterEntropy(_LetterMetric):
     """
 
     def _values(self, responses: Responses) -> Tensor:
-        return functional.letter_entropy(responses.option_logprobs)
+        return functional.letter_entropy(self._logprobs(responses))
 
 
-class RelativeLetterEntropy(_LetterMetric):
+class RelativeLetterEntropy(_RenormalisedMetric):
     """Letter entropy over its largest possible value, H / ln k, in [0, 1]; k = the sample's options that are shown.
+
+    Attributes:
+        per_token: see `CorrectProbability`.
 
     Example:
         >>> RelativeLetterEntropy().column
@@ -122,7 +156,7 @@ class RelativeLetterEntropy(_LetterMetric):
 
     def _values(self, responses: Responses) -> Tensor:
         shown = [sum(index is not None for index in order) for order in responses.order]
-        return functional.relative_letter_entropy(responses.option_logprobs, torch.tensor(shown, dtype=torch.int64))
+        return functional.relative_letter_entropy(self._logprobs(responses), torch.tensor(shown, dtype=torch.int64))
 
 
 class LetterMass(_LetterMetric):

@@ -1,5 +1,6 @@
 """Prompts → what a processor makes of them, padded on the left, with everything that the processor returned."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from ..types.image import image_key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from .options import ScoredText
 
 _TOKENS_PER_IMAGE = 1024  # a guess, where the processor does not say
 
@@ -33,6 +36,8 @@ class Rendered:
         forced: where nothing is left to think, what stands between the prefill and the letter, which is then read in
             one forward pass; None = a text is to be decoded.
         written: the response so far, where the model's own text stands in `forced`.
+        scored: the option's text that is scored, which stands at the end of `forced`, or follows it where the
+            processor takes answers apart; None = a letter is read.
     """
 
     prompt: Prompt
@@ -40,6 +45,13 @@ class Rendered:
     images: tuple["Image", ...]
     forced: str | None = None
     written: Response | None = None
+    scored: "ScoredText | None" = None
+
+    @property
+    def kin(self) -> tuple[Any, ...]:
+        """What prompts have in common that may share a beginning: sample and images, or being one prompt's options."""
+        which = () if self.scored is None else (self.prompt.condition, self.prompt.draw)
+        return (self.prompt.sample.id, *map(id, self.images), *which)
 
     @property
     def text(self) -> str:
@@ -78,6 +90,8 @@ class Encoder:
         self._marks_per_image = self.image_marks(with_image)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        # PaliGemma sees a prompt both ways and its answer one way; its processor ends the prompt, and tells them apart.
+        self.takes_answers = "suffix" in inspect.signature(processor.__call__).parameters
 
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
         """Decode a prompt's images and render its text.
@@ -140,7 +154,9 @@ class Encoder:
         except ValueError:  # an image that the processor will refuse
             return _TOKENS_PER_IMAGE * len(images)
 
-    def encode(self, texts: Sequence[str], images: Sequence[Sequence["Image"]]) -> dict[str, Any]:
+    def encode(
+        self, texts: Sequence[str], images: Sequence[Sequence["Image"]], answers: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Return the model's inputs for a batch, padded on the left.
 
         The rendered text has its special tokens, so none are added; all that the processor returns is handed on, since
@@ -149,6 +165,7 @@ class Encoder:
         Args:
             texts: rendered prompts.
             images: those of each prompt; every prompt of a batch has the same number.
+            answers: what follows each text, for a processor that takes answers apart (`takes_answers`).
 
         Raises:
             EncodingError: the processor refused one of the prompts.
@@ -156,7 +173,9 @@ class Encoder:
         """
         counts = {len(shown) for shown in images}
         assert len(counts) == 1, "prompts of a batch have equally many images"
-        given = {"images": [list(shown) for shown in images]} if counts != {0} else {}
+        given: dict[str, Any] = {"images": [list(shown) for shown in images]} if counts != {0} else {}
+        if any(answers):
+            given["suffix"] = list(answers)
         self.tokenizer.padding_side = "left"  # lost when a processor is saved and loaded
         padded = {"return_tensors": "pt", "padding": True, "padding_side": "left", "add_special_tokens": False}
         try:

@@ -8,15 +8,15 @@ from typing import Any, Self
 
 import torch
 
+from .. import styles
 from ..types import Prompt, Response
-from .encoding import Encoder, EncodingError, Rendered
+from .encoding import Encoder, Rendered
+from .engine import Engine
 from .generation import Decoding
-from .plain import PlainEngine
-from .planning import Batch, plan
-from .prefix import Family, SharedEngine, bears_gaps, families
+from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
-from .reading import TextReader, closed, forced_text, read_response
-from .vocabulary import LetterVocabulary, forced_letter_logprobs, letter_logprobs
+from .reading import closed, forced_text, read_response
+from .vocabulary import LetterVocabulary
 
 __all__ = ["HFModel"]
 
@@ -32,12 +32,16 @@ class HFModel:
     Prompts whose thought is complete (`stop_think`, or `mode="direct"`) take one forward pass and no decoding: the
     letters are read after the answer's opening tag, and the likeliest shown letter is the answer.
 
+    Where a style answers by text (`answer_by="text"`) there are no letters; the options' texts are scored instead, by
+    teacher forcing, all of a prompt's in one pass over the cache of prompt and thought. After a thought of the model's
+    own this takes one more prefill of prompt and thought.
+
     Args:
         model: a loaded model with an LM head, for instance from `AutoModelForImageTextToText`.
         processor: its processor.
         generation: options for `generate`, such as `max_new_tokens` (default 512), `do_sample`, `temperature`, `top_p`;
             `seed` keys the sampling noise by sample, condition and draw.
-        force_answer: where a thought runs into the token limit, close it and read the letters there.
+        force_answer: where a thought runs into the token limit, close it and read the letters (or texts) there.
         batch_size: how many prompts are processed together at most; None = as many as `batch_tokens` allows.
         batch_tokens: how many tokens are processed together, prompts and new ones, padding included; halved when memory
             runs out.
@@ -73,17 +77,20 @@ class HFModel:
         self.model = model
         self.processor = processor
         self.force_answer = force_answer
-        self._batch_size = batch_size
-        self._batch_tokens = batch_tokens
-        self._shares = None if share_prefixes else False
         self._encoder = Encoder(processor)
-        self._vocabulary = LetterVocabulary(self._encoder.tokenizer)
-        self._head = Head(model)
         self._decoding = Decoding(model, self._encoder.tokenizer, generation or {})
-        self._texts = TextReader(self._encoder.tokenizer, self._vocabulary, self._head)
-        letter_tokens = self._vocabulary.reads_as_letter(self._head.vocabulary_size()).to(model.device)
-        self._plain = PlainEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
-        self._shared = SharedEngine(model, self._encoder, self._head, self._decoding, letter_tokens)
+        self._engine = Engine(
+            model,
+            self._encoder,
+            Head(model),
+            self._decoding,
+            LetterVocabulary(self._encoder.tokenizer),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            share_prefixes=share_prefixes,
+        )
+        self._options = OptionReader(self._engine, sorted(self._decoding.stop_tokens))
+        self._hint = styles.hint(str(model.config._name_or_path))
 
     @classmethod
     def from_pretrained(
@@ -147,6 +154,9 @@ class HFModel:
     @torch.inference_mode()
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts, in batches across samples and conditions; see `Model.respond`."""
+        if self._hint and prompts and prompts[0].style == styles.default:
+            logger.warning(self._hint)
+            self._hint = None
         answered: dict[int, Response] = {}
         items: dict[int, Rendered] = {}
         opened: dict[Any, Any] = {}
@@ -157,108 +167,35 @@ class HFModel:
                 answered[position] = Response.failed(prompt, error)
                 continue
             items[position] = replace(rendered, forced=forced_text(rendered.prompt))
-        answered |= self._in_batches(items)
+        answered |= self._answer(items)
         if self.force_answer:
             cut = {
                 position: replace(item, forced=closed(item.prompt, response.text), written=response)
                 for position, item in items.items()
                 if item.forced is None and self._can_close(item.prompt, response := answered[position])
             }
-            answered |= self._in_batches(cut)
+            answered |= self._answer(cut)
         return [answered[position] for position in range(len(prompts))]
 
     def _can_close(self, prompt: Prompt, response: Response) -> bool:
-        cut = response.status == "truncated" and prompt.style.answer_by == "letter"
-        return cut and not self._encoder.holds_control_tokens(response.text, prompt.style.think_tags)
+        return response.status == "truncated" and not self._encoder.holds_control_tokens(
+            response.text, prompt.style.think_tags
+        )
 
-    def _in_batches(self, items: Mapping[int, Rendered]) -> dict[int, Response]:
-        """Answer items in batches of as many tokens as are allowed; halve these when memory runs out."""
+    def _answer(self, items: Mapping[int, Rendered]) -> dict[int, Response]:
+        """Answer prompts: read letters and decode texts, then score options' texts where these are the answers."""
+        framed: dict[int, tuple[Rendered, Frame]] = {}
+        for position, item in items.items():
+            if item.forced is not None and item.prompt.style.answer_by == "text":
+                framed[position] = item, forced_frame(item)
         answered: dict[int, Response] = {}
-        batches = self._plan(items)
-        while batches:
-            batch = batches.pop(0)
-            try:
-                responses = self._answer(batch.families)
-            except EncodingError as error:
-                if batch.rows > 1:  # so that the one at fault fails alone
-                    batches[:0] = batch.singly()
-                    continue
-                prompt = batch.families[0].items[0].prompt
-                where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
-                responses = [Response.failed(prompt, f"{where}: {error}")]
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if batch.rows == 1 or not _is_out_of_memory(error):
-                    raise
-                self._batch_tokens = batch.tokens // 2
-                logger.warning(
-                    "out of memory with %d prompts in a batch; going on with %d tokens in one, not %d",
-                    batch.rows,
-                    self._batch_tokens,
-                    batch.tokens,
-                )
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                batches = self._plan({place: item for place, item in items.items() if place not in answered})
-                continue
-            positions = [position for family in batch.families for position in family.positions]
-            answered |= zip(positions, responses, strict=True)
-        return answered
-
-    def _plan(self, items: Mapping[int, Rendered]) -> list[Batch]:
-        """Group prompts into families, and families into batches."""
-        tokens = {position: self._encoder.tokens(item.text) for position, item in items.items()}
-        reads = [self._vocabulary.forced_prefix(item.text) for item in items.values() if item.forced is not None]
-
-        def length(family: Family) -> int:
-            new = 0 if all(item.forced is not None for item in family.items) else self._decoding.config.max_new_tokens
-            images = self._encoder.image_length(family.items[0].images)
-            return family.prefix + max(map(len, family.suffixes)) + images + new
-
-        alone = families(items, tokens, shares=False)
-        if self._shares is False or not self._decoding.is_plain_greedy or not self._encoder.image_tokens:
-            return plan(alone, length, max_tokens=self._batch_tokens, max_rows=self._batch_size)
-        longest = max(map(length, alone), default=0)
-        gaps = len(reads) == len(items) or bears_gaps(self.model.config.get_text_config(), longest)
-        places = 1 + max((len(prefix.tokens) for prefix in reads), default=0)
-        shared = families(items, tokens, image_tokens=self._encoder.image_tokens, places=places, gaps=gaps)
-        return plan(shared, length, max_tokens=self._batch_tokens, max_rows=self._batch_size, gaps=gaps)
-
-    def _may_share(self, family: Family) -> bool:
-        """Return whether a family's prefix is computed once; the first family decides for the model."""
-        if not family.prefix:
-            return False
-        if self._shares is None:
-            reason = self._shared.refusal(
-                self._plain, family, lambda rows: letter_logprobs(self._head.logits(rows), self._vocabulary.families)
-            )
-            self._shares = reason is None
-            if reason is not None:
-                logger.warning("%s takes the plain path: %s", type(self.model).__name__, reason)
-        return self._shares
-
-    def _answer(self, batch: Sequence[Family]) -> list[Response]:
-        """Answer a batch, in its order."""
-        items = [item for family in batch for item in family.items]
-        reads = [item for item in items if item.forced is not None]
-        prefixes = [self._vocabulary.forced_prefix(item.text) for item in reads]
-        places = 1 + max((len(prefix.tokens) for prefix in prefixes), default=0)
-        if self._may_share(batch[0]):
-            rows, written = self._shared.answer(batch, places)
-        else:
-            rows, written = self._plain.answer(items, places)
-        read, wrote = [], []
-        if rows is not None:
-            for item, prefix, row in zip(reads, prefixes, rows, strict=True):
-                logits = self._head.logits(row[places - 1 - len(prefix.tokens) :])
-                read.append(read_response(item, forced_letter_logprobs(logits[None], prefix)[0].tolist()))
-        if written is not None:
-            wrote = self._texts.responses([item.prompt for item in items if item.forced is None], written)
-        merged = (iter(wrote), iter(read))
-        return [next(merged[item.forced is not None]) for item in items]
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        for position, outcome in self._engine.run({p: item for p, item in items.items() if p not in framed}).items():
+            item = items[position]
+            response = outcome if isinstance(outcome, Response) else read_response(item, outcome)
+            answered[position] = response
+            if item.forced is None and (frame := own_frame(item.prompt, response)):
+                framed[position] = replace(item, written=response), frame
+        return answered | self._options.responses(framed)
 
 
 def _weights_digest(model: Any) -> str:

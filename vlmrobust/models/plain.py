@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .encoding import Encoder, Rendered
+from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding, Written
 from .probe import GenerationProbe, Head, captured
 
@@ -52,8 +52,12 @@ class PlainEngine:
 
     def _read(self, batch: Sequence[Rendered], places: int) -> Tensor:
         keep = {"logits_to_keep": places} if self._keeps_logits else {}
+        inputs = self._inputs(batch)
+        for item, tokens in zip(batch, inputs["input_ids"].tolist(), strict=True):
+            if item.scored is not None and not item.scored.stands_in(tokens):
+                raise EncodingError("expected the text to end with the option's own tokens; the processor adds others")
         with captured(self._model, self._head) as seen:
-            self._model(**self._inputs(batch), **keep, use_cache=False, return_dict=True)
+            self._model(**inputs, **keep, use_cache=False, return_dict=True)
         hidden, logits = seen.last(places)
         self._head.check(hidden[:, -1], logits[:, -1])
         return self._head.rows_at_once(hidden, logits)
@@ -64,5 +68,6 @@ class PlainEngine:
             return self._decoding.generate(self._inputs(batch), [item.prompt for item in batch], probe)
 
     def _inputs(self, batch: Sequence[Rendered]) -> dict[str, Any]:
-        encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch])
+        answers = ["" if item.scored is None else item.scored.answer for item in batch]
+        encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch], answers)
         return self._encoder.to_device(encoded, self._model.device, self._model.dtype)

@@ -27,15 +27,15 @@ from .generation import Decoding, Written
 from .plain import PlainEngine
 from .probe import GenerationProbe, Head, captured
 
-__all__ = ["Family", "SharedEngine", "bears_gaps", "families"]
+__all__ = ["TOLERANCE", "Family", "SharedEngine", "bears_gaps", "families"]
 
 # How far letter log-probabilities (nats) may lie from the plain path's: its own rounding, at each dtype.
-_TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
+TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Prompts of one sample that share a prefix.
+    """Prompts of one sample, or options of one prompt, that share a prefix.
 
     Attributes:
         items: the prompts.
@@ -63,7 +63,7 @@ def families(
     gaps: bool = True,
     shares: bool = True,
 ) -> list[Family]:
-    """Group prompts by sample and images, and find what each group shares.
+    """Group prompts by what they may share (`Rendered.kin`), and find what each group does.
 
     Args:
         items: prompts of any samples, by position.
@@ -79,7 +79,7 @@ def families(
     groups: dict[Any, list[int]] = defaultdict(list)
     for position, item in items.items():
         length = 0 if gaps else len(tokens[position])
-        groups[item.prompt.sample.id, tuple(map(id, item.images)), length].append(position)
+        groups[item.kin, length].append(position)
     found = []
     for group in groups.values():
         rows = [tokens[position] for position in group]
@@ -227,7 +227,7 @@ class SharedEngine:
         assert expected is not None
         assert shared is not None
         difference = float((letters(shared[:, 0]) - letters(expected[:, 0])).abs().nan_to_num(0.0).max())
-        if difference <= _TOLERANCE.get(self._model.dtype, 2e-4):
+        if difference <= TOLERANCE.get(self._model.dtype, TOLERANCE[torch.float32]):
             return None
         return f"its letter log-probabilities differ by {difference:.2g} from the plain path's"
 

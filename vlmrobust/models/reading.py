@@ -14,25 +14,23 @@ from .generation import Written
 from .probe import Head
 from .vocabulary import LetterVocabulary, letter_logprobs
 
-__all__ = ["TextReader", "closed", "forced_text", "read_response"]
+__all__ = ["TextReader", "closed", "forced_text", "not_finite", "read_response"]
 
 
 def forced_text(prompt: Prompt) -> str | None:
-    """Return what stands between the prefill and the letter where nothing is left to think, else None."""
+    """Return what stands between the prefill and the answer where nothing is left to think, else None."""
     style = prompt.style
-    if style.answer_by != "letter":
-        return None
     think_open, think_close = style.think_tags
     if style.mode == "direct":
         # A template that opens the thought by itself: close it, as the template does when thinking is switched off.
         return f"\n{think_close}\n\n" if prompt.prefill.rstrip().endswith(think_open) else ""
     _, closed, after = prompt.prefill.rpartition(think_close)
-    return style.answer_tags[0] if closed and not after.strip() else None
+    return style.answer_opener if closed and not after.strip() else None
 
 
 def closed(prompt: Prompt, text: str) -> str:
-    """Return a text that was cut off, closed, up to the letter."""
-    opener = prompt.style.answer_tags[0]
+    """Return a text that was cut off, closed, up to the answer."""
+    opener = prompt.style.answer_opener
     return text + (prompt.style.think_tags[1] + opener if parse_turn(prompt, text).open_thought else opener)
 
 
@@ -41,7 +39,7 @@ def read_response(item: Rendered, letters: Sequence[float]) -> Response:
     prompt, written = item.prompt, item.written
     shown = _shown(letters, prompt)
     if any(map(math.isnan, shown)):
-        return Response.failed(prompt, _not_finite(prompt, "letter log-probabilities"))
+        return Response.failed(prompt, not_finite(prompt, "letter log-probabilities"))
     letter = prompt.style.letters[max(range(len(shown)), key=shown.__getitem__)]
     return Response.parse(
         prompt,
@@ -76,7 +74,7 @@ class TextReader:
         for row, prompt in enumerate(prompts):
             entropy, shown = written.entropies[row], letters.get(row)
             if math.isnan(entropy) or any(map(math.isnan, shown or ())):
-                responses.append(Response.failed(prompt, _not_finite(prompt, "logits")))
+                responses.append(Response.failed(prompt, not_finite(prompt, "logits")))
                 continue
             responses.append(
                 Response.parse(
@@ -126,6 +124,6 @@ def _shown(letters: Sequence[float], prompt: Prompt) -> list[float]:
     return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 
 
-def _not_finite(prompt: Prompt, what: str) -> str:
+def not_finite(prompt: Prompt, what: str) -> str:
     """Return the error of a prompt for which the model gave NaN."""
     return f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected finite {what}, got NaN"

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..prompting import LETTERS
 
 __all__ = [
+    "TAIL",
     "ForcedPrefix",
     "LetterVocabulary",
     "forced_letter_logprobs",
@@ -22,7 +23,7 @@ __all__ = [
     "letter_of",
 ]
 
-_TAIL = 96  # characters; what stands further back than this does not change how a prefix's last tokens are cut
+TAIL = 96  # characters; what stands further back than this does not change how a prefix's last tokens are cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,21 @@ class ForcedPrefix:
 
     tokens: tuple[int, ...]
     families: tuple[Tensor, ...]
+
+    @property
+    def places(self) -> int:
+        """How many positions at the end of the prefix are looked at."""
+        return len(self.tokens) + 1
+
+    @property
+    def used(self) -> int:
+        """Of how many of them logits are needed: of all."""
+        return self.places
+
+    def read(self, logits: Tensor) -> list[float]:
+        """Return the log-probabilities (nats) of all 26 letters, from `(places, V)` float32 logits."""
+        letters: list[float] = forced_letter_logprobs(logits[None], self)[0].tolist()
+        return letters
 
 
 class LetterVocabulary:
@@ -75,7 +91,7 @@ class LetterVocabulary:
         Args:
             text: the text after which a letter is to be read.
         """
-        return self._prefix(text[-_TAIL:])
+        return self._prefix(text[-TAIL:])
 
     def _forced_prefix(self, tail: str) -> ForcedPrefix:
         alone = self._encode(tail)

@@ -30,6 +30,7 @@ class Parsed:
         well_formed: the turn is exactly one thought in its tags, then one answer in its tags (in "direct" mode: the
             answer alone).
         open_thought: a thought was opened and never closed.
+        tagged: (start, end) of what stands between the answer's tags; None = the answer was read elsewhere.
     """
 
     think: Span | None
@@ -37,6 +38,7 @@ class Parsed:
     letter: Span | None
     well_formed: bool
     open_thought: bool
+    tagged: Span | None = None
 
 
 def _text_end(turn: str, tags: Tags) -> int:
@@ -148,7 +150,7 @@ def parse_completion(
     options: Sequence[str],
     letters: str = LETTERS,
     think_tags: tuple[str, str] = ("<think>", "</think>"),
-    answer_tags: tuple[str, str] = ("<answer>", "</answer>"),
+    answer_tags: tuple[str, str] | None = ("<answer>", "</answer>"),
     answer_by: str = "letter",
     mode: str = "think",
 ) -> Parsed:
@@ -163,13 +165,13 @@ def parse_completion(
         options: the options' texts as shown.
         letters: their letters, in the same order; there may be more.
         think_tags: opening and closing tag of the thought; case does not matter.
-        answer_tags: opening and closing tag of the answer.
+        answer_tags: opening and closing tag of the answer; None = it follows the thought without any.
         answer_by: "letter" or "text": how a single letter is read that is also an option's text.
         mode: "think", or "direct" where the answer alone is expected.
 
     Example:
         >>> parse_completion("<think>It is blue.</think><answer>B</answer>", options=("red", "blue"))
-        Parsed(think=(7, 18), answer=1, letter=(34, 35), well_formed=True, open_thought=False)
+        Parsed(think=(7, 18), answer=1, letter=(34, 35), well_formed=True, open_thought=False, tagged=(34, 35))
         >>> parse_completion("It is blue. So the answer is (B).", options=("red", "blue")).answer
         1
         >>> parse_completion("<answer>A or B</answer>", options=("red", "blue")).answer is None
@@ -194,9 +196,8 @@ def parse_completion(
     else:
         think, region, claim = _after_thought(reading, tags, opened[1] if opened else 0, closed, end)
     claim = claim if claim is not None and claim.option is not None else None
-    well_formed = claim is not None and _is_well_formed(
-        turn, tags, think_tags + answer_tags, region, end, claim, options
-    )
+    expected = think_tags + (answer_tags or ())
+    well_formed = claim is not None and _is_well_formed(turn, tags, expected, region, end, claim, options)
     if mode == "direct":
         well_formed = claim is not None and _is_plain(turn, 0, end, claim, options)
         well_formed = well_formed and claim is not None and (claim.letter is not None or answer_by == "text")
@@ -206,6 +207,7 @@ def parse_completion(
         letter=claim.letter if claim else None,
         well_formed=well_formed,
         open_thought=opened is not None and closed is None,
+        tagged=region,
     )
 
 
@@ -258,14 +260,16 @@ def _is_well_formed(
     claim: Claim,
     options: Sequence[str],
 ) -> bool:
-    found = (tags.think_open, tags.think_close, tags.answer_open, tags.answer_close)
-    if region is None or any(len(spans) != 1 for spans in found):
+    found = (tags.think_open, tags.think_close, tags.answer_open, tags.answer_close)[: len(expected)]
+    if any(len(spans) != 1 for spans in found):
         return False
-    (opened,), (closed,), (answer_opened,), (answer_closed,) = found
-    spans = (opened, closed, answer_opened, answer_closed)
+    spans = [span for (span,) in found]
     if any(turn[span[0] : span[1]] != tag.strip() for span, tag in zip(spans, expected, strict=True)):
         return False
+    if len(spans) == 2:  # without answer tags: one thought, and an answer after it
+        return not turn[: spans[0][0]].strip() and spans[0][1] <= spans[1][0] and claim.start >= spans[1][1]
+    opened, closed, answer_opened, answer_closed = spans
     if not opened[1] <= closed[0] < answer_opened[0] or region != (answer_opened[1], answer_closed[0]):
         return False
     outside = turn[: opened[0]] + turn[closed[1] : answer_opened[0]] + turn[answer_closed[1] : end]
-    return not outside.strip() and _is_plain(turn, *region, claim, options)
+    return not outside.strip() and _is_plain(turn, answer_opened[1], answer_closed[0], claim, options)

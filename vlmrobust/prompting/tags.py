@@ -51,20 +51,20 @@ def _tag_pattern(tag: str) -> re.Pattern[str]:
     return re.compile(rf"<\s*+{slash}{re.escape(named[2])}\s*+>", re.IGNORECASE)
 
 
-def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, str]) -> Tags:
+def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, str] | None) -> Tags:
     """Find the opening and closing tags of thought and answer, whatever their case.
 
-    Where a pair opens and closes with the same tag, every other one closes.
+    Where a pair opens and closes with the same tag, every other one closes. Without answer tags none are found.
 
     Example:
         >>> find_tags("<think>x</THINK>", ("<think>", "</think>"), ("<answer>", "</answer>")).think_close
         [(8, 16)]
     """
     found: list[list[Span]] = []
-    for opening, closing in (think_tags, answer_tags):
+    for opening, closing in filter(None, (think_tags, answer_tags)):
         opens = [match.span() for match in _tag_pattern(opening).finditer(turn)]
         if opening.strip().lower() == closing.strip().lower():
             found += [opens[::2], opens[1::2]]
         else:
             found += [opens, [match.span() for match in _tag_pattern(closing).finditer(turn)]]
-    return Tags(*found)
+    return Tags(*found) if answer_tags else Tags(*found, [], [])

@@ -21,7 +21,8 @@ __all__ = ["read_report", "write_report"]
 
 _FORMAT = "vlmrobust report 1"
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
-_LATER_FIELDS = {"context": "", "letters": LETTERS}  # which files of older versions lack, and what stands for them
+# Which files of older versions lack, and what stands for them.
+_LATER_FIELDS = {"context": "", "letters": LETTERS, "option_tokens": None}
 _LATER_COLUMNS = {"noise_floor": math.nan}  # the same, of their summary
 
 

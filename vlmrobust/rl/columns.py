@@ -146,7 +146,7 @@ def _index(solution: Any, options: Sequence[str], style: Style, where: str) -> i
         letter = style.letters.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
         if 0 <= letter < len(options):
             return letter
-        opened, closed = style.answer_tags
+        opened, closed = style.answer_opener, style.answer_closer
         parsed = parse_completion(
             solution if opened in solution else f"{opened}{solution}{closed}",
             options=options,

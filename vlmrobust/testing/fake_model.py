@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr
 
 from ..keyed import generator
-from ..types import Prompt, Response, open_image
+from ..types import Prompt, Readout, Response, open_image
 from ..types.validated import Frozen
 
 __all__ = ["FakeModel"]
@@ -22,7 +22,8 @@ class FakeModel(Frozen):
 
     Every choice is drawn with a key of seed, sample and behaviour, so that two conditions of a sample differ only by
     what the behaviour says. It writes whole turns in the prompt's tags, goes on from a prefill, and gives letters that
-    agree with its answer; `stop_think` and `mode="direct"` are read out as a real model's are, without decoding.
+    agree with its answer; `stop_think` and `mode="direct"` are read out as a real model's are, without decoding. Where
+    a style answers by text, the options' texts stand for the letters, one token a word and one for the end.
 
     Attributes:
         accuracy: share of samples that it answers right where nothing misleads it.
@@ -89,23 +90,30 @@ class FakeModel(Frozen):
         shown = self._choice(prompt)
         letters = self._letters(prompt, shown)
         style = prompt.style
+        by_text = style.answer_by == "text"
+        tokens = [len(option.split()) + 1 for option in prompt.options] if by_text else None
         if style.mode == "direct" or style.think_tags[1] in prompt.prefill:
-            opener = "" if style.mode == "direct" else style.answer_tags[0]
+            opener = "" if style.mode == "direct" else style.answer_opener
+            read: tuple[Readout, Readout] = (
+                ("option_text_direct", "option_text_fixed_prefix") if by_text else ("direct", "fixed_prefix")
+            )
             return Response.parse(
                 prompt,
                 opener + self._named(prompt, shown),
                 finish_reason="readout",
                 option_logprobs=letters,
-                readout="direct" if style.mode == "direct" else "fixed_prefix",
+                option_tokens=tokens,
+                readout=read[style.mode == "think"],
                 n_tokens=0,
             )
         completion, finish_reason = self._turn(prompt, shown)
-        answered = completion.endswith(style.answer_tags[1]) and style.answer_by == "letter"
+        answered = completion.endswith(self._named(prompt, shown) + style.answer_closer)
         return Response.parse(
             prompt,
             completion,
             finish_reason=finish_reason,
             option_logprobs=letters if answered else None,
+            option_tokens=tokens if answered else None,
             token_entropy=self._uniform(prompt, "token entropy", prompt.condition),
             n_tokens=len(completion.split()),
         )
@@ -151,7 +159,7 @@ class FakeModel(Frozen):
 
     def _turn(self, prompt: Prompt, shown: int) -> tuple[str, str]:
         """Return the completion (thought, then answer) and why it ended."""
-        (think_open, think_close), (answer_open, answer_close) = prompt.style.think_tags, prompt.style.answer_tags
+        (think_open, think_close), style = prompt.style.think_tags, prompt.style
         begun = think_open in prompt.prefill
         opener = " " if begun else think_open
         said = f"{opener}I compare the options with the picture."
@@ -164,4 +172,4 @@ class FakeModel(Frozen):
         said += f' So the answer is "{prompt.options[concluded]}".{think_close}'
         if self._uniform(prompt, "unparsed", prompt.condition, prompt.draw) < self.unparsed:
             return f"{said}I can't tell", "stop"
-        return f"{said}{answer_open}{self._named(prompt, shown)}{answer_close}", "stop"
+        return f"{said}{style.answer_opener}{self._named(prompt, shown)}{style.answer_closer}", "stop"

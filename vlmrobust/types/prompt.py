@@ -106,7 +106,7 @@ class Prompt(Frozen):
     @cached_property
     def text(self) -> str:
         """The user's text: context, question, lettered options, instruction."""
-        question = f"{self.question}\n{self.style.options_text(self.options)}\n{self.style.instruction_text()}"
+        question = self.style.question_text(self.question, self.options)
         return f"{self.context}\n\n{question}" if self.context else question
 
     def messages(self) -> list[dict[str, Any]]:

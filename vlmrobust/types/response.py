@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["Carrier", "Readout", "Response", "Status"]
 
 Status = Literal["answered", "abstained", "unparsed", "truncated", "not_applicable", "error"]
-Readout = Literal["own_thought", "fixed_prefix", "direct", "option_text"]
+Readout = Literal[
+    "own_thought",
+    "fixed_prefix",
+    "direct",
+    "option_text",
+    "option_text_fixed_prefix",
+    "option_text_direct",
+]
 Carrier = Literal["assistant_prefill", "user_text"]
 
 
@@ -36,10 +43,14 @@ class Response(Frozen):
         well_formed: the whole turn is one thought in its tags, then one answer in its tags; None = the model did not
             write it (forced read-out).
         option_logprobs: log-probability (nats) over the whole vocabulary of each option's letter, in `sample.options`
-            order, not renormalised; -inf for an option that is not shown; None = no letter was read.
+            order, not renormalised; -inf for an option that is not shown; None = no letter was read. Where answers are
+            read as text: of the option's text and what ends it, summed over its tokens.
         added_logprobs: the same for added options.
-        readout: where the letters were read: after the model's `own_thought`, after a `fixed_prefix`, `direct`ly, or as
-            `option_text`; None = not read.
+        option_tokens: over how many tokens each option's text was summed, 0 for an option that is not shown; None =
+            letters were read, or nothing.
+        readout: where the letters were read: after the model's `own_thought`, after a `fixed_prefix`, or `direct`ly;
+            where texts were scored instead: `option_text`, `option_text_fixed_prefix` and `option_text_direct`; None =
+            not read.
         carrier: how the condition was carried: as `assistant_prefill`, or as `user_text` by servers without prefill.
         token_entropy: mean entropy (nats) of the next-token distribution over the generated tokens.
         n_tokens: number of generated tokens.
@@ -59,6 +70,7 @@ class Response(Frozen):
     well_formed: bool | None = None
     option_logprobs: tuple[float, ...] | None = None
     added_logprobs: tuple[float, ...] = ()
+    option_tokens: tuple[int, ...] | None = None
     readout: Readout | None = None
     carrier: Carrier = "assistant_prefill"
     token_entropy: Annotated[float, Field(ge=0)] | None = None
@@ -73,7 +85,7 @@ class Response(Frozen):
 
     @property
     def letter_mass(self) -> float:
-        """Probability of all shown letters together, in [0, 1]; NaN if no letter was read."""
+        """Probability of all shown letters (or texts) together, in [0, 1]; NaN if none was read."""
         if self.option_logprobs is None:
             return math.nan
         return min(1.0, math.fsum(math.exp(value) for value in (*self.option_logprobs, *self.added_logprobs)))
@@ -87,6 +99,7 @@ class Response(Frozen):
         reasoning: str | None = None,
         finish_reason: str | None = None,
         option_logprobs: Sequence[float] | None = None,
+        option_tokens: Sequence[int] | None = None,
         token_entropy: float | None = None,
         readout: Readout | None = None,
         carrier: Carrier = "assistant_prefill",
@@ -101,9 +114,12 @@ class Response(Frozen):
             reasoning: the thought, where a server returns it apart from the text; it is put back in its tags.
             finish_reason: `stop` or `length`.
             option_logprobs: one log-probability (nats) per *shown* letter, in the order of the options as shown (added
-                ones included), over the whole vocabulary; NaN is refused.
+                ones included), over the whole vocabulary; NaN is refused. Where the style answers by text, one per
+                shown option's text.
+            option_tokens: over how many tokens each of them is summed, where they are of texts.
             token_entropy: mean entropy in nats of the generated tokens.
-            readout: where the letters were read; `own_thought` if logprobs are given and this is not.
+            readout: where the letters were read; `own_thought` (or `option_text`, by the style) if logprobs are given
+                and this is not.
             carrier: how the condition was carried.
             n_tokens: number of generated tokens.
             logprob_floor: the bound on letters that a server did not return.
@@ -126,10 +142,7 @@ class Response(Frozen):
         shown = parsed.answer
         start, end = parsed.think or (0, 0)
         turn = prompt.prefill + completion
-        logprobs, added = _in_sample_order(prompt, option_logprobs)
-        if readout is None and logprobs is not None:
-            readout = "own_thought"
-        return cls(
+        response = cls(
             sample_id=prompt.sample.id,
             condition=prompt.condition,
             draw=prompt.draw,
@@ -139,14 +152,49 @@ class Response(Frozen):
             answer=None if shown is None else prompt.order[shown],
             status=_status(prompt, parsed, finish_reason),
             well_formed=None if finish_reason == "readout" else parsed.well_formed,
-            option_logprobs=logprobs,
-            added_logprobs=added,
             readout=readout,
             carrier=carrier,
             token_entropy=token_entropy,
             n_tokens=n_tokens,
             finish_reason=finish_reason,
             logprob_floor=logprob_floor,
+        )
+        if option_logprobs is None:
+            return response
+        own: Readout = "own_thought" if prompt.style.answer_by == "letter" else "option_text"
+        return response.with_options(prompt, option_logprobs, readout=readout or own, option_tokens=option_tokens)
+
+    def with_options(
+        self,
+        prompt: Prompt,
+        option_logprobs: Sequence[float],
+        *,
+        readout: Readout,
+        option_tokens: Sequence[int] | None = None,
+    ) -> "Response":
+        """Return a copy with the options' log-probabilities.
+
+        Args:
+            prompt: what was asked.
+            option_logprobs: one (nats) per *shown* option, in the order in which they are shown.
+            readout: where they were read.
+            option_tokens: over how many tokens each of them is summed, where they are of texts.
+
+        Raises:
+            ValueError: the number of values is wrong, or one is NaN; the message names sample and condition.
+        """
+        if any(math.isnan(value) for value in option_logprobs):
+            raise ValueError(
+                f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
+                f"expected log-probabilities, got NaN in {tuple(option_logprobs)!r}"
+            )
+        logprobs, added = prompt.to_sample_order(option_logprobs, missing=-math.inf)
+        tokens = None if option_tokens is None else prompt.to_sample_order(option_tokens, missing=0)[0]
+        return self.replace(
+            option_logprobs=logprobs,
+            added_logprobs=added,
+            option_tokens=None if tokens is None else tuple(map(int, tokens)),
+            readout=readout,
         )
 
     @classmethod
@@ -176,16 +224,3 @@ def _status(prompt: Prompt, parsed: "Parsed", finish_reason: str | None) -> Stat
     if parsed.answer is not None:
         return "abstained" if prompt.order[parsed.answer] is None else "answered"
     return "truncated" if finish_reason == "length" or parsed.open_thought else "unparsed"
-
-
-def _in_sample_order(
-    prompt: Prompt, logprobs: Sequence[float] | None
-) -> tuple[tuple[float, ...] | None, tuple[float, ...]]:
-    if logprobs is None:
-        return None, ()
-    if any(math.isnan(value) for value in logprobs):
-        raise ValueError(
-            f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
-            f"expected log-probabilities, got NaN in {tuple(logprobs)!r}"
-        )
-    return prompt.to_sample_order(logprobs, missing=-math.inf)

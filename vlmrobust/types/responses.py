@@ -1,5 +1,6 @@
 """Responses as a struct of arrays, for metrics that work on all of them at once."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -33,7 +34,7 @@ class Responses:
         letters: the letters that these options were given, in their order; there may be more letters than options.
         think, own_think, text: the thought, the model's own part of it, the completion.
         prefill: what the assistant's turn began with.
-        status, readout, carrier, error: as in `Response`.
+        status, readout, option_tokens, carrier, error: as in `Response`.
         metadata: the sample's own.
     """
 
@@ -62,6 +63,7 @@ class Responses:
     prefill: tuple[str, ...]
     status: tuple[str, ...]
     readout: tuple[str | None, ...]
+    option_tokens: tuple[tuple[int, ...] | None, ...]
     carrier: tuple[str, ...]
     error: tuple[str | None, ...]
     metadata: tuple[Any, ...]
@@ -123,6 +125,7 @@ class Responses:
             prefill=tuple(prompt.prefill for prompt in asked),
             status=tuple(response.status for response in said),
             readout=tuple(response.readout for response in said),
+            option_tokens=tuple(response.option_tokens for response in said),
             carrier=tuple(response.carrier for response in said),
             error=tuple(response.error for response in said),
             metadata=tuple(sample.metadata for sample in samples),
@@ -151,6 +154,19 @@ class Responses:
                 one, other = _padded(one, width), _padded(other, width)
             both[name] = torch.cat([one, other]) if isinstance(one, Tensor) else one + other
         return cls(**both)
+
+    def option_mean_logprobs(self) -> Tensor:
+        """Return `(N, C)` float32, the mean log-probability (nats) of the tokens of each option's text.
+
+        -inf for an option that is not shown; a row of NaN where no texts were scored.
+        """
+        width = self.option_logprobs.shape[1]
+        counts = [
+            (math.nan,) * width if tokens is None else tokens + (0,) * (width - len(tokens))
+            for tokens in self.option_tokens
+        ]
+        tokens = torch.tensor(counts, dtype=torch.float32).reshape(len(self), width)
+        return torch.where(tokens == 0, -math.inf, self.option_logprobs / tokens)
 
     def has_status(self, *statuses: str) -> Tensor:
         """Return an `(N,)` mask of the responses whose status is one of `statuses`."""

@@ -1,9 +1,10 @@
 """How a question is put to a model, and how its answer is read."""
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, field_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from ..prompting import LETTERS
 from .validated import Frozen
@@ -19,6 +20,7 @@ def _different_letters(letters: str) -> str:
 
 Letters = Annotated[str, AfterValidator(_different_letters)]
 
+_PART = re.compile(r"\{(question|options|instruction)\}")
 _INSTRUCTIONS = {
     ("think", "letter"): (
         "Think about the question first, then answer. Write your thought between {think_open} and {think_close}, "
@@ -41,7 +43,10 @@ class Style(Frozen):
             of the question.
         instruction: what is asked for, after the options; None = a default that fits `mode` and `answer_by`.
             `{think_open}`, `{think_close}`, `{answer_open}` and `{answer_close}` stand for the tags.
-        think_tags, answer_tags: opening and closing tag.
+        question_template: how question, options and instruction follow each other; has to contain `{question}` and
+            `{options}`, and `{instruction}` unless that is empty.
+        think_tags: opening and closing tag of the thought.
+        answer_tags: opening and closing tag of the answer; None = the answer follows the thought without any.
         option_template: one option's line; has to contain `{letter}` and `{text}`.
         letters: the options' letters, in their order: 2 to 26 different capitals out of A to Z. A prompt may have fewer
             options, not more.
@@ -56,8 +61,9 @@ class Style(Frozen):
 
     system: str | None = None
     instruction: str | None = None
+    question_template: str = "{question}\n{options}\n{instruction}"
     think_tags: tuple[str, str] = ("<think>", "</think>")
-    answer_tags: tuple[str, str] = ("<answer>", "</answer>")
+    answer_tags: tuple[str, str] | None = ("<answer>", "</answer>")
     option_template: str = "{letter}. {text}"
     letters: Letters = LETTERS
     image_position: Literal["first", "last"] = "first"
@@ -73,18 +79,52 @@ class Style(Frozen):
 
     @field_validator("think_tags", "answer_tags")
     @classmethod
-    def _tags_are_there(cls, tags: tuple[str, str]) -> tuple[str, str]:
-        if not all(tag.strip() for tag in tags):
+    def _tags_are_there(cls, tags: tuple[str, str] | None) -> tuple[str, str] | None:
+        if tags is not None and not all(tag.strip() for tag in tags):
             raise ValueError(f"expected an opening and a closing tag, got {tags!r}")
         return tags
+
+    @model_validator(mode="after")
+    def _question_has_its_parts(self) -> Self:
+        expected = ("{question}", "{options}", *(["{instruction}"] if self.instruction != "" else []))
+        if any(part not in self.question_template for part in expected):
+            listed = ", ".join(expected)
+            raise ValueError(f"expected a question template with {listed}, got {self.question_template!r}")
+        if self.answer_tags is None and "{answer_" in (self.instruction or ""):
+            raise ValueError(f"expected an instruction that names no answer tags, got {self.instruction!r}")
+        return self
+
+    @property
+    def answer_opener(self) -> str:
+        """What stands between a thought and its answer."""
+        return "\n\n" if self.answer_tags is None else self.answer_tags[0]
+
+    @property
+    def answer_closer(self) -> str:
+        """What stands after an answer; empty without tags."""
+        return "" if self.answer_tags is None else self.answer_tags[1]
 
     def instruction_text(self) -> str:
         """Return the instruction with the tags filled in."""
         text = _INSTRUCTIONS[self.mode, self.answer_by] if self.instruction is None else self.instruction
+        if self.answer_tags is None:
+            text = text.replace(" between {answer_open} and {answer_close}", " after it")
         tags = ("{think_open}", "{think_close}", "{answer_open}", "{answer_close}")
-        for mark, tag in zip(tags, (*self.think_tags, *self.answer_tags), strict=True):
+        for mark, tag in zip(tags, (*self.think_tags, self.answer_opener, self.answer_closer), strict=True):
             text = text.replace(mark, tag)
         return text
+
+    def question_text(self, question: str, options: Sequence[str]) -> str:
+        r"""Return what is asked: the question, the lettered options, the instruction.
+
+        Example:
+            >>> Style(instruction="Choose.", question_template="Q: {question} {instruction}\n{options}").question_text(
+            ...     "Which?", ["red", "blue"]
+            ... )
+            'Q: Which? Choose.\nA. red\nB. blue'
+        """
+        parts = {"question": question, "options": self.options_text(options), "instruction": self.instruction_text()}
+        return _PART.sub(lambda part: parts[part[1]], self.question_template)
 
     def options_text(self, options: Sequence[str]) -> str:
         """Return the lettered options, one a line."""

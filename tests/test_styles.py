@@ -1,0 +1,126 @@
+"""Ready-made styles: their wording, what their models write, and which names speak for them."""
+
+import ast
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from vlmrobust import Prompt, Response, Sample, Style, styles
+
+PRESETS = {name: getattr(styles, name) for name in styles.__all__ if isinstance(getattr(styles, name), Style)}
+THOUGHT = "<think>\nThe cube on the left is blue.\n</think>"
+
+
+def asked(style: Style) -> Prompt:
+    sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue", "green"], answer=1)
+    return Prompt.of(sample, style=style)
+
+
+def test_the_papers_five_and_five_more() -> None:
+    assert sorted(PRESETS) == sorted(
+        [
+            *("space_r", "video_r1", "vision_r1", "vlaa_thinker", "vigorl_spatial"),
+            *("qwen2_5_vl_instruct", "qwen3_vl_instruct", "qwen3_vl_thinking", "internvl3", "default"),
+        ]
+    )
+    assert [name for name, style in PRESETS.items() if style.answer_by == "text"] == ["vigorl_spatial"]
+
+
+def test_every_style_names_the_page_it_was_read_from() -> None:
+    body = ast.parse(Path(styles.__file__).read_text(encoding="utf-8")).body
+    said = {
+        node.targets[0].id: after.value.value
+        for node, after in pairwise(body)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
+    for name in PRESETS.keys() - {"default"}:
+        assert "\nSource: " in said[name], name
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "ends"),
+    [
+        ("space_r", "Question: Which colour?\nOptions:\nA. red\n", "\nPlease provide only the single option letter"),
+        ("video_r1", "Which colour?Options:\nA. red\n", "</answer> tags. Please provide only the single option letter"),
+        ("vision_r1", "Which colour?\nChoices:\nA: red\nB: blue\nC: green", ""),
+        ("vlaa_thinker", "Which colour?\nA. red\nB. blue\nC. green", ""),
+        ("vigorl_spatial", "Which colour?\nA. red\nB. blue\nC. green", ""),
+        ("qwen2_5_vl_instruct", "Question: Which colour?\nOptions:\nA. red\n", "from the options above."),
+        ("qwen3_vl_instruct", "Which colour?\nA. red\n", "Please select the correct answer from the options."),
+        ("qwen3_vl_thinking", "Which colour?\nA. red\n", "Please select the correct answer from the options."),
+        ("internvl3", "Which colour?\nA. red\n", "Answer with the option's letter from the given choices directly."),
+    ],
+)
+def test_the_wording(name: str, begins: str, ends: str) -> None:
+    text = asked(PRESETS[name]).text
+    assert text.startswith(begins)
+    assert ends in text
+
+
+@pytest.mark.parametrize(
+    ("name", "completion", "answer", "well_formed"),
+    [
+        ("space_r", f"{THOUGHT}\n<answer>B</answer>", 1, True),
+        ("video_r1", f"{THOUGHT}\n<answer>B</answer>", 1, True),
+        ("vision_r1", f"{THOUGHT}\n\n**Final Answer:** B", 1, False),
+        ("vision_r1", f"{THOUGHT}\n\nFinal Answer: \\boxed{{B}}", 1, False),
+        ("vision_r1", f"{THOUGHT}<answer>B: blue</answer>", 1, False),
+        ("vlaa_thinker", f"{THOUGHT}\n\n<answer> B. blue </answer>", 1, False),
+        ("vlaa_thinker", f"{THOUGHT}\n\n<answer> blue </answer>", 1, True),
+        ("vigorl_spatial", "<think>\nThe cube (120, 84) is blue. \n</think>\n<answer> blue </answer>", 1, True),
+        ("vigorl_spatial", f"{THOUGHT}\n<answer>\nred\n</answer>", 0, True),
+        ("vigorl_spatial", f"{THOUGHT}\n<answer> purple </answer>", None, False),
+        ("qwen3_vl_thinking", f"{THOUGHT}\n\nThe correct answer is **B**.", 1, True),
+        ("qwen3_vl_thinking", f"{THOUGHT}\n\nThe cube is blue.\n\n**Answer: B**", 1, True),
+        ("qwen3_vl_thinking", f"{THOUGHT}\n\n\\boxed{{B}}", 1, True),
+        ("qwen3_vl_thinking", f"{THOUGHT}\n\nB. blue", 1, True),
+        ("qwen3_vl_thinking", f"{THOUGHT}\n\nIt may be A or B.", None, False),
+        ("qwen3_vl_thinking", f"{THOUGHT}{THOUGHT}\n\nB", 1, False),
+        ("qwen3_vl_thinking", f"So: {THOUGHT}\n\nB", 1, False),
+        ("qwen3_vl_thinking", "<think>\nSo the answer is B.", None, False),
+        ("qwen2_5_vl_instruct", "B", 1, True),
+        ("qwen2_5_vl_instruct", "B. blue", 1, False),
+        ("qwen3_vl_instruct", "The correct answer is **B. blue**.", 1, False),
+        ("internvl3", "B", 1, True),
+    ],
+)
+def test_what_its_model_writes_is_read(name: str, completion: str, answer: int | None, well_formed: bool) -> None:
+    response = Response.parse(asked(PRESETS[name]), completion)
+    assert (response.answer, response.well_formed) == (answer, well_formed)
+
+
+def test_a_thought_that_the_template_opened_and_nobody_closed_is_truncated() -> None:
+    prompt = asked(styles.qwen3_vl_thinking).replace(prefill="<think>\n")
+    response = Response.parse(prompt, "The cube is blue. So B.", finish_reason="length")
+    assert (response.status, response.answer) == ("truncated", None)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("RUBBISHLIKE/SpaceR", "space_r"),
+        ("/models/SpaceR-SFT-7B", "space_r"),
+        ("Video-R1/Video-R1-7B", "video_r1"),
+        ("Osilly/Vision-R1-7B", "vision_r1"),
+        ("UCSC-VLAA/VLAA-Thinker-Qwen2.5VL-7B", "vlaa_thinker"),
+        ("gsarch/ViGoRL-7b-Spatial", "vigorl_spatial"),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl_instruct"),
+        ("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl_instruct"),
+        ("Qwen/Qwen3-VL-30B-A3B-Thinking", "qwen3_vl_thinking"),
+        ("OpenGVLab/InternVL3-8B-hf", "internvl3"),
+        ("OpenGVLab/InternVL3_5-8B-HF", None),
+        ("gsarch/ViGoRL-Multiturn-3b-Visual-Search", None),
+        ("HuggingFaceTB/SmolVLM-Instruct", None),
+        ("spacerocket", None),
+        ("", None),
+    ],
+)
+def test_a_name_suggests_a_style(model: str, name: str | None) -> None:
+    assert styles.suggested(model) is (None if name is None else PRESETS[name])
+    assert styles.hint(model) == (
+        name and f"the name {model!r} suggests style=vlmrobust.styles.{name}; the default style is used"
+    )

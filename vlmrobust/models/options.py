@@ -1,0 +1,214 @@
+"""Option texts scored by teacher forcing: the read-out of models that answer in words.
+
+The log-probability of an option is that of writing its text and what ends it, given all that stands before:
+
+    log P(option) = Σ_t log p(token_t | what stands before token_t)
+
+The end belongs to it: without one, "red" would hold all of "red cube". With it the options are exclusive events, and
+their probabilities add up to at most 1. Where an answer is closed by a tag, that is the end, but for its last token
+where that may merge with what follows (">" with a line break); where it is not, any token that ends the turn.
+
+Tokens merge across both edges of a text, so the whole continuation is cut into tokens, and scored from where it first
+differs from the context's own tokens or from another option's: P is given the tokens before that place, the same for
+all options. Other ways to cut the same text into tokens are not summed; a model hardly ever writes them.
+
+All options of a prompt are the rows of one family (see `prefix`): the prompt and the thought go through the model once,
+the cache is branched, and one batched pass runs the options.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..types import Prompt, Readout, Response
+from ..types.response import parse_turn
+from .encoding import Rendered
+from .engine import Engine
+from .prefix import TOLERANCE
+from .reading import not_finite
+from .vocabulary import TAIL
+
+__all__ = ["Frame", "OptionReader", "ScoredText", "forced_frame", "own_frame"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What an option's text stands between in the assistant's turn, the prefill not included.
+
+    Attributes:
+        before: what stands before it.
+        after: what ends it; empty = the turn ends there.
+    """
+
+    before: str
+    after: str
+
+
+def forced_frame(item: Rendered) -> Frame:
+    """Return the frame of a prompt in which nothing is left to think."""
+    style = item.prompt.style
+    return Frame(item.forced or "", "" if style.mode == "direct" else style.answer_closer)
+
+
+def own_frame(prompt: Prompt, response: Response) -> Frame | None:
+    """Return the frame in which the model wrote its own answer, line breaks included; None without one in tags."""
+    if prompt.style.answer_by != "text" or response.status not in ("answered", "abstained"):
+        return None
+    turn, tagged = prompt.prefill + response.text, parse_turn(prompt, response.text).tagged
+    if tagged is None:
+        return None
+    inside = turn[tagged[0] : tagged[1]]
+    start = tagged[0] + len(inside) - len(inside.lstrip())
+    if start < len(prompt.prefill):
+        return None
+    return Frame(turn[len(prompt.prefill) : start], inside[len(inside.rstrip()) :] + prompt.style.answer_closer)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredText:
+    """The tokens at the end of a text whose log-probability is asked for.
+
+    Attributes:
+        tokens: the tokens.
+        rest: how many further tokens the text has, which are not scored.
+        ends: tokens of which any one has to follow; none = nothing has to.
+        answer: the option's text and what ends it, where the processor takes answers apart; else empty.
+    """
+
+    tokens: tuple[int, ...]
+    rest: int
+    ends: tuple[int, ...]
+    answer: str = ""
+
+    @property
+    def count(self) -> int:
+        """Over how many tokens the log-probability is summed."""
+        return len(self.tokens) + bool(self.ends)
+
+    def stands_in(self, tokens: Sequence[int]) -> bool:
+        """Return whether a whole text's tokens have these where they are looked for."""
+        start = len(tokens) - len(self.tokens) - self.rest
+        return tuple(tokens[start : start + len(self.tokens)]) == self.tokens
+
+    @property
+    def places(self) -> int:
+        """How many positions at the end of the text are looked at."""
+        return len(self.tokens) + self.rest + 1
+
+    @property
+    def used(self) -> int:
+        """Of how many of them, from the first on, logits are needed."""
+        return self.count
+
+    def read(self, logits: Tensor) -> list[float]:
+        """Return the log-probability of the tokens (nats), and the first position's log-normaliser.
+
+        The options of a prompt have that position in common, so that the latter is the same for all of them, unless
+        the model sees ahead.
+
+        Args:
+            logits: `(used, V)` float32, next-token logits before each of the tokens, and after the last.
+        """
+        normalisers = logits.logsumexp(-1)
+        count = len(self.tokens)
+        chosen = logits[torch.arange(count), list(self.tokens)] - normalisers[:count]
+        total = chosen.double().sum()
+        if self.ends:
+            total = total + logits[count, list(self.ends)].logsumexp(-1) - normalisers[count]
+        return [float(total), float(normalisers[0])]
+
+
+class OptionReader:
+    """Scores the options' texts of prompts whose answers are read as text.
+
+    Args:
+        engine: runs the texts.
+        stop_tokens: the tokens that end a turn.
+    """
+
+    def __init__(self, engine: Engine, stop_tokens: Sequence[int]) -> None:
+        self._engine = engine
+        self._stop_tokens = tuple(stop_tokens)
+        self._added = frozenset(engine.encoder.tokenizer.get_added_vocab().values())
+
+    def responses(self, framed: Mapping[int, tuple[Rendered, Frame]]) -> dict[int, Response]:
+        """Return the responses of prompts, with their options' log-probabilities, by position.
+
+        Where the model wrote an answer itself (`Rendered.written`), the answer stays; else it is the likeliest option.
+        """
+        rows: list[Rendered] = []
+        places: dict[int, range] = {}
+        scored = {position: self.scored(item, frame) for position, (item, frame) in framed.items()}
+        for position, (item, frame) in framed.items():
+            begun = len(rows)
+            for option, text in zip(item.prompt.options, scored[position], strict=True):
+                written = "" if text.answer else option + frame.after
+                rows.append(replace(item, forced=frame.before + written, scored=text))
+            places[position] = range(begun, len(rows))
+        outcomes = self._engine.run(dict(enumerate(rows)), rows_per_prompt=max(map(len, places.values()), default=1))
+        responses = {}
+        for position, (item, frame) in framed.items():
+            found = [outcomes[place] for place in places[position]]
+            failed = next((outcome for outcome in found if isinstance(outcome, Response)), None)
+            values = [outcome for outcome in found if not isinstance(outcome, Response)]
+            counts = [text.count for text in scored[position]]
+            responses[position] = failed or self._response(item, frame, values, counts)
+        return responses
+
+    def scored(self, item: Rendered, frame: Frame) -> list[ScoredText]:
+        """Return which tokens are scored of each option that a prompt shows."""
+        tokens, apart = self._engine.encoder.tokens, self._engine.encoder.takes_answers
+        tail = "" if apart else (item.turns + frame.before)[-TAIL:]
+        answers = [option + frame.after for option in item.prompt.options]
+        cut = [tokens(tail + answer) for answer in answers]
+        shared = min(_common(tokens(tail), one) for one in cut)
+        found = []
+        for option, answer, one in zip(item.prompt.options, answers, cut, strict=True):
+            closing = len(one) - _common(tokens(tail + option), one)
+            rest = int(closing > 1 and one[-1] not in self._added)
+            text = ScoredText(
+                tokens=tuple(one[shared : len(one) - rest]),
+                rest=rest + apart,  # the processor adds a token that ends the turn
+                ends=() if frame.after else self._stop_tokens,
+                answer=answer if apart else "",
+            )
+            found.append(text)
+        return found
+
+    def _response(
+        self, item: Rendered, frame: Frame, values: Sequence[Sequence[float]], counts: Sequence[int]
+    ) -> Response:
+        prompt, written = item.prompt, item.written
+        logprobs, normalisers = zip(*values, strict=True)
+        if any(map(math.isnan, logprobs)):
+            return Response.failed(prompt, not_finite(prompt, "log-probabilities of the options' texts"))
+        if max(normalisers) - min(normalisers) > TOLERANCE.get(self._engine.dtype, TOLERANCE[torch.float32]):
+            return Response.failed(
+                prompt,
+                f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected logits before the options that "
+                f"do not depend on them, got log-normalisers from {min(normalisers):.4g} to {max(normalisers):.4g}; "
+                "this model sees ahead, and has no option_text read-out with this version of transformers",
+            )
+        if written is not None and written.status in ("answered", "abstained"):
+            return written.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
+        likeliest = prompt.options[max(range(len(logprobs)), key=logprobs.__getitem__)]
+        readout: Readout = "option_text_direct" if prompt.style.mode == "direct" else "option_text_fixed_prefix"
+        return Response.parse(
+            prompt,
+            frame.before + likeliest + frame.after,
+            finish_reason="readout" if written is None else written.finish_reason,
+            option_logprobs=logprobs,
+            option_tokens=counts,
+            readout=readout,
+            token_entropy=None if written is None else written.token_entropy,
+            n_tokens=0 if written is None else written.n_tokens,
+        )
+
+
+def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    pairs = zip(tokens, others, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))
