@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from counted import BATCH_SIZE, SAMPLES, evaluator, repeated, same
 
+from vlmrobust.models.huggingface import _own_device
 from vlmrobust.report import Report
 from vlmrobust.workers import Ranks, ThisProcess
 from vlmrobust.workers.ranks import launched
@@ -95,3 +96,13 @@ def test_this_process_may_ask_everything_alone_where_it_is_a_rank(monkeypatch, t
     monkeypatch.setenv("WORLD_SIZE", "2")
     report = evaluator(tmp_path / "log").run(SAMPLES[:3], workers=ThisProcess())
     assert len(report) == 3 * 5 * 2
+
+
+@pytest.mark.parametrize(("gpus", "local_rank", "device"), [(8, "3", "cuda:3"), (1, "3", "cuda:0"), (8, None, "cuda:0")])
+def test_the_model_of_a_rank_is_on_its_own_gpu(monkeypatch, gpus, local_rank, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert _own_device() == device

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -112,7 +113,8 @@ class HFModel:
         Args:
             name: the checkpoint's name or path.
             dtype: a torch dtype or its name; "auto" = the checkpoint's own.
-            device: None = CUDA where there is one, else the CPU; leave it out when `device_map` is given.
+            device: None = CUDA where there is one (under torchrun or accelerate, that of the local rank), else the CPU;
+                leave it out when `device_map` is given.
             generation: see the class.
             processor: options for the processor, such as `max_pixels`.
             force_answer: see the class.
@@ -128,7 +130,7 @@ class HFModel:
         loaded_processor = AutoProcessor.from_pretrained(name, **shared, **(processor or {}))
         model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            model = model.to(device or _own_device())
         return cls(
             model.eval(),
             loaded_processor,
@@ -196,6 +198,13 @@ class HFModel:
             if item.forced is None and (frame := own_frame(item.prompt, response)):
                 framed[position] = replace(item, written=response), frame
         return answered | self._options.responses(framed)
+
+
+def _own_device() -> str:
+    if not torch.cuda.is_available():
+        return "cpu"
+    # Where a launcher has shown this rank no other GPU than its own, that is the first.
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
 
 
 def _weights_digest(model: Any) -> str:
