@@ -14,6 +14,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -282,4 +283,5 @@ def _output(messages: list[Any], *_: Any) -> Any:
 if __name__ == "__main__":
     writers = {"lmms_eval": write_lmms_eval, "vlmevalkit": write_vlmevalkit, "inspect": write_inspect}
     for name in sys.argv[1:] or writers:
+        shutil.rmtree(LOGS / name, ignore_errors=True)  # lmms-eval appends to a log of the same name
         writers[name](LOGS / name)
