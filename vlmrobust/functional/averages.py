@@ -43,11 +43,11 @@ def average_interval(
         Zou and Donner, Statistics in Medicine 27 (2008) 1693–1702.
     """
     given = [checked(name, side) for name, side in (("values", values), ("low", low), ("high", high))]
-    labels: list[Hashable] = list(range(len(given[0])) if blocks is None else blocks)
-    if len({len(labels), *map(len, given)}) > 1:
+    labels: list[Hashable] = [*range(len(given[0]))] if blocks is None else [*blocks]
+    lengths = [*map(len, given), len(labels)]
+    if len(set(lengths)) > 1:
         raise ValueError(
-            "expected 'values', 'low', 'high' and 'blocks' of one length, got "
-            f"{', '.join(str(len(side)) for side in (*given, labels))}"
+            f"expected 'values', 'low', 'high' and 'blocks' of one length, got {', '.join(map(str, lengths))}"
         )
     if not labels:
         return math.nan, math.nan

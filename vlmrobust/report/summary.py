@@ -109,6 +109,7 @@ class _Summary:
         self.errors = is_one_of(responses.status, "error")
         self.not_applicable = is_one_of(responses.status, "not_applicable")
         self.scored = ~is_one_of(responses.status, *UNSCORED)
+        self.has_draws = len(set(responses.draw.tolist())) > 1
         self.seed = seed
 
     def rows(self, columns: Sequence[Column]) -> list[SummaryRow]:
@@ -231,6 +232,8 @@ class _Summary:
 
         A difference of two runs of base is nearly normal, around 0: the mean of its size is √(2/π) standard errors.
         """
+        if not self.has_draws:
+            return math.nan
         if column.is_paired and self.responses.condition[contrast.base[0]] == "base":
             return float(self.samples.means(column.scores, contrast.base)[chosen].mean())
         errors = self.samples.squared_errors(column.scores, contrast.base)[chosen]
