@@ -1,7 +1,7 @@
 """The flags that commands share, or that one has many of: their kinds, help texts and completions."""
 
 from collections.abc import Iterable
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,11 +22,11 @@ class Mode(StrEnum):
     direct = "direct"
 
 
-class AnswerAs(Enum):
+class AnswerAs(StrEnum):
     """How the rows' answers are written."""
 
     any = "any"
-    index = "index"
+    index = "index"  # type: ignore[assignment]  # it hides the method of strings
     letter = "letter"
     text = "text"
 
