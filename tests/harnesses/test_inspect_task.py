@@ -17,8 +17,8 @@ from inspect_ai.solver import Solver, TaskState
 from PIL import Image
 
 from vlmrobust import Prompt, Response, Responses, Sample, Style
-from vlmrobust.harnesses.inspect_logs import RECORD
-from vlmrobust.harnesses.inspect_task import perturbed, robustness
+from vlmrobust.harnesses.inspect_logs import RECORD, asked
+from vlmrobust.harnesses.inspect_task import _answered, perturbed, robustness
 from vlmrobust.metrics import Accuracy, Consistency, FollowRate, FormatRate, default_metrics
 from vlmrobust.models.images import data_url
 from vlmrobust.perturbations import (
@@ -145,6 +145,16 @@ def plain() -> Solver:
         return result
 
     return solve  # type: ignore[return-value]
+
+
+def test_ready_made_texts_and_distractors_lie_in_the_metadata(picture: str) -> None:
+    own = {"texts": {"wrong_caption": {"C": "A green cube."}}, "distractor": "C", "group": "image 1"}
+    state = solved(perturbed(WrongCaption()), state_of(picture, metadata={"vlmrobust": own, "kind": "hue"}))
+    assert shown(state)[0][1].startswith("A green cube.\n")
+    record = state.store.get(RECORD)["prompt"]
+    assert (record["distractor"], record["asserted"]) == (2, 2)
+    sample = asked(_answered(state))
+    assert (sample.group, sample.metadata) == ("image 1", {"kind": "hue"})
 
 
 def test_a_condition_that_does_not_fit_ends_without_a_call(picture: str) -> None:

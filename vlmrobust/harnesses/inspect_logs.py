@@ -14,7 +14,8 @@ from .lettered import split_options
 __all__ = ["RECORD", "Answered", "asked", "read_inspect", "recorded", "said"]
 
 RECORD = "vlmrobust"
-"""The key in a sample's store under which `inspect_task.perturbed` keeps what it asked."""
+"""The key in a sample's store under which `inspect_task.perturbed` keeps what it asked, and that in its metadata under
+which it may have `texts`, `distractor` and `group`, as rows of data have them."""
 
 _FINISH_REASONS = {"max_tokens": "length", "model_length": "length"}
 
@@ -123,9 +124,9 @@ def asked(answered: Answered) -> Sample:
         "question": question,
         "options": list(options),
         "answer": answered.target[0],
-        "metadata": dict(answered.metadata),
+        "metadata": {name: value for name, value in answered.metadata.items() if name != RECORD},
     }
-    return sample_of(answered.place, values)
+    return sample_of(answered.place, {**answered.metadata.get(RECORD, {}), **values})
 
 
 def _shown(given: Any) -> tuple[str, list[Any]]:

@@ -36,9 +36,10 @@ __all__ = ["perturbed", "robustness"]
 def perturbed(condition: Perturbation | None = None, *, style: Style | None = None, seed: int = 0) -> Solver:
     """Put the question of a sample under a condition, and let the model answer.
 
-    The sample has its image in `input` and its options in `choices`. A prefilled thought becomes a last assistant
-    message, which the provider has to continue, as inspect's own for vLLM and SGLang ask their servers to; whether it
-    does cannot be seen from here. A condition that does not fit a sample ends it without a call.
+    The sample has its image in `input` and its options in `choices`; `texts`, `distractor` and `group` may lie in its
+    `metadata["vlmrobust"]`, as in a row of `data.samples_from`. A prefilled thought becomes a last assistant message,
+    which the provider has to continue, as inspect's own for vLLM and SGLang ask their servers to; whether it does
+    cannot be seen from here. A condition that does not fit a sample ends it without a call.
 
     Args:
         condition: the perturbation; None = `Base()`.
