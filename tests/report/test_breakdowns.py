@@ -7,7 +7,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from vlmrobust import Evaluator, Report, Sample, Style
-from vlmrobust.functional import average_interval
+from vlmrobust.functional import average_interval, paired_interval
+from vlmrobust.keyed import generator
 from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, FlipRate
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.report.macro import Category, macro_rows
@@ -175,6 +176,24 @@ def test_a_column_that_is_taken_is_refused(models):
         Report.concat([])
 
 
+def test_a_part_resamples_the_groups_of_its_samples(answer):
+    rng = np.random.default_rng(0)
+    pairs, sides = [], {"base": [], "x": []}
+    for index in range(60):
+        right = {"base": int(rng.random() < 0.8), "x": int(rng.random() < (0.9 if index // 6 % 2 else 0.1))}
+        kind = {"kind": "few" if index < 48 else "rest"}
+        pairs += [answer(f"s{index}", name, right[name], group=f"g{index // 6}", metadata=kind) for name in right]
+        for name in sides:
+            sides[name].append(right[name])
+    report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()], seed=5)
+    found = row(report.by("kind"), kind="few", condition="x", metric="accuracy")
+    groups = [f"g{index // 6}" for index in range(48)]
+    expected = paired_interval(sides["base"][:48], sides["x"][:48], groups, rng=generator(5, "bootstrap"))
+    assert (found["low"], found["high"], found["n"]) == (expected.low, expected.high, 48)
+    alone = paired_interval(sides["base"][:48], sides["x"][:48], rng=generator(5, "bootstrap"))
+    assert found["high"] - found["low"] > 1.2 * (alone.high - alone.low)
+
+
 # --- macro average ----------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +211,15 @@ def test_categories_weigh_the_same_and_samples_do_not(models):
     base = row(report.macro_average("kind"), condition="base", metric="accuracy")
     assert math.isnan(base["difference"])
     assert base["value_low"] < base["value"] < base["value_high"]
+
+
+def test_twelve_categories_weigh_a_twelfth_each(answer):
+    pairs = [answer(f"s{i}", choice=int(i % 5 > 0), metadata={"category": f"c{i % 12:02}"}) for i in range(90)]
+    found = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()]).macro_average("category").iloc[0]
+    shares = [np.mean([i % 5 > 0 for i in range(90) if i % 12 == place]) for place in range(12)]
+    assert found["value"] == pytest.approx(np.mean(shares))
+    assert found["weights"].startswith("1/12 each: c00 (n = 8), c01 (n = 8), ")
+    assert found["value_low"] < found["micro_value"] < found["value_high"]
 
 
 def test_samples_without_a_category_are_left_out_and_counted(models):
