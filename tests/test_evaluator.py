@@ -468,3 +468,13 @@ def test_without_letters_under_base_nothing_is_asserted(samples, make_sample):
 def test_the_distractor_is_one_of_two_words():
     with pytest.raises(ValueError, match="field 'distractor': expected 'random' or 'runner_up', got 'worst'"):
         Evaluator(fake(), [], distractor="worst")
+
+
+def test_in_how_many_parts_rows_are_put_into_arrays_does_not_matter(samples, make_sample, monkeypatch):
+    mixed = [*samples, make_sample("two", options=("red", "blue"), images=(b"not decoded",))]
+    evaluator = Evaluator(fake(truncated=0.3), [WrongThink(), AbstainOption()], METRICS, draws=2)
+    whole = evaluator.run(mixed)
+    monkeypatch.setattr("vlmrobust.evaluator._PART", 5)
+    parts = evaluator.run(mixed)
+    assert parts.frame.equals(whole.frame)
+    assert parts.summary.equals(whole.summary)

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Style
-from vlmrobust.jsonl import json_safe, read_lines, write_atomically
+from vlmrobust.jsonl import create_atomically, json_safe, read_lines, write_atomically
 from vlmrobust.manifest import Manifest
 from vlmrobust.perturbations import Base
 from vlmrobust.store import RunDirectory, decode_response, encode_response
@@ -199,3 +199,39 @@ def test_an_atomic_write_leaves_no_draft(tmp_path):
     write_atomically(tmp_path / "x.json", "one")
     write_atomically(tmp_path / "x.json", "two")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.json": "two"}
+
+
+def test_of_two_that_begin_a_run_at_once_one_creates_the_manifest_and_the_other_joins(tmp_path, monkeypatch):
+    other = MANIFEST.replace(started="later", conditions={**MANIFEST.conditions, "new": {"class": "New"}})
+    RunDirectory(tmp_path, MANIFEST).close()
+    # The second has looked before the first had written.
+    monkeypatch.setattr(RunDirectory, "_read_manifest", lambda self: None)
+    with RunDirectory(tmp_path, other) as run:
+        assert run.manifest.started == MANIFEST.started
+        assert set(run.manifest.conditions) == {*MANIFEST.conditions, "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_directory_is_opened_as_it_was_begun_if_nothing_else_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a run, found none"):
+        RunDirectory(tmp_path / "none")
+    RunDirectory(tmp_path, MANIFEST).close()
+    assert RunDirectory(tmp_path).manifest == MANIFEST
+
+
+def test_files_are_read_in_the_order_in_which_they_were_begun_also_beyond_a_thousand(tmp_path, make_sample):
+    prompts, _ = responses_to([make_sample("a")])
+    for begun, index in enumerate((999, 1000)):
+        failed = Response.failed(prompts[0], f"in file {index}")
+        with opened(tmp_path, MANIFEST, [prompts[0].sample]) as run:
+            run.record(prompts, [failed])
+        (tmp_path / f"responses-{begun:03d}.jsonl").rename(tmp_path / f"responses-{index}.jsonl")
+    with opened(tmp_path, MANIFEST, [prompts[0].sample]) as run:
+        assert run.finished(prompts[0]) is None
+        assert run.recorded(prompts[0]).error == "in file 1000"
+
+
+def test_a_file_is_created_once(tmp_path):
+    assert create_atomically(tmp_path / "x.json", "one")
+    assert not create_atomically(tmp_path / "x.json", "two")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.json": "one"}

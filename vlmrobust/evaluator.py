@@ -1,17 +1,19 @@
 """Samples × conditions, asked in a fixed plan of batches, resumable, with failures as rows of their own."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 from .manifest import Manifest
-from .metrics import Metric, PairedMetric
+from .metrics import Metric, PairedMetric, default_metrics
 from .models.base import Model
 from .perturbations import Perturbation
 from .perturbations.conditions import check_conditions
 from .perturbations.distractor import Distractor
 from .report import Report
-from .types import Sample, Style, check_samples
+from .report.columns import score
+from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
 from .workers.answering import Pair
 from .workers.base import Job, ModelSource
@@ -19,6 +21,8 @@ from .workers.plan import Failure, Plan
 from .workers.ranks import launched
 
 __all__ = ["Evaluator"]
+
+_PART = 10_000  # rows that are in memory as objects
 
 
 class Evaluator:
@@ -114,12 +118,23 @@ class Evaluator:
         job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out))
 
         def report(pairs: Iterable[Pair], manifest: Manifest) -> Report:
-            prompts, responses = zip(*pairs, strict=True)
-            made = Report.from_responses(
-                prompts, responses, self.metrics, seed=self.seed, manifest=manifest.model_dump(mode="json")
-            )
+            responses = _in_arrays(pairs)
+            columns = score(responses, default_metrics() if self.metrics is None else self.metrics)
+            made = Report(responses, columns, seed=self.seed, manifest=manifest.model_dump(mode="json"))
             if job.out is not None:
                 made.save(job.out)
             return made
 
         return (launched() if workers is None else workers).run(job, report)
+
+
+def _in_arrays(pairs: Iterable[Pair]) -> Responses:
+    """Put prompts and responses into arrays, a part at a time: as objects they take many times the memory."""
+    rest, parts = iter(pairs), []
+    while part := list(islice(rest, _PART)):
+        prompts, responses = zip(*part, strict=True)
+        parts.append(Responses.of(prompts, responses))
+    while len(parts) > 1:
+        pairwise = [parts[place : place + 2] for place in range(0, len(parts), 2)]
+        parts = [Responses.joined(*both) if len(both) == 2 else both[0] for both in pairwise]
+    return parts[0]

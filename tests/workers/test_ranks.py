@@ -98,7 +98,9 @@ def test_this_process_may_ask_everything_alone_where_it_is_a_rank(monkeypatch, t
     assert len(report) == 3 * 5 * 2
 
 
-@pytest.mark.parametrize(("gpus", "local_rank", "device"), [(8, "3", "cuda:3"), (1, "3", "cuda:0"), (8, None, "cuda:0")])
+@pytest.mark.parametrize(
+    ("gpus", "local_rank", "device"), [(8, "3", "cuda:3"), (1, "3", "cuda:0"), (8, None, "cuda:0")]
+)
 def test_the_model_of_a_rank_is_on_its_own_gpu(monkeypatch, gpus, local_rank, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)

@@ -115,5 +115,4 @@ class ThisProcess(Workers):
         )
         with opened as directory, Progress(job.plan.size(job.samples)) as progress:
             answerer = Answerer(job.plan, job.source.model, directory, progress)
-            pairs = [pair for batch in job.plan.batches(job.samples) for pair in answerer.answer(batch)]
-        return make(pairs, manifest)
+            return make((pair for batch in job.plan.batches(job.samples) for pair in answerer.answer(batch)), manifest)
