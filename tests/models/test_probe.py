@@ -97,6 +97,19 @@ def test_the_logits_of_a_large_vocabulary_are_computed_in_pieces() -> None:
     assert head.row_chunk() * head.vocabulary_size() <= 2**26
 
 
+def test_many_parts_share_a_pass_as_far_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, hidden, _ = seen_by(language_model("Llama"))
+    rows = hidden.flatten(0, 1)
+    parts = [rows[:1], rows[:4], rows[1:3], rows[:0], rows[3:]]
+    monkeypatch.setattr(Head, "row_chunk", lambda self: 3)
+    real, sizes = Head.logits, []
+    monkeypatch.setattr(Head, "logits", lambda self, rows: (sizes.append(len(rows)), real(self, rows))[1])
+    for part, logits in zip(parts, head.logits_of(parts), strict=True):
+        torch.testing.assert_close(logits, real(head, part))
+    assert sizes == [1, 4, 3]
+    assert list(head.logits_of([])) == []
+
+
 def test_a_model_without_a_head_is_refused() -> None:
     model = transformers.LlamaModel(transformers.LlamaConfig(**SIZES))
     with pytest.raises(ValueError, match="expected a model with an LM head, got LlamaModel without output embeddings"):

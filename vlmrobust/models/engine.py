@@ -169,9 +169,8 @@ class Engine:
         read: list[Outcome] = []
         wrote: list[Outcome] = []
         if rows is not None:
-            for reader, row in zip(readers, rows, strict=True):
-                first = places - reader.places
-                read.append(reader.read(self._head.logits(row[first : first + reader.used])))
+            used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
+            read += [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]
         if written is not None:
             wrote += self._texts.responses([item.prompt for item in items if item.forced is None], written)
         merged = (iter(wrote), iter(read))

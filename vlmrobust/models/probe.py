@@ -5,7 +5,7 @@ step by 1/8, which alone fakes ties and entropy. Only the rows of steps whose to
 the logits of all steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +76,18 @@ class Head:
         """Return `(N, V)` float32 logits of kept rows."""
         is_hidden = self.exact and rows.shape[-1] == self.module.weight.shape[-1]
         return self._float32_logits(rows) if is_hidden else rows.float()
+
+    def logits_of(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the `(n, V)` float32 logits of each of some parts of kept rows: many at a time, as memory allows."""
+        start = 0
+        while start < len(parts):
+            end, rows = start + 1, len(parts[start])
+            while end < len(parts) and rows + len(parts[end]) <= self.row_chunk():
+                rows += len(parts[end])
+                end += 1
+            group = list(parts[start:end])
+            yield from self.logits(torch.cat(group)).split([len(part) for part in group])
+            start = end
 
     def vocabulary_size(self) -> int:
         """Return the number of logits, padding of the vocabulary included."""

@@ -67,4 +67,6 @@ def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, st
             found += [opens[::2], opens[1::2]]
         else:
             found += [opens, [match.span() for match in _tag_pattern(closing).finditer(turn)]]
-    return Tags(*found) if answer_tags else Tags(*found, [], [])
+    if answer_tags is None:
+        found += [[], []]
+    return Tags(*found)
