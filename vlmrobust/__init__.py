@@ -10,6 +10,7 @@ from .metrics import Metric, PairedMetric
 from .models import HFModel, Model, OpenAIModel
 from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
 from .report import Report
+from .study import Study
 from .types import Prompt, Response, Responses, Sample, Style
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "Response",
     "Responses",
     "Sample",
+    "Study",
     "Style",
     "demo",
     "expand",

@@ -1,0 +1,240 @@
+"""What a study is made of, as its file says it: models with their checkpoints, benchmarks, judges, sizes."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from .. import styles
+from ..data import BENCHMARKS
+from ..types import Style
+from ..types.validated import Frozen
+
+__all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage", "named_style"]
+
+NO_VALUE = "none"
+"""What stands in a TOML file, which has no null, where a setting is to be left out."""
+
+
+def _is_folder_name(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w. @=+-]*", name):
+        raise ValueError(f"expected a name that a folder can have (letters, digits, . _ - + = @), got {name!r}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_folder_name)]
+Settings = Mapping[str, Any]
+
+
+class Size(Frozen):
+    """The architecture of a model as far as the cost of answering depends on it, in numbers of weights and dimensions.
+
+    Attributes:
+        language: weights of the language model that every token meets: all matrices, the LM head among them, without
+            the table of embeddings.
+        head: those of the LM head, which only the last token of a prompt meets; 0 = all tokens are taken to meet it.
+        vision: weights of the vision tower that every patch meets.
+        projector: weights that every image token meets.
+        layers: of the language model.
+        width: of its attention: heads × dimensions of a head.
+        kv_width: the same for keys, or values: key-value heads × dimensions.
+        patches_per_token: how many patches make one image token.
+        image: how many tokens an image takes: Qwen2.5-VL's rule (28 × 28 pixels a token) or InternVL's (tiles of 448 ×
+            448 pixels, 256 tokens each).
+    """
+
+    language: Annotated[float, Field(gt=0)]
+    head: Annotated[float, Field(ge=0)] = 0.0
+    vision: Annotated[float, Field(ge=0)] = 0.0
+    projector: Annotated[float, Field(ge=0)] = 0.0
+    layers: Annotated[int, Field(ge=0)] = 0
+    width: Annotated[int, Field(ge=0)] = 0
+    kv_width: Annotated[int, Field(ge=0)] = 0
+    patches_per_token: Annotated[int, Field(ge=1)] = 4
+    image: Literal["qwen2_5_vl", "internvl"] = "qwen2_5_vl"
+
+
+class Stage(Frozen):
+    """One of a model's checkpoints.
+
+    Attributes:
+        step: of its training; curves are drawn over it.
+        label: what it is called; "step …" if empty.
+        checkpoint: a hub name or a folder, instead of the model's.
+        arguments: for the model's factory, beside the model's.
+    """
+
+    step: int | None = None
+    label: str = ""
+    checkpoint: str | None = None
+    arguments: Settings = Field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The label, or else the step; empty where a model has no checkpoints of its own."""
+        return self.label or ("" if self.step is None else f"step {self.step}")
+
+
+class ModelEntry(Frozen):
+    """A model, and how it is asked.
+
+    Attributes:
+        name: what it is called in tables, and its folder.
+        checkpoint: a hub name, a folder, or a server's name for it.
+        factory: `module:function` or `file.py:function`, which returns a model: it is imported, and called in a dry run
+            as well, so that its tokenizer can be asked.
+        arguments: of the factory.
+        checkpoints: several stages of its training, each with a `step`.
+        base_url: the address of an OpenAI-compatible server.
+        api_key_env: the environment variable that holds the server's key.
+        style: one of `vlmrobust.styles` by name, or the fields of a `Style`; None = the default one.
+        generation: as in `HFModel` or `OpenAIModel`; "none" leaves a setting out.
+        dtype, device: of a checkpoint.
+        options: further arguments of `HFModel.from_pretrained` or `OpenAIModel`.
+        size: for a dry run where the checkpoint's own configuration isn't at hand: the name of one of the study's
+            sizes.
+        new_tokens: how many tokens a text has on average, for a dry run; None = the limit.
+    """
+
+    name: Name
+    checkpoint: str | None = None
+    factory: str | None = None
+    arguments: Settings = Field(default_factory=dict)
+    checkpoints: tuple[Stage, ...] = ()
+    base_url: str | None = None
+    api_key_env: str | None = None
+    style: str | Style | None = None
+    generation: Settings = Field(default_factory=dict)
+    dtype: str = "auto"
+    device: str | None = None
+    options: Settings = Field(default_factory=dict)
+    size: str | None = None
+    new_tokens: Annotated[int | None, Field(ge=1)] = None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server is asked."""
+        return self.base_url is not None or self.api_key_env is not None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Its checkpoints; a model without any has one stage, itself."""
+        return self.checkpoints or (Stage(),)
+
+    @field_validator("style")
+    @classmethod
+    def _style_is_known(cls, style: str | Style | None) -> str | Style | None:
+        if isinstance(style, str):
+            named_style(style)
+        return style
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        where = f"model {self.name!r}"
+        missing = [stage for stage in self.stages if not (stage.checkpoint or self.checkpoint or self.factory)]
+        if missing:
+            raise ValueError(f"{where}: expected 'checkpoint' or 'factory', got neither")
+        if self.factory and (self.checkpoint or self.is_served or any(stage.checkpoint for stage in self.checkpoints)):
+            raise ValueError(f"{where}, field 'factory': expected it alone, got a checkpoint or a server beside it")
+        if not self.factory and (self.arguments or any(stage.arguments for stage in self.checkpoints)):
+            raise ValueError(f"{where}, field 'arguments': expected a 'factory' that they are for, got none")
+        titles = [stage.title for stage in self.checkpoints]
+        if "" in titles or len(set(titles)) < len(titles):
+            raise ValueError(f"{where}, field 'checkpoints': expected a 'step' or 'label' that differs, got {titles}")
+        for title in titles:
+            _is_folder_name(title)
+        return self
+
+
+class BenchmarkEntry(Frozen):
+    """Samples: a published benchmark, or rows of one's own.
+
+    Attributes:
+        name: a name that `load_benchmark` knows, or any where `data` is given; its folder.
+        benchmark: the published one, where `name` is another.
+        source: a copy of the benchmark's files.
+        data: rows of one's own, as `read_rows` takes them.
+        columns: which column of `data` holds a field.
+        answer_as: how the answers of `data` are written.
+        split, configs, limit, root: as in `load_benchmark`.
+        download_urls: fetch images that rows give the address of.
+        rows: how many there are, for a dry run without the data.
+    """
+
+    name: Name
+    benchmark: str | None = None
+    source: str | None = None
+    data: str | None = None
+    columns: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    answer_as: Literal["any", "index", "letter", "text"] = "any"
+    split: str | None = None
+    configs: tuple[str, ...] = ()
+    limit: Annotated[int | None, Field(ge=1)] = None
+    root: str | None = None
+    download_urls: bool = False
+    rows: Annotated[int | None, Field(ge=1)] = None
+
+    @property
+    def published(self) -> str:
+        """The published benchmark's name."""
+        return self.benchmark or self.name
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.data is None and self.published not in BENCHMARKS:
+            known = ", ".join(sorted(BENCHMARKS))
+            raise ValueError(
+                f"benchmark {self.name!r}: expected a benchmark among {known}, or rows of your own in 'data', "
+                f"got {self.published!r}"
+            )
+        if self.data is not None and (self.benchmark or self.source):
+            raise ValueError(f"benchmark {self.name!r}, field 'data': expected it alone, got 'benchmark' or 'source'")
+        return self
+
+
+class JudgeEntry(Frozen):
+    """A judge of thoughts.
+
+    Attributes:
+        name: `rules`, `hf:NAME` (a checkpoint), or `openai:NAME` (a model behind a server).
+        base_url, api_key_env: of the server.
+        dtype, device: of the checkpoint.
+        size: for a dry run, the name of one of the study's sizes.
+    """
+
+    name: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    size: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        kind, _, which = name.partition(":")
+        if (kind, bool(which)) not in (("rules", False), ("hf", True), ("openai", True)):
+            raise ValueError(f"expected rules, hf:NAME or openai:NAME, got {name!r}")
+        return name
+
+    @property
+    def slug(self) -> str:
+        """The name as a part of a file's name."""
+        return re.sub(r"[^\w.]+", "-", self.name).strip("-")
+
+
+def named_style(name: str) -> Style:
+    """Return one of `vlmrobust.styles`.
+
+    Raises:
+        ValueError: there is none of this name; the message lists those there are.
+
+    Example:
+        >>> named_style("vigorl_spatial").answer_by
+        'text'
+    """
+    known = {each: style for each in styles.__all__ if isinstance(style := getattr(styles, each), Style)}
+    if name not in known:
+        raise ValueError(f"expected one of the styles {', '.join(known)}, got {name!r}")
+    return known[name]

@@ -1,0 +1,54 @@
+"""A study as one page of HTML that needs nothing else, and leads to the reports of its runs.
+
+Names and errors are untrusted text: Jinja escapes all of it, and the page's policy lets no script run.
+"""
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from .pictures import curves
+from .sections import sections
+
+if TYPE_CHECKING:
+    from .result import StudyResult
+
+__all__ = ["page"]
+
+
+def page(result: "StudyResult") -> str:
+    """Return the page of a study."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vlmrobust.study", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html").render(
+        style=_style("vlmrobust.report") + _style("vlmrobust.study"),
+        facts=_facts(result),
+        sections=sections(result),
+        curves=curves(result),
+        study=result.study.model_dump_json(indent=2, exclude_defaults=True),
+        quote=quote,
+    )
+
+
+def _style(package: str) -> str:
+    return files(package).joinpath("page.css").read_text(encoding="utf-8")
+
+
+def _facts(result: "StudyResult") -> list[tuple[str, str]]:
+    study, rows = result.study, result.run_rows
+    failed = sum(row.status == "failed" for row in rows)
+    facts = {
+        "models": len(study.models),
+        "benchmarks": len(study.benchmarks),
+        "conditions": len(study.conditions),
+        "judges": ", ".join(judge.name for judge in study.judges) or "none",
+        "runs finished": f"{len(rows) - failed} of {len(rows)}",
+        "responses": sum(row.responses for row in rows),
+        "error rows": sum(row.errors for row in rows),
+        "draws": study.draws,
+        "seed": study.seed,
+    }
+    return [(name, str(value)) for name, value in facts.items()]

@@ -1,0 +1,80 @@
+"""The thoughts of finished runs, read by one judge after another; no model is asked for it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..judges import Judge
+from ..named_judges import identity_of, judged_metrics
+from ..report import Report
+from .entries import JudgeEntry
+from .holding import Once
+from .loading import judge_of
+from .rows import JudgementRow, RunRow
+
+__all__ = ["judgements"]
+
+_READ = ("sample_id", "condition", "status", "question", "options", "think")
+
+
+def judgements(
+    entry: JudgeEntry, runs: Sequence[RunRow], out: Path, tell: Callable[[str], None]
+) -> Iterator[JudgementRow]:
+    """Yield a row per run, once a report by this judge stands beside the run's own.
+
+    The judge is loaded where a run has none yet, or one of other responses.
+
+    Args:
+        entry: the judge.
+        runs: those that are finished.
+        out: the study's folder.
+        tell: is told what begins and what failed.
+    """
+    judge = Once(lambda: judge_of(entry))
+    for run in runs:
+        file = Path(run.folder) / f"report-{entry.slug}.jsonl"
+        row = JudgementRow(
+            model=run.model,
+            checkpoint=run.checkpoint,
+            benchmark=run.benchmark,
+            judge=entry.name,
+            status="judged",
+            answered=0,
+            verdicts=0,
+            file=str(file),
+            error="",
+        )
+        try:
+            judged = _kept_or_judged(out / file, Report.load(out / run.folder), entry, judge)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
+            row = replace(row, status="failed", file="", error=f"{type(error).__name__}: {error}")
+            tell(f"{run.folder}, judged by {entry.name}, failed: {row.error}")
+        else:
+            answered = int(judged.responses.has_status("answered").sum())
+            row = replace(row, answered=answered, verdicts=int(judged.frame["consistency"].notna().sum()))
+        yield row
+
+
+def _kept_or_judged(file: Path, report: Report, entry: JudgeEntry, judge: Callable[[], Judge]) -> Report:
+    kept = _kept(file, report, entry)
+    if kept is not None:
+        return kept
+    judged = report.score(judged_metrics(judge()))
+    judged.manifest |= {"judge": identity_of(judge()), "judge_entry": _entry(entry)}
+    judged.save(file)
+    return judged
+
+
+def _kept(file: Path, report: Report, entry: JudgeEntry) -> Report | None:
+    """Return the judged report that is there, if it is by the same judge and of the same responses."""
+    if not file.is_file():
+        return None
+    judged = Report.load(file)
+    same = all(getattr(judged.responses, field) == getattr(report.responses, field) for field in _READ)
+    same = same and judged.responses.choice.tolist() == report.responses.choice.tolist()
+    return judged if same and judged.manifest.get("judge_entry") == _entry(entry) else None
+
+
+def _entry(entry: JudgeEntry) -> dict[str, Any]:
+    return entry.model_dump(mode="json", exclude={"size"})

@@ -1,0 +1,113 @@
+"""The entries of a study → models, samples and judges: the one table of what an entry becomes."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..data import Samples, load_benchmark, read_rows
+from ..judges import Judge
+from ..models import HFModel, Model, OpenAIModel
+from ..named_judges import judge_named, secret
+from ..types import Style
+from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage, named_style
+
+__all__ = ["function_named", "judge_of", "model_of", "samples_of", "style_of"]
+
+
+def model_of(entry: ModelEntry, stage: Stage, seed: int) -> Model:
+    """Return the model of an entry at one of its checkpoints.
+
+    Raises:
+        ValueError: the key is not there, a setting does not fit, or the factory returned no model.
+    """
+    if entry.factory is not None:
+        model = function_named(entry.factory)(**entry.arguments, **stage.arguments)
+        if not isinstance(model, Model):
+            raise TypeError(
+                f"factory {entry.factory!r}: expected a model with respond(prompts) -> list[Response], "
+                f"got {type(model).__name__}"
+            )
+        return model
+    name = str(stage.checkpoint or entry.checkpoint)
+    settings, options = _with_none(entry.generation), _with_none(entry.options)
+    if entry.is_served:
+        key = secret(entry.api_key_env, f"model {entry.name!r}, field 'api_key_env'")
+        return OpenAIModel(name, entry.base_url, key, generation={"seed": seed} | settings, **options)
+    sampling = {"seed": seed} if settings.get("do_sample") else {}
+    return HFModel.from_pretrained(
+        name, dtype=entry.dtype, device=entry.device, generation=sampling | settings, **options
+    )
+
+
+def _with_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if value == NO_VALUE else value for name, value in settings.items()}
+
+
+def style_of(entry: ModelEntry) -> Style:
+    """Return how a model is asked."""
+    return named_style(entry.style) if isinstance(entry.style, str) else entry.style or Style()
+
+
+def samples_of(entry: BenchmarkEntry) -> Samples:
+    """Return the samples of an entry; rows that make none are listed in their `problems` and `left_out`."""
+    shared: dict[str, Any] = {
+        "split": entry.split,
+        "limit": entry.limit,
+        "on_error": "record",
+        "download_urls": entry.download_urls,
+    }
+    if entry.data is not None:
+        return read_rows(entry.data, dict(entry.columns), answer_as=entry.answer_as, **shared)
+    return load_benchmark(entry.published, source=entry.source, configs=entry.configs, root=entry.root, **shared)
+
+
+def judge_of(entry: JudgeEntry) -> Judge:
+    """Return the judge of an entry."""
+    return judge_named(
+        entry.name,
+        base_url=entry.base_url,
+        api_key_env=entry.api_key_env,
+        dtype=entry.dtype,
+        device=entry.device,
+        where=f"judge {entry.name!r}",
+    )
+
+
+def function_named(name: str) -> Callable[..., Any]:
+    """Return the function `module:function` or `file.py:function`; its module is imported, which runs its code.
+
+    Raises:
+        ValueError: the name has another form, or there is no such file or function.
+
+    Example:
+        >>> function_named("vlmrobust.demo:model").__name__
+        'model'
+    """
+    place, _, function = name.rpartition(":")
+    if not place or not function:
+        raise ValueError(f"field 'factory': expected module:function or file.py:function, got {name!r}")
+    found = getattr(
+        _file_module(Path(place)) if place.endswith(".py") else importlib.import_module(place), function, None
+    )
+    if not callable(found):
+        raise ValueError(f"field 'factory': expected a function {function!r} in {place}, found none")
+    return found  # type: ignore[no-any-return]
+
+
+def _file_module(path: Path) -> Any:
+    name = str(path)  # no other module is called like it
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"field 'factory': expected a Python file, found none at {name!r}")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

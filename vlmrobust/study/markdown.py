@@ -1,0 +1,40 @@
+"""A study as a page of Markdown."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ..report.markdown import block, inline
+from .pictures import curves
+from .sections import Cell, Grid, sections
+
+if TYPE_CHECKING:
+    from .result import StudyResult
+
+__all__ = ["markdown"]
+
+
+def markdown(result: "StudyResult") -> str:
+    """Return the page; pictures are in the HTML page alone, and named here."""
+    parts = ["# Study"]
+    for section in sections(result):
+        parts += [
+            f"## {section.title}",
+            block(section.hint),
+            _table(section.grid) if section.grid.rows else section.missing,
+        ]
+    drawn = curves(result)
+    if drawn:
+        listed = [f"- {inline(one.title)}{f': {inline(one.missing)}' if one.missing else ''}" for one in drawn]
+        parts += ["## Over the checkpoints", "Drawn in [the page](study.html):", "\n".join(listed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(grid: Grid) -> str:
+    ruler = ["---"] * grid.names + ["---:"] * (len(grid.header) - grid.names)
+    lines = [[inline(title) for title in grid.header], ruler, *([_cell(cell) for cell in row] for row in grid.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(cell: Cell) -> str:
+    text = "<br>".join(inline(line) for line in cell.text.split("\n"))
+    return f"[{text}]({quote(cell.link)})" if cell.link else text

@@ -1,0 +1,169 @@
+"""The runs of a study, one model at a time; what fails is a row, and the others go on."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ..data import Samples
+from ..evaluator import Evaluator
+from ..jsonl import write_atomically
+from ..metrics import Metric, PairedMetric, default_metrics
+from ..models import Model
+from ..named_conditions import conditions_named
+from ..named_metrics import metrics_named
+from .entries import BenchmarkEntry, ModelEntry, Stage
+from .holding import Once, free_memory
+from .judging import judgements
+from .loading import model_of, samples_of, style_of
+from .result import StudyResult
+from .rows import RunRow
+from .study import Study
+
+__all__ = ["Runner"]
+
+_MARKER = "finished.json"
+_OF_A_PLAN = {"size", "new_tokens"}  # fields of a model that decide nothing of its answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One model, at one checkpoint, about one benchmark.
+
+    Attributes:
+        folder: its run directory, relative to the study's.
+    """
+
+    entry: ModelEntry
+    stage: Stage
+    benchmark: BenchmarkEntry
+
+    @property
+    def folder(self) -> Path:
+        return Path(*filter(None, (self.entry.name, self.stage.title, self.benchmark.name)))
+
+    def row(self, samples: Samples | None = None, **fields: Any) -> RunRow:
+        step = "" if self.stage.step is None else str(self.stage.step)
+        problems = 0 if samples is None else len(samples.problems) + len(samples.left_out)
+        counts = {"samples": 0 if samples is None else len(samples), "left_out": problems, "responses": 0, "errors": 0}
+        names = {"model": self.entry.name, "checkpoint": self.stage.title, "benchmark": self.benchmark.name}
+        return RunRow(**names, step=step, folder=str(self.folder), **({"error": ""} | counts | fields))
+
+
+class Runner:
+    """Runs a study in a folder.
+
+    Args:
+        study: what is asked.
+        out: the folder.
+        tell: is told what begins and what failed.
+
+    Raises:
+        ValueError: this process is one of several.
+    """
+
+    def __init__(self, study: Study, out: Path, tell: Callable[[str], None]) -> None:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError(
+                "expected one process for a study, got several, as torchrun starts them; several machines share a "
+                "study by its models: `only(models=…)`, or --models"
+            )
+        self.study, self.out, self.tell = study, out, tell
+        self.metrics: list[Metric | PairedMetric] = list(
+            {metric.column: metric for metric in (*default_metrics(), *metrics_named(study.metrics))}.values()
+        )
+        self.samples = {entry.name: Once(lambda entry=entry: samples_of(entry)) for entry in study.benchmarks}
+
+    def run(self) -> StudyResult:
+        """Ask, judge, and write tables and pages."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        runs = [row for entry in self.study.models for stage in entry.stages for row in self._stage(entry, stage)]
+        finished = [row for row in runs if row.status == "finished"]
+        judged = []
+        for judge in self.study.judges:
+            judged += judgements(judge, finished, self.out, self.tell)
+            free_memory()
+        result = StudyResult(self.study, self.out, runs, judged)
+        result.save()
+        return result
+
+    def _stage(self, entry: ModelEntry, stage: Stage) -> Iterator[RunRow]:
+        model = Once(lambda: model_of(entry, stage, self.study.seed))
+        for benchmark in self.study.benchmarks:
+            run = _Run(entry, stage, benchmark)
+            self.tell(str(run.folder))
+            try:
+                yield self._one(run, model)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
+                row = run.row(status="failed", error=f"{type(error).__name__}: {error}")
+                self.tell(f"{run.folder} failed: {row.error}")
+                yield row
+        del model
+        free_memory()
+
+    def _one(self, run: _Run, model: Callable[[], Model]) -> RunRow:
+        samples: Samples = self.samples[run.benchmark.name]()
+        folder = self.out / run.folder
+        asked = self._asked(run, samples)
+        row = run.row(samples, status="finished")
+        if (responses := _finished(folder, asked)) is not None:
+            return replace(row, responses=responses)
+        evaluator = Evaluator(
+            model(),
+            conditions_named(self.study.conditions, samples),
+            self.metrics,
+            style=style_of(run.entry),
+            draws=self.study.draws,
+            batch_size=self.study.batch_size,
+            seed=self.study.seed,
+            distractor=self.study.distractor,
+        )
+        report = evaluator.run(samples, folder)
+        report.to_html(folder / "report.html", title=str(run.folder), samples=samples)
+        errors = int(report.responses.has_status("error").sum())
+        if not errors:
+            write_atomically(folder / _MARKER, json.dumps({"responses": len(report), "asked": asked}, indent=2) + "\n")
+        return replace(row, responses=len(report), errors=errors)
+
+    def _asked(self, run: _Run, samples: Samples) -> dict[str, Any]:
+        """Return what decides a run's report, as JSON values: where it is as before, no model is loaded."""
+        asked = {
+            "model": run.entry.model_dump(mode="json", exclude={"checkpoints", *_OF_A_PLAN}),
+            "stage": run.stage.model_dump(mode="json"),
+            "files": _fingerprint(run.entry, run.stage),
+            "style": style_of(run.entry).model_dump(mode="json"),
+            "samples": _digest(samples),
+            "metrics": [metric.column for metric in self.metrics],
+            **self.study.model_dump(mode="json", include={"conditions", "draws", "seed", "distractor"}),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(asked))
+        return plain
+
+
+def _finished(folder: Path, asked: Mapping[str, Any]) -> int | None:
+    """Return the number of responses of a run that was finished as it is asked now; None = it was not."""
+    marker = folder / _MARKER
+    if not (marker.is_file() and (folder / "report.jsonl").is_file()):
+        return None
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    return int(found["responses"]) if found["asked"] == asked else None
+
+
+def _digest(samples: Samples) -> str:
+    """Return a digest of what samples ask; of their images, only how many there are."""
+    digest = blake2b(digest_size=16)
+    for sample in samples:
+        fields = sample.model_dump(exclude={"images"})
+        digest.update(json.dumps([fields, len(sample.images)], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def _fingerprint(entry: ModelEntry, stage: Stage) -> list[list[Any]]:
+    """Return names, sizes and times of the files that a model comes from, as far as they are on this machine."""
+    place, _, _ = (entry.factory or "").rpartition(":")
+    path = Path(str(stage.checkpoint or entry.checkpoint or place))
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
