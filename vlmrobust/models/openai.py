@@ -131,11 +131,22 @@ class OpenAIModel:
             RefusedError: the server does not know the key, the model or the address.
         """
         urls: dict[Any, str] = {}
+        refusals: list[RefusedError] = []
+
+        def answer(prompt: Prompt, images: Sequence[str]) -> Response:
+            if refusals:
+                raise refusals[0]  # what was refused to one is not asked by the next
+            try:
+                return self._answer(prompt, images)
+            except RefusedError as error:
+                refusals.append(error)
+                raise
+
         with ThreadPoolExecutor(self.concurrency) as pool:
 
             def begin(prompt: Prompt) -> Future[Response] | Response:
                 try:
-                    return pool.submit(self._answer, prompt, data_urls(prompt, urls))
+                    return pool.submit(answer, prompt, data_urls(prompt, urls))
                 except (OSError, ValueError) as error:
                     return Response.failed(prompt, error)
 
