@@ -1,6 +1,7 @@
 """Parts of a report, several reports as one, and the average in which parts weigh the same."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -105,7 +106,8 @@ def test_without_names_ids_stay_and_must_differ():
         Report.concat([first, asked(range(4))])
 
 
-def test_the_manifest_holds_all(models, pooled, tmp_path):
+def test_the_manifest_holds_all(models, pooled, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # pictures take their time
     assert pooled.manifest["reports"] == {
         name: model.manifest for name, model in zip(["a/large", "a/small"], models, strict=True)
     }

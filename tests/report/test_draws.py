@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from vlmrobust import Evaluator, Report, demo
+from vlmrobust import Evaluator, HFModel, Report, demo
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
@@ -121,8 +121,10 @@ def test_one_draw_is_a_majority_of_its_own(make_sample):
 def test_the_bundled_model_draws_the_same_in_any_batch_and_greedy_draws_are_one():
     samples = demo.samples(4, seed=0)  # batches of 3 and 1, and of 4
 
+    loaded = demo.model()
+
     def run(batch_size, conditions, **generation):
-        model = demo.model(generation={"max_new_tokens": 40, **generation})
+        model = HFModel(loaded.model, loaded.processor, {"max_new_tokens": 40, **generation})
         return Evaluator(model, conditions, draws=DRAWS, batch_size=batch_size).run(samples)
 
     reports = [run(size, [WrongCaption()], do_sample=True, temperature=1.5) for size in (1, 3, 8)]

@@ -6,12 +6,21 @@ from dataclasses import replace
 import pytest
 
 from vlmrobust import Evaluator, Report, Sample
-from vlmrobust.metrics import Accuracy, Consistency, FollowRate
+from vlmrobust.metrics import (
+    Accuracy,
+    Consistency,
+    FlipRate,
+    FollowRate,
+    LetterEntropy,
+    TruncatedRate,
+    UnparsedRate,
+)
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, NeutralThink, StopThink, WrongCaption, WrongThink
 from vlmrobust.report.findings import KINDS
 from vlmrobust.testing import FakeModel
 
 N = 60
+METRICS = [Accuracy(), Consistency(), FollowRate(), FlipRate(), TruncatedRate(), UnparsedRate(), LetterEntropy()]
 
 
 class Planted:
@@ -29,7 +38,7 @@ def asked(model, conditions, draws=1, n=N, **options):
         Sample(id=f"q{i}", images=[b"x"], question="Which?", options=["red", "blue", "green"], answer=i % 3, **options)
         for i in range(n)
     ]
-    return Evaluator(model, conditions, draws=draws, batch_size=n).run(samples)
+    return Evaluator(model, conditions, METRICS, draws=draws, batch_size=n).run(samples)
 
 
 def by_kind(report, **options):
