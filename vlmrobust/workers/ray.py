@@ -73,9 +73,10 @@ class RayWorkers(Workers):
 
         pickle = _cloudpickle()
         batches = [{"batch": pickle.dumps(batch)} for batch in job.plan.batches(job.samples)]
+        actor: Any = _Actor  # Ray Data takes classes, and annotates functions
         # Ray Data restarts actors, and repeats what they were at, without limit.
         answered = ray.data.from_items(batches, override_num_blocks=min(len(batches), _MOST_TASKS)).map(
-            _Actor,
+            actor,
             fn_constructor_args=(job.plan, job.source, out),
             compute=ray.data.ActorPoolStrategy(size=min(self.count, len(batches))),
             num_gpus=self.num_gpus,
