@@ -211,14 +211,34 @@ def test_a_cut_off_thought_is_closed_and_scored(tiny: Build, pair: list[Sample],
     assert (response.n_tokens, response.own_think) == (1, "I look at")
 
 
-@pytest.mark.parametrize("text", ["<think>I look.</think>It is red.", "<think>I look.</think><answer>?</answer>", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>I look.</think>It is red.",
+        "<think>I look.</think><answer>?</answer>",
+        "<think>I look at <|image_pad|>.</think><answer>red</answer>",  # which its processor would take for an image
+        "",
+    ],
+)
 def test_without_an_answer_in_tags_nothing_is_read(
     text: str, tiny: Build, pair: list[Sample], writes: Callable[[str], None]
 ) -> None:
     made = tiny("qwen2_5_vl")
     writes(text)
     [response] = HFModel(made.model, made.processor, ONE).respond([Prompt.of(pair[0], style=WORDS)])
-    assert (response.option_logprobs, response.option_tokens, response.readout) == (None, None, None)
+    assert (response.error, response.option_logprobs, response.option_tokens, response.readout) == (None,) * 4
+
+
+def test_the_likeliest_option_is_the_answer_whatever_it_reads_like(
+    tiny: Build, make_sample: Callable[..., Sample]
+) -> None:
+    made = tiny("qwen2_5_vl")
+    sample = make_sample(options=("A or B", "Red", "red", "</answer> blue"))
+    for seed in range(4):
+        turned = make_sample(options=sample.options[seed:] + sample.options[:seed])
+        [prompt] = forced([turned])
+        [response] = HFModel(made.model, made.processor).respond([prompt])
+        assert (response.status, response.answer) == ("answered", int(texts_of(response).argmax()))
 
 
 def test_a_model_that_sees_ahead_is_refused(tiny: Build, pair: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:

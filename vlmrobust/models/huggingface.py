@@ -180,9 +180,12 @@ class HFModel:
         return [answered[position] for position in range(len(prompts))]
 
     def _can_close(self, prompt: Prompt, response: Response) -> bool:
-        return response.status == "truncated" and not self._encoder.holds_control_tokens(
-            response.text, prompt.style.think_tags
-        )
+        return response.status == "truncated" and self._is_text(prompt, response.text)
+
+    def _is_text(self, prompt: Prompt, written: str) -> bool:
+        """Return whether what the model wrote can be put into a prompt: tags are the only control tokens in it."""
+        tags = (*prompt.style.think_tags, *(prompt.style.answer_tags or ()))
+        return not self._encoder.holds_control_tokens(written, tags)
 
     def _answer(self, items: Mapping[int, Rendered]) -> dict[int, Response]:
         """Answer prompts: read letters and decode texts, then score options' texts where these are the answers."""
@@ -195,7 +198,8 @@ class HFModel:
             item = items[position]
             response = outcome if isinstance(outcome, Response) else read_response(item, outcome)
             answered[position] = response
-            if item.forced is None and (frame := own_frame(item.prompt, response)):
+            frame = own_frame(item.prompt, response) if item.forced is None else None
+            if frame is not None and self._is_text(item.prompt, frame.before):
                 framed[position] = replace(item, written=response), frame
         return answered | self._options.responses(framed)
 

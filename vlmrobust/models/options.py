@@ -12,6 +12,8 @@ Tokens merge across both edges of a text, so the whole continuation is cut into 
 differs from the context's own tokens or from another option's: P is given the tokens before that place, the same for
 all options. Other ways to cut the same text into tokens are not summed; a model hardly ever writes them.
 
+What the model wrote before its answer is text again, and cut into tokens anew, as a full forward over it would be.
+
 All options of a prompt are the rows of one family (see `prefix`): the prompt and the thought go through the model once,
 the cache is branched, and one batched pass runs the options.
 """
@@ -194,11 +196,11 @@ class OptionReader:
             )
         if written is not None and written.status in ("answered", "abstained"):
             return written.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
-        likeliest = prompt.options[max(range(len(logprobs)), key=logprobs.__getitem__)]
+        likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
         readout: Readout = "option_text_direct" if prompt.style.mode == "direct" else "option_text_fixed_prefix"
-        return Response.parse(
+        response = Response.parse(
             prompt,
-            frame.before + likeliest + frame.after,
+            frame.before + prompt.options[likeliest] + frame.after,
             finish_reason="readout" if written is None else written.finish_reason,
             option_logprobs=logprobs,
             option_tokens=counts,
@@ -206,6 +208,8 @@ class OptionReader:
             token_entropy=None if written is None else written.token_entropy,
             n_tokens=0 if written is None else written.n_tokens,
         )
+        answer = prompt.order[likeliest]  # whatever a parser makes of an option such as "B or C"
+        return response.replace(answer=answer, status="abstained" if answer is None else "answered")
 
 
 def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
