@@ -1,4 +1,4 @@
-"""Runs by actors of Ray on this machine; prints what came out as JSON.
+"""Runs by actors of Ray on this machine; writes what came out to `result.json`, for Ray prints what it likes.
 
 Run as `python ray_run.py FOLDER`; `test_ray.py` does.
 """
@@ -64,7 +64,7 @@ def main(folder):
     begun = folder / "begun"
     evaluator(begun / "log").run(SAMPLES[:9], out=begun)
     compared(4, begun)
-    print(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(result))
 
 
 def one_plan():

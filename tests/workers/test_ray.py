@@ -17,10 +17,11 @@ def by_actors(tmp_path_factory):
     """What came out of runs by actors; see `ray_run.py`. One cluster for all: starting it takes long."""
     if find_spec("ray") is None:
         pytest.skip("ray is not installed")
-    command = [sys.executable, HERE / "ray_run.py", tmp_path_factory.mktemp("ray")]
+    folder = tmp_path_factory.mktemp("ray")
+    command = [sys.executable, HERE / "ray_run.py", folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads((folder / "result.json").read_text())
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
