@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.keyed import generator, integer_key
+from vlmrobust.keyed import generator, integer_key, subset
 from vlmrobust.naming import snake_case
 
 KEYS = st.lists(st.one_of(st.text(max_size=5), st.integers(0, 99)), min_size=1, max_size=4).map(tuple)
@@ -76,3 +77,24 @@ def test_draws_over_keys_are_uniform() -> None:
 )
 def test_snake_case(name: str, expected: str) -> None:
     assert snake_case(name) == expected
+
+
+@given(st.sets(st.text(max_size=3), min_size=1, max_size=12), st.integers(1, 15), st.integers(0, 3))
+def test_fewer_drawn_items_are_the_first_of_more(names: set[str], count: int, seed: int) -> None:
+    whole = subset(names, len(names), seed, name=str)
+    assert sorted(whole) == sorted(names)
+    assert subset(sorted(names), count, seed, name=str) == whole[:count]
+    assert [name for name in whole if name in whole[:count]] == subset(whole[:count], count, seed, name=str)
+
+
+def test_every_item_is_drawn_as_often_as_another_and_comes_first_as_often() -> None:
+    drawn = [subset("abcde", 2, seed, name=str) for seed in range(2000)]
+    for chosen in ([name for names in drawn for name in names], [names[0] for names in drawn]):
+        counts = np.unique(chosen, return_counts=True)[1]
+        assert len(counts) == 5
+        assert scipy.stats.chisquare(counts).pvalue > 0.001
+
+
+def test_fewer_than_one_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected to draw at least 1, got 0"):
+        subset("ab", 0, 0, name=str)

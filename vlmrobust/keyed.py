@@ -5,10 +5,15 @@ worker. Here each draw has its own generator, made from the seed and a key such 
 """
 
 import hashlib
+import heapq
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["generator", "integer_key"]
+__all__ = ["generator", "integer_key", "subset"]
+
+Item = TypeVar("Item")
 
 
 def integer_key(*key: str | int) -> int:
@@ -43,3 +48,28 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
         True
     """
     return np.random.default_rng(np.random.SeedSequence([seed & (2**64 - 1), integer_key(*key)]))
+
+
+def subset(items: Iterable[Item], count: int, seed: int, name: Callable[[Item], str]) -> list[Item]:
+    """Return so many items in a random order, drawn without replacement; all of them where there are no more.
+
+    An item's key alone decides: fewer are the first of more, and what else there is to draw from changes no two items'
+    order. Only as many items as are returned are kept while the others are looked at.
+
+    Args:
+        items: what is drawn from.
+        count: how many.
+        seed: the run's seed.
+        name: what an item is called; names should differ.
+
+    Raises:
+        ValueError: fewer than one are asked for.
+
+    Example:
+        >>> drawn = subset(["a", "b", "c", "d"], 2, seed=0, name=str)
+        >>> drawn == subset(["d", "c", "b", "a"], 4, seed=0, name=str)[:2]
+        True
+    """
+    if count < 1:
+        raise ValueError(f"expected to draw at least 1, got {count}")
+    return heapq.nsmallest(count, items, key=lambda item: integer_key(seed, name(item), "subset"))

@@ -30,7 +30,13 @@ def rows() -> list[dict[str, Any]]:
 def grpo(rows: list[dict[str, Any]]) -> Callable[..., Any]:
     """Return a builder of GRPO trainers of the bundled model on the CPU, loaded anew for each."""
 
-    def build(out: Path, rewards: Any = vr.rl.accuracy_reward, callbacks: Any = (), **settings: Any) -> Any:
+    def build(
+        out: Path,
+        rewards: Any = vr.rl.accuracy_reward,
+        callbacks: Any = (),
+        train_dataset: Any = None,
+        **settings: Any,
+    ) -> Any:
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
 
@@ -55,7 +61,7 @@ def grpo(rows: list[dict[str, Any]]) -> Callable[..., Any]:
             engine.model,
             rewards,
             args=GRPOConfig(str(out), **(defaults | settings)),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=Dataset.from_list(rows) if train_dataset is None else train_dataset,
             processing_class=vr.rl.continue_prefill(engine.processor),
             callbacks=list(callbacks),
         )

@@ -1,6 +1,7 @@
 """One cell → one field of a sample; each function says what it expected and what came."""
 
 import base64
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -145,7 +146,8 @@ def _same_text(first: str, second: str) -> bool:
 def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tuple[Any, ...]:
     """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
 
-    A `data:` URL is decoded, as it is the image itself.
+    A `data:` URL is decoded, as it is the image itself. `{"path": …, "sha256": …}` is an address whose content may have
+    changed: what is fetched has to have this sha256.
 
     Args:
         value: the cell.
@@ -170,7 +172,9 @@ def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tupl
 
 
 def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
+    sha256 = None
     if isinstance(value, Mapping):  # how `datasets` keeps an image that is not decoded
+        sha256 = value.get("sha256")
         value = value.get("bytes") or value.get("path")
     if is_missing(value):
         raise ValueError("expected an image, got an empty cell")
@@ -182,13 +186,19 @@ def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
                 f"expected the path of an image file, got an address: {str(value)!r:.80}; "
                 "to fetch it, pass download_urls=True"
             )
-        return fetch(str(value))
+        return _checked(fetch(str(value)), sha256, str(value))
     if str(value).startswith("data:"):
         head, _, data = str(value).partition(",")
         if not head.endswith(";base64"):
             raise ValueError(f"expected a data URL in base64, got {head!r:.80}")
         return from_base64(data)
     return Path(value) if root is None else root / value
+
+
+def _checked(content: bytes, sha256: str | None, address: str) -> bytes:
+    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ValueError(f"expected the image with sha256 {sha256} at {address!r}, got another: {found}")
+    return content
 
 
 def from_base64(value: str) -> bytes:

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .augment import Augment, to_grpo_rows
+from .mixture import paper_mixture
 from .rewards import (
     AccuracyReward,
     ConsistencyReward,
@@ -34,6 +35,7 @@ __all__ = [
     "continue_prefill",
     "faithfulness_reward",
     "format_reward",
+    "paper_mixture",
     "to_grpo_rows",
 ]
 

@@ -14,7 +14,7 @@ from ..perturbations import Base, NotApplicable, Perturbation, expand
 from ..perturbations.conditions import check_conditions
 from ..types import Prompt, Sample, Style, check_samples
 from ..types.validated import Frozen
-from .columns import row_of
+from .columns import features, row_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -112,16 +112,16 @@ class Augment(Frozen):
         return rows
 
     @staticmethod
-    def shares(rows: Any) -> dict[str, float]:
+    def shares(rows: Any, column: str = "condition") -> dict[str, float]:
         """Return the share of rows under each condition, in [0, 1].
 
         Args:
             rows: what calling this returned, a list or a `datasets.Dataset`.
+            column: what is counted; "source" = where the rows of `paper_mixture` come from.
         """
-        conditions = [row["condition"] for row in rows] if isinstance(rows, list) else rows["condition"]
-        counts = Counter(conditions)
+        counts = Counter([row[column] for row in rows] if isinstance(rows, list) else rows[column])
         total = sum(counts.values())
-        return {condition: count / total for condition, count in sorted(counts.items())}
+        return {value: count / total for value, count in sorted(counts.items())}
 
     def _drawn(self, sample: Sample) -> Perturbation:
         point = float(generator(self.seed, sample.id, "augment").random())
@@ -132,8 +132,6 @@ class Augment(Frozen):
         return Base()
 
     def _mapped(self, data: "Dataset", columns: Mapping[str, Any] | None) -> "Dataset":
-        from datasets import Features, Image, Value
-
         named = columns or {}
         identity = named.get("id", "id")
 
@@ -142,20 +140,7 @@ class Augment(Frozen):
             [prompt] = self.prompts(samples_from([numbered], named))
             return row_of(prompt, self.style)
 
-        text = Value("string")
-        rows = data.map(
-            augmented,
-            with_indices=True,
-            remove_columns=data.column_names,
-            features=Features(
-                {
-                    "prompt": [{"role": text, "content": [{"type": text, "text": text}]}],
-                    "images": [Image()],
-                    **dict.fromkeys(("solution", "question", "condition", "prefill"), text),
-                    "options": [text],
-                }
-            ),
-        )
+        rows = data.map(augmented, with_indices=True, remove_columns=data.column_names, features=features())
         logger.info("%d training rows: %s", len(rows), self.shares(rows))
         return rows
 

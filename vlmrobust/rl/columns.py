@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..prompting import IMAGE_MARK, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
 
-__all__ = ["COLUMNS", "packed_columns", "read", "row_of"]
+if TYPE_CHECKING:
+    from datasets import Features
+
+__all__ = ["COLUMNS", "features", "packed_columns", "read", "row_of"]
 
 COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
 
@@ -17,14 +21,34 @@ _UNSEEN = b"rewards do not look at images"
 _NEVER_WRITTEN = "\ue000"
 
 
-def row_of(prompt: Prompt, style: Style) -> dict[str, Any]:
-    """Return a prompt as a row of TRL's conversational format, its images decoded.
+def features(*more: str) -> "Features":
+    """Return the columns' types for `datasets`, images being decoded as `open_image` does.
+
+    Args:
+        *more: further columns of text.
+    """
+    from datasets import Features, Image, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "prompt": [{"role": text, "content": [{"type": text, "text": text}]}],
+            "images": [Image(mode="RGB")],
+            **dict.fromkeys(("solution", "question", "condition", "prefill", *more), text),
+            "options": [text],
+        }
+    )
+
+
+def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, Any]:
+    """Return a prompt as a row of TRL's conversational format.
 
     A prefilled thought is a last message of the assistant's, which `continue_prefill` leaves open.
 
     Args:
         prompt: what is asked.
         style: how the answers to all rows are read.
+        decode: decode the images; otherwise files stay files, and only what is no file is made.
 
     Raises:
         ValueError: an option was added or taken away, or the prompt has another style, so that the row could not be
@@ -47,13 +71,20 @@ def row_of(prompt: Prompt, style: Style) -> dict[str, Any]:
         messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
     return {
         "prompt": messages,
-        "images": [open_image(image) for image in prompt.images],
+        "images": [open_image(image) if decode else _stored(image) for image in prompt.images],
         "solution": style.letters[prompt.order.index(sample.answer)],
         "question": prompt.question,
         "options": list(prompt.options),
         "condition": prompt.condition,
         "prefill": prompt.prefill,
     }
+
+
+def _stored(image: Any) -> Any:
+    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read."""
+    if isinstance(image, str | Path):
+        return str(Path(image).resolve())
+    return image if isinstance(image, bytes) else open_image(image)
 
 
 def read(

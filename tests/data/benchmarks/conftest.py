@@ -459,6 +459,85 @@ MMMU = Example(
     problems=["row 2: .*expected an image in 'image_2', which the question marks, got none"],
 )  # fmt: skip
 
+SAT = Example(
+    types={"images": "images", **strings("question"), "answers": "strings", **strings("correct_answer question_type")},
+    rows={
+        "": [
+            {
+                "images": [cell("red"), cell("blue")], "question": "Were any objects moved between the two frames?",
+                "answers": ["Chair was moved left.", "No."], "correct_answer": "Chair was moved left.",
+                "question_type": "obj_movement",
+            },
+            {
+                "images": [cell("lime")], "question": "How did the camera move?", "answers": ["left", "right"],
+                "correct_answer": "forward", "question_type": "action_sequence",
+            },
+        ]
+    },
+    samples=[
+        Sampled(
+            "0", "Were any objects moved between the two frames?", ("Chair was moved left.", "No."),
+            "Chair was moved left.", "obj_movement", None, ("red", "blue"),
+        ),
+    ],
+    problems=["row 1: expected a row as sat has them, got ValueError: expected the text of an option, got 'forward'"],
+)  # fmt: skip
+_BY_TEXT = "Answer with the text of the option."
+SAT2 = Example(
+    images=("spatial_reasoning/images/0_0.png", "spatial_reasoning/images/0_1.png"),
+    rows={
+        "spatial_reasoning/vigorl_sat2_train_RL.jsonl": [
+            {
+                "images": ["spatial_reasoning/images/0_0.png", "spatial_reasoning/images/0_1.png"],
+                "problem": "<image>\n<image>\nQuestion: How did the camera rotate?\nAnswer Choices:\nA. rotated left\n"
+                f"B. did not move\n{_BY_TEXT}",
+                "answer": "did not move",
+            },
+            {
+                "images": ["spatial_reasoning/images/0_0.png"], "answer": "12",
+                "problem": f"<image>\nQuestion: How many chairs are there? {_BY_TEXT}",
+            },
+        ]
+    },
+    samples=[
+        Sampled(
+            "vigorl_sat2_train_RL/0", "How did the camera rotate?", ("rotated left", "did not move"), "did not move",
+            None, None, ("red", "red"),
+        ),
+    ],
+    left_out=["line 2: its text has no options A, B, …"],
+)  # fmt: skip
+PIXMO_COUNT = Example(  # as a copy with the images has it; rows with addresses have tests of their own
+    types={"image_sha256": "string", "count": "int32", "points": "points", "label": "string", "image": "image"},
+    rows={
+        "": [
+            {
+                "image_sha256": "ab12", "count": 0, "points": {"x": [], "y": []}, "label": "people",
+                "image": cell("red"),
+            },
+        ]
+    },
+    samples=[Sampled("0", "How many people are in the image?", ("0", "1", "2", "3"), "0", None, "ab12")],
+)  # fmt: skip
+GEOMETRY3K = Example(
+    types={"images": "images", **strings("problem answer"), "id": "int64", "choices": "strings"}
+    | {"ground_truth": "string"},
+    rows={
+        "": [
+            {
+                "images": [cell("red")], "problem": "<image>Find $x$.", "answer": "2 \\sqrt { 221 }", "id": 2401,
+                "choices": ["4", "2 \\sqrt { 221 }", "12", "30"], "ground_truth": "B",
+            },
+            {
+                "images": [cell("red")], "problem": "<image>Find the area.", "answer": "7", "id": 2402,
+                "choices": ["7", "8", "7", "9"], "ground_truth": "A",
+            },
+        ]
+    },
+    samples=[Sampled("2401", "Find $x$.", ("4", "2 \\sqrt { 221 }", "12", "30"), "2 \\sqrt { 221 }", None)],
+    problems=["sample '2402', field 'options': expected different options, got '7' at index"],
+)  # fmt: skip
+
 EXAMPLES = {
     "cv-bench": CV_BENCH,
     "spatial-mm-obj": SPATIAL_MM_OBJ,
@@ -473,6 +552,10 @@ EXAMPLES = {
     "mmstar": MMSTAR,
     "realworldqa": REALWORLDQA,
     "mmmu": MMMU,
+    "sat": SAT,
+    "sat2": SAT2,
+    "pixmo-count": PIXMO_COUNT,
+    "geometry3k": GEOMETRY3K,
 }
 
 
@@ -482,10 +565,14 @@ def dataset(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> Any:
     text, number = datasets.Value("string"), datasets.Value("float64")
     known = {
         "string": text,
+        "int32": datasets.Value("int32"),
         "int64": datasets.Value("int64"),
         "strings": datasets.List(text),
         "boxes": datasets.List(datasets.List(number)),
         "image": datasets.Image(),
+        "images": datasets.List(datasets.Image()),
+        "points": datasets.Sequence({"x": datasets.Value("float32"), "y": datasets.Value("float32")}),
+        "binaries": datasets.List(datasets.Value("binary")),
         "meta": {"source": text, "split": text, "image_path": text},
     }
     return datasets.Dataset.from_list(

@@ -292,9 +292,10 @@ def test_an_order_depends_on_the_seed_and_the_sample_alone(captions: Callable[..
 # --- the documentation ------------------------------------------------------------------------------------------------
 
 
-def test_the_table_in_the_documentation_is_the_one_in_the_code() -> None:
-    page = Path(__file__).parents[3] / "docs" / "pages" / "benchmarks.md"
-    lines = re.findall(r"^\| `([\w-]+)` \|(.*)\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_tables_in_the_documentation_are_the_one_in_the_code() -> None:
+    pages = Path(__file__).parents[3] / "docs" / "pages"
+    text = "\n".join((pages / name).read_text(encoding="utf-8") for name in ("benchmarks.md", "training_data.md"))
+    lines = re.findall(r"^\| `([\w-]+)` \|(.*)\|$", text, re.MULTILINE)
     shown = {name: tuple(cell.strip() for cell in cells.split("|")) for name, cells in lines if cells.count("|") == 4}
     assert shown == {
         entry.name: (

@@ -1,5 +1,6 @@
 """A published dataset, from the hub or from files → samples."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...keyed import generator
+from ...keyed import generator, subset
 from ..files import read_file
 from ..hub import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, samples_from
 from ..sources import first
+from .numbers import nearby_numbers
 from .questions import LeftOut
 from .table import BENCHMARKS, Published
 from .tables import with_shared_images
@@ -27,6 +29,7 @@ def load_benchmark(
     split: str | None = None,
     configs: Sequence[str] = (),
     limit: int | None = None,
+    drawn: int | None = None,
     streaming: bool = False,
     root: str | Path | None = None,
     seed: int = 0,
@@ -47,10 +50,12 @@ def load_benchmark(
         split: the part to read; None = the usual one, see `BENCHMARKS`.
         configs: the configurations to read, such as `["Counting"]` of BLINK; empty = the usual ones, see `BENCHMARKS`.
         limit: the first so many rows alone.
+        drawn: so many rows, drawn from all by `seed` and id; images of the others are not fetched. More rows, or
+            another number, change no row's chance and no order: fewer are the first of more.
         streaming: read rows from the hub as they are needed, instead of downloading and keeping the whole split first.
         root: the folder that relative image paths start from; None = that of `source`.
-        seed: for the order of options, where the right one always comes first in the rows (What's Up). Drawn per sample
-            id: more rows, or fewer, change no order.
+        seed: for the order of options, where the right one always comes first in the rows (What's Up) or for training,
+            and for options around a number. Drawn per sample id: more rows, or fewer, change nothing.
         on_error: "record" lists rows with problems, "raise" refuses them.
         check_images: decode every image now.
         download_urls: fetch images that rows give the address of (3DSRBench); otherwise such a row is a problem.
@@ -59,22 +64,25 @@ def load_benchmark(
         The samples, with `problems` and `left_out`.
 
     Raises:
-        ValueError: the name is not known, `source` is needed, or the dataset, a configuration or the split is not
-            found.
+        ValueError: the name is not known, `source` is needed, `limit` and `drawn` are both given, or the dataset, a
+            configuration or the split is not found.
         FileNotFoundError: `source` is not there, or has none of the benchmark's files.
         RowsError: no row makes a sample, or one has a problem and `on_error="raise"`.
 
     Example:
         >>> load_benchmark("cvbench")
         Traceback (most recent call last):
-        ValueError: expected a benchmark among 3dsrbench, blink, cv-bench, mmbench, mme-realworld-lite, mmmu, mmstar,
-        realworldqa, spatial-mm-multihop, spatial-mm-obj, vstar, whatsup, whatsup-coco, whatsup-vg, got 'cvbench'
+        ValueError: expected a benchmark among 3dsrbench, blink, cv-bench, geometry3k, mmbench, mme-realworld-lite,
+        mmmu, mmstar, pixmo-count, realworldqa, sat, sat2, spatial-mm-multihop, spatial-mm-obj, vstar, whatsup,
+        whatsup-coco, whatsup-vg, got 'cvbench'
     """
     if name not in BENCHMARKS:
         raise ValueError(f"expected a benchmark among {', '.join(sorted(BENCHMARKS))}, got {name!r}")
     entry = BENCHMARKS[name]
     if configs and entry.files:
         raise ValueError(f"{name}: expected no configs, as it has none, got {configs!r}")
+    if limit is not None and drawn is not None:
+        raise ValueError(f"{name}: expected the first rows (limit) or drawn ones, got both: {limit} and {drawn}")
     chosen = replace(entry, split=split or entry.split, configs=tuple(configs) or entry.configs)
     path = _located(chosen, source)
     read = (
@@ -82,7 +90,7 @@ def load_benchmark(
         for part, part_rows in _parts(chosen, path, streaming)
         for number, row in enumerate(part_rows)
     )
-    rows = list(first(read, limit))
+    rows = list(first(read, limit)) if drawn is None else _drawn(read, drawn, seed)
     samples = samples_from(
         rows,
         root=root or (path.parent if path is not None and path.is_file() else path),
@@ -106,8 +114,8 @@ def _located(entry: Published, source: str | Path | None) -> Path | None:
         return None
     if entry.hub is None:
         raise ValueError(
-            f"{entry.name}: expected a source, as it is not on the hub; get {' and '.join(entry.files)} and the images "
-            f"from {entry.home}, and pass their folder as source"
+            f"{entry.name}: expected a source, as it is no dataset of the hub; get {' and '.join(entry.files)} and the "
+            f"images from {entry.home}, and pass their folder as source"
         )
     try:
         from huggingface_hub import snapshot_download
@@ -151,13 +159,15 @@ def _all_there(entry: Published, folder: Path, parts: Mapping[str, Path]) -> Ite
 def _read_folder(folder: Path, split: str) -> Iterator[Row]:
     """Read the parquet files of a split as repositories name them: `test-00000-of-00001.parquet`, in `data` or not.
 
-    Where no name begins with the split, all of them are read: such repositories have one split. `datasets` would read
-    a README for this, and rename `val` and `dev` to `validation` without one.
+    The split may be a later word of the name, as in `SAT_train.parquet`. Where no name has it, all files are read: such
+    repositories have one split. `datasets` would read a README for this, and rename `val` and `dev` to `validation`
+    without one.
     """
     files = sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
     if not files:
         return read_dataset(str(folder), split, streaming=True)
-    return read_parquet([file for file in files if file.name.startswith(split)] or files)
+    of_split = re.compile(rf"(?:^|[-_.]){re.escape(split)}")
+    return read_parquet([file for file in files if of_split.search(file.name)] or files)
 
 
 def _read_file(path: Path) -> Iterator[Row]:
@@ -177,6 +187,8 @@ def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
         return row
     try:
         fields = {"id": number, **entry.read(row.values)}
+        if "number" in fields:
+            fields = _with_options(fields, seed)
     except LeftOut as reason:
         return replace(row, left_out=str(reason))
     except KeyError as error:
@@ -185,6 +197,32 @@ def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
     except (SyntaxError, TypeError, ValueError) as error:  # what reading text as numbers, Python or base64 raises
         return replace(row, problem=f"expected a row as {entry.name} has them, got {type(error).__name__}: {error}")
     return replace(row, values=_shuffled(fields, seed) if entry.shuffled else fields)
+
+
+def _with_options(fields: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return fields with options made around an open answer."""
+    others = {name: value for name, value in fields.items() if name != "number"}
+    return others | {
+        "options": nearby_numbers(fields["number"], generator(seed, fields["id"], "nearby numbers")),
+        "answer": 0,
+    }
+
+
+def _drawn(rows: Iterable[Row], count: int, seed: int) -> list[Row]:
+    """Return so many of the rows that make samples, drawn by key, and all others, which are told of.
+
+    No more than these are kept: a data set may be larger than the memory.
+    """
+    others: list[Row] = []
+
+    def usable() -> Iterator[Row]:
+        for row in rows:
+            if row.problem is None and row.left_out is None:
+                yield row
+            else:
+                others.append(replace(row, values={}))
+
+    return [*subset(usable(), count, seed, lambda row: str(row.values["id"])), *others]
 
 
 def _shuffled(fields: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -11,9 +11,10 @@ _INSTRUCTIONS = re.compile(
     r"^Hint: Please answer the question and provide the correct option letter, e\.g\., A, B, C, D, at the end\."
     r"\s*(?:Question:)?"
     r"|(?:Please answer directly with only the letter of the correct option and nothing else\."
-    r"|Answer with the option's letter from the given choices directly\.)\s*$"
+    r"|Answer with the option's letter from the given choices directly\."
+    r"|Answer with the text of the option\.)\s*$"
 )
-_HEADING = re.compile(r"\s*\b(?:Options|Choices):\s*$")
+_HEADING = re.compile(r"\s*\b(?:Options|(?:Answer )?Choices):\s*$")
 _HIDDEN = ("?", "hidden", "nan")
 
 
@@ -37,7 +38,7 @@ def published(answer: str | None) -> str:
 
 
 def without_instruction(text: str) -> str:
-    r"""Return a question without the sentence that asks for a letter: how to answer is the style's to say.
+    r"""Return a question without the sentence that asks for a letter or text: how to answer is the style's to say.
 
     Example:
         >>> without_instruction("Red or blue?\nAnswer with the option's letter from the given choices directly.")

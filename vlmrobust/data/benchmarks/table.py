@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..fields import AnswerAs
-from . import general, spatial
+from . import general, spatial, training
 
 __all__ = ["BENCHMARKS", "Published"]
 
@@ -32,18 +32,19 @@ class Published:
         name: what it is called here.
         asks: what its questions ask.
         read: one of its rows → the fields of a sample, as `samples_from` takes them; without an `id`, rows are
-            numbered. Raises `LeftOut` for a row that is no multiple-choice question.
+            numbered; with a `number` in place of options and answer, options are made around it. Raises `LeftOut` for
+            a row that is no multiple-choice question.
         citation: the paper.
         hub: its name on the Hugging Face hub; None = it is not there.
         configs: its configurations on the hub that are read, one after another; empty = the default one.
         split: the part that is read if no other is asked for.
         files: the files that hold its rows, where these are no dataset that `datasets` opens.
-        home: where its files are, if not on the hub.
+        home: where its files are, if they are no dataset of the hub.
         rows: how many rows the split has; None = neither its card nor its repository says.
         category: the column or whatever else `metadata["category"]` comes from; None = there is none.
         answer_as: how its answers are written, see `samples_from`.
-        shuffled: whether the right option always comes first in the rows, so that the options are put in an order
-            drawn per sample.
+        shuffled: whether the options are put in an order drawn per sample, as the right one always comes first in the
+            rows, or the data is for training.
     """
 
     name: str
@@ -203,5 +204,57 @@ _GENERAL = (
         category="the subject in id",
     ),
 )
+_TRAINING = (
+    Published(
+        "sat",
+        "where things and the camera are and how they move, in synthetic rooms",
+        training.read_sat,
+        "Ray et al. 2024, SAT, arXiv:2412.07755",
+        hub="array/SAT-v2",
+        split="train",
+        rows=172_384,
+        category="question_type",
+        answer_as="index",
+        shuffled=True,
+    ),
+    Published(
+        "sat2",
+        "the same, as ViGoRL is trained on it",
+        training.read_sat2,
+        "Sarch et al. 2025, ViGoRL, arXiv:2505.23678",
+        split="train",
+        files=("spatial_reasoning/vigorl_sat2_train_RL.jsonl",),
+        home="https://huggingface.co/datasets/gsarch/vigorl_datasets",
+        category=None,
+        answer_as="index",
+        shuffled=True,
+    ),
+    Published(
+        "pixmo-count",
+        "how many there are of something, in photographs of the web",
+        training.read_pixmo_count,
+        "Deitke et al. 2024, Molmo and PixMo, arXiv:2409.17146",
+        hub="allenai/pixmo-count",
+        split="train",
+        rows=36_916,
+        category=None,
+        answer_as="index",
+        shuffled=True,
+    ),
+    Published(
+        "geometry3k",
+        "lengths, angles and areas in drawings of plane geometry",
+        training.read_geometry3k,
+        "Lu et al. 2021, Inter-GPS, arXiv:2105.04165",
+        hub="hiyouga/geometry3k",
+        split="train",
+        rows=2_101,
+        category=None,
+        answer_as="index",
+        shuffled=True,
+    ),
+)
 
-BENCHMARKS: Mapping[str, Published] = MappingProxyType({entry.name: entry for entry in (*_SPATIAL, *_GENERAL)})
+BENCHMARKS: Mapping[str, Published] = MappingProxyType(
+    {entry.name: entry for entry in (*_SPATIAL, *_GENERAL, *_TRAINING)}
+)
