@@ -10,11 +10,11 @@ from .metrics import Metric, PairedMetric
 from .models import HFModel, Model, OpenAIModel
 from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
 from .report import Report
-from .study import Study
 from .types import Prompt, Response, Responses, Sample, Style
 
 if TYPE_CHECKING:
     from . import demo, rl, testing
+    from .study import Study
 
 __version__ = "0.1.0"
 
@@ -53,6 +53,8 @@ _ON_FIRST_USE = frozenset({"demo", "rl", "testing"})
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Study":
+        return importlib.import_module(".study", __name__).Study
     if name in _ON_FIRST_USE:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,9 @@ from .demo import demo
 from .judge import judge
 from .report import report
 from .run import run
+from .study import study
 
 __all__ = ["ExitCode", "app", "main"]
 
-for command in (demo, conditions, run, report, compare, judge):
+for command in (demo, conditions, run, study, report, compare, judge):
     app.command()(command)

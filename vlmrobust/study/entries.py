@@ -33,6 +33,8 @@ class Size(Frozen):
     Attributes:
         language: weights of the language model that every token meets: all matrices, the LM head among them, without
             the table of embeddings.
+        experts: further weights of the language model that a token does not meet, in a mixture of experts: they lie in
+            memory, and are taken to be read in decoding.
         head: those of the LM head, which only the last token of a prompt meets; 0 = all tokens are taken to meet it.
         vision: weights of the vision tower that every patch meets.
         projector: weights that every image token meets.
@@ -45,6 +47,7 @@ class Size(Frozen):
     """
 
     language: Annotated[float, Field(gt=0)]
+    experts: Annotated[float, Field(ge=0)] = 0.0
     head: Annotated[float, Field(ge=0)] = 0.0
     vision: Annotated[float, Field(ge=0)] = 0.0
     projector: Annotated[float, Field(ge=0)] = 0.0

@@ -193,10 +193,10 @@ def _change(row: Row) -> Cell:
     """Show value, change and n; grey where the interval of the change contains 0."""
     if math.isnan(row["value"]):
         return Cell(_undefined(row), is_quiet=True)
-    lines = [f"{_number(row['value'])} {_interval(row['value_low'], row['value_high'])}"]
+    lines = [_with_interval(row["value"], row["value_low"], row["value_high"])]
     is_compared = not math.isnan(row["difference"])
     if is_compared:
-        lines.append(f"{_number(row['difference'], '+')} {_interval(row['low'], row['high'], '+')}")
+        lines.append(_with_interval(row["difference"], row["low"], row["high"], "+"))
     lines.append(f"n {row['n']}")
     if row["note"]:
         lines.append(row["note"])
@@ -255,7 +255,7 @@ def _quadrants(table: "pd.DataFrame") -> Grid:
 def _share(row: Row | None) -> Cell:
     if row is None or math.isnan(row["value"]):
         return Cell("–" if row is None else _undefined(row), is_quiet=True)
-    return Cell(f"{_number(row['value'])} {_interval(row['value_low'], row['value_high'])}\nn {row['n']}")
+    return Cell(f"{_with_interval(row['value'], row['value_low'], row['value_high'])}\nn {row['n']}")
 
 
 def _survival(table: "pd.DataFrame") -> Grid:
@@ -268,7 +268,7 @@ def _area(row: Row) -> Cell:
     counts = f"n {row['n']} = {row['positives']} + {row['negatives']}"
     note = f"\n{row['note']}" if row["note"] else ""
     return Cell(
-        f"{_number(row['auroc'])} {_interval(row['low'], row['high'])}\n{counts}{note}",
+        f"{_with_interval(row['auroc'], row['low'], row['high'])}\n{counts}{note}",
         is_quiet=row["low"] <= 0.5 <= row["high"],
     )
 
@@ -276,8 +276,8 @@ def _area(row: Row) -> Cell:
 def _agreement(result: "StudyResult") -> Grid:
     rows = []
     for row in _records(result.agreement):
-        strict = f"{_number(row['strict'])} {_interval(row['strict_low'], row['strict_high'])}"
-        kappa = f"{_number(row['kappa'])} {_interval(row['low'], row['high'])}"
+        strict = _with_interval(row["strict"], row["strict_low"], row["strict_high"])
+        kappa = _with_interval(row["kappa"], row["low"], row["high"])
         cells = [
             Cell(f"– {row['note']}" if math.isnan(row["strict"]) else strict),
             Cell(f"– {row['note']}" if math.isnan(row["kappa"]) else kappa),
@@ -308,5 +308,9 @@ def _number(value: float, sign: str = "", digits: int = 3) -> str:
     return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
-def _interval(low: float, high: float, sign: str = "") -> str:
-    return "[no interval]" if math.isnan(low) else f"[{_number(low, sign)}, {_number(high, sign)}]"
+def _with_interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """Return a number and its interval; spaces that do not break keep them on a line."""
+    interval = "[no\N{NO-BREAK SPACE}interval]"
+    if not math.isnan(low):
+        interval = f"[{_number(low, sign)},\N{NO-BREAK SPACE}{_number(high, sign)}]"
+    return f"{_number(value, sign)}\N{NO-BREAK SPACE}{interval}"

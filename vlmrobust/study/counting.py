@@ -1,0 +1,201 @@
+"""How many tokens prompts take, by a tokenizer and by the sizes of their images; nothing is asked."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from ..models.encoding import Rendered
+from ..models.prefix import Family, families
+from ..models.reading import forced_text
+from ..perturbations import NotApplicable, Perturbation
+from ..perturbations.expansion import Prompts
+from ..types import Prompt, Sample, Style, open_image
+from ..types.image import image_key
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Counts", "Passes", "StandInEncoder", "count"]
+
+_MARK = "\x00"
+_CHARACTERS = 4
+_TILE_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Forward passes over prompts.
+
+    Attributes:
+        tokens: that go through the language model, those of images among them.
+        attended: pairs of a token and one that it attends to, itself among them.
+        image_tokens: those of images, each encoded anew.
+    """
+
+    tokens: float = 0
+    attended: float = 0
+    image_tokens: float = 0
+
+    def then(self, tokens: int, before: int = 0, images: int = 0) -> "Passes":
+        """Return these and one more, of some tokens behind others."""
+        attended = tokens * before + tokens * (tokens + 1) / 2
+        return Passes(self.tokens + tokens, self.attended + attended, self.image_tokens + images)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What prompts come to.
+
+    Attributes:
+        prompts: how many there are.
+        texts: those whose answer is decoded; of the others a letter is read at once.
+        text_context: the tokens of these, all together.
+        plain: one pass per prompt.
+        shared: what prompts of a sample have in common once, what differs behind it.
+    """
+
+    prompts: float = 0
+    texts: float = 0
+    text_context: float = 0
+    plain: Passes = Passes()
+    shared: Passes = Passes()
+
+    def times(self, factor: float) -> Self:
+        """Return as many times what there is."""
+        scaled = {
+            field.name: Passes(*(factor * getattr(value, part.name) for part in fields(Passes)))
+            if isinstance(value := getattr(self, field.name), Passes)
+            else factor * value
+            for field in fields(self)
+        }
+        return replace(self, **scaled)
+
+
+class _Encoder(Protocol):
+    """What counting needs of `models.encoding.Encoder`."""
+
+    @property
+    def image_tokens(self) -> Collection[Any]:
+        """The placeholders of images."""
+
+    def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
+        """Return a prompt as text, its images opened."""
+
+    def tokens(self, text: str) -> list[Any]:
+        """Return the tokens of a text, placeholders not yet expanded."""
+
+    def image_length(self, images: Sequence["Image"]) -> int:
+        """Return how many tokens images take."""
+
+
+def count(
+    encoder: Any, samples: Sequence[Sample], conditions: Sequence[Perturbation], *, style: Style, seed: int, draws: int
+) -> Counts:
+    """Count the prompts of samples under conditions; what is not applicable to a sample isn't asked.
+
+    A condition that needs the base answer is counted as the unperturbed prompt.
+
+    Args:
+        encoder: an `Encoder`, or what stands in for it.
+        samples: which are all counted.
+        conditions: `Base()` among them.
+        style: how questions are put.
+        seed: keys the texts.
+        draws: how often each prompt is asked.
+    """
+    reader: _Encoder = encoder
+    prompts = Prompts(samples, conditions, seed=seed, style=style, draws=draws)
+    counts = Counts()
+    for sample in samples:
+        opened: dict[Any, Image] = {}
+        items = {}
+        for place, prompt in enumerate(_of_sample(prompts, sample)):
+            rendered = reader.render(prompt, opened)
+            items[place] = replace(rendered, forced=forced_text(rendered.prompt))
+        tokens = {place: reader.tokens(item.text) for place, item in items.items()}
+        for family in families(items, tokens, image_tokens=reader.image_tokens):
+            counts = _with_family(counts, family, tokens, reader)
+    return counts
+
+
+def _of_sample(prompts: Prompts, sample: Sample) -> list[Prompt]:
+    found = []
+    for condition in prompts.conditions:
+        for draw in range(prompts.draws):
+            try:
+                make = prompts.stand_in if prompts.needs_base(condition) else prompts.make
+                found.append(make(sample, condition, draw))
+            except NotApplicable:
+                continue
+    return found
+
+
+def _with_family(counts: Counts, family: Family, tokens: Any, reader: _Encoder) -> Counts:
+    images = reader.image_length(family.items[0].images)
+    plain, shared = counts.plain, counts.shared
+    texts, context = counts.texts, counts.text_context
+    marks = sum(token in reader.image_tokens for token in tokens[family.positions[0]])
+    prefix = family.prefix - marks + images if family.prefix else 0
+    if prefix:
+        shared = shared.then(prefix, images=images)
+    for item, position in zip(family.items, family.positions, strict=True):
+        length = len(tokens[position]) - marks + images
+        plain = plain.then(length, images=images)
+        shared = shared.then(length - prefix, before=prefix, images=0 if prefix else images)
+        if item.forced is None:
+            texts, context = texts + 1, context + length
+    return Counts(counts.prompts + len(family.items), texts, context, plain, shared)
+
+
+class StandInEncoder:
+    """Stands in for a processor that isn't at hand: four characters are a token, and images follow a rule.
+
+    Args:
+        image: Qwen2.5-VL's rule (28 × 28 pixels a token, between the processor's own limits) or InternVL's (tiles of
+            448 × 448 pixels and a thumbnail, 256 tokens each).
+    """
+
+    image_tokens: frozenset[str] = frozenset(_MARK)
+
+    def __init__(self, image: Literal["qwen2_5_vl", "internvl"] = "qwen2_5_vl") -> None:
+        self._image = image
+
+    def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
+        """Return the turns one behind the other, each image a mark."""
+        for image in prompt.images:
+            key = image_key(image)
+            if key not in opened:
+                opened[key] = open_image(image)
+        turns = [
+            turn["role"] + "".join(_MARK if part["type"] == "image" else part["text"] for part in turn["content"])
+            for turn in prompt.messages()
+        ]
+        images = tuple(opened[image_key(image)] for image in prompt.images)
+        return Rendered(prompt, f"{''.join(turns)}assistant{prompt.prefill}", images)
+
+    def tokens(self, text: str) -> list[str]:
+        """Return four characters at a time."""
+        return re.findall(f"{_MARK}|[^{_MARK}]{{1,{_CHARACTERS}}}", text)
+
+    def image_length(self, images: Sequence["Image"]) -> int:
+        """Return how many tokens images take by the rule."""
+        patches = [
+            self._processor.get_number_of_image_patches(image.height, image.width, self._settings) for image in images
+        ]
+        if self._image == "internvl":
+            return sum(_TILE_TOKENS * tiles + 2 for tiles in patches)
+        return sum(count // self._processor.merge_size**2 for count in patches)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"crop_to_patches": True, "max_patches": 12} if self._image == "internvl" else {}
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import GotOcr2ImageProcessor, Qwen2VLImageProcessor
+
+        if self._image == "internvl":
+            return GotOcr2ImageProcessor(size={"height": 448, "width": 448}, crop_to_patches=True)
+        return Qwen2VLImageProcessor()
