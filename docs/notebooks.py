@@ -1,7 +1,7 @@
-"""Puts the notebooks of `examples/` into the site, as pages of Markdown; pages and notebooks link to one another's files.
+"""Puts the notebooks of `examples/` into the site, as pages of Markdown, and lets links lead to them.
 
-In the repository a page links to `../../examples/01_first_look.ipynb`, and a notebook to `../docs/pages/data.md`: both work
-where the files are looked at. In the site the notebooks are the pages `notebooks/*.md`.
+In the repository a page links to `../../examples/01_first_look.ipynb`, and a notebook to `../docs/pages/data.md`: both
+work where the files are looked at. In the site the notebooks are the pages `notebooks/*.md`.
 """
 
 import posixpath
