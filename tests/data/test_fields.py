@@ -1,6 +1,7 @@
 """Cells: what an answer, a list of options, an image and a text may look like."""
 
 import base64
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,14 @@ def test_images_are_paths_from_the_root_bytes_or_pictures() -> None:
     assert images_of('["a.png", "b.png"]', None) == (Path("a.png"), Path("b.png"))
     assert images_of({"bytes": b"x", "path": "a.png"}, root) == (b"x",)
     assert images_of({"bytes": None, "path": "a.png"}, root) == (root / "a.png",)
+
+
+def test_a_fetched_image_has_to_be_the_one_that_was_meant() -> None:
+    cell = {"path": "https://example.org/a.png", "sha256": hashlib.sha256(b"abc").hexdigest()}
+    assert images_of(cell, None, lambda address: b"abc") == (b"abc",)
+    assert images_of(cell | {"sha256": None}, None, lambda address: b"abd") == (b"abd",)
+    with pytest.raises(ValueError, match=r"with sha256 ba78\w+ at 'https://example.org/a.png', got another: a52d\w+"):
+        images_of(cell, None, lambda address: b"abd")
 
 
 @pytest.mark.parametrize(

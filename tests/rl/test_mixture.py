@@ -17,7 +17,7 @@ from vlmrobust.data import load_benchmark
 from vlmrobust.perturbations import BlankImage, WrongCaption
 from vlmrobust.rl import Augment, paper_mixture, to_grpo_rows
 from vlmrobust.rl.columns import COLUMNS
-from vlmrobust.types import Sample, Style
+from vlmrobust.types import Sample, Style, open_image
 
 datasets = pytest.importorskip("datasets")
 
@@ -182,6 +182,20 @@ def test_a_smaller_mixture_is_part_of_a_larger_one() -> None:
     given = dict.fromkeys(PAPER, many(80))
     small, large = (mixture(2, given, limit=limit, augment=True) for limit in (30, 100))
     assert set(identities(small)) <= set(identities(large))
+
+
+@pytest.mark.parametrize("kept", ["path", "bytes", "picture"])
+def test_images_are_decoded_as_everywhere_else(tmp_path: Path, kept: str) -> None:
+    image = Image.radial_gradient("L").resize((28, 14)).convert("P")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # lies on its side
+    image.save(tmp_path / "turned.png", exif=turned)
+    forms = {"path": tmp_path / "turned.png", "bytes": (tmp_path / "turned.png").read_bytes(), "picture": image}
+    rows = mixture(1, {"sat2": many(1, forms[kept]), "pixmo-count": many(1, forms[kept])}, limit=2)
+    [found], expected = rows[0]["images"], open_image(forms[kept])
+    assert (found.mode, found.size) == (expected.mode, expected.size)
+    assert found.size == (image.size if kept == "picture" else image.size[::-1])
+    assert found.tobytes() == expected.tobytes()
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------
