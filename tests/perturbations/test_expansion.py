@@ -32,6 +32,16 @@ def test_expand_is_a_lazy_sequence_with_all_conditions_of_a_sample_together(make
         prompts[12]
 
 
+def test_prompts_say_how_many_are_planned_without_making_one(make_sample: Make) -> None:
+    class Explosive(Perturbation):
+        def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
+            raise AssertionError
+
+    prompts = expand([make_sample("a"), make_sample("b")], [Explosive()])
+    assert repr(prompts) == "Prompts(2 samples × 2 conditions × 1 draw)"
+    assert repr(expand([make_sample()], [], draws=3)) == "Prompts(1 sample × 1 condition × 3 draws)"
+
+
 def test_base_is_always_first_and_once(make_sample: Make) -> None:
     for conditions in ([StopThink(), Base()], [StopThink()]):
         assert [p.condition for p in expand([make_sample()], conditions)] == ["base", "stop_think"]

@@ -64,6 +64,11 @@ class Prompts(Sequence[Prompt]):
             pairs.append((prompt, Response.failed(prompt, reason, "not_applicable")))
         return pairs
 
+    def __repr__(self) -> str:
+        counts = {"sample": len(self.samples), "condition": len(self.conditions), "draw": self.draws}
+        planned = " × ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        return f"{type(self).__name__}({planned})"
+
     def __len__(self) -> int:
         self._try_all()
         return len(self._fitting)
