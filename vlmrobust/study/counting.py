@@ -64,7 +64,7 @@ class Counts:
 
     def times(self, factor: float) -> Self:
         """Return as many times what there is."""
-        scaled = {
+        scaled: dict[str, Any] = {
             field.name: Passes(*(factor * getattr(value, part.name) for part in fields(Passes)))
             if isinstance(value := getattr(self, field.name), Passes)
             else factor * value
@@ -133,15 +133,16 @@ def _of_sample(prompts: Prompts, sample: Sample) -> list[Prompt]:
 
 
 def _with_family(counts: Counts, family: Family, tokens: Any, reader: _Encoder) -> Counts:
-    images = reader.image_length(family.items[0].images)
+    shown = family.items[0].images
+    images = reader.image_length(shown)
     plain, shared = counts.plain, counts.shared
     texts, context = counts.texts, counts.text_context
-    marks = sum(token in reader.image_tokens for token in tokens[family.positions[0]])
-    prefix = family.prefix - marks + images if family.prefix else 0
+    grown = images - len(shown)  # in the text, each image is one placeholder
+    prefix = family.prefix + grown if family.prefix else 0
     if prefix:
         shared = shared.then(prefix, images=images)
     for item, position in zip(family.items, family.positions, strict=True):
-        length = len(tokens[position]) - marks + images
+        length = len(tokens[position]) + grown
         plain = plain.then(length, images=images)
         shared = shared.then(length - prefix, before=prefix, images=0 if prefix else images)
         if item.forced is None:

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from .. import styles
 from ..data import BENCHMARKS
+from ..named_styles import named_style
 from ..types import Style
 from ..types.validated import Frozen
 
-__all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage", "named_style"]
+__all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage"]
 
 NO_VALUE = "none"
 """What stands in a TOML file, which has no null, where a setting is to be left out."""
@@ -225,19 +225,3 @@ class JudgeEntry(Frozen):
     def slug(self) -> str:
         """The name as a part of a file's name."""
         return re.sub(r"[^\w.]+", "-", self.name).strip("-")
-
-
-def named_style(name: str) -> Style:
-    """Return one of `vlmrobust.styles`.
-
-    Raises:
-        ValueError: there is none of this name; the message lists those there are.
-
-    Example:
-        >>> named_style("vigorl_spatial").answer_by
-        'text'
-    """
-    known = {each: style for each in styles.__all__ if isinstance(style := getattr(styles, each), Style)}
-    if name not in known:
-        raise ValueError(f"expected one of the styles {', '.join(known)}, got {name!r}")
-    return known[name]

@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from .pictures import curves
 from .sections import sections
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def page(result: "StudyResult") -> str:
         style=_style("vlmrobust.report") + _style("vlmrobust.study"),
         facts=_facts(result),
         sections=sections(result),
-        curves=curves(result),
+        curves=result.pictures,
         study=result.study.model_dump_json(indent=2, exclude_defaults=True),
         quote=quote,
     )

@@ -11,8 +11,9 @@ from ..data import Samples, load_benchmark, read_rows
 from ..judges import Judge
 from ..models import HFModel, Model, OpenAIModel
 from ..named_judges import judge_named, secret
+from ..named_styles import named_style
 from ..types import Style
-from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage, named_style
+from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 
 __all__ = ["function_named", "judge_of", "model_of", "samples_of", "style_of"]
 

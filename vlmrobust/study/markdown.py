@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..report.markdown import block, inline
-from .pictures import curves
 from .sections import Cell, Grid, sections
 
 if TYPE_CHECKING:
@@ -22,9 +21,10 @@ def markdown(result: "StudyResult") -> str:
             block(section.hint),
             _table(section.grid) if section.grid.rows else section.missing,
         ]
-    drawn = curves(result)
-    if drawn:
-        listed = [f"- {inline(one.title)}{f': {inline(one.missing)}' if one.missing else ''}" for one in drawn]
+    if result.pictures:
+        listed = [
+            f"- {inline(one.title)}{f': {inline(one.missing)}' if one.missing else ''}" for one in result.pictures
+        ]
         parts += ["## Over the checkpoints", "Drawn in [the page](study.html):", "\n".join(listed)]
     return "\n\n".join(parts) + "\n"
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .result import StudyResult
     from .rows import RunRow
 
-__all__ = ["Curves", "curves"]
+__all__ = ["Curves", "drawn"]
 
 _METRICS = ("accuracy", "correct_probability", "letter_entropy")
 _JUDGED = ("consistency", "consistent_accuracy")
@@ -29,20 +29,20 @@ class Curves(NamedTuple):
         return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
 
 
-def curves(result: "StudyResult") -> list[Curves]:
+def drawn(result: "StudyResult") -> list[Curves]:
     """Return the curves of each model that has several checkpoints with steps, per benchmark, then per judge.
 
     The steps at which a run failed are missing. Bands are 95 % intervals over samples.
     """
-    drawn = []
+    pictures = []
     for (model, benchmark), runs in result.curves().items():
         title = f"{model}, {benchmark}"
-        drawn.append(_draw(title, [(step, result.reports[run]) for step, run in runs], _METRICS))
+        pictures.append(_draw(title, [(step, result.reports[run]) for step, run in runs], _METRICS))
         for judge in result.study.judges:
             judged = list(_judged(result, runs, judge.name))
             if len(judged) > 1:
-                drawn.append(_draw(f"{title}, judged by {judge.name}", judged, _JUDGED))
-    return drawn
+                pictures.append(_draw(f"{title}, judged by {judge.name}", judged, _JUDGED))
+    return pictures
 
 
 def _judged(result: "StudyResult", runs: "list[tuple[int, RunRow]]", judge: str) -> "Iterator[tuple[int, Report]]":

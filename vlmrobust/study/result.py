@@ -18,6 +18,7 @@ from .rows import AgreementRow, JudgementRow, RunRow
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .pictures import Curves
     from .study import Study
 
 __all__ = ["StudyResult"]
@@ -103,8 +104,7 @@ class StudyResult:
             teams += list(combinations(judged, 2)) if len(judged) > 2 else []
             for team in teams:
                 numbers: Any = agreement([judged[name] for name in team], self.study.seed)
-                names = {"model": model, "checkpoint": checkpoint, "benchmark": benchmark}
-                rows.append(AgreementRow(**names, judges=" & ".join(team), **numbers))
+                rows.append(AgreementRow(model, checkpoint, benchmark, judges=" & ".join(team), **numbers))
         return table_of(AgreementRow, rows)
 
     def curves(self) -> dict[tuple[str, str], list[tuple[int, RunRow]]]:
@@ -114,6 +114,13 @@ class StudyResult:
             if row.step:
                 found.setdefault((row.model, row.benchmark), []).append((int(row.step), row))
         return {key: sorted(steps, key=lambda pair: pair[0]) for key, steps in found.items() if len(steps) > 1}
+
+    @cached_property
+    def pictures(self) -> "list[Curves]":
+        """The curves over checkpoints, drawn."""
+        from .pictures import drawn
+
+        return drawn(self)
 
     def to_markdown(self) -> str:
         """Return the page as Markdown; what others wrote is escaped."""

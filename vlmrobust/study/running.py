@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .holding import Once, free_memory
 from .judging import judgements
 from .loading import model_of, samples_of, style_of
 from .result import StudyResult
-from .rows import RunRow
+from .rows import JudgementRow, RunRow
 from .study import Study
 
 __all__ = ["Runner"]
@@ -31,11 +32,7 @@ _OF_A_PLAN = {"size", "new_tokens"}  # fields of a model that decide nothing of 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One model, at one checkpoint, about one benchmark.
-
-    Attributes:
-        folder: its run directory, relative to the study's.
-    """
+    """One model, at one checkpoint, about one benchmark."""
 
     entry: ModelEntry
     stage: Stage
@@ -43,14 +40,23 @@ class _Run:
 
     @property
     def folder(self) -> Path:
-        return Path(*filter(None, (self.entry.name, self.stage.title, self.benchmark.name)))
+        """The run directory, below the study's."""
+        return Path("runs", *filter(None, (self.entry.name, self.stage.title, self.benchmark.name)))
 
-    def row(self, samples: Samples | None = None, **fields: Any) -> RunRow:
-        step = "" if self.stage.step is None else str(self.stage.step)
-        problems = 0 if samples is None else len(samples.problems) + len(samples.left_out)
-        counts = {"samples": 0 if samples is None else len(samples), "left_out": problems, "responses": 0, "errors": 0}
-        names = {"model": self.entry.name, "checkpoint": self.stage.title, "benchmark": self.benchmark.name}
-        return RunRow(**names, step=step, folder=str(self.folder), **({"error": ""} | counts | fields))
+    def row(self, status: str, *, samples: Samples | None = None, error: str = "") -> RunRow:
+        return RunRow(
+            model=self.entry.name,
+            checkpoint=self.stage.title,
+            step="" if self.stage.step is None else str(self.stage.step),
+            benchmark=self.benchmark.name,
+            status=status,
+            samples=0 if samples is None else len(samples),
+            left_out=0 if samples is None else len(samples.problems) + len(samples.left_out),
+            responses=0,
+            errors=0,
+            folder=str(self.folder),
+            error=error,
+        )
 
 
 class Runner:
@@ -75,14 +81,14 @@ class Runner:
         self.metrics: list[Metric | PairedMetric] = list(
             {metric.column: metric for metric in (*default_metrics(), *metrics_named(study.metrics))}.values()
         )
-        self.samples = {entry.name: Once(lambda entry=entry: samples_of(entry)) for entry in study.benchmarks}
+        self.samples = {entry.name: Once(partial(samples_of, entry)) for entry in study.benchmarks}
 
     def run(self) -> StudyResult:
         """Ask, judge, and write tables and pages."""
         self.out.mkdir(parents=True, exist_ok=True)
         runs = [row for entry in self.study.models for stage in entry.stages for row in self._stage(entry, stage)]
         finished = [row for row in runs if row.status == "finished"]
-        judged = []
+        judged: list[JudgementRow] = []
         for judge in self.study.judges:
             judged += judgements(judge, finished, self.out, self.tell)
             free_memory()
@@ -91,14 +97,14 @@ class Runner:
         return result
 
     def _stage(self, entry: ModelEntry, stage: Stage) -> Iterator[RunRow]:
-        model = Once(lambda: model_of(entry, stage, self.study.seed))
+        model = Once(partial(model_of, entry, stage, self.study.seed))
         for benchmark in self.study.benchmarks:
             run = _Run(entry, stage, benchmark)
             self.tell(str(run.folder))
             try:
                 yield self._one(run, model)
             except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
-                row = run.row(status="failed", error=f"{type(error).__name__}: {error}")
+                row = run.row("failed", error=f"{type(error).__name__}: {error}")
                 self.tell(f"{run.folder} failed: {row.error}")
                 yield row
         del model
@@ -108,7 +114,7 @@ class Runner:
         samples: Samples = self.samples[run.benchmark.name]()
         folder = self.out / run.folder
         asked = self._asked(run, samples)
-        row = run.row(samples, status="finished")
+        row = run.row("finished", samples=samples)
         if (responses := _finished(folder, asked)) is not None:
             return replace(row, responses=responses)
         evaluator = Evaluator(

@@ -294,7 +294,7 @@ def _agreement(result: "StudyResult") -> Grid:
 def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
     kept = table.astype(object).where(table.notna(), None)
     numbers = [name for name in table.columns if table[name].dtype == "float64"]
-    records: list[dict[str, Any]] = kept.to_dict("records")
+    records = [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
     for row in records:
         row |= {name: math.nan for name in numbers if row[name] is None}
     return records

@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from ..named_conditions import parts_of
 from ..named_metrics import metrics_named
-from ..types.validated import Frozen
+from ..perturbations.distractor import Distractor
+from ..types.validated import Frozen, named_errors
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Study(Frozen):
     metrics: tuple[str, ...] = ()
     draws: Annotated[int, Field(ge=1)] = 1
     seed: int = 0
-    distractor: str = "random"
+    distractor: Distractor = "random"
     batch_size: Annotated[int, Field(ge=1)] = 8
     sizes: Mapping[str, Size] = Field(default_factory=dict)
     out: Path | None = None
@@ -95,10 +96,11 @@ class Study(Frozen):
             names = [entry.name for entry in getattr(self, field)]
             if len({name.lower() for name in names}) < len(names):
                 raise ValueError(f"field {field!r}: expected names that differ, got {names}")
-        for entry in (*self.models, *self.judges):
-            if entry.size is not None and entry.size not in self.sizes:
+        sizes = {entry.name: entry.size for entry in self.models} | {entry.name: entry.size for entry in self.judges}
+        for name, size in sizes.items():
+            if size is not None and size not in self.sizes:
                 known = ", ".join(self.sizes) or "none"
-                raise ValueError(f"{entry.name!r}, field 'size': expected one of 'sizes' ({known}), got {entry.size!r}")
+                raise ValueError(f"{name!r}, field 'size': expected one of 'sizes' ({known}), got {size!r}")
         greedy = [model.name for model in self.models if not (model.factory or _samples(model))]
         if self.draws > 1 and greedy:
             raise ValueError(
@@ -117,7 +119,9 @@ class Study(Frozen):
         """
         from .reading import read_study
 
-        return cls(**read_study(Path(path), cls))
+        values = read_study(Path(path), cls)
+        study: Self = named_errors("study", str(path), lambda: cls(**values))
+        return study
 
     def only(self, models: Collection[str] = (), benchmarks: Collection[str] = ()) -> Self:
         """Return the part of the study with some models or benchmarks; empty = all.

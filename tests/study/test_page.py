@@ -1,0 +1,124 @@
+"""The pages of a study: what stands in them, that it is text, and how they look in a real browser."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from vlmrobust.study.result import StudyResult
+from vlmrobust.study.sections import sections
+
+HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> | *a* [b](c)"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def failing(finished: StudyResult) -> StudyResult:
+    """The finished study with one more run, and one more judgement, that failed with a hostile error."""
+    run = replace(finished.run_rows[0], model="broken", status="failed", error=HOSTILE)
+    judgement = replace(finished.judgement_rows[0], judge="hf:gone", status="failed", error=HOSTILE)
+    return StudyResult(finished.study, finished.out, [*finished.run_rows, run], [*finished.judgement_rows, judgement])
+
+
+def test_every_number_has_its_interval_and_its_n(finished: StudyResult) -> None:
+    by_key = {section.key: section for section in sections(finished)}
+    for key in ("averages", "accuracy", "consistent-accuracy", "consistency", "probability", "entropy"):
+        grid = by_key[key].grid
+        assert grid.rows
+        for row in grid.rows:
+            for cell in row[grid.names :]:
+                assert re.fullmatch(
+                    r"–.*|−?[\d.]+\xa0\[.+,\xa0.+\](\n[+−][\d.]+\xa0\[.+\])?\nn \d+(, coverage \d+%)?(\n.+)*", cell.text
+                ), cell.text
+    for row in by_key["quadrants"].grid.rows:
+        assert all(re.fullmatch(r"– .+|[\d.]+\xa0\[.+\]\nn \d+", cell.text) for cell in row[5:])
+    for row in by_key["survival"].grid.rows:
+        assert all(re.search(r"^– .+|\]\nn (\d+) = (\d+) \+ (\d+)", cell.text) for cell in row[5:])
+
+
+def test_cells_are_the_numbers_of_the_tables(finished: StudyResult) -> None:
+    [accuracy] = [section for section in sections(finished) if section.key == "accuracy"]
+    assert accuracy.grid.header == ("model", "checkpoint", "benchmark", "base", "wrong think", "wrong caption")
+    values = finished.summary.query("metric == 'accuracy'").set_index(["model", "checkpoint", "benchmark", "condition"])
+    for row in accuracy.grid.rows:
+        names = tuple(cell.text for cell in row[:3])
+        for cell, condition in zip(row[3:], ("base", "wrong_think", "wrong_caption"), strict=True):
+            found = values.loc[(*names, condition)]
+            lines = cell.text.split("\n")
+            assert lines[0].startswith(f"{found['value']:.3f}\xa0[{found['value_low']:.3f},")
+            assert f"n {found['n']}" in lines
+            if condition != "base":
+                assert lines[1].startswith(f"{found['difference']:+.3f}\xa0[".replace("-", "−"))
+                assert cell.is_quiet == (found["low"] <= 0 <= found["high"])
+
+
+def test_quadrants_add_up(finished: StudyResult) -> None:
+    [quadrants] = [section for section in sections(finished) if section.key == "quadrants"]
+    for row in quadrants.grid.rows:
+        assert sum(float(cell.text.split("\xa0")[0]) for cell in row[5:]) == pytest.approx(1, abs=0.003)
+
+
+def test_what_failed_is_said_and_escaped(failing: StudyResult) -> None:
+    page, text = failing.to_html(), failing.to_markdown()
+    assert page.count("&lt;script&gt;window.hacked") == 2
+    assert "<script" not in page
+    assert text.count("\\<script>window.hacked") == 2
+    assert r"\| \*a\* [b\](c)" in text
+    assert "6 of 7" in page
+    printed = str(failing)
+    assert "6 of 7 runs finished" in printed
+    assert "<script>" in printed
+
+
+def test_links_lead_to_the_reports(failing: StudyResult) -> None:
+    links = re.findall(r'<a href="(runs/[^"]+)"', failing.to_html())
+    assert len(links) == 6
+    assert all((failing.out / unquote(link)).is_file() for link in links)
+    assert all(f"({link})" in failing.to_markdown() for link in links)
+
+
+def test_a_study_without_a_finished_run_has_a_page(finished: StudyResult) -> None:
+    run = replace(finished.run_rows[0], status="failed", error="no such file")
+    empty = StudyResult(finished.study, finished.out, [run], [])
+    assert empty.to_html().count("No run was finished.") == 7
+    assert "Agreement needs two judges." in empty.to_markdown()
+    assert empty.summary.columns.tolist() == finished.summary.columns.tolist()
+    assert empty.judged.columns.tolist() == finished.judged.columns.tolist()
+    assert empty.failed
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver, which are not installed")
+def test_the_page_in_a_browser(failing: StudyResult, tmp_path: Path) -> None:
+    from selenium import webdriver
+
+    options: Any = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    (tmp_path / "study.html").write_text(failing.to_html(), encoding="utf-8")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        driver.get((tmp_path / "study.html").as_uri())
+        assert driver.execute_script("return window.hacked === undefined")
+        assert driver.execute_script("return document.querySelectorAll('[onerror], script').length") == 0
+        drawn = driver.execute_script(
+            "return [...document.querySelectorAll('.curves img')].map((it) => it.naturalWidth)"
+        )
+        assert len(drawn) == 6  # two benchmarks, by themselves and by each judge
+        assert min(drawn) > 100
+        tables = driver.execute_script("return document.querySelectorAll('table').length")
+        assert tables == len(sections(failing))
+        for width in (360, 800, 1400):
+            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()

@@ -1,0 +1,129 @@
+"""What a study's file may say: fields, paths, and what is refused in which words."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vlmrobust as vr
+from vlmrobust.named_styles import named_style
+from vlmrobust.study import Study
+from vlmrobust.study.loading import function_named, style_of
+
+MODEL = {"name": "m", "checkpoint": "org/m"}
+DATA = {"name": "d", "data": "rows.jsonl"}
+
+
+def test_public_name() -> None:
+    assert vr.Study is Study
+
+
+def test_defaults_are_the_papers_conditions_and_rules() -> None:
+    study = Study(models=[MODEL], benchmarks=[{"name": "cv-bench"}])
+    assert study.conditions == tuple(condition.condition for condition in vr.paper_conditions())
+    assert [judge.name for judge in study.judges] == ["rules"]
+    assert Study(models=[MODEL], benchmarks=[DATA], conditions=["wrong_think"]).conditions == ("base", "wrong_think")
+
+
+def test_paths_start_at_the_file_and_names_on_the_hub_stay(study: Callable[..., Study], folder: Path) -> None:
+    (folder / "weights").mkdir()
+    models = [
+        {"name": "here", "checkpoint": "weights"},
+        {"name": "hub", "checkpoint": "org/name"},
+        {"name": "steps", "checkpoints": [{"step": 1, "checkpoint": "./later"}, {"step": 2, "checkpoint": "org/x"}]},
+        {"name": "file", "factory": "models.py:planted"},
+        {"name": "module", "factory": "vlmrobust.demo:model"},
+    ]
+    benchmarks = [DATA, {"name": "cv-bench", "source": "copy"}, {"name": "hub", "data": "org/rows"}]
+    read = study(models=models, benchmarks=benchmarks, out="runs")
+    here, hub, steps, file, module = read.models
+    assert here.checkpoint == str(folder / "weights")
+    assert hub.checkpoint == "org/name"
+    assert [stage.checkpoint for stage in steps.stages] == [str(folder / "./later"), "org/x"]
+    assert file.factory == f"{folder / 'models.py'}:planted"
+    assert module.factory == "vlmrobust.demo:model"
+    assert [entry.data or entry.source for entry in read.benchmarks] == [
+        str(folder / "rows.jsonl"),
+        str(folder / "copy"),
+        "org/rows",
+    ]
+    assert read.out == folder / "runs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": []}, "study.toml: 'model' is no key here; did you mean 'models'?"),
+        ({"models": [MODEL | {"chekpoint": "x"}]}, "models m: 'chekpoint' is no key here; did you mean 'checkpoint'?"),
+        ({"models": [MODEL | {"checkpoints": [{"stp": 1}]}]}, "models m, checkpoints: 'stp' is no key here; did you"),
+        ({"models": [MODEL | {"style": {"sistem": "x"}}]}, "models m, style: 'sistem' is no key here; did you mean"),
+        ({"benchmarks": [DATA | {"limits": 1}]}, "benchmarks d: 'limits' is no key here; did you mean 'limit'?"),
+        ({"judges": [{"name": "rules", "zzz": 1}]}, "judges rules: 'zzz' is no key here; known are name, base_url"),
+        ({"sizes": {"s": {"layer": 1}}}, "sizes s: 'layer' is no key here; did you mean 'layers'?"),
+        ({"models": {"name": "m"}}, "expected 'models' to be a list, such as [[models]], got {'name': 'm'}"),
+        ({"models": [{"name": "m"}]}, "model 'm': expected 'checkpoint' or 'factory', got neither"),
+        ({"models": [{"name": "a/b", "checkpoint": "x"}]}, "expected a name that a folder can have"),
+        ({"models": [MODEL, MODEL]}, "field 'models': expected names that differ, got ['m', 'm']"),
+        ({"models": [MODEL | {"factory": "a:b"}]}, "field 'factory': expected it alone, got a checkpoint or a server"),
+        ({"models": [MODEL | {"arguments": {"a": 1}}]}, "field 'arguments': expected a 'factory' that they are for"),
+        (
+            {"models": [MODEL | {"checkpoints": [{"step": 1}, {"step": 1}]}]},
+            "expected a 'step' or 'label' that differs",
+        ),
+        ({"models": [MODEL | {"style": "video_r2"}]}, "expected one of the styles default, "),
+        ({"models": [MODEL | {"size": "big"}]}, "'m', field 'size': expected one of 'sizes' (none), got 'big'"),
+        ({"models": [MODEL], "draws": 3}, "field 'draws': expected models that sample, got m without"),
+        ({"benchmarks": [{"name": "cvbench"}]}, "benchmark 'cvbench': expected a benchmark among 3dsrbench, "),
+        ({"benchmarks": [DATA | {"source": "x"}]}, "field 'data': expected it alone, got 'benchmark' or 'source'"),
+        ({"judges": ["lm:x"]}, "expected rules, hf:NAME or openai:NAME, got 'lm:x'"),
+        ({"conditions": ["wrong_thnik"]}, "expected conditions out of base, "),
+        ({"metrics": ["brier"]}, "expected the name of a metric, got 'brier'; did you mean 'brier_score'?"),
+    ],
+)
+def test_what_is_refused(study: Callable[..., Study], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        study(**changes)
+
+
+def test_no_toml_is_refused(folder: Path) -> None:
+    (folder / "study.toml").write_text("models = [")
+    with pytest.raises(ValueError, match=r"study\.toml: expected TOML: "):
+        Study.from_toml(folder / "study.toml")
+
+
+def test_draws_are_for_models_that_sample(study: Callable[..., Study]) -> None:
+    models = [
+        MODEL | {"generation": {"do_sample": True}},
+        {"name": "s", "checkpoint": "s", "base_url": "http://localhost", "generation": {"temperature": 0.7}},
+        {"name": "own", "factory": "models.py:planted"},
+    ]
+    assert study(models=models, draws=3).draws == 3
+
+
+def test_a_part_of_a_study(study: Callable[..., Study]) -> None:
+    part = study().only(models=["other"], benchmarks=["few"])
+    assert [entry.name for entry in (*part.models, *part.benchmarks)] == ["other", "few"]
+    assert study().only() == study()
+    with pytest.raises(ValueError, match="expected models out of trained, other; got 'third'"):
+        study().only(models=["third"])
+
+
+def test_styles_by_name_or_by_their_fields(study: Callable[..., Study]) -> None:
+    models = [MODEL | {"style": "vigorl_spatial"}, MODEL | {"name": "n", "style": {"mode": "direct"}}]
+    named, given = study(models=models).models
+    assert style_of(named) is vr.styles.vigorl_spatial is named_style("vigorl_spatial")
+    assert style_of(given) == vr.Style(mode="direct")
+
+
+def test_factories_are_imported_once_and_told_apart(folder: Path) -> None:
+    name = f"{folder / 'models.py'}:planted"
+    assert function_named(name) is function_named(name)
+    for wrong, message in (
+        ("model", "expected module:function or file.py:function, got 'model'"),
+        ("vlmrobust.demo:modell", "expected a function 'modell' in vlmrobust.demo, found none"),
+        (f"{folder / 'none.py'}:f", "expected a Python file, found none at "),
+    ):
+        with pytest.raises(ValueError, match=f"field 'factory': {message}"):
+            function_named(wrong)
