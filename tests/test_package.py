@@ -82,7 +82,7 @@ LAYERS = (
     ("report",),
     ("workers", "harnesses"),
     ("evaluator",),
-    ("rl", "testing", "demo", "named_conditions", "named_judges", "named_metrics"),
+    ("rl", "testing", "demo", "named_conditions", "named_judges", "named_metrics", "named_styles"),
     ("study",),
     ("cli",),
 )

@@ -10,6 +10,7 @@ from vlmrobust.cli import options
 from vlmrobust.cli.measuring import METRICS
 from vlmrobust.data import BENCHMARKS
 from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
+from vlmrobust.named_styles import STYLES
 
 
 def completed(line: str) -> list[str]:
@@ -45,6 +46,7 @@ def test_names_are_completed(line: str, expected: list[str]) -> None:
         (options.complete_conditions, [*CONDITIONS, *FROM_SAMPLES]),
         (options.complete_metrics, list(METRICS)),
         (options.complete_benchmarks, list(BENCHMARKS)),
+        (options.complete_styles, list(STYLES)),
     ],
 )
 def test_all_names_are_offered_for_nothing(complete: Callable[[str], list[str]], names: list[str]) -> None:

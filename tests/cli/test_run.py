@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from vlmrobust import demo
+from vlmrobust import demo, styles
 from vlmrobust.data import Samples
 from vlmrobust.models import HFModel
 from vlmrobust.perturbations import paper_conditions
@@ -122,6 +122,16 @@ def test_bad_input_is_a_message_and_code_2(
 @pytest.mark.parametrize("arguments", [(), ("--limit", "0"), ("--style", "loud"), ("--data",)])
 def test_wrong_usage_is_code_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command("run", "--model", "m", *arguments).exit_code == 2
+
+
+def test_a_ready_made_style_by_name(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "wrong_caption")
+    assert command(*arguments, "--style", "video_r1").exit_code == 0
+    style = json.loads((tmp_path / "run" / "manifest.json").read_text())["style"]
+    assert style == styles.video_r1.model_dump(mode="json")
+    unknown = command(*arguments, "--style", "video_r2")
+    assert unknown.exit_code == 2
+    assert "video_r1" in unknown.stderr
 
 
 def test_missing_data_and_missing_model(command: Command, rows: Path, tmp_path: Path) -> None:

@@ -9,17 +9,11 @@ from urllib.parse import urlsplit
 import typer
 
 from ..named_conditions import CONDITIONS, FROM_SAMPLES
+from ..named_styles import STYLES, named_style
 from .configuration import read_configuration
 from .measuring import METRICS
 
-__all__ = ["AnswerAs", "Mode", "PanelRule", "listed", "pairs"]
-
-
-class Mode(StrEnum):
-    """How questions are put."""
-
-    think = "think"
-    direct = "direct"
+__all__ = ["AnswerAs", "PanelRule", "listed", "pairs"]
 
 
 class AnswerAs(StrEnum):
@@ -71,6 +65,24 @@ def _completed(incomplete: str, names: Iterable[str], separators: str) -> list[s
     """Return what a list of names may go on to: the names that begin like its last, each behind the others."""
     start = max(incomplete.rfind(separator) for separator in separators) + 1
     return [incomplete[:start] + name for name in names if name.startswith(incomplete[start:])]
+
+
+def complete_styles(incomplete: str) -> list[str]:
+    """Return the names of styles that begin so.
+
+    Example:
+        >>> complete_styles("vi")
+        ['video_r1', 'vigorl_spatial', 'vision_r1']
+    """
+    return [name for name in STYLES if name.startswith(incomplete)]
+
+
+def _known_style(name: str) -> str:
+    try:
+        named_style(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return name
 
 
 def complete_conditions(incomplete: str) -> list[str]:
@@ -224,7 +236,14 @@ Conditions = Annotated[
     ),
 ]
 QuestionStyle = Annotated[
-    Mode, typer.Option(help="Ask for a thought, or for the answer alone.", rich_help_panel=_ASKED)
+    str,
+    typer.Option(
+        help="think: ask for a thought; direct: for the answer alone; or a ready-made one, such as video_r1.",
+        metavar="NAME",
+        callback=_known_style,
+        autocompletion=complete_styles,
+        rich_help_panel=_ASKED,
+    ),
 ]
 Draws = Annotated[
     int, typer.Option(min=1, help="How often each prompt is asked; needs --temperature.", rich_help_panel=_ASKED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..named_conditions import conditions_named, parts_of
+from ..named_styles import named_style
 from ..perturbations import expand, paper_conditions
 from . import options
 from .app import refusals
@@ -45,7 +46,7 @@ def run(
     download_urls: options.DownloadUrls = False,
     skip_bad_rows: options.SkipBadRows = False,
     conditions: options.Conditions = None,
-    style: options.QuestionStyle = options.Mode.think,
+    style: options.QuestionStyle = "think",
     runner_up: options.RunnerUp = False,
     draws: options.Draws = 1,
     seed: options.Seed = 0,
@@ -61,7 +62,6 @@ def run(
     """
     with refusals(context):
         from ..evaluator import Evaluator
-        from ..types import Style
         from .construction import model_of, renderer_of, samples_of
         from .preview import as_text, preview
 
@@ -84,7 +84,7 @@ def run(
             say(f"Warning: {problem}")
         chosen = conditions_named(names, samples) if names else paper_conditions()
         asked: dict[str, Any] = {
-            "style": Style(mode=style.value),
+            "style": named_style(style),
             "draws": draws,
             "seed": seed,
             "distractor": "runner_up" if runner_up else "random",
