@@ -17,7 +17,6 @@ import torch
 
 import vlmrobust as vr
 
-ROWS = Path(__file__).parent / "small"
 NEW_TOKENS = {"max_new_tokens": 80}
 
 
@@ -82,13 +81,13 @@ def internvl(new_tokens: int = 12) -> vr.HFModel:
     return vr.HFModel(model.eval(), processor, {"max_new_tokens": new_tokens})
 
 
-def write_rows(samples: int = 40) -> None:
+def write_rows(folder: Path, samples: int = 40) -> None:
     """Writes counts and relations as CV-Bench has them, colours and shapes as 3DSRBench does."""
     drawn = [(sample, sample.metadata["kind"]) for sample in vr.demo.samples(samples, seed=404)]
     counts = [(sample, kind) for sample, kind in drawn if kind in ("count", "relation")]
     others = [(sample, kind) for sample, kind in drawn if kind in ("colour", "shape")]
-    _write_cv_bench(counts, ROWS / "cv-bench")
-    _write_3dsrbench(others, ROWS / "3dsrbench.tsv")
+    _write_cv_bench(counts, folder / "cv-bench")
+    _write_3dsrbench(others, folder / "3dsrbench.tsv")
 
 
 def _write_cv_bench(drawn: list[tuple[vr.Sample, str]], folder: Path) -> None:
@@ -122,4 +121,4 @@ def _png(sample: vr.Sample) -> bytes:
 
 
 if __name__ == "__main__":
-    write_rows()
+    write_rows(Path(__file__).parent / "small")

@@ -246,12 +246,10 @@ def test_the_small_study_runs_its_random_models(tmp_path: Path) -> None:
     assert read["value"].between(0, math.log(4)).all()
 
 
-def test_the_small_studys_rows_are_those_of_its_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_small_studys_rows_are_those_of_its_script(tmp_path: Path) -> None:
     study = Study.from_toml(ROOT / "examples" / "small.toml")
     write_rows = function_named(str(study.models[0].factory).replace(":demo", ":write_rows"))
-    monkeypatch.setitem(write_rows.__globals__, "ROWS", tmp_path)
-    (tmp_path / "cv-bench").mkdir()
-    write_rows()
+    write_rows(tmp_path)
     for entry in study.benchmarks:
         written = entry.replace(source=str(tmp_path / Path(str(entry.source)).relative_to(ROOT / "examples" / "small")))
         drawn, kept = samples_of(written), samples_of(entry)

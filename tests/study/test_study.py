@@ -10,6 +10,7 @@ import pytest
 import vlmrobust as vr
 from vlmrobust.named_styles import named_style
 from vlmrobust.study import Study
+from vlmrobust.study.entries import BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 from vlmrobust.study.loading import function_named, style_of
 
 MODEL = {"name": "m", "checkpoint": "org/m"}
@@ -72,7 +73,7 @@ def test_paths_start_at_the_file_and_names_on_the_hub_stay(study: Callable[..., 
             {"models": [MODEL | {"checkpoints": [{"step": 1}, {"step": 1}]}]},
             "expected a 'step' or 'label' that differs",
         ),
-        ({"models": [MODEL | {"style": "video_r2"}]}, "expected one of the styles default, "),
+        ({"models": [MODEL | {"style": "video_r2"}]}, "got 'video_r2'"),
         ({"models": [MODEL | {"size": "big"}]}, "'m', field 'size': expected one of 'sizes' (none), got 'big'"),
         ({"models": [MODEL], "draws": 3}, "field 'draws': expected models that sample, got m without"),
         ({"benchmarks": [{"name": "cvbench"}]}, "benchmark 'cvbench': expected a benchmark among 3dsrbench, "),
@@ -127,3 +128,17 @@ def test_factories_are_imported_once_and_told_apart(folder: Path) -> None:
     ):
         with pytest.raises(ValueError, match=f"field 'factory': {message}"):
             function_named(wrong)
+
+
+def test_the_files_in_the_documentation_are_studies(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pages" / "study.md").read_text(encoding="utf-8")
+    whole, own, sizes = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    benchmark = '\n[[benchmarks]]\nname = "cv-bench"\n'
+    for text in (whole, own + benchmark, sizes + benchmark):
+        (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+        assert Study.from_toml(tmp_path / "study.toml").models
+    for kind in (Study, ModelEntry, Stage, BenchmarkEntry, JudgeEntry):
+        missing = [
+            field for field in kind.model_fields if not re.search(rf"`{field}`|\b{field} = |\[{field}[\].]", page)
+        ]
+        assert not missing

@@ -259,7 +259,8 @@ def _share(row: Row | None) -> Cell:
 
 
 def _survival(table: "pd.DataFrame") -> Grid:
-    return _spread(_records(table), (*_RUN, "predictor", "population"), _area)
+    records = [row | {"predictor": readable(row["predictor"])} for row in _records(table)]
+    return _spread(records, (*_RUN, "predictor", "population"), _area)
 
 
 def _area(row: Row) -> Cell:
