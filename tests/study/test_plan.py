@@ -173,7 +173,7 @@ def planned(**changes: Any) -> Study:
 def test_a_plan_is_the_sum_over_prompts() -> None:
     study = planned()
     [row] = study.plan(Rates(operations=1e9, bytes=1e9)).rows
-    samples = samples_of(study.benchmarks[0])
+    samples = samples_of(study.benchmarks[0], seed=0)
     prompts = list(expand(samples, conditions_named(NAMES)))
     lengths = [encoded(encoder_of("demo"), prompt)["input_ids"].shape[1] for prompt in prompts]
     texts = sum(forced_text(prompt) is None for prompt in prompts)
@@ -252,7 +252,7 @@ def test_the_small_studys_rows_are_those_of_its_script(tmp_path: Path) -> None:
     write_rows(tmp_path)
     for entry in study.benchmarks:
         written = entry.replace(source=str(tmp_path / Path(str(entry.source)).relative_to(ROOT / "examples" / "small")))
-        drawn, kept = samples_of(written), samples_of(entry)
+        drawn, kept = samples_of(written, 0), samples_of(entry, 0)
         assert len(kept) == 16
         fields = {"images", "metadata"}
         assert [each.model_dump(exclude=fields) for each in drawn] == [each.model_dump(exclude=fields) for each in kept]

@@ -160,7 +160,7 @@ class BenchmarkEntry(Frozen):
         data: rows of one's own, as `read_rows` takes them.
         columns: which column of `data` holds a field.
         answer_as: how the answers of `data` are written.
-        split, configs, limit, root: as in `load_benchmark`.
+        split, configs, limit, drawn, root: as in `load_benchmark`; `drawn` is for published ones.
         download_urls: fetch images that rows give the address of.
         rows: how many there are, for a dry run without the data.
     """
@@ -174,6 +174,7 @@ class BenchmarkEntry(Frozen):
     split: str | None = None
     configs: tuple[str, ...] = ()
     limit: Annotated[int | None, Field(ge=1)] = None
+    drawn: Annotated[int | None, Field(ge=1)] = None
     root: str | None = None
     download_urls: bool = False
     rows: Annotated[int | None, Field(ge=1)] = None
@@ -191,8 +192,11 @@ class BenchmarkEntry(Frozen):
                 f"benchmark {self.name!r}: expected a benchmark among {known}, or rows of your own in 'data', "
                 f"got {self.published!r}"
             )
-        if self.data is not None and (self.benchmark or self.source):
-            raise ValueError(f"benchmark {self.name!r}, field 'data': expected it alone, got 'benchmark' or 'source'")
+        beside = [field for field in ("benchmark", "source", "drawn") if getattr(self, field) is not None]
+        if self.data is not None and beside:
+            raise ValueError(
+                f"benchmark {self.name!r}, field 'data': expected it alone, got {', '.join(beside)} beside it"
+            )
         return self
 
 

@@ -52,8 +52,13 @@ def style_of(entry: ModelEntry) -> Style:
     return named_style(entry.style) if isinstance(entry.style, str) else entry.style or Style()
 
 
-def samples_of(entry: BenchmarkEntry) -> Samples:
-    """Return the samples of an entry; rows that make none are listed in their `problems` and `left_out`."""
+def samples_of(entry: BenchmarkEntry, seed: int) -> Samples:
+    """Return the samples of an entry; rows that make none are listed in their `problems` and `left_out`.
+
+    Args:
+        entry: whose samples.
+        seed: keys what is drawn of rows: options in another order, or some of the rows.
+    """
     shared: dict[str, Any] = {
         "split": entry.split,
         "limit": entry.limit,
@@ -62,7 +67,15 @@ def samples_of(entry: BenchmarkEntry) -> Samples:
     }
     if entry.data is not None:
         return read_rows(entry.data, dict(entry.columns), answer_as=entry.answer_as, **shared)
-    return load_benchmark(entry.published, source=entry.source, configs=entry.configs, root=entry.root, **shared)
+    return load_benchmark(
+        entry.published,
+        source=entry.source,
+        configs=entry.configs,
+        drawn=entry.drawn,
+        root=entry.root,
+        seed=seed,
+        **shared,
+    )
 
 
 def judge_of(entry: JudgeEntry) -> Judge:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..report.markdown import block, inline
-from .sections import Cell, Grid, sections
+from .cells import Cell
+from .sections import Grid, sections
 
 if TYPE_CHECKING:
     from .result import StudyResult

@@ -81,7 +81,7 @@ class Runner:
         self.metrics: list[Metric | PairedMetric] = list(
             {metric.column: metric for metric in (*default_metrics(), *metrics_named(study.metrics))}.values()
         )
-        self.samples = {entry.name: Once(partial(samples_of, entry)) for entry in study.benchmarks}
+        self.samples = {entry.name: Once(partial(samples_of, entry, study.seed)) for entry in study.benchmarks}
 
     def run(self) -> StudyResult:
         """Ask, judge, and write tables and pages."""

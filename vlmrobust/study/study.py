@@ -170,7 +170,7 @@ class Study(Frozen):
             rates: what the machine does, for the time that it takes; None = no time.
             at_most: how many samples of a benchmark are counted, evenly spread; the count is scaled to all of them.
         """
-        from .plan import plan_of
+        from .planning import plan_of
 
         return plan_of(self, rates, at_most)
 
