@@ -66,6 +66,7 @@ def write_rows(folder: Path, rows: list[str]) -> None:
 def test_examples_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = ModuleType(script.stem)
+    module.__file__ = str(script)
     monkeypatch.setitem(sys.modules, script.stem, module)
     exec(compile(with_the_bundled_model(script.read_text()), str(script), "exec"), module.__dict__)
 

@@ -13,6 +13,11 @@ def report(pairs, metrics=None):
     return Report.from_responses(prompts, responses, metrics)
 
 
+@pytest.fixture(autouse=True)
+def a_terminal_of_120_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 @pytest.fixture
 def small(answer):
     pairs = [answer(f"s{index}") for index in range(8)]
