@@ -7,8 +7,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from .sections import sections
-
 if TYPE_CHECKING:
     from .result import StudyResult
 
@@ -25,7 +23,7 @@ def page(result: "StudyResult") -> str:
     return environment.get_template("page.html").render(
         style=_style("vlmrobust.report") + _style("vlmrobust.study"),
         facts=_facts(result),
-        sections=sections(result),
+        sections=result.sections,
         curves=result.pictures,
         study=result.study.model_dump_json(indent=2, exclude_defaults=True),
         quote=quote,

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from ..report.markdown import block, inline
 from .cells import Cell
-from .sections import Grid, sections
+from .sections import Grid
 
 if TYPE_CHECKING:
     from .result import StudyResult
@@ -16,7 +16,7 @@ __all__ = ["markdown"]
 def markdown(result: "StudyResult") -> str:
     """Return the page; pictures are in the HTML page alone, and named here."""
     parts = ["# Study"]
-    for section in sections(result):
+    for section in result.sections:
         parts += [
             f"## {section.title}",
             block(section.hint),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .pictures import Curves
+    from .sections import Section
     from .study import Study
 
 __all__ = ["StudyResult"]
@@ -114,6 +115,13 @@ class StudyResult:
             if row.step:
                 found.setdefault((row.model, row.benchmark), []).append((int(row.step), row))
         return {key: sorted(steps, key=lambda pair: pair[0]) for key, steps in found.items() if len(steps) > 1}
+
+    @cached_property
+    def sections(self) -> "list[Section]":
+        """What the pages show but for their pictures."""
+        from .sections import sections
+
+        return sections(self)
 
     @cached_property
     def pictures(self) -> "list[Curves]":
