@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.fields import images_of
-from ..models.replies import Reply, Step, response_of
+from ..models.server.replies import Reply, Step, response_of
 from ..types import Prompt, Response, Sample, Style
 from .imported import Collected, Imported, LoggedImage, Pair, one_file, sample_of
 from .lettered import split_options

@@ -20,7 +20,7 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ..metrics import Accuracy, Consistency, ConsistencyCoverage, FollowRate, Metric, TruncatedRate, UnparsedRate
-from ..models.images import data_url
+from ..models.server.images import data_url
 from ..perturbations import Base, NotApplicable, Perturbation
 from ..perturbations.distractor import draw_distractor
 from ..prompting import LETTERS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..models.messages import messages_of
+from ..models.server.messages import messages_of
 from ..types import Prompt, Response, open_image
 
 __all__ = ["LmmsModel"]

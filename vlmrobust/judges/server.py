@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, SecretStr
 from torch import Tensor
 
-from ..models.client import make_client
-from ..models.replies import Reply
+from ..models.server.client import make_client
+from ..models.server.replies import Reply
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 
 if TYPE_CHECKING:

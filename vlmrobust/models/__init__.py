@@ -2,6 +2,6 @@
 
 from .base import Model
 from .huggingface import HFModel
-from .openai import OpenAIModel
+from .server import OpenAIModel
 
 __all__ = ["HFModel", "Model", "OpenAIModel"]

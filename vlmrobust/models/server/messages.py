@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ..types import Prompt
+from ...types import Prompt
 
 __all__ = ["BEGUN", "COMPLETE", "Continuing", "Way", "continued", "messages_of", "request_flags"]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..types.validated import Frozen
+from ...types.validated import Frozen
 from .replies import Reply
 
 __all__ = ["Price", "Usage"]

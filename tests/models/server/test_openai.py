@@ -184,7 +184,7 @@ def test_a_thought_that_is_returned_apart_is_put_back(server, model_at):
 
 
 def test_images_arrive_as_any_other_model_sees_them_and_are_encoded_once(server, model_at, tmp_path, monkeypatch):
-    from vlmrobust.models import images
+    from vlmrobust.models.server import images
 
     made = []
     encode = images.data_url

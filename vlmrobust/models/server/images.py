@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ..types import ImageLike, Prompt, open_image
-from ..types.image import image_key
+from ...types import ImageLike, Prompt, open_image
+from ...types.image import image_key
 
 __all__ = ["data_url", "data_urls"]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
-from ..prompting import LETTERS, letter_columns
-from ..types import Carrier, Prompt, Response
-from ..types.response import parse_turn
-from .vocabulary import letter_of
+from ...prompting import LETTERS, letter_columns
+from ...types import Carrier, Prompt, Response
+from ...types.response import parse_turn
+from ..vocabulary import letter_of
 
 __all__ = ["Reply", "Step", "response_of", "shown_letters"]
 

@@ -8,15 +8,15 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
-from ..types import Prompt, Response
-from .base import RefusedError
+from ...types import Prompt, Response
+from ..base import RefusedError
+from ..reading import forced_text
+from ..sampling import sampling_seed
 from .client import make_client, redacted, without_secrets
 from .continuation import Continuation
 from .images import data_urls
 from .messages import Continuing, Way, messages_of, request_flags
-from .reading import forced_text
 from .replies import Reply, Step, response_of, shown_letters
-from .sampling import sampling_seed
 from .usage import Price, Usage
 
 __all__ = ["OpenAIModel"]

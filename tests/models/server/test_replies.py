@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmrobust.models.replies import Reply, Step
+from vlmrobust.models.server.replies import Reply, Step
 
 TAGS = ("<think>", "</think>")
 

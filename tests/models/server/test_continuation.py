@@ -4,7 +4,7 @@ import pytest
 from openai_server import ChatServer, ToyModel
 
 from vlmrobust import OpenAIModel, Report, expand
-from vlmrobust.models.messages import BEGUN, COMPLETE
+from vlmrobust.models.server.messages import BEGUN, COMPLETE
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.testing.samples import varied_samples
 
