@@ -32,6 +32,8 @@ WORDS = [
 ]
 TOKENS = re.compile(r"<\|\w+\|>|</?think>|</?answer|>|\s?\w+|\s|[^\w\s]")
 
+KEY = "very-secret-key"
+
 
 class ToyModel:
     """Writes a thought and an answer.

@@ -1,32 +1,12 @@
 """Whether a server goes on from a begun turn is found out, once, and what it cannot do is said in words."""
 
 import pytest
-from openai_server import ChatServer, ToyModel
+from openai_server import ToyModel
 
-from vlmrobust import OpenAIModel, Report, expand
+from vlmrobust import Report, expand
 from vlmrobust.models.server.messages import BEGUN, COMPLETE
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.testing.samples import varied_samples
-
-
-@pytest.fixture
-def server():
-    running = ChatServer(ToyModel())
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def model_at():
-    made = []
-
-    def make(server, **options):
-        made.append(OpenAIModel("toy", server.url, "key", **{"max_retries": 0, **options}))
-        return made[-1]
-
-    yield make
-    for model in made:
-        model._client.close()
 
 
 def prompts(count=2):

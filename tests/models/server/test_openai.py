@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from openai_server import ChatServer, ToyModel
+from openai_server import KEY, ToyModel
 from PIL import Image
 
 from vlmrobust import Evaluator, OpenAIModel, Prompt, Sample, Style, expand
@@ -19,28 +19,6 @@ from vlmrobust.models.sampling import sampling_seed
 from vlmrobust.perturbations import Base, StopThink, WrongCaption, WrongThink
 from vlmrobust.testing import check_model
 from vlmrobust.testing.samples import varied_samples
-
-KEY = "very-secret-key"
-
-
-@pytest.fixture
-def server():
-    running = ChatServer(ToyModel())
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def model_at():
-    made = []
-
-    def make(server, **options):
-        made.append(OpenAIModel("toy", server.url, KEY, **{"max_retries": 0, **options}))
-        return made[-1]
-
-    yield make
-    for model in made:
-        model._client.close()
 
 
 def test_it_keeps_what_the_evaluator_relies_on(server, model_at):
