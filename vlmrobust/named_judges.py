@@ -19,7 +19,14 @@ __all__ = ["identity_of", "judge_named", "judged_metrics", "secret", "title_of"]
 
 
 def judge_named(
-    name: str, *, base_url: str | None, api_key_env: str | None, dtype: str, device: str | None, where: str
+    name: str,
+    *,
+    base_url: str | None = None,
+    api_key_env: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    where: str,
 ) -> Judge:
     """Return the judge of a name: the table of what a name stands for.
 
@@ -29,23 +36,25 @@ def judge_named(
         api_key_env: the environment variable that holds the server's key.
         dtype: of a checkpoint.
         device: of a checkpoint.
+        options: further arguments of `LMJudge.from_pretrained` or `OpenAIJudge`.
         where: what errors call the place that the name stands at.
 
     Raises:
         ValueError: the name is of none of these forms, or the key is not there.
 
     Example:
-        >>> judge_named("rules", base_url=None, api_key_env=None, dtype="auto", device=None, where="judges").title
+        >>> judge_named("rules", where="judges").title
         'RuleJudge'
     """
     kind, _, which = name.partition(":")
+    further = dict(options or {})
     match kind, bool(which):
         case "rules", False:
             return RuleJudge()
         case "hf", True:
-            return LMJudge.from_pretrained(which, dtype=dtype, device=device)
+            return LMJudge.from_pretrained(which, dtype=dtype, device=device, **further)
         case "openai", True:
-            return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where))
+            return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where), **further)
     raise ValueError(f"{where}: expected rules, hf:NAME or openai:NAME, got {name!r}")
 
 

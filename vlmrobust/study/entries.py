@@ -207,6 +207,7 @@ class JudgeEntry(Frozen):
         name: `rules`, `hf:NAME` (a checkpoint), or `openai:NAME` (a model behind a server).
         base_url, api_key_env: of the server.
         dtype, device: of the checkpoint.
+        options: further arguments of `LMJudge.from_pretrained` (such as `device_map`) or `OpenAIJudge`.
         size: for a dry run, the name of one of the study's sizes.
     """
 
@@ -215,6 +216,7 @@ class JudgeEntry(Frozen):
     api_key_env: str | None = None
     dtype: str = "auto"
     device: str | None = None
+    options: Settings = Field(default_factory=dict)
     size: str | None = None
 
     @field_validator("name")

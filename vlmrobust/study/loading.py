@@ -86,6 +86,7 @@ def judge_of(entry: JudgeEntry) -> Judge:
         api_key_env=entry.api_key_env,
         dtype=entry.dtype,
         device=entry.device,
+        options=_with_none(entry.options),
         where=f"judge {entry.name!r}",
     )
 
