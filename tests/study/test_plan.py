@@ -1,6 +1,7 @@
 """What a plan counts: tokens against what processors make, operations against what torch counts, sums by hand."""
 
 import inspect
+import json
 import math
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from zoo import build
 
@@ -94,14 +96,10 @@ def test_conditions_that_do_not_apply_are_not_counted_and_those_that_need_base_a
     ],
 )
 def test_images_of_a_stand_in(rule: Any, size: tuple[int, int], tokens: int) -> None:
-    from PIL import Image
-
     assert StandInEncoder(rule).image_length([Image.new("RGB", size)]) == tokens
 
 
 def test_texts_of_a_stand_in_are_characters() -> None:
-    from PIL import Image
-
     sample = Sample(id="q", images=[Image.new("RGB", (56, 56))], question="x" * 400, options=("a", "b"), answer=0)
     longer = sample.replace(question="x" * 800)
     one, other = (
@@ -220,6 +218,24 @@ def test_what_is_not_at_hand_is_named() -> None:
     text = str(plan)
     assert "stand-in for tokenizer: 4 characters a token, images by InternVL's tiles" in text
     assert "Nothing was measured." in text
+
+
+def test_what_fails_does_not_end_a_plan(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def broken():\n    raise RuntimeError('no; engine')\n")
+    rows = [
+        {"image": name, "question": "Which?", "options": ["a", "b"], "answer": "a"} for name in ("red.png", "no.png")
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    Image.new("RGB", (56, 56)).save(tmp_path / "red.png")
+    plan = planned(
+        models=[{"name": "broken", "factory": f"{tmp_path}/own.py:broken"}],
+        benchmarks=[{"name": "mine", "data": str(tmp_path / "rows.jsonl")}, {"name": "hub", "data": "org/rows"}],
+    ).plan()
+    mine, hub = plan.rows
+    assert (mine.samples, mine.prompts) == (2, 5)
+    assert mine.stand_ins.startswith("model: none, its factory failed (RuntimeError: no, engine); tokenizer: ")
+    assert hub.stand_ins.endswith("one made-up question about 640 × 480 pixels (nothing at org/rows)")
 
 
 def test_the_papers_study_can_be_planned() -> None:

@@ -11,7 +11,7 @@ from .entries import ModelEntry, Size
 from .loading import model_of
 from .study import Study
 
-__all__ = ["Asked", "asked"]
+__all__ = ["Asked", "asked", "one_line"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,11 @@ def asked(entry: ModelEntry, study: Study) -> Asked:
     encoder: Any = None
     size: Size | None = None
     if entry.factory is not None:
-        model = model_of(entry, entry.stages[0], study.seed)
+        try:
+            model: Any = model_of(entry, entry.stages[0], study.seed)
+        except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
+            model = None
+            stand_ins.append(f"model: none, its factory failed ({one_line(error)})")
         if isinstance(model, HFModel):
             encoder, size = Encoder(model.processor), size_of(model.model)
             width = model.model.dtype.itemsize
@@ -67,6 +71,16 @@ def asked(entry: ModelEntry, study: Study) -> Asked:
         whose = "a server's own" if entry.is_served else "none, give 'size'"
         stand_ins.append(f"size: {whose}, so that no operations are counted")
     return Asked(encoder, size, limit, width, tuple(stand_ins))
+
+
+def one_line(error: Exception) -> str:
+    r"""Return an error as a part of a line whose parts are set apart by semicolons.
+
+    Example:
+        >>> one_line(ValueError("first;\nsecond"))
+        'ValueError: first, second'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".replace(";", ",").split())
 
 
 def _processor(name: str, entry: ModelEntry) -> Encoder | None:

@@ -93,7 +93,7 @@ class _Encoder(Protocol):
 def count(
     encoder: Any, samples: Sequence[Sample], conditions: Sequence[Perturbation], *, style: Style, seed: int, draws: int
 ) -> Counts:
-    """Count the prompts of samples under conditions; what is not applicable to a sample isn't asked.
+    """Count the prompts of samples under conditions, but for those that are not applicable, or that no one can open.
 
     A condition that needs the base answer is counted as the unperturbed prompt.
 
@@ -112,7 +112,10 @@ def count(
         opened: dict[Any, Image] = {}
         items = {}
         for place, prompt in enumerate(_of_sample(prompts, sample)):
-            rendered = reader.render(prompt, opened)
+            try:
+                rendered = reader.render(prompt, opened)
+            except (OSError, ValueError):  # a run makes it an error row
+                continue
             items[place] = replace(rendered, forced=forced_text(rendered.prompt))
         tokens = {place: reader.tokens(item.text) for place, item in items.items()}
         for family in families(items, tokens, image_tokens=reader.image_tokens):

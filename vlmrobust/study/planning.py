@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..data import BENCHMARKS
 from ..judges.asking import PROMPT
 from ..named_conditions import conditions_named
 from ..types import Sample
-from .asked import Asked, asked
+from .asked import Asked, asked, one_line
 from .cost import Rates, Work, work_of
 from .counting import Counts, count
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size
@@ -49,20 +50,22 @@ class _Data:
 
 def _data(entry: BenchmarkEntry, seed: int) -> _Data:
     """Return the samples of a benchmark whose files are at hand, else one that is made up; nothing is downloaded."""
-    if entry.data is not None or entry.source is not None:
+    place = entry.data or entry.source
+    reason = "a dry run downloads nothing; 'source' names a copy"
+    if place is not None and not Path(place).exists():
+        reason = f"nothing at {place}"
+    elif place is not None:
         try:
-            samples = samples_of(entry, seed)
+            samples = samples_of(entry.replace(download_urls=False), seed)
             return _Data(samples, len(samples), "")
         except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
-            reason = f"{type(error).__name__}: {error}"
-    else:
-        reason = "a dry run downloads nothing; 'source' names a copy"
+            reason = one_line(error)
     published = BENCHMARKS.get(entry.published)
     rows = entry.rows or (published.rows if published is not None else None)
     total = math.nan if rows is None else float(min(rows, entry.limit or entry.drawn or rows))
     what = "its rows as published" if rows is not None else "number not known, give 'rows'"
-    stand_in = f"samples: {what}, one made-up question about 640 × 480 pixels ({' '.join(reason.split())})"
-    return _Data([_made_up()], total, stand_in.replace("; ", ", "))
+    stand_in = f"samples: {what}, one made-up question about 640 × 480 pixels ({reason})"
+    return _Data([_made_up()], total, stand_in)
 
 
 def _made_up() -> Sample:

@@ -89,8 +89,8 @@ def sections(result: "StudyResult") -> list[Section]:
         Section(
             "quadrants",
             "Quadrants",
-            "Consistent or not × correct or not, as shares of the answers that are judged here and under base; the four "
-            "add up to 1.",
+            "Consistent or not × correct or not, as shares of the answers that are judged here and under base; the "
+            "four add up to 1.",
             _quadrants(result.judged),
         ),
         Section(
