@@ -51,7 +51,7 @@ class _Data:
 def _data(entry: BenchmarkEntry, seed: int) -> _Data:
     """Return the samples of a benchmark whose files are at hand, else one that is made up; nothing is downloaded."""
     place = entry.data or entry.source
-    reason = "a dry run downloads nothing; 'source' names a copy"
+    reason = "a dry run downloads nothing, 'source' names a copy"
     if place is not None and not Path(place).exists():
         reason = f"nothing at {place}"
     elif place is not None:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..named_conditions import parts_of
 from ..named_metrics import metrics_named
+from ..perturbations import paper_conditions
 from ..perturbations.distractor import Distractor
 from ..types.validated import Frozen, named_errors
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Study"]
 
-PAPER_CONDITIONS = (
-    "base",
-    "stop_think",
-    "wrong_think",
-    "wrong_think_but",
-    "wrong_caption",
-    "wrong_caption_disclaimer",
-    "correct_caption",
-    "correct_think",
-)
+_PAPER_CONDITIONS = tuple(condition.condition for condition in paper_conditions())
 
 
 class Study(Frozen):
@@ -63,7 +55,7 @@ class Study(Frozen):
 
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     benchmarks: Annotated[tuple[BenchmarkEntry, ...], Field(min_length=1)]
-    conditions: tuple[str, ...] = PAPER_CONDITIONS
+    conditions: tuple[str, ...] = _PAPER_CONDITIONS
     judges: tuple[JudgeEntry, ...] = (JudgeEntry(name="rules"),)
     metrics: tuple[str, ...] = ()
     draws: Annotated[int, Field(ge=1)] = 1
