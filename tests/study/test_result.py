@@ -1,5 +1,7 @@
 """The tables of a study: what the reports of its runs say, with names in front."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,9 @@ from vlmrobust import Report, Responses
 from vlmrobust.judges import Judge, RuleJudge
 from vlmrobust.metrics import ConsistentAccuracy, Metric, default_metrics
 from vlmrobust.study.agreement import agreement
+from vlmrobust.study.pictures import stepped
 from vlmrobust.study.result import StudyResult
+from vlmrobust.study.rows import JudgementRow
 
 
 def test_every_run_has_its_report_and_all_tables_name_it(finished: StudyResult, contrary: Judge) -> None:
@@ -69,11 +73,23 @@ def test_averages_weigh_every_benchmark_the_same(finished: StudyResult) -> None:
 
 
 def test_curves_are_of_the_checkpoints_in_their_order(finished: StudyResult) -> None:
-    curves = finished.curves()
-    assert {key: [step for step, _ in steps] for key, steps in curves.items()} == {
-        ("trained", "colours"): [250, 500],
-        ("trained", "few"): [250, 500],
+    assert stepped(finished) == {
+        ("trained", "colours"): {250: "step 250", 500: "step 500"},
+        ("trained", "few"): {250: "step 250", 500: "step 500"},
     }
+    assert [next(iter(steps)) for steps in stepped(finished).values()] == [250, 250]
+    titles = [picture.title for picture in finished.pictures]
+    assert titles == [
+        f"trained, {benchmark}{by}"
+        for benchmark in ("colours", "few")
+        for by in ("", ", judged by rules", ", judged by hf:org/contrary")
+    ]
+    assert all(picture.svg.startswith("<?xml") and not picture.missing for picture in finished.pictures)
+
+
+def judged_reports(result: StudyResult) -> Iterator[tuple[JudgementRow, Report]]:
+    for row in result.judgement_rows:
+        yield row, Report.load(result.out / row.file)
 
 
 def test_agreement_is_fleiss_kappa_with_an_interval_over_samples(finished: StudyResult) -> None:
@@ -83,7 +99,7 @@ def test_agreement_is_fleiss_kappa_with_an_interval_over_samples(finished: Study
     assert row["judges"] == "rules & hf:org/contrary"
     reports = [
         report
-        for judged, report in finished.judged_reports.items()
+        for judged, report in judged_reports(finished)
         if (judged.model, judged.checkpoint, judged.benchmark) == ("trained", "step 500", "colours")
     ]
     ratings = np.stack([report.frame["consistency"].to_numpy(dtype=float) for report in reports], axis=1)
@@ -114,7 +130,7 @@ class AlwaysConsistent(Metric):
 
 
 def test_undefined_agreement_says_why(finished: StudyResult) -> None:
-    report = next(iter(finished.judged_reports.values())).score([AlwaysConsistent()])
+    report = next(judged_reports(finished))[1].score([AlwaysConsistent()])
     same = agreement([report, report], seed=0)
     assert (same["strict"], same["note"]) == (1.0, f"all {same['n']} verdicts are the same: chance alone would agree")
     assert np.isnan(float(same["kappa"]))

@@ -1,15 +1,16 @@
 """Curves over the checkpoints of a model."""
 
 from base64 import b64encode
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from ..report import Report
-    from .result import StudyResult
-    from .rows import RunRow
+    import pandas as pd
 
-__all__ = ["Curves", "drawn"]
+    from .result import StudyResult
+
+__all__ = ["Curves", "drawn", "stepped"]
 
 _METRICS = ("accuracy", "correct_probability", "letter_entropy")
 _JUDGED = ("consistency", "consistent_accuracy")
@@ -35,31 +36,44 @@ def drawn(result: "StudyResult") -> list[Curves]:
     The steps at which a run failed are missing. Bands are 95 % intervals over samples.
     """
     pictures = []
-    for (model, benchmark), runs in result.curves().items():
+    for (model, benchmark), steps in stepped(result).items():
         title = f"{model}, {benchmark}"
-        pictures.append(_draw(title, [(step, result.reports[run]) for step, run in runs], _METRICS))
+        pictures.append(_draw(title, _at_steps(result.summary, model, benchmark, steps), _METRICS))
         for judge in result.study.judges:
-            judged = list(_judged(result, runs, judge.name))
+            judged = _at_steps(result.judged[result.judged["judge"] == judge.name], model, benchmark, steps)
             if len(judged) > 1:
                 pictures.append(_draw(f"{title}, judged by {judge.name}", judged, _JUDGED))
     return pictures
 
 
-def _judged(result: "StudyResult", runs: "list[tuple[int, RunRow]]", judge: str) -> "Iterator[tuple[int, Report]]":
-    by_run = {(row.model, row.checkpoint, row.benchmark, row.judge): row for row in result.judged_reports}
-    for step, run in runs:
-        row = by_run.get((run.model, run.checkpoint, run.benchmark, judge))
-        if row is not None:
-            yield step, result.judged_reports[row]
+def stepped(result: "StudyResult") -> dict[tuple[str, str], dict[int, str]]:
+    """Return by model and benchmark the finished checkpoints by their steps, in order, where there are several."""
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for row in result.run_rows:
+        if row.step and row.status == "finished":
+            found.setdefault((row.model, row.benchmark), {})[int(row.step)] = row.checkpoint
+    return {run: dict(sorted(steps.items())) for run, steps in found.items() if len(steps) > 1}
 
 
-def _draw(title: str, reports: "list[tuple[int, Report]]", metrics: tuple[str, ...]) -> Curves:
+def _at_steps(
+    table: "pd.DataFrame", model: str, benchmark: str, steps: Mapping[int, str]
+) -> "list[tuple[int, pd.DataFrame]]":
+    """Return the rows of a summary at each step that has any."""
+    own = table[(table["model"] == model) & (table["benchmark"] == benchmark)]
+    parts = [(step, own[own["checkpoint"] == checkpoint]) for step, checkpoint in steps.items()]
+    return [(step, part) for step, part in parts if len(part)]
+
+
+def _draw(title: str, summaries: "list[tuple[int, pd.DataFrame]]", metrics: tuple[str, ...]) -> Curves:
     from .. import plots
     from ..plots.source import NothingToPlot
 
-    asked = {name for _, report in reports for name in report.conditions}
+    asked = {str(name) for _, summary in summaries for name in summary["condition"]}
+    conditions = [name for name in _CONDITIONS if name in asked]
+    # Curves are of summaries alone: the reports that these are from need not be read again.
+    reports: Any = [(step, SimpleNamespace(summary=summary)) for step, summary in summaries]
     try:
-        figure = plots.trajectory(reports, metrics=metrics, conditions=[name for name in _CONDITIONS if name in asked])
+        figure = plots.trajectory(reports, metrics=metrics, conditions=conditions)
         from ..plots.picture import svg_of
 
         return Curves(title, svg_of(figure, transparent=True))

@@ -1,0 +1,100 @@
+"""The tables of a study, from the reports in its folder; of which few are in memory at a time."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..judges import RuleJudge
+from ..metrics import Accuracy, CorrectProbability, LetterEntropy
+from ..named_judges import judged_metrics
+from ..report import MacroRow, Report, SummaryRow, SurvivalRow
+from ..report.typed import table_of
+from .agreement import agreement
+from .rows import AgreementRow, JudgementRow, RunRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["tables_of_judges", "tables_of_runs"]
+
+_JUDGED = frozenset(metric.column for metric in judged_metrics(RuleJudge()))
+_STAGE = ("model", "checkpoint")
+_RUN = (*_STAGE, "benchmark")
+_JUDGEMENT = (*_RUN, "judge")
+
+
+def tables_of_runs(rows: Iterable[RunRow], out: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
+    """Return summary, survival and averages of finished runs; see `StudyResult`.
+
+    Args:
+        rows: of finished runs, those of one checkpoint together.
+        out: the study's folder.
+    """
+    summaries: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+    survivals: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+    averages: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+    for stage, of_stage in groupby(rows, key=lambda row: (row.model, row.checkpoint)):
+        reports = {row.benchmark: Report.load(out / row.folder) for row in of_stage}
+        for benchmark, report in reports.items():
+            summary = report.summary
+            summaries.append(((*stage, benchmark), summary[~summary["metric"].isin(_JUDGED)]))
+            survivals.append(((*stage, benchmark), report.survival()))
+        if len(reports) > 1:
+            averages.append((stage, _averaged(reports)))
+    return (
+        _stacked(summaries, SummaryRow, _RUN),
+        _stacked(survivals, SurvivalRow, _RUN),
+        _stacked(averages, MacroRow, _STAGE),
+    )
+
+
+def tables_of_judges(rows: Iterable[JudgementRow], out: Path, seed: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Return what depends on a judge, and how far judges agree; see `StudyResult`.
+
+    Args:
+        rows: of runs that were judged.
+        out: the study's folder.
+        seed: keys the bootstrap of agreement.
+    """
+    by_run: dict[tuple[str, str, str], list[JudgementRow]] = {}
+    for row in rows:
+        by_run.setdefault((row.model, row.checkpoint, row.benchmark), []).append(row)
+    judged: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+    agreements: list[AgreementRow] = []
+    for run, of_run in by_run.items():
+        reports = {row.judge: Report.load(out / row.file) for row in of_run}
+        judged += [((*run, judge), report.summary) for judge, report in reports.items()]
+        agreements += _agreements(run, reports, seed)
+    return _stacked(judged, SummaryRow, _JUDGEMENT), table_of(AgreementRow, agreements)
+
+
+def _agreements(run: tuple[str, str, str], reports: Mapping[str, Report], seed: int) -> Iterator[AgreementRow]:
+    """Yield the agreement of all judges, then that of each two where there are more."""
+    teams = [tuple(reports)] if len(reports) > 1 else []
+    teams += list(combinations(reports, 2)) if len(reports) > 2 else []
+    for team in teams:
+        numbers: Any = agreement([reports[name] for name in team], seed)
+        yield AgreementRow(*run, judges=" & ".join(team), **numbers)
+
+
+def _averaged(reports: Mapping[str, Report]) -> "pd.DataFrame":
+    scored = [report.score([Accuracy(), CorrectProbability(), LetterEntropy()]) for report in reports.values()]
+    column = "benchmark of the study"  # no sample has such metadata
+    return Report.concat(scored, list(reports), column=column).macro_average(column)
+
+
+def _stacked(
+    tables: "Sequence[tuple[tuple[str, ...], pd.DataFrame]]", kind: type, columns: tuple[str, ...]
+) -> "pd.DataFrame":
+    """Return tables below one another, each with names in front; without any, a table with all columns."""
+    import pandas as pd
+
+    parts = []
+    for names, table in tables or [(("",) * len(columns), table_of(kind, []))]:
+        front = {
+            column: pd.Series(name, index=table.index, dtype="string")
+            for column, name in zip(columns, names, strict=True)
+        }
+        parts.append(pd.concat([pd.DataFrame(front), table], axis=1))
+    return pd.concat(parts, ignore_index=True)
