@@ -181,6 +181,7 @@ def test_a_plan_is_the_sum_over_prompts() -> None:
     assert row.operations < row.plain_operations
     assert row.seconds > row.operations / 1e9 * 0.99
     assert row.stand_ins == ""
+    assert "≈" not in str(study.plan())
 
 
 def test_few_samples_are_scaled_to_all() -> None:
@@ -216,6 +217,8 @@ def test_what_is_not_at_hand_is_named() -> None:
     assert judge.model == "judge hf:org/judge"
     assert judge.prompts == sum(row.texts for row in plan.rows[:-1] if row.texts == row.texts)
     text = str(plan)
+    assert "≈2.64 k" in text
+    assert "≈ is made with a stand-in, for what the last column names:" in text
     assert "stand-in for tokenizer: 4 characters a token, images by InternVL's tiles" in text
     assert "Nothing was measured." in text
 

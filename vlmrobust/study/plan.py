@@ -92,8 +92,7 @@ class Plan:
 
     def _line(self, row: PlanRow) -> tuple[str, ...]:
         stages = f" × {row.checkpoints}" if row.checkpoints > 1 else ""
-        return (
-            f"{row.model}{stages}, {row.benchmark}" if row.benchmark else row.model,
+        numbers = (
             _count(row.samples),
             _count(row.prompts),
             f"{_count(row.prompt_tokens)} ({_count(row.shared_tokens)})",
@@ -102,8 +101,10 @@ class Plan:
             f"{_bytes(row.weight_bytes)}, {_bytes(row.cache_bytes)}",
             _bytes(row.memory),
             *([_duration(row.seconds)] if self.rates else []),
-            ", ".join(part.partition(":")[0] for part in row.stand_ins.split("; ")) if row.stand_ins else "–",
         )
+        kinds = ", ".join(part.partition(":")[0] for part in row.stand_ins.split("; "))
+        name = f"{row.model}{stages}, {row.benchmark}" if row.benchmark else row.model
+        return name, *(_marked(text) if kinds else text for text in numbers), kinds or "–"
 
     def _notes(self) -> tuple[str, ...]:
         notes = [
@@ -115,6 +116,8 @@ class Plan:
             notes.append(
                 f"Time at {self.rates.operations / 1e12:g} TFLOP/s and {self.rates.bytes / 1e9:g} GB/s, as stated."
             )
+        if any(row.stand_ins for row in self.rows):
+            notes.append("≈ is made with a stand-in, for what the last column names:")
         details = dict.fromkeys(part for row in self.rows for part in row.stand_ins.split("; ") if part)
         return (*notes, *(f"stand-in for {part}" for part in details))
 
@@ -141,6 +144,10 @@ def _total(rows: Sequence[PlanRow]) -> PlanRow:
 def _kinds(rows: Sequence[PlanRow]) -> Iterator[str]:
     parts = (part.partition(":")[0] for row in rows for part in row.stand_ins.split("; ") if part)
     yield from dict.fromkeys(parts)
+
+
+def _marked(text: str) -> str:
+    return text if text.startswith("?") else f"≈{text}"
 
 
 def _count(value: float) -> str:
