@@ -147,8 +147,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out of reports and studies what takes most of the time."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out of reports and studies what takes most of the time: pictures, and looking for unused memory."""
+    monkeypatch.setattr("vlmrobust.study.running.free_memory", lambda: None)
     monkeypatch.setattr("vlmrobust.plots.panels.svgs", lambda report: [])
     monkeypatch.setattr("vlmrobust.study.pictures.drawn", lambda result: [])
 

@@ -22,7 +22,9 @@ def failing(finished: StudyResult) -> StudyResult:
     """The finished study with one more run, and one more judgement, that failed with a hostile error."""
     run = replace(finished.run_rows[0], model="broken", status="failed", error=HOSTILE)
     judgement = replace(finished.judgement_rows[0], judge="hf:gone", status="failed", error=HOSTILE)
-    return StudyResult(finished.study, finished.out, [*finished.run_rows, run], [*finished.judgement_rows, judgement])
+    result = StudyResult(finished.study, finished.out, [*finished.run_rows, run], [*finished.judgement_rows, judgement])
+    vars(result).update(pictures=finished.pictures, _of_runs=finished._of_runs, _of_judges=finished._of_judges)
+    return result
 
 
 def test_every_number_has_its_interval_and_its_n(finished: StudyResult) -> None:

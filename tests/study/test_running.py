@@ -18,7 +18,7 @@ Lines = Callable[[str], list[Any]]
 Studies = Callable[..., Study]
 
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("quick")
 
 ONE = {
     "models": [{"name": "other", "factory": "models.py:planted"}],
