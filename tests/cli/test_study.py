@@ -40,6 +40,7 @@ def broken():
 @pytest.fixture
 def file(rows: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("vlmrobust.plots.panels.svgs", lambda report: [])
+    monkeypatch.setattr("vlmrobust.study.running.free_memory", lambda: None)
     (rows.parent / "own.py").write_text(OWN)
     path = rows.parent / "study.toml"
     path.write_text(STUDY)

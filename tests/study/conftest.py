@@ -163,6 +163,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LMJudge, "from_pretrained", load_judge([]))
         patch.setattr("vlmrobust.plots.panels.svgs", lambda report: [])
+        patch.setattr("vlmrobust.study.running.free_memory", lambda: None)
         return Study.from_toml(path).run(folder / "out")
 
 
