@@ -59,6 +59,17 @@ def test_cells_are_the_numbers_of_the_tables(finished: StudyResult) -> None:
                 assert cell.is_quiet == (found["low"] <= 0 <= found["high"])
 
 
+def test_sentences_stand_with_their_run(finished: StudyResult) -> None:
+    [words] = [section for section in sections(finished) if section.key == "findings"]
+    assert len(words.grid.rows) == len(finished.run_rows)
+    for row, run in zip(words.grid.rows, finished.run_rows, strict=True):
+        assert tuple(cell.text for cell in row[:3]) == (run.model, run.checkpoint, run.benchmark)
+        here = finished.findings.query("model == @run.model and checkpoint == @run.checkpoint")
+        here = here[here["benchmark"] == run.benchmark]
+        for cell, is_limit in zip(row[3:], (False, True), strict=True):
+            assert cell.text.split("\n") == here.loc[here["is_limit"] == is_limit, "text"].tolist()
+
+
 def test_quadrants_add_up(finished: StudyResult) -> None:
     [quadrants] = [section for section in sections(finished) if section.key == "quadrants"]
     for row in quadrants.grid.rows:
@@ -87,7 +98,7 @@ def test_links_lead_to_the_reports(failing: StudyResult) -> None:
 def test_a_study_without_a_finished_run_has_a_page(finished: StudyResult) -> None:
     run = replace(finished.run_rows[0], status="failed", error="no such file")
     empty = StudyResult(finished.study, finished.out, [run], [])
-    assert empty.to_html().count("No run was finished.") == 7
+    assert empty.to_html().count("No run was finished.") == 8
     assert "Agreement needs two judges." in empty.to_markdown()
     assert empty.summary.columns.tolist() == finished.summary.columns.tolist()
     assert empty.judged.columns.tolist() == finished.judged.columns.tolist()

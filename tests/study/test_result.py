@@ -43,6 +43,10 @@ def test_every_run_has_its_report_and_all_tables_name_it(finished: StudyResult, 
         pd.testing.assert_frame_equal(
             result.survival[here].drop(columns=names).reset_index(drop=True), report.survival()
         )
+        here = (result.findings[names] == [row.model, row.checkpoint, row.benchmark]).all(axis=1)
+        expected = [(one.condition or "", one.kind, one.is_limit, one.text) for one in report.findings()]
+        assert expected
+        assert list(result.findings[here].drop(columns=names).itertuples(index=False, name=None)) == expected
         for judge, asked in (("rules", RuleJudge()), ("hf:org/contrary", contrary)):
             expected = report.score([ConsistentAccuracy(judge=asked)]).summary["value"].tolist()
             here = (result.judged[[*names, "judge"]] == [row.model, row.checkpoint, row.benchmark, judge]).all(axis=1)
@@ -56,7 +60,7 @@ def test_every_run_has_its_report_and_all_tables_name_it(finished: StudyResult, 
     }
     assert not set(result.summary["metric"]) & set(result.judged["metric"])
     saved = {path.stem for path in (result.out / "tables").iterdir()}
-    assert saved == {"runs", "judgements", "summary", "judged", "survival", "agreement", "averages"}
+    assert saved == {"runs", "judgements", "summary", "judged", "survival", "agreement", "averages", "findings"}
     read = pd.read_csv(result.out / "tables" / "summary.csv")
     assert read["value"].tolist() == pytest.approx(result.summary["value"].tolist(), nan_ok=True)
 

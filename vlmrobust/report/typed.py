@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 __all__ = ["table_of"]
 
-_DTYPES = {int: "int64", float: "float64"}
+_DTYPES = {int: "int64", float: "float64", bool: "bool"}
 
 
 def table_of(kind: type, rows: Sequence[Any]) -> "pd.DataFrame":
     """Return one line per row; text is "string" with NA for None, and an empty table has its columns too.
 
     Args:
-        kind: the rows' dataclass, of `int`, `float` and text fields.
+        kind: the rows' dataclass, of `int`, `float`, `bool` and text fields.
         rows: its instances.
     """
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..jsonl import write_atomically
 from ..report.typed import table_of
 from .rows import JudgementRow, RunRow
-from .tables import tables_of_judges, tables_of_runs
+from .tables import TablesOfRuns, tables_of_judges, tables_of_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StudyResult"]
 
-_TABLES = ("runs", "judgements", "summary", "judged", "survival", "agreement", "averages")
+_TABLES = ("runs", "judgements", "summary", "judged", "survival", "agreement", "averages", "findings")
 
 
 class StudyResult:
@@ -54,17 +54,22 @@ class StudyResult:
     @property
     def summary(self) -> "pd.DataFrame":
         """The rows of `Report.summary` of every run, but for what depends on a judge, with the run in front."""
-        return self._of_runs[0]
+        return self._of_runs.summary
 
     @property
     def survival(self) -> "pd.DataFrame":
         """The rows of `Report.survival()` of every run: AUROC of base confidence for what holds."""
-        return self._of_runs[1]
+        return self._of_runs.survival
 
     @property
     def averages(self) -> "pd.DataFrame":
         """Averages over a model's benchmarks, each of which weighs the same; see `MacroRow`."""
-        return self._of_runs[2]
+        return self._of_runs.averages
+
+    @property
+    def findings(self) -> "pd.DataFrame":
+        """What the numbers of every run allow to say, and what not, in sentences: `Report.findings()`."""
+        return self._of_runs.findings
 
     @property
     def judged(self) -> "pd.DataFrame":
@@ -77,7 +82,7 @@ class StudyResult:
         return self._of_judges[1]
 
     @cached_property
-    def _of_runs(self) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
+    def _of_runs(self) -> TablesOfRuns:
         return tables_of_runs([row for row in self.run_rows if row.status == "finished"], self.out)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["AgreementRow", "JudgementRow", "RunRow"]
+__all__ = ["AgreementRow", "FindingRow", "JudgementRow", "RunRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,24 @@ class AgreementRow:
     low: float
     high: float
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One sentence that the numbers of a run support.
+
+    Attributes:
+        model, checkpoint, benchmark: which run.
+        condition: what it is about; "" = the whole run.
+        kind: one of `report.findings.KINDS`.
+        is_limit: it says what can't be concluded.
+        text: the sentence.
+    """
+
+    model: str
+    checkpoint: str
+    benchmark: str
+    condition: str
+    kind: str
+    is_limit: bool
+    text: str

@@ -120,6 +120,13 @@ def sections(result: "StudyResult") -> list[Section]:
             _agreement(result),
             "Agreement needs two judges.",
         ),
+        Section(
+            "findings",
+            "In words",
+            "What the numbers of a run allow to say, and what they don't; thoughts are judged by the rules. Thresholds "
+            "are the library's own.",
+            _findings(result.findings),
+        ),
     ]
 
 
@@ -153,6 +160,17 @@ def _runs(result: "StudyResult") -> Grid:
         rows.append((*map(Cell, names), *(Cell(str(count)) for count in counts), outcome))
     header = (*RUN, "status", "samples", "rows left out", "responses", "errors", "report, or error")
     return Grid(header, tuple(rows))
+
+
+def _findings(table: "pd.DataFrame") -> Grid:
+    said: dict[tuple[str, ...], dict[bool, list[str]]] = {}
+    for row in records_of(table):
+        run = said.setdefault(tuple(row[name] for name in RUN), {False: [], True: []})
+        run[row["is_limit"]].append(row["text"])
+    rows = tuple(
+        (*map(Cell, run), *(Cell("\n".join(lines)) for lines in found.values())) for run, found in said.items()
+    )
+    return Grid((*RUN, "what they say", "what can't be concluded"), rows)
 
 
 def _by_condition(table: "pd.DataFrame", metric: str, names: Sequence[str], show: Callable[[Row], Cell]) -> Grid:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..judges import RuleJudge
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
@@ -11,12 +11,12 @@ from ..named_judges import judged_metrics
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
 from ..report.typed import table_of
 from .agreement import agreement
-from .rows import AgreementRow, JudgementRow, RunRow
+from .rows import AgreementRow, FindingRow, JudgementRow, RunRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["tables_of_judges", "tables_of_runs"]
+__all__ = ["TablesOfRuns", "tables_of_judges", "tables_of_runs"]
 
 _JUDGED = frozenset(metric.column for metric in judged_metrics(RuleJudge()))
 _STAGE = ("model", "checkpoint")
@@ -24,8 +24,17 @@ _RUN = (*_STAGE, "benchmark")
 _JUDGEMENT = (*_RUN, "judge")
 
 
-def tables_of_runs(rows: Iterable[RunRow], out: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
-    """Return summary, survival and averages of finished runs; see `StudyResult`.
+class TablesOfRuns(NamedTuple):
+    """What the reports of finished runs say; see `StudyResult`."""
+
+    summary: "pd.DataFrame"
+    survival: "pd.DataFrame"
+    averages: "pd.DataFrame"
+    findings: "pd.DataFrame"
+
+
+def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
+    """Return the tables of finished runs.
 
     Args:
         rows: of finished runs, those of one checkpoint together.
@@ -34,18 +43,24 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> "tuple[pd.DataFrame, pd
     summaries: list[tuple[tuple[str, ...], pd.DataFrame]] = []
     survivals: list[tuple[tuple[str, ...], pd.DataFrame]] = []
     averages: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+    findings: list[FindingRow] = []
     for stage, of_stage in groupby(rows, key=lambda row: (row.model, row.checkpoint)):
         reports = {row.benchmark: Report.load(out / row.folder) for row in of_stage}
         for benchmark, report in reports.items():
             summary = report.summary
             summaries.append(((*stage, benchmark), summary[~summary["metric"].isin(_JUDGED)]))
             survivals.append(((*stage, benchmark), report.survival()))
+            findings += [
+                FindingRow(*stage, benchmark, one.condition or "", one.kind, one.is_limit, one.text)
+                for one in report.findings()
+            ]
         if len(reports) > 1:
             averages.append((stage, _averaged(reports)))
-    return (
+    return TablesOfRuns(
         _stacked(summaries, SummaryRow, _RUN),
         _stacked(survivals, SurvivalRow, _RUN),
         _stacked(averages, MacroRow, _STAGE),
+        table_of(FindingRow, findings),
     )
 
 
