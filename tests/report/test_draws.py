@@ -101,6 +101,54 @@ def test_failed_draws_are_left_out_and_short_samples_pass_nothing(answer):
     assert set(rows["errors"]) == {1}
 
 
+BIASED = ["majority_accuracy", "majority_share", "answer_entropy"]
+
+
+def test_votes_are_compared_at_one_number_of_draws(answer):
+    def asked(sample, condition, choices):
+        failed = {"status": "error", "error": "lost"}
+        return [
+            answer(sample, condition, choice, draw=draw, **({} if choice is not None else failed))
+            for draw, choice in enumerate(choices)
+        ]
+
+    equal, unequal = ("a", "b", "c"), ("d", "e")
+    pairs = [pair for sample in (*equal, *unequal) for pair in asked(sample, "base", [0, 1, 1, 2])]
+    # Not the same draws, but as many of them.
+    pairs = [*pairs[:16], *asked("e", "base", [0, 1, None, 2])]
+    pairs += [
+        pair for sample in (*equal, "d") for pair in asked(sample, "some", [1, 1, 0, 2 if sample in equal else None])
+    ]
+    pairs += asked("e", "some", [None, 0, 0, 1])
+    pairs += [pair for sample in (*equal, *unequal) for pair in asked(sample, "few", [1, None, None, None])]
+    rows = table(Report.from_responses(*zip(*pairs, strict=True)))
+    for name in BIASED:
+        some, few = rows.loc[("some", name)], rows.loc[("few", name)]
+        assert (some["n"], some["note"]) == (4, "1 pairs left out: numbers of draws differ")
+        assert (few["n"], few["note"]) == (5, "5 pairs left out: numbers of draws differ")
+        assert few[["base_value", "difference", "low", "high", "p"]].isna().all()
+        assert rows.loc[("base", name), ["n", "note"]].tolist() == [5, ""]
+    # a, b and c say the same as under base; of e, base gives three answers and the condition two.
+    assert rows.loc[("some", "majority_share"), "difference"] == pytest.approx((2 / 3 - 1 / 3) / 4)
+    assert rows.loc[("few", "majority_share"), "value"] == 1
+    assert rows.loc[("some", "pass_at_2"), ["n", "note"]].tolist() == [5, ""]
+    assert rows.loc[("few", "accuracy"), ["n", "note"]].tolist() == [5, ""]
+
+
+def test_entropies_that_are_all_zero_have_no_limits_of_a_rate(answer):
+    pairs = [
+        answer(f"s{sample}", condition, 0 if (condition, draw) == ("wavers", 0) else 1, draw=draw)
+        for sample in range(20)
+        for condition in ("base", "same", "wavers")
+        for draw in range(4)
+    ]
+    rows = table(Report.from_responses(*zip(*pairs, strict=True))).xs("answer_entropy", level="metric")
+    assert rows.loc[["base", "same"], "value"].tolist() == [0, 0]
+    assert rows.loc[["base", "same"], ["value_low", "value_high", "low", "high"]].isna().all(axis=None)
+    assert rows.loc["same", "difference"] == 0
+    assert rows.loc["wavers", ["value_low", "value_high", "low", "high"]].notna().all()
+
+
 def test_carriers_are_not_pooled(answer):
     pairs = [answer("a", draw=0), answer("a", draw=1, choice=0, carrier="user_text")]
     rows = Report.from_responses(*zip(*pairs, strict=True)).draws([1]).query("metric == 'accuracy'")

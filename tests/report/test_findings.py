@@ -15,7 +15,15 @@ from vlmrobust.metrics import (
     TruncatedRate,
     UnparsedRate,
 )
-from vlmrobust.perturbations import CorrectCaption, CorrectThink, NeutralThink, StopThink, WrongCaption, WrongThink
+from vlmrobust.perturbations import (
+    CorrectCaption,
+    CorrectThink,
+    NeutralCaption,
+    NeutralThink,
+    StopThink,
+    WrongCaption,
+    WrongThink,
+)
 from vlmrobust.report.findings import KINDS
 from vlmrobust.testing import FakeModel
 
@@ -33,9 +41,9 @@ class Planted:
         return [(self.begun if prompt.prefill else self.alone).respond([prompt])[0] for prompt in prompts]
 
 
-def asked(model, conditions, draws=1, n=N, **options):
+def asked(model, conditions, draws=1, n=N, question="Which?", **options):
     samples = [
-        Sample(id=f"q{i}", images=[b"x"], question="Which?", options=["red", "blue", "green"], answer=i % 3, **options)
+        Sample(id=f"q{i}", images=[b"x"], question=question, options=["red", "blue", "green"], answer=i % 3, **options)
         for i in range(n)
     ]
     return Evaluator(model, conditions, METRICS, draws=draws, batch_size=n).run(samples)
@@ -144,6 +152,22 @@ def test_captions_are_followed_without_being_called_brittle():
     )
     assert found["no_control"][0].is_limit
     assert "no_control" not in by_kind(asked(FakeModel(opens_images=False), [WrongCaption(), CorrectCaption()]))
+
+
+@pytest.mark.parametrize("question", ["Which?", 'Is it "red", blue\nor green?'])
+def test_where_a_text_stands_is_where_it_asserts(question):
+    def found(*conditions, **texts):
+        return by_kind(asked(FakeModel(accuracy=1, opens_images=False), conditions, question=question, texts=texts))
+
+    # A prefilled thought that asserts nothing does not turn a caption into a thought, nor its quoting the question.
+    for begun in (NeutralThink(), StopThink()):
+        captioned = found(WrongCaption() + begun, CorrectCaption())
+        assert not {"brittle", "stubborn", "neither", "no_control"} & set(captioned)
+    for begun in (WrongThink(), WrongThink(hedge="but I think"), NeutralCaption() + WrongThink()):
+        thought = found(begun, CorrectCaption())
+        assert len(thought["brittle"]) == len(thought["no_control"]) == 1
+    # A thought in the sample's own words need not name the option.
+    assert found(WrongThink(), wrong_think=dict.fromkeys(range(3), "It is the other one."))["brittle"]
 
 
 def test_a_true_text_may_help_or_its_form_may_disturb():

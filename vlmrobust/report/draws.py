@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,10 +12,13 @@ from .. import functional
 from ..metrics import Accuracy
 from ..types import Responses
 from .columns import Column
-from .pairing import UNSCORED, SampleIndex, contrasts_with, numbered, units_of
+from .pairing import UNSCORED, Contrast, SampleIndex, contrasts_with, is_one_of, numbered, units_of
 from .summary import SummaryRow, summarised
 
 __all__ = ["draw_rows"]
+
+# What depends on how many draws there are, also where the model stays the same.
+_BIASED = ("majority_accuracy", "majority_share", "answer_entropy")
 
 
 def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -> list[SummaryRow]:
@@ -33,10 +37,50 @@ def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -
     for k in attempts:
         if not 1 <= k <= draws:
             raise ValueError(f"field 'attempts': expected numbers from 1 to {draws}, the number of draws; got {k}")
+    contrasts = contrasts_with("base", responses)
     columns = list(_columns(responses, attempts))
-    rows = summarised(responses, columns, contrasts_with("base", responses), seed)
+    rows = [
+        *summarised(responses, [one for one in columns if one.name not in _BIASED], contrasts, seed),
+        *summarised(
+            responses,
+            [one for one in columns if one.name in _BIASED],
+            list(_with_as_many_draws(responses, contrasts)),
+            seed,
+        ),
+    ]
+    units = [(contrast.unit.condition, contrast.unit.carrier) for contrast in contrasts]
+    names = [column.name for column in columns]
+    rows.sort(key=lambda row: (units.index((row.condition, row.carrier)), names.index(row.metric)))
+    return [_without_what_does_not_apply(row) for row in rows]
+
+
+def _with_as_many_draws(responses: Responses, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
+    """Yield each contrast with those samples of base alone of which the unit has as many draws, if it has any."""
+    samples = SampleIndex.of(responses)
+    scored = ~is_one_of(responses.status, *UNSCORED)
+    for contrast in contrasts:
+        here, there = (
+            np.bincount(samples.code[rows[scored[rows]]], minlength=len(samples.group))
+            for rows in (contrast.unit.rows, contrast.base)
+        )
+        unequal = (here > 0) & (there > 0) & (here != there)
+        if contrast.is_reference or not unequal.any():
+            yield contrast
+            continue
+        note = f"{int(unequal.sum())} pairs left out: numbers of draws differ"
+        yield replace(contrast, base=contrast.base[~unequal[samples.code[contrast.base]]], note=note)
+
+
+def _without_what_does_not_apply(row: SummaryRow) -> SummaryRow:
+    if row.metric == "accuracy":
+        return row
     # Votes and chances are of all draws together, so that there is no other draw to compare them with.
-    return [row if row.metric == "accuracy" else replace(row, noise_floor=math.nan) for row in rows]
+    row = replace(row, noise_floor=math.nan)
+    # Entropies that are all 0 look like a rate, whose limits would be no nats.
+    if row.metric == "answer_entropy" and row.value == 0:
+        row = replace(row, value_low=math.nan, value_high=math.nan)
+        return replace(row, low=math.nan, high=math.nan) if row.base_value == 0 else row
+    return row
 
 
 def _columns(responses: Responses, attempts: Sequence[int]) -> Iterator[Column]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..naming import unit_labels
+from ..perturbations.texts import quotable
 from ..types import Responses
 from . import sentences
 from .columns import Column
@@ -128,12 +129,29 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
 def _text_of(responses: Responses, unit: Unit) -> tuple[str, str]:
     """Return what the text of a condition asserts, and where it stands."""
     rows = [int(row) for row in unit.rows if responses.status[row] not in UNSCORED]
-    where = "think" if any(responses.prefill[row] for row in rows) else "caption"
-    asserted = np.array([int(responses.asserted[row]) for row in rows])
-    known = asserted >= 0
-    if not known.any():
+    asserting = [row for row in rows if responses.asserted[row] >= 0]
+    if not asserting:
+        where = "think" if any(responses.prefill[row] for row in rows) else "caption"
         return "neutral" if unit.condition.startswith("neutral_") else "", where
-    return "true" if (asserted[known] == responses.target[rows].numpy()[known]).all() else "wrong", where
+    in_turn = sum(_asserts_in_turn(responses, row) for row in asserting)
+    where = "think" if in_turn > len(asserting) / 2 else "caption"
+    return "true" if (responses.asserted == responses.target)[asserting].all() else "wrong", where
+
+
+def _asserts_in_turn(responses: Responses, row: int) -> bool:
+    """Return whether an assertion stands in the assistant's turn, not before the question.
+
+    Where there is text in both places, it is in the turn if that names the option outside the question it quotes.
+    """
+    prefill, order = responses.prefill[row], responses.order[row]
+    if not (prefill and responses.context[row]):
+        return bool(prefill)
+    from ..prompting.mentions import Reading  # its patterns take a while to compile
+
+    thought = prefill.replace(quotable(responses.question[row]), " ")
+    reading = Reading.of(thought, responses.options[row])
+    named = {mention.option for mention in reading.mentions(0, len(thought))}
+    return any(option is not None and order[option] == int(responses.asserted[row]) for option in named)
 
 
 def _changes(one: _Condition) -> Iterator[Finding]:
