@@ -21,6 +21,7 @@ from vlmrobust.perturbations import (
     StopThink,
     WrongCaption,
     WrongThink,
+    rotations,
 )
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
@@ -478,3 +479,52 @@ def test_in_how_many_parts_rows_are_put_into_arrays_does_not_matter(samples, mak
     parts = evaluator.run(mixed)
     assert parts.frame.equals(whole.frame)
     assert parts.summary.equals(whole.summary)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_image_may_appear_or_go_between_two_runs(make_sample, tmp_path, is_there):
+    path = tmp_path / "x.png"
+
+    def put():
+        Image.new("RGB", (8, 8)).save(path)
+
+    def run():  # a rotation by 2 does not fit: that row, too, has the digest of a prompt with this image
+        model = fake()
+        return Evaluator(model, rotations(3), METRICS).run([sample], tmp_path / "run"), model.calls
+
+    sample = make_sample(options=("red", "blue"), images=(path,))
+    if is_there:
+        put()
+    first, calls = run()
+    assert calls == (2,)
+    path.unlink() if is_there else put()
+    again, calls = run()
+    assert calls == ()
+    assert list(again.frame["status"]) == list(first.frame["status"]) == ["answered", "answered", "not_applicable"]
+
+
+class FromAService(Perturbation):
+    """Takes its text from a service that may be down."""
+
+    is_down: ClassVar[bool] = False
+
+    def perturb(self, prompt, rng):
+        if type(self).is_down:
+            raise ConnectionError("the service is down")
+        return prompt.replace(context="A caption.")
+
+
+def test_a_text_source_that_is_down_ends_no_run_and_loses_nothing(samples, tmp_path, monkeypatch):
+    def run(count):
+        model = fake()
+        return Evaluator(model, [FromAService()], METRICS).run(samples[:count], tmp_path).frame, model.calls
+
+    assert set(run(2)[0]["status"]) == {"answered"}
+    monkeypatch.setattr(FromAService, "is_down", True)
+    frame, calls = run(4)
+    assert list(frame.query("condition == 'from_a_service'")["error"]) == ["ConnectionError: the service is down"] * 4
+    assert calls == (2,)  # the new samples under base
+    monkeypatch.setattr(FromAService, "is_down", False)
+    frame, calls = run(4)
+    assert set(frame["status"]) == {"answered"}
+    assert calls == (2,)  # the new samples alone: what was answered before is still there

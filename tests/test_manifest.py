@@ -49,6 +49,16 @@ def test_a_manifest_survives_json():
     assert set(begun.versions) == {"vlmrobust", "torch", "transformers", "python"}
 
 
+def test_a_number_that_json_has_not_is_the_same_when_it_is_read_again():
+    class Endless(FakeModel):
+        def identity(self):
+            return {"penalty": float("inf")}
+
+    original = manifest(model=Endless())
+    assert original.model == {"penalty": "Infinity"}
+    assert Manifest.model_validate_json(original.model_dump_json()).joined(manifest(model=Endless())) == original
+
+
 def test_joining_adds_conditions():
     joined = manifest(Base(), WrongThink()).joined(manifest(Base(), WrongCaption()))
     assert list(joined.conditions) == ["base", "wrong_think", "wrong_caption"]

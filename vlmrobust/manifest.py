@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
+from .jsonl import json_safe
 from .models.base import Model, identity_of
 from .perturbations import Perturbation
 from .types import ImageLike, Prompt, Sample, Style, image_digest
@@ -106,7 +107,7 @@ def _versions() -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str, sort_keys=True))
+    return json.loads(json.dumps(json_safe(value), default=str, sort_keys=True))
 
 
 def config_of(perturbation: Perturbation) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class RunDirectory:
         content = [json.loads(json.dumps(sample_content(sample))) for sample in samples]
         added = list(self._not_yet_known(content))
         self._images = {sample["id"]: sample["images"] for sample in content}
+        self._images_before = {name: list(self._images_recorded(name)) for name in self._images}
         self._recorded = {}
         for digest, response in self._read(self._images):
             before = self._recorded.get(response.key)
@@ -121,11 +122,14 @@ class RunDirectory:
             return None
         expected, response = found
         if response.status != "error" and (digest := self._digest(prompt)) != expected:
-            raise ValueError(
-                f"run directory {self.path}: sample {key[0]!r}, condition {key[1]!r}, draw {key[2]}, field 'prompt': "
-                f"expected the prompt with digest {expected}, as it was answered, got one with digest {digest}; a "
-                "text source or the library's wording has changed, so use another directory"
-            )
+            # The images' files may have been missing when it was answered, or may be missing now.
+            before = self._images_before[prompt.sample.id]
+            if not any(prompt_digest(prompt, images) == expected for images in before):
+                raise ValueError(
+                    f"run directory {self.path}: sample {key[0]!r}, condition {key[1]!r}, draw {key[2]}, field "
+                    f"'prompt': expected the prompt with digest {expected}, as it was answered, got one with digest "
+                    f"{digest}; a text source or the library's wording has changed, so use another directory"
+                )
         return response
 
     def record(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
@@ -167,6 +171,11 @@ class RunDirectory:
         if stray := next(self.path.glob("responses-*.jsonl"), None):
             raise ValueError(f"run directory {self.path}: expected manifest.json beside {stray.name}, found none")
         return None
+
+    def _images_recorded(self, sample_id: str) -> Iterator[list[str | None]]:
+        for line in self._samples_at.get(sample_id, ()):
+            for _, row in line.read():
+                yield row["images"]
 
     def _not_yet_known(self, content: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield samples that are new, or whose images could not be read before; refuse those that have changed."""

@@ -241,6 +241,14 @@ def test_what_fails_does_not_end_a_plan(tmp_path: Path) -> None:
     assert hub.stand_ins.endswith("one made-up question about 640 × 480 pixels (nothing at org/rows)")
 
 
+def test_a_made_up_question_has_another_image_to_swap_with() -> None:
+    plans = [
+        planned(benchmarks=[{"name": "cv-bench"}], conditions=["base", other]).plan()
+        for other in ("blank_image", "swapped_image")
+    ]
+    assert plans[0].rows[0].prompts == plans[1].rows[0].prompts == 2 * 2 * 2638
+
+
 def test_the_papers_study_can_be_planned() -> None:
     study = Study.from_toml(ROOT / "examples" / "paper.toml")
     assert len(study.models) == 11

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from statsmodels.stats.inter_rater import fleiss_kappa
+from statsmodels.stats.proportion import proportion_confint
 
 from vlmrobust import Report, Responses
 from vlmrobust.judges import Judge, RuleJudge
@@ -138,3 +139,19 @@ def test_undefined_agreement_says_why(finished: StudyResult) -> None:
     same = agreement([report, report], seed=0)
     assert (same["strict"], same["note"]) == (1.0, f"all {same['n']} verdicts are the same: chance alone would agree")
     assert np.isnan(float(same["kappa"]))
+
+
+class ConsistentAlternately(Metric):
+    name: str = "consistency"
+
+    def per_sample(self, responses: Responses) -> torch.Tensor:
+        return (torch.arange(len(responses)) % 2).double()
+
+
+def test_judges_that_never_differ_have_wilsons_interval_and_none_for_kappa(finished: StudyResult) -> None:
+    report = next(judged_reports(finished))[1].score([ConsistentAlternately()])
+    same = agreement([report, report], seed=0)
+    assert (same["strict"], same["kappa"], same["note"]) == (1.0, 1.0, "κ has no interval: no two verdicts differ")
+    groups = len(set(report.responses.group))
+    assert same["strict_low"] == pytest.approx(proportion_confint(groups, groups, method="wilson")[0], abs=1e-6)
+    assert np.isnan([float(same["low"]), float(same["high"])]).all()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from vlmrobust.study import Study
 from vlmrobust.study.holding import Once
@@ -19,6 +20,19 @@ Studies = Callable[..., Study]
 
 
 pytestmark = pytest.mark.usefixtures("quick")
+
+PICKY = """
+from vlmrobust import Response
+from vlmrobust.testing import FakeModel
+
+class Picky(FakeModel):
+    def respond(self, prompts):
+        said = zip(prompts, super().respond(prompts))
+        return [Response.failed(p, "no") if p.condition == "wrong_think" else response for p, response in said]
+
+def model():
+    return Picky(opens_images=False)
+"""
 
 ONE = {
     "models": [{"name": "other", "factory": "models.py:planted"}],
@@ -85,6 +99,34 @@ def test_failed_calls_are_counted_and_asked_again(study: Studies, folder: Path, 
     again = asked.run(folder / "out")
     assert not again.failed
     assert again.runs["errors"].tolist() == [0]
+
+
+def test_an_attempt_at_more_that_failed_is_not_taken_for_what_was_finished(study: Studies, folder: Path) -> None:
+    (folder / "picky.py").write_text(PICKY)
+    fields = {"models": [{"name": "picky", "factory": "picky.py:model"}], "benchmarks": ONE["benchmarks"]}
+    fewer = study(**fields, conditions=["base"])
+    assert not fewer.run(folder / "out").failed
+    more = study(**fields, conditions=["base", "wrong_think"])
+    assert more.run(folder / "out").runs["errors"].tolist() == [10]
+    result = fewer.run(folder / "out")
+    assert result.runs[["responses", "errors"]].to_numpy().tolist() == [[10, 0]]
+    assert set(result.summary["condition"]) == {"base"}
+
+
+def test_benchmarks_with_images_of_their_own_are_averaged(study: Studies, folder: Path) -> None:
+    Image.new("RGB", (56, 56), "blue").save(folder / "blue.png")
+    rows = (folder / "rows.jsonl").read_text().replace("red.png", "blue.png", 12)
+    (folder / "rows.jsonl").write_text(rows)
+    benchmarks = [
+        {"name": "all", "data": "rows.jsonl"},
+        {"name": "some", "data": "rows.jsonl", "limit": 14},
+        {"name": "vstar", "source": "nowhere"},
+    ]
+    asked = study(models=ONE["models"], conditions=["base", "swapped_image"], judges=[], benchmarks=benchmarks)
+    found = asked.run(folder / "out")
+    assert set(found.averages["condition"]) == {"base", "swapped_image"}
+    assert set(found.averages["categories"]) == {2}
+    assert set(found.averages["note"].str.contains("not finished, left out: vstar")) == {True}
 
 
 def test_a_run_of_something_else_in_the_folder_fails(study: Studies, folder: Path) -> None:

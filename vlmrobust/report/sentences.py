@@ -138,7 +138,9 @@ def cut_off(label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accu
         return f"{said}); they count as wrong, so accuracy may be up to {_share(lost)} higher without the token limit."
     before = truncated.base_value + (0.0 if unparsed is None else unparsed.base_value)
     fall = "" if accuracy is None else f" of the fall of {_share(-accuracy.difference)} in accuracy"
-    more = lost - before if accuracy is None else min(lost - before, -accuracy.difference)
+    # One may rise and the other fall: whose answers were lost otherwise under base is not known.
+    more = sum(max(0.0, row.value - row.base_value) for row in (truncated, unparsed) if row is not None)
+    more = more if accuracy is None else min(more, -accuracy.difference)
     return (
         f"{said}; base: {_share(before)} together); they count as wrong, so up to {_share(more)}{fall} may be the "
         "token limit or the format, no wrong choice."

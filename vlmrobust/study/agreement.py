@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..functional import fleiss_kappa, strict_agreement
+from ..functional import fleiss_kappa, mean_intervals, strict_agreement
 from ..functional.limits import percentile_limits
 from ..functional.resampling import columns_by_group, replicate_means
 from ..keyed import generator
@@ -40,29 +40,38 @@ def agreement(judged: Sequence[Report], seed: int) -> dict[str, float | int | st
         "kappa": fleiss_kappa(found),
     }
     strict_limits = kappa_limits = (math.nan, math.nan)
+    note = ""
     if complete.any():
         groups = [group for group, kept in zip(judged[0].responses.group, complete.tolist(), strict=True) if kept]
-        strict_limits, kappa_limits = _limits(ratings[complete], groups, generator(seed, "bootstrap", "agreement"))
-    note = "" if not math.isnan(float(numbers["kappa"])) else _why(numbers["n"])
+        strict_limits, kappa_limits = _limits(ratings[complete], groups, seed)
+    if math.isnan(float(numbers["kappa"])):
+        note = _why(numbers["n"])
+    elif math.isnan(kappa_limits[0]):
+        note = "κ has no interval: no two verdicts differ"
     limits = ("strict_low", "strict_high", "low", "high")
     return numbers | dict(zip(limits, (*strict_limits, *kappa_limits), strict=True)) | {"note": note}
 
 
 def _limits(
-    ratings: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", groups: Sequence[str], rng: np.random.Generator
+    ratings: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", groups: Sequence[str], seed: int
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the intervals of strict agreement and of κ, which are functions of means over responses."""
+    """Return the intervals of strict agreement and of κ, a function of means over responses.
+
+    That of κ is NaN where all replicates are alike: a bootstrap knows nothing of disagreement that it has not seen.
+    """
     raters = ratings.shape[1]
     ones = ratings.sum(axis=1)
     others = raters - ones
     pairs = (ones * (ones - 1) + others * (others - 1)) / (raters * (raters - 1))
     same = ((ones == 0) | (others == 0)).astype(np.float64)
-    columns = columns_by_group([same, pairs, ones / raters], groups, rng)
-    strict, observed, share = replicate_means(columns, _REPLICATES, rng)
+    [strict] = mean_intervals([same], groups, rng=generator(seed, "bootstrap", "strict agreement"), level=_LEVEL)
+    rng = generator(seed, "bootstrap", "agreement")
+    columns = columns_by_group([pairs, ones / raters], groups, rng)
+    observed, share = replicate_means(columns, _REPLICATES, rng)
     chance = share**2 + (1 - share) ** 2
     kappa = np.divide(observed - chance, 1 - chance, out=np.full(len(chance), math.nan), where=chance < 1)
-    count = columns[0].groups
-    return percentile_limits(strict, count, _LEVEL), percentile_limits(kappa, count, _LEVEL)
+    low, high = percentile_limits(kappa, columns[0].groups, _LEVEL)
+    return (strict.low, strict.high), (low, high) if low < high else (math.nan, math.nan)
 
 
 def _why(n: object) -> str:

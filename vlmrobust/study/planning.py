@@ -41,9 +41,10 @@ def plan_of(study: Study, rates: Rates | None, at_most: int) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """Samples to count, of how many there are (NaN = not known), and what stands in."""
+    """Samples to count, those that others' images come from, how many there are (NaN = not known), what stands in."""
 
     samples: Sequence[Sample]
+    pool: Sequence[Sample]
     total: float
     stand_in: str
 
@@ -57,7 +58,7 @@ def _data(entry: BenchmarkEntry, seed: int) -> _Data:
     elif place is not None:
         try:
             samples = samples_of(entry.replace(download_urls=False), seed)
-            return _Data(samples, len(samples), "")
+            return _Data(samples, samples, len(samples), "")
         except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
             reason = one_line(error)
     published = BENCHMARKS.get(entry.published)
@@ -65,15 +66,16 @@ def _data(entry: BenchmarkEntry, seed: int) -> _Data:
     total = math.nan if rows is None else float(min(rows, entry.limit or entry.drawn or rows))
     what = "its rows as published" if rows is not None else "number not known, give 'rows'"
     stand_in = f"samples: {what}, one made-up question about 640 × 480 pixels ({reason})"
-    return _Data([_made_up()], total, stand_in)
+    made_up = [_made_up(colour) for colour in ("black", "white")]
+    return _Data(made_up[:1], made_up, total, stand_in)
 
 
-def _made_up() -> Sample:
+def _made_up(colour: str) -> Sample:
     from PIL import Image
 
     return Sample(
-        id="made up",
-        images=[Image.new("RGB", (640, 480))],
+        id=f"made up, {colour}",
+        images=[Image.new("RGB", (640, 480), colour)],
         question="Considering the positions of the objects in the image, which of them is closest to the red chair?",
         options=("the brown table", "the window", "the bookshelf", "the lamp"),
         answer=0,
@@ -95,7 +97,7 @@ def _row(
     counted = count(
         model.encoder,
         some,
-        conditions_named(study.conditions, data.samples),
+        conditions_named(study.conditions, data.pool),
         style=style_of(entry),
         seed=study.seed,
         draws=study.draws,

@@ -83,7 +83,7 @@ class StudyResult:
 
     @cached_property
     def _of_runs(self) -> TablesOfRuns:
-        return tables_of_runs([row for row in self.run_rows if row.status == "finished"], self.out)
+        return tables_of_runs(self.run_rows, self.out)
 
     @cached_property
     def _of_judges(self) -> "tuple[pd.DataFrame, pd.DataFrame]":

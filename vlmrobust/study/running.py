@@ -127,6 +127,7 @@ class Runner:
             seed=self.study.seed,
             distractor=self.study.distractor,
         )
+        (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
         report = evaluator.run(samples, folder)
         report.to_html(folder / "report.html", title=str(run.folder), samples=samples)
         errors = int(report.responses.has_status("error").sum())

@@ -62,7 +62,7 @@ def sections(result: "StudyResult") -> list[Section]:
         Section("runs", "Runs", "What was asked, and what failed.", _runs(result)),
         Section(
             "averages",
-            "Accuracy over all benchmarks",
+            "Accuracy over benchmarks",
             f"Benchmarks weigh the same, however many samples they have. {cell}",
             _by_condition(result.averages, "accuracy", ("model", "checkpoint"), change),
             "Averages need a model with two finished benchmarks.",

@@ -37,7 +37,7 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
     """Return the tables of finished runs.
 
     Args:
-        rows: of finished runs, those of one checkpoint together.
+        rows: of all runs, those of one checkpoint together.
         out: the study's folder.
     """
     summaries: list[tuple[tuple[str, ...], pd.DataFrame]] = []
@@ -45,7 +45,8 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
     averages: list[tuple[tuple[str, ...], pd.DataFrame]] = []
     findings: list[FindingRow] = []
     for stage, of_stage in groupby(rows, key=lambda row: (row.model, row.checkpoint)):
-        reports = {row.benchmark: Report.load(out / row.folder) for row in of_stage}
+        runs = list(of_stage)
+        reports = {row.benchmark: Report.load(out / row.folder) for row in runs if row.status == "finished"}
         for benchmark, report in reports.items():
             summary = report.summary
             summaries.append(((*stage, benchmark), summary[~summary["metric"].isin(_JUDGED)]))
@@ -55,7 +56,8 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
                 for one in report.findings()
             ]
         if len(reports) > 1:
-            averages.append((stage, _averaged(reports)))
+            missing = [row.benchmark for row in runs if row.benchmark not in reports]
+            averages.append((stage, _averaged(reports, missing)))
     return TablesOfRuns(
         _stacked(summaries, SummaryRow, _RUN),
         _stacked(survivals, SurvivalRow, _RUN),
@@ -93,10 +95,16 @@ def _agreements(run: tuple[str, str, str], reports: Mapping[str, Report], seed: 
         yield AgreementRow(*run, judges=" & ".join(team), **numbers)
 
 
-def _averaged(reports: Mapping[str, Report]) -> "pd.DataFrame":
+def _averaged(reports: Mapping[str, Report], missing: Sequence[str]) -> "pd.DataFrame":
     scored = [report.score([Accuracy(), CorrectProbability(), LetterEntropy()]) for report in reports.values()]
+    for report in scored:
+        report.manifest = {}  # the study has asked the same of all, but for the pool of swapped images
     column = "benchmark of the study"  # no sample has such metadata
-    return Report.concat(scored, list(reports), column=column).macro_average(column)
+    table = Report.concat(scored, list(reports), column=column).macro_average(column)
+    left_out = f"not finished, left out: {', '.join(missing)}" if missing else ""
+    return table.assign(note=["; ".join(filter(None, (note, left_out))) for note in table["note"]]).astype(
+        {"note": "string"}
+    )
 
 
 def _stacked(

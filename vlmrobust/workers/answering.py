@@ -64,7 +64,10 @@ class Answerer:
             for condition in conditions:
                 for draw in range(self._plan.draws):
                     prompt, failure = self._make(prompts, sample, condition, draw, base)
-                    known = self._known(prompt)
+                    # What stands for a prompt that could not be made is not the prompt that was answered before.
+                    known = self._known(prompt) if failure is None or failure.status != "error" else None
+                    if known is None and self._model is None:
+                        known = failure
                     if known is not None:
                         answered[known.key] = prompt, known
                     elif failure is not None:
