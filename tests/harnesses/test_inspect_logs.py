@@ -210,6 +210,20 @@ def test_what_a_scorer_extracted_is_compared(log: EvalLog, tmp_path: Path) -> No
     assert found[:5] == Disagreement("demo-0-0", "base", 0, 1, 0, "")[:5]
 
 
+def test_answer_and_verdict_are_the_same_scorers(log: EvalLog, tmp_path: Path) -> None:
+    from inspect_ai.scorer import Score
+
+    def verdict(**scores: Score) -> dict[str, Any]:
+        metadata = read_inspect(rewritten(changed(log, scores=scores), tmp_path)).prompts[0].sample.metadata
+        return {name: value for name, value in metadata.items() if name.startswith("harness_")}
+
+    second = Score(value="C", answer="B")
+    assert verdict(first=Score(value="I"), second=second) == {"harness_correct": False}
+    assert verdict(first=Score(value=0.5, answer="A"), second=second) == {"harness_answer": "A"}
+    assert verdict(first=Score(value={"length": 3}), second=second) == {"harness_answer": "B", "harness_correct": True}
+    assert verdict(first=Score(value={"length": 3})) == {}
+
+
 def test_a_log_without_samples_is_an_error(log: EvalLog, tmp_path: Path) -> None:
     log.samples = []
     with pytest.raises(ValueError, match=r"log\.json: expected answered multiple-choice questions, got none"):

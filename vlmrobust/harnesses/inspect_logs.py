@@ -33,8 +33,9 @@ def read_inspect(path: str | Path, *, style: Style | None = None, condition: str
         condition: the name of what the run changed; None = as `perturbed` has recorded, or else `base`.
 
     Returns:
-        The prompts, with the samples' metadata, and the responses as our parser reads them. The first scorer's answer
-        and verdict are `harness_answer` and `harness_correct` in `sample.metadata`.
+        The prompts, with the samples' metadata, and the responses as our parser reads them. What the first
+        scorer that has read or judged an answer says of it is `harness_answer` and `harness_correct` in
+        `sample.metadata`.
 
     Raises:
         FileNotFoundError: there is no log.
@@ -98,14 +99,13 @@ def _pairs(place: str, logged: Any, style: Style | None, condition: str | None) 
 
 
 def _verdict(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the first scorer has read, and whether it counts as correct, where the log says so."""
-    verdict: dict[str, Any] = {}
+    """Return what the first scorer that has read or judged an answer says of it."""
     for score in scores.values():
-        if score.answer is not None:
-            verdict.setdefault("harness_answer", score.answer)
-        if score.value in ("C", "I", "N", 1, 0):
-            verdict.setdefault("harness_correct", score.value in ("C", 1))
-    return verdict
+        answer = {} if score.answer is None else {"harness_answer": score.answer}
+        judged = {"harness_correct": score.value in ("C", 1)} if score.value in ("C", "I", "N", 1, 0) else {}
+        if answer or judged:
+            return {**answer, **judged}
+    return {}
 
 
 def asked(answered: Answered) -> Sample:

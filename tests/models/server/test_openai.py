@@ -299,6 +299,75 @@ def test_an_answer_that_is_none_is_a_row(server, model_at, monkeypatch):
     assert "expected a chat completion with a choice" in response.error
 
 
+def changed_replies(server, monkeypatch, change):
+    """Let a server change the choice that it replies with, given the request's body."""
+    completion = server.completion
+
+    def changed(body):
+        reply = completion(body)
+        [choice] = reply["choices"]
+        change(body, choice)
+        return reply
+
+    monkeypatch.setattr(server, "completion", changed)
+
+
+def test_a_reply_that_cannot_be_read_is_a_row_and_the_others_are_kept(server, model_at, monkeypatch):
+    prompts = asked_prompts(5)
+    plain = model_at(server).respond(prompts)
+
+    def change(body, choice):
+        text = body["messages"][0]["content"][-1]["text"]
+        if text == prompts[1].text:
+            choice["message"]["content"] = [{"type": "audio", "data": ""}]
+        if text == prompts[2].text:
+            choice["message"]["content"] = [{"type": "text", "text": choice["message"]["content"]}]
+        if text == prompts[3].text:
+            choice["message"] = None
+
+    changed_replies(server, monkeypatch, change)
+    model = model_at(server)
+    responses = model.respond(prompts)
+    assert [response.status for response in responses] == ["answered", "error", "answered", "error", "answered"]
+    assert [responses[place] for place in (0, 2, 4)] == [plain[place] for place in (0, 2, 4)]
+    assert responses[1].error.startswith("ValueError: expected a chat completion in OpenAI's schema, got ChatComp")
+    assert responses[1].error.endswith("(expected content of type 'text', got 'audio')")
+    assert model.usage.requests == 3
+
+
+def test_unknown_log_probabilities_leave_the_text(server, model_at, monkeypatch):
+    def change(body, choice):
+        for entry in choice["logprobs"]["content"]:
+            for shown in (entry, *entry.pop("top_logprobs")):
+                shown["logprob"] = None
+
+    changed_replies(server, monkeypatch, change)
+    for response in model_at(server).respond(asked_prompts(2)):
+        assert (response.status, response.option_logprobs, response.logprob_floor) == ("answered", None, None)
+
+
+def test_where_the_second_request_of_a_read_out_brings_no_letters_the_model_writes(server, model_at, monkeypatch):
+    class Model(ToyModel):
+        def next(self, text):  # writes `>A`, so that what comes after `>` has to be asked for
+            shares = super().next(text)
+            return shares | {">": 0.01} if ">" in shares and len(shares) > 1 else shares
+
+    def change(body, choice):
+        user, *turn = body["messages"]
+        if len(user["content"]) > 1 and body["max_tokens"] == 1:
+            left_out.append(turn[0]["content"])
+            choice.pop("logprobs")
+
+    left_out = []
+    server.model = Model()
+    changed_replies(server, monkeypatch, change)
+    prompts = [prompt for prompt in asked_prompts(3, StopThink()) if prompt.condition == "stop_think"]
+    responses = model_at(server).respond(prompts)
+    assert Counter(left_out) == Counter(f"{prompt.prefill}<answer>" for prompt in prompts)
+    for response in responses:
+        assert (response.status, response.finish_reason) == ("answered", "stop")
+
+
 # --- what is kept from whom -------------------------------------------------------------------------------------------
 
 

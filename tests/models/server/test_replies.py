@@ -53,6 +53,37 @@ def test_a_refusal_is_a_text_as_well():
     assert Reply.of(completion).turn("", TAGS) == "I can't say who that is."
 
 
+def test_a_text_in_parts_is_joined():
+    parts = [{"type": "text", "text": "<think>a</think>"}, {"type": "text", "text": "B"}]
+    assert reply(parts, [entry(b"B")]).content == "<think>a</think>B"
+
+
+@pytest.mark.parametrize(
+    ("content", "entries", "cause"),
+    [
+        ([{"type": "audio", "data": ""}], [], "expected content of type 'text', got 'audio'"),
+        ([{"text": "B"}], [], "'type'"),
+        (["B"], [], "string indices"),
+        (7, [], "not iterable"),
+        ("B", [Made(logprob=-0.1, bytes=None)], "has no attribute 'token'"),
+        ("B", [Made(token="B", logprob="likely", bytes=None)], "could not convert"),
+        ("B", [Made(token="B", logprob=-0.1, bytes=[300])], "range"),
+    ],
+)
+def test_what_is_not_in_the_schema_is_a_value_error_with_its_cause(content, entries, cause):
+    with pytest.raises(ValueError, match=r"expected a chat completion in OpenAI's schema, got namespace\(") as raised:
+        reply(content, entries)
+    assert cause in str(raised.value.__cause__)
+
+
+def test_counts_are_numbers():
+    choice = Made(message=Made(content="B"), finish_reason="stop", logprobs=None)
+    counted = Reply.of(Made(choices=[choice], usage=Made(prompt_tokens="12", completion_tokens=None)))
+    assert (counted.prompt_tokens, counted.cached_tokens, counted.completion_tokens) == (12, None, None)
+    with pytest.raises(ValueError, match="expected a chat completion in OpenAI's schema"):
+        Reply.of(Made(choices=[choice], usage=Made(prompt_tokens="many")))
+
+
 def test_a_text_that_is_not_among_the_tokens_is_not_guessed():
     assert reply("B", [entry(b"C")]).step_at("B", 0) is None
     assert reply("B", []).step_at("B", 0) is None
@@ -100,6 +131,14 @@ def test_a_sampled_token_beyond_the_top_counts_but_does_not_bound_the_others():
     step = Step.of(entry(b"C", -9.0, [(b"A", -0.5), (b"B", -1.5)]))
     assert step.letters()[2] == -9.0
     assert step.floor == -1.5
+
+
+def test_a_token_of_unknown_probability_keeps_its_place_and_says_nothing():
+    step = Step.of(entry(b"C", None, [(b"A", -0.5), (b"B", None)]))
+    assert (step.token, step.logprobs, step.floor) == (b"C", {b"A": -0.5}, -0.5)
+    assert Step.of(entry(b"C", None, [(b"C", -0.5)])).logprobs == {b"C": -0.5}
+    unknown = Step.of(Made(token="C", logprob=None, bytes=None))
+    assert (unknown.token, unknown.logprobs, unknown.floor) == (b"C", {}, None)
 
 
 @pytest.mark.parametrize("with_bytes", [True, False])

@@ -196,6 +196,8 @@ class OpenAIModel:
             return None
         if rest and rest.encode() in first.logprobs:
             second = others if first.token == rest.encode() and others else steps_after(turn + rest, 1)
+            if not second:
+                return None
             letters, floor = first.letters_through(rest.encode(), second[0])
         else:
             letters, floor = first.letters(rest.encode()), first.floor

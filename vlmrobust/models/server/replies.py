@@ -37,10 +37,9 @@ class Step:
     @classmethod
     def of(cls, entry: Any) -> Self:
         """Read one entry of `logprobs.content`, in OpenAI's schema."""
-        top = entry.top_logprobs or []
         # The token itself need not be among the top k when it was sampled.
-        logprobs = {_text(entry): float(entry.logprob)} | _summed((_text(other), float(other.logprob)) for other in top)
-        return cls(_text(entry), logprobs, min((float(other.logprob) for other in top), default=None))
+        own, top = _known([entry]), _known(getattr(entry, "top_logprobs", None) or ())
+        return cls(_text(entry), dict(own) | _summed(top), min((logprob for _, logprob in top), default=None))
 
     def letters(self, rest: bytes = b"") -> list[float]:
         """Return the log-probability of each of the 26 letters, -inf where no token of it was returned.
@@ -95,23 +94,30 @@ class Reply:
         """Read a chat completion.
 
         Raises:
-            ValueError: there is no choice in it.
+            ValueError: there is no choice in it, or it is not in OpenAI's schema, which the client does not check.
         """
         if not getattr(completion, "choices", None):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
+        try:
+            return cls._read(completion)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"expected a chat completion in OpenAI's schema, got {completion!r:.200}") from error
+
+    @classmethod
+    def _read(cls, completion: Any) -> Self:
         choice = completion.choices[0]
         message, usage = choice.message, completion.usage
         # vLLM says `reasoning` (once `reasoning_content`), others `reasoning_content`.
         apart = (getattr(message, name, None) for name in ("reasoning", "reasoning_content"))
         details = getattr(usage, "prompt_tokens_details", None)
         return cls(
-            content=message.content or getattr(message, "refusal", None) or "",
+            content=_joined(message.content or getattr(message, "refusal", None) or ""),
             reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
             finish_reason=choice.finish_reason,
             steps=tuple(Step.of(entry) for entry in getattr(choice.logprobs, "content", None) or ()),
-            prompt_tokens=getattr(usage, "prompt_tokens", None),
-            cached_tokens=getattr(details, "cached_tokens", None),
-            completion_tokens=getattr(usage, "completion_tokens", None),
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            cached_tokens=_count(details, "cached_tokens"),
+            completion_tokens=_count(usage, "completion_tokens"),
         )
 
     def turn(self, prefill: str, think_tags: tuple[str, str]) -> str:
@@ -186,6 +192,26 @@ def response_of(prompt: Prompt, reply: Reply, carrier: Carrier = "assistant_pref
 def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:
     """Return the values of the letters that a prompt shows, out of those of all 26."""
     return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
+
+
+def _joined(content: Any) -> str:
+    """Return a message's text, which some servers send in parts."""
+    if isinstance(content, str):
+        return content
+    for part in content:
+        if part["type"] != "text":
+            raise ValueError(f"expected content of type 'text', got {part['type']!r}")
+    return "".join(part["text"] for part in content)
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = getattr(usage, name, None)
+    return None if value is None else int(value)
+
+
+def _known(entries: Iterable[Any]) -> list[tuple[bytes, float]]:
+    """Return texts and log-probabilities; JSON has no -inf, and some servers send null in its place."""
+    return [(_text(entry), float(entry.logprob)) for entry in entries if entry.logprob is not None]
 
 
 def _text(entry: Any) -> bytes:
