@@ -104,8 +104,9 @@ class Evaluator:
         Args:
             samples: with ids that differ.
             out: the run directory. Every finished batch is on disk at once; after a kill the same call resumes. More
-                samples, conditions or draws may join. Rows of status `error` are asked again, everything else is kept.
-                The report is saved there too, for `Report.load(out)`.
+                samples, conditions or draws may join; the report is about those that the call names, so name all of
+                them. Rows of status `error` are asked again, everything else is kept. The report is saved there too,
+                for `Report.load(out)`.
             workers: who asks, for instance `workers.RayWorkers(count=64, num_gpus=1)`; None = this process, or, where
                 torchrun or accelerate has started several that make the same call, all of them. Several need `out`, on
                 a file system that all of them share, and report the same as one.

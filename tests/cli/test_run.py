@@ -134,6 +134,17 @@ def test_a_ready_made_style_by_name(command: Command, rows: Path, tmp_path: Path
     assert "video_r1" in unknown.stderr
 
 
+def test_conditions_that_the_call_does_not_name_are_said(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
+) -> None:
+    arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions")
+    assert "also holds" not in command(*arguments, "wrong_caption").stderr
+    second = command(*arguments, "wrong_think")
+    told = f"Note: {tmp_path / 'run'} also holds wrong_caption; the report is about what this call names.\n"
+    assert told in second.stderr
+    assert set(Report.load(tmp_path / "run").frame["condition"]) == {"base", "wrong_think"}
+
+
 def test_missing_data_and_missing_model(command: Command, rows: Path, tmp_path: Path) -> None:
     missing = command("run", "--model", "m", "--data", "no.jsonl", "--out", tmp_path / "run")
     assert (missing.exit_code, missing.stderr) == (

@@ -1,5 +1,6 @@
 """`vlmrobust run`: any model, any data, any of the conditions."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,4 +131,7 @@ def _ask(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, given: 
         ) from None
     if is_first_process():
         write_configuration(file, "run", given)
+        held = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["conditions"]
+        if left := [name for name in held if name not in report.conditions]:
+            say(f"Note: {out} also holds {', '.join(left)}; the report is about what this call names.")
     return report
