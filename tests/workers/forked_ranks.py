@@ -90,6 +90,11 @@ def main(folder):
             return " ".join(error.__notes__)
 
     result["raised"] = launch(2, told)
+
+    def in_turn(rank):
+        return "".join(compared(folder / f"turn {turn}")(rank) for turn in range(5))
+
+    result["in turn"] = launch(2, in_turn)
     result["no directory"] = launch(2, lambda rank: evaluator(folder / "none" / "log").run(SAMPLES))
     print(json.dumps(result))
 

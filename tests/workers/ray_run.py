@@ -5,13 +5,14 @@ Run as `python ray_run.py FOLDER`; `test_ray.py` does.
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import ray
 import ray.data
 from counted import CONDITIONS, EARLY, SAMPLES, asked, evaluator, repeated, same
 
-from vlmrobust import Style
+from vlmrobust import Evaluator, OpenAIModel, Style
 from vlmrobust.workers import RayWorkers
 from vlmrobust.workers.base import ModelSource
 from vlmrobust.workers.plan import Plan
@@ -29,6 +30,18 @@ def no_model():
     raise TwoParts("no weights", "no model")
 
 
+def not_pickled(out):
+    """Return what is said of a model behind a server, which holds a lock, and of a function that holds one."""
+    model = OpenAIModel("a-model", base_url="http://127.0.0.1:9/v1", api_key="sk-1")
+    said = []
+    for source in (model, partial(no_model, model, api_key="sk-1")):
+        try:
+            Evaluator(source, CONDITIONS).run(SAMPLES, out=out, workers=RayWorkers(2))
+        except TypeError as error:
+            said.append(str(error))
+    return said
+
+
 def told(error):
     return [type(error).__name__, str(error), *getattr(error, "__notes__", ())]
 
@@ -42,6 +55,8 @@ def main(folder):
     }
     lost = _Actor(one_plan(), ModelSource(no_model), folder / "lost")({"batch": ray.cloudpickle.dumps(None)})
     result["no model"] = told(ray.cloudpickle.loads(lost["error"]))
+    result["not pickled"] = not_pickled(folder / "not pickled")
+    result["cluster for it"] = ray.is_initialized()
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -1,4 +1,5 @@
 import pickle
+from functools import partial
 
 import pytest
 from counted import CONDITIONS, METRICS, SAMPLES
@@ -35,3 +36,22 @@ def test_another_process_makes_a_model_of_its_own():
 def test_a_function_that_returns_no_model_is_told_so():
     with pytest.raises(TypeError, match=r"expected it to return a model with respond\(prompts\).*, got int"):
         Evaluator(lambda: 3, CONDITIONS).run(SAMPLES[:1])
+
+
+def no_model(**settings):
+    return len(settings)
+
+
+class NoModel:
+    def __call__(self):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [(no_model, "no_model"), (partial(no_model, api_key="sk-1"), "no_model"), (NoModel(), "NoModel")]
+)
+def test_a_function_is_told_by_its_name_alone_since_its_arguments_may_be_secret(given, name):
+    with pytest.raises(TypeError) as raised:
+        ModelSource(given).model  # noqa: B018
+    assert str(raised.value).startswith(f"{name}: expected it to return a model")
+    assert "sk-1" not in str(raised.value)

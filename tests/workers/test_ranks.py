@@ -79,6 +79,10 @@ def test_launchers_of_torch_and_accelerate_make_ranks_and_the_second_resumes_wha
     assert len(repeated(out / "log")) <= 2 * BATCH_SIZE
 
 
+def test_ranks_make_one_run_after_another(forked):
+    assert forked["in turn"] == [WELL, WELL]
+
+
 def test_launched_tells_a_rank_from_a_process_of_its_own(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

@@ -54,6 +54,15 @@ def test_an_error_that_cannot_be_pickled_is_told_all_the_same(by_actors):
     assert by_actors["no model"] == ["RuntimeError", "TwoParts: no weights, no model"]
 
 
+def test_a_model_that_cannot_be_pickled_is_refused_before_a_cluster_is_started(by_actors):
+    assert by_actors["not pickled"] == [
+        f"expected a model that can be pickled and sent to every actor, got {name}, which cannot; give a function that "
+        "returns the model, such as functools.partial(MyModel, ...), and every actor calls it"
+        for name in ("OpenAIModel", "no_model")
+    ]
+    assert not by_actors["cluster for it"]
+
+
 def test_actors_need_a_directory_and_there_is_at_least_one(tmp_path):
     with pytest.raises(ValueError, match="field 'out': expected a run directory, in which all actors put"):
         evaluator(tmp_path / "log").run(SAMPLES, workers=RayWorkers(2))

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ class ModelSource:
             )
         self._given = given
 
+    @property
+    def name(self) -> str:
+        """What was given, without the arguments that a function was given with: a key may be among them."""
+        given = self._given.func if isinstance(self._given, partial) else self._given
+        return str(getattr(given, "__qualname__", type(given).__qualname__))
+
     @cached_property
     def model(self) -> Model:
         """The model, made when it is first needed."""
@@ -43,7 +49,7 @@ class ModelSource:
         model = self._given()
         if not isinstance(model, Model):
             raise TypeError(
-                f"{self._given!r}: expected it to return a model with respond(prompts) -> list[Response], "
+                f"{self.name}: expected it to return a model with respond(prompts) -> list[Response], "
                 f"got {type(model).__name__}"
             )
         return model

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,11 +112,28 @@ def _group() -> Iterator[Any]:
         finally:
             distributed.destroy_process_group(group)
         return
-    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
+
+    store, rank, world_size, calls = _rendezvous()
+    own = PrefixStore(f"vlmrobust/{next(calls)}", store)
+    distributed.init_process_group("gloo", store=own, rank=rank, world_size=world_size, timeout=_PATIENCE)
     try:
         yield distributed.group.WORLD
     finally:
         distributed.destroy_process_group()
+
+
+@cache
+def _rendezvous() -> tuple[Any, int, int, Iterator[int]]:
+    """Return where the ranks leave their addresses, rank and world size, and a count of the groups made there.
+
+    torch names every group alike once the one before is destroyed, and the store outlives them all: without a prefix of
+    its own a second group would find the addresses of the first. Every rank makes the same calls, so counts agree.
+    """
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
+    store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+    return store, rank, world_size, count()
 
 
 class _SavedReport(Report):

@@ -1,5 +1,6 @@
 """Actors of a Ray cluster, each with a model of its own; batches go to whoever is free."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ class RayWorkers(Workers):
 
     Give the evaluator a function that returns the model, such as
     `functools.partial(vr.HFModel.from_pretrained, "Qwen/Qwen2.5-VL-7B-Instruct")`: every actor calls it once, and this
-    process never. A model itself is pickled and sent to every actor.
+    process never. A model itself is pickled and sent to every actor, where it can be: an `OpenAIModel` cannot.
 
     Attributes:
         count: how many actors, each with a model.
@@ -56,9 +57,11 @@ class RayWorkers(Workers):
 
         Raises:
             ValueError: there is no run directory.
+            TypeError: the model, or the function that returns it, cannot be pickled.
             ImportError: Ray is not installed.
         """
         out = job.shared("all actors").absolute()
+        _check_pickled(job.source)
         with Progress(job.plan.size(job.samples)) as progress:
             for answered in self._answered(job, out):
                 if answered["error"]:
@@ -104,6 +107,19 @@ class _Actor:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
             return {"responses": 0, "asked": 0, "error": _pickled(error)}
         return {"responses": responses, "asked": progress.asked, "error": b""}
+
+
+def _check_pickled(source: ModelSource) -> None:
+    """Raise TypeError where a model cannot be sent to actors, before a cluster is started to find out."""
+    pickle = _cloudpickle()
+    try:
+        with Path(os.devnull).open("wb") as nowhere:  # weights may be too large for a copy in memory
+            pickle.dump(source, nowhere)
+    except Exception as error:
+        raise TypeError(
+            f"expected a model that can be pickled and sent to every actor, got {source.name}, which cannot; give a "
+            "function that returns the model, such as functools.partial(MyModel, ...), and every actor calls it"
+        ) from error
 
 
 def _pickled(error: Exception) -> bytes:
