@@ -201,6 +201,13 @@ def test_an_atomic_write_leaves_no_draft(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.json": "two"}
 
 
+def test_an_atomic_write_makes_the_folders_that_are_not_there(tmp_path):
+    path = tmp_path / "new" / "folder" / "x.json"
+    write_atomically(path, "one")
+    assert [found.name for found in path.parent.iterdir()] == ["x.json"]
+    assert path.read_text() == "one"
+
+
 def test_of_two_that_begin_a_run_at_once_one_creates_the_manifest_and_the_other_joins(tmp_path, monkeypatch):
     other = MANIFEST.replace(started="later", conditions={**MANIFEST.conditions, "new": {"class": "New"}})
     RunDirectory(tmp_path, MANIFEST).close()

@@ -65,7 +65,8 @@ def _value(path: Path, number: int, line: bytes) -> Any:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a whole new one: a reader, or a kill, sees the old or the new, never a part."""
+    """Replace a file by a whole new one, in a new folder if need be: a reader, or a kill, never sees a part of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     _draft(path, text).replace(path)
 
 

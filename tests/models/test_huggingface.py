@@ -1,6 +1,7 @@
 import copy
 import logging
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import zoo
 from PIL import Image
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import AutoProcessor, GenerationConfig
 
 from vlmrobust import Prompt, Response, Sample, Style, expand
 from vlmrobust.models import HFModel
@@ -305,6 +306,39 @@ def test_from_pretrained_reads_what_was_saved(family: str, tiny: Build, samples:
 
 
 # -------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("name", ["./nofolder", "../nofolder", "/no/folder", "~/nofolder", "runs/nofolder/step_100"])
+def test_a_path_without_a_folder_is_told_from_a_name_on_the_hub(
+    name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = f"expected a checkpoint's folder or a name on the hub, found no folder at '{name}'"
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(sentence)}$"):
+        HFModel.from_pretrained(name)
+
+
+@pytest.mark.parametrize("name", ["name", "owner/name", "./here", "runs/here/step_100"])
+def test_names_on_the_hub_and_folders_are_looked_up_with_every_dtype(
+    name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(looked_up: str, **settings: Any) -> Any:
+        raise LookupError(looked_up)
+
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "runs/here/step_100"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", look_up)
+    for dtype in ("auto", "float32", "bfloat16", "half", torch.float16):
+        with pytest.raises(LookupError, match=f"^{re.escape(name)}$"):
+            HFModel.from_pretrained(name, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "torch.bfloat16", "nn", ""])
+def test_what_is_no_dtype_is_refused_before_anything_is_loaded(dtype: str) -> None:
+    sentence = f"field 'dtype': expected auto, bfloat16, float16, float32 or another torch dtype, got '{dtype}'"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        HFModel.from_pretrained("owner/name", dtype=dtype)
 
 
 def test_a_missing_or_corrupt_image_fails_alone(tiny: Build, make_sample: Callable[..., Sample], tmp_path: Any) -> None:

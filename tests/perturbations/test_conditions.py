@@ -1,6 +1,8 @@
 """The paper's conditions on every kind of sample."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from vlmrobust.perturbations import (
     WrongThink,
     draw_distractor,
 )
+from vlmrobust.perturbations.conditions import check_conditions
 
 Make = Callable[..., Sample]
 NAMES = [
@@ -169,3 +172,23 @@ def test_abstain_where_it_does_not_apply(make_sample: Make) -> None:
     with pytest.raises(NotApplicable, match="is among the sample's own"):
         AbstainOption()(Prompt.of(own))
     assert AbstainOption(text="Unclear")(Prompt.of(own)).options[-1] == "Unclear"
+
+
+COMMAND_LINE = "; names are for the command line: write an instance, such as vlmrobust.perturbations.WrongThink()"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (StopThink(), "expected a list of perturbations, got one: write [StopThink()]"),
+        (WrongThink(hedge="or not"), "expected a list of perturbations, got one: write [WrongThink(…)]"),
+        (StopThink, "expected a list of perturbations, got the class StopThink: write StopThink()"),
+        ("wrong_think", f"expected a list of perturbations, got str: 'wrong_think'{COMMAND_LINE}"),
+        ([WrongThink(), StopThink], "expected perturbations, got the class StopThink: write StopThink()"),
+        (["wrong_think"], f"expected perturbations, got str: 'wrong_think'{COMMAND_LINE}"),
+        ([StopThink(), 3], "expected perturbations, got int: 3"),
+    ],
+)
+def test_what_is_no_list_of_conditions_is_told_what_to_write(given: Any, sentence: str) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
+        check_conditions(given)

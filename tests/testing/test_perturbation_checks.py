@@ -193,7 +193,8 @@ class ReturnsText(Perturbation):
             ReturnsText(),
             "expected a prompt, or NotApplicable, got TypeError: .* expected a Prompt from 'perturb', got str",
         ),
-        ("not a perturbation", "expected an instance of a Perturbation subclass, got str"),
+        ("not a perturbation", "expected an instance of a Perturbation subclass, got str: 'not a pert"),
+        (Shouted, r"expected an instance of a Perturbation subclass, got the class Shouted: write Shouted\(\)$"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Perturbation) else None,
 )

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -123,7 +124,13 @@ class HFModel:
             share_prefixes: see the class.
             **model_kwargs: for `AutoModelForImageTextToText.from_pretrained`, such as `attn_implementation`,
                 `device_map`, `revision`, `trust_remote_code` (which goes to the processor as well).
+
+        Raises:
+            FileNotFoundError: `name` can only be a path, and there is no such folder.
+            ValueError: `dtype` is the name of none.
         """
+        _check_name(name)
+        _check_dtype(dtype)
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
@@ -202,6 +209,19 @@ class HFModel:
             if frame is not None and self._is_text(item.prompt, frame.before):
                 framed[position] = replace(item, written=response), frame
         return answered | self._options.responses(framed)
+
+
+def _check_name(name: str) -> None:
+    only_path = name.startswith((".", "/", "~")) or name.count("/") > 1  # on the hub it is 'name' or 'owner/name'
+    if only_path and not Path(name).is_dir():
+        raise FileNotFoundError(f"expected a checkpoint's folder or a name on the hub, found no folder at {name!r}")
+
+
+def _check_dtype(dtype: str | torch.dtype) -> None:
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(
+            f"field 'dtype': expected auto, bfloat16, float16, float32 or another torch dtype, got {dtype!r}"
+        )
 
 
 def _own_device() -> str:

@@ -1,6 +1,7 @@
 """The paper's conditions, and what every list of conditions has to be."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from .base import Perturbation
 from .caption import CorrectCaption, WrongCaption
 from .think import CorrectThink, StopThink, WrongThink
 
-__all__ = ["Base", "check_conditions", "paper_conditions"]
+__all__ = ["Base", "check_conditions", "in_place_of_one", "paper_conditions"]
 
 
 class Base(Perturbation):
@@ -49,13 +50,21 @@ def check_conditions(perturbations: Sequence[Perturbation]) -> tuple[Perturbatio
     """Return the conditions with `base` in front, refusing two of one name.
 
     Raises:
-        TypeError: something else than a perturbation is among them.
+        TypeError: it is no list, or something else than a perturbation is among them.
         ValueError: two conditions have the same name.
     """
+    # A perturbation can be iterated over too: it gives its fields.
+    if isinstance(perturbations, Perturbation):
+        arguments = "…" if perturbations.model_fields_set else ""
+        raise TypeError(
+            f"expected a list of perturbations, got one: write [{type(perturbations).__name__}({arguments})]"
+        )
+    if isinstance(perturbations, str | type):
+        raise TypeError(f"expected a list of perturbations, got {in_place_of_one(perturbations)}")
     conditions: dict[str, Perturbation] = {}
     for perturbation in perturbations:
         if not isinstance(perturbation, Perturbation):
-            raise TypeError(f"expected perturbations, got {type(perturbation).__name__}: {perturbation!r:.100}")
+            raise TypeError(f"expected perturbations, got {in_place_of_one(perturbation)}")
         if perturbation.condition in conditions:
             raise ValueError(
                 f"expected conditions with names that differ, got {perturbation.condition!r} twice; "
@@ -64,3 +73,15 @@ def check_conditions(perturbations: Sequence[Perturbation]) -> tuple[Perturbatio
         conditions[perturbation.condition] = perturbation
     base = conditions.pop("base", None) or Base()
     return (base, *conditions.values())
+
+
+def in_place_of_one(value: Any) -> str:
+    """Return for an error what came in place of a perturbation, and what to write where that can be told."""
+    if isinstance(value, type) and issubclass(value, Perturbation):
+        return f"the class {value.__name__}: write {value.__name__}()"
+    came = f"{type(value).__name__}: {value!r:.100}"
+    if isinstance(value, str):
+        return (
+            f"{came}; names are for the command line: write an instance, such as vlmrobust.perturbations.WrongThink()"
+        )
+    return came

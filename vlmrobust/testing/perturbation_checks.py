@@ -10,6 +10,7 @@ import torch
 
 from ..manifest import config_of, prompt_digest, sample_content
 from ..perturbations import AbstainOption, NotApplicable, Perturbation, draw_distractor
+from ..perturbations.conditions import in_place_of_one
 from ..types import Prompt, Sample, Style
 from .fake_model import FakeModel
 from .requirement import require
@@ -37,7 +38,7 @@ def check_perturbation(perturbation: Perturbation, samples: Sequence[Sample] | N
     """
     require(
         isinstance(perturbation, Perturbation),
-        f"expected an instance of a Perturbation subclass, got {type(perturbation).__name__}",
+        f"expected an instance of a Perturbation subclass, got {in_place_of_one(perturbation)}",
     )
     name = perturbation.condition
     require(isinstance(name, str) and name.strip() != "", f"{perturbation!r}: expected a condition name, got {name!r}")
