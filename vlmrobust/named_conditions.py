@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from .naming import unknown_name
 from .perturbations import (
     AbstainOption,
     AddedMistake,
@@ -78,7 +79,7 @@ def parts_of(names: Sequence[str]) -> list[list[str]]:
     """Return the names that are joined with `+` in each of some names.
 
     Raises:
-        ValueError: a name is not known; the message lists those that are.
+        ValueError: a name is not known; the message has the nearest, and lists all.
 
     Example:
         >>> parts_of(["base", "wrong_caption+abstain_option"])
@@ -87,7 +88,7 @@ def parts_of(names: Sequence[str]) -> list[list[str]]:
     parts = [[part.strip() for part in name.split("+")] for name in names]
     known = (*CONDITIONS, *FROM_SAMPLES)
     if unknown := [part for joined in parts for part in joined if part not in known]:
-        raise ValueError(f"expected conditions out of {', '.join(known)}, or several joined with +; got {unknown[0]!r}")
+        raise ValueError(f"expected a condition, or several joined with +, {unknown_name(unknown[0], known)}")
     return parts
 
 
@@ -99,7 +100,7 @@ def conditions_named(names: Sequence[str], samples: Sequence[Sample] = ()) -> li
         samples: for conditions that show something of other samples.
 
     Raises:
-        ValueError: a name is not known; the message lists those that are.
+        ValueError: a name is not known; the message has the nearest, and lists all.
 
     Example:
         >>> [condition.condition for condition in conditions_named(["base", "wrong_caption+abstain_option"])]

@@ -1,7 +1,6 @@
 """Metrics by the names of their columns: the one table of them."""
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
 from .metrics import (
     AreaUnderRiskCoverage,
@@ -16,6 +15,7 @@ from .metrics import (
     Repetition,
     default_metrics,
 )
+from .naming import did_you_mean
 
 __all__ = ["METRICS", "metrics_named"]
 
@@ -53,7 +53,6 @@ def metrics_named(names: Collection[str], others: Collection[str] = ()) -> list[
     for name in names:
         if name not in METRICS:
             known = list(dict.fromkeys((*others, *METRICS)))
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
             raise ValueError(f"expected the name of a metric, got {name!r}; {hint}")
     return [METRICS[name] for name in names]

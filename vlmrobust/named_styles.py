@@ -1,6 +1,7 @@
 """Styles by name, for configuration files and the command line: the one table of them."""
 
 from . import styles
+from .naming import unknown_name
 from .types import Style
 
 __all__ = ["STYLES", "named_style"]
@@ -16,12 +17,12 @@ def named_style(name: str) -> Style:
     """Return the library's own style that asks for a thought ("think") or not ("direct"), or one of `vlmrobust.styles`.
 
     Raises:
-        ValueError: there is none of this name; the message lists those there are.
+        ValueError: there is none of this name; the message has the nearest, and lists all.
 
     Example:
         >>> named_style("vigorl_spatial").answer_by
         'text'
     """
     if name not in STYLES:
-        raise ValueError(f"expected one of the styles {', '.join(STYLES)}, got {name!r}")
+        raise ValueError(f"expected a style, {unknown_name(name, STYLES)}")
     return STYLES[name]

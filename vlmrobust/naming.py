@@ -1,10 +1,11 @@
-"""How classes get the names that stand in reports, and how these names are shown to people."""
+"""How classes get the names that stand in reports, how people see these names, and which they meant by another."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
-__all__ = ["readable", "snake_case", "unit_labels"]
+__all__ = ["did_you_mean", "readable", "snake_case", "unit_labels", "unknown_name"]
 
 Unit = tuple[str, str | None]
 
@@ -51,3 +52,30 @@ def unit_labels(units: Iterable[Unit]) -> dict[Unit, str]:
         else condition
         for condition, carrier in distinct
     }
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return the question after the known name that is nearest to another, whatever their case; None = none is near.
+
+    Example:
+        >>> did_you_mean("CVBench", ["blink", "cv-bench"])
+        "did you mean 'cv-bench'?"
+        >>> did_you_mean("pope", ["blink", "cv-bench"])
+    """
+    as_written = {each.lower(): each for each in known}
+    nearest = get_close_matches(name.lower(), as_written, n=1)
+    return f"did you mean {as_written[nearest[0]]!r}?" if nearest else None
+
+
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """Return what came instead of a known name, for the end of a message: the nearest known one, if any, and then all.
+
+    Example:
+        >>> unknown_name("red", ["Red", "blue"])
+        "got 'red'; did you mean 'Red'? Known are Red, blue"
+        >>> unknown_name("x", ["Red", "blue"])
+        "got 'x'; known are Red, blue"
+    """
+    nearest = did_you_mean(name, known)
+    begun = f"{nearest} Known" if nearest else "known"
+    return f"got {name!r}; {begun} are {', '.join(known)}"

@@ -224,6 +224,11 @@ def test_limit(write: Callable[..., Path]) -> None:
         read_rows(path, limit=0)
 
 
+def test_a_single_file_has_no_splits(write: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"^a single file has no splits: expected none for 'rows.jsonl', got 'test'$"):
+        read_rows(write(row()), split="test")
+
+
 def test_answer_as(write: Callable[..., Path]) -> None:
     path = write(row(options=["1", "2", "3"], answer="2"))
     with pytest.raises(RowsError, match=r"one meaning, .*: as index means '3' and text means '2'; .*answer_as"):

@@ -266,6 +266,12 @@ def test_a_row_without_what_is_needed_gets_none() -> None:
         ),
         ([["B"]], {"solution": ["B"]}, TypeError, "expected text or a list of chat messages, got list"),
         ([RIGHT], {"solution": ["B"], "options": [["red", "red"]]}, ValueError, "row 0.*'options': expected different"),
+        (
+            [RIGHT],
+            {"solution": ["B"], "options": ["blue"]},
+            ValueError,
+            "row 0, column 'options': expected a list of texts, got a string: 'blue'",
+        ),
     ],
 )
 def test_errors_say_where(completions: Any, columns: Any, error: type[Exception], message: str) -> None:

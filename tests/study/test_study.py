@@ -79,7 +79,7 @@ def test_paths_start_at_the_file_and_names_on_the_hub_stay(study: Callable[..., 
         ({"benchmarks": [{"name": "cvbench"}]}, "benchmark 'cvbench': expected a benchmark among 3dsrbench, "),
         ({"benchmarks": [DATA | {"source": "x"}]}, "field 'data': expected it alone, got source beside it"),
         ({"judges": ["lm:x"]}, "expected rules, hf:NAME or openai:NAME, got 'lm:x'"),
-        ({"conditions": ["wrong_thnik"]}, "expected conditions out of base, "),
+        ({"conditions": ["wrong_thnik"]}, "got 'wrong_thnik'; did you mean 'wrong_think'? Known are base, "),
         ({"metrics": ["brier"]}, "expected the name of a metric, got 'brier'; did you mean 'brier_score'?"),
     ],
 )

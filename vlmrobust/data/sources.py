@@ -10,7 +10,7 @@ from .hub import read_dataset
 from .row import Row
 from .rows import AnswerAs, Columns, Samples, samples_from
 
-__all__ = ["first", "read_rows"]
+__all__ = ["check_undivided", "first", "read_rows"]
 
 
 def read_rows(
@@ -36,7 +36,7 @@ def read_rows(
     Args:
         source: the path or the name.
         columns: which column holds a field, see `samples_from`.
-        split: the part of a dataset, such as "test"; needed where there are several.
+        split: the part of a dataset, such as "test"; needed where there are several. A single file has none.
         limit: the first so many rows alone.
         on_error: see `samples_from`.
         check_images: see `samples_from`.
@@ -46,7 +46,7 @@ def read_rows(
     Raises:
         FileNotFoundError: there is no such file.
         RowsError: something is wrong with a row; each problem names file, line, sample and field.
-        ValueError: the format or the split is not known, or `columns` does not fit.
+        ValueError: the format or the split is not known, a single file is to have a split, or `columns` does not fit.
     """
     rows, root = _open(source, split)
     return samples_from(
@@ -71,9 +71,27 @@ def first(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
     return islice(rows, limit)
 
 
+def check_undivided(file: Path, where: str = "", **asked: object) -> None:
+    """Check that no part is asked of a single file, which would be read whole all the same.
+
+    Args:
+        file: what is read.
+        where: who asks, for the message.
+        **asked: what is asked for, by the name of such parts.
+
+    Raises:
+        ValueError: a part is asked for.
+    """
+    for parts, value in asked.items():
+        if value:
+            begun = f"{where}: " if where else ""
+            raise ValueError(f"{begun}a single file has no {parts}: expected none for {file.name!r}, got {value!r}")
+
+
 def _open(source: str | Path, split: str | None) -> tuple[Iterator[Row], Path | None]:
     path = Path(source)
     if path.is_file():
+        check_undivided(path, splits=split)
         return read_file(path), path.parent
     if path.is_dir():
         for folder in [path] if split is None else [path, path / split]:

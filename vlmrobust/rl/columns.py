@@ -132,6 +132,10 @@ def read(
     for row in rows:
         values = {name: known[name][row] for name in known if name not in ("prompt", "images", "condition")}
         options = values.get("options")
+        if isinstance(options, str):  # its characters would be the options
+            raise ValueError(
+                f"{reader}, row {row}, column 'options': expected a list of texts, got a string: {options!r:.80}"
+            )
         key = (
             values.get("question"),
             None if options is None else tuple(options),

@@ -36,8 +36,12 @@ def test_the_table_lists_every_benchmark_by_its_name() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"expected a benchmark among 3dsrbench, .*, whatsup-vg, got 'cvbench'"):
-        load_benchmark("cvbench")
+    for name in ("cvbench", "CV-Bench"):
+        nearest = f"expected a benchmark, got '{name}'; did you mean 'cv-bench'\\? Known are 3dsrbench, .*, whatsup-vg$"
+        with pytest.raises(ValueError, match=nearest):
+            load_benchmark(name)
+    with pytest.raises(ValueError, match=r"expected a benchmark, got 'nlvr'; known are 3dsrbench, .*, whatsup-vg$"):
+        load_benchmark("nlvr")
 
 
 # --- where it is read from --------------------------------------------------------------------------------------------
@@ -142,6 +146,19 @@ def test_one_file_is_a_source_and_the_images_may_lie_elsewhere(layout: Layout, t
     assert (sample.id, sample.images) == ("spatial_mm_two_obj/0", (folder / "129d.jpg",))
     [parquet] = layout("mme-realworld-lite").glob("*.parquet")
     assert [sample.id for sample in load_benchmark("mme-realworld-lite", source=parquet)] == ["12"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"split": "test"}, "splits: expected none for 'rows.jsonl', got 'test'"),
+        ({"configs": ["Counting"]}, r"configs: expected none for 'rows.jsonl', got \['Counting'\]"),
+    ],
+)
+def test_a_single_file_has_no_parts(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match=f"^blink: a single file has no {message}$"):
+        load_benchmark("blink", source=tmp_path / "rows.jsonl", **asked)
 
 
 def test_a_file_may_lie_in_the_folder_itself(layout: Layout) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...keyed import generator, subset
+from ...naming import unknown_name
 from ..files import read_file
 from ..hub import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, samples_from
-from ..sources import first
+from ..sources import check_undivided, first
 from .numbers import nearby_numbers
 from .questions import LeftOut
 from .table import BENCHMARKS, Published
@@ -47,7 +48,7 @@ def load_benchmark(
         name: such as "cv-bench".
         source: a file or a folder with the benchmark's own files, instead of the hub: a copy of its repository or a
             mirror with the same columns. Needed where the benchmark is not on the hub.
-        split: the part to read; None = the usual one, see `BENCHMARKS`.
+        split: the part to read; None = the usual one, see `BENCHMARKS`, or all of a single file, which has no others.
         configs: the configurations to read, such as `["Counting"]` of BLINK; empty = the usual ones, see `BENCHMARKS`.
         limit: the first so many rows alone.
         drawn: so many rows, drawn from all by `seed` and id; images of the others are not fetched. More rows, or
@@ -64,20 +65,20 @@ def load_benchmark(
         The samples, with `problems` and `left_out`.
 
     Raises:
-        ValueError: the name is not known, `source` is needed, `limit` and `drawn` are both given, or the dataset, a
-            configuration or the split is not found.
+        ValueError: the name is not known, `source` is needed, `limit` and `drawn` are both given, a single file is
+            to have a split or configurations, or the dataset, a configuration or the split is not found.
         FileNotFoundError: `source` is not there, or has none of the benchmark's files.
         RowsError: no row makes a sample, or one has a problem and `on_error="raise"`.
 
     Example:
         >>> load_benchmark("cvbench")
         Traceback (most recent call last):
-        ValueError: expected a benchmark among 3dsrbench, blink, cv-bench, geometry3k, mmbench, mme-realworld-lite,
-        mmmu, mmstar, pixmo-count, realworldqa, sat, sat2, spatial-mm-multihop, spatial-mm-obj, vstar, whatsup,
-        whatsup-coco, whatsup-vg, got 'cvbench'
+        ValueError: expected a benchmark, got 'cvbench'; did you mean 'cv-bench'? Known are 3dsrbench, blink, cv-bench,
+        geometry3k, mmbench, mme-realworld-lite, mmmu, mmstar, pixmo-count, realworldqa, sat, sat2, spatial-mm-multihop,
+        spatial-mm-obj, vstar, whatsup, whatsup-coco, whatsup-vg
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"expected a benchmark among {', '.join(sorted(BENCHMARKS))}, got {name!r}")
+        raise ValueError(f"expected a benchmark, {unknown_name(name, sorted(BENCHMARKS))}")
     entry = BENCHMARKS[name]
     if configs and entry.files:
         raise ValueError(f"{name}: expected no configs, as it has none, got {configs!r}")
@@ -85,6 +86,8 @@ def load_benchmark(
         raise ValueError(f"{name}: expected the first rows (limit) or drawn ones, got both: {limit} and {drawn}")
     chosen = replace(entry, split=split or entry.split, configs=tuple(configs) or entry.configs)
     path = _located(chosen, source)
+    if path is not None and path.is_file():
+        check_undivided(path, name, splits=split, configs=configs)
     read = (
         _fields(chosen, row, str(number) if part is None else f"{part}/{number}", seed)
         for part, part_rows in _parts(chosen, path, streaming)
