@@ -76,7 +76,11 @@ def test_paths_start_at_the_file_and_names_on_the_hub_stay(study: Callable[..., 
         ({"models": [MODEL | {"style": "video_r2"}]}, "got 'video_r2'"),
         ({"models": [MODEL | {"size": "big"}]}, "'m', field 'size': expected one of 'sizes' (none), got 'big'"),
         ({"models": [MODEL], "draws": 3}, "field 'draws': expected models that sample, got m without"),
-        ({"benchmarks": [{"name": "cvbench"}]}, "benchmark 'cvbench': expected a benchmark among 3dsrbench, "),
+        (
+            {"benchmarks": [{"name": "cvbench"}]},
+            "benchmark 'cvbench': expected a benchmark, or rows of your own in 'data', got 'cvbench'; "
+            "did you mean 'cv-bench'? Known are 3dsrbench, ",
+        ),
         ({"benchmarks": [DATA | {"source": "x"}]}, "field 'data': expected it alone, got source beside it"),
         ({"judges": ["lm:x"]}, "expected rules, hf:NAME or openai:NAME, got 'lm:x'"),
         ({"conditions": ["wrong_thnik"]}, "got 'wrong_thnik'; did you mean 'wrong_think'? Known are base, "),

@@ -6,7 +6,6 @@ and a command line are checked alike.
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import typer
 
 from .. import __version__
+from ..naming import did_you_mean
 
 __all__ = ["options_of", "read_configuration", "write_configuration"]
 
@@ -38,9 +38,8 @@ def read_configuration(context: typer.Context, path: Path | None) -> Path | None
     for name, value in values.items():
         key = name.replace("-", "_")
         if key not in options:
-            nearest = get_close_matches(key, options, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known are {', '.join(sorted(options))}"
-            raise typer.BadParameter(f"{path}: {name!r} is no option of {context.command.name}{hint}")
+            hint = did_you_mean(key, options) or f"known are {', '.join(sorted(options))}"
+            raise typer.BadParameter(f"{path}: {name!r} is no option of {context.command.name}; {hint}")
         words = _words(value, many=bool(getattr(options[key], "multiple", False)))
         if words is None:
             raise typer.BadParameter(f"{path}, {name!r}: expected a value as its flag takes it, got {value!r}")

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..data import BENCHMARKS
 from ..named_styles import named_style
+from ..naming import unknown_name
 from ..types import Style
 from ..types.validated import Frozen
 
@@ -187,10 +188,9 @@ class BenchmarkEntry(Frozen):
     @model_validator(mode="after")
     def _is_known(self) -> Self:
         if self.data is None and self.published not in BENCHMARKS:
-            known = ", ".join(sorted(BENCHMARKS))
             raise ValueError(
-                f"benchmark {self.name!r}: expected a benchmark among {known}, or rows of your own in 'data', "
-                f"got {self.published!r}"
+                f"benchmark {self.name!r}: expected a benchmark, or rows of your own in 'data', "
+                f"{unknown_name(self.published, sorted(BENCHMARKS))}"
             )
         beside = [field for field in ("benchmark", "source", "drawn") if getattr(self, field) is not None]
         if self.data is not None and beside:

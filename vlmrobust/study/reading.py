@@ -2,12 +2,12 @@
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from ..naming import did_you_mean
 from ..types import Style
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, Stage
 
@@ -58,8 +58,7 @@ def _check_keys(values: Any, kind: type[BaseModel], where: str) -> None:
         raise ValueError(f"{where}: expected a table, got {values!r:.80}")
     known = kind.model_fields
     for key in [key for key in values if key not in known]:
-        nearest = get_close_matches(key, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+        hint = did_you_mean(key, known) or f"known are {', '.join(known)}"
         raise ValueError(f"{where}: {key!r} is no key here; {hint}")
 
 
