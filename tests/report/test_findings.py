@@ -235,6 +235,16 @@ def test_cut_off_answers_may_be_the_fall():
     assert "truncation" not in by_kind(asked(FakeModel(accuracy=1, opens_images=False), [WrongThink()]))
 
 
+def test_what_rose_may_be_the_fall_also_where_something_else_fell_more():
+    alone, begun = {"accuracy": 1, "truncated": 0.3}, {"follow_think": 1, "unparsed": 0.2}
+    report = asked(Planted(alone=alone, begun=begun), [WrongThink()])
+    truncated, unparsed = (row(report, "wrong_think", f"{name}_rate") for name in ("truncated", "unparsed"))
+    assert unparsed.low > 0 > truncated.high
+    assert unparsed.difference + truncated.difference < 0
+    [cut] = [one for one in by_kind(report)["truncation"] if one.condition == "wrong_think"]
+    assert f"so up to {unparsed.difference:.2f} of the fall" in cut.text
+
+
 def test_what_no_judge_has_seen_is_said():
     silent = by_kind(asked(FakeModel(opens_images=False), [StopThink()]))
     assert [one.text for one in silent["coverage"]] == [

@@ -9,7 +9,7 @@ import torch
 
 from ..prompting import assistant_prefix, chat_turns, render_turns
 from ..types import Prompt, Response, open_image
-from ..types.image import image_key
+from ..types.prompt import made_of_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,15 +104,7 @@ class Encoder:
             OSError: an image is missing or cannot be decoded; the message names sample and image.
             ValueError: the template drops the text.
         """
-        images = []
-        for position, image in enumerate(prompt.images):
-            try:
-                key = image_key(image)
-                if key not in opened:
-                    opened[key] = open_image(image)
-                images.append(opened[key])
-            except OSError as error:
-                raise type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}") from error
+        images = made_of_images(prompt, open_image, opened)
         rendered, _ = render_turns(self.template, prompt.messages())
         text, prefix = assistant_prefix(rendered, prompt.prefill, prompt.style.think_tags[0])
         marks, expected = self.image_marks(text), self._marks_per_image * len(images)

@@ -14,7 +14,7 @@ from .generation import Written
 from .probe import Head
 from .vocabulary import LetterVocabulary, letter_logprobs
 
-__all__ = ["TextReader", "closed", "forced_text", "not_finite", "read_response"]
+__all__ = ["TextReader", "closed", "forced_text", "not_finite", "read_response", "shown_letters"]
 
 
 def forced_text(prompt: Prompt) -> str | None:
@@ -37,7 +37,7 @@ def closed(prompt: Prompt, text: str) -> str:
 def read_response(item: Rendered, letters: Sequence[float]) -> Response:
     """Return the response of a prompt whose letter was read: the likeliest of the shown ones."""
     prompt, written = item.prompt, item.written
-    shown = _shown(letters, prompt)
+    shown = shown_letters(letters, prompt)
     if any(map(math.isnan, shown)):
         return Response.failed(prompt, not_finite(prompt, "letter log-probabilities"))
     letter = prompt.style.letters[max(range(len(shown)), key=shown.__getitem__)]
@@ -100,7 +100,7 @@ class TextReader:
             return {}
         parts = (self._head.logits(part) for part in kept.split(self._head.row_chunk()))
         values = torch.cat([letter_logprobs(logits, self._vocabulary.families) for logits in parts]).tolist()
-        return {row: _shown(value, prompts[row]) for row, value in zip(rows, values, strict=True)}
+        return {row: shown_letters(value, prompts[row]) for row, value in zip(rows, values, strict=True)}
 
     def _step_of(self, tokens: Sequence[int], place: int) -> int:
         """Return the step whose token holds character `place` of the text."""
@@ -119,7 +119,7 @@ class TextReader:
         return str(text)
 
 
-def _shown(letters: Sequence[float], prompt: Prompt) -> list[float]:
+def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:
     """Return the values of the letters that a prompt shows, out of those of all 26."""
     return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 

@@ -8,6 +8,7 @@ from pydantic import Field, PrivateAttr
 
 from ..keyed import generator
 from ..types import Prompt, Readout, Response, open_image
+from ..types.prompt import made_of_images
 from ..types.validated import Frozen
 
 __all__ = ["FakeModel"]
@@ -81,12 +82,10 @@ class FakeModel(Frozen):
 
     def _respond(self, prompt: Prompt) -> Response:
         if self.opens_images:
-            for position, image in enumerate(prompt.images):
-                try:
-                    open_image(image)
-                except OSError as error:
-                    named = type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}")
-                    return Response.failed(prompt, named)
+            try:
+                made_of_images(prompt, open_image, {})
+            except OSError as error:
+                return Response.failed(prompt, error)
         shown = self._choice(prompt)
         letters = self._letters(prompt, shown)
         style = prompt.style

@@ -1,14 +1,14 @@
 """One sample under one condition: everything that is shown to the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
 from ..prompting import assistant_prefix, chat_turns, render_turns
 from ..prompting.chat import ChatTemplate
-from .image import ImageLike
+from .image import ImageLike, image_key
 from .sample import Sample
 from .style import Style
 from .validated import Frozen
@@ -16,7 +16,9 @@ from .validated import Frozen
 if TYPE_CHECKING:
     from .response import Response
 
-__all__ = ["Prompt"]
+__all__ = ["Prompt", "made_of_images"]
+
+Made = TypeVar("Made")
 
 
 class Prompt(Frozen):
@@ -155,3 +157,26 @@ class Prompt(Frozen):
             else:
                 own[index] = float(value)
         return tuple(own), tuple(added)
+
+
+def made_of_images(prompt: Prompt, make: Callable[[ImageLike], Made], made: dict[Any, Made]) -> list[Made]:
+    """Return what is made of each of a prompt's images, such as its pixels, once for all prompts that share `made`.
+
+    Args:
+        prompt: the prompt.
+        make: is called with an image.
+        made: what was made for other prompts; what is new is added.
+
+    Raises:
+        OSError: an image is missing or cannot be decoded; the message names sample and image.
+    """
+    found = []
+    for position, image in enumerate(prompt.images):
+        try:
+            key = image_key(image)
+            if key not in made:
+                made[key] = make(image)
+        except OSError as error:
+            raise type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}") from error
+        found.append(made[key])
+    return found

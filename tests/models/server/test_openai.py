@@ -162,11 +162,11 @@ def test_a_thought_that_is_returned_apart_is_put_back(server, model_at):
 
 
 def test_images_arrive_as_any_other_model_sees_them_and_are_encoded_once(server, model_at, tmp_path, monkeypatch):
-    from vlmrobust.models.server import images
+    from vlmrobust.models.server import openai
 
     made = []
-    encode = images.data_url
-    monkeypatch.setattr(images, "data_url", lambda image: made.append(image) or encode(image))
+    encode = openai.data_url
+    monkeypatch.setattr(openai, "data_url", lambda image: made.append(image) or encode(image))
     path = tmp_path / "x.jpg"
     Image.radial_gradient("L").convert("RGB").resize((40, 30)).save(path)
     sample = Sample(id="q", images=[path, path], question="Which?", options=["a", "b"], answer=0)

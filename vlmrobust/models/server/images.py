@@ -1,40 +1,16 @@
-"""A prompt's images as the data URLs that a server takes, each made once for all prompts that show it."""
+"""An image as the data URL that a server takes."""
 
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
-from ...types import ImageLike, Prompt, open_image
-from ...types.image import image_key
+from ...types import ImageLike, open_image
 
-__all__ = ["data_url", "data_urls"]
+__all__ = ["data_url"]
 
 _KEPT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _KEPT_MODES = ("RGB", "L")
 _ORIENTATION = 0x0112  # the EXIF tag
-
-
-def data_urls(prompt: Prompt, made: dict[Any, str]) -> list[str]:
-    """Return a prompt's images as `data:` URLs.
-
-    Args:
-        prompt: the prompt.
-        made: what was made for other prompts; what is new is added.
-
-    Raises:
-        OSError: an image is missing or cannot be decoded; the message names sample and image.
-    """
-    urls = []
-    for position, image in enumerate(prompt.images):
-        key = image_key(image)
-        try:
-            if key not in made:
-                made[key] = data_url(image)
-        except OSError as error:
-            raise type(error)(f"sample {prompt.sample.id!r}, field 'images.{position}': {error}") from error
-        urls.append(made[key])
-    return urls
 
 
 def data_url(image: ImageLike) -> str:

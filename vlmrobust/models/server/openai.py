@@ -9,14 +9,15 @@ from typing import Any, Literal, get_args
 from pydantic import SecretStr
 
 from ...types import Prompt, Response
+from ...types.prompt import made_of_images
 from ..base import RefusedError
-from ..reading import forced_text
+from ..reading import forced_text, shown_letters
 from ..sampling import sampling_seed
 from .client import make_client, redacted, without_secrets
 from .continuation import Continuation
-from .images import data_urls
+from .images import data_url
 from .messages import Continuing, Way, messages_of, request_flags
-from .replies import Reply, Step, response_of, shown_letters
+from .replies import Reply, Step, response_of
 from .usage import Price, Usage
 
 __all__ = ["OpenAIModel"]
@@ -146,7 +147,7 @@ class OpenAIModel:
 
             def begin(prompt: Prompt) -> Future[Response] | Response:
                 try:
-                    return pool.submit(answer, prompt, data_urls(prompt, urls))
+                    return pool.submit(answer, prompt, made_of_images(prompt, data_url, urls))
                 except (OSError, ValueError) as error:
                     return Response.failed(prompt, error)
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
-from ...prompting import LETTERS, letter_columns
+from ...prompting import LETTERS
 from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
+from ..reading import shown_letters
 from ..vocabulary import letter_of
 
-__all__ = ["Reply", "Step", "response_of", "shown_letters"]
+__all__ = ["Reply", "Step", "response_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +188,6 @@ def response_of(prompt: Prompt, reply: Reply, carrier: Carrier = "assistant_pref
         n_tokens=reply.completion_tokens,
         carrier=carrier,
     )
-
-
-def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:
-    """Return the values of the letters that a prompt shows, out of those of all 26."""
-    return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 
 
 def _joined(content: Any) -> str:
