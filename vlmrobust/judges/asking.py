@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import string
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..prompting import LETTERS, letter_columns
+from ..prompting import LETTERS, MARKS, letter_columns
 from ..types import Responses
 from .base import Judge, Verdicts
 
@@ -72,7 +73,8 @@ def offered(count: int, letters: str = LETTERS) -> str:
         ('PQRS', 'YZA')
     """
     shown = letters[:count]
-    following = LETTERS[LETTERS.index(shown[-1]) + 1 :] + LETTERS
+    kind = string.digits if shown[-1].isdecimal() else LETTERS
+    following = kind[kind.index(shown[-1]) + 1 :] + kind
     return shown + next((letter for letter in following if letter not in shown), "")
 
 
@@ -142,7 +144,7 @@ class LetterJudge(Judge):
         shown = zip(responses.question, responses.options, responses.think, responses.letters, strict=True)
         cases = [case if case[2].strip() else None for case in shown]
         distinct = list(dict.fromkeys(case for case in cases if case is not None))
-        letters = self._checked(distinct, responses, cases) if distinct else torch.empty(0, len(LETTERS))
+        letters = self._checked(distinct, responses, cases) if distinct else torch.empty(0, len(MARKS))
         rows = {case: row for row, case in enumerate(distinct)}
         option = torch.full((len(cases),), -1, dtype=torch.int64)
         unsure = torch.zeros(len(cases), dtype=torch.bool)

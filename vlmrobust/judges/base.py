@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Annotated, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ..types import Responses
 from ..types.validated import Frozen
 
-__all__ = ["Judge", "Verdicts", "consistency", "without_answers"]
+__all__ = ["Judge", "Verdicts", "without_answers"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,9 @@ class Judge(Frozen, ABC):
 
     Attributes:
         name: how the judge is called in reports; its class's name if empty.
+        min_contradiction: in [0, 1], the probability that a verdict needs before it makes an answer inconsistent; below
+            it the answer is undefined. Inconsistency is rare (about 2.5 % of real responses), so that a judge that errs
+            in 5 % of all cases is mostly wrong when it says it. Verdicts without a probability always count.
 
     Example:
         >>> class FirstOption(Judge):
@@ -79,6 +83,7 @@ class Judge(Frozen, ABC):
     """
 
     name: str = ""
+    min_contradiction: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @property
     def title(self) -> str:
@@ -130,7 +135,8 @@ class Judge(Frozen, ABC):
         """Return whether each thought asserts the option that was answered.
 
         1 where it does, 0 where it asserts another one; NaN where the status is not `answered`, the thought is empty,
-        the judge is unsure, or the thought asserts none of the sample's options.
+        the judge is unsure, the thought asserts none of the sample's options, or another one with less probability than
+        `min_contradiction`.
 
         Args:
             responses: N responses.
@@ -143,12 +149,13 @@ class Judge(Frozen, ABC):
 
         Source: arXiv:2602.12506, the consistency of chain of thought and answer; what is undefined is our choice.
         """
-        return consistency(self.verdicts(responses), responses)
+        return self.agrees(self.verdicts(responses), responses)
 
-
-def consistency(verdicts: Verdicts, responses: Responses) -> Tensor:
-    """Return whether the options of given verdicts are those that were answered, see `Judge.consistent`."""
-    option, unsure = verdicts.option.cpu(), verdicts.unsure.cpu()
-    empty = torch.tensor([not thought.strip() for thought in responses.think], dtype=torch.bool)
-    undefined = ~responses.has_status("answered") | empty | unsure | (option < 0)
-    return (option == responses.choice).float().masked_fill(undefined, torch.nan)
+    @final
+    def agrees(self, verdicts: Verdicts, responses: Responses) -> Tensor:
+        """Return whether the options of its verdicts are those that were answered, see `consistent`."""
+        option, unsure = verdicts.option.cpu(), verdicts.unsure.cpu()
+        empty = torch.tensor([not thought.strip() for thought in responses.think], dtype=torch.bool)
+        weak = (option != responses.choice) & (verdicts.probability.cpu() < self.min_contradiction)
+        undefined = ~responses.has_status("answered") | empty | unsure | (option < 0) | weak
+        return (option == responses.choice).float().masked_fill(undefined, torch.nan)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..functional import fleiss_kappa, pairwise_agreement, strict_agreement
 from ..types import Responses
-from .base import Judge, Verdicts, consistency
+from .base import Judge, Verdicts
 
 __all__ = ["Agreement", "Panel"]
 
@@ -88,7 +88,9 @@ class Panel(Judge):
             Zhao et al., arXiv:2602.12506, Table 3: strict three-way agreement and Fleiss' κ of three judges.
         """
         verdicts = [judge.verdicts(responses) for judge in self.judges]
-        consistent = torch.stack([consistency(each, responses) for each in verdicts], dim=1)
+        consistent = torch.stack(
+            [judge.agrees(each, responses) for judge, each in zip(self.judges, verdicts, strict=True)], dim=1
+        )
         answered = responses.has_status("answered")
         judged = ~consistent.isnan()
         return Agreement(

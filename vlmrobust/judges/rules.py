@@ -1,6 +1,10 @@
 """A judge that works by rules."""
 
+import math
+from typing import Annotated
+
 import torch
+from pydantic import Field
 
 from ..types import Responses
 from .base import Judge, Verdicts
@@ -9,25 +13,40 @@ __all__ = ["RuleJudge"]
 
 
 class RuleJudge(Judge):
-    """Reads what a thought finally asserts by rules, without any model; see `concluded_option`.
+    """Reads what a thought finally concludes by rules, without any model; see `concluded_option`.
 
-    It is precise rather than complete: what is said in a way it does not know is "asserts nothing" or "unsure", and so
-    undefined, not inconsistent.
+    A verdict rests on one piece of evidence, and has the probability that this kind of evidence was right on labelled
+    responses of real models. What is said in a way that is not reliable is unsure, and so undefined, not inconsistent.
+
+    Attributes:
+        min_probability: in [0, 1]; evidence that is less reliable leaves the thought unsure.
+        min_contradiction: as for every judge; the default takes evidence that was right nine times in ten.
 
     Example:
-        >>> RuleJudge().title
+        >>> RuleJudge(min_probability=0.9).title
         'RuleJudge'
     """
 
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_contradiction: Annotated[float, Field(ge=0, le=1)] = 0.9
+
     def conclude(self, responses: Responses) -> Verdicts:
         """Read every thought."""
-        from .conclusion import concluded_option  # its patterns take a while to compile: at first use, not on import
+        from .evidence import RELIABILITY, concluded_option  # its patterns take a while to compile: at first use
 
-        options, unsure = [], []
-        rows = zip(responses.think, responses.options, responses.letters, responses.order, strict=True)
-        for thought, shown, letters, order in rows:
-            index, doubtful = concluded_option(thought, shown, letters)
-            own = None if index is None else order[index]
+        options, unsure, probabilities = [], [], []
+        rows = zip(
+            responses.think, responses.options, responses.letters, responses.order, responses.question, strict=True
+        )
+        for thought, shown, letters, order, question in rows:
+            found = concluded_option(thought, shown, letters, question)
+            own = None if found.option is None else order[found.option]
+            probability = RELIABILITY.get(found.kind, math.nan)
             options.append(-1 if own is None else own)
-            unsure.append(doubtful)
-        return Verdicts.of(torch.tensor(options, dtype=torch.int64), torch.tensor(unsure, dtype=torch.bool))
+            unsure.append(found.unsure or probability < self.min_probability)
+            probabilities.append(probability)
+        return Verdicts(
+            torch.tensor(options, dtype=torch.int64),
+            torch.tensor(unsure, dtype=torch.bool),
+            torch.tensor(probabilities, dtype=torch.float32),
+        )

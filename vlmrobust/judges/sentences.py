@@ -1,298 +1,280 @@
-"""One sentence of a thought: the option it asserts or rejects, its doubt, and whether it starts over."""
+"""One sentence of a thought: which option it speaks for, which it rejects, and in which way."""
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..prompting import LETTERS
-from ..prompting.claims import LIST_JOIN, claims_of, unnegated
-from ..prompting.clauses import Clause, clauses
-from ..prompting.mentions import Mention, Reading
-from .phrases import (
-    ABBREVIATIONS,
-    ABOUT_IT,
-    ASIDE,
-    BREAKS_OFF,
-    CONCLUSIVE,
-    CONFIRMATION,
-    CONTRAST,
-    COPULA,
-    DOUBT,
-    EITHER,
-    LABEL,
-    LETTER_NAMED,
-    LETTER_VERB,
-    LONE_CAPITAL,
-    PREDICATE,
-    REFERENCE,
-    REPORTED,
-    RESULT,
-    REVISION,
-    SENTENCE_BREAK,
-    STARTS_OVER,
-    SUBJECT_VERB,
-    SUPPOSED,
-    Cues,
-)
+from ..prompting.claims import LIST_JOIN, Claim, bare_claim, claims_of, polarities
+from ..prompting.mentions import Mention
+from ..prompting.words import plain_form
+from . import phrases as say
+from .thoughts import Thought, plain_words
 
-__all__ = ["Frame", "Said", "Thought"]
+__all__ = ["Said", "Sentence"]
 
 
 class Said(NamedTuple):
     """What one sentence says.
 
     Attributes:
-        option: the option that it asserts; None = none.
-        firm: by a conclusion, not in passing.
-        of_it: of what is asked about ("It is …"), not of anything.
+        option: the option that it speaks for; None = none.
+        kind: in which way, see `concluded_option`; "listed" is a line of a list of the options, "described" names one
+            option in passing.
         unsure: it says that it does not know, or leaves the choice open.
-        several: it mentions several options, and asserts none.
-        reopens, confirms: it starts over ("Wait, …"), or confirms what was said ("Yes, …").
-        reported: it says what somebody else says, such as a caption.
+        pending: it begins to conclude something, and names no option.
+        reopens: it starts over ("Wait, …").
         rejected: the options that it says are not it.
+        named: all options that it names in full.
+        partial: it names the option by some of its words alone.
     """
 
     option: int | None = None
-    firm: bool = False
-    of_it: bool = False
+    kind: str = ""
     unsure: bool = False
-    several: bool = False
+    pending: bool = False
     reopens: bool = False
-    confirms: bool = False
-    reported: bool = False
-    rejected: tuple[int, ...] = ()
+    rejected: frozenset[int] = frozenset()
+    named: frozenset[int] = frozenset()
+    partial: bool = False
 
 
-class Frame(NamedTuple):
-    """A sentence without the options that it mentions: its words, and those options."""
+class Sentence:
+    """A sentence of a thought, from `start` to `end`."""
 
-    words: frozenset[str]
-    options: frozenset[int | None]
+    def __init__(self, thought: Thought, start: int, end: int) -> None:
+        self._thought, self._reading, self._asked = thought, thought.reading, thought.asked
+        self._start, self._end = start, end
+        self._folded = thought.reading.folded
+        self._text = self._folded[start:end]
 
-    def recurs_in(self, other: "Frame") -> bool:
-        """Whether another sentence says the same of another option: then both describe, and neither concludes."""
-        if not other.options or other.options == self.options:
-            return False
-        return len(self.words & other.words) >= 0.5 * max(len(self.words | other.words), 1)
+    def _before(self, mention: Mention, reach: int) -> str:
+        return self._folded[max(self._start, mention.start - reach) : mention.start]
+
+    def says_nothing(self) -> bool:
+        """Whether it announces an answer, lists the options, confirms what was said or is a remark in brackets."""
+        text = self._text.strip("*_ \n")
+        if text.endswith(":") or say.ANNOUNCEMENT.fullmatch(text) or say.THE_ONE.search(text):
+            return True
+        if text.startswith("(") and text.endswith(")") and len(text) > 40:
+            return True
+        named = {mention.option for mention in self._thought.mentions_in(self._start, self._end)}
+        if named:
+            return len(named) > 1 and say.RESTATED.search(text) is not None
+        return say.CONFIRMATION.search(text) is not None and say.REVISION.search(text) is None
+
+    def read(self, *, unfinished: bool = False) -> Said:
+        """Return what it says; `unfinished`: the text breaks off in it."""
+        reopens = say.REVISION.search(self._text) is not None
+        if self._text.rstrip("'*) \n").endswith("?"):
+            return Said(reopens=reopens or self._text.lstrip().startswith(("or ", "but ")))
+        if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
+            return self._listed(line)
+        claims = list(claims_of(self._reading, self._thought.clauses_in(self._start, self._end), self._start, self._end))
+        claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
+        if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
+            return Said(claim.option, "stated")
+        letters = self._letters()
+        found = self._thought.mentions_in(self._start, self._end)
+        labels = {mention.start for mention in found}
+        # In "B. blue: …" the text says all that the letter says.
+        found += [letter for letter in letters if labels.isdisjoint(range(letter.end, letter.end + 5))]
+        named = frozenset(mention.option for mention in found if mention.option is not None)
+        partial = not found and claim is None
+        if claim is None and (partial or len(self._reading.options) == 2):
+            # Of two options one word is enough to tell that the other one is meant.
+            found += [word for word in self._distinctive(self._start) if word.option not in named]
+        found.sort()
+        flags = dict(zip(found, polarities(self._reading, found, self._start, self._end), strict=True))
+        rejected = {option for each in claims for option in each.rejected}
+        rejected |= {mention.option for mention, flag in flags.items() if not flag and mention.option is not None}
+        said = Said(reopens=reopens, rejected=frozenset(rejected), named=named, partial=partial)
+        positive = [m for m in found if flags[m] and m.option is not None and not say.SUPPOSED.search(self._before(m, 80))]
+        if claim is not None:
+            return self._stated(said, claim, positive)
+        if say.THE_OTHERS.match(self._text):
+            return said._replace(named=frozenset())
+        if say.REPORTED.search(self._text):
+            positive = self._after(say.CONTRAST, positive)  # "The caption says red, but the image shows blue."
+            if not positive:
+                return said._replace(named=frozenset())
+        return self._in_words(said, positive, letters, unfinished=unfinished)
+
+    def _bare_line(self, start: int, end: int) -> int | None:
+        """Return the option of a line that is a letter, or a letter and its option, and nothing else."""
+        bare = bare_claim(self._reading, start, end) if 0 < end - start < 160 else None
+        return None if bare is None or bare.letter is None else bare.option
+
+    def _listed(self, option: int) -> Said:
+        """Read a line that is a letter and its option: an answer, unless it is one of a list."""
+        above, below = self._folded[: self._start].rstrip(), self._folded[self._end :].lstrip()
+        first, last = above.rfind("\n") + 1, len(self._folded) - len(below)
+        near = self._bare_line(first, len(above)), self._bare_line(last, last + len(below.split("\n", 1)[0]))
+        if any(other not in (None, option) for other in near):
+            return Said(kind="listed")
+        return Said(option, "named", named=frozenset({option}))
+
+    def _stated(self, said: Said, claim: Claim, positive: list[Mention]) -> Said:
+        """Read an explicit clause that is doubted, or turned from ("…, but I think it is blue"), in the same sentence."""
+        turned = _only(self._predicates(self._after(say.CONTRAST, positive, claim.end)))
+        option = claim.option if turned is None else turned
+        doubt = self._doubt()
+        if option is None or (doubt is not None and doubt > claim.end):
+            return said._replace(unsure=True)
+        return Said(option, "stated")
+
+    def _in_words(self, said: Said, positive: list[Mention], letters: list[Mention], *, unfinished: bool) -> Said:
+        """Read a sentence without an explicit clause."""
+        cue = say.CUE.search(self._text)
+        item = None if said.partial else self._item()
+        if item is not None and item.option is not None:
+            verdicts = list(say.VERDICT.finditer(self._folded, item.end, self._end))
+            if not verdicts:
+                return said
+            if verdicts[-1].lastgroup == "yes":
+                return said._replace(option=item.option, kind="weighed")
+            return said._replace(rejected=said.rejected | {item.option})
+        if self._asked.poles and not said.partial:
+            yes, no = self._compared(positive)
+            said = said._replace(rejected=said.rejected | no)
+            if len(yes) == 1 and not unfinished and (cue or not say.UNREAL.search(self._text)):
+                return said._replace(option=next(iter(yes)), kind="concluded" if cue else "compared")
+            if yes or no:
+                return said
+        option = self._asserted(positive, partial=said.partial)
+        doubt = self._doubt()
+        last = max((mention.end for mention in positive), default=self._start)
+        if doubt is not None and (option is None or doubt > last):
+            return said._replace(unsure=True)
+        if option is None:
+            first = max(self._start, positive[0].start - 12) if positive else last
+            choice = 1 < len(said.named) <= 4 and say.EITHER.search(self._folded, first, last) is not None
+            return said._replace(unsure=choice, pending=cue is not None and not said.named)
+        mention = next(mention for mention in reversed(positive) if mention.option == option)
+        kind = self._kind(mention, said, letters, cue)
+        if unfinished and kind not in ("named", "concluded"):
+            kind = ""
+        return said._replace(option=option if kind else None, kind=kind, rejected=said.rejected - {option})
+
+    def _kind(self, mention: Mention, said: Said, letters: list[Mention], cue: re.Match[str] | None) -> str:
+        """Return in which way it speaks for the option that it mentions, empty for none that counts."""
+        if _only(letters) == mention.option and any(
+            say.NAMED_BEFORE.search(self._before(letter, 40)) or say.NAMED_AFTER.match(self._folded, letter.end, self._end)
+            for letter in letters
+        ):
+            return "named"
+        if say.CUE.search(self._folded, mention.end, self._end) and not self._distinctive(mention.end):
+            return ""  # what it concludes comes after, and is not understood
+        predicate = say.PREDICATE.search(self._before(mention, 64)) is not None
+        of_it = predicate or not say.SUBJECT.match(self._folded, mention.end, self._end)
+        words = plain_words(self._text)
+        asked = len(words & self._asked.content)
+        more = len(words & self._asked.shared[mention.option or 0])
+        if said.partial and not (predicate and cue) and not more:
+            return ""
+        if cue and cue.start() <= mention.start - self._start and (cue.start() == 0 or cue["strong"] or predicate):
+            return "concluded" if of_it or asked > 1 or (asked and self._asked.poles) else ""
+        if say.UNREAL.search(self._folded, self._start, mention.start):
+            return ""
+        if say.WEAK_CUE.search(self._folded, self._start, mention.start):
+            return "inferred" if of_it or asked else ""
+        number = self._reading.options[mention.option or 0].rstrip(". ")[-1:].isdecimal()
+        if say.UNREAL.search(self._text) or said.named - {mention.option} or (number and not predicate):
+            return ""
+        if said.partial:
+            return "restated" if of_it and (more > 1 or (asked and more)) else ""
+        if 0 < min(2, len(self._asked.content)) <= asked or (of_it and say.ABOUT_IT.match(self._text)):
+            return "restated"
+        return "computed" if say.EQUALS.search(self._before(mention, 16)) else "described" if of_it else ""
+
+    def _doubt(self) -> int | None:
+        """Where it says for the last time that it does not know, outside of an option's own text."""
+        inside = self._thought.mentions_in(self._start, self._end)
+        places = [match.start() for match in say.DOUBT.finditer(self._folded, self._start, self._end)]
+        places = [place for place in places if not any(m.start <= place < m.end for m in inside)]
+        return places[-1] if places else None
+
+    def _letters(self) -> list[Mention]:
+        """Return the options that it names by letter in an unmistakable way; bare letters may be anything."""
+        letters = []
+        for match in say.LETTER_NAMED.finditer(self._folded, self._start, self._end):
+            group = match.lastindex or 0
+            at = match.start(group)
+            option = self._reading.lettered(match[group])
+            capital = self._reading.text[at].isupper()
+            if option is None or (group > 1 and not capital):
+                continue
+            bare = group == 4 and (self._thought.lettered or match[group] == "i")
+            if bare or (group == 4 and not say.LETTER_VERB.match(self._folded, at + 1, self._end)):
+                continue
+            if group == 1 and match[group] in "ai" and not capital and self._reading.letter_at(at, self._end) is None:
+                continue
+            letters.append(Mention(at, at + 1, option))
+        return letters
+
+    def _distinctive(self, start: int) -> list[Mention]:
+        """Return its words, from a position on, that only one option has."""
+        own = self._asked.distinctive
+        words = say.WORDS.finditer(self._folded, start, self._end) if own else ()
+        return [Mention(*word.span(), own[form]) for word in words if (form := plain_form(word[0])) in own]
+
+    def _item(self) -> Mention | None:
+        """Return the option that it is about as an item of a list."""
+        item = say.ITEM.match(self._folded, self._start, self._end)
+        at = item.end() if item else self._start
+        named = self._reading.named_at(at, self._end)
+        if named is None or named.start > at + 4 or not say.ITEM_SAYS.match(self._folded, named.end, self._end):
+            return None
+        return Mention(named.start, named.end, named.option)
+
+    def _compared(self, positive: list[Mention]) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the options that it says are what is asked for, and those that it says are the opposite."""
+        sides: tuple[set[int], set[int]] = set(), set()
+        ends = [*(mention.start for mention in positive[1:]), self._end]
+        for mention, stop in zip(positive, ends, strict=False):
+            before = self._before(mention, 48)
+            if mention.option is None or say.COMPARED.search(before) or say.REFERENCE.search(before):
+                continue
+            said = self._folded[mention.end : stop]
+            matches = [pattern.search(said) for pattern in self._asked.poles or ()]
+            places = [(match.start(), side) for side, match in enumerate(matches) if match]
+            if places:
+                place, side = min(places)
+                sides[side ^ (say.NEGATED_WORD.search(said[:place]) is not None)].add(mention.option)
+        yes, no = sides
+        return frozenset(yes - no), frozenset(no - yes)
+
+    def _asserted(self, mentions: list[Mention], *, partial: bool) -> int | None:
+        """Return the one option that it speaks for, step by step without what it compares with, concedes or refers to."""
+        mentions = [mention for mention in mentions if not say.COMPARED.search(self._before(mention, 48))]
+        asides = [match.span() for match in say.ASIDE.finditer(self._text)]
+        main = [m for m in mentions if not any(first <= m.start - self._start < last for first, last in asides)]
+        if partial or _only(mentions) is not None:
+            return _only(main if partial else mentions)
+        mentions = main or mentions
+        for narrowed in (
+            mentions,
+            *(self._after(cue, mentions) for cue in (say.CONTRAST, say.CUE, say.WEAK_CUE)),
+            [mention for mention in mentions if not say.REFERENCE.search(self._before(mention, 24))],
+            self._predicates(mentions),
+        ):
+            if (option := _only(narrowed)) is not None:
+                return option
+        return None
+
+    def _after(self, cue: re.Pattern[str], mentions: list[Mention], start: int | None = None) -> list[Mention]:
+        """Return the mentions after the last cue of a kind."""
+        turns = [turn.end() for turn in cue.finditer(self._folded, self._start if start is None else start, self._end)]
+        return [mention for mention in mentions if turns and mention.start >= turns[-1]]
+
+    def _predicates(self, mentions: list[Mention]) -> list[Mention]:
+        """Return the mentions that something is said to be; a list ("is red or blue") is one predicate."""
+        predicates: list[Mention] = []
+        for mention in mentions:
+            follows = predicates and LIST_JOIN.fullmatch(self._folded, predicates[-1].end, mention.start)
+            if follows or say.COPULA.search(self._before(mention, 64)):
+                predicates.append(mention)
+        return predicates
 
 
 def _only(mentions: list[Mention]) -> int | None:
     options = {mention.option for mention in mentions}
     return options.pop() if len(options) == 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Thought:
-    """A thought, with all that is looked up once: where options' texts, clauses, capitals and cues stand.
-
-    Attributes:
-        reading: the thought's text.
-        mentions: the options' texts in it.
-        clauses: its clauses about the answer, by where they end.
-        capitals: where capitals stand that may be an option's letter.
-        cues: its words that may begin a phrase of some kind.
-    """
-
-    reading: Reading
-    mentions: list[Mention]
-    clauses: list[Clause]
-    capitals: list[int]
-    cues: Cues
-
-    @classmethod
-    def of(cls, text: str, options: Sequence[str], letters: str = LETTERS) -> "Thought":
-        """Look all of it up."""
-        reading = Reading.of(text, options, letters, by="either")
-        length = len(text)
-        capitals = [
-            match.start()
-            for match in LONE_CAPITAL.finditer(text)
-            if reading.letter_at(match.start(), length) is not None
-        ]
-        found = sorted(clauses(reading.folded, 0, length), key=lambda clause: clause.end)
-        return cls(reading, reading.mentions(0, length), found, capitals, Cues(reading.folded))
-
-    def mentions_in(self, start: int, end: int) -> list[Mention]:
-        """Return the options' texts between two positions."""
-        first = bisect_left(self.mentions, (start,))
-        return self.mentions[first : bisect_left(self.mentions, (end,))]
-
-    def sentences(self) -> Iterator[tuple[int, int]]:
-        """Yield the sentences from the last to the first; no break falls inside an option's text or after "B."."""
-        folded, text = self.reading.folded, self.reading.text
-        named = {mention.start for mention in self.mentions}
-        end = len(folded)
-        for match in reversed(list(SENTENCE_BREAK.finditer(folded))):
-            stop, resume = match.start() + (match[1] is None), match.end()
-            if "\n" not in match[0]:
-                # "B. red" is a label, "So it is B. Wait, …" ends a sentence.
-                labels = resume in named or text[resume : resume + 1].islower()
-                labels = labels and LABEL.search(folded[max(0, stop - 8) : stop]) is not None
-                if labels or folded.endswith(ABBREVIATIONS, 0, stop):
-                    continue
-            position = bisect_left(self.mentions, (resume,))
-            if position and self.mentions[position - 1].end > stop:
-                continue
-            if not folded[resume:end].isspace() and resume < end:
-                yield resume, end
-            end = stop
-        if folded[:end].strip():
-            yield 0, end
-
-    def read(self, start: int, end: int, *, firmly: bool = False) -> Said:
-        """Read one sentence; `firmly`: what is only said in passing may be left out."""
-        folded = self.reading.folded
-        marks = Said(
-            reopens=bool(self.cues.phrases("revision", REVISION, start, end) or STARTS_OVER.match(folded, start, end)),
-            confirms=bool(self.cues.phrases("confirmation", CONFIRMATION, start, end)),
-        )
-        sentence = folded[start:end]
-        if sentence.rstrip("'*) \n").endswith("?"):
-            return marks._replace(reopens=marks.reopens or sentence.lstrip().startswith(("or ", "but ")))
-        first = bisect_left(self.clauses, start, key=lambda clause: clause.end)
-        heads = self.clauses[first : bisect_left(self.clauses, end + 1, key=lambda clause: clause.end)]
-        if firmly and not heads and not self._may_decide(start, end):
-            return marks
-        inside = self.mentions_in(start, end)
-        doubt = self._last_doubt(inside, start, end)
-        letters = self._letters(start, end)
-        if letters:
-            # In "B. blue: …" the text says all that the letter says.
-            labels = {mention.start for mention in inside}
-            letters = [letter for letter in letters if labels.isdisjoint(range(letter.end, letter.end + 4))]
-        found = sorted(inside + letters) if letters else inside
-        if not heads and not found:
-            return marks._replace(unsure=doubt is not None)
-        marks = marks._replace(reported=bool(self.cues.phrases("report", REPORTED, start, end)))
-        said = list(claims_of(self.reading, heads, start, end)) if heads else []
-        negated = self.cues.between("negation", start, end)
-        flags = unnegated(self.reading, found, start, end) if negated else [True] * len(found)
-        supposed = bool(self.cues.between("supposition", start, end))
-        positive = [
-            mention
-            for mention, flag in zip(found, flags, strict=True)
-            if flag and not (supposed and SUPPOSED.search(folded[max(start, mention.start - 80) : mention.start]))
-        ]
-        rejected = {option for claim in said for option in claim.rejected}
-        rejected |= {
-            mention.option
-            for mention, flag in zip(found, flags, strict=True)
-            if not flag and mention.option is not None
-        }
-        last = next((claim for claim in reversed(said) if claim.option is not None or claim.ambiguous), None)
-        if last is not None and last.option is not None:
-            rejected.discard(last.option)
-        marks = marks._replace(rejected=tuple(sorted(rejected)))
-        if last is None and end == len(folded) and self.breaks_off():
-            positive = self._predicates(positive, start, COPULA)
-        if last is None:
-            return self._in_passing(positive, marks, doubt, start, end)
-        revised = self._revised(positive, last.end, end)
-        if revised is not None:
-            return marks._replace(option=revised, firm=True, reported=False)
-        if last.option is None or (doubt is not None and doubt > last.end):
-            return marks._replace(unsure=True)
-        return marks._replace(option=last.option, firm=True)
-
-    def _may_decide(self, start: int, end: int) -> bool:
-        return any(self.cues.between(kind, start, end) for kind in ("conclusion", "report", "negation"))
-
-    def _last_doubt(self, inside: list[Mention], start: int, end: int) -> int | None:
-        """Where the sentence says for the last time that it does not know, outside of an option's own text."""
-        for match in reversed(self.cues.phrases("doubt", DOUBT, start, end)):
-            if not any(mention.start <= match.start() < mention.end for mention in inside):
-                return match.start()
-        return None
-
-    def _letters(self, start: int, end: int) -> list[Mention]:
-        """Return the options that a sentence names by letter in an unmistakable way; bare letters may be anything."""
-        first = bisect_left(self.capitals, start)
-        has_capital = first < len(self.capitals) and self.capitals[first] < end
-        if not has_capital and not self.cues.between("label", start, end):
-            return []
-        letters = []
-        for match in LETTER_NAMED.finditer(self.reading.folded, start, end):
-            group = match.lastindex or 0
-            at = match.start(group)
-            option = self.reading.lettered(match[group])
-            if option is None or (group > 1 and not self.reading.text[at].isupper()):
-                continue
-            if group == 4 and (match[group] == "i" or not LETTER_VERB.match(self.reading.folded, at + 1, end)):
-                continue
-            if group == 1 and match[group] in "ai" and self.reading.letter_at(at, end) is None:
-                continue
-            letters.append(Mention(at, at + 1, option))
-        return letters
-
-    def _predicates(self, mentions: list[Mention], start: int, verb: re.Pattern[str] = PREDICATE) -> list[Mention]:
-        """Return the mentions that something is said to be; a list ("is red or blue") is one predicate."""
-        folded = self.reading.folded
-        predicates: list[Mention] = []
-        for mention in mentions:
-            before = folded[max(start, mention.start - 64) : mention.start]
-            follows = predicates and LIST_JOIN.fullmatch(folded, predicates[-1].end, mention.start)
-            if follows or verb.search(before):
-                predicates.append(mention)
-        return predicates
-
-    def _without_asides(self, mentions: list[Mention], start: int, end: int) -> list[Mention]:
-        """Leave out what a sentence concedes or compares with ("although …", "than the red one"), if more is said."""
-        folded = self.reading.folded
-        asides = [(start + match.start(), start + match.end()) for match in ASIDE.finditer(folded[start:end])]
-        main = [m for m in mentions if not any(first <= m.start < last for first, last in asides)] or mentions
-        own = [m for m in main if not REFERENCE.search(folded[max(start, m.start - 24) : m.start])]
-        # "The sofa is nearer than the lamp" is about the sofa; "the red cube is nearer than the blue one" about none.
-        subjects = all(SUBJECT_VERB.match(folded, m.end, end) for m in own)
-        return own if own and (subjects or len(self._predicates(own, start, COPULA)) == len(own)) else main
-
-    def _revised(self, positive: list[Mention], tail: int, end: int) -> int | None:
-        """Return the option that a sentence turns to after its conclusion: "…, but I think it is blue"."""
-        contrasts = self.cues.phrases("contrast", CONTRAST, tail, end)
-        if not contrasts:
-            return None
-        later = [mention for mention in positive if mention.start >= contrasts[-1].end()]
-        return _only(self._predicates(later, contrasts[-1].start()))
-
-    def _in_passing(self, positive: list[Mention], marks: Said, doubt: int | None, start: int, end: int) -> Said:
-        """Read a sentence without an explicit conclusion by the options that it mentions."""
-        folded = self.reading.folded
-        if _only(positive) is None:
-            positive = self._without_asides(positive, start, end)
-        option = _only(positive)
-        if positive and (marks.reported or option is None):
-            contrasts = [match.end() for match in self.cues.phrases("contrast", CONTRAST, start, end)]
-            turned = [mention for mention in positive if contrasts and mention.start >= contrasts[-1]]
-            if marks.reported and turned:
-                # "The caption says red, but the image shows blue."
-                positive, option = turned, _only(turned)
-                marks = marks._replace(reported=False, reopens=True)
-            if option is None:
-                predicates = self._predicates(positive, start, COPULA)
-                option = _only(predicates)
-                if option is None and turned:
-                    option = _only([mention for mention in predicates if mention.start >= contrasts[-1]])
-                if option is None and (results := self.cues.phrases("result", RESULT, start, end)):
-                    option = _only([mention for mention in positive if mention.start >= results[-1].end()])
-        last = max((mention.end for mention in positive), default=start)
-        if doubt is not None and (option is None or doubt > last):
-            return marks._replace(unsure=True)
-        if option is None:
-            several = len({mention.option for mention in positive}) > 1
-            lead = folded[max(start, positive[0].start - 12) : last] if several else ""
-            return marks._replace(several=several, unsure=len(positive) <= 4 and EITHER.search(lead) is not None)
-        firm = CONCLUSIVE.search(folded[start:end]) is not None
-        firm = firm and (end - start < 40 or bool(self._predicates(positive, start)))
-        return marks._replace(option=option, firm=firm, of_it=ABOUT_IT.match(folded, start, end) is not None)
-
-    def breaks_off(self) -> bool:
-        """Whether the text ends in the middle of a sentence."""
-        return BREAKS_OFF.search(self.reading.folded, max(0, len(self.reading.folded) - 40)) is not None
-
-    def frame(self, start: int, end: int) -> Frame:
-        """Return what a sentence says around the options that it mentions."""
-        inside = self.mentions_in(start, end)
-        edges = [start, *(edge for mention in inside for edge in mention[:2]), end]
-        rest = " ".join(self.reading.folded[edges[i] : edges[i + 1]] for i in range(0, len(edges), 2))
-        return Frame(frozenset(re.findall(r"\w+", rest)), frozenset(mention.option for mention in inside))

@@ -120,7 +120,7 @@ class TextReader:
 
 
 def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:
-    """Return the values of the letters that a prompt shows, out of those of all 26."""
+    """Return the values of the letters that a prompt shows, out of those of all `MARKS`."""
     return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 
 

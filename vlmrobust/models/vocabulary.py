@@ -1,7 +1,8 @@
 """Which tokens read as an option letter, and where a forced prefix may be continued.
 
 "A", " A", "(A" and ">A" are different tokens that say the same. A letter's *family* is every token of the vocabulary
-that reads as that one letter once spaces and punctuation are stripped; its probability is the sum over the family.
+that reads as that one letter once spaces and punctuation are stripped; its probability is the sum over the family. The
+digits, by which some data sets number their options, have families as well: a table has a row for each of `MARKS`.
 """
 
 import unicodedata
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..prompting import LETTERS
+from ..prompting import MARKS
 
 __all__ = [
     "TAIL",
@@ -32,7 +33,7 @@ class ForcedPrefix:
 
     Attributes:
         tokens: the tokens after the longest token prefix that all continuations share.
-        families: for each place 0 … len(tokens) a `(26, F)` table of tokens, padded with -1: those that hold the rest
+        families: for each place 0 … len(tokens) a `(36, F)` table of tokens, padded with -1: those that hold the rest
             of the prefix and then a letter.
     """
 
@@ -50,7 +51,7 @@ class ForcedPrefix:
         return self.places
 
     def read(self, logits: Tensor) -> list[float]:
-        """Return the log-probabilities (nats) of all 26 letters, from `(places, V)` float32 logits."""
+        """Return the log-probabilities (nats) of all letters and digits, from `(places, V)` float32 logits."""
         letters: list[float] = forced_letter_logprobs(logits[None], self)[0].tolist()
         return letters
 
@@ -96,7 +97,7 @@ class LetterVocabulary:
     def _forced_prefix(self, tail: str) -> ForcedPrefix:
         alone = self._encode(tail)
         shared = len(alone)
-        for letter in LETTERS:
+        for letter in MARKS:
             for space in ("", " "):
                 continued = self._encode(tail + space + letter)
                 same = next(
@@ -111,10 +112,10 @@ class LetterVocabulary:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _table(self, rest: str) -> Tensor:
-        members: list[list[int]] = [[] for _ in LETTERS]
+        members: list[list[int]] = [[] for _ in MARKS]
         for token, text in enumerate(self._texts):
             if text.startswith(rest) and (letter := letter_of(text[len(rest) :])) is not None:
-                members[LETTERS.index(letter)].append(token)
+                members[MARKS.index(letter)].append(token)
         width = max(1, max(map(len, members)))
         return torch.tensor([row + [-1] * (width - len(row)) for row in members], dtype=torch.int64)
 
@@ -127,7 +128,7 @@ def letter_of(text: str) -> str | None:
         core = (
             "".join(character for character in core if unicodedata.category(character)[0] not in "PSZC") if core else ""
         )
-    return core if len(core) == 1 and core in LETTERS else None
+    return core if len(core) == 1 and core in MARKS else None
 
 
 def _token_texts(tokenizer: Any) -> list[str]:
@@ -153,10 +154,10 @@ def letter_logprobs(logits: Tensor, families: Tensor) -> Tensor:
 
     Args:
         logits: `(N, V)`, float32.
-        families: `(26, F)` token ids, padded with -1.
+        families: `(36, F)` token ids, padded with -1.
 
     Returns:
-        `(N, 26)` float32, nats, -inf for a letter that no token reads as.
+        `(N, 36)` float32, nats, -inf for a letter that no token reads as.
     """
     families = families.to(logits.device)
     members = logits[:, families.clamp(min=0)].masked_fill(families < 0, -torch.inf)
@@ -172,7 +173,7 @@ def forced_letter_logprobs(logits: Tensor, prefix: ForcedPrefix) -> Tensor:
         prefix: those tokens, and the families at each place.
 
     Returns:
-        `(N, 26)` float32, nats, given the text before the M tokens.
+        `(N, 36)` float32, nats, given the text before the M tokens.
     """
     ways = []
     reached = logits.new_zeros(logits.shape[0])

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .chat import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
-from .letters import LETTERS, letter_columns
+from .letters import LETTERS, MARKS, letter_columns
 
 if TYPE_CHECKING:
     from .parsing import Parsed, parse_completion
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_MARK",
     "LETTERS",
+    "MARKS",
     "Parsed",
     "assistant_prefix",
     "chat_turns",

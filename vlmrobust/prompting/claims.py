@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from .clauses import Clause, asks, clauses, sentence_end
@@ -10,21 +11,21 @@ from .words import WORD
 
 __all__ = [
     "LIST_JOIN",
-    "NEGATIVE_WORDS",
     "Claim",
     "bare_claim",
     "claims",
     "claims_of",
     "ends_naming",
+    "polarities",
     "read_claim",
-    "unnegated",
-]
+    ]
 
 _NEGATED_HEAD = re.compile(
     r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不"
     r"|除了)\b[\s*_']*"
 )
 _CONTRAST = re.compile(r"\b(?:but(?: rather)?|rather(?! than)|instead(?! of)|sondern|mais|sino|ma|mas)\b|而是|，而")
+_EITHER = re.compile(r"[\s*':]*(?:likely |probably |(?:could|may|might) be )?(?:either|somewhere between)\b")
 _JOIN = re.compile(
     r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps"
     r"|possibly))?|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
@@ -43,24 +44,35 @@ _JOINED = re.compile(
     rf"|(?<!{WORD})a[\s'*)\]]*\b(?:and|or)[\s'*(\[]*$"
 )
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
-_NEGATION = re.compile(
-    r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bno\b|\bwithout\b|\brather than\b|\binstead of\b"
-    r"|\bunlike\b|\brul(?:e|es|ed|ing) (?:\w+ )?out\b|\beliminat\w+|\bexclud\w+|\breject\w*|\bdiscard\w*"
-    r"|\bother than\b|\bexcept\b|\bdifferent from\b|\bopposed to\b|\bincorrect\b|\bwrong\b|\bnicht\b|\bkeine?\b"
-    r"|\bpas\b|\bнет?\b|不是|没有|不)(?:(?!\s(?:but|is|are|was|it's|because|since|so|and|only|sure|clear|certain|whether"
-    r"|just)\b)\s+[\w'-]+){0,3}[\s'*(]*$"
+# A negation does not cross one of these, and reaches over a few words.
+_BOUNDARY = (
+    r"but|because|since|as|so|and|while|whereas|although|though|which|who|where|if|when|it's|it is|that is|that are|then"
 )
-NEGATIVE_WORDS = (
-    "not", "n't", "no ", "nor", "never", "neither", "without", "rather", "instead", "unlike", "rul", "elimin", "exclud",
-    "reject", "discard", "other than", "except", "differ", "oppos", "incorrect", "wrong", "false", "impossible", "out",
-    "inconsistent", "contradict", "fail", "nicht", "kein", "pas", "нет", "не", "不", "没有",
-)  # fmt: skip
+_NEGATION = re.compile(
+    rf"""(?:\b(?:not|cannot|never|neither|nor|no|without|lack(?:s|ing)?|absence\ of|none\ of|rul(?:e|es|ed|ing)\ (?:\w+\ )?out
+        |(?:eliminat|exclud|reject|discard|dismiss)\w*|rather\ than|instead\ of|unlike|other\ than|except(?:\ for)?
+        |different\ from|opposed\ to|incorrect|wrong|unlikely|hardly|fail(?:s|ed)?\ to|nicht|keine?|pas|нет?)\b
+        |n't\b|不是|没有|不)
+    (?!\ (?:only|just|sure|certain|clear|doubt|matter|necessarily|whether|because)\b)
+    (?:['*(]*\ (?!(?:{_BOUNDARY})\b)['*(]*[\w'/-]+['*)]*){{0,7}}[\s'*(\[]*$""",
+    re.VERBOSE,
+)
+_NEGATIVE = re.compile(
+    r"not|n't|inconsistent|inaccurate|less likely|no |nor|never|neither|without|lack|absen|none|rul|elimin|exclu|rejec|discard|dismiss|rather|instead|unlike|other than"
+    r"|except|differ|oppos|incorrect|wrong|false|impossible|out|hardly|contradict|fail|miss|irrelevant|unrelated|nicht|kein|pas|не|нет"
+    r"|不|没|✗|❌|✘"
+)
+_REFUSED = (
+    r"(?:not\b|wrong|incorrect|ruled out|eliminated|excluded|dismissed|discarded|false|impossible|unlikely|out\b|rejected"
+    r"|inconsistent|contradict|absent|missing|irrelevant|unrelated|less likely|inaccurate)"
+)
 _NEGATED_AFTER = re.compile(
-    r"['*)\]]*(?: \w+){0,2}? (?:(?:is|are|was|can be|could be|must be|does|do|did|can|could|would|will|seems"
-    r"|to be)(?: (?:clearly|definitely|therefore|thus|all|also|both))? (?:not\b|wrong|incorrect|ruled out"
-    r"|eliminated|excluded|false|impossible|unlikely|out\b|rejected|inconsistent|contradict)|(?:is|are|does|do|did"
-    r"|was|ca|wo|could|would)n't\b|cannot\b|contradicts?\b|fails?\b)"
-    r"|['*)\]]* ?[:=-] ?(?:incorrect|wrong|no\b|not\b|false|ruled out|eliminated|excluded)|['*)\]]*不"
+    rf"""['*)\]]*(?:\ \([^()]{{0,40}}\))?(?:\ (?!(?:{_BOUNDARY})\b)\w+){{0,3}}?\ (?:
+      (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)(?:\ (?:be|to\ be|also|all|both|clearly|definitely
+        |therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
+      |(?:is|are|was|were|do|does|did|ca|wo|could|would|has|have)n't\b|cannot\b|contradicts?\b|fails?\b|lacks?\b|misses\b)
+    |['*)\]]*\ ?[:=-]\ ?['*]*(?:incorrect|wrong|no\b|not\b|false|ruled\ out|eliminated|excluded|✗|❌|✘)|['*)\]]*(?:\ ?[✗❌✘]|不)""",
+    re.VERBOSE,
 )
 
 
@@ -83,22 +95,29 @@ class Claim(NamedTuple):
     rejected: tuple[int, ...] = ()
 
 
-def unnegated(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
+def polarities(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
     """Return for each mention between `start` and `end` whether it stands un-negated.
 
-    A negation reaches over a list ("not red, blue or green"), but not past "but", a verb or the sentence.
+    A negation reaches over a list ("not red, blue or green"; "red and blue are not"), but not past a conjunction, a verb
+    of its own or the sentence.
     """
     folded = reading.folded
-    if not any(folded.find(word, start, end) >= 0 for word in NEGATIVE_WORDS):
+    if not found or _NEGATIVE.search(folded, start, end) is None:
         return [True] * len(found)
-    flags: list[bool] = []
-    for position, mention in enumerate(found):
-        before = folded[max(start, mention.start - 64) : mention.start]
-        positive = _NEGATION.search(before) is None
-        if positive and position and not flags[-1]:
-            joint = folded[found[position - 1].end : mention.start]
-            positive = len(joint) > 24 or LIST_JOIN.fullmatch(joint) is None
-        flags.append(positive and _NEGATED_AFTER.match(folded, mention.end, end) is None)
+    joined = [
+        after.start - before.end <= 24 and LIST_JOIN.fullmatch(folded, before.end, after.start) is not None
+        for before, after in pairwise(found)
+    ]
+    flags = [_NEGATION.search(folded[max(start, m.start - 80) : m.start]) is None for m in found]
+    for position in range(1, len(found)):
+        if joined[position - 1] and not flags[position - 1] and not folded.startswith("but", found[position - 1].end):
+            flags[position] = False
+    refused = False
+    for position in reversed(range(len(found))):
+        refused = _NEGATED_AFTER.match(folded, found[position].end, end) is not None or (
+            refused and position < len(joined) and joined[position]
+        )
+        flags[position] = flags[position] and not refused
     return flags
 
 
@@ -109,9 +128,9 @@ def _same_option(reading: Reading, named: Named, end: int) -> tuple[Named, bool]
         label = _LABEL.match(folded, named.end, end)
         at = label.end() if label else named.end
         mention = next(iter(reading.mentions(at, min(end, at + 240))), None)
-        if mention is None or mention.start > at + 2 or "\n" in folded[named.end : mention.start]:
+        if mention is None or mention.start > at + 4 or "\n" in folded[named.end : mention.start]:
             return named, False
-        if not re.fullmatch(r"(?:an?|the)? ?", folded[at : mention.start]):
+        if not re.fullmatch(r"[\\($]*(?:an?|the)? ?", folded[at : mention.start]):
             return named, False
         if mention.option == named.option:
             return named._replace(end=mention.end), False
@@ -154,9 +173,12 @@ def read_claim(reading: Reading, start: int, position: int, end: int, *, search:
     """
     folded = reading.folded
     negation = _NEGATED_HEAD.match(folded, position, end)
-    if negation:
-        return _read_rejection(reading, start, negation.end(), end)
+    if _EITHER.match(folded, position, end):
+        return Claim(start, position, ambiguous=True)
     named = reading.named_at(position, end)
+    # An option may itself begin with "not" or "neither".
+    if negation and (named is None or named.start >= negation.end()):
+        return _read_rejection(reading, start, negation.end(), end)
     if named is not None:
         if named.option is None:
             return Claim(start, named.end, ambiguous=True)
@@ -170,7 +192,7 @@ def read_claim(reading: Reading, start: int, position: int, end: int, *, search:
         return Claim(start, position)
     limit = sentence_end(folded, position, end)
     found = reading.mentions(position, limit)
-    flags = unnegated(reading, found, position, limit)
+    flags = polarities(reading, found, position, limit)
     options = {mention.option for mention, positive in zip(found, flags, strict=True) if positive}
     rejected = {mention.option for mention, positive in zip(found, flags, strict=True) if not positive}
     option = options.pop() if len(options) == 1 else None

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from .words import Stems, occurrences
-
 __all__ = ["Clause", "Kind", "asks", "clauses", "sentence_end"]
 
 Kind = Literal["answer", "named", "boxed", "choice", "subject"]
@@ -34,8 +32,10 @@ _CHOICE = re.compile(
     r"|conclude)\b(?: that)?(?! (?:between|from|among))"
 )
 _FOREIGN = re.compile(
-    r"""(?:正确)?答案(?:应该|應該|应当|应)?(?:选择|選擇|选|選|是|为|為|就是)?(?:项|項)?:?
+    r"""(?:正确|正確|最佳|最终|最終)(?:选项|選項)(?:应该|应当|应)?(?:是|为|為)?:?
+    |(?:正确)?答案(?:应该|應該|应当|应)?(?:选择|選擇|选|選|是|为|為|就是)?(?:项|項)?:?
     |(?:选择|選擇|选|選)(?![项項择擇])(?:是|为|為)?:?
+    |(?<!回)答:
     |(?:答え|回答|正解|解答)(?:は|が)?[:,]?
     |(?:정답|답변|답)(?:은|는|이|:)\ ?:?
     |\b(?:antwort|réponse|respuesta|risposta|resposta|antwoord|svar(?:et)?|ответ|відповідь|odpowiedź|odpowiedzią|cevap
@@ -46,15 +46,15 @@ _FOREIGN = re.compile(
     """,
     re.VERBOSE,
 )
-_CORRECT = re.compile(r"(?:correct|right|best|accurate|appropriate|answer|final)\b(?! of\b)")
+_CORRECT = re.compile(r"(?:correct|right|best|accurate|appropriate|answer|final)\b(?! of\b)|(?:正确|正確|对|對)(?!选|選|答)")
 
 _CHOICE_WORDS = (
     "choose", "pick", "select", "go with", "going with", "opt for", "opting for", "settle", "stick with", "vote for",
     "conclude",
 )  # fmt: skip
-_CORRECT_WORDS = ("correct", "right", "best", "accurate", "appropriate", "answer", "final")
+_CORRECT_WORDS = ("correct", "right", "best", "accurate", "appropriate", "answer", "final", "正确", "正確")
 _FOREIGN_WORDS = (
-    "答案", "选", "選", "答え", "回答", "正解", "解答", "정답", "답변", "답", "antwort", "réponse", "respuesta",
+    "正确", "正確", "最佳", "最终", "最終", "答案", "答:", "选", "選", "答え", "回答", "正解", "解答", "정답", "답변", "답", "antwort", "réponse", "respuesta",
     "risposta", "resposta", "antwoord", "svar", "ответ", "відповідь", "odpowied", "cevap", "yanıt", "jawaban",
     "đáp", "vastaus", "válasz", "odpověď", "απάντηση", "الإجابة", "الجواب", "उत्तर", "คำตอบ",
 )  # fmt: skip
@@ -68,18 +68,17 @@ _STEMS: tuple[tuple[str, Kind, re.Pattern[str]], ...] = (
     *((stem, "subject", _CORRECT) for stem in _CORRECT_WORDS),
     *((stem, "boxed", _FOREIGN) for stem in _FOREIGN_WORDS),
 )
-_WORDS = Stems(stem for stem, _, _ in _STEMS)
 _VERB_BEFORE = re.compile(
     r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)(?: (?:clearly|definitely|therefore|thus"
-    r"|indeed|most likely|likely|probably))?(?: the)?(?: (?:most|only|best|correct|right|final))? $"
+    r"|indeed|most likely|likely|probably))?(?: the)?(?: (?:most|only|best|correct|right|final))? $|(?:选项|選項|项|項)?(?:是|才是|才)?$(?<=[项項是才])"
 )
 _QUALIFIED = re.compile(
     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true"
     r"|fitting) $"
 )
 _CHOOSER = re.compile(
-    r"(?:\b(?:i|we|i'd|i'll|we'll|let's|let me|let us|would|will|must|should|can|to|i'm|therefore|thus|so|hence"
-    r"|and)(?: \w+)? $|(?:^|[.\n] ?)$)"
+    r"(?:\b(?:i|we|i'd|i'll|we'll|let's|let me|let us|i'm|must|should|therefore|thus|so|hence|and)(?: \w+){0,2} $"
+    r"|(?:^|[.\n] ?)$)"
 )
 _PREFIX = re.compile(
     r"(?:\b(?:so|thus|therefore|hence|consequently|accordingly|and|then|finally|overall"
@@ -87,7 +86,7 @@ _PREFIX = re.compile(
     r"|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*$"
 )
 _SUPPOSED = re.compile(
-    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is)(?: \w+){0,2} $"
+    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is|tempted to|about to|going to)(?: \w+){0,2} $"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s'*)\]]|$)|\n")
 
@@ -132,10 +131,11 @@ def clauses(folded: str, start: int, end: int) -> Iterator[Clause]:
         ['answer', 'subject']
     """
     hits = []
-    present = _WORDS.present(folded[start:end])
     for order, (stem, _, _) in enumerate(_STEMS):
-        if stem in present:
-            hits += [(at, order) for at in occurrences(folded, stem, start, end)]
+        at = folded.find(stem, start, end)
+        while at >= 0:
+            hits.append((at, order))
+            at = folded.find(stem, at + len(stem), end)
     for at, order in sorted(hits):
         _, kind, pattern = _STEMS[order]
         head = pattern.match(folded, at, end)

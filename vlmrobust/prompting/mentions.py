@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .letters import LETTERS
-from .words import NUMBER_ALIASES, WORD, fold, stands_alone
+from .words import WORD, fold, plain_form, squeeze, stands_alone
 
-__all__ = ["Mention", "Named", "Reading", "whole_option"]
+__all__ = ["FUNCTION_FORMS", "Mention", "Named", "Reading", "distinctive_words", "whole_option"]
 
 
 _LEAD_REACH = 256
@@ -27,6 +27,7 @@ _LEAD = re.compile(
 )
 _ARTICLE = re.compile(r"an? (?=\S)")
 _LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
+_DIGIT = re.compile(rf"(?<!{WORD})(?<![\d.,:/-])(\d)(?!{WORD}|[.,:/]\d|[%°])")
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
     rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
@@ -51,39 +52,96 @@ class Named(NamedTuple):
     letter: tuple[int, int] | None
 
 
-@lru_cache(maxsize=4096)
-def _needles(options: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Map what an option may be written like to the options that it could be; an exact form outranks a looser one."""
-    ranked: list[dict[str, list[int]]] = [{}, {}, {}]
-    labels = [re.match(r"\(?([a-z])[).:] *(?=\S)", fold(option)) for option in options]
-    labelled = all(label and label[1] == LETTERS[index].lower() for index, label in enumerate(labels[:26]))
+_WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
+FUNCTION_FORMS = frozenset(
+    plain_form(word)
+    for word in (
+        "in on at to of for with from by into onto toward towards over as is are was were be been am it its he she they them his"
+        " her their there this that these those and or but not no nor so if then than which who what when where why how do did"
+        " does has have had can could will would should may might must very more most some any all both each other another one"
+        " because while during about after before between through just only also too i you we my your our me us him s t yes"
+    ).split()
+)
+_BREAK = re.compile(r"[.!?;] |\n")
+_HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
+_OUTER_WORDS = frozenset(
+    "in on at to of for with from by into onto towards toward under over as is are it he she they its his her their there this that"
+    " be was were has have".split()
+)
 
-    def add(rank: int, needle: str, option: int) -> None:
-        owners = ranked[rank].setdefault(needle, [])
+
+class Forms(NamedTuple):
+    """What the options of a question may be written like.
+
+    Attributes:
+        keys: squeezed text → the options that it could be; an exact form outranks a looser one.
+        letters: options that are a single letter: letter → the options that it could be.
+        inflected: whether the options differ in their inflection alone, so that it has to be heeded.
+        folded: the options, folded.
+        shortest: the length of the shortest key.
+    """
+
+    keys: dict[str, tuple[int, ...]]
+    letters: dict[str, tuple[int, ...]]
+    inflected: bool
+    folded: tuple[str, ...]
+    shortest: int
+
+
+@lru_cache(maxsize=4096)
+def _forms(options: tuple[str, ...]) -> Forms:
+    folded = [" ".join(fold(option).replace("<image>", " ").split()) for option in options]
+    labels = [re.match(r"\(?([a-z])[).:] *(?=\S)", option) for option in folded]
+    if all(label and label[1] == LETTERS[index].lower() for index, label in enumerate(labels[:26])):
+        folded = [option[label.end() :].strip() for option, label in zip(folded, labels, strict=True) if label]
+    whole = [squeeze(option).text for option in folded]
+    inflected = len(set(whole)) < len(set(folded))
+    letters: dict[str, list[int]] = {}
+    ranked: list[dict[str, list[int]]] = [{}, {}, {}]
+
+    def add(rank: int, text: str, option: int) -> None:
+        key = squeeze(text, inflected=inflected).text
+        owners = ranked[rank].setdefault(key, [])
         if option not in owners:
             owners.append(option)
 
-    for index, option in enumerate(options):
-        folded = fold(option)
-        plain = " ".join(folded.replace("<image>", " ").split())
-        add(0, folded.strip(), index)
-        add(0, plain, index)
-        label = labels[index]
-        if labelled and label:
-            plain = plain[label.end() :].strip()
-        bare = plain.rstrip(".").strip()
-        add(1, plain, index)
-        add(1, bare, index)
-        add(2, re.sub(r"^(?:an?|the) (?=\S)", "", bare), index)
-        add(2, NUMBER_ALIASES.get(bare, bare), index)
-    for index, rest in enumerate(_without_common_beginning([" ".join(fold(option).split()) for option in options])):
-        add(2, rest.rstrip("."), index)
+    rests = _without_common_beginning(folded)
+    for index, option in enumerate(folded):
+        bare = option.strip(".$ ")
+        if len(bare) == 1 and "a" <= bare <= "z":
+            letters.setdefault(bare, []).append(index)
+            continue
+        add(0, option, index)
+        if head := _HEAD.match(option):
+            add(1, head[1], index)
+        if rests:
+            add(1, rests[index].rstrip("."), index)
+        words = option.rstrip(".").split()
+        while len(words) > 1 and words[0].strip("'(") in _OUTER_WORDS | {"a", "an", "the"}:
+            words = words[1:]
+        add(2, " ".join(words), index)
     found: dict[str, tuple[int, ...]] = {}
     for rank in ranked:
-        for needle, owners in rank.items():
-            if needle:
-                found.setdefault(needle, tuple(owners))
-    return found
+        for key, owners in rank.items():
+            if key:
+                found.setdefault(key, tuple(owners))
+    single = {letter: tuple(owners) for letter, owners in letters.items()}
+    stripped = tuple(fold(option).strip() for option in options)
+    return Forms(found, single, inflected, stripped, min(map(len, found), default=0))
+
+
+@lru_cache(maxsize=4096)
+def distinctive_words(options: tuple[str, ...]) -> dict[str, int]:
+    """Map plain forms of words to the one option that has them."""
+    owners: dict[str, set[int]] = {}
+    for index, option in enumerate(options):
+        for word in _WORDS.findall(fold(option)):
+            owners.setdefault(plain_form(word), set()).add(index)
+    return {
+        word: next(iter(own))
+        for word, own in owners.items()
+        if len(own) == 1 and len(word) > 1 and word not in FUNCTION_FORMS
+    }
 
 
 def _without_common_beginning(options: Sequence[str]) -> list[str]:
@@ -98,8 +156,11 @@ def _without_common_beginning(options: Sequence[str]) -> list[str]:
 def _owner(raw: str, owners: tuple[int, ...], options: tuple[str, ...]) -> int | None:
     if len(owners) == 1:
         return owners[0]
-    same = [owner for owner in owners if options[owner].strip() == raw]
-    return same[0] if len(same) == 1 else None
+    for spelled in (str, fold):
+        same = [owner for owner in owners if spelled(options[owner]).strip() == spelled(raw)]
+        if len(same) == 1:
+            return same[0]
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +184,11 @@ class Reading:
 
     @classmethod
     def of(cls, text: str, options: Sequence[str], letters: str = LETTERS, by: str = "letter") -> "Reading":
-        """Fold a text."""
-        return cls(text, fold(text), tuple(options), letters, by)
+        """Fold a text; the tokens by which GLM models box an answer read as LaTeX's box."""
+        folded = fold(text)
+        if "<|begin_of_box|>" in folded:
+            folded = folded.replace("<|begin_of_box|>", "          boxed{").replace("<|end_of_box|>", "}             ")
+        return cls(text, folded, tuple(options), letters, by)
 
     def mentions(self, start: int, end: int) -> list[Mention]:
         """Return where options' texts stand between `start` and `end`, in order, without overlaps; the longest counts.
@@ -133,15 +197,24 @@ class Reading:
             >>> Reading.of("A dark red cube", ("red", "dark red")).mentions(0, 15)
             [Mention(start=2, end=10, option=1)]
         """
+        forms = _forms(self.options)
         hits = []
-        for needle, owners in _needles(self.options).items():
-            at = self.folded.find(needle, start, end)
+        if 2 * (end - start) >= forms.shortest:
+            squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
+            hits = [
+                (at, -stop, owners)
+                for key, owners in forms.keys.items()
+                if key in squeezed.text
+                for at, stop in squeezed.find(key)
+                if stands_alone(self.folded, at, stop)
+                and (_BREAK.search(self.folded, at, stop) is None or _BREAK.search(forms.folded[owners[0]]) is not None)
+            ]
+        for letter, owners in forms.letters.items():
+            at = self.folded.find(letter, start, end)
             while at >= 0:
-                if stands_alone(self.folded, at, at + len(needle)) and (
-                    len(needle) > 1 or not "a" <= needle <= "z" or self.letter_at(at, end) is not None
-                ):
-                    hits.append((at, -at - len(needle), owners))
-                at = self.folded.find(needle, at + 1, end)
+                if self.letter_at(at, end) is not None:
+                    hits.append((at, -at - 1, owners))
+                at = self.folded.find(letter, at + 1, end)
         hits.sort()
         mentions: list[Mention] = []
         for at, minus_end, owners in hits:
@@ -155,6 +228,9 @@ class Reading:
 
     def letter_at(self, position: int, end: int) -> str | None:
         """Return the letter, folded, that stands alone at `position`; articles and pronouns are none."""
+        if self.folded[position : position + 1].isdecimal():
+            digit = _DIGIT.match(self.folded, position, end) if self.letters[:1].isdecimal() else None
+            return digit and digit[1]
         match = _LETTER.match(self.folded, position, end)
         if match is None:
             return None
@@ -180,8 +256,8 @@ class Reading:
         letter = self.letter_at(at, end)
         article = _ARTICLE.match(self.folded, at, end) if letter is None else None
         reach = article.end() if article else at
-        longest = max(map(len, _needles(self.options)), default=0)
-        mentions = self.mentions(position, min(end, reach + longest))
+        longest = max(map(len, self.options), default=0)
+        mentions = self.mentions(position, min(end, reach + 2 * longest + 16))
         mention = next((mention for mention in mentions if mention.start <= reach), None)
         if letter is not None and (mention is None or mention.start > at or mention.end <= at + 1):
             own = self.lettered(letter)
@@ -202,14 +278,9 @@ def whole_option(text: str, options: Sequence[str]) -> int | None:
         0
     """
     options = tuple(options)
-    exact = [index for index, option in enumerate(options) if option.strip() == text.strip()]
-    if len(exact) == 1:
-        return exact[0]
-    needles = _needles(options)
+    forms = _forms(options)
     folded = fold(text).strip()
-    plain = " ".join(folded.split())
-    bare = plain.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
-    for form in (folded, plain, plain.rstrip("."), bare, re.sub(r"^(?:an?|the) (?=\S)", "", bare)):
-        if form in needles:
-            return _owner(text.strip().strip("*_'\"`. "), needles[form], options)
-    return None
+    same = [index for index, option in enumerate(forms.folded) if option == folded]
+    bare = folded.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
+    owners = tuple(same) or forms.letters.get(bare) or forms.keys.get(squeeze(folded, inflected=forms.inflected).text, ())
+    return _owner(text.strip().strip("*_'\"`. "), owners, options) if owners else None

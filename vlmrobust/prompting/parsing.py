@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .claims import Claim, bare_claim, claims, ends_naming, read_claim, unnegated
+from .claims import Claim, bare_claim, claims, ends_naming, polarities, read_claim
 from .letters import LETTERS
 from .mentions import Reading
 from .tags import Span, Tags, find_tags
@@ -15,8 +15,9 @@ __all__ = ["Parsed", "parse_completion"]
 _REACH = 20_000
 _SENTENCE = 160
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
-_PLAIN_LETTER = re.compile(r"\s*[(\[（【「]?(\w)[)\]）】」]?[.。]?\s*")
+_PLAIN_LETTER = re.compile(r"\s*(?:<\|begin_of_box\|>)?[(\[（【「]?(\w)[)\]）】」]?[.。]?(?:<\|end_of_box\|>)?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
+_LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):])[*_']*(?=\s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +78,41 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
 def _read_mention(reading: Reading, start: int, end: int) -> Claim | None:
     """Read the only option whose text is mentioned un-negated."""
     found = reading.mentions(start, end)
-    flags = unnegated(reading, found, start, end)
+    flags = polarities(reading, found, start, end)
     options = {mention.option for mention, positive in zip(found, flags, strict=True) if positive}
     return Claim(start, end, options.pop()) if len(options) == 1 else None
 
 
 def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read the first or the last line, where it is an answer and nothing else; two that differ are no answer."""
+    """Read the line that is an answer and nothing else: the first or the last, or one that "The answer is:" announces.
+
+    Two that differ are no answer.
+    """
     longest = max(map(len, reading.options), default=0) + 40
     lines: list[Claim | None] = []
-    position = start
+    announced: list[Claim] = []
+    position, before = start, ""
     for line in reading.text[start:end].split("\n"):
         if line.strip():
             stop = position + len(line)
             lines.append(bare_claim(reading, position, stop) if len(line) <= longest else None)
+            if lines[-1] is not None and before.rstrip("* ").endswith(":"):
+                announced.append(lines[-1])
+            before = line
         position += len(line) + 1
     named = [claim for claim in lines if claim is not None]
     if not named or len({claim.option for claim in named}) != 1:
         return None
-    ends = [claim for claim in (lines[0], lines[-1]) if claim is not None]
+    ends = [claim for claim in (lines[0], lines[-1], *announced) if claim is not None]
     return next((claim for claim in ends if claim.letter), ends[0] if ends else None)
 
 
 def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: bool) -> Claim | None:
     """Read a text without tags for the answer: an explicit clause, or else a line that is the answer alone.
 
-    After a thought the first clause counts. Where the thought has no tags, reasoning and answer are one text: then all
-    clauses have to agree, unless the last is called final.
+    A last line that begins as an answer ("Answer: B") counts in any case: that is what prompts ask for. Else, after a
+    thought the first clause counts. Where the thought has no tags, reasoning and answer are one text: then all clauses
+    have to agree, unless the last is called final.
     """
     if end - start > _REACH:
         start, end = (start, start + _REACH) if after_thought else (end - _REACH, end)
@@ -111,19 +120,18 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if whole is not None:
         return whole
     line = _bare_lines(reading, start, end)
-    said = []
-    for claim in claims(reading, start, end):
-        if claim.option is not None or claim.ambiguous:
-            said.append(claim)
-            if after_thought:
-                break
+    said = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
     if not said:
         # What follows a thought is meant as its answer; without one, a sentence that mentions an option need not be.
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
-        return line or (_read_mention(reading, start, end) if short else None)
+        return line or ((_read_label(reading, start, end) or _read_mention(reading, start, end)) if short else None)
     last = said[-1]
-    agreed = len({claim.option for claim in said if not claim.ambiguous}) == 1
-    if last.option is None or not (agreed or _FINAL.search(reading.folded, max(start, last.start), last.end)):
+    if not _is_answer_line(reading, last, start):
+        last = said[0] if after_thought else last
+        agreed = after_thought or len({claim.option for claim in said if not claim.ambiguous}) == 1
+        if not (agreed or _FINAL.search(reading.folded, max(start, last.start), last.end)):
+            return None
+    if last.option is None:
         return None
     if line is None:
         return last
@@ -132,6 +140,21 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if (line.letter is None) != (last.letter is None):
         return last if last.letter else line
     return line if line.start < last.start else last
+
+
+def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
+    """Whether a clause begins a line and is all that it says: "Answer: B"."""
+    line = reading.folded.rfind("\n", start, claim.start) + 1 or start
+    before = reading.folded[line : claim.start].strip(" *_#>")
+    return not before and ":" in reading.folded[claim.start : claim.end] and ends_naming(reading, claim.end, len(reading.text))
+
+
+def _read_label(reading: Reading, start: int, end: int) -> Claim | None:
+    """Read a label that a short answer begins with: "(B) the blue one, because …"."""
+    if _LABELLED.match(reading.folded, start, end) is None:
+        return None
+    claim = read_claim(reading, start, start, end, search=False)
+    return claim if claim.option is not None and claim.letter is not None else None
 
 
 def _is_plain(turn: str, start: int, end: int, claim: Claim, options: Sequence[str]) -> bool:
@@ -153,6 +176,8 @@ def parse_completion(
     answer_tags: tuple[str, str] | None = ("<answer>", "</answer>"),
     answer_by: str = "letter",
     mode: str = "think",
+    written: int = 0,
+    opened: bool = False,
 ) -> Parsed:
     r"""Read an assistant's turn, prefill and completion together: its thought and its answer.
 
@@ -168,6 +193,9 @@ def parse_completion(
         answer_tags: opening and closing tag of the answer; None = it follows the thought without any.
         answer_by: "letter" or "text": how a single letter is read that is also an option's text.
         mode: "think", or "direct" where the answer alone is expected.
+        written: where the model's own text begins; what stands before it was put into its mouth, and is no answer.
+        opened: whether the chat template opened the thought: then a turn without any tag of it is a thought that was
+            cut off.
 
     Example:
         >>> parse_completion("<think>It is blue.</think><answer>B</answer>", options=("red", "blue"))
@@ -181,20 +209,22 @@ def parse_completion(
     tags = find_tags(turn, think_tags, answer_tags)
     end = _text_end(turn, tags)
     think: Span | None
-    opened = tags.think_open[0] if tags.think_open else None
-    closed = tags.following("think_close", opened[1] if opened else 0)
+    opening = tags.think_open[0] if tags.think_open else None
+    closed = tags.following("think_close", opening[1] if opening else 0)
     if closed is None and tags.think_close:
-        opened, closed = None, tags.think_close[0]
-    if opened is None and closed is None:
-        think, region, claim = _without_thought(reading, tags, end)
+        opening, closed = None, tags.think_close[0]
+    if opening is None and closed is None and opened and mode == "think":
+        opening = (0, 0)
+    if opening is None and closed is None:
+        think, region, claim = _without_thought(reading, tags, written, end, direct=mode == "direct")
     elif closed is None:
-        assert opened is not None
-        block = tags.block(opened[1], end, turn)
+        assert opening is not None
+        block = tags.block(opening[1], end, turn, written)
         region = block[1] if block else None
         claim = _read_tagged(reading, *block[1]) if block else None
-        think = (opened[1], block[0][0] if block else len(turn))
+        think = (opening[1], block[0][0] if block else len(turn))
     else:
-        think, region, claim = _after_thought(reading, tags, opened[1] if opened else 0, closed, end)
+        think, region, claim = _after_thought(reading, tags, opening[1] if opening else 0, closed, written, end)
     claim = claim if claim is not None and claim.option is not None else None
     expected = think_tags + (answer_tags or ())
     well_formed = claim is not None and _is_well_formed(turn, tags, expected, region, end, claim, options)
@@ -206,39 +236,42 @@ def parse_completion(
         answer=claim.option if claim else None,
         letter=claim.letter if claim else None,
         well_formed=well_formed,
-        open_thought=opened is not None and closed is None,
+        open_thought=opening is not None and closed is None,
         tagged=region,
     )
 
 
-def _without_thought(reading: Reading, tags: Tags, end: int) -> tuple[Span | None, Span | None, Claim | None]:
-    block = tags.block(0, end, reading.text)
+def _without_thought(
+    reading: Reading, tags: Tags, written: int, end: int, *, direct: bool
+) -> tuple[Span | None, Span | None, Claim | None]:
+    block = tags.block(0, end, reading.text, written)
     if block:
         return _before(reading.text, block[0][0]), block[1], _read_tagged(reading, *block[1])
-    claim = _read_untagged(reading, 0, _until_close(tags, 0, end), after_thought=False)
+    claim = _read_untagged(reading, written, _until_close(tags, written, end), after_thought=direct)
     return _before(reading.text, claim.start) if claim and claim.option is not None else None, None, claim
 
 
 def _after_thought(
-    reading: Reading, tags: Tags, start: int, closed: Span, end: int
+    reading: Reading, tags: Tags, start: int, closed: Span, written: int, end: int
 ) -> tuple[Span | None, Span | None, Claim | None]:
     turn = reading.text
-    block = tags.block(closed[1], end, turn)
+    block = tags.block(closed[1], end, turn, written)
     # Some models close the thought twice, or open another one: all of it, up to the answer, is the thought.
     closes = [span for span in tags.think_close if span[0] >= closed[0] and (block is None or span[0] < block[0][0])]
     closed = closes[-1]
     if block:
         return (start, closed[0]), block[1], _read_tagged(reading, *block[1])
-    if turn[closed[1] : end].strip():
-        rest = (closed[1], _until_close(tags, closed[1], end))
-        return (start, closed[0]), None, _read_untagged(reading, *rest, after_thought=True)
-    inner = tags.block(start, closed[0], turn)
+    rest = max(closed[1], written)
+    if turn[rest:end].strip():
+        stop = _until_close(tags, rest, end)
+        return (start, closed[0]), None, _read_untagged(reading, rest, stop, after_thought=True)
+    inner = tags.block(start, closed[0], turn, written)
     if inner and tags.following("answer_open", inner[1][1]) is None:
         # The answer stands at the thought's end: the tag that closes the thought came too late.
         after = tags.following("answer_close", inner[1][0])
         if not turn[after[1] if after else inner[1][1] : closed[0]].strip():
             return (start, inner[0][0]), inner[1], _read_tagged(reading, *inner[1])
-    first = tags.block(0, start, turn) if inner is None else None
+    first = tags.block(0, start, turn, written) if inner is None else None
     return (start, closed[0]), None, _read_tagged(reading, *first[1]) if first else None
 
 

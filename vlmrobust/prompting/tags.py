@@ -28,16 +28,20 @@ class Tags:
         index = bisect_left(spans, (position, position))
         return spans[index] if index < len(spans) else None
 
-    def block(self, position: int, end: int, turn: str) -> tuple[Span, Span] | None:
-        """Return the first answer block from `position` on that is not blank: its opening tag, and its content."""
+    def block(self, position: int, end: int, turn: str, written: int = 0) -> tuple[Span, Span] | None:
+        """Return the first answer block from `position` on that is not blank: its opening tag, and its content.
+
+        What stands before `written` is not the model's: a block that ends there does not count.
+        """
         opened = self.following("answer_open", position)
         for _ in range(_BLOCKS):
             if opened is None or opened[0] >= end:
                 break
             limits = [self.following(kind, opened[1]) for kind in self.__slots__]
             stop = min((span[0] for span in limits if span is not None), default=end)
-            if turn[opened[1] : min(stop, end)].strip():
-                return opened, (opened[1], min(stop, end))
+            start = max(opened[1], written)
+            if turn[start : min(stop, end)].strip():
+                return opened, (start, min(stop, end))
             opened = self.following("answer_open", opened[1])
         return None
 

@@ -1,20 +1,22 @@
-"""Folded text, and where a word in it stands alone.
+"""Folded text, its words in their plain form, and where a word in it stands alone.
 
 A *folded* text is in lower case, with plain quotes, dashes and brackets, and as long as the original, so that positions
-hold for both.
+hold for both. A *squeezed* text is made of its words' plain forms without anything between them: "Ice-creams",
+"ice cream" and "icecream" are the same, and so are "$15^{\\circ}$", "15°" and "fifteen degrees".
 """
 
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
-__all__ = ["NUMBER_ALIASES", "WORD", "Stems", "fold", "occurrences", "stands_alone"]
+__all__ = ["NUMBER_ALIASES", "WORD", "Squeezed", "fold", "plain_form", "squeeze", "stands_alone"]
 
-# A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
-WORD = (
-    r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af"
-    r"\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff]"
+_UNSPACED = (
+    r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 )
+# A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
+WORD = rf"[^\W_{_UNSPACED}]"
 _FOLDS = {
     **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
     **dict.fromkeys("‐‑‒–—―−", "-"),
@@ -26,37 +28,160 @@ _FOLDS = {
 }
 _FOLD_TABLE = str.maketrans(_FOLDS)
 
-_NUMBERS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
+_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
 _NUMBER_NAMES = {str(value): name for value, name in enumerate(_NUMBERS)}
 NUMBER_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES.items()}
 
+_TOKEN = re.compile(
+    rf"[^\W\d_{_UNSPACED}]+(?:'[^\W\d_{_UNSPACED}]+)*"
+    r"|(?<![^\W_])-?\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|(?:(?<![^\W_)])-)?(?:\d+(?:\.\d+)?|\.\d+)"
+    r"|\\[dt]?frac *(?:\{[^{}]{1,12}\} *\{[^{}]{1,12}\}|\d\d)"
+    r"|\^? ?\{? ?\\circ\b ?\}?|\\[a-z]+|\\."
+    r"|[+=<>^%°×÷±≤≥≠√∞/$€£]|(?<=[\^{])-|(?<=\d)-(?=\d)|[^\W\d_]"
+)
+_FRACTION = re.compile(r"\\[dt]?frac *(?:\{([^{}]+)\} *\{([^{}]+)\}|(\d)(\d))")
+_SAME = {
+    **dict.fromkeys(("a", "an", "the"), ""),
+    **dict.fromkeys(("degree", "degrees", "circ"), "°"),
+    **dict.fromkeys(("percent", "percentage", "\\%"), "%"),
+    **dict.fromkeys(("centimeter", "centimeters", "centimetre", "centimetres"), "cm"),
+    **dict.fromkeys(("millimeter", "millimeters", "millimetre", "millimetres"), "mm"),
+    **dict.fromkeys(("kilometer", "kilometers", "kilometre", "kilometres"), "km"),
+    **dict.fromkeys(("kilogram", "kilograms"), "kg"),
+    **dict.fromkeys(("\\times", "\\cdot"), "×"),
+    **{"per": "/", "grey": "gray", "colour": "color", "colours": "color", "children": "child", "men": "man"},
+    **{"women": "woman", "people": "person", "\\$": "$", "$": "", "evening": "evening"},
+    **{"does": "do", "leaves": "leaf", "knives": "knife", "shelves": "shelf"},
+    **{f"{way}{ending}": way for way in ("left", "right", "up", "down", "back") for ending in ("ward", "wards")},
+}
+_VOWEL = re.compile(r"[aeiouyäöü]")
+_DIRECTION = re.compile(r"(?:left|right|up|down|back)(?=wards?(?:ly)?$)")
+
+
+def _stem(word: str) -> str:
+    """Return a word without its inflection; rough, and the same for all of a word's forms more often than not."""
+    if word.endswith("ly") and len(word) > 5:
+        word = word[:-2]
+    if word.endswith("s") and word[-2] not in "sui'":
+        word = word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
+    for ending in ("ing", "ed"):
+        rest = word[: -len(ending)]
+        if word.endswith(ending) and len(rest) > 2 and rest[-1] != "e" and _VOWEL.search(rest):
+            word = rest[:-1] if rest[-1] == rest[-2] and rest[-1] not in "ls" else rest
+            break
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+class _PlainForms(dict[str, str]):
+    """The plain form of every token that was met, up to a limit."""
+
+    _TOKENS = 50_000
+
+    def __init__(self, *, inflected: bool) -> None:
+        super().__init__()
+        self._inflected = inflected
+
+    def __missing__(self, token: str) -> str:
+        form = self._form(token)
+        if len(self) < self._TOKENS and len(token) < 40:
+            self[token] = form
+        return form
+
+    def _form(self, token: str) -> str:
+        if token.lstrip("-.")[:1].isdecimal():
+            number = token.replace(",", "")
+            return "#" + (number.rstrip("0").rstrip(".") if "." in number else number).replace("#.", "#0.")
+        if token.startswith("\\") or "circ" in token:
+            if fraction := _FRACTION.fullmatch(token):
+                above, below = (part for part in fraction.groups() if part is not None)
+                return squeeze(f"{above}/{below}").text
+            return _SAME.get(token) or ("°" if "circ" in token else "" if token in _LAYOUT else token.lstrip("\\"))
+        if token.endswith("'s"):
+            token = token[:-2]
+        if token in NUMBER_ALIASES:
+            return "#" + NUMBER_ALIASES[token]
+        if token in _SAME:
+            return _SAME[token]
+        if self._inflected or len(token) < 4:
+            return token
+        direction = _DIRECTION.match(token)
+        return direction[0] if direction else _stem(token)
+
+
+# LaTeX that says how something looks, not what it is.
+_LAYOUT = frozenset(
+    "\\text \\textbf \\textit \\textrm \\mathrm \\mathbf \\mathit \\mathsf \\operatorname \\boxed \\left \\right \\big \\bigl"
+    " \\bigr \\displaystyle \\quad \\qquad \\, \\; \\! \\: \\( \\) \\[ \\] \\{ \\} \\  \\\\ \\_ \\& \\# \\n".split(" ")
+)
+_PLAIN, _INFLECTED = _PlainForms(inflected=False), _PlainForms(inflected=True)
+
+
+class Squeezed(NamedTuple):
+    """A part of a folded text without spaces and punctuation, its words in their plain forms.
+
+    Attributes:
+        text: the plain forms, one behind the other.
+        starts, ends: where each of them begins and ends in `text`, and in the folded text.
+    """
+
+    text: str
+    starts: dict[int, int]
+    ends: dict[int, int]
+
+    def find(self, part: str) -> Iterator[tuple[int, int]]:
+        """Yield where a squeezed part stands in the folded text: (start, end), at the edges of words alone."""
+        at = self.text.find(part)
+        while at >= 0:
+            start, end = self.starts.get(at), self.ends.get(at + len(part))
+            if start is not None and end is not None:
+                yield start, end
+            at = self.text.find(part, at + 1)
+
+
+def plain_form(word: str) -> str:
+    """Return a folded word without inflection; articles have none.
+
+    Example:
+        >>> plain_form("rightward"), plain_form("moved"), plain_form("three"), plain_form("the")
+        ('right', 'mov', '#3', '')
+    """
+    return _PLAIN[word]
+
+
+def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: bool = False) -> Squeezed:
+    r"""Return a part of a folded text squeezed.
+
+    Args:
+        folded: the text.
+        start, end: the part.
+        inflected: keep words as they are, where their forms make a difference.
+
+    Example:
+        >>> squeeze("the ice-creams").text, squeeze(r"$15^{\circ}$").text, squeeze("fifteen degrees").text
+        ('icecream', '#15°', '#15°')
+    """
+    forms = _INFLECTED if inflected else _PLAIN
+    parts: list[str] = []
+    starts: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    at = 0
+    for match in _TOKEN.finditer(folded, start, len(folded) if end is None else end):
+        form = forms[match[0]]
+        if form:
+            parts.append(form)
+            starts[at], at = match.start(), at + len(form)
+            ends[at] = match.end()
+    return Squeezed("".join(parts), starts, ends)
+
+
 _IS_WORD = re.compile(WORD)
 _STARTS_ALONE = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])")
-_ENDS_ALONE = re.compile(rf"(?!{WORD}|'{WORD}|-(?!hand|most|side|ward|colou?red|shaped){WORD})")
-_IN_A_NUMBER_BEFORE = re.compile(r"(?:\d[.,:/]|-|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$")
-_IN_A_NUMBER_AFTER = re.compile(r"[.,:/]\d|%|°|\)? ?[x×]\d|(?:st|nd|rd|th)\b")
+_ENDS_ALONE = re.compile(rf"(?!{WORD}|'(?!s\b){WORD}|-(?!hand|most|side|ward|colou?red|shaped|looking){WORD})")
+_IN_A_NUMBER_BEFORE = re.compile(r"(?:\d[.,:/]|-|[\d°)²] ?[-+×*·/÷] ?|[a-z)] ?[/^]|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$")
+_IN_A_NUMBER_AFTER = re.compile(r"[.,:/^]\d| ?[-+×*·÷/=] ?\d|\)? ?[x×]\d|(?:st|nd|rd|th)\b| and an? (?:half|quarter|third)\b| (?:hundred|thousand|million|point|out of|times)\b")
 _LIST_MARK_BEFORE = re.compile(r"(?:^|\n|[.!?] )[ *#]*\(?$")
 _LIST_MARK_AFTER = re.compile(r"[.):] +\S")
 
@@ -125,58 +250,3 @@ def stands_alone(folded: str, start: int, end: int) -> bool:
             return False
         return only_before is None or only_before.match(folded, end) is not None
     return True
-
-
-def occurrences(text: str, part: str, start: int = 0, end: int | None = None) -> Iterator[int]:
-    """Yield where a part stands in a text, without overlaps.
-
-    Example:
-        >>> list(occurrences("red, dark red", "red"))
-        [0, 10]
-    """
-    at = text.find(part, start, end)
-    while at >= 0:
-        yield at
-        at = text.find(part, at + len(part), end)
-
-
-class Stems:
-    """Tells which of many words, or parts of words, a text holds.
-
-    What a token holds is looked up once per token, and texts are made of few: that is several times faster than looking
-    for every stem in every text.
-
-    Args:
-        stems: words, beginnings of words, or several words ("hold on").
-
-    Example:
-        >>> sorted(Stems(["therefore", "conclu", "hold on"]).present("hold on, i conclude that"))
-        ['conclu', 'hold on']
-    """
-
-    def __init__(self, stems: Iterable[str]) -> None:
-        self._held = _Held(dict.fromkeys(stems))
-
-    def present(self, folded: str) -> set[str]:
-        """Return the stems that occur in a folded text, of those of several words perhaps more."""
-        return set().union(*map(self._held.__getitem__, set(folded.split())))
-
-
-class _Held(dict[str, frozenset[str]]):
-    """The stems that a token holds."""
-
-    _TOKENS = 50_000  # that are remembered
-    _LENGTH = 24  # of those; texts without spaces are made of long ones that never come again
-
-    def __init__(self, stems: Iterable[str]) -> None:
-        super().__init__()
-        self._single = [stem for stem in stems if " " not in stem]
-        self._several = [(stem, stem[: stem.index(" ")]) for stem in stems if " " in stem]
-
-    def __missing__(self, token: str) -> frozenset[str]:
-        held = {stem for stem in self._single if stem in token}
-        held |= {stem for stem, first in self._several if token.endswith(first)}
-        found = frozenset(held)
-        if len(token) <= self._LENGTH and len(self) < self._TOKENS:
-            self[token] = found
-        return found

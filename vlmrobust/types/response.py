@@ -110,7 +110,7 @@ class Response(Frozen):
 
         Args:
             prompt: what was asked.
-            completion: what the model wrote after the prefill.
+            completion: what the model wrote after the prefill. Some servers repeat the prefill; it is cut off.
             reasoning: the thought, where a server returns it apart from the text; it is put back in its tags.
             finish_reason: `stop` or `length`.
             option_logprobs: one log-probability (nats) per *shown* letter, in the order of the options as shown (added
@@ -138,6 +138,7 @@ class Response(Frozen):
             think_open, think_close = prompt.style.think_tags
             opener = "" if prompt.prefill.lstrip().startswith(think_open) else think_open
             completion = f"{opener}{reasoning}{think_close}{completion}"
+        completion = _without_prefill(prompt, completion)
         parsed = parse_turn(prompt, completion)
         shown = parsed.answer
         start, end = parsed.think or (0, 0)
@@ -204,6 +205,12 @@ class Response(Frozen):
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
 
 
+def _without_prefill(prompt: Prompt, completion: str) -> str:
+    prefill = prompt.prefill.strip()
+    begun = completion.lstrip()
+    return begun[len(prefill) :] if prefill and begun.startswith(prefill) else completion
+
+
 def parse_turn(prompt: Prompt, completion: str) -> "Parsed":
     """Parse the whole assistant turn, prefill and completion together, by the prompt's style."""
     from ..prompting import parse_completion
@@ -217,6 +224,8 @@ def parse_turn(prompt: Prompt, completion: str) -> "Parsed":
         answer_tags=style.answer_tags,
         answer_by=style.answer_by,
         mode=style.mode,
+        written=len(prompt.prefill),
+        opened=style.template_opens_thought,
     )
 
 

@@ -1,6 +1,7 @@
 """How a question is put to a model, and how its answer is read."""
 
 import re
+import string
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -13,8 +14,12 @@ __all__ = ["Letters", "Style"]
 
 
 def _different_letters(letters: str) -> str:
-    if len(letters) < 2 or len(set(letters)) < len(letters) or not set(letters) <= set(LETTERS):
-        raise ValueError(f"expected 2 to {len(LETTERS)} different capital letters out of A to Z, got {letters!r}")
+    kind = string.digits if letters[:1].isdecimal() else LETTERS
+    if len(letters) < 2 or len(set(letters)) < len(letters) or not set(letters) <= set(kind):
+        raise ValueError(
+            f"expected 2 to {len(LETTERS)} different capital letters out of A to Z, or 2 to 10 different digits, "
+            f"got {letters!r}"
+        )
     return letters
 
 
@@ -48,10 +53,12 @@ class Style(Frozen):
         think_tags: opening and closing tag of the thought.
         answer_tags: opening and closing tag of the answer; None = the answer follows the thought without any.
         option_template: one option's line; has to contain `{letter}` and `{text}`.
-        letters: the options' letters, in their order: 2 to 26 different capitals out of A to Z. A prompt may have fewer
-            options, not more.
+        letters: the options' letters, in their order: 2 to 26 different capitals out of A to Z, or 2 to 10 different
+            digits ("0123"). A prompt may have fewer options, not more.
         image_position: images before ("first") or after ("last") the text, where no `<image>` mark says otherwise.
         answer_by: the model answers by "letter", or by the option's exact "text".
+        template_opens_thought: the model's chat template opens the thought, so that a turn without any tag of it is a
+            thought that was cut off, not an answer without tags.
         mode: "think" asks for a chain of thought, "direct" for the answer alone (one forward pass, no decoding).
 
     Example:
@@ -69,6 +76,7 @@ class Style(Frozen):
     image_position: Literal["first", "last"] = "first"
     answer_by: Literal["letter", "text"] = "letter"
     mode: Literal["think", "direct"] = "think"
+    template_opens_thought: bool = False
 
     @field_validator("option_template")
     @classmethod

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
-from ...prompting import LETTERS
+from ...prompting import MARKS
 from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
 from ..reading import shown_letters
@@ -43,7 +43,7 @@ class Step:
         return cls(_text(entry), dict(own) | _summed(top), min((logprob for _, logprob in top), default=None))
 
     def letters(self, rest: bytes = b"") -> list[float]:
-        """Return the log-probability of each of the 26 letters, -inf where no token of it was returned.
+        """Return the log-probability of each letter and digit, -inf where no token of it was returned.
 
         Args:
             rest: what a token has to begin with before its letter, such as `>` after `<answer`.
@@ -52,7 +52,7 @@ class Step:
         for token, logprob in self.logprobs.items():
             if token.startswith(rest) and (letter := letter_of(token[len(rest) :].decode(errors="replace"))):
                 found.setdefault(letter, []).append(logprob)
-        return [_logsumexp(found.get(letter, ())) for letter in LETTERS]
+        return [_logsumexp(found.get(letter, ())) for letter in MARKS]
 
     def letters_through(self, rest: bytes, after: "Step") -> tuple[list[float], float | None]:
         """Return the letters' log-probabilities and their floor, by both ways to write `rest` and then a letter.

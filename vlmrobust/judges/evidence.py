@@ -1,0 +1,166 @@
+"""What a thought concludes, by which kind of evidence, and how reliable that kind was on labelled thoughts."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..prompting import LETTERS
+from .sentences import Said, Sentence
+from .thoughts import Thought
+
+__all__ = ["RELIABILITY", "Evidence", "concluded_option"]
+
+# A thought's verdict stands near its end: it is read in parts from there, and what stands before the last is not read.
+_PARTS = (200, 1_000, 20_000)
+
+# How often each kind named the option that labelled responses of real models conclude: of k right ones among n,
+# (k + 1) / (n + 2). The counts are in docs/pages/judges.md.
+RELIABILITY = {
+    "stated": 0.94,
+    "named": 0.92,
+    "concluded": 0.96,
+    "inferred": 0.96,
+    "compared": 0.92,
+    "restated": 0.87,
+    "eliminated": 0.83,
+    "weighed": 0.75,
+    "computed": 0.75,
+}
+_FIRM = ("stated", "named", "concluded", "inferred")
+# How many sentences may follow such a one.
+_REACH_OF = {"stated": 8, "named": 8, "concluded": 1, "inferred": 1, "weighed": 8, "computed": 0, "compared": 2, "restated": 1}
+
+# What long thoughts say in the question's words is as often a step as a conclusion.
+_SHORT = 3
+
+
+class Evidence(NamedTuple):
+    """What a thought concludes, and what says so.
+
+    Attributes:
+        option: index of the option as shown; None = none.
+        unsure: whether the thought leaves it open, or says it in a way that is not reliable.
+        kind: the kind of evidence, a key of `RELIABILITY`; empty without an option.
+    """
+
+    option: int | None = None
+    unsure: bool = False
+    kind: str = ""
+
+
+_NOTHING, _OPEN = Evidence(), Evidence(unsure=True)
+
+
+def concluded_option(
+    thought: str, options: Sequence[str], letters: str = LETTERS, question: str = ""
+) -> Evidence:
+    """Return the option that a thought finally concludes, and by which kind of evidence.
+
+    Sentences are read from the last to the first, until one is firm evidence:
+
+    - `stated`: an explicit clause, "the answer is B", "(B) is correct";
+    - `named`: a sentence that names one option by its letter as fitting, "only option B shows it";
+    - `concluded`: a sentence after "therefore", "so", "I think" that says one option of what is asked;
+    - `inferred`: the same after "this suggests", "which indicates".
+
+    It does not count where a later sentence takes it back, starts over or speaks for another option. Without firm
+    evidence:
+
+    - `weighed`: of a list's items, one is found right;
+    - `computed`: the last sentence is a calculation that ends in one;
+    - `compared`: one option is said to be what is asked for ("nearer", where the question asks for the nearest);
+    - `restated`: a sentence answers in the question's words ("The cube on the left is red.");
+    - `eliminated`: all options but one are rejected.
+
+    A mention alone is no evidence, nor is a question, a supposition, or what a caption is said to claim. A thought that
+    breaks off in the middle of a sentence says in that sentence only what it says firmly.
+
+    Args:
+        thought: the thought.
+        options: the options' texts as shown.
+        letters: their letters, in the same order; there may be more.
+        question: what was asked; it tells which way "closer" points.
+
+    Example:
+        >>> concluded_option("It looks red at first. Wait, no, it is blue. So the answer is B.", ("red", "blue"))
+        Evidence(option=1, unsure=False, kind='stated')
+        >>> concluded_option("The kettle is farther away.", ("mug", "kettle"), question="Which is nearer?")
+        Evidence(option=0, unsure=False, kind='eliminated')
+        >>> concluded_option("It could be A or B, I'm not sure.", ("red", "blue")).unsure
+        True
+    """
+    if not thought.strip():
+        return _NOTHING
+    options = tuple(options)
+    text = thought[-_PARTS[-1] :]
+    course, end = _Course(len(options)), len(text)
+    for begin in dict.fromkeys(max(0, len(text) - reach) for reach in _PARTS):
+        part = Thought.of(text[begin:end], options, letters, question)
+        for start, stop in part.sentences():
+            if begin and not start:
+                break  # it may begin further back
+            if (verdict := course.turn(part, Sentence(part, start, stop))) is not None:
+                return verdict
+            end = begin + start
+    return course.end()
+
+
+class _Course:
+    """What the sentences said that were read so far, from the last on."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._later: list[Said] = []
+        self._rejected: set[int] = set()
+        self._reopened = False
+        self._broken: bool | None = None
+
+    def turn(self, thought: Thought, sentence: Sentence) -> Evidence | None:
+        """Read the sentence before those that were read; return the verdict if it decides."""
+        nothing = sentence.says_nothing()
+        if self._broken is None:
+            self._broken = not nothing and thought.breaks_off()
+        if nothing:
+            return None
+        said = sentence.read(unfinished=self._broken and not self._later)
+        if said.kind == "listed":
+            return None
+        if said.unsure and not any(later.kind in RELIABILITY for later in self._later):
+            return _OPEN
+        if said.kind in _FIRM:
+            return self._verdict(said, len(self._later), reach=_REACH_OF[said.kind])
+        self._later.append(said)
+        self._rejected |= said.rejected
+        self._reopened = self._reopened or said.reopens
+        return None
+
+    def _verdict(self, said: Said, place: int, *, reach: int) -> Evidence:
+        """Return what a sentence says if `place` later ones, at most `reach`, neither take it back nor go on."""
+        option, later = said.option, self._later[:place]
+        disturbed = (
+            place > (0 if said.partial and said.kind != "inferred" else reach)
+            or option in self._rejected
+            or (place and self._broken)
+            or (said.kind in _FIRM and (self._reopened or any(o.kind in RELIABILITY for o in later if o.option != option)))
+            or any(other.pending or other.unsure or other.reopens for other in later)
+            # Several other options at once are the rest; a single one is a second thought.
+            or any(
+                other.named - {option} - self._rejected and (option in other.named or len(other.named) < 2 or other.kind in RELIABILITY)
+                for other in later
+            )
+        )
+        return _OPEN if disturbed else Evidence(option, kind=said.kind)
+
+    def end(self) -> Evidence:
+        """Return the verdict of a thought of which no sentence decided."""
+        if [said.kind for said in self._later] == ["described"] and not self._broken:
+            return Evidence(self._later[0].option, kind="restated")
+        for kind in ("weighed", "computed", "compared", "restated"):
+            places = [place for place, said in enumerate(self._later) if said.kind == kind]
+            if places and (kind != "restated" or len(self._later) <= _SHORT):
+                agree = len({self._later[place].option for place in places}) == 1
+                said = self._later[places[0]]
+                return self._verdict(said, places[0], reach=_REACH_OF[kind]) if agree else _OPEN
+        remaining = set(range(self._count)) - self._rejected
+        if len(remaining) == 1 and not self._broken and not any(said.pending or said.unsure for said in self._later):
+            return Evidence(remaining.pop(), kind="eliminated")
+        return _OPEN if any(said.named for said in self._later) else _NOTHING
