@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from vlmrobust.judges import phrases
-from vlmrobust.judges.conclusion import concluded_option
+from vlmrobust.judges.evidence import concluded_option
 
 OPTIONS = ("red", "blue", "green", "yellow")
 SAID = (
@@ -30,10 +30,10 @@ KINDS = (
     phrases.REVISION,
     phrases.CONFIRMATION,
     phrases.DOUBT,
-    phrases.CONCLUSIVE,
+    phrases.CUE,
     phrases.REPORTED,
     phrases.CONTRAST,
-    phrases.RESULT,
+    phrases.WEAK_CUE,
     phrases.PREDICATE,
     phrases.LETTER_NAMED,
 )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import vlmrobust as vr
-from vlmrobust.judges.conclusion import concluded_option
+from vlmrobust.judges.evidence import concluded_option
 from vlmrobust.perturbations import WrongThink
 from vlmrobust.rl.guards import LongEnough, Sufficient, Untemplated
 

@@ -78,7 +78,7 @@ CUE = re.compile(
 WEAK_CUE = re.compile(
     r"\b(?:indicat(?:e|es|ed|ing)|suggest(?:s|ed|ing)?|impl(?:y|ies|ying)|confirm(?:s|ing)|means?|meaning|known as"
     r"|points? (?:to|towards)|show(?:s|ing) that|reveal(?:s|ing)|demonstrat(?:es|ing)|(?:it|this|that) is (?:clear"
-    r"|evident|likely)|(?:most )?likely|probably|appears to be|seems to be|identif(?:y|ies|ied) as)\b"
+    r"|evident|likely)|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:most )?likely|probably|appears to be|seems to be|identif(?:y|ies|ied) as)\b"
 )
 CONTRAST = re.compile(r"\b(?:but(?! rather)|however|actually|yet|on second thought|no wait|wait)\b|但|而")
 TURN = re.compile(f"{CONTRAST.pattern}|{DOUBT.pattern}")
@@ -124,7 +124,8 @@ ABOUT_IT = re.compile(
 )
 
 # Letters that name options, and those that name points.
-LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice) )?(?:[(\[]\s*\w\s*[)\]]|\w[.):])")
+LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice) )?(?:[(\[]\s*\w\s*[)\]]|\w[.):]|(?<=\*)\w(?=\*))")
+ONE = re.compile(r"['*)]* ones?\b")
 LETTER_NAMED = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
     rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
@@ -137,6 +138,7 @@ LETTER_VERB = re.compile(
     r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as|because"
     rf"|since|out)\b)(?!{WORD})"
 )
+ENDS = re.compile(r"[\s'*)\]]*(?:[.,;]|$)")
 NAMED_BEFORE = re.compile(
     r"\b(?:is|are|be|by|match(?:es)?|fits?|with|choose|pick|select|as|to|only|namely|supports?|favou?rs?|leaves|at|on|for)"
     r"[\s:*'(\[]*(?:the )?(?:option|choice|answer|letter|statement|candidate)s? ?[*'(\[]*$|\bonly ?[*'(\[]*$"

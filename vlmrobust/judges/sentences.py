@@ -80,8 +80,9 @@ class Sentence:
         named = frozenset(mention.option for mention in found if mention.option is not None)
         partial = not found and claim is None
         if claim is None and (partial or len(self._reading.options) == 2):
-            # Of two options one word is enough to tell that the other one is meant.
-            found += [word for word in self._distinctive(self._start) if word.option not in named]
+            # Of two options one word is enough to tell that the other one is meant: "the red cube, not the blue one".
+            words = [word for word in self._distinctive(self._start) if word.option not in named]
+            found += [word for word in words if partial or self._stands_for_option(word)]
         found.sort()
         flags = dict(zip(found, polarities(self._reading, found, self._start, self._end), strict=True))
         rejected = {option for each in claims for option in each.rejected}
@@ -202,8 +203,8 @@ class Sentence:
             capital = self._reading.text[at].isupper()
             if option is None or (group > 1 and not capital):
                 continue
-            bare = group == 4 and (self._thought.lettered or match[group] == "i")
-            if bare or (group == 4 and not say.LETTER_VERB.match(self._folded, at + 1, self._end)):
+            after = say.ENDS if match[group] == "i" else say.LETTER_VERB
+            if group == 4 and (self._thought.lettered or not after.match(self._folded, at + 1, self._end)):
                 continue
             if group == 1 and match[group] in "ai" and not capital and self._reading.letter_at(at, self._end) is None:
                 continue
@@ -215,6 +216,10 @@ class Sentence:
         own = self._asked.distinctive
         words = say.WORDS.finditer(self._folded, start, self._end) if own else ()
         return [Mention(*word.span(), own[form]) for word in words if (form := plain_form(word[0])) in own]
+
+    def _stands_for_option(self, word: Mention) -> bool:
+        after = say.ONE.match(self._folded, word.end, self._end)
+        return after is not None or say.COPULA.search(self._before(word, 64)) is not None
 
     def _item(self) -> Mention | None:
         """Return the option that it is about as an item of a list."""
@@ -253,7 +258,6 @@ class Sentence:
         for narrowed in (
             mentions,
             *(self._after(cue, mentions) for cue in (say.CONTRAST, say.CUE, say.WEAK_CUE)),
-            [mention for mention in mentions if not say.REFERENCE.search(self._before(mention, 24))],
             self._predicates(mentions),
         ):
             if (option := _only(narrowed)) is not None:

@@ -31,7 +31,7 @@ _DIGIT = re.compile(rf"(?<!{WORD})(?<![\d.,:/-])(\d)(?!{WORD}|[.,:/]\d|[%°])")
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
     rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
-    rf"|et|y|o)\b|[ \n]*+(?!{WORD})| *+\n"
+    rf"|et|y|o)\b|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
 )
 
 
@@ -65,7 +65,7 @@ FUNCTION_FORMS = frozenset(
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
 _OUTER_WORDS = frozenset(
-    "in on at to of for with from by into onto towards toward under over as is are it he she they its his her their there this that"
+    "in on at to of for with from by into onto towards toward under over beside behind near inside outside between along around against as is are it he she they its his her their there this that"
     " be was were has have".split()
 )
 

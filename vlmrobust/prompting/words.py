@@ -43,8 +43,9 @@ _TOKEN = re.compile(
     r"|[+=<>^%°×÷±≤≥≠√∞/$€£]|(?<=[\^{])-|(?<=\d)-(?=\d)|[^\W\d_]"
 )
 _FRACTION = re.compile(r"\\[dt]?frac *(?:\{([^{}]+)\} *\{([^{}]+)\}|(\d)(\d))")
+_ARTICLES = frozenset({"a", "an", "the"})
 _SAME = {
-    **dict.fromkeys(("a", "an", "the"), ""),
+    **dict.fromkeys(_ARTICLES, ""),
     **dict.fromkeys(("degree", "degrees", "circ"), "°"),
     **dict.fromkeys(("percent", "percentage", "\\%"), "%"),
     **dict.fromkeys(("centimeter", "centimeters", "centimetre", "centimetres"), "cm"),
@@ -170,6 +171,8 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
     at = 0
     for match in _TOKEN.finditer(folded, start, len(folded) if end is None else end):
         form = forms[match[0]]
+        if not form and match[0] in _ARTICLES and not folded.startswith(" ", match.end()):
+            form = match[0]  # "a" of "point A", and no article
         if form:
             parts.append(form)
             starts[at], at = match.start(), at + len(form)
