@@ -12,7 +12,8 @@ from vlmrobust.judges.base import without_answers
 def responses(make_sample):
     rows = [
         ("It is blue.", "<think>It is blue.</think><answer>B</answer>"),
-        ("contradicts", "<think>It is blue.</think><answer>A</answer>"),
+        ("contradicts", "<think>So it is blue.</think><answer>A</answer>"),
+        ("contradicts by a weak kind of evidence", "<think>It is blue.</think><answer>A</answer>"),
         ("empty", "<think> </think><answer>B</answer>"),
         ("unparsed", "<think>It is blue.</think><answer>B or C</answer>"),
         ("truncated", "<think>It is blue."),
@@ -63,7 +64,7 @@ class Spy(Judge):
 def test_consistency_is_defined_where_the_design_says(responses):
     consistent = RuleJudge().consistent(responses)
     nan = float("nan")
-    expected = torch.tensor([1.0, 0.0, nan, nan, nan, nan, nan, nan, nan, nan])
+    expected = torch.tensor([1.0, 0.0, nan, nan, nan, nan, nan, nan, nan, nan, nan])
     torch.testing.assert_close(consistent, expected, equal_nan=True)
     assert consistent.dtype == torch.float32
 
@@ -74,7 +75,7 @@ def test_each_reason_alone_makes_it_undefined(responses):
     assert Fixed(option=(0,), unsure=(False,)).consistent(first).tolist() == [0.0]
     assert Fixed(option=(1,), unsure=(True,)).consistent(first).isnan().all()
     assert Fixed(option=(-1,), unsure=(False,)).consistent(first).isnan().all()
-    for position in (2, 3, 4, 7, 9):
+    for position in (3, 4, 5, 8, 10):
         assert Fixed(option=(1,), unsure=(False,)).consistent(responses.select([position])).isnan().all()
 
 

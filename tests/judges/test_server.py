@@ -71,7 +71,7 @@ def test_verdicts_come_from_the_letters_of_the_first_token(server, judge):
         assert request["model"] == "some/model"
         assert (request["max_tokens"], request["temperature"], request["top_logprobs"]) == (1, 0, 20)
     letters = judge.letter_logprobs([("Which?", ("red", "blue"), "so A", "AB")])
-    assert letters.shape == (1, 26)
+    assert letters.shape == (1, 36)
     assert letters[0, 0].item() == pytest.approx(log(0.9), abs=1e-6)
     assert (letters[0, 1:] == -torch.inf).all()
     judge.letter_logprobs([("Which?", ("red", "blue"), "so P", "PQ")])

@@ -11,7 +11,8 @@ from torch import Tensor
 from vlmrobust import Prompt
 from vlmrobust.types import open_image
 
-ONE_LETTER = re.compile(r"[\W_]*([A-Z])[\W_]*")
+MARKS = string.ascii_uppercase + string.digits
+ONE_LETTER = re.compile(r"[\W_]*([A-Z0-9])[\W_]*")
 
 
 def rendered(processor: Any, prompt: Prompt) -> str:
@@ -68,23 +69,23 @@ def token_texts(tokenizer: Any) -> list[str]:
 
 
 def letters_at(logprobs: Tensor, texts: Sequence[str], rest: str = "") -> Tensor:
-    """Return `(26,)` log-probabilities of `rest` and a letter being written in one token."""
-    sums = torch.zeros(26, dtype=torch.float64)
+    """Return `(36,)` log-probabilities of `rest` and a letter being written in one token."""
+    sums = torch.zeros(len(MARKS), dtype=torch.float64)
     for token, text in enumerate(texts):
         letter = ONE_LETTER.fullmatch(text[len(rest) :]) if text.startswith(rest) else None
         if letter:
-            sums[string.ascii_uppercase.index(letter[1])] += logprobs[token].exp()
+            sums[MARKS.index(letter[1])] += logprobs[token].exp()
     return sums.log()
 
 
 def forced_letters(processor: Any, model: Any, text: str, images: Sequence[Any], texts: Sequence[str]) -> Tensor:
-    """Return `(26,)` log-probabilities of a letter after `text`, over all ways to cut the text's end into tokens."""
+    """Return `(36,)` log-probabilities of a letter after `text`, over all ways to cut the text's end into tokens."""
     tokenizer = processor.tokenizer
     inputs = inputs_of(processor, text, images)
     logprobs = logits_of(model, inputs)
     alone = tokenizer(text, add_special_tokens=False)["input_ids"]
     back = 0
-    for letter in string.ascii_uppercase:
+    for letter in MARKS:
         for space in ("", " "):
             other = tokenizer(text + space + letter, add_special_tokens=False)["input_ids"]
             same = 0

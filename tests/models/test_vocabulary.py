@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from vlmrobust.models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs, letter_logprobs
 
 LETTERS = string.ascii_uppercase
+MARKS = LETTERS + string.digits
 OPENERS = (
     "<think>It is red.</think><answer>",
     "<answer>",
@@ -36,7 +37,7 @@ def members(families: Tensor) -> list[set[int]]:
 
 def enumerated(texts: list[str], rest: str) -> list[set[int]]:
     """Return each letter's tokens, found by looking at all of them."""
-    found: dict[str, set[int]] = {letter: set() for letter in LETTERS}
+    found: dict[str, set[int]] = {letter: set() for letter in MARKS}
     for token, text in enumerate(texts):
         if text.startswith(rest) and (match := oracle.ONE_LETTER.fullmatch(text[len(rest) :])):
             found[match[1]].add(token)
@@ -130,7 +131,8 @@ def test_qwen_merges_letters_with_the_tags_bracket() -> None:
 def test_qwen_families_equal_enumeration() -> None:
     _, texts, vocabulary = qwen()
     assert members(vocabulary.families) == enumerated(texts, "")
-    assert min(map(len, members(vocabulary.families))) >= 3
+    assert min(map(len, members(vocabulary.families)[:26])) >= 3
+    assert min(map(len, members(vocabulary.families)[26:])) >= 1
 
 
 def test_qwen_letters_after_the_tag_sum_both_ways_to_write_them() -> None:
@@ -188,8 +190,8 @@ def prefixes(draw: st.DrawFn) -> tuple[ForcedPrefix, Tensor]:
     tokens = tuple(draw(st.lists(st.integers(0, size - 1), min_size=count, max_size=count)))
     tables = []
     for _ in range(count + 1):
-        owner = draw(st.lists(st.integers(-1, 25), min_size=size, max_size=size))
-        rows = [[token for token, letter in enumerate(owner) if letter == index] for index in range(26)]
+        owner = draw(st.lists(st.integers(-1, 35), min_size=size, max_size=size))
+        rows = [[token for token, letter in enumerate(owner) if letter == index] for index in range(36)]
         width = max(1, *map(len, rows))
         tables.append(torch.tensor([row + [-1] * (width - len(row)) for row in rows]))
     seed = draw(st.integers(0, 2**31))
@@ -202,7 +204,7 @@ def prefixes(draw: st.DrawFn) -> tuple[ForcedPrefix, Tensor]:
 def test_forced_letters_sum_over_all_ways(drawn: tuple[ForcedPrefix, Tensor]) -> None:
     prefix, logits = drawn
     p = logits.double().softmax(-1)
-    want = torch.zeros(len(logits), 26, dtype=torch.float64)
+    want = torch.zeros(len(logits), 36, dtype=torch.float64)
     for row in range(len(logits)):
         for place, table in enumerate(prefix.families):
             reached = 1.0
@@ -211,7 +213,7 @@ def test_forced_letters_sum_over_all_ways(drawn: tuple[ForcedPrefix, Tensor]) ->
             for letter, family in enumerate(members(table)):
                 want[row, letter] += reached * sum(float(p[row, place, token]) for token in family)
     got = forced_letter_logprobs(logits, prefix)
-    assert got.shape == (len(logits), 26)
+    assert got.shape == (len(logits), 36)
     torch.testing.assert_close(got.double().exp(), want, atol=1e-6, rtol=1e-4)
     assert torch.equal(torch.isneginf(got), want == 0)
 

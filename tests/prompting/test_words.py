@@ -1,36 +1,81 @@
-from itertools import pairwise
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.prompting.words import Stems, occurrences
+from vlmrobust.prompting.mentions import Mention, Reading, distinctive_words
+from vlmrobust.prompting.words import fold, plain_form, squeeze, stands_alone
 
-STEMS = ("so", "conclu", "n't", "答案", "hold on", "no ", "i think")
-PIECES = st.lists(
-    st.sampled_from(
-        ["so", "also,", "isn't", "hold", "on", "onto", "no", "know", "(conclusion)", "所以答案是", "i", "think"]
-    )
+TEXTS = st.lists(
+    st.sampled_from(["ice", "Ice-creams", "the", "12", "1,000", "2.50", "$x^2$", r"\frac{1}{2}", "猫", "left", "isn't", "."])
+).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("ice cream", "Ice-creams", "icecream", "the ice cream"),
+        ("15 degrees", "15°", r"$15^{\circ}$", r"15^\circ", "fifteen degrees"),
+        ("1/2", r"\frac{1}{2}", r"\dfrac{1}{2}", r"$\frac12$"),
+        ("9 cm", r"9 \mathrm{~cm}", r"$9\,\text{cm}$", "nine centimetres"),
+        ("53.0/100000", "53 per 100,000"),
+        ("to the right", "to the rightward"),
+        ("50 %", "50%", r"50\%", "50 percent"),
+        ("shelves", "shelf"),
+        ("grey", "gray"),
+    ],
 )
-TEXTS = st.tuples(PIECES, st.sampled_from([" ", "\n", "  ", ""])).map(lambda drawn: drawn[1].join(drawn[0]))
+def test_forms_of_one_thing_are_squeezed_alike(forms):
+    assert len({squeeze(fold(form)).text for form in forms}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1 2", "12"), ("x^2", "2x"), ("-2", "2"), ("2.5", "25"), ("red", "dark red"), ("H^+", "H^-"), ("point A", "point")],
+)
+def test_different_things_are_squeezed_apart(one, other):
+    assert squeeze(fold(one)).text != squeeze(fold(other)).text
 
 
 @given(TEXTS)
-def test_every_stem_that_occurs_is_present(text):
-    present = Stems(STEMS).present(text)
-    assert {stem for stem in STEMS if stem in text} <= present
-    assert {stem for stem in present if " " not in stem} == {stem for stem in STEMS if " " not in stem and stem in text}
+def test_a_squeezed_text_is_found_where_its_words_are(text):
+    folded = fold(text)
+    squeezed = squeeze(folded)
+    assert len(squeezed.starts) == len(squeezed.ends)
+    for word in ("猫", "left"):
+        places = [folded[start:end] for start, end in squeezed.find(plain_form(word))]
+        assert all(plain_form(place) == plain_form(word) for place in places)
+        assert len(places) == sum(plain_form(part) == plain_form(word) for part in folded.split())
 
 
-@given(st.lists(TEXTS, min_size=1))
-def test_what_was_read_before_does_not_matter(texts):
-    used = Stems(STEMS)
-    for text in texts:
-        assert used.present(text) == Stems(STEMS).present(text)
+@pytest.mark.parametrize(
+    ("text", "word", "alone"),
+    [
+        ("a dark-red cube", "red", False),
+        ("a red cube", "red", True),
+        ("it is 2.5 m", "2", False),
+        ("x = l/3 here", "3", False),
+        ("3 + 5 = 8", "5", False),
+        ("3 + 5 = 8", "8", True),
+        ("two and a half", "two", False),
+        ("the right answer", "right", False),
+        ("on the right", "right", True),
+    ],
+)
+def test_what_stands_alone(text, word, alone):
+    at = text.index(word)
+    assert stands_alone(text, at, at + len(word)) is alone
 
 
-@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=2))
-def test_occurrences_are_all_there_without_overlaps(text, part):
-    places = list(occurrences(text, part))
-    assert len(places) == text.count(part)
-    assert all(text.startswith(part, place) for place in places)
-    assert all(after - before >= len(part) for before, after in pairwise(places))
+def test_options_that_differ_in_inflection_alone_are_told_apart():
+    reading = Reading.of("It was opened.", ("open", "opened"))
+    assert reading.mentions(0, len(reading.text)) == [Mention(7, 13, 1)]
+
+
+def test_an_option_is_not_named_across_sentences():
+    reading = Reading.of("It is on the wrist. Watch it.", ("wristwatch", "ring"))
+    assert reading.mentions(0, len(reading.text)) == []
+
+
+def test_words_that_only_one_option_has():
+    options = ("Rightward turn - the camera turned", "Leftward turn - the camera turned")
+    assert distinctive_words(options) == {"right": 0, "left": 1}

@@ -68,8 +68,8 @@ def by_hand(turn: str, row: dict[str, Any]) -> dict[str, float]:
     formed = re.fullmatch(r"<think>(.*)</think>\s*<answer>\s*([A-D])\s*</answer>\s*", turn, re.DOTALL)
     clean = formed is not None and not re.search(r"</?(?:think|answer)", formed[1])
     if clean and formed is not None:
-        option, unsure = concluded_option(formed[1].strip(), row["options"])
-        consistent = float(bool(formed[1].strip()) and not unsure and option == "ABCD".index(formed[2]))
+        found = concluded_option(formed[1].strip(), row["options"], question=row["question"])
+        consistent = float(found.option == "ABCD".index(formed[2]))
         return {"format": 1.0, "accuracy": float(formed[2] == row["solution"]), "consistency": consistent}
     return {}
 

@@ -22,8 +22,8 @@ from vlmrobust.rl.guards import LongEnough
 from vlmrobust.types import Prompt, Response, Responses, Sample, Style
 
 RIGHT = "<think>The cube is blue.</think><answer>B</answer>"
-CONTRADICTION = "<think>The cube is blue.</think><answer>A</answer>"
-COLUMNS_OF_ONE: dict[str, Any] = {"solution": ["B"], "question": ["Which colour?"], "options": [["red", "blue"]]}
+CONTRADICTION = "<think>So the cube is blue.</think><answer>A</answer>"
+COLUMNS_OF_ONE: dict[str, Any] = {"solution": ["B"], "question": ["Which colour is the cube?"], "options": [["red", "blue"]]}
 ALL = (rewards.accuracy_reward, rewards.format_reward, rewards.consistency_reward, rewards.faithfulness_reward)
 
 
@@ -178,7 +178,7 @@ def test_a_closed_prefilled_thought_is_not_repeated() -> None:
 
 
 def test_a_template_that_opens_the_thought() -> None:
-    completion = " The cube is blue.</think><answer>B</answer>"
+    completion = " But the cube is blue.</think><answer>B</answer>"
     assert rewards.format_reward(completions=[completion]) == [0.0]
     assert vr.rl.FormatReward(opener="<think>\n")(completions=[completion]) == [0.1]
     prefilled = columns_of(1, prefill=["<think>It is red."])

@@ -126,7 +126,7 @@ class _Course:
             return None
         if said.unsure and not any(later.kind in RELIABILITY for later in self._later):
             return _OPEN
-        if said.kind in _FIRM:
+        if said.kind in _FIRM or (said.reopens and said.kind in RELIABILITY):  # "No, it is blue."
             return self._verdict(said, len(self._later), reach=_REACH_OF[said.kind])
         self._later.append(said)
         self._rejected |= said.rejected

@@ -17,6 +17,7 @@ SENTENCE_BREAK = re.compile(
 )
 ABBREVIATIONS = ("e.g.", "i.e.", " vs.", "(vs.", " fig.", "(fig.")
 LABEL = re.compile(r"(?:(?:^|[\s(*'])[a-z]|(?:^|[\n.,:;!?(*]) ?\d{1,2})\.$")
+SORT = re.compile(rf"\b(?:which|what)(?: (?:kind|type|sort)s? of)? ({WORD}+)")
 ASKS = re.compile(r"[^.?!\n]*\?")
 
 # Sentences that say nothing of their own.
@@ -41,7 +42,7 @@ THE_OTHERS = re.compile(
 
 # Starting over, and not knowing.
 REVISION = re.compile(
-    r"^['*\s]*(?:no|actually|nope)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|on closer (?:look|inspection)"
+    r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|on closer (?:look|inspection)"
     r"|let me (?:re-?\w+|double|look again|check again)|scratch that|correction|i was wrong|i made a mistake"
     r"|that(?:'s| is) (?:wrong|not right|incorrect)|upon (?:re-?\w+|closer))\b|等等|不对|moment mal|attends|espera"
 )
@@ -120,7 +121,7 @@ SUBJECT = re.compile(
     r" (?:is|are|was|has|have|had|does|do|must|can|could|would|will|should|[a-z]+(?<!s)s)\b"
 )
 ABOUT_IT = re.compile(
-    r"[\s*'-]*(?:(?:it|this|that|he|she|they)(?:'s|'re| is| are| has| must| looks| appears| seems)|since|because|given|as)\b"
+    r"[\s*'-]*(?:(?:no|but|actually|however|yes|wait),? )*(?:(?:it|this|that|he|she|they)(?:'s|'re| is| are| has| must| looks| appears| seems)|since|because|given|as)\b"
 )
 
 # Letters that name options, and those that name points.
@@ -157,7 +158,7 @@ POINTS = re.compile(
 
 # A list that weighs the options: how an item begins, and how it is found.
 ITEM = re.compile(r"[\s*•#>-]*(?:\d{1,2}[.)] *)?[\s*'(\[]*(?:(?:option|choice|answer|statement) )?[*'(\[]*")
-ITEM_LETTER = re.compile(r"[a-j][*)\].:]")
+ITEM_LETTER = re.compile(r"[a-z0-9][*)\].:]")
 ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)['*]*|['*)\]]*[.)] ")
 _FINE = r"(?:yes|correct|correctly|match(?:es|ing)?|fits?|exactly|consistent|works?|right|true|plausible|best)\b"
 VERDICT = re.compile(

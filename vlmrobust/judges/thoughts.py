@@ -46,7 +46,7 @@ class Asked(NamedTuple):
         """Read a question."""
         folded, each = fold(question), [fold(option.strip()) for option in options]
         shown = " ".join(each)
-        asks = say.ASKS.findall(folded)
+        asks = [*say.ASKS.findall(folded), folded[-240:]][-2:][0]
         sides = [(one, other) for pair in say.POLES for one, other in (pair, pair[::-1])]
         poles = (
             (one.said, other.said)
@@ -59,8 +59,11 @@ class Asked(NamedTuple):
         if len({option for word, option in own.items() if word in words}) < 2:
             # One option's word in the question is what is asked about; those of several are the choice.
             own = {word: option for word, option in own.items() if word not in words}
+        content = plain_words(asks) - plain_words(shown)
+        # Of "which colour" and "what kind of animal" the noun says what options are, and is not repeated.
+        content = content - set(map(plain_form, say.SORT.findall(asks))) or content
         return cls(
-            frozenset(plain_words(asks[-1] if asks else folded[-240:]) - plain_words(shown)),
+            frozenset(content),
             next(poles, None),
             say.NAMED_POINT.search(say.OTHER_CAPITAL.sub(" ", question)) is not None,
             {word: option for word, option in own.items() if not say.NO.search(each[option])},

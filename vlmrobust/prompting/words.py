@@ -104,7 +104,7 @@ class _PlainForms(dict[str, str]):
             token = token[:-2]
         if token in NUMBER_ALIASES:
             return "#" + NUMBER_ALIASES[token]
-        if token in _SAME:
+        if token in _SAME and not (self._inflected and token in _ARTICLES):
             return _SAME[token]
         if self._inflected or len(token) < 4:
             return token
@@ -238,9 +238,9 @@ def stands_alone(folded: str, start: int, end: int) -> bool:
     before = folded[max(0, start - 24) : start]
     if needle[0].isdigit() and _IN_A_NUMBER_BEFORE.search(before):
         return False
+    if (needle[-1].isdigit() or needle in NUMBER_ALIASES) and _IN_A_NUMBER_AFTER.match(folded, end):
+        return False
     if needle[-1].isdigit():
-        if _IN_A_NUMBER_AFTER.match(folded, end):
-            return False
         if _LIST_MARK_BEFORE.search(before) and _LIST_MARK_AFTER.match(folded, end):
             return False
     if needle in NUMBER_ALIASES and needle not in ("one", "1") and _COUNTS_BEFORE.search(before):
