@@ -290,7 +290,14 @@ def test_identity_and_equality(planted):
     assert before == planted
     assert before != planted.replace(name="another")
     assert "LastLetter" not in repr(planted)
-    assert set(planted.model_dump()) == {"name", "min_contradiction", "min_mass", "min_probability", "max_thought_tokens", "batch_tokens"}
+    assert set(planted.model_dump()) == {
+        "name",
+        "min_contradiction",
+        "min_mass",
+        "min_probability",
+        "max_thought_tokens",
+        "batch_tokens",
+    }
 
 
 def test_from_pretrained(tmp_path):

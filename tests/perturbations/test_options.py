@@ -121,5 +121,8 @@ def test_letters_that_do_not_suffice_or_change_nothing(make_sample: Make) -> Non
         (four + AbstainOption())(prompt)
     with pytest.raises(NotApplicable, match="5 options need as many letters"):
         (AbstainOption() + four)(prompt)
-    with pytest.raises(ValidationError, match="expected 2 to 26 different capital letters out of A to Z, or 2 to 10 different digits, got 'PP'"):
+    with pytest.raises(
+        ValidationError,
+        match="expected 2 to 26 different capital letters out of A to Z, or 2 to 10 different digits, got 'PP'",
+    ):
         OptionLetters(letters="PP")

@@ -6,7 +6,9 @@ from vlmrobust.prompting.mentions import Mention, Reading, distinctive_words
 from vlmrobust.prompting.words import fold, plain_form, squeeze, stands_alone
 
 TEXTS = st.lists(
-    st.sampled_from(["ice", "Ice-creams", "the", "12", "1,000", "2.50", "$x^2$", r"\frac{1}{2}", "猫", "left", "isn't", "."])
+    st.sampled_from(
+        ["ice", "Ice-creams", "the", "12", "1,000", "2.50", "$x^2$", r"\frac{1}{2}", "猫", "left", "isn't", "."]
+    )
 ).map(" ".join)
 
 
@@ -30,7 +32,15 @@ def test_forms_of_one_thing_are_squeezed_alike(forms):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("1 2", "12"), ("x^2", "2x"), ("-2", "2"), ("2.5", "25"), ("red", "dark red"), ("H^+", "H^-"), ("point A", "point")],
+    [
+        ("1 2", "12"),
+        ("x^2", "2x"),
+        ("-2", "2"),
+        ("2.5", "25"),
+        ("red", "dark red"),
+        ("H^+", "H^-"),
+        ("point A", "point"),
+    ],
 )
 def test_different_things_are_squeezed_apart(one, other):
     assert squeeze(fold(one)).text != squeeze(fold(other)).text

@@ -23,7 +23,11 @@ from vlmrobust.types import Prompt, Response, Responses, Sample, Style
 
 RIGHT = "<think>The cube is blue.</think><answer>B</answer>"
 CONTRADICTION = "<think>So the cube is blue.</think><answer>A</answer>"
-COLUMNS_OF_ONE: dict[str, Any] = {"solution": ["B"], "question": ["Which colour is the cube?"], "options": [["red", "blue"]]}
+COLUMNS_OF_ONE: dict[str, Any] = {
+    "solution": ["B"],
+    "question": ["Which colour is the cube?"],
+    "options": [["red", "blue"]],
+}
 ALL = (rewards.accuracy_reward, rewards.format_reward, rewards.consistency_reward, rewards.faithfulness_reward)
 
 

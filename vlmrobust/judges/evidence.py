@@ -27,7 +27,16 @@ RELIABILITY = {
 }
 _FIRM = ("stated", "named", "concluded", "inferred")
 # How many sentences may follow such a one.
-_REACH_OF = {"stated": 8, "named": 8, "concluded": 1, "inferred": 1, "weighed": 8, "computed": 0, "compared": 2, "restated": 1}
+_REACH_OF = {
+    "stated": 8,
+    "named": 8,
+    "concluded": 1,
+    "inferred": 1,
+    "weighed": 8,
+    "computed": 0,
+    "compared": 2,
+    "restated": 1,
+}
 
 # What long thoughts say in the question's words is as often a step as a conclusion.
 _SHORT = 3
@@ -50,9 +59,7 @@ class Evidence(NamedTuple):
 _NOTHING, _OPEN = Evidence(), Evidence(unsure=True)
 
 
-def concluded_option(
-    thought: str, options: Sequence[str], letters: str = LETTERS, question: str = ""
-) -> Evidence:
+def concluded_option(thought: str, options: Sequence[str], letters: str = LETTERS, question: str = "") -> Evidence:
     """Return the option that a thought finally concludes, and by which kind of evidence.
 
     Sentences are read from the last to the first, until one is firm evidence:
@@ -140,11 +147,15 @@ class _Course:
             place > (0 if said.partial and said.kind != "inferred" else reach)
             or option in self._rejected
             or (place and self._broken)
-            or (said.kind in _FIRM and (self._reopened or any(o.kind in RELIABILITY for o in later if o.option != option)))
+            or (
+                said.kind in _FIRM
+                and (self._reopened or any(o.kind in RELIABILITY for o in later if o.option != option))
+            )
             or any(other.pending or other.unsure or other.reopens for other in later)
             # Several other options at once are the rest; a single one is a second thought.
             or any(
-                other.named - {option} - self._rejected and (option in other.named or len(other.named) < 2 or other.kind in RELIABILITY)
+                other.named - {option} - self._rejected
+                and (option in other.named or len(other.named) < 2 or other.kind in RELIABILITY)
                 for other in later
             )
         )

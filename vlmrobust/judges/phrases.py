@@ -7,9 +7,10 @@ from ..prompting.mentions import FUNCTION_FORMS
 from ..prompting.words import WORD
 
 WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
-FUNCTION_WORDS = FUNCTION_FORMS | frozenset(
-    "image pictur photo video show shown follow question option answer object look seem appear".split()
-)
+FUNCTION_WORDS = FUNCTION_FORMS | {
+    *("image", "pictur", "photo", "video", "show", "shown", "follow", "question", "option", "answer", "object"),
+    *("look", "seem", "appear"),
+}
 
 # How a text falls into sentences. Group 1: without a mark that belongs to the sentence.
 SENTENCE_BREAK = re.compile(
@@ -25,7 +26,8 @@ ANNOUNCEMENT = re.compile(
     r"[\W_]*(?:so |therefore,? |the |my )?(?:final |correct )?(?:answer|conclusion|decision|verdict)?(?: is)?[\W_]*"
 )
 THE_ONE = re.compile(
-    r"\bthe (?:one|option|answer|choice) (?:that|which|matching)\b[^.]{0,40}(?:match|fit|describ|correspond|show|observ)"
+    r"\bthe (?:one|option|answer|choice) (?:that|which|matching)\b[^.]{0,40}(?:match|fit|describ|correspond|show"
+    r"|observ)"
 )
 RESTATED = re.compile(
     r"\b(?:options?|choices|alternatives|candidates|possibilities|possible answers)\b[^.]{0,60}(?::|\b(?:are|include"
@@ -42,7 +44,8 @@ THE_OTHERS = re.compile(
 
 # Starting over, and not knowing.
 REVISION = re.compile(
-    r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|on closer (?:look|inspection)"
+    r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|on closer"
+    r" (?:look|inspection)"
     r"|let me (?:re-?\w+|double|look again|check again)|scratch that|correction|i was wrong|i made a mistake"
     r"|that(?:'s| is) (?:wrong|not right|incorrect)|upon (?:re-?\w+|closer))\b|等等|不对|moment mal|attends|espera"
 )
@@ -51,7 +54,8 @@ DOUBT = re.compile(
     r"|(?:can't|cannot|can not|couldn't|could not|unable to|hard to|difficult to|impossible to|not possible to)"
     r" (?:\w+ )?(?:tell|say|determine|decide|know|see|read|make out|judge|identify|distinguish)|don't know|do not know"
     r"|(?:no such|none of the(?:se)?) (?:option|choice|answer)s?|too \w+ to (?:tell|say|determine|judge)|either way"
-    r"|(?:not|n't) (?:listed|offered|an option|among|in the (?:list|options)|one of the)|it's a toss-?up|i'm guessing)\b"
+    r"|(?:not|n't) (?:listed|offered|an option|among|in the (?:list|options)|one of the)|it's a toss-?up|i'm"
+    r" guessing)\b"
     r"|不确定|无法确定|nicht sicher"
 )
 EITHER = re.compile(r"\b(?:or|either|between)\b|还是|或")
@@ -68,7 +72,8 @@ REPORTED = re.compile(
 # What comes after a cue is concluded; after a weak one it is inferred.
 _LEAD = r"[\s*'#_>-]*(?:and |but |ok,? |okay,? )?"
 CUE = re.compile(
-    rf"(?P<strong>(?:^|(?<=[.;:,] )|\band |\bbut ){_LEAD}(?:therefore|thus|consequently|accordingly|in conclusion|overall"
+    rf"(?P<strong>(?:^|(?<=[.;:,] )|\band |\bbut ){_LEAD}(?:therefore|thus|consequently|accordingly|in conclusion"
+    rf"|overall"
     r"|to conclude|in summary|as a result|ultimately|finally|to sum up|conclusion|final|given (?:all )?this|daher|donc"
     r"|based on (?:this|these|the|all)|por lo tanto|por tanto|quindi|portanto)\b|\bi'd say\b|\bit (?:must|has to) be\b"
     r"|\b(?:i|we) (?:can |would |'d |will |must |therefore |thus )?(?:think|believe|conclude|say|deduce|infer|choose"
@@ -79,7 +84,8 @@ CUE = re.compile(
 WEAK_CUE = re.compile(
     r"\b(?:indicat(?:e|es|ed|ing)|suggest(?:s|ed|ing)?|impl(?:y|ies|ying)|confirm(?:s|ing)|means?|meaning|known as"
     r"|points? (?:to|towards)|show(?:s|ing) that|reveal(?:s|ing)|demonstrat(?:es|ing)|(?:it|this|that) is (?:clear"
-    r"|evident|likely)|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:most )?likely|probably|appears to be|seems to be|identif(?:y|ies|ied) as)\b"
+    r"|evident|likely)|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:most )?likely"
+    r"|probably|appears to be|seems to be|identif(?:y|ies|ied) as)\b"
 )
 CONTRAST = re.compile(r"\b(?:but(?! rather)|however|actually|yet|on second thought|no wait|wait)\b|但|而")
 TURN = re.compile(f"{CONTRAST.pattern}|{DOUBT.pattern}")
@@ -96,12 +102,14 @@ COMPARED = re.compile(
     r"|instead of|unlike) (?:(?:that |those |the one |the ones )(?:of|in|on|with) )?(?:[\w-]+ ){0,3}['*(]*$"
 )
 REFERENCE = re.compile(
-    r"\b(?:beside|besides|next to|near|nearer to|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that )?['*]*$"
+    r"\b(?:beside|besides|next to|near|nearer to|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that"
+    r" )?['*]*$"
 )
 
 # Whether something is said to be an option (before it), or something is said of an option (behind it).
 _QUALIFIERS = (
-    r"(?:\s*\b(?:a|an|the|to|in|on|at|of|be|most|\w+ly|option|located|positioned|placed|standing|sitting|lying|her|his|its"
+    r"(?:\s*\b(?:a|an|the|to|in|on|at|of|be|most|\w+ly|option|located|positioned|placed|standing|sitting|lying|her"
+    r"|his|its"
     r"|their|my|your|colou?red|painted|still|also|just|indeed|un|une|ein|eine|el|la|le|der|die|das)\b)*[\s'*(_]*$"
 )
 _COPULAS = (
@@ -111,17 +119,20 @@ _COPULAS = (
 EQUALS = re.compile(r"[=≈→][\s\\$*({]*$")
 COPULA = re.compile(rf"(?:{_COPULAS}){_QUALIFIERS}")
 PREDICATE = re.compile(
-    rf"(?:{_COPULAS}|\bthere(?: is| are|'s)|\b(?:looking|shows?|showing|see|sees|has|have|contains?|equals?|reads?|says?"
+    rf"(?:{_COPULAS}|\bthere(?: is| are|'s)|\b(?:looking|shows?|showing|see|sees|has|have|contains?|equals?|reads?"
+    rf"|says?"
     r"|depicts?|displays?|leaves|leaving|namely|like|facing|faces|only|exactly|points?|indicates?|total|count|matches"
     rf"|fits|means|becomes|makes|gives|get|find|counted|counting|stands|sits|lies)\b|有){_QUALIFIERS}"
 )
 _PARENTHESIS = r"['*)\]]*(?: \([^()]{0,40}\))?"
 SUBJECT = re.compile(
-    rf"'s|{_PARENTHESIS}(?:,[^,.]{{0,60}},)?(?: (?:clearly|actually|also|then|therefore|definitely|really|still|itself))*"
+    rf"'s|{_PARENTHESIS}(?:,[^,.]{{0,60}},)?(?: (?:clearly|actually|also|then|therefore|definitely|really|still"
+    rf"|itself))*"
     r" (?:is|are|was|has|have|had|does|do|must|can|could|would|will|should|[a-z]+(?<!s)s)\b"
 )
 ABOUT_IT = re.compile(
-    r"[\s*'-]*(?:(?:no|but|actually|however|yes|wait),? )*(?:(?:it|this|that|he|she|they)(?:'s|'re| is| are| has| must| looks| appears| seems)|since|because|given|as)\b"
+    r"[\s*'-]*(?:(?:no|but|actually|however|yes|wait),? )*(?:(?:it|this|that|he|she|they)(?:'s|'re| is| are| has"
+    r"| must| looks| appears| seems)|since|because|given|as)\b"
 )
 
 # Letters that name options, and those that name points.
@@ -136,12 +147,14 @@ LETTER_NAMED = re.compile(
 )
 LETTER_VERB = re.compile(
     r"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|appears|describes|agrees|corresponds"
-    r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as|because"
+    r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as"
+    r"|because"
     rf"|since|out)\b)(?!{WORD})"
 )
 ENDS = re.compile(r"[\s'*)\]]*(?:[.,;]|$)")
 NAMED_BEFORE = re.compile(
-    r"\b(?:is|are|be|by|match(?:es)?|fits?|with|choose|pick|select|as|to|only|namely|supports?|favou?rs?|leaves|at|on|for)"
+    r"\b(?:is|are|be|by|match(?:es)?|fits?|with|choose|pick|select|as|to|only|namely|supports?|favou?rs?|leaves|at"
+    r"|on|for)"
     r"[\s:*'(\[]*(?:the )?(?:option|choice|answer|letter|statement|candidate)s? ?[*'(\[]*$|\bonly ?[*'(\[]*$"
 )
 NAMED_AFTER = re.compile(
@@ -151,7 +164,8 @@ NAMED_AFTER = re.compile(
 NAMED_POINT = re.compile(r"(?<![A-Za-z])(?:[B-HJ-Z](?![a-z'])|[A-Z]{2,5}(?![A-Za-z]))")
 OTHER_CAPITAL = re.compile(r"<image[^>]*>|\b(?:[Oo]ption|[Cc]hoice|[Ff]igure|[Ii]mage|[Pp]icture|[Pp]anel) \(?[A-H]\b")
 POINTS = re.compile(
-    r"\b(?:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate|team"
+    r"\b(?:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate"
+    r"|team"
     r"|hepatitis|platform|building|block|exit|quadrilateral|circle|rectangle|label(?:l?ed)?|marked|letters?)"
     r" '?[a-z]{1,4}'?(?![a-z'])|∠|△"
 )
@@ -162,7 +176,8 @@ ITEM_LETTER = re.compile(r"[a-z0-9][*)\].:]")
 ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)['*]*|['*)\]]*[.)] ")
 _FINE = r"(?:yes|correct|correctly|match(?:es|ing)?|fits?|exactly|consistent|works?|right|true|plausible|best)\b"
 VERDICT = re.compile(
-    rf"(?P<no>(?:\b(?:not|no|nope|cannot|never|none|neither|nor)\b|n't\b)(?:[^.;,\n]{{0,24}}?\b{_FINE})?|\b(?:lacks?|wrong"
+    rf"(?P<no>(?:\b(?:not|no|nope|cannot|never|none|neither|nor)\b|n't\b)(?:[^.;,\n]{{0,24}}?\b{_FINE})?|\b(?:lacks?"
+    rf"|wrong"
     r"|incorrect|fails?|ruled out|eliminated|excluded|impossible|unlikely|missing|false|out|contradicts?|too|absent"
     rf"|nothing|without|less)\b|[✗❌✘×])|(?P<yes>\b{_FINE}|\bthis is it\b|[✓✅✔])"
 )
@@ -191,8 +206,8 @@ POLES = (
     (_pole("older oldest", "old"), _pole("younger youngest newer newest", "young new")),
     (_pole("faster fastest quicker", "fast quick"), _pole("slower slowest", "slow")),
     (_pole("warmer warmest hotter hottest", "warm hot"), _pole("colder coldest cooler coolest", "cold cool")),
-    (_pole("bigger biggest larger largest greater greatest taller tallest higher highest longer longest wider widest thicker"
-           " thickest deeper deepest", "more most"),
-     _pole("smaller smallest shorter shortest lower lowest narrower narrowest thinner thinnest shallower shallowest fewer"
-           " fewest", "less least")),
+    (_pole("bigger biggest larger largest greater greatest taller tallest higher highest longer longest wider widest"
+           " thicker thickest deeper deepest", "more most"),
+     _pole("smaller smallest shorter shortest lower lowest narrower narrowest thinner thinnest shallower shallowest"
+           " fewer fewest", "less least")),
 )  # fmt: skip

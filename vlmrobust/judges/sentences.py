@@ -68,7 +68,9 @@ class Sentence:
             return Said(reopens=reopens or self._text.lstrip().startswith(("or ", "but ")))
         if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
             return self._listed(line)
-        claims = list(claims_of(self._reading, self._thought.clauses_in(self._start, self._end), self._start, self._end))
+        claims = list(
+            claims_of(self._reading, self._thought.clauses_in(self._start, self._end), self._start, self._end)
+        )
         claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
         if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
             return Said(claim.option, "stated")
@@ -88,7 +90,9 @@ class Sentence:
         rejected = {option for each in claims for option in each.rejected}
         rejected |= {mention.option for mention, flag in flags.items() if not flag and mention.option is not None}
         said = Said(reopens=reopens, rejected=frozenset(rejected), named=named, partial=partial)
-        positive = [m for m in found if flags[m] and m.option is not None and not say.SUPPOSED.search(self._before(m, 80))]
+        positive = [
+            m for m in found if flags[m] and m.option is not None and not say.SUPPOSED.search(self._before(m, 80))
+        ]
         if claim is not None:
             return self._stated(said, claim, positive)
         if say.THE_OTHERS.match(self._text):
@@ -114,7 +118,7 @@ class Sentence:
         return Said(option, "named", named=frozenset({option}))
 
     def _stated(self, said: Said, claim: Claim, positive: list[Mention]) -> Said:
-        """Read an explicit clause that is doubted, or turned from ("…, but I think it is blue"), in the same sentence."""
+        """Read an explicit clause that is doubted, or turned from ("…, but I think it is blue"), in its sentence."""
         turned = _only(self._predicates(self._after(say.CONTRAST, positive, claim.end)))
         option = claim.option if turned is None else turned
         doubt = self._doubt()
@@ -158,7 +162,8 @@ class Sentence:
     def _kind(self, mention: Mention, said: Said, letters: list[Mention], cue: re.Match[str] | None) -> str:
         """Return in which way it speaks for the option that it mentions, empty for none that counts."""
         if _only(letters) == mention.option and any(
-            say.NAMED_BEFORE.search(self._before(letter, 40)) or say.NAMED_AFTER.match(self._folded, letter.end, self._end)
+            say.NAMED_BEFORE.search(self._before(letter, 40))
+            or say.NAMED_AFTER.match(self._folded, letter.end, self._end)
             for letter in letters
         ):
             return "named"
@@ -231,7 +236,7 @@ class Sentence:
         return Mention(named.start, named.end, named.option)
 
     def _compared(self, positive: list[Mention]) -> tuple[frozenset[int], frozenset[int]]:
-        """Return the options that it says are what is asked for, and those that it says are the opposite."""
+        """Return the options that it calls what is asked for, and those that it calls the opposite."""
         sides: tuple[set[int], set[int]] = set(), set()
         ends = [*(mention.start for mention in positive[1:]), self._end]
         for mention, stop in zip(positive, ends, strict=False):
@@ -248,7 +253,7 @@ class Sentence:
         return frozenset(yes - no), frozenset(no - yes)
 
     def _asserted(self, mentions: list[Mention], *, partial: bool) -> int | None:
-        """Return the one option that it speaks for, step by step without what it compares with, concedes or refers to."""
+        """Return the one option that it speaks for, less what it compares with, concedes or gives as a reason."""
         mentions = [mention for mention in mentions if not say.COMPARED.search(self._before(mention, 48))]
         asides = [match.span() for match in say.ASIDE.finditer(self._text)]
         main = [m for m in mentions if not any(first <= m.start - self._start < last for first, last in asides)]

@@ -18,7 +18,7 @@ __all__ = [
     "ends_naming",
     "polarities",
     "read_claim",
-    ]
+]
 
 _NEGATED_HEAD = re.compile(
     r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不"
@@ -46,32 +46,34 @@ _JOINED = re.compile(
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 # A negation does not cross one of these, and reaches over a few words.
 _BOUNDARY = (
-    r"but|because|since|as|so|and|while|whereas|although|though|which|who|where|if|when|it's|it is|that is|that are|then"
+    "but|because|since|as|so|and|while|whereas|although|though|which|who|where|if|when|it's|it is|that is|that are|then"
 )
 _NEGATION = re.compile(
-    rf"""(?:\b(?:not|cannot|never|neither|nor|no|without|lack(?:s|ing)?|absence\ of|none\ of|rul(?:e|es|ed|ing)\ (?:\w+\ )?out
-        |(?:eliminat|exclud|reject|discard|dismiss)\w*|rather\ than|instead\ of|unlike|other\ than|except(?:\ for)?
-        |different\ from|opposed\ to|incorrect|wrong|unlikely|hardly|fail(?:s|ed)?\ to|nicht|keine?|pas|нет?)\b
+    rf"""(?:\b(?:not|cannot|never|neither|nor|no|without|lack(?:s|ing)?|absence\ of|none\ of|rather\ than|instead\ of
+        |(?:eliminat|exclud|reject|discard|dismiss)\w*|rul(?:e|es|ed|ing)\ (?:\w+\ )?out|unlike|other\ than
+        |except(?:\ for)?|different\ from|opposed\ to|incorrect|wrong|unlikely|hardly|fail(?:s|ed)?\ to|nicht|keine?|pas
+        |нет?)\b
         |n't\b|不是|没有|不)
     (?!\ (?:only|just|sure|certain|clear|doubt|matter|necessarily|whether|because)\b)
     (?:['*(]*\ (?!(?:{_BOUNDARY})\b)['*(]*[\w'/-]+['*)]*){{0,7}}[\s'*(\[]*$""",
     re.VERBOSE,
 )
 _NEGATIVE = re.compile(
-    r"not|n't|inconsistent|inaccurate|less likely|no |nor|never|neither|without|lack|absen|none|rul|elimin|exclu|rejec|discard|dismiss|rather|instead|unlike|other than"
-    r"|except|differ|oppos|incorrect|wrong|false|impossible|out|hardly|contradict|fail|miss|irrelevant|unrelated|nicht|kein|pas|не|нет"
-    r"|不|没|✗|❌|✘"
+    r"not|n't|no |nor|never|neither|without|lack|absen|none|rul|elimin|exclu|rejec|discard|dismiss|rather|instead|other"
+    r"|unlike|except|differ|oppos|incorrect|inconsistent|inaccurate|wrong|false|impossible|out|hardly|contradict|fail"
+    r"|less likely|miss|irrelevant|unrelated|nicht|kein|pas|не|нет|不|没|✗|❌|✘"
 )
 _REFUSED = (
-    r"(?:not\b|wrong|incorrect|ruled out|eliminated|excluded|dismissed|discarded|false|impossible|unlikely|out\b|rejected"
-    r"|inconsistent|contradict|absent|missing|irrelevant|unrelated|less likely|inaccurate)"
+    r"(?:not\b|wrong|incorrect|ruled out|eliminated|excluded|dismissed|discarded|false|impossible|unlikely|out\b"
+    r"|rejected|inconsistent|contradict|absent|missing|irrelevant|unrelated|less likely|inaccurate)"
 )
 _NEGATED_AFTER = re.compile(
     rf"""['*)\]]*(?:\ \([^()]{{0,40}}\))?(?:\ (?!(?:{_BOUNDARY})\b)\w+){{0,3}}?\ (?:
-      (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)(?:\ (?:be|to\ be|also|all|both|clearly|definitely
-        |therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
+      (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)
+        (?:\ (?:be|to\ be|also|all|both|therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
       |(?:is|are|was|were|do|does|did|ca|wo|could|would|has|have)n't\b|cannot\b|contradicts?\b|fails?\b|lacks?\b|misses\b)
-    |['*)\]]*\ ?[:=-]\ ?['*]*(?:incorrect|wrong|no\b|not\b|false|ruled\ out|eliminated|excluded|✗|❌|✘)|['*)\]]*(?:\ ?[✗❌✘]|不)""",
+    |['*)\]]*\ ?[:=-]\ ?['*]*(?:incorrect|wrong|no\b|not\b|false|ruled\ out|eliminated|excluded|✗|❌|✘)
+    |['*)\]]*(?:\ ?[✗❌✘]|不)""",
     re.VERBOSE,
 )
 
@@ -98,8 +100,8 @@ class Claim(NamedTuple):
 def polarities(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
     """Return for each mention between `start` and `end` whether it stands un-negated.
 
-    A negation reaches over a list ("not red, blue or green"; "red and blue are not"), but not past a conjunction, a verb
-    of its own or the sentence.
+    A negation reaches over a list ("not red, blue or green"; "red and blue are not"), but not past a conjunction, a
+    verb of its own or the sentence.
     """
     folded = reading.folded
     if not found or _NEGATIVE.search(folded, start, end) is None:

@@ -46,7 +46,9 @@ _FOREIGN = re.compile(
     """,
     re.VERBOSE,
 )
-_CORRECT = re.compile(r"(?:correct|right|best|accurate|appropriate|answer|final)\b(?! of\b)|(?:正确|正確|对|對)(?!选|選|答)")
+_CORRECT = re.compile(
+    r"(?:correct|right|best|accurate|appropriate|answer|final)\b(?! of\b)|(?:正确|正確|对|對)(?!选|選|答)"
+)
 
 _CHOICE_WORDS = (
     "choose", "pick", "select", "go with", "going with", "opt for", "opting for", "settle", "stick with", "vote for",
@@ -54,9 +56,10 @@ _CHOICE_WORDS = (
 )  # fmt: skip
 _CORRECT_WORDS = ("correct", "right", "best", "accurate", "appropriate", "answer", "final", "正确", "正確")
 _FOREIGN_WORDS = (
-    "正确", "正確", "最佳", "最终", "最終", "答案", "答:", "选", "選", "答え", "回答", "正解", "解答", "정답", "답변", "답", "antwort", "réponse", "respuesta",
-    "risposta", "resposta", "antwoord", "svar", "ответ", "відповідь", "odpowied", "cevap", "yanıt", "jawaban",
-    "đáp", "vastaus", "válasz", "odpověď", "απάντηση", "الإجابة", "الجواب", "उत्तर", "คำตอบ",
+    "正确", "正確", "最佳", "最终", "最終", "答案", "答:", "选", "選", "答え", "回答", "正解", "解答",
+    "정답", "답변", "답", "antwort", "réponse", "respuesta", "risposta", "resposta", "antwoord", "svar", "ответ",
+    "відповідь", "odpowied", "cevap", "yanıt", "jawaban", "đáp", "vastaus", "válasz", "odpověď", "απάντηση", "الإجابة",
+    "الجواب", "उत्तर", "คำตอบ",
 )  # fmt: skip
 # Words are found by `str.find` and only then matched: ten times faster than one pattern with all of them.
 _STEMS: tuple[tuple[str, Kind, re.Pattern[str]], ...] = (
@@ -70,7 +73,8 @@ _STEMS: tuple[tuple[str, Kind, re.Pattern[str]], ...] = (
 )
 _VERB_BEFORE = re.compile(
     r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)(?: (?:clearly|definitely|therefore|thus"
-    r"|indeed|most likely|likely|probably))?(?: the)?(?: (?:most|only|best|correct|right|final))? $|(?:选项|選項|项|項)?(?:是|才是|才)?$(?<=[项項是才])"
+    r"|indeed|most likely|likely|probably))?(?: the)?(?: (?:most|only|best|correct|right|final))? $"
+    r"|(?:选项|選項|项|項)?(?:是|才是|才)?$(?<=[项項是才])"
 )
 _QUALIFIED = re.compile(
     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true"
@@ -86,7 +90,8 @@ _PREFIX = re.compile(
     r"|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*$"
 )
 _SUPPOSED = re.compile(
-    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is|tempted to|about to|going to)(?: \w+){0,2} $"
+    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is|tempted to|about to"
+    r"|going to)(?: \w+){0,2} $"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s'*)\]]|$)|\n")
 

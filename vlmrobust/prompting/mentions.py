@@ -53,21 +53,21 @@ class Named(NamedTuple):
 
 
 _WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
-FUNCTION_FORMS = frozenset(
-    plain_form(word)
-    for word in (
-        "in on at to of for with from by into onto toward towards over as is are was were be been am it its he she they them his"
-        " her their there this that these those and or but not no nor so if then than which who what when where why how do did"
-        " does has have had can could will would should may might must very more most some any all both each other another one"
-        " because while during about after before between through just only also too i you we my your our me us him s t yes"
-    ).split()
-)
+_FUNCTION_WORDS = """
+in on at to of for with from by into onto toward towards over under beside behind near inside outside between along
+around against as is are was were be been am have has had do does did can could will would should may might must it its
+he she they them his her their there this that these those and or but not no nor so if then than which who what when
+where why how very more most some any all both each other another one because while during about after before through
+just only also too i you we my your our me us him s t yes
+"""
+FUNCTION_FORMS = frozenset(map(plain_form, _FUNCTION_WORDS.split()))
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
-_OUTER_WORDS = frozenset(
-    "in on at to of for with from by into onto towards toward under over beside behind near inside outside between along around against as is are it he she they its his her their there this that"
-    " be was were has have".split()
-)
+_OUTER_WORDS = """
+a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
+along around against as is are it he she they its his her their there this that be was were has have
+"""
+_OUTER = frozenset(_OUTER_WORDS.split())
 
 
 class Forms(NamedTuple):
@@ -117,7 +117,7 @@ def _forms(options: tuple[str, ...]) -> Forms:
         if rests:
             add(1, rests[index].rstrip("."), index)
         words = option.rstrip(".").split()
-        while len(words) > 1 and words[0].strip("'(") in _OUTER_WORDS | {"a", "an", "the"}:
+        while len(words) > 1 and words[0].strip("'(") in _OUTER:
             words = words[1:]
         add(2, " ".join(words), index)
     found: dict[str, tuple[int, ...]] = {}
@@ -282,5 +282,7 @@ def whole_option(text: str, options: Sequence[str]) -> int | None:
     folded = fold(text).strip()
     same = [index for index, option in enumerate(forms.folded) if option == folded]
     bare = folded.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
-    owners = tuple(same) or forms.letters.get(bare) or forms.keys.get(squeeze(folded, inflected=forms.inflected).text, ())
+    owners = (
+        tuple(same) or forms.letters.get(bare) or forms.keys.get(squeeze(folded, inflected=forms.inflected).text, ())
+    )
     return _owner(text.strip().strip("*_'\"`. "), owners, options) if owners else None

@@ -146,7 +146,11 @@ def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
     """Whether a clause begins a line and is all that it says: "Answer: B"."""
     line = reading.folded.rfind("\n", start, claim.start) + 1 or start
     before = reading.folded[line : claim.start].strip(" *_#>")
-    return not before and ":" in reading.folded[claim.start : claim.end] and ends_naming(reading, claim.end, len(reading.text))
+    return (
+        not before
+        and ":" in reading.folded[claim.start : claim.end]
+        and ends_naming(reading, claim.end, len(reading.text))
+    )
 
 
 def _read_label(reading: Reading, start: int, end: int) -> Claim | None:

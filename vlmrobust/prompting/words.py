@@ -1,8 +1,8 @@
-"""Folded text, its words in their plain form, and where a word in it stands alone.
+r"""Folded text, its words in their plain form, and where a word in it stands alone.
 
 A *folded* text is in lower case, with plain quotes, dashes and brackets, and as long as the original, so that positions
 hold for both. A *squeezed* text is made of its words' plain forms without anything between them: "Ice-creams",
-"ice cream" and "icecream" are the same, and so are "$15^{\\circ}$", "15°" and "fifteen degrees".
+"ice cream" and "icecream" are the same, and so are "$15^{\circ}$", "15°" and "fifteen degrees".
 """
 
 import re
@@ -28,10 +28,11 @@ _FOLDS = {
 }
 _FOLD_TABLE = str.maketrans(_FOLDS)
 
-_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
+_NUMBER_WORDS = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty
+"""
+_NUMBERS = _NUMBER_WORDS.split()
 _NUMBER_NAMES = {str(value): name for value, name in enumerate(_NUMBERS)}
 NUMBER_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES.items()}
 
@@ -113,10 +114,11 @@ class _PlainForms(dict[str, str]):
 
 
 # LaTeX that says how something looks, not what it is.
-_LAYOUT = frozenset(
-    "\\text \\textbf \\textit \\textrm \\mathrm \\mathbf \\mathit \\mathsf \\operatorname \\boxed \\left \\right \\big \\bigl"
-    " \\bigr \\displaystyle \\quad \\qquad \\, \\; \\! \\: \\( \\) \\[ \\] \\{ \\} \\  \\\\ \\_ \\& \\# \\n".split(" ")
-)
+_LAYOUT_COMMANDS = r"""
+\text \textbf \textit \textrm \mathrm \mathbf \mathit \mathsf \operatorname \boxed \left \right \big \bigl \bigr
+\displaystyle \quad \qquad \, \; \! \: \( \) \[ \] \{ \} \\ \_ \& \# \n
+"""
+_LAYOUT = frozenset([*_LAYOUT_COMMANDS.split(), "\\ "])
 _PLAIN, _INFLECTED = _PlainForms(inflected=False), _PlainForms(inflected=True)
 
 
@@ -157,7 +159,8 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
 
     Args:
         folded: the text.
-        start, end: the part.
+        start: where the part begins.
+        end: where it ends.
         inflected: keep words as they are, where their forms make a difference.
 
     Example:
@@ -183,8 +186,13 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
 _IS_WORD = re.compile(WORD)
 _STARTS_ALONE = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])")
 _ENDS_ALONE = re.compile(rf"(?!{WORD}|'(?!s\b){WORD}|-(?!hand|most|side|ward|colou?red|shaped|looking){WORD})")
-_IN_A_NUMBER_BEFORE = re.compile(r"(?:\d[.,:/]|-|[\d°)²] ?[-+×*·/÷] ?|[a-z)] ?[/^]|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$")
-_IN_A_NUMBER_AFTER = re.compile(r"[.,:/^]\d| ?[-+×*·÷/=] ?\d|\)? ?[x×]\d|(?:st|nd|rd|th)\b| and an? (?:half|quarter|third)\b| (?:hundred|thousand|million|point|out of|times)\b")
+_IN_A_NUMBER_BEFORE = re.compile(
+    r"(?:\d[.,:/]|-|[\d°)²] ?[-+×*·/÷] ?|[a-z)] ?[/^]|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$"
+)
+_IN_A_NUMBER_AFTER = re.compile(
+    r"[.,:/^]\d| ?[-+×*·÷/=] ?\d|\)? ?[x×]\d|(?:st|nd|rd|th)\b| and an? (?:half|quarter|third)\b| (?:hundred"
+    r"|thousand|million|point|out of|times)\b"
+)
 _LIST_MARK_BEFORE = re.compile(r"(?:^|\n|[.!?] )[ *#]*\(?$")
 _LIST_MARK_AFTER = re.compile(r"[.):] +\S")
 
@@ -240,9 +248,8 @@ def stands_alone(folded: str, start: int, end: int) -> bool:
         return False
     if (needle[-1].isdigit() or needle in NUMBER_ALIASES) and _IN_A_NUMBER_AFTER.match(folded, end):
         return False
-    if needle[-1].isdigit():
-        if _LIST_MARK_BEFORE.search(before) and _LIST_MARK_AFTER.match(folded, end):
-            return False
+    if needle[-1].isdigit() and _LIST_MARK_BEFORE.search(before) and _LIST_MARK_AFTER.match(folded, end):
+        return False
     if needle in NUMBER_ALIASES and needle not in ("one", "1") and _COUNTS_BEFORE.search(before):
         return False
     if needle in _COMMON_RULES:
