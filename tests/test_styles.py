@@ -17,11 +17,12 @@ def asked(style: Style) -> Prompt:
     return Prompt.of(sample, style=style)
 
 
-def test_the_papers_five_and_five_more() -> None:
+def test_the_papers_five_and_nine_more() -> None:
     assert sorted(PRESETS) == sorted(
         [
             *("space_r", "video_r1", "vision_r1", "vlaa_thinker", "vigorl_spatial"),
             *("qwen2_5_vl_instruct", "qwen3_vl_instruct", "qwen3_vl_thinking", "internvl3", "default"),
+            *("llava_cot", "glm_4v_thinking", "kimi_vl_thinking", "qvq"),
         ]
     )
     assert [name for name, style in PRESETS.items() if style.answer_by == "text"] == ["vigorl_spatial"]
@@ -53,6 +54,10 @@ def test_every_style_names_the_page_it_was_read_from() -> None:
         ("qwen3_vl_instruct", "Which colour?\nA. red\n", "Please select the correct answer from the options."),
         ("qwen3_vl_thinking", "Which colour?\nA. red\n", "Please select the correct answer from the options."),
         ("internvl3", "Which colour?\nA. red\n", "Answer with the option's letter from the given choices directly."),
+        ("llava_cot", "Which colour?\nA. red\nB. blue\nC. green", ""),
+        ("glm_4v_thinking", "Which colour?\nA. red\nB. blue\nC. green", ""),
+        ("kimi_vl_thinking", "Which colour?\nA. red\n", "relevant information before answering."),
+        ("qvq", "Which colour?\nA. red\nB. blue\nC. green", ""),
     ],
 )
 def test_the_wording(name: str, begins: str, ends: str) -> None:
@@ -86,7 +91,18 @@ def test_the_wording(name: str, begins: str, ends: str) -> None:
         ("qwen2_5_vl_instruct", "B. blue", 1, False),
         ("qwen3_vl_instruct", "The correct answer is **B. blue**.", 1, False),
         ("internvl3", "B", 1, True),
-    ],
+        (
+            "llava_cot",
+            "<SUMMARY> I look at it. </SUMMARY><CAPTION> A cube. </CAPTION><REASONING> It is blue. </REASONING>"
+            "<CONCLUSION> B </CONCLUSION>",
+            1,
+            True,
+        ),
+        ("glm_4v_thinking", f"{THOUGHT}<answer><|begin_of_box|>B<|end_of_box|></answer>", 1, True),
+        ("glm_4v_thinking", f"{THOUGHT}The answer is <|begin_of_box|>B<|end_of_box|>.", 1, False),
+        ("kimi_vl_thinking", "◁think▷It is blue.◁/think▷So it is blue.\n\nAnswer: $\\boxed{B}$", 1, True),
+        ("qvq", "So the cube is blue.\n\n**Final Answer**\n\n\\[ \\boxed{B} \\]", 1, False),
+    ],  # fmt: skip
 )
 def test_what_its_model_writes_is_read(name: str, completion: str, answer: int | None, well_formed: bool) -> None:
     response = Response.parse(asked(PRESETS[name]), completion)
@@ -97,6 +113,16 @@ def test_a_thought_that_the_template_opened_and_nobody_closed_is_truncated() -> 
     prompt = asked(styles.qwen3_vl_thinking).replace(prefill="<think>\n")
     response = Response.parse(prompt, "The cube is blue. So B.", finish_reason="length")
     assert (response.status, response.answer) == ("truncated", None)
+
+
+def test_without_any_tag_such_a_turn_is_a_thought_that_was_cut_off() -> None:
+    """The template's opener is in the prompt, not in what the model wrote."""
+    response = Response.parse(asked(styles.qwen3_vl_thinking), "The cube looks blue. So the answer is B. Wait")
+    assert (response.status, response.answer, response.think) == (
+        "truncated", None, "The cube looks blue. So the answer is B. Wait"
+    )  # fmt: skip
+    closed = Response.parse(asked(styles.qwen3_vl_thinking), "The cube looks blue.</think>\n\nThe answer is B.")
+    assert (closed.status, closed.answer) == ("answered", 1)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +138,11 @@ def test_a_thought_that_the_template_opened_and_nobody_closed_is_truncated() -> 
         ("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl_instruct"),
         ("Qwen/Qwen3-VL-30B-A3B-Thinking", "qwen3_vl_thinking"),
         ("OpenGVLab/InternVL3-8B-hf", "internvl3"),
+        ("Xkev/Llama-3.2V-11B-cot", "llava_cot"),
+        ("zai-org/GLM-4.1V-9B-Thinking", "glm_4v_thinking"),
+        ("zai-org/GLM-4.5V", "glm_4v_thinking"),
+        ("moonshotai/Kimi-VL-A3B-Thinking-2506", "kimi_vl_thinking"),
+        ("Qwen/QVQ-72B-Preview", "qvq"),
         ("OpenGVLab/InternVL3_5-8B-HF", None),
         ("gsarch/ViGoRL-Multiturn-3b-Visual-Search", None),
         ("HuggingFaceTB/SmolVLM-Instruct", None),

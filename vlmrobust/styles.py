@@ -15,8 +15,12 @@ from .types import Style
 
 __all__ = [
     "default",
+    "glm_4v_thinking",
     "hint",
     "internvl3",
+    "kimi_vl_thinking",
+    "llava_cot",
+    "qvq",
     "qwen2_5_vl_instruct",
     "qwen3_vl_instruct",
     "qwen3_vl_thinking",
@@ -143,7 +147,7 @@ Source: github.com/QwenLM/Qwen3-VL, `evaluation/mmmu_pro/run_mmmu_pro.py`. That 
 for one, use `default`.
 """
 
-qwen3_vl_thinking = qwen3_vl_instruct.replace(mode="think", answer_tags=None)
+qwen3_vl_thinking = qwen3_vl_instruct.replace(mode="think", answer_tags=None, template_opens_thought=True)
 """Qwen3-VL-Thinking: asked like the Instruct model. The chat template opens the thought, and the answer follows freely.
 
 Source: that of `qwen3_vl_instruct`, which knows one wording for both.
@@ -160,6 +164,49 @@ Source: github.com/OpenGVLab/InternVL, `internvl_chat/eval/mmbench/evaluate_mmbe
 published for InternVL3.5; we found none for InternVL3.
 """
 
+llava_cot = Style(
+    question_template="{question}\n{options}",
+    instruction="",
+    think_tags=("<SUMMARY>", "</REASONING>"),
+    answer_tags=("<CONCLUSION>", "</CONCLUSION>"),
+)
+"""LLaVA-CoT (Xkev/Llama-3.2V-11B-cot): four stages; summary, caption and reasoning are the thought.
+
+Source: the responses in github.com/SriramB-98/vlm-cot-faithfulness, `results/cvbench_…`: `<SUMMARY> … </SUMMARY>
+<CAPTION> … </CAPTION> <REASONING> … </REASONING> <CONCLUSION> … </CONCLUSION>`, and arXiv:2411.10440. That the model
+is asked the question alone is our reading: it learnt its stages by fine-tuning. For logs that keep the reasoning alone,
+use `replace(think_tags=("<REASONING>", "</REASONING>"))`.
+"""
+
+glm_4v_thinking = Style(question_template="{question}\n{options}", instruction="")
+"""GLM-4.1V-Thinking and GLM-4.5V: a thought in tags; the answer in tags, in `<|begin_of_box|>…<|end_of_box|>` or both.
+
+Source: github.com/open-compass/VLMEvalKit, `vlmeval/vlm/glm4_1v.py`: the question as it is, special tokens kept in the
+reply. The boxes' tokens are those that clients of these models strip; they are read like LaTeX's boxes.
+"""
+
+kimi_vl_thinking = Style(
+    question_template="{question}\n{options}\n{instruction}",
+    instruction=(
+        "Answer the preceding question. The last line of your response should follow this format: "
+        "'Answer: $\\boxed{LETTER}$' (without quotes), where LETTER is one of the options. Think step by step "
+        "logically, considering all relevant information before answering."
+    ),
+    think_tags=("◁think▷", "◁/think▷"),
+    answer_tags=None,
+)
+"""Kimi-VL-Thinking (moonshotai/Kimi-VL-A3B-Thinking): triangular tags, the letter boxed in the last line.
+
+Source: github.com/open-compass/VLMEvalKit, `vlmeval/vlm/kimi_vl.py`, its wording for MMMU and MMStar.
+"""
+
+qvq = Style(question_template="{question}\n{options}", instruction="", answer_tags=None)
+"""QVQ-72B-Preview: one long text without tags, which ends in "**Final Answer**" and a boxed letter.
+
+Source: the responses in github.com/SriramB-98/vlm-cot-faithfulness, `results/cvbench_Qwen_QVQ-72B-Preview…`. That the
+question is asked alone is our reading. Without tags, what stands before the answer is the thought.
+"""
+
 # The first that is found in a model's name counts, whatever the case.
 _NAMES = {
     "video-?r1": "video_r1",
@@ -171,6 +218,10 @@ _NAMES = {
     "qwen3-?vl.*instruct": "qwen3_vl_instruct",
     "qwen2[._]?5-?vl.*instruct": "qwen2_5_vl_instruct",
     "internvl-?3(?![._]?5)": "internvl3",
+    "llava-?cot|llama-3\\.2v-11b-cot": "llava_cot",
+    "glm-4\\.(?:1v|5v|6v)": "glm_4v_thinking",
+    "kimi-vl.*thinking": "kimi_vl_thinking",
+    "qvq": "qvq",
 }
 
 

@@ -165,6 +165,39 @@ def test_tags_of_another_style():
     assert parse_completion("[think]x[/think]###c", options=COLOURS, **tags).answer == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("1", 1), ("(2)", 2), ("The answer is option 3.", 3), ("1. blue", 1), ("It is 2", 2), ("7", None), ("1.5", None)],
+)
+def test_options_that_are_numbered(text, answer):
+    parsed = parse_completion(f"<think>x</think><answer>{text}</answer>", options=COLOURS, letters="0123")
+    assert parsed.answer == answer
+    assert parsed.letter is None or parsed.answer is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("The cube is blue.", 1),
+        ("(B) blue because it looks so", 1),
+        ("It is red, as the roof is.", 0),
+        ("Purple.", None),
+    ],
+)
+def test_asked_for_the_answer_alone_a_sentence_is_one(said, answer):
+    assert parse_completion(said, options=COLOURS, mode="direct").answer == answer
+
+
+def test_what_was_put_into_the_models_mouth_is_no_answer():
+    prefill = "<think>I see it.</think><answer>D</answer>"
+    assert parse_completion(prefill, options=COLOURS).answer == 3
+    assert parse_completion(prefill, options=COLOURS, written=len(prefill)).answer is None
+    more = prefill + " But no: <answer>B</answer>"
+    assert parse_completion(more, options=COLOURS, written=len(prefill)).answer == 1
+    begun = "<think>I see it.</think><answer>"
+    assert parse_completion(begun + "C</answer>", options=COLOURS, written=len(begun)).answer == 2
+
+
 def test_the_prefill_counts_as_part_of_the_turn():
     prefill = "<think>Okay let's see. This should be the final answer.</think>"
     parsed = parse_completion(prefill + "<answer>C</answer>", options=COLOURS)

@@ -1,0 +1,267 @@
+"""How good a judge is, on thoughts of which people have said what they conclude."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..jsonl import read_lines
+from ..keyed import generator
+from ..prompting import LETTERS
+from ..types import Prompt, Response, Responses, Sample, Style
+from .base import Judge
+
+__all__ = ["Checked", "LabelledThought", "Rate", "check", "labelled_thoughts", "read_labelled"]
+
+Side = Literal["consistent", "inconsistent", "unsure"]
+_SIDES: tuple[Side, ...] = ("consistent", "inconsistent", "unsure")
+_REPLICATES = 2_000
+
+
+class LabelledThought(NamedTuple):
+    """A thought, and what a reader says that it concludes.
+
+    Attributes:
+        thought: the thought.
+        question: what was asked.
+        options: the options' texts as shown.
+        label: index of the option that the thought concludes; None = none.
+        answer: index of the option that was answered; None = not known.
+        style: a word for the kind of thought; results are given for each.
+        letters: the options' letters, in their order.
+    """
+
+    thought: str
+    question: str
+    options: tuple[str, ...]
+    label: int | None
+    answer: int | None = None
+    style: str = ""
+    letters: str = LETTERS
+
+
+class Rate(NamedTuple):
+    """A share of so many `cases`, with its 95 % interval; NaN where there are none."""
+
+    value: float
+    low: float
+    high: float
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a judge makes of labelled thoughts, beside the readers' labels.
+
+    An answer is *consistent* with a thought that concludes it, *inconsistent* with one that concludes another option,
+    and *unsure* beside a thought that concludes none.
+
+    Attributes:
+        judge: the judge's title.
+        thoughts: number of thoughts.
+        cases: number of pairs of a thought and an answer.
+        balanced_accuracy: mean share of right verdicts over the three sides.
+        consistent, inconsistent: precision, the share of such verdicts that is right.
+        coverage: of the pairs that are consistent or inconsistent, the share with a verdict.
+        false_alarms: of the consistent pairs, the share that is called inconsistent.
+        misses: of the inconsistent pairs, the share that is called consistent.
+        wrong: of all pairs, the share with a verdict that is not the reader's.
+        named: of the options that the judge names as concluded, the share that is right.
+        styles: the same for each style; empty in a part.
+    """
+
+    judge: str
+    thoughts: int
+    cases: int
+    balanced_accuracy: Rate
+    consistent: Rate
+    inconsistent: Rate
+    coverage: Rate
+    false_alarms: Rate
+    misses: Rate
+    wrong: Rate
+    named: Rate
+    styles: Mapping[str, "Checked"]
+
+    def rates(self) -> dict[str, Rate]:
+        """Return its rates by name."""
+        return {name: value for name in self.__slots__ if isinstance(value := getattr(self, name), Rate)}
+
+
+def labelled_thoughts() -> list[LabelledThought]:
+    """Return the 800 labelled thoughts that ship with the package.
+
+    They were written for this purpose, in eight styles by eight writers who knew neither the rules nor each other, and
+    read by a second reader who did not see the first label; all of them are language models. A figure on them is a
+    figure about thoughts that were written to be hard, not about a model's own.
+
+    Example:
+        >>> len(labelled_thoughts())
+        800
+    """
+    return read_labelled(Path(__file__).with_name("labelled.jsonl"))
+
+
+def read_labelled(path: str | Path) -> list[LabelledThought]:
+    """Read labelled thoughts from a JSON Lines file.
+
+    Args:
+        path: each line an object with `thought`, `question`, `options`, `label` (index or null), and where they are
+            known `answer` (index or null), `style` and `letters`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is no such object; the message names file, line and field.
+    """
+    return [_labelled(value, f"{path}, line {number}") for number, value in read_lines(Path(path))]
+
+
+def _labelled(value: Any, where: str) -> LabelledThought:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object with thought, question, options and label, got {value!r:.80}")
+    for field, kind in (("thought", str), ("question", str), ("options", list)):
+        if not isinstance(value.get(field), kind):
+            raise ValueError(f"{where}, field {field!r}: expected a {kind.__name__}, got {value.get(field)!r:.80}")
+    count = len(value["options"])
+    for field in ("label", "answer"):
+        index = value.get(field)
+        if (index is None and field not in value and field == "label") or not (
+            index is None or (isinstance(index, int) and 0 <= index < count)
+        ):
+            raise ValueError(f"{where}, field {field!r}: expected null or an index below {count}, got {index!r:.80}")
+    options = tuple(map(str, value["options"]))
+    fields = {name: value[name] for name in ("answer", "style", "letters") if value.get(name) is not None}
+    return LabelledThought(value["thought"], value["question"], options, value["label"], **fields)
+
+
+def check(judge: Judge, labelled: Sequence[LabelledThought]) -> Checked:
+    """Return how good a judge is on labelled thoughts.
+
+    Where a thought's answer is not known, it is judged beside the option that it concludes and beside another one that
+    is drawn by its text; a thought that concludes none beside one that is drawn. Intervals are exact (Clopper and
+    Pearson) for shares; for the balanced accuracy percentiles of 2,000 draws of thoughts.
+
+    Args:
+        judge: what is measured.
+        labelled: thoughts with labels.
+
+    Raises:
+        ValueError: there are none.
+
+    Example:
+        >>> from vlmrobust.judges import RuleJudge
+        >>> easy = [LabelledThought("So it is blue.", "Which?", ("red", "blue"), 1)]
+        >>> check(RuleJudge(), easy).named.value
+        1.0
+    """
+    if not labelled:
+        raise ValueError("expected at least one labelled thought, got none")
+    cases = [(place, answer) for place, thought in enumerate(labelled) for answer in _answers(thought)]
+    responses = _responses(labelled, cases)
+    verdicts = judge.verdicts(responses)
+    said = judge.agrees(verdicts, responses).tolist()
+    named = verdicts.option.masked_fill(verdicts.unsure, -1).tolist()
+    places = np.array([place for place, _ in cases])
+    truth = np.array([_SIDES.index(_side(labelled[place].label, answer)) for place, answer in cases])
+    got = np.array([2 if value != value else int(value == 0) for value in said])
+    options = np.array([-1 if labelled[place].label is None else labelled[place].label for place, _ in cases])
+    styles = np.array([labelled[place].style for place, _ in cases])
+    parts = {
+        style: _checked(judge, places[rows], truth[rows], got[rows], np.array(named)[rows], options[rows], {})
+        for style in dict.fromkeys(styles.tolist())
+        if style and (rows := styles == style).any()
+    }
+    return _checked(judge, places, truth, got, np.array(named), options, parts if len(parts) > 1 else {})
+
+
+def _answers(thought: LabelledThought) -> Iterator[int]:
+    if thought.answer is not None:
+        yield thought.answer
+        return
+    if thought.label is not None:
+        yield thought.label
+    others = [option for option in range(len(thought.options)) if option != thought.label]
+    yield others[int(generator(0, thought.thought, "answer").integers(len(others)))]
+
+
+def _side(label: int | None, answer: int) -> Side:
+    return "unsure" if label is None else "consistent" if label == answer else "inconsistent"
+
+
+def _responses(labelled: Sequence[LabelledThought], cases: Sequence[tuple[int, int]]) -> Responses:
+    prompts, said = [], []
+    for number, (place, answer) in enumerate(cases):
+        thought = labelled[place]
+        sample = Sample(
+            id=str(number), images=["not opened"], question=thought.question or "?", options=thought.options, answer=0
+        )
+        prompts.append(Prompt.of(sample, style=Style(letters=thought.letters)))
+        said.append(
+            Response(sample_id=sample.id, condition="base", think=thought.thought, answer=answer, status="answered")
+        )
+    return Responses.of(prompts, said)
+
+
+def _checked(
+    judge: Judge,
+    places: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    got: NDArray[np.int64],
+    named: NDArray[np.int64],
+    options: NDArray[np.int64],
+    styles: Mapping[str, Checked],
+) -> Checked:
+    right = truth == got
+    names, first = np.unique(places, return_index=True)
+    verdict = named[first] >= 0
+    return Checked(
+        judge=judge.title,
+        thoughts=len(names),
+        cases=len(places),
+        balanced_accuracy=_balanced(places, truth, right),
+        consistent=_rate(right[got == 0]),
+        inconsistent=_rate(right[got == 1]),
+        coverage=_rate(got[truth < 2] < 2),
+        false_alarms=_rate(got[truth == 0] == 1),
+        misses=_rate(got[truth == 1] == 0),
+        wrong=_rate((got < 2) & ~right),
+        named=_rate((named == options)[first][verdict]),
+        styles=styles,
+    )
+
+
+def _rate(hits: NDArray[np.bool_]) -> Rate:
+    from scipy.stats import binomtest
+
+    if not len(hits):
+        return Rate(float("nan"), float("nan"), float("nan"), 0)
+    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci()
+    return Rate(float(hits.mean()), float(interval.low), float(interval.high), len(hits))
+
+
+def _balanced(places: NDArray[np.int64], truth: NDArray[np.int64], right: NDArray[np.bool_]) -> Rate:
+    """Return the mean over the sides of the share that is right; thoughts are drawn as a whole."""
+    _, thought = np.unique(places, return_inverse=True)
+    count = int(thought.max()) + 1
+    place = thought * 3 + truth
+    cells = np.stack([np.bincount(place, weights, count * 3) for weights in (np.ones(len(place)), right)])
+    cells = cells.reshape(2, count, 3)
+    draws = generator(0, "check").multinomial(count, np.full(count, 1 / count), size=_REPLICATES)
+    cases, hits = draws @ cells
+    with np.errstate(invalid="ignore"):
+        drawn = np.nanmean(hits / cases, axis=1)
+        value = float(np.nanmean(cells[1].sum(axis=0) / cells[0].sum(axis=0)))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Rate(value, float(low), float(high), len(places))
+
+
+def as_json(checked: Checked) -> str:
+    """Return a check as JSON, its styles included."""
+    plain = {"judge": checked.judge, "thoughts": checked.thoughts, "cases": checked.cases}
+    rates = {name: rate._asdict() for name, rate in checked.rates().items()}
+    styles = {style: json.loads(as_json(part)) for style, part in checked.styles.items()}
+    return json.dumps({**plain, **rates, "styles": styles})
