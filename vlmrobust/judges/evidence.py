@@ -19,19 +19,21 @@ RELIABILITY = {
     "named": 0.92,
     "concluded": 0.96,
     "inferred": 0.96,
+    "affirmed": 0.9,
     "compared": 0.92,
     "restated": 0.87,
     "eliminated": 0.83,
     "weighed": 0.75,
     "computed": 0.75,
 }
-_FIRM = ("stated", "named", "concluded", "inferred")
+_FIRM = ("stated", "named", "concluded", "inferred", "affirmed")
 # How many sentences may follow such a one.
 _REACH_OF = {
     "stated": 8,
     "named": 8,
     "concluded": 1,
     "inferred": 1,
+    "affirmed": 3,
     "weighed": 8,
     "computed": 0,
     "compared": 2,
@@ -165,12 +167,11 @@ class _Course:
         """Return the verdict of a thought of which no sentence decided."""
         if [said.kind for said in self._later] == ["described"] and not self._broken:
             return Evidence(self._later[0].option, kind="restated")
-        for kind in ("weighed", "computed", "compared", "restated"):
-            places = [place for place, said in enumerate(self._later) if said.kind == kind]
-            if places and (kind != "restated" or len(self._later) <= _SHORT):
-                agree = len({self._later[place].option for place in places}) == 1
-                said = self._later[places[0]]
-                return self._verdict(said, places[0], reach=_REACH_OF[kind]) if agree else _OPEN
+        kinds = ("weighed", "computed", "compared", *(("restated",) if len(self._later) <= _SHORT else ()))
+        for place, said in enumerate(self._later):
+            if said.kind in kinds:
+                agree = all(other.option == said.option for other in self._later if other.kind == said.kind)
+                return self._verdict(said, place, reach=_REACH_OF[said.kind]) if agree else _OPEN
         remaining = set(range(self._count)) - self._rejected
         if len(remaining) == 1 and not self._broken and not any(said.pending or said.unsure for said in self._later):
             return Evidence(remaining.pop(), kind="eliminated")

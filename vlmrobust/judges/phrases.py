@@ -42,6 +42,14 @@ THE_OTHERS = re.compile(
     r"|other (?:options?|choices?|answers?|images?|pictures?|photos?|ones?|\w+ \())\b"
 )
 
+# What says that a statement is so, and words of it that may be left out or differ.
+POLAR = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
+UNSTATED = frozenset("a an the is are was were be being do does did can has have there this that statement".split())
+DENIED = re.compile(
+    r"\b(?:not|no|never|nor|neither|nothing|without|cannot|isn't|aren't|false|incorrect|wrong|inaccurate|rather than"
+    r"|instead of|contradicts?|unlikely|lacks?)\b|n't\b"
+)
+
 # Starting over, and not knowing.
 REVISION = re.compile(
     r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|on closer"
@@ -114,9 +122,9 @@ _QUALIFIERS = (
 )
 _COPULAS = (
     r"\b(?:(?<!there )(?:is|are|was|were)|be|been|as|looks?|appears?|seems?|remains|ist|sind|est|sont|es|son|está)\b"
-    r"|(?<!there)(?<=[a-z])'(?:s|re)\b|[=:→≈]|是|为"
+    r"|(?<!there)(?<=[a-z])'(?:s|re)\b|[=:→≈]|\\approx\b|是|为"
 )
-EQUALS = re.compile(r"[=≈→][\s\\$*({]*$")
+EQUALS = re.compile(r"(?:[=≈→]|\\approx)[\s\\$*({]*$")
 COPULA = re.compile(rf"(?:{_COPULAS}){_QUALIFIERS}")
 PREDICATE = re.compile(
     rf"(?:{_COPULAS}|\bthere(?: is| are|'s)|\b(?:looking|shows?|showing|see|sees|has|have|contains?|equals?|reads?"
@@ -154,7 +162,7 @@ LETTER_VERB = re.compile(
 ENDS = re.compile(r"[\s'*)\]]*(?:[.,;]|$)")
 NAMED_BEFORE = re.compile(
     r"\b(?:is|are|be|by|match(?:es)?|fits?|with|choose|pick|select|as|to|only|namely|supports?|favou?rs?|leaves|at"
-    r"|on|for)"
+    r"|on|for|(?:is|are) in)"
     r"[\s:*'(\[]*(?:the )?(?:option|choice|answer|letter|statement|candidate)s? ?[*'(\[]*$|\bonly ?[*'(\[]*$"
 )
 NAMED_AFTER = re.compile(

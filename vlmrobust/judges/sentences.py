@@ -45,6 +45,7 @@ class Sentence:
         self._start, self._end = start, end
         self._folded = thought.reading.folded
         self._text = self._folded[start:end]
+        self._statement = self._asked.statement.search(self._text) if self._asked.statement else None
 
     def _before(self, mention: Mention, reach: int) -> str:
         return self._folded[max(self._start, mention.start - reach) : mention.start]
@@ -52,6 +53,8 @@ class Sentence:
     def says_nothing(self) -> bool:
         """Whether it announces an answer, lists the options, confirms what was said or is a remark in brackets."""
         text = self._text.strip("*_ \n")
+        if self._statement:
+            return False
         if text.endswith(":") or say.ANNOUNCEMENT.fullmatch(text) or say.THE_ONE.search(text):
             return True
         if text.startswith("(") and text.endswith(")") and len(text) > 40:
@@ -74,6 +77,8 @@ class Sentence:
         claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
         if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
             return Said(claim.option, "stated")
+        if (affirmed := self._affirmed()) is not None:
+            return Said(self._asked.polar[not affirmed], "affirmed", reopens=reopens)
         letters = self._letters()
         found = self._thought.mentions_in(self._start, self._end)
         labels = {mention.start for mention in found}
@@ -102,6 +107,18 @@ class Sentence:
             if not positive:
                 return said._replace(named=frozenset())
         return self._in_words(said, positive, letters, unfinished=unfinished)
+
+    def _affirmed(self) -> bool | None:
+        """Return whether it says that the statement is so that was asked about; None = it does not speak of it."""
+        match = self._statement
+        if match is None or say.SUPPOSED.search(self._text[: match.start()]) or self._doubt() is not None:
+            return None
+        turns = [turn.end() for turn in say.CONTRAST.finditer(self._text, 0, match.start())]
+        turn = say.CONTRAST.search(self._text, match.end())
+        clause = self._text[turns[-1] if turns else 0 : turn.start() if turn else match.end() + 48]
+        if say.DENIED.search(clause) is not None:
+            return False
+        return None if say.REPORTED.search(self._text) or say.UNREAL.search(clause) else True
 
     def _bare_line(self, start: int, end: int) -> int | None:
         """Return the option of a line that is a letter, or a letter and its option, and nothing else."""
@@ -187,9 +204,11 @@ class Sentence:
             return ""
         if said.partial:
             return "restated" if of_it and (more > 1 or (asked and more)) else ""
+        if say.EQUALS.search(self._before(mention, 16)):
+            return "computed"
         if 0 < min(2, len(self._asked.content)) <= asked or (of_it and say.ABOUT_IT.match(self._text)):
             return "restated"
-        return "computed" if say.EQUALS.search(self._before(mention, 16)) else "described" if of_it else ""
+        return "described" if of_it else ""
 
     def _doubt(self) -> int | None:
         """Where it says for the last time that it does not know, outside of an option's own text."""

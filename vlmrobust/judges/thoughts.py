@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading, distinctive_words
-from ..prompting.words import fold, plain_form
+from ..prompting.words import WORD, fold, plain_form
 from . import phrases as say
 
 __all__ = ["Asked", "Thought", "plain_words"]
@@ -31,6 +31,8 @@ class Asked(NamedTuple):
         distinctive: plain forms of words → the only option that has them.
         shared: for each option, its words that others have as well.
         broken: an option has a sentence break inside.
+        statement: what is said or asked to be so, where the options are yes and no or true and false.
+        polar: the options that say that it is so, and that it is not.
     """
 
     content: frozenset[str]
@@ -39,6 +41,8 @@ class Asked(NamedTuple):
     distinctive: dict[str, int]
     shared: tuple[frozenset[str], ...]
     broken: bool
+    statement: re.Pattern[str] | None
+    polar: tuple[int, int]
 
     @classmethod
     @lru_cache(maxsize=4096)
@@ -59,6 +63,8 @@ class Asked(NamedTuple):
         if len({option for word, option in own.items() if word in words}) < 2:
             # One option's word in the question is what is asked about; those of several are the choice.
             own = {word: option for word, option in own.items() if word not in words}
+        polar = [say.POLAR.get(option.strip(".")) for option in each]
+        is_polar = len(each) == 2 and None not in polar and polar[0] != polar[1]
         content = plain_words(asks) - plain_words(shown)
         # Of "which colour" and "what kind of animal" the noun says what options are, and is not repeated.
         content = content - set(map(plain_form, say.SORT.findall(asks))) or content
@@ -69,7 +75,21 @@ class Asked(NamedTuple):
             {word: option for word, option in own.items() if not say.NO.search(each[option])},
             tuple(frozenset(plain_words(option) - distinctive_words(options).keys()) for option in each),
             any(map(say.SENTENCE_BREAK.search, each)),
+            _statement(asks if "?" in asks else folded) if is_polar else None,
+            (polar.index(True), polar.index(False)) if is_polar else (0, 0),
         )
+
+
+def _statement(folded: str) -> re.Pattern[str] | None:
+    """Return what finds a statement, or that of a question ("is the cat on the mat?"), with words in between."""
+    subject, _, said = folded.partition(" is ")
+    parts = [[word for word in say.WORDS.findall(part) if word not in say.UNSTATED] for part in (subject, said)]
+    if not 2 < len(parts[0]) + len(parts[1]) <= 12:
+        return None
+    gap = rf"\W+(?:{WORD}+\W+){{0,4}}?"
+    first, second = (gap.join(rf"{re.escape(word)}{WORD}{{0,3}}" for word in words) for words in parts)
+    named = f"(?:{first}|it)" if len(parts[1]) > 1 else first  # "… the cat, and it is on the mat"
+    return re.compile(rf"\b{gap.join(filter(None, (named, second)))}\b")
 
 
 @dataclass(frozen=True)
@@ -142,4 +162,4 @@ class Thought:
     def breaks_off(self) -> bool:
         """Whether the text ends in the middle of a sentence; one sentence alone may lack its stop."""
         folded = self.reading.folded.rstrip("*_' \n)]}$\\")
-        return ". " in folded and (folded[-1] in ",;-" or folded[-1].isalnum())
+        return ". " in folded and (folded[-1] in ";-" or folded[-1].isalnum())

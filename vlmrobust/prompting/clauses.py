@@ -23,7 +23,7 @@ _ANSWER = re.compile(
     re.VERBOSE,
 )
 _OPTION = re.compile(
-    rf"\b(?:option|choice|one|response|solution|statement)\b(?: here| that \w+)?[\s*_]*+(?:{_COPULA}|:)"
+    rf"\b(?:option|choice|one|response|solution|statement)\b(?: letter)?(?: here| that \w+)?[\s*_]*+(?:{_COPULA}|:)"
 )
 _BOXED = re.compile(r"\bboxed\s*+\{")
 _FINAL = re.compile(r"\b(?:conclusion|verdict|decision|result|final(?: choice| decision)?)[\s*_]*+[:\]]")

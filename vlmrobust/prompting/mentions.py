@@ -61,6 +61,7 @@ where why how very more most some any all both each other another one because wh
 just only also too i you we my your our me us him s t yes
 """
 FUNCTION_FORMS = frozenset(map(plain_form, _FUNCTION_WORDS.split()))
+_NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![/√π^])")  # of a squeezed option
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
 _OUTER_WORDS = """
@@ -106,6 +107,8 @@ def _forms(options: tuple[str, ...]) -> Forms:
             owners.append(option)
 
     rests = _without_common_beginning(folded)
+    numbers = [_NUMBER.match(form) for form in whole]
+    in_one_unit = len({form[number.end() :] for form, number in zip(whole, numbers, strict=True) if number}) == 1
     for index, option in enumerate(folded):
         bare = option.strip(".$ ")
         if len(bare) == 1 and "a" <= bare <= "z":
@@ -114,6 +117,8 @@ def _forms(options: tuple[str, ...]) -> Forms:
         add(0, option, index)
         if head := _HEAD.match(option):
             add(1, head[1], index)
+        if in_one_unit and (number := numbers[index]):
+            ranked[2].setdefault(number[0], []).append(index)
         if rests:
             add(1, rests[index].rstrip("."), index)
         words = option.rstrip(".").split()

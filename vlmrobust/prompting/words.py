@@ -39,11 +39,11 @@ NUMBER_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES
 _TOKEN = re.compile(
     rf"[^\W\d_{_UNSPACED}]+(?:'[^\W\d_{_UNSPACED}]+)*"
     r"|(?<![^\W_])-?\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|(?:(?<![^\W_)])-)?(?:\d+(?:\.\d+)?|\.\d+)"
-    r"|\\[dt]?frac *(?:\{[^{}]{1,12}\} *\{[^{}]{1,12}\}|\d\d)"
+    r"|\\[dt]?frac *(?:\{[^{}]{1,12}\}|\d) *(?:\{[^{}]{1,12}\}|\d)"
     r"|\^? ?\{? ?\\circ\b ?\}?|\\[a-z]+|\\."
     r"|[+=<>^%°×÷±≤≥≠√∞/$€£]|(?<=[\^{])-|(?<=\d)-(?=\d)|[^\W\d_]"
 )
-_FRACTION = re.compile(r"\\[dt]?frac *(?:\{([^{}]+)\} *\{([^{}]+)\}|(\d)(\d))")
+_FRACTION = re.compile(r"\\[dt]?frac *(?:\{([^{}]+)\}|(\d)) *(?:\{([^{}]+)\}|(\d))")
 _ARTICLES = frozenset({"a", "an", "the"})
 _SAME = {
     **dict.fromkeys(_ARTICLES, ""),
