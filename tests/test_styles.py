@@ -102,7 +102,7 @@ def test_the_wording(name: str, begins: str, ends: str) -> None:
         ("glm_4v_thinking", f"{THOUGHT}The answer is <|begin_of_box|>B<|end_of_box|>.", 1, False),
         ("kimi_vl_thinking", "◁think▷It is blue.◁/think▷So it is blue.\n\nAnswer: $\\boxed{B}$", 1, True),
         ("qvq", "So the cube is blue.\n\n**Final Answer**\n\n\\[ \\boxed{B} \\]", 1, False),
-    ],  # fmt: skip
+    ],
 )
 def test_what_its_model_writes_is_read(name: str, completion: str, answer: int | None, well_formed: bool) -> None:
     response = Response.parse(asked(PRESETS[name]), completion)

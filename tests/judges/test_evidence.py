@@ -35,8 +35,24 @@ SHIFTS = ("Rightward pan – the camera turns to the right.", "Leftward pan – 
 SEATS = ("on a bench", "under the awning", "in the shade", "beside the pool")
 ANGLES = (r"$35^{\circ}$", r"$55^{\circ}$", r"$125^{\circ}$")
 
+MAT, TRUTH = "The tabby is on the mat.", ("True", "False")
+AREAS = (r"$\frac{11}2 \mathrm{~cm}^{2}$", r"$\frac{13}2 \mathrm{~cm}^{2}$")
+
 # (kind, question, options, thought, index that is concluded; None = none or open)
 THOUGHTS = [
+    ("affirmed", MAT, TRUTH, "A tabby lies there. The picture suggests that the tabby is indeed on the red mat.", 0),
+    ("affirmed", MAT, TRUTH, 'The statement "The tabby is on the mat" is not supported by the picture.', 1),
+    ("affirmed", MAT, TRUTH, "There is a tabby beside a mat, and it does not appear to be on the mat at all.", 1),
+    ("affirmed", "Is the tabby on the mat?", ("no", "yes"), "I see that the tabby is lying on the mat.", 1),
+    ("affirmed", MAT, TRUTH, "There is no bowl, but the tabby is on the mat.", 0),
+    ("", MAT, TRUTH, "I wonder whether the tabby is on the mat.", None),
+    ("", MAT, TRUTH, "The tabby sits on a chair that stands next to the mat.", None),
+    ("", MAT, TRUTH, "The mat is on the tabby.", None),
+    ("compared", NEARER, PAIR, "Look at the size.\n\nGiven that the ladder appears nearer due to its size,", 1),
+    ("computed", "How much is it?", ("$3.40", "$7.10"), "Add both.\n- The total price = $2.10 + $5.00 = $7.10", 1),
+    ("computed", "What is k?", ("2.33", "2.37"), r"We divide. $k = \frac{109.8}{46.3} \approx 2.37$.", 1),
+    ("concluded", "How large is it?", AREAS, r"Therefore, the area is $\frac{13}{2}$.", 1),
+    ("named", "Which ion is it?", ("<image 1>", "<image 2>"), "The ion with most charge is in option (B).", 1),
     ("stated", "", COLOURS, "The cube looks dull. The answer is C.", 2),
     ("stated", "", COLOURS, "The answer is B because A is wrong.", 1),
     ("concluded", "", COLOURS, "I'd say D as C does not fit at all.", 3),
@@ -332,3 +348,35 @@ def test_a_megabyte_of_garbage_is_read_at_once(unit):
     start = time.process_time()
     read(unit * (1_000_000 // len(unit)), COLOURS)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("options", "thought", "right"),
+    [
+        (("red", "red ", "blue"), "So it is red.", None),
+        (("CO", "Co", "C"), "So it is Co.", 1),
+        (("red", "red ", "blue"), "So the answer is B.", 1),
+        (("A", "B", "C"), "So it is clear that nothing is known.", None),
+        (("B", "A", "C"), 'The answer is "A" or B, I\'m not sure.', None),
+        (("红色", "蓝色", "绿色"), "图中的立方体看起来是蓝色的，所以答案是蓝色。", 1),
+        (("红色", "蓝色", "绿色"), "图中有红色、蓝色和绿色的立方体。", None),
+        (("สีแดง", "สีน้ำเงิน"), "ลูกบาศก์อยู่บนโต๊ะ", None),
+        (("赤", "青"), "赤い箱と青い箱があります。", None),
+    ],
+)
+def test_hard_options_are_a_verdict_or_none_and_never_a_guess(options, thought, right):
+    assert concluded_option(thought, options, question="Which colour is it?").option == right
+
+
+@pytest.mark.parametrize("unit", ["it is ", "the tabby ", "the tabby is on ", "not on the mat ", "red or blue, ", "红"])
+def test_a_long_thought_takes_no_longer_than_its_end(unit):
+    question, options = ("The tabby is on the mat.", TRUTH) if "mat" in unit or "it" in unit else ("Which?", COLOURS)
+    took = []
+    for length in (20_000, 400_000):
+        thought = (unit * (length // len(unit)))[:length]
+        start = time.perf_counter()
+        found = concluded_option(thought, options, question=question)
+        took.append(time.perf_counter() - start)
+        assert found.option is None
+    assert took[1] < 5 * took[0] + 0.2
+    assert took[0] < 2.0

@@ -334,3 +334,23 @@ def test_options_that_begin_alike_are_named_by_what_follows():
         assert parse_completion(f"<think>Hm.</think><answer>{said}</answer>", options=options).answer == index
     letters = ("point A of it", "point B of it")
     assert parse_completion("<think>Hm.</think><answer>B</answer>", options=letters).answer == 1
+
+
+LENGTHS = (r"$12 \mathrm{~cm}^{2}$", r"$\frac{25}{2} \mathrm{~cm}^{2}$", r"$\frac{13}2 \mathrm{~cm}^{2}$")
+
+
+@pytest.mark.parametrize(
+    ("turn", "options", "answer"),
+    [
+        (r"So the area is $\boxed{12}$ square centimetres.", LENGTHS, 0),
+        (r"The answer is $\boxed{\frac{25}{2}}$.", LENGTHS, 1),
+        (r"It equals $\boxed{\frac{13}{2}}$.", LENGTHS, 2),
+        (r"It equals $\boxed{25}$.", LENGTHS, None),
+        (r"It equals $\boxed{12}$.", ("12 m", "12 cm"), None),
+        ("The correct option letter is C. It is the only one with a stripe.", COLOURS, 2),
+        ("The correct option letter would be D) yellow.", COLOURS, 3),
+        ("The answer is C major.", ("c major", "a minor"), 0),
+    ],
+)
+def test_values_without_their_unit_and_letters_by_name(turn, options, answer):
+    assert parse_completion(turn, options=options).answer == answer

@@ -119,3 +119,13 @@ def test_responses_survive_json() -> None:
         sample_id="q", condition="base", status="answered", option_logprobs=(-0.1, -2.5), added_logprobs=(-3.0,)
     )
     assert Response.model_validate_json(response.model_dump_json()) == response
+
+
+def test_a_prefill_that_the_completion_repeats_counts_once(make_sample: Make) -> None:
+    sample = make_sample(distractor=0, texts={"wrong_think": "The cube is red."})
+    prompt = WrongThink()(Prompt.of(sample))
+    once = Response.parse(prompt, " No, it is blue.</think><answer>B</answer>")
+    twice = Response.parse(prompt, f"{prompt.prefill} No, it is blue.</think><answer>B</answer>")
+    assert (twice.think, twice.own_think, twice.answer) == (once.think, once.own_think, once.answer)
+    assert twice.think is not None
+    assert twice.think.count("The cube is red.") == 1

@@ -19,7 +19,7 @@ RELIABILITY = {
     "named": 0.92,
     "concluded": 0.96,
     "inferred": 0.96,
-    "affirmed": 0.9,
+    "affirmed": 0.91,
     "compared": 0.92,
     "restated": 0.87,
     "eliminated": 0.83,
@@ -69,13 +69,14 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
     - `stated`: an explicit clause, "the answer is B", "(B) is correct";
     - `named`: a sentence that names one option by its letter as fitting, "only option B shows it";
     - `concluded`: a sentence after "therefore", "so", "I think" that says one option of what is asked;
-    - `inferred`: the same after "this suggests", "which indicates".
+    - `inferred`: the same after "this suggests", "which indicates";
+    - `affirmed`: where the options are yes and no, a sentence that says or denies what was asked about.
 
     It does not count where a later sentence takes it back, starts over or speaks for another option. Without firm
     evidence:
 
     - `weighed`: of a list's items, one is found right;
-    - `computed`: the last sentence is a calculation that ends in one;
+    - `computed`: the last sentence is a calculation that ends in it;
     - `compared`: one option is said to be what is asked for ("nearer", where the question asks for the nearest);
     - `restated`: a sentence answers in the question's words ("The cube on the left is red.");
     - `eliminated`: all options but one are rejected.

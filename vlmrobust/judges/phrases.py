@@ -44,7 +44,10 @@ THE_OTHERS = re.compile(
 
 # What says that a statement is so, and words of it that may be left out or differ.
 POLAR = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
-UNSTATED = frozenset("a an the is are was were be being do does did can has have there this that statement".split())
+_UNSTATED_WORDS = """
+a an the is are was were be being do does did can has have there this that statement
+"""
+UNSTATED = frozenset(_UNSTATED_WORDS.split())
 DENIED = re.compile(
     r"\b(?:not|no|never|nor|neither|nothing|without|cannot|isn't|aren't|false|incorrect|wrong|inaccurate|rather than"
     r"|instead of|contradicts?|unlikely|lacks?)\b|n't\b"
@@ -101,7 +104,8 @@ TURN = re.compile(f"{CONTRAST.pattern}|{DOUBT.pattern}")
 # What a sentence concedes, gives as a reason or compares with is not what it asserts.
 ASIDE = re.compile(
     r"(?:^|(?<=[,;:(] ))(?:as|given|if|unlike|compared|looking at|comparing|considering|among|of|in contrast|apart from"
-    r"|besides|to (?:determine|find|decide|see)|which|where|who|with|without|not|but not|causing|making|seen|indicated"
+    r"|besides|to (?:determine|find|decide|see)|which|where|who|with|without|not|but not|causing|making|bringing"
+    r"|revealing|seen|indicated"
     r"|shown|than|between)\b[^,;.]*"
     r"|\b(?:although|though|even if|while|whereas|despite|in spite of|because|since|rather than|instead of)\b[^,;.]*"
 )
@@ -118,7 +122,7 @@ REFERENCE = re.compile(
 _QUALIFIERS = (
     r"(?:\s*\b(?:a|an|the|to|in|on|at|of|be|most|\w+ly|option|located|positioned|placed|standing|sitting|lying|her"
     r"|his|its"
-    r"|their|my|your|colou?red|painted|still|also|just|indeed|un|une|ein|eine|el|la|le|der|die|das)\b)*[\s'*(_]*$"
+    r"|their|my|your|colou?red|painted|still|also|just|indeed|un|une|ein|eine|el|la|le|der|die|das)\b)*[\s'*(_$]*$"
 )
 _COPULAS = (
     r"\b(?:(?<!there )(?:is|are|was|were)|be|been|as|looks?|appears?|seems?|remains|ist|sind|est|sont|es|son|está)\b"

@@ -86,10 +86,10 @@ def _statement(folded: str) -> re.Pattern[str] | None:
     parts = [[word for word in say.WORDS.findall(part) if word not in say.UNSTATED] for part in (subject, said)]
     if not 2 < len(parts[0]) + len(parts[1]) <= 12:
         return None
-    gap = rf"\W+(?:{WORD}+\W+){{0,4}}?"
-    first, second = (gap.join(rf"{re.escape(word)}{WORD}{{0,3}}" for word in words) for words in parts)
+    near, far = (rf"\W+(?:{WORD}+\W+){{0,{most}}}?" for most in (3, 5))
+    first, second = (near.join(rf"{re.escape(word)}{WORD}{{0,3}}" for word in words) for words in parts)
     named = f"(?:{first}|it)" if len(parts[1]) > 1 else first  # "… the cat, and it is on the mat"
-    return re.compile(rf"\b{gap.join(filter(None, (named, second)))}\b")
+    return re.compile(rf"\b{far.join(filter(None, (named, second)))}\b")
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ just only also too i you we my your our me us him s t yes
 """
 FUNCTION_FORMS = frozenset(map(plain_form, _FUNCTION_WORDS.split()))
 _NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![/√π^])")  # of a squeezed option
+_SINGLE = re.compile(rf"(?<!{WORD})\w(?!{WORD})")
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
 _OUTER_WORDS = """
@@ -80,6 +81,7 @@ class Forms(NamedTuple):
         inflected: whether the options differ in their inflection alone, so that it has to be heeded.
         folded: the options, folded.
         shortest: the length of the shortest key.
+        single: characters that are a word of their own in an option.
     """
 
     keys: dict[str, tuple[int, ...]]
@@ -87,6 +89,7 @@ class Forms(NamedTuple):
     inflected: bool
     folded: tuple[str, ...]
     shortest: int
+    single: frozenset[str]
 
 
 @lru_cache(maxsize=4096)
@@ -130,9 +133,10 @@ def _forms(options: tuple[str, ...]) -> Forms:
         for key, owners in rank.items():
             if key:
                 found.setdefault(key, tuple(owners))
-    single = {letter: tuple(owners) for letter, owners in letters.items()}
+    owners_of = {letter: tuple(owners) for letter, owners in letters.items()}
     stripped = tuple(fold(option).strip() for option in options)
-    return Forms(found, single, inflected, stripped, min(map(len, found), default=0))
+    single = frozenset(_SINGLE.findall("\n".join(stripped)))
+    return Forms(found, owners_of, inflected, stripped, min(map(len, found), default=0), single)
 
 
 @lru_cache(maxsize=4096)
@@ -259,6 +263,9 @@ class Reading:
         lead = _LEAD.match(self.folded, position, min(end, position + _LEAD_REACH))
         at = lead.end() if lead else position
         letter = self.letter_at(at, end)
+        if letter is not None and letter not in _forms(self.options).single:  # no text begins so: nothing competes
+            own = self.lettered(letter)
+            return Named(at, at + 1, own, None if own is None else (at, at + 1))
         article = _ARTICLE.match(self.folded, at, end) if letter is None else None
         reach = article.end() if article else at
         longest = max(map(len, self.options), default=0)

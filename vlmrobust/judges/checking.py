@@ -130,7 +130,7 @@ def _labelled(value: Any, where: str) -> LabelledThought:
     for field in ("label", "answer"):
         index = value.get(field)
         if (index is None and field not in value and field == "label") or not (
-            index is None or (isinstance(index, int) and 0 <= index < count)
+            index is None or (type(index) is int and 0 <= index < count)
         ):
             raise ValueError(f"{where}, field {field!r}: expected null or an index below {count}, got {index!r:.80}")
     options = tuple(map(str, value["options"]))
