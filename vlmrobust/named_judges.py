@@ -92,11 +92,18 @@ def judged_metrics(judge: Judge) -> tuple[Metric, ...]:
 
 
 def identity_of(judge: Judge) -> dict[str, Any]:
-    """Return what decides a judge's verdicts, as JSON values."""
+    """Return what decides a judge's verdicts, as JSON values; of its thresholds those that are not the default.
+
+    Example:
+        >>> identity_of(RuleJudge()), identity_of(RuleJudge(min_probability=0.9))
+        ({'class': 'RuleJudge'}, {'min_probability': 0.9, 'class': 'RuleJudge'})
+    """
     if isinstance(judge, Panel):
         return {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
     identity: dict[str, Any] = getattr(judge, "identity", dict)()
-    return identity | {"class": type(judge).__name__}
+    fields = {name: field for name, field in type(judge).model_fields.items() if name.startswith("min_")}
+    thresholds = {name: getattr(judge, name) for name in fields if getattr(judge, name) != fields[name].default}
+    return identity | thresholds | {"class": type(judge).__name__}
 
 
 def title_of(identity: Mapping[str, Any]) -> str:

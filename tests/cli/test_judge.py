@@ -144,3 +144,41 @@ def test_a_name_of_no_judge_is_refused(command: Command, runs: Runs, tmp_path: P
     assert result.exit_code == 2
     assert result.stderr == f"Error: --judge: expected rules, hf:NAME or openai:NAME, got {name!r}\n"
     assert not (tmp_path / "judged.jsonl").exists()
+
+
+def test_a_judge_is_checked_on_the_thoughts_that_ship_or_on_a_file(command: Command, tmp_path: Path) -> None:
+    shown = command("judge", "--check", "--judge", "rules")
+    assert shown.exit_code == 0, shown.output
+    assert "balanced accuracy" in shown.stdout
+    assert "Thoughts that ship with the package" in shown.stdout
+    row = {"thought": "So it is blue.", "question": "Which?", "options": ["red", "blue"], "label": 1, "style": "x"}
+    rows = [row, {**row, "label": 0}, {**row, "thought": "Who knows?", "style": "y"}]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    written = json.loads(command("judge", file, "--check", "--judge", "rules", "--json").stdout)
+    assert (written["judge"], written["thoughts"], written["named"]) == (
+        "RuleJudge",
+        3,
+        {**written["named"], "value": 0.5, "cases": 2},
+    )
+    assert set(written["styles"]) == {"x", "y"}
+    assert "Thoughts that ship" not in command("judge", file, "--check", "--judge", "rules").stdout
+
+
+def test_a_judge_without_anything_to_read_is_refused(command: Command, tmp_path: Path) -> None:
+    result = command("judge", "--judge", "rules")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: expected a run directory or a saved report, or --check, got neither\n"
+    (tmp_path / "bad.jsonl").write_text('{"thought": 1}\n')
+    result = command("judge", tmp_path / "bad.jsonl", "--check", "--judge", "rules")
+    assert result.exit_code == 2
+    assert "bad.jsonl, line 1, field 'thought': expected a str, got 1" in result.stderr
+
+
+def test_the_first_sure_of_a_panel_decides(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
+    judges = ("--judge", "rules", "--judge", "hf:org/coin", "--rule", "first_sure")
+    assert command("judge", runs["torn"], *judges, "--out", tmp_path / "panel.jsonl").exit_code == 0
+    new = Report.load(tmp_path / "panel.jsonl")
+    assert new.manifest["judge"]["rule"] == "first_sure"
+    rules = Report.load(runs["torn"]).score([Consistency(judge=RuleJudge())]).frame["consistency"]
+    assert (new.frame["consistency"][rules.notna()] == rules[rules.notna()]).all()

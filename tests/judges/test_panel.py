@@ -123,7 +123,7 @@ def test_it_is_a_judge_like_any_other():
 def test_one_judge_is_no_panel():
     with pytest.raises(ValueError, match="at least 2 items"):
         Panel(RuleJudge())
-    with pytest.raises(ValueError, match="'majority' or 'strict'"):
+    with pytest.raises(ValueError, match="'majority', 'strict' or 'first_sure'"):
         Panel(RuleJudge(), RuleJudge(), rule="all")
 
 
@@ -132,3 +132,52 @@ def test_no_responses():
     assert isinstance(agreement, Agreement)
     assert agreement.count == 0
     assert agreement.coverage.isnan().all()
+
+
+@given(VOTES)
+def test_the_first_that_names_an_option_decides_and_the_next_are_not_asked(votes):
+    responses = answered([0] * len(votes))
+    verdicts = Panel(*(_reading(votes, place) for place in range(len(votes[0]))), rule="first_sure").verdicts(responses)
+    for row, option, unsure in zip(votes, verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True):
+        named = next((vote for vote in row if vote is not UNSURE and vote >= 0), row[-1])
+        assert (option, unsure) == ((-1, True) if named is UNSURE else (named, False))
+
+
+class Reading(Judge):
+    """Says of each sample what it was told to say, however many it is shown."""
+
+    says: dict[str, int | None]
+    asked: Any = None
+    sure: float = 0.75
+
+    def conclude(self, responses):
+        said = [self.says[sample] for sample in responses.sample_id]
+        if self.asked is not None:
+            self.asked.extend(responses.sample_id)
+        option = torch.tensor([-1 if each is UNSURE else each for each in said])
+        return Verdicts(option, torch.tensor([each is UNSURE for each in said]), torch.full((len(said),), self.sure))
+
+
+def _reading(votes, place, **fields):
+    return Reading(says={f"q{row}": vote[place] for row, vote in enumerate(votes)}, name=f"judge {place}", **fields)
+
+
+def test_only_what_is_left_open_is_asked_and_probabilities_stay():
+    votes = [(0, 1), (UNSURE, 2), (-1, 1), (2, UNSURE), (UNSURE, UNSURE)]
+    asked = []
+    panel = Panel(_reading(votes, 0, sure=0.5), _reading(votes, 1, asked=asked, sure=0.9), rule="first_sure")
+    verdicts = panel.verdicts(answered([0] * len(votes)))
+    assert asked == ["q1", "q2", "q4"]
+    assert verdicts.option.tolist() == [0, 2, 1, 2, -1]
+    assert verdicts.unsure.tolist() == [False, False, False, False, True]
+    assert verdicts.probability.tolist() == pytest.approx([0.5, 0.9, 0.9, 0.5, 0.9])
+
+
+def test_a_panel_demands_of_a_contradiction_what_its_strictest_judge_demands():
+    votes = [(1,), (0,)]
+    responses = answered([0, 0])
+    for sure, consistency in ((0.85, [math.nan, 1.0]), (0.95, [0.0, 1.0])):
+        panel = Panel(_reading(votes, 0, sure=sure), RuleJudge(), rule="first_sure")
+        assert panel.min_contradiction == RuleJudge().min_contradiction == 0.9
+        assert panel.consistent(responses).tolist() == pytest.approx(consistency, nan_ok=True)
+    assert Panel(RuleJudge(), RuleJudge(), min_contradiction=0.5).min_contradiction == 0.5

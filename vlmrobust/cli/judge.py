@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,9 @@ from .app import refusals
 from .finishing import finish
 from .options import PanelRule
 from .output import as_json, rows_of, say, show
-from .report import ReportPath
 
 if TYPE_CHECKING:
+    from ..judges import Judge, Rate
     from ..report import Report
     from ..report.tables import Table
     from .judging import Agreement
@@ -26,7 +26,15 @@ _SHOWN = 5
 
 def judge(
     context: typer.Context,
-    path: ReportPath,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A run directory or a saved report; with --check a JSON Lines file of labelled thoughts, by default "
+            "those that ship with the package.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     judges: Annotated[
         list[str],
         typer.Option(
@@ -41,12 +49,18 @@ def judge(
         typer.Option(metavar="FILE", help="The judged report, a new file. Default: beside the report, by the judge."),
     ] = None,
     rule: Annotated[
-        PanelRule, typer.Option(help="How many of a panel have to name the same option: more than half, or all.")
+        PanelRule,
+        typer.Option(
+            help="How a panel decides: more than half or all name the same option, or the first that names one."
+        ),
     ] = PanelRule.majority,
     base_url: options.BaseUrl = None,
     api_key_env: options.ApiKeyEnv = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say how good the judge is on labelled thoughts instead.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Judge the thoughts of a run again, and say what has changed. The model is not asked, the run's report stays."""
@@ -55,13 +69,17 @@ def judge(
         from ..report.tables import terminal_table
         from .judging import JUDGED, agreement, judge_of, judges_named, rejudged, title_of
 
+        servers: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        if check:
+            _check(judges_named(judges, rule.value, **servers), path, json=json)
+            return
+        if path is None:
+            raise ValueError("expected a run directory or a saved report, or --check, got neither")
         old = Report.load(path)
         file = out or _beside(path, judges)
         if file.exists():
             raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
-        chosen = judges_named(
-            judges, rule.value, base_url=base_url, api_key_env=api_key_env, dtype=dtype, device=device
-        )
+        chosen = judges_named(judges, rule.value, **servers)
         new = rejudged(old, chosen)
         new.save(file)
         agreed = agreement(old, new)
@@ -74,6 +92,31 @@ def judge(
             show(terminal_table(_by_condition(old, new)))
     say(f"The judged report is {file}; vlmrobust report and compare read it")
     finish(new)
+
+
+def _check(judge: "Judge", path: Path | None, *, json: bool) -> None:
+    """Show how good a judge is on labelled thoughts."""
+    from ..judges import check, labelled_thoughts, read_labelled
+    from ..judges.checking import as_json as checked_as_json
+    from ..report.tables import Table, terminal_table
+
+    found = check(judge, labelled_thoughts() if path is None else read_labelled(path))
+    if json:
+        show(checked_as_json(found))
+        return
+    columns = ("balanced accuracy", "coverage", "wrong", "false alarms", "misses", "named")
+    parts = {"all": found, **found.styles}
+    rows = [
+        (name, str(part.thoughts), *(_rate(part.rates()[column.replace(" ", "_")]) for column in columns))
+        for name, part in parts.items()
+    ]
+    ours = "Thoughts that ship with the package: written to be hard, a figure about no model." if path is None else ""
+    show(f"{found.judge}, 95 % intervals in brackets\n")
+    show(terminal_table(Table(header=("style", "thoughts", *columns), rows=tuple(rows), notes=(ours,) if ours else ())))
+
+
+def _rate(rate: "Rate") -> str:
+    return "–" if rate.value != rate.value else f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]"
 
 
 def _beside(path: Path, judges: list[str]) -> Path:

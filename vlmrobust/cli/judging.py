@@ -20,7 +20,7 @@ JUDGED = tuple(metric.column for metric in judged_metrics(RuleJudge()))
 
 def judges_named(
     names: Sequence[str],
-    rule: Literal["majority", "strict"],
+    rule: Literal["majority", "strict", "first_sure"],
     *,
     base_url: str | None,
     api_key_env: str | None,

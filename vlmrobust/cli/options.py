@@ -30,6 +30,7 @@ class PanelRule(StrEnum):
 
     majority = "majority"
     strict = "strict"
+    first_sure = "first_sure"
 
 
 def listed(values: Iterable[str] | None) -> list[str]:

@@ -40,16 +40,20 @@ class Agreement:
 
 
 class Panel(Judge):
-    """Several judges, of whom more than half, or all, have to name the same option; else the panel is unsure.
+    """Several judges, who vote or who are asked one after another.
 
-    It has no probability: votes are none.
+    Votes: more than half, or all, have to name the same option; else the panel is unsure. It has no probability then:
+    votes are none. One after another: the first judge that names an option decides, with its probability, and the next
+    ones are not asked; so a language model reads only what the rules leave open.
 
     Args:
         *judges: at least two.
 
     Attributes:
         judges: whose verdicts are asked for.
-        rule: "majority": more than half of all judges, those who are unsure included, say the same; "strict": all do.
+        min_contradiction: as for every judge; by default the largest of its judges'.
+        rule: "majority": more than half of all judges, those who are unsure included, say the same; "strict": all do;
+            "first_sure": the first that names an option; where none does, what the last one says.
 
     Raises:
         pydantic.ValidationError: fewer than two judges.
@@ -61,13 +65,16 @@ class Panel(Judge):
     """
 
     judges: Annotated[tuple[Judge, ...], Field(min_length=2)]
-    rule: Literal["majority", "strict"] = "majority"
+    rule: Literal["majority", "strict", "first_sure"] = "majority"
 
     def __init__(self, *judges: Judge, **fields: Any) -> None:
-        super().__init__(**({"judges": judges} if judges else {}) | fields)
+        strictest = max((judge.min_contradiction for judge in judges), default=0.0)
+        super().__init__(**({"judges": judges, "min_contradiction": strictest} if judges else {}) | fields)
 
     def conclude(self, responses: Responses) -> Verdicts:
-        """Ask every judge and count."""
+        """Ask every judge and count, or ask one after another."""
+        if self.rule == "first_sure":
+            return self._first_sure(responses)
         votes = _votes([judge.verdicts(responses) for judge in self.judges])
         supporters = (votes[:, :, None] == votes[:, None, :]).sum(dim=2)  # NaN, an unsure judge, equals nothing
         most, position = supporters.max(dim=1)
@@ -75,6 +82,19 @@ class Panel(Judge):
         agreed = most >= needed
         leading = votes.gather(1, position[:, None])[:, 0]
         return Verdicts.of(leading.where(agreed, torch.tensor(-1.0)).long(), ~agreed)
+
+    def _first_sure(self, responses: Responses) -> Verdicts:
+        count = len(responses)
+        found = Verdicts.of(torch.full((count,), -1), torch.ones(count, dtype=torch.bool))
+        left = torch.arange(count)
+        for judge in self.judges:
+            said = judge.verdicts(responses.select(left.tolist()))
+            for field in ("option", "unsure", "probability"):
+                getattr(found, field)[left] = getattr(said, field).cpu()
+            left = left[said.unsure.cpu() | (said.option.cpu() < 0)]
+            if not len(left):
+                break
+        return found
 
     def agreement(self, responses: Responses) -> Agreement:
         """Return how far the judges agree whether each thought asserts what was answered.
