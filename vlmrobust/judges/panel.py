@@ -68,8 +68,10 @@ class Panel(Judge):
     rule: Literal["majority", "strict", "first_sure"] = "majority"
 
     def __init__(self, *judges: Judge, **fields: Any) -> None:
-        strictest = max((judge.min_contradiction for judge in judges), default=0.0)
-        super().__init__(**({"judges": judges, "min_contradiction": strictest} if judges else {}) | fields)
+        given: dict[str, Any] = ({"judges": judges} if judges else {}) | fields
+        known = [judge for judge in given.get("judges", ()) if isinstance(judge, Judge)]
+        strictest = max((judge.min_contradiction for judge in known), default=0.0)
+        super().__init__(**{"min_contradiction": strictest} | given)
 
     def conclude(self, responses: Responses) -> Verdicts:
         """Ask every judge and count, or ask one after another."""
