@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from .functional import QUADRANTS
 from .judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge
@@ -15,7 +16,7 @@ from .metrics import (
     Quadrant,
 )
 
-__all__ = ["identity_of", "judge_named", "judged_metrics", "secret", "title_of"]
+__all__ = ["identity_of", "judge_named", "judged_metrics", "secret", "slug_of", "title_of"]
 
 
 def judge_named(
@@ -56,6 +57,17 @@ def judge_named(
         case "openai", True:
             return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where), **further)
     raise ValueError(f"{where}: expected rules, hf:NAME or openai:NAME, got {name!r}")
+
+
+def slug_of(name: str) -> str:
+    """Return a judge's name as a part of a file's name; no two names have the same.
+
+    Example:
+        >>> slug_of("hf:org/model"), slug_of("hf:org-model")
+        ('hf-org+model', 'hf-org-model')
+    """
+    kind, _, which = name.partition(":")
+    return "-".join(filter(None, (kind, quote(which, safe="").replace("%2F", "+"))))
 
 
 def secret(variable: str | None, where: str) -> str | None:

@@ -60,4 +60,4 @@ def test_every_line_of_the_page_works_in_its_turn(command: Callable[..., Result]
         if file:
             assert json.loads(result.stdout), line
     there = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    assert {"report.html", "plots.png", "runs/again/run.toml", "runs/before/report-hf-Qwen-Qwen3-32B.jsonl"} <= there
+    assert {"report.html", "plots.png", "runs/again/run.toml", "runs/before/report-hf-Qwen+Qwen3-32B.jsonl"} <= there

@@ -1,6 +1,5 @@
 """`vlmrobust judge`: the thoughts of an existing run, read by another judge."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,9 +119,10 @@ def _rate(rate: "Rate") -> str:
 
 
 def _beside(path: Path, judges: list[str]) -> Path:
+    from ..named_judges import slug_of
+
     folder = path if path.is_dir() else path.parent
-    names = "-".join(re.sub(r"[^\w.]+", "-", name).strip("-") for name in judges)
-    return folder / f"report-{names}.jsonl"
+    return folder / f"report-{'-'.join(map(slug_of, judges))}.jsonl"
 
 
 def _in_words(agreed: "Agreement") -> str:

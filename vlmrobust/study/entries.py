@@ -226,8 +226,3 @@ class JudgeEntry(Frozen):
         if (kind, bool(which)) not in (("rules", False), ("hf", True), ("openai", True)):
             raise ValueError(f"expected rules, hf:NAME or openai:NAME, got {name!r}")
         return name
-
-    @property
-    def slug(self) -> str:
-        """The name as a part of a file's name."""
-        return re.sub(r"[^\w.]+", "-", self.name).strip("-")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judges import Judge
-from ..named_judges import identity_of, judged_metrics
+from ..named_judges import identity_of, judged_metrics, slug_of
 from ..report import Report
 from .entries import JudgeEntry
 from .holding import Once
@@ -33,7 +33,7 @@ def judgements(
     """
     judge = Once(lambda: judge_of(entry))
     for run in runs:
-        file = Path(run.folder) / f"report-{entry.slug}.jsonl"
+        file = Path(run.folder) / f"report-{slug_of(entry.name)}.jsonl"
         row = JudgementRow(
             model=run.model,
             checkpoint=run.checkpoint,

@@ -1,0 +1,33 @@
+"""Judges of a study: each has its own file, whatever it is called."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmrobust.named_judges import slug_of
+from vlmrobust.study import Study
+from vlmrobust.study.entries import JudgeEntry
+
+NAMES = st.builds("{}:{}".format, st.sampled_from(["hf", "openai"]), st.text("ab/-+%:._ é\\", min_size=1, max_size=6))
+
+
+@given(NAMES, NAMES)
+def test_no_two_judges_have_the_same_slug(one: str, other: str) -> None:
+    assert (slug_of(one) == slug_of(other)) == (one == other)
+    assert Path(slug_of(one)).name == slug_of(one)
+    assert JudgeEntry(name=one).name == one
+
+
+@pytest.mark.usefixtures("quick", "loaded")
+def test_judges_whose_names_differ_by_a_slash_keep_two_files(study: Callable[..., Study], folder: Path) -> None:
+    entries = {
+        "models": [{"name": "other", "factory": "models.py:planted"}],
+        "benchmarks": [{"name": "few", "data": "rows.jsonl", "limit": 4}],
+    }
+    result = study(**entries, judges=["hf:org/contrary", "hf:org-contrary"]).run(folder / "out")
+    files = sorted(path.name for path in (folder / "out").rglob("report-*.jsonl"))
+    assert files == ["report-hf-org+contrary.jsonl", "report-hf-org-contrary.jsonl"]
+    assert len(result.judged) == 2
