@@ -30,4 +30,4 @@ def test_judges_whose_names_differ_by_a_slash_keep_two_files(study: Callable[...
     result = study(**entries, judges=["hf:org/contrary", "hf:org-contrary"]).run(folder / "out")
     files = sorted(path.name for path in (folder / "out").rglob("report-*.jsonl"))
     assert files == ["report-hf-org+contrary.jsonl", "report-hf-org-contrary.jsonl"]
-    assert len(result.judged) == 2
+    assert set(result.judged["judge"]) == {"hf:org/contrary", "hf:org-contrary"}
