@@ -25,7 +25,7 @@ def test_what_a_name_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "openai:", "lm:org/name"])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"judges: expected rules, hf:NAME or openai:NAME, got '{name}'"):
+    with pytest.raises(ValueError, match=f"judges: expected rules, self, hf:NAME or openai:NAME, got '{name}'"):
         judge_named(name, where="judges")
 
 

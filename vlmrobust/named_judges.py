@@ -27,21 +27,23 @@ def judge_named(
     dtype: str = "auto",
     device: str | None = None,
     options: Mapping[str, Any] | None = None,
+    itself: str | None = None,
     where: str,
 ) -> Judge:
     """Return the judge of a name: the table of what a name stands for.
 
     Args:
-        name: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
+        name: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server), or `self`.
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
         dtype: of a checkpoint.
         device: of a checkpoint.
         options: further arguments of `LMJudge.from_pretrained` or `OpenAIJudge`.
+        itself: the checkpoint that `self` means, the model that had the thoughts; None = there is none.
         where: what errors call the place that the name stands at.
 
     Raises:
-        ValueError: the name is of none of these forms, or the key is not there.
+        ValueError: the name is of none of these forms, the key is not there, or `self` means no checkpoint.
 
     Example:
         >>> judge_named("rules", where="judges").title
@@ -52,11 +54,15 @@ def judge_named(
     match kind, bool(which):
         case "rules", False:
             return RuleJudge()
+        case "self", False:
+            if itself is None:
+                raise ValueError(f"{where}: expected self beside a run of a checkpoint, got none; hf:NAME names one")
+            return LMJudge.from_pretrained(itself, dtype=dtype, device=device, **further)
         case "hf", True:
             return LMJudge.from_pretrained(which, dtype=dtype, device=device, **further)
         case "openai", True:
             return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where), **further)
-    raise ValueError(f"{where}: expected rules, hf:NAME or openai:NAME, got {name!r}")
+    raise ValueError(f"{where}: expected rules, self, hf:NAME or openai:NAME, got {name!r}")
 
 
 def slug_of(name: str) -> str:

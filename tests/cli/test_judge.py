@@ -142,7 +142,7 @@ def test_a_judge_behind_a_server_gets_its_key_from_the_environment(
 def test_a_name_of_no_judge_is_refused(command: Command, runs: Runs, tmp_path: Path, name: str) -> None:
     result = command("judge", runs["good"], "--judge", name, "--out", tmp_path / "judged.jsonl")
     assert result.exit_code == 2
-    assert result.stderr == f"Error: --judge: expected rules, hf:NAME or openai:NAME, got {name!r}\n"
+    assert result.stderr == f"Error: --judge: expected rules, self, hf:NAME or openai:NAME, got {name!r}\n"
     assert not (tmp_path / "judged.jsonl").exists()
 
 
@@ -182,3 +182,19 @@ def test_the_first_sure_of_a_panel_decides(command: Command, runs: Runs, tmp_pat
     assert new.manifest["judge"]["rule"] == "first_sure"
     rules = Report.load(runs["torn"]).score([Consistency(judge=RuleJudge())]).frame["consistency"]
     assert (new.frame["consistency"][rules.notna()] == rules[rules.notna()]).all()
+
+
+def test_self_is_the_model_of_the_run(
+    command: Command, runs: Runs, tmp_path: Path, coin: list[tuple[tuple[Any, ...], dict[str, Any]]]
+) -> None:
+    refused = command("judge", "--check", "--judge", "self")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "Error: --judge: expected self beside a run of a checkpoint, got none; hf:NAME names one\n"
+    )
+    report = Report.load(runs["good"])
+    report.manifest["model"] = {"name": "org/vlm", "weights": "0123"}
+    report.save(tmp_path / "report.jsonl")
+    result = command("judge", tmp_path / "report.jsonl", "--judge", "self", "--out", tmp_path / "new.jsonl")
+    assert result.exit_code == 0, result.output
+    assert [arguments for arguments, _ in coin] == [("org/vlm",)]

@@ -9,8 +9,9 @@ import transformers
 import zoo
 from torch import nn
 
+import vlmrobust as vr
 from vlmrobust import Prompt, Response, Responses, Sample, Style
-from vlmrobust.judges import LMJudge
+from vlmrobust.judges import LMJudge, check, labelled_thoughts
 from vlmrobust.metrics import Consistency
 from vlmrobust.prompting import LETTERS
 
@@ -314,3 +315,16 @@ def test_from_pretrained(tmp_path):
 def test_a_model_is_needed():
     with pytest.raises(ValueError, match="model"):
         LMJudge()
+
+
+def test_the_evaluated_model_is_its_own_judge(tmp_path):
+    model = vr.demo.model()
+    labelled = [thought for thought in labelled_thoughts() if len(thought.options) == 4][:12]
+    own = LMJudge.of(model)
+    loaded = LMJudge.from_pretrained(model.identity()["name"])
+    assert type(loaded.model) is type(model.model)
+    assert str(check(own, labelled).rates()) == str(check(loaded, labelled).rates())
+    cases = [(thought.question, thought.options, thought.thought, LETTERS) for thought in labelled]
+    together = own.letter_logprobs(cases)
+    alone = torch.cat([own.letter_logprobs([case]) for case in cases])
+    torch.testing.assert_close(together, alone, atol=2e-4, rtol=2e-4)

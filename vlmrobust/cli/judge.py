@@ -39,7 +39,8 @@ def judge(
         typer.Option(
             "--judge",
             metavar="JUDGE",
-            help="rules, hf:NAME (a checkpoint) or openai:NAME (a model behind a server); several are a panel.",
+            help="rules, self (the run's own model), hf:NAME (a checkpoint) or openai:NAME (a model behind a server); "
+            "several are a panel.",
             autocompletion=options.complete_judges,
         ),
     ],
@@ -78,7 +79,7 @@ def judge(
         file = out or _beside(path, judges)
         if file.exists():
             raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
-        chosen = judges_named(judges, rule.value, **servers)
+        chosen = judges_named(judges, rule.value, **servers, report=old)
         new = rejudged(old, chosen)
         new.save(file)
         agreed = agreement(old, new)

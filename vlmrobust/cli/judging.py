@@ -26,24 +26,26 @@ def judges_named(
     api_key_env: str | None,
     dtype: str,
     device: str | None,
+    report: Report | None = None,
 ) -> Judge:
     """Return the judge of some names, several being a panel.
 
     Args:
-        names: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
+        names: `rules`, `self`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
         rule: how a panel decides.
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
         dtype: of checkpoints.
         device: of checkpoints.
+        report: whose model `self` is.
 
     Raises:
         ValueError: a name is of none of these forms.
     """
-    judges = [
-        judge_named(name, base_url=base_url, api_key_env=api_key_env, dtype=dtype, device=device, where="--judge")
-        for name in names
-    ]
+    model = (report.manifest.get("model") or {}) if report else {}
+    itself = model.get("name") if "weights" in model else None  # what a server runs cannot be loaded
+    places: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+    judges = [judge_named(name, **places, itself=itself, where="--judge") for name in names]
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
 
 

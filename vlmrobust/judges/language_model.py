@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from pydantic import Field
@@ -13,6 +13,9 @@ from ..models.probe import Head, captured
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
 from ..prompting import LETTERS
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
+
+if TYPE_CHECKING:
+    from ..models import HFModel
 
 __all__ = ["LMJudge"]
 
@@ -59,6 +62,21 @@ class LMJudge(LetterJudge):
         super().__init__(**{name: value for name, value in given.items() if value is not None} | fields)
 
     @classmethod
+    def of(cls, model: "HFModel", **fields: Any) -> Self:
+        """Return the model that is evaluated as a judge of its own thoughts: no further weights, and no image shown.
+
+        Args:
+            model: the model.
+            **fields: the judge's own fields.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> LMJudge.of(vr.demo.model()).title
+            'LMJudge'
+        """
+        return cls(model.model, getattr(model.processor, "tokenizer", model.processor), **fields)
+
+    @classmethod
     def from_pretrained(
         cls,
         name: str,
@@ -69,18 +87,22 @@ class LMJudge(LetterJudge):
     ) -> Self:
         """Load a checkpoint from the hub or from a folder; `replace` changes the judge's own fields.
 
+        A vision-language model will do: it is asked in text alone.
+
         Args:
             name: the checkpoint's name or path.
             dtype: a torch dtype or its name; "auto" = the checkpoint's own.
             device: None = CUDA where there is one, else the CPU; leave it out when `device_map` is given.
-            **model_kwargs: for `AutoModelForCausalLM.from_pretrained`; `revision`, `token` and `trust_remote_code` go
-                to the tokenizer as well.
+            **model_kwargs: for `from_pretrained` of the model's auto class; `revision`, `token` and `trust_remote_code`
+                go to the tokenizer as well.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
         shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
         tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **model_kwargs)
+        sees = type(AutoConfig.from_pretrained(name, **shared)) in AutoModelForImageTextToText._model_mapping
+        loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        model: Any = loader.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model.eval(), tokenizer)
