@@ -354,3 +354,23 @@ LENGTHS = (r"$12 \mathrm{~cm}^{2}$", r"$\frac{25}{2} \mathrm{~cm}^{2}$", r"$\fra
 )
 def test_values_without_their_unit_and_letters_by_name(turn, options, answer):
     assert parse_completion(turn, options=options).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("turn", "options", "answer"),
+    [
+        ("First I thought the answer is A.\nI look again.\nANSWER: B", COLOURS, 1),
+        ("The answer is A.\nBut the cube is blue.\n\n**Answer:** B", COLOURS, 1),
+        ("<think>So.</think>B because C is wrong.", COLOURS, 1),
+        ("<think>So.</think>B, since A is red.", COLOURS, 1),
+        ("<think>So.</think>A, B and C are red.", COLOURS, None),
+        ("<think>So.</think>A or B, since it is dark.", COLOURS, None),
+        ("No, the tabby is under the mat. It hides there.", ("Yes", "No"), 1),
+        ("Yes, it is lit.", ("No", "Yes"), 1),
+        ("No, wait. Yes, it is lit.", ("No", "Yes"), None),
+        ("Yes, it is lit.", COLOURS, None),
+        ("No tabby is on the mat.", ("Yes", "No"), None),
+    ],
+)
+def test_how_an_answer_without_tags_begins_or_ends(turn, options, answer):
+    assert parse_completion(turn, options=options).answer == answer

@@ -87,7 +87,7 @@ _CHOOSER = re.compile(
 _PREFIX = re.compile(
     r"(?:\b(?:so|thus|therefore|hence|consequently|accordingly|and|then|finally|overall"
     r"|in conclusion)\b,? +)?(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?(?:\b(?:final|correct"
-    r"|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*$"
+    r"|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*\Z"
 )
 _SUPPOSED = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is|tempted to|about to"

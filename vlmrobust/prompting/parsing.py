@@ -17,7 +17,11 @@ _SENTENCE = 160
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
 _PLAIN_LETTER = re.compile(r"\s*(?:<\|begin_of_box\|>)?[(\[（【「]?(\w)[)\]）】」]?[.。]?(?:<\|end_of_box\|>)?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
-_LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):])[*_']*(?=\s)")
+_LABELLED = re.compile(
+    r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):,;]|\w(?= (?:because|since|as)\b))"
+    r"[*_']*(?=\s)"
+)
+_POLAR = re.compile(r"[\s*_'#>-]*(?:yes|no|true|false)\b[*_']*[,.;:]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,10 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if not said:
         # What follows a thought is meant as its answer; without one, a sentence that mentions an option need not be.
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
-        return line or ((_read_label(reading, start, end) or _read_mention(reading, start, end)) if short else None)
+        if line is None and short:
+            labelled = _LABELLED.match(reading.folded, start, end) is not None
+            return (_read_label if labelled else _read_mention)(reading, start, end)
+        return line or _read_polar(reading, start, end)
     last = said[-1]
     if not _is_answer_line(reading, last, start):
         last = said[0] if after_thought else last
@@ -155,10 +162,17 @@ def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
 
 def _read_label(reading: Reading, start: int, end: int) -> Claim | None:
     """Read a label that a short answer begins with: "(B) the blue one, because …"."""
-    if _LABELLED.match(reading.folded, start, end) is None:
-        return None
     claim = read_claim(reading, start, start, end, search=False)
     return claim if claim.option is not None and claim.letter is not None else None
+
+
+def _read_polar(reading: Reading, start: int, end: int) -> Claim | None:
+    """Read the word that a text begins with, where the options are such words: "No, the cat is under it."."""
+    if _POLAR.match(reading.folded, start, end) is None:
+        return None
+    claim = read_claim(reading, start, start, end, search=False)
+    others = {mention.option for mention in reading.mentions(start, end)} - {claim.option}
+    return claim if claim.option is not None and not others else None
 
 
 def _is_plain(turn: str, start: int, end: int, claim: Claim, options: Sequence[str]) -> bool:
