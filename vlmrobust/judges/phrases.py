@@ -48,9 +48,14 @@ _UNSTATED_WORDS = """
 a an the is are was were be being do does did can has have there this that statement
 """
 UNSTATED = frozenset(_UNSTATED_WORDS.split())
-DENIED = re.compile(
-    r"\b(?:not|no|never|nor|neither|nothing|without|cannot|isn't|aren't|false|incorrect|wrong|inaccurate|rather than"
-    r"|instead of|contradicts?|unlikely|lacks?)\b|n't\b"
+NOT = re.compile(r"\b(?:not(?! only)|no|never|nor|neither|nothing|nobody|none|without|cannot|false|wrong)\b|n't\b")
+DENIED_BEFORE = re.compile(
+    r"(?:\bno (?:\w+ )?(?:indication|evidence|sign|suggestion|proof) (?:of|that)|\b(?:false|incorrect|wrong|untrue"
+    r"|unlikely|impossible) that|(?:\bnot|n't)(?: \w+){0,4} that)[^,;:]{0,12}$"
+)
+DENIED_AFTER = re.compile(
+    r"[.,]?'[.,]? (?:is|was|seems|appears|does)(?: \w+)?(?:(?: not|n't)\b|(?: \w+)? (?:false|incorrect|wrong|inaccurate"
+    r"|untrue|contradicted))|(?: \w+)? is (?:false|incorrect|wrong|untrue)\b"
 )
 
 # Starting over, and not knowing.
@@ -71,6 +76,7 @@ DOUBT = re.compile(
 )
 EITHER = re.compile(r"\b(?:or|either|between)\b|还是|或")
 SUPPOSED = re.compile(r"\b(?:if|whether|suppose|supposing|assuming|unless)\b[^,.;:]*$")
+HYPOTHETICAL = re.compile(r"\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]*\bwould\b")
 UNREAL = re.compile(
     r"\b(?:would|could|might|may|if|yet|should have|at first|initially|originally|i thought|seemed|also|besides"
     r"|followed by|after that|tempt\w+|confus\w+)\b"

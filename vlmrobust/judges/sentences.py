@@ -71,8 +71,13 @@ class Sentence:
             return Said(reopens=reopens or self._text.lstrip().startswith(("or ", "but ")))
         if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
             return self._listed(line)
-        claims = list(
-            claims_of(self._reading, self._thought.clauses_in(self._start, self._end), self._start, self._end)
+        hypothetical = say.HYPOTHETICAL.search(self._text) is not None
+        claims = (
+            []
+            if hypothetical
+            else list(
+                claims_of(self._reading, self._thought.clauses_in(self._start, self._end), self._start, self._end)
+            )
         )
         claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
         if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
@@ -113,12 +118,13 @@ class Sentence:
         match = self._statement
         if match is None or say.SUPPOSED.search(self._text[: match.start()]) or self._doubt() is not None:
             return None
-        turns = [turn.end() for turn in say.CONTRAST.finditer(self._text, 0, match.start())]
-        turn = say.CONTRAST.search(self._text, match.end())
-        clause = self._text[turns[-1] if turns else 0 : turn.start() if turn else match.end() + 48]
-        if say.DENIED.search(clause) is not None:
+        before, said, after = self._text[: match.start()], match[0], self._text[match.end() :]
+        before = before[max((turn.end() for turn in say.CONTRAST.finditer(before)), default=0) :]
+        if say.NOT.search(said) or say.DENIED_BEFORE.search(before) or say.DENIED_AFTER.match(after):
             return False
-        return None if say.REPORTED.search(self._text) or say.UNREAL.search(clause) else True
+        if say.NOT.search(before + after) or say.REPORTED.search(self._text) or say.UNREAL.search(before + said):
+            return None  # something is denied, and perhaps not this
+        return True
 
     def _bare_line(self, start: int, end: int) -> int | None:
         """Return the option of a line that is a letter, or a letter and its option, and nothing else."""
