@@ -40,6 +40,9 @@ _REACH_OF = {
     "restated": 1,
 }
 
+# What stands before so many sentences is not read.
+_HORIZON = 9
+
 # What long thoughts say in the question's words is as often a step as a conclusion.
 _SHORT = 3
 
@@ -141,7 +144,7 @@ class _Course:
         self._later.append(said)
         self._rejected |= said.rejected
         self._reopened = self._reopened or said.reopens
-        return None
+        return self.end() if len(self._later) > _HORIZON else None
 
     def _verdict(self, said: Said, place: int, *, reach: int) -> Evidence:
         """Return what a sentence says if `place` later ones, at most `reach`, neither take it back nor go on."""
