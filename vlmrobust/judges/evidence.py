@@ -41,7 +41,7 @@ _REACH_OF = {
 }
 
 # What stands before so many sentences is not read.
-_HORIZON = 9
+_HORIZON = 4
 
 # What long thoughts say in the question's words is as often a step as a conclusion.
 _SHORT = 3

@@ -12,6 +12,9 @@ from .thoughts import Thought, plain_words
 __all__ = ["Said", "Sentence"]
 
 
+_LONGEST = 2_000  # characters of a sentence that are read, its last ones
+
+
 class Said(NamedTuple):
     """What one sentence says.
 
@@ -42,9 +45,9 @@ class Sentence:
 
     def __init__(self, thought: Thought, start: int, end: int) -> None:
         self._thought, self._reading, self._asked = thought, thought.reading, thought.asked
-        self._start, self._end = start, end
+        self._start, self._end = max(start, end - _LONGEST), end
         self._folded = thought.reading.folded
-        self._text = self._folded[start:end]
+        self._text = self._folded[self._start : end]
         self._statement = self._asked.statement.search(self._text) if self._asked.statement else None
 
     def _before(self, mention: Mention, reach: int) -> str:
