@@ -76,7 +76,11 @@ DOUBT = re.compile(
 )
 EITHER = re.compile(r"\b(?:or|either|between)\b|还是|或")
 SUPPOSED = re.compile(r"\b(?:if|whether|suppose|supposing|assuming|unless)\b[^,.;:]*$")
-HYPOTHETICAL = re.compile(r"\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]*\bwould\b")
+HYPOTHETICAL = re.compile(r"\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]{0,120}\bwould\b")
+DISOWNED = re.compile(
+    r"\b(?:doubt|deny|no longer (?:think|believe|say)|(?:wrong|mistake) to (?:say|think)|nobody (?:would )?says?"
+    r"|(?:false|untrue|not true) that)\b|ではな|ではありませ|じゃな|아닙니다|아니다"
+)
 UNREAL = re.compile(
     r"\b(?:would|could|might|may|if|yet|should have|at first|initially|originally|i thought|seemed|also|besides"
     r"|followed by|after that|tempt\w+|confus\w+)\b"

@@ -58,7 +58,7 @@ class Sentence:
         text = self._text.strip("*_ \n")
         if self._statement:
             return False
-        if text.endswith(":") or say.ANNOUNCEMENT.fullmatch(text) or say.THE_ONE.search(text):
+        if text.endswith(":") or (len(text) < 80 and say.ANNOUNCEMENT.fullmatch(text)) or say.THE_ONE.search(text):
             return True
         if text.startswith("(") and text.endswith(")") and len(text) > 40:
             return True
@@ -74,14 +74,9 @@ class Sentence:
             return Said(reopens=reopens or self._text.lstrip().startswith(("or ", "but ")))
         if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
             return self._listed(line)
-        hypothetical = say.HYPOTHETICAL.search(self._text) is not None
-        claims = (
-            []
-            if hypothetical
-            else list(
-                claims_of(self._reading, self._thought.clauses_in(self._start, self._end), self._start, self._end)
-            )
-        )
+        begin = self._begin_of_own()
+        clauses = [] if begin is None else self._thought.clauses_in(begin, self._end)
+        claims = list(claims_of(self._reading, clauses, begin or 0, self._end))
         claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
         if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
             return Said(claim.option, "stated")
@@ -116,10 +111,24 @@ class Sentence:
                 return said._replace(named=frozenset())
         return self._in_words(said, positive, letters, unfinished=unfinished)
 
+    def _begin_of_own(self) -> int | None:
+        """Where it begins to speak for itself, behind what a caption or somebody says; None = nowhere."""
+        if say.HYPOTHETICAL.search(self._text) or say.DISOWNED.search(self._text):
+            return None
+        reported = say.REPORTED.search(self._text)
+        if reported is None:
+            return self._start
+        turn = say.CONTRAST.search(self._text, reported.end())
+        return self._start + turn.end() if turn else None
+
     def _affirmed(self) -> bool | None:
         """Return whether it says that the statement is so that was asked about; None = it does not speak of it."""
         match = self._statement
-        if match is None or say.SUPPOSED.search(self._text[: match.start()]) or self._doubt() is not None:
+        if (
+            match is None
+            or say.SUPPOSED.search(self._text[max(0, match.start() - 80) : match.start()])
+            or self._doubt() is not None
+        ):
             return None
         before, said, after = self._text[: match.start()], match[0], self._text[match.end() :]
         before = before[max((turn.end() for turn in say.CONTRAST.finditer(before)), default=0) :]
