@@ -388,3 +388,28 @@ def test_a_long_thought_takes_no_longer_than_its_end(unit):
         assert found.option is None
     assert took[1] < 5 * took[0] + 0.2
     assert took[0] < 2.0
+
+
+@pytest.mark.parametrize(
+    ("thought", "right"),
+    [
+        ("According to the caption, the answer is A.", None),
+        ("The caption claims that the answer is B.", None),
+        ("The description says the answer is A, but the answer is C.", 2),
+        ("I no longer think the answer is B.", None),
+        ("It would be wrong to say that the answer is D.", None),
+        ("答えはBではない。", None),
+        ("정답은 B가 아닙니다.", None),
+        ("정답은 B입니다.", 1),
+    ],
+)
+def test_what_others_say_or_what_is_taken_back_concludes_nothing(thought, right):
+    assert concluded_option(thought, COLOURS, question="Which colour is the cube?").option == right
+
+
+@pytest.mark.parametrize("unit", ["(", "-", "if ", "'", ", ", "would "])
+def test_no_repetition_takes_long(unit):
+    start = time.perf_counter()
+    concluded_option((unit * 100_000)[:100_000] + " So the answer is B.", COLOURS, question="Which colour?")
+    concluded_option((unit * 100_000)[:100_000], COLOURS, question="Which colour?")
+    assert time.perf_counter() - start < 1.0
