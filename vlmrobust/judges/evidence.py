@@ -10,7 +10,7 @@ from .thoughts import Thought
 __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
 
 # A thought's verdict stands near its end: it is read in parts from there, and what stands before the last is not read.
-_PARTS = (200, 500, 2_000, 20_000)
+_PARTS = (160, 500, 2_000, 20_000)
 
 # How often each kind named the option that labelled responses of real models conclude: of k right ones among n,
 # (k + 1) / (n + 2). The counts are in docs/pages/judges.md.

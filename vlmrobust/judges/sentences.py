@@ -74,8 +74,9 @@ class Sentence:
             return Said(reopens=reopens or self._text.lstrip().startswith(("or ", "but ")))
         if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
             return self._listed(line)
-        begin = self._begin_of_own()
-        clauses = [] if begin is None else self._thought.clauses_in(begin, self._end)
+        clauses = self._thought.clauses_in(self._start, self._end)
+        begin = self._begin_of_own() if clauses else None
+        clauses = [] if begin is None else [clause for clause in clauses if clause.end >= begin]
         claims = list(claims_of(self._reading, clauses, begin or 0, self._end))
         claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
         if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
@@ -113,7 +114,7 @@ class Sentence:
 
     def _begin_of_own(self) -> int | None:
         """Where it begins to speak for itself, behind what a caption or somebody says; None = nowhere."""
-        if say.HYPOTHETICAL.search(self._text) or say.DISOWNED.search(self._text):
+        if ("would" in self._text and say.HYPOTHETICAL.search(self._text)) or say.DISOWNED.search(self._text):
             return None
         reported = say.REPORTED.search(self._text)
         if reported is None:
