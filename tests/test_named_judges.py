@@ -51,3 +51,13 @@ def test_identities_of_panels_name_their_judges() -> None:
     identity = identity_of(panel)
     assert identity == {"class": "Panel", "rule": "strict", "judges": [{"class": "RuleJudge"}, {"class": "RuleJudge"}]}
     assert title_of(identity) == "Panel of RuleJudge and RuleJudge"
+
+
+def test_a_panels_threshold_is_part_of_its_identity_where_it_is_its_own() -> None:
+    usual = Panel(RuleJudge(), RuleJudge(min_probability=0.9), rule="first_sure")
+    assert identity_of(usual) == {
+        "class": "Panel",
+        "rule": "first_sure",
+        "judges": [{"class": "RuleJudge"}, {"min_probability": 0.9, "class": "RuleJudge"}],
+    }
+    assert identity_of(usual.replace(min_contradiction=0.5)) == identity_of(usual) | {"min_contradiction": 0.5}

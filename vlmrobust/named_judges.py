@@ -117,7 +117,9 @@ def identity_of(judge: Judge) -> dict[str, Any]:
         ({'class': 'RuleJudge'}, {'min_probability': 0.9, 'class': 'RuleJudge'})
     """
     if isinstance(judge, Panel):
-        return {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
+        panel = {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
+        usual = max(each.min_contradiction for each in judge.judges)
+        return panel | ({"min_contradiction": judge.min_contradiction} if judge.min_contradiction != usual else {})
     identity: dict[str, Any] = getattr(judge, "identity", dict)()
     fields = {name: field for name, field in type(judge).model_fields.items() if name.startswith("min_")}
     thresholds = {name: getattr(judge, name) for name in fields if getattr(judge, name) != fields[name].default}

@@ -162,6 +162,7 @@ def test_a_judge_is_checked_on_the_thoughts_that_ship_or_on_a_file(command: Comm
         {**written["named"], "value": 0.5, "cases": 2},
     )
     assert set(written["styles"]) == {"x", "y"}
+    assert written["styles"]["y"]["named"] == {"value": None, "low": None, "high": None, "cases": 0}
     assert "Thoughts that ship" not in command("judge", file, "--check", "--judge", "rules").stdout
 
 

@@ -18,7 +18,6 @@ from vlmrobust.judges import (
     labelled_thoughts,
     read_labelled,
 )
-from vlmrobust.judges.checking import as_json
 
 OPTIONS = ("red", "blue", "green")
 
@@ -134,7 +133,7 @@ def test_a_file_is_read_and_a_check_written(tmp_path: Path):
     (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "label": None}) + "\n")
     rows = read_labelled(tmp_path / "mine.jsonl")
     assert [row.label for row in rows] == [1, None]
-    written = json.loads(as_json(check(RuleJudge(), rows)))
+    written = json.loads(json.dumps(check(RuleJudge(), rows).to_dict()))
     assert (written["judge"], written["inconsistent"]["cases"], written["misses"]["value"]) == ("RuleJudge", 2, 0.0)
 
 

@@ -413,3 +413,9 @@ def test_no_repetition_takes_long(unit):
     concluded_option((unit * 100_000)[:100_000] + " So the answer is B.", COLOURS, question="Which colour?")
     concluded_option((unit * 100_000)[:100_000], COLOURS, question="Which colour?")
     assert time.perf_counter() - start < 1.0
+
+
+@pytest.mark.parametrize(("sentences", "right"), [(0, 1), (4, 1), (5, None), (40, None)])
+def test_an_answer_counts_as_long_as_little_follows(sentences, right):
+    thought = "The answer is B. " + "A lamp hangs over the table. " * sentences
+    assert concluded_option(thought, COLOURS, question="Which colour is the cube?").option == right

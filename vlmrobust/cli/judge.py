@@ -97,12 +97,11 @@ def judge(
 def _check(judge: "Judge", path: Path | None, *, json: bool) -> None:
     """Show how good a judge is on labelled thoughts."""
     from ..judges import check, labelled_thoughts, read_labelled
-    from ..judges.checking import as_json as checked_as_json
     from ..report.tables import Table, terminal_table
 
     found = check(judge, labelled_thoughts() if path is None else read_labelled(path))
     if json:
-        show(checked_as_json(found))
+        show(as_json(found.to_dict()))
         return
     columns = ("balanced accuracy", "coverage", "wrong", "false alarms", "misses", "named")
     parts = {"all": found, **found.styles}

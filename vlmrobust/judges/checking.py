@@ -1,6 +1,5 @@
 """How good a judge is, on thoughts of which people have said what they conclude."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +89,12 @@ class Checked:
     def rates(self) -> dict[str, Rate]:
         """Return its rates by name."""
         return {name: value for name in self.__slots__ if isinstance(value := getattr(self, name), Rate)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it in plain values, rates as dictionaries, its styles included."""
+        rates = {name: rate._asdict() for name, rate in self.rates().items()}
+        styles = {style: part.to_dict() for style, part in self.styles.items()}
+        return {"judge": self.judge, "thoughts": self.thoughts, "cases": self.cases, **rates, "styles": styles}
 
 
 def labelled_thoughts() -> list[LabelledThought]:
@@ -257,11 +262,3 @@ def _balanced(places: NDArray[np.int64], truth: NDArray[np.int64], right: NDArra
         value = float(np.nanmean(cells[1].sum(axis=0) / cells[0].sum(axis=0)))
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Rate(value, float(low), float(high), len(places))
-
-
-def as_json(checked: Checked) -> str:
-    """Return a check as JSON, its styles included."""
-    plain = {"judge": checked.judge, "thoughts": checked.thoughts, "cases": checked.cases}
-    rates = {name: rate._asdict() for name, rate in checked.rates().items()}
-    styles = {style: json.loads(as_json(part)) for style, part in checked.styles.items()}
-    return json.dumps({**plain, **rates, "styles": styles})

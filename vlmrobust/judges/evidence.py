@@ -12,35 +12,25 @@ __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
 # A thought's verdict stands near its end: it is read in parts from there, and what stands before the last is not read.
 _PARTS = (160, 500, 2_000, 20_000)
 
-# How often each kind named the option that labelled responses of real models conclude: of k right ones among n,
-# (k + 1) / (n + 2). The counts are in docs/pages/judges.md.
-RELIABILITY = {
-    "stated": 0.94,
-    "named": 0.92,
-    "concluded": 0.96,
-    "inferred": 0.96,
-    "affirmed": 0.91,
-    "compared": 0.92,
-    "restated": 0.87,
-    "eliminated": 0.83,
-    "weighed": 0.75,
-    "computed": 0.75,
+# How often each kind named the option that labelled responses of real models conclude: (right, all).
+_COUNTS = {
+    "stated": (14, 14),
+    "named": (11, 11),
+    "concluded": (48, 49),
+    "inferred": (24, 24),
+    "affirmed": (20, 21),
+    "compared": (11, 11),
+    "restated": (12, 13),
+    "eliminated": (4, 5),
+    "weighed": (2, 3),
+    "computed": (1, 1),
 }
+RELIABILITY = {kind: (right + 1) / (count + 2) for kind, (right, count) in _COUNTS.items()}
 _FIRM = ("stated", "named", "concluded", "inferred", "affirmed")
-# How many sentences may follow such a one.
-_REACH_OF = {
-    "stated": 8,
-    "named": 8,
-    "concluded": 1,
-    "inferred": 1,
-    "affirmed": 3,
-    "weighed": 8,
-    "computed": 0,
-    "compared": 2,
-    "restated": 1,
-}
+# How many sentences may follow such a one; the others count wherever they are read.
+_REACH_OF = {"concluded": 1, "inferred": 1, "affirmed": 3, "computed": 0, "compared": 2, "restated": 1}
 
-# What stands before so many sentences is not read.
+# Where so many sentences have decided nothing and another one does not either, no further one is read.
 _HORIZON = 4
 
 # What long thoughts say in the question's words is as often a step as a conclusion.
@@ -140,17 +130,18 @@ class _Course:
         if said.unsure and not any(later.kind in RELIABILITY for later in self._later):
             return _OPEN
         if said.kind in _FIRM or (said.reopens and said.kind in RELIABILITY):  # "No, it is blue."
-            return self._verdict(said, len(self._later), reach=_REACH_OF[said.kind])
+            return self._verdict(said, len(self._later))
         self._later.append(said)
         self._rejected |= said.rejected
         self._reopened = self._reopened or said.reopens
         return self.end() if len(self._later) > _HORIZON else None
 
-    def _verdict(self, said: Said, place: int, *, reach: int) -> Evidence:
-        """Return what a sentence says if `place` later ones, at most `reach`, neither take it back nor go on."""
+    def _verdict(self, said: Said, place: int) -> Evidence:
+        """Return what a sentence says if `place` later ones are not too many, and neither take it back nor go on."""
         option, later = said.option, self._later[:place]
+        reach = 0 if said.partial and said.kind != "inferred" else _REACH_OF.get(said.kind, _HORIZON)
         disturbed = (
-            place > (0 if said.partial and said.kind != "inferred" else reach)
+            place > reach
             or option in self._rejected
             or (place and self._broken)
             or (
@@ -175,7 +166,7 @@ class _Course:
         for place, said in enumerate(self._later):
             if said.kind in kinds:
                 agree = all(other.option == said.option for other in self._later if other.kind == said.kind)
-                return self._verdict(said, place, reach=_REACH_OF[said.kind]) if agree else _OPEN
+                return self._verdict(said, place) if agree else _OPEN
         remaining = set(range(self._count)) - self._rejected
         if len(remaining) == 1 and not self._broken and not any(said.pending or said.unsure for said in self._later):
             return Evidence(remaining.pop(), kind="eliminated")

@@ -96,11 +96,17 @@ class LMJudge(LetterJudge):
             **model_kwargs: for `from_pretrained` of the model's auto class; `revision`, `token` and `trust_remote_code`
                 go to the tokenizer as well.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+        from transformers import (
+            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForImageTextToText,
+            AutoTokenizer,
+        )
 
         shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
         tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-        sees = type(AutoConfig.from_pretrained(name, **shared)) in AutoModelForImageTextToText._model_mapping
+        sees = type(AutoConfig.from_pretrained(name, **shared)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         model: Any = loader.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from ..prompting.mentions import FUNCTION_FORMS
 from ..prompting.words import WORD
 
-WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
 FUNCTION_WORDS = FUNCTION_FORMS | {
     *("image", "pictur", "photo", "video", "show", "shown", "follow", "question", "option", "answer", "object"),
     *("look", "seem", "appear"),

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 from ..prompting.claims import LIST_JOIN, Claim, bare_claim, claims_of, polarities
 from ..prompting.mentions import Mention
-from ..prompting.words import plain_form
+from ..prompting.words import WORDS, plain_form
 from . import phrases as say
 from .thoughts import Thought, plain_words
 
 __all__ = ["Said", "Sentence"]
-
 
 _LONGEST = 2_000  # characters of a sentence that are read, its last ones
 
@@ -58,7 +57,7 @@ class Sentence:
         text = self._text.strip("*_ \n")
         if self._statement:
             return False
-        if text.endswith(":") or (len(text) < 80 and say.ANNOUNCEMENT.fullmatch(text)) or say.THE_ONE.search(text):
+        if text.endswith(":") or say.ANNOUNCEMENT.fullmatch(text) or say.THE_ONE.search(text):
             return True
         if text.startswith("(") and text.endswith(")") and len(text) > 40:
             return True
@@ -74,10 +73,7 @@ class Sentence:
             return Said(reopens=reopens or self._text.lstrip().startswith(("or ", "but ")))
         if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
             return self._listed(line)
-        clauses = self._thought.clauses_in(self._start, self._end)
-        begin = self._begin_of_own() if clauses else None
-        clauses = [] if begin is None else [clause for clause in clauses if clause.end >= begin]
-        claims = list(claims_of(self._reading, clauses, begin or 0, self._end))
+        claims = self._own_claims()
         claim = next((claim for claim in reversed(claims) if claim.option is not None or claim.ambiguous), None)
         if claim is not None and claim.option is not None and not say.TURN.search(self._folded, claim.end, self._end):
             return Said(claim.option, "stated")
@@ -112,15 +108,19 @@ class Sentence:
                 return said._replace(named=frozenset())
         return self._in_words(said, positive, letters, unfinished=unfinished)
 
-    def _begin_of_own(self) -> int | None:
-        """Where it begins to speak for itself, behind what a caption or somebody says; None = nowhere."""
-        if ("would" in self._text and say.HYPOTHETICAL.search(self._text)) or say.DISOWNED.search(self._text):
-            return None
-        reported = say.REPORTED.search(self._text)
-        if reported is None:
-            return self._start
-        turn = say.CONTRAST.search(self._text, reported.end())
-        return self._start + turn.end() if turn else None
+    def _own_claims(self) -> list[Claim]:
+        """Return what it says of the answer itself: nothing that it only supposes, takes back or reports."""
+        clauses, begin = self._thought.clauses_in(self._start, self._end), self._start
+        if not clauses or ("would" in self._text and say.HYPOTHETICAL.search(self._text)):
+            return []
+        if say.DISOWNED.search(self._text):
+            return []
+        if reported := say.REPORTED.search(self._text):
+            turn = say.CONTRAST.search(self._text, reported.end())  # "The caption says A, but the answer is B."
+            if turn is None:
+                return []
+            begin += turn.end()
+        return list(claims_of(self._reading, [each for each in clauses if each.end >= begin], begin, self._end))
 
     def _affirmed(self) -> bool | None:
         """Return whether it says that the statement is so that was asked about; None = it does not speak of it."""
@@ -257,7 +257,7 @@ class Sentence:
     def _distinctive(self, start: int) -> list[Mention]:
         """Return its words, from a position on, that only one option has."""
         own = self._asked.distinctive
-        words = say.WORDS.finditer(self._folded, start, self._end) if own else ()
+        words = WORDS.finditer(self._folded, start, self._end) if own else ()
         return [Mention(*word.span(), own[form]) for word in words if (form := plain_form(word[0])) in own]
 
     def _stands_for_option(self, word: Mention) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading, distinctive_words
-from ..prompting.words import WORD, fold, plain_form
+from ..prompting.words import WORD, WORDS, fold, plain_form
 from . import phrases as say
 
 __all__ = ["Asked", "Thought", "plain_words"]
@@ -17,7 +17,7 @@ __all__ = ["Asked", "Thought", "plain_words"]
 
 def plain_words(folded: str, start: int = 0, end: int | None = None) -> set[str]:
     """Return the plain forms of a text's words, without function words."""
-    words = say.WORDS.findall(folded, start, len(folded) if end is None else end)
+    words = WORDS.findall(folded, start, len(folded) if end is None else end)
     return {form for word in words if (form := plain_form(word)) and form not in say.FUNCTION_WORDS}
 
 
@@ -83,7 +83,7 @@ class Asked(NamedTuple):
 def _statement(folded: str) -> re.Pattern[str] | None:
     """Return what finds a statement, or that of a question ("is the cat on the mat?"), with words in between."""
     subject, _, said = folded.partition(" is ")
-    parts = [[word for word in say.WORDS.findall(part) if word not in say.UNSTATED] for part in (subject, said)]
+    parts = [[word for word in WORDS.findall(part) if word not in say.UNSTATED] for part in (subject, said)]
     if not 2 < len(parts[0]) + len(parts[1]) <= 12:
         return None
     near, far = (rf"\W+(?:{WORD}+\W+){{0,{most}}}?" for most in (3, 5))

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .letters import LETTERS
-from .words import WORD, fold, plain_form, squeeze, stands_alone
+from .words import WORD, WORDS, fold, plain_form, squeeze, stands_alone
 
 __all__ = ["FUNCTION_FORMS", "Mention", "Named", "Reading", "distinctive_words", "whole_option"]
 
@@ -52,7 +52,6 @@ class Named(NamedTuple):
     letter: tuple[int, int] | None
 
 
-_WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
 _FUNCTION_WORDS = """
 in on at to of for with from by into onto toward towards over under beside behind near inside outside between along
 around against as is are was were be been am have has had do does did can could will would should may might must it its
@@ -61,7 +60,8 @@ where why how very more most some any all both each other another one because wh
 just only also too i you we my your our me us him s t yes
 """
 FUNCTION_FORMS = frozenset(map(plain_form, _FUNCTION_WORDS.split()))
-_NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![/√π^])")  # of a squeezed option
+# The number of a squeezed option, where a unit follows: "12 cm", but neither "12π" nor "12x".
+_NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![\d./√π^]|(?:pi|sqrt|[abknxyz])(?![a-z]))")
 _SINGLE = re.compile(rf"(?<!{WORD})\w(?!{WORD})")
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
@@ -144,7 +144,7 @@ def distinctive_words(options: tuple[str, ...]) -> dict[str, int]:
     """Map plain forms of words to the one option that has them."""
     owners: dict[str, set[int]] = {}
     for index, option in enumerate(options):
-        for word in _WORDS.findall(fold(option)):
+        for word in WORDS.findall(fold(option)):
             owners.setdefault(plain_form(word), set()).add(index)
     return {
         word: next(iter(own))

@@ -10,13 +10,14 @@ import string
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["NUMBER_ALIASES", "WORD", "Squeezed", "fold", "plain_form", "squeeze", "stands_alone"]
+__all__ = ["NUMBER_ALIASES", "WORD", "WORDS", "Squeezed", "fold", "plain_form", "squeeze", "stands_alone"]
 
 _UNSPACED = (
     r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 )
 # A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
 WORD = rf"[^\W_{_UNSPACED}]"
+WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
 _FOLDS = {
     **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
     **dict.fromkeys("‐‑‒–—―−", "-"),
