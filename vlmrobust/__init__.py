@@ -9,7 +9,7 @@ from .judges import Judge
 from .metrics import Metric, PairedMetric
 from .models import HFModel, Model, OpenAIModel
 from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
-from .report import Report
+from .report import Labels, Report
 from .types import Prompt, Response, Responses, Sample, Style
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "Evaluator",
     "HFModel",
     "Judge",
+    "Labels",
     "Metric",
     "Model",
     "NotApplicable",

@@ -31,6 +31,7 @@ from .letters import (
     letter_probabilities,
     relative_letter_entropy,
 )
+from .prediction_powered import PoweredDifference, post_stratified_difference, post_stratified_rate
 from .ranking import auroc, auroc_interval
 from .resampling import resample_counts
 from .robustness import QUADRANTS, accuracy, follow, quadrants
@@ -54,6 +55,7 @@ __all__ = [
     "QUADRANTS",
     "Difference",
     "Estimate",
+    "PoweredDifference",
     "ReliabilityCurve",
     "RiskCoverage",
     "TokenScores",
@@ -96,6 +98,8 @@ __all__ = [
     "paired_intervals",
     "pairwise_agreement",
     "pass_at_k",
+    "post_stratified_difference",
+    "post_stratified_rate",
     "quadrants",
     "relative_letter_entropy",
     "reliability_curve",

@@ -3,10 +3,24 @@
 from .card import ModelCardSection
 from .columns import Column
 from .findings import Finding
+from .labels import ConsistencyRow, Drawn, Label, Labels
 from .macro import MacroRow
 from .report import Report
 from .robustness import HedgeRow
 from .summary import SummaryRow
 from .survival import SurvivalRow
 
-__all__ = ["Column", "Finding", "HedgeRow", "MacroRow", "ModelCardSection", "Report", "SummaryRow", "SurvivalRow"]
+__all__ = [
+    "Column",
+    "ConsistencyRow",
+    "Drawn",
+    "Finding",
+    "HedgeRow",
+    "Label",
+    "Labels",
+    "MacroRow",
+    "ModelCardSection",
+    "Report",
+    "SummaryRow",
+    "SurvivalRow",
+]

@@ -1,12 +1,15 @@
 """What a report can be asked beyond its summary: several conditions at once, several draws, base against the rest."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..judges import LabelledThought
 from ..types import Responses
 from .circular import circular
 from .columns import Column
 from .draws import draw_rows
+from .labels import ConsistencyRow, Drawn, Labels, consistency_rows, drawn, labelled
 from .robustness import HedgeRow, hedge_recovery, robust_accuracy
 from .summary import SummaryRow, summarised
 from .survival import SurvivalRow, survival
@@ -123,3 +126,67 @@ class Analyses:
             True
         """
         return table_of(SummaryRow, draw_rows(self.responses, attempts, self.seed))
+
+    def draw_labels(
+        self, count: int = 100, *, conditions: Sequence[str] | None = None, seed: int | None = None
+    ) -> list[Drawn]:
+        """Draw thoughts for people to label: of each condition so many at random, of the same samples where it can be.
+
+        The report's page has a labelling mode for the same draw; this is for a tool of one's own. Fewer are the first
+        of more.
+
+        Args:
+            count: how many of each condition.
+            conditions: of which; None = all.
+            seed: of the draw; None = the report's.
+
+        Returns:
+            In the order in which they are to be labelled; `Drawn.labelled` makes a label for `Labels`.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: fewer than one are asked for.
+        """
+        return drawn(self.responses, count, conditions, self.seed if seed is None else seed)
+
+    def consistency(self, labels: Labels | str | Path) -> "pd.DataFrame":
+        """Estimate consistency from the judge's verdicts on all thoughts and people's labels of some.
+
+        A prediction-powered estimate: right on average however bad the judge is, with a shorter interval than from the
+        labels alone where it is good. The judge's "unsure" is a verdict like the others. See `ConsistencyRow` for the
+        columns; draws are responses of their own.
+
+        Args:
+            labels: of thoughts that `draw_labels` or the report's page drew, or the file that the page exports.
+
+        Returns:
+            Two rows per condition: the share of consistent, and of inconsistent answers.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file holds something else, a thought has two labels, labels are of other thoughts, were not
+                drawn by this report, or are fewer than 30 under every condition; or the report has no `consistency`.
+
+        Source: Angelopoulos et al., arXiv:2301.09633; `functional.post_stratified_rate` says how.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> report = vr.Evaluator(vr.testing.FakeModel(), []).run(vr.demo.samples(60))
+            >>> read = [thought.labelled(None) for thought in report.draw_labels(30)]  # nothing is concluded
+            >>> report.consistency(vr.Labels(seed=report.seed, labels=read))["value"].tolist()
+            [0.0, 0.0]
+        """
+        given = labels if isinstance(labels, Labels) else Labels.read(labels)
+        return table_of(ConsistencyRow, consistency_rows(self.responses, self._columns, given, self.seed))
+
+    def labelled(self, labels: Labels | str | Path) -> list[LabelledThought]:
+        """Return the labelled thoughts, for `judges.check`: how good is a judge on this model's own?
+
+        Args:
+            labels: of thoughts in this report, however they were chosen.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file holds something else, or labels are of other thoughts.
+        """
+        return labelled(self.responses, labels if isinstance(labels, Labels) else Labels.read(labels))

@@ -13,6 +13,7 @@ from ..naming import readable
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
 from .columns import Column
+from .labels import Drawn, drawn
 from .pairing import UNSCORED
 
 __all__ = ["FLAGS", "browsable"]
@@ -31,15 +32,22 @@ _THUMBNAIL = 360
 
 
 def browsable(
-    responses: Responses, columns: Sequence[Column], samples: Iterable[Sample], max_samples: int
+    responses: Responses,
+    columns: Sequence[Column],
+    samples: Iterable[Sample],
+    max_samples: int,
+    labels: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Return what the page's browser of samples shows, as JSON values without NaN.
+    """Return what the page's browser of samples and its labelling mode show, as JSON values without NaN.
 
     Args:
         responses: all of them.
         columns: the metrics' values for all responses.
         samples: where images come from; samples that are not in the report are passed over.
         max_samples: only so many, in the report's order.
+        labels: so many thoughts of each condition are drawn to be labelled.
+        seed: of that draw.
     """
     rows: dict[str, list[int]] = {}
     for row, sample_id in enumerate(responses.sample_id):
@@ -51,11 +59,28 @@ def browsable(
         "conditions": {name: readable(name) for name in dict.fromkeys(responses.condition)},
         "flags": FLAGS,
         "metrics": [readable(column.name) for column in columns],
+        "labelling": {"seed": seed, "thoughts": [_to_label(one) for one in drawn(responses, labels, None, seed)]}
+        if labels
+        else None,
         "samples": [
             _sample(responses, rows[sample_id], given.get(sample_id))
             | {"responses": [_response(responses, columns, row) | {"flags": flags[row]} for row in rows[sample_id]]}
             for sample_id in kept
         ],
+    }
+
+
+def _to_label(one: Drawn) -> dict[str, Any]:
+    """Return a thought that can be labelled; an added option is none of those that it can conclude."""
+    shown = zip(one.letters, one.options, one.order, strict=True)
+    return {
+        "sample_id": one.sample_id,
+        "condition": one.condition,
+        "draw": one.draw,
+        "digest": one.digest,
+        "question": one.question,
+        "options": [{"letter": letter, "text": text, "index": index} for letter, text, index in shown],
+        "thought": one.thought,
     }
 
 

@@ -59,6 +59,8 @@ def page(
     title: str,
     samples: Iterable[Sample],
     max_samples: int,
+    labels: int,
+    seed: int,
 ) -> str:
     """Return a report as HTML.
 
@@ -70,11 +72,13 @@ def page(
         title: of the page.
         samples: where the images come from.
         max_samples: how many samples can be looked at; tables and pictures are of all.
+        labels: how many thoughts of each condition can be labelled.
+        seed: of their draw.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     script = _own_file("page.js")
-    data = browsable(report.responses, columns, samples, max_samples)
+    data = browsable(report.responses, columns, samples, max_samples, labels, seed)
     environment = Environment(
         loader=PackageLoader("vlmrobust.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -22,6 +22,7 @@ class Views:
     """What a `Report` shows of its data; the data are its own."""
 
     responses: Responses
+    seed: int
     manifest: dict[str, Any]
     _columns: tuple[Column, ...]
 
@@ -87,6 +88,7 @@ class Views:
         title: str = "Robustness report",
         samples: Iterable[Sample] = (),
         max_samples: int = 1000,
+        labels: int = 100,
     ) -> Path | str:
         """Return one page with tables, plots (with matplotlib) and a browser of the samples; it needs no network.
 
@@ -95,6 +97,8 @@ class Views:
             title: of the page.
             samples: those that were asked: a report has no images, the page shows theirs.
             max_samples: how many samples can be looked at; tables and plots are of all.
+            labels: how many thoughts of each condition, drawn at random, can be labelled in the page for
+                `Report.consistency`; 0 = none.
 
         Example:
             >>> from vlmrobust import Evaluator, demo, perturbations
@@ -114,6 +118,8 @@ class Views:
             title=title,
             samples=samples,
             max_samples=max_samples,
+            labels=labels,
+            seed=self.seed,
         )
         if path is None:
             return text
