@@ -6,7 +6,8 @@ import pytest
 
 from vlmrobust.judges import LMJudge, OpenAIJudge, Panel, RuleJudge
 from vlmrobust.metrics import BaseMetric
-from vlmrobust.named_judges import identity_of, judge_named, judged_metrics, secret, title_of
+from vlmrobust.judges.measured import title_of
+from vlmrobust.named_judges import judge_named, judged_metrics, secret
 
 
 def test_what_a_name_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,22 +43,22 @@ def test_the_metrics_that_depend_on_a_judge_are_all_there() -> None:
     kinds = [getattr(known, name) for name in known.__all__ if isinstance(getattr(known, name), type)]
     judged = {kind for kind in kinds if issubclass(kind, BaseMetric) and "judge" in kind.model_fields}
     metrics = judged_metrics(RuleJudge(name="one"))
-    assert {type(metric) for metric in metrics} == judged
+    assert {type(metric) for metric in metrics} == judged - {known.JudgedMetric}
     assert {metric.judge.title for metric in metrics} == {"one"}  # type: ignore[attr-defined]
 
 
 def test_identities_of_panels_name_their_judges() -> None:
     panel = Panel(RuleJudge(name="a"), RuleJudge(name="b"), rule="strict")
-    identity = identity_of(panel)
+    identity = panel.identity()
     assert identity == {"class": "Panel", "rule": "strict", "judges": [{"class": "RuleJudge"}, {"class": "RuleJudge"}]}
     assert title_of(identity) == "Panel of RuleJudge and RuleJudge"
 
 
 def test_a_panels_threshold_is_part_of_its_identity_where_it_is_its_own() -> None:
     usual = Panel(RuleJudge(), RuleJudge(min_probability=0.9), rule="first_sure")
-    assert identity_of(usual) == {
+    assert usual.identity() == {
         "class": "Panel",
         "rule": "first_sure",
         "judges": [{"class": "RuleJudge"}, {"min_probability": 0.9, "class": "RuleJudge"}],
     }
-    assert identity_of(usual.replace(min_contradiction=0.5)) == identity_of(usual) | {"min_contradiction": 0.5}
+    assert usual.replace(min_contradiction=0.5).identity() == usual.identity() | {"min_contradiction": 0.5}

@@ -120,7 +120,8 @@ class Evaluator:
 
         def report(pairs: Iterable[Pair], manifest: Manifest) -> Report:
             responses = _in_arrays(pairs)
-            columns = score(responses, default_metrics() if self.metrics is None else self.metrics)
+            metrics = default_metrics() if self.metrics is None else self.metrics
+            columns = score(responses, metrics, None if job.out is None else job.out / "verdicts")
             made = Report(responses, columns, seed=self.seed, manifest=manifest.model_dump(mode="json"))
             if job.out is not None:
                 made.save(job.out)

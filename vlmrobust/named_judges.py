@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .functional import QUADRANTS
-from .judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge
+from .judges import Judge, LMJudge, OpenAIJudge, RuleJudge
 from .metrics import (
     Consistency,
     ConsistencyCoverage,
@@ -16,7 +16,7 @@ from .metrics import (
     Quadrant,
 )
 
-__all__ = ["identity_of", "judge_named", "judged_metrics", "secret", "slug_of", "title_of"]
+__all__ = ["judge_named", "judged_metrics", "secret", "slug_of"]
 
 
 def judge_named(
@@ -107,32 +107,3 @@ def judged_metrics(judge: Judge) -> tuple[Metric, ...]:
         *(Quadrant(kind=kind, judge=judge) for kind in QUADRANTS),
         ConsistentAccuracy(judge=judge),
     )
-
-
-def identity_of(judge: Judge) -> dict[str, Any]:
-    """Return what decides a judge's verdicts, as JSON values; of its thresholds those that are not the default.
-
-    Example:
-        >>> identity_of(RuleJudge()), identity_of(RuleJudge(min_probability=0.9))
-        ({'class': 'RuleJudge'}, {'min_probability': 0.9, 'class': 'RuleJudge'})
-    """
-    if isinstance(judge, Panel):
-        panel = {"class": "Panel", "rule": judge.rule, "judges": [identity_of(each) for each in judge.judges]}
-        usual = max(each.min_contradiction for each in judge.judges)
-        return panel | ({"min_contradiction": judge.min_contradiction} if judge.min_contradiction != usual else {})
-    identity: dict[str, Any] = getattr(judge, "identity", dict)()
-    fields = {name: field for name, field in type(judge).model_fields.items() if name.startswith("min_")}
-    thresholds = {name: getattr(judge, name) for name in fields if getattr(judge, name) != fields[name].default}
-    return identity | thresholds | {"class": type(judge).__name__}
-
-
-def title_of(identity: Mapping[str, Any]) -> str:
-    """Return how a judge is called in a line of text.
-
-    Example:
-        >>> title_of({"class": "Panel", "judges": [{"class": "RuleJudge"}, {"class": "LMJudge", "name": "org/model"}]})
-        'Panel of RuleJudge and LMJudge org/model'
-    """
-    if "judges" in identity:
-        return f"{identity['class']} of {' and '.join(map(title_of, identity['judges']))}"
-    return " ".join(filter(None, (identity["class"], identity.get("name", ""))))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -22,12 +22,14 @@ Runs = dict[str, Path]
 class Coin(Judge):
     """Says of every other thought that it asserts the first option, and is unsure of every seventh."""
 
+    is_costly: ClassVar[bool] = False  # its verdicts depend on the places of the thoughts: not to be kept
+
     def conclude(self, responses: Any) -> Verdicts:
         place = torch.arange(len(responses))
         return Verdicts.of(place % 2, place % 7 == 0)
 
     def identity(self) -> dict[str, Any]:
-        return {"name": "org/coin"}
+        return super().identity() | {"name": "org/coin"}
 
 
 @pytest.fixture

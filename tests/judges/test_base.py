@@ -2,10 +2,13 @@ from dataclasses import fields
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import Judge, RuleJudge, Verdicts
 from vlmrobust.judges.base import without_answers
+from vlmrobust.models.base import RefusedError
 
 
 @pytest.fixture
@@ -159,3 +162,73 @@ def test_no_responses_at_all(responses):
 
 def test_verdicts_without_probability_are_nan():
     assert Verdicts.of(torch.tensor([1, 0]), torch.tensor([False, True])).probability.isnan().all()
+
+
+class Fragile(Judge):
+    """Names the first option; raises where a thought says so, and writes down how often it was asked."""
+
+    broken: frozenset[str]
+    asked: list
+
+    def conclude(self, responses):
+        self.asked.append(len(responses))
+        for thought in responses.think:
+            if thought in self.broken:
+                raise KeyError(f"cannot read {thought!r}")
+        return Verdicts.of(torch.zeros(len(responses), dtype=torch.int64), torch.zeros(len(responses), dtype=bool))
+
+
+def thoughts(make_sample, count):
+    prompts = [Prompt.of(make_sample(sample_id=f"q{number}")) for number in range(count)]
+    completions = [f"<think>{number}</think><answer>A</answer>" for number in range(count)]
+    return Responses.of(prompts, [Response.parse(*pair) for pair in zip(prompts, completions, strict=True)])
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(2, 40), seed=st.randoms(use_true_random=False), few=st.integers(0, 4))
+def test_a_judge_that_raises_on_some_thoughts_judges_the_others(make_sample, count, seed, few):
+    broken = set(seed.sample(range(count), min(few, count - 1)))
+    judge = Fragile(broken=frozenset(map(str, broken)), asked=[])
+    verdicts = judge.verdicts(thoughts(make_sample, count))
+    assert set(verdicts.errors) == broken
+    assert all(f"cannot read '{row}'" in message for row, message in verdicts.errors.items())
+    assert verdicts.unsure.tolist() == [row in broken for row in range(count)]
+    assert verdicts.option.tolist() == [-1 if row in broken else 0 for row in range(count)]
+    # Halving: no more than two calls per level and broken thought.
+    assert len(judge.asked) <= 1 + 2 * len(broken) * count.bit_length()
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 500])
+def test_what_breaks_every_thought_is_raised_soon(make_sample, count):
+    judge = Fragile(broken=frozenset(map(str, range(count))), asked=[])
+    with pytest.raises(KeyError, match="cannot read '0'"):
+        judge.verdicts(thoughts(make_sample, count))
+    assert len(judge.asked) <= 24
+
+
+def test_in_a_part_of_many_a_few_may_all_fail(make_sample):
+    few, many = (Fragile(broken=frozenset(map(str, range(count))), asked=[]) for count in (3, 40))
+    assert set(few.verdicts_of_part(thoughts(make_sample, 3), is_part=True).errors) == {0, 1, 2}
+    assert set(few.verdicts_of_part(thoughts(make_sample, 1), is_part=True).errors) == {0}
+    with pytest.raises(KeyError):
+        many.verdicts_of_part(thoughts(make_sample, 40), is_part=True)
+
+
+@pytest.mark.parametrize("error", [RefusedError("no key"), ImportError("no package")])
+def test_what_is_no_fault_of_a_thought_is_raised_at_once(make_sample, error):
+    calls = []
+
+    class Refused(Judge):
+        def conclude(self, responses):
+            calls.append(1)
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        Refused().verdicts(thoughts(make_sample, 5))
+    assert calls == [1]
+
+
+def test_an_identity_is_the_class_and_what_was_set():
+    assert RuleJudge(name="x").identity() == {"class": "RuleJudge"}
+    assert RuleJudge(min_probability=0.9).identity() == {"class": "RuleJudge", "min_probability": 0.9}
+    assert Fixed(option=(1,), unsure=(False,)).identity() == {"class": "Fixed", "option": (1,), "unsure": (False,)}

@@ -181,3 +181,25 @@ def test_a_panel_demands_of_a_contradiction_what_its_strictest_judge_demands():
         assert panel.min_contradiction == RuleJudge().min_contradiction == 0.9
         assert panel.consistent(responses).tolist() == pytest.approx(consistency, nan_ok=True)
     assert Panel(RuleJudge(), RuleJudge(), min_contradiction=0.5).min_contradiction == 0.5
+
+
+class Failing(Reading):
+    """As told, and raises on a thought of which it was told nothing."""
+
+    def conclude(self, responses):
+        missing = [sample for sample in responses.sample_id if sample not in self.says]
+        if missing:
+            raise LookupError(f"nothing on {missing[0]}")
+        return super().conclude(responses)
+
+
+@pytest.mark.parametrize("rule", ["majority", "strict", "first_sure"])
+def test_a_judge_that_fails_is_an_error_where_the_panel_cannot_say_without_it(rule):
+    votes = [(0, 0), (UNSURE, None), (1, None)]
+    first = _reading([(vote,) for vote, _ in votes], 0)
+    second = Failing(says={"q0": 0}, name="second")
+    verdicts = Panel(first, second, rule=rule).verdicts(answered([0, 0, 1]))
+    lost = {1} if rule == "first_sure" else {1, 2}
+    assert verdicts.unsure.tolist() == [row in lost for row in range(3)]
+    assert set(verdicts.errors) == lost
+    assert verdicts.errors[1] == "LookupError: nothing on q1"

@@ -10,6 +10,7 @@ from openai_server import ChatServer, ToyModel
 
 from vlmrobust import Prompt, Response, Responses, Sample
 from vlmrobust.judges import OpenAIJudge
+from vlmrobust.models.base import RefusedError
 
 
 class Server(ChatServer):
@@ -101,21 +102,42 @@ def test_a_failure_in_passing_is_tried_again(server, judge):
     assert len(server.seen) == 2
 
 
-def test_a_lasting_failure_is_raised(server, judge):
-    from openai import BadRequestError, InternalServerError
-
+def test_what_fails_for_all_is_raised(server, judge):
     server.failures, server.status = 1, 400
-    with pytest.raises(BadRequestError, match="overloaded"):
+    with pytest.raises(RefusedError, match="failed on all 1 thoughts; the first, of sample 'q0': BadRequestError"):
         judge.verdicts(asked("so B"))
     assert len(server.seen) == 1
-    server.failures, server.status = 9, 503
-    with pytest.raises(InternalServerError):
-        judge.replace(max_retries=0).verdicts(asked("so B"))
+
+
+def test_one_request_that_fails_leaves_the_others(server, judge):
+    server.failures, server.status = 1, 400
+    verdicts = judge.replace(concurrency=1).verdicts(asked("so A", "so B", "so C", "so A"))
+    assert verdicts.option.tolist()[1:3] == [1, 2]
+    assert verdicts.unsure.tolist() == [True, False, False, True]  # the same thought is asked about once
+    assert set(verdicts.errors) == {0, 3}
+    assert "BadRequestError: Error code: 400 - overloaded" in verdicts.errors[0]
+
+
+def test_a_server_that_is_not_there_is_not_asked_to_the_end(server, judge):
+    server.failures, server.status = 10**6, 503
+    many = judge.replace(max_retries=0, concurrency=2)
+    with pytest.raises(RefusedError, match="the first 8 of 40 requests failed, the first with InternalServerError"):
+        many.verdicts(asked(*(f"{number}: so B" for number in range(40))))
+    assert 8 <= len(server.seen) <= 12
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_refusal_ends_it_at_once_and_hides_the_key(server, judge, status):
+    server.failures, server.status = 10**6, status
+    with pytest.raises(RefusedError, match="expected a key, a model and a path that 127.0.0.1 knows") as refused:
+        judge.replace(concurrency=1).verdicts(asked(*(f"{number}: so B" for number in range(40))))
+    assert len(server.seen) <= 3
+    assert "secret" not in str(refused.value)
 
 
 def test_a_server_without_logprobs_is_refused(server, judge):
     server.logprobs = False
-    with pytest.raises(ValueError, match="judge 'OpenAIJudge': expected log-probabilities from the server, got none"):
+    with pytest.raises(RefusedError, match="'OpenAIJudge': expected log-probabilities from the server, got none"):
         judge.verdicts(asked("so B"))
 
 

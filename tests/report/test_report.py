@@ -13,7 +13,7 @@ from vlmrobust.testing import FakeModel
 
 COLUMNS = [
     "sample_id", "condition", "draw", "group", "target", "answer", "distractor", "asserted", "status", "readout",
-    "carrier", "text", "think", "error",
+    "carrier", "text", "think", "error", "metric_error",
 ]  # fmt: skip
 SUMMARY = ["condition", "metric", "value", "base_value", "difference", "low", "high", "n", "errors"]
 

@@ -85,9 +85,10 @@ def _check_conditions(names: Collection[str], report: "Report") -> None:
 
 def _check_judges(this: "Report", that: "Report", metrics: Collection[str]) -> None:
     """Refuse to compare what different judges have said; files of a run name a judge if it is not the default one."""
-    from .judging import JUDGED, judge_of, title_of
+    from ..judges.measured import title_of
+    from .judging import JUDGED
 
-    here, there = judge_of(this), judge_of(that)
+    here, there = this.judge, that.judge
     if here != there and any(metric in JUDGED for metric in metrics):
         raise ValueError(
             f"expected thoughts judged by one judge, got {title_of(here)} here and {title_of(there)} in the other; "

@@ -65,9 +65,10 @@ def judge(
 ) -> None:
     """Judge the thoughts of a run again, and say what has changed. The model is not asked, the run's report stays."""
     with refusals(context):
+        from ..judges.measured import title_of
         from ..report import Report
         from ..report.tables import terminal_table
-        from .judging import JUDGED, agreement, judge_of, judges_named, rejudged, title_of
+        from .judging import JUDGED, agreement, judges_named, rejudged
 
         servers: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
         if check:
@@ -80,10 +81,10 @@ def judge(
         if file.exists():
             raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
         chosen = judges_named(judges, rule.value, **servers, report=old)
-        new = rejudged(old, chosen)
+        new = rejudged(old, chosen, (path if path.is_dir() else path.parent) / "verdicts")
         new.save(file)
         agreed = agreement(old, new)
-        before, after = judge_of(old), judge_of(new)
+        before, after = old.judge, new.judge
         if json:
             rows = new.summary[new.summary["metric"].isin(JUDGED)]
             show(as_json({"old": before, "new": after, "agreement": asdict(agreed), "summary": rows}))

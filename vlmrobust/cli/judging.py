@@ -1,18 +1,19 @@
 """Judges by name, and what a report says once another judge has read its thoughts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from ..functional import fleiss_kappa, strict_agreement
 from ..judges import Judge, Panel, RuleJudge
-from ..named_judges import identity_of, judge_named, judged_metrics, title_of
+from ..named_judges import judge_named, judged_metrics
 from ..report import Report
 from .measuring import measured
 
-__all__ = ["JUDGED", "Agreement", "agreement", "judge_of", "judges_named", "rejudged", "title_of"]
+__all__ = ["JUDGED", "Agreement", "agreement", "judges_named", "rejudged"]
 
 JUDGED = tuple(metric.column for metric in judged_metrics(RuleJudge()))
 """The metrics that depend on the judge."""
@@ -49,18 +50,19 @@ def judges_named(
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
 
 
-def judge_of(report: Report) -> Mapping[str, Any]:
-    """Return the identity of the judge whose verdicts a report has; one that names none has those of the rules."""
-    return report.manifest.get("judge") or identity_of(RuleJudge())
+def rejudged(report: Report, judge: Judge, verdicts: Path) -> Report:
+    """Return a report whose thoughts are judged by another judge; all that does not depend on it stays as it was.
 
-
-def rejudged(report: Report, judge: Judge) -> Report:
-    """Return a report whose thoughts are judged by another judge; all that does not depend on it stays as it was."""
+    Args:
+        report: of the thoughts.
+        judge: who reads them.
+        verdicts: the folder in which its verdicts are kept.
+    """
     wanted = [
         metric for metric in judged_metrics(judge) if metric.column in report.metrics or metric.column == "consistency"
     ]
-    again = measured(report, wanted)
-    again.manifest["judge"] = identity_of(judge)
+    again = measured(report, wanted, verdicts)
+    again.manifest["judge"] = judge.identity()
     return again
 
 

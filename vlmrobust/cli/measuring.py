@@ -1,6 +1,7 @@
 """Metrics by the names of their columns, and reports in which some are measured anew; no model is asked."""
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from ..metrics import Metric, PairedMetric
 from ..named_metrics import METRICS, metrics_named
@@ -19,9 +20,15 @@ def with_metrics(report: Report, names: Collection[str]) -> Report:
     return measured(report, metrics_named(missing, report.metrics)) if missing else report
 
 
-def measured(report: Report, metrics: Sequence[Metric | PairedMetric]) -> Report:
-    """Return a report in which these metrics are measured anew, or added, and all others are as they were."""
-    new = report.score(metrics)
+def measured(report: Report, metrics: Sequence[Metric | PairedMetric], verdicts: Path | None = None) -> Report:
+    """Return a report in which these metrics are measured anew, or added, and all others are as they were.
+
+    Args:
+        report: on the responses.
+        metrics: what is measured.
+        verdicts: as in `Report.score`.
+    """
+    new = report.score(metrics, verdicts=verdicts)
     columns = {column.name: column for column in (*report._columns, *new._columns)}
     rows = {((row.condition, row.carrier), row.metric): row for row in (*report._rows, *new._rows)}
     units = dict.fromkeys(unit for unit, _ in rows)

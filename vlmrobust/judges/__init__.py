@@ -2,7 +2,9 @@
 
 from .base import Judge, Verdicts
 from .checking import Checked, LabelledThought, Rate, check, labelled_thoughts, read_labelled
+from .kept import Kept
 from .language_model import LMJudge
+from .measured import Measured, measured
 from .panel import Agreement, Panel
 from .rules import RuleJudge
 from .server import OpenAIJudge
@@ -11,8 +13,10 @@ __all__ = [
     "Agreement",
     "Checked",
     "Judge",
+    "Kept",
     "LMJudge",
     "LabelledThought",
+    "Measured",
     "OpenAIJudge",
     "Panel",
     "Rate",
@@ -20,5 +24,6 @@ __all__ = [
     "Verdicts",
     "check",
     "labelled_thoughts",
+    "measured",
     "read_labelled",
 ]

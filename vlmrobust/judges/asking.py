@@ -4,7 +4,7 @@ import hashlib
 import re
 import string
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -130,10 +130,15 @@ class LetterJudge(Judge):
             `(N, 26)` float32, nats, over the whole vocabulary; -inf for what cannot be, NaN for nothing.
         """
 
+    def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:
+        """Return `letter_logprobs`, NaN for cases that could not be asked, and by their positions why."""
+        return self.letter_logprobs(cases), {}
+
     def identity(self) -> dict[str, Any]:
         """Return what decides the verdicts, as JSON values."""
-        return {
-            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+        own = {"min_contradiction": self.min_contradiction} if self.min_contradiction else {}
+        return own | {
+            "class": type(self).__name__,
             "prompt": prompt_digest(),
             "min_mass": self.min_mass,
             "min_probability": self.min_probability,
@@ -144,7 +149,12 @@ class LetterJudge(Judge):
         shown = zip(responses.question, responses.options, responses.think, responses.letters, strict=True)
         cases = [case if case[2].strip() else None for case in shown]
         distinct = list(dict.fromkeys(case for case in cases if case is not None))
-        letters = self._checked(distinct, responses, cases) if distinct else torch.empty(0, len(MARKS))
+        letters, failed = self.attempted(distinct) if distinct else (torch.empty(0, len(MARKS)), {})
+        letters = letters.float().cpu()
+        unknown = [row for row in letters.isnan().any(dim=1).nonzero()[:, 0].tolist() if row not in failed]
+        if unknown:
+            sample = responses.sample_id[cases.index(distinct[unknown[0]])]
+            raise ValueError(f"judge {self.title!r}, sample {sample!r}: expected letter log-probabilities, got NaN")
         rows = {case: row for row, case in enumerate(distinct)}
         option = torch.full((len(cases),), -1, dtype=torch.int64)
         unsure = torch.zeros(len(cases), dtype=torch.bool)
@@ -155,16 +165,11 @@ class LetterJudge(Judge):
             order = responses.order[place]
             replies = letters[rows[case], letter_columns(offered(len(order), case[3]))]
             share, best = replies.softmax(0).max(0)
-            own = order[int(best)] if int(best) < len(order) else None
+            own = order[int(best)] if int(best) < len(order) else None  # of NaN the first, and unsure
             option[place] = -1 if own is None else own
             probability[place] = share
             unsure[place] = not (replies.exp().sum() >= self.min_mass and share >= self.min_probability)
-        return Verdicts(option, unsure, probability)
-
-    def _checked(self, distinct: Sequence[Any], responses: Responses, cases: Sequence[Any]) -> Tensor:
-        letters = self.letter_logprobs(distinct).float().cpu()
-        wrong = letters.isnan().any(dim=1).nonzero()
-        if len(wrong):
-            sample = responses.sample_id[cases.index(distinct[int(wrong[0])])]
-            raise ValueError(f"judge {self.title!r}, sample {sample!r}: expected letter log-probabilities, got NaN")
-        return letters
+        errors = {
+            place: failed[rows[case]] for place, case in enumerate(cases) if case is not None and rows[case] in failed
+        }
+        return Verdicts(option, unsure, probability, errors)

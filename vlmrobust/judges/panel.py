@@ -1,6 +1,6 @@
 """Several judges at once: a verdict by vote, and how far they agree."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -73,30 +73,40 @@ class Panel(Judge):
         strictest = max((judge.min_contradiction for judge in known), default=0.0)
         super().__init__(**{"min_contradiction": strictest} | given)
 
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the verdicts: the rule, every judge, and the threshold where it is not theirs."""
+        usual = max(judge.min_contradiction for judge in self.judges)
+        own = {} if self.min_contradiction == usual else {"min_contradiction": self.min_contradiction}
+        return {"class": "Panel", "rule": self.rule, "judges": [judge.identity() for judge in self.judges]} | own
+
     def conclude(self, responses: Responses) -> Verdicts:
         """Ask every judge and count, or ask one after another."""
         if self.rule == "first_sure":
             return self._first_sure(responses)
-        votes = _votes([judge.verdicts(responses) for judge in self.judges])
+        verdicts = [judge.verdicts(responses) for judge in self.judges]
+        votes = _votes(verdicts)
         supporters = (votes[:, :, None] == votes[:, None, :]).sum(dim=2)  # NaN, an unsure judge, equals nothing
         most, position = supporters.max(dim=1)
         needed = len(self.judges) if self.rule == "strict" else len(self.judges) // 2 + 1
         agreed = most >= needed
         leading = votes.gather(1, position[:, None])[:, 0]
-        return Verdicts.of(leading.where(agreed, torch.tensor(-1.0)).long(), ~agreed)
+        failures = {row: said for each in reversed(verdicts) for row, said in each.errors.items() if not agreed[row]}
+        return replace(Verdicts.of(leading.where(agreed, torch.tensor(-1.0)).long(), ~agreed), errors=failures)
 
     def _first_sure(self, responses: Responses) -> Verdicts:
         count = len(responses)
         found = Verdicts.of(torch.full((count,), -1), torch.ones(count, dtype=torch.bool))
+        failures: dict[int, str] = {}
         left = torch.arange(count)
         for judge in self.judges:
-            said = judge.verdicts(responses.select(left.tolist()))
-            for field in ("option", "unsure", "probability"):
-                getattr(found, field)[left] = getattr(said, field).cpu()
+            rows = left.tolist()
+            said = judge.verdicts_of_part(responses.select(rows), is_part=len(rows) < count)
+            found.put(rows, said)
+            failures |= {rows[place]: message for place, message in said.errors.items()}
             left = left[said.unsure.cpu() | (said.option.cpu() < 0)]
             if not len(left):
                 break
-        return found
+        return replace(found, errors={row: failures[row] for row in left.tolist() if row in failures})
 
     def agreement(self, responses: Responses) -> Agreement:
         """Return how far the judges agree whether each thought asserts what was answered.

@@ -1,7 +1,7 @@
 """A judge that works by rules."""
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -26,6 +26,8 @@ class RuleJudge(Judge):
         >>> RuleJudge(min_probability=0.9).title
         'RuleJudge'
     """
+
+    is_costly: ClassVar[bool] = False
 
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     min_contradiction: Annotated[float, Field(ge=0, le=1)] = 0.9

@@ -2,21 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import Field, SecretStr
 from torch import Tensor
 
-from ..models.server.client import make_client
+from ..models.base import RefusedError
+from ..models.server.client import make_client, redacted
 from ..models.server.replies import Reply
+from ..prompting import MARKS
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 __all__ = ["OpenAIJudge"]
+
+# So many requests in a row, and none answered: the server is not there.
+_MANY = 8
 
 # The server's vocabulary is not known; these are the control tokens of the usual chat templates.
 _FANGS = fangs(("<|", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>"))
@@ -40,9 +45,11 @@ class OpenAIJudge(LetterJudge):
         extra_body: what else the server is told, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
         min_mass, min_probability: as in `LetterJudge`.
 
+    A request that fails for good leaves its thought unsure, with the error, and the others go on. Where the first
+    requests all fail, the rest is not sent.
+
     Raises:
-        openai.APIError: a request failed for good; nothing is judged then.
-        ValueError: the server returned no log-probabilities; the message names the model.
+        RefusedError: the server does not know the key, the model or the address, or nothing could be judged.
 
     Example:
         >>> judge = OpenAIJudge(model="Qwen/Qwen3-32B", base_url="http://localhost:8000/v1", api_key="secret")
@@ -70,9 +77,39 @@ class OpenAIJudge(LetterJudge):
         }
 
     def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
-        """Return the letters' log-probabilities as the first token of a reply, see `LetterJudge.letter_logprobs`."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            return torch.tensor(list(pool.map(self._ask, cases)), dtype=torch.float32)
+        """Return the letters' log-probabilities as the first token of a reply, see `LetterJudge.letter_logprobs`.
+
+        NaN for a request that failed; `attempted` says why.
+        """
+        return self.attempted(cases)[0]
+
+    def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:
+        """Return `letter_logprobs`, and by the positions of the cases that failed why."""
+        told = partial(redacted, key=self._client.api_key)
+        from openai import AuthenticationError, NotFoundError, OpenAIError
+
+        letters = torch.full((len(cases), len(MARKS)), torch.nan)
+        failures: dict[int, str] = {}
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            for place, reply in enumerate([pool.submit(self._ask, case) for case in cases]):
+                try:
+                    letters[place] = torch.tensor(reply.result())
+                except (AuthenticationError, NotFoundError) as error:
+                    raise RefusedError(
+                        f"judge {self.title!r}: expected a key, a model and a path that {self._client.base_url.host} "
+                        f"knows, got {type(error).__name__}: {told(str(error))}"
+                    ) from None
+                except (OpenAIError, ValueError) as error:
+                    failures[place] = f"{type(error).__name__}: {told(str(error))}"
+                    if len(failures) == place + 1 >= max(self.concurrency, _MANY):
+                        raise RefusedError(
+                            f"judge {self.title!r}: the first {len(failures)} of {len(cases)} requests failed, the "
+                            f"first with {failures[0]}"
+                        ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)  # what is not on its way yet is not sent
+        return letters, failures
 
     def _ask(self, case: Case) -> list[float]:
         question, options, thought, letters = case

@@ -9,6 +9,7 @@ from .consistency import (
     ConsistencyCoverage,
     ConsistencyGivenCorrect,
     ConsistentAccuracy,
+    JudgedMetric,
     Quadrant,
     quadrant_labels,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "FormatRate",
     "Harmed",
     "Helped",
+    "JudgedMetric",
     "LetterDivergence",
     "LetterEntropy",
     "LetterMass",

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import torch
@@ -41,6 +42,10 @@ class BaseMetric(Frozen, ABC):
     def is_mean(self) -> bool:
         """Whether a condition's value is the mean of its responses' values: `aggregate` was not overridden."""
         return type(self).aggregate is BaseMetric.aggregate
+
+    def failures(self, responses: Responses) -> Mapping[int, str]:
+        """Return by position why a response that was asked has no value, such as a judge that failed on its thought."""
+        return {}
 
     def aggregate(self, values: Tensor, responses: Responses, weights: Tensor | None = None) -> float:
         """Return one number for a set of responses: the weighted mean of the defined values, unless overridden.

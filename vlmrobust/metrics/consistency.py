@@ -13,14 +13,16 @@ Four shares with different denominators, not to be mixed:
 """
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from .. import functional
-from ..judges import Judge, RuleJudge
+from ..judges import Judge, Kept, RuleJudge, Verdicts
 from ..types import Responses
 from .base import Metric, failed
 
@@ -29,16 +31,31 @@ __all__ = [
     "ConsistencyCoverage",
     "ConsistencyGivenCorrect",
     "ConsistentAccuracy",
+    "JudgedMetric",
     "Quadrant",
     "quadrant_labels",
 ]
 
 
-class _JudgedMetric(Metric):
+class JudgedMetric(Metric):
+    """A metric of what a judge says; those of equal judges ask it once per set of responses.
+
+    Attributes:
+        judge: says what a thought asserts.
+    """
+
     judge: Judge = Field(default_factory=RuleJudge)
 
+    def keeping(self, verdicts: Path) -> Self:
+        """Return the metric with a judge that keeps its verdicts in a folder, if they are costly."""
+        return self.replace(judge=Kept.of(self.judge, verdicts))
 
-class Consistency(_JudgedMetric):
+    def failures(self, responses: Responses) -> Mapping[int, str]:
+        """Return by position why a thought could not be judged."""
+        return _verdicts(self.judge, responses).errors
+
+
+class Consistency(JudgedMetric):
     """Share of judged answers that the thought concludes with, P(consistent).
 
     1 or 0; NaN where there is no answer, where the thought is empty, or where the judge is unsure: read
@@ -59,10 +76,10 @@ class Consistency(_JudgedMetric):
 
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where the thought asserts the answer, 0 where it asserts something else."""
-        return _verdicts(self.judge, responses)
+        return _consistent(self.judge, responses)
 
 
-class ConsistencyCoverage(_JudgedMetric):
+class ConsistencyCoverage(JudgedMetric):
     """Share of answers on whose thought the judge gave a verdict; NaN where there is no answer.
 
     Attributes:
@@ -75,11 +92,11 @@ class ConsistencyCoverage(_JudgedMetric):
 
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where an answer got a verdict, 0 where it did not."""
-        judged = (~_verdicts(self.judge, responses).isnan()).float()
+        judged = (~_consistent(self.judge, responses).isnan()).float()
         return torch.where(responses.has_status("answered"), judged, math.nan)
 
 
-class ConsistencyGivenCorrect(_JudgedMetric):
+class ConsistencyGivenCorrect(JudgedMetric):
     """Share of correct, judged answers that the thought concludes with, P(consistent | correct).
 
     1 or 0; NaN where the answer is wrong or `consistency` is undefined. A paired difference of it is over samples that
@@ -98,10 +115,10 @@ class ConsistencyGivenCorrect(_JudgedMetric):
     def per_sample(self, responses: Responses) -> Tensor:
         """Return `consistency` where the answer is correct."""
         correct = responses.choice == responses.target
-        return torch.where(correct, _verdicts(self.judge, responses), math.nan)
+        return torch.where(correct, _consistent(self.judge, responses), math.nan)
 
 
-class ConsistentAccuracy(_JudgedMetric):
+class ConsistentAccuracy(JudgedMetric):
     """Share of responses that are right and whose thought concludes with the answer.
 
     1 or 0; 0 without an answer (abstained, unparsed, truncated), as in `Accuracy`, which is what sets it apart from the
@@ -124,10 +141,10 @@ class ConsistentAccuracy(_JudgedMetric):
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where the answer is correct and consistent, else 0."""
         correct = (responses.choice == responses.target).float()
-        return torch.where(responses.has_status("answered"), correct * _verdicts(self.judge, responses), 0.0)
+        return torch.where(responses.has_status("answered"), correct * _consistent(self.judge, responses), 0.0)
 
 
-class Quadrant(_JudgedMetric):
+class Quadrant(JudgedMetric):
     """Share of judged answers in one quadrant of {consistent, inconsistent} × {correct, incorrect}.
 
     1 or 0; NaN where `consistency` is undefined. The four quadrants add up to 1.
@@ -176,8 +193,12 @@ def quadrant_labels(responses: Responses, judge: Judge | None = None) -> list[st
 
 def _quadrants(judge: Judge, responses: Responses) -> Tensor:
     correct = functional.accuracy(responses.choice, responses.target, responses.has_status("answered"))
-    return functional.quadrants(_verdicts(judge, responses), correct)
+    return functional.quadrants(_consistent(judge, responses), correct)
 
 
-def _verdicts(judge: Judge, responses: Responses) -> Tensor:
-    return responses.derive(("consistent", judge), judge.consistent)
+def _consistent(judge: Judge, responses: Responses) -> Tensor:
+    return judge.agrees(_verdicts(judge, responses), responses)
+
+
+def _verdicts(judge: Judge, responses: Responses) -> Verdicts:
+    return responses.derive(("verdicts", judge), judge.verdicts)

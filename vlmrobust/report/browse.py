@@ -36,8 +36,8 @@ def browsable(
     columns: Sequence[Column],
     samples: Iterable[Sample],
     max_samples: int,
-    labels: int,
-    seed: int,
+    labels: int = 0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return what the page's browser of samples and its labelling mode show, as JSON values without NaN.
 

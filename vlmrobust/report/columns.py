@@ -1,13 +1,15 @@
 """Metrics applied: one column of values per metric, with what a summary has to know of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..metrics import BaseMetric, Metric, PairedMetric
+from ..metrics import BaseMetric, JudgedMetric, Metric, PairedMetric
 from ..types import Responses
 
 __all__ = ["FRAME_COLUMNS", "Column", "score"]
@@ -27,6 +29,7 @@ FRAME_COLUMNS = (
     "text",
     "think",
     "error",
+    "metric_error",
 )
 
 
@@ -42,6 +45,7 @@ class Column:
         reads_letters: the values come from letter probabilities, which are compared within one read-out only.
         is_mean: the number for a condition is the mean over its samples.
         metric: None in a report that was loaded.
+        failures: by position, why a response that was asked has no value.
     """
 
     name: str
@@ -51,10 +55,23 @@ class Column:
     reads_letters: bool
     is_mean: bool
     metric: Metric | PairedMetric | None
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+    def taken(self, rows: Sequence[int]) -> Self:
+        """Return the column of some responses, in that order."""
+        failures = {place: self.failures[row] for place, row in enumerate(rows) if row in self.failures}
+        return replace(self, scores=self.scores[np.asarray(rows, dtype=np.int64)], failures=failures)
 
 
-def score(responses: Responses, metrics: Sequence[Metric | PairedMetric]) -> tuple[Column, ...]:
+def score(
+    responses: Responses, metrics: Sequence[Metric | PairedMetric], verdicts: Path | None = None
+) -> tuple[Column, ...]:
     """Apply metrics to responses.
+
+    Args:
+        responses: all of them.
+        metrics: what is measured.
+        verdicts: the folder in which judges' verdicts are kept; None = they are not.
 
     Raises:
         TypeError: something else than a metric is among them.
@@ -71,7 +88,8 @@ def score(responses: Responses, metrics: Sequence[Metric | PairedMetric]) -> tup
                 f"got {metric.column!r} twice; set 'name' on one of them"
             )
         names.append(metric.column)
-        columns.append(_column(responses, metric))
+        asked = metric if verdicts is None or not isinstance(metric, JudgedMetric) else metric.keeping(verdicts)
+        columns.append(replace(_column(responses, asked), metric=metric))
     return tuple(columns)
 
 
@@ -85,6 +103,7 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
         reads_letters=metric.reads_letters,
         is_mean=metric.is_mean,
         metric=metric,
+        failures=metric.failures(responses),
     )
 
 

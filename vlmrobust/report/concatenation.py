@@ -157,4 +157,10 @@ def _joined(parts: Sequence[Part]) -> Iterator[Column]:
     for column in parts[0].columns:
         same = [next(other for other in part.columns if other.name == column.name) for part in parts]
         metric = next((one.metric for one in same if one.metric is not None), None)
-        yield replace(column, scores=np.concatenate([one.scores for one in same]), metric=metric)
+        starts = np.cumsum([0, *(len(one.scores) for one in same)]).tolist()
+        failures = {
+            start + row: message
+            for start, one in zip(starts, same, strict=False)
+            for row, message in one.failures.items()
+        }
+        yield replace(column, scores=np.concatenate([one.scores for one in same]), metric=metric, failures=failures)

@@ -39,7 +39,7 @@ def write_report(
         "format": _FORMAT,
         "responses": len(responses),
         **rest,
-        "metrics": [{name: getattr(column, name) for name in _COLUMN_FIELDS} for column in columns],
+        "metrics": [_about(column) for column in columns],
         "summary": [asdict(row) for row in summary],
     }
     listed = {
@@ -54,6 +54,11 @@ def write_report(
     lines = (json.dumps(json_safe(row), ensure_ascii=False, allow_nan=False, default=str) for row in (head, *rows))
     write_atomically(file, "\n".join(lines) + "\n")
     return file
+
+
+def _about(column: Column) -> dict[str, Any]:
+    about = {name: getattr(column, name) for name in _COLUMN_FIELDS}
+    return about | ({"failures": list(column.failures.items())} if column.failures else {})
 
 
 _COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean")
@@ -79,7 +84,11 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
     if len(rows) != head["responses"]:
         raise ValueError(f"{file}: expected {head['responses']} responses, got {len(rows)}")
     columns = [
-        Column(scores=np.array([float(row["scores"][about["name"]]) for row in rows]), metric=None, **about)
+        Column(
+            scores=np.array([float(row["scores"][about["name"]]) for row in rows]),
+            metric=None,
+            **{**about, "failures": dict(about.get("failures", ()))},
+        )
         for about in head["metrics"]
     ]
     summary = [_summary_row(row) for row in head["summary"]]

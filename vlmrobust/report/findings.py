@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..judges import measured
+from ..judges.measured import title_of
 from ..naming import unit_labels
 from ..perturbations.texts import quotable
 from ..types import Responses
@@ -31,6 +34,8 @@ KINDS = {
     "no_control": "no true or neutral text was asked beside a wrong one",
     "one_draw": "the noise floor is not known",
     "few_groups": "too few independent groups of samples",
+    "judged": "how wrong the judge's rate may be",
+    "judge_failed": "the judge failed on some thoughts",
     "coverage": "the judge has no verdict on many responses, or on fewer than under base",
     "truncation": "cut off or unreadable answers may be part of a fall",
     "carrier": "the text was carried otherwise than under other conditions",
@@ -94,7 +99,11 @@ class _Condition:
 
 
 def findings(
-    responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow], margin: float
+    responses: Responses,
+    columns: Sequence[Column],
+    summary: Sequence[SummaryRow],
+    margin: float,
+    judge: Mapping[str, Any],
 ) -> Iterator[Finding]:
     """Yield the sentences that the numbers support, condition by condition, then what can't be concluded.
 
@@ -103,6 +112,7 @@ def findings(
         columns: the metrics.
         summary: every condition compared with base.
         margin: a change of accuracy that matters.
+        judge: the identity of the one who says what is consistent.
     """
     conditions = list(_conditions(responses, summary))
     for one in conditions:
@@ -110,6 +120,9 @@ def findings(
             yield from _changes(one)
             yield from _pattern(one, margin)
     yield from _limits_of_all(responses, conditions)
+    if any("consistency" in one.rows and not math.isnan(one.rows["consistency"].value) for one in conditions):
+        yield Finding("judged", None, sentences.judged(title_of(judge), measured(judge)), True)
+    yield from _judge_failures(responses, columns, conditions)
     letters = [column.name for column in columns if column.reads_letters]
     for one in conditions:
         yield from _limits(one, letters)
@@ -205,6 +218,21 @@ def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> It
     groups = len({responses.group[row] for row in np.flatnonzero(scored).tolist()})
     if 0 < groups < _ENOUGH_GROUPS:
         yield Finding("few_groups", None, sentences.few_groups(groups, _ENOUGH_GROUPS), True)
+
+
+def _judge_failures(
+    responses: Responses, columns: Sequence[Column], conditions: Sequence[_Condition]
+) -> Iterator[Finding]:
+    failures = next((column.failures for column in columns if column.name == "consistency"), {})
+    for one in conditions:
+        rows = one.unit.rows.tolist()
+        failed = [row for row in rows if row in failures]
+        if failed:
+            first, thoughts = failed[0], sum(bool(responses.think[row].strip()) for row in rows)
+            said = sentences.unjudged_for_errors(
+                one.label, len(failed), thoughts, responses.sample_id[first], failures[first]
+            )
+            yield one.finding("judge_failed", said)
 
 
 def _limits(one: _Condition, letters: Sequence[str]) -> Iterator[Finding]:

@@ -61,6 +61,7 @@ def page(
     max_samples: int,
     labels: int,
     seed: int,
+    judge: Mapping[str, Any],
 ) -> str:
     """Return a report as HTML.
 
@@ -74,6 +75,7 @@ def page(
         max_samples: how many samples can be looked at; tables and pictures are of all.
         labels: how many thoughts of each condition can be labelled.
         seed: of their draw.
+        judge: the identity of the one who says what is consistent.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -84,7 +86,7 @@ def page(
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     pictures, missing = _pictures(report)
-    table = overview(report.responses, columns, rows)
+    table = overview(report.responses, columns, rows, judge)
     return environment.get_template("page.html").render(
         title=title,
         style=_own_file("page.css"),

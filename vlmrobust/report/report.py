@@ -1,15 +1,14 @@
 """The result of a run: every response with its values, and every condition compared with base."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from torch import Tensor
 
-from ..metrics import Metric, PairedMetric, default_metrics
+from ..judges import RuleJudge
+from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
 from .analyses import Analyses
 from .breakdowns import Breakdowns
@@ -157,23 +156,42 @@ class Report(Analyses, Breakdowns, Views):
         """The names of the metrics' columns."""
         return tuple(column.name for column in self._columns)
 
+    @property
+    def judge(self) -> dict[str, Any]:
+        """The identity of the judge whose verdicts `consistency` holds: its class, and what else decides them."""
+        metric = next((column.metric for column in self._columns if column.name == "consistency"), None)
+        if isinstance(metric, JudgedMetric):
+            return metric.judge.identity()
+        return dict(self.manifest.get("judge") or RuleJudge().identity())
+
     @cached_property
     def frame(self) -> "pd.DataFrame":
         """One row per response: its key, what was asked and said, and one column per metric (NaN = undefined).
 
-        `target`, `answer`, `distractor` and `asserted` are indices in `sample.options`, NA where there is none.
+        `error` says why a call failed, `metric_error` why a response has no value in a metric that asked for one, such
+        as a judge's request that failed. `target`, `answer`, `distractor` and `asserted` are indices in
+        `sample.options`, NA where there is none.
         """
         import pandas as pd
 
         series: dict[str, Any] = {}
-        for name in FRAME_COLUMNS:
+        for name in FRAME_COLUMNS[:-1]:
             values = getattr(self.responses, _INDICES.get(name, name))
             if isinstance(values, Tensor):
                 numbers = values.numpy()
                 series[name] = pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)
             else:
                 series[name] = pd.array(list(values), dtype="string")
+        series[FRAME_COLUMNS[-1]] = pd.array(self._metric_errors(), dtype="string")
         return pd.DataFrame(series | {column.name: column.scores for column in self._columns})
+
+    def _metric_errors(self) -> list[str | None]:
+        """Return why responses that were asked have no value in some metric; None where nothing went wrong."""
+        found: list[str | None] = [None] * len(self)
+        for column in reversed(self._columns):
+            for row, message in column.failures.items():
+                found[row] = message
+        return found
 
     @cached_property
     def _rows(self) -> tuple[SummaryRow, ...]:
@@ -235,16 +253,23 @@ class Report(Analyses, Breakdowns, Views):
         )
 
     def _select(self, rows: Sequence[int]) -> Self:
-        columns = [replace(column, scores=column.scores[np.asarray(rows)]) for column in self._columns]
+        columns = [column.taken(rows) for column in self._columns]
         return type(self)(self.responses.select(rows), columns, seed=self.seed, manifest=self.manifest)
 
-    def score(self, metrics: Sequence[Metric | PairedMetric]) -> "Report":
+    def score(self, metrics: Sequence[Metric | PairedMetric], *, verdicts: str | Path | None = None) -> "Report":
         """Return a report on the same responses with these metrics in place of the old; needs no model.
+
+        Args:
+            metrics: what is measured.
+            verdicts: a folder in which the verdicts of costly judges are kept, so that after a kill, or a request that
+                failed, only the others are asked for; None = they are not kept.
 
         Raises:
             ValueError: two metrics have one name.
+            RefusedError: a judge failed on every thought.
         """
-        return Report(self.responses, score(self.responses, metrics), seed=self.seed, manifest=self.manifest)
+        columns = score(self.responses, metrics, None if verdicts is None else Path(verdicts))
+        return Report(self.responses, columns, seed=self.seed, manifest=self.manifest)
 
     def save(self, path: str | Path) -> Path:
         """Write the report as one JSON Lines file that `Report.load` reads, and return its path.
@@ -252,9 +277,9 @@ class Report(Analyses, Breakdowns, Views):
         Args:
             path: the file, or a folder (such as the run's), in which it is named `report.jsonl`.
         """
-        return write_report(
-            Path(path), self.responses, self._columns, self._rows, {"seed": self.seed, "manifest": self.manifest}
-        )
+        judge = {} if self.judge == RuleJudge().identity() else {"judge": self.judge}
+        rest = {"seed": self.seed, "manifest": self.manifest | judge}
+        return write_report(Path(path), self.responses, self._columns, self._rows, rest)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

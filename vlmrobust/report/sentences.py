@@ -7,10 +7,12 @@ from 0 to 1, with 95 % intervals in brackets.
 import math
 from collections.abc import Sequence
 
+from ..judges import Measured
 from ..naming import readable
 from .summary import SummaryRow
 
 __all__ = [
+    "TYPICAL",
     "brittle",
     "carried_otherwise",
     "change",
@@ -18,6 +20,7 @@ __all__ = [
     "disturbed_by_form",
     "few_groups",
     "flips",
+    "judged",
     "left_out",
     "neither",
     "no_control",
@@ -27,7 +30,12 @@ __all__ = [
     "stubborn",
     "uncovered",
     "unjudged",
+    "unjudged_for_errors",
 ]
+
+
+TYPICAL = 0.975
+"""P(consistent) of real responses, as labelled."""
 
 
 def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
@@ -114,6 +122,32 @@ def one_draw() -> str:
 def few_groups(groups: int, enough: int) -> str:
     """Return that there are too few independent groups of samples."""
     return f"Independent groups of samples: {groups}. Below about {enough}, take every interval as rough."
+
+
+def judged(judge: str, known: Measured | None) -> str:
+    """Return how wrong a rate of consistency may be; `known` is what was counted of the judge's errors."""
+    if known is None:
+        return (
+            f"Consistency is what {judge} says, not the truth, and how often it errs is not known here. vlmrobust "
+            "judge --check measures it; labels of your own correct the rate (Report.consistency)."
+        )
+    low, high = known.reported(TYPICAL)
+    said = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
+    return (
+        f"Consistency is what {judge} says, not the truth. Of {known.answers} real answers of {known.models} other "
+        f"models it called {known.false_alarms} of {said[0]} consistent ones inconsistent (95 %: at most "
+        f"{known.false_alarm_rate[1]:.1%}) and {known.misses} of {said[1]} inconsistent ones consistent (at most "
+        f"{known.miss_rate[1]:.1%}), and had no verdict on the rest: with such errors a truth of {TYPICAL} reads as "
+        f"{low:.3f} to {high:.3f}. Labels of your own correct the rate (Report.consistency)."
+    )
+
+
+def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, message: str) -> str:
+    """Return on how many thoughts a judge failed."""
+    return (
+        f"{label}: the judge failed on {count} of {thoughts} thoughts: they have no verdict. The first, of sample "
+        f"{sample!r}: {message.rstrip('.')}. Judging the run again asks for these alone."
+    )
 
 
 def uncovered(label: str, row: SummaryRow) -> str:

@@ -5,13 +5,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
+from typing import Any
 
+from ..judges import measured
+from ..judges.measured import title_of
 from ..metrics import default_metrics
 from ..naming import readable, unit_labels
 from ..types import Responses
 from .columns import Column
 from .markdown import block, inline
 from .pairing import units_of
+from .sentences import TYPICAL
 from .summary import SummaryRow
 
 __all__ = ["Table", "html_table", "markdown_table", "overview", "terminal_table"]
@@ -35,7 +39,9 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
 
-def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow]) -> Table:
+def overview(
+    responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow], judge: Mapping[str, Any]
+) -> Table:
     """Return one row per condition: the main metrics, and beside them what they have to be read with.
 
     The first metric stands with its difference from base and the 95 % interval. The user's own metrics follow the
@@ -67,7 +73,11 @@ def overview(responses: Responses, columns: Sequence[Column], summary: Sequence[
     return Table(
         header=("condition", *titles, "unparsed/ truncated", "n", "errors"),
         rows=tuple(rows),
-        notes=(*_floor_notes(floors, len(set(responses.draw.tolist()))), *_notes(summary, shown)),
+        notes=(
+            *_judge_notes(summary, judge),
+            *_floor_notes(floors, len(set(responses.draw.tolist()))),
+            *_notes(summary, shown),
+        ),
     )
 
 
@@ -95,6 +105,15 @@ def _cell(row: SummaryRow | None, *, first: bool) -> str:
 
 def _share(count: int, total: int) -> str:
     return f"{count / total:.0%}" if total else "–"
+
+
+def _judge_notes(summary: Sequence[SummaryRow], judge: Mapping[str, Any]) -> Iterator[str]:
+    if any(row.metric == "consistency" and not math.isnan(row.value) for row in summary):
+        known = measured(judge)
+        low, high = known.reported(TYPICAL) if known else (math.nan, math.nan)
+        errs = f"a true {TYPICAL} reads as {low:.2f} to {high:.2f}" if known else "its errors are not known here"
+        who = title_of(judge)
+        yield f"consistency is what {who} says, not the truth: {errs}; labels correct it (Report.consistency)"
 
 
 def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:

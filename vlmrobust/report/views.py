@@ -35,6 +35,9 @@ class Views:
         def summary(self) -> "pd.DataFrame": ...  # noqa: D102
 
         @property
+        def judge(self) -> dict[str, Any]: ...  # noqa: D102
+
+        @property
         def _rows(self) -> tuple[SummaryRow, ...]: ...
 
     def findings(self, *, margin: float = 0.1) -> tuple[Finding, ...]:
@@ -62,13 +65,13 @@ class Views:
             >>> model = vr.testing.FakeModel(accuracy=1.0, follow_think=1.0)
             >>> report = vr.Evaluator(model, [vr.perturbations.WrongThink()]).run(vr.demo.samples(60))
             >>> [finding.kind for finding in report.findings()]
-            ['falls', 'brittle', 'no_control', 'one_draw']
+            ['falls', 'brittle', 'no_control', 'one_draw', 'judged']
             >>> print(report.findings()[0])
             wrong_think: accuracy falls by 1.00 [0.91, 1.00] (n = 60).
         """
         if not 0 < margin < 1:
             raise ValueError(f"field 'margin': expected a number between 0 and 1, got {margin}")
-        return tuple(findings(self.responses, self._columns, self._rows, margin))
+        return tuple(findings(self.responses, self._columns, self._rows, margin, self.judge))
 
     def plot(self) -> "Figure":
         """Draw what the report can show in one figure; `vlmrobust.plots` has the plots one by one.
@@ -120,6 +123,7 @@ class Views:
             max_samples=max_samples,
             labels=labels,
             seed=self.seed,
+            judge=self.judge,
         )
         if path is None:
             return text
@@ -139,4 +143,4 @@ class Views:
         return html_table(self._overview())
 
     def _overview(self) -> Table:
-        return overview(self.responses, self._columns, self._rows)
+        return overview(self.responses, self._columns, self._rows, self.judge)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judges import Judge
-from ..named_judges import identity_of, judged_metrics, slug_of
+from ..named_judges import judged_metrics, slug_of
 from ..report import Report
 from .entries import JudgeEntry
 from .holding import Once
@@ -57,11 +57,11 @@ def judgements(
 
 
 def _kept_or_judged(file: Path, report: Report, entry: JudgeEntry, judge: Callable[[], Judge]) -> Report:
-    kept = _kept(file, report, entry)
+    kept = None if entry.name == "rules" else _kept(file, report, entry)  # rules are quick, and change
     if kept is not None:
         return kept
-    judged = report.score(judged_metrics(judge()))
-    judged.manifest |= {"judge": identity_of(judge()), "judge_entry": _entry(entry)}
+    judged = report.score(judged_metrics(judge()), verdicts=file.with_name("verdicts"))
+    judged.manifest |= {"judge": judge().identity(), "judge_entry": _entry(entry)}
     judged.save(file)
     return judged
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from .prompt import Prompt
 from .response import Response
 
 __all__ = ["Responses"]
+
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +69,7 @@ class Responses:
     carrier: tuple[str, ...]
     error: tuple[str | None, ...]
     metadata: tuple[Any, ...]
-    _derived: list[tuple[object, Tensor]] = field(default_factory=list, init=False, repr=False)
+    _derived: list[tuple[object, Any]] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Self:
@@ -172,7 +174,7 @@ class Responses:
         """Return an `(N,)` mask of the responses whose status is one of `statuses`."""
         return torch.tensor([status in statuses for status in self.status], dtype=torch.bool)
 
-    def derive(self, key: object, compute: Callable[[Self], Tensor]) -> Tensor:
+    def derive(self, key: object, compute: Callable[[Self], Derived]) -> Derived:
         """Return `compute(self)`, computed for a key once and kept as long as these responses.
 
         What several metrics need is paid for once: a judge is asked once, though many columns come from its verdicts.
@@ -183,9 +185,11 @@ class Responses:
         """
         for known, value in self._derived:
             if known == key:
-                return value
-        self._derived.append((key, compute(self)))
-        return self._derived[-1][1]
+                found: Derived = value
+                return found
+        computed = compute(self)
+        self._derived.append((key, computed))
+        return computed
 
 
 def _integers(values: Sequence[int | None]) -> Tensor:

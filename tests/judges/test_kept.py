@@ -1,0 +1,210 @@
+"""Verdicts on disk: asked for once, whoever asks; a kill in the middle loses no more than the thoughts at hand."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlmrobust import Prompt, Response, Responses
+from vlmrobust.judges import Judge, Kept, RuleJudge, Verdicts
+from vlmrobust.metrics import Consistency, default_metrics
+from vlmrobust.report import Report
+
+
+class Counted(Judge):
+    """Names the option of the thought's number, and writes down every thought that it was asked about."""
+
+    log: str
+    strictness: int = 0
+    broken: tuple[str, ...] = ()
+    kill_after: int | None = None
+
+    def conclude(self, responses):
+        for thought in responses.think:
+            if thought in self.broken:
+                raise ValueError(f"cannot read {thought}")
+        with Path(self.log).open("a") as file:
+            file.write("".join(f"{thought}\n" for thought in responses.think))
+        if self.kill_after is not None and len(Path(self.log).read_text().split()) > self.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        option = torch.tensor([int(thought) % 3 for thought in responses.think])
+        return Verdicts(option, option == 2, option / 4)
+
+    def identity(self):
+        return {"class": "Counted", "strictness": self.strictness}
+
+
+@pytest.fixture
+def asked(make_sample):
+    def build(count, first=0):
+        prompts = [Prompt.of(make_sample(sample_id=f"q{number}")) for number in range(first, first + count)]
+        said = [
+            Response.parse(prompt, f"<think>{number}</think><answer>A</answer>")
+            for number, prompt in enumerate(prompts, start=first)
+        ]
+        return prompts, said
+
+    return build
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+def seen(log):
+    return log.read_text().split()
+
+
+def test_verdicts_are_those_of_the_judge_and_asked_for_once(asked, log, tmp_path):
+    responses = Responses.of(*asked(300))
+    judge = Counted(log=str(log))
+    kept = Kept(judge, tmp_path / "verdicts")
+    for _ in range(2):
+        verdicts, plain = kept.verdicts(responses), judge.conclude(responses)
+        for field in ("option", "unsure", "probability"):
+            assert torch.equal(getattr(verdicts, field), getattr(plain, field))
+    assert len(seen(log)) == 3 * 300  # twice by the judge itself, once by the one that keeps
+    kept.verdicts(Responses.of(*asked(310)))
+    assert seen(log)[900:] == [str(number) for number in range(300, 310)]
+    assert (kept.title, kept.identity()) == ("Counted", judge.identity())
+
+
+def test_a_thought_with_another_question_options_or_letters_is_another(asked, log, tmp_path):
+    prompts, said = asked(1)
+    changed = [
+        prompts,
+        [prompts[0].replace(question="Which one?")],
+        [prompts[0].replace(options=("pink", *prompts[0].options[1:]))],
+        [prompts[0].replace(style=prompts[0].style.replace(letters="QRSTUV"))],
+    ]
+    kept = Kept(Counted(log=str(log)), tmp_path)
+    for asked_of in changed:
+        kept.verdicts(Responses.of(asked_of, said))
+    assert seen(log) == ["0"] * len(changed)
+
+
+def test_two_judges_never_share_a_file(asked, log, tmp_path):
+    responses = Responses.of(*asked(5))
+    for strictness in (0, 1):
+        Kept(Counted(log=str(log), strictness=strictness), tmp_path / "verdicts").verdicts(responses)
+    assert len(seen(log)) == 10
+    files = sorted(path.name for path in (tmp_path / "verdicts").iterdir())
+    assert len({name.rsplit("-", 1)[0] for name in files}) == 2
+
+
+def test_what_failed_is_asked_again_and_the_rest_is_not(asked, log, tmp_path):
+    responses = Responses.of(*asked(8))
+    broken = Counted(log=str(log), broken=("3",))
+    verdicts = Kept(broken, tmp_path).verdicts(responses)
+    assert verdicts.errors == {3: "ValueError: cannot read 3"}
+    again = Kept(broken, tmp_path).verdicts(responses)  # one thought is left, it fails again, and that is one row
+    assert (again.errors, again.option.tolist()) == (verdicts.errors, verdicts.option.tolist())
+    log.write_text("")
+    assert Kept(Counted(log=str(log)), tmp_path).verdicts(responses).errors == {}
+    assert seen(log) == ["3"]
+
+
+def test_a_line_that_is_no_verdict_is_named(asked, log, tmp_path):
+    kept = Kept(Counted(log=str(log)), tmp_path / "verdicts")
+    kept.verdicts(Responses.of(*asked(2)))
+    (file,) = (tmp_path / "verdicts").iterdir()
+    file.write_text(file.read_text() + '{"thought": "5f"}\n')
+    with pytest.raises(ValueError, match=rf"{file.name}, line 3: expected a verdict, got .*'5f'"):
+        kept.verdicts(Responses.of(*asked(2)))
+
+
+def test_a_line_torn_by_a_kill_is_asked_again(asked, log, tmp_path):
+    kept = Kept(Counted(log=str(log)), tmp_path / "verdicts")
+    kept.verdicts(Responses.of(*asked(3)))
+    (file,) = (tmp_path / "verdicts").iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    kept.verdicts(Responses.of(*asked(3)))
+    assert seen(log)[3:] == ["2"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{folder!r}]
+from test_kept import Counted
+from vlmrobust.judges import Kept
+from vlmrobust.report import Report
+report = Report.load({report!r})
+Kept(Counted(log={log!r}, kill_after={kill_after}), {verdicts!r}).verdicts(report.responses)
+"""
+
+
+def test_a_judge_killed_in_the_middle_goes_on_where_it_was(asked, log, tmp_path):
+    report = Report.from_responses(*asked(1000), [])
+    report.save(tmp_path / "report.jsonl")
+    verdicts = tmp_path / "verdicts"
+    program = KILLED.format(
+        folder=str(Path(__file__).parent),
+        report=str(tmp_path / "report.jsonl"),
+        log=str(log),
+        kill_after=500,
+        verdicts=str(verdicts),
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = len(seen(log))
+    assert 500 < before < 1000
+    again = report.score([Consistency(judge=Counted(log=str(log)))], verdicts=verdicts)
+    asked_twice = len(seen(log)) - 1000
+    assert 0 < asked_twice <= 128  # the batch that the kill took, and no other
+    plain = report.score([Consistency(judge=Counted(log=str(log)))])
+    assert again.frame["consistency"].equals(plain.frame["consistency"])
+
+
+def test_an_evaluator_with_a_directory_keeps_what_is_costly(log, tmp_path, make_sample):
+    from vlmrobust import Evaluator
+    from vlmrobust.testing import FakeModel
+
+    samples = [make_sample(sample_id=f"q{number}") for number in range(5)]
+    judge = Numbering(log=str(log))
+    metrics = [*default_metrics()[:1], Consistency(judge=judge), Consistency(name="rules", judge=RuleJudge())]
+    reports = [Evaluator(FakeModel(opens_images=False), [], metrics).run(samples, tmp_path / "run") for _ in range(2)]
+    assert seen(log) == ["asked"]
+    assert reports[0].frame.equals(reports[1].frame)
+    assert len(list((tmp_path / "run" / "verdicts").iterdir())) == 1
+    # What the report holds is the user's judge: two runs of it can be put together.
+    both = Report.concat(reports, ["one", "two"])
+    assert both.score([Consistency(judge=judge)]).metrics == ("consistency",)
+
+
+class Numbering(Judge):
+    log: str
+
+    def conclude(self, responses):
+        with Path(self.log).open("a") as file:
+            file.write("asked\n")
+        return RuleJudge().conclude(responses)
+
+
+def test_one_failing_request_of_eight_leaves_seven_verdicts_and_a_row(asked, log, tmp_path):
+    prompts, said = asked(8)
+    metrics = [*default_metrics()[:1], Consistency(judge=Counted(log=str(log), broken=("5",)))]
+    report = Report.from_responses(prompts, said, metrics)
+    frame = report.frame
+    assert frame["metric_error"].notna().tolist() == [row == 5 for row in range(8)]
+    assert frame["metric_error"][5] == "ValueError: cannot read 5"
+    assert frame["consistency"].notna().tolist() == [row != 5 and row % 3 != 2 for row in range(8)]
+    assert frame["accuracy"].notna().all()
+    loaded = Report.load(report.save(tmp_path / "report.jsonl"))
+    assert loaded.frame.equals(frame)
+    assert json.loads((tmp_path / "report.jsonl").read_text().splitlines()[0])["metrics"][1]["failures"]
+    both = Report.concat([report, loaded], ["one", "two"])
+    assert [row for row, text in enumerate(both.frame["metric_error"]) if isinstance(text, str)] == [5, 13]
+    (finding,) = [finding for finding in report.findings() if finding.kind == "judge_failed"]
+    assert finding.text == (
+        "base: the judge failed on 1 of 8 thoughts: they have no verdict. The first, of sample 'q5': ValueError: "
+        "cannot read 5. Judging the run again asks for these alone."
+    )
