@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from vlmrobust.judges import LMJudge, OpenAIJudge, Panel, RuleJudge
-from vlmrobust.metrics import BaseMetric
 from vlmrobust.judges.measured import title_of
+from vlmrobust.metrics import BaseMetric
 from vlmrobust.named_judges import judge_named, judged_metrics, secret
 
 

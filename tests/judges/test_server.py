@@ -129,7 +129,7 @@ def test_a_server_that_is_not_there_is_not_asked_to_the_end(server, judge):
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_refusal_ends_it_at_once_and_hides_the_key(server, judge, status):
     server.failures, server.status = 10**6, status
-    with pytest.raises(RefusedError, match="expected a key, a model and a path that 127.0.0.1 knows") as refused:
+    with pytest.raises(RefusedError, match=r"expected a key, a model and a path that 127\.0\.0\.1 knows") as refused:
         judge.replace(concurrency=1).verdicts(asked(*(f"{number}: so B" for number in range(40))))
     assert len(server.seen) <= 3
     assert "secret" not in str(refused.value)

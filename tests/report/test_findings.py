@@ -145,7 +145,7 @@ def test_whoever_is_neither_is_called_neither(model):
 
 def test_captions_are_followed_without_being_called_brittle():
     found = by_kind(asked(FakeModel(accuracy=1, opens_images=False), [WrongCaption()]))
-    assert set(found) == {"falls", "no_control", "one_draw"}
+    assert set(found) == {"falls", "no_control", "one_draw", "judged"}
     assert found["no_control"][0].text == (
         "wrong_caption: no true or neutral text of the same form was asked, so a fall may come from the form, not from "
         "what the text says."
@@ -295,7 +295,7 @@ def test_one_draw_does_not_tell_how_much_is_chance():
 def test_a_report_says_what_its_metrics_allow():
     report = asked(FakeModel(accuracy=1, opens_images=False), [WrongThink()])
     assert "brittle" not in by_kind(report.score([Accuracy(), FollowRate()]))
-    assert set(by_kind(report.score([Consistency()]))) == {"no_control", "one_draw"}
+    assert set(by_kind(report.score([Consistency()]))) == {"no_control", "one_draw", "judged"}
     assert Report.from_responses([], []).findings() == ()
 
 

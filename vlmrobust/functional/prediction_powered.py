@@ -98,7 +98,7 @@ def post_stratified_difference(
     Raises:
         ValueError: as `post_stratified_rate`.
 
-    Source: Zou and Donner, Statistics in Medicine 27(10), 2008; Newcombe's method 10 is its case without verdicts.
+    Source: Zou and Donner, Statistics in Medicine 27(10), 2008; Newcombe's method 10 does the same without verdicts.
 
     Example:
         >>> found = post_stratified_difference([1, 1, 1], [0, 1, 1], [1, 1, 1], [0, 1, 1], rng=np.random.default_rng(0))
@@ -146,7 +146,7 @@ class _Side(NamedTuple):
         count = np.bincount(codes[labelled], minlength=len(cases))
         ones = np.bincount(codes[labelled], values[labelled], minlength=len(cases)).astype(np.int64)
         rates = np.where(count > 0, ones / np.maximum(count, 1), values[labelled].mean())
-        value = float(cases @ rates / len(values))
+        value = min(1.0, float(cases @ rates / len(values)))
         low, high = _ends(cases, count, ones, rng, replicates, level)
         left = values[labelled] - rates[codes[labelled]]
         return cls(Estimate(value, min(low, value), max(high, value), len(left)), left)
@@ -161,7 +161,7 @@ def _ends(
     lower, upper = np.where(ones == 0, 0.0, rates), np.where(ones == count, 1.0, rates)
     tail = (1 - level) / 2
     low = float(np.quantile((shares * lower).sum(axis=1), tail))
-    return low, float(np.quantile((shares * upper).sum(axis=1), 1 - tail))
+    return low, min(1.0, float(np.quantile((shares * upper).sum(axis=1), 1 - tail)))
 
 
 def _together(base: _Side, here: _Side) -> PoweredDifference:
@@ -174,4 +174,5 @@ def _together(base: _Side, here: _Side) -> PoweredDifference:
     low = math.sqrt(max(0.0, down**2 - 2 * alike * down * base_up + base_up**2))
     high = math.sqrt(max(0.0, up**2 - 2 * alike * up * base_down + base_down**2))
     change = after.value - before.value
-    return PoweredDifference(before.value, after.value, max(-1.0, change - low), min(1.0, change + high), after.n)
+    low, high = np.clip((change - low, change + high), -1.0, 1.0).tolist()
+    return PoweredDifference(before.value, after.value, low, high, after.n)

@@ -36,5 +36,7 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
             field = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
             got = "" if "got" in message or problem["type"] == "missing" else f", got {problem['input']!r:.80}"
-            problems.append(f"{what} {name!r}, field {field!r}: {message}{got}" if field else message)
+            owner = "" if not field and repr(name) in message else f"{what} {name!r}"
+            place = ", ".join(filter(None, (owner, f"field {field!r}" if field else "")))
+            problems.append(f"{place}: {message}{got if field else ''}" if place else message)
         raise ValueError("; ".join(problems)) from None

@@ -1,0 +1,276 @@
+"""Labels: drawn at random, refused where they were not, and an estimate that holds the truth."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pytest
+from statsmodels.stats.proportion import proportion_confint
+
+from vlmrobust import Judge, Labels, Report, Response, Sample, expand
+from vlmrobust.functional import post_stratified_rate
+from vlmrobust.judges import RuleJudge, Verdicts, check
+from vlmrobust.keyed import generator
+from vlmrobust.metrics import Accuracy, Consistency
+from vlmrobust.perturbations import AbstainOption, WrongCaption
+from vlmrobust.report import Drawn, Label
+
+OPTIONS = ("red", "blue", "green")
+
+
+class Told(Judge):
+    """Says of a thought what its number says, in this order: the answer, another option, unsure."""
+
+    def conclude(self, responses):
+        import torch
+
+        said = [int(thought.split()[-1]) for thought in responses.think]
+        return Verdicts.of(torch.tensor([max(0, one) for one in said]), torch.tensor([one < 0 for one in said]))
+
+
+def made(count: int, verdicts: Sequence[int], conditions=(), *, draws: int = 1, thought: str = "It is") -> Report:
+    """Return a report in which option 0 is always answered, and the judge says what `verdicts` say in turn."""
+    samples = [
+        Sample(id=f"q{number}", images=[b"x"], question=f"Which is {number}?", options=OPTIONS, answer=0)
+        for number in range(count)
+    ]
+    prompts = list(expand(samples, list(conditions), draws=draws))
+    said = [
+        Response(
+            sample_id=prompt.sample.id,
+            condition=prompt.condition,
+            draw=prompt.draw,
+            think=f"{thought} {verdicts[row % len(verdicts)]}",
+            answer=0,
+            status="answered",
+        )
+        for row, prompt in enumerate(prompts)
+    ]
+    return Report.from_responses(prompts, said, [Accuracy(), Consistency(judge=Told())])
+
+
+def read(thoughts: Iterable[Drawn], label: int | None = 0) -> list[Label]:
+    return [thought.labelled(label) for thought in thoughts]
+
+
+def test_the_draw_is_random_the_same_and_fewer_are_the_first_of_more():
+    report = made(400, [0])
+    many = report.draw_labels(100)
+    assert report.draw_labels(30) == many[:30]
+    assert report.draw_labels(100) == many
+    assert report.draw_labels(100, seed=5) != many
+    assert len({thought.sample_id for thought in many}) == 100
+    places = [int(thought.sample_id[1:]) for thought in many]
+    assert 150 < np.mean(places) < 250  # a run of the first hundred would have 50
+    # Two samples' order does not depend on which others there are.
+    ids = [thought.sample_id for thought in report.draw_labels(400)]
+    few = [thought.sample_id for thought in made(200, [0]).draw_labels(200)]
+    assert few == [name for name in ids if int(name[1:]) < 200]
+
+
+def test_all_conditions_have_the_same_samples_where_they_can():
+    report = made(60, [0], [WrongCaption(), AbstainOption()])
+    drawn = report.draw_labels(10)
+    assert [thought.condition for thought in drawn[:3]] == ["base", "wrong_caption", "abstain_option"]
+    assert len({thought.sample_id for thought in drawn}) == 10
+    assert {thought.condition for thought in report.draw_labels(5, conditions=["base"])} == {"base"}
+    assert drawn[2].options[-1] not in OPTIONS
+    assert drawn[2].order[-1] is None
+    assert drawn[2].letters == "ABCD"
+    with pytest.raises(KeyError, match="expected conditions among base, wrong_caption, abstain_option; got 'bse'"):
+        report.draw_labels(5, conditions=["bse"])
+
+
+def test_what_has_no_answer_or_no_thought_is_not_drawn(answer):
+    prompts, said = zip(
+        answer("a", think="So blue."), answer("b", think="  "), answer("c", choice=None, think="So blue."), strict=True
+    )
+    report = Report.from_responses(prompts, said)
+    assert [thought.sample_id for thought in report.draw_labels(9)] == ["a"]
+
+
+def test_a_thought_to_be_read_tells_no_answer():
+    (thought,) = made(1, [0]).draw_labels(1)
+    assert not {"answer", "target", "correct", "verdict"} & set(Drawn.__slots__)
+    assert thought.question == "Which is 0?"
+
+
+def test_estimates_are_post_stratified_by_the_judges_verdict():
+    report = made(300, [0, 0, 1, 0, -1])
+    drawn = report.draw_labels(60)
+    labels = [thought.labelled([0, 0, None, 1][place % 4]) for place, thought in enumerate(drawn)]
+    table = report.consistency(Labels(seed=0, labels=labels)).set_index("verdict")
+    judged = report.frame.set_index("sample_id")["consistency"].fillna(2)
+    for name, wanted in (("consistent", 0), ("inconsistent", 1)):
+        said = {label.sample_id: float(label.label == wanted) for label in labels}
+        values = [said.get(sample, math.nan) for sample in judged.index]
+        expected = post_stratified_rate(values, judged.to_numpy(), rng=generator(0, "x"))
+        row = table.loc[name]
+        assert row["value"] == pytest.approx(expected.value)
+        assert (row["value_low"], row["value_high"]) == pytest.approx((expected.low, expected.high), abs=0.01)
+        assert (row["n"], row["labelled"], row["coverage"]) == (300, 60, pytest.approx(0.8))
+    assert table.loc["consistent", "judged"] == pytest.approx(0.75)
+    assert table.loc["inconsistent", "judged"] == pytest.approx(0.25)
+    assert table["difference"].isna().all()
+
+
+def test_differences_are_of_pairs_labelled_on_both_sides():
+    report = made(200, [0, 0, 0, 1], [WrongCaption()])
+    drawn = report.draw_labels(40)
+    labels = [thought.labelled(0 if thought.condition == "base" else place // 2 % 2) for place, thought in enumerate(drawn)]
+    table = report.consistency(Labels(seed=0, labels=labels)).set_index(["condition", "verdict"])
+    row = table.loc[("wrong_caption", "consistent")]
+    assert (row["base_value"], row["labelled_pairs"]) == (1.0, 40)
+    assert row["difference"] == pytest.approx(row["value"] - 1.0)
+    assert row["low"] < row["difference"] < row["high"] < 0
+    # Fewer under the condition: its own estimate has none, and says how many are missing.
+    some = [label for label in labels if label.condition == "base"] + [
+        label for label in labels if label.condition != "base"
+    ][:12]
+    row = (
+        report.consistency(Labels(seed=0, labels=some))
+        .set_index(["condition", "verdict"])
+        .loc[("wrong_caption", "consistent")]
+    )
+    assert row["note"] == "12 labels, 18 more are needed; 12 labelled pairs, 18 more are needed"
+    assert math.isnan(row["value"])
+
+
+def test_draws_are_responses_of_their_own():
+    report = made(40, [0, 1], draws=2)
+    drawn = report.draw_labels(50)
+    assert {thought.draw for thought in drawn} == {0, 1}
+    table = report.consistency(Labels(seed=0, labels=read(drawn)))
+    assert table["n"].tolist() == [80, 80]
+    assert table["labelled"].tolist() == [50, 50]
+
+
+def test_a_perfect_judge_makes_the_interval_shorter_and_a_useless_one_does_no_harm():
+    verdicts = [0] * 8 + [1] * 2
+    report = made(1000, verdicts)
+    truth = {
+        sample: 0 if value == 1 else 1 for sample, value in report.frame.set_index("sample_id")["consistency"].items()
+    }
+    drawn = report.draw_labels(100)
+    good = report.consistency(Labels(seed=0, labels=[one.labelled(truth[one.sample_id]) for one in drawn])).iloc[0]
+    ones = sum(truth[one.sample_id] == 0 for one in drawn)
+    low, high = proportion_confint(ones, 100, method="wilson")
+    assert good["value"] == pytest.approx(0.8)
+    assert good["value_high"] - good["value_low"] < 0.7 * (high - low)
+    random = np.random.default_rng(0)
+    labels = [one.labelled(int(random.random() > 0.8)) for one in drawn]
+    useless = report.consistency(Labels(seed=0, labels=labels)).iloc[0]
+    ones = sum(label.label == 0 for label in labels)
+    low, high = proportion_confint(ones, 100, method="wilson")
+    assert useless["value_high"] - useless["value_low"] < 1.1 * (high - low)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def refused(report: Report, labels: Labels, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        report.consistency(labels)
+
+
+def test_labels_that_were_not_drawn_so_are_refused_and_good_for_a_check():
+    report = made(100, [0])
+    drawn = report.draw_labels(50)
+    chosen = Labels(seed=0, labels=read(drawn[:20] + drawn[21:]))
+    refused(
+        report,
+        chosen,
+        rf"condition 'base': expected labels of the first 49 thoughts that seed 0 draws, got none of 1 among them: "
+        rf"sample '{drawn[20].sample_id}', condition 'base'; an estimate from chosen thoughts would be wrong",
+    )
+    assert len(report.labelled(chosen)) == 49
+    refused(report, chosen.replace(seed=1), "condition 'base': expected labels of the first 49 thoughts that seed 1")
+    refused(report, chosen.replace(seed=None), "field 'seed': expected labels of thoughts that the report drew at")
+    checked = check(Told(), report.labelled(chosen.replace(seed=None)))
+    assert (checked.cases, checked.consistent.value) == (49, 1.0)
+
+
+def test_too_few_labels_are_refused_with_the_number_that_is_missing():
+    report = made(100, [0])
+    labels = Labels(seed=0, labels=read(report.draw_labels(29)))
+    refused(report, labels, "expected at least 30 labels under one condition, got at most 29: 1 more are needed")
+    refused(report, labels.replace(labels=()), "got at most 0: 30 more are needed")
+
+
+def test_labels_of_other_responses_are_refused():
+    report = made(50, [0])
+    (first, *rest) = read(report.draw_labels(40))
+    for change, message in (
+        ({"sample_id": "q999"}, r"got 1 of others: sample 'q999', condition 'base'$"),
+        ({"condition": "stop_think"}, r"got 1 of others: sample 'q\d+', condition 'stop_think'$"),
+        ({"draw": 3}, r"got 1 of others: sample 'q\d+', condition 'base', draw 3$"),
+        (
+            {"thought": "0" * 16},
+            "got 1 of other thoughts under the same names: sample 'q.*; the run has answered again",
+        ),
+        ({"label": 3}, r"field 'label': expected an index of an option that was shown, \[0, 1, 2\], or null; got 3"),
+    ):
+        changed = Labels(seed=0, labels=[first.replace(**change), *rest])
+        refused(report, changed, message)
+    again = made(50, [0], thought="It is now")
+    refused(
+        again, Labels(seed=0, labels=[first, *rest]), "got 40 of other thoughts under the same names: .*; …; the run"
+    )
+
+
+def test_a_file_that_contradicts_itself_is_refused(tmp_path):
+    report = made(50, [0])
+    labels = read(report.draw_labels(40))
+    with pytest.raises(ValueError, match=rf"expected one label of sample '{labels[0].sample_id}'.*, got 0 and None"):
+        Labels(seed=0, labels=[*labels, labels[0].replace(label=None)])
+    twice = Labels(seed=0, labels=[*labels, labels[0]])
+    assert report.consistency(twice)["labelled"].tolist() == [40, 40]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "Invalid JSON"),
+        ("[1]", "Input should be an object"),
+        ({"format": "something"}, "field 'format': Input should be 'vlmrobust labels 1', got 'something'"),
+        ({"labels": [{"sample_id": "q0"}]}, r"field 'labels\.0\.condition': Field required"),
+        ({"labels": 3}, "field 'labels': Input should be a valid array, got 3"),
+        ({"other": 1}, "field 'other': Extra inputs are not permitted"),
+    ],
+)
+def test_a_file_that_is_something_else_names_itself_and_the_field(tmp_path, content, message):
+    file = tmp_path / "labels.json"
+    whole = {"format": "vlmrobust labels 1", "seed": 0, "labels": []}
+    file.write_text(content if isinstance(content, str) else json.dumps(whole | content))
+    with pytest.raises(ValueError, match=message) as raised:
+        made(3, [0]).consistency(file)
+    assert "labels.json" in str(raised.value)
+    with pytest.raises(FileNotFoundError):
+        made(3, [0]).consistency(tmp_path / "nothing.json")
+
+
+def test_a_file_reads_as_it_was_saved(tmp_path):
+    report = made(50, [0])
+    labels = Labels(seed=0, reader="R. Eader", labels=read(report.draw_labels(30), None))
+    assert Labels.read(labels.save(tmp_path / "labels.json")) == labels
+    assert report.consistency(tmp_path / "labels.json").equals(report.consistency(labels))
+
+
+def test_a_report_without_verdicts_is_refused():
+    report = made(50, [0])
+    labels = Labels(seed=0, labels=read(report.draw_labels(30)))
+    refused(report.score([Accuracy()]), labels, "expected a report with the metric 'consistency', got accuracy")
+    saved = report.score([Consistency(judge=RuleJudge())])
+    assert saved.consistency(labels)["coverage"].tolist() == [0.0, 0.0]
+
+
+def test_labels_of_rotated_options_are_checked_as_they_were_shown():
+    from vlmrobust.perturbations import rotations
+
+    report = made(50, [0], rotations(3))
+    drawn = [thought for thought in report.draw_labels(20) if thought.condition != "base"]
+    thoughts = report.labelled(Labels(seed=None, labels=read(drawn, 1)))
+    assert all(thought.options[thought.label] == "blue" for thought in thoughts)
+    assert all(thought.options[thought.answer] == "red" for thought in thoughts)
+    assert {thought.style for thought in thoughts} == {thought.condition for thought in drawn}
