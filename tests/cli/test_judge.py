@@ -10,8 +10,9 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import Result
 
+from vlmrobust import Labels
 from vlmrobust.functional import fleiss_kappa
-from vlmrobust.judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge, Verdicts
+from vlmrobust.judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge, Verdicts, check
 from vlmrobust.metrics import Consistency
 from vlmrobust.report import Report
 
@@ -201,3 +202,73 @@ def test_self_is_the_model_of_the_run(
     result = command("judge", tmp_path / "report.jsonl", "--judge", "self", "--out", tmp_path / "new.jsonl")
     assert result.exit_code == 0, result.output
     assert [arguments for arguments, _ in coin] == [("org/vlm",)]
+
+
+class Fussy(Judge):
+    """Names the first option, and fails on thoughts of which one holds a word."""
+
+    word: str
+
+    def conclude(self, responses: Any) -> Verdicts:
+        for thought in responses.think:
+            if self.word in thought:
+                raise ValueError(f"cannot read {self.word!r}")
+        return Verdicts.of(
+            torch.zeros(len(responses), dtype=torch.int64), torch.zeros(len(responses), dtype=torch.bool)
+        )
+
+    def identity(self) -> dict[str, Any]:
+        return {"class": "Fussy"}
+
+
+def test_thoughts_on_which_the_judge_failed_are_asked_about_again(
+    command: Command, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thought = next(text for text in Report.load(runs["poor"]).responses.think if text.strip())
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Fussy(word=thought))
+    arguments = ("judge", runs["poor"], "--judge", "hf:org/fussy", "--out", tmp_path / "judged.jsonl")
+    assert command(*arguments).exit_code == 0
+    failed = Report.load(tmp_path / "judged.jsonl").frame["metric_error"]
+    assert 0 < failed.notna().sum() < len(failed)
+    assert failed.dropna().iloc[0].startswith("ValueError: cannot read")
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Fussy(word="nowhere"))
+    assert command(*arguments).exit_code == 0
+    assert Report.load(tmp_path / "judged.jsonl").frame["metric_error"].isna().all()
+    refused = command(*arguments)
+    assert refused.exit_code == 2
+    assert "expected a file that is not there yet" in refused.stderr
+
+
+def test_a_judge_is_checked_on_the_runs_own_thoughts(command: Command, runs: Runs, tmp_path: Path) -> None:
+    report = Report.load(runs["good"])
+    read = [thought.labelled(thought.order[0]) for thought in report.draw_labels(5)]
+    labels = Labels(seed=None, labels=tuple(read)).save(tmp_path / "labels.json")
+    result = command("judge", runs["good"], "--check", "--labels", labels, "--judge", "rules", "--json")
+    assert result.exit_code == 0, result.output
+    checked = check(RuleJudge(), report.labelled(labels))
+    assert json.loads(result.stdout)["coverage"]["value"] == pytest.approx(checked.coverage.value, nan_ok=True)
+    for arguments in (("--check", "--labels", labels), (runs["good"], "--labels", labels)):
+        refused = command("judge", *arguments, "--judge", "rules")
+        assert refused.exit_code == 2
+        assert (
+            refused.stderr == "Error: expected --labels beside --check and the run that they are of, got it without\n"
+        )
+
+
+def test_a_report_shows_consistency_as_estimated_with_labels(command: Command, runs: Runs, tmp_path: Path) -> None:
+    import vlmrobust as vr
+
+    run = vr.Evaluator(vr.testing.FakeModel(), [vr.perturbations.WrongThink()]).run(
+        vr.demo.samples(50), tmp_path / "run"
+    )
+    read = [thought.labelled(thought.order[0]) for thought in run.draw_labels(40)]
+    labels = Labels(seed=0, labels=tuple(read)).save(tmp_path / "labels.json")
+    shown = command("report", tmp_path / "run", "--labels", labels)
+    assert shown.exit_code == 0, shown.output
+    row = run.consistency(labels).iloc[0]
+    assert f"{row['value']:.3f} [{row['value_low']:.3f}, {row['value_high']:.3f}]" in shown.stdout
+    listed = json.loads(command("report", tmp_path / "run", "--labels", labels, "--json").stdout)
+    assert [one["verdict"] for one in listed] == ["consistent", "inconsistent"] * 2
+    refused = command("report", tmp_path / "run", "--labels", labels, "--metrics", "accuracy")
+    assert refused.exit_code == 2
+    assert "expected --labels, or --by, --contrast or --metrics, got both" in refused.stderr

@@ -118,7 +118,7 @@ def test_estimates_are_post_stratified_by_the_judges_verdict():
 def test_differences_are_of_pairs_labelled_on_both_sides():
     report = made(200, [0, 0, 0, 1], [WrongCaption()])
     drawn = report.draw_labels(40)
-    labels = [thought.labelled(0 if thought.condition == "base" else place // 2 % 2) for place, thought in enumerate(drawn)]
+    labels = [one.labelled(0 if one.condition == "base" else place // 2 % 2) for place, one in enumerate(drawn)]
     table = report.consistency(Labels(seed=0, labels=labels)).set_index(["condition", "verdict"])
     row = table.loc[("wrong_caption", "consistent")]
     assert (row["base_value"], row["labelled_pairs"]) == (1.0, 40)

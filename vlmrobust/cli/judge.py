@@ -1,5 +1,6 @@
 """`vlmrobust judge`: the thoughts of an existing run, read by another judge."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from .options import PanelRule
 from .output import as_json, rows_of, say, show
 
 if TYPE_CHECKING:
-    from ..judges import Judge, Rate
+    from ..judges import Judge, LabelledThought, Rate
     from ..report import Report
     from ..report.tables import Table
     from .judging import Agreement
@@ -61,6 +62,10 @@ def judge(
     check: Annotated[
         bool, typer.Option("--check", help="Say how good the judge is on labelled thoughts instead.")
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --check: labels of the run's own thoughts, as its page exports them."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Judge the thoughts of a run again, and say what has changed. The model is not asked, the run's report stays."""
@@ -71,14 +76,18 @@ def judge(
         from .judging import JUDGED, agreement, judges_named, rejudged
 
         servers: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        if labels is not None and not (check and path):
+            raise ValueError("expected --labels beside --check and the run that they are of, got it without")
         if check:
-            _check(judges_named(judges, rule.value, **servers), path, json=json)
+            run = None if labels is None or path is None else Report.load(path)
+            judging = judges_named(judges, rule.value, **servers, report=run)
+            _check(judging, path, None if run is None or labels is None else run.labelled(labels), json=json)
             return
         if path is None:
             raise ValueError("expected a run directory or a saved report, or --check, got neither")
         old = Report.load(path)
         file = out or _beside(path, judges)
-        if file.exists():
+        if file.exists() and not Report.load(file).frame["metric_error"].notna().any():
             raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
         chosen = judges_named(judges, rule.value, **servers, report=old)
         new = rejudged(old, chosen, (path if path.is_dir() else path.parent) / "verdicts")
@@ -95,12 +104,14 @@ def judge(
     finish(new)
 
 
-def _check(judge: "Judge", path: Path | None, *, json: bool) -> None:
-    """Show how good a judge is on labelled thoughts."""
+def _check(judge: "Judge", path: Path | None, thoughts: Sequence["LabelledThought"] | None, *, json: bool) -> None:
+    """Show how good a judge is on labelled thoughts: those given, those of a file, or those that ship."""
     from ..judges import check, labelled_thoughts, read_labelled
     from ..report.tables import Table, terminal_table
 
-    found = check(judge, labelled_thoughts() if path is None else read_labelled(path))
+    if thoughts is None:
+        thoughts = labelled_thoughts() if path is None else read_labelled(path)
+    found = check(judge, thoughts)
     if json:
         show(as_json(found.to_dict()))
         return

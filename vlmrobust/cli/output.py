@@ -100,7 +100,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
     cells: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         *((name, lambda row, name=name: str(row[name])) for name in leading),
         ("condition", lambda row: str(row["condition"])),
-        ("metric", lambda row: readable(row["metric"])),
+        ("metric", lambda row: readable(row["metric"]) + (" (judged)" if row["metric"] == "consistency" else "")),
         ("value", lambda row: _number(row["value"])),
         (reference, lambda row: _number(row["base_value"])),
         ("difference\n[95 % interval]", _interval),

@@ -1,19 +1,21 @@
 """`vlmrobust report`: a report that is there, shown again."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
 from .app import refusals
 from .finishing import finish
-from .output import say, show, show_rows
+from .output import rows_of, say, show, show_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..report import Report
+    from ..report.tables import Table
 
 __all__ = ["ReportPath", "one_format", "report"]
 
@@ -31,6 +33,12 @@ def report(
         typer.Option(metavar="A B", help="Compare condition A with condition B instead of each with base."),
     ] = None,
     metrics: options.Metrics = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Labels that the report's page exported: show consistency as estimated with them."
+        ),
+    ] = None,
     html: options.Html = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the pictures, as .png, .svg or .pdf.")
@@ -45,13 +53,18 @@ def report(
     """
     with refusals(context):
         from ..report import Report
+        from ..report.tables import terminal_table
         from .measuring import with_metrics
 
         one_format(csv=csv, json=json, by=by, contrast=contrast)
+        if labels is not None and (by or contrast or metrics):
+            raise ValueError("expected --labels, or --by, --contrast or --metrics, got both")
         names = options.listed(metrics)
         loaded = with_metrics(Report.load(path), names)
-        table = _table(loaded, by, contrast)
-        if csv or json or by or contrast or names:
+        table = _table(loaded, by, contrast) if labels is None else loaded.consistency(labels)
+        if labels is not None and not (csv or json):
+            show(terminal_table(_estimates(rows_of(table))))
+        elif csv or json or by or contrast or names:
             show_rows(table, names, csv=csv, json=json, reference=contrast[1] if contrast else "base")
         else:
             show(loaded)
@@ -75,6 +88,39 @@ def _table(report: "Report", by: str | None, contrast: tuple[str, str] | None) -
     if contrast is not None:
         return report.contrast(*contrast)
     return report.summary if by is None else report.by(by)
+
+
+def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
+    """Return estimates of consistency for a terminal."""
+    from ..report.tables import Table
+
+    def interval(row: Mapping[str, Any], value: str, low: str, high: str, sign: str = "") -> str:
+        known = row[value] == row[value]
+        return f"{row[value]:{sign}.3f} [{row[low]:{sign}.3f}, {row[high]:{sign}.3f}]" if known else "–"
+
+    cells = tuple(
+        (
+            row["condition"],
+            row["verdict"],
+            interval(row, "value", "value_low", "value_high"),
+            interval(row, "difference", "low", "high", "+"),
+            f"{row['judged']:.3f} ({row['coverage']:.0%})" if row["judged"] == row["judged"] else "–",
+            str(row["n"]),
+            str(row["labelled"]),
+        )
+        for row in rows
+    )
+    header = (
+        "condition",
+        "answers",
+        "estimate [95 %]",
+        "change from base [95 %]",
+        "judge alone (judged)",
+        "n",
+        "labels",
+    )
+    notes = dict.fromkeys(f"{row['condition']}: {row['note']}" for row in rows if row["note"])
+    return Table(header, cells, tuple(notes))
 
 
 def _write(report: "Report", html: Path | None, plot: Path | None) -> None:
