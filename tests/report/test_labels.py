@@ -274,3 +274,10 @@ def test_labels_of_rotated_options_are_checked_as_they_were_shown():
     assert all(thought.options[thought.label] == "blue" for thought in thoughts)
     assert all(thought.options[thought.answer] == "red" for thought in thoughts)
     assert {thought.style for thought in thoughts} == {thought.condition for thought in drawn}
+
+
+def test_a_seed_beyond_what_javascript_counts_survives_the_page():
+    report = made(60, [0])
+    drawn = report.draw_labels(30, seed=2**60 + 1)
+    text = Labels(seed=2**60 + 1, labels=read(drawn)).model_dump_json().replace(str(2**60 + 1), f'"{2**60 + 1}"')
+    assert report.consistency(Labels.model_validate_json(text))["labelled"].tolist() == [30, 30]

@@ -59,7 +59,8 @@ def browsable(
         "conditions": {name: readable(name) for name in dict.fromkeys(responses.condition)},
         "flags": FLAGS,
         "metrics": [readable(column.name) for column in columns],
-        "labelling": {"seed": seed, "thoughts": [_to_label(one) for one in drawn(responses, labels, None, seed)]}
+        # As text: JavaScript has no integers beyond 2**53.
+        "labelling": {"seed": str(seed), "thoughts": [_to_label(one) for one in drawn(responses, labels, None, seed)]}
         if labels
         else None,
         "samples": [

@@ -248,6 +248,228 @@ function scores(response) {
   return make("details", {}, make("summary", {}, "numbers"), make("table", {}, make("tbody", {}, ...rows)));
 }
 
+// --- labels: thoughts read without the answers that they led to ------------------------------------------------------
+
+const LABEL_FORMAT = "vlmrobust labels 1";
+const labelling = { seed: null, thoughts: [], ...data.labelling, given: new Map(), queue: [], place: 0, isKept: true };
+
+const thoughtsOf = (condition) => labelling.thoughts.filter((thought) => condition === "" || thought.condition === condition);
+const labelledIn = (thoughts) => thoughts.filter((thought) => labelling.given.has(thought));
+const progressIn = (thoughts) => `${labelledIn(thoughts).length} of ${thoughts.length}`;
+
+// The first without a label, wherever one has looked back to: the draw is random only as far as none is left out.
+function openPlace() {
+  const place = labelling.queue.findIndex((thought) => !labelling.given.has(thought));
+  return place < 0 ? labelling.queue.length : place;
+}
+
+// Each way to label a thought. An added option is none of those that a thought can conclude.
+function choices(thought) {
+  const shown = thought.options.map(({ letter, text, index }) => ({
+    keys: [letter], name: `${letter}. ${text}`, note: index === null ? "counts as none" : "", label: index }));
+  const none = shown.some((choice) => choice.keys[0] === "0") ? ["-"] : ["0", "-"];
+  return [...shown, { keys: none, name: "None / undecided", note: `key ${none[0]}`, label: null }];
+}
+
+function choiceButton(thought, choice) {
+  const isChosen = labelling.given.has(thought) && labelling.given.get(thought) === choice.label;
+  const button = make("button", { type: "button", "aria-pressed": String(isChosen) }, make("span", {}, choice.name),
+    choice.note && make("small", {}, choice.note));
+  button.addEventListener("click", () => label(choice.label));
+  return button;
+}
+
+function thoughtCard(thought) {
+  const options = thought.options.map(({ letter, text }) => make("li", {}, `${letter}. ${text}`));
+  return [make("h3", {}, thought.question), make("ul", { class: "options" }, ...options),
+    make("p", { class: "label" }, "the thought"), make("p", { class: "turn" }, thought.thought),
+    make("div", { class: "choices" }, ...choices(thought).map((choice) => choiceButton(thought, choice)))];
+}
+
+function finishedCard() {
+  const button = make("button", { type: "button" }, "Export labels.json");
+  button.addEventListener("click", exportLabels);
+  return [make("h3", {}, `All ${labelling.queue.length} are labelled.`),
+    make("p", {}, "Export the labels, or look back to change one."), button];
+}
+
+function showThought(place) {
+  labelling.place = place;
+  const thought = labelling.queue[place];
+  byId("label-card").replaceChildren(...(thought ? thoughtCard(thought) : finishedCard()));
+  byId("label-card").setAttribute("aria-label", thought ? `Thought ${place + 1} of ${labelling.queue.length}` : "Finished");
+  byId("label-previous").disabled = place === 0;
+  byId("label-next").disabled = !thought || !labelling.given.has(thought);  // none is skipped
+  showProgress();
+  showKeys();
+}
+
+function showProgress() {
+  byId("label-count").textContent = `${progressIn(labelling.queue)} labelled`;
+  byId("label-progress").max = labelling.queue.length;
+  byId("label-progress").value = labelledIn(labelling.queue).length;
+  byId("label-export").disabled = labelling.given.size === 0;
+  for (const option of byId("label-condition").options) {
+    const name = option.value === "" ? "all conditions" : data.conditions[option.value];
+    option.textContent = `${name}, ${progressIn(thoughtsOf(option.value))}`;
+  }
+}
+
+// "Start" has the focus as soon as the mouse is down: were it hidden then, there would be no click.
+const takesKeys = (node) => byId("labels").contains(node) && !node.matches("input, select, textarea, #label-start");
+
+function showKeys() {
+  const isOn = takesKeys(document.activeElement);
+  const thought = labelling.queue[labelling.place];
+  const letters = thought ? `${choices(thought).map((choice) => choice.keys[0]).join(" ")}, ` : "";
+  byId("labels").classList.toggle("keys-on", isOn);
+  byId("label-start").hidden = isOn;
+  byId("label-keys").textContent = isOn ? `Keys are on: ${letters}← → go, ↑ ↓ scroll` : "Keys are off";
+}
+
+function pickQueue() {
+  labelling.queue = thoughtsOf(byId("label-condition").value);
+  showThought(openPlace());
+}
+
+// The focus stays in the section, or the next key would go to the browser of samples.
+function goTo(place) {
+  const card = byId("label-card");
+  showThought(place);
+  card.focus({ preventScroll: true });
+  const { top, bottom } = card.getBoundingClientRect();
+  if (top < 0 || bottom > window.innerHeight) card.scrollIntoView();
+}
+
+function label(index) {
+  const thought = labelling.queue[labelling.place];
+  const wasOpen = !labelling.given.has(thought);
+  labelling.given.set(thought, index);
+  keep();
+  const open = openPlace();
+  goTo(wasOpen || open < labelling.queue.length ? open : labelling.place + 1);
+}
+
+function step(steps) {
+  const button = byId(steps < 0 ? "label-previous" : "label-next");
+  if (!button.disabled) goTo(labelling.place + steps);
+}
+
+function useKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || !takesKeys(event.target)) return;
+  const thought = labelling.queue[labelling.place];
+  const choice = thought && choices(thought).find(({ keys }) => keys.includes(event.key.toUpperCase()));
+  const text = byId("label-card").querySelector(".turn");
+  const [steps, lines] = [{ ArrowLeft: -1, ArrowRight: 1 }[event.key], { ArrowUp: -3, ArrowDown: 3 }[event.key]];
+  if (choice && !event.repeat) label(choice.label);  // a key held down is one label
+  else if (steps) step(steps);
+  else if (lines && text && text.scrollHeight > text.clientHeight) text.scrollBy(0, 24 * lines);
+  else return;
+  event.preventDefault();
+}
+
+// --- labels in files, and kept for the next time ---------------------------------------------------------------------
+
+function labelFile() {
+  const labels = labelledIn(labelling.thoughts).map((thought) => ({ sample_id: thought.sample_id,
+    condition: thought.condition, draw: thought.draw, thought: thought.digest, label: labelling.given.get(thought) }));
+  return { format: LABEL_FORMAT, seed: labelling.seed, reader: byId("label-reader").value.trim(), labels };
+}
+
+// Adds what a file holds of these thoughts; a label that is here already stays. Returns a count of each kind.
+function take(file) {
+  const nameOf = (...parts) => JSON.stringify(parts);
+  const named = new Map(labelling.thoughts.map((one) => [nameOf(one.sample_id, one.condition, one.draw, one.digest), one]));
+  const count = { taken: 0, same: 0, contradicting: 0, foreign: 0, unknown: 0 };
+  for (const entry of file.labels) {
+    const thought = entry && named.get(nameOf(entry.sample_id, entry.condition, entry.draw, entry.thought));
+    const before = labelling.given.get(thought);
+    if (!thought) count.foreign += 1;
+    else if (!choices(thought).some((choice) => choice.label === entry.label)) count.unknown += 1;
+    else if (before !== undefined) count[before === entry.label ? "same" : "contradicting"] += 1;
+    else {
+      labelling.given.set(thought, entry.label);
+      count.taken += 1;
+    }
+  }
+  if (byId("label-reader").value === "" && typeof file.reader === "string") byId("label-reader").value = file.reader;
+  return count;
+}
+
+function refusal(file) {
+  if (!file || file.format !== LABEL_FORMAT || !Array.isArray(file.labels)) return `its format is not “${LABEL_FORMAT}”`;
+  return String(file.seed) === labelling.seed ? "" : `its seed is ${JSON.stringify(file.seed)}, that of this page ${labelling.seed}`;
+}
+
+function merge(text) {
+  let file;
+  try { file = JSON.parse(text); } catch { return "Not imported: the file is no JSON."; }
+  if (refusal(file)) return `Not imported: ${refusal(file)}.`;
+  const count = take(file);
+  keep();
+  showThought(openPlace());
+  const kinds = { same: "Here already", contradicting: "Contradicting the label here, which was kept",
+    foreign: "Of other thoughts", unknown: "Naming an option that was not shown" };
+  const others = Object.keys(kinds).filter((kind) => count[kind] > 0).map((kind) => ` ${kinds[kind]}: ${count[kind]}.`);
+  return `Labels taken: ${count.taken}.${others.join("")}`;
+}
+
+async function importLabels() {
+  const [file] = byId("label-import").files;
+  if (!file) return;
+  byId("label-said").textContent = merge(await file.text());
+  byId("label-import").value = "";  // or the same file could not be chosen again
+}
+
+function exportLabels() {
+  const address = URL.createObjectURL(new Blob([`${JSON.stringify(labelFile(), null, 1)}\n`], { type: "application/json" }));
+  make("a", { href: address, download: "labels.json" }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+  labelling.isKept = true;
+  byId("label-said").textContent = `Labels exported: ${labelling.given.size}.`;
+}
+
+// Pages opened from a folder share one store.
+const storeName = () => `vlmrobust labels ${labelling.seed} ${labelling.thoughts.map((thought) => thought.digest).join("")}`;
+
+function keep() {
+  try {
+    localStorage.setItem(storeName(), JSON.stringify(labelFile()));
+    labelling.isKept = true;
+  } catch {
+    labelling.isKept = labelling.given.size === 0;  // only the export saves them, and the page asks before it closes
+  }
+}
+
+function restore() {
+  try {
+    take(JSON.parse(localStorage.getItem(storeName())) || { labels: [] });
+  } catch {
+    labelling.given.clear();  // no store, or what is in it is not ours
+  }
+}
+
+// All of the section begins here; a page without thoughts to label has none.
+function openLabelling() {
+  const names = Object.keys(data.conditions).filter((name) => thoughtsOf(name).length > 0);
+  byId("label-condition").append(...["", ...names].map((name) => make("option", { value: name })));
+  restore();
+  pickQueue();
+  byId("label-condition").addEventListener("change", pickQueue);
+  byId("label-start").addEventListener("click", () => goTo(labelling.place));
+  byId("label-previous").addEventListener("click", () => step(-1));
+  byId("label-next").addEventListener("click", () => step(1));
+  byId("label-reader").addEventListener("change", keep);
+  byId("label-export").addEventListener("click", exportLabels);
+  byId("label-import").addEventListener("change", importLabels);
+  byId("labels").addEventListener("keydown", useKey);
+  byId("labels").addEventListener("focusin", showKeys);
+  byId("labels").addEventListener("focusout", () => setTimeout(showKeys));  // the focus is nowhere yet
+  window.addEventListener("beforeunload", (event) => labelling.isKept || event.preventDefault());
+}
+
+if (byId("labels")) openLabelling();
+
 // --- controls ---------------------------------------------------------------------------------------------------------
 
 for (const [name, label] of Object.entries(data.conditions)) byId("condition").append(make("option", { value: name }, label));
@@ -273,7 +495,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, select, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && event.target === byId("search")) event.target.blur();
-  if (typing) return;
+  if (typing || event.target.closest("#labels")) return;  // there, letters are labels
   const steps = { j: 1, k: -1 };
   if (document.activeElement === list.node) Object.assign(steps, { ArrowDown: 1, ArrowUp: -1 });
   if (event.key === "/") byId("search").focus();
