@@ -9,7 +9,7 @@ __all__ = ["did_you_mean", "readable", "snake_case", "unit_labels", "unknown_nam
 
 Unit = tuple[str, str | None]
 
-_TITLES = {"correct_probability": "P(correct)"}
+_TITLES = {"correct_probability": "P(correct)", "correct_probability_with_added": "P(correct) with added"}
 
 
 def snake_case(name: str) -> str:

@@ -51,6 +51,7 @@ def test_exit_codes_are_told_apart() -> None:
         "ERROR_ROWS": 1,
         "REFUSED": 2,
         "GATE_FAILED": 3,
+        "CANNOT_TELL": 4,
         "INTERRUPTED": 130,
     }
 

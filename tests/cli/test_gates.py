@@ -34,7 +34,7 @@ def table(*rows: tuple[str, float, float, float], metric: str = "accuracy", **fi
 
 
 def failed(gate: Gate, rows: pd.DataFrame, report: Report) -> list[bool]:
-    return [outcome.failed for outcome in outcomes([gate], rows, report)]
+    return [outcome.verdict == "FAILED" for outcome in outcomes([gate], rows, report)]
 
 
 def test_a_drop_has_to_be_ruled_out_by_the_whole_interval(report: Report) -> None:
@@ -57,12 +57,14 @@ def test_p_values_of_all_that_may_be_worse_are_adjusted_together(report: Report)
     assert failed(Gate("accuracy"), rows, report) == expected == [True, False, False, True, False]
     # Those of a gate of the other kind are not among them.
     both = outcomes([Gate("accuracy"), Gate("accuracy", 0.5)], rows, report)
-    assert [outcome.failed for outcome in both] == [*expected, *[False] * 5]
+    assert [outcome.verdict == "FAILED" for outcome in both] == [*expected, *[False] * 5]
 
 
-def test_what_is_undefined_does_not_pass(report: Report) -> None:
+def test_of_what_is_undefined_a_gate_cannot_tell(report: Report) -> None:
     rows = table(("a", math.nan, math.nan, math.nan), note="no responses in this report")
+    few = table(("a", -0.5, math.nan, math.nan), note="too few for an interval: 4 groups of samples", p=math.nan)
     for gate in (Gate("accuracy"), Gate("accuracy", 0.1)):
-        [outcome] = outcomes([gate], rows, report)
-        assert outcome.failed
-        assert outcome.text == "accuracy under a: no difference is defined (no responses in this report)"
+        for undefined in (rows, few):
+            [outcome] = outcomes([gate], undefined, report)
+            assert outcome.verdict == "cannot tell"
+            assert outcome.text == f"accuracy under a: {undefined['note'][0]}"

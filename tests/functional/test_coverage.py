@@ -6,13 +6,15 @@ coverage of 95 % a standard error of 0.5 %.
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, multinomial
 
 from vlmrobust.functional import (
     bootstrap_means,
+    mean_interval,
     newcombe_paired_interval,
     paired_bootstraps,
-    paired_intervals,
+    paired_interval,
+    tango_interval,
     wilson_interval,
 )
 
@@ -122,8 +124,44 @@ def test_paired_rates_by_newcombe(correlation):
     assert min(covered) > 0.92
 
 
-def test_what_a_report_picks_for_paired_rates():
-    def draw(generator):
-        return (generator.random(200) < 0.8, generator.random(200) < 0.6), -0.2
+@pytest.mark.parametrize("n", [5, 12, 50, 200])
+def test_paired_rates_by_tango(n):
+    """Summed over every table: coverage, and the size of the test, where both sides are independent."""
+    b, c = (counts.ravel() for counts in np.meshgrid(np.arange(n + 1), np.arange(n + 1)))
+    b, c = b[b + c <= n], c[b + c <= n]
+    low, high = np.array([tango_interval(*table, n) for table in zip(b.tolist(), c.tolist(), strict=True)]).T
+    for base in RATES:
+        for condition in RATES:
+            alone = base * (1 - condition), (1 - base) * condition
+            chances = multinomial.pmf(np.stack([b, c, n - b - c], 1), n, [*alone, 1 - sum(alone)])
+            held = (low <= condition - base) & (condition - base <= high)
+            assert (chances * held).sum() / chances.sum() > 0.92
+            if base == condition:
+                assert (chances * ~held).sum() / chances.sum() < 0.06
 
-    assert 0.935 <= coverage(paired_intervals, draw) <= 0.965
+
+@pytest.mark.parametrize("kind", ["shares", "groups"])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_what_a_report_picks_for_draws_and_groups(kind, rate):
+    """200 samples of 4 draws, and 60 groups of up to 6, uneven; null p-values below 0.05 in at most 5 %."""
+    groups = None if kind == "shares" else np.repeat(np.arange(60), np.tile([1, 2, 3, 6], 15))
+    count, small = 200 if groups is None else len(groups), []
+
+    def shares(generator):
+        chance = generator.beta(9 * rate, 9 * (1 - rate), size=count if groups is None else 60)
+        chance = chance if groups is None else chance[groups]
+        return generator.binomial(4, chance) / 4 if groups is None else (generator.random(count) < chance) * 1.0
+
+    held = []
+    for seed in range(600):
+        generator = np.random.default_rng(seed)
+        outcome = "share" if groups is None else "rate"
+        base, condition = shares(generator), shares(generator)
+        pair = paired_interval(base, condition, groups, outcome=outcome, rng=generator, replicates=400)
+        mean = mean_interval(base, groups, outcome=outcome, rng=generator, replicates=400)
+        held.append((pair.low <= 0 <= pair.high, mean.low <= rate <= mean.high))
+        small.append(pair.p < 0.05)
+        assert small[-1] != held[-1][0]
+    assert (np.mean(held, axis=0) > 0.92).all()
+    assert (np.mean(held, axis=0) < 0.985).all()
+    assert np.mean(small) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)

@@ -41,6 +41,10 @@ def probabilities(response):
     return softmax([float(torch.tensor(value)) for value in response.option_logprobs])
 
 
+def shown_probabilities(response):
+    return softmax([float(torch.tensor(value)) for value in (*response.option_logprobs, *response.added_logprobs)])
+
+
 def mass(prompt, response):
     return min(1.0, math.exp(logsumexp([*response.option_logprobs, *response.added_logprobs])))
 
@@ -118,6 +122,10 @@ ORACLES = {
     "abstain_rate": shown("abstained"),
     "correct_probability": with_letters(lambda prompt, response: probabilities(response)[prompt.sample.answer]),
     "letter_entropy": with_letters(lambda prompt, response: scipy_entropy(probabilities(response))),
+    "correct_probability_with_added": with_letters(
+        lambda prompt, response: shown_probabilities(response)[prompt.sample.answer]
+    ),
+    "letter_entropy_with_added": with_letters(lambda prompt, response: scipy_entropy(shown_probabilities(response))),
     "relative_letter_entropy": with_letters(
         lambda prompt, response: scipy_entropy(probabilities(response)) / math.log(len(prompt.sample.options))
     ),
@@ -270,6 +278,8 @@ def test_metrics_are_values(metric):
     assert metric.is_mean == (not over_a_set)
     letters = {
         "correct_probability",
+        "correct_probability_with_added",
+        "letter_entropy_with_added",
         "distractor_probability",
         "negative_log_likelihood",
         "brier_score",

@@ -190,9 +190,10 @@ def test_a_part_resamples_the_groups_of_its_samples(answer):
     report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()], seed=5)
     found = row(report.by("kind"), kind="few", condition="x", metric="accuracy")
     groups = [f"g{index // 6}" for index in range(48)]
-    expected = paired_interval(sides["base"][:48], sides["x"][:48], groups, rng=generator(5, "bootstrap"))
+    of_kind = sides["base"][:48], sides["x"][:48]
+    expected = paired_interval(*of_kind, groups, outcome="rate", rng=generator(5, "bootstrap"))
     assert (found["low"], found["high"], found["n"]) == (expected.low, expected.high, 48)
-    alone = paired_interval(sides["base"][:48], sides["x"][:48], rng=generator(5, "bootstrap"))
+    alone = paired_interval(*of_kind, outcome="rate", rng=generator(5, "bootstrap"))
     assert found["high"] - found["low"] > 1.2 * (alone.high - alone.low)
 
 
@@ -255,12 +256,12 @@ def test_groups_lead_from_one_category_to_another(models):
 
 def test_a_category_without_the_metric_is_left_out_and_named(answer):
     pairs = [
-        answer(f"s{i}", condition, metadata={"kind": "ab"[i % 2]}) for i in range(4) for condition in ("base", "x")
+        answer(f"s{i}", condition, metadata={"kind": "ab"[i % 2]}) for i in range(12) for condition in ("base", "x")
     ]
     pairs = [pair for pair in pairs if not (pair[1].condition == "x" and int(pair[1].sample_id[1:]) % 2)]
     report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])
     found = row(report.macro_average("kind"), condition="x", metric="accuracy")
-    assert (found["note"], found["weights"]) == ("undefined in b, left out", "1/1 each: a (n = 2)")
+    assert (found["note"], found["weights"]) == ("undefined in b, left out", "1/1 each: a (n = 6)")
 
 
 def test_a_category_of_one_group_has_no_interval(answer):

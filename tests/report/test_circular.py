@@ -73,7 +73,7 @@ def test_what_was_not_asked_or_failed_is_left_out_and_counted(make_sample: Make)
     responses[failing] = Response.failed(prompts[failing], "no answer")
     [row] = Report.from_responses(prompts, responses).circular().to_dict("records")
     assert (row["n"], row["value"]) == (1, 1.0)  # q0 failed, two samples of four options lack a rotation
-    assert row["note"] == "3 samples left out: a rotation was not asked or failed"
+    assert row["note"].startswith("3 samples left out: a rotation was not asked or failed; one draw: ")
 
 
 def test_other_conditions_can_be_rotated_too(make_sample: Make) -> None:

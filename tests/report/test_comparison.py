@@ -56,21 +56,24 @@ def row(table, condition, metric="accuracy"):
     return found
 
 
+FEW = "too few for an interval"
+
+
 def answers(answer, condition, choices, **fields):
     return [answer(f"s{number}", condition, choice, **fields) for number, choice in enumerate(choices)]
 
 
 def test_each_condition_is_compared_with_the_same_condition_there(answer):
-    here = report(answers(answer, "base", [1, 1, 1, 0]) + answers(answer, "x", [1, 1, 0, 0]))
-    there = report(answers(answer, "x", [0, 0, 0, 0]) + answers(answer, "base", [1, 0, 1, 1]))
+    here = report(answers(answer, "base", [1, 1, 1, 0] * 2) + answers(answer, "x", [1, 1, 0, 0] * 2))
+    there = report(answers(answer, "x", [0, 0, 0, 0] * 2) + answers(answer, "base", [1, 0, 1, 1] * 2))
     table = here.compare(there)
     assert table["condition"].tolist() == ["base", "x"]
     assert list(table.columns) == list(here.summary.columns)
     found = row(table, "base")
-    assert (found["value"], found["base_value"], found["difference"], found["n"]) == (0.75, 0.75, 0.0, 4)
+    assert (found["value"], found["base_value"], found["difference"], found["n"]) == (0.75, 0.75, 0.0, 8)
     found = row(table, "x")
     assert (found["value"], found["base_value"], found["difference"]) == (0.5, 0.0, 0.5)
-    expected = paired_interval([0, 0, 0, 0], [1, 1, 0, 0], rng=np.random.default_rng(0))
+    expected = paired_interval([0] * 8, [1, 1, 0, 0] * 2, outcome="rate", rng=np.random.default_rng(0))
     assert (found["low"], found["high"], found["p"]) == (expected.low, expected.high, expected.p)
     assert (table["note"] == "").all()
 
@@ -111,7 +114,7 @@ def test_differences_equal_a_pandas_oracle(answer, data):
             assert math.isnan(found["difference"])
             continue
         assert found["n"] == len(of_condition)
-        assert found["value"] == pytest.approx(of_condition["here"].mean())
+        assert found["paired_value"] == pytest.approx(of_condition["here"].mean())
         assert found["base_value"] == pytest.approx(of_condition["there"].mean())
         assert found["difference"] == pytest.approx((of_condition["here"] - of_condition["there"]).mean())
 
@@ -147,9 +150,10 @@ def test_what_is_in_one_report_alone_is_counted(answer):
     there = report(answers(answer, "base", [0, 1]) + answers(answer, "y", [0]))
     table = here.compare(there)
     found = row(table, "base")
-    assert (found["value"], found["base_value"], found["n"]) == (1.0, 0.5, 2)
-    assert found["note"] == "2 samples in this report only"
-    assert row(there.compare(here), "base")["note"] == "2 samples in the other report only"
+    assert (found["paired_value"], found["base_value"], found["n"]) == (1.0, 0.5, 2)
+    assert (found["value"], found["n_value"]) == (0.75, 4)
+    assert found["note"] == f"2 samples in this report only; {FEW}: 2 samples"
+    assert row(there.compare(here), "base")["note"] == f"2 samples in the other report only; {FEW}: 2 samples"
     alone = row(table, "x")
     assert (alone["value"], alone["n"], alone["note"]) == (1.0, 1, "no responses in the other report")
     absent = row(table, "y")
@@ -176,7 +180,7 @@ def test_a_sample_that_is_told_something_else_there_is_left_out(answer):
     there = [(prompt.replace(asserted=0 if prompt.sample.id == "c" else 2), response) for prompt, response in there]
     found = row(report(here).compare(report(there)), "x")
     assert (found["difference"], found["n"]) == (1.0, 1)
-    assert found["note"] == "2 samples left out: the other report asserts another option"
+    assert found["note"] == f"2 samples left out: the other report asserts another option; {FEW}: 1 samples"
 
 
 def test_letters_of_different_readouts_are_not_subtracted(answer):
@@ -207,7 +211,8 @@ def test_carriers_are_compared_with_their_own_kind(answer):
     assert found["note"] == "carriers differ (user_text in the other report, assistant_prefill here)"
     both = report(answers(answer, "x", [0, 0], **carried)[:1] + answers(answer, "x", [0, 0])[1:])
     found = row(here.compare(both), "x")
-    assert (found["difference"], found["n"], found["note"]) == (1.0, 1, "1 samples in this report only")
+    assert (found["difference"], found["n"]) == (1.0, 1)
+    assert found["note"] == f"1 samples in this report only; {FEW}: 1 samples"
 
 
 def test_aggregates_and_paired_metrics_are_compared_as_well(answer):

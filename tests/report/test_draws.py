@@ -124,15 +124,19 @@ def test_votes_are_compared_at_one_number_of_draws(answer):
     rows = table(Report.from_responses(*zip(*pairs, strict=True)))
     for name in BIASED:
         some, few = rows.loc[("some", name)], rows.loc[("few", name)]
-        assert (some["n"], some["note"]) == (4, "1 pairs left out: numbers of draws differ")
+        assert (some["n"], some["note"]) == (
+            4,
+            "1 pairs left out: numbers of draws differ; too few for an interval: 4 samples",
+        )
         assert (few["n"], few["note"]) == (5, "5 pairs left out: numbers of draws differ")
         assert few[["base_value", "difference", "low", "high", "p"]].isna().all()
         assert rows.loc[("base", name), ["n", "note"]].tolist() == [5, ""]
     # a, b and c say the same as under base; of e, base gives three answers and the condition two.
     assert rows.loc[("some", "majority_share"), "difference"] == pytest.approx((2 / 3 - 1 / 3) / 4)
     assert rows.loc[("few", "majority_share"), "value"] == 1
-    assert rows.loc[("some", "pass_at_2"), ["n", "note"]].tolist() == [5, ""]
-    assert rows.loc[("few", "accuracy"), ["n", "note"]].tolist() == [5, ""]
+    few = "too few for an interval: 5 samples"
+    assert rows.loc[("some", "pass_at_2"), ["n", "note"]].tolist() == [5, few]
+    assert rows.loc[("few", "accuracy"), ["n", "note"]].tolist() == [5, few]
 
 
 def test_entropies_that_are_all_zero_have_no_limits_of_a_rate(answer):

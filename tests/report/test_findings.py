@@ -1,12 +1,16 @@
 """Sentences over numbers, each on a model whose behaviour is planted."""
 
+import math
+import re
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from vlmrobust import Evaluator, Report, Sample
+from vlmrobust import Evaluator, Report, Response, Sample, expand
 from vlmrobust.metrics import (
+    AbstainRate,
     Accuracy,
     Consistency,
     FlipRate,
@@ -16,10 +20,12 @@ from vlmrobust.metrics import (
     UnparsedRate,
 )
 from vlmrobust.perturbations import (
+    AbstainOption,
     CorrectCaption,
     CorrectThink,
     NeutralCaption,
     NeutralThink,
+    Spacing,
     StopThink,
     WrongCaption,
     WrongThink,
@@ -28,7 +34,16 @@ from vlmrobust.report.findings import KINDS
 from vlmrobust.testing import FakeModel
 
 N = 60
-METRICS = [Accuracy(), Consistency(), FollowRate(), FlipRate(), TruncatedRate(), UnparsedRate(), LetterEntropy()]
+METRICS = [
+    Accuracy(),
+    Consistency(),
+    FollowRate(),
+    FlipRate(),
+    TruncatedRate(),
+    UnparsedRate(),
+    AbstainRate(),
+    LetterEntropy(),
+]
 
 
 class Planted:
@@ -103,8 +118,8 @@ def test_a_model_that_is_right_against_its_begun_thought_is_a_stubborn_expert():
     assert stubborn.text == (
         f"wrong_think: a stubborn expert. Accuracy is kept within 0.10 of base (+0.00 [{accuracy.low:+.2f}, "
         f"{accuracy.high:+.2f}], n = 60), while the thought concludes the answer in 0.00 [0.00, "
-        f"{consistency.value_high:.2f}] of the judged responses alone (base: 1.00; n = 60): it is right against its "
-        "own begun thought."
+        f"{consistency.value_high:.2f}] of the judged responses alone (n = 60; against base -1.00 "
+        f"[-1.00, {consistency.high:+.2f}], n = 60): it is right against its own begun thought."
     )
     assert "brittle" not in found
     # A neutral thought asserts nothing to be stubborn against.
@@ -173,10 +188,14 @@ def test_where_a_text_stands_is_where_it_asserts(question):
 def test_a_true_text_may_help_or_its_form_may_disturb():
     helped = by_kind(asked(FakeModel(accuracy=0.3, opens_images=False), [CorrectThink()]))
     assert helped["rises"][0].text.startswith("correct_think: accuracy rises by ")
-    disturbed = by_kind(asked(Planted(begun={"truncated": 1}, accuracy=1), [CorrectThink()]))
-    [form] = disturbed["form"]
-    assert form.text.startswith("correct_think: accuracy falls by 1.00 [0.91, 1.00] (n = 60) although the text asserts")
+    model = Planted(alone={"accuracy": 1}, begun={"accuracy": 0.3, "follow_think": 0})
+    [form] = by_kind(asked(model, [CorrectThink()]))["form"]
+    assert re.match(r"correct_think: accuracy falls by 0\.\d+ \[.*\] \(n = 60\) although the text asserts", form.text)
     assert form.is_limit
+    # What is cut off is no wrong choice: a cause that a count contradicts is not given.
+    cut = by_kind(asked(Planted(begun={"truncated": 1}, accuracy=1), [CorrectThink()]))
+    assert "form" not in cut
+    assert cut["truncation"][0].text.startswith("correct_think: 1.00 of the answers were cut off")
 
 
 def test_flips_stand_against_the_noise_floor():
@@ -186,7 +205,7 @@ def test_flips_stand_against_the_noise_floor():
     [by_chance] = found["flips_by_chance"]
     assert by_chance.text == (
         f"wrong_caption: {flips.value:.2f} of the answers flip (n = 60), which sampling alone may do: "
-        f"{flips.difference:+.2f} [{flips.low:+.2f}, {flips.high:+.2f}] from the noise floor of "
+        f"{flips.difference:+.2f} [{flips.low:+.2f}, {flips.high:+.2f}] against the noise floor of "
         f"{flips.noise_floor:.2f}."
     )
     assert not {"flips", "one_draw"} & set(found)
@@ -209,15 +228,80 @@ def test_a_change_against_which_something_stands_is_weak():
         rows = [*report._rows[:found], replace(strong, **changes), *report._rows[found + 1 :]]
         return by_kind(Report(report.responses, report._columns, summary=rows))
 
-    [corrected] = with_row(p_adjusted=0.08)["weak"]
-    assert corrected.text.endswith("; but corrected for the number of conditions p = 0.08.")
-    [noisy] = with_row(noise_floor=0.2)["weak"]
-    assert noisy.text.endswith(
-        "; but the interval reaches into the noise floor, base asked again differs by 0.20 on average."
+    [corrected] = with_row(p=0.08)["weak"]
+    assert corrected.text.endswith("; but corrected for the number of comparisons p = 0.08.")
+    # The interval holds the draws' noise already: it is not counted a second time.
+    assert with_row(noise_floor=0.2)["falls"]
+
+
+def test_all_claims_of_a_report_are_corrected_together():
+    """Four conditions and two metrics: eight p-values of 0.007 are 0.056 after Holm."""
+    model = FakeModel(accuracy=1, follow_caption=0.5, guess=0.1, opens_images=False)
+    report = asked(model, [WrongCaption(name=f"caption {place}") for place in range(4)], draws=2)
+    rows = [replace(row, p=0.007) if row.metric in ("accuracy", "flip_rate") else row for row in report._rows]
+    found = by_kind(Report(report.responses, report._columns, summary=rows))
+    assert len(found["weak"]) == len(found["flips_by_chance"]) == 4
+    assert not {"falls", "flips"} & set(found)
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_a_report_of_nothing_but_chance_says_nothing_false_in_19_of_20_cases(draws):
+    """The same sampler under base and five conditions, 150 times: a false sentence in at most 5 %, plus its error."""
+    names = [f"x{place}" for place in range(5)]
+    samples = [Sample(id=f"q{i}", images=[b"x"], question="Which?", options=("a", "b"), answer=0) for i in range(24)]
+    conditions = [Spacing(name=name) for name in names]
+    prompts = list(expand(samples, conditions, draws=draws))
+    false = 0
+    for seed in range(150):
+        generator = np.random.default_rng(seed)
+        chance = {sample.id: generator.beta(4, 2) for sample in samples}
+        said = [
+            Response(
+                sample_id=prompt.sample.id,
+                condition=prompt.condition,
+                draw=prompt.draw,
+                text="x",
+                answer=int(generator.random() > chance[prompt.sample.id]),
+                status="answered",
+            )
+            for prompt in prompts
+        ]
+        report = Report.from_responses(prompts, said, [Accuracy(), FlipRate()])
+        false += bool({"falls", "rises", "flips"} & set(by_kind(report)))
+    assert false <= 150 * (0.05 + 3 * math.sqrt(0.05 * 0.95 / 150))
+
+
+def test_abstaining_is_said_and_is_no_form_that_disturbs():
+    model = Planted(begun={"abstain": 0.6}, accuracy=1, follow_think=0)
+    report = asked(model, [AbstainOption() + CorrectThink(), CorrectThink()])
+    name = "abstain_option+correct_think"
+    share = row(report, name, "abstain_rate").value
+    assert share > 0.4
+    found = by_kind(report)
+    [said] = found["abstention"]
+    assert said.condition == name
+    assert said.text.startswith(f"{name}: {share:.2f} [")
+    assert f"so up to {share:.2f} of the fall of {share:.2f} in accuracy may be abstaining" in said.text
+    assert "form" not in found
+    assert "abstained/ unparsed/ truncated" in " ".join(report._overview().header)
+    assert f"{share:.0%}/0%/0%" in str(report)
+
+
+def test_a_consistent_liar_is_named_under_base():
+    found = by_kind(asked(FakeModel(accuracy=1, contradict=1, opens_images=False), []))
+    [said] = found["inconsistent"]
+    assert said.text.startswith(
+        "base: the thought concludes the answer in 0.00 [0.00, 0.06] of the 60 judged responses"
     )
-    both = with_row(p_adjusted=0.08, noise_floor=0.2)["weak"][0].text
-    assert both.count("; but ") == 2
-    assert with_row(noise_floor=0.0)["falls"]
+    assert not said.is_limit
+    assert "inconsistent" not in by_kind(asked(FakeModel(accuracy=1, opens_images=False), []))
+
+
+def test_conditions_that_share_a_limit_share_its_sentence():
+    found = by_kind(asked(Planted(begun={"unparsed": 0.5}), [WrongThink(), CorrectThink(), NeutralThink()]))
+    [coverage] = found["coverage"]
+    assert coverage.text.startswith("wrong_think, correct_think, neutral_think: the judge has a verdict on 0.")
+    assert coverage.condition is None
 
 
 def test_cut_off_answers_may_be_the_fall():
@@ -254,7 +338,8 @@ def test_what_no_judge_has_seen_is_said():
     [coverage] = fewer["coverage"]
     assert coverage.text.startswith("wrong_think: the judge has a verdict on 0.")
     assert coverage.text.endswith(
-        " of the responses (base: 1.00): consistency is about those, and says nothing of the others."
+        " of the responses (base: 1.00): consistency is about those, and says nothing of the others; a change of it is "
+        "about the pairs that have two."
     )
 
 
@@ -269,7 +354,7 @@ def test_other_read_outs_carriers_errors_and_few_groups_are_limits(answer):
         "x [user_text]: the text was put into the user's turn, not into the assistant's: not the same condition as one "
         "that was prefilled, and not to be compared with it."
     ]
-    assert found["readouts"][0].text.startswith("x [user_text]: P(correct), distractor probability, letter entropy, ")
+    assert found["readouts"][0].text.startswith("x [user_text]: P(correct), P(correct) with added, distractor ")
     assert found["readouts"][0].text.endswith(
         ": read-outs differ (own_thought under base, direct here); these are different quantities."
     )
@@ -281,7 +366,7 @@ def test_other_read_outs_carriers_errors_and_few_groups_are_limits(answer):
         "Independent groups of samples: 1. Below about 50, take every interval as rough."
     )
     assert [one.text for one in found["undefined"]] == [
-        "x [user_text]: accuracy can't be compared with base: all samples are of one group.",
+        "x [user_text]: accuracy can't be compared with base: too few for an interval: 1 groups of samples.",
         "y: accuracy can't be compared with base: defined for no sample both under base and here.",
     ]
 

@@ -106,17 +106,19 @@ def test_all_numbers_of_the_summary_are_there(report, text):
         assert sort[0] == expected["condition"]
         for place, name in (
             (2, "value"),
-            (4, "base_value"),
-            (5, "difference"),
-            (7, "p_adjusted"),
-            (8, "n"),
-            (9, "errors"),
+            (4, "n_value"),
+            (5, "paired_value"),
+            (6, "base_value"),
+            (7, "difference"),
+            (9, "p_adjusted"),
+            (10, "n"),
+            (11, "errors"),
         ):
             value = expected[name]
             assert sort[place] == ("" if value != value else str(value))
             assert row[place][1] == ("–" if value != value else row[place][1])
         finding = expected["low"] > 0 or expected["high"] < 0
-        assert ("quiet" in row[5][0].get("class", "")) == (
+        assert ("quiet" in row[7][0].get("class", "")) == (
             expected["difference"] == expected["difference"] and not finding
         )
     arrows = {row[1][1] for row in rows}

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from vlmrobust import Report
-from vlmrobust.functional import newcombe_paired_interval, wilson_interval
+from vlmrobust.functional import tango_interval, wilson_interval
 from vlmrobust.metrics import Accuracy
+
+ONE_DRAW = "one draw: compared as under greedy decoding"
 
 
 def report(*answers, seed=0):
@@ -26,12 +28,14 @@ def table(answer, **choices):
 
 
 def test_an_answer_must_be_right_under_base_and_all_conditions(answer):
-    made = report(*table(answer, base=[1, 1, 1, 0], x=[1, 0, 1, 1], y=[1, 1, None, 1]))
+    rows = {"base": [1, 1, 1, 0] * 2, "x": [1, 0, 1, 1] * 2, "y": [1, 1, None, 1] * 2}
+    made = report(*table(answer, **rows))
     row = made.robust_accuracy().iloc[0]
-    assert (row["condition"], row["metric"], row["n"]) == ("x & y", "accuracy", 4)
+    assert (row["condition"], row["metric"], row["n"]) == ("x & y", "accuracy", 8)
     assert (row["value"], row["base_value"], row["difference"]) == (0.25, 0.75, -0.5)
-    assert (row["value_low"], row["value_high"]) == pytest.approx(wilson_interval(1, 4))
-    assert (row["low"], row["high"]) == pytest.approx(newcombe_paired_interval(1, 2, 0, 1))
+    assert (row["value_low"], row["value_high"]) == pytest.approx(wilson_interval(2, 8))
+    assert (row["low"], row["high"]) == pytest.approx(tango_interval(4, 0, 8))
+    assert row["note"] == ONE_DRAW
     assert made.robust_accuracy(["x"]).iloc[0]["value"] == 0.5
     assert made.robust_accuracy(["base", "y"]).iloc[0]["value"] == 0.5
 
@@ -42,14 +46,57 @@ def test_a_sample_without_one_of_the_conditions_is_left_out(answer):
     answers += [answer("s0", "nowhere", None, status="not_applicable", error="does not fit")]
     row = report(*answers).robust_accuracy().iloc[0]
     assert (row["condition"], row["n"], row["value"]) == ("x & y", 3, pytest.approx(2 / 3))
-    assert row["note"] == "2 samples left out: a condition was not asked, failed or does not fit"
+    assert row["note"] == (
+        f"2 samples left out: a condition was not asked, failed or does not fit; {ONE_DRAW}; "
+        "too few for an interval: 3 samples"
+    )
 
 
-def test_draws_are_paired_and_averaged(answer):
+def test_draws_are_paired_and_base_is_asked_as_often(answer):
+    """Of four draws three are right: two of them, drawn without replacement, are both right in 3 of 6 pairs."""
     answers = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 1, 0, 1])]
     answers += [answer("a", "x", draw=draw, choice=choice) for draw, choice in enumerate([1, 0, 1, 1])]
     row = report(*answers).robust_accuracy().iloc[0]
-    assert (row["value"], row["base_value"], row["n"]) == (0.5, 0.75, 1)
+    assert (row["value"], row["base_value"], row["n"]) == (0.5, pytest.approx(0.5), 1)
+
+
+def sampled(answer, rates, draws, conditions, seed):
+    generator = np.random.default_rng(seed)
+    return [
+        answer(f"s{index}", condition, int(generator.random() < rate), draw=draw)
+        for condition in ("base", *conditions)
+        for index, rate in enumerate(rates)
+        for draw in range(draws)
+    ]
+
+
+def test_the_same_sampler_everywhere_does_not_fall(answer):
+    """With r = 0.8 everywhere five answers are all right with 0.8 ** 5, under conditions and under base alike."""
+    rows = [report(*sampled(answer, [0.8] * 40, 5, "wxyz", seed)).robust_accuracy().iloc[0] for seed in range(20)]
+    assert np.mean([row["value"] for row in rows]) == pytest.approx(0.8**5, abs=0.03)
+    assert np.mean([row["base_value"] for row in rows]) == pytest.approx(0.8**5, abs=0.03)
+    assert sum(not row["low"] <= 0 <= row["high"] for row in rows) <= 3
+    assert all(math.isnan(row["noise_floor"]) for row in rows)  # from twice as many draws on
+
+
+def test_the_floor_is_the_size_of_a_difference_between_two_runs(answer):
+    """Of six draws each, three answers right with probability q = 0.8 ** 3."""
+    q, rows = (
+        0.8**3,
+        [report(*sampled(answer, [0.8] * 60, 6, "wx", seed)).robust_accuracy().iloc[0] for seed in range(10)],
+    )
+    expected = math.sqrt(2 / math.pi * 2 * q * (1 - q) / 6 / 60)
+    assert np.mean([row["noise_floor"] for row in rows]) == pytest.approx(expected, rel=0.1)
+
+
+def test_too_few_draws_are_named_and_greedy_draws_are_one(answer):
+    row = report(*sampled(answer, [0.5] * 30, 4, "wxyz", 0)).robust_accuracy().iloc[0]
+    assert not math.isnan(row["value"])
+    assert all(math.isnan(row[name]) for name in ("base_value", "difference", "low", "p", "noise_floor"))
+    assert row["note"].startswith("30 samples without 5 draws under base, which the comparison needs")
+    greedy = report(*sampled(answer, [1.0] * 10 + [0.0] * 5, 2, "wxyz", 0)).robust_accuracy().iloc[0]
+    assert (greedy["value"], greedy["base_value"]) == pytest.approx((2 / 3, 2 / 3))
+    assert (greedy["noise_floor"], greedy["note"]) == (0.0, "")
 
 
 def test_robust_accuracy_says_what_it_lacks(answer):
@@ -64,7 +111,7 @@ def test_robust_accuracy_says_what_it_lacks(answer):
 
 def test_a_condition_that_was_carried_in_two_ways_is_named(answer):
     answers = [*table(answer, base=[1, 1]), answer("s0", "x"), answer("s1", "x", carrier="user_text")]
-    assert report(*answers).robust_accuracy().iloc[0]["note"] == "x was carried in several ways"
+    assert report(*answers).robust_accuracy().iloc[0]["note"].startswith("x was carried in several ways; ")
 
 
 def test_recovery_is_the_share_of_the_drop_with_a_bootstrap_interval(answer):
@@ -109,6 +156,19 @@ def test_full_recovery_keeps_an_interval(answer):
     none = full | {"wrong_think_but": full["wrong_think"]}
     [row] = report(*table(answer, **none)).hedge_recovery().to_dict("records")
     assert (row["share"], row["low"], row["high"]) == pytest.approx((0, *wilson_interval(0, 6)))
+
+
+def test_what_the_token_limit_takes_a_hedge_does_not_bring_back(answer):
+    """Only the unhedged condition is cut off: its drop is no choice, so that nothing is recovered of it."""
+    rows = [answer(f"s{index}", condition, 1) for index in range(20) for condition in ("base", "wrong_think_but")]
+    rows += [
+        answer(f"s{index}", "wrong_think", None if index < 8 else 1, **({"status": "truncated"} if index < 8 else {}))
+        for index in range(20)
+    ]
+    [row] = report(*rows).hedge_recovery().to_dict("records")
+    assert (row["drop"], row["recovered"], row["unanswered"]) == pytest.approx((0.4, 0.4, 0.4))
+    assert math.isnan(row["share"])
+    assert row["note"] == "the drop under wrong_think is no larger than its answers that are missing"
 
 
 def test_composed_conditions_are_hedged_too_and_carriers_are_not_mixed(answer):

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from vlmrobust import Metric, PairedMetric, Report
+from vlmrobust import Metric, PairedMetric, Prompt, Report, Response
+from vlmrobust.functional import wilson_interval
 from vlmrobust.functional.intervals import mean_interval, paired_interval
 from vlmrobust.keyed import generator
-from vlmrobust.metrics import Accuracy, CorrectProbability, LetterEntropy
+from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, LetterEntropy, Quadrant
 
 LETTERS = {"option_logprobs": (-2.0, -0.5, -3.0), "readout": "own_thought"}
 
@@ -64,25 +65,71 @@ def row(report, condition, metric):
 
 def test_difference_is_over_the_samples_defined_on_both_sides(answer):
     pairs = [
-        answer("a"), answer("b"), answer("c", choice=0), answer("d"), answer("only base", choice=0),
-        answer("a", "x", 0), answer("b", "x"), answer("c", "x", 0),
+        answer("a"), answer("b"), answer("c", choice=0), answer("d"), answer("only base", choice=0), answer("e"),
+        answer("f"), answer("a", "x", 0), answer("b", "x"), answer("c", "x", 0), answer("e", "x"), answer("f", "x", 0),
         answer("d", "x", status="error", answer=None, error="boom"), answer("only x", "x"),
     ]  # fmt: skip
     found = row(report(pairs, [Accuracy()]), "x", "accuracy")
-    assert (found["value"], found["base_value"], found["n"], found["errors"]) == (1 / 3, 2 / 3, 3, 1)
-    assert found["difference"] == found["value"] - found["base_value"]
-    expected = paired_interval([1, 1, 0], [0, 1, 0], rng=np.random.default_rng(0))
+    assert (found["base_value"], found["paired_value"], found["n"], found["errors"]) == (4 / 5, 2 / 5, 5, 1)
+    assert found["difference"] == found["paired_value"] - found["base_value"]
+    assert (found["value"], found["n_value"]) == (3 / 6, 6)  # with the sample that base was not asked
+    assert (found["value_low"], found["value_high"]) == pytest.approx(wilson_interval(3, 6))
+    expected = paired_interval([1, 1, 0, 1, 1], [0, 1, 0, 1, 0], outcome="rate", rng=np.random.default_rng(0))
     assert (found["low"], found["high"], found["p"]) == (expected.low, expected.high, expected.p)
-    assert (found["coverage"], found["base_coverage"]) == (1.0, 1.0)
+    assert (found["coverage"], found["base_coverage"], found["note"]) == (1.0, 1.0, "")
+
+
+def test_a_judge_that_covers_half_has_its_own_denominator_under_each_condition(make_sample):
+    """Base thoughts judged on 30 of 100, all consistent; under x all judged, 30 of them consistent."""
+    prompts = [
+        Prompt.of(make_sample(sample_id=f"q{number}")).replace(condition=condition)
+        for condition in ("base", "x")
+        for number in range(100)
+    ]
+    said = [
+        Response.parse(
+            prompt,
+            f"<think>{'So it is red.' if first else 'Hm.' if prompt.condition == 'base' else 'So it is blue.'}</think>"
+            "<answer>A</answer>",
+        )
+        for prompt in prompts
+        for first in [int(prompt.sample.id[1:]) < 30]
+    ]
+    made = Report.from_responses(prompts, said, [Accuracy(), Consistency(), Quadrant(kind="inconsistent_incorrect")])
+    found = row(made, "x", "consistency")
+    assert (found["value"], found["n_value"], found["coverage"]) == (0.3, 100, 1.0)
+    assert (found["paired_value"], found["base_value"], found["n"]) == (1.0, 1.0, 30)
+    assert (found["difference"], found["base_coverage"]) == (0.0, 0.3)
+    assert "0.30 (100%)" in str(made)
+    said_so = [finding.text for finding in made.findings() if finding.kind == "coverage"]
+    assert said_so[0].startswith("base, x: the judge has a verdict on 0.30 to 1.00 of the responses (base: 0.30): ")
+
+
+def test_of_few_samples_and_of_constants_there_is_no_interval_and_the_reason(answer):
+    few = [answer(f"s{number}", condition) for number in range(4) for condition in ("base", "x")]
+    found = row(report(few, [Accuracy(), Length()]), "x", "accuracy")
+    assert all(math.isnan(found[name]) for name in ("low", "high", "p", "value_low"))
+    assert found["note"] == "too few for an interval: 4 samples"
+    many = [answer(f"s{n}", condition, text="abc", group=f"g{n % 5}") for n in range(40) for condition in ("base", "x")]
+    assert row(report(many, [Accuracy()]), "x", "accuracy")["note"] == "too few for an interval: 5 groups of samples"
+    many = [answer(f"s{number}", condition, text="abc") for number in range(40) for condition in ("base", "x")]
+    made = report(many, [Accuracy(), Length()])
+    found = row(made, "x", "length")
+    assert (found["value"], found["difference"]) == (3.0, 0.0)
+    assert all(math.isnan(found[name]) for name in ("low", "high", "p", "value_low"))
+    assert found["note"] == "no interval: all samples differ by the same"
+    rate = row(made, "x", "accuracy")
+    assert rate["low"] < 0 < rate["high"]
+    assert "[no interval]" not in str(made)
+    assert "[no interval]" in str(report(few, [Accuracy()]))
 
 
 def test_base_has_its_value_on_all_that_are_defined_and_no_difference(answer):
-    found = row(
-        report([answer("a"), answer("b", choice=2), answer("c"), answer("a", "x")], [Accuracy()]), "base", "accuracy"
-    )
-    assert (found["value"], found["n"]) == (2 / 3, 3)
+    asked = [answer("a"), answer("b", choice=2), answer("c"), answer("d"), answer("e"), answer("a", "x")]
+    found = row(report(asked, [Accuracy()]), "base", "accuracy")
+    assert (found["value"], found["n"], found["n_value"]) == (4 / 5, 5, 5)
     assert all(math.isnan(found[name]) for name in ("base_value", "difference", "low", "high", "p", "p_adjusted"))
-    expected = mean_interval([1, 0, 1], rng=np.random.default_rng(0))
+    expected = mean_interval([1, 0, 1, 1, 1], outcome="rate", rng=np.random.default_rng(0))
     assert (found["value_low"], found["value_high"]) == (expected.low, expected.high)
 
 
@@ -109,7 +156,8 @@ def test_values_equal_a_pandas_oracle(answer, cells):
             continue
         both = means[["base", record["condition"]]].dropna()
         assert record["n"] == len(both)
-        assert record["value"] == pytest.approx(both[record["condition"]].mean())
+        assert (record["value"], record["n_value"]) == (pytest.approx(own.mean()), own.count())
+        assert record["paired_value"] == pytest.approx(both[record["condition"]].mean())
         assert record["base_value"] == pytest.approx(both["base"].mean())
 
 
@@ -181,7 +229,7 @@ def test_pairs_of_different_readouts_are_left_out_and_counted(answer):
     pairs += [answer("a", "x", **LETTERS), answer("b", "x", **forced), answer("c", "x", **forced)]
     found = row(report(pairs, [CorrectProbability()]), "x", "correct_probability")
     assert (found["n"], found["difference"]) == (2, 0.0)
-    assert found["note"] == "1 pairs left out: read-outs differ (own_thought under base, fixed_prefix here)"
+    assert found["note"].startswith("1 pairs left out: read-outs differ (own_thought under base, fixed_prefix here); ")
     assert row(report(pairs, [CorrectProbability()]), "base", "correct_probability")["note"] == (
         "read-outs mixed (fixed_prefix or own_thought)"
     )

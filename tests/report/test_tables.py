@@ -32,7 +32,7 @@ def test_the_overview_shows_value_change_interval_and_counts(small):
     assert base[-3:] == ["0%/0%", "8", "0"]
     assert wrong[:3] == ["wrong_caption_disclaimer", "0.00", "-1.00"]
     low, high = (float(bound.strip("[,]")) for bound in wrong[3:5])
-    assert low <= -1.0 < high < -0.4
+    assert low <= -1.0 < high < -0.2
     assert wrong[-3:] == ["14%/0%", "7", "1"]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-_GATES = "Gates: exit code 3 if one fails"
+_GATES = "Gates: exit code 3 if one fails, 4 if one cannot tell"
 
 
 def compare(
@@ -69,11 +69,13 @@ def compare(
             table = table[table["condition"].isin(chosen)]
         found = outcomes(gates, table, this) if gates else []
         show_rows(table, names, csv=csv, json=json, reference="other")
-    failed = [outcome for outcome in found if outcome.failed]
     for outcome in found:
-        say(f"{'FAILED' if outcome.failed else 'passed'}  {outcome.text}")
-    if failed:
+        say(f"{outcome.verdict}  {outcome.text}")
+    verdicts = {outcome.verdict for outcome in found}
+    if "FAILED" in verdicts:
         raise typer.Exit(ExitCode.GATE_FAILED)
+    if "cannot tell" in verdicts:
+        raise typer.Exit(ExitCode.CANNOT_TELL)
     finish(this, that)
 
 

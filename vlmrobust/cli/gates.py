@@ -8,7 +8,7 @@ than allowed is ruled out, by the whole 95 % interval: the smaller the sample, t
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..functional.statistics import holm
 from ..report import Report
@@ -65,9 +65,14 @@ def gates_of(fail_if_worse: Sequence[str] | None, max_drop: Sequence[str] | None
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one gate came out under one condition."""
+    """How one gate came out under one condition.
 
-    failed: bool
+    Attributes:
+        verdict: "passed", "FAILED", or "cannot tell": there are too few samples, or groups of them, for an interval.
+        text: what was found.
+    """
+
+    verdict: Literal["passed", "FAILED", "cannot tell"]
     text: str
 
 
@@ -101,12 +106,13 @@ def _rows(gate: Gate, table: "pd.DataFrame", report: Report) -> Iterator[dict[st
 def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> Outcome:
     where = f"{gate.metric} under {row['condition']}"
     if math.isnan(row["difference"]) or math.isnan(row["low"]):
-        return Outcome(True, f"{where}: no difference is defined ({row['note'] or 'too few samples'})")
+        return Outcome("cannot tell", f"{where}: {row['note'] or 'no difference is defined'}")
     found = f"{where}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']}"
     if gate.max_drop is None:
         failed = sign * row["difference"] < 0 and p < LEVEL
-        return Outcome(failed, f"{found}, adjusted p = {p:.3g}: {'worse' if failed else 'not shown to be worse'}")
+        said = "worse" if failed else "not shown to be worse"
+        return Outcome("FAILED" if failed else "passed", f"{found}, adjusted p = {p:.3g}: {said}")
     worst = row["low"] if sign > 0 else -row["high"]
     failed = worst < -gate.max_drop
-    verdict = "may be" if failed else "is not"
-    return Outcome(failed, f"{found}: {verdict} worse by more than {gate.max_drop:g}")
+    said = "may be" if failed else "is not"
+    return Outcome("FAILED" if failed else "passed", f"{found}: {said} worse by more than {gate.max_drop:g}")

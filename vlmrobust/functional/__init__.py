@@ -48,6 +48,8 @@ from .statistics import (
     mcnemar_exact,
     minimum_detectable_effect,
     newcombe_paired_interval,
+    tango_interval,
+    tango_p,
     wilson_interval,
 )
 
@@ -107,6 +109,8 @@ __all__ = [
     "risk_coverage_curve",
     "score_tokens",
     "strict_agreement",
+    "tango_interval",
+    "tango_p",
     "token_entropy",
     "wilson_interval",
 ]

@@ -1,66 +1,87 @@
-"""The interval that fits: a closed form for rates, else the bootstrap; for one column or for many at once."""
+"""The interval that fits: a score interval for rates, else a randomisation test; for one column or for many at once."""
 
+import math
 from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bootstrap import Difference, Estimate, bootstrap_means, checked, checked_pair, paired_bootstraps
+from .bootstrap import Difference, Estimate, checked, checked_pair
 from .resampling import Floats, Groups, Integers, group_codes
-from .statistics import mcnemar_exact, newcombe_paired_interval, wilson_interval
+from .sign_flips import FlipInterval, flip_intervals
+from .statistics import tango_interval, tango_p, wilson_interval
 
-__all__ = ["mean_interval", "mean_intervals", "paired_interval", "paired_intervals"]
+__all__ = ["Outcome", "mean_interval", "mean_intervals", "paired_interval", "paired_intervals"]
+
+Outcome = Literal["mean", "rate", "share"]
+"""What a column's values are: any numbers; 0 or 1, one for each; or shares of 0 and 1, such as means over draws."""
+
+_FEWEST_RATES = 5
 
 
 def mean_interval(
     values: ArrayLike,
     groups: Groups | None = None,
     *,
+    outcome: Outcome = "mean",
     rng: np.random.Generator,
     replicates: int = 10_000,
     level: float = 0.95,
 ) -> Estimate:
-    """Return a mean with the interval that fits: Wilson's for 0/1 values without groups, else a bootstrap.
+    """Return a mean with the interval that fits.
 
-    Where groups are given and all values are the same 0 or 1, a bootstrap would collapse to a point; the interval is
-    then Wilson's with one observation per group, which is wide enough however alike a group's members are.
+    Wilson's score interval for rates without groups, from 5 values on. Otherwise that of a randomisation test that
+    flips the sign of whole groups, from 6 groups on (without groups each value is one); for rates and shares half a
+    group of zeros and half a group of ones are added to it, so that it is never a point. With fewer it is NaN.
 
     Args:
         values: `(n,)`, NaN = undefined; undefined values are left out.
-        groups: n labels; values of one label are resampled together. None, or all different = no groups.
-        rng: where a bootstrap's replicates come from.
-        replicates: how many resamples.
+        groups: n labels; values of one label may depend on each other. None, or all different = no groups.
+        outcome: what the values are. Zeros and ones are no rate by chance: say so.
+        rng: where random flips come from; up to 11 groups, all are tried.
+        replicates: how many random flips.
         level: the interval's coverage, in (0, 1).
 
+    Raises:
+        ValueError: a shape does not fit, a value is infinite or not what `outcome` says, or a setting is out of range.
+
     Example:
-        >>> mean_interval([1.0, 1.0, 1.0, float("nan")], rng=np.random.default_rng(0)).high
-        1.0
+        >>> values = [1.0, 1.0, 1.0, 0.0, 1.0, float("nan")]
+        >>> mean_interval(values, outcome="rate", rng=np.random.default_rng(0)).value
+        0.8
+
+    Source:
+        Wilson, JASA 22 (1927); Hartigan, JASA 64 (1969) (subset means); Canay, Romano and Shaikh, Econometrica 85
+        (2017) (few groups).
     """
     column = checked("values", values)
-    return mean_intervals([column], groups, rng=rng, replicates=replicates, level=level)[0]
+    [found] = mean_intervals([column], groups, outcomes=[outcome], rng=rng, replicates=replicates, level=level)
+    return found
 
 
 def mean_intervals(
     columns: Iterable[ArrayLike],
     groups: Groups | None = None,
     *,
+    outcomes: Iterable[Outcome] | None = None,
     rng: np.random.Generator,
     replicates: int = 10_000,
     level: float = 0.95,
 ) -> list[Estimate]:
-    """Return `mean_interval` of every column; those that need a bootstrap share its resamples.
-
-    A column's result does not depend on the others.
+    """Return `mean_interval` of every column, from the same random flips. A column's result depends on no other.
 
     Args:
-        columns: each `(n,)`, NaN = undefined; taken one at a time, as in `bootstrap_means`.
+        columns: each `(n,)`, NaN = undefined; taken one at a time.
         groups: n labels, for all columns.
-        rng: where a bootstrap's replicates come from.
-        replicates: how many resamples.
+        outcomes: what each column's values are; None = "mean" for all.
+        rng: where random flips come from.
+        replicates: how many of them.
         level: the intervals' coverage, in (0, 1).
 
     Raises:
-        ValueError: as `bootstrap_mean`; the message says which column.
+        ValueError: as `mean_interval`; the message says which column.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -68,17 +89,20 @@ def mean_intervals(
         [0.5, 0.30000000000000004, 0.0]
     """
     labels = _Labels(groups)
-    found: list[Estimate | None] = []
+    scores: list[Estimate | None] = []
+    extremes: list[tuple[float, float] | None] = []
 
-    def without_closed_form() -> Iterator[Floats]:
-        for index, column in enumerate(columns):
-            values = checked(f"columns[{index}]", column)
-            found.append(_rate(values, labels, level))
-            if found[-1] is None:
+    def flipped() -> Iterator[Floats]:
+        for index, (column, outcome) in enumerate(zip(columns, _each(outcomes), strict=False)):
+            values = _fitting(checked(f"columns[{index}]", column), outcome, f"columns[{index}]")
+            found = _score(values, labels, level) if outcome == "rate" else None
+            scores.append(found)
+            if found is None:
+                extremes.append(None if outcome == "mean" else (0.0, 1.0))
                 yield values
 
-    rest = iter(bootstrap_means(without_closed_form(), groups, rng=rng, replicates=replicates, level=level))
-    return [next(rest) if estimate is None else estimate for estimate in found]
+    rest = iter(flip_intervals(flipped(), extremes, groups, rng=rng, replicates=replicates, level=level))
+    return [found or _estimate(next(rest)) for found in scores]
 
 
 def paired_interval(
@@ -86,55 +110,63 @@ def paired_interval(
     condition: ArrayLike,
     groups: Groups | None = None,
     *,
+    outcome: Outcome = "mean",
     rng: np.random.Generator,
     replicates: int = 10_000,
     level: float = 0.95,
 ) -> Difference:
-    """Return the mean paired difference condition − base with the interval and the test that fit.
+    """Return the mean paired difference condition − base with interval and p-value of one test, that which fits.
 
-    For 0/1 values without groups: Newcombe's score interval and McNemar's exact p. Otherwise `paired_bootstrap`, with
-    its own p. Where groups are given and all 0/1 pairs differ by the same, a bootstrap would collapse to a point; it is
-    then Newcombe and McNemar with one observation per group.
+    Tango's score test for rates without groups, from 5 pairs on. Otherwise the randomisation test that flips the sign
+    of whole groups' differences, from 6 groups on; for rates and shares half a group that falls by 1 and half a group
+    that rises by 1 are added. With fewer, interval and p are NaN. p < 1 − level exactly where the interval excludes 0.
 
     Args:
         base: `(n,)`, NaN = undefined; a pair with a NaN is left out.
         condition: `(n,)`, position i is the sample at position i of `base`.
-        groups: n labels; pairs of one label are resampled together. None, or all different = no groups.
-        rng: where a bootstrap's replicates come from.
-        replicates: how many resamples.
+        groups: n labels; pairs of one label may depend on each other. None, or all different = no groups.
+        outcome: what the values on either side are.
+        rng: where random flips come from; up to 11 groups, all are tried.
+        replicates: how many random flips.
         level: the interval's coverage, in (0, 1).
 
     Returns:
         NaN everywhere without a defined pair.
 
     Raises:
-        ValueError: a shape does not fit, a value is infinite, or `level` or `replicates` is out of range.
+        ValueError: a shape does not fit, a value is infinite or not what `outcome` says, or a setting is out of range.
 
     Example:
-        >>> paired_interval([1, 1, 1, 0], [0, 0, 1, 0], rng=np.random.default_rng(0)).value
-        -0.5
+        >>> sides = [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 1, 0]
+        >>> found = paired_interval(*sides, outcome="rate", rng=np.random.default_rng(0))
+        >>> round(found.value, 2), round(found.high, 2), round(found.p, 3)
+        (-0.67, -0.02, 0.046)
+
+    Source:
+        Tango, Statistics in Medicine 17 (1998); the rest as for `mean_interval`.
     """
     pair = checked_pair(base, condition)
-    return paired_intervals([pair], groups, rng=rng, replicates=replicates, level=level)[0]
+    [found] = paired_intervals([pair], groups, outcomes=[outcome], rng=rng, replicates=replicates, level=level)
+    return found
 
 
 def paired_intervals(
     pairs: Iterable[tuple[ArrayLike, ArrayLike]],
     groups: Groups | None = None,
     *,
+    outcomes: Iterable[Outcome] | None = None,
     rng: np.random.Generator,
     replicates: int = 10_000,
     level: float = 0.95,
 ) -> list[Difference]:
-    """Return `paired_interval` of every pair of columns; those that need a bootstrap share its resamples.
-
-    A pair's result does not depend on the others.
+    """Return `paired_interval` of every pair of columns, from the same random flips; a pair's result is its own.
 
     Args:
-        pairs: base and condition, each `(n,)`, NaN = undefined; taken one at a time, as in `bootstrap_means`.
+        pairs: base and condition, each `(n,)`, NaN = undefined; taken one at a time.
         groups: n labels, for all pairs.
-        rng: where a bootstrap's replicates come from.
-        replicates: how many resamples.
+        outcomes: what each pair's values are; None = "mean" for all.
+        rng: where random flips come from.
+        replicates: how many of them.
         level: the intervals' coverage, in (0, 1).
 
     Raises:
@@ -142,22 +174,46 @@ def paired_intervals(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> found = paired_intervals([([1, 1, 0], [0, 1, 0]), ([0.2, 0.4, 0.9], [0.2, 0.4, 0.9])], rng=rng)
-        >>> [(difference.n, difference.p) for difference in found]
-        [(3, 1.0), (3, 1.0)]
+        >>> pair = [0.9, 0.8, 0.9, 0.7, 0.8, 0.9, 0.8], [0.5, 0.6, 0.7, 0.5, 0.6, 0.6, 0.5]
+        >>> [(difference.n, difference.p) for difference in paired_intervals([pair], rng=rng)]
+        [(7, 0.015625)]
     """
     labels = _Labels(groups)
-    found: list[Difference | None] = []
+    scores: list[Difference | None] = []
+    extremes: list[tuple[float, float] | None] = []
 
-    def without_closed_form() -> Iterator[tuple[Floats, Floats]]:
-        for index, (base, condition) in enumerate(pairs):
-            pair = checked_pair(base, condition, where=f" of pairs[{index}]")
-            found.append(_paired_rates(*pair, labels, level))
-            if found[-1] is None:
-                yield pair
+    def flipped() -> Iterator[Floats]:
+        for index, (sides, outcome) in enumerate(zip(pairs, _each(outcomes), strict=False)):
+            where = f"pairs[{index}]"
+            base, condition = (_fitting(side, outcome, where) for side in checked_pair(*sides, where=f" of {where}"))
+            found = _paired_score(base, condition, labels, level) if outcome == "rate" else None
+            scores.append(found)
+            if found is None:
+                extremes.append(None if outcome == "mean" else (-1.0, 1.0))
+                yield condition - base
 
-    rest = iter(paired_bootstraps(without_closed_form(), groups, rng=rng, replicates=replicates, level=level))
-    return [next(rest) if difference is None else difference for difference in found]
+    rest = iter(flip_intervals(flipped(), extremes, groups, rng=rng, replicates=replicates, level=level))
+    return [found or Difference(*next(rest)) for found in scores]
+
+
+def _each(outcomes: Iterable[Outcome] | None) -> Iterable[Outcome]:
+    return repeat("mean") if outcomes is None else outcomes
+
+
+def _estimate(flip: FlipInterval) -> Estimate:
+    return Estimate(flip.value, flip.low, flip.high, flip.n)
+
+
+def _fitting(values: Floats, outcome: Outcome, where: str) -> Floats:
+    """Return values if they are what they are said to be."""
+    if outcome not in get_args(Outcome):
+        raise ValueError(f"expected 'outcome' to be one of {', '.join(get_args(Outcome))}; got {outcome!r}")
+    known = values[~np.isnan(values)]
+    wrong = (known != 0) & (known != 1) if outcome == "rate" else (known < 0) | (known > 1)
+    if outcome != "mean" and wrong.any():
+        expected = "0, 1 or NaN" if outcome == "rate" else "values from 0 to 1, or NaN"
+        raise ValueError(f"expected {expected} in {where}, a {outcome}; got {known[wrong][0]}")
+    return values
 
 
 class _Labels:
@@ -167,45 +223,33 @@ class _Labels:
         self._groups = groups
         self._codes: Integers | None = None
 
-    def count(self, defined: NDArray[np.bool_]) -> int:
-        """Return the number of groups with a defined value."""
+    def are_of_one(self, defined: NDArray[np.bool_]) -> bool:
+        """Return whether no group has two defined values."""
         if self._groups is None:
-            return int(np.count_nonzero(defined))
+            return True
         if self._codes is None or len(self._codes) != len(defined):
             self._codes = group_codes(self._groups, len(defined))
-        return int(np.count_nonzero(np.bincount(self._codes[defined])))
+        return int(np.bincount(self._codes[defined]).max(initial=0)) < 2
 
 
-def _rate(values: Floats, labels: _Labels, level: float) -> Estimate | None:
-    """Return Wilson's interval, None where it does not fit."""
+def _score(values: Floats, labels: _Labels, level: float) -> Estimate | None:
+    """Return Wilson's interval, None where groups have several values."""
     defined = ~np.isnan(values)
-    kept = values[defined]
-    n, count = len(kept), labels.count(defined)
-    if not n or not _binary(kept) or (count < n and np.ptp(kept) > 0):
+    n, ones = int(defined.sum()), float(values[defined].sum())
+    if not labels.are_of_one(defined):
         return None
-    rate = float(kept.mean())
-    successes = float(kept.sum()) if count == n else rate * count
-    return Estimate(rate, *wilson_interval(successes, count, level), n)
+    if n < _FEWEST_RATES:
+        return Estimate(ones / n if n else math.nan, math.nan, math.nan, n)
+    return Estimate(ones / n, *wilson_interval(ones, n, level), n)
 
 
-def _paired_rates(first: Floats, second: Floats, labels: _Labels, level: float) -> Difference | None:
-    """Return Newcombe's interval and McNemar's p, None where they do not fit."""
-    defined = ~np.isnan(first) & ~np.isnan(second)
-    base, condition = first[defined], second[defined]
-    n, count = len(base), labels.count(defined)
-    if not n or not _binary(base) or not _binary(condition) or (count < n and np.ptp(condition - base) > 0):
+def _paired_score(base: Floats, condition: Floats, labels: _Labels, level: float) -> Difference | None:
+    """Return Tango's interval and p, None where groups have several pairs."""
+    defined = ~np.isnan(base) & ~np.isnan(condition)
+    if not labels.are_of_one(defined):
         return None
-    both = int(np.count_nonzero((base == 1) & (condition == 1)))
-    base_only = int(np.count_nonzero(base > condition))
-    condition_only = int(np.count_nonzero(condition > base))
-    neither = n - both - base_only - condition_only
-    share = count / n
-    cells = (both * share, base_only * share, condition_only * share, neither * share)
-    low, high = newcombe_paired_interval(cells[0], cells[1], cells[2], cells[3], level)
-    # With groups, either no pair differs or all differ the same way: these two counts are whole.
-    p = mcnemar_exact(round(cells[1]), round(cells[2]))
-    return Difference((condition_only - base_only) / n, low, high, n, p)
-
-
-def _binary(values: Floats) -> bool:
-    return bool(((values == 0) | (values == 1)).all())
+    change = condition[defined] - base[defined]
+    n, fallen, risen = len(change), int((change < 0).sum()), int((change > 0).sum())
+    if n < _FEWEST_RATES:
+        return Difference((risen - fallen) / n if n else math.nan, math.nan, math.nan, n, math.nan)
+    return Difference((risen - fallen) / n, *tango_interval(fallen, risen, n, level), n, tango_p(fallen, risen))

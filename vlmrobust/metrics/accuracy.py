@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from .. import functional
@@ -22,6 +23,8 @@ class Accuracy(Metric):
         'accuracy'
     """
 
+    is_rate = True
+
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
@@ -30,26 +33,31 @@ class Accuracy(Metric):
 
 
 class FollowRate(Metric):
-    """Share of responses that answer with the sample's distractor, the one wrong option that all conditions assert.
+    """Share of responses that answer with the wrong option that the text asserts.
 
-    1 or 0, like `Accuracy`; NaN where the sample has no distractor. It counts the distractor also where nothing asserts
-    it: under base it is how often that option is chosen anyhow, and the difference from base is what the misleading
-    text adds. Under the controls, which assert the correct option, it is how often the distractor is chosen against
-    the text.
+    1 or 0, like `Accuracy`. Where the text asserts no wrong option, the sample's distractor is counted, which all of
+    the library's misleading texts assert: under base it is how often that option is chosen anyhow, and the difference
+    from base is what the text adds; under the controls, which assert the correct option, it is how often the distractor
+    is chosen against the text. NaN where there is neither.
 
     Example:
         >>> FollowRate().column
         'follow_rate'
     """
 
+    is_rate = True
+
     higher_is_better = False
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the answer is the distractor, else 0."""
-        return functional.follow(responses.choice, responses.distractor, ~failed(responses))
+        """Return 1 where the answer is the asserted wrong option, else 0."""
+        misled = (responses.asserted >= 0) & (responses.asserted != responses.target)
+        wrong = torch.where(misled, responses.asserted, responses.distractor)
+        return functional.follow(responses.choice, wrong, ~failed(responses))
 
 
 class _StatusRate(Metric):
+    is_rate = True
     counted: ClassVar[str]
 
     def per_sample(self, responses: Responses) -> Tensor:

@@ -24,6 +24,7 @@ class BaseMetric(Frozen, ABC):
 
     Class attributes:
         higher_is_better: whether a larger value is the better one; None = neither.
+        is_rate: every value is 0, 1 or NaN, so that its mean is a rate, with a rate's interval.
         reads_letters: the values come from the letter distribution, so that responses of different read-outs are not
             to be compared.
     """
@@ -31,6 +32,7 @@ class BaseMetric(Frozen, ABC):
     name: str | None = Field(default=None, min_length=1)
 
     higher_is_better: ClassVar[bool | None] = None
+    is_rate: ClassVar[bool] = False
     reads_letters: ClassVar[bool] = False
 
     @property

@@ -72,6 +72,8 @@ class Consistency(JudgedMetric):
         Zhao et al., arXiv:2602.12506.
     """
 
+    is_rate = True
+
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
@@ -89,6 +91,8 @@ class ConsistencyCoverage(JudgedMetric):
         >>> ConsistencyCoverage().column
         'consistency_coverage'
     """
+
+    is_rate = True
 
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where an answer got a verdict, 0 where it did not."""
@@ -109,6 +113,8 @@ class ConsistencyGivenCorrect(JudgedMetric):
         >>> ConsistencyGivenCorrect().column
         'consistency_given_correct'
     """
+
+    is_rate = True
 
     higher_is_better = True
 
@@ -136,6 +142,8 @@ class ConsistentAccuracy(JudgedMetric):
         Zhao et al., arXiv:2602.12506: the product that its faithfulness-aware reward pays for.
     """
 
+    is_rate = True
+
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
@@ -160,6 +168,8 @@ class Quadrant(JudgedMetric):
     Source:
         Zhao et al., arXiv:2602.12506.
     """
+
+    is_rate = True
 
     kind: Literal["consistent_correct", "consistent_incorrect", "inconsistent_correct", "inconsistent_incorrect"]
 

@@ -6,6 +6,9 @@ All are read from the letter distribution and defined where a letter was read an
 Where a style answers by text, the options' texts stand for their letters. A text's log-probability is summed over its
 tokens; `per_token=True` takes their mean instead, which does not favour short options, but is no log-probability of
 anything; it is NaN where letters were read.
+
+By default probabilities are those of the sample's own options, renormalised over them: comparable with base, and silent
+on an option that a condition adds. `with_added=True` takes all options that are shown.
 """
 
 import math
@@ -42,14 +45,19 @@ class _LetterMetric(Metric):
 
 class _RenormalisedMetric(_LetterMetric):
     per_token: bool = False
+    with_added: bool = False
 
     @property
     def column(self) -> str:
-        """The class name in snake case, with `_per_token` where tokens are averaged."""
-        return self.name or super().column + "_per_token" * self.per_token
+        """The class name in snake case, with `_per_token` where tokens are averaged, `_with_added` over all shown."""
+        return self.name or super().column + "_per_token" * self.per_token + "_with_added" * self.with_added
 
     def _logprobs(self, responses: Responses) -> Tensor:
-        return responses.option_mean_logprobs() if self.per_token else responses.option_logprobs
+        own = responses.option_mean_logprobs() if self.per_token else responses.option_logprobs
+        if not self.with_added:
+            return own
+        # Added options come after the sample's own, whose indices so stay what they are.
+        return torch.cat([own, responses.added_logprobs], dim=1)
 
 
 class CorrectProbability(_RenormalisedMetric):
@@ -57,6 +65,8 @@ class CorrectProbability(_RenormalisedMetric):
 
     Attributes:
         per_token: by the mean log-probability of the tokens of the options' texts, not their sum.
+        with_added: over all options that are shown, added ones (such as "I'm not sure") included, not over the sample's
+            own alone.
 
     Example:
         >>> CorrectProbability().column, CorrectProbability(per_token=True).column
@@ -76,7 +86,7 @@ class DistractorProbability(_RenormalisedMetric):
     probability the misleading text draws to it, also where the answer stays.
 
     Attributes:
-        per_token: see `CorrectProbability`.
+        per_token, with_added: see `CorrectProbability`.
 
     Example:
         >>> DistractorProbability().column
@@ -95,7 +105,7 @@ class NegativeLogLikelihood(_RenormalisedMetric):
     A proper score: it rewards honest probabilities, and a single confident error costs more than many mild ones.
 
     Attributes:
-        per_token: see `CorrectProbability`.
+        per_token, with_added: see `CorrectProbability`.
 
     Example:
         >>> NegativeLogLikelihood().column
@@ -115,7 +125,7 @@ class BrierScore(_RenormalisedMetric):
     A proper score like `NegativeLogLikelihood`, but bounded; 1 − 1/k for a uniform distribution over k options.
 
     Attributes:
-        per_token: see `CorrectProbability`.
+        per_token, with_added: see `CorrectProbability`.
 
     Example:
         >>> BrierScore().column
@@ -132,7 +142,7 @@ class LetterEntropy(_RenormalisedMetric):
     """Entropy H of the renormalised letter distribution, in nats, between 0 and ln k for k options.
 
     Attributes:
-        per_token: see `CorrectProbability`.
+        per_token, with_added: see `CorrectProbability`.
 
     Example:
         >>> LetterEntropy().column
@@ -147,7 +157,7 @@ class RelativeLetterEntropy(_RenormalisedMetric):
     """Letter entropy over its largest possible value, H / ln k, in [0, 1]; k = the sample's options that are shown.
 
     Attributes:
-        per_token: see `CorrectProbability`.
+        per_token, with_added: see `CorrectProbability`.
 
     Example:
         >>> RelativeLetterEntropy().column
@@ -155,7 +165,7 @@ class RelativeLetterEntropy(_RenormalisedMetric):
     """
 
     def _values(self, responses: Responses) -> Tensor:
-        shown = [sum(index is not None for index in order) for order in responses.order]
+        shown = [sum(self.with_added or index is not None for index in order) for order in responses.order]
         return functional.relative_letter_entropy(self._logprobs(responses), torch.tensor(shown, dtype=torch.int64))
 
 

@@ -29,6 +29,8 @@ class FlipRate(PairedMetric):
         'flip_rate'
     """
 
+    is_rate = True
+
     higher_is_better = False
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
@@ -47,6 +49,8 @@ class Harmed(PairedMetric):
         'harmed'
     """
 
+    is_rate = True
+
     higher_is_better = False
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
@@ -64,6 +68,8 @@ class Helped(PairedMetric):
         'helped'
     """
 
+    is_rate = True
+
     higher_is_better = True
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
@@ -80,6 +86,8 @@ class RobustAccuracy(PairedMetric):
         >>> RobustAccuracy().column
         'robust_accuracy'
     """
+
+    is_rate = True
 
     higher_is_better = True
 

@@ -19,6 +19,8 @@ class FormatRate(Metric):
         'format_rate'
     """
 
+    is_rate = True
+
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:

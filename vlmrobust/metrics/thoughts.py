@@ -97,6 +97,8 @@ class ConflictAcknowledgement(Metric):
         'conflict_acknowledgement'
     """
 
+    is_rate = True
+
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where the thought names a conflict, else 0."""
         said = [float(acknowledges_conflict(thought)) if thought else math.nan for thought in responses.own_think]

@@ -23,12 +23,10 @@ _LEVEL = 0.95
 class AggregateDifference(NamedTuple):
     """An aggregate under two conditions; see `SummaryRow` for the fields."""
 
-    value: float
+    paired_value: float
     base_value: float
     low: float
     high: float
-    value_low: float
-    value_high: float
     p: float
 
 
@@ -71,9 +69,8 @@ def aggregate_difference(
     )
     differences, groups = replicates[:, 0] - replicates[:, 1], samples.group_count(chosen)
     low, high = percentile_limits(differences, groups, _LEVEL)
-    value_low, value_high = percentile_limits(replicates[:, 0], groups, _LEVEL)
     p = two_sided_p(differences) if groups > 1 else math.nan
-    return AggregateDifference(after(None), before(None), low, high, value_low, value_high, p)
+    return AggregateDifference(after(None), before(None), low, high, p)
 
 
 class _Aggregate:

@@ -11,7 +11,7 @@ from .columns import Column
 from .draws import draw_rows
 from .labels import ConsistencyRow, Drawn, Labels, consistency_rows, drawn, labelled
 from .robustness import HedgeRow, hedge_recovery, robust_accuracy
-from .summary import SummaryRow, summarised
+from .summary import SummaryRow
 from .survival import SurvivalRow, survival
 from .typed import table_of
 
@@ -53,7 +53,7 @@ class Analyses:
             >>> float(report.circular()["value"].iloc[0])
             1.0
         """
-        return table_of(SummaryRow, summarised(*circular(self.responses, conditions), self.seed))
+        return table_of(SummaryRow, [circular(self.responses, conditions, self.seed)])
 
     def robust_accuracy(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return the share of samples that are right under base and under all of some conditions: the worst case.
@@ -70,7 +70,7 @@ class Analyses:
             KeyError: a condition is not in the report.
             ValueError: there is none but base.
         """
-        return table_of(SummaryRow, summarised(*robust_accuracy(self.responses, conditions), self.seed))
+        return table_of(SummaryRow, [robust_accuracy(self.responses, conditions, self.seed)])
 
     def hedge_recovery(self) -> "pd.DataFrame":
         """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.

@@ -77,7 +77,7 @@ def card_section(
     parts = [
         "## Robustness to injected text",
         f"{block(model_name)}, measured with vlmrobust ({inline(facts)}). Every condition is compared with base on the "
-        "same n samples; brackets hold 95 % intervals. A change whose interval contains 0 is no finding.",
+        "samples that both have; brackets hold 95 % intervals. A change whose interval contains 0 is no finding.",
         *(part for benchmark in benchmarks for part in _section(benchmark, metrics)),
     ]
     return ModelCardSection("\n\n".join(parts) + "\n", ModelCardData(model_name=model_name, eval_results=results))
@@ -113,6 +113,8 @@ def _results(benchmark: Benchmark, metrics: Sequence[str], run: Mapping[str, Any
             "level": _LEVEL,
             "value_low": row.value_low,
             "value_high": row.value_high,
+            "n_value": row.n_value,
+            "paired_value": row.paired_value,
             "base_value": row.base_value,
             "difference": row.difference,
             "low": row.low,
@@ -136,6 +138,10 @@ def _is_known(value: object) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
+def _pair(row: SummaryRow) -> str:
+    return "" if math.isnan(row.difference) else f"{row.paired_value:.3f}, base {row.base_value:.3f}"
+
+
 def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
     yield f"### {inline(benchmark.name)}"
     rows = tuple(
@@ -145,7 +151,7 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
             f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
             "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
-            str(row.n),
+            f"{row.n_value}" if row.n_value == row.n else f"{row.n_value}, {row.n} pairs ({_pair(row)})",
             str(row.errors),
         )
         for label, row in _shown(benchmark, metrics)

@@ -8,23 +8,22 @@ import numpy as np
 
 from .. import functional
 from ..types import Responses
-from .columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers
-from .robustness import accuracy_twice
+from .pairing import UNSCORED, Floats, Integers
+from .robustness import against_asked_as_often
+from .summary import SummaryRow
 
 __all__ = ["circular"]
 
 _ROTATED = re.compile(r"rotated_options_\d+")
 
 
-def circular(
-    responses: Responses, conditions: Sequence[str] | None = None
-) -> tuple[Responses, list[Column], list[Contrast]]:
-    """Return circular accuracy as what a summary takes: the reference's responses twice, with either accuracy.
+def circular(responses: Responses, conditions: Sequence[str] | None, seed: int) -> SummaryRow:
+    """Return circular accuracy, against the reference asked as often.
 
     Args:
         responses: all of a report.
         conditions: those that together show every rotation, the reference first; None = `base` and `rotated_options_…`.
+        seed: keys the interval.
 
     Raises:
         KeyError: a condition is not in the report.
@@ -47,7 +46,8 @@ def circular(
     undefined = reference[np.isnan(everywhere) & ~np.isnan(plain[reference])]
     left_out = len({responses.sample_id[row] for row in undefined.tolist()})
     note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
-    return accuracy_twice(responses, reference, everywhere, name="circular", note=note)
+    times = len(set(conditions))
+    return against_asked_as_often(responses, reference, everywhere, times, seed, name="circular", note=note)
 
 
 def _right_everywhere(responses: Responses, conditions: Sequence[str], reference: Integers, right: Floats) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..functional.intervals import Outcome
 from ..metrics import BaseMetric, JudgedMetric, Metric, PairedMetric
 from ..types import Responses
 
@@ -43,6 +44,7 @@ class Column:
         higher_is_better: None = neither.
         is_paired: the values compare a response with the one under base.
         reads_letters: the values come from letter probabilities, which are compared within one read-out only.
+        outcome: what its values are, see `functional.mean_interval`.
         is_mean: the number for a condition is the mean over its samples.
         metric: None in a report that was loaded.
         failures: by position, why a response that was asked has no value.
@@ -55,6 +57,7 @@ class Column:
     reads_letters: bool
     is_mean: bool
     metric: Metric | PairedMetric | None
+    outcome: Outcome = "mean"
     failures: Mapping[int, str] = field(default_factory=dict)
 
     def taken(self, rows: Sequence[int]) -> Self:
@@ -103,6 +106,7 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
         reads_letters=metric.reads_letters,
         is_mean=metric.is_mean,
         metric=metric,
+        outcome="rate" if metric.is_rate else "mean",
         failures=metric.failures(responses),
     )
 

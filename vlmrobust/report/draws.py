@@ -75,12 +75,7 @@ def _without_what_does_not_apply(row: SummaryRow) -> SummaryRow:
     if row.metric == "accuracy":
         return row
     # Votes and chances are of all draws together, so that there is no other draw to compare them with.
-    row = replace(row, noise_floor=math.nan)
-    # Entropies that are all 0 look like a rate, whose limits would be no nats.
-    if row.metric == "answer_entropy" and row.value == 0:
-        row = replace(row, value_low=math.nan, value_high=math.nan)
-        return replace(row, low=math.nan, high=math.nan) if row.base_value == 0 else row
-    return row
+    return replace(row, noise_floor=math.nan)
 
 
 def _columns(responses: Responses, attempts: Sequence[int]) -> Iterator[Column]:
@@ -113,6 +108,7 @@ def _column(name: str, scores: Tensor, *, higher_is_better: bool | None) -> Colu
         reads_letters=False,
         is_mean=True,
         metric=None,
+        outcome="mean" if name == "answer_entropy" else "share",
     )
 
 

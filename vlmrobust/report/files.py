@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..functional.intervals import Outcome
 from ..jsonl import json_safe, read_lines, write_atomically
+from ..metrics import default_metrics
 from ..prompting import LETTERS
 from ..types import Responses
 from .columns import Column
@@ -61,7 +63,7 @@ def _about(column: Column) -> dict[str, Any]:
     return about | ({"failures": list(column.failures.items())} if column.failures else {})
 
 
-_COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean")
+_COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean", "outcome")
 
 
 def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], dict[str, Any]]:
@@ -87,7 +89,7 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
         Column(
             scores=np.array([float(row["scores"][about["name"]]) for row in rows]),
             metric=None,
-            **{**about, "failures": dict(about.get("failures", ()))},
+            **{"outcome": _outcome_of(about["name"]), **about, "failures": dict(about.get("failures", ()))},
         )
         for about in head["metrics"]
     ]
@@ -95,9 +97,15 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
     return _responses(rows), columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
 
 
+def _outcome_of(name: str) -> Outcome:
+    """Return what the values of a library's metric are, for a file of an older version."""
+    return "rate" if any(metric.column == name and metric.is_rate for metric in default_metrics()) else "mean"
+
+
 def _summary_row(row: Mapping[str, Any]) -> SummaryRow:
     kinds = {field.name: field.type for field in fields(SummaryRow)}
-    row = {**_LATER_COLUMNS, **row}
+    # Value and difference were of the same samples before.
+    row = {**_LATER_COLUMNS, "paired_value": row["value"], "n_value": row["n"], **row}
     values: dict[str, Any] = {name: float(row[name]) if kind is float else row[name] for name, kind in kinds.items()}
     return SummaryRow(**values)
 

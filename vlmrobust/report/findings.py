@@ -1,12 +1,14 @@
 """Which sentences a report supports: what changes, who is stubborn or brittle, and what can't be concluded."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..functional.statistics import holm
 from ..judges import measured
 from ..judges.measured import title_of
 from ..naming import unit_labels
@@ -20,23 +22,25 @@ from .summary import SummaryRow
 __all__ = ["KINDS", "Finding", "findings"]
 
 KINDS = {
-    "falls": "accuracy falls: the interval is below 0, also after Holm's correction, and beyond the noise floor",
+    "falls": "accuracy falls: the interval is below 0, also after Holm's correction for all that is compared",
     "rises": "accuracy rises, likewise",
-    "weak": "the interval of the change misses 0, but the correction or the noise floor stands against it",
+    "weak": "the interval of the change misses 0, but the correction stands against it",
     "undecided": "the interval of the change contains 0",
     "undefined": "accuracy can't be compared with base",
-    "flips": "more answers flip than between two draws of base",
+    "inconsistent": "under base, most thoughts do not conclude the answer",
+    "flips": "more answers flip than between two draws of base, also after the correction",
     "flips_by_chance": "no more answers flip than sampling alone may do",
     "stubborn": "right against the wrong thought that its turn begins with",
     "brittle": "follows the wrong thought consistently to the wrong answer",
     "neither": "neither of the two by these intervals",
-    "form": "a true or neutral text lowers accuracy as well",
+    "form": "a true or neutral text makes more choices wrong as well",
     "no_control": "no true or neutral text was asked beside a wrong one",
     "one_draw": "the noise floor is not known",
     "few_groups": "too few independent groups of samples",
     "judged": "how wrong the judge's rate may be",
     "judge_failed": "the judge failed on some thoughts",
     "coverage": "the judge has no verdict on many responses, or on fewer than under base",
+    "abstention": "abstaining may be part of a fall",
     "truncation": "cut off or unreadable answers may be part of a fall",
     "carrier": "the text was carried otherwise than under other conditions",
     "readouts": "letters were read elsewhere than under base",
@@ -45,6 +49,8 @@ KINDS = {
 """What a finding can be about; from `form` on they say what can't be concluded."""
 
 _LIMITS = tuple(KINDS)[tuple(KINDS).index("form") :]
+_CLAIMED = ("accuracy", "flip_rate")
+_UNANSWERED = ("abstain_rate", "truncated_rate", "unparsed_rate")
 _ALPHA = 0.05
 _ENOUGH_GROUPS = 50
 _ENOUGH_COVERAGE = 0.9
@@ -114,18 +120,20 @@ def findings(
         margin: a change of accuracy that matters.
         judge: the identity of the one who says what is consistent.
     """
-    conditions = list(_conditions(responses, summary))
+    conditions = _corrected(list(_conditions(responses, summary)))
     for one in conditions:
         if one.unit.condition != "base":
             yield from _changes(one)
             yield from _pattern(one, margin)
+        elif (consistency := one.rows.get("consistency")) is not None and consistency.value_high < 0.5:
+            yield one.finding("inconsistent", sentences.inconsistent(one.label, consistency))
     yield from _limits_of_all(responses, conditions)
     if any("consistency" in one.rows and not math.isnan(one.rows["consistency"].value) for one in conditions):
         yield Finding("judged", None, sentences.judged(title_of(judge), measured(judge)), True)
     yield from _judge_failures(responses, columns, conditions)
-    letters = [column.name for column in columns if column.reads_letters]
     for one in conditions:
-        yield from _limits(one, letters)
+        yield from _limits(one)
+    yield from _shared_limits(conditions, [column.name for column in columns if column.reads_letters])
 
 
 def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator[_Condition]:
@@ -137,6 +145,25 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
     for unit in units:
         key = unit.condition, unit.carrier
         yield _Condition(unit, labels[key], cells.get(key, {}), *_text_of(responses, unit))
+
+
+def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
+    """Return the conditions with p-values that are adjusted together for all that findings claim.
+
+    The summary adjusts each metric on its own; sentences are about accuracy and flips, and a report of nothing but
+    chance is to hold a false one in at most 5 % of all cases.
+    """
+    claims = [
+        (place, metric, row.p)
+        for place, one in enumerate(conditions)
+        for metric in _CLAIMED
+        if one.unit.condition != "base" and (row := one.compared(metric)) is not None
+    ]
+    adjusted = holm([p for *_, p in claims])
+    rows = [dict(one.rows) for one in conditions]
+    for (place, metric, _), p in zip(claims, adjusted.tolist(), strict=True):
+        rows[place][metric] = replace(rows[place][metric], p_adjusted=p)
+    return [replace(one, rows=own) for one, own in zip(conditions, rows, strict=True)]
 
 
 def _text_of(responses: Responses, unit: Unit) -> tuple[str, str]:
@@ -178,18 +205,14 @@ def _changes(one: _Condition) -> Iterator[Finding]:
         yield one.finding(kind, sentences.change(one.label, accuracy, reasons))
     flips = one.compared("flip_rate")
     if flips is not None and not math.isnan(flips.noise_floor):
-        kind = "flips" if flips.low > 0 else "flips_by_chance"
-        yield one.finding(kind, sentences.flips(one.label, flips))
+        is_shown = flips.low > 0 and flips.p_adjusted < _ALPHA
+        yield one.finding("flips" if is_shown else "flips_by_chance", sentences.flips(one.label, flips, is_shown))
 
 
 def _objections(row: SummaryRow) -> Iterator[str]:
     """Yield what stands against calling a change a finding although its interval misses 0."""
-    if row.low <= 0 <= row.high:
-        return
-    if row.p_adjusted >= _ALPHA:
-        yield f"corrected for the number of conditions p = {row.p_adjusted:.2g}"
-    if min(abs(row.low), abs(row.high)) <= row.noise_floor:
-        yield f"the interval reaches into the noise floor, base asked again differs by {row.noise_floor:.2f} on average"
+    if not row.low <= 0 <= row.high and row.p_adjusted >= _ALPHA:
+        yield f"corrected for the number of comparisons p = {row.p_adjusted:.2g}"
 
 
 def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
@@ -235,29 +258,62 @@ def _judge_failures(
             yield one.finding("judge_failed", said)
 
 
-def _limits(one: _Condition, letters: Sequence[str]) -> Iterator[Finding]:
+def _limits(one: _Condition) -> Iterator[Finding]:
     accuracy, consistency = one.compared("accuracy"), one.rows.get("consistency")
-    fall = accuracy if accuracy is not None and accuracy.high < 0 else None
-    if fall is not None and one.says in ("true", "neutral"):
+    is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
+    fall = accuracy if is_shown else None
+    if fall is not None and one.says in ("true", "neutral") and fall.high < -sum(_more(one, *_UNANSWERED)):
         yield one.finding("form", sentences.disturbed_by_form(one.label, fall))
     if consistency is not None and consistency.coverage == 0:
         yield one.finding("coverage", sentences.unjudged(one.label))
-    elif consistency is not None:
-        fewer = abs(consistency.coverage - consistency.base_coverage) > _MORE_COVERAGE
-        if fewer or consistency.coverage < _ENOUGH_COVERAGE:
-            yield one.finding("coverage", sentences.uncovered(one.label, consistency))
+    abstained = one.rows.get("abstain_rate")
+    if abstained is not None and abstained.value_low > _MANY_CUT_OFF:
+        part = sum(_more(one, "abstain_rate"))
+        yield one.finding("abstention", sentences.abstained(one.label, abstained, fall, part))
     yield from _cut_off(one, fall)
-    if one.unit.carrier == "user_text" and one.unit.condition != "base":
-        yield one.finding("carrier", sentences.carried_otherwise(one.label))
-    noted: dict[str, list[str]] = {}
-    for name in letters:
-        if name in one.rows and "read-outs" in one.rows[name].note:
-            noted.setdefault(one.rows[name].note, []).append(name)
-    for note, names in noted.items():
-        yield one.finding("readouts", sentences.other_read_outs(one.label, names, note))
     some = next(iter(one.rows.values()), None)
     if some is not None and (some.errors or some.not_applicable):
         yield one.finding("left_out", sentences.left_out(one.label, some.errors, some.not_applicable))
+
+
+def _more(one: _Condition, *metrics: str) -> Iterator[float]:
+    """Yield by how much some shares are larger than under base, on the samples of the difference."""
+    for metric in metrics:
+        row = one.rows.get(metric)
+        if row is not None and not math.isnan(row.difference):
+            yield max(0.0, row.difference)
+
+
+def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> Iterator[Finding]:
+    """Yield the limits that conditions have in common, one sentence for all that share one."""
+    covered = [(one, one.rows["consistency"]) for one in conditions if _is_uncovered(one.rows.get("consistency"))]
+    if covered:
+        rows = [row for _, row in covered]
+        yield _of_all("coverage", [one for one, _ in covered], lambda label: sentences.uncovered(label, rows))
+    carried = [one for one in conditions if one.unit.carrier == "user_text" and one.unit.condition != "base"]
+    if carried:
+        yield _of_all("carrier", carried, sentences.carried_otherwise)
+    noted: dict[tuple[str, tuple[str, ...]], list[_Condition]] = {}
+    for one in conditions:
+        of_note: dict[str, list[str]] = {}
+        for name in letters:
+            if name in one.rows and "read-outs" in one.rows[name].note:
+                of_note.setdefault(one.rows[name].note, []).append(name)
+        for note, names in of_note.items():
+            noted.setdefault((note, tuple(names)), []).append(one)
+    for (note, metrics), those in noted.items():
+        yield _of_all("readouts", those, partial(sentences.other_read_outs, metrics=metrics, note=note))
+
+
+def _is_uncovered(row: SummaryRow | None) -> bool:
+    if row is None or not row.coverage > 0:
+        return False
+    return row.coverage < _ENOUGH_COVERAGE or abs(row.coverage - row.base_coverage) > _MORE_COVERAGE
+
+
+def _of_all(kind: str, those: Sequence[_Condition], say: Callable[[str], str]) -> Finding:
+    condition = those[0].unit.condition if len(those) == 1 else None
+    return Finding(kind, condition, say(", ".join(one.label for one in those)), kind in _LIMITS)
 
 
 def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:

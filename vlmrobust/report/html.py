@@ -157,6 +157,8 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 _text(readable(row.metric) + arrows[row.metric]),
                 _number(row.value),
                 _interval(row.value_low, row.value_high),
+                Cell(str(row.n_value), row.n_value),
+                _number(row.paired_value),
                 _number(row.base_value),
                 _number(row.difference, sign="+")._replace(is_quiet=not certain),
                 _interval(row.low, row.high, sign="+")._replace(is_quiet=not certain),

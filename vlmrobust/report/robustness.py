@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+from ..functional import pass_at_k
 from ..functional.limits import percentile_limits
 from ..functional.resampling import columns_by_group, replicate_means
 from ..functional.statistics import wilson_interval
@@ -13,9 +15,10 @@ from ..keyed import generator
 from ..metrics import Accuracy
 from ..types import Responses
 from .columns import Column
-from .pairing import Contrast, Floats, Integers, SampleIndex, Unit, units_of
+from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of
+from .summary import SummaryRow, summarised
 
-__all__ = ["HedgeRow", "accuracy_twice", "hedge_recovery", "robust_accuracy"]
+__all__ = ["HedgeRow", "against_asked_as_often", "hedge_recovery", "robust_accuracy"]
 
 _HEDGED = {"wrong_think_but": "wrong_think", "wrong_caption_disclaimer": "wrong_caption"}
 _METRICS = ("accuracy", "consistency")
@@ -23,14 +26,13 @@ _REPLICATES = 10_000
 _LEVEL = 0.95
 
 
-def robust_accuracy(
-    responses: Responses, conditions: Sequence[str] | None
-) -> tuple[Responses, list[Column], list[Contrast]]:
-    """Return accuracy over all conditions together as what a summary takes: base twice, with either accuracy.
+def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed: int) -> SummaryRow:
+    """Return accuracy over all conditions together, against base asked as often.
 
     Args:
         responses: all of a report.
         conditions: those that an answer must survive, base beside them; None = all that were scored.
+        seed: keys the interval.
 
     Raises:
         KeyError: a condition is not in the report.
@@ -52,35 +54,83 @@ def robust_accuracy(
     notes = [f"{left_out} samples left out: a condition was not asked, failed or does not fit"] if left_out else []
     carriers = [unit.condition for unit in units_of(responses)]
     notes += [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
-    return accuracy_twice(responses, base, together, name=" & ".join(names), note="; ".join(notes))
+    return against_asked_as_often(
+        responses, base, together, len(names) + 1, seed, name=" & ".join(names), note="; ".join(notes)
+    )
 
 
-def accuracy_twice(
-    responses: Responses, reference: Integers, scores: Floats, *, name: str, note: str
-) -> tuple[Responses, list[Column], list[Contrast]]:
-    """Return a stricter accuracy of one condition's responses against their plain one, as what a summary takes.
+def against_asked_as_often(
+    responses: Responses, reference: Integers, scores: Floats, times: int, seed: int, *, name: str, note: str
+) -> SummaryRow:
+    """Return the share of samples that are right under several conditions, against one of them asked as many times.
+
+    A model that samples is wrong now and then, and more often once in five than in one: what the conditions add is
+    beyond that. Of a sample that is right in r of D draws, `times` answers are all right with probability C(r, times) /
+    C(D, times). Under greedy decoding, where all draws are alike, that is the one answer.
 
     Args:
         responses: all of a report.
-        reference: positions of the condition's responses.
-        scores: the stricter accuracy of these, NaN = undefined.
-        name: how that is called in the column `condition`.
+        reference: positions of the responses under the condition that is compared with.
+        scores: of these, whether all conditions together are right, NaN = undefined.
+        times: how many conditions that are.
+        seed: keys the interval.
+        name: how they are called in the column `condition`.
         note: what there is to say.
     """
     shown = responses.select(reference.tolist())
+    plain, errors, why = _asked_as_often(shown, times)
     renamed = replace(shown, condition=(name,) * len(shown))
+    note = "; ".join(filter(None, (note, why)))
     column = Column(
         name="accuracy",
-        scores=np.concatenate([scores, Accuracy()(shown).double().numpy()]),
+        scores=np.concatenate([scores, plain]),
         higher_is_better=True,
         is_paired=False,
         reads_letters=False,
         is_mean=True,
         metric=Accuracy(),
+        outcome="rate",
     )
     unit = Unit(name, shown.carrier[0], np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {shown.condition[0]}", note=note)
-    return Responses.joined(renamed, shown), [column], [contrast]
+    [row] = summarised(Responses.joined(renamed, shown), [column], [contrast], seed)
+    known = errors[~np.isnan(scores) & ~np.isnan(plain)]
+    samples = len({shown.sample_id[row] for row in np.flatnonzero(~np.isnan(scores) & ~np.isnan(plain)).tolist()})
+    floor = math.sqrt(4 / math.pi * float(known.sum())) / samples if samples and not np.isnan(known).any() else math.nan
+    return replace(row, noise_floor=floor)
+
+
+def _asked_as_often(shown: Responses, times: int) -> tuple[Floats, Floats, str]:
+    """Return for each response its sample's chance that so many draws are all right, and what there is to say.
+
+    Between them stands each response's part of the squared standard error of its sample's mean over as many draws as
+    there are; NaN with fewer than twice as many draws, which an estimate without bias needs.
+    """
+    right = Accuracy()(shown).double().numpy()
+    samples = SampleIndex.of(shown)
+    scored = np.flatnonzero(~np.isnan(right))
+    count = len(samples.group)
+    draws: Integers = np.bincount(samples.code[scored], minlength=count)
+    hits = np.bincount(samples.code[scored], weights=right[scored], minlength=count)
+    most = int(draws.max(initial=0))
+    if most < 2:
+        return right, np.full(len(right), math.nan), "one draw: compared as under greedy decoding"
+    if ((hits == 0) | (hits == draws)).all():
+        return right, np.zeros(len(right)), ""
+    every, twice = (_all_right(hits, draws, count) for count in (times, 2 * times))
+    # q − q² is the variance of one such answer; over a sample's draws the parts add up to that of their mean.
+    error = np.maximum(0.0, every - twice) / np.maximum(draws, 1) ** 2
+    short = int(((draws > 0) & (draws < times)).sum())
+    note = f"{short} samples without {times} draws under base, which the comparison needs" if short else ""
+    plain = np.where(np.isnan(right), math.nan, every[samples.code])
+    return plain, error[samples.code], note
+
+
+def _all_right(hits: Floats | Integers, draws: Integers, times: int) -> Floats:
+    """Return the chance that so many of a sample's draws are all right, NaN where there are fewer draws."""
+    chance = pass_at_k(torch.from_numpy(draws - hits), torch.from_numpy(draws).double(), times)
+    found: Floats = 1 - chance.numpy()  # that not one of them is wrong
+    return found
 
 
 def _lowest(responses: Responses, names: Sequence[str], base: Integers, scores: Floats) -> Floats:
@@ -112,6 +162,8 @@ class HedgeRow:
         n: number of samples (draws averaged) defined under all three.
         carrier: how the condition was carried.
         note: why something is undefined.
+        unanswered: how much more often the reference has no answer (abstained, cut off, unreadable) than base; so much
+            of a drop in accuracy may be no wrong choice.
     """
 
     condition: str
@@ -128,6 +180,7 @@ class HedgeRow:
     n: int
     carrier: str | None
     note: str
+    unanswered: float
 
 
 def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -> list[HedgeRow]:
@@ -145,7 +198,7 @@ def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -
     for unit, reference in _hedged_units(units_of(responses)):
         for column in wanted:
             sides = [samples.means(column.scores, side) for side in (base, reference.rows, unit.rows)]
-            chosen = ~np.isnan(sides).any(0)
+            chosen = np.logical_and.reduce([~np.isnan(side) for side in sides])
             before, plain, hedged = (side[chosen] for side in sides)
             row = HedgeRow(
                 condition=unit.condition,
@@ -162,6 +215,7 @@ def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -
                 n=len(before),
                 carrier=unit.carrier,
                 note="",
+                unanswered=_unanswered(responses, samples, base, reference.rows, chosen),
             )
             rng = generator(seed, "bootstrap", "hedge", column.name, unit.condition)
             rows.append(_with_share(row, hedged - plain, before - plain, samples.group[chosen], rng))
@@ -181,6 +235,8 @@ def _hedged_units(units: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
 def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng: np.random.Generator) -> HedgeRow:
     if not row.drop > 0:
         return replace(row, note="defined for no sample" if not row.n else f"no drop under {row.reference}")
+    if row.metric == "accuracy" and row.unanswered >= row.drop:
+        return replace(row, note=f"the drop under {row.reference} is no larger than its answers that are missing")
     share = row.recovered / row.drop
     columns = columns_by_group([gain, drop], groups, rng)
     gains, drops = replicate_means(columns, _REPLICATES, rng)
@@ -193,6 +249,13 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
         dropped = int(np.count_nonzero(columns[1].sums))
         low, high = wilson_interval(share * dropped, dropped, _LEVEL)
     return replace(row, share=share, low=low, high=high)
+
+
+def _unanswered(responses: Responses, samples: SampleIndex, base: Integers, rows: Integers, chosen: Mask) -> float:
+    """Return by how much the share of scored responses without an answer is larger than under base."""
+    missing = np.where(is_one_of(responses.status, *UNSCORED), math.nan, ~is_one_of(responses.status, "answered"))
+    before, after = (samples.means(missing, side)[chosen] for side in (base, rows))
+    return max(0.0, _mean(after - before)) if len(after) else math.nan
 
 
 def _mean(values: Floats) -> float:

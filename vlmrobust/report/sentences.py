@@ -13,6 +13,7 @@ from .summary import SummaryRow
 
 __all__ = [
     "TYPICAL",
+    "abstained",
     "brittle",
     "carried_otherwise",
     "change",
@@ -20,6 +21,7 @@ __all__ = [
     "disturbed_by_form",
     "few_groups",
     "flips",
+    "inconsistent",
     "judged",
     "left_out",
     "neither",
@@ -59,12 +61,21 @@ def not_compared(label: str, row: SummaryRow) -> str:
     return f"{label}: {readable(row.metric)} can't be compared with base: {why}."
 
 
-def flips(label: str, row: SummaryRow) -> str:
+def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
     """Return how many answers flip, against the noise floor; `row` is that of the flip rate."""
-    said = f"{label}: {_share(row.value)} of the answers flip (n = {row.n})"
-    if row.low > 0:
-        return f"{said}, {_difference(row)} above the noise floor of {_share(row.noise_floor)}."
-    return f"{said}, which sampling alone may do: {_difference(row)} from the noise floor of {_share(row.noise_floor)}."
+    said = f"{label}: {_share(row.value)} of the answers flip (n = {row.n_value})"
+    floor = f"the noise floor of {_share(row.noise_floor)}"
+    if is_shown:
+        return f"{said}, {_difference(row)} above {floor}."
+    return f"{said}, which sampling alone may do: {_difference(row)} against {floor}."
+
+
+def inconsistent(label: str, row: SummaryRow) -> str:
+    """Return that answers do not follow from thoughts where nothing is injected; `row` is that of consistency."""
+    return (
+        f"{label}: the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses alone: "
+        "answers do not follow from thoughts, though nothing was put into them."
+    )
 
 
 def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: float) -> str:
@@ -72,7 +83,8 @@ def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: 
     return (
         f"{label}: a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
         f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses alone "
-        f"(base: {_share(consistency.base_value)}; n = {consistency.n}): it is right against its own begun thought."
+        f"(n = {consistency.n_value}; against base {_difference(consistency)}, n = {consistency.n}): it is right "
+        "against its own begun thought."
     )
 
 
@@ -81,8 +93,8 @@ def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
     return (
         f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
         f"the asserted wrong option is answered in {_value(follow)} of the samples (base: {_share(follow.base_value)}; "
-        f"n = {follow.n}), and the thought concludes the answer in {_value(consistency)} of the judged responses (n = "
-        f"{consistency.n}): it follows the wrong thought consistently to the wrong answer."
+        f"n = {follow.n_value}), and the thought concludes the answer in {_value(consistency)} of the judged responses "
+        f"(n = {consistency.n_value}): it follows the wrong thought consistently to the wrong answer."
     )
 
 
@@ -90,8 +102,8 @@ def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
     """Return that the intervals support neither pattern."""
     return (
         f"{label}: neither a stubborn expert nor brittle by these intervals: accuracy {_difference(accuracy)}, the "
-        f"wrong option answered in {_value(follow)}, consistency {_value(consistency)} (n = {accuracy.n}, {follow.n}, "
-        f"{consistency.n})."
+        f"wrong option answered in {_value(follow)}, consistency {_value(consistency)} (n = {accuracy.n}, "
+        f"{follow.n_value}, {consistency.n_value})."
     )
 
 
@@ -150,11 +162,13 @@ def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, mess
     )
 
 
-def uncovered(label: str, row: SummaryRow) -> str:
-    """Return on how many responses a verdict is missing; `row` is that of consistency."""
+def uncovered(label: str, rows: Sequence[SummaryRow]) -> str:
+    """Return on how many responses a verdict is missing; `rows` are those of consistency, one per condition named."""
+    least, most = (_share(end(row.coverage for row in rows)) for end in (min, max))
+    span = least if least == most else f"{least} to {most}"
     return (
-        f"{label}: the judge has a verdict on {_share(row.coverage)} of the responses (base: "
-        f"{_share(row.base_coverage)}): consistency is about those, and says nothing of the others."
+        f"{label}: the judge has a verdict on {span} of the responses (base: {_share(rows[0].base_coverage)}): "
+        "consistency is about those, and says nothing of the others; a change of it is about the pairs that have two."
     )
 
 
@@ -178,6 +192,17 @@ def cut_off(label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accu
     return (
         f"{said}; base: {_share(before)} together); they count as wrong, so up to {_share(more)}{fall} may be the "
         "token limit or the format, no wrong choice."
+    )
+
+
+def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float) -> str:
+    """Return how many answers abstain, and how much of a fall in accuracy that is; `row` is of the abstain rate."""
+    said = f"{label}: {_value(row)} of the answers abstain (n = {row.n_value})"
+    if fall is None:
+        return f"{said}; they count as wrong."
+    return (
+        f"{said}; they count as wrong, so up to {_share(min(part, -fall.difference))} of the fall of "
+        f"{_share(-fall.difference)} in accuracy may be abstaining, no wrong choice."
     )
 
 

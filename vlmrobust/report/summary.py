@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..functional.intervals import mean_intervals, paired_intervals
+from ..functional.intervals import Outcome, mean_intervals, paired_intervals
+from ..functional.sign_flips import FEWEST_GROUPS
 from ..functional.statistics import holm
 from ..keyed import generator
 from ..types import Responses
@@ -23,13 +24,15 @@ class SummaryRow:
 
     Attributes:
         condition, metric: names.
-        value, base_value, difference: on the same `n` samples; for the reference itself the value alone, on all that
-            are defined.
-        low, high: 95 % interval of the difference.
-        n: number of samples (draws averaged) that are defined on both sides; where nothing is compared, on this side.
+        value: on all `n_value` samples (draws averaged) for which the metric is defined under this condition.
+        base_value, difference: on the `n` samples that are defined on both sides; difference = paired_value −
+            base_value.
+        low, high: 95 % interval of the difference; NaN, with a note, where there are too few samples or groups for one.
+        n: number of samples that are defined on both sides; where nothing is compared, on this side.
         errors: number of responses of status `error` under this condition.
         value_low, value_high: 95 % interval of the value.
-        p: of "no difference", two-sided.
+        p: of "no difference", two-sided, by the test whose interval is [low, high]: below 0.05 exactly where that
+            excludes 0.
         p_adjusted: the same after Holm's correction for the number of conditions of one metric.
         coverage, base_coverage: share of the responses that could be scored at all (no error, applicable) for which the
             metric is defined.
@@ -39,6 +42,9 @@ class SummaryRow:
         noise_floor: what sampling alone makes of the number, base against base, on the same samples: of a paired metric
             its value between two draws of base, of any other the average size of the difference between two runs of
             base. 0 where all draws are alike; NaN where it is not known, as with a single draw.
+        paired_value: the value on the `n` samples of the difference; it is another one than `value` where the metric is
+            undefined for some of them on one side alone, as where a judge is unsure.
+        n_value: number of samples behind `value`.
     """
 
     condition: str
@@ -60,6 +66,8 @@ class SummaryRow:
     carrier: str | None
     note: str
     noise_floor: float
+    paired_value: float
+    n_value: int
 
 
 def summarised(
@@ -89,14 +97,14 @@ class _Cell:
     Attributes:
         row: what is known already: all of it where nothing is averaged.
         averaged: `(S,)`, the samples whose mean is taken; None = of none.
-        is_compared: the mean is compared with that of the same samples on the other side.
+        compared: `(S,)`, those whose mean is compared with that of the same samples on the other side.
     """
 
     column: Column
     contrast: Contrast
     row: SummaryRow
     averaged: Mask | None = None
-    is_compared: bool = False
+    compared: Mask | None = None
 
 
 class _Summary:
@@ -120,47 +128,76 @@ class _Summary:
         """
         cells = [self._cell(column, contrast) for column in columns for contrast in self.contrasts]
         averaged = [(cell, cell.averaged) for cell in cells if cell.averaged is not None]
-        values = (self._means(cell, chosen)[1] for cell, chosen in averaged)
-        pairs = (self._means(cell, chosen) for cell, chosen in averaged if cell.is_compared)
-        means = iter(mean_intervals(values, self.samples.group, rng=self._resampling()))
-        differences = iter(paired_intervals(pairs, self.samples.group, rng=self._resampling()))
+        compared = [(cell, cell.compared) for cell in cells if cell.compared is not None]
+        values = (self._means(cell, cell.contrast.unit.rows, chosen) for cell, chosen in averaged)
+        pairs = (
+            (self._means(cell, cell.contrast.base, chosen), self._means(cell, cell.contrast.unit.rows, chosen))
+            for cell, chosen in compared
+        )
+        groups, outcomes = self.samples.group, self._outcome
+        means = iter(mean_intervals(values, groups, outcomes=map(outcomes, averaged), rng=self._resampling()))
+        differences = iter(paired_intervals(pairs, groups, outcomes=map(outcomes, compared), rng=self._resampling()))
         rows = []
         for cell in cells:
             row = cell.row
             if cell.averaged is not None:
                 mean = next(means)
-                row = replace(row, value=mean.value, value_low=mean.low, value_high=mean.high)
-            if cell.is_compared:
+                row = replace(row, value=mean.value, value_low=mean.low, value_high=mean.high, n_value=mean.n)
+            if cell.compared is not None:
                 found = next(differences)
-                row = replace(row, difference=row.value - row.base_value, low=found.low, high=found.high, p=found.p)
-            rows.append(row)
+                row = replace(row, low=found.low, high=found.high, p=found.p)
+            rows.append(self._with_intervals(row, cell.compared))
         return rows
 
-    def _means(self, cell: _Cell, chosen: Mask) -> tuple[Floats, Floats]:
-        """Return the chosen samples' means on the other side and on this one, NaN for other samples."""
-        sides = (cell.contrast.base, cell.contrast.unit.rows)
-        before, after = (self.samples.means(cell.column.scores, rows) for rows in sides)
-        return np.where(chosen, before, math.nan), np.where(chosen, after, math.nan)
+    def _with_intervals(self, row: SummaryRow, compared: Mask | None) -> SummaryRow:
+        """Return a row without intervals that are points, and with a note where its difference has none."""
+        if not row.value_low < row.value_high:
+            row = replace(row, value_low=math.nan, value_high=math.nan)
+        if compared is None:
+            return row
+        row = replace(row, difference=row.paired_value - row.base_value)
+        if row.low < row.high:
+            return row
+        groups, samples = self.samples.group_count(compared), int(compared.sum())
+        units = "samples" if groups == samples else "groups of samples"
+        few = groups < FEWEST_GROUPS
+        why = f"too few for an interval: {groups} {units}" if few else "no interval: all samples differ by the same"
+        return replace(row, low=math.nan, high=math.nan, p=math.nan, note=_in_turn(row.note, why))
+
+    def _means(self, cell: _Cell, rows: Integers, chosen: Mask) -> Floats:
+        """Return the chosen samples' means over some rows, NaN for other samples."""
+        return np.where(chosen, self.samples.means(cell.column.scores, rows), math.nan)
+
+    def _outcome(self, cell: tuple[_Cell, Mask]) -> Outcome:
+        """Return what a cell's means are: rates are shares where a sample has several draws."""
+        outcome = cell[0].column.outcome
+        return "share" if outcome == "rate" and self.has_draws else outcome
 
     def _cell(self, column: Column, contrast: Contrast) -> _Cell:
         value = self.samples.means(column.scores, contrast.unit.rows)
+        defined = ~np.isnan(value)
         if contrast.is_reference:
-            return self._alone(column, contrast, ~np.isnan(value), note="")
+            return self._alone(column, contrast, defined, note="")
         base = self.samples.means(column.scores, contrast.base)
-        pairs, note = self._pairs(column, contrast, ~np.isnan(value), ~np.isnan(base))
+        pairs, note = self._pairs(column, contrast, defined, ~np.isnan(base))
         if not pairs.any():
-            return self._alone(column, contrast, ~np.isnan(value), note)
+            return self._alone(column, contrast, defined, note)
         row = replace(self._blank(column, contrast), n=int(pairs.sum()), note=note)
         if column.is_mean:
-            floor = self._noise_floor(column, contrast, pairs)
-            row = replace(row, base_value=float(base[pairs].mean()), noise_floor=floor)
-            return _Cell(column, contrast, row, averaged=pairs, is_compared=True)
+            row = replace(
+                row,
+                base_value=float(base[pairs].mean()),
+                paired_value=float(value[pairs].mean()),
+                noise_floor=self._noise_floor(column, contrast, pairs),
+            )
+            return _Cell(column, contrast, row, averaged=defined, compared=pairs)
         if column.metric is None:
             return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
-        found = aggregate_difference(
-            self.responses, self.samples, column, contrast.unit.rows, contrast.base, pairs, self._rng(column, contrast)
-        )
-        return _Cell(column, contrast, replace(row, difference=found.value - found.base_value, **found._asdict()))
+        arguments = self.responses, self.samples, column, contrast.unit.rows
+        value_now, low, high = aggregate_interval(*arguments, defined, self._rng(column, contrast))
+        found = aggregate_difference(*arguments, contrast.base, pairs, self._rng(column, contrast))
+        row = replace(row, value=value_now, value_low=low, value_high=high, n_value=int(defined.sum()))
+        return _Cell(column, contrast, self._with_intervals(replace(row, **found._asdict()), pairs))
 
     def _pairs(self, column: Column, contrast: Contrast, here: Mask, there: Mask) -> tuple[Mask, str]:
         """Return which samples are compared, of those defined on either side, and what there is to say of others."""
@@ -191,7 +228,8 @@ class _Summary:
         if column.reads_letters and not note:
             readouts = np.unique(self.samples.readouts(column.scores, rows)[defined])
             note = f"read-outs mixed ({self.samples.readouts_listed(readouts)})" if len(readouts) > 1 else ""
-        row = replace(self._blank(column, contrast), n=int(defined.sum()), note=note)
+        count = int(defined.sum())
+        row = replace(self._blank(column, contrast), n=count, n_value=count, note=note)
         if not defined.any():
             return _Cell(column, contrast, row)
         if column.is_mean:
@@ -225,6 +263,8 @@ class _Summary:
             carrier=unit.carrier,
             note="",
             noise_floor=undefined,
+            paired_value=undefined,
+            n_value=0,
         )
 
     def _noise_floor(self, column: Column, contrast: Contrast, chosen: Mask) -> float:

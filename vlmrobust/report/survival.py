@@ -39,6 +39,9 @@ class SurvivalRow:
         negatives: the others.
         carrier: how the condition was carried; None without a scored response.
         note: why something is undefined.
+        base_auroc: how well it ranks samples that are right when base is asked again, above those that are not: what is
+            no larger than this says that a sample is hard, not that it is brittle. From each sample's next draw; NaN
+            with one draw, and where all draws are alike.
     """
 
     condition: str
@@ -52,6 +55,7 @@ class SurvivalRow:
     negatives: int
     carrier: str | None
     note: str
+    base_auroc: float
 
 
 def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
@@ -66,15 +70,30 @@ def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
     base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
     predictors = _predictors(responses)
     right = Accuracy()(responses)
+    following = _next_draws(base, right)
     rows = []
     for unit in units_of(responses):
         if unit.condition == "base":
             continue
         after = np.array([row for row in unit.rows.tolist() if keys[row] in base], dtype=np.int64)
         before = np.array([base[keys[row]] for row in after.tolist()], dtype=np.int64)
-        compared = _Compared(right, samples.group[samples.code], unit, before, after, seed)
+        compared = _Compared(right, samples.group[samples.code], unit, before, after, seed, following)
         rows += compared.rows(predictors, [responses.readout[row] for row in before.tolist()])
     return rows
+
+
+def _next_draws(base: Mapping[tuple[str, int], int], right: Tensor) -> dict[int, int]:
+    """Return each base response's position with that of its sample's next draw; none with one draw."""
+    of_sample: dict[str, list[int]] = {}
+    for (sample, _), row in sorted(base.items()):
+        if not right[row].isnan():
+            of_sample.setdefault(sample, []).append(row)
+    return {
+        row: rows[(place + 1) % len(rows)]
+        for rows in of_sample.values()
+        if len(rows) > 1
+        for place, row in enumerate(rows)
+    }
 
 
 def _predictors(responses: Responses) -> dict[str, Tensor]:
@@ -100,6 +119,7 @@ class _Compared:
         before: positions of the base responses.
         after: positions of the unit's responses.
         seed: keys the bootstrap.
+        next_draw: by position, that of the same sample's next draw under base, the first following the last.
     """
 
     right: Tensor
@@ -108,6 +128,7 @@ class _Compared:
     before: Integers
     after: Integers
     seed: int
+    next_draw: Mapping[int, int]
 
     def rows(self, predictors: Mapping[str, Tensor], readouts: list[str | None]) -> list[SurvivalRow]:
         scores = {name: values[self.before] for name, values in predictors.items()}
@@ -142,12 +163,25 @@ class _Compared:
             negatives=len(positive) - positives,
             carrier=self.unit.carrier,
             note=note,
+            base_auroc=math.nan,
         )
         if note or not 0 < positives < len(positive):
             return replace(row, note=note or _missing_class(row))
         area = float(functional.auroc(scores, positive))
         low, high = self._interval(area, scores, positive, self.group[chosen], row)
-        return replace(row, auroc=area, low=low, high=high)
+        again, why = self._again(scores, self.before[defined.numpy()])
+        return replace(row, auroc=area, low=low, high=high, base_auroc=again, note=why)
+
+    def _again(self, scores: Tensor, before: Integers) -> tuple[float, str]:
+        """Return how well the scores rank the same samples by their next draw under base, and why that is unknown."""
+        following = [self.next_draw.get(row) for row in before.tolist()]
+        known = [place for place, row in enumerate(following) if row is not None]
+        right = self.right[[following[place] for place in known]].double()
+        if not known:
+            return math.nan, "base_auroc needs a second draw of base"
+        if bool((right == self.right[before[known]]).all()):
+            return math.nan, "base_auroc: all draws of base are alike"
+        return float(functional.auroc(scores[known], right)), ""
 
     def _interval(
         self, area: float, scores: Tensor, positive: Tensor, groups: Integers, row: SurvivalRow

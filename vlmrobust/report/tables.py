@@ -59,23 +59,25 @@ def overview(
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
     units = units_of(responses)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
+    unanswered = [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
     rows = []
     for unit in units:
         metrics = cells.get((unit.condition, unit.carrier), {})
         statuses = [responses.status[row] for row in unit.rows]
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
-        ended = "/".join(_share(statuses.count(status), scored) for status in ("unparsed", "truncated"))
+        ended = "/".join(_share(statuses.count(status), scored) for status in unanswered)
         errors = f"{statuses.count('error')}"
         count = metrics[shown[0].name].n if shown else 0
         values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
         rows.append((labels[unit.condition, unit.carrier], *values, ended, str(count), errors))
     titles = [_title(column, first=column is shown[0]) for column in shown]
     return Table(
-        header=("condition", *titles, "unparsed/ truncated", "n", "errors"),
+        header=("condition", *titles, "/ ".join(unanswered), "n", "errors"),
         rows=tuple(rows),
         notes=(
             *_judge_notes(summary, judge),
             *_floor_notes(floors, len(set(responses.draw.tolist()))),
+            *_pair_notes(summary, shown),
             *_notes(summary, shown),
         ),
     )
@@ -100,7 +102,8 @@ def _cell(row: SummaryRow | None, *, first: bool) -> str:
         return f"{row.value:.2f} ({row.noise_floor:.2f})"
     if not first or math.isnan(row.difference):
         return f"{row.value:.2f}"
-    return f"{row.value:.2f} {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+    interval = "[no interval]" if math.isnan(row.low) else f"[{row.low:+.2f}, {row.high:+.2f}]"
+    return f"{row.value:.2f} {row.difference:+.2f} {interval}"
 
 
 def _share(count: int, total: int) -> str:
@@ -122,6 +125,16 @@ def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
         interval = f"{flips.value:.2f} [{flips.value_low:.2f}, {flips.value_high:.2f}]"
         others = [f", {readable(name)} {floors[name].noise_floor:.2f}" for name in ("consistency",) if name in floors]
         yield f"noise floor, base against base over {draws} draws: flip rate {interval}{''.join(others)}"
+
+
+def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> Iterator[str]:
+    """Yield what the metric's value is on the pairs of which the difference is shown, where that is another one."""
+    for row in summary:
+        if row.metric == shown[0].name and not math.isnan(row.difference) and row.n_value != row.n:
+            yield (
+                f"{row.condition}: of the {row.n} samples in the difference {readable(row.metric)} is "
+                f"{row.paired_value:.2f}, {row.base_value:.2f} under base"
+            )
 
 
 def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Views:
             >>> [finding.kind for finding in report.findings()]
             ['falls', 'brittle', 'no_control', 'one_draw', 'judged']
             >>> print(report.findings()[0])
-            wrong_think: accuracy falls by 1.00 [0.91, 1.00] (n = 60).
+            wrong_think: accuracy falls by 1.00 [0.88, 1.00] (n = 60).
         """
         if not 0 < margin < 1:
             raise ValueError(f"field 'margin': expected a number between 0 and 1, got {margin}")

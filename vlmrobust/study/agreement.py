@@ -64,7 +64,8 @@ def _limits(
     others = raters - ones
     pairs = (ones * (ones - 1) + others * (others - 1)) / (raters * (raters - 1))
     same = ((ones == 0) | (others == 0)).astype(np.float64)
-    [strict] = mean_intervals([same], groups, rng=generator(seed, "bootstrap", "strict agreement"), level=_LEVEL)
+    key = generator(seed, "bootstrap", "strict agreement")
+    [strict] = mean_intervals([same], groups, outcomes=["rate"], rng=key, level=_LEVEL)
     rng = generator(seed, "bootstrap", "agreement")
     columns = columns_by_group([pairs, ones / raters], groups, rng)
     observed, share = replicate_means(columns, _REPLICATES, rng)

@@ -42,7 +42,10 @@ def change(row: Row) -> Cell:
     is_compared = not math.isnan(row["difference"])
     if is_compared:
         lines.append(with_interval(row["difference"], row["low"], row["high"], "+"))
-    lines.append(f"n {row['n']}")
+    count = row.get("n_value", row["n"])  # averages over benchmarks have one count
+    lines.append(f"n {count}")
+    if is_compared and count != row["n"]:
+        lines.append(f"{row['n']} pairs: {_number(row['paired_value'])}, base {_number(row['base_value'])}")
     if row["note"]:
         lines.append(row["note"])
     return Cell("\n".join(lines), is_quiet=is_compared and not (row["low"] > 0 or row["high"] < 0))
