@@ -1,5 +1,7 @@
 """Verdicts on disk: asked for once, whoever asks; a kill in the middle loses no more than the thoughts at hand."""
 
+import copy
+import importlib.util
 import json
 import os
 import signal
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from vlmrobust import Prompt, Response, Responses
-from vlmrobust.judges import Judge, Kept, RuleJudge, Verdicts
+from vlmrobust.judges import Judge, Kept, LMJudge, Panel, RuleJudge, Verdicts
 from vlmrobust.metrics import Consistency, default_metrics
 from vlmrobust.report import Report
 
@@ -206,5 +208,73 @@ def test_one_failing_request_of_eight_leaves_seven_verdicts_and_a_row(asked, log
     (finding,) = [finding for finding in report.findings() if finding.kind == "judge_failed"]
     assert finding.text == (
         "base: the judge failed on 1 of 8 thoughts: they have no verdict. The first, of sample 'q5': ValueError: "
-        "cannot read 5. Judging the run again asks for these alone."
+        "cannot read 5. Where verdicts are kept, judging again asks for these alone."
     )
+
+
+def test_a_panel_whose_last_judge_fails_on_what_is_left_keeps_the_rest(asked, log, tmp_path):
+    """The rules settle seven of eight, and the only request fails: a row, with and without a folder."""
+    prompts, said = asked(8)
+    said = [
+        response if number == 3 else response.model_copy(update={"think": "So the answer is A."})
+        for number, response in enumerate(said)
+    ]
+    panel = Panel(RuleJudge(), Counted(log=str(log), broken=("3",)), rule="first_sure")
+    report = Report.from_responses(prompts, said, [])
+    for folder in (None, tmp_path / "verdicts"):
+        frame = report.score([Consistency(judge=panel)], verdicts=folder).frame
+        assert frame["metric_error"].notna().tolist() == [number == 3 for number in range(8)]
+        assert frame["consistency"].notna().sum() == 7
+
+
+def of_file(path, option):
+    """Return a class `Mine` from a module of its own, which names one option of every thought."""
+    path.write_text(
+        "import torch\n"
+        "from vlmrobust.judges import Judge, Verdicts\n\n\n"
+        "class Mine(Judge):\n"
+        "    def conclude(self, responses):\n"
+        f"        option = torch.full((len(responses),), {option})\n"
+        "        return Verdicts.of(option, torch.zeros(len(responses), dtype=torch.bool))\n"
+    )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module.Mine
+
+
+def test_classes_of_one_name_and_names_of_one_class_are_told_apart(asked, log, tmp_path):
+    responses = Responses.of(*asked(3))
+    for option in (0, 1):
+        kept = Kept(of_file(tmp_path / f"mine_{option}.py", option)(), tmp_path / "verdicts")
+        assert kept.verdicts(responses).option.tolist() == [option] * 3
+    for name in ("a/b", "a-b"):
+        Kept(Counted(log=str(log), name=name), tmp_path / "named").verdicts(responses)
+    assert len(seen(log)) == 6
+    assert len(list((tmp_path / "named").iterdir())) == 2
+
+
+def test_verdicts_of_other_weights_are_others():
+    from vlmrobust import demo
+
+    model = copy.deepcopy(demo.model())
+    before = LMJudge.of(model).identity()
+    with torch.no_grad():
+        next(iter(model.model.parameters())).add_(0.1)
+    assert LMJudge.of(model).identity() != before
+
+
+def test_reports_of_two_judges_are_not_put_together_once_loaded_either(asked, log, tmp_path):
+    prompts, said = asked(6)
+    report = Report.from_responses(prompts, said, [])
+    files = [
+        report.score([Consistency(judge=judge)]).save(tmp_path / f"{place}.jsonl")
+        for place, judge in enumerate((RuleJudge(), Counted(log=str(log))))
+    ]
+    loaded = [Report.load(file) for file in files]
+    assert [one.judge["class"] for one in loaded] == ["RuleJudge", "Counted"]
+    assert "how often it errs is not known here" in str(loaded[1])
+    for pair in (loaded, loaded[::-1]):
+        with pytest.raises(ValueError, match="field 'judge"):
+            Report.concat(pair, ["one", "two"])

@@ -169,3 +169,13 @@ def test_without_the_client_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"OpenAIJudge needs the openai client: pip install vlmrobust\[api\]"):
         OpenAIJudge(model="some/model", api_key="x").verdicts(asked("so A"))
+
+
+def test_a_server_that_dies_in_the_middle_is_not_asked_to_the_end(server, judge):
+    one = judge.replace(max_retries=0, concurrency=1)
+    server.fault = lambda number, body: (503, {}, "gone") if number > 10 else None
+    verdicts = one.verdicts(asked(*(f"{number}: so B" for number in range(60))))
+    assert len(server.seen) <= 20
+    assert len(verdicts.errors) >= 49
+    assert verdicts.errors[59] == "not asked: 8 requests before it failed"
+    assert verdicts.option.tolist()[:9] == [1] * 9

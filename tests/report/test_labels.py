@@ -133,7 +133,9 @@ def test_differences_are_of_pairs_labelled_on_both_sides():
         .set_index(["condition", "verdict"])
         .loc[("wrong_caption", "consistent")]
     )
-    assert row["note"] == "12 labels, 18 more are needed; 12 labelled pairs, 18 more are needed"
+    assert (
+        row["note"] == "12 labels of the 30 that an interval needs; 12 labelled pairs of the 30 that an interval needs"
+    )
     assert math.isnan(row["value"])
 
 
@@ -181,7 +183,7 @@ def test_labels_that_were_not_drawn_so_are_refused_and_good_for_a_check():
     refused(
         report,
         chosen,
-        rf"condition 'base': expected labels of the first 49 thoughts that seed 0 draws, got none of 1 among them: "
+        rf"condition 'base': expected labels of the first 49 thoughts that seed 0 draws, but 1 of these have none: "
         rf"sample '{drawn[20].sample_id}', condition 'base'; an estimate from chosen thoughts would be wrong",
     )
     assert len(report.labelled(chosen)) == 49
@@ -194,8 +196,10 @@ def test_labels_that_were_not_drawn_so_are_refused_and_good_for_a_check():
 def test_too_few_labels_are_refused_with_the_number_that_is_missing():
     report = made(100, [0])
     labels = Labels(seed=0, labels=read(report.draw_labels(29)))
-    refused(report, labels, "expected at least 30 labels under one condition, got at most 29: 1 more are needed")
-    refused(report, labels.replace(labels=()), "got at most 0: 30 more are needed")
+    refused(
+        report, labels, "expected at least 30 labels under one condition .*, got at most 29; missing: 1"
+    )
+    refused(report, labels.replace(labels=()), "got at most 0; missing: 30")
 
 
 def test_labels_of_other_responses_are_refused():
@@ -222,7 +226,9 @@ def test_labels_of_other_responses_are_refused():
 def test_a_file_that_contradicts_itself_is_refused(tmp_path):
     report = made(50, [0])
     labels = read(report.draw_labels(40))
-    with pytest.raises(ValueError, match=rf"expected one label of sample '{labels[0].sample_id}'.*, got 0 and None"):
+    with pytest.raises(
+        ValueError, match=rf"one of the labels of sample '{labels[0].sample_id}'.*, got 0 and None"
+    ):
         Labels(seed=0, labels=[*labels, labels[0].replace(label=None)])
     twice = Labels(seed=0, labels=[*labels, labels[0]])
     assert report.consistency(twice)["labelled"].tolist() == [40, 40]
@@ -281,3 +287,26 @@ def test_a_seed_beyond_what_javascript_counts_survives_the_page():
     drawn = report.draw_labels(30, seed=2**60 + 1)
     text = Labels(seed=2**60 + 1, labels=read(drawn)).model_dump_json().replace(str(2**60 + 1), f'"{2**60 + 1}"')
     assert report.consistency(Labels.model_validate_json(text))["labelled"].tolist() == [30, 30]
+
+
+def test_what_is_no_utf8_or_has_a_mark_before_it(tmp_path):
+    report = made(40, [0])
+    labels = Labels(seed=0, labels=read(report.draw_labels(30)))
+    text = labels.model_dump_json()
+    (tmp_path / "marked.json").write_text(text, encoding="utf-8-sig")
+    assert Labels.read(tmp_path / "marked.json") == labels
+    (tmp_path / "wide.json").write_text(text, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"labels '.*wide\.json': expected UTF-8, got something else"):
+        Labels.read(tmp_path / "wide.json")
+
+
+def test_two_thoughts_of_one_response_contradict_each_other_in_either_order():
+    label = made(40, [0]).draw_labels(1)[0].labelled(0)
+    for pair in ([label, label.replace(thought="x")], [label.replace(thought="x"), label]):
+        with pytest.raises(ValueError, match="expected one of the thoughts of sample"):
+            Labels(seed=0, labels=pair)
+
+
+def test_conditions_are_taken_once_and_one_may_be_a_name():
+    report = made(40, [0], [WrongCaption()])
+    assert report.draw_labels(5, conditions=["base", "base"]) == report.draw_labels(5, conditions="base")

@@ -68,7 +68,7 @@ def compare(
             _check_conditions(chosen, this)
             table = table[table["condition"].isin(chosen)]
         found = outcomes(gates, table, this) if gates else []
-        show_rows(table, names, csv=csv, json=json, reference="other")
+        show_rows(table, names, csv=csv, json=json, judge=this.judge, reference="other")
     for outcome in found:
         say(f"{outcome.verdict}  {outcome.text}")
     verdicts = {outcome.verdict for outcome in found}

@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -116,7 +117,13 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
 
 
 def show_rows(
-    table: "pd.DataFrame", metrics: Collection[str], *, csv: bool, json: bool, reference: str = "base"
+    table: "pd.DataFrame",
+    metrics: Collection[str],
+    *,
+    csv: bool,
+    json: bool,
+    judge: Mapping[str, Any],
+    reference: str = "base",
 ) -> None:
     """Print rows of a summary, as data or as a table.
 
@@ -125,15 +132,18 @@ def show_rows(
         metrics: those to show; none = all as data, and a few as a table.
         csv: as comma-separated values.
         json: as JSON.
+        judge: the identity of the one who says what is consistent.
         reference: as in `differences`.
     """
-    from ..report.tables import terminal_table
+    from ..report.tables import judge_note, terminal_table
 
     if csv or json:
         chosen = table[table["metric"].isin(list(metrics))] if metrics else table
         show(as_csv(chosen) if csv else as_json(chosen))
     else:
-        show(terminal_table(differences(table, metrics, reference=reference)))
+        shown = differences(table, metrics, reference=reference)
+        judged = any("consisten" in cell for row in shown.rows for cell in row)
+        show(terminal_table(replace(shown, notes=(*([judge_note(judge)] if judged else []), *shown.notes))))
 
 
 def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -65,7 +65,9 @@ def report(
         if labels is not None and not (csv or json):
             show(terminal_table(_estimates(rows_of(table))))
         elif csv or json or by or contrast or names:
-            show_rows(table, names, csv=csv, json=json, reference=contrast[1] if contrast else "base")
+            show_rows(
+                table, names, csv=csv, json=json, judge=loaded.judge, reference=contrast[1] if contrast else "base"
+            )
         else:
             show(loaded)
         _write(loaded, html, plot)

@@ -39,8 +39,9 @@ def post_stratified_rate(
 
     $\hat\theta = \sum_k \frac{N_k}{N} \hat p_k$, with $N_k$ cases of verdict k and $\hat p_k$ the share of ones among
     the labels beside it. The interval draws every $p_k$ from its Jeffreys posterior, an end that no label contradicts
-    being 0 or 1, and the shares $N_k / N$ likewise: it holds where rates are near 1 and labels few, for the cases at
-    hand and for the population that they are of.
+    being 0 or 1, and the shares $N_k / N$ from a Dirichlet distribution of the counts. It holds where rates are near 1
+    and labels few: for the cases at hand in every simulation; for the population that they are of down to 0.88, where a
+    judge is sure of nothing, the rate is 0.975 and there are 100 labels.
 
     Args:
         labels: `(n,)`, 1 or 0; NaN = not labelled.

@@ -1,5 +1,6 @@
 """A judge whose verdicts stay on disk, thought by thought: after a kill it goes on where it was."""
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -61,7 +62,7 @@ class Kept(Judge):
 
     def conclude(self, responses: Responses) -> Verdicts:
         """Look up what is known, and ask about the rest."""
-        stem = f"verdicts-{integer_key(json.dumps(self.identity(), sort_keys=True, default=str)):032x}"[:25]
+        stem = f"verdicts-{integer_key(*_decisive(self.judge)):032x}"[:25]
         known = dict(_known(self.folder, stem))
         keys = [_key(responses, row) for row in range(len(responses))]
         asked = list({key: row for row, key in enumerate(keys) if key not in known}.values())
@@ -69,7 +70,8 @@ class Kept(Judge):
         with closing(OwnFile(self.folder, stem)) as file:
             for begin in range(0, len(asked), _TOGETHER):
                 rows = asked[begin : begin + _TOGETHER]
-                said = self.judge.verdicts_of_part(responses.select(rows), is_part=bool(known))
+                # Whether all of them fail is seen where all of them are: a few here are no fault of the whole.
+                said = self.judge.verdicts_of_part(responses.select(rows), is_part=True)
                 columns = (said.option.tolist(), said.unsure.tolist(), said.probability.tolist())
                 new = {keys[row]: verdict for row, *verdict in zip(rows, *columns, strict=True)}
                 failed = {keys[rows[place]]: message for place, message in said.errors.items()}
@@ -84,6 +86,22 @@ class Kept(Judge):
             torch.tensor(probability, dtype=torch.float32),
         )
         return replace(verdicts, errors={row: failures[key] for row, key in enumerate(keys) if key in failures})
+
+
+def _decisive(judge: Judge) -> Iterator[str]:
+    """Yield what tells a judge from others: its class, its name, its identity and, of a class of one's own, its source.
+
+    A class in a notebook is changed and run again under the same name.
+    """
+    kind = type(judge)
+    yield kind.__qualname__
+    yield judge.name
+    yield json.dumps(judge.identity(), sort_keys=True, default=str)
+    if not kind.__module__.startswith("vlmrobust."):
+        try:
+            yield inspect.getsource(kind)
+        except (OSError, TypeError):  # none, as in an interpreter
+            yield kind.__module__
 
 
 def _key(responses: Responses, row: int) -> str:

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..models.huggingface import weights_digest
 from ..models.probe import Head, captured
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
 from ..prompting import LETTERS
@@ -114,11 +115,12 @@ class LMJudge(LetterJudge):
         return cls(model.eval(), tokenizer)
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the verdicts: checkpoint, revision, dtype, prompt and thresholds."""
+        """Return what decides the verdicts: checkpoint, a digest of its weights, dtype, prompt and thresholds."""
         config = self.model.config
         return super().identity() | {
             "name": str(getattr(config, "_name_or_path", "")),
             "revision": getattr(config, "_commit_hash", None),
+            "weights": weights_digest(self.model),
             "architecture": type(self.model).__name__,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "max_thought_tokens": self.max_thought_tokens,

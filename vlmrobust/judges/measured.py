@@ -23,6 +23,7 @@ class Measured:
         inconsistent: how many are inconsistent.
         misses: how many of those the judge called consistent.
         inconsistent_open: on how many of those it had no verdict.
+        inconclusive_open: on how many of the rest, whose thoughts conclude nothing, it had no verdict.
     """
 
     answers: int
@@ -33,6 +34,12 @@ class Measured:
     inconsistent: int
     misses: int
     inconsistent_open: int
+    inconclusive_open: int
+
+    @property
+    def open(self) -> int:
+        """On how many answers the judge had no verdict."""
+        return self.consistent_open + self.inconsistent_open + self.inconclusive_open
 
     @property
     def false_alarm_rate(self) -> tuple[float, float]:
@@ -82,6 +89,7 @@ _RULES = Measured(
     inconsistent=23,
     misses=0,
     inconsistent_open=7,
+    inconclusive_open=47,
 )
 
 

@@ -45,8 +45,8 @@ class OpenAIJudge(LetterJudge):
         extra_body: what else the server is told, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
         min_mass, min_probability: as in `LetterJudge`.
 
-    A request that fails for good leaves its thought unsure, with the error, and the others go on. Where the first
-    requests all fail, the rest is not sent.
+    A request that fails for good leaves its thought unsure, with the error, and the others go on. After eight that fail
+    one after the other (or `concurrency`, if that is more), the rest is not sent.
 
     Raises:
         RefusedError: the server does not know the key, the model or the address, or nothing could be judged.
@@ -90,11 +90,16 @@ class OpenAIJudge(LetterJudge):
 
         letters = torch.full((len(cases), len(MARKS)), torch.nan)
         failures: dict[int, str] = {}
+        many, lost = max(self.concurrency, _MANY), 0
         pool = ThreadPoolExecutor(self.concurrency)
         try:
             for place, reply in enumerate([pool.submit(self._ask, case) for case in cases]):
+                if lost == many:
+                    failures |= dict.fromkeys(range(place, len(cases)), f"not asked: {many} requests before it failed")
+                    break
                 try:
                     letters[place] = torch.tensor(reply.result())
+                    lost = 0
                 except (AuthenticationError, NotFoundError) as error:
                     raise RefusedError(
                         f"judge {self.title!r}: expected a key, a model and a path that {self._client.base_url.host} "
@@ -102,7 +107,8 @@ class OpenAIJudge(LetterJudge):
                     ) from None
                 except (OpenAIError, ValueError) as error:
                     failures[place] = f"{type(error).__name__}: {told(str(error))}"
-                    if len(failures) == place + 1 >= max(self.concurrency, _MANY):
+                    lost += 1
+                    if len(failures) == place + 1 == many:
                         raise RefusedError(
                             f"judge {self.title!r}: the first {len(failures)} of {len(cases)} requests failed, the "
                             f"first with {failures[0]}"

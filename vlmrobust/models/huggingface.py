@@ -20,7 +20,7 @@ from .probe import Head
 from .reading import closed, forced_text, read_response
 from .vocabulary import LetterVocabulary
 
-__all__ = ["HFModel"]
+__all__ = ["HFModel", "weights_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class HFModel:
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": str(self.model.config._name_or_path),
             "architecture": type(self.model).__name__,
-            "weights": _weights_digest(self.model),
+            "weights": weights_digest(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
@@ -231,7 +231,7 @@ def _own_device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
 
 
-def _weights_digest(model: Any) -> str:
+def weights_digest(model: Any) -> str:
     """Return a digest of a few values of every parameter: checkpoints of one training differ, at hardly any cost."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():

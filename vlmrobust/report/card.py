@@ -128,7 +128,7 @@ def _results(benchmark: Benchmark, metrics: Sequence[str], run: Mapping[str, Any
             dataset_type=benchmark.dataset,
             dataset_name=benchmark.name,
             metric_type=row.metric,
-            metric_name=f"{readable(row.metric)} under {label}",
+            metric_name=f"{_named(row.metric)} under {label}",
             metric_value=row.value,
             metric_args={name: value for name, value in (args | dict(run)).items() if _is_known(value)},
         )
@@ -136,6 +136,10 @@ def _results(benchmark: Benchmark, metrics: Sequence[str], run: Mapping[str, Any
 
 def _is_known(value: object) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
+
+
+def _named(metric: str) -> str:
+    return readable(metric) + (" (judged)" if "consisten" in metric else "")
 
 
 def _pair(row: SummaryRow) -> str:
@@ -147,7 +151,7 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
     rows = tuple(
         (
             label,
-            readable(row.metric),
+            _named(row.metric),
             f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
             "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",

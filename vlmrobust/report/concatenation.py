@@ -25,12 +25,14 @@ class Part:
         responses: all of them.
         columns: its metrics.
         manifest: what its run was begun with; empty if that is not known.
+        judge: the identity of the one who says what is consistent.
     """
 
     name: str
     responses: Responses
     columns: Sequence[Column]
     manifest: Mapping[str, Any]
+    judge: Mapping[str, Any]
 
 
 def concatenated(
@@ -90,6 +92,8 @@ def _check_settings(first: Part, other: Part) -> None:
     conditions = here.get("conditions", {}), there.get("conditions", {})
     shared = conditions[0].keys() & conditions[1].keys()
     one["conditions"], two["conditions"] = ({name: side[name] for name in sorted(shared)} for side in conditions)
+    if any(column.name == "consistency" for column in first.columns):
+        one["judge"], two["judge"] = first.judge, other.judge
     if difference := first_difference(one, two):
         field, old, new = difference
         raise ValueError(

@@ -128,7 +128,7 @@ def findings(
         elif (consistency := one.rows.get("consistency")) is not None and consistency.value_high < 0.5:
             yield one.finding("inconsistent", sentences.inconsistent(one.label, consistency))
     yield from _limits_of_all(responses, conditions)
-    if any("consistency" in one.rows and not math.isnan(one.rows["consistency"].value) for one in conditions):
+    if any("consisten" in name and not math.isnan(row.value) for one in conditions for name, row in one.rows.items()):
         yield Finding("judged", None, sentences.judged(title_of(judge), measured(judge)), True)
     yield from _judge_failures(responses, columns, conditions)
     for one in conditions:

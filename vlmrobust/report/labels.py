@@ -67,11 +67,13 @@ class Labels(Frozen):
 
     @model_validator(mode="after")
     def _one_label_each(self) -> Self:
-        known: dict[Key, int | None] = {}
+        known: dict[Key, Label] = {}
         for label in self.labels:
-            before = known.setdefault(_key(label), label.label)
-            if before != label.label:
-                raise ValueError(f"expected one label of {_named(_key(label))}, got {before} and {label.label}")
+            before = known.setdefault(_key(label), label)
+            if before != label:
+                what = "labels" if before.label != label.label else "thoughts"
+                got = (before.label, label.label) if what == "labels" else (before.thought, label.thought)
+                raise ValueError(f"expected one of the {what} of {_named(_key(label))}, got {got[0]} and {got[1]}")
         return self
 
     @classmethod
@@ -82,7 +84,10 @@ class Labels(Frozen):
             FileNotFoundError: there is no such file.
             ValueError: it holds something else; the message names file and field.
         """
-        text = Path(path).read_text(encoding="utf-8")
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"labels {str(path)!r}: expected UTF-8, got something else: {error}") from None
         found: Self = named_errors("labels", str(path), lambda: cls.model_validate_json(text))
         return found
 
@@ -144,11 +149,12 @@ def drawn(responses: Responses, count: int, conditions: Sequence[str] | None, se
         ValueError: fewer than one are asked for.
     """
     known = list(dict.fromkeys(responses.condition))
-    for name in conditions or ():
+    conditions = [conditions] if isinstance(conditions, str) else list(dict.fromkeys(conditions or known))
+    for name in conditions:
         if name not in known:
             raise KeyError(f"expected conditions among {', '.join(known)}; got {name!r}")
     chosen: list[int] = []
-    for name in conditions or known:
+    for name in conditions:
         readable = [row for row in np.flatnonzero(_readable(responses)).tolist() if responses.condition[row] == name]
         chosen += subset(readable, count, seed, lambda row: _unit(responses, row))
     chosen.sort(key=lambda row: integer_key(seed, _unit(responses, row), "subset"))  # stable: a sample's conditions
@@ -156,7 +162,7 @@ def drawn(responses: Responses, count: int, conditions: Sequence[str] | None, se
 
 
 def labelled(responses: Responses, labels: Labels) -> list[LabelledThought]:
-    """Return labelled thoughts with the answers that they led to, for `judges.check`; how they were chosen is all one.
+    """Return labelled thoughts with the answers that they led to, for `judges.check`, however they were chosen.
 
     Raises:
         ValueError: a label is of no thought in the report.
@@ -242,8 +248,8 @@ def consistency_rows(
     most = max((sum(row in given for row in unit.rows.tolist()) for unit in units), default=0)
     if most < _ENOUGH:
         raise ValueError(
-            f"expected at least {_ENOUGH} labels under one condition, got at most {most}: {_ENOUGH - most} more are "
-            "needed for an interval"
+            f"expected at least {_ENOUGH} labels under one condition for an interval, got at most {most}; missing: "
+            f"{_ENOUGH - most}"
         )
     estimates = _Estimates(responses, judged, given, seed)
     base = next((unit for unit in units if unit.condition == "base"), None)
@@ -379,14 +385,14 @@ def _check_drawn(responses: Responses, labels: Labels, given: Mapping[int, int |
             shown = ", ".join(_named(_drawn(responses, row).labelled(None)) for row in skipped[:_SHOWN])
             raise ValueError(
                 f"condition {name!r}: expected labels of the first {len(wanted)} thoughts that seed {labels.seed} "
-                f"draws, got none of {len(skipped)} among them: {shown}; an estimate from chosen thoughts would be "
+                f"draws, but {len(skipped)} of these have none: {shown}; an estimate from chosen thoughts would be "
                 "wrong. Label these too; judges.check takes the labels as they are"
             )
 
 
 def _missing(count: int, pairs: int) -> str:
     notes = [
-        f"{having} {what}, {_ENOUGH - having} more are needed"
+        f"{having} {what} of the {_ENOUGH} that an interval needs"
         for having, what in ((count, "labels"), (pairs, "labelled pairs"))
         if having < _ENOUGH
     ]

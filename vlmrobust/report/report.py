@@ -137,7 +137,7 @@ class Report(Analyses, Breakdowns, Views):
                 f"slash in another; got {labels} for {len(reports)} reports"
             )
         parts = [
-            Part(name, report.responses, report._columns, report.manifest)
+            Part(name, report.responses, report._columns, report._saved_manifest(), report.judge)
             for name, report in zip(labels, reports, strict=True)
         ]
         responses, columns, manifest = concatenated(parts, column, is_named=names is not None)
@@ -277,9 +277,12 @@ class Report(Analyses, Breakdowns, Views):
         Args:
             path: the file, or a folder (such as the run's), in which it is named `report.jsonl`.
         """
-        judge = {} if self.judge == RuleJudge().identity() else {"judge": self.judge}
-        rest = {"seed": self.seed, "manifest": self.manifest | judge}
+        rest = {"seed": self.seed, "manifest": self._saved_manifest()}
         return write_report(Path(path), self.responses, self._columns, self._rows, rest)
+
+    def _saved_manifest(self) -> dict[str, Any]:
+        """Return the manifest with the judge, unless that is the default one: columns that are loaded name none."""
+        return self.manifest | ({} if self.judge == RuleJudge().identity() else {"judge": self.judge})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -146,11 +146,13 @@ def judged(judge: str, known: Measured | None) -> str:
     low, high = known.reported(TYPICAL)
     said = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
     return (
-        f"Consistency is what {judge} says, not the truth. Of {known.answers} real answers of {known.models} other "
-        f"models it called {known.false_alarms} of {said[0]} consistent ones inconsistent (95 %: at most "
-        f"{known.false_alarm_rate[1]:.1%}) and {known.misses} of {said[1]} inconsistent ones consistent (at most "
-        f"{known.miss_rate[1]:.1%}), and had no verdict on the rest: with such errors a truth of {TYPICAL} reads as "
-        f"{low:.3f} to {high:.3f}. Labels of your own correct the rate (Report.consistency)."
+        f"Consistency is what {judge} says of the answers on which it has a verdict, not the truth. Of {known.answers} "
+        f"real answers of {known.models} other models, with part of which it was made, it called {known.false_alarms} "
+        f"of {said[0]} consistent ones inconsistent (95 %: at most {known.false_alarm_rate[1]:.1%}) and "
+        f"{known.misses} of {said[1]} inconsistent ones consistent (at most {known.miss_rate[1]:.1%}): with such "
+        f"errors a true {TYPICAL} among answers with a verdict reads as {low:.3f} to {high:.3f}. Those without are "
+        f"less consistent: {known.consistent_open} of {known.open} were. Labels of your own correct the rate for all "
+        "(Report.consistency)."
     )
 
 
@@ -158,7 +160,7 @@ def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, mess
     """Return on how many thoughts a judge failed."""
     return (
         f"{label}: the judge failed on {count} of {thoughts} thoughts: they have no verdict. The first, of sample "
-        f"{sample!r}: {message.rstrip('.')}. Judging the run again asks for these alone."
+        f"{sample!r}: {message.rstrip('.')}. Where verdicts are kept, judging again asks for these alone."
     )
 
 

@@ -18,7 +18,7 @@ from .pairing import units_of
 from .sentences import TYPICAL
 from .summary import SummaryRow
 
-__all__ = ["Table", "html_table", "markdown_table", "overview", "terminal_table"]
+__all__ = ["Table", "html_table", "judge_note", "markdown_table", "overview", "terminal_table"]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _WIDTH = 120
@@ -110,13 +110,26 @@ def _share(count: int, total: int) -> str:
     return f"{count / total:.0%}" if total else "–"
 
 
+def judge_note(judge: Mapping[str, Any]) -> str:
+    """Return in a line what consistency is, and how wrong it may be.
+
+    Args:
+        judge: the identity of the one whose verdicts it holds.
+    """
+    known = measured(judge)
+    errs = "how often it errs is not known here"
+    if known is not None:
+        low, high = known.reported(TYPICAL)
+        errs = f"a true {TYPICAL} reads as {low:.2f} to {high:.2f} there"
+    return (
+        f"consistency is what {title_of(judge)} says of the answers on which it has a verdict, not the truth: {errs}; "
+        "Report.consistency corrects it by labels"
+    )
+
+
 def _judge_notes(summary: Sequence[SummaryRow], judge: Mapping[str, Any]) -> Iterator[str]:
-    if any(row.metric == "consistency" and not math.isnan(row.value) for row in summary):
-        known = measured(judge)
-        low, high = known.reported(TYPICAL) if known else (math.nan, math.nan)
-        errs = f"a true {TYPICAL} reads as {low:.2f} to {high:.2f}" if known else "its errors are not known here"
-        who = title_of(judge)
-        yield f"consistency is what {who} says, not the truth: {errs}; labels correct it (Report.consistency)"
+    if any("consisten" in row.metric and not math.isnan(row.value) for row in summary):
+        yield judge_note(judge)
 
 
 def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..functional import QUADRANTS
+from ..judges import RuleJudge
 from ..naming import readable, unit_labels
-from ..report.tables import Table
+from ..report.tables import Table, judge_note
 from .cells import RUN, Cell, Row, area, change, covered, records_of, share, short, with_interval, with_unanswered
 
 if TYPE_CHECKING:
@@ -76,14 +77,14 @@ def sections(result: "StudyResult") -> list[Section]:
         Section(
             "consistent-accuracy",
             "Consistent accuracy",
-            f"Right, and the thought concludes with the answer. {cell}",
+            f"Right, and the thought concludes with the answer, as the judge reads it. {cell} {_judges(result)}",
             _by_condition(result.judged, "consistent_accuracy", judged, covered),
         ),
         Section(
             "consistency",
             "Consistency",
-            f"The thought concludes with the answer, right or wrong. {cell} "
-            "Coverage: the share of responses that could be scored on which the judge has a verdict.",
+            f"The thought concludes with the answer, right or wrong, as the judge reads it. {cell} "
+            f"Coverage: the share of responses that could be scored on which it has a verdict. {_judges(result)}",
             _by_condition(result.judged, "consistency", judged, covered),
         ),
         Section(
@@ -128,6 +129,13 @@ def sections(result: "StudyResult") -> list[Section]:
             _findings(result.findings),
         ),
     ]
+
+
+def _judges(result: "StudyResult") -> str:
+    """Return how wrong the rates of the study's judges may be."""
+    names = dict.fromkeys(row.judge for row in result.judgement_rows if row.status == "judged")
+    notes = [judge_note(RuleJudge().identity() if name == "rules" else {"class": name}) for name in names]
+    return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes)
 
 
 def overview(result: "StudyResult") -> Table:
