@@ -62,6 +62,7 @@ def simulated(samples: int, group_size: int) -> Report:
                 reads_letters=metric.reads_letters,
                 is_mean=metric.is_mean,
                 metric=metric,
+                outcome="rate" if metric.is_rate else "mean",
             )
         )
     return Report(responses, columns)

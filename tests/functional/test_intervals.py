@@ -66,9 +66,9 @@ def test_what_is_no_rate_is_flipped():
     base, condition = generator.random(9), generator.random(9)
     changes, groups = condition - base, np.repeat([0, 1, 2, 3, 4, 5], [1, 1, 1, 2, 2, 2])
     for labels in (None, groups):
-        [flipped] = flip_intervals([changes], [None], labels, rng=rng(), replicates=10_000, level=0.95)
+        [flipped] = flip_intervals([changes], [None], labels, weight=0.5, rng=rng(), replicates=10_000, level=0.95)
         assert tuple(vars_of(paired_interval(base, condition, labels, rng=rng()))) == tuple(flipped)
-        [flipped] = flip_intervals([base], [None], labels, rng=rng(), replicates=10_000, level=0.95)
+        [flipped] = flip_intervals([base], [None], labels, weight=0.5, rng=rng(), replicates=10_000, level=0.95)
         assert tuple(vars_of(mean_interval(base, labels, rng=rng()))) == tuple(flipped)[:4]
 
 

@@ -17,7 +17,7 @@ def rng(seed=0):
 
 
 def flipped(values, groups=None, extremes=None, replicates=10_000):
-    [found] = flip_intervals([values], [extremes], groups, rng=rng(), replicates=replicates, level=0.95)
+    [found] = flip_intervals([values], [extremes], groups, weight=0.5, rng=rng(), replicates=replicates, level=0.95)
     return found
 
 

@@ -19,6 +19,8 @@ from vlmrobust.functional import (
     mcnemar_exact,
     minimum_detectable_effect,
     newcombe_paired_interval,
+    tango_interval,
+    tango_p,
     wilson_interval,
 )
 
@@ -191,3 +193,41 @@ def test_an_effect_cannot_exceed_the_share_of_pairs_that_differ():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_minimum_effect_is_found_after_the_correction_too():
+    """One of seven conditions falls by it, the others differ by chance: Holm finds it in four of five cases."""
+    n, discordant, generator = 400, 0.2, np.random.default_rng(0)
+    effect = minimum_detectable_effect(n, discordant, comparisons=7)
+    assert effect > minimum_detectable_effect(n, discordant)
+    found = 0
+    for _ in range(1000):
+        fallen = [generator.multinomial(n, [(discordant + effect) / 2, (discordant - effect) / 2, 1 - discordant])]
+        same = generator.multinomial(n, [discordant / 2, discordant / 2, 1 - discordant], size=6)
+        found += holm([tango_p(int(b), int(c)) for b, c, _ in [*fallen, *same]])[0] < 0.05
+    assert 0.77 < found / 1000 < 0.86
+    with pytest.raises(ValueError, match="expected at least one of 'comparisons', got 0"):
+        minimum_detectable_effect(n, discordant, comparisons=0)
+
+
+def test_tangos_interval_ends_where_his_test_does():
+    """Against the definition on a grid: the most likely q by brute force, and z at every δ."""
+    for b, c, n in [(3, 9, 30), (0, 4, 20), (16, 6, 161), (0, 0, 25), (10, 0, 10)]:
+        low, high = tango_interval(b, c, n)
+        for delta in np.linspace(-0.99, 0.99, 199):
+            q = np.linspace(max(0.0, -delta), min(1.0, (1 - delta) / 2), 4001)[1:-1]  # alone under base
+            rest = 1 - 2 * q - delta
+            chance = b * np.log(q) + (c * np.log(np.maximum(q + delta, 1e-300)) if c else 0)
+            likely = q[np.argmax(chance + (n - b - c) * np.log(np.maximum(rest, 1e-300)))]
+            variance = n * (2 * likely + delta * (1 - delta))
+            z = abs(c - b - n * delta) / math.sqrt(max(variance, 1e-12))
+            if abs(z - 1.96) > 0.05:
+                assert (z < 1.96) == (low <= delta <= high), (b, c, n, delta)
+
+
+@pytest.mark.parametrize("counts", [(-1, 2, 5), (3, 3, 5)])
+def test_counts_that_cannot_be_are_refused(counts):
+    with pytest.raises(ValueError, match="expected counts of at least 0 that n pairs hold"):
+        tango_interval(*counts)
+    with pytest.raises(ValueError, match="expected counts of at least 0"):
+        tango_p(-1, 2)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlmrobust import Prompt, Response, Responses
 from vlmrobust.metrics import Accuracy, BaseMetric, Metric, PairedMetric
 
 NAN = math.nan
@@ -151,3 +152,17 @@ def test_no_responses_have_no_values(plain_responses):
     responses = plain_responses({}).select([])
     assert Accuracy()(responses).shape == (0,)
     assert math.isnan(Accuracy().aggregate(Accuracy()(responses), responses))
+
+
+def test_a_rate_is_zero_or_one(make_sample):
+    class Half(Metric):
+        is_rate = True
+
+        def per_sample(self, responses):
+            return torch.full((len(responses),), 0.5)
+
+    prompt = Prompt.of(make_sample())
+    responses = Responses.of([prompt], [Response.parse(prompt, "<answer>A</answer>")])
+    message = r"metric 'half': expected .* with 0, 1 or NaN, since it declares itself a rate, got 0\.5"
+    with pytest.raises(ValueError, match=message):
+        Half()(responses)

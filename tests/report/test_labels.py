@@ -196,9 +196,7 @@ def test_labels_that_were_not_drawn_so_are_refused_and_good_for_a_check():
 def test_too_few_labels_are_refused_with_the_number_that_is_missing():
     report = made(100, [0])
     labels = Labels(seed=0, labels=read(report.draw_labels(29)))
-    refused(
-        report, labels, "expected at least 30 labels under one condition .*, got at most 29; missing: 1"
-    )
+    refused(report, labels, "expected at least 30 labels under one condition .*, got at most 29; missing: 1")
     refused(report, labels.replace(labels=()), "got at most 0; missing: 30")
 
 
@@ -226,9 +224,7 @@ def test_labels_of_other_responses_are_refused():
 def test_a_file_that_contradicts_itself_is_refused(tmp_path):
     report = made(50, [0])
     labels = read(report.draw_labels(40))
-    with pytest.raises(
-        ValueError, match=rf"one of the labels of sample '{labels[0].sample_id}'.*, got 0 and None"
-    ):
+    with pytest.raises(ValueError, match=rf"one of the labels of sample '{labels[0].sample_id}'.*, got 0 and None"):
         Labels(seed=0, labels=[*labels, labels[0].replace(label=None)])
     twice = Labels(seed=0, labels=[*labels, labels[0]])
     assert report.consistency(twice)["labelled"].tolist() == [40, 40]

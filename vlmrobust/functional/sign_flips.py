@@ -20,7 +20,6 @@ __all__ = ["FEWEST_GROUPS", "FlipInterval", "flip_intervals", "subsets"]
 _CHUNK_ELEMENTS = 2**21
 FEWEST_GROUPS = 6
 """Of fewer, not even the rarest pattern is rare enough for 95 %."""
-_WEIGHT = 0.5
 
 
 class FlipInterval(NamedTuple):
@@ -66,6 +65,7 @@ def flip_intervals(
     extremes: Sequence[tuple[float, float] | None],
     groups: Groups | None,
     *,
+    weight: float,
     rng: np.random.Generator,
     replicates: int,
     level: float,
@@ -75,9 +75,10 @@ def flip_intervals(
     Args:
         columns: each `(n,)`, NaN = undefined; taken one at a time.
         extremes: for each column, the least and the largest value that there can be, or None. Of rates near 0 or 1 the
-            sample says too little about what it has not seen, so half a group of either extreme is added; it moves the
-            ends, not the mean.
+            sample says too little about what it has not seen, so a part of a group of either extreme is added; it moves
+            the ends, not the mean.
         groups: n labels; None = each value is its own group.
+        weight: how large a part, in groups.
         rng: where random subsets come from.
         replicates: how many of them.
         level: the intervals' coverage, in (0, 1).
@@ -87,7 +88,9 @@ def flip_intervals(
     if replicates < 1:
         raise ValueError(f"expected at least one of 'replicates', got {replicates}")
     grouped = columns_by_group(columns, groups, rng)
-    told = [_with_extremes(column, ends) for column, ends in zip(grouped, extremes, strict=True) if _is_told(column)]
+    told = [
+        _with_extremes(column, ends, weight) for column, ends in zip(grouped, extremes, strict=True) if _is_told(column)
+    ]
     means = iter(_subset_means(told, replicates, rng))
     return [
         _interval(column, next(means), level)
@@ -101,10 +104,12 @@ def _is_told(column: GroupedColumn) -> bool:
     return column.groups >= FEWEST_GROUPS
 
 
-def _with_extremes(column: GroupedColumn, extremes: tuple[float, float] | None) -> tuple[Floats, Floats, float]:
+def _with_extremes(
+    column: GroupedColumn, extremes: tuple[float, float] | None, weight: float
+) -> tuple[Floats, Floats, float]:
     """Return sums in units, sizes and unit of a column's groups and of the two that are added."""
     # A multiple of 2**-10, so that sizes add up without rounding, as sums do.
-    size = 0.0 if extremes is None else round(1024 * _WEIGHT * column.n / column.groups) / 1024
+    size = 0.0 if extremes is None else round(1024 * weight * column.n / column.groups) / 1024
     added = [np.rint(size * end / column.unit) for end in extremes or (0.0, 0.0)]
     return np.append(column.sums, added), np.append(column.sizes, [size, size]), column.unit
 

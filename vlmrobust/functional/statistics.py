@@ -270,28 +270,31 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     return _step_adjusted(p_values, least_from_here_on)
 
 
-def minimum_detectable_effect(n: int, discordant: float, *, level: float = 0.95, power: float = 0.8) -> float:
-    """Return the smallest difference of two paired rates that a McNemar test of n pairs finds with the given power.
+def minimum_detectable_effect(
+    n: int, discordant: float, *, level: float = 0.95, power: float = 0.8, comparisons: int = 1
+) -> float:
+    """Return the smallest difference of two paired rates that the score test of n pairs finds with the given power.
 
     It is the δ > 0 of √n · δ = z(1−α/2) · √ψ + z(power) · √(ψ − δ²), with the share ψ of pairs that differ, α = 1 −
-    level and z the normal quantile. δ cannot exceed ψ, where all pairs that differ do so in one direction. The formula
-    is that of McNemar's test without correction for continuity; the exact test needs somewhat more.
+    level and z the normal quantile; with several comparisons α is divided by their number, since Holm's correction asks
+    at most that of each. δ cannot exceed ψ, where all pairs that differ do so in one direction.
 
     Args:
         n: number of pairs.
         discordant: ψ, the share of pairs that are 1 on one side alone, in [0, 1], from a pilot or an earlier run.
         level: 1 − α of the two-sided test, in (0, 1).
         power: the chance to find the difference, in (1 − level, 1).
+        comparisons: how many conditions are compared with base, whose p-values are corrected together.
 
     Returns:
         A difference of rates in (0, 1]; NaN where n pairs with such a ψ are too few for any.
 
     Raises:
-        ValueError: `n` is less than 1, or a share is out of range.
+        ValueError: `n` or `comparisons` is less than 1, or a share is out of range.
 
     Example:
-        >>> round(minimum_detectable_effect(1000, 0.2), 4)
-        0.0396
+        >>> [round(minimum_detectable_effect(1000, 0.2, comparisons=count), 4) for count in (1, 7)]
+        [0.0396, 0.0499]
 
     Source:
         Connor, Biometrics 43 (1987) 207–211, solved for the difference; Miettinen, Biometrics 24 (1968) 339–352.
@@ -300,9 +303,11 @@ def minimum_detectable_effect(n: int, discordant: float, *, level: float = 0.95,
 
     if n < 1:
         raise ValueError(f"expected at least one pair in 'n', got {n}")
+    if comparisons < 1:
+        raise ValueError(f"expected at least one of 'comparisons', got {comparisons}")
     if not 0 <= discordant <= 1:
         raise ValueError(f"expected 'discordant' between 0 and 1, got {discordant}")
-    needed = normal_quantile(level)
+    needed = normal_quantile(1 - (1 - level) / comparisons) if 0 < level < 1 else normal_quantile(level)
     if not 1 - level < power < 1:
         raise ValueError(f"expected 'power' between 1 - level = {1 - level:.4g} and 1, got {power}")
     found = float(ndtri(power))

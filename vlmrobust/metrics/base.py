@@ -73,8 +73,14 @@ class BaseMetric(Frozen, ABC):
             raise TypeError(f"{where}, got {values.dtype}")
         if values.shape != failed.shape:
             raise ValueError(f"{where}, got shape {tuple(values.shape)}")
-        floats = values.detach().to("cpu", torch.promote_types(values.dtype, torch.float32))
-        return torch.where(failed, math.nan, floats)
+        floats = torch.where(
+            failed, math.nan, values.detach().to("cpu", torch.promote_types(values.dtype, torch.float32))
+        )
+        if self.is_rate and bool((wrong := ~floats.isnan() & (floats != 0) & (floats != 1)).any()):
+            raise ValueError(
+                f"{where} with 0, 1 or NaN, since it declares itself a rate, got {float(floats[wrong][0])}"
+            )
+        return floats
 
 
 class Metric(BaseMetric):
