@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from vlmrobust import Report, expand
+from vlmrobust import Report, Response, Sample, expand
 from vlmrobust.cli.gates import LEVEL, Gate, outcomes
 from vlmrobust.metrics import Accuracy, FollowRate
+from vlmrobust.perturbations import WrongCaption
 from vlmrobust.testing import FakeModel
 
 
@@ -68,3 +70,79 @@ def test_of_what_is_undefined_a_gate_cannot_tell(report: Report) -> None:
             [outcome] = outcomes([gate], undefined, report)
             assert outcome.verdict == "cannot tell"
             assert outcome.text == f"accuracy under a: {undefined['note'][0]}"
+
+
+def builds(groups: int, seed: int, worse: float = 0.0) -> tuple[Report, Report]:
+    """Two runs of one model on samples in groups, each group harder or easier anew: none is worse than the other."""
+    generator = np.random.default_rng(seed)
+    samples = [
+        Sample(id=f"q{i:03d}", images=[b"x"], question="Which?", options=("a", "b"), answer=0, group=f"g{i // 4}")
+        for i in range(4 * groups)
+    ]
+    prompts = list(expand(samples, [WrongCaption()]))
+    reports = []
+    for fall in (worse, 0.0):
+        chance = {
+            (group, condition): generator.beta(4, 1.5)
+            for group in dict.fromkeys(sample.group for sample in samples)
+            for condition in ("base", "wrong_caption")
+        }
+        said = [
+            Response(
+                sample_id=prompt.sample.id,
+                condition=prompt.condition,
+                text="x",
+                answer=int(generator.random() > chance[prompt.sample.group, prompt.condition] * (1 - fall)),
+                status="answered",
+            )
+            for prompt in prompts
+        ]
+        reports.append(Report.from_responses(prompts, said, [Accuracy()]))
+    return reports[0], reports[1]
+
+
+@pytest.mark.parametrize("groups", [6, 10, 30])
+def test_of_builds_in_which_nothing_is_worse_one_in_twenty_fails_or_fewer(groups: int) -> None:
+    count, fallen = 120, 0
+    for seed in range(count):
+        this, that = builds(groups, seed)
+        found = outcomes([Gate("accuracy")], this.compare(that), this)
+        assert {outcome.verdict for outcome in found} <= {"passed", "FAILED"}
+        fallen += any(outcome.verdict == "FAILED" for outcome in found)
+    assert fallen <= count * (0.05 + 3 * math.sqrt(0.05 * 0.95 / count))
+    if groups == 30:
+        this, that = builds(groups, 0, worse=0.6)
+        assert any(one.verdict == "FAILED" for one in outcomes([Gate("accuracy")], this.compare(that), this))
+
+
+def test_of_few_groups_a_gate_cannot_tell() -> None:
+    this, that = builds(5, 0)
+    for gate in (Gate("accuracy"), Gate("accuracy", 0.5)):
+        assert {one.verdict for one in outcomes([gate], this.compare(that), this)} == {"cannot tell"}
+
+
+@pytest.mark.parametrize("per_group", [1, 4])
+def test_a_model_that_fails_more_never_passes_what_a_better_one_fails(per_group: int) -> None:
+    """0, 1, 2, … of 240 answers are lost: once a drop of 0.05 cannot be ruled out, it never can again."""
+    samples = [
+        Sample(
+            id=f"q{i:03d}", images=[b"x"], question="Which?", options=("a", "b"), answer=0, group=f"g{i // per_group}"
+        )
+        for i in range(240)
+    ]
+    prompts = list(expand(samples, []))
+
+    def run(lost: int) -> Report:
+        said = [
+            Response(
+                sample_id=p.sample.id, condition="base", text="x", answer=int(i * 7 % 240 < lost), status="answered"
+            )
+            for i, p in enumerate(prompts)
+        ]
+        return Report.from_responses(prompts, said, [Accuracy()])
+
+    before = run(0)
+    verdicts = [outcomes([Gate("accuracy", 0.05)], run(n).compare(before), before)[0].verdict for n in range(0, 14)]
+    assert verdicts == sorted(verdicts, key=["passed", "FAILED"].index)
+    assert verdicts[0] == "passed"
+    assert verdicts[-1] == "FAILED"

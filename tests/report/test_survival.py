@@ -172,3 +172,37 @@ def test_no_base_and_no_condition_leave_an_empty_table(answer):
     assert table.empty
     assert table["positives"].dtype == "int64"
     assert set(report([answer("a", "x")]).survival()["n"]) == {0}
+
+
+def test_base_asked_again_is_ranked_by_the_next_draw(answer):
+    """Confidence ranks what is hard: it tells base asked again as well as a condition that adds nothing."""
+    generator, rows = np.random.default_rng(2), []
+    for index in range(80):
+        ease = generator.random()
+        letters = {"option_logprobs": (-3.0, float(np.log(0.05 + 0.9 * ease)), -3.0), "readout": "own_thought"}
+        for condition in ("base", "x"):
+            for draw in range(2):
+                right = int(generator.random() < ease)
+                rows.append(answer(f"s{index:02d}", condition, right, draw=draw, **letters))
+    table = report(rows).survival()
+    row = table.query("predictor == 'correct_probability' and population == 'all'").iloc[0]
+    right = {(r.sample_id, r.draw): r.answer == 1 for _, r in rows if r.condition == "base"}
+    again = [right[sample, 1 - draw] for sample, draw in right]
+    ease = {r.sample_id: r.option_logprobs[1] for _, r in rows}
+    assert row["base_auroc"] == pytest.approx(roc_auc_score(again, [ease[sample] for sample, _ in right]))
+    assert row["base_auroc"] == pytest.approx(row["auroc"], abs=0.1)
+    assert row["note"] == ""
+    one = report([pair for pair in rows if pair[1].draw == 0]).survival().iloc[0]
+    assert math.isnan(one["base_auroc"])
+    assert one["note"] == "base_auroc needs a second draw of base"
+    greedy = [(p.replace(draw=1), r.model_copy(update={"draw": 1})) for p, r in rows if r.draw == 0]
+    same = report([*[pair for pair in rows if pair[1].draw == 0], *greedy]).survival().iloc[0]
+    assert math.isnan(same["base_auroc"])
+    assert same["note"] == "base_auroc: all draws of base are alike"
+
+
+def test_of_few_groups_there_is_no_interval(answer):
+    row = report(simulated(answer, 40, groups=5)).survival().iloc[0]
+    assert not math.isnan(row["auroc"])
+    assert math.isnan(row["low"])
+    assert row["note"].startswith("too few groups of samples for an interval; ")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from ..functional.limits import percentile_limits
 from ..functional.resampling import group_codes, resample_counts
+from ..functional.sign_flips import FEWEST_GROUPS
 from ..keyed import generator
 from ..metrics import Accuracy, ThoughtLength
 from ..types import Responses
@@ -170,6 +170,8 @@ class _Compared:
         area = float(functional.auroc(scores, positive))
         low, high = self._interval(area, scores, positive, self.group[chosen], row)
         again, why = self._again(scores, self.before[defined.numpy()])
+        if math.isnan(low):
+            why = "; ".join(filter(None, ("too few groups of samples for an interval", why)))
         return replace(row, auroc=area, low=low, high=high, base_auroc=again, note=why)
 
     def _again(self, scores: Tensor, before: Integers) -> tuple[float, str]:
@@ -186,21 +188,34 @@ class _Compared:
     def _interval(
         self, area: float, scores: Tensor, positive: Tensor, groups: Integers, row: SurvivalRow
     ) -> tuple[float, float]:
-        """Return the closed form's interval for pairs that are independent, else a bootstrap's over groups."""
+        """Return the closed form's interval for pairs that are independent, else Student's on the scale of log-odds.
+
+        The standard error is that of resampled groups. Percentiles of the resampled areas cover less with few groups.
+        """
         codes = group_codes(groups, len(groups))
         count = int(codes.max()) + 1
         share = count / len(codes)
-        if share < 1:
+        if share < 1 and count < FEWEST_GROUPS:
+            return math.nan, math.nan
+        if share < 1 and 0 < area < 1:
             rng = generator(self.seed, "bootstrap", row.predictor, row.population, row.condition)
             replicates = [
                 functional.auroc(scores, positive, torch.from_numpy(counts[:, codes])).numpy()
                 for counts in resample_counts(count, _REPLICATES, rng)
             ]
-            low, high = percentile_limits(np.concatenate(replicates), count, _LEVEL)
-            if low < high:
-                return low, high
-        # Separated classes, or a single group: one observation per group.
+            error = float(np.nanstd(np.concatenate(replicates))) * math.sqrt(count / (count - 1))
+            if error > 0:
+                return _by_log_odds(area, error, count)
+        # Separated classes: one observation per group.
         return functional.auroc_interval(area, row.positives * share, row.negatives * share, _LEVEL)
+
+
+def _by_log_odds(area: float, error: float, groups: int) -> tuple[float, float]:
+    from scipy.special import expit, logit, stdtrit
+
+    reach = float(stdtrit(groups - 1, (1 + _LEVEL) / 2)) * error / (area * (1 - area))
+    low, high = (float(expit(logit(area) + side * reach)) for side in (-1, 1))
+    return low, high
 
 
 def _missing_class(row: SurvivalRow) -> str:
