@@ -305,3 +305,16 @@ def test_columns_are_called_after_their_classes():
 def test_all_names_are_exported_and_sorted():
     assert metrics.__all__ == sorted(metrics.__all__, key=lambda name: (name[0].islower(), name))
     assert all(hasattr(metrics, name) for name in metrics.__all__)
+
+
+def test_following_is_counted_for_the_wrong_option_that_the_text_asserts(make_sample):
+    """The distractor is option 1; the text asserts option 2, is believed, and that is followed."""
+    sample = make_sample(sample_id="q", options=("red", "blue", "green"), answer=0, distractor=1)
+    shown = Prompt.of(sample).replace(condition="x")
+    cases = [(2, 2, 1.0), (2, 1, 0.0), (2, 0, 0.0), (0, 1, 1.0), (0, 0, 0.0), (None, 1, 1.0), (None, 2, 0.0)]
+    prompts = [shown.replace(asserted=asserted) for asserted, _, _ in cases]
+    said = [
+        Response(sample_id="q", condition="x", answer=answer, status="answered", text="x") for _, answer, _ in cases
+    ]
+    found = metrics.FollowRate()(Responses.of(prompts, said))
+    assert found.tolist() == [expected for *_, expected in cases]
