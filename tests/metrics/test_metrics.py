@@ -14,7 +14,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import accuracy_score
 
-from vlmrobust import metrics
+from vlmrobust import Prompt, Response, Responses, metrics
 from vlmrobust.functional import QUADRANTS
 from vlmrobust.naming import snake_case
 from vlmrobust.testing import check_metric
