@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from vlmrobust.functional.limits import bca_limits, percentile_limits, two_sided_p
+from vlmrobust.functional.limits import bca_limits, expanded_p, percentile_limits, two_sided_p
 from vlmrobust.functional.resampling import GroupedColumn
 
 NAN = math.nan
@@ -56,3 +56,16 @@ def test_skewness_that_is_too_much_for_the_formula_is_no_interval():
     replicates = np.repeat([0.0, 2.25, 4.5, 6.75], [30, 42, 21, 7])
     assert all(map(math.isnan, bca_limits(replicates, column, 0.999)))
     assert not any(map(math.isnan, bca_limits(replicates, column, 0.5)))
+
+
+@pytest.mark.parametrize("groups", [6, 12, 80])
+def test_the_expanded_p_is_small_where_the_expanded_interval_excludes_zero(groups):
+    """By a grid of shifts: p crosses 0.05 where an end of the interval crosses 0, but for the replicates' steps."""
+    replicates = np.random.default_rng(groups).normal(size=4000)
+    for shift in np.linspace(-4, 4, 161):
+        low, high = percentile_limits(replicates + shift, groups, 0.95)
+        p = expanded_p(replicates + shift, groups)
+        if min(abs(low), abs(high)) > 0.05:
+            assert (p < 0.05) == (not low <= 0 <= high), (shift, p, low, high)
+    assert math.isnan(expanded_p(replicates, 1))
+    assert math.isnan(expanded_p(np.array([math.nan]), 9))

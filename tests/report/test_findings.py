@@ -118,7 +118,7 @@ def test_a_model_that_is_right_against_its_begun_thought_is_a_stubborn_expert():
     assert stubborn.text == (
         f"wrong_think: a stubborn expert. Accuracy is kept within 0.10 of base (+0.00 [{accuracy.low:+.2f}, "
         f"{accuracy.high:+.2f}], n = 60), while the thought concludes the answer in 0.00 [0.00, "
-        f"{consistency.value_high:.2f}] of the judged responses alone (n = 60; against base -1.00 "
+        f"{consistency.value_high:.2f}] of the judged responses only (n = 60; against base -1.00 "
         f"[-1.00, {consistency.high:+.2f}], n = 60): it is right against its own begun thought."
     )
     assert "brittle" not in found
@@ -326,7 +326,15 @@ def test_what_rose_may_be_the_fall_also_where_something_else_fell_more():
     assert unparsed.low > 0 > truncated.high
     assert unparsed.difference + truncated.difference < 0
     [cut] = [one for one in by_kind(report)["truncation"] if one.condition == "wrong_think"]
-    assert f"so up to {unparsed.difference:.2f} of the fall" in cut.text
+    # Some of what can't be read was wrong under base already, and is no part of the fall.
+    rows = list(zip(report.responses.sample_id, report.responses.condition, report.responses.status, strict=True))
+    right = (report.responses.choice == report.responses.target).tolist()
+    before = {sample: right[place] for place, (sample, condition, _) in enumerate(rows) if condition == "base"}
+    lost = sum(
+        before[sample] for sample, condition, status in rows if (condition, status) == ("wrong_think", "unparsed")
+    )
+    assert 0 < lost < 60 * unparsed.value
+    assert f"so up to {lost / 60:.2f} of the fall" in cut.text
 
 
 def test_what_no_judge_has_seen_is_said():
@@ -401,3 +409,30 @@ def test_a_saved_report_says_the_same(tmp_path):
     report.save(tmp_path)
     assert Report.load(tmp_path).findings() == report.findings()
     assert not any("nan" in finding.text for finding in report.findings())
+
+
+def test_what_is_lost_is_counted_pair_by_pair(answer):
+    """As many abstain as under base, but others: all that stopped being right abstains, and no form disturbs."""
+    pairs = []
+    for number in range(100):
+        pairs.append(answer(f"s{number:02d}", "base", None if number < 30 else 1, **_abstained(number < 30)))
+        begun = None if 30 <= number < 60 else 0 if number < 30 else 1
+        prompt, response = answer(f"s{number:02d}", "x", begun, **_abstained(30 <= number < 60))
+        pairs.append((prompt.replace(context="The answer is blue.", asserted=1), response))
+    found = by_kind(Report.from_responses(*zip(*pairs, strict=True), METRICS))
+    assert "form" not in found
+    [said] = [one for one in found["abstention"] if one.condition == "x"]
+    assert said.text.endswith("so up to 0.30 of the fall of 0.30 in accuracy may be abstaining, no wrong choice.")
+
+
+def _abstained(is_so):
+    return {"status": "abstained"} if is_so else {}
+
+
+def test_stubborn_is_among_what_is_corrected():
+    model = Planted(begun={"contradict": 1}, accuracy=1, follow_think=0)
+    report = asked(model, [WrongThink()])
+    place = next(i for i, r in enumerate(report._rows) if (r.condition, r.metric) == ("wrong_think", "consistency"))
+    rows = [*report._rows]
+    rows[place] = replace(rows[place], p=0.04)
+    assert "stubborn" not in by_kind(Report(report.responses, report._columns, summary=rows))

@@ -159,16 +159,16 @@ def test_full_recovery_keeps_an_interval(answer):
 
 
 def test_what_the_token_limit_takes_a_hedge_does_not_bring_back(answer):
-    """Only the unhedged condition is cut off: its drop is no choice, so that nothing is recovered of it."""
+    """Only the unhedged condition is cut off: no choice, so that it is in no number but its own."""
     rows = [answer(f"s{index}", condition, 1) for index in range(20) for condition in ("base", "wrong_think_but")]
     rows += [
         answer(f"s{index}", "wrong_think", None if index < 8 else 1, **({"status": "truncated"} if index < 8 else {}))
         for index in range(20)
     ]
     [row] = report(*rows).hedge_recovery().to_dict("records")
-    assert (row["drop"], row["recovered"], row["unanswered"]) == pytest.approx((0.4, 0.4, 0.4))
+    assert (row["drop"], row["recovered"], row["unanswered"], row["n"]) == pytest.approx((0.0, 0.0, 0.4, 12))
     assert math.isnan(row["share"])
-    assert row["note"] == "the drop under wrong_think is no larger than its answers that are missing"
+    assert row["note"] == "no drop under wrong_think"
 
 
 def test_composed_conditions_are_hedged_too_and_carriers_are_not_mixed(answer):

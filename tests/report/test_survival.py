@@ -205,4 +205,4 @@ def test_of_few_groups_there_is_no_interval(answer):
     row = report(simulated(answer, 40, groups=5)).survival().iloc[0]
     assert not math.isnan(row["auroc"])
     assert math.isnan(row["low"])
-    assert row["note"].startswith("too few groups of samples for an interval; ")
+    assert row["note"].startswith("too few samples, or groups of them, for an interval; ")

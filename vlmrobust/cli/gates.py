@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..functional.statistics import holm
 from ..report import Report
+from ..report.summary import SAME
 from .measuring import direction_of, is_paired
 from .options import listed, pairs
 from .output import rows_of
@@ -105,6 +106,8 @@ def _rows(gate: Gate, table: "pd.DataFrame", report: Report) -> Iterator[dict[st
 
 def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> Outcome:
     where = f"{gate.metric} under {row['condition']}"
+    if row["difference"] == 0 and row["note"].endswith(SAME):
+        return Outcome("passed", f"{where}: the same for every one of {row['n']} samples")
     if math.isnan(row["difference"]) or math.isnan(row["low"]):
         return Outcome("cannot tell", f"{where}: {row['note'] or 'no difference is defined'}")
     found = f"{where}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']}"

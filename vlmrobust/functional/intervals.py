@@ -20,7 +20,7 @@ Outcome = Literal["mean", "rate", "share"]
 
 _FEWEST_RATES = 5
 # As large as intervals near 0 and 1 need to cover what they say (tests/benchmarks/coverage.py), and no larger.
-_VALUE_WEIGHT, _CHANGE_WEIGHT = 0.5, 0.25
+_VALUE_WEIGHT, _CHANGE_WEIGHT = 1.0, 0.5
 
 
 def mean_interval(
@@ -35,8 +35,8 @@ def mean_interval(
     """Return a mean with the interval that fits.
 
     Wilson's score interval for rates without groups, from 5 values on. Otherwise that of a randomisation test that
-    flips the sign of whole groups, from 6 groups on (without groups each value is one); for rates and shares half a
-    group of zeros and half a group of ones are added to it, so that it is never a point. With fewer it is NaN.
+    flips the sign of whole groups, from 6 groups on (without groups each value is one); for rates and shares a
+    group of zeros and a group of ones are added to it, so that it is never a point. With fewer it is NaN.
 
     Args:
         values: `(n,)`, NaN = undefined; undefined values are left out.
@@ -122,8 +122,8 @@ def paired_interval(
     """Return the mean paired difference condition − base with interval and p-value of one test, that which fits.
 
     Tango's score test for rates without groups, from 5 pairs on. Otherwise the randomisation test that flips the sign
-    of whole groups' differences, from 6 groups on; for rates and shares a quarter of a group that falls by 1 and a
-    quarter that rises by 1 are added. With fewer, interval and p are NaN. p < 1 − level exactly where the interval
+    of whole groups' differences, from 6 groups on; for rates and shares half a group that falls by 1 and half a
+    group that rises by 1 are added. With fewer, interval and p are NaN. p < 1 − level exactly where the interval
     excludes 0.
 
     Args:

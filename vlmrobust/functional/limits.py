@@ -7,7 +7,7 @@ import numpy as np
 
 from .resampling import Floats, GroupedColumn
 
-__all__ = ["Method", "bca_limits", "percentile_limits", "two_sided_p"]
+__all__ = ["Method", "bca_limits", "expanded_p", "percentile_limits", "two_sided_p"]
 
 Method = Literal["percentile", "bca"]
 
@@ -79,6 +79,25 @@ def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple
         return math.nan, math.nan
     low, high = np.quantile(known, ndtr(bias + shifted / room)).tolist()
     return low, high
+
+
+def expanded_p(replicates: Floats, groups: int) -> float:
+    """Return the p-value whose interval is that of `percentile_limits`: the level at which it ends at 0.
+
+    Args:
+        replicates: `(r,)`, NaN = undefined in this resample; left out.
+        groups: number of groups that were resampled, G.
+
+    Returns:
+        2 · P(t(G − 1) > z / √(G / (G − 1))), with Φ(−z) the smaller share of replicates on either side of 0; NaN with
+        fewer than two groups, and without a replicate.
+    """
+    from scipy.special import ndtri, stdtr
+
+    share = two_sided_p(replicates) / 2
+    if groups < 2 or math.isnan(share):
+        return math.nan
+    return min(1.0, 2 * float(stdtr(groups - 1, float(ndtri(share)) / math.sqrt(groups / (groups - 1)))))
 
 
 def two_sided_p(replicates: Floats) -> float:

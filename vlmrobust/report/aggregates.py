@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..functional.limits import percentile_limits, two_sided_p
+from ..functional.limits import expanded_p, percentile_limits
 from ..functional.resampling import resample_counts
+from ..functional.sign_flips import FEWEST_GROUPS
 from ..types import Responses
 from .columns import Column
 from .pairing import Floats, Integers, Mask, SampleIndex
@@ -42,7 +43,9 @@ def aggregate_interval(
     defined = samples.defined_rows(column.scores, rows, chosen)
     aggregate = _Aggregate(responses, column, defined)
     replicates = np.array([aggregate(weights) for weights in _resampled(samples, chosen, defined, rng)])
-    return aggregate(None), *percentile_limits(replicates, samples.group_count(chosen), _LEVEL)
+    groups = samples.group_count(chosen)
+    limits = percentile_limits(replicates, groups, _LEVEL) if groups >= FEWEST_GROUPS else (math.nan, math.nan)
+    return aggregate(None), *limits
 
 
 def aggregate_difference(
@@ -69,7 +72,11 @@ def aggregate_difference(
     )
     differences, groups = replicates[:, 0] - replicates[:, 1], samples.group_count(chosen)
     low, high = percentile_limits(differences, groups, _LEVEL)
-    p = two_sided_p(differences) if groups > 1 else math.nan
+    p = expanded_p(differences, groups)
+    if groups < FEWEST_GROUPS:
+        low = high = p = math.nan
+    elif (p < 1 - _LEVEL) == (low <= 0 <= high):
+        p = 1 - _LEVEL if low <= 0 <= high else math.nextafter(1 - _LEVEL, 0)  # apart by the replicates' steps alone
     return AggregateDifference(after(None), before(None), low, high, p)
 
 

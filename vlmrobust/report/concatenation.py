@@ -167,4 +167,7 @@ def _joined(parts: Sequence[Part]) -> Iterator[Column]:
             for start, one in zip(starts, same, strict=False)
             for row, message in one.failures.items()
         }
-        yield replace(column, scores=np.concatenate([one.scores for one in same]), metric=metric, failures=failures)
+        # A file from before columns said so may not know that its values are a rate's.
+        outcome = "rate" if any(one.outcome == "rate" for one in same) else column.outcome
+        scores = np.concatenate([one.scores for one in same])
+        yield replace(column, scores=scores, metric=metric, outcome=outcome, failures=failures)

@@ -49,8 +49,9 @@ KINDS = {
 """What a finding can be about; from `form` on they say what can't be concluded."""
 
 _LIMITS = tuple(KINDS)[tuple(KINDS).index("form") :]
-_CLAIMED = ("accuracy", "flip_rate")
-_UNANSWERED = ("abstain_rate", "truncated_rate", "unparsed_rate")
+_CLAIMED = ("accuracy", "flip_rate", "consistency")
+_UNANSWERED = ("abstained", "truncated", "unparsed")
+_BEGUN = ("wrong", "think")
 _ALPHA = 0.05
 _ENOUGH_GROUPS = 50
 _ENOUGH_COVERAGE = 0.9
@@ -85,6 +86,7 @@ class _Condition:
     Attributes:
         label: how it is called in sentences.
         rows: by metric.
+        lost: by status, the share of its pairs with base that were right there and have that status here.
         says: what its text asserts: "wrong", "true", "neutral", or "" for none that is known.
         where: where the text stands, "think" or "caption".
     """
@@ -92,6 +94,7 @@ class _Condition:
     unit: Unit
     label: str
     rows: Mapping[str, SummaryRow]
+    lost: Mapping[str, float]
     says: str
     where: str
 
@@ -142,9 +145,39 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
     units = units_of(responses)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
+    right = _right_under_base(responses)
     for unit in units:
         key = unit.condition, unit.carrier
-        yield _Condition(unit, labels[key], cells.get(key, {}), *_text_of(responses, unit))
+        yield _Condition(
+            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *_text_of(responses, unit)
+        )
+
+
+def _right_under_base(responses: Responses) -> dict[str, list[bool]]:
+    """Return whether each sample's scored draws under base are right."""
+    found: dict[str, list[bool]] = {}
+    right = (responses.choice == responses.target).tolist()
+    for row, sample in enumerate(responses.sample_id):
+        if responses.condition[row] == "base" and responses.status[row] not in UNSCORED:
+            found.setdefault(sample, []).append(right[row])
+    return found
+
+
+def _lost(responses: Responses, unit: Unit, right: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    """Return by status how much accuracy under base the answers of that status cost, sample by sample."""
+    statuses: dict[str, list[str]] = {}
+    for row in unit.rows.tolist():
+        sample = responses.sample_id[row]
+        if responses.status[row] not in UNSCORED and sample in right:
+            statuses.setdefault(sample, []).append(responses.status[row])
+    return {
+        status: sum(
+            min(given.count(status) / len(given), sum(right[sample]) / len(right[sample]))
+            for sample, given in statuses.items()
+        )
+        / max(1, len(statuses))
+        for status in _UNANSWERED
+    }
 
 
 def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
@@ -158,6 +191,7 @@ def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
         for place, one in enumerate(conditions)
         for metric in _CLAIMED
         if one.unit.condition != "base" and (row := one.compared(metric)) is not None
+        if metric != "consistency" or (one.says, one.where) == _BEGUN
     ]
     adjusted = holm([p for *_, p in claims])
     rows = [dict(one.rows) for one in conditions]
@@ -218,9 +252,10 @@ def _objections(row: SummaryRow) -> Iterator[str]:
 def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
     """Yield whether a model is stubborn or brittle under a wrong thought, judged by the ends of intervals."""
     accuracy, follow, consistency = (one.compared(name) for name in ("accuracy", "follow_rate", "consistency"))
-    if (one.says, one.where) != ("wrong", "think") or accuracy is None or follow is None or consistency is None:
+    if (one.says, one.where) != _BEGUN or accuracy is None or follow is None or consistency is None:
         return
-    if accuracy.low > -margin and consistency.high < 0 and consistency.value_high < 0.5:
+    fell = consistency.high < 0 and consistency.p_adjusted < _ALPHA
+    if accuracy.low > -margin and fell and consistency.value_high < 0.5:
         yield one.finding("stubborn", sentences.stubborn(one.label, accuracy, consistency, margin))
     elif accuracy.high < -margin and follow.value_low > 0.5 and consistency.value_low > 0.5:
         yield one.finding("brittle", sentences.brittle(one.label, accuracy, follow, consistency, margin))
@@ -262,26 +297,17 @@ def _limits(one: _Condition) -> Iterator[Finding]:
     accuracy, consistency = one.compared("accuracy"), one.rows.get("consistency")
     is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
     fall = accuracy if is_shown else None
-    if fall is not None and one.says in ("true", "neutral") and fall.high < -sum(_more(one, *_UNANSWERED)):
+    if fall is not None and one.says in ("true", "neutral") and fall.high < -sum(one.lost.values()):
         yield one.finding("form", sentences.disturbed_by_form(one.label, fall))
     if consistency is not None and consistency.coverage == 0:
         yield one.finding("coverage", sentences.unjudged(one.label))
     abstained = one.rows.get("abstain_rate")
     if abstained is not None and abstained.value_low > _MANY_CUT_OFF:
-        part = sum(_more(one, "abstain_rate"))
-        yield one.finding("abstention", sentences.abstained(one.label, abstained, fall, part))
+        yield one.finding("abstention", sentences.abstained(one.label, abstained, fall, one.lost["abstained"]))
     yield from _cut_off(one, fall)
     some = next(iter(one.rows.values()), None)
     if some is not None and (some.errors or some.not_applicable):
         yield one.finding("left_out", sentences.left_out(one.label, some.errors, some.not_applicable))
-
-
-def _more(one: _Condition, *metrics: str) -> Iterator[float]:
-    """Yield by how much some shares are larger than under base, on the samples of the difference."""
-    for metric in metrics:
-        row = one.rows.get(metric)
-        if row is not None and not math.isnan(row.difference):
-            yield max(0.0, row.difference)
 
 
 def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> Iterator[Finding]:
@@ -318,11 +344,13 @@ def _of_all(kind: str, those: Sequence[_Condition], say: Callable[[str], str]) -
 
 def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
     truncated, unparsed = one.rows.get("truncated_rate"), one.rows.get("unparsed_rate")
+    part = one.lost["truncated"] + one.lost["unparsed"]
     if truncated is None or math.isnan(truncated.value):
         return
     if one.unit.condition == "base":
         is_many = truncated.value_low > _MANY_CUT_OFF or (unparsed is not None and unparsed.value_low > _MANY_CUT_OFF)
     else:
-        is_many = fall is not None and (truncated.low > 0 or (unparsed is not None and unparsed.low > 0))
+        risen = truncated.low > 0 or (unparsed is not None and unparsed.low > 0)
+        is_many = fall is not None and (risen or part > _MANY_CUT_OFF)
     if is_many:
-        yield one.finding("truncation", sentences.cut_off(one.label, truncated, unparsed, fall))
+        yield one.finding("truncation", sentences.cut_off(one.label, truncated, unparsed, fall, part))

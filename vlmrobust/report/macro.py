@@ -25,6 +25,8 @@ class MacroRow:
         micro_value, micro_difference: the same over all samples, each of which weighs the same.
         carrier: how the condition was carried.
         note: which categories and samples are left out, and what the interval allows for.
+        paired_value, n_value: as in the summary: the value on the samples of the difference, and how many samples
+            `value` is on.
     """
 
     condition: str
@@ -43,6 +45,8 @@ class MacroRow:
     micro_difference: float
     carrier: str | None
     note: str
+    paired_value: float
+    n_value: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +103,11 @@ def _averaged(
     )
     if len(set(blocks)) < len(blocks):
         notes.append("categories share groups of samples: the interval allows for any dependence between them")
-    if alone := [category.name for category, row in averaged if math.isnan(row.value_low)]:
+    if alone := [
+        category.name
+        for category, row in averaged
+        if math.isnan(row.value_low) or (math.isnan(row.low) and not math.isnan(row.difference))
+    ]:
         notes.append(f"no interval in {', '.join(alone)}")
     sizes = ", ".join(f"{category.name} (n = {row.n})" for category, row in averaged)
     return MacroRow(
@@ -119,6 +127,8 @@ def _averaged(
         micro_difference=micro.difference,
         carrier=micro.carrier,
         note="; ".join(filter(None, notes)),
+        paired_value=_mean([row.paired_value for row in rows]),
+        n_value=sum(row.n_value for row in rows),
     )
 
 

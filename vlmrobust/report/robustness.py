@@ -115,7 +115,7 @@ def _asked_as_often(shown: Responses, times: int) -> tuple[Floats, Floats, str]:
     most = int(draws.max(initial=0))
     if most < 2:
         return right, np.full(len(right), math.nan), "one draw: compared as under greedy decoding"
-    if ((hits == 0) | (hits == draws)).all():
+    if draws[draws > 0].min() > 1 and ((hits == 0) | (hits == draws)).all():
         return right, np.zeros(len(right)), ""
     every, twice = (_all_right(hits, draws, count) for count in (times, 2 * times))
     # q − q² is the variance of one such answer; over a sample's draws the parts add up to that of their mean.
@@ -162,8 +162,8 @@ class HedgeRow:
         n: number of samples (draws averaged) defined under all three.
         carrier: how the condition was carried.
         note: why something is undefined.
-        unanswered: how much more often the reference has no answer (abstained, cut off, unreadable) than base; so much
-            of a drop in accuracy may be no wrong choice.
+        unanswered: the share of samples of which one of the three has no answer (abstained, cut off, unreadable); they
+            are in no other number of this row, as far as it is about accuracy.
     """
 
     condition: str
@@ -194,10 +194,13 @@ def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -
     samples = SampleIndex.of(responses)
     base = np.flatnonzero(np.array(responses.condition, dtype=np.str_) == "base")
     wanted = [column for column in columns if column.name in _METRICS and column.is_mean]
+    answered, scored = is_one_of(responses.status, "answered"), ~is_one_of(responses.status, *UNSCORED)
     rows = []
     for unit, reference in _hedged_units(units_of(responses)):
         for column in wanted:
-            sides = [samples.means(column.scores, side) for side in (base, reference.rows, unit.rows)]
+            # What abstains or is cut off is no choice that a hedge could bring back.
+            scores = np.where(answered, column.scores, math.nan) if column.name == "accuracy" else column.scores
+            sides = [samples.means(scores, side) for side in (base, reference.rows, unit.rows)]
             chosen = np.logical_and.reduce([~np.isnan(side) for side in sides])
             before, plain, hedged = (side[chosen] for side in sides)
             row = HedgeRow(
@@ -215,7 +218,7 @@ def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -
                 n=len(before),
                 carrier=unit.carrier,
                 note="",
-                unanswered=_unanswered(responses, samples, base, reference.rows, chosen),
+                unanswered=_unanswered(samples, answered, scored, (base, reference.rows, unit.rows)),
             )
             rng = generator(seed, "bootstrap", "hedge", column.name, unit.condition)
             rows.append(_with_share(row, hedged - plain, before - plain, samples.group[chosen], rng))
@@ -235,8 +238,6 @@ def _hedged_units(units: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
 def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng: np.random.Generator) -> HedgeRow:
     if not row.drop > 0:
         return replace(row, note="defined for no sample" if not row.n else f"no drop under {row.reference}")
-    if row.metric == "accuracy" and row.unanswered >= row.drop:
-        return replace(row, note=f"the drop under {row.reference} is no larger than its answers that are missing")
     share = row.recovered / row.drop
     columns = columns_by_group([gain, drop], groups, rng)
     gains, drops = replicate_means(columns, _REPLICATES, rng)
@@ -251,11 +252,12 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
     return replace(row, share=share, low=low, high=high)
 
 
-def _unanswered(responses: Responses, samples: SampleIndex, base: Integers, rows: Integers, chosen: Mask) -> float:
-    """Return by how much the share of scored responses without an answer is larger than under base."""
-    missing = np.where(is_one_of(responses.status, *UNSCORED), math.nan, ~is_one_of(responses.status, "answered"))
-    before, after = (samples.means(missing, side)[chosen] for side in (base, rows))
-    return max(0.0, _mean(after - before)) if len(after) else math.nan
+def _unanswered(samples: SampleIndex, answered: Mask, scored: Mask, sides: Sequence[Integers]) -> float:
+    """Return the share of the samples scored on all sides that have no answer on one of them."""
+    missing = np.where(scored, (~answered).astype(np.float64), math.nan)
+    shares = [samples.means(missing, side) for side in sides]
+    known = np.logical_and.reduce([~np.isnan(share) for share in shares])
+    return float(np.max([share[known] for share in shares], axis=0).mean()) if known.any() else math.nan
 
 
 def _mean(values: Floats) -> float:

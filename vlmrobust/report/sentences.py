@@ -63,8 +63,8 @@ def not_compared(label: str, row: SummaryRow) -> str:
 
 def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
     """Return how many answers flip, against the noise floor; `row` is that of the flip rate."""
-    said = f"{label}: {_share(row.value)} of the answers flip (n = {row.n_value})"
-    floor = f"the noise floor of {_share(row.noise_floor)}"
+    said = f"{label}: {_share(row.paired_value)} of the answers flip (n = {row.n})"
+    floor = f"the noise floor of {_share(row.base_value)}"
     if is_shown:
         return f"{said}, {_difference(row)} above {floor}."
     return f"{said}, which sampling alone may do: {_difference(row)} against {floor}."
@@ -73,7 +73,7 @@ def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
 def inconsistent(label: str, row: SummaryRow) -> str:
     """Return that answers do not follow from thoughts where nothing is injected; `row` is that of consistency."""
     return (
-        f"{label}: the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses alone: "
+        f"{label}: the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses only: "
         "answers do not follow from thoughts, though nothing was put into them."
     )
 
@@ -82,7 +82,7 @@ def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: 
     """Return that a model stays right against the wrong thought its turn begins with."""
     return (
         f"{label}: a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
-        f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses alone "
+        f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses only "
         f"(n = {consistency.n_value}; against base {_difference(consistency)}, n = {consistency.n}): it is right "
         "against its own begun thought."
     )
@@ -179,21 +179,20 @@ def unjudged(label: str) -> str:
     return f"{label}: the judge has no verdict on any response: consistency says nothing here."
 
 
-def cut_off(label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None) -> str:
-    """Return how many answers were cut off or can't be read, beside the fall in accuracy that they may be."""
+def cut_off(
+    label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None, part: float
+) -> str:
+    """Return how many answers were cut off or can't be read, and `part` of a fall in accuracy that they may be."""
     lost = truncated.value + (0.0 if unparsed is None else unparsed.value)
     unread = "" if unparsed is None else f" and {_share(unparsed.value)} can't be read"
-    said = f"{label}: {_share(truncated.value)} of the answers were cut off{unread} (n = {truncated.n}"
-    if math.isnan(truncated.base_value):
+    said = f"{label}: {_share(truncated.value)} of the answers were cut off{unread} (n = {truncated.n_value}"
+    if math.isnan(truncated.base_value) or accuracy is None:
         return f"{said}); they count as wrong, so accuracy may be up to {_share(lost)} higher without the token limit."
     before = truncated.base_value + (0.0 if unparsed is None else unparsed.base_value)
-    fall = "" if accuracy is None else f" of the fall of {_share(-accuracy.difference)} in accuracy"
-    # One may rise and the other fall: whose answers were lost otherwise under base is not known.
-    more = sum(max(0.0, row.value - row.base_value) for row in (truncated, unparsed) if row is not None)
-    more = more if accuracy is None else min(more, -accuracy.difference)
+    fall = -accuracy.difference
     return (
-        f"{said}; base: {_share(before)} together); they count as wrong, so up to {_share(more)}{fall} may be the "
-        "token limit or the format, no wrong choice."
+        f"{said}; base: {_share(before)} together); they count as wrong, so up to {_share(min(part, fall))} of the "
+        f"fall of {_share(fall)} in accuracy may be the token limit or the format, no wrong choice."
     )
 
 

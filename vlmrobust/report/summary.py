@@ -15,7 +15,9 @@ from .aggregates import aggregate_difference, aggregate_interval
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of
 
-__all__ = ["SummaryRow", "summarised"]
+__all__ = ["SAME", "SummaryRow", "summarised"]
+
+SAME = "no interval: all samples differ by the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class _Summary:
         groups, samples = self.samples.group_count(compared), int(compared.sum())
         units = "samples" if groups == samples else "groups of samples"
         few = groups < FEWEST_GROUPS
-        why = f"too few for an interval: {groups} {units}" if few else "no interval: all samples differ by the same"
+        why = f"too few for an interval: {groups} {units}" if few else SAME
         return replace(row, low=math.nan, high=math.nan, p=math.nan, note=_in_turn(row.note, why))
 
     def _means(self, cell: _Cell, rows: Integers, chosen: Mask) -> Floats:

@@ -171,7 +171,7 @@ class _Compared:
         low, high = self._interval(area, scores, positive, self.group[chosen], row)
         again, why = self._again(scores, self.before[defined.numpy()])
         if math.isnan(low):
-            why = "; ".join(filter(None, ("too few groups of samples for an interval", why)))
+            why = "; ".join(filter(None, ("too few samples, or groups of them, for an interval", why)))
         return replace(row, auroc=area, low=low, high=high, base_auroc=again, note=why)
 
     def _again(self, scores: Tensor, before: Integers) -> tuple[float, str]:
@@ -183,7 +183,9 @@ class _Compared:
             return math.nan, "base_auroc needs a second draw of base"
         if bool((right == self.right[before[known]]).all()):
             return math.nan, "base_auroc: all draws of base are alike"
-        return float(functional.auroc(scores[known], right)), ""
+        left_out = len(before) - len(known)
+        note = f"base_auroc is of the {len(known)} responses whose sample has a second draw of base" if left_out else ""
+        return float(functional.auroc(scores[known], right)), note
 
     def _interval(
         self, area: float, scores: Tensor, positive: Tensor, groups: Integers, row: SurvivalRow
@@ -195,7 +197,7 @@ class _Compared:
         codes = group_codes(groups, len(groups))
         count = int(codes.max()) + 1
         share = count / len(codes)
-        if share < 1 and count < FEWEST_GROUPS:
+        if count < FEWEST_GROUPS:
             return math.nan, math.nan
         if share < 1 and 0 < area < 1:
             rng = generator(self.seed, "bootstrap", row.predictor, row.population, row.condition)

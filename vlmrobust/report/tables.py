@@ -141,9 +141,10 @@ def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
 
 
 def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> Iterator[str]:
-    """Yield what the metric's value is on the pairs of which the difference is shown, where that is another one."""
+    """Yield what a metric's value is on the pairs with base, where it is another one, so that none is subtracted."""
+    names = {column.name for column in shown}
     for row in summary:
-        if row.metric == shown[0].name and not math.isnan(row.difference) and row.n_value != row.n:
+        if row.metric in names and not math.isnan(row.difference) and abs(row.value - row.paired_value) >= 0.005:
             yield (
                 f"{row.condition}: of the {row.n} samples in the difference {readable(row.metric)} is "
                 f"{row.paired_value:.2f}, {row.base_value:.2f} under base"

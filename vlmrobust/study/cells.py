@@ -42,9 +42,8 @@ def change(row: Row) -> Cell:
     is_compared = not math.isnan(row["difference"])
     if is_compared:
         lines.append(with_interval(row["difference"], row["low"], row["high"], "+"))
-    count = row.get("n_value", row["n"])  # averages over benchmarks have one count
-    lines.append(f"n {count}")
-    if is_compared and count != row["n"]:
+    lines.append(f"n {row['n_value']}")
+    if is_compared and row["n_value"] != row["n"]:
         lines.append(f"{row['n']} pairs: {_number(row['paired_value'])}, base {_number(row['base_value'])}")
     if row["note"]:
         lines.append(row["note"])
@@ -62,14 +61,18 @@ def with_unanswered(table: "pd.DataFrame") -> Callable[[Row], Cell]:
     shares = {
         (*(row[name] for name in (*RUN, "condition", "carrier")), row["metric"]): row["value"]
         for row in records_of(table)
-        if row["metric"] in ("unparsed_rate", "truncated_rate")
+        if row["metric"] in ("abstain_rate", "unparsed_rate", "truncated_rate")
     }
 
     def show(row: Row) -> Cell:
         cell = change(row)
         key = tuple(row[name] for name in (*RUN, "condition", "carrier"))
         said = []
-        for metric, name in (("unparsed_rate", "unparsed"), ("truncated_rate", "truncated")):
+        for metric, name in (
+            ("abstain_rate", "abstained"),
+            ("unparsed_rate", "unparsed"),
+            ("truncated_rate", "truncated"),
+        ):
             share = shares.get((*key, metric), math.nan)
             if share > 0:
                 said.append(f"{name} {share:.0%}")
@@ -84,7 +87,7 @@ def short(row: Row) -> Cell:
     if math.isnan(row["value"]):
         return Cell("–")
     change = "" if math.isnan(row["difference"]) else f" {_number(row['difference'], '+', 2)}"
-    return Cell(f"{_number(row['value'], digits=2)}{change} (n {row['n']})")
+    return Cell(f"{_number(row['value'], digits=2)}{change} (n {row['n_value']})")
 
 
 def share(row: Row | None) -> Cell:
