@@ -212,7 +212,8 @@ class Report(Analyses, Breakdowns, Views):
         """Compare two conditions, like a condition with the same one plus an abstain option.
 
         Returns:
-            The columns of `summary`, `base_value` being the reference's; `p_adjusted` is `p`, for it is one comparison.
+            The columns of `summary`, `base_value` being the reference's; `p_adjusted` is `p`, unless the condition was
+            carried in several ways, each of which is a comparison.
 
         Raises:
             KeyError: a condition is not in the report.
