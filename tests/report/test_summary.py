@@ -279,6 +279,19 @@ def test_the_bootstrap_of_an_aggregate_agrees_with_that_of_a_mean(answer):
     assert by_hand["p"] == pytest.approx(mean["p"], abs=0.1)
 
 
+@pytest.mark.parametrize("seed", [*range(10), 14, 42, 78, 102])  # at the last four the plain p-value is above 0.05
+def test_interval_and_p_of_an_aggregate_agree_where_it_is_close(answer, seed):
+    chance = np.random.default_rng(seed)
+    longer = chance.choice([0, 1, 2], 12, p=[0.1, 0.5, 0.4])
+    pairs = [
+        answer(f"{i}", condition, text="t" * length)
+        for i in range(12)
+        for condition, length in (("base", 2), ("x", 1 + longer[i]))
+    ]
+    found = row(report(pairs, [MeanByHand()], seed=seed), "x", "mean_by_hand")
+    assert (found["p"] < 0.05) == (not found["low"] <= 0 <= found["high"])
+
+
 def test_an_aggregate_of_one_group_has_no_interval(answer):
     pairs = [answer(name, condition, text=text, group="g") for name, condition, text in
              [("a", "base", "t"), ("b", "base", "tt"), ("a", "x", "ttt"), ("b", "x", "tttt")]]  # fmt: skip

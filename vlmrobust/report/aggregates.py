@@ -19,6 +19,7 @@ __all__ = ["AggregateDifference", "aggregate_difference", "aggregate_interval"]
 # Each replicate calls the metric itself, which may have to sort.
 _REPLICATES = 1000
 _LEVEL = 0.95
+_ALPHA = 0.05  # 1 − 0.95 is a little more
 
 
 class AggregateDifference(NamedTuple):
@@ -75,8 +76,8 @@ def aggregate_difference(
     p = expanded_p(differences, groups)
     if groups < FEWEST_GROUPS:
         low = high = p = math.nan
-    elif (p < 1 - _LEVEL) == (low <= 0 <= high):
-        p = 1 - _LEVEL if low <= 0 <= high else math.nextafter(1 - _LEVEL, 0)  # apart by the replicates' steps alone
+    elif (p < _ALPHA) == (low <= 0 <= high):
+        p = _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)  # apart by the replicates' steps alone
     return AggregateDifference(after(None), before(None), low, high, p)
 
 
