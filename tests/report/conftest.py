@@ -1,6 +1,7 @@
-"""Responses made by hand, so that what a report has to say can be worked out on paper."""
+"""Responses made by hand, so that what a report has to say can be worked out on paper; and a browser for its page."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -38,3 +39,28 @@ def answer() -> Callable[..., tuple[Prompt, Response]]:
         return prompt, Response(sample_id=sample_id, condition=condition, draw=draw, **said)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """Start a browser without a window."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    service = shutil.which("chromedriver")
+    if chromium is None or service is None:
+        pytest.skip("needs chromium and chromedriver, which are not installed")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1200,900",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
+    yield started
+    started.quit()

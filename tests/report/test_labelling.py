@@ -1,7 +1,6 @@
 """Labelling thoughts in a real browser: by keys and by mouse, into a file that the report takes."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,7 @@ from vlmrobust.metrics import Accuracy, Consistency
 from vlmrobust.perturbations import AbstainOption, WrongThink
 from vlmrobust.testing import FakeModel
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver, which are not installed"),
-]
+pytestmark = pytest.mark.browser
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><svg onload=hacked=1>"
 LETTERS = "abc0-"
@@ -57,20 +50,6 @@ def told(
     prompts = list(expand([sample], [], style=style))
     said = Response(sample_id=sample.id, condition="base", think=thought, answer=answer, status="answered")
     return page_of(Report.from_responses(prompts, [said], [Accuracy(), Consistency()]), folder, labels=1)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The page in a real browser: sorting, filters, keys; nothing foreign runs, nothing is loaded, nothing is logged."""
 
-import shutil
 from collections.abc import Sequence
 
 import pytest
@@ -10,13 +9,7 @@ from vlmrobust.metrics import Accuracy, Consistency, LetterEntropy
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver, which are not installed"),
-]
+pytestmark = pytest.mark.browser
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><svg onload=hacked=1>"
 CONDITIONS = [StopThink(), WrongCaption(), WrongThink()]
@@ -39,26 +32,6 @@ def made(count: int, conditions: Sequence[Perturbation] = CONDITIONS, **planted:
     prompts = list(expand(samples, conditions))
     responses = FakeModel(**planted).respond(prompts)
     return Report.from_responses(prompts, responses, METRICS, manifest={"seed": 0}), samples
-
-
-@pytest.fixture(scope="module")
-def driver():
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,900",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")

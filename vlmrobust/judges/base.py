@@ -13,10 +13,10 @@ from ..models.base import RefusedError
 from ..types import Responses
 from ..types.validated import Frozen
 
-__all__ = ["Judge", "Verdicts", "without_answers"]
+__all__ = ["MANY", "Judge", "Verdicts", "without_answers"]
 
-_MANY = 8
-"""So many thoughts in a row, and none judged: it is not the thoughts."""
+MANY = 8
+"""So many failures in a row, and nothing judged: it is not the thoughts."""
 
 _OF_ALL = (RefusedError, ImportError)
 """What is no fault of one thought: a wrong key, a package that is missing."""
@@ -152,7 +152,7 @@ class Judge(Frozen, ABC):
         verdicts = self._concluded(without_answers(responses), is_part)
         failures = verdicts.errors
         thoughts = sum(bool(thought.strip()) for thought in responses.think)
-        if failures and len(failures) >= thoughts and (not is_part or len(failures) >= _MANY):
+        if failures and len(failures) >= thoughts and (not is_part or len(failures) >= MANY):
             place, first = next(iter(failures.items()))
             raise RefusedError(
                 f"judge {self.title!r} failed on all {len(failures)} thoughts; the first, of sample "
@@ -175,7 +175,7 @@ class Judge(Frozen, ABC):
         count = len(responses)
         found = Verdicts.of(torch.full((count,), -1), torch.ones(count, dtype=torch.bool))
         failures: dict[int, str] = {}
-        enough = _MANY if is_part else min(_MANY, count)
+        enough = MANY if is_part else min(MANY, count)
         for rows, said in self._halved(responses, range(count)):
             if isinstance(said, Exception):
                 failures[rows[0]] = f"{type(said).__name__}: {said}"

@@ -1,9 +1,10 @@
 """How good a judge is, on thoughts of which people have said what they conclude."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,23 @@ class Rate(NamedTuple):
     low: float
     high: float
     cases: int
+
+    @classmethod
+    def of(cls, hits: int, cases: int) -> Self:
+        """Return the share of `hits` with its exact interval.
+
+        Source: Clopper and Pearson, Biometrika 26 (1934).
+
+        Example:
+            >>> round(Rate.of(0, 100).high, 3)
+            0.036
+        """
+        from scipy.stats import binomtest
+
+        if not cases:
+            return cls(math.nan, math.nan, math.nan, 0)
+        interval = binomtest(hits, cases).proportion_ci()
+        return cls(hits / cases, float(interval.low), float(interval.high), cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +258,7 @@ def _checked(
 
 
 def _rate(hits: NDArray[np.bool_]) -> Rate:
-    from scipy.stats import binomtest
-
-    if not len(hits):
-        return Rate(float("nan"), float("nan"), float("nan"), 0)
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci()
-    return Rate(float(hits.mean()), float(interval.low), float(interval.high), len(hits))
+    return Rate.of(int(hits.sum()), len(hits))
 
 
 def _balanced(places: NDArray[np.int64], truth: NDArray[np.int64], right: NDArray[np.bool_]) -> Rate:

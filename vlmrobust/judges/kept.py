@@ -78,7 +78,8 @@ class Kept(Judge):
                 kept = {key: verdict for key, verdict in new.items() if key not in failed}
                 self.folder.mkdir(parents=True, exist_ok=True)
                 file.append(_line(key, *verdict) for key, verdict in kept.items())
-                known, failures = known | new, failures | failed
+                known |= new
+                failures |= failed
         option, unsure, probability = zip(*(known[key] for key in keys), strict=True) if keys else ((), (), ())
         verdicts = Verdicts(
             torch.tensor(option, dtype=torch.int64),

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .checking import Rate
 from .rules import RuleJudge
 
 __all__ = ["Measured", "measured", "title_of"]
-
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,14 @@ class Measured:
     @property
     def false_alarm_rate(self) -> tuple[float, float]:
         """Exact 95 % interval of the share of verdicts on consistent answers that are wrong."""
-        return _exact(self.false_alarms, self.consistent - self.consistent_open)
+        rate = Rate.of(self.false_alarms, self.consistent - self.consistent_open)
+        return rate.low, rate.high
 
     @property
     def miss_rate(self) -> tuple[float, float]:
         """Exact 95 % interval of the share of verdicts on inconsistent answers that are wrong."""
-        return _exact(self.misses, self.inconsistent - self.inconsistent_open)
+        rate = Rate.of(self.misses, self.inconsistent - self.inconsistent_open)
+        return rate.low, rate.high
 
     def reported(self, truth: float) -> tuple[float, float]:
         """Return the least and the largest rate that the judge would report, on average, at a true one.
@@ -91,13 +92,6 @@ _RULES = Measured(
     inconsistent_open=7,
     inconclusive_open=47,
 )
-
-
-def _exact(errors: int, verdicts: int) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(errors, verdicts).proportion_ci(_LEVEL)
-    return float(interval.low), float(interval.high)
 
 
 def title_of(identity: Mapping[str, Any]) -> str:

@@ -14,14 +14,12 @@ from ..models.server.client import make_client, redacted
 from ..models.server.replies import Reply
 from ..prompting import MARKS
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
+from .base import MANY
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 __all__ = ["OpenAIJudge"]
-
-# So many requests in a row, and none answered: the server is not there.
-_MANY = 8
 
 # The server's vocabulary is not known; these are the control tokens of the usual chat templates.
 _FANGS = fangs(("<|", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>"))
@@ -90,7 +88,7 @@ class OpenAIJudge(LetterJudge):
 
         letters = torch.full((len(cases), len(MARKS)), torch.nan)
         failures: dict[int, str] = {}
-        many, lost = max(self.concurrency, _MANY), 0
+        many, lost = max(self.concurrency, MANY), 0
         pool = ThreadPoolExecutor(self.concurrency)
         try:
             for place, reply in enumerate([pool.submit(self._ask, case) for case in cases]):

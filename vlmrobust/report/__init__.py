@@ -2,8 +2,9 @@
 
 from .card import ModelCardSection
 from .columns import Column
+from .corrected import ConsistencyRow
 from .findings import Finding
-from .labels import ConsistencyRow, Drawn, Label, Labels
+from .labels import Drawn, Label, Labels
 from .macro import MacroRow
 from .report import Report
 from .robustness import HedgeRow

@@ -8,8 +8,9 @@ from ..judges import LabelledThought
 from ..types import Responses
 from .circular import circular
 from .columns import Column
+from .corrected import ConsistencyRow, consistency_rows
 from .draws import draw_rows
-from .labels import ConsistencyRow, Drawn, Labels, consistency_rows, drawn, labelled
+from .labels import Drawn, Labels, drawn, labelled
 from .robustness import HedgeRow, hedge_recovery, robust_accuracy
 from .summary import SummaryRow
 from .survival import SurvivalRow, survival
