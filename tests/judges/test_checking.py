@@ -12,10 +12,12 @@ from sklearn.metrics import balanced_accuracy_score, precision_score
 from vlmrobust.judges import (
     Judge,
     LabelledThought,
+    Measured,
     RuleJudge,
     Verdicts,
     check,
     labelled_thoughts,
+    measured,
     read_labelled,
 )
 
@@ -161,3 +163,20 @@ def test_no_label_is_no_label(tmp_path: Path):
         read_labelled(tmp_path / "mine.jsonl")
     with pytest.raises(ValueError, match="expected at least one labelled thought, got none"):
         check(RuleJudge(), [])
+
+
+def test_what_is_reported_at_a_true_rate_has_the_errors_at_the_ends_of_their_intervals():
+    counted = Measured(100, 5, 60, 3, 10, 25, 2, 5, 15)
+    alarms = beta.ppf([0.025, 0.975], [3, 4], [48, 47])
+    misses = beta.ppf([0.025, 0.975], [2, 3], [19, 18])
+    assert counted.false_alarm_rate == pytest.approx(tuple(alarms))
+    assert counted.miss_rate == pytest.approx(tuple(misses))
+    assert counted.reported(0.9) == pytest.approx(
+        (0.9 * (1 - alarms[1]) + 0.1 * misses[0], 0.9 * (1 - alarms[0]) + 0.1 * misses[1])
+    )
+    assert counted.open == 30
+
+
+def test_of_other_rules_than_the_default_ones_nothing_was_counted():
+    assert measured(RuleJudge().identity()) is not None
+    assert measured(RuleJudge(min_contradiction=0.5).identity()) is None

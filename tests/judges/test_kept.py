@@ -1,6 +1,7 @@
 """Verdicts on disk: asked for once, whoever asks; a kill in the middle loses no more than the thoughts at hand."""
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import os
@@ -91,6 +92,12 @@ def test_a_thought_with_another_question_options_or_letters_is_another(asked, lo
     for asked_of in changed:
         kept.verdicts(Responses.of(asked_of, said))
     assert seen(log) == ["0"] * len(changed)
+
+
+def test_thoughts_that_end_alike_are_two(asked, log, tmp_path):
+    responses = Responses.of(*asked(3))
+    kept = Kept(Counted(log=str(log)), tmp_path)
+    assert kept.verdicts(dataclasses.replace(responses, own_think=("",) * 3)).option.tolist() == [0, 1, 2]
 
 
 def test_two_judges_never_share_a_file(asked, log, tmp_path):

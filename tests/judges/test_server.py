@@ -118,6 +118,15 @@ def test_one_request_that_fails_leaves_the_others(server, judge):
     assert "BadRequestError: Error code: 400 - overloaded" in verdicts.errors[0]
 
 
+def test_failures_here_and_there_do_not_end_it(server, judge):
+    one = judge.replace(max_retries=0, concurrency=1)
+    server.fault = lambda number, body: (503, {}, "busy") if number % 2 else None
+    verdicts = one.verdicts(asked(*(f"{number}: so B" for number in range(40))))
+    assert len(server.seen) == 40
+    assert len(verdicts.errors) == 20
+    assert int((verdicts.option == 1).sum()) == 20
+
+
 def test_a_server_that_is_not_there_is_not_asked_to_the_end(server, judge):
     server.failures, server.status = 10**6, 503
     many = judge.replace(max_retries=0, concurrency=2)

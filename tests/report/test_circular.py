@@ -1,5 +1,6 @@
 """Circular scoring against a slow count."""
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -62,6 +63,25 @@ def test_it_is_the_share_of_samples_right_under_all_rotations(make_sample: Make,
         report = Report.from_responses([p for p, _ in pairs], [r for _, r in pairs], [Accuracy()])
         assert report.circular()["value"].item() == pytest.approx(expected)
         rng.shuffle(pairs)
+
+
+def test_a_model_that_errs_by_chance_is_compared_with_base_asked_as_often(make_sample: Make) -> None:
+    rng = random.Random(9)
+    prompts = list(expand(samples(make_sample, [3] * 12), rotations(3), draws=4))
+    right = {prompt: rng.random() < 0.8 for prompt in range(len(prompts))}
+    responses = [
+        lettered(prompt, "ABC"[(prompt.order.index(prompt.sample.answer) + (not right[place])) % 3])
+        for place, prompt in enumerate(prompts)
+    ]
+    draws: dict[str, list[bool]] = {}
+    for place, prompt in enumerate(prompts):
+        if prompt.condition == "base":
+            draws.setdefault(prompt.sample.id, []).append(right[place])
+    times = [list(itertools.combinations(own, 3)) for own in draws.values()]
+    expected = sum(sum(map(all, chosen)) / len(chosen) for chosen in times) / len(times)
+    found = Report.from_responses(prompts, responses, [Accuracy()]).circular()
+    assert found["base_value"].item() == pytest.approx(expected)
+    assert expected < sum(map(sum, draws.values())) / 48
 
 
 def test_what_was_not_asked_or_failed_is_left_out_and_counted(make_sample: Make) -> None:
