@@ -1,18 +1,25 @@
-"""Plain Hugging Face forwards, one prompt at a time, and letters found by looking at every token of the vocabulary."""
+"""Plain Hugging Face forwards, one prompt at a time, and letters found by looking at every token of the vocabulary.
 
+What follows a letter is found by one more whole forward per token; what ends one is the parser's to say.
+"""
+
+import math
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlmrobust import Prompt
+from vlmrobust.prompting.mentions import Reading
 from vlmrobust.types import open_image
 
 MARKS = string.ascii_uppercase + string.digits
 ONE_LETTER = re.compile(r"[\W_]*([A-Z0-9])[\W_]*")
+EITHER_CASE = re.compile(r"[\W_]*([A-Za-z0-9])([\W_]*)")
+LEAST = math.log(1e-3)
 
 
 def rendered(processor: Any, prompt: Prompt) -> str:
@@ -68,8 +75,42 @@ def token_texts(tokenizer: Any) -> list[str]:
     return texts
 
 
+def ends(letter: str, following: str) -> bool:
+    """Return whether the parser takes a letter for one, given what follows it."""
+    text = letter + following
+    letters = string.digits if letter.isdecimal() else string.ascii_uppercase
+    return Reading.of(text, (), letters).letter_at(0, len(text)) is not None
+
+
+def shortened(inputs: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return a prompt's inputs without its last tokens."""
+    names = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+    cut = {name: inputs[name][:, : inputs[name].shape[1] - count] for name in names if name in inputs}
+    return inputs | cut
+
+
+@torch.inference_mode()
+def step_after(model: Any, inputs: dict[str, Any], tokens: Sequence[int]) -> Tensor:
+    """Return `(V,)` float64 log-probabilities after a prompt and tokens behind it."""
+    if "PaliGemma" not in type(model).__name__:
+        return logits_of(model, continued(inputs, tokens))[-1]
+    wanted = iter(tokens)  # its prompt would see the tokens
+
+    def forced(_: Tensor, scores: Tensor) -> Tensor:
+        only = torch.full_like(scores, -torch.inf)
+        only[:, next(wanted, 0)] = 0.0
+        return only
+
+    limits = {"max_new_tokens": len(tokens) + 1, "do_sample": False}
+    out = model.generate(
+        **inputs, **limits, logits_processor=[forced], output_logits=True, return_dict_in_generate=True
+    )
+    last: Tensor = out.logits[-1][0].double().log_softmax(-1)
+    return last
+
+
 def letters_at(logprobs: Tensor, texts: Sequence[str], rest: str = "") -> Tensor:
-    """Return `(36,)` log-probabilities of `rest` and a letter being written in one token."""
+    """Return `(36,)` log-probabilities of `rest` and a capital being written in one token, whatever follows."""
     sums = torch.zeros(len(MARKS), dtype=torch.float64)
     for token, text in enumerate(texts):
         letter = ONE_LETTER.fullmatch(text[len(rest) :]) if text.startswith(rest) else None
@@ -78,8 +119,71 @@ def letters_at(logprobs: Tensor, texts: Sequence[str], rest: str = "") -> Tensor
     return sums.log()
 
 
-def forced_letters(processor: Any, model: Any, text: str, images: Sequence[Any], texts: Sequence[str]) -> Tensor:
-    """Return `(36,)` log-probabilities of a letter after `text`, over all ways to cut the text's end into tokens."""
+def letters_that_end(
+    model: Any,
+    inputs: dict[str, Any],
+    tokens: Sequence[int],
+    logprobs: Tensor,
+    texts: Sequence[str],
+    *,
+    rest: str = "",
+    reached: float = 0.0,
+    shown: str = string.ascii_uppercase,
+) -> Tensor:
+    """Return the same of both cases, where a letter of `shown` ends: P(token) times P(what follows ends it).
+
+    One forward per token; a letter that is not shown is counted if it is a capital, or ends within its token.
+
+    Args:
+        model, inputs: the model and the prompt.
+        tokens: what is written behind it.
+        logprobs: of the step after that.
+        texts: what each token stands for.
+        rest: what a token has to begin with.
+        reached: log-probability of the way here, which counts where a token has to be likely to be looked past.
+        shown: the letters that are looked past.
+    """
+
+    def ending(token: int, letter: str, tail: str) -> float:
+        likely = reached + float(logprobs[token]) >= LEAST
+        if letter.upper() not in shown or not likely:
+            return 0.0 if letter in MARKS else -math.inf
+        after = step_after(model, inputs, [*tokens, token])
+        # Logits beyond the vocabulary belong to tokens without a text.
+        following = [*texts, *[""] * (len(after) - len(texts))][: len(after)]
+        return float(
+            torch.stack([after[t] for t, text in enumerate(following) if ends(letter, tail + text)]).logsumexp(0)
+        )
+
+    return _summed(logprobs, texts, rest, ending)
+
+
+def _summed(logprobs: Tensor, texts: Sequence[str], rest: str, ending: Callable[[int, str, str], float]) -> Tensor:
+    sums = torch.zeros(len(MARKS), dtype=torch.float64)
+    for token, text in enumerate(texts):
+        found = EITHER_CASE.fullmatch(text[len(rest) :]) if text.startswith(rest) else None
+        if found is None:
+            continue
+        letter, tail = found.groups()
+        whole = ends(letter, tail + "x") and ends(letter, tail + "5")
+        sums[MARKS.index(letter.upper())] += math.exp(
+            float(logprobs[token]) + (0.0 if whole else ending(token, letter, tail))
+        )
+    return sums.log()
+
+
+def forced_letters(
+    processor: Any,
+    model: Any,
+    text: str,
+    images: Sequence[Any],
+    texts: Sequence[str],
+    shown: str = "",
+) -> Tensor:
+    """Return `(36,)` log-probabilities of a letter after `text`, over all ways to cut the text's end into tokens.
+
+    Those of `shown` are looked past, see `letters_that_end`; with none, capitals are counted whatever follows.
+    """
     tokenizer = processor.tokenizer
     inputs = inputs_of(processor, text, images)
     logprobs = logits_of(model, inputs)
@@ -99,5 +203,10 @@ def forced_letters(processor: Any, model: Any, text: str, images: Sequence[Any],
         rest = "".join(texts[token] for token in last[len(last) - back + place :])
         first = len(last) - 1 - back
         reached = sum(float(logprobs[first + step, token]) for step, token in enumerate(kept))
-        ways.append(reached + letters_at(logprobs[first + place], texts, rest))
+        here, before = logprobs[first + place], shortened(inputs, back - place)
+        if shown:
+            letters = letters_that_end(model, before, [], here, texts, rest=rest, reached=reached, shown=shown)
+        else:
+            letters = letters_at(here, texts, rest)
+        ways.append(reached + letters)
     return torch.stack(ways).logsumexp(0)

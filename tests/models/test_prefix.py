@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Sample, expand, paper_conditions
 from vlmrobust.models import HFModel
+from vlmrobust.models.branches import bears_gaps
 from vlmrobust.models.encoding import Rendered
-from vlmrobust.models.prefix import bears_gaps, families
+from vlmrobust.models.prefix import families
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
 
 pytestmark = [
@@ -109,7 +110,9 @@ def test_what_cannot_be_branched_takes_the_plain_path(
 ) -> None:
     made = writer("llava")
     prompts = list(expand(samples[:2], [StopThink()]))
-    expected = HFModel(made.model, made.processor, {"max_new_tokens": 2}, share_prefixes=False).respond(prompts)
+    plain = HFModel(made.model, made.processor, {"max_new_tokens": 2}, share_prefixes=False)
+    plain._engine._ahead.works = False
+    expected = plain.respond(prompts)
     engine = HFModel(made.model, made.processor, {"max_new_tokens": 2})
 
     def refuse(*arguments: Any) -> Any:
@@ -119,7 +122,9 @@ def test_what_cannot_be_branched_takes_the_plain_path(
     with caplog.at_level(logging.WARNING, logger="vlmrobust"):
         assert_same(engine.respond(prompts), expected)
     assert [record.getMessage() for record in caplog.records] == [
-        "LlavaForConditionalGeneration takes the plain path: NotImplementedError: this cache cannot be reordered"
+        "LlavaForConditionalGeneration takes the plain path: NotImplementedError: this cache cannot be reordered",
+        "LlavaForConditionalGeneration: what follows a letter is not looked at, NotImplementedError: this cache cannot "
+        "be reordered; letters that begin a word are counted as letters",
     ]
 
 

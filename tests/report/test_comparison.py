@@ -100,8 +100,13 @@ def test_differences_equal_a_pandas_oracle(answer, data):
         reports.append(report(made, [Length()]))
         frame = pd.DataFrame(side, columns=["sample", "condition", "draw", "text"])
         frame["length"] = frame["text"].str.len().replace(0, np.nan).astype(float)
-        frames.append(frame.groupby(["sample", "condition"])["length"].mean())
-    here, there = frames
+        frames.append(frame.set_index(["sample", "condition", "draw"]).sort_index()["length"])
+    keys = ["sample", "condition"]
+    common = pd.concat([frame.groupby(keys).size() for frame in frames], axis=1).min(axis=1, skipna=False)
+    here, there = (
+        frame[frame.groupby(keys).cumcount() < frame.index.droplevel("draw").map(common)].groupby(keys).mean()
+        for frame in frames
+    )
     ids, conditions = ([set(frame.index.get_level_values(level)) for frame in frames] for level in (0, 1))
     if not set.intersection(*ids) or not set.intersection(*conditions):
         with pytest.raises(ValueError, match="in common"):
@@ -117,6 +122,29 @@ def test_differences_equal_a_pandas_oracle(answer, data):
         assert found["paired_value"] == pytest.approx(of_condition["here"].mean())
         assert found["base_value"] == pytest.approx(of_condition["there"].mean())
         assert found["difference"] == pytest.approx((of_condition["here"] - of_condition["there"]).mean())
+
+
+def test_as_many_draws_are_compared_as_both_reports_have_of_a_sample(answer):
+    def drawn(choices):
+        return [answer(f"s{n}", draw=draw, choice=right) for n, own in enumerate(choices) for draw, right in own]
+
+    here = report(drawn([[(3, 0), (1, 1), (0, 1)], [(0, 0)], [(0, 1), (1, 1)]]))
+    there = report(drawn([[(5, 0)], [(0, 1), (1, 0), (2, 0)], [(1, 0), (0, 1)]]))
+    found = row(here.compare(there), "base")
+    assert (found["paired_value"], found["base_value"], found["n"]) == (2 / 3, 0.5, 3)
+    assert "draws differ in number: as many are compared as both reports have of a sample" in found["note"]
+    assert row(here.compare(here), "base")["note"].find("draws differ") == -1
+
+
+def test_a_run_of_many_draws_does_not_differ_from_one_of_a_single_draw(answer):
+    # Failures are rare: a mean of 20 draws is below 1 more often than one draw is, in small steps.
+    chance, sets, draws, below = np.random.default_rng(5), 200, 20, 0
+    for _ in range(sets):
+        right = (chance.random((40, draws + 1)) < 0.96).astype(int).tolist()
+        many = report([answer(f"s{n}", draw=d, choice=right[n][d]) for n in range(40) for d in range(draws)])
+        one = report([answer(f"s{n}", choice=right[n][draws]) for n in range(40)])
+        below += row(many.compare(one), "base")["p"] < 0.05
+    assert below / sets <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / sets)
 
 
 def test_groups_are_resampled_together_keyed_by_this_reports_seed(answer):
@@ -180,7 +208,7 @@ def test_a_sample_that_is_told_something_else_there_is_left_out(answer):
     there = [(prompt.replace(asserted=0 if prompt.sample.id == "c" else 2), response) for prompt, response in there]
     found = row(report(here).compare(report(there)), "x")
     assert (found["difference"], found["n"]) == (1.0, 1)
-    assert found["note"] == f"2 samples left out: the other report asserts another option; {FEW}: 1 samples"
+    assert found["note"] == f"2 samples left out: the other report asserts another option; {FEW}: 1 sample"
 
 
 def test_letters_of_different_readouts_are_not_subtracted(answer):
@@ -212,7 +240,7 @@ def test_carriers_are_compared_with_their_own_kind(answer):
     both = report(answers(answer, "x", [0, 0], **carried)[:1] + answers(answer, "x", [0, 0])[1:])
     found = row(here.compare(both), "x")
     assert (found["difference"], found["n"]) == (1.0, 1)
-    assert found["note"] == f"1 samples in this report only; {FEW}: 1 samples"
+    assert found["note"] == f"1 samples in this report only; {FEW}: 1 sample"
 
 
 def test_aggregates_and_paired_metrics_are_compared_as_well(answer):

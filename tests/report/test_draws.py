@@ -130,7 +130,7 @@ def test_votes_are_compared_at_one_number_of_draws(answer):
         )
         assert (few["n"], few["note"]) == (5, "5 pairs left out: numbers of draws differ")
         assert few[["base_value", "difference", "low", "high", "p"]].isna().all()
-        assert rows.loc[("base", name), ["n", "note"]].tolist() == [5, ""]
+        assert rows.loc[("base", name), ["n", "note"]].tolist() == [5, "too few for an interval: 5 samples"]
     # a, b and c say the same as under base; of e, base gives three answers and the condition two.
     assert rows.loc[("some", "majority_share"), "difference"] == pytest.approx((2 / 3 - 1 / 3) / 4)
     assert rows.loc[("few", "majority_share"), "value"] == 1

@@ -374,7 +374,7 @@ def test_other_read_outs_carriers_errors_and_few_groups_are_limits(answer):
         "Independent groups of samples: 1. Below about 50, take every interval as rough."
     )
     assert [one.text for one in found["undefined"]] == [
-        "x [user_text]: accuracy can't be compared with base: too few for an interval: 1 groups of samples.",
+        "x [user_text]: accuracy can't be compared with base: too few for an interval: 1 group.",
         "y: accuracy can't be compared with base: defined for no sample both under base and here.",
     ]
 

@@ -111,7 +111,7 @@ def test_of_few_samples_and_of_constants_there_is_no_interval_and_the_reason(ans
     assert all(math.isnan(found[name]) for name in ("low", "high", "p", "value_low"))
     assert found["note"] == "too few for an interval: 4 samples"
     many = [answer(f"s{n}", condition, text="abc", group=f"g{n % 5}") for n in range(40) for condition in ("base", "x")]
-    assert row(report(many, [Accuracy()]), "x", "accuracy")["note"] == "too few for an interval: 5 groups of samples"
+    assert row(report(many, [Accuracy()]), "x", "accuracy")["note"] == "too few for an interval: 5 groups"
     many = [answer(f"s{number}", condition, text="abc") for number in range(40) for condition in ("base", "x")]
     made = report(many, [Accuracy(), Length()])
     found = row(made, "x", "length")

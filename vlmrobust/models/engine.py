@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from ..types import Response
+from .ahead import LookAhead
+from .branches import Reached, bears_gaps
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding
 from .plain import PlainEngine
 from .planning import Batch, plan
-from .prefix import Family, SharedEngine, bears_gaps, families
+from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
-from .vocabulary import LetterVocabulary, letter_logprobs
+from .vocabulary import LetterVocabulary, Members, letter_logprobs
 
 __all__ = ["Engine", "Outcome"]
 
@@ -35,8 +37,8 @@ class _Reader(Protocol):
     def used(self) -> int:
         """Of how many of them, from the first on, logits are needed."""
 
-    def read(self, logits: Tensor) -> list[float]:
-        """Return what is made of these `(used, V)` float32 logits."""
+    def read(self, logits: Tensor) -> Members | list[float]:
+        """Return what is made of these `(used, V)` float32 logits: of letters, what may be written as one."""
 
 
 class Engine:
@@ -72,7 +74,8 @@ class Engine:
         self._batch_size = batch_size
         self._batch_tokens = batch_tokens
         self._shares = None if share_prefixes else False
-        self._texts = TextReader(encoder.tokenizer, vocabulary, head)
+        self._ahead = LookAhead(model, encoder, head, decoding, vocabulary)
+        self._texts = TextReader(encoder.tokenizer, vocabulary, head, self._ahead)
         letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, encoder, head, decoding, letter_tokens)
         self._shared = SharedEngine(model, encoder, head, decoding, letter_tokens)
@@ -162,19 +165,28 @@ class Engine:
         items = [item for family in batch for item in family.items]
         readers = [self._reader(item) for item in items if item.forced is not None]
         places = max((reader.places for reader in readers), default=1)
+        reads = [item for item in items if item.forced is not None]
+
+        def reading(rows: Tensor, reached: Reached | None) -> list[Outcome]:
+            return self._read(reads, readers, rows, reached)
+
         if self._may_share(batch[0]):
-            rows, written = self._shared.answer(batch, places)
+            read, written = self._shared.answer(batch, places, reading)
         else:
-            rows, written = self._plain.answer(items, places)
-        read: list[Outcome] = []
-        wrote: list[Outcome] = []
-        if rows is not None:
-            used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
-            read += [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]
-        if written is not None:
-            wrote += self._texts.responses([item.prompt for item in items if item.forced is None], written)
-        merged = (iter(wrote), iter(read))
-        return [next(merged[item.forced is not None]) for item in items]
+            read, written = self._plain.answer(items, places, reading, looks=self._ahead.works is not False)
+        wrote = iter(self._texts.responses([item for item in items if item.forced is None], written))
+        found = iter(read or ())
+        return [next(wrote) if item.forced is None else next(found) for item in items]
+
+    def _read(
+        self, items: Sequence[Rendered], readers: Sequence[_Reader], rows: Tensor, reached: Reached | None
+    ) -> list[Outcome]:
+        """Return what is read off the last positions of prompts; letters are looked past where there is a cache."""
+        used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
+        read = [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]
+        members = {place: found for place, found in enumerate(read) if isinstance(found, Members)}
+        letters = self._ahead.letters(members, items, reached)
+        return [letters[place] if isinstance(found, Members) else found for place, found in enumerate(read)]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 import copy
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..types import Prompt
+from .branches import Branches
 from .probe import GenerationProbe
 from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
@@ -43,6 +44,7 @@ class Decoding:
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
         self.is_plain_greedy = set(asked) <= {"max_new_tokens"}
         self.config = GenerationConfig(**(kept | {"do_sample": False} | asked))
+        self._one_token = GenerationConfig(**kept, do_sample=False, max_new_tokens=1, return_dict_in_generate=True)
         self._model = model
         self._tokenizer = tokenizer
 
@@ -61,17 +63,23 @@ class Decoding:
 
     def generate(self, inputs: Mapping[str, Any], prompts: Sequence[Prompt], probe: GenerationProbe) -> "Written":
         """Decode a batch with the model's own `generate`, the probe watching."""
+        return self.output(inputs, prompts, probe)[1]
+
+    def output(
+        self, inputs: Mapping[str, Any], prompts: Sequence[Prompt], probe: GenerationProbe
+    ) -> tuple[Any, "Written"]:
+        """Return what `generate` returned, cache included, and the same as `generate` of this class."""
         device = inputs["input_ids"].device
         extra = {"tokenizer": self._tokenizer} if "stop_strings" in self.options else {}
-        with self.in_force() as config:
-            sequences = self._model.generate(
+        with self.in_force(return_dict_in_generate=True) as config:
+            output = self._model.generate(
                 **inputs,
                 generation_config=config,
                 logits_processor=self.processors(prompts, device),
                 stopping_criteria=[probe],
                 **extra,
             )
-        return self.written(sequences[:, inputs["input_ids"].shape[1] :], probe)
+        return output, self.written(output.sequences[:, inputs["input_ids"].shape[1] :], probe)
 
     def loop(self, step: Callable[[Tensor], None], prompts: Sequence[Prompt], probe: GenerationProbe) -> "Written":
         """Decode a batch over a cache that holds its prompts, from what the last forward pass left to the probe.
@@ -132,13 +140,20 @@ class Decoding:
 
         return bisect_left(range(len(row)), True, key=stops) if strings and stops(len(row)) else None
 
-    @contextmanager
-    def in_force(self, **changes: Any) -> Iterator[Any]:
+    def in_force(self, **changes: Any) -> AbstractContextManager[Any]:
         """Put the checkpoint's generation config aside, and give ours (with changes) to hand to `generate`."""
-        # `generate` fills up what a config leaves open with the model's own; so ours takes its place for the while.
-        own = self._model.generation_config
         config = copy.deepcopy(self.config)
         config.update(**changes)
+        return self._replaced(config)
+
+    def prefilling(self) -> AbstractContextManager[Any]:
+        """Do the same with a config that fills a cache: one token is decoded, whatever the settings, and not used."""
+        return self._replaced(copy.deepcopy(self._one_token))
+
+    @contextmanager
+    def _replaced(self, config: Any) -> Iterator[Any]:
+        # `generate` fills up what a config leaves open with the model's own; so ours takes its place for the while.
+        own = self._model.generation_config
         self._model.generation_config = config
         try:
             yield config
@@ -156,6 +171,7 @@ class Written:
         counts: number of decoded tokens, stop token included.
         stopped: whether the row ended by itself, not at the limit.
         probe: what was kept on the way.
+        branches: the cache that holds the prompts and all that was written but its last column; None = none is left.
     """
 
     tokens: list[list[int]]
@@ -163,3 +179,4 @@ class Written:
     counts: list[int]
     stopped: list[bool]
     probe: GenerationProbe
+    branches: Branches | None = None

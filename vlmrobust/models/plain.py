@@ -4,16 +4,23 @@ It works for every architecture that Hugging Face's `generate` works for, and is
 """
 
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
+from .branches import Forward, Reached, seen_positions
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding, Written
 from .probe import GenerationProbe, Head, captured
 
-__all__ = ["PlainEngine"]
+__all__ = ["PlainEngine", "Reading", "T"]
+
+T = TypeVar("T")
+# What is made of `(R, places, …)` rows that `Head.logits` takes, and of where their prompts stand in a cache, if any.
+Reading = Callable[[Tensor, Reached | None], T]
 
 
 class PlainEngine:
@@ -34,23 +41,30 @@ class PlainEngine:
         self._decoding = decoding
         self._letter_tokens = letter_tokens
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._forward = Forward(model)
 
-    def answer(self, items: Sequence[Rendered], places: int) -> tuple[Tensor | None, Written | None]:
+    def answer(
+        self, items: Sequence[Rendered], places: int, reading: Reading[T], *, looks: bool
+    ) -> tuple[T | None, Written | None]:
         """Read the letters of some prompts and decode a text for the others.
 
         Args:
             items: prompts with equally many images.
             places: how many positions at the end of a prompt are read.
+            reading: what is made of the prompts that are read.
+            looks: whether a cache is left for looking at what would follow.
 
         Returns:
-            What `Head.logits` needs of the last `places` positions of each prompt that is read, `(R, places, …)`, and
-            what was written for the others; both in the order of the prompts, None where there are none.
+            What `reading` made of the prompts that are read, and what was written for the others; both in the order of
+            the prompts, None where there are none.
         """
         reads = [item for item in items if item.forced is not None]
         writes = [item for item in items if item.forced is None]
-        return self._read(reads, places) if reads else None, self._write(writes) if writes else None
+        cached = looks and all(item.scored is None for item in reads)
+        read = (self._read_cached if cached else self._read)(reads, places, reading) if reads else None
+        return read, self._write(writes, looks=looks) if writes else None
 
-    def _read(self, batch: Sequence[Rendered], places: int) -> Tensor:
+    def _read(self, batch: Sequence[Rendered], places: int, reading: Reading[T]) -> T:
         keep = {"logits_to_keep": places} if self._keeps_logits else {}
         inputs = self._inputs(batch)
         for item, tokens in zip(batch, inputs["input_ids"].tolist(), strict=True):
@@ -60,12 +74,35 @@ class PlainEngine:
             self._model(**inputs, **keep, use_cache=False, return_dict=True)
         hidden, logits = seen.last(places)
         self._head.check(hidden[:, -1], logits[:, -1])
-        return self._head.rows_at_once(hidden, logits)
+        return reading(self._head.rows_at_once(hidden, logits), None)
 
-    def _write(self, batch: Sequence[Rendered]) -> Written:
-        with captured(self._model, self._head) as seen:
+    def _read_cached(self, batch: Sequence[Rendered], places: int, reading: Reading[T]) -> T:
+        """Read through `generate`, which knows how each architecture wants its prompt, and leaves a cache."""
+        keep = {"logits_to_keep": places} if self._keeps_logits else {}
+        inputs = self._inputs(batch)
+        with (
+            captured(self._model, self._head) as seen,
+            seen_positions(self._model) as positions,
+            self._decoding.prefilling() as config,
+        ):
+            output = self._model.generate(**inputs, **keep, generation_config=config)
+        hidden, logits = seen.last(places)
+        self._head.check(hidden[:, -1], logits[:, -1])
+        reached = None
+        if positions and getattr(output, self._forward.cache_name, None) is not None:
+            branches = self._forward.branches(output, inputs, positions[0])
+            reached = Reached(branches, torch.arange(len(batch), device=self._model.device), kept=False)
+        return reading(self._head.rows_at_once(hidden, logits), reached)
+
+    def _write(self, batch: Sequence[Rendered], *, looks: bool) -> Written:
+        inputs = self._inputs(batch)
+        with captured(self._model, self._head) as seen, seen_positions(self._model) as positions:
             probe = GenerationProbe(self._head, seen, self._letter_tokens)
-            return self._decoding.generate(self._inputs(batch), [item.prompt for item in batch], probe)
+            output, written = self._decoding.output(inputs, [item.prompt for item in batch], probe)
+        is_plain = self._decoding.config.num_beams in (None, 1)
+        if not (looks and is_plain and positions and getattr(output, self._forward.cache_name, None) is not None):
+            return written
+        return replace(written, branches=self._forward.branches(output, inputs, positions[0]))
 
     def _inputs(self, batch: Sequence[Rendered]) -> dict[str, Any]:
         answers = ["" if item.scored is None else item.scored.answer for item in batch]

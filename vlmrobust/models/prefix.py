@@ -12,25 +12,27 @@ the first batch (prefix-LMs such as PaliGemma). Where a cache cannot bear gaps (
 length are decoded together.
 """
 
-import inspect
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .branches import Branches, Forward, Reached, seen_positions
 from .encoding import Encoder, Rendered
 from .generation import Decoding, Written
-from .plain import PlainEngine
+from .plain import PlainEngine, Reading, T
 from .probe import GenerationProbe, Head, captured
 
-__all__ = ["TOLERANCE", "Family", "SharedEngine", "bears_gaps", "families"]
+__all__ = ["FAULTS", "TOLERANCE", "Family", "SharedEngine", "families"]
 
 # How far letter log-probabilities (nats) may lie from the plain path's: its own rounding, at each dtype.
 TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
+
+# What a model raises that cannot go on from a cache as others can.
+FAULTS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,44 +109,6 @@ def _common_prefix(rows: Sequence[Sequence[int]], length: int) -> int:
     return max(0, length)
 
 
-def bears_gaps(config: Any, length: int) -> bool:
-    """Return whether a cache may hold padding between tokens without changing what later tokens see.
-
-    A mask hides the padding from full attention. A sliding window counts it, once texts are longer than the window, and
-    a recurrent or convolutional layer takes it in.
-
-    Args:
-        config: the language model's config.
-        length: the most tokens that a row of the cache may hold.
-    """
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
-    return not kinds or (kinds == {"sliding_attention"} and length <= (config.sliding_window or 0))
-
-
-@dataclass(slots=True)
-class _Branches:
-    """A cache with one row per prompt, each holding its family's prefix.
-
-    Attributes:
-        cache: the branched cache.
-        mask: `(B, T)`, 1 where the cache holds a token of the row.
-        position: `(…, B, 1)`, position ids of each row's last token, in the model's own layout.
-        cross: Mllama's mask from text to image tiles, `(B, T, images, tiles)`; None elsewhere.
-    """
-
-    cache: Any
-    mask: Tensor
-    position: Tensor
-    cross: Tensor | None
-
-    def select(self, rows: Tensor) -> None:
-        """Keep some rows, or repeat them: every kind of cache layer knows `reorder_cache`."""
-        self.cache.reorder_cache(rows)
-        self.mask = self.mask.index_select(0, rows)
-        self.position = self.position.index_select(-2, rows)
-        self.cross = None if self.cross is None else self.cross.index_select(0, rows)
-
-
 class SharedEngine:
     """Reads and writes families of prompts.
 
@@ -162,19 +126,19 @@ class SharedEngine:
         self._head = head
         self._decoding = decoding
         self._letter_tokens = letter_tokens
-        self._accepted = frozenset(inspect.signature(model.forward).parameters)
-        self._cache_name = "cache" if "cache" in self._accepted else "past_key_values"  # transformers < 5.24
+        self._forward = Forward(model)
 
-    def answer(self, batch: Sequence[Family], places: int) -> tuple[Tensor | None, Written | None]:
+    def answer(self, batch: Sequence[Family], places: int, reading: Reading[T]) -> tuple[T | None, Written | None]:
         """Read the letters of some prompts and decode a text for the others.
 
         Args:
             batch: families.
             places: how many positions at the end of a prompt are read.
+            reading: what is made of the prompts that are read.
 
         Returns:
-            What `Head.logits` needs of the last `places` positions of each prompt that is read, `(R, places, …)`,
-            and what was written for the others; both in the order of the batch, None where there are none.
+            What `reading` made of these, and what was written for the others; both in the order of the batch, None
+            where there are none.
         """
         items = [item for family in batch for item in family.items]
         device = self._model.device
@@ -186,18 +150,23 @@ class SharedEngine:
             self._forward(branches, tokens, mask)
             hidden, logits = seen.last(places)
             self._head.check(hidden[:, -1], logits[:, -1])
-            rows = self._head.rows_at_once(hidden, logits)[reads] if reads.any() else None
+            seen.wanted = None
+            read = None
+            if reads.any():
+                rows = self._head.rows_at_once(hidden, logits)[reads]
+                read = reading(rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
             if reads.all():
-                return rows, None
+                return read, None
             writes = (~reads).nonzero()[:, 0]
-            seen.hidden, seen.logits, seen.wanted = hidden[writes], logits[writes], None
-            if rows is not None:
+            seen.hidden, seen.logits = hidden[writes], logits[writes]
+            if read is not None:
                 branches.select(writes)
             prompts = [item.prompt for item in items if item.forced is None]
             probe = GenerationProbe(self._head, seen, self._letter_tokens)
-            return rows, self._decoding.loop(
+            written = self._decoding.loop(
                 lambda new: self._forward(branches, new, torch.ones_like(new)), prompts, probe
             )
+            return read, replace(written, branches=branches)
 
     def refusal(self, plain: PlainEngine, family: Family, letters: Callable[[Tensor], Tensor]) -> str | None:
         """Return why this model cannot share, None if it can: a family is read both ways, and has to come out the same.
@@ -209,20 +178,12 @@ class SharedEngine:
         """
         few = family.part(0, 4)
         few = replace(few, items=tuple(replace(item, forced=item.forced or "") for item in few.items))
-        expected, _ = plain.answer(few.items, 1)
+        expected, _ = plain.answer(few.items, 1, lambda rows, _: rows, looks=False)
         try:
-            shared, _ = self.answer([few], 1)
+            shared, _ = self.answer([few], 1, lambda rows, _: rows)
         except torch.OutOfMemoryError:
             raise
-        except (
-            AttributeError,
-            IndexError,
-            KeyError,
-            NotImplementedError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except FAULTS as error:
             return f"{type(error).__name__}: {error}"
         assert expected is not None
         assert shared is not None
@@ -231,7 +192,7 @@ class SharedEngine:
             return None
         return f"its letter log-probabilities differ by {difference:.2g} from the plain path's"
 
-    def _prefill(self, batch: Sequence[Family]) -> _Branches:
+    def _prefill(self, batch: Sequence[Family]) -> Branches:
         """Run the prefixes through the model, once per sample, and branch the cache."""
         firsts = [family.items[0] for family in batch]
         encoded = self._encoder.encode([item.text for item in firsts], [item.images for item in firsts])
@@ -240,38 +201,12 @@ class SharedEngine:
         )
         inputs = self._encoder.to_device(inputs, self._model.device, self._model.dtype)
         # `generate` knows how each architecture wants its prompt: positions, masks, kind of cache.
-        changes = {"max_new_tokens": 1, "return_dict_in_generate": True}
-        with _seen_positions(self._model) as positions, self._decoding.in_force(**changes) as config:
+        with seen_positions(self._model) as positions, self._decoding.prefilling() as config:
             output = self._model.generate(**inputs, generation_config=config)
-        last = positions[0][..., -1:]
-        last = last.expand(*last.shape[:-2], len(batch), 1)
-        cross = inputs.get("cross_attention_mask")
-        branches = _Branches(getattr(output, self._cache_name), inputs["attention_mask"], last, cross)
+        branches = self._forward.branches(output, inputs, positions[0])
         counts = torch.tensor([len(family.items) for family in batch])
-        branches.select(torch.arange(len(batch)).repeat_interleave(counts).to(last.device))
+        branches.select(torch.arange(len(batch)).repeat_interleave(counts).to(self._model.device))
         return branches
-
-    def _forward(self, branches: _Branches, tokens: Tensor, mask: Tensor) -> None:
-        """Append tokens to the branches, padded on the right where `mask` is 0."""
-        branches.mask = torch.cat([branches.mask, mask], dim=1)
-        position_ids = branches.position + mask.cumsum(1)
-        branches.position = position_ids[..., -1:]
-        further = {}
-        if branches.cross is not None:
-            added = branches.cross[:, -1:].expand(-1, tokens.shape[1], -1, -1)
-            further["cross_attention_mask"] = branches.cross = torch.cat([branches.cross, added], dim=1)
-            if "cache_position" in self._accepted:  # transformers 4 cuts that mask by it
-                total = branches.mask.shape[1]
-                further["cache_position"] = torch.arange(total - tokens.shape[1], total, device=tokens.device)
-        self._model(
-            input_ids=tokens,
-            attention_mask=branches.mask,
-            position_ids=position_ids,
-            use_cache=True,
-            return_dict=True,
-            **{self._cache_name: branches.cache},
-            **further,
-        )
 
     def _padded_suffixes(self, batch: Sequence[Family]) -> tuple[Tensor, Tensor]:
         """Return all suffixes as `(B, L)` tokens, padded on the right, and their mask."""
@@ -299,19 +234,3 @@ def _cut_suffixes(encoded: Mapping[str, Any], lengths: Sequence[int], pad: int) 
             taken[~holds] = pad if name == "input_ids" else 0
             cut[name] = taken
     return cut
-
-
-@contextmanager
-def _seen_positions(model: Any) -> Iterator[list[Tensor]]:
-    """Collect the position ids that the language model is given."""
-    seen: list[Tensor] = []
-
-    def note(module: Any, arguments: Any, keywords: Mapping[str, Any]) -> None:
-        if isinstance(positions := keywords.get("position_ids"), Tensor):
-            seen.append(positions)
-
-    handle = model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()

@@ -9,10 +9,12 @@ import torch
 from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
+from .ahead import LookAhead
+from .branches import Reached
 from .encoding import Rendered
 from .generation import Written
 from .probe import Head
-from .vocabulary import LetterVocabulary, letter_logprobs
+from .vocabulary import LetterVocabulary, Members
 
 __all__ = ["TextReader", "closed", "forced_text", "not_finite", "read_response", "shown_letters"]
 
@@ -59,19 +61,23 @@ class TextReader:
         tokenizer: decodes the tokens.
         vocabulary: which tokens read as which letter.
         head: the model's LM head.
+        ahead: looks past letters.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: LetterVocabulary, head: Head) -> None:
+    def __init__(self, tokenizer: Any, vocabulary: LetterVocabulary, head: Head, ahead: LookAhead) -> None:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._head = head
+        self._ahead = ahead
 
-    def responses(self, prompts: Sequence[Prompt], written: Written) -> list[Response]:
-        """Return the response of each row of a decoded batch."""
+    def responses(self, items: Sequence[Rendered], written: Written | None) -> list[Response]:
+        """Return the response of each row of a decoded batch; None = no row."""
+        if written is None:
+            return []
         texts = [self._decode(tokens) for tokens in written.tokens]
-        letters = self._letters(prompts, texts, written)
+        letters = self._letters(items, texts, written)
         responses = []
-        for row, prompt in enumerate(prompts):
+        for row, prompt in enumerate(item.prompt for item in items):
             entropy, shown = written.entropies[row], letters.get(row)
             if math.isnan(entropy) or any(map(math.isnan, shown or ())):
                 responses.append(Response.failed(prompt, not_finite(prompt, "logits")))
@@ -88,19 +94,28 @@ class TextReader:
             )
         return responses
 
-    def _letters(self, prompts: Sequence[Prompt], texts: Sequence[str], written: Written) -> dict[int, list[float]]:
+    def _letters(self, items: Sequence[Rendered], texts: Sequence[str], written: Written) -> dict[int, list[float]]:
         """Return the shown letters' log-probabilities where each answer's letter was written, by row of the batch."""
         wanted = {}
-        for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-            letter = parse_turn(prompt, text).letter
-            if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
+        for row, (item, text) in enumerate(zip(items, texts, strict=True)):
+            letter = parse_turn(item.prompt, text).letter
+            if letter is not None and (place := letter[0] - len(item.prompt.prefill)) >= 0:
                 wanted[row] = self._step_of(written.tokens[row], place)
         rows, kept = written.probe.letter_rows(wanted)
         if kept is None:
             return {}
-        parts = (self._head.logits(part) for part in kept.split(self._head.row_chunk()))
-        values = torch.cat([letter_logprobs(logits, self._vocabulary.families) for logits in parts]).tolist()
-        return {row: shown_letters(value, prompts[row]) for row, value in zip(rows, values, strict=True)}
+        members: dict[int, Members] = {}
+        last = len(written.probe.entropies) - 1
+        for row, logits in zip(rows, self._head.logits_of(list(kept[:, None])), strict=True):
+            members[row] = Members.of(logits, (self._vocabulary.either,), back=last - wanted[row])
+        branches = written.branches
+        reached = None
+        if branches is not None:
+            everyone = torch.arange(len(items), device=branches.mask.device)
+            reached = Reached(branches, everyone, kept=False, beyond=last)
+        small = [row for row in rows if self._vocabulary.is_small(written.tokens[row][wanted[row]])]
+        values = self._ahead.letters(members, items, reached, small=small)
+        return {row: shown_letters(values[row], items[row].prompt) for row in rows}
 
     def _step_of(self, tokens: Sequence[int], place: int) -> int:
         """Return the step whose token holds character `place` of the text."""

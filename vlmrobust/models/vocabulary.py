@@ -3,28 +3,147 @@
 "A", " A", "(A" and ">A" are different tokens that say the same. A letter's *family* is every token of the vocabulary
 that reads as that one letter once spaces and punctuation are stripped; its probability is the sum over the family. The
 digits, by which some data sets number their options, have families as well: a table has a row for each of `MARKS`.
+
+A token that ends with its letter may be the beginning of a word ("A", then "pple"), and a small letter is more often a
+word than an answer. Whether a letter ends is the parser's to say (`Reading.letter_at`): `Members` are the tokens of a
+prompt that may read as letters, and what has to follow is looked up one token ahead (`ahead.LookAhead`).
 """
 
+import math
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..prompting import MARKS
+from ..prompting import LETTERS, MARKS
+from ..prompting.mentions import Reading
 
 __all__ = [
+    "LEAST",
     "TAIL",
     "ForcedPrefix",
+    "LetterFamily",
     "LetterVocabulary",
+    "Member",
+    "Members",
     "forced_letter_logprobs",
     "letter_logprobs",
     "letter_of",
 ]
 
 TAIL = 96  # characters; what stands further back than this does not change how a prefix's last tokens are cut
+
+
+LEAST = 1e-3  # a less likely token is not looked past: what it could change is less than what is shown
+_DIGITS = MARKS.removeprefix(LETTERS)
+_REACH = 16  # characters of a token that say whether it ends a letter
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFamily:
+    """All tokens that may read as a letter at one place, small letters included, in a table of their own order.
+
+    Attributes:
+        tokens: `(36, F)`, padded with -1.
+        counted: `(36, F)`, the log-probability (nats) with which each is counted where it is not looked past: 0 for
+            capitals, and for small letters that end within their token; -inf for other small ones.
+        ends: by row and column, what tells whether the letter ends (`LetterVocabulary.ending`), for tokens in which it
+            does not yet.
+    """
+
+    tokens: Tensor
+    counted: Tensor
+    ends: Mapping[tuple[int, int], "Ending"]
+
+
+Ending = tuple[str, str]  # a letter of the same kind, and what follows the letter within its token
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A token that may be looked past.
+
+    Attributes:
+        cell: its row and column among all members.
+        back: how many tokens at the end of what the model was given stand after its place.
+        token: the token.
+        ending: what tells whether its letter ends.
+    """
+
+    cell: tuple[int, int]
+    back: int
+    token: int
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The tokens that may read as a letter, with their probabilities after one prompt.
+
+    Attributes:
+        logprobs: `(36, W)`, nats, -inf where there is no token.
+        counted: `(36, W)`, see `LetterFamily`.
+        places: for each place its tokens, the first of their columns, and how many tokens stand after it.
+    """
+
+    logprobs: Tensor
+    counted: Tensor
+    places: tuple[tuple[LetterFamily, int, int], ...]
+
+    @classmethod
+    def of(
+        cls, logits: Tensor, families: Sequence[LetterFamily], path: Sequence[int] = (), *, back: int = 0
+    ) -> "Members":
+        """Return the members at each place of a path.
+
+        Args:
+            logits: `(P, V)` float32, next-token logits at each place.
+            families: of each place.
+            path: the tokens that lead from one place to the next.
+            back: how many tokens stand after the last place.
+        """
+        parts, places = [], []
+        reached, width = logits.new_zeros(()), 0
+        for place, family in enumerate(families):
+            here = logits[place].log_softmax(-1)
+            tokens = family.tokens.to(here.device)
+            parts.append(reached + here[tokens.clamp(min=0)].masked_fill(tokens < 0, -torch.inf))
+            places.append((family, width, back + len(families) - 1 - place))
+            width += tokens.shape[1]
+            if place < len(path):
+                reached = reached + here[path[place]]
+        return cls(
+            torch.cat(parts, dim=1).cpu(), torch.cat([family.counted for family in families], dim=1), tuple(places)
+        )
+
+    def likely(self, rows: Sequence[int]) -> list[Member]:
+        """Return those worth looking past, of some rows (letters): likely enough, and their letter may go on."""
+        found = []
+        for family, first, back in self.places:
+            width = family.tokens.shape[1]
+            likely = self.logprobs[list(rows), first : first + width] >= math.log(LEAST)
+            for position, column in likely.nonzero().tolist():
+                row = rows[position]
+                if (ending := family.ends.get((row, column))) is not None:
+                    found.append(Member((row, first + column), back, int(family.tokens[row, column]), ending))
+        return found
+
+    def letters(self, looked: Mapping[tuple[int, int], float], *, small: bool = False) -> list[float]:
+        """Return the log-probabilities (nats) of all letters and digits.
+
+        Args:
+            looked: by cell, the log-probability that the letter ends.
+            small: count the small letters that were not looked past as well.
+        """
+        counted = torch.zeros_like(self.counted) if small else self.counted.clone()
+        for cell, logprob in looked.items():
+            counted[cell] = logprob
+        values: list[float] = (self.logprobs + counted).logsumexp(1).tolist()
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +154,12 @@ class ForcedPrefix:
         tokens: the tokens after the longest token prefix that all continuations share.
         families: for each place 0 … len(tokens) a `(36, F)` table of tokens, padded with -1: those that hold the rest
             of the prefix and then a letter.
+        either: the same with small letters, and with what has to follow.
     """
 
     tokens: tuple[int, ...]
     families: tuple[Tensor, ...]
+    either: tuple[LetterFamily, ...] = field(default=(), compare=False)
 
     @property
     def places(self) -> int:
@@ -50,10 +171,9 @@ class ForcedPrefix:
         """Of how many of them logits are needed: of all."""
         return self.places
 
-    def read(self, logits: Tensor) -> list[float]:
-        """Return the log-probabilities (nats) of all letters and digits, from `(places, V)` float32 logits."""
-        letters: list[float] = forced_letter_logprobs(logits[None], self)[0].tolist()
-        return letters
+    def read(self, logits: Tensor) -> Members:
+        """Return what may be written as a letter, from `(places, V)` float32 logits."""
+        return Members.of(logits, self.either, self.tokens)
 
 
 class LetterVocabulary:
@@ -69,18 +189,33 @@ class LetterVocabulary:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._texts = _token_texts(tokenizer)
-        self.families = self._table("")
+        self.families, self.either = self._tables("")
         if not (self.families[0] >= 0).any():
             raise ValueError(
                 f"expected a vocabulary in which a token reads as 'A', got none in {type(tokenizer).__name__}"
             )
         self._prefix = lru_cache(maxsize=512)(self._forced_prefix)
+        self.ending = lru_cache(maxsize=64)(self._ending)
 
     def reads_as_letter(self, size: int) -> Tensor:
-        """Return a `(size,)` bool mask of the tokens that read as a letter; `size` may exceed the vocabulary's."""
+        """Return a `(size,)` bool mask of the tokens that read as a letter, small or not.
+
+        Args:
+            size: how many logits the model has, maybe more than the vocabulary has tokens.
+        """
         mask = torch.zeros(size, dtype=torch.bool)
-        mask[self.families[self.families >= 0]] = True
+        mask[self.either.tokens[self.either.tokens >= 0]] = True
         return mask
+
+    def is_small(self, token: int) -> bool:
+        """Return whether a token reads as a small letter."""
+        mark = _mark_of(self._texts[token])
+        return mark is not None and mark not in MARKS
+
+    def _ending(self, ending: Ending) -> Tensor:
+        """Return a `(V,)` bool mask of the tokens after which the parser still takes the letter for one."""
+        letter, tail = ending
+        return torch.tensor([_is_letter(letter, tail + text[:_REACH]) for text in self._texts])
 
     def forced_prefix(self, text: str) -> ForcedPrefix:
         """Return what a read-out after `text` has to take into account.
@@ -106,29 +241,73 @@ class LetterVocabulary:
                 shared = min(shared, same)
         tokens = tuple(alone[shared:])
         rests = ["".join(self._texts[token] for token in tokens[place:]) for place in range(len(tokens) + 1)]
-        return ForcedPrefix(tokens, tuple(self._table(rest) if rest else self.families for rest in rests))
+        tables = [self._tables(rest) if rest else (self.families, self.either) for rest in rests]
+        return ForcedPrefix(tokens, tuple(table for table, _ in tables), tuple(either for _, either in tables))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _table(self, rest: str) -> Tensor:
-        members: list[list[int]] = [[] for _ in MARKS]
+    def _tables(self, rest: str) -> tuple[Tensor, LetterFamily]:
+        """Return the tokens that hold a rest and then a letter: of capitals alone, and of both cases."""
+        capitals: list[list[int]] = [[] for _ in MARKS]
+        both: list[list[tuple[int, str, str]]] = [[] for _ in MARKS]
         for token, text in enumerate(self._texts):
-            if text.startswith(rest) and (letter := letter_of(text[len(rest) :])) is not None:
-                members[MARKS.index(letter)].append(token)
-        width = max(1, max(map(len, members)))
-        return torch.tensor([row + [-1] * (width - len(row)) for row in members], dtype=torch.int64)
+            if text.startswith(rest) and (mark := _mark_of(held := text[len(rest) :])) is not None:
+                row = MARKS.index(mark.upper())
+                both[row].append((token, mark, held[held.index(mark) + 1 :]))
+                if mark in MARKS:
+                    capitals[row].append(token)
+        return _padded(capitals), _family(both)
+
+
+def _family(both: Sequence[Sequence[tuple[int, str, str]]]) -> LetterFamily:
+    tokens = _padded([[token for token, _, _ in row] for row in both])
+    counted = torch.zeros(tokens.shape)
+    ends: dict[tuple[int, int], Ending] = {}
+    for row, members in enumerate(both):
+        for column, (_, mark, tail) in enumerate(members):
+            if all(_is_letter(mark, tail + following) for following in ("x", "5")):
+                continue
+            ends[row, column] = (_kind(mark), tail)
+            if mark not in MARKS:
+                counted[row, column] = -torch.inf
+    return LetterFamily(tokens, counted, ends)
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    width = max(1, max(map(len, rows)))
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.int64)
+
+
+def _kind(mark: str) -> str:
+    """Return a letter that the parser treats alike: "A" and "I" are words, too, and so may all small letters be."""
+    if mark in _DIGITS:
+        return "1"
+    return mark if mark in "AI" else "B" if mark in LETTERS else "a"
+
+
+def _is_letter(letter: str, following: str) -> bool:
+    """Return whether the parser takes a letter for one, given what follows it."""
+    text = letter + following
+    reading = Reading.of(text, (), _DIGITS if letter in _DIGITS else LETTERS)
+    return reading.letter_at(0, len(text)) is not None
 
 
 def letter_of(text: str) -> str | None:
     """Return the one letter that a token reads as once spaces and punctuation are stripped."""
+    mark = _mark_of(text)
+    return mark if mark is not None and mark in MARKS else None
+
+
+def _mark_of(text: str) -> str | None:
+    """Return the one letter or digit, in its own case, that a token holds besides spaces and punctuation."""
     # Most tokens are long words; looking at two characters of them is enough to turn them away.
     core = text.strip(" \t\n\r.,:;!?()[]{}<>*_`'\"/\\-=|#&$%^~+@")
     if len(core) != 1:
         core = (
             "".join(character for character in core if unicodedata.category(character)[0] not in "PSZC") if core else ""
         )
-    return core if len(core) == 1 and core in MARKS else None
+    return core if len(core) == 1 and core.upper() in MARKS and core.isascii() else None
 
 
 def _token_texts(tokenizer: Any) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..types import Responses
 from .columns import Column
-from .pairing import Contrast, Floats, Unit, units_of
+from .pairing import Contrast, Floats, Integers, Mask, Unit, numbered, units_of
 
 __all__ = ["between"]
 
@@ -97,7 +97,7 @@ def _contrasts(here: Responses, there: Responses) -> Iterator[Contrast]:
 
 
 def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where: str) -> Contrast:
-    """Pair two units by sample; what is on one side alone, or asserts another option there, is counted."""
+    """Pair two units by sample, with as many draws of it on both sides; what that leaves out is counted."""
     one, two = (
         {
             side.sample_id[row]: asserted
@@ -111,11 +111,35 @@ def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where:
         notes.append(f"{alone} samples in this report only")
     if alone := len(two.keys() - one.keys()):
         notes.append(f"{alone} samples in the other report only")
-    rows = other.rows
+    here_kept, there_kept = _as_many_draws(here, unit.rows, there, other.rows)
+    if not (here_kept.all() and there_kept.all()):
+        notes.append("draws differ in number: as many are compared as both reports have of a sample, the first ones")
+    rows = other.rows[there_kept]
     if differing:
         notes.append(f"{len(differing)} samples left out: the other report asserts another option")
         rows = rows[[there.sample_id[row] not in differing for row in rows.tolist()]]
-    return Contrast(unit, rows + len(here), where, note="; ".join(notes))
+    return Contrast(replace(unit, rows=unit.rows[here_kept]), rows + len(here), where, note="; ".join(notes))
+
+
+def _as_many_draws(here: Responses, rows: Integers, there: Responses, other_rows: Integers) -> tuple[Mask, Mask]:
+    """Return which rows to keep so that a sample of both sides has as many draws on one as on the other.
+
+    A mean over four draws moves in quarters and one over a single draw in ones: where rates are near 0 or 1, their
+    differences lean to one side although nothing has changed, which no test that flips signs allows for.
+    """
+    sides = [(here, rows), (there, other_rows)]
+    names, sample = numbered([side.sample_id[row] for side, own in sides for row in own.tolist()])
+    draw = np.concatenate([side.draw.numpy()[own] for side, own in sides])
+    is_other = np.arange(len(sample)) >= len(rows)
+    order = np.lexsort((draw, sample, is_other))
+    group = sample[order] + len(names) * is_other[order]
+    place = np.empty(len(sample), dtype=np.int64)
+    place[order] = np.arange(len(sample)) - np.searchsorted(group, group)
+    counts = np.stack([np.bincount(sample[is_other == side], minlength=len(names)) for side in (False, True)])
+    # A sample of one side alone has no pair, and keeps its draws.
+    common = np.where(counts.min(0) > 0, counts.min(0), counts.max(0))
+    kept = place < common[sample]
+    return kept[: len(rows)], kept[len(rows) :]
 
 
 def _listed(names: Collection[str]) -> str:

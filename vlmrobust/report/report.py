@@ -228,8 +228,9 @@ class Report(Analyses, Breakdowns, Views):
     def compare(self, other: "Report") -> "pd.DataFrame":
         """Compare this report with one of another model or checkpoint, on the samples that both have.
 
-        Every condition is compared with the same condition there, paired by sample, draws averaged; groups are this
-        report's. A sample for which the condition asserts another option there is left out, and counted in `note`.
+        Every condition is compared with the same condition there, paired by sample, draws averaged: the first ones, as
+        many as both have of a sample. Groups are this report's. A sample for which the condition asserts another option
+        there is left out. What is left out stands in `note`.
 
         Args:
             other: what this report is compared with, such as that of the checkpoint before training.

@@ -148,23 +148,28 @@ class _Summary:
             if cell.compared is not None:
                 found = next(differences)
                 row = replace(row, low=found.low, high=found.high, p=found.p)
-            rows.append(self._with_intervals(row, cell.compared))
+            rows.append(self._with_intervals(row, averaged=cell.averaged, compared=cell.compared))
         return rows
 
-    def _with_intervals(self, row: SummaryRow, compared: Mask | None) -> SummaryRow:
-        """Return a row without intervals that are points, and with a note where its difference has none."""
+    def _with_intervals(self, row: SummaryRow, *, averaged: Mask | None = None, compared: Mask | None) -> SummaryRow:
+        """Return a row without intervals that are points, and with a note where its difference or value has none."""
         if not row.value_low < row.value_high:
             row = replace(row, value_low=math.nan, value_high=math.nan)
         if compared is None:
-            return row
+            if row.note or averaged is None or not math.isnan(row.value_low):
+                return row
+            return replace(row, note=self._too_few(averaged))
         row = replace(row, difference=row.paired_value - row.base_value)
         if row.low < row.high:
             return row
-        groups, samples = self.samples.group_count(compared), int(compared.sum())
-        units = "samples" if groups == samples else "groups of samples"
-        few = groups < FEWEST_GROUPS
-        why = f"too few for an interval: {groups} {units}" if few else SAME
+        why = self._too_few(compared) or SAME
         return replace(row, low=math.nan, high=math.nan, p=math.nan, note=_in_turn(row.note, why))
+
+    def _too_few(self, chosen: Mask) -> str:
+        """Return what to say of samples that are too few for an interval."""
+        groups = self.samples.group_count(chosen)
+        unit = "sample" if groups == int(chosen.sum()) else "group"
+        return f"too few for an interval: {groups} {unit}{'s' * (groups > 1)}" if groups < FEWEST_GROUPS else ""
 
     def _means(self, cell: _Cell, rows: Integers, chosen: Mask) -> Floats:
         """Return the chosen samples' means over some rows, NaN for other samples."""
@@ -199,7 +204,7 @@ class _Summary:
         value_now, low, high = aggregate_interval(*arguments, defined, self._rng(column, contrast))
         found = aggregate_difference(*arguments, contrast.base, pairs, self._rng(column, contrast))
         row = replace(row, value=value_now, value_low=low, value_high=high, n_value=int(defined.sum()))
-        return _Cell(column, contrast, self._with_intervals(replace(row, **found._asdict()), pairs))
+        return _Cell(column, contrast, self._with_intervals(replace(row, **found._asdict()), compared=pairs))
 
     def _pairs(self, column: Column, contrast: Contrast, here: Mask, there: Mask) -> tuple[Mask, str]:
         """Return which samples are compared, of those defined on either side, and what there is to say of others."""

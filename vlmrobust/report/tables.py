@@ -153,13 +153,16 @@ def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> Itera
 
 def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str, ...]:
     names = {column.name for column in shown}
-    by_note: dict[str, list[str]] = {}
+    metrics: dict[tuple[str, str], list[str]] = {}
     for row in summary:
         if row.note and row.metric in names:
-            by_note.setdefault(f"{row.condition}: {row.note}", []).append(row.metric)
+            metrics.setdefault((row.condition, row.note), []).append(row.metric)
+    conditions: dict[tuple[str, str], list[str]] = {}
+    for (condition, note), of_note in metrics.items():
+        conditions.setdefault((note, ", ".join(of_note)), []).append(condition)
     skipped = {row.condition: row.not_applicable for row in summary if row.not_applicable}
     return (
-        *(f"{note} – {', '.join(metrics)}" for note, metrics in by_note.items()),
+        *(f"{', '.join(where)}: {note} – {of_note}" for (note, of_note), where in conditions.items()),
         *(f"{condition}: not applicable to {count} responses" for condition, count in skipped.items()),
     )
 

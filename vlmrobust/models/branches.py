@@ -1,0 +1,159 @@
+"""A cache with one row per prompt: branched, rewound, and gone on with token by token."""
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Branches", "Forward", "Reached", "bears_gaps", "seen_positions"]
+
+
+def bears_gaps(config: Any, length: int) -> bool:
+    """Return whether a cache may hold padding between tokens without changing what later tokens see.
+
+    A mask hides the padding from full attention. A sliding window counts it, once texts are longer than the window, and
+    a recurrent or convolutional layer takes it in.
+
+    Args:
+        config: the language model's config.
+        length: the most tokens that a row of the cache may hold.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
+    return not kinds or (kinds == {"sliding_attention"} and length <= (config.sliding_window or 0))
+
+
+@dataclass(slots=True)
+class Branches:
+    """A cache with one row per prompt.
+
+    Attributes:
+        cache: the branched cache.
+        mask: `(B, T)`, 1 where the cache holds a token of the row.
+        position: `(…, B, 1)`, position ids of each row's last token, in the model's own layout.
+        cross: Mllama's mask from text to image tiles, `(B, T, images, tiles)`; None elsewhere.
+    """
+
+    cache: Any
+    mask: Tensor
+    position: Tensor
+    cross: Tensor | None
+
+    def select(self, rows: Tensor) -> None:
+        """Keep some rows, or repeat them: every kind of cache layer knows `reorder_cache`."""
+        self.cache.reorder_cache(rows)
+        self.mask = self.mask.index_select(0, rows)
+        self.position = self.position.index_select(-2, rows)
+        self.cross = None if self.cross is None else self.cross.index_select(0, rows)
+
+    def copy(self) -> "Branches":
+        """Return the same with a cache of its own."""
+        return replace(self, cache=copy.deepcopy(self.cache))
+
+    def rewind(self, backs: Tensor) -> None:
+        """Hide the last tokens of every row, so that what is appended next stands in their place.
+
+        Args:
+            backs: `(B,)`, how many; where it is not zero, the cache has to bear gaps (`bears_gaps`).
+        """
+        from_the_end = self.mask.flip(1).cumsum(1).flip(1)
+        self.mask = self.mask * (from_the_end > backs[:, None])
+        self.position = self.position - backs[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where the prompts of a batch stand in a cache.
+
+    Attributes:
+        branches: the cache.
+        rows: `(N,)`, each prompt's row of it.
+        kept: whether the cache is needed afterwards.
+        beyond: how many tokens it holds after each prompt, padding included.
+    """
+
+    branches: Branches
+    rows: Tensor
+    kept: bool
+    beyond: int = 0
+
+    def branched(self, prompts: Tensor, backs: Tensor, *, kept: bool) -> Branches:
+        """Return branches with a row for each of some prompts, rewound; the cache itself is used up unless `kept`."""
+        branches = self.branches.copy() if kept or self.kept else self.branches
+        branches.select(self.rows[prompts])
+        branches.rewind(backs)
+        return branches
+
+
+class Forward:
+    """Appends tokens to branches: one pass through the model.
+
+    Args:
+        model: a Hugging Face model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._accepted = frozenset(inspect.signature(model.forward).parameters)
+        self.cache_name = "cache" if "cache" in self._accepted else "past_key_values"  # transformers < 5.24
+
+    def __call__(self, branches: Branches, tokens: Tensor, mask: Tensor) -> None:
+        """Append `(B, L)` tokens to the branches, padded on the right where `mask` is 0."""
+        branches.mask = torch.cat([branches.mask, mask], dim=1)
+        position_ids = branches.position + mask.cumsum(1)
+        branches.position = position_ids[..., -1:]
+        further = {}
+        if branches.cross is not None:
+            added = branches.cross[:, -1:].expand(-1, tokens.shape[1], -1, -1)
+            further["cross_attention_mask"] = branches.cross = torch.cat([branches.cross, added], dim=1)
+            if "cache_position" in self._accepted:  # transformers 4 cuts that mask by it
+                total = branches.mask.shape[1]
+                further["cache_position"] = torch.arange(total - tokens.shape[1], total, device=tokens.device)
+        self._model(
+            input_ids=tokens,
+            attention_mask=branches.mask,
+            position_ids=position_ids,
+            use_cache=True,
+            return_dict=True,
+            **{self.cache_name: branches.cache},
+            **further,
+        )
+
+    def branches(self, output: Any, inputs: Mapping[str, Any], positions: Tensor) -> Branches:
+        """Return the cache that `generate` left, as it stood before the last token it wrote.
+
+        Args:
+            output: what `generate` returned.
+            inputs: what it was given.
+            positions: the position ids of its last pass.
+        """
+        mask = inputs["attention_mask"]
+        fed = output.sequences.shape[1] - mask.shape[1] - 1  # the last token did not go through the model
+        last = positions[..., -1:]
+        last = last.expand(*last.shape[:-2], len(mask), 1)
+        cross = inputs.get("cross_attention_mask")
+        if cross is not None and fed:
+            cross = torch.cat([cross, cross[:, -1:].expand(-1, fed, -1, -1)], dim=1)
+        return Branches(
+            getattr(output, self.cache_name), torch.cat([mask, mask.new_ones(len(mask), fed)], dim=1), last, cross
+        )
+
+
+@contextmanager
+def seen_positions(model: Any) -> Iterator[list[Tensor]]:
+    """Note the position ids that the language model is given in its last pass; none, if it is given none."""
+    seen: list[Tensor] = []
+
+    def note(module: Any, arguments: Any, keywords: Mapping[str, Any]) -> None:
+        if isinstance(positions := keywords.get("position_ids"), Tensor):
+            seen[:] = [positions]
+
+    handle = model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
