@@ -139,6 +139,9 @@ class ChatServer(ThreadingHTTPServer):
             "always", "never" (opens another turn), "refused", "dropped" (a closed thought is cut out), "echoed".
         logprobs, with_bytes, counts, reasoning: whether it returns log-probabilities, their bytes, token counts, the
             thought apart.
+        parser: makes the thought that is shown apart and the content of what was written; None = nothing is parsed.
+        ends_shown: whether the token that ended the turn is among the log-probabilities, as on vLLM.
+        named: the model's name in its replies; None = the one it was asked for.
         fault: called with the number of the request and its body; what it returns is the reply: status, headers, text.
         seen, keys, images: bodies, keys and decoded images of all requests.
         most: the largest number of requests at a time.
@@ -150,6 +153,9 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self, model: ToyModel, port: int = 0) -> None:
         self.model = model
         self.prefill, self.logprobs, self.with_bytes, self.counts, self.reasoning = "flag", True, True, True, False
+        self.parser: Callable[[str], tuple[str | None, str | None]] | None = None
+        self.ends_shown = True
+        self.named: str | None = None
         self.fault: Callable[[int, dict[str, Any]], tuple[int, dict[str, str], str] | None] = lambda number, body: None
         self.seen: list[dict[str, Any]] = []
         self.keys: set[str] = set()
@@ -210,6 +216,9 @@ class ChatServer(ThreadingHTTPServer):
         if self.reasoning and "</think>" in written:
             thought, _, rest = written.partition("</think>")
             message |= {"content": rest, "reasoning": thought.removeprefix("<think>")}
+        if self.parser is not None:
+            thought, content = self.parser(written)
+            message |= {"content": content, "reasoning": thought}
         reply = self.schema(body, message, steps, finish)
         prompt, count = len(self.model.tokens(text)), len(steps)
         usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count,
@@ -221,8 +230,10 @@ class ChatServer(ThreadingHTTPServer):
         message = {"role": "assistant", "content": said} if isinstance(said, str) else said
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
         if self.logprobs and body.get("logprobs"):
-            choice["logprobs"] = {"content": [self._entry(*step, body["top_logprobs"]) for step in steps]}
-        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+            shown = [step for step in steps if self.ends_shown or step[0] != END]
+            choice["logprobs"] = {"content": [self._entry(*step, body["top_logprobs"]) for step in shown]}
+        name = self.named or body["model"]
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": name, "choices": [choice]}
 
     def _entry(self, token: str, shares: dict[str, float], count: int) -> dict[str, Any]:
         def shown(token: str) -> dict[str, Any]:

@@ -231,6 +231,52 @@ def test_usage_adds_up(server, model_at):
     assert free.usage.cost is None
 
 
+def test_what_was_never_counted_is_unknown(server, model_at, monkeypatch):
+    completion = server.completion
+
+    def uncounted(body):
+        reply = completion(body)
+        if reply["usage"] is not None:
+            reply["usage"]["prompt_tokens_details"] = None  # as vLLM without `--enable-prompt-tokens-details`
+        return reply
+
+    monkeypatch.setattr(server, "completion", uncounted)
+    model = model_at(server, price={"prompt": 2.0, "completion": 10.0, "cached": 0.5})
+    assert str(model.usage) == "0 requests"
+    model.respond(asked_prompts(1))
+    usage = model.usage
+    assert (usage.cached_tokens, usage.requests) == (None, 1)
+    assert "how many of them cached is not known" in str(usage)
+    assert usage.cost == pytest.approx((usage.prompt_tokens * 2 + usage.completion_tokens * 10) / 1e6)
+    server.counts = False
+    model.respond(asked_prompts(1))
+    assert (model.usage.prompt_tokens, model.usage.cost) == (usage.prompt_tokens, None)  # what it was is not known
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "same"),
+    [
+        ("toy", "toy", True),
+        ("folder/toy", "/models/toy/", True),
+        ("toy", "toy-2025-01-01", True),
+        ("toy:free", "Toy", True),
+        ("toy-latest", "toy-2411", True),
+        ("toy-7b-instruct", "C:\\models\\Toy-7B-Instruct-Q4_K_M.gguf", True),
+        ("toy", "other", False),
+        ("toy-mini", "toy", False),
+        ("toy-7b", "toy-72b", False),
+        ("toy-7", "toy-72b", False),
+    ],
+)
+def test_a_name_that_the_reply_contradicts_is_told_once(server, model_at, caplog, asked, answered, same):
+    server.named = answered
+    model = OpenAIModel(asked, server.url, KEY, max_retries=0)
+    model.respond(asked_prompts(3))
+    model._client.close()
+    told = [] if same else [f"asked for the model {asked!r}, the server answers as {answered!r}"]
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == told
+
+
 # --- what fails -------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +336,36 @@ def test_a_wrong_key_or_model_ends_the_run(server, model_at, status):
     ):
         Evaluator(model, [StopThink()], batch_size=20).run(samples)
     assert len(server.seen) <= 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"logprob": 0.4}, "expected log-probabilities of at most 0, got 0.4"),
+        ({"logprob": math.nan}, "expected log-probabilities of at most 0, got nan"),
+        ({"token": None, "bytes": None}, "expected a token's text, or its bytes, got token None"),
+    ],
+)
+def test_wrong_values_in_the_right_form_are_a_row(server, model_at, monkeypatch, wrong, message):
+    def change(body, choice):
+        choice["logprobs"]["content"][-1].update(wrong)
+
+    changed_replies(server, monkeypatch, change)
+    [response] = model_at(server).respond(asked_prompts(1))
+    assert response.status == "error"
+    assert message in response.error
+
+
+def test_tokens_without_log_probabilities_leave_the_text_that_is_shown(server, model_at, monkeypatch):
+    plain = model_at(server).respond(asked_prompts(2, StopThink()))
+
+    def change(body, choice):
+        if len(choice["logprobs"]["content"]) > 3:
+            del choice["logprobs"]["content"][1:3]
+
+    changed_replies(server, monkeypatch, change)
+    for response, other in zip(model_at(server).respond(asked_prompts(2, StopThink())), plain, strict=True):
+        assert (response.text, response.answer, response.status) == (other.text, other.answer, "answered")
 
 
 def test_an_answer_that_is_none_is_a_row(server, model_at, monkeypatch):

@@ -1,6 +1,5 @@
 """Any OpenAI-compatible server."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
@@ -12,18 +11,18 @@ from ...types import Prompt, Response
 from ...types.prompt import made_of_images
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
-from ..sampling import sampling_seed
-from .client import make_client, redacted, without_secrets
+from .chat import Chat
+from .client import make_client, without_secrets
 from .continuation import Continuation
 from .images import data_url
-from .messages import Continuing, Way, messages_of, request_flags
-from .replies import Reply, Step, response_of
+from .messages import Continuing, Way, messages_of
+from .replies import response_of
+from .steps import Step
 from .usage import Price, Usage
 
 __all__ = ["OpenAIModel"]
 
-_SEED_BITS = 31  # some servers keep a seed in 32 bits
-_OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs")
+_OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
 
 
 class OpenAIModel:
@@ -82,8 +81,8 @@ class OpenAIModel:
         timeout: float = 300.0,
     ) -> None:
         given = dict(generation or {})
-        self._limit = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
-        self.generation: dict[str, Any] = {self._limit: 512, "temperature": 0, "seed": 0} | given
+        limit = {} if "max_completion_tokens" in given else {"max_tokens": 512}
+        self.generation: dict[str, Any] = {**limit, "temperature": 0, "seed": 0, **given}
         self.extra_body = dict(extra_body or {})
         for field, names in (("generation", given), ("extra_body", self.extra_body)):
             for name in (*_OURS, *(self.generation if field == "extra_body" else ())):
@@ -100,10 +99,15 @@ class OpenAIModel:
         self._client = make_client(
             type(self).__name__, base_url=base_url, api_key=api_key, max_retries=max_retries, timeout=timeout
         )
-        self._continuation = Continuation(self._ask_greedily, prefill)
-        self._price = None if price is None else Price(**price)
-        self._usage = Usage()
-        self._lock = threading.Lock()
+        self._chat = Chat(
+            self._client,
+            model,
+            generation=self.generation,
+            extra_body=self.extra_body,
+            top_logprobs=top_logprobs,
+            price=None if price is None else Price(**price),
+        )
+        self._continuation = Continuation(self._chat.ask_greedily, prefill)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
@@ -111,8 +115,7 @@ class OpenAIModel:
     @property
     def usage(self) -> Usage:
         """Requests, tokens and cost so far, tests of the server included; what failed is not counted."""
-        with self._lock:
-            return self._usage
+        return self._chat.usage
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: the model's name and what it is told. A server may move."""
@@ -162,24 +165,35 @@ class OpenAIModel:
         from openai import AuthenticationError, NotFoundError, OpenAIError
 
         try:
-            way = self._continuation.way(prompt.style.think_tags) if prompt.prefill else "last_message"
+            way = self._way(prompt)
             read = None if way == "user_text" else self._read(prompt, images, way)
             return read or self._write(prompt, images, way)
         except (AuthenticationError, NotFoundError) as error:
             host = self._client.base_url.host
-            told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._told(error)}"
+            told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._chat.told(error)}"
             raise RefusedError(told) from None
         except (OpenAIError, ValueError) as error:
-            return Response.failed(prompt, self._told(error))
+            return Response.failed(prompt, self._chat.told(error))
+
+    def _way(self, prompt: Prompt) -> Way:
+        """Return how the prefill is carried, or what is forced where there is none."""
+        if not prompt.prefill:
+            return "last_message"
+        tags = prompt.style.think_tags
+        return self._continuation.way(tags, closed=tags[1] in prompt.prefill + (forced_text(prompt) or ""))
 
     def _write(self, prompt: Prompt, images: Sequence[str], way: Way) -> Response:
         """Let the model write, and read the letters where it wrote its answer's."""
         key = (prompt.sample.id, prompt.condition, prompt.draw)
         messages = messages_of(prompt, images, prompt.prefill, way)
-        reply = self._ask(messages, way, self._sampling(key))
-        # What was put into the user's words is no part of the assistant's turn.
-        carried = prompt.replace(prefill="") if way == "user_text" else prompt
-        return response_of(carried, reply, "user_text" if way == "user_text" else "assistant_prefill")
+        reply = self._chat.ask(messages, way, self._chat.sampling(key))
+        if way == "user_text":
+            # What was put into the user's words is no part of the assistant's turn.
+            return response_of(prompt.replace(prefill=""), reply, "user_text")
+        # Where there are no tokens to tell, the server itself says whether it shows the prefill once more.
+        unknown = bool(prompt.prefill) and not reply.steps
+        echoed = unknown and self._continuation.echoes(prompt.style.think_tags, way)
+        return response_of(prompt, reply, "assistant_prefill", echoed=echoed)
 
     def _read(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Response | None:
         """Read the letters where nothing is left to think; None = there is, or the server returns none of them."""
@@ -190,7 +204,7 @@ class OpenAIModel:
         turn = prompt.prefill + forced.removesuffix(rest)
 
         def steps_after(assistant: str, count: int) -> tuple[Step, ...]:
-            return self._ask_greedily(messages_of(prompt, images, assistant, way), way, count).steps
+            return self._chat.ask_greedily(messages_of(prompt, images, assistant, way), way, count).steps
 
         first, *others = steps_after(turn, 2 if rest else 1) or (None,)
         if first is None:
@@ -214,28 +228,3 @@ class OpenAIModel:
             n_tokens=0,
             logprob_floor=floor,
         )
-
-    def _ask(self, messages: Sequence[Mapping[str, Any]], way: Way, said: Mapping[str, Any]) -> Reply:
-        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
-        body = {**self.extra_body, **logprobs, **said, **request_flags(messages, way)}
-        sent: Any = list(messages)
-        reply = Reply.of(self._client.chat.completions.create(model=self.model, messages=sent, extra_body=body))
-        with self._lock:
-            self._usage = self._usage.plus(reply, self._price)
-        return reply
-
-    def _ask_greedily(self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int) -> Reply:
-        said = self._settings() | {self._limit: max_tokens}
-        return self._ask(messages, way, said | ({"temperature": 0} if "temperature" in said else {}))
-
-    def _settings(self) -> dict[str, Any]:
-        return {name: value for name, value in self.generation.items() if value is not None and name != "seed"}
-
-    def _sampling(self, key: tuple[str, str, int]) -> dict[str, Any]:
-        said, seed = self._settings(), self.generation["seed"]
-        samples = said.get("temperature") != 0 and seed is not None
-        return said | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
-
-    def _told(self, error: Exception) -> str:
-        cause = "" if error.__cause__ is None else f" ({error.__cause__})"  # a connection error says no more by itself
-        return redacted(f"{type(error).__name__}: {error}{cause}", self._client.api_key)

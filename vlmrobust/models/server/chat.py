@@ -1,0 +1,137 @@
+"""The requests to one model at one server: what they say, what they cost, and who answered."""
+
+import logging
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..sampling import sampling_seed
+from .client import redacted
+from .messages import Way, request_flags
+from .replies import Reply
+from .usage import Price, Usage
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+__all__ = ["Chat", "same_model"]
+
+logger = logging.getLogger(__name__)
+
+_SEED_BITS = 31  # some servers keep a seed in 32 bits
+_EXACT = "logprob_token_ids"
+
+
+class Chat:
+    """Asks one model at one server.
+
+    Args:
+        client: the client.
+        model: the model's name at the server.
+        generation: what requests say about sampling; what is None is left out.
+        extra_body: what else they say.
+        top_logprobs: how many tokens are asked for at each place; None = none.
+        price: what tokens cost.
+    """
+
+    def __init__(
+        self,
+        client: "OpenAI",
+        model: str,
+        *,
+        generation: Mapping[str, Any],
+        extra_body: Mapping[str, Any],
+        top_logprobs: int | None,
+        price: Price | None,
+    ) -> None:
+        self.client = client
+        self.model = model
+        self.top_logprobs = top_logprobs
+        self.limit = "max_completion_tokens" if "max_completion_tokens" in generation else "max_tokens"
+        self._generation = generation
+        self._extra_body = extra_body
+        self._price = price
+        self._usage = Usage()
+        self._answered_as: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        """What was answered so far."""
+        with self._lock:
+            return self._usage
+
+    def ask(self, messages: Sequence[Mapping[str, Any]], way: Way, said: Mapping[str, Any]) -> Reply:
+        """Ask once.
+
+        Args:
+            messages: the chat.
+            way: how its last message is continued.
+            said: what the request says besides; `logprob_token_ids` in it says whose log-probabilities come back.
+        """
+        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
+        body = {**self._extra_body, **logprobs, **said, **request_flags(messages, way)}
+        sent: Any = list(messages)
+        completion = self.client.chat.completions.create(model=self.model, messages=sent, extra_body=body)
+        reply = Reply.of(completion, exact=_EXACT in said)
+        with self._lock:
+            self._usage = self._usage.plus(reply, self._price)
+        self._compare_names(reply.model)
+        return reply
+
+    def ask_greedily(
+        self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int, said: Mapping[str, Any] | None = None
+    ) -> Reply:
+        """Ask for the likeliest tokens."""
+        settings = self.settings() | {self.limit: max_tokens}
+        return self.ask(
+            messages, way, settings | ({"temperature": 0} if "temperature" in settings else {}) | dict(said or {})
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what requests say about sampling, without a seed."""
+        return {name: value for name, value in self._generation.items() if value is not None and name != "seed"}
+
+    def sampling(self, key: tuple[str, str, int]) -> dict[str, Any]:
+        """Return the same with the seed of a sample, condition and draw, where one is of use."""
+        said, seed = self.settings(), self._generation["seed"]
+        samples = said.get("temperature") != 0 and seed is not None
+        return said | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
+
+    def told(self, error: Exception) -> str:
+        """Return an error as a text, with its cause and without the key."""
+        cause = "" if error.__cause__ is None else f" ({error.__cause__})"  # a connection error says no more by itself
+        return redacted(f"{type(error).__name__}: {error}{cause}", self.client.api_key)
+
+    def _compare_names(self, answered_as: str | None) -> None:
+        if answered_as is None or same_model(self.model, answered_as):
+            return
+        with self._lock:
+            if answered_as in self._answered_as:
+                return
+            self._answered_as.add(answered_as)
+        logger.warning(
+            "asked for the model %r, the server answers as %r; some servers answer whatever name they are asked for",
+            self.model,
+            answered_as,
+        )
+
+
+def same_model(asked: str, answered: str) -> bool:
+    """Return whether two names may be of one model: folders and file types apart, one may say more than the other.
+
+    Example:
+        >>> same_model("Qwen/Qwen2.5-VL-7B-Instruct", "/models/qwen2.5-vl-7b-instruct-q4_k_m.gguf")
+        True
+        >>> same_model("gpt-x", "gpt-x-2025-01-01"), same_model("gpt-x-mini", "gpt-x")
+        (True, False)
+    """
+    wanted, found = _plain_name(asked), _plain_name(answered)
+    return wanted == found or re.match(rf"{re.escape(wanted)}[^a-z0-9]", found) is not None
+
+
+def _plain_name(name: str) -> str:
+    last = re.split(r"[/\\]", name.strip().rstrip("/\\").lower())[-1]
+    # Routers mark a variant (":free", "@latest"); "-latest" stands for a date.
+    return re.sub(r"(?:[:@][^:@]*|-latest|\.gguf)$", "", last)
