@@ -185,13 +185,13 @@ def test_a_way_that_is_given_is_not_tested(server, model_at):
 def test_in_words_the_thought_stands_in_the_users_text(server, model_at):
     model = model_at(server, prefill="user_text")
     base, wrong, stop = model.respond(prompts(1))
-    said = {body["messages"][-1]["content"][-1]["text"].strip() for body in server.seen}
+    said = {body["messages"][-1]["content"][-1]["text"].strip() for body in asked(server)}
     plain, begun, complete = prompts(1)
     thought = begun.prefill.removeprefix("<think>").strip()
     closed = complete.prefill.removeprefix("<think>").removesuffix("</think>")
     assert said == {plain.text, BEGUN.format(thought=thought), COMPLETE.format(thought=closed)}
     assert all(len(body["messages"]) == 1 for body in server.seen)
-    assert len(server.seen) == 3
+    assert len(asked(server)) == 3
     # What the model wrote is read by itself: what was put into the user's text is no thought of its turn.
     assert wrong.think == wrong.own_think
     assert wrong.well_formed

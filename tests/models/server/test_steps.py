@@ -45,15 +45,6 @@ def test_without_bytes_a_tokens_text_is_what_there_is(with_bytes):
     assert (step.token, step.letters()[1]) == (b" B", -0.2)
 
 
-def test_both_ways_behind_a_token_that_may_merge_are_summed():
-    first = Step.of(entry(b">", math.log(0.6), [(b">", math.log(0.6)), (b">A", math.log(0.3)), (b"B", math.log(0.05))]))
-    after = Step.of(entry(b"B", math.log(0.7), [(b"B", math.log(0.7)), (b"A", math.log(0.2))]))
-    letters, floor = first.letters_through(b">", after)
-    assert letters[0] == pytest.approx(math.log(0.3 + 0.6 * 0.2))
-    assert letters[1] == pytest.approx(math.log(0.6 * 0.7))  # a B in place of `>` is none behind it
-    assert floor == pytest.approx(math.log(0.6 * 0.2))
-
-
 def test_a_sampled_token_that_pushes_the_last_one_out_bounds_nothing():
     """vLLM: the sampled token first, then the likeliest, as many as were asked for together."""
     pushed = Step.of(entry(b"C", -9.0, [(b"C", -9.0), (b"A", -0.5), (b"B", -1.5)]))

@@ -10,17 +10,19 @@ from ..sampling import sampling_seed
 from .client import redacted
 from .messages import Way, request_flags
 from .replies import Reply
+from .steps import text_of
 from .usage import Price, Usage
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["Chat", "same_model"]
+__all__ = ["EXACT", "Chat", "same_model"]
 
 logger = logging.getLogger(__name__)
 
 _SEED_BITS = 31  # some servers keep a seed in 32 bits
-_EXACT = "logprob_token_ids"
+EXACT = "logprob_token_ids"
+"""The field of a request that names the tokens whose log-probabilities come back."""
 
 
 class Chat:
@@ -68,26 +70,60 @@ class Chat:
         Args:
             messages: the chat.
             way: how its last message is continued.
-            said: what the request says besides; `logprob_token_ids` in it says whose log-probabilities come back.
+            said: what the request says besides; with `EXACT` in it, steps are read accordingly.
         """
-        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
-        body = {**self._extra_body, **logprobs, **said, **request_flags(messages, way)}
-        sent: Any = list(messages)
-        completion = self.client.chat.completions.create(model=self.model, messages=sent, extra_body=body)
-        reply = Reply.of(completion, exact=_EXACT in said)
+        reply = Reply.of(self._complete(messages, way, said), exact=EXACT in said)
         with self._lock:
             self._usage = self._usage.plus(reply, self._price)
         self._compare_names(reply.model)
         return reply
 
+    def entries(self, messages: Sequence[Mapping[str, Any]], said: Mapping[str, Any]) -> list[bytes]:
+        """Return the texts of all tokens that come back with the first one that is generated, equal ones too."""
+        completion = self._complete(messages, "last_message", self._greedy(1) | dict(said))
+        with self._lock:
+            self._usage = self._usage.plus(Reply.of(completion), self._price)
+        content = getattr(completion.choices[0].logprobs, "content", None) or ()
+        return [text_of(entry) for step in content[:1] for entry in step.top_logprobs or ()]
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Send a body to a path at the root of the server, and return its reply; None = it has no such path.
+
+        By the client, so that its key, headers, timeouts and retries are the same.
+        """
+        return self._elsewhere(path, body)
+
+    def get(self, path: str) -> Any:
+        """Return what stands at a path at the root of the server; None = nothing."""
+        return self._elsewhere(path, None)
+
+    def _elsewhere(self, path: str, body: Mapping[str, Any] | None) -> Any:
+        from openai import APIStatusError
+
+        base = self.client.base_url
+        url = str(base.copy_with(raw_path=(base.path.rstrip("/").removesuffix("/v1") + path).encode()))
+        try:
+            if body is None:
+                return self.client.get(url, cast_to=object, options={"max_retries": 1})
+            return self.client.post(url, cast_to=object, body=dict(body), options={"max_retries": 1})
+        except APIStatusError:
+            return None
+
+    def _complete(self, messages: Sequence[Mapping[str, Any]], way: Way, said: Mapping[str, Any]) -> Any:
+        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
+        body = {**self._extra_body, **logprobs, **said, **request_flags(messages, way)}
+        sent: Any = list(messages)
+        return self.client.chat.completions.create(model=self.model, messages=sent, extra_body=body)
+
     def ask_greedily(
         self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int, said: Mapping[str, Any] | None = None
     ) -> Reply:
         """Ask for the likeliest tokens."""
+        return self.ask(messages, way, self._greedy(max_tokens) | dict(said or {}))
+
+    def _greedy(self, max_tokens: int) -> dict[str, Any]:
         settings = self.settings() | {self.limit: max_tokens}
-        return self.ask(
-            messages, way, settings | ({"temperature": 0} if "temperature" in settings else {}) | dict(said or {})
-        )
+        return settings | ({"temperature": 0} if "temperature" in settings else {})
 
     def settings(self) -> dict[str, Any]:
         """Return what requests say about sampling, without a seed."""

@@ -15,6 +15,7 @@ from .chat import Chat
 from .client import make_client, without_secrets
 from .continuation import Continuation
 from .images import data_url
+from .letters import Letters
 from .messages import Continuing, Way, messages_of
 from .replies import response_of
 from .steps import Step
@@ -29,9 +30,9 @@ class OpenAIModel:
     """A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, a hosted one.
 
     Needs `pip install vlmrobust[api]`. Images go as data URLs. Decoding is greedy unless `generation` says otherwise.
-    Letters are read from the log-probabilities at the token that holds the answer's letter, where the server returns
-    them; it returns its top k, and `logprob_floor` bounds every other token. Token entropy, a sum over all tokens, is
-    not known then and left out.
+    Letters are read from the log-probabilities at the token that holds the answer's letter: exactly, where the server
+    returns those of tokens that it is told (vLLM), or else from its top k, and `logprob_floor` bounds all others. Token
+    entropy, a sum over all tokens, is not known and left out.
 
     A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), and a model
     or an address that is not there (404), end the run.
@@ -50,6 +51,8 @@ class OpenAIModel:
             (DeepSeek), `last_message` (the message alone is enough), `user_text` (put into the user's text in
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
+        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters;
+            None = the server's `/tokenize` is asked.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
         concurrency: requests at a time.
         max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
@@ -75,6 +78,7 @@ class OpenAIModel:
         extra_body: Mapping[str, Any] | None = None,
         top_logprobs: int | None = 20,
         prefill: Way | Literal["auto"] = "auto",
+        tokenizer: Any = None,
         price: Mapping[str, float] | None = None,
         concurrency: int = 16,
         max_retries: int = 5,
@@ -108,6 +112,7 @@ class OpenAIModel:
             price=None if price is None else Price(**price),
         )
         self._continuation = Continuation(self._chat.ask_greedily, prefill)
+        self._letters = Letters(self._chat, tokenizer)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
@@ -186,7 +191,7 @@ class OpenAIModel:
         """Let the model write, and read the letters where it wrote its answer's."""
         key = (prompt.sample.id, prompt.condition, prompt.draw)
         messages = messages_of(prompt, images, prompt.prefill, way)
-        reply = self._chat.ask(messages, way, self._chat.sampling(key))
+        reply = self._chat.ask(messages, way, self._chat.sampling(key) | self._letters.said(prompt))
         if way == "user_text":
             # What was put into the user's words is no part of the assistant's turn.
             return response_of(prompt.replace(prefill=""), reply, "user_text")
@@ -200,22 +205,16 @@ class OpenAIModel:
         forced = forced_text(prompt) if prompt.style.answer_by == "letter" else None
         if forced is None or self.top_logprobs is None:
             return None
-        rest = self._continuation.mergeable(forced, prompt.style.think_tags, way)
-        turn = prompt.prefill + forced.removesuffix(rest)
 
-        def steps_after(assistant: str, count: int) -> tuple[Step, ...]:
-            return self._chat.ask_greedily(messages_of(prompt, images, assistant, way), way, count).steps
+        def steps_after(assistant: str, count: int, said: Mapping[str, Any]) -> tuple[Step, ...]:
+            return self._chat.ask_greedily(messages_of(prompt, images, assistant, way), way, count, said).steps
 
-        first, *others = steps_after(turn, 2 if rest else 1) or (None,)
-        if first is None:
+        read = self._letters.read(
+            prompt, forced, steps_after, lambda: self._continuation.mergeable(forced, prompt.style.think_tags, way)
+        )
+        if read is None:
             return None
-        if rest and rest.encode() in first.logprobs:
-            second = others if first.token == rest.encode() and others else steps_after(turn + rest, 1)
-            if not second:
-                return None
-            letters, floor = first.letters_through(rest.encode(), second[0])
-        else:
-            letters, floor = first.letters(rest.encode()), first.floor
+        letters, floor = read
         shown = shown_letters(letters, prompt)
         if max(shown) == -inf:
             return None

@@ -14,7 +14,7 @@ from typing import Any, Self
 from ...prompting import MARKS
 from ..vocabulary import letter_of
 
-__all__ = ["Step", "logsumexp"]
+__all__ = ["Step", "logsumexp", "text_of"]
 
 _ROUNDING = 1e-3  # nats; half precision may put a sure token a little above 0
 
@@ -49,7 +49,7 @@ class Step:
         # The token itself need not be among the top k when it was sampled.
         own, top = _known([entry], exact), _known(getattr(entry, "top_logprobs", None) or (), exact)
         floor = None if exact else _floor([logprob for _, logprob in top])
-        return cls(_text(entry), dict(own) | _summed(top), floor, exact and bool(top))
+        return cls(text_of(entry), dict(own) | _summed(top), floor, exact and bool(top))
 
     @property
     def tells_letters(self) -> bool:
@@ -77,21 +77,6 @@ class Step:
                 found.setdefault(letter, []).append(logprob)
         return found
 
-    def letters_through(self, rest: bytes, after: "Step") -> tuple[list[float], float | None]:
-        """Return the letters' log-probabilities and their floor, by both ways to write `rest` and then a letter.
-
-        P(A) = P(">A") + P(">") · P("A" after ">").
-
-        Args:
-            rest: a token that may also be the beginning of a longer one.
-            after: the step behind it.
-        """
-        through = self.logprobs[rest]
-        ways = zip(self.letters(rest), after.letters(), strict=True)
-        letters = [logsumexp((merged, through + alone)) for merged, alone in ways]
-        floors = [self.floor, None if after.floor is None else through + after.floor]
-        return letters, max((floor for floor in floors if floor is not None), default=None)
-
 
 def logsumexp(values: Sequence[float]) -> float:
     """Return the logarithm of a sum of exponentials; of none it is -inf."""
@@ -114,7 +99,7 @@ def _floor(top: Sequence[float]) -> float | None:
 def _known(entries: Iterable[Any], exact: bool = False) -> list[tuple[bytes, float]]:
     """Return texts and log-probabilities; JSON has no -inf, and some servers send null in its place."""
     unknown = -math.inf if exact else None  # what was asked for and has no probability
-    found = [(_text(entry), _logprob(entry, unknown)) for entry in entries]
+    found = [(text_of(entry), _logprob(entry, unknown)) for entry in entries]
     return [(text, logprob) for text, logprob in found if logprob is not None]
 
 
@@ -127,7 +112,8 @@ def _logprob(entry: Any, unknown: float | None) -> float | None:
     return min(value, 0.0)
 
 
-def _text(entry: Any) -> bytes:
+def text_of(entry: Any) -> bytes:
+    """Return the text of an entry's token in UTF-8."""
     # `token` cannot show a part of a character; `bytes` can, where a server gives it: numbers, or (mistralrs) the text
     # itself, beside a number as `token`.
     if entry.bytes:
