@@ -6,6 +6,7 @@ since servers ignore what they do not know.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from ...types import Prompt
@@ -51,6 +52,16 @@ class Letters:
                 self._tokens = self._found()
                 self._asked = True
             return self._tokens
+
+    def processor(self) -> Any:
+        """Return the checkpoint's processor; None = it was not given."""
+        if self._tokenizer is None or hasattr(self._tokenizer, "image_processor"):
+            return self._tokenizer
+        if not isinstance(self._tokenizer, str | PathLike):
+            return None  # a tokenizer alone
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(self._tokenizer)
 
     def said(self, prompt: Prompt) -> dict[str, Any]:
         """Return what a request says for its letters to be read wherever the answer is written."""
@@ -171,7 +182,7 @@ def _shown(prompt: Prompt) -> str:
 
 
 def _loaded(tokenizer: Any) -> Any:
-    if not isinstance(tokenizer, str) and not hasattr(tokenizer, "__fspath__"):
+    if not isinstance(tokenizer, str | PathLike):
         return tokenizer
     from transformers import AutoTokenizer
 

@@ -1,5 +1,7 @@
 """Any OpenAI-compatible server."""
 
+import logging
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
@@ -7,11 +9,13 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
-from ...types import Prompt, Response
+from ...types import Prompt, Response, Style
 from ...types.prompt import made_of_images
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
 from .chat import Chat
+from .check import ServerCheck
+from .checking import check_server
 from .client import make_client, without_secrets
 from .continuation import Continuation
 from .images import data_url
@@ -23,6 +27,9 @@ from .usage import Price, Usage
 
 __all__ = ["OpenAIModel"]
 
+logger = logging.getLogger(__name__)
+
+_LONG_RUN = 64  # prompts, from which on a run is worth a check of the server
 _OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
 
 
@@ -113,6 +120,8 @@ class OpenAIModel:
         )
         self._continuation = Continuation(self._chat.ask_greedily, prefill)
         self._letters = Letters(self._chat, tokenizer)
+        self._lock = threading.Lock()
+        self._begun = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
@@ -132,6 +141,25 @@ class OpenAIModel:
             "top_logprobs": self.top_logprobs,
             "prefill": self.prefill,
         }
+
+    def check(self, style: Style | None = None) -> ServerCheck:
+        """Ask the server what it can do, in some twenty short requests, and return what was found out.
+
+        Before a long run this happens of itself, once, and is logged in a line.
+
+        Args:
+            style: whose tags are looked for; None = the default style.
+
+        Raises:
+            RefusedError: it does not answer, or its tokens are not those of the tokenizer that was given.
+        """
+        from openai import OpenAIError
+
+        try:
+            return check_server(self._chat, self._continuation, self._letters, style or Style())
+        except (OpenAIError, ValueError) as error:
+            host = self._client.base_url.host
+            raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts, several at a time; see `Model.respond`.
@@ -170,6 +198,7 @@ class OpenAIModel:
         from openai import AuthenticationError, NotFoundError, OpenAIError
 
         try:
+            self._check_a_long_run(prompt.style)
             way = self._way(prompt)
             read = None if way == "user_text" else self._read(prompt, images, way)
             return read or self._write(prompt, images, way)
@@ -179,6 +208,20 @@ class OpenAIModel:
             raise RefusedError(told) from None
         except (OpenAIError, ValueError) as error:
             return Response.failed(prompt, self._chat.told(error))
+
+    def _check_a_long_run(self, style: Style) -> None:
+        with self._lock:
+            self._begun += 1
+            if self._begun != _LONG_RUN:
+                return
+        try:
+            found = self.check(style)
+        except RefusedError as error:  # what is wrong with the server, the rows say
+            logger.warning("%s", error)
+            return
+        logger.info("%r: %s", self, found.summary())
+        for warning in found.warnings:
+            logger.warning("%r: %s", self, warning)
 
     def _way(self, prompt: Prompt) -> Way:
         """Return how the prefill is carried, or what is forced where there is none."""

@@ -1,5 +1,6 @@
 """What an OpenAI-compatible server returns: a text, what it cost, and the tokens that it was generated with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -88,11 +89,19 @@ class Reply:
             echoed: where there are no tokens, take a text that begins with the prefill for one that shows it once more;
                 False = the server is known not to, so that the model wrote it again.
         """
+        found = self.from_tokens(prefill, (*think_tags, *(answer_tags or ())))
+        return self._shown(prefill, think_tags, echoed) if found is None else found
+
+    def from_tokens(self, prefill: str, tags: Sequence[str]) -> str | None:
+        """Return what was generated, from its tokens; None = there are none, or they are not those of what is shown.
+
+        Args:
+            prefill: what the assistant's turn began with.
+            tags: see `turns.rebuilt`.
+        """
         tokens = [step.token for step in self.steps]
         shown = (self.reasoning or "", self.content)
-        tags = (*think_tags, *(answer_tags or ()))
-        found = rebuilt(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
-        return self._shown(prefill, think_tags, echoed) if found is None else found
+        return rebuilt(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
 
     def _shown(self, prefill: str, think_tags: tuple[str, str], echoed: bool) -> str:
         """Return the text that is shown, a thought that was set apart back in its tags.
