@@ -3,26 +3,30 @@
 import logging
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..sampling import sampling_seed
 from .client import redacted
 from .messages import Way, request_flags
 from .replies import Reply
-from .steps import text_of
 from .usage import Price, Usage
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["EXACT", "Chat", "same_model"]
+__all__ = ["EXACT", "NOT_UNDERSTOOD", "Chat", "same_model"]
 
 logger = logging.getLogger(__name__)
 
 _SEED_BITS = 31  # some servers keep a seed in 32 bits
 EXACT = "logprob_token_ids"
 """The field of a request that names the tokens whose log-probabilities come back."""
+
+NOT_UNDERSTOOD = (400, 422, 500, 501)
+"""How servers say that they do not understand a request; a template that raises is a 500 with some."""
+
+Found = TypeVar("Found")
 
 
 class Chat:
@@ -78,13 +82,18 @@ class Chat:
         self._compare_names(reply.model)
         return reply
 
-    def entries(self, messages: Sequence[Mapping[str, Any]], said: Mapping[str, Any]) -> list[bytes]:
-        """Return the texts of all tokens that come back with the first one that is generated, equal ones too."""
-        completion = self._complete(messages, "last_message", self._greedy(1) | dict(said))
-        with self._lock:
-            self._usage = self._usage.plus(Reply.of(completion), self._price)
-        content = getattr(completion.choices[0].logprobs, "content", None) or ()
-        return [text_of(entry) for step in content[:1] for entry in step.top_logprobs or ()]
+    def tried(
+        self, messages: Sequence[Mapping[str, Any]], said: Mapping[str, Any], found: Callable[[Reply], Found]
+    ) -> Found | None:
+        """Return what is found in the first token's reply to a request that a server may not understand, else None."""
+        from openai import APIStatusError
+
+        try:
+            return found(self.ask(messages, "last_message", self._greedy(1) | dict(said)))
+        except APIStatusError as error:
+            if error.status_code not in NOT_UNDERSTOOD:
+                raise
+            return None
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Send a body to a path at the root of the server, and return its reply; None = it has no such path.

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from .chat import NOT_UNDERSTOOD
 from .messages import Continuing, Way, continued
 from .replies import Reply
 from .turns import begun_by
@@ -30,7 +31,6 @@ _THOUGHT = (
 )
 _TOKENS = 24  # fewer than the thought has words
 _CHARACTERS = 4  # so many do not agree by chance
-_NOT_UNDERSTOOD = (400, 422, 500, 501)  # a template that raises is a 500 with some servers
 
 
 class Ask(Protocol):
@@ -110,7 +110,7 @@ class Continuation:
             try:
                 reason = refusal(self._ask, way, prefill, think_tags, self._known["plain"])
             except APIStatusError as error:
-                if error.status_code not in _NOT_UNDERSTOOD:
+                if error.status_code not in NOT_UNDERSTOOD:
                     raise
                 reason = f"status {error.status_code}"
             if reason is None:

@@ -164,17 +164,9 @@ class Letters:
 
     def _returned(self, ids: Sequence[int]) -> list[bytes]:
         """Return the texts of tokens that come back when some are asked for; empty = the server does not heed it."""
-        from openai import APIStatusError, AuthenticationError, NotFoundError
-
-        try:
-            entries = self._chat.entries(_QUESTION, {EXACT: list(ids), "top_logprobs": 1})
-        except (AuthenticationError, NotFoundError):
-            raise
-        except APIStatusError as error:
-            if error.status_code in (400, 422, 500, 501):
-                return []
-            raise
-        return entries if len(entries) >= len(ids) else []
+        said = {EXACT: list(ids), "top_logprobs": 1}
+        returned = self._chat.tried(_QUESTION, said, lambda reply: [t for s in reply.steps[:1] for t in s.returned])
+        return returned if returned is not None and len(returned) >= len(ids) else []
 
 
 def _shown(prompt: Prompt) -> str:

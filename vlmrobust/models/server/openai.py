@@ -21,6 +21,7 @@ from .continuation import Continuation
 from .images import data_url
 from .letters import Letters
 from .messages import Continuing, Way, messages_of
+from .option_texts import FIELD, Forced, OptionTexts
 from .replies import response_of
 from .steps import Step
 from .usage import Price, Usage
@@ -120,6 +121,7 @@ class OpenAIModel:
         )
         self._continuation = Continuation(self._chat.ask_greedily, prefill)
         self._letters = Letters(self._chat, tokenizer)
+        self._texts = OptionTexts(self._chat)
         self._lock = threading.Lock()
         self._begun = 0
 
@@ -201,7 +203,7 @@ class OpenAIModel:
             self._check_a_long_run(prompt.style)
             way = self._way(prompt)
             read = None if way == "user_text" else self._read(prompt, images, way)
-            return read or self._write(prompt, images, way)
+            return read or self._with_texts(prompt, images, self._write(prompt, images, way))
         except (AuthenticationError, NotFoundError) as error:
             host = self._client.base_url.host
             told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._chat.told(error)}"
@@ -243,9 +245,28 @@ class OpenAIModel:
         echoed = unknown and self._continuation.echoes(prompt.style.think_tags, way)
         return response_of(prompt, reply, "assistant_prefill", echoed=echoed)
 
+    def _with_texts(self, prompt: Prompt, images: Sequence[str], response: Response) -> Response:
+        """Score the options' texts where the model wrote its answer in words."""
+        way = self._texts_way(prompt) if response.carrier == "assistant_prefill" else None
+        return response if way is None else self._texts.completed(prompt, response, self._forced(prompt, images, way))
+
+    def _texts_way(self, prompt: Prompt) -> Continuing | None:
+        """Return how a turn is begun whose tokens' log-probabilities come back; None = they do not."""
+        style = prompt.style
+        if style.answer_by != "text" or not style.answer_closer or not self._texts.is_offered():
+            return None
+        way = self._continuation.way(style.think_tags, closed=True)
+        return None if way == "user_text" else way
+
+    def _forced(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Forced:
+        return lambda turn: self._chat.ask_greedily(messages_of(prompt, images, turn, way), way, 1, FIELD).prompt
+
     def _read(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Response | None:
         """Read the letters where nothing is left to think; None = there is, or the server returns none of them."""
-        forced = forced_text(prompt) if prompt.style.answer_by == "letter" else None
+        if prompt.style.answer_by == "text":
+            scores = self._texts_way(prompt)
+            return None if scores is None else self._texts.read(prompt, self._forced(prompt, images, scores))
+        forced = forced_text(prompt)
         if forced is None or self.top_logprobs is None:
             return None
 

@@ -11,7 +11,22 @@ from ..vocabulary import letter_of
 from .steps import Step
 from .turns import begun_by, rebuilt, token_at
 
-__all__ = ["Reply", "read_letters", "response_of"]
+__all__ = ["PromptToken", "Reply", "read_letters", "response_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptToken:
+    """A token of the prompt.
+
+    Attributes:
+        id: its number.
+        text: how it reads.
+        logprob: its log-probability (nats) after what stands before it; None = not known.
+    """
+
+    id: int
+    text: str
+    logprob: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,7 @@ class Reply:
         steps: one per generated token; empty = the server returned no log-probabilities.
         prompt_tokens, cached_tokens, completion_tokens: as the server counted them; None = it did not.
         model: the name of the model that answered, as the server says it; None = it does not.
+        prompt: the prompt's tokens, but for the first; empty = the server does not return them.
     """
 
     content: str
@@ -35,6 +51,7 @@ class Reply:
     cached_tokens: int | None
     completion_tokens: int | None
     model: str | None = None
+    prompt: tuple[PromptToken, ...] = ()
 
     @classmethod
     def of(cls, completion: Any, *, exact: bool = False) -> Self:
@@ -70,6 +87,7 @@ class Reply:
             cached_tokens=_count(details, "cached_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
             model=name if isinstance(name := getattr(completion, "model", None), str) else None,
+            prompt=tuple(map(_prompt_token, (getattr(completion, "prompt_logprobs", None) or ())[1:])),
         )
 
     def turn(
@@ -207,6 +225,13 @@ def _joined(content: Any) -> str:
         if part["type"] != "text":
             raise ValueError(f"expected content of type 'text', got {part['type']!r}")
     return "".join(part["text"] for part in content)
+
+
+def _prompt_token(entry: Any) -> PromptToken:
+    # By number; where there are several, the prompt's own token is the first.
+    number, told = next(iter(entry.items()))
+    logprob = told["logprob"]
+    return PromptToken(int(number), str(told["decoded_token"]), None if logprob is None else float(logprob))
 
 
 def _count(usage: Any, name: str) -> int | None:

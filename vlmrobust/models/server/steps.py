@@ -28,12 +28,14 @@ class Step:
         logprobs: log-probabilities (nats) of the tokens that were returned, by their text.
         floor: what no token that was not returned exceeds; None = none were returned, or it does not matter.
         exact: the letters' tokens were asked for one by one, so that what was not returned does not matter.
+        returned: the texts of the tokens that were asked for or belong to the top k, equal ones too.
     """
 
     token: bytes
     logprobs: Mapping[bytes, float]
     floor: float | None
     exact: bool = False
+    returned: tuple[bytes, ...] = ()
 
     @classmethod
     def of(cls, entry: Any, *, exact: bool = False) -> Self:
@@ -49,7 +51,8 @@ class Step:
         # The token itself need not be among the top k when it was sampled.
         own, top = _known([entry], exact), _known(getattr(entry, "top_logprobs", None) or (), exact)
         floor = None if exact else _floor([logprob for _, logprob in top])
-        return cls(text_of(entry), dict(own) | _summed(top), floor, exact and bool(top))
+        known = dict(own) | _summed(top)
+        return cls(text_of(entry), known, floor, exact and bool(top), tuple(text for text, _ in top))
 
     @property
     def tells_letters(self) -> bool:
