@@ -183,7 +183,7 @@ def response_of(
     turn = reply.turn(prompt.prefill, style.think_tags, style.answer_tags, echoed=echoed)
     letter = parse_turn(prompt, turn).letter
     step = None
-    if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
+    if style.answer_by == "letter" and letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
         step = reply.step_at(turn, place)
         # A letter may be written as a part of a word, or in a token that reads as another.
         if step is not None and not (
