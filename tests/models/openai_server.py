@@ -246,10 +246,24 @@ class ChatServer(ThreadingHTTPServer):
             thought, content = self.parser(written)
             message |= {"content": content, "reasoning": thought}
         reply = self.schema(body, message, steps, finish)
+        if self.exact and "prompt_logprobs" in body:
+            reply["prompt_logprobs"] = self.forced(text)
         prompt, count = len(self.model.tokens(text)), len(steps)
         usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count,
                  "prompt_tokens_details": {"cached_tokens": prompt // 2}}  # fmt: skip
         return reply | {"usage": usage if self.counts else None}
+
+    def forced(self, text: str) -> list[dict[str, Any] | None]:
+        """Return the prompt's tokens with their log-probabilities, as vLLM does; the first has none."""
+        found: list[dict[str, Any] | None] = []
+        for number in self.vocabulary.cut(text, self.model.tag_is_token):
+            token = self.vocabulary.tokens[number]
+            found.append({str(number): {"logprob": self.given(token), "rank": 1, "decoded_token": token}})
+        return [None, *found[1:]]
+
+    def given(self, token: str) -> float:
+        """Return a token's log-probability, whatever stands before it; the toy model writes no options' texts."""
+        return -0.01 * (1 + len(token)) - 0.001 * self.vocabulary.number(token)
 
     def schema(self, body: dict[str, Any], said: str | dict[str, Any], steps: Steps, finish: str) -> dict[str, Any]:
         """Return a reply: what was said, and the top of each step's distribution."""

@@ -68,7 +68,7 @@ def test_a_text_in_parts_is_joined():
     [
         ([{"type": "audio", "data": ""}], [], "expected content of type 'text', got 'audio'"),
         ([{"text": "B"}], [], "'type'"),
-        (["B"], [], "string indices"),
+        (["B"], [], "has no attribute 'type'"),
         (7, [], "not iterable"),
         ("B", [Made(logprob=-0.1, bytes=None)], "has no attribute 'token'"),
         ("B", [Made(token="B", logprob="likely", bytes=None)], "could not convert"),

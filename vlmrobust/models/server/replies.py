@@ -222,16 +222,20 @@ def _joined(content: Any) -> str:
     if isinstance(content, str):
         return content
     for part in content:
-        if part["type"] != "text":
-            raise ValueError(f"expected content of type 'text', got {part['type']!r}")
-    return "".join(part["text"] for part in content)
+        if (kind := _field(part, "type")) != "text":
+            raise ValueError(f"expected content of type 'text', got {kind!r}")
+    return "".join(_field(part, "text") for part in content)
+
+
+def _field(part: Any, name: str) -> Any:
+    # The client leaves such parts as they are in JSON.
+    return part[name] if isinstance(part, dict) else getattr(part, name)
 
 
 def _prompt_token(entry: Any) -> PromptToken:
     # By number; where there are several, the prompt's own token is the first.
-    number, told = next(iter(entry.items()))
-    logprob = told["logprob"]
-    return PromptToken(int(number), str(told["decoded_token"]), None if logprob is None else float(logprob))
+    number, told = next(iter(vars(entry).items()))
+    return PromptToken(int(number), str(told.decoded_token), None if told.logprob is None else float(told.logprob))
 
 
 def _count(usage: Any, name: str) -> int | None:
