@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.fields import images_of
-from ..models.server.replies import Reply, Step, response_of
+from ..models.server.replies import Reply, response_of
+from ..models.server.steps import Step
 from ..types import Prompt, Response, Sample, Style
 from .imported import Collected, Imported, LoggedImage, Pair, one_file, sample_of
 from .lettered import split_options
