@@ -2,21 +2,21 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from math import inf
 from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
 from ...types import Prompt, Response
-from ...types.prompt import made_of_images
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
 from ..sampling import sampling_seed
 from .client import make_client, redacted, without_secrets
 from .continuation import Continuation
-from .images import data_url
+from .images import SharedUrls
 from .messages import Continuing, Way, messages_of, request_flags
+from .pool import Pool
 from .replies import Reply, Step, response_of
 from .usage import Price, Usage
 
@@ -104,6 +104,9 @@ class OpenAIModel:
         self._price = None if price is None else Price(**price)
         self._usage = Usage()
         self._lock = threading.Lock()
+        self._pool: Pool[Response] = Pool(concurrency)
+        self._urls = SharedUrls()
+        self._refusals: list[RefusedError] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
@@ -126,37 +129,41 @@ class OpenAIModel:
         }
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Answer prompts, several at a time; see `Model.respond`.
+        """Answer prompts, `concurrency` at a time; see `Model.respond`.
 
         Raises:
             RefusedError: the server does not know the key, the model or the address.
         """
-        urls: dict[Any, str] = {}
-        refusals: list[RefusedError] = []
+        asked = [self.ask(prompt) for prompt in prompts]
+        try:
+            return [future.result() for future in asked]
+        except BaseException:
+            for future in asked:
+                future.cancel()  # what is not on its way yet is not sent
+            raise
 
-        def answer(prompt: Prompt, images: Sequence[str]) -> Response:
+    def ask(self, prompt: Prompt) -> Future[Response]:
+        """Take a prompt, to be answered when its turn comes; see `ConcurrentModel.ask`.
+
+        Where the server refuses one prompt, what was asked until then is refused too, without being sent.
+        """
+        urls, refusals = self._urls.of(prompt), self._refusals
+
+        def answer() -> Response:
             if refusals:
-                raise refusals[0]  # what was refused to one is not asked by the next
+                raise refusals[0]
+            try:
+                images = urls()
+            except (OSError, ValueError) as error:
+                return Response.failed(prompt, error)
             try:
                 return self._answer(prompt, images)
             except RefusedError as error:
                 refusals.append(error)
+                self._refusals = []  # what is asked from now on finds out for itself
                 raise
 
-        with ThreadPoolExecutor(self.concurrency) as pool:
-
-            def begin(prompt: Prompt) -> Future[Response] | Response:
-                try:
-                    return pool.submit(answer, prompt, made_of_images(prompt, data_url, urls))
-                except (OSError, ValueError) as error:
-                    return Response.failed(prompt, error)
-
-            try:
-                begun = [begin(prompt) for prompt in prompts]
-                return [answer if isinstance(answer, Response) else answer.result() for answer in begun]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # what is not on its way yet is not sent
-                raise
+        return self._pool.submit(answer)
 
     def _answer(self, prompt: Prompt, images: Sequence[str]) -> Response:
         from openai import AuthenticationError, NotFoundError, OpenAIError
