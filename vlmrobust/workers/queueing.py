@@ -179,8 +179,8 @@ class Queue:
         for future in self._on_their_way:
             future.cancel()
         for future, (one, place) in self._on_their_way.items():
-            if future.done() and not future.cancelled():
-                with suppress(Exception):  # it is asked again
+            if future.done() and not future.cancelled() and future.exception() is None:
+                with suppress(Exception):  # what is no response is asked again
                     self._unkept.append((one.to_ask[place], self._response(one.to_ask[place], future)))
         self._on_their_way = {}
         self._keep()

@@ -68,8 +68,8 @@ class RayWorkers(Workers):
         """
         out = job.shared("all actors").absolute()
         _check_pickled(job.source)
-        with Progress(job.plan.size(job.samples)) as progress, closing(self._answered(job, out)) as answered:
-            for batch in answered:
+        with Progress(job.plan.size(job.samples)) as progress, closing(self._answered(job, out)) as batches:
+            for batch in batches:
                 progress.add(batch["responses"], batch["asked"])
         with RunDirectory(out) as directory:
             return job.report(make, directory)
@@ -81,7 +81,8 @@ class RayWorkers(Workers):
         pickle = _cloudpickle()
         batches = job.plan.batches(job.samples)
         rest, left = iter(batches), len(batches)
-        kind: Any = ray.remote(concurrency_groups={_SEVERAL: _MOST_AT_ONCE})(_Actor)
+        remote: Any = ray.remote  # its annotations leave concurrency groups out
+        kind = remote(concurrency_groups={_SEVERAL: _MOST_AT_ONCE})(_Actor)
         # Ray restarts actors, and repeats what they were at, without limit.
         settings: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
         alone = 1 if self.num_gpus is None and self.num_cpus is None else self.num_cpus

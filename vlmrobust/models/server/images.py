@@ -55,15 +55,19 @@ class SharedUrls:
 
     A URL is made by the thread that needs it first, so that images are decoded side by side.
 
+    Args:
+        make: returns the URL of an image, as `data_url` does.
+
     Example:
         >>> from vlmrobust import Prompt, demo
         >>> prompt = Prompt.of(demo.samples(1)[0])
-        >>> [url] = SharedUrls().of(prompt)()
+        >>> [url] = SharedUrls(data_url).of(prompt)()
         >>> url[:22]
         'data:image/png;base64,'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[ImageLike], str]) -> None:
+        self._make = make
         self._lock = threading.Lock()
         self._waited_for: weakref.WeakValueDictionary[Hashable, _Url] = weakref.WeakValueDictionary()
 
@@ -73,19 +77,20 @@ class SharedUrls:
         Calling it raises OSError where an image is missing or cannot be decoded; the message names sample and image.
         """
         with self._lock:
-            held = {key: self._waited_for.setdefault(key, _Url()) for key in map(image_key, prompt.images)}
+            held = {key: self._waited_for.setdefault(key, _Url(self._make)) for key in map(image_key, prompt.images)}
         return lambda: made_of_images(prompt, lambda image: held[image_key(image)].of(image), {})
 
 
 class _Url:
     """One image's, once it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[ImageLike], str]) -> None:
+        self._make = make
         self._lock = threading.Lock()
         self._url: str | None = None
 
     def of(self, image: ImageLike) -> str:
         with self._lock:
             if self._url is None:
-                self._url = data_url(image)
+                self._url = self._make(image)
             return self._url

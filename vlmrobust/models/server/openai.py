@@ -14,7 +14,7 @@ from ..reading import forced_text, shown_letters
 from ..sampling import sampling_seed
 from .client import make_client, redacted, without_secrets
 from .continuation import Continuation
-from .images import SharedUrls
+from .images import SharedUrls, data_url
 from .messages import Continuing, Way, messages_of, request_flags
 from .pool import Pool
 from .replies import Reply, Step, response_of
@@ -105,7 +105,7 @@ class OpenAIModel:
         self._usage = Usage()
         self._lock = threading.Lock()
         self._pool: Pool[Response] = Pool(concurrency)
-        self._urls = SharedUrls()
+        self._urls = SharedUrls(data_url)
         self._refusals: list[RefusedError] = []
 
     def __repr__(self) -> str:
