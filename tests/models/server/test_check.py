@@ -5,9 +5,8 @@ import logging
 import pytest
 from openai_server import ToyModel
 
-from vlmrobust import expand
+from vlmrobust import Evaluator
 from vlmrobust.models.base import RefusedError
-from vlmrobust.perturbations import Base
 from vlmrobust.testing.samples import varied_samples
 
 
@@ -117,15 +116,27 @@ def test_a_server_that_is_not_there_is_refused(server, model_at):
 def test_before_a_long_run_it_happens_of_itself_and_is_told_in_a_line(server, model_at, caplog, wrong):
     caplog.set_level(logging.INFO, "vlmrobust")
     server.prefill = "never" if wrong else "flag"
-    prompts = list(expand(varied_samples()[:1], [Base()], draws=70))
     model = model_at(server)
-    model.respond(prompts[:40])
+    Evaluator(model, [], draws=40).run(varied_samples()[:1])
     assert not caplog.records
-    model.respond(prompts)
-    model.respond(prompts)
+    before = len(server.seen)
+    Evaluator(model, [], draws=70).run(varied_samples()[:1])
+    assert "Which colour is it?" in str(server.seen[before : before + 20])
+    assert not any(varied_samples()[0].question in str(body) for body in server.seen[before : before + 10])
+    Evaluator(model, [], draws=70).run(varied_samples()[:1])
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("server.openai")]
     assert lines[0].startswith("OpenAIModel('toy'): open thoughts: ")
     assert [line.partition(": ")[2].partition(" ")[0] for line in lines[1:]] == (["open", "complete"] if wrong else [])
+
+
+def test_tokens_of_another_checkpoint_end_a_run_before_its_first_row(server, model_at):
+    from vlmrobust import demo
+
+    server.exact = True
+    model = model_at(server, tokenizer=demo.model().processor)
+    with pytest.raises(RefusedError, match="token"):
+        Evaluator(model, [], draws=70).run(varied_samples()[:1])
+    assert not any(varied_samples()[0].question in str(body) for body in server.seen)
 
 
 def test_a_processor_that_counts_otherwise_is_a_named_difference(server, model_at, monkeypatch):

@@ -3,14 +3,13 @@
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from math import inf
 from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
 from ...types import Prompt, Response, Style
-from ...types.prompt import made_of_images
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
 from .chat import Chat
@@ -18,10 +17,11 @@ from .check import ServerCheck
 from .checking import check_server
 from .client import make_client, without_secrets
 from .continuation import Continuation
-from .images import data_url
+from .images import SharedUrls, data_url
 from .letters import Letters
 from .messages import Continuing, Way, messages_of
 from .option_texts import FIELD, Forced, OptionTexts
+from .pool import Pool
 from .replies import response_of
 from .steps import Step
 from .usage import Price, Usage
@@ -122,8 +122,12 @@ class OpenAIModel:
         self._continuation = Continuation(self._chat.ask_greedily, prefill)
         self._letters = Letters(self._chat, tokenizer)
         self._texts = OptionTexts(self._chat)
-        self._lock = threading.Lock()
-        self._begun = 0
+        self._pool: Pool[Response] = Pool(concurrency)
+        self._urls = SharedUrls(data_url)
+        self._refusals: list[RefusedError] = []
+        self._checking = threading.Lock()
+        self._unchecked: Style | None = None
+        self._is_checked = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
@@ -147,7 +151,7 @@ class OpenAIModel:
     def check(self, style: Style | None = None) -> ServerCheck:
         """Ask the server what it can do, in some twenty short requests, and return what was found out.
 
-        Before a long run this happens of itself, once, and is logged in a line.
+        Before a long run this happens of itself, once, and is logged in a line (`expect`).
 
         Args:
             style: whose tags are looked for; None = the default style.
@@ -163,44 +167,54 @@ class OpenAIModel:
             host = self._client.base_url.host
             raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
 
+    def expect(self, prompts: int, style: Style) -> None:
+        """Prepare for so many prompts: before the first of many the server is checked, once; see `Model`."""
+        if prompts >= _LONG_RUN and not self._is_checked:
+            self._unchecked = style
+
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Answer prompts, several at a time; see `Model.respond`.
+        """Answer prompts, `concurrency` at a time; see `Model.respond`.
 
         Raises:
-            RefusedError: the server does not know the key, the model or the address.
+            RefusedError: the server does not know the key, the model or the address, or its tokens are not those of the
+                tokenizer that was given.
         """
-        urls: dict[Any, str] = {}
-        refusals: list[RefusedError] = []
+        asked = [self.ask(prompt) for prompt in prompts]
+        try:
+            return [future.result() for future in asked]
+        except BaseException:
+            for future in asked:
+                future.cancel()  # what is not on its way yet is not sent
+            raise
 
-        def answer(prompt: Prompt, images: Sequence[str]) -> Response:
+    def ask(self, prompt: Prompt) -> Future[Response]:
+        """Take a prompt, to be answered when its turn comes; see `ConcurrentModel.ask`.
+
+        Where the server refuses one prompt, what was asked until then is refused too, without being sent.
+        """
+        urls, refusals = self._urls.of(prompt), self._refusals
+
+        def answer() -> Response:
             if refusals:
-                raise refusals[0]  # what was refused to one is not asked by the next
+                raise refusals[0]
+            try:
+                images = urls()
+            except (OSError, ValueError) as error:
+                return Response.failed(prompt, error)
             try:
                 return self._answer(prompt, images)
             except RefusedError as error:
                 refusals.append(error)
+                self._refusals = []  # what is asked from now on finds out for itself
                 raise
 
-        with ThreadPoolExecutor(self.concurrency) as pool:
-
-            def begin(prompt: Prompt) -> Future[Response] | Response:
-                try:
-                    return pool.submit(answer, prompt, made_of_images(prompt, data_url, urls))
-                except (OSError, ValueError) as error:
-                    return Response.failed(prompt, error)
-
-            try:
-                begun = [begin(prompt) for prompt in prompts]
-                return [answer if isinstance(answer, Response) else answer.result() for answer in begun]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # what is not on its way yet is not sent
-                raise
+        return self._pool.submit(answer)
 
     def _answer(self, prompt: Prompt, images: Sequence[str]) -> Response:
         from openai import AuthenticationError, NotFoundError, OpenAIError
 
         try:
-            self._check_a_long_run(prompt.style)
+            self._check_first()
             way = self._way(prompt)
             read = None if way == "user_text" else self._read(prompt, images, way)
             return read or self._with_texts(prompt, images, self._write(prompt, images, way))
@@ -211,19 +225,22 @@ class OpenAIModel:
         except (OpenAIError, ValueError) as error:
             return Response.failed(prompt, self._chat.told(error))
 
-    def _check_a_long_run(self, style: Style) -> None:
-        with self._lock:
-            self._begun += 1
-            if self._begun != _LONG_RUN:
+    def _check_first(self) -> None:
+        """Check the server if that is still to be done; all that is asked waits for it."""
+        from openai import OpenAIError
+
+        with self._checking:
+            if self._unchecked is None:
                 return
-        try:
-            found = self.check(style)
-        except RefusedError as error:  # what is wrong with the server, the rows say
-            logger.warning("%s", error)
-            return
-        logger.info("%r: %s", self, found.summary())
-        for warning in found.warnings:
-            logger.warning("%r: %s", self, warning)
+            style, self._unchecked, self._is_checked = self._unchecked, None, True
+            try:
+                found = check_server(self._chat, self._continuation, self._letters, style)
+            except (OpenAIError, ValueError) as error:  # what is wrong with the server, the rows say
+                logger.warning("%r: the server could not be checked: %s", self, self._chat.told(error))
+                return
+            logger.info("%r: %s", self, found.summary())
+            for warning in found.warnings:
+                logger.warning("%r: %s", self, warning)
 
     def _way(self, prompt: Prompt) -> Way:
         """Return how the prefill is carried, or what is forced where there is none."""
