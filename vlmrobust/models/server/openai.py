@@ -52,7 +52,8 @@ class OpenAIModel:
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
-        concurrency: requests at a time.
+        concurrency: requests at a time: what an engine that batches by itself takes well. Where a server has fewer places
+            (llama.cpp's slots) or limits rates, as many as it has or allows.
         max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
             after the one that the server asks for.
         timeout: seconds for one request.
@@ -77,7 +78,7 @@ class OpenAIModel:
         top_logprobs: int | None = 20,
         prefill: Way | Literal["auto"] = "auto",
         price: Mapping[str, float] | None = None,
-        concurrency: int = 16,
+        concurrency: int = 64,
         max_retries: int = 5,
         timeout: float = 300.0,
     ) -> None:
