@@ -52,7 +52,7 @@ class OpenAIModel:
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
-        concurrency: requests at a time: what an engine that batches by itself takes well. Where a server has fewer places
+        concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
             (llama.cpp's slots) or limits rates, as many as it has or allows.
         max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
             after the one that the server asks for.
