@@ -317,6 +317,13 @@ def test_a_model_that_breaks_its_contract_is_told_so(says: Any, error: type[Exce
         served(VirtualServer(1, uneven(0), says), [], 3)
 
 
+def test_a_model_that_answers_none_at_a_time_is_told_so() -> None:
+    server = VirtualServer(1, uneven(0))
+    server.concurrency = 0
+    with pytest.raises(ValueError, match=r"VirtualServer\.concurrency: expected at least 1, got 0"):
+        served(server, [], 3)
+
+
 def test_what_is_no_future_is_told() -> None:
     class Odd(VirtualServer):
         def ask(self, prompt: Prompt) -> Any:
@@ -346,6 +353,17 @@ def test_a_class_that_overrides_respond_alone_is_asked_by_it() -> None:
         def ask(self, prompt: Prompt) -> Future[Response]:
             return super().ask(prompt)
 
+    class Passing:
+        def __init__(self, model: VirtualServer) -> None:
+            self.model = model
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.model, name)
+
+        def respond(self, prompts: Any) -> list[Response]:
+            return self.model.respond(prompts)
+
+    assert not is_concurrent(Passing(VirtualServer(1, uneven(0))))
     assert isinstance(Own(1, uneven(0)), ConcurrentModel)
     assert [is_concurrent(kind(1, uneven(0))) for kind in (VirtualServer, Own, Both)] == [True, False, True]
     assert not is_concurrent(FakeModel())

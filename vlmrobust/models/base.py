@@ -55,13 +55,15 @@ class ConcurrentModel(Model, Protocol):
 def is_concurrent(model: Model) -> TypeGuard[ConcurrentModel]:
     """Return whether a model is to be asked prompt by prompt.
 
-    It is not where a class overrides `respond` alone: what it adds would be left out.
+    It is not where its class overrides `respond` alone, or passes on to another model what it has not itself: what its
+    `respond` adds would be left out.
     """
-    kind = type(model)
     if not isinstance(model, ConcurrentModel):
         return False
-    homes = [next((base for base in kind.__mro__ if name in vars(base)), kind) for name in ("ask", "respond")]
-    return issubclass(*homes)
+    ask, respond = (
+        next((home for home in type(model).__mro__ if name in vars(home)), None) for name in ("ask", "respond")
+    )
+    return ask is not None and respond is not None and issubclass(ask, respond)
 
 
 def expect(model: Model, prompts: int, style: Style) -> None:

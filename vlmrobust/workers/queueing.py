@@ -57,11 +57,16 @@ class Queue:
         asking: what is asked, and where answers are kept.
         model: who is asked.
         progress: counts.
+
+    Raises:
+        ValueError: the model answers none at a time.
     """
 
     def __init__(self, asking: Asking, model: ConcurrentModel, progress: Progress) -> None:
         self._asking, self._model, self._progress = asking, model, progress
         self._method = f"{type(model).__name__}.ask"
+        if model.concurrency < 1:
+            raise ValueError(f"{type(model).__name__}.concurrency: expected at least 1, got {model.concurrency}")
         self._open: deque[_Open] = deque()  # in the plan's order
         self._on_their_way: dict[Future[Response], tuple[_Open, int]] = {}
         self._arrived: SimpleQueue[Future[Response]] = SimpleQueue()

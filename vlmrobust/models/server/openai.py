@@ -62,7 +62,7 @@ class OpenAIModel:
         tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters;
             None = the server's `/tokenize` is asked.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
-        concurrency: requests at a time: what an engine that batches by itself takes well. Where a server has fewer places
+        concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
             (llama.cpp's slots) or limits rates, as many as it has or allows.
         max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
             after the one that the server asks for.
