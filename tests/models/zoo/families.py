@@ -1,12 +1,12 @@
 """One builder per architecture: (model, processor), as `from_pretrained` would give them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import grids, templates
+from .parts import BUILDERS, Tiny
 from .tokenizers import byte_level_tokenizer, sentence_piece_tokenizer
 from .weights import redraw
 
@@ -27,29 +27,20 @@ _CHATML = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 _LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
 
 
-@dataclass(frozen=True, slots=True)
-class Tiny:
-    """A tiny model of one family.
-
-    Attributes:
-        family: its key in `FAMILIES`.
-        model: in float32 on the CPU, in eval mode.
-        processor: with tokenizer and chat template.
-    """
-
-    family: str
-    model: Any
-    processor: Any
-
-
 def build(family: str) -> Tiny:
     """Return a new model of a family, always with the same weights."""
-    model, processor = FAMILIES[family]()
-    redraw(model)
+    made, processor = {**BUILDERS, **FAMILIES}[family]()
+    if isinstance(made, hf.PretrainedConfig):
+        made = _AUTO(made).from_config(made)
+    redraw(made)
     tokenizer = processor.tokenizer
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return Tiny(family, model.eval(), processor)
+    made.generation_config.eos_token_id = tokenizer.eos_token_id
+    made.generation_config.pad_token_id = tokenizer.pad_token_id
+    return Tiny(family, made.eval(), processor)
+
+
+def _AUTO(config):
+    return hf.AutoModelForImageTextToText
 
 
 def _vocabulary(tokenizer: Any) -> dict[str, int]:

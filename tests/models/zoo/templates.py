@@ -1,9 +1,12 @@
 """The families' chat templates, shortened: what they do with roles, images and the assistant's turn is kept."""
 
 
-def _chatml(image: str, *, begin: str = "<|im_start|>", end: str = "<|im_end|>\n", opener: str = "") -> str:
+def chatml(
+    image: str, *, bos: str = "", begin: str = "<|im_start|>", end: str = "<|im_end|>\n", opener: str = ""
+) -> str:
+    """Return a template as Qwen's: every turn has its tags and its role."""
     return (
-        "{% for message in messages %}" + begin + "{{ message['role'] }}\n"
+        bos + "{% for message in messages %}" + begin + "{{ message['role'] }}\n"
         "{% for part in message['content'] %}"
         "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}"
         "{% endfor %}" + end + "{% endfor %}"
@@ -11,10 +14,10 @@ def _chatml(image: str, *, begin: str = "<|im_start|>", end: str = "<|im_end|>\n
     )
 
 
-QWEN = _chatml("<|vision_start|><|image_pad|><|vision_end|>")
-QWEN_THINKING = _chatml("<|vision_start|><|image_pad|><|vision_end|>", opener="<think>\n")
-INTERNVL = _chatml("<IMG_CONTEXT>\n")
-LLAVA_ONEVISION = _chatml("<image>\n")
+QWEN = chatml("<|vision_start|><|image_pad|><|vision_end|>")
+QWEN_THINKING = chatml("<|vision_start|><|image_pad|><|vision_end|>", opener="<think>\n")
+INTERNVL = chatml("<IMG_CONTEXT>\n")
+LLAVA_ONEVISION = chatml("<image>\n")
 # Images first and then text, whatever their order; the assistant's turn begins with a space.
 LLAVA = (
     "{% for message in messages %}"
@@ -61,4 +64,47 @@ PALIGEMMA = (
     "{% if message['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}<bos>"
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}\n{% endfor %}"
+)
+
+# A closed, empty thought unless one is asked for.
+EXAONE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<vision><|image_pad|></vision>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|endofturn|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n"
+    "{% if enable_thinking is defined and enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
+    "{% endif %}"
+)
+COHERE_USUAL = {"bos_token": "<BOS_TOKEN>", "eos_token": "<|END_OF_TURN_TOKEN|>", "pad_token": "<PAD>"}
+COHERE_TOKENS = ("<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>")
+
+
+def cohere(image: str, opener: str = "") -> str:
+    """Return a template as Command's and Aya's: BOS, roles as tokens, no line breaks, content stripped."""
+    return (
+        "{{ bos_token }}{% set roles = {'user': 'USER', 'assistant': 'CHATBOT', 'system': 'SYSTEM'} %}"
+        "{% for message in messages %}<|START_OF_TURN_TOKEN|><|{{ roles[message['role']] }}_TOKEN|>"
+        "{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] | trim }}{% endif %}"
+        "{% endfor %}<|END_OF_TURN_TOKEN|>{% endfor %}"
+        "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>" + opener + "{% endif %}"
+    )
+
+
+LFM_USUAL = {"bos_token": "<|startoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|pad|>"}
+PADDLE = (
+    "{{ cls_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {% endif %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}"
+    "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+# Pictures are numbered.
+ERNIE = (
+    "{{ cls_token }}{% set count = namespace(value=0) %}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{% set count.value = count.value + 1 %}"
+    "Picture {{ count.value }}:<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant: {% endif %}"
 )

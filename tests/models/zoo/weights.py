@@ -20,6 +20,8 @@ def redraw(model: Any, seed: int = 0) -> None:
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             fan_in = 1 if id(parameter) in tables else parameter[0].numel()
+            if "experts" in name and parameter.ndim == 3:  # (experts, …, …)
+                fan_in = parameter.shape[-1]
             scale = 2.0 if name.split(".")[-2] in ("q_proj", "k_proj", "v_proj", "o_proj") else 1.0
             parameter.normal_(std=scale * fan_in**-0.5, generator=generator)
         elif parameter.numel() == 1:

@@ -1,0 +1,172 @@
+"""What builders have in common: small sizes, configs, ids of special tokens, processors."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import transformers as hf
+
+from .tokenizers import byte_level_tokenizer
+
+__all__ = ["BUILDERS", "Tiny", "accepted", "config", "family", "ids", "processor", "text", "tokenizer_of", "vision", "vocabulary"]
+
+# Under every name that configs have for them; `text` and `vision` take those that a class knows.
+_TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+    # experts
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "moe_num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_topk": 2,
+    "moe_k": 2,
+    # latent attention
+    "kv_lora_rank": 16,
+    "q_lora_rank": 24,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 16,
+    # an indexer
+    "index_topk": 32,
+    "index_head_dim": 16,
+    "index_n_heads": 2,
+    # linear attention
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_head_dim": 8,
+    "linear_num_heads": 2,
+}
+_VISION = {
+    "hidden_size": 32,
+    "embed_dim": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "depth": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "num_heads": 2,
+    "head_dim": 16,
+    "image_size": 56,
+    "patch_size": 14,
+    "out_hidden_size": 64,
+    "text_hidden_size": 64,
+    "vision_use_head": False,
+}
+_PLACES = {
+    "image": ("image_token_id", "image_token_index"),
+    "video": ("video_token_id", "video_token_index"),
+    "audio": ("audio_token_id", "audio_token_index"),
+    "start": ("vision_start_token_id", "image_start_token_id", "boi_token_id", "boi_token_index"),
+    "end": ("vision_end_token_id", "image_end_token_id", "eoi_token_id", "eoi_token_index"),
+    "video_start": ("video_start_token_id",),
+    "video_end": ("video_end_token_id",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tiny:
+    """A tiny model of one family.
+
+    Attributes:
+        family: its key in `BUILDERS`.
+        model: in float32 on the CPU, in eval mode.
+        processor: with tokenizer and chat template.
+    """
+
+    family: str
+    model: Any
+    processor: Any
+
+
+Builder = Callable[[], tuple[Any, Any]]
+BUILDERS: dict[str, Builder] = {}
+
+
+def family(name: str) -> Callable[[Builder], Builder]:
+    """Register a builder under its model type; it returns a config, or a model, and a processor."""
+
+    def register(builder: Builder) -> Builder:
+        BUILDERS[name] = builder
+        return builder
+
+    return register
+
+
+@cache
+def accepted(kind: Any) -> frozenset[str]:
+    """Return the names of what a class's constructor takes."""
+    return frozenset(inspect.signature(kind).parameters)
+
+
+def vocabulary(tokenizer: Any) -> dict[str, int]:
+    """Return a vocabulary's size and special tokens, as a text config takes them."""
+    # Checkpoints pad their vocabulary to a round number; those rows have logits as well.
+    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return {"vocab_size": (len(tokenizer) // 32 + 1) * 32} | tokens
+
+
+def text(name: str, tokenizer: Any, **more: Any) -> Any:
+    """Return a small config of a language model; `more` goes to it as it is."""
+    kind = getattr(hf, name)
+    sizes = _TEXT | vocabulary(tokenizer)
+    return kind(**{key: value for key, value in sizes.items() if key in accepted(kind)} | more)
+
+
+def vision(name: str, **more: Any) -> Any:
+    """Return a small config of an image encoder."""
+    kind = getattr(hf, name)
+    return kind(**{key: value for key, value in _VISION.items() if key in accepted(kind)} | more)
+
+
+def ids(tokenizer: Any, **tokens: str) -> dict[str, int]:
+    """Return config entry → id of a special token."""
+    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+
+
+def config(name: str, tokenizer: Any, tokens: dict[str, str], **more: Any) -> Any:
+    """Return a model's config.
+
+    Args:
+        name: its class.
+        tokenizer: the model's.
+        tokens: what tokens stand for (`image`, `video`, `start`, …) → token; each goes to whatever entry the class has.
+        **more: further entries, such as `text_config`.
+    """
+    kind = getattr(hf, name)
+    places = {place: token for use, token in tokens.items() for place in _PLACES[use] if place in accepted(kind)}
+    untied = {"tie_word_embeddings": False} if "tie_word_embeddings" in accepted(kind) else {}
+    return kind(**ids(tokenizer, **places) | untied | more)
+
+
+def tokenizer_of(tokens: dict[str, str], *added: str, usual: dict[str, str] | None = None, **named: str) -> Any:
+    """Return a byte-level tokenizer that knows a family's special tokens.
+
+    Args:
+        tokens: what they stand for → token, as `config` takes them.
+        *added: further special tokens.
+        usual: the end of a text, padding, …; None = as with ChatML.
+        **named: tokens that become attributes, such as `image_token`.
+    """
+    usual = usual or {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    return byte_level_tokenizer(usual | named, (*tokens.values(), "<|im_start|>", *added))
+
+
+def processor(name: str, tokenizer: Any, template: str | None, **parts: Any) -> Any:
+    """Return a processor; not all take the template when they are made."""
+    made = getattr(hf, name)(tokenizer=tokenizer, **parts)
+    made.chat_template = template
+    return made
