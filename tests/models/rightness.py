@@ -46,7 +46,7 @@ def _assert_same(responses: Sequence[Response], expected: Sequence[Response]) ->
 def _rendered(made: zoo.Tiny, prompt: Prompt) -> str:
     """Return the template's rendering and the prefill; a thought that the template has opened is not opened again."""
     text = made.processor.apply_chat_template(prompt.messages(), add_generation_prompt=True, tokenize=False)
-    if prompt.prefill and text.endswith("<think>\n"):
+    if prompt.prefill and text.rstrip().endswith("<think>"):
         return str(text + prompt.prefill.removeprefix("<think>"))
     return str(re.sub(r"<think>\s*</think>\s*$", "", text) + prompt.prefill)
 

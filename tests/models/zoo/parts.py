@@ -41,7 +41,7 @@ _TEXT = {
     # an indexer
     "index_topk": 32,
     "index_head_dim": 16,
-    "index_n_heads": 2,
+    "index_n_heads": 8,  # with few, scores tie: each is a sum of ReLUs
     # linear attention
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,

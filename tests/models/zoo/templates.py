@@ -108,3 +108,63 @@ ERNIE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
+
+
+def glm(opener: str) -> str:
+    """Return a template as GLM's: a prefix, roles as tokens, nothing at a turn's end."""
+    return (
+        "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>\n"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+        "<|begin_of_image|><|image|><|end_of_image|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n" + opener + "{% endif %}"
+    )
+
+
+HUNYUAN_USUAL = {"bos_token": "<|hy_begin|>", "eos_token": "<|hy_end|>", "pad_token": "<|hy_pad|>"}
+HUNYUAN_TOKENS = ("<|hy_User|>", "<|hy_Assistant|>", "<|hy_system|>")
+
+
+def hunyuan(image: str) -> str:
+    """Return a template as Hunyuan's: a turn's role stands behind its text."""
+    return (
+        "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{% if message['role'] == 'user' %}<|hy_User|>{% elif message['role'] == 'system' %}<|hy_system|>"
+        "{% else %}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+
+
+KIMI = (
+    "{% for message in messages %}<|im_{{ message['role'] }}|>{{ message['role'] }}<|im_middle|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_assistant|>assistant<|im_middle|>"
+    "{% if thinking is defined and not thinking %}<think></think>{% else %}<think>{% endif %}{% endif %}"
+)
+MINIMAX = (
+    "]~!b[{% for message in messages %}]~b]{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}]<]image[>[{% else %}{{ part['text'] }}{% endif %}{% endfor %}[e~[\n{% endfor %}"
+    "{% if add_generation_prompt %}]~b]ai\n<think>\n{% endif %}"
+)
+
+
+def llama(image: str, *, eot: str = "<|eot_id|>", header: str = "header_id") -> str:
+    """Return a template as Llama 3's and 4's: BOS in the text, headers, content stripped."""
+    start, end = (f"<|start_{header}|>", f"<|end_{header}|>") if header == "header_id" else ("<|header_start|>", "<|header_end|>")
+    return (
+        "{{ bos_token }}{% for message in messages %}" + start + "{{ message['role'] }}" + end + "\n\n"
+        "{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] | trim }}{% endif %}"
+        "{% endfor %}" + eot + "{% endfor %}"
+        "{% if add_generation_prompt %}" + start + "assistant" + end + "\n\n{% endif %}"
+    )
+
+
+DOTS = (
+    "{% for message in messages %}"
+    "{% set end = 'system' if message['role'] == 'system' else 'userprompt' %}"
+    "<|{{ 'system' if message['role'] == 'system' else 'userprompt' }}|>{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|img|><|imgpad|><|endofimg|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "<|endof{{ end }}|>{% endfor %}{% if add_generation_prompt %}<|response|>{% endif %}"
+)
