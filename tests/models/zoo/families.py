@@ -5,7 +5,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import glms, grids, grids_more, llavas, templates
+from . import crops, gemmas, glms, grids, grids_more, llavas, templates
 from .parts import BUILDERS, Tiny
 from .tokenizers import byte_level_tokenizer, sentence_piece_tokenizer
 from .weights import redraw

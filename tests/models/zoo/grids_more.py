@@ -107,7 +107,7 @@ def muse_glimmer() -> tuple[Any, Any]:
     made = processor(
         "MuseGlimmerProcessor",
         tokenizer,
-        templates.llama("<|patch|>", eot="<|eot|>", header="header"),
+        templates.llama("<|patch|>", four=True),
         image_processor=hf.MuseGlimmerImageProcessor(max_pixels=56 * 56),
         video_processor=hf.MuseGlimmerVideoProcessor(),
     )
@@ -122,7 +122,7 @@ def muse_spark() -> tuple[Any, Any]:
     made = processor(
         "MuseSparkProcessor",
         tokenizer,
-        templates.llama("<|patch|>", eot="<|eot|>", header="header"),
+        templates.llama("<|patch|>", four=True),
         image_processor=hf.MuseGlimmerImageProcessor(max_pixels=56 * 56),
         video_processor=hf.MuseGlimmerVideoProcessor(),
         feature_extractor=hf.MuseSparkFeatureExtractor(),

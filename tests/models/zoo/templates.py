@@ -149,9 +149,10 @@ MINIMAX = (
 )
 
 
-def llama(image: str, *, eot: str = "<|eot_id|>", header: str = "header_id") -> str:
-    """Return a template as Llama 3's and 4's: BOS in the text, headers, content stripped."""
-    start, end = (f"<|start_{header}|>", f"<|end_{header}|>") if header == "header_id" else ("<|header_start|>", "<|header_end|>")
+def llama(image: str, *, four: bool = False) -> str:
+    """Return a template as Llama 3's, or 4's: BOS in the text, headers, content stripped."""
+    start, end = ("<|header_start|>", "<|header_end|>") if four else ("<|start_header_id|>", "<|end_header_id|>")
+    eot = "<|eot|>" if four else "<|eot_id|>"
     return (
         "{{ bos_token }}{% for message in messages %}" + start + "{{ message['role'] }}" + end + "\n\n"
         "{% for part in message['content'] %}"
@@ -205,4 +206,26 @@ JANUS = (
     "{% else %}<|{{ message['role'] | capitalize }}|>: {% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image_placeholder>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|Assistant|>:{% endif %}"
+)
+
+IDEFICS2 = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}:"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+# No roles at all.
+DEEPSEEK_OCR = (
+    "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+)
+STEP = "{{ bos_token }}" + chatml("<im_patch>", opener="<think>\n")
+# Turns have tags of their own; content is stripped.
+GEMMA4 = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|image|>{% else %}{{ part['text'] | trim }}{% endif %}"
+    "{% endfor %}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
 )

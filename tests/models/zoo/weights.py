@@ -15,7 +15,7 @@ def redraw(model: Any, seed: int = 0) -> None:
     The LM head's are three times as large, and those of attention twice, so that what stands far back matters.
     """
     generator = torch.Generator().manual_seed(seed)
-    head = model.get_output_embeddings().weight
+    head = model.get_output_embeddings()
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
@@ -26,7 +26,8 @@ def redraw(model: Any, seed: int = 0) -> None:
             parameter.normal_(std=scale * fan_in**-0.5, generator=generator)
         elif parameter.numel() == 1:
             parameter.fill_(0.5)  # Mllama's gates: at zero it would not see the image
-    head *= 3
+    if head is not None:
+        head.weight *= 3
 
 
 @torch.no_grad()
