@@ -34,7 +34,9 @@ def inputs_of(processor: Any, text: str, images: Sequence[Any]) -> dict[str, Any
     opened = [[open_image(image) for image in images]] if images else None
     inputs = dict(processor(text=[text], images=opened, return_tensors="pt", add_special_tokens=False))
     inputs.pop("labels", None)
-    return inputs
+    # Chameleon's processor closes the turn behind whatever it is given.
+    last = processor.tokenizer(text, add_special_tokens=False)["input_ids"][-1]
+    return inputs if inputs["input_ids"][0, -1] == last else shortened(inputs, 1)
 
 
 def _per_token(inputs: dict[str, Any]) -> set[str]:

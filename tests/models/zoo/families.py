@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers as hf
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from . import crops, gemmas, glms, grids, grids_more, llavas, templates
+from . import crops, gemmas, glms, grids, grids_more, llavas, omnis, refused, templates, tokens
 from .parts import BUILDERS, Tiny
 from .tokenizers import byte_level_tokenizer, sentence_piece_tokenizer
 from .weights import redraw
@@ -31,16 +32,14 @@ def build(family: str) -> Tiny:
     """Return a new model of a family, always with the same weights."""
     made, processor = {**BUILDERS, **FAMILIES}[family]()
     if isinstance(made, hf.PretrainedConfig):
-        made = _AUTO(made).from_config(made)
+        images = made.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        made = (hf.AutoModelForImageTextToText if images else hf.AutoModelForMultimodalLM).from_config(made)
     redraw(made)
-    tokenizer = processor.tokenizer
-    made.generation_config.eos_token_id = tokenizer.eos_token_id
-    made.generation_config.pad_token_id = tokenizer.pad_token_id
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if hasattr(made, "generation_config"):
+        made.generation_config.eos_token_id = tokenizer.eos_token_id
+        made.generation_config.pad_token_id = tokenizer.pad_token_id
     return Tiny(family, made.eval(), processor)
-
-
-def _AUTO(config):
-    return hf.AutoModelForImageTextToText
 
 
 def _vocabulary(tokenizer: Any) -> dict[str, int]:

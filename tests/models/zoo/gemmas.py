@@ -67,37 +67,47 @@ def gemma3n() -> tuple[Any, Any]:
     return config("Gemma3nConfig", tokenizer, tokens, **parts), made
 
 
-def _gemma4(kind: str, language: dict[str, Any], tower: Any, extractor: Any, **more: Any) -> tuple[Any, Any]:
+_FOUR = {"image": "<|image|>", "video": "<|video|>", "audio": "<|audio|>", "start": "<|image>", "end": "<image|>"}
+
+
+def gemma4_parts(kind: str = "Gemma4") -> tuple[Any, Any]:
+    """Return tokenizer and processor of Gemma 4, or of what is called after it."""
     named = {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>"}
     named |= {"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
     tokenizer = _tokenizer(named, "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|video|>")
-    parts = {"text_config": text(f"{kind}TextConfig", tokenizer, **_LAYERS, **language), "vision_config": tower}
     made = processor(
         f"{kind}Processor",
         tokenizer,
         templates.GEMMA4,
         image_processor=getattr(hf, f"{kind}ImageProcessor")(patch_size=8, max_soft_tokens=70),
         video_processor=getattr(hf, f"{kind}VideoProcessor")(),
-        feature_extractor=extractor,
+        feature_extractor=getattr(hf, f"{kind}AudioFeatureExtractor")(),
     )
-    tokens = {"image": "<|image|>", "video": "<|video|>", "audio": "<|audio|>", "start": "<|image>", "end": "<image|>"}
-    return config(f"{kind}Config", tokenizer, tokens, **parts, **more), made
+    return tokenizer, made
+
+
+def _gemma4(kind: str, tower: Any, **language: Any) -> tuple[Any, Any]:
+    tokenizer, made = gemma4_parts(kind)
+    layers = {"global_head_dim": 16, "final_logit_softcapping": 30.0}
+    parts = {
+        "text_config": text(f"{kind}TextConfig", tokenizer, **_LAYERS, **layers, **language),
+        "vision_config": tower,
+        "audio_config": None,
+    }
+    return config(f"{kind}Config", tokenizer, _FOUR, **parts), made
 
 
 @family("gemma4")
 def gemma4() -> tuple[Any, Any]:
-    language = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 1024, "global_head_dim": 16}
-    language |= {"final_logit_softcapping": 30.0, "num_experts": None, "moe_intermediate_size": None}
-    tower = vision("Gemma4VisionConfig", patch_size=8, position_embedding_size=64, pooling_kernel_size=3)
-    return _gemma4("Gemma4", language, tower, hf.Gemma4AudioFeatureExtractor(), audio_config=None)
+    tower = vision("Gemma4VisionConfig", patch_size=8, position_embedding_size=64)
+    sizes = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 1024}
+    return _gemma4("Gemma4", tower, **sizes, num_experts=None, moe_intermediate_size=None)
 
 
 @family("gemma4_unified")
 def gemma4_unified() -> tuple[Any, Any]:
-    tower = hf.Gemma4UnifiedVisionConfig(patch_size=8, mm_embed_dim=48, mm_posemb_size=64, output_proj_dims=48)
-    extractor = hf.Gemma4UnifiedAudioFeatureExtractor()
-    language = {"global_head_dim": 16, "final_logit_softcapping": 30.0}
-    return _gemma4("Gemma4Unified", language, tower, extractor, audio_config=None)
+    sizes = {"patch_size": 8, "mm_embed_dim": 48, "mm_posemb_size": 64, "output_proj_dims": 48}
+    return _gemma4("Gemma4Unified", hf.Gemma4UnifiedVisionConfig(**sizes))
 
 
 @family("t5gemma2")

@@ -229,3 +229,31 @@ GEMMA4 = (
     "{% if part['type'] == 'image' %}<|image|>{% else %}{{ part['text'] | trim }}{% endif %}"
     "{% endfor %}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
 )
+APERTUS = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}_start|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|img|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|{{ message['role'] }}_end|>{% endfor %}{% if add_generation_prompt %}<|assistant_start|>{% endif %}"
+)
+# Meta publishes none: texts one after another.
+CHAMELEON = (
+    "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
+)
+EMU3 = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] != 'system' %}"
+    "{{ message['role'].upper() + ': ' }}{% endif %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+INKLING = (
+    "{% for message in messages %}<|message_{{ 'model' if message['role'] == 'assistant' else message['role'] }}|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|content_image|><|unused_200054|>"
+    "{% else %}<|content_text|>{{ part['text'] }}{% endif %}{% endfor %}<|end_message|>{% endfor %}"
+    "{% if add_generation_prompt %}<|message_model|><|content_text|>{% endif %}"
+)
+PHI4 = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|endoftext10|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
