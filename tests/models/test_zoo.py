@@ -1,0 +1,62 @@
+"""Every family that transformers maps to image-text-to-text, and three that it maps to multimodal models only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zoo
+from rightness import assert_right
+from zoo.outcomes import NOTES, PENDING, REFUSED
+from zoo.page import PAGE, lines
+
+from vlmrobust import Sample
+from vlmrobust.models import HFModel
+
+pytestmark = [
+    # transformers' own, from handing tensors to numpy
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+]
+
+
+def cases() -> list[Any]:
+    """Return the families that are not refused; those that are wrong today have to be wrong."""
+    return [
+        pytest.param(family, marks=[pytest.mark.xfail(reason=PENDING[family])] if family in PENDING else [])
+        for family in zoo.ALL
+        if family not in REFUSED
+    ]
+
+
+@pytest.mark.parametrize("family", cases())
+def test_letters_and_texts_are_those_of_plain_forwards(
+    family: str,
+    samples: list[Sample],
+    texts_of: Callable[[Any], list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if reason := zoo.missing(family):
+        pytest.skip(reason)
+    # one image of two sizes; two images
+    chosen = [samples[0], samples[1], samples[3 if "several images" in NOTES.get(family, "") else 2]]
+    assert_right(zoo.build(family), chosen, texts_of, lambda: caplog.text)
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_what_cannot_be_asked_is_refused_when_the_model_is_made(family: str) -> None:
+    if reason := zoo.missing(family):
+        pytest.skip(reason)
+    made = zoo.build(family)
+    with pytest.raises(ValueError, match=REFUSED[family][0]):
+        HFModel(made.model, made.processor)
+
+
+def test_every_class_of_the_mapping_has_a_builder() -> None:
+    # A class that transformers adds needs one: a few lines, or an entry among the refused with the reason.
+    assert set(zoo.IMAGE_TEXT_TO_TEXT) - set(zoo.ALL) == set()
+
+
+def test_the_page_lists_what_is_tested() -> None:
+    page = Path(PAGE).read_text(encoding="utf-8")
+    assert "\n".join(lines()) in page, "python -m zoo.page in tests/models writes it"
