@@ -35,8 +35,8 @@ def inputs_of(processor: Any, text: str, images: Sequence[Any]) -> dict[str, Any
     inputs = dict(processor(text=[text], images=opened, return_tensors="pt", add_special_tokens=False))
     inputs.pop("labels", None)
     # Chameleon's processor closes the turn behind whatever it is given.
-    last = processor.tokenizer(text, add_special_tokens=False)["input_ids"][-1]
-    return inputs if inputs["input_ids"][0, -1] == last else shortened(inputs, 1)
+    closed = inputs["input_ids"][0, -1] == getattr(processor.tokenizer, "sep_token_id", None)
+    return shortened(inputs, 1) if closed else inputs
 
 
 def _per_token(inputs: dict[str, Any]) -> set[str]:
