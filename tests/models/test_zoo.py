@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 import zoo
 from rightness import assert_right
-from zoo.outcomes import NOTES, PENDING, REFUSED
+from zoo.outcomes import NOT_BUILT, NOTES, PENDING, REFUSED
 from zoo.page import PAGE, lines
 
 from vlmrobust import Sample
@@ -19,11 +20,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
 ]
 
+_NEW = not transformers.__version__.startswith("4.")  # some are wrong in transformers 5 only
+
 
 def cases() -> list[Any]:
     """Return the families that are not refused; those that are wrong today have to be wrong."""
     return [
-        pytest.param(family, marks=[pytest.mark.xfail(reason=PENDING[family])] if family in PENDING else [])
+        pytest.param(
+            family, marks=[pytest.mark.xfail(reason=PENDING[family], strict=_NEW)] if family in PENDING else []
+        )
         for family in zoo.ALL
         if family not in REFUSED
     ]
@@ -53,8 +58,8 @@ def test_what_cannot_be_asked_is_refused_when_the_model_is_made(family: str) -> 
 
 
 def test_every_class_of_the_mapping_has_a_builder() -> None:
-    # A class that transformers adds needs one: a few lines, or an entry among the refused with the reason.
-    assert set(zoo.IMAGE_TEXT_TO_TEXT) - set(zoo.ALL) == set()
+    # A class that transformers adds needs one, a few lines, or an entry with the reason why there is none.
+    assert set(zoo.IMAGE_TEXT_TO_TEXT) - set(zoo.ALL) - set(NOT_BUILT) == set()
 
 
 def test_the_page_lists_what_is_tested() -> None:

@@ -28,6 +28,8 @@ def missing(family: str) -> str | None:
         return f"transformers {hf.__version__} does not know it"
     if family in _NEEDS_TIMM and importlib.util.find_spec("timm") is None:
         return "its image encoder needs timm"
+    if family == "fuyu" and hf.__version__.startswith("4."):
+        return "its processor of transformers 4 counts on its own tokenizer"
     return None
 
 

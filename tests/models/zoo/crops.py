@@ -5,7 +5,7 @@ from typing import Any
 import transformers as hf
 
 from . import templates
-from .parts import config, family, ids, processor, text, tokenizer_of, vision
+from .parts import config, family, ids, kind_of, processor, text, tokenizer_of, vision
 
 _SQUARE = {"height": 56, "width": 56}
 _SAM = {"image_size": 128, "patch_size": 16, "window_size": 4, "mlp_dim": 48, "global_attn_indexes": [1]}
@@ -21,7 +21,7 @@ def idefics2() -> tuple[Any, Any]:
     parts = {
         "text_config": text("MistralConfig", tokenizer, sliding_window=None),
         "vision_config": vision("Idefics2VisionConfig"),
-        "perceiver_config": hf.Idefics2PerceiverConfig(**perceiver),
+        "perceiver_config": kind_of("Idefics2PerceiverConfig")(**perceiver),
     }
     images = hf.Idefics2ImageProcessor(size={"shortest_edge": 28, "longest_edge": 56})
     made = processor("Idefics2Processor", tokenizer, templates.IDEFICS2, image_processor=images, image_seq_len=4)
@@ -81,10 +81,10 @@ def _deepseek_ocr(kind: str, side: int, patch: int, tower: dict[str, Any], langu
     layers = {"num_key_value_heads": 4, "n_group": 1, "topk_group": 1, "mlp_layer_types": ["dense", "sparse"]}
     parts = {
         "text_config": text(f"{kind}TextConfig", tokenizer, **layers, **language),
-        "vision_config": getattr(hf, f"{kind}VisionConfig")(**encoders),
+        "vision_config": kind_of(f"{kind}VisionConfig")(**encoders),
     }
     size = {"size": {"height": side, "width": side}, "tile_size": min(side, 64) if "image_size" in tower else side}
-    images = getattr(hf, f"{kind}ImageProcessor")(**size, max_patches=2)
+    images = kind_of(f"{kind}ImageProcessor")(**size, max_patches=2)
     template = templates.DEEPSEEK_OCR
     made = processor(f"{kind}Processor", tokenizer, template, image_processor=images, patch_size=patch)
     return config(f"{kind}Config", tokenizer, {"image": "<image>"}, **parts), made
@@ -103,16 +103,15 @@ def unlimited_ocr() -> tuple[Any, Any]:
 @family("lfm2_vl")
 def lfm2_vl() -> tuple[Any, Any]:
     named = {"image_token": "<image>", "image_start_token": "<|image_start|>", "image_end_token": "<|image_end|>"}
+    named |= dict.fromkeys(("image_thumbnail_token", "image_thumbnail"), "<|img_thumbnail|>")
     rows = tuple(f"<|img_row_{row}_col_{column}|>" for row in range(1, 4) for column in range(1, 4))
-    tokenizer = tokenizer_of(
-        {}, *rows, usual=templates.LFM_USUAL, **named, image_thumbnail_token="<|img_thumbnail|>"
-    )
+    tokenizer = tokenizer_of({}, *rows, usual=templates.LFM_USUAL, **named)
     parts = {
         "text_config": text("Lfm2Config", tokenizer, layer_types=["conv", "full_attention"]),
         "vision_config": vision("Siglip2VisionConfig", patch_size=16, num_patches=16),
         "projector_hidden_size": 48,
     }
-    images = hf.Lfm2VlImageProcessor(min_image_tokens=1, max_image_tokens=4, tile_size=64, max_tiles=3)
+    images = kind_of("Lfm2VlImageProcessor")(min_image_tokens=1, max_image_tokens=4, tile_size=64, max_tiles=3)
     template = templates.chatml("<image>", bos="{{ bos_token }}")
     made = processor("Lfm2VlProcessor", tokenizer, template, image_processor=images)
     return config("Lfm2VlConfig", tokenizer, {"image": "<image>"}, **parts), made
@@ -284,7 +283,9 @@ def nemotron_h_omni() -> tuple[Any, Any]:
     parts = {
         "text_config": text("NemotronHConfig", tokenizer, **layers),
         "vision_config": vision("RadioConfig", patch_size=16, max_img_size=64, video_temporal_patch_size=2),
-        "audio_config": hf.ParakeetEncoderConfig(**audio, subsampling_conv_channels=8, projection_hidden_size=48, projection_bias=True),
+        "audio_config": hf.ParakeetEncoderConfig(
+            **audio, subsampling_conv_channels=8, projection_hidden_size=48, projection_bias=True
+        ),
         "vision_hidden_size": 32,
         "projector_hidden_size": 48,
     }

@@ -5,7 +5,7 @@ from typing import Any
 import transformers as hf
 
 from . import templates
-from .parts import config, family, processor, text, vision
+from .parts import config, family, kind_of, processor, text, vision
 from .tokenizers import sentence_piece_tokenizer
 
 _USUAL = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
@@ -38,14 +38,31 @@ def shieldgemma2() -> tuple[Any, Any]:
 
 @family("gemma3n")
 def gemma3n() -> tuple[Any, Any]:
-    named = _THREE | {"boa_token": "<start_of_audio>", "eoa_token": "<end_of_audio>", "audio_token": "<audio_soft_token>"}
+    named = _THREE | {
+        "boa_token": "<start_of_audio>",
+        "eoa_token": "<end_of_audio>",
+        "audio_token": "<audio_soft_token>",
+    }
     tokenizer = _tokenizer(named, "<start_of_turn>", "<end_of_turn>")
     layers = {"num_kv_shared_layers": 0, "altup_num_inputs": 2, "laurel_rank": 8, "hidden_size_per_layer_input": 8}
     layers |= {"vocab_size_per_layer_input": len(tokenizer), "activation_sparsity_pattern": [0.5, 0.0]}
     from timm.models._efficientnet_builder import decode_arch_def
 
-    stages = [["er_r1_k3_s2_e2_c32"], ["uir_r1_a3_k3_s2_e2_c32"], ["uir_r1_a3_k3_s2_e2_c32"], ["uir_r1_a3_k3_s1_e2_c32"]]
-    tower = {"architecture": "mobilenetv5_300m_enc", "model_args": {"block_args": decode_arch_def(stages), "stem_size": 16, "msfa_indices": [-2, -1], "msfa_output_resolution": 4}}
+    stages = [
+        ["er_r1_k3_s2_e2_c32"],
+        ["uir_r1_a3_k3_s2_e2_c32"],
+        ["uir_r1_a3_k3_s2_e2_c32"],
+        ["uir_r1_a3_k3_s1_e2_c32"],
+    ]
+    tower = {
+        "architecture": "mobilenetv5_300m_enc",
+        "model_args": {
+            "block_args": decode_arch_def(stages),
+            "stem_size": 16,
+            "msfa_indices": [-2, -1],
+            "msfa_output_resolution": 4,
+        },
+    }
     audio = {"hidden_size": 32, "conf_num_attention_heads": 2, "conf_num_hidden_layers": 1}
     audio |= {"sscp_conv_channel_size": [8, 8], "vocab_offset": len(tokenizer)}
     parts = {
@@ -79,9 +96,9 @@ def gemma4_parts(kind: str = "Gemma4") -> tuple[Any, Any]:
         f"{kind}Processor",
         tokenizer,
         templates.GEMMA4,
-        image_processor=getattr(hf, f"{kind}ImageProcessor")(patch_size=8, max_soft_tokens=70),
-        video_processor=getattr(hf, f"{kind}VideoProcessor")(),
-        feature_extractor=getattr(hf, f"{kind}AudioFeatureExtractor")(),
+        image_processor=kind_of(f"{kind}ImageProcessor")(patch_size=8, max_soft_tokens=70),
+        video_processor=kind_of(f"{kind}VideoProcessor")(),
+        feature_extractor=kind_of(f"{kind}AudioFeatureExtractor")(),
     )
     return tokenizer, made
 

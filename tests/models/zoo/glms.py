@@ -6,7 +6,7 @@ import transformers as hf
 
 from . import templates
 from .grids import PATCH14
-from .parts import config, family, processor, text, tokenizer_of, vision
+from .parts import config, family, kind_of, processor, text, tokenizer_of, vision
 
 _TOKENS = {
     "image": "<|image|>",
@@ -23,12 +23,12 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 
 def _glm(kind: str, language: dict[str, Any], *, parts: str = "Glm4v", opener: str = "", **images: Any) -> Any:
     """Return a model: `kind` names the config, `parts` what it is made of."""
     tokenizer = tokenizer_of(_TOKENS, "[gMASK]", "<sop>", "<|system|>", "<|assistant|>", usual=_USUAL)
-    family_of = kind if hasattr(hf, f"{kind}Processor") else "Glm46V"
+    family_of = kind if hasattr(hf, f"{kind}Processor") else "Glm4v" if kind == "Glm4vMoe" else "Glm46V"
     made = processor(
         f"{family_of}Processor",
         tokenizer,
         templates.glm(opener),
-        image_processor=getattr(hf, f"{family_of}ImageProcessor")(**images or PATCH14),
+        image_processor=kind_of(f"{family_of}ImageProcessor")(**images or PATCH14),
         video_processor=getattr(hf, f"{family_of}VideoProcessor")(),
     )
     both = {
@@ -55,13 +55,13 @@ def glmga() -> tuple[Any, Any]:
 
 @family("glm4v_moe")
 def glm4v_moe() -> tuple[Any, Any]:
-    settings, made = _glm("Glm4vMoe", {"rope_parameters": _ROPE, "n_routed_experts": 4}, parts="Glm4vMoe")
-    return settings, made
+    return _glm("Glm4vMoe", {"rope_parameters": _ROPE}, parts="Glm4vMoe")
 
 
 @family("glm_ocr")
 def glm_ocr() -> tuple[Any, Any]:
-    return _glm("GlmOcr", {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3], "partial_rotary_factor": 1.0}}, parts="GlmOcr")
+    whole = {"mrope_section": [2, 3, 3], "partial_rotary_factor": 1.0}
+    return _glm("GlmOcr", {"rope_parameters": _ROPE | whole}, parts="GlmOcr")
 
 
 @family("glm5_next")

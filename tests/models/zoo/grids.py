@@ -88,9 +88,7 @@ def exaone4_5() -> tuple[Any, Any]:
         "vision_config": vision("Exaone4_5_VisionConfig", fullatt_block_indexes=[1], window_size=56),
     }
     images, videos = hf.Qwen2VLImageProcessor(**PATCH14), hf.Qwen2VLVideoProcessor()
-    made = processor(
-        "Exaone4_5_Processor", tokenizer, templates.EXAONE, image_processor=images, video_processor=videos
-    )
+    made = processor("Exaone4_5_Processor", tokenizer, templates.EXAONE, image_processor=images, video_processor=videos)
     return config("Exaone4_5_Config", tokenizer, tokens, **parts), made
 
 
@@ -118,9 +116,7 @@ def cohere_compass() -> tuple[Any, Any]:
     layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16, "rope_parameters": rope}
     parts = {
         "text_config": text("CohereCompassTextConfig", tokenizer, **layers),
-        "vision_config": vision(
-            "CohereCompassVisionConfig", deepstack_visual_indexes=[0], num_position_embeddings=64
-        ),
+        "vision_config": vision("CohereCompassVisionConfig", deepstack_visual_indexes=[0], num_position_embeddings=64),
     }
     template = templates.cohere("<|VISION_START|><|IMAGE_PAD|><|VISION_END|>")
     images, videos = hf.CohereCompassImageProcessor(**PATCH14), hf.CohereCompassVideoProcessor()
@@ -184,7 +180,9 @@ def ernie4_5_vl_moe() -> tuple[Any, Any]:
     tokenizer = tokenizer_of({}, "<|end_of_sentence|>", usual=usual, **named)
     parts = {
         "text_config": text(
-            "Ernie4_5_VLMoeTextConfig", tokenizer, rope_parameters=MROPE | {"mrope_section": [3, 3, 2]},
+            "Ernie4_5_VLMoeTextConfig",
+            tokenizer,
+            rope_parameters=MROPE | {"mrope_section": [3, 3, 2]},
             moe_intermediate_size=[32, 16],
         ),
         "vision_config": vision("Ernie4_5_VLMoeVisionConfig"),

@@ -6,13 +6,15 @@ import transformers as hf
 
 from . import templates
 from .grids import MROPE, PATCH14, PATCH16, QWEN
-from .parts import config, family, ids, processor, text, tokenizer_of, vision
+from .parts import config, family, ids, kind_of, processor, text, tokenizer_of, vision
 
 
 @family("hy_v4_vl")
 def hy_v4_vl() -> tuple[Any, Any]:
     tokens = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
-    tokenizer = tokenizer_of(tokens, "<|hy_img|>", "<|hy_/img|>", *templates.HUNYUAN_TOKENS, usual=templates.HUNYUAN_USUAL)
+    tokenizer = tokenizer_of(
+        tokens, "<|hy_img|>", "<|hy_/img|>", *templates.HUNYUAN_TOKENS, usual=templates.HUNYUAN_USUAL
+    )
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
     parts = {
         "text_config": text("HYV4VLTextConfig", tokenizer, rope_parameters=rope),
@@ -64,9 +66,7 @@ def kimi_k25() -> tuple[Any, Any]:
 def minimax_m3_vl() -> tuple[Any, Any]:
     tokens = {"image": "]<]image[>[", "video": "]<]video[>["}
     tokens |= {"start": "]<]start of image[>[", "end": "]<]end of image[>["}
-    tokenizer = tokenizer_of(
-        tokens, "]~b]", usual={"bos_token": "]~!b[", "eos_token": "[e~[", "pad_token": "[PAD]"}
-    )
+    tokenizer = tokenizer_of(tokens, "]~b]", usual={"bos_token": "]~!b[", "eos_token": "[e~[", "pad_token": "[PAD]"})
     layers = {"layer_types": ["full_attention", "minimax_m3_sparse"], "mlp_layer_types": ["dense", "sparse"]}
     indexer = {"index_block_size": 16, "index_topk_blocks": 4, "index_local_blocks": 1}
     widths = {"dense_intermediate_size": 96, "shared_intermediate_size": 32, "rotary_dim": 8}
@@ -93,9 +93,7 @@ def _muse(kind: str, **more: Any) -> tuple[Any, Any, Any]:
     layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
     parts = {
         "text_config": text(f"{kind}TextConfig", tokenizer, **layers, **more),
-        "vision_config": vision(
-            f"{kind}VisionConfig", pos_emb_height=4, pos_emb_width=4, max_position_embeddings=16
-        ),
+        "vision_config": vision(f"{kind}VisionConfig", pos_emb_height=4, pos_emb_width=4, max_position_embeddings=16),
     }
     widths = {"out_hidden_size": 128, "projector_hidden_size": 48}
     return tokenizer, tokens, parts | widths
@@ -176,7 +174,7 @@ def _omni(kind: str, language: dict[str, Any], **sizes: Any) -> tuple[Any, Any]:
     tokenizer = tokenizer_of({}, usual=None, **_OMNI)
     audio = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
     audio |= {"num_mel_bins": 16, "output_dim": 64}
-    audio_config = getattr(hf, f"{kind}AudioEncoderConfig")
+    audio_config = kind_of(f"{kind}AudioEncoderConfig")
     parts = {
         "text_config": text(f"{kind}TextConfig", tokenizer, rope_parameters=MROPE, **language),
         "vision_config": vision(f"{kind}VisionEncoderConfig", **sizes),

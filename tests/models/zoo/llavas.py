@@ -5,7 +5,7 @@ from typing import Any
 import transformers as hf
 
 from . import templates
-from .parts import config, family, processor, text, tokenizer_of, vision
+from .parts import config, family, kind_of, processor, text, tokenizer_of, vision
 from .tokenizers import sentence_piece_tokenizer
 
 _LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
@@ -59,6 +59,7 @@ def vipllava() -> tuple[Any, Any]:
         "text_config": text("LlamaConfig", tokenizer),
         "vision_config": vision("CLIPVisionConfig"),
         "vision_feature_layer": [-2, -1],
+        "vision_feature_layers": [-2, -1],  # in transformers 4
     }
     images = hf.CLIPImageProcessor(**_CLIP)
     made = processor("LlavaProcessor", tokenizer, templates.VIPLLAVA, image_processor=images, **_SELECTED)
@@ -159,7 +160,7 @@ def cohere2_vision() -> tuple[Any, Any]:
         "vision_config": vision("SiglipVisionConfig"),
         "alignment_intermediate_size": 48,
     }
-    images = hf.Cohere2VisionImageProcessor(size=_SQUARE, max_patches=3, patch_size=2)
+    images = kind_of("Cohere2VisionImageProcessor")(size=_SQUARE, max_patches=3, patch_size=2)
     template = templates.cohere("<|IMG_PATCH|>", "<|START_RESPONSE|>")
     made = processor("Cohere2VisionProcessor", tokenizer, template, image_processor=images)
     return config("Cohere2VisionConfig", tokenizer, {"image": "<|IMG_PATCH|>"}, **parts), made
@@ -176,7 +177,10 @@ def aria() -> tuple[Any, Any]:
     images = hf.AriaImageProcessor(max_image_size=490)
     template = templates.chatml("<fim_prefix><|img|><fim_suffix>")
     made = processor("AriaProcessor", tokenizer, template, image_processor=images, size_conversion={490: 4, 980: 4})
-    made.images_kwargs = {"max_image_size": 490, "split_image": False}  # otherwise 980, whatever the image processor says
+    made.images_kwargs = {
+        "max_image_size": 490,
+        "split_image": False,
+    }  # otherwise 980, whatever the image processor says
     return config("AriaConfig", tokenizer, {"image": "<|img|>"}, **parts), made
 
 
@@ -199,7 +203,7 @@ def perception_lm() -> tuple[Any, Any]:
         "PerceptionLMProcessor",
         tokenizer,
         templates.llama("<|image|>"),
-        image_processor=hf.PerceptionLMImageProcessor(tile_size=56, max_num_tiles=2),
+        image_processor=kind_of("PerceptionLMImageProcessor")(tile_size=56, max_num_tiles=2),
         video_processor=hf.PerceptionLMVideoProcessor(),
         patch_size=14,
         pooling_ratio=2,
@@ -239,5 +243,6 @@ def janus() -> tuple[Any, Any]:
         "vq_config": hf.JanusVQVAEConfig(**quantizer),
     }
     images = hf.JanusImageProcessor(size=_SQUARE)
-    made = processor("JanusProcessor", tokenizer, templates.JANUS, image_processor=images, num_image_tokens=16)
+    made = processor("JanusProcessor", tokenizer, templates.JANUS, image_processor=images)
+    made.num_image_tokens = 16
     return config("JanusConfig", tokenizer, {"image": "<image_placeholder>"}, **parts), made

@@ -42,9 +42,7 @@ def phi4_multimodal() -> tuple[Any, Any]:
         "Phi4MultimodalProcessor",
         tokenizer,
         templates.PHI4,
-        image_processor=hf.Phi4MultimodalImageProcessor(
-            size={"height": 128, "width": 128}, patch_size=4, dynamic_hd=1
-        ),
+        image_processor=hf.Phi4MultimodalImageProcessor(size={"height": 128, "width": 128}, patch_size=4, dynamic_hd=1),
         audio_processor=hf.Phi4MultimodalFeatureExtractor(),
     )
     return settings, made

@@ -1,6 +1,6 @@
 """What `HFModel` makes of each family: right unless it stands here."""
 
-__all__ = ["NOTES", "PENDING", "REFUSED"]
+__all__ = ["NOTES", "NOT_BUILT", "PENDING", "REFUSED"]
 
 _NO_TEMPLATE = "expected a processor with a chat template"
 _CAPTIONS = "published without a chat template: it continues captions"
@@ -24,6 +24,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "pi0": (_NO_TEMPLATE, "a robot's policy: it writes movements, not text"),
     "evolla": ("to give an image a place", "it reads proteins; its chat template gives an image no place"),
     "mistral4": ("expected a processor with a tokenizer", "a language model alone, without a processor of images"),
+}
+# What is not built, and why.
+NOT_BUILT: dict[str, str] = {
+    "pixtral": "in transformers 4 only: the name of an image encoder, whose models are LLaVA's",
 }
 # What holds for a family beside being right.
 NOTES: dict[str, str] = {

@@ -1,6 +1,7 @@
 """What builders have in common: small sizes, configs, ids of special tokens, processors."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +11,20 @@ import transformers as hf
 
 from .tokenizers import byte_level_tokenizer
 
-__all__ = ["BUILDERS", "Tiny", "accepted", "config", "family", "ids", "processor", "text", "tokenizer_of", "vision", "vocabulary"]
+__all__ = [
+    "BUILDERS",
+    "Tiny",
+    "accepted",
+    "config",
+    "family",
+    "ids",
+    "kind_of",
+    "processor",
+    "text",
+    "tokenizer_of",
+    "vision",
+    "vocabulary",
+]
 
 # Under every name that configs have for them; `text` and `vision` take those that a class knows.
 _TEXT = {
@@ -112,6 +126,19 @@ def accepted(kind: Any) -> frozenset[str]:
     return frozenset(inspect.signature(kind).parameters)
 
 
+def kind_of(name: str) -> Any:
+    """Return a class of transformers by name; transformers 4 exports not all, and calls some `…Fast`."""
+    for exported in (name, f"{name}Fast"):
+        if hasattr(hf, exported):
+            return getattr(hf, exported)
+    for exported in dir(hf):  # a part of a config stands in the whole's module
+        if exported.endswith("Config") and name.startswith(exported.removesuffix("Config")):
+            module = sys.modules[getattr(hf, exported).__module__]
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"transformers {hf.__version__} has no {name}")
+
+
 def vocabulary(tokenizer: Any) -> dict[str, int]:
     """Return a vocabulary's size and special tokens, as a text config takes them."""
     # Checkpoints pad their vocabulary to a round number; those rows have logits as well.
@@ -121,14 +148,18 @@ def vocabulary(tokenizer: Any) -> dict[str, int]:
 
 def text(name: str, tokenizer: Any, **more: Any) -> Any:
     """Return a small config of a language model; `more` goes to it as it is."""
-    kind = getattr(hf, name)
+    kind = kind_of(name)
     sizes = _TEXT | vocabulary(tokenizer)
+    if "rope_parameters" in more and "rope_parameters" not in accepted(kind):  # transformers 4
+        rope = more.pop("rope_parameters")
+        more |= {"rope_scaling": {"type": "default"} | rope, "rope_theta": rope["rope_theta"]}
+        more |= {key: rope[key] for key in ("partial_rotary_factor",) if key in rope}
     return kind(**{key: value for key, value in sizes.items() if key in accepted(kind)} | more)
 
 
 def vision(name: str, **more: Any) -> Any:
     """Return a small config of an image encoder."""
-    kind = getattr(hf, name)
+    kind = kind_of(name)
     return kind(**{key: value for key, value in _VISION.items() if key in accepted(kind)} | more)
 
 
@@ -146,9 +177,11 @@ def config(name: str, tokenizer: Any, tokens: dict[str, str], **more: Any) -> An
         tokens: what tokens stand for (`image`, `video`, `start`, …) → token; each goes to whatever entry the class has.
         **more: further entries, such as `text_config`.
     """
-    kind = getattr(hf, name)
+    kind = kind_of(name)
     places = {place: token for use, token in tokens.items() for place in _PLACES[use] if place in accepted(kind)}
     untied = {"tie_word_embeddings": False} if "tie_word_embeddings" in accepted(kind) else {}
+    if hf.__version__.startswith("4."):  # some take dictionaries only
+        more = {key: value.to_dict() if hasattr(value, "to_dict") else value for key, value in more.items()}
     return kind(**ids(tokenizer, **places) | untied | more)
 
 
@@ -167,6 +200,11 @@ def tokenizer_of(tokens: dict[str, str], *added: str, usual: dict[str, str] | No
 
 def processor(name: str, tokenizer: Any, template: str | None, **parts: Any) -> Any:
     """Return a processor; not all take the template when they are made."""
-    made = getattr(hf, name)(tokenizer=tokenizer, **parts)
+    kind = kind_of(name)
+    wanted = getattr(kind, "tokenizer_class", None)  # transformers 4 insists on a class
+    for exported in (wanted,) if isinstance(wanted, str) else wanted or ():
+        if exported.endswith("Fast"):
+            tokenizer.__class__ = getattr(hf, exported)
+    made = kind(tokenizer=tokenizer, **parts)
     made.chat_template = template
     return made

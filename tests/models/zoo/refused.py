@@ -6,7 +6,7 @@ import transformers as hf
 
 from . import templates
 from .gemmas import gemma4_parts
-from .parts import config, family, processor, text, tokenizer_of, vision
+from .parts import config, family, kind_of, processor, text, tokenizer_of, vision
 
 _USUAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 _SQUARE = {"height": 56, "width": 56}
@@ -38,10 +38,10 @@ def blip() -> tuple[Any, Any]:
 
 def _querying(kind: str, tokenizer: Any, use: str = "image") -> Any:
     querying = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-    return getattr(hf, f"{kind}Config")(
+    return kind_of(f"{kind}Config")(
         text_config=text("OPTConfig", tokenizer, ffn_dim=96, word_embed_proj_dim=64).to_dict(),
         vision_config=vision(f"{kind}VisionConfig").to_dict(),
-        qformer_config=getattr(hf, f"{kind}QFormerConfig")(**querying, encoder_hidden_size=32).to_dict(),
+        qformer_config=kind_of(f"{kind}QFormerConfig")(**querying, encoder_hidden_size=32).to_dict(),
         num_query_tokens=4,
         **{f"{use}_token_index": tokenizer.convert_tokens_to_ids("<image>")},
     )
@@ -127,7 +127,9 @@ def florence2() -> tuple[Any, Any]:
         "text_config": text("BartConfig", tokenizer, **language),
         "vision_config": hf.Florence2VisionConfig(**towers, projection_dim=64, window_size=4),
     }
-    return config("Florence2Config", tokenizer, _IMAGE, **parts), _bare("Florence2Processor", tokenizer, _clip())
+    images = _clip()
+    images.image_seq_length = 4
+    return config("Florence2Config", tokenizer, _IMAGE, **parts), _bare("Florence2Processor", tokenizer, images)
 
 
 _T5 = {"d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
@@ -149,7 +151,7 @@ def pix2struct() -> tuple[Any, Any]:
 def udop() -> tuple[Any, Any]:
     tokenizer = _tokenizer()
     settings = text("UdopConfig", tokenizer, **_T5, image_size=56, patch_size=14)
-    return settings, _bare("UdopProcessor", hf.UdopTokenizer(), hf.LayoutLMv3ImageProcessor(apply_ocr=False))
+    return settings, _bare("UdopProcessor", tokenizer, hf.LayoutLMv3ImageProcessor(apply_ocr=False))
 
 
 @family("pp_formulanet")

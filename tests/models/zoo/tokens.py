@@ -96,7 +96,9 @@ def _inkling(language: str, tower: Any, made: Any, kind: str, **more: Any) -> tu
 
 def _inkling_tokenizer() -> Any:
     usual = {"eos_token": "<|end_message|>", "pad_token": "<|pad|>"}
-    return tokenizer_of({"image": "<|unused_200054|>", "audio": "<|unused_200053|>"}, *_INKLING, "<|content_audio_input|>", usual=usual)
+    return tokenizer_of(
+        {"image": "<|unused_200054|>", "audio": "<|unused_200053|>"}, *_INKLING, "<|content_audio_input|>", usual=usual
+    )
 
 
 def _second(kind: str, **more: Any) -> tuple[Any, Any]:
