@@ -7,7 +7,7 @@ from typing import Any
 import transformers as hf
 from transformers.models.auto import modeling_auto
 
-from . import crops, gemmas, glms, grids, grids_more, llavas, omnis, refused, tokens
+from . import crops, gemmas, glms, grids, grids_more, llavas, omnis, refused, slices, tokens
 from .families import FAMILIES
 from .parts import BUILDERS, Tiny
 from .weights import redraw
@@ -15,7 +15,7 @@ from .weights import redraw
 __all__ = ["ALL", "IMAGE_TEXT_TO_TEXT", "build", "missing"]
 
 # Whoever imports a module of builders registers them.
-assert all((crops, gemmas, glms, grids, grids_more, llavas, omnis, refused, tokens))
+assert all((crops, gemmas, glms, grids, grids_more, llavas, omnis, refused, slices, tokens))
 ALL: dict[str, Callable[[], tuple[Any, Any]]] = {**FAMILIES, **BUILDERS}
 IMAGE_TEXT_TO_TEXT: dict[str, str] = dict(modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 _MULTIMODAL: dict[str, str] = dict(getattr(modeling_auto, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", {}))
@@ -37,7 +37,7 @@ def build(family: str) -> Tiny:
     """Return a new model of a family, always with the same weights."""
     made, processor = ALL[family]()
     if isinstance(made, hf.PretrainedConfig):
-        auto = hf.AutoModelForImageTextToText if made.model_type in IMAGE_TEXT_TO_TEXT else hf.AutoModelForMultimodalLM
+        auto = hf.AutoModelForImageTextToText if family in IMAGE_TEXT_TO_TEXT else hf.AutoModelForMultimodalLM
         made = auto.from_config(made)
     redraw(made)
     tokenizer = getattr(processor, "tokenizer", processor)

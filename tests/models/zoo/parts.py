@@ -13,6 +13,9 @@ from .tokenizers import byte_level_tokenizer
 
 __all__ = [
     "BUILDERS",
+    "CHATML",
+    "DECODER",
+    "ENCODER",
     "Tiny",
     "accepted",
     "config",
@@ -26,8 +29,7 @@ __all__ = [
     "vocabulary",
 ]
 
-# Under every name that configs have for them; `text` and `vision` take those that a class knows.
-_TEXT = {
+DECODER = {
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,
@@ -36,6 +38,11 @@ _TEXT = {
     "head_dim": 16,
     "max_position_embeddings": 4096,
     "tie_word_embeddings": False,
+}
+ENCODER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+CHATML = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+# Under every name that configs have for them; `text` and `vision` take those that a class knows.
+_TEXT = DECODER | {
     # experts
     "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 32,
@@ -64,13 +71,9 @@ _TEXT = {
     "linear_head_dim": 8,
     "linear_num_heads": 2,
 }
-_VISION = {
-    "hidden_size": 32,
+_VISION = ENCODER | {
     "embed_dim": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
     "depth": 2,
-    "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "num_heads": 2,
     "head_dim": 16,
@@ -194,8 +197,7 @@ def tokenizer_of(tokens: dict[str, str], *added: str, usual: dict[str, str] | No
         usual: the end of a text, padding, …; None = as with ChatML.
         **named: tokens that become attributes, such as `image_token`.
     """
-    usual = usual or {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    return byte_level_tokenizer(usual | named, (*tokens.values(), "<|im_start|>", *added))
+    return byte_level_tokenizer((usual or CHATML) | named, (*tokens.values(), "<|im_start|>", *added))
 
 
 def processor(name: str, tokenizer: Any, template: str | None, **parts: Any) -> Any:
