@@ -32,7 +32,12 @@ def inputs_of(processor: Any, text: str, images: Sequence[Any]) -> dict[str, Any
     """Return what the processor makes of one prompt."""
     # Nested, as for a batch of one: LLaVA-OneVision takes a flat list for that many samples of one image each.
     opened = [[open_image(image) for image in images]] if images else None
-    inputs = dict(processor(text=[text], images=opened, return_tensors="pt", add_special_tokens=False))
+    if hasattr(processor, "multi_page"):  # GOT-OCR2 takes nested images for pages
+        opened = opened and opened[0]
+    asked: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": False}
+    if "Cosmos3Edge" in type(processor).__name__:  # its model insists on them
+        asked["return_mm_token_type_ids"] = True
+    inputs = dict(processor(text=[text], images=opened, **asked))
     inputs.pop("labels", None)
     # Chameleon's processor closes the turn behind whatever it is given.
     closed = inputs["input_ids"][0, -1] == getattr(processor.tokenizer, "sep_token_id", None)

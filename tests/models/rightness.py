@@ -44,11 +44,18 @@ def _assert_same(responses: Sequence[Response], expected: Sequence[Response]) ->
 
 
 def _rendered(made: zoo.Tiny, prompt: Prompt) -> str:
-    """Return the template's rendering and the prefill; a thought that the template has opened is not opened again."""
+    """Return the template's rendering and the prefill; a template's own thought makes way for it."""
     text = made.processor.apply_chat_template(prompt.messages(), add_generation_prompt=True, tokenize=False)
     if prompt.prefill and text.rstrip().endswith("<think>"):
         return str(text + prompt.prefill.removeprefix("<think>"))
-    return str(re.sub(r"<think>\s*</think>\s*$", "", text) + prompt.prefill)
+    if prompt.prefill:
+        text = re.sub(r"<think>\s*</think>\s*$", "", text)
+    return str(text + prompt.prefill)
+
+
+def _reader(made: zoo.Tiny) -> Any:
+    """Return what reads and writes in a model that also speaks."""
+    return getattr(made.model, "thinker", made.model)
 
 
 def _letters(made: zoo.Tiny, prompt: Prompt, texts: Sequence[str], *, looks: bool) -> list[float]:
@@ -57,8 +64,8 @@ def _letters(made: zoo.Tiny, prompt: Prompt, texts: Sequence[str], *, looks: boo
     count = len(prompt.options)
     shown = oracle.MARKS[:count] if looks else " "
     # A cache that bears no gaps: what stands before the prompt's last token is not looked past.
-    gaps = bears_gaps(made.model.config.get_text_config(), 512)
-    letters = oracle.forced_letters(made.processor, made.model, text, prompt.images, texts, shown, gaps=gaps)
+    gaps = bears_gaps(_reader(made).config.get_text_config(), 512)
+    letters = oracle.forced_letters(made.processor, _reader(made), text, prompt.images, texts, shown, gaps=gaps)
     return [float(letter) for letter in letters[:count]]
 
 
@@ -69,7 +76,7 @@ def _written(made: zoo.Tiny, prompt: Prompt) -> str:
     inputs = oracle.inputs_of(made.processor, _rendered(made, prompt), prompt.images)
     stop, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = GenerationConfig(do_sample=False, max_new_tokens=_LIMIT, eos_token_id=stop, pad_token_id=pad)
-    tokens = made.model.generate(**inputs, generation_config=config)[0, inputs["input_ids"].shape[1] :].tolist()
+    tokens = _reader(made).generate(**inputs, generation_config=config)[0, inputs["input_ids"].shape[1] :].tolist()
     return str(tokenizer.decode(tokens[:-1] if tokens[-1] == stop else tokens, clean_up_tokenization_spaces=False))
 
 

@@ -68,7 +68,7 @@ def minimax_m3_vl() -> tuple[Any, Any]:
     tokens |= {"start": "]<]start of image[>[", "end": "]<]end of image[>["}
     tokenizer = tokenizer_of(tokens, "]~b]", usual={"bos_token": "]~!b[", "eos_token": "[e~[", "pad_token": "[PAD]"})
     layers = {"layer_types": ["full_attention", "minimax_m3_sparse"], "mlp_layer_types": ["dense", "sparse"]}
-    indexer = {"index_block_size": 16, "index_topk_blocks": 4, "index_local_blocks": 1}
+    indexer = {"index_n_heads": 2}  # blocks of 128 tokens, as published
     widths = {"dense_intermediate_size": 96, "shared_intermediate_size": 32, "rotary_dim": 8}
     parts = {
         "text_config": text("MiniMaxM3VLTextConfig", tokenizer, **layers, **indexer, **widths),
