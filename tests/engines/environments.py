@@ -66,9 +66,8 @@ def make(name: str, folder: Path) -> Path:
 
 
 def plain() -> dict[str, str]:
-    """Return this process's environment without what would make another Python import this project's packages."""
-    ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    """Return this process's variables without those that tell Python where to look and whether to keep bytecode."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
 def _run(*command: str | Path) -> None:
