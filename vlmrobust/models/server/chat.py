@@ -5,13 +5,13 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..sampling import sampling_seed
 from .client import redacted
 from .messages import Way, request_flags
 from .replies import Reply
+from .steps import Fields
 from .usage import Price, Usage
 
 if TYPE_CHECKING:
@@ -29,17 +29,6 @@ NOT_UNDERSTOOD = (400, 422, 500, 501)
 """How servers say that they do not understand a request; a template that raises is a 500 with some."""
 
 Found = TypeVar("Found")
-
-
-class _Fields(SimpleNamespace):
-    """A JSON object; a field that is not there is None, as with the client's own types.
-
-    Those take four times as long to make of the some 80 log-probabilities of each generated token.
-    """
-
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
 
 
 class Chat:
@@ -138,7 +127,7 @@ class Chat:
         create = self.client.chat.completions.with_raw_response.create
         content = create(model=self.model, messages=sent, extra_body=body).http_response.content
         try:
-            return json.loads(content, object_hook=lambda fields: _Fields(**fields))
+            return Fields.of(json.loads(content))
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected a chat completion as JSON, got {content[:200]!r}") from error
 

@@ -118,7 +118,7 @@ class _Asked:
 
     def _dropped(self, replies: Sequence[Reply]) -> tuple[str, ...]:
         def dropped(reply: Reply, tag: str) -> bool:
-            written = b"".join(step.token for step in reply.steps).decode(errors="replace")
+            written = b"".join(reply.steps.tokens).decode(errors="replace")
             return written.count(tag) > (reply.content + (reply.reasoning or "")).count(tag)
 
         return tuple(tag for tag in self._tags() if any(dropped(reply, tag) for reply in replies))

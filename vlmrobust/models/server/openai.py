@@ -288,7 +288,7 @@ class OpenAIModel:
         if forced is None or self.top_logprobs is None:
             return None
 
-        def steps_after(assistant: str, count: int, said: Mapping[str, Any]) -> tuple[Step, ...]:
+        def steps_after(assistant: str, count: int, said: Mapping[str, Any]) -> Sequence[Step]:
             return self._chat.ask_greedily(messages_of(prompt, images, assistant, way), way, count, said).steps
 
         read = self._letters.read(

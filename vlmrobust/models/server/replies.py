@@ -8,7 +8,7 @@ from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
 from ..reading import shown_letters
 from ..vocabulary import letter_of
-from .steps import Step
+from .steps import Step, Steps
 from .turns import begun_by, rebuilt, token_at
 
 __all__ = ["PromptToken", "Reply", "read_letters", "response_of"]
@@ -46,7 +46,7 @@ class Reply:
     content: str
     reasoning: str | None
     finish_reason: str | None
-    steps: tuple[Step, ...]
+    steps: Steps
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
@@ -82,7 +82,7 @@ class Reply:
             content=_joined(message.content or getattr(message, "refusal", None) or ""),
             reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
             finish_reason=choice.finish_reason,
-            steps=tuple(Step.of(entry, exact=exact) for entry in getattr(choice.logprobs, "content", None) or ()),
+            steps=Steps(getattr(choice.logprobs, "content", None) or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
@@ -117,7 +117,7 @@ class Reply:
             prefill: what the assistant's turn began with.
             tags: see `turns.rebuilt`.
         """
-        tokens = [step.token for step in self.steps]
+        tokens = self.steps.tokens
         shown = (self.reasoning or "", self.content)
         return rebuilt(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
 
@@ -153,7 +153,7 @@ class Reply:
             turn: what `turn` returned.
             place: an index of it.
         """
-        tokens = [step.token for step in self.steps]
+        tokens = self.steps.tokens
         written = b"".join(tokens).decode(errors="replace")
         if not written.startswith(turn):
             shown = self.content or self.reasoning or ""

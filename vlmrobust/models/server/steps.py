@@ -9,14 +9,31 @@ and all of them together have what is missing to 1.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any, Self, overload
 
 from ...prompting import MARKS
 from ..vocabulary import letter_of
 
-__all__ = ["Step", "logsumexp", "text_of"]
+__all__ = ["Fields", "Step", "Steps", "logsumexp", "text_of"]
 
 _ROUNDING = 1e-3  # nats; half precision may put a sure token a little above 0
+
+
+class Fields(SimpleNamespace):
+    """A JSON object; a field that is not there is None, as with the client's own types, which take longer to make."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """Return JSON values with their objects as fields, but for the many entries of a `top_logprobs`."""
+        if isinstance(value, dict):
+            kept = {name: part if name == "top_logprobs" else cls.of(part) for name, part in value.items()}
+            return cls(**kept)
+        return [cls.of(part) for part in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +66,8 @@ class Step:
             ValueError: a log-probability is above 0 or NaN, or a token has neither text nor bytes.
         """
         # The token itself need not be among the top k when it was sampled.
-        own, top = _known([entry], exact), _known(getattr(entry, "top_logprobs", None) or (), exact)
+        others = [Fields.of(other) for other in getattr(entry, "top_logprobs", None) or ()]
+        own, top = _known([entry], exact), _known(others, exact)
         floor = None if exact else _floor([logprob for _, logprob in top])
         known = dict(own) | _summed(top)
         return cls(text_of(entry), known, floor, exact and bool(top), tuple(text for text, _ in top))
@@ -79,6 +97,47 @@ class Step:
             if token.startswith(rest) and (letter := letter_of(token[len(rest) :].decode(errors="replace"))):
                 found.setdefault(letter, []).append(logprob)
         return found
+
+
+class Steps(Sequence[Step]):
+    """The steps of a reply, each made when it is looked at: what might have stood in its place matters at few of them.
+
+    Args:
+        entries: of `logprobs.content`.
+        exact: see `Step.of`.
+
+    Attributes:
+        tokens: their texts in UTF-8.
+    """
+
+    def __init__(self, entries: Sequence[Any], *, exact: bool) -> None:
+        self._entries = entries
+        self._exact = exact
+        self._made: dict[int, Step] = {}
+        self.tokens = [text_of(entry) for entry in entries]
+        for entry in entries:
+            _logprob(entry, None)  # what is wrong with a reply shows before anything is read from it
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, place: int) -> Step: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Step]: ...
+
+    def __getitem__(self, place: int | slice) -> Step | list[Step]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        if number not in self._made:
+            entry = self._entries[number]
+            try:
+                self._made[number] = Step.of(entry, exact=self._exact)
+            except (AttributeError, TypeError) as error:
+                raise ValueError(f"expected log-probabilities in OpenAI's schema, got {entry!r:.200}") from error
+        return self._made[number]
 
 
 def logsumexp(values: Sequence[float]) -> float:
