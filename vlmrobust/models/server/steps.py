@@ -110,7 +110,7 @@ class Steps(Sequence[Step]):
         tokens: their texts in UTF-8.
     """
 
-    def __init__(self, entries: Sequence[Any], *, exact: bool) -> None:
+    def __init__(self, entries: Sequence[Any], *, exact: bool = False) -> None:
         self._entries = entries
         self._exact = exact
         self._made: dict[int, Step] = {}
