@@ -43,8 +43,8 @@ def test_letters_and_texts_are_those_of_plain_forwards(
 ) -> None:
     if reason := zoo.missing(family):
         pytest.skip(reason)
-    # One image; one of another size, and so long a question that the others are padded by more than 128 tokens, the
-    # longest block that a sparse attention of these families looks at; two images.
+    # One image; one of another size, with so long a question that the others are padded by more than 128 tokens, a
+    # block of sparse attention; two images.
     long = samples[1].replace(question=samples[1].question + " Think of what you see." * 40)
     chosen = [samples[0], long, samples[3 if "several images" in NOTES.get(family, "") else 2]]
     assert_right(zoo.build(family), chosen, texts_of, lambda: caplog.text)
