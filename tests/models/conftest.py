@@ -28,7 +28,7 @@ def writer(texts_of: Callable[[Any], list[str]]) -> Callable[[str], zoo.Tiny]:
         tokenizer = made.processor.tokenizer
         read = ((token, ONE_LETTER.fullmatch(text)) for token, text in enumerate(texts_of(tokenizer)))
         letters = [token for token, match in read if match and match[1] in "ABCD"]
-        zoo.favour(made.model, dict.fromkeys(letters, 8.0) | {tokenizer.eos_token_id: 10.0})
+        zoo.favour(made.model, dict.fromkeys(letters, 8.0) | {tokenizer.eos_token_id: 8.0})
         return made
 
     return build
