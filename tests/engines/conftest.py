@@ -2,11 +2,16 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import environments
 import pytest
+
+pytest.register_assert_rewrite("agreement")
+
 from agreement import expected_report
 from serving import Server
 
@@ -16,11 +21,11 @@ WEIGHTS = Path(demo.__file__).parent / "weights"
 
 
 @pytest.fixture(scope="session")
-def python_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that makes an engine's environment, in `VLMROBUST_ENGINES` if that names a folder."""
+def python_of() -> Iterator[Callable[[str], Path]]:
+    """Return a function that makes an engine's environment, in `VLMROBUST_ENGINES` where that names a folder."""
     kept = os.environ.get("VLMROBUST_ENGINES")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("engines")
-    return lambda name: environments.make(name, folder)
+    with nullcontext(kept) if kept else TemporaryDirectory(prefix="engines") as folder:
+        yield lambda name: environments.make(name, Path(folder))
 
 
 @pytest.fixture(scope="session")

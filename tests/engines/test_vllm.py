@@ -14,12 +14,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision"),
 ]
 
-PLAIN = ""
-PARSERS = ("qwen3", "deepseek_r1")
+# `--dist loadgroup` gives each group to one process; both groups of vLLM start it twice.
+PLAIN = pytest.param("", id="plain", marks=pytest.mark.xdist_group("plain"))
+PARSERS = [
+    pytest.param(parser, id=parser, marks=pytest.mark.xdist_group("parsers")) for parser in ("qwen3", "deepseek_r1")
+]
 NATS = 1e-3
 
 
-@pytest.fixture(scope="module", params=[PLAIN, *PARSERS], ids=lambda parser: parser or "plain")
+@pytest.fixture(scope="module", params=[PLAIN, *PARSERS])
 def server(
     request: pytest.FixtureRequest,
     python_of: Callable[[str], Path],
@@ -66,6 +69,6 @@ def test_the_parser_is_at_work(server: Server) -> None:
     assert "think>" not in f"{message['reasoning']}{message['content']}"
 
 
-@pytest.mark.parametrize("server", [PLAIN], indirect=True, ids=["plain"])
+@pytest.mark.parametrize("server", [PLAIN], indirect=True)
 def test_a_run_goes_on_after_the_server_was_killed(server: Server, tmp_path: Path) -> None:
     goes_on_after_a_kill(server, tmp_path, nats=NATS)
