@@ -9,13 +9,11 @@ from typing import Any
 
 import environments
 import pytest
-
-pytest.register_assert_rewrite("agreement")
-
-from agreement import expected_report
 from serving import Server
 
 from vlmrobust import Report, demo
+
+pytest.register_assert_rewrite("agreement")  # before the first import of it
 
 WEIGHTS = Path(demo.__file__).parent / "weights"
 
@@ -37,6 +35,8 @@ def weights() -> Path:
 @pytest.fixture(scope="session")
 def expected() -> Report:
     """Return what the model says in this process."""
+    from agreement import expected_report
+
     return expected_report()
 
 
