@@ -47,7 +47,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
     def start(command: list[str | Path], env: dict[str, str] | None = None) -> Server:
         while running:
-            running.pop().stop()  # the memory is enough for one
+            running.pop().stop()
         running.append(Server(command, env or {}, tmp_path_factory.mktemp("server")))
         running[-1].start()
         return running[-1]
@@ -55,6 +55,29 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     yield start
     while running:
         running.pop().stop()
+
+
+@pytest.fixture(scope="module")
+def serve_vllm(
+    python_of: Callable[[str], Path], weights: Path, serving: Callable[..., Server]
+) -> Callable[..., Server]:
+    """Return a function that starts vLLM with the bundled model, and more options if given."""
+    env = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GB; by default it takes what the machine has
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    options = [
+        *("--model", weights, "--served-model-name", "demo", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--dtype", "float32", "--max-model-len", "4096", "--generation-config", "vllm", "--enforce-eager"),
+        *("--block-size", "32", "--enable-prompt-tokens-details"),
+    ]
+
+    def start(*more: str) -> Server:
+        return serving([python_of("vllm"), "-m", "vllm.entrypoints.openai.api_server", *options, *more], env)
+
+    return start
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,7 +13,6 @@ from vlmrobust import Report
 
 pytestmark = [
     pytest.mark.engines,
-    pytest.mark.xdist_group("llamacpp"),
     pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision"),
 ]
 
