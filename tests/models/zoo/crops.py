@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates, special, templates
 from .parts import config, family, ids, kind_of, processor, text, tokenizer_of, vision
 
 _SQUARE = {"height": 56, "width": 56}
@@ -24,7 +24,7 @@ def idefics2() -> tuple[Any, Any]:
         "perceiver_config": kind_of("Idefics2PerceiverConfig")(**perceiver),
     }
     images = hf.Idefics2ImageProcessor(size={"shortest_edge": 28, "longest_edge": 56})
-    made = processor("Idefics2Processor", tokenizer, templates.IDEFICS2, image_processor=images, image_seq_len=4)
+    made = processor("Idefics2Processor", tokenizer, more_templates.IDEFICS2, image_processor=images, image_seq_len=4)
     return config("Idefics2Config", tokenizer, {"image": "<image>"}, **parts), made
 
 
@@ -43,7 +43,9 @@ def granite_docling() -> tuple[Any, Any]:
         ),
     }
     images = hf.GraniteDoclingImageProcessor(size={"height": 64, "width": 64}, max_patches=3)
-    made = processor("GraniteDoclingProcessor", tokenizer, templates.GRANITE, image_processor=images, image_seq_len=4)
+    made = processor(
+        "GraniteDoclingProcessor", tokenizer, more_templates.GRANITE, image_processor=images, image_seq_len=4
+    )
     pad = {"pad_token_id": tokenizer.pad_token_id}
     return config("GraniteDoclingConfig", tokenizer, {"image": "<image>"}, **parts, **pad), made
 
@@ -71,7 +73,7 @@ def pp_chart2table() -> tuple[Any, Any]:
 
 
 def _deepseek_ocr(kind: str, side: int, patch: int, tower: dict[str, Any], language: dict[str, Any]) -> tuple[Any, Any]:
-    tokenizer = tokenizer_of({"image": "<image>"}, usual=templates.DEEPSEEK_USUAL)
+    tokenizer = tokenizer_of({"image": "<image>"}, usual=special.DEEPSEEK_USUAL)
     sam = {**_SAM, "image_size": side, "patch_size": patch, "output_channels": 16, "downsample_channels": [16, 32]}
     sam |= {"global_attn_indexes": []} if side > 128 else {}
     encoders = {
@@ -85,7 +87,7 @@ def _deepseek_ocr(kind: str, side: int, patch: int, tower: dict[str, Any], langu
     }
     size = {"size": {"height": side, "width": side}, "tile_size": min(side, 64) if "image_size" in tower else side}
     images = kind_of(f"{kind}ImageProcessor")(**size, max_patches=2)
-    template = templates.DEEPSEEK_OCR
+    template = more_templates.DEEPSEEK_OCR
     made = processor(f"{kind}Processor", tokenizer, template, image_processor=images, patch_size=patch)
     return config(f"{kind}Config", tokenizer, {"image": "<image>"}, **parts), made
 
@@ -105,7 +107,7 @@ def lfm2_vl() -> tuple[Any, Any]:
     named = {"image_token": "<image>", "image_start_token": "<|image_start|>", "image_end_token": "<|image_end|>"}
     named |= dict.fromkeys(("image_thumbnail_token", "image_thumbnail"), "<|img_thumbnail|>")
     rows = tuple(f"<|img_row_{row}_col_{column}|>" for row in range(1, 4) for column in range(1, 4))
-    tokenizer = tokenizer_of({}, *rows, usual=templates.LFM_USUAL, **named)
+    tokenizer = tokenizer_of({}, *rows, usual=special.LFM_USUAL, **named)
     parts = {
         "text_config": text("Lfm2Config", tokenizer, layer_types=["conv", "full_attention"]),
         "vision_config": vision("Siglip2VisionConfig", patch_size=16, num_patches=16),
@@ -160,7 +162,7 @@ def llama4() -> tuple[Any, Any]:
         "vision_config": vision("Llama4VisionConfig", **sizes),
     }
     images = hf.Llama4ImageProcessor(size=_SQUARE, max_patches=3)
-    made = processor("Llama4Processor", tokenizer, templates.llama("<|image|>", four=True), image_processor=images)
+    made = processor("Llama4Processor", tokenizer, more_templates.llama("<|image|>", four=True), image_processor=images)
     return config("Llama4Config", tokenizer, tokens, **parts), made
 
 
@@ -205,7 +207,7 @@ def step3p7() -> tuple[Any, Any]:
         "vision_config": vision("Step3p7VisionConfig", image_size=112, patch_size=14, mlp_ratio=1.5),
     }
     images = hf.Step3p7ImageProcessor(size={"height": 112, "width": 112}, patch_size=56, max_image_size=224)
-    made = processor("Step3p7Processor", tokenizer, templates.STEP, image_processor=images)
+    made = processor("Step3p7Processor", tokenizer, more_templates.STEP, image_processor=images)
     return config("Step3p7Config", tokenizer, {"image": "<im_patch>"}, **parts), made
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates, templates
 from .parts import config, family, kind_of, processor, text, vision
 from .tokenizers import sentence_piece_tokenizer
 
@@ -95,7 +95,7 @@ def gemma4_parts(kind: str = "Gemma4") -> tuple[Any, Any]:
     made = processor(
         f"{kind}Processor",
         tokenizer,
-        templates.GEMMA4,
+        more_templates.GEMMA4,
         image_processor=kind_of(f"{kind}ImageProcessor")(patch_size=8, max_soft_tokens=70),
         video_processor=kind_of(f"{kind}VideoProcessor")(),
         feature_extractor=kind_of(f"{kind}AudioFeatureExtractor")(),

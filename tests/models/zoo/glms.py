@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates
 from .grids import PATCH14
 from .parts import config, family, kind_of, processor, text, tokenizer_of, vision
 
@@ -27,7 +27,7 @@ def _glm(kind: str, language: dict[str, Any], *, parts: str = "Glm4v", opener: s
     made = processor(
         f"{family_of}Processor",
         tokenizer,
-        templates.glm(opener),
+        more_templates.glm(opener),
         image_processor=kind_of(f"{family_of}ImageProcessor")(**images or PATCH14),
         video_processor=getattr(hf, f"{family_of}VideoProcessor")(),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates, special, templates
 from .parts import config, family, processor, text, tokenizer_of, vision
 
 __all__ = ["MROPE", "PATCH14", "PATCH16", "QWEN"]
@@ -88,7 +88,9 @@ def exaone4_5() -> tuple[Any, Any]:
         "vision_config": vision("Exaone4_5_VisionConfig", fullatt_block_indexes=[1], window_size=56),
     }
     images, videos = hf.Qwen2VLImageProcessor(**PATCH14), hf.Qwen2VLVideoProcessor()
-    made = processor("Exaone4_5_Processor", tokenizer, templates.EXAONE, image_processor=images, video_processor=videos)
+    made = processor(
+        "Exaone4_5_Processor", tokenizer, more_templates.EXAONE, image_processor=images, video_processor=videos
+    )
     return config("Exaone4_5_Config", tokenizer, tokens, **parts), made
 
 
@@ -111,14 +113,14 @@ def hyperclovax_vision_v2() -> tuple[Any, Any]:
 @family("cohere_compass")
 def cohere_compass() -> tuple[Any, Any]:
     tokens = {"image": "<|IMAGE_PAD|>", "video": "<|VIDEO_PAD|>", "start": "<|VISION_START|>", "end": "<|VISION_END|>"}
-    tokenizer = tokenizer_of(tokens, *templates.COHERE_TOKENS, usual=templates.COHERE_USUAL)
+    tokenizer = tokenizer_of(tokens, *special.COHERE_TOKENS, usual=special.COHERE_USUAL)
     rope = {"full_attention": MROPE, "sliding_attention": MROPE}
     layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16, "rope_parameters": rope}
     parts = {
         "text_config": text("CohereCompassTextConfig", tokenizer, **layers),
         "vision_config": vision("CohereCompassVisionConfig", deepstack_visual_indexes=[0], num_position_embeddings=64),
     }
-    template = templates.cohere("<|VISION_START|><|IMAGE_PAD|><|VISION_END|>")
+    template = more_templates.cohere("<|VISION_START|><|IMAGE_PAD|><|VISION_END|>")
     images, videos = hf.CohereCompassImageProcessor(**PATCH14), hf.CohereCompassVideoProcessor()
     made = processor("CohereCompassProcessor", tokenizer, template, image_processor=images, video_processor=videos)
     return config("CohereCompassConfig", tokenizer, tokens, **parts), made
@@ -126,7 +128,7 @@ def cohere_compass() -> tuple[Any, Any]:
 
 @family("lfm3_vl")
 def lfm3_vl() -> tuple[Any, Any]:
-    tokenizer = tokenizer_of(QWEN, usual=templates.LFM_USUAL)
+    tokenizer = tokenizer_of(QWEN, usual=special.LFM_USUAL)
     parts = {
         "text_config": text("Lfm3Config", tokenizer, layer_types=["conv", "full_attention"]),
         "vision_config": vision("Lfm3VlVisionConfig", layer_types=["conv", "full_attention"], patch_size=16),
@@ -166,7 +168,7 @@ def paddleocr_vl() -> tuple[Any, Any]:
         "vision_config": vision("PaddleOCRVisionConfig"),
     }
     images = hf.PaddleOCRVLImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56})
-    made = processor("PaddleOCRVLProcessor", tokenizer, templates.PADDLE, image_processor=images)
+    made = processor("PaddleOCRVLProcessor", tokenizer, more_templates.PADDLE, image_processor=images)
     return config("PaddleOCRVLConfig", tokenizer, tokens, **parts), made
 
 
@@ -189,6 +191,6 @@ def ernie4_5_vl_moe() -> tuple[Any, Any]:
     }
     images, videos = hf.Ernie4_5_VLMoeImageProcessor(**PATCH14), hf.Ernie4_5_VLMoeVideoProcessor()
     made = processor(
-        "Ernie4_5_VLMoeProcessor", tokenizer, templates.ERNIE, image_processor=images, video_processor=videos
+        "Ernie4_5_VLMoeProcessor", tokenizer, more_templates.ERNIE, image_processor=images, video_processor=videos
     )
     return config("Ernie4_5_VLMoeConfig", tokenizer, tokens, **parts), made

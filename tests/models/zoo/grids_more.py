@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates, special, templates
 from .grids import MROPE, PATCH14, PATCH16, QWEN
 from .parts import config, family, ids, kind_of, processor, text, tokenizer_of, vision
 
@@ -12,16 +12,14 @@ from .parts import config, family, ids, kind_of, processor, text, tokenizer_of, 
 @family("hy_v4_vl")
 def hy_v4_vl() -> tuple[Any, Any]:
     tokens = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
-    tokenizer = tokenizer_of(
-        tokens, "<|hy_img|>", "<|hy_/img|>", *templates.HUNYUAN_TOKENS, usual=templates.HUNYUAN_USUAL
-    )
+    tokenizer = tokenizer_of(tokens, "<|hy_img|>", "<|hy_/img|>", *special.HUNYUAN_TOKENS, usual=special.HUNYUAN_USUAL)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
     parts = {
         "text_config": text("HYV4VLTextConfig", tokenizer, rope_parameters=rope),
         "vision_config": vision("HYV4VLVisionConfig", patch_size=16, max_image_size=64),
     }
     images, videos = hf.HYV4VLImageProcessor(**PATCH16), hf.Qwen2VLVideoProcessor()
-    template = templates.hunyuan("<|hy_img|><|image_pad|><|hy_/img|>")
+    template = more_templates.hunyuan("<|hy_img|><|image_pad|><|hy_/img|>")
     made = processor("HYV4VLProcessor", tokenizer, template, image_processor=images, video_processor=videos)
     return config("HYV4VLConfig", tokenizer, tokens, **parts), made
 
@@ -32,13 +30,13 @@ def hunyuan_vl() -> tuple[Any, Any]:
     named |= {"image_end_token": "<|hy_image_end|>"}
     newline = "<|hy_image_newline|>"
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}
-    tokenizer = tokenizer_of({}, newline, *templates.HUNYUAN_TOKENS, usual=templates.HUNYUAN_USUAL, **named)
+    tokenizer = tokenizer_of({}, newline, *special.HUNYUAN_TOKENS, usual=special.HUNYUAN_USUAL, **named)
     parts = {
         "text_config": text("HunYuanVLTextConfig", tokenizer, rope_parameters=rope),
         "vision_config": vision("HunYuanVLVisionConfig", patch_size=16, max_image_size=64, min_image_size=32),
     }
     images = hf.HunYuanVLImageProcessor(**PATCH16)
-    template = templates.hunyuan("<|hy_image_start|><|hy_image|><|hy_image_end|>")
+    template = more_templates.hunyuan("<|hy_image_start|><|hy_image|><|hy_image_end|>")
     made = processor("HunYuanVLProcessor", tokenizer, template, image_processor=images)
     marks = {"im_start_id": "<|hy_image_start|>", "im_end_id": "<|hy_image_end|>", "im_newline_id": newline}
     image = {"image": "<|hy_image|>"}
@@ -58,7 +56,9 @@ def kimi_k25() -> tuple[Any, Any]:
     }
     images = hf.Kimi_K25ImageProcessor(size={"max_height": 56, "max_width": 56}, max_patches=16)
     videos = hf.Kimi_K25VideoProcessor()
-    made = processor("Kimi_K25Processor", tokenizer, templates.KIMI, image_processor=images, video_processor=videos)
+    made = processor(
+        "Kimi_K25Processor", tokenizer, more_templates.KIMI, image_processor=images, video_processor=videos
+    )
     return config("Kimi_K25Config", tokenizer, tokens, **parts, projection_hidden_size=32), made
 
 
@@ -78,7 +78,7 @@ def minimax_m3_vl() -> tuple[Any, Any]:
     made = processor(
         "MiniMaxM3VLProcessor",
         tokenizer,
-        templates.MINIMAX,
+        more_templates.MINIMAX,
         image_processor=images,
         video_processor=hf.MiniMaxM3VLVideoProcessor(),
     )
@@ -105,7 +105,7 @@ def muse_glimmer() -> tuple[Any, Any]:
     made = processor(
         "MuseGlimmerProcessor",
         tokenizer,
-        templates.llama("<|patch|>", four=True),
+        more_templates.llama("<|patch|>", four=True),
         image_processor=hf.MuseGlimmerImageProcessor(max_pixels=56 * 56),
         video_processor=hf.MuseGlimmerVideoProcessor(),
     )
@@ -120,7 +120,7 @@ def muse_spark() -> tuple[Any, Any]:
     made = processor(
         "MuseSparkProcessor",
         tokenizer,
-        templates.llama("<|patch|>", four=True),
+        more_templates.llama("<|patch|>", four=True),
         image_processor=hf.MuseGlimmerImageProcessor(max_pixels=56 * 56),
         video_processor=hf.MuseGlimmerVideoProcessor(),
         feature_extractor=hf.MuseSparkFeatureExtractor(),
@@ -157,7 +157,7 @@ def dots3_note() -> tuple[Any, Any]:
     made = processor(
         "Dots3NoteProcessor",
         tokenizer,
-        templates.DOTS,
+        more_templates.DOTS,
         image_processor=hf.Qwen2VLImageProcessor(**PATCH14 | {"temporal_patch_size": 1}),
         video_processor=hf.Qwen2VLVideoProcessor(),
         feature_extractor=hf.Dots3NoteFeatureExtractor(),

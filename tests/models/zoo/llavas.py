@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates, special, templates
 from .parts import config, family, kind_of, processor, text, tokenizer_of, vision
 from .tokenizers import sentence_piece_tokenizer
 
@@ -29,7 +29,7 @@ def llava_next() -> tuple[Any, Any]:
         "image_grid_pinpoints": _GRID,
     }
     images = hf.LlavaNextImageProcessor(**_CLIP, image_grid_pinpoints=_GRID)
-    made = processor("LlavaNextProcessor", tokenizer, templates.LLAVA_NEXT, image_processor=images, **_SELECTED)
+    made = processor("LlavaNextProcessor", tokenizer, more_templates.LLAVA_NEXT, image_processor=images, **_SELECTED)
     return config("LlavaNextConfig", tokenizer, _IMAGE, **parts), made
 
 
@@ -62,7 +62,7 @@ def vipllava() -> tuple[Any, Any]:
         "vision_feature_layers": [-2, -1],  # in transformers 4
     }
     images = hf.CLIPImageProcessor(**_CLIP)
-    made = processor("LlavaProcessor", tokenizer, templates.VIPLLAVA, image_processor=images, **_SELECTED)
+    made = processor("LlavaProcessor", tokenizer, more_templates.VIPLLAVA, image_processor=images, **_SELECTED)
     return config("VipLlavaConfig", tokenizer, _IMAGE, **parts), made
 
 
@@ -117,7 +117,7 @@ def granite4_vision() -> tuple[Any, Any]:
     made = processor(
         "Granite4VisionProcessor",
         tokenizer,
-        templates.GRANITE,
+        more_templates.GRANITE,
         image_processor=hf.LlavaNextImageProcessor(**square, image_grid_pinpoints=[[64, 64], [64, 128]]),
         patch_size=16,
         vision_feature_select_strategy="full",
@@ -129,8 +129,8 @@ def granite4_vision() -> tuple[Any, Any]:
 @family("aya_vision")
 def aya_vision() -> tuple[Any, Any]:
     tokens = {"image": "<|IMG_PATCH|>", "start": "<|START_OF_IMG|>", "end": "<|END_OF_IMG|>"}
-    added = ("<image>", "<|IMG_LINE_BREAK|>", "TILE_GLOBAL", "TILE", *templates.COHERE_TOKENS)
-    tokenizer = tokenizer_of(tokens, *added, usual=templates.COHERE_USUAL)
+    added = ("<image>", "<|IMG_LINE_BREAK|>", "TILE_GLOBAL", "TILE", *special.COHERE_TOKENS)
+    tokenizer = tokenizer_of(tokens, *added, usual=special.COHERE_USUAL)
     layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
     parts = {
         "text_config": text("Cohere2Config", tokenizer, **layers),
@@ -140,7 +140,7 @@ def aya_vision() -> tuple[Any, Any]:
     made = processor(
         "AyaVisionProcessor",
         tokenizer,
-        templates.cohere("<image>"),
+        more_templates.cohere("<image>"),
         image_processor=hf.GotOcr2ImageProcessor(size=_SQUARE, crop_to_patches=True, max_patches=3),
         patch_size=14,
         img_size=56,
@@ -153,7 +153,7 @@ def aya_vision() -> tuple[Any, Any]:
 def cohere2_vision() -> tuple[Any, Any]:
     named = {"image_token": "<|IMG_PATCH|>", "boi_token": "<|START_OF_IMG|>", "eoi_token": "<|END_OF_IMG|>"}
     named["img_line_break_token"] = "<|IMG_LINE_BREAK|>"
-    tokenizer = tokenizer_of({}, *templates.COHERE_TOKENS, usual=templates.COHERE_USUAL, **named)
+    tokenizer = tokenizer_of({}, *special.COHERE_TOKENS, usual=special.COHERE_USUAL, **named)
     layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
     parts = {
         "text_config": text("Cohere2Config", tokenizer, **layers),
@@ -161,7 +161,7 @@ def cohere2_vision() -> tuple[Any, Any]:
         "alignment_intermediate_size": 48,
     }
     images = kind_of("Cohere2VisionImageProcessor")(size=_SQUARE, max_patches=3, patch_size=2)
-    template = templates.cohere("<|IMG_PATCH|>", "<|START_RESPONSE|>")
+    template = more_templates.cohere("<|IMG_PATCH|>", "<|START_RESPONSE|>")
     made = processor("Cohere2VisionProcessor", tokenizer, template, image_processor=images)
     return config("Cohere2VisionConfig", tokenizer, {"image": "<|IMG_PATCH|>"}, **parts), made
 
@@ -202,7 +202,7 @@ def perception_lm() -> tuple[Any, Any]:
     made = processor(
         "PerceptionLMProcessor",
         tokenizer,
-        templates.llama("<|image|>"),
+        more_templates.llama("<|image|>"),
         image_processor=kind_of("PerceptionLMImageProcessor")(tile_size=56, max_num_tiles=2),
         video_processor=hf.PerceptionLMVideoProcessor(),
         patch_size=14,
@@ -212,9 +212,11 @@ def perception_lm() -> tuple[Any, Any]:
 
 
 def _deepseek(kind: str, images: Any, **more: Any) -> tuple[Any, Any]:
-    tokenizer = tokenizer_of({}, "<eos>", usual=templates.DEEPSEEK_USUAL, image_token="<image_placeholder>")
+    tokenizer = tokenizer_of({}, "<eos>", usual=special.DEEPSEEK_USUAL, image_token="<image_placeholder>")
     parts = {"text_config": text("LlamaConfig", tokenizer), "vision_config": vision("SiglipVisionConfig")} | more
-    made = processor(f"{kind}Processor", tokenizer, templates.DEEPSEEK, image_processor=images, num_image_tokens=16)
+    made = processor(
+        f"{kind}Processor", tokenizer, more_templates.DEEPSEEK, image_processor=images, num_image_tokens=16
+    )
     return config(f"{kind}Config", tokenizer, {"image": "<image_placeholder>"}, **parts), made
 
 
@@ -234,7 +236,7 @@ def deepseek_vl_hybrid() -> tuple[Any, Any]:
 @family("janus")
 def janus() -> tuple[Any, Any]:
     named = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
-    tokenizer = tokenizer_of({}, "<|User|>", "<|Assistant|>", usual=templates.DEEPSEEK_USUAL, **named)
+    tokenizer = tokenizer_of({}, "<|User|>", "<|Assistant|>", usual=special.DEEPSEEK_USUAL, **named)
     quantizer = {"embed_dim": 8, "num_embeddings": 16, "latent_channels": 32, "base_channels": 32, "num_patches": 4}
     quantizer |= {"channel_multiplier": [1, 1], "num_res_blocks": 1, "projection_dim": 64, "image_token_embed_dim": 64}
     parts = {
@@ -243,6 +245,6 @@ def janus() -> tuple[Any, Any]:
         "vq_config": hf.JanusVQVAEConfig(**quantizer),
     }
     images = hf.JanusImageProcessor(size=_SQUARE)
-    made = processor("JanusProcessor", tokenizer, templates.JANUS, image_processor=images)
+    made = processor("JanusProcessor", tokenizer, more_templates.JANUS, image_processor=images)
     made.num_image_tokens = 16
     return config("JanusConfig", tokenizer, {"image": "<image_placeholder>"}, **parts), made

@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates
 from .grids_more import qwen2_5_omni_thinker, qwen3_omni_moe_thinker
 from .parts import family, processor, text, tokenizer_of, vision
 
@@ -41,7 +41,7 @@ def phi4_multimodal() -> tuple[Any, Any]:
     made = processor(
         "Phi4MultimodalProcessor",
         tokenizer,
-        templates.PHI4,
+        more_templates.PHI4,
         image_processor=hf.Phi4MultimodalImageProcessor(size={"height": 128, "width": 128}, patch_size=4, dynamic_hd=1),
         audio_processor=hf.Phi4MultimodalFeatureExtractor(),
     )

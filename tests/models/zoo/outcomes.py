@@ -1,6 +1,6 @@
 """What `HFModel` makes of each family: right unless it stands here."""
 
-__all__ = ["NOTES", "NOT_BUILT", "PENDING", "REFUSED"]
+__all__ = ["NOTES", "NOT_BUILT", "PENDING", "PENDING_IN_4", "REFUSED"]
 
 _NO_TEMPLATE = "expected a processor with a chat template"
 _CAPTIONS = "published without a chat template: it continues captions"
@@ -52,4 +52,8 @@ PENDING: dict[str, str] = {
     "qwen3_omni_moe": "the model that reads and writes is a part of it, its thinker",
     "shieldgemma2": "its processor puts texts of its own in place of the prompt",
     "t5gemma2": "an encoder–decoder",
+}
+# The same with transformers 4 alone.
+PENDING_IN_4: dict[str, str] = {
+    "lfm2_vl": "its convolutions take in the padding of a batch (upstream, mended in transformers 5)",
 }

@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates, templates
 from .gemmas import gemma4_parts
 from .parts import config, family, kind_of, processor, text, tokenizer_of, vision
 
@@ -185,7 +185,7 @@ def evolla() -> tuple[Any, Any]:
     sizes = {"aligner_num_add_layers": 1, "resampler_depth": 1, "resampler_heads": 2, "resampler_num_latents": 4}
     settings = text("EvollaConfig", tokenizer, protein_encoder_config=protein, **sizes)
     made = processor("EvollaProcessor", tokenizer, None, protein_tokenizer=_tokenizer())
-    tokenizer.chat_template = templates.llama("")  # it reads proteins, and knows no images
+    tokenizer.chat_template = more_templates.llama("")  # it reads proteins, and knows no images
     return hf.EvollaForProteinText2Text(settings), made
 
 

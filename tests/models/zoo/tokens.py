@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from . import templates
+from . import more_templates
 from .parts import config, family, ids, processor, text, tokenizer_of, vision
 
 _CODES = 16
@@ -34,7 +34,7 @@ def apertus1p5() -> tuple[Any, Any]:
     made = processor(
         "Apertus1p5Processor",
         tokenizer,
-        templates.APERTUS,
+        more_templates.APERTUS,
         image_processor=hf.Apertus1p5ImageProcessor(size={"min_pixels": 32 * 32, "max_pixels": 64 * 64}),
         feature_extractor=hf.EncodecFeatureExtractor(),
     )
@@ -62,7 +62,9 @@ def chameleon() -> tuple[Any, Any]:
         num_key_value_heads=4,
     )
     images = hf.ChameleonImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    made = processor("ChameleonProcessor", tokenizer, templates.CHAMELEON, image_processor=images, image_seq_length=16)
+    made = processor(
+        "ChameleonProcessor", tokenizer, more_templates.CHAMELEON, image_processor=images, image_seq_length=16
+    )
     return settings, made
 
 
@@ -81,7 +83,7 @@ def emu3() -> tuple[Any, Any]:
         "vocabulary_map": ids(tokenizer, **{token: token for token in kept}),
     }
     images = hf.Emu3ImageProcessor(min_pixels=32 * 32, max_pixels=64 * 64)
-    made = processor("Emu3Processor", tokenizer, templates.EMU3, image_processor=images)
+    made = processor("Emu3Processor", tokenizer, more_templates.EMU3, image_processor=images)
     return config("Emu3Config", tokenizer, {}, **parts), made
 
 
@@ -104,7 +106,7 @@ def _inkling_tokenizer() -> Any:
 def _second(kind: str, **more: Any) -> tuple[Any, Any]:
     tokenizer = _inkling_tokenizer()
     images = hf.Inkling2ImageProcessor()
-    made = processor("Inkling2Processor", tokenizer, templates.INKLING, image_processor=images)
+    made = processor("Inkling2Processor", tokenizer, more_templates.INKLING, image_processor=images)
     tower = vision("Inkling2VisionConfig", patch_size=20, posemb_grid_size=4, projection_hidden_dim=48)
     more.setdefault("n_layers_per_attn_res_block", 1)
     parts, made = _inkling(f"{kind}TextConfig", tower, made, kind, **more)
@@ -128,7 +130,7 @@ def inkling_mm_model() -> tuple[Any, Any]:
     made = processor(
         "InklingProcessor",
         tokenizer,
-        templates.INKLING,
+        more_templates.INKLING,
         image_processor=hf.InklingImageProcessor(),
         feature_extractor=hf.InklingFeatureExtractor(),
     )
