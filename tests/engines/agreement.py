@@ -49,8 +49,7 @@ def agree(served: Report, expected: Report, *, nats: float) -> None:
     # A row of NaN in both is a turn without a letter.
     found, wanted = here.option_logprobs.numpy(), there.option_logprobs.numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=nats)
-    rates = (report.frame["format_rate"] for report in (served, expected))
-    pd.testing.assert_series_equal(*rates)
+    pd.testing.assert_series_equal(served.frame["format_rate"], expected.frame["format_rate"])
 
 
 def goes_on_after_a_kill(server: Server, folder: Path, *, nats: float) -> None:

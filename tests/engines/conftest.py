@@ -2,25 +2,28 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import environments
 import pytest
-from agreement import expected_report
 from serving import Server
 
 from vlmrobust import Report, demo
+
+pytest.register_assert_rewrite("agreement")  # before the first import of it
 
 WEIGHTS = Path(demo.__file__).parent / "weights"
 
 
 @pytest.fixture(scope="session")
-def python_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that makes an engine's environment, in `VLMROBUST_ENGINES` if that names a folder."""
+def python_of() -> Iterator[Callable[[str], Path]]:
+    """Return a function that makes an engine's environment, in `VLMROBUST_ENGINES` where that names a folder."""
     kept = os.environ.get("VLMROBUST_ENGINES")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("engines")
-    return lambda name: environments.make(name, folder)
+    with nullcontext(kept) if kept else TemporaryDirectory(prefix="engines") as folder:
+        yield lambda name: environments.make(name, Path(folder))
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,8 @@ def weights() -> Path:
 @pytest.fixture(scope="session")
 def expected() -> Report:
     """Return what the model says in this process."""
+    from agreement import expected_report
+
     return expected_report()
 
 
@@ -42,7 +47,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
     def start(command: list[str | Path], env: dict[str, str] | None = None) -> Server:
         while running:
-            running.pop().stop()  # the memory is enough for one
+            running.pop().stop()
         running.append(Server(command, env or {}, tmp_path_factory.mktemp("server")))
         running[-1].start()
         return running[-1]
@@ -50,6 +55,29 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     yield start
     while running:
         running.pop().stop()
+
+
+@pytest.fixture(scope="module")
+def serve_vllm(
+    python_of: Callable[[str], Path], weights: Path, serving: Callable[..., Server]
+) -> Callable[..., Server]:
+    """Return a function that starts vLLM with the bundled model, and more options if given."""
+    env = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GB; by default it takes what the machine has
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    options = [
+        *("--model", weights, "--served-model-name", "demo", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--dtype", "float32", "--max-model-len", "4096", "--generation-config", "vllm", "--enforce-eager"),
+        *("--block-size", "32", "--enable-prompt-tokens-details"),
+    ]
+
+    def start(*more: str) -> Server:
+        return serving([python_of("vllm"), "-m", "vllm.entrypoints.openai.api_server", *options, *more], env)
+
+    return start
 
 
 @pytest.hookimpl(wrapper=True)
