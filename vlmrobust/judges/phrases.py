@@ -157,7 +157,7 @@ ABOUT_IT = re.compile(
 )
 
 # Letters that name options, and those that name points.
-LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice) )?(?:[(\[]\s*\w\s*[)\]]|\w[.):]|(?<=\*)\w(?=\*))")
+LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice) )?(?:[(\[]\s*\w\s*[)\]]|\w[.):]|(?<=\*)\w(?=\*)|\w$)")
 ONE = re.compile(r"['*)]* ones?\b")
 LETTER_NAMED = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"

@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from ..prompting.claims import LIST_JOIN, Claim, bare_claim, claims_of, polarities
-from ..prompting.mentions import Mention
+from ..prompting.claims import Claim, bare_claim, claims, polarities
+from ..prompting.mentions import LIST_JOIN, Mention
 from ..prompting.words import WORDS, plain_form
 from . import phrases as say
 from .thoughts import Thought, plain_words
@@ -79,18 +79,15 @@ class Sentence:
             return Said(claim.option, "stated")
         if (affirmed := self._affirmed()) is not None:
             return Said(self._asked.polar[not affirmed], "affirmed", reopens=reopens)
-        letters = self._letters()
-        found = self._thought.mentions_in(self._start, self._end)
-        labels = {mention.start for mention in found}
-        # In "B. blue: …" the text says all that the letter says.
-        found += [letter for letter in letters if labels.isdisjoint(range(letter.end, letter.end + 5))]
+        found = self._reading.named(self._start, self._end, bare=not self._thought.lettered)
+        letters = [mention for mention in found if mention.letter]
         named = frozenset(mention.option for mention in found if mention.option is not None)
         partial = not found and claim is None
         if claim is None and (partial or len(self._reading.options) == 2):
             # Of two options one word is enough to tell that the other one is meant: "the red cube, not the blue one".
             words = [word for word in self._distinctive(self._start) if word.option not in named]
             found += [word for word in words if partial or self._stands_for_option(word)]
-        found.sort()
+        found.sort(key=lambda mention: mention.start)
         flags = dict(zip(found, polarities(self._reading, found, self._start, self._end), strict=True))
         rejected = {option for each in claims for option in each.rejected}
         rejected |= {mention.option for mention, flag in flags.items() if not flag and mention.option is not None}
@@ -110,17 +107,14 @@ class Sentence:
 
     def _own_claims(self) -> list[Claim]:
         """Return what it says of the answer itself: nothing that it only supposes, takes back or reports."""
-        clauses, begin = self._thought.clauses_in(self._start, self._end), self._start
-        if not clauses or ("would" in self._text and say.HYPOTHETICAL.search(self._text)):
-            return []
-        if say.DISOWNED.search(self._text):
-            return []
+        begin = self._start
         if reported := say.REPORTED.search(self._text):
             turn = say.CONTRAST.search(self._text, reported.end())  # "The caption says A, but the answer is B."
             if turn is None:
                 return []
             begin += turn.end()
-        return list(claims_of(self._reading, [each for each in clauses if each.end >= begin], begin, self._end))
+        found = list(claims(self._reading, begin, self._end))
+        return [] if found and (say.HYPOTHETICAL.search(self._text) or say.DISOWNED.search(self._text)) else found
 
     def _affirmed(self) -> bool | None:
         """Return whether it says that the statement is so that was asked about; None = it does not speak of it."""
@@ -236,24 +230,6 @@ class Sentence:
         places = [place for place in places if not any(m.start <= place < m.end for m in inside)]
         return places[-1] if places else None
 
-    def _letters(self) -> list[Mention]:
-        """Return the options that it names by letter in an unmistakable way; bare letters may be anything."""
-        letters = []
-        for match in say.LETTER_NAMED.finditer(self._folded, self._start, self._end):
-            group = match.lastindex or 0
-            at = match.start(group)
-            option = self._reading.lettered(match[group])
-            capital = self._reading.text[at].isupper()
-            if option is None or (group > 1 and not capital):
-                continue
-            after = say.ENDS if match[group] == "i" else say.LETTER_VERB
-            if group == 4 and (self._thought.lettered or not after.match(self._folded, at + 1, self._end)):
-                continue
-            if group == 1 and match[group] in "ai" and not capital and self._reading.letter_at(at, self._end) is None:
-                continue
-            letters.append(Mention(at, at + 1, option))
-        return letters
-
     def _distinctive(self, start: int) -> list[Mention]:
         """Return its words, from a position on, that only one option has."""
         own = self._asked.distinctive
@@ -269,7 +245,10 @@ class Sentence:
         item = say.ITEM.match(self._folded, self._start, self._end)
         at = item.end() if item else self._start
         named = self._reading.named_at(at, self._end)
-        if named is None or named.start > at + 4 or not say.ITEM_SAYS.match(self._folded, named.end, self._end):
+        if named is None or named.start > at + 4:
+            return None
+        end = named.letter[1] if named.letter else named.end
+        if not say.ITEM_SAYS.match(self._folded, end, self._end):
             return None
         return Mention(named.start, named.end, named.option)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from ..prompting.clauses import Clause, clauses
 from ..prompting.mentions import Mention, Reading, distinctive_words
 from ..prompting.words import WORD, WORDS, fold, plain_form
 from . import phrases as say
@@ -98,20 +97,16 @@ class Thought:
 
     Attributes:
         reading: the thought's text.
-        clauses: its clauses about the answer, by where they end.
         asked: what was asked.
     """
 
     reading: Reading
-    clauses: list[Clause]
     asked: Asked
 
     @classmethod
     def of(cls, text: str, options: tuple[str, ...], letters: str, question: str) -> "Thought":
-        """Look for clauses; the rest is looked up when it is needed."""
-        reading = Reading.of(text, options, letters, by="either")
-        found = sorted(clauses(reading.folded, 0, len(text)), key=lambda clause: clause.end)
-        return cls(reading, found, Asked.of(question, options))
+        """Fold the text and read the question; the rest is looked up when it is needed."""
+        return cls(Reading.of(text, options, letters, by="either"), Asked.of(question, options))
 
     @cached_property
     def mentions(self) -> list[Mention]:
@@ -127,11 +122,6 @@ class Thought:
         """Return the options' texts between two positions."""
         first = bisect_left(self.mentions, (start,))
         return self.mentions[first : bisect_left(self.mentions, (end,))]
-
-    def clauses_in(self, start: int, end: int) -> list[Clause]:
-        """Return the clauses that end between two positions."""
-        first = bisect_left(self.clauses, start, key=lambda clause: clause.end)
-        return self.clauses[first : bisect_left(self.clauses, end + 1, key=lambda clause: clause.end)]
 
     def sentences(self) -> Iterator[tuple[int, int]]:
         """Yield the sentences from the last to the first.

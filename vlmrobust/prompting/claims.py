@@ -1,49 +1,21 @@
 """What a clause says about the options: "the answer is B", "(B) is correct", "not A but B", "B or C"."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from .clauses import Clause, asks, clauses, sentence_end
-from .mentions import Mention, Named, Reading, whole_option
-from .words import WORD
+from .mentions import LIST_JOIN, Mention, Reading, ends_naming, whole_option
 
-__all__ = [
-    "LIST_JOIN",
-    "Claim",
-    "bare_claim",
-    "claims",
-    "claims_of",
-    "ends_naming",
-    "polarities",
-    "read_claim",
-]
+__all__ = ["Claim", "bare_claim", "claims", "polarities", "read_claim", "sole_claim"]
 
-_NEGATED_HEAD = re.compile(
-    r"[\s*_':]*(?:n't|not|never|neither|nor|no longer|anything but|nicht|kein\w*|pas|ne|no es|non|não|не|不是|不"
-    r"|除了)\b[\s*_']*"
-)
-_CONTRAST = re.compile(r"\b(?:but(?: rather)?|rather(?! than)|instead(?! of)|sondern|mais|sino|ma|mas)\b|而是|，而")
 _EITHER = re.compile(r"[\s*':]*(?:likely |probably |(?:could|may|might) be )?(?:either|somewhere between)\b")
 _JOIN = re.compile(
     r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps"
     r"|possibly))?|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
 )
-_LABEL = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
-_LETTER_LABEL = re.compile(
-    r"[\s'*_.]*(?:[(\[]\s*(?:option |choice |answer |letter )?(?=[a-z]\s*[)\]])|,?\s*(?:which is |that's |that is "
-    r"|i\.e\. |so )?(?:option|choice|answer|letter) (?=[a-z](?![a-z]))|\s+[-=]\s+(?=[a-z](?![a-z'])))"
-)
-_ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
 _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
-_SUBJECT_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}')([a-z])[\s'*)\]}}.:_]*$")
-_JOINED = re.compile(
-    rf"(?<!{WORD})[b-hj-z][\s'*)\]]*(?:\b(?:and|or)\b|[,/&])[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$|\b(?:both"
-    rf"|either|option|choice)s? [(\['*]*[a-z][\s'*)\]]*(?:and|or)\b[\s'*(\[]*(?:(?:option|choice) )?[(\['*]*$"
-    rf"|(?<!{WORD})a[\s'*)\]]*\b(?:and|or)[\s'*(\[]*$"
-)
-LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 # A negation does not cross one of these, and reaches over a few words.
 _BOUNDARY = (
     "but|because|since|as|so|and|while|whereas|although|though|which|who|where|if|when|it's|it is|that is|that are|then"
@@ -123,44 +95,30 @@ def polarities(reading: Reading, found: list[Mention], start: int, end: int) -> 
     return flags
 
 
-def _same_option(reading: Reading, named: Named, end: int) -> tuple[Named, bool]:
-    """Read letter and text together ("B. red", "red (B)"); return what is named, and whether the two contradict."""
-    folded = reading.folded
-    if named.letter is not None:
-        label = _LABEL.match(folded, named.end, end)
-        at = label.end() if label else named.end
-        mention = next(iter(reading.mentions(at, min(end, at + 240))), None)
-        if mention is None or mention.start > at + 4 or "\n" in folded[named.end : mention.start]:
-            return named, False
-        if not re.fullmatch(r"[\\($]*(?:an?|the)? ?", folded[at : mention.start]):
-            return named, False
-        if mention.option == named.option:
-            return named._replace(end=mention.end), False
-        separated = folded[named.end : at].strip() not in ("", ".", ",")
-        return named, separated or _ENDS.match(folded, mention.end, end) is not None
-    label = _LETTER_LABEL.match(folded, named.end, end)
-    letter = reading.letter_at(label.end(), end) if label else None
-    if label is None or letter is None:
-        return named, False
-    at = label.end()
-    if reading.lettered(letter) != named.option:
-        return named, True
-    return Named(named.start, at + 1, named.option, (at, at + 1)), False
+def sole_claim(reading: Reading, start: int, position: int, end: int) -> Claim:
+    """Read the only option that is named un-negated between `position` and `end`; `start`: where the clause begins."""
+    found = reading.named(position, end)
+    flags = polarities(reading, found, position, end)
+    positive = [mention for mention, flag in zip(found, flags, strict=True) if flag]
+    options = {mention.option for mention in positive}
+    option = options.pop() if len(options) == 1 else None
+    letter = next((mention.letter for mention in positive if mention.option == option), None)
+    negative = {mention.option for mention, flag in zip(found, flags, strict=True) if not flag}
+    rejected = tuple(sorted(other for other in negative if other not in (None, option)))
+    return Claim(start, end, option, letter, option is None and bool(positive), rejected)
 
 
-def _alternative(reading: Reading, named: Named, end: int) -> bool:
+def _alternative(reading: Reading, named: Mention, end: int) -> bool:
     """Whether another option is named on a par with this one ("B or C", "B, C", "A and B")."""
     join = _JOIN.match(reading.folded, named.end, end)
-    if join is None:
+    other = reading.named_at(join.end(), end) if join else None
+    if join is None or other is None or other.option == named.option:
         return False
     words = join[0].strip(" '*)]}.,:_$-\n")
-    other = reading.named_at(join.end(), end)
-    if other is None or other.option == named.option:
-        return False
     if not words and (other.letter is None or not join[0].strip(" '*")):
         # "B. Red …" goes on with a sentence; "B C" and "B\nC" are two letters.
-        return other.letter is not None and _ENDS.match(reading.folded, other.end, end) is not None
-    return _ENDS.match(reading.folded, other.end, end) is not None or words in ("or", "/", "或", "或者", "oder", "ou")
+        return other.letter is not None and ends_naming(reading, other.end, end)
+    return ends_naming(reading, other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
 
 
 def read_claim(reading: Reading, start: int, position: int, end: int, *, search: bool = True) -> Claim:
@@ -171,72 +129,32 @@ def read_claim(reading: Reading, start: int, position: int, end: int, *, search:
         start: where the clause begins.
         position: where its predicate begins, after "the answer is".
         end: where the text ends.
-        search: if no option is named right at `position`, take the only one that the sentence mentions un-negated.
+        search: if no option is named right at `position`, take the only one that the sentence names un-negated.
     """
-    folded = reading.folded
-    negation = _NEGATED_HEAD.match(folded, position, end)
-    if _EITHER.match(folded, position, end):
+    if _EITHER.match(reading.folded, position, end):
         return Claim(start, position, ambiguous=True)
     named = reading.named_at(position, end)
-    # An option may itself begin with "not" or "neither".
-    if negation and (named is None or named.start >= negation.end()):
-        return _read_rejection(reading, start, negation.end(), end)
     if named is not None:
-        if named.option is None:
+        if named.option is None or _alternative(reading, named, end):
             return Claim(start, named.end, ambiguous=True)
-        named, contradicts = _same_option(reading, named, end)
-        if contradicts or _alternative(reading, named, end):
-            return Claim(start, named.end, ambiguous=True)
-        if _NEGATED_AFTER.match(folded, named.end, end) and named.option is not None:
+        if _NEGATED_AFTER.match(reading.folded, named.end, end):
             return Claim(start, named.end, rejected=(named.option,))
         return Claim(start, named.end, named.option, named.letter)
     if not search:
         return Claim(start, position)
-    limit = sentence_end(folded, position, end)
-    found = reading.mentions(position, limit)
-    flags = polarities(reading, found, position, limit)
-    options = {mention.option for mention, positive in zip(found, flags, strict=True) if positive}
-    rejected = {mention.option for mention, positive in zip(found, flags, strict=True) if not positive}
-    option = options.pop() if len(options) == 1 else None
-    outside = tuple(sorted(index for index in rejected if index is not None and index != option))
-    return Claim(start, limit, option, ambiguous=option is None and bool(found) and not rejected, rejected=outside)
+    return sole_claim(reading, start, position, sentence_end(reading.folded, position, end))
 
 
-def _read_rejection(reading: Reading, start: int, position: int, end: int) -> Claim:
-    rejected: list[int] = []
-    at = position
-    while (named := reading.named_at(at, end)) is not None and named.option is not None:
-        rejected.append(named.option)
-        join = _JOIN.match(reading.folded, named.end, end)
-        at = named.end if join is None or "." in join[0] else join.end()
-        if at == named.end:
-            break
-    contrast = _CONTRAST.search(reading.folded, at, sentence_end(reading.folded, at, end))
-    if contrast:
-        instead = read_claim(reading, start, contrast.end(), end, search=False)
-        return instead._replace(rejected=(*instead.rejected, *rejected))
-    return Claim(start, at, rejected=tuple(rejected))
-
-
-def _subject(reading: Reading, start: int, position: int, end: int) -> Claim | None:
-    """Read "(B) is correct": the option right before the verb at `position`."""
-    folded = reading.folded
-    before = folded[max(start, position - 48) : position]
-    offset = position - len(before)
-    match = _SUBJECT_LETTER.search(before)
-    if match:
-        at = offset + match.start(1)
-        lead = before[: match.start()]
-        labelled = re.search(r"\b(?:option|choice|answer|letter)[ '*(\[]*$|[(\[*']$", lead)
-        if labelled or (reading.text[at].isupper() and match[1] != "i"):
-            option = None if _JOINED.search(lead) else reading.lettered(match[1])
-            return Claim(at, at + 1, option, None if option is None else (at, at + 1), option is None)
-    found = reading.mentions(offset, position)
-    if not found or folded[found[-1].end : position].strip(" '*)]_"):
+def _subject(reading: Reading, clause: Clause, start: int) -> Claim | None:
+    """Read "(B) is correct": the option right before the verb."""
+    begin = max(start, clause.start - 48)
+    found = reading.named(begin, clause.start)
+    if not found or reading.folded[found[-1].end : clause.start].strip(" '*)]}_.:"):
         return None
     last = found[-1]
-    joined = len(found) > 1 and LIST_JOIN.fullmatch(folded, found[-2].end, last.start) is not None
-    return Claim(last.start, last.end, None if joined else last.option, ambiguous=joined or last.option is None)
+    joined = len(found) > 1 and LIST_JOIN.fullmatch(reading.folded, found[-2].end, last.start) is not None
+    option = None if joined else last.option
+    return Claim(last.start, clause.end, option, None if joined else last.letter, ambiguous=option is None)
 
 
 def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
@@ -249,13 +167,8 @@ def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
         >>> [claim.option for claim in claims(Reading.of(text, ("red", "blue")), 0, len(text))]
         [0]
     """
-    yield from claims_of(reading, clauses(reading.folded, start, end), start, end)
-
-
-def claims_of(reading: Reading, found: Iterable[Clause], start: int, end: int) -> Iterator[Claim]:
-    """Yield what the clauses `found` between `start` and `end` say, see `claims`."""
     position = start
-    for clause in found:
+    for clause in clauses(reading.folded, start, end):
         if clause.end <= position and position > start:
             continue
         claim = _claim_of(reading, clause, start, end)
@@ -266,19 +179,14 @@ def claims_of(reading: Reading, found: Iterable[Clause], start: int, end: int) -
 
 def _claim_of(reading: Reading, clause: Clause, start: int, end: int) -> Claim | None:
     if clause.kind == "subject":
-        claim = _subject(reading, start, clause.predicate, end)
-        return None if claim is None or asks(reading.folded, claim.end, end) else claim._replace(end=clause.end)
-    # "Answer B" and "Answer: B" name the option itself; where a verb follows, a sentence may lead up to it.
-    search = clause.kind in ("answer", "named") and reading.folded[clause.end - 1].isalpha() and not clause.direct
-    claim = read_claim(reading, clause.start, clause.predicate, end, search=search)
-    if clause.direct and (claim.option is None or not _ENDS.match(reading.folded, claim.end, end)):
-        return None
-    return None if clause.kind != "boxed" and asks(reading.folded, claim.end, end) else claim
-
-
-def ends_naming(reading: Reading, position: int, end: int) -> bool:
-    """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
-    return _ENDS.match(reading.folded, position, end) is not None
+        claim = _subject(reading, clause, start)
+    else:
+        # "Answer B" and "Answer: B" name the option itself; where a verb follows, a sentence may lead up to it.
+        search = clause.kind == "answer" and reading.folded[clause.end - 1].isalpha()
+        claim = read_claim(reading, clause.start, clause.end, end, search=search)
+        if clause.kind == "direct" and (claim.option is None or not ends_naming(reading, claim.end, end)):
+            return None
+    return None if claim is None or (clause.kind != "boxed" and asks(reading.folded, claim.end, end)) else claim
 
 
 def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:
@@ -289,11 +197,7 @@ def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:
         (1, 2)
     """
     named = reading.named_at(start, end)
-    if named is not None and named.option is not None:
-        named, contradicts = _same_option(reading, named, end)
-        if contradicts or not _DECORATED_END.fullmatch(reading.folded, named.end, end):
-            named = None
-    else:
+    if named is not None and (named.option is None or not _DECORATED_END.fullmatch(reading.folded, named.end, end)):
         named = None
     whole = whole_option(reading.text[start:end], reading.options)
     by_letter = named is not None and named.letter is not None and reading.by == "letter"

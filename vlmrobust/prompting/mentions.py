@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import NamedTuple
 
 from .letters import LETTERS
 from .words import WORD, WORDS, fold, plain_form, squeeze, stands_alone
 
-__all__ = ["FUNCTION_FORMS", "Mention", "Named", "Reading", "distinctive_words", "whole_option"]
-
+__all__ = ["FUNCTION_FORMS", "LIST_JOIN", "Mention", "Reading", "distinctive_words", "ends_naming", "whole_option"]
 
 _LEAD_REACH = 256
 _DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
@@ -25,51 +25,68 @@ _LEAD = re.compile(
     r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione"
     r"|opção|вариант|variante)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
 )
-_ARTICLE = re.compile(r"an? (?=\S)")
-_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
-_DIGIT = re.compile(rf"(?<!{WORD})(?<![\d.,:/-])(\d)(?!{WORD}|[.,:/]\d|[%°])")
+_LETTER = re.compile(
+    rf"(?<!{WORD})(?:(?<!{WORD}['-])[a-z](?!{WORD}|'{WORD}|-{WORD})|(?<![\d.,:/-])\d(?!{WORD}|[.,:/]\d|[%°]))"
+)
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
     rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
     rf"|et|y|o)\b|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
 )
+# Letters that are surely meant as options: after such a word, in brackets or in bold; or bare, before `_LETTER_VERB`.
+_LETTERS = re.compile(
+    rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
+    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
+    r"|(?:(?:^|(?<=[.!?\n] )|(?<=[\n>→])|[,;:>→] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
+    r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
+    rf"|either|between|clearly|definitely|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
+)
+_LETTER_VERB = re.compile(
+    r"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|appears|describes|agrees|corresponds"
+    r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as"
+    rf"|because|since|out)\b)(?!{WORD})"
+)
+# A letter and its text, or the other way round: "B. red", "red (B)".
+_TEXT_AFTER_LETTER = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
+_LETTER_AFTER_TEXT = re.compile(
+    r"[\s'*_.,]*(?:which is |that is |that's )?(?:[(\[]\s*(?:(?:option|choice|answer|letter) )?"
+    r"|(?:option|choice|answer|letter) |[-=] )(?=[a-z](?![\w']))"
+)
+_ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
+LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 
-
-class Mention(NamedTuple):
-    """An option's text within a text; `option` is None where it could be the text of several."""
-
-    start: int
-    end: int
-    option: int | None
-
-
-class Named(NamedTuple):
-    """What is named at a place: `option` (None = a letter of no option, or ambiguous), by `letter` or by text."""
-
-    start: int
-    end: int
-    option: int | None
-    letter: tuple[int, int] | None
-
-
-_FUNCTION_WORDS = """
-in on at to of for with from by into onto toward towards over under beside behind near inside outside between along
-around against as is are was were be been am have has had do does did can could will would should may might must it its
-he she they them his her their there this that these those and or but not no nor so if then than which who what when
-where why how very more most some any all both each other another one because while during about after before through
-just only also too i you we my your our me us him s t yes
+_OUTER_WORDS = """
+a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
+along around against as is are it he she they its his her their there this that be was were has have
 """
-FUNCTION_FORMS = frozenset(map(plain_form, _FUNCTION_WORDS.split()))
+_OUTER = re.compile(rf"(?:['(]*(?:{'|'.join(_OUTER_WORDS.split())})\b['(]* )+(?=\S)")
+_INNER_WORDS = """
+been am had do does did can could will would should may might must them these those and or but not no nor so if then
+than which who what when where why how very more most some any all both each other another one because while during
+about after before through just only also too i you we my your our me us him s t yes
+"""
+FUNCTION_FORMS = frozenset(map(plain_form, (_OUTER_WORDS + _INNER_WORDS).split()))
 # The number of a squeezed option, where a unit follows: "12 cm", but neither "12π" nor "12x".
 _NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![\d./√π^]|(?:pi|sqrt|[abknxyz])(?![a-z]))")
 _SINGLE = re.compile(rf"(?<!{WORD})\w(?!{WORD})")
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
-_OUTER_WORDS = """
-a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
-along around against as is are it he she they its his her their there this that be was were has have
-"""
-_OUTER = frozenset(_OUTER_WORDS.split())
+_LABEL = re.compile(r"\(?([a-z])[).:] *(?=\S)")
+
+
+class Mention(NamedTuple):
+    """An option that is named in a text.
+
+    Attributes:
+        start, end: where it is named.
+        option: None where it could be several, or none has that letter.
+        letter: where the letter stands that names it; None = its text does.
+    """
+
+    start: int
+    end: int
+    option: int | None
+    letter: tuple[int, int] | None = None
 
 
 class Forms(NamedTuple):
@@ -79,64 +96,55 @@ class Forms(NamedTuple):
         keys: squeezed text → the options that it could be; an exact form outranks a looser one.
         letters: options that are a single letter: letter → the options that it could be.
         inflected: whether the options differ in their inflection alone, so that it has to be heeded.
-        folded: the options, folded.
-        shortest: the length of the shortest key.
         single: characters that are a word of their own in an option.
+        broken: whether an option has a sentence break inside.
     """
 
-    keys: dict[str, tuple[int, ...]]
-    letters: dict[str, tuple[int, ...]]
+    keys: dict[str, list[int]]
+    letters: dict[str, list[int]]
     inflected: bool
-    folded: tuple[str, ...]
-    shortest: int
     single: frozenset[str]
+    broken: bool
+
+    def key(self, folded: str) -> str:
+        """Return a text as a key; what has no words is its own."""
+        return squeeze(folded, inflected=self.inflected).text or folded
 
 
 @lru_cache(maxsize=4096)
 def _forms(options: tuple[str, ...]) -> Forms:
     folded = [" ".join(fold(option).replace("<image>", " ").split()) for option in options]
-    labels = [re.match(r"\(?([a-z])[).:] *(?=\S)", option) for option in folded]
-    if all(label and label[1] == LETTERS[index].lower() for index, label in enumerate(labels[:26])):
-        folded = [option[label.end() :].strip() for option, label in zip(folded, labels, strict=True) if label]
-    whole = [squeeze(option).text for option in folded]
-    inflected = len(set(whole)) < len(set(folded))
-    letters: dict[str, list[int]] = {}
-    ranked: list[dict[str, list[int]]] = [{}, {}, {}]
-
-    def add(rank: int, text: str, option: int) -> None:
-        key = squeeze(text, inflected=inflected).text
-        owners = ranked[rank].setdefault(key, [])
-        if option not in owners:
-            owners.append(option)
-
-    rests = _without_common_beginning(folded)
-    numbers = [_NUMBER.match(form) for form in whole]
-    in_one_unit = len({form[number.end() :] for form, number in zip(whole, numbers, strict=True) if number}) == 1
+    shown = "\n".join(folded)
+    labels = [_LABEL.match(option) for option in folded]
+    if all(label and label[1] == letter.lower() for label, letter in zip(labels, LETTERS, strict=False)):
+        folded = [option[label.end() if label else 0 :] for option, label in zip(folded, labels, strict=True)]
+    squeezed = [squeeze(option).text for option in folded]
+    inflected = len(set(squeezed)) < len(set(folded))
+    forms = Forms({}, {}, inflected, frozenset(_SINGLE.findall(shown)), any(map(_BREAK.search, folded)))
+    numbers = [_NUMBER.match(form) for form in squeezed]
+    in_one_unit = len({form[number.end() :] for form, number in zip(squeezed, numbers, strict=True) if number}) == 1
+    # What options say after the words that they all begin with ("the man is"), where that is a phrase.
+    words = [option.split() for option in folded]
+    alike = takewhile(lambda each: len(set(each)) == 1, zip(*words, strict=False))
+    shared = min([len(list(alike)), *(len(each) - 2 for each in words)])
+    ranks: tuple[dict[str, list[int]], ...] = ({}, {}, {})
     for index, option in enumerate(folded):
-        bare = option.strip(".$ ")
+        bare, head, number = option.strip(".$ "), _HEAD.match(option), numbers[index]
         if len(bare) == 1 and "a" <= bare <= "z":
-            letters.setdefault(bare, []).append(index)
+            forms.letters.setdefault(bare, []).append(index)
             continue
-        add(0, option, index)
-        if head := _HEAD.match(option):
-            add(1, head[1], index)
-        if in_one_unit and (number := numbers[index]):
-            ranked[2].setdefault(number[0], []).append(index)
-        if rests:
-            add(1, rests[index].rstrip("."), index)
-        words = option.rstrip(".").split()
-        while len(words) > 1 and words[0].strip("'(") in _OUTER:
-            words = words[1:]
-        add(2, " ".join(words), index)
-    found: dict[str, tuple[int, ...]] = {}
-    for rank in ranked:
-        for key, owners in rank.items():
-            if key:
-                found.setdefault(key, tuple(owners))
-    owners_of = {letter: tuple(owners) for letter, owners in letters.items()}
-    stripped = tuple(fold(option).strip() for option in options)
-    single = frozenset(_SINGLE.findall("\n".join(stripped)))
-    return Forms(found, owners_of, inflected, stripped, min(map(len, found), default=0), single)
+        looser = [head[1]] if head else []
+        if shared > 0:
+            looser.append(" ".join(words[index][shared:]).rstrip("."))
+        loosest = [_OUTER.sub("", option.rstrip("."), count=1) if _OUTER.match(option) else option]
+        if number and in_one_unit:
+            loosest.append(number[0])
+        for rank, texts in zip(ranks, ([option], looser, loosest), strict=True):
+            for key in {forms.key(text) for text in texts} - {""}:
+                rank.setdefault(key, []).append(index)
+    for rank in reversed(ranks):
+        forms.keys.update(rank)
+    return forms
 
 
 @lru_cache(maxsize=4096)
@@ -153,16 +161,7 @@ def distinctive_words(options: tuple[str, ...]) -> dict[str, int]:
     }
 
 
-def _without_common_beginning(options: Sequence[str]) -> list[str]:
-    """Return what options say after the words that they all begin with ("the man is"), where that is a phrase."""
-    words = [option.split() for option in options]
-    shared = 0
-    while all(len(each) > shared + 2 for each in words) and len({each[shared] for each in words}) == 1:
-        shared += 1
-    return [" ".join(each[shared:]) for each in words] if shared else []
-
-
-def _owner(raw: str, owners: tuple[int, ...], options: tuple[str, ...]) -> int | None:
+def _owner(raw: str, owners: Sequence[int], options: Sequence[str]) -> int | None:
     if len(owners) == 1:
         return owners[0]
     for spelled in (str, fold):
@@ -203,30 +202,25 @@ class Reading:
         """Return where options' texts stand between `start` and `end`, in order, without overlaps; the longest counts.
 
         Example:
-            >>> Reading.of("A dark red cube", ("red", "dark red")).mentions(0, 15)
-            [Mention(start=2, end=10, option=1)]
+            >>> [mention[:3] for mention in Reading.of("A dark red cube", ("red", "dark red")).mentions(0, 15)]
+            [(2, 10, 1)]
         """
         forms = _forms(self.options)
-        hits = []
-        if 2 * (end - start) >= forms.shortest:
-            squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
-            hits = [
-                (at, -stop, owners)
-                for key, owners in forms.keys.items()
-                if key in squeezed.text
-                for at, stop in squeezed.find(key)
-                if stands_alone(self.folded, at, stop)
-                and (_BREAK.search(self.folded, at, stop) is None or _BREAK.search(forms.folded[owners[0]]) is not None)
-            ]
+        squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
+        hits = [
+            (at, -stop, owners)
+            for key, owners in forms.keys.items()
+            if key in squeezed.text
+            for at, stop in squeezed.find(key)
+            if stands_alone(self.folded, at, stop) and (forms.broken or not _BREAK.search(self.folded, at, stop))
+        ]
         for letter, owners in forms.letters.items():
-            at = self.folded.find(letter, start, end)
-            while at >= 0:
-                if self.letter_at(at, end) is not None:
-                    hits.append((at, -at - 1, owners))
-                at = self.folded.find(letter, at + 1, end)
-        hits.sort()
+            places = re.finditer(letter, self.folded[start:end])
+            hits += [
+                (start + m.start(), -start - m.end(), owners) for m in places if self.letter_at(start + m.start(), end)
+            ]
         mentions: list[Mention] = []
-        for at, minus_end, owners in hits:
+        for at, minus_end, owners in sorted(hits):
             last = mentions[-1] if mentions else None
             owner = _owner(self.text[at:-minus_end], owners, self.options)
             if last is None or at >= last.end:
@@ -235,51 +229,106 @@ class Reading:
                 mentions[-1] = Mention(last.start, -minus_end, owner if owner == last.option else None)
         return mentions
 
-    def letter_at(self, position: int, end: int) -> str | None:
-        """Return the letter, folded, that stands alone at `position`; articles and pronouns are none."""
-        if self.folded[position : position + 1].isdecimal():
-            digit = _DIGIT.match(self.folded, position, end) if self.letters[:1].isdecimal() else None
-            return digit and digit[1]
-        match = _LETTER.match(self.folded, position, end)
-        if match is None:
-            return None
-        may_be_a_word = match[1] in "ai" or not self.text[position].isupper()
-        if may_be_a_word and not _AFTER_LETTER.match(self.folded, position + 1, end):
-            return None
-        return match[1]
+    def lettered(self, start: int, end: int, *, bare: bool = True) -> list[Mention]:
+        """Return where options are named by letter in an unmistakable way.
 
-    def lettered(self, letter: str) -> int | None:
-        """Return the option that has a folded letter, None if none of them has."""
+        Args:
+            start: where to look.
+            end: where to stop.
+            bare: also letters that only what follows speaks for ("B is", "B."): these might be points or lines.
+        """
+        found = []
+        for match in _LETTERS.finditer(self.folded, start, end):
+            group = match.lastindex or 0
+            at, letter, capital = match.start(group), match[group], self.text[match.start(group)].isupper()
+            labelled = group == 1 and (capital or letter not in "ai" or self.letter_at(at, end) is not None)
+            verb = bare and _LETTER_VERB.match(self.folded, at + 1, end) is not None
+            verb = verb and (letter != "i" or self.letter_at(at, end) is not None)
+            option = self._own(letter)
+            if option is not None and (labelled or (capital and (group < 4 or verb))):
+                found.append(Mention(at, at + 1, option, (at, at + 1)))
+        return found
+
+    def named(self, start: int, end: int, *, bare: bool = True) -> list[Mention]:
+        """Return where options are named by text or by letter; in "B. blue" the text says all that the letter says."""
+        texts = self.mentions(start, end)
+        begun = {text.start for text in texts}
+        letters = [m for m in self.lettered(start, end, bare=bare) if begun.isdisjoint(range(m.end, m.end + 5))]
+        spots = {letter[:3] for letter in letters}  # an option's text may be its letter
+        return sorted([*letters, *(m for m in texts if m[:3] not in spots)], key=lambda mention: mention.start)
+
+    def letter_at(self, position: int, end: int) -> str | None:
+        """Return the letter or digit, folded, that stands alone at `position`; articles and pronouns are none."""
+        match = _LETTER.match(self.folded, position, end)
+        if match is None or (match[0].isdecimal() and not self.letters[:1].isdecimal()):
+            return None
+        may_be_a_word = match[0] in "ai" or (match[0].isalpha() and not self.text[position].isupper())
+        return match[0] if not may_be_a_word or _AFTER_LETTER.match(self.folded, position + 1, end) else None
+
+    def _own(self, letter: str) -> int | None:
         index = self.letters.find(letter.upper(), 0, len(self.options))
         return None if index < 0 else index
 
-    def named_at(self, position: int, end: int) -> Named | None:
+    def named_at(self, position: int, end: int) -> Mention | None:
         """Return the option named right at `position`, after brackets, markdown and words such as "option".
+
+        Letter and text together ("B. blue", "blue (B)") are one mention, of no option where they contradict.
 
         Example:
             >>> Reading.of("**(B)**", ("red", "blue")).named_at(0, 7)
-            Named(start=3, end=4, option=1, letter=(3, 4))
+            Mention(start=3, end=4, option=1, letter=(3, 4))
         """
         lead = _LEAD.match(self.folded, position, min(end, position + _LEAD_REACH))
         at = lead.end() if lead else position
         letter = self.letter_at(at, end)
-        if letter is not None and letter not in _forms(self.options).single:  # no text begins so: nothing competes
-            own = self.lettered(letter)
-            return Named(at, at + 1, own, None if own is None else (at, at + 1))
-        article = _ARTICLE.match(self.folded, at, end) if letter is None else None
-        reach = article.end() if article else at
+        lettered = None
+        if letter is not None:
+            option = self._own(letter)
+            lettered = Mention(at, at + 1, option, None if option is None else (at, at + 1))
+            if letter not in _forms(self.options).single:  # no text begins so: nothing competes
+                return self._with_text(lettered, end)
         longest = max(map(len, self.options), default=0)
-        mentions = self.mentions(position, min(end, reach + 2 * longest + 16))
-        mention = next((mention for mention in mentions if mention.start <= reach), None)
-        if letter is not None and (mention is None or mention.start > at or mention.end <= at + 1):
-            own = self.lettered(letter)
-            if mention is not None and mention.start == at and own != mention.option:
-                quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
-                if own is None or self.by == "text" or (self.by == "either" and quoted):
-                    return Named(at, at + 1, mention.option, None)
-                own = own if self.by == "letter" else None
-            return Named(at, at + 1, own, None if own is None else (at, at + 1))
-        return None if mention is None else Named(mention.start, mention.end, mention.option, None)
+        mentions = self.mentions(position, min(end, at + 2 * longest + 16))
+        mention = next((mention for mention in mentions if mention.start <= at), None)
+        if mention is not None and (lettered is None or mention.end > at + 1):
+            return self._with_letter(mention, end)
+        if mention is not None and lettered is not None and lettered.option != mention.option:
+            quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
+            if lettered.option is None or self.by == "text" or (self.by == "either" and quoted):
+                return mention
+            if self.by == "either":
+                return Mention(at, at + 1, None)
+        return self._with_text(lettered, end) if lettered else None
+
+    def _with_text(self, letter: Mention, end: int) -> Mention:
+        """Return a letter with the text behind it."""
+        label = _TEXT_AFTER_LETTER.match(self.folded, letter.end, end)
+        at = label.end() if label else letter.end
+        text = next(iter(self.mentions(at, min(end, at + 240))), None)
+        if text is None or text.start > at + 4 or "\n" in self.folded[letter.end : text.start]:
+            return letter
+        if text.option == letter.option:
+            return letter._replace(end=text.end)
+        # "B. The red cube is …" goes on with a sentence.
+        return letter._replace(option=None) if ends_naming(self, text.end, end) else letter
+
+    def _with_letter(self, text: Mention, end: int) -> Mention:
+        """Return a text with the letter behind it."""
+        label = _LETTER_AFTER_TEXT.match(self.folded, text.end, end)
+        letter = self.letter_at(label.end(), end) if label else None
+        if label is None or letter is None:
+            return text
+        at = label.end()
+        return (
+            text._replace(option=None)
+            if self._own(letter) != text.option
+            else text._replace(end=at + 1, letter=(at, at + 1))
+        )
+
+
+def ends_naming(reading: Reading, position: int, end: int) -> bool:
+    """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
+    return _ENDS.match(reading.folded, position, end) is not None
 
 
 def whole_option(text: str, options: Sequence[str]) -> int | None:
@@ -289,12 +338,7 @@ def whole_option(text: str, options: Sequence[str]) -> int | None:
         >>> whole_option(' "The red cube." ', ("red cube", "blue cube"))
         0
     """
-    options = tuple(options)
-    forms = _forms(options)
-    folded = fold(text).strip()
-    same = [index for index, option in enumerate(forms.folded) if option == folded]
+    forms, folded = _forms(tuple(options)), fold(text).strip()
     bare = folded.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
-    owners = (
-        tuple(same) or forms.letters.get(bare) or forms.keys.get(squeeze(folded, inflected=forms.inflected).text, ())
-    )
+    owners = forms.letters.get(bare) or forms.keys.get(forms.key(folded), [])
     return _owner(text.strip().strip("*_'\"`. "), owners, options) if owners else None
