@@ -101,7 +101,7 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
         for start, stop in part.sentences():
             if begin and not start:
                 break  # it may begin further back
-            if (verdict := course.turn(part, Sentence(part, start, stop))) is not None:
+            if (verdict := course.turn(part, start, stop)) is not None:
                 return verdict
             end = begin + start
     return course.end()
@@ -117,15 +117,13 @@ class _Course:
         self._reopened = False
         self._broken: bool | None = None
 
-    def turn(self, thought: Thought, sentence: Sentence) -> Evidence | None:
+    def turn(self, thought: Thought, start: int, end: int) -> Evidence | None:
         """Read the sentence before those that were read; return the verdict if it decides."""
-        nothing = sentence.says_nothing()
         if self._broken is None:
-            self._broken = not nothing and thought.breaks_off()
-        if nothing:
-            return None
-        said = sentence.read(unfinished=self._broken and not self._later)
-        if said.kind == "listed":
+            self._broken = thought.breaks_off()
+        said = Sentence(thought, start, end, unfinished=self._broken and not self._later).read()
+        if said.kind == "nothing":
+            self._broken = self._broken and bool(self._later)
             return None
         if said.unsure and not any(later.kind in RELIABILITY for later in self._later):
             return _OPEN
@@ -148,7 +146,7 @@ class _Course:
                 said.kind in _FIRM
                 and (self._reopened or any(o.kind in RELIABILITY for o in later if o.option != option))
             )
-            or any(other.pending or other.unsure or other.reopens for other in later)
+            or any(other.unsure or other.reopens for other in later)
             # Several other options at once are the rest; a single one is a second thought.
             or any(
                 other.named - {option} - self._rejected
@@ -168,6 +166,6 @@ class _Course:
                 agree = all(other.option == said.option for other in self._later if other.kind == said.kind)
                 return self._verdict(said, place) if agree else _OPEN
         remaining = set(range(self._count)) - self._rejected
-        if len(remaining) == 1 and not self._broken and not any(said.pending or said.unsure for said in self._later):
+        if len(remaining) == 1 and not self._broken and not any(said.unsure for said in self._later):
             return Evidence(remaining.pop(), kind="eliminated")
         return _OPEN if any(said.named for said in self._later) else _NOTHING

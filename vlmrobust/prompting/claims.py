@@ -23,8 +23,8 @@ _BOUNDARY = (
 _NEGATION = re.compile(
     rf"""(?:\b(?:not|cannot|never|neither|nor|no|without|lack(?:s|ing)?|absence\ of|none\ of|rather\ than|instead\ of
         |(?:eliminat|exclud|reject|discard|dismiss)\w*|rul(?:e|es|ed|ing)\ (?:\w+\ )?out|unlike|other\ than
-        |except(?:\ for)?|different\ from|opposed\ to|incorrect|wrong|unlikely|hardly|fail(?:s|ed)?\ to|nicht|keine?|pas
-        |нет?)\b
+        |except(?:\ for)?|different\ from|opposed\ to|incorrect|wrong|false|unlikely|hardly|fail(?:s|ed)?\ to|nicht
+        |keine?|pas|нет?)\b
         |n't\b|不是|没有|不)
     (?!\ (?:only|just|sure|certain|clear|doubt|matter|necessarily|whether|because)\b)
     (?:['*(]*\ (?!(?:{_BOUNDARY})\b)['*(]*[\w'/-]+['*)]*){{0,7}}[\s'*(\[]*$""",
