@@ -149,22 +149,21 @@ class Pole(NamedTuple):
     asked: re.Pattern[str]
     said: re.Pattern[str]
 
+    @classmethod
+    def of(cls, words: str) -> "Pole":
+        """Take words; their comparatives and superlatives ask for it."""
+        either = "|".join(words.split())
+        asked = rf"\b(?:(?:{either})(?:e?r|e?st)|(?:more|most) (?:{either}))\b"
+        return cls(re.compile(asked), re.compile(rf"\b(?:{either})(?:e?r|e?st)?\b"))
 
-def _pole(asked: str, more: str = "") -> Pole:
-    said = asked.split() + more.split()
-    return Pole(*(re.compile(rf"\b(?:{'|'.join(words)})\b".replace("_", " ")) for words in (asked.split(), said)))
 
-
-POLES = (
-    (_pole("closer closest nearer nearest in_front foremost", "near front foreground close"),
-     _pole("farther further farthest furthest behind more_distant most_distant", "far back background distant")),
-    (_pole("heavier heaviest", "heavy"), _pole("lighter lightest")),
-    (_pole("brighter brightest", "bright"), _pole("darker darkest dimmer dimmest", "dark dim")),
-    (_pole("older oldest", "old"), _pole("younger youngest newer newest", "young new")),
-    (_pole("faster fastest quicker", "fast quick"), _pole("slower slowest", "slow")),
-    (_pole("warmer warmest hotter hottest", "warm hot"), _pole("colder coldest cooler coolest", "cold cool")),
-    (_pole("bigger biggest larger largest greater greatest taller tallest higher highest longer longest wider widest"
-           " thicker thickest deeper deepest", "more most"),
-     _pole("smaller smallest shorter shortest lower lowest narrower narrowest thinner thinnest shallower shallowest"
-           " fewer fewest", "less least")),
-)  # fmt: skip
+_OPPOSITES = """
+near close front foreground foremost: far farthe furthe behind back background distant
+bigg? large great tall high long wide thick deep more most: small short low narrow thinn? shallow few less least
+old: young new
+bright: dark dimm?
+heav[iy]: light(?=e)
+fast quick: slow
+warm hott?: cold cool
+"""
+POLES = [tuple(map(Pole.of, line.split(":"))) for line in _OPPOSITES.split("\n") if line]

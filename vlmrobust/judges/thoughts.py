@@ -1,26 +1,27 @@
 """A thought and what was asked: its sentences, and where in it options are named."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..prompting.mentions import FUNCTION_FORMS, Reading, distinctive_words
+from ..prompting.mentions import OUTER_WORDS, Reading
 from ..prompting.words import WORD, WORDS, fold, plain_form
 from . import phrases as say
 
 __all__ = ["Asked", "Thought", "plain_words"]
 
-_COMMON_FORMS = FUNCTION_FORMS | {
-    *("image", "pictur", "photo", "video", "show", "shown", "follow", "question", "option", "answer", "object"),
-    *("look", "seem", "appear"),
-}
+_COMMON_WORDS = """
+been am had do does did can could will would should may might must them these those and or but not no nor so if then
+than which who what when where why how very more most some any all both each other another one because while during
+about after before through just only also too i you we my your our me us him s t yes image picture photo video show
+shown follow question option answer object look seem appear
+"""
+_COMMON_FORMS = frozenset(map(plain_form, (OUTER_WORDS + _COMMON_WORDS).split()))
 _POLAR = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
 # Words of a statement that may be left out, or differ.
-_UNSTATED = frozenset(
-    {*("a", "an", "the", "is", "are", "was", "were", "be", "being", "do", "does", "did"),
-     *("can", "has", "have", "there", "this", "that", "statement")}
-)  # fmt: skip
+_UNSTATED = re.compile("an?|the|is|are|was|were|be|being|do|does|did|can|has|have|there|this|that|statement")
 
 
 def plain_words(folded: str) -> set[str]:
@@ -62,7 +63,9 @@ class Asked(NamedTuple):
             if one.asked.search(folded) and not other.asked.search(folded)
             if not one.said.search(shown) and not other.said.search(shown)
         )
-        own = all_own = distinctive_words(options)
+        said = [plain_words(option) for option in each]
+        owners = Counter(word for own in said for word in own)
+        own = {word: option for option, all_words in enumerate(said) for word in all_words if owners[word] == 1}
         if len({option for word, option in own.items() if word in words}) < 2:
             # One option's word in the question is what is asked about; those of several are the choice.
             own = {word: option for word, option in own.items() if word not in words}
@@ -72,7 +75,7 @@ class Asked(NamedTuple):
             frozenset(plain_words(folded[-240:]) - plain_words(shown)),
             next(poles, None),
             {word: option for word, option in own.items() if not say.NOT.search(each[option])},
-            tuple(frozenset(plain_words(option) - all_own.keys()) for option in each),
+            tuple(frozenset(word for word in each_words if owners[word] > 1) for each_words in said),
             any(map(say.SENTENCE_BREAK.search, each)),
             _statement([folded, *re.findall(r"[^.?!\n]+\?", folded)][-1]) if is_polar else None,
             (polar.index(True), polar.index(False)) if is_polar else (0, 0),
@@ -82,7 +85,7 @@ class Asked(NamedTuple):
 def _statement(folded: str) -> re.Pattern[str] | None:
     """Return what finds a statement, or that of a question ("is the cat on the mat?"), with words in between."""
     subject, _, said = folded.partition(" is ")
-    parts = [[word for word in WORDS.findall(part) if word not in _UNSTATED] for part in (subject, said)]
+    parts = [[word for word in WORDS.findall(part) if not _UNSTATED.fullmatch(word)] for part in (subject, said)]
     between = rf"\W+(?:{WORD}+\W+){{0,5}}?"
     first, second = (between.join(re.escape(word) + WORD + "{0,3}" for word in words) for words in parts)
     named = f"(?:{first}|it)" if len(parts[1]) > 1 else first  # "… the cat, and it is on the mat"

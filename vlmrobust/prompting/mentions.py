@@ -12,9 +12,9 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from .letters import LETTERS
-from .words import WORD, WORDS, fold, plain_form, squeeze, stands_alone
+from .words import WORD, fold, squeeze, stands_alone
 
-__all__ = ["FUNCTION_FORMS", "LIST_JOIN", "Mention", "Reading", "distinctive_words", "ends_naming", "whole_option"]
+__all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "ends_naming", "whole_option"]
 
 _LEAD_REACH = 256
 _DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
@@ -55,17 +55,12 @@ _LETTER_AFTER_TEXT = re.compile(
 _ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
 
-_OUTER_WORDS = """
+# Words that an option may begin with, and that may be left out.
+OUTER_WORDS = """
 a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
 along around against as is are it he she they its his her their there this that be was were has have
 """
-_OUTER = re.compile(rf"(?:['(]*(?:{'|'.join(_OUTER_WORDS.split())})\b['(]* )+(?=\S)")
-_INNER_WORDS = """
-been am had do does did can could will would should may might must them these those and or but not no nor so if then
-than which who what when where why how very more most some any all both each other another one because while during
-about after before through just only also too i you we my your our me us him s t yes
-"""
-FUNCTION_FORMS = frozenset(map(plain_form, (_OUTER_WORDS + _INNER_WORDS).split()))
+_OUTER = re.compile(rf"(?:['(]*(?:{'|'.join(OUTER_WORDS.split())})\b['(]* )+(?=\S)")
 # The number of a squeezed option, where a unit follows: "12 cm", but neither "12π" nor "12x".
 _NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![\d./√π^]|(?:pi|sqrt|[abknxyz])(?![a-z]))")
 _SINGLE = re.compile(rf"(?<!{WORD})\w(?!{WORD})")
@@ -145,20 +140,6 @@ def _forms(options: tuple[str, ...]) -> Forms:
     for rank in reversed(ranks):
         forms.keys.update(rank)
     return forms
-
-
-@lru_cache(maxsize=4096)
-def distinctive_words(options: tuple[str, ...]) -> dict[str, int]:
-    """Map plain forms of words to the one option that has them."""
-    owners: dict[str, set[int]] = {}
-    for index, option in enumerate(options):
-        for word in WORDS.findall(fold(option)):
-            owners.setdefault(plain_form(word), set()).add(index)
-    return {
-        word: next(iter(own))
-        for word, own in owners.items()
-        if len(own) == 1 and len(word) > 1 and word not in FUNCTION_FORMS
-    }
 
 
 def _owner(raw: str, owners: Sequence[int], options: Sequence[str]) -> int | None:
