@@ -30,11 +30,6 @@ _NEGATION = re.compile(
     (?:['*(]*\ (?!(?:{_BOUNDARY})\b)['*(]*[\w'/-]+['*)]*){{0,7}}[\s'*(\[]*$""",
     re.VERBOSE,
 )
-_NEGATIVE = re.compile(
-    r"not|n't|no |nor|never|neither|without|lack|absen|none|rul|elimin|exclu|rejec|discard|dismiss|rather|instead|other"
-    r"|unlike|except|differ|oppos|incorrect|inconsistent|inaccurate|wrong|false|impossible|out|hardly|contradict|fail"
-    r"|less likely|miss|irrelevant|unrelated|nicht|kein|pas|не|нет|不|没|✗|❌|✘"
-)
 _REFUSED = (
     r"(?:not\b|wrong|incorrect|ruled out|eliminated|excluded|dismissed|discarded|false|impossible|unlikely|out\b"
     r"|rejected|inconsistent|contradict|absent|missing|irrelevant|unrelated|less likely|inaccurate)"
@@ -76,8 +71,6 @@ def polarities(reading: Reading, found: list[Mention], start: int, end: int) -> 
     verb of its own or the sentence.
     """
     folded = reading.folded
-    if not found or _NEGATIVE.search(folded, start, end) is None:
-        return [True] * len(found)
     joined = [
         after.start - before.end <= 24 and LIST_JOIN.fullmatch(folded, before.end, after.start) is not None
         for before, after in pairwise(found)

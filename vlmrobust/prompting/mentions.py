@@ -30,21 +30,18 @@ _LETTER = re.compile(
 )
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
-    rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
-    rf"|et|y|o)\b|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
+    r"[ \n'*)\]]+(?:is|are|was|and|or|nor|but|because|since|as|remains?|fits?|matches|works|seems|looks|appears"
+    r"|describes|agrees|corresponds|satisfies|applies|holds|stands|has|does|doesn't|isn't|which|not|instead|rather|with|out|und"
+    r"|oder|ou|et|y|o|(?<!i )(?:can|can't|cannot|could|must|would))\b"
+    rf"|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
 )
-# Letters that are surely meant as options: after such a word, in brackets or in bold; or bare, before `_LETTER_VERB`.
+# Letters that are surely meant as options: after such a word, in brackets or in bold; or bare, before `_AFTER_LETTER`.
 _LETTERS = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
     rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
     r"|(?:(?:^|(?<=[.!?\n] )|(?<=[\n>→])|[,;:>→] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
     r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
     rf"|either|between|clearly|definitely|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
-)
-_LETTER_VERB = re.compile(
-    r"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|appears|describes|agrees|corresponds"
-    r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as"
-    rf"|because|since|out)\b)(?!{WORD})"
 )
 # A letter and its text, or the other way round: "B. red", "red (B)".
 _TEXT_AFTER_LETTER = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
@@ -222,11 +219,10 @@ class Reading:
         for match in _LETTERS.finditer(self.folded, start, end):
             group = match.lastindex or 0
             at, letter, capital = match.start(group), match[group], self.text[match.start(group)].isupper()
-            labelled = group == 1 and (capital or letter not in "ai" or self.letter_at(at, end) is not None)
-            verb = bare and _LETTER_VERB.match(self.folded, at + 1, end) is not None
-            verb = verb and (letter != "i" or self.letter_at(at, end) is not None)
+            meant = _AFTER_LETTER.match(self.folded, at + 1, end) is not None
+            labelled = group == 1 and (capital or letter not in "ai" or meant)
             option = self._own(letter)
-            if option is not None and (labelled or (capital and (group < 4 or verb))):
+            if option is not None and (labelled or (capital and (group < 4 or (bare and meant)))):
                 found.append(Mention(at, at + 1, option, (at, at + 1)))
         return found
 
