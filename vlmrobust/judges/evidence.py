@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..prompting import LETTERS
+from ..prompting.mentions import Reading
 from .sentences import Said, Sentence
-from .thoughts import Thought
+from .thoughts import Asked, breaks_off, sentences
 
 __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
 
@@ -86,10 +87,11 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
         return _NOTHING
     options = tuple(options)
     text = thought[-_PARTS[-1] :]
-    course, end = _Course(len(options)), len(text)
+    asked = Asked.of(question, options)
+    course, end = _Course(asked, len(options)), len(text)
     for begin in dict.fromkeys(max(0, len(text) - reach) for reach in _PARTS):
-        part = Thought.of(text[begin:end], options, letters, question)
-        for start, stop in part.sentences():
+        part = Reading.of(text[begin:end], options, letters, by="either")
+        for start, stop in sentences(part, asked):
             if begin and not start:
                 break  # it may begin further back
             if (verdict := course.turn(part, start, stop)) is not None:
@@ -101,16 +103,17 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
 class _Course:
     """What the sentences said that were read so far, from the last on."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, asked: Asked, count: int) -> None:
+        self._asked = asked
         self._remaining = set(range(count))
         self._later: list[Said] = []
         self._broken: bool | None = None
 
-    def turn(self, thought: Thought, start: int, end: int) -> Evidence | None:
+    def turn(self, thought: Reading, start: int, end: int) -> Evidence | None:
         """Read the sentence before those that were read; return the verdict if it decides."""
         if self._broken is None:
-            self._broken = thought.breaks_off()
-        said = Sentence(thought, start, end, unfinished=self._broken and not self._later).read()
+            self._broken = breaks_off(thought.folded)
+        said = Sentence(thought, self._asked, start, end, unfinished=self._broken and not self._later).read()
         if said.kind == "nothing":
             self._broken = self._broken and bool(self._later)
             return None

@@ -114,7 +114,6 @@ ABOUT_IT = re.compile(
 )
 
 # Options that are named by letter as fitting; letters that name points.
-LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice) )?(?:[(\[]\s*\w\s*[)\]]|\w[.):]|(?<=\*)\w(?=\*)|\w$)")
 NAMED_BEFORE = re.compile(
     r"\b(?:is|are|be|by|match(?:es)?|fits?|with|choose|pick|select|as|to|only|namely|supports?|favou?rs?|leaves|at"
     r"|on|for|in)[\s:*'(\[]*(?:the )?(?:option|choice|answer|letter|statement|candidate)s? ?[*'(\[]*$|\bonly ?[*'(\[]*$"
@@ -124,12 +123,6 @@ NAMED_AFTER = re.compile(
     r"|represents?|shows? (?:the correct|this|exactly)|it is|works|wins)\b(?! (?:not|wrong|incorrect))|[*')\]]* ?[✓✅✔]"
 )
 ONE = re.compile(r"['*)]* ones?\b")
-# In the text as it is written.
-POINTS = re.compile(
-    r"\b(?i:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate"
-    r"|team|hepatitis|platform|building|block|exit|quadrilateral|circle|rectangle|label(?:l?ed)?|marked|letters?)"
-    r" ['\"$]?[A-Z]{1,4}(?![A-Za-z'])|∠|△"
-)
 
 # A list that weighs the options: how an item begins, and how it is found.
 ITEM = re.compile(r"[\s*•#>-]*(?:\d{1,2}[.)] *)?[\s*'(\[]*(?:(?:option|choice|answer|statement) )?[*'(\[]*")

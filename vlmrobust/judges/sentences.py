@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..prompting.claims import Claim, bare_claim, claims, polarities
-from ..prompting.mentions import LIST_JOIN, Mention
+from ..prompting.mentions import LIST_JOIN, Mention, Reading
 from ..prompting.words import WORDS, plain_form
 from . import phrases as say
-from .thoughts import Thought, plain_words
+from .thoughts import Asked, plain_words
 
 __all__ = ["Said", "Sentence"]
 
@@ -40,16 +40,15 @@ class Said(NamedTuple):
 class Sentence:
     """A sentence of a thought, from `start` to `end`; `unfinished`: the thought breaks off in it."""
 
-    def __init__(self, thought: Thought, start: int, end: int, *, unfinished: bool = False) -> None:
-        self._thought, self._reading, self._asked = thought, thought.reading, thought.asked
-        self._folded = thought.reading.folded
+    def __init__(self, thought: Reading, asked: Asked, start: int, end: int, *, unfinished: bool = False) -> None:
+        self._reading, self._folded, self._asked = thought, thought.folded, asked
         self._unfinished = unfinished
         self._cut(max(start, end - _LONGEST), end)
 
     def _cut(self, start: int, end: int) -> None:
         self._start, self._end = start, end
         self._text = self._folded[start:end]
-        self._mentions = self._reading.named(start, end, bare=not self._thought.lettered)
+        self._mentions = self._reading.named(start, end)
         ones = [word for word in self._distinctive(start) if say.ONE.match(self._folded, word.end, end)]
         places = {place for mention in self._mentions for place in range(mention.start, mention.end)}
         self._mentions += [one for one in ones if one.start not in places]
@@ -63,11 +62,11 @@ class Sentence:
         text = self._text.strip("*_ \n")
         statement = self._asked.statement.search(self._text) if self._asked.statement else None
         reopens = say.REVISION.search(self._text) is not None
-        if not statement and self._says_nothing(text, reopens=reopens):
+        if not statement and self._says_nothing(text):
             return Said(kind="nothing")
         if text.rstrip("')").endswith("?"):
             return Said(reopens=reopens or text.startswith(("or ", "but ")))
-        if say.LABELLED.match(self._text) and (line := self._bare_line(self._start, self._end)) is not None:
+        if (line := self._bare_line(self._start, self._end)) is not None:
             return self._listed(line)
         if reported := say.NOT_ITS_OWN.search(self._text):
             turn = say.CONTRAST.search(self._folded, self._start + reported.end(), self._end)
@@ -93,13 +92,13 @@ class Sentence:
             return known._replace(named=frozenset())
         return self._in_words(known, positive)
 
-    def _says_nothing(self, text: str, *, reopens: bool) -> bool:
+    def _says_nothing(self, text: str) -> bool:
         """Whether it announces an answer, lists the options, confirms what was said or is a remark in brackets."""
         if say.ANNOUNCEMENT.fullmatch(text):
             return True
         if self._mentions:
             return len({mention.option for mention in self._mentions}) > 1 and say.RESTATED.search(text) is not None
-        return not reopens and say.CONFIRMATION.search(text) is not None
+        return say.CONFIRMATION.search(text) is not None
 
     def _affirmed(self, statement: re.Match[str]) -> bool | None:
         """Return whether it says that the statement is so that was asked about; None = it does not say."""
@@ -175,8 +174,6 @@ class Sentence:
             for letter in letters
         ):
             return "named"
-        if say.CUE.search(self._folded, mention.end, self._end) and not self._distinctive(mention.end):
-            return ""  # what it concludes comes after, and is not understood
         predicate = say.PREDICATE.search(self._before(mention, 64)) is not None
         of_it = predicate or not say.SUBJECT.match(self._folded, mention.end, self._end)
         words = plain_words(self._text)
@@ -186,15 +183,11 @@ class Sentence:
             return ""
         if cue and cue.start() <= mention.start - self._start and (cue.start() == 0 or cue["strong"] or predicate):
             return "concluded" if of_it or asked > 1 or (asked and self._asked.poles) else ""
-        if say.UNREAL.search(self._folded, self._start, mention.start):
-            return ""
         if say.WEAK_CUE.search(self._folded, self._start, mention.start):
             return "inferred" if of_it or asked else ""
         number = self._reading.options[mention.option or 0].rstrip(". ")[-1:].isdecimal()
         if say.UNREAL.search(self._text) or said.named - {mention.option} or (number and not predicate):
             return ""
-        if said.partial:
-            return "restated" if of_it and (more > 1 or (asked and more)) else ""
         if say.EQUALS.search(self._before(mention, 16)):
             return "computed"
         if 0 < min(2, len(self._asked.content)) <= asked or (of_it and say.ABOUT_IT.match(self._text)):
@@ -243,9 +236,8 @@ class Sentence:
         mentions = [mention for mention in mentions if not say.COMPARED.search(self._before(mention, 48))]
         asides = [match.span() for match in say.ASIDE.finditer(self._text)]
         main = [m for m in mentions if not any(first <= m.start - self._start < last for first, last in asides)]
-        if partial or _only(mentions) is not None:
-            return _only(main if partial else mentions)
-        mentions = main or mentions
+        if partial or _only(mentions) is None:
+            mentions = main or mentions
         turns = (self._after(cue, mentions) for cue in (say.CONTRAST, say.CUE, say.WEAK_CUE))
         parts = (mentions, *turns, self._predicates(mentions))
         return next((option for part in parts if (option := _only(part)) is not None), None)

@@ -10,7 +10,7 @@ from ..prompting.mentions import OUTER_WORDS, Reading
 from ..prompting.words import WORD, WORDS, fold, plain_form
 from . import phrases as say
 
-__all__ = ["Asked", "Thought", "plain_words"]
+__all__ = ["Asked", "breaks_off", "plain_words", "sentences"]
 
 _COMMON_WORDS = """
 been am had do does did can could will would should may might must them these those and or but not no nor so if then
@@ -93,51 +93,39 @@ def _statement(folded: str) -> re.Pattern[str] | None:
     return re.compile(rf"\b{words}\b") if 2 < len(parts[0]) + len(parts[1]) <= 12 else None
 
 
-class Thought(NamedTuple):
-    """A thought, or its end, and what was asked; `lettered`: letters in it may name points."""
+def sentences(reading: Reading, asked: Asked) -> Iterator[tuple[int, int]]:
+    """Yield the sentences of a text from the last to the first.
 
-    reading: Reading
-    asked: Asked
-    lettered: bool
-
-    @classmethod
-    def of(cls, text: str, options: tuple[str, ...], letters: str, question: str) -> "Thought":
-        """Fold a text."""
-        lettered = say.POINTS.search(text) is not None
-        return cls(Reading.of(text, options, letters, by="either"), Asked.of(question, options), lettered)
-
-    def sentences(self) -> Iterator[tuple[int, int]]:
-        """Yield the sentences from the last to the first.
-
-        No break falls inside an option's text, after "B.", or inside an item of a list that begins with a letter.
-        """
-        folded = self.reading.folded
-        end = len(folded)
-        for match in reversed(list(say.SENTENCE_BREAK.finditer(folded))):
-            stop, resume = match.start() + (match[1] is None), match.end()
-            if "\n" not in match[0] and self._goes_on(stop, resume):
-                continue
-            near = self.reading.mentions(max(0, stop - 400), resume + 400) if self.asked.broken else []
-            if any(mention.start < stop < mention.end for mention in near):
-                continue
+    No break falls inside an option's text, after "B.", or inside an item of a list that begins with a letter.
+    """
+    folded = reading.folded
+    end = len(folded)
+    for match in reversed(list(say.SENTENCE_BREAK.finditer(folded))):
+        stop, resume = match.start() + (match[1] is None), match.end()
+        near = reading.mentions(max(0, stop - 400), resume + 400) if asked.broken else []
+        if any(mention.start < stop < mention.end for mention in near):
+            continue
+        if "\n" in match[0] or not _goes_on(reading, stop, resume):
             if resume < end and not folded[resume:end].isspace():
                 yield resume, end
             end = stop
-        if folded[:end].strip():
-            yield 0, end
+    if folded[:end].strip():
+        yield 0, end
 
-    def _goes_on(self, stop: int, resume: int) -> bool:
-        """Whether a sentence goes on after a mark that stands like its stop."""
-        folded = self.reading.folded
-        item = say.ITEM.match(folded, folded.rfind("\n", 0, stop) + 1, stop)
-        if item is not None and say.ITEM_LETTER.match(folded, item.end(), stop):
-            return True
-        if not say.LABEL.search(folded[max(0, stop - 8) : stop]):
-            return folded.endswith(say.ABBREVIATIONS, 0, stop)
-        named = self.reading.named_at(resume, len(folded))
-        return self.reading.text[resume : resume + 1].islower() or (named is not None and named.start <= resume + 3)
 
-    def breaks_off(self) -> bool:
-        """Whether the text ends in the middle of a sentence; one sentence alone may lack its stop."""
-        folded = self.reading.folded.rstrip("*_' \n)]}$\\")
-        return ". " in folded and (folded[-1] in ";-" or folded[-1].isalnum())
+def _goes_on(reading: Reading, stop: int, resume: int) -> bool:
+    """Whether a sentence goes on after a mark that stands like its stop."""
+    folded = reading.folded
+    item = say.ITEM.match(folded, folded.rfind("\n", 0, stop) + 1, stop)
+    if item is not None and say.ITEM_LETTER.match(folded, item.end(), stop):
+        return True
+    if not say.LABEL.search(folded[max(0, stop - 8) : stop]):
+        return folded.endswith(say.ABBREVIATIONS, 0, stop)
+    named = reading.named_at(resume, len(folded))
+    return reading.text[resume : resume + 1].islower() or (named is not None and named.start <= resume + 3)
+
+
+def breaks_off(text: str) -> bool:
+    """Whether a text ends in the middle of a sentence; one sentence alone may lack its stop."""
+    text = text.rstrip("*_' \n)]}$\\")
+    return ". " in text and (text[-1] in ";-" or text[-1].isalnum())

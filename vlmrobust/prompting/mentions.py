@@ -43,6 +43,12 @@ _LETTERS = re.compile(
     r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
     rf"|either|between|clearly|definitely|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
+# Other things that have letters; in the text as it is written.
+_POINTS = re.compile(
+    r"\b(?i:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate"
+    r"|team|hepatitis|platform|building|block|exit|quadrilateral|circle|rectangle|label(?:l?ed)?|marked|letters?)"
+    r" ['\"$]?[A-Z]{1,4}(?![A-Za-z'])|∠|△"
+)
 # A letter and its text, or the other way round: "B. red", "red (B)".
 _TEXT_AFTER_LETTER = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
 _LETTER_AFTER_TEXT = re.compile(
@@ -207,30 +213,24 @@ class Reading:
                 mentions[-1] = Mention(last.start, -minus_end, owner if owner == last.option else None)
         return mentions
 
-    def lettered(self, start: int, end: int, *, bare: bool = True) -> list[Mention]:
-        """Return where options are named by letter in an unmistakable way.
+    def named(self, start: int, end: int) -> list[Mention]:
+        """Return where options are named by text or, in an unmistakable way, by letter.
 
-        Args:
-            start: where to look.
-            end: where to stop.
-            bare: also letters that only what follows speaks for ("B is", "B."): these might be points or lines.
+        In "B. blue" the text says all that the letter says.
         """
-        found = []
+        texts, letters = self.mentions(start, end), []
+        begun = {text.start for text in texts}
         for match in _LETTERS.finditer(self.folded, start, end):
             group = match.lastindex or 0
             at, letter, capital = match.start(group), match[group], self.text[match.start(group)].isupper()
             meant = _AFTER_LETTER.match(self.folded, at + 1, end) is not None
-            labelled = group == 1 and (capital or letter not in "ai" or meant)
-            option = self._own(letter)
-            if option is not None and (labelled or (capital and (group < 4 or (bare and meant)))):
-                found.append(Mention(at, at + 1, option, (at, at + 1)))
-        return found
-
-    def named(self, start: int, end: int, *, bare: bool = True) -> list[Mention]:
-        """Return where options are named by text or by letter; in "B. blue" the text says all that the letter says."""
-        texts = self.mentions(start, end)
-        begun = {text.start for text in texts}
-        letters = [m for m in self.lettered(start, end, bare=bare) if begun.isdisjoint(range(m.end, m.end + 5))]
+            if group == 1:
+                sure = capital or letter not in "ai" or meant
+            else:
+                sure = capital and (group < 4 or (meant and not _POINTS.search(self.text)))
+            option = self._own(letter) if sure else None
+            if option is not None and begun.isdisjoint(range(at + 1, at + 6)):
+                letters.append(Mention(at, at + 1, option, (at, at + 1)))
         spots = {letter[:3] for letter in letters}  # an option's text may be its letter
         return sorted([*letters, *(m for m in texts if m[:3] not in spots)], key=lambda mention: mention.start)
 

@@ -81,8 +81,13 @@ _SAME_STEMS = {_stem(word): form for word, form in _SAME.items() if word.isalpha
 
 
 @lru_cache(maxsize=50_000)
-def _form(token: str, inflected: bool) -> str:
-    """Return a token's plain form, empty if it has none; `inflected`: words stay as they are."""
+def plain_form(token: str, inflected: bool = False) -> str:
+    """Return a folded word or number without inflection; articles have none. `inflected`: words stay as they are.
+
+    Example:
+        >>> plain_form("rightward"), plain_form("moved"), plain_form("three"), plain_form("the")
+        ('right', 'mov', '#3', '')
+    """
     if token.lstrip("-.")[:1].isdecimal():
         number = token.replace(",", "")
         return "#" + (number.rstrip("0").rstrip(".") if "." in number else number).replace("#.", "#0.")
@@ -126,16 +131,6 @@ class Squeezed(NamedTuple):
             at = self.text.find(part, at + 1)
 
 
-def plain_form(word: str) -> str:
-    """Return a folded word without inflection; articles have none.
-
-    Example:
-        >>> plain_form("rightward"), plain_form("moved"), plain_form("three"), plain_form("the")
-        ('right', 'mov', '#3', '')
-    """
-    return _form(word, False)
-
-
 def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: bool = False) -> Squeezed:
     r"""Return a part of a folded text squeezed.
 
@@ -154,7 +149,7 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
     ends: dict[int, int] = {}
     at = 0
     for match in _TOKEN.finditer(folded, start, len(folded) if end is None else end):
-        form = _form(match[0], inflected)
+        form = plain_form(match[0], inflected)
         if not form and match[0] in _ARTICLES and not folded.startswith(" ", match.end()):
             form = match[0]  # "a" of "point A", and no article
         if form:
