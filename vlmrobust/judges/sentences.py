@@ -1,10 +1,10 @@
 """One sentence of a thought: which option it speaks for, which it rejects, and in which way."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..prompting.claims import Claim, bare_claim, claims, polarities
+from ..prompting.claims import Claim, bare_claim, by_polarity, claims
 from ..prompting.mentions import LIST_JOIN, Mention, Reading
 from ..prompting.words import WORDS, plain_form
 from . import phrases as say
@@ -60,9 +60,8 @@ class Sentence:
     def read(self) -> Said:
         """Return what it says."""
         text = self._text.strip("*_ \n")
-        statement = self._asked.statement.search(self._text) if self._asked.statement else None
         reopens = say.REVISION.search(self._text) is not None
-        if not statement and self._says_nothing(text):
+        if self._says_nothing(text):
             return Said(kind="nothing")
         if text.rstrip("')").endswith("?"):
             return Said(reopens=reopens or text.startswith(("or ", "but ")))
@@ -73,41 +72,44 @@ class Sentence:
             if turn is None:
                 return Said(reopens=reopens)
             self._cut(turn.end(), self._end)  # "The caption says red, but the image shows blue."
-        if statement and (holds := self._affirmed(statement)) is not None:
+        if (holds := self._affirmed()) is not None:
             return Said(self._asked.polar[not holds], "affirmed", reopens=reopens)
         said = list(claims(self._reading, self._start, self._end))
         claim = next((each for each in reversed(said) if each.option is not None or each.ambiguous), None)
-        named = frozenset(mention.option for mention in self._mentions if mention.option is not None)
-        partial = not self._mentions and claim is None
-        found = self._distinctive(self._start) if partial else self._mentions
-        flags = polarities(self._reading, found, self._start, self._end)
-        positive = [mention for mention, flag in zip(found, flags, strict=True) if flag and mention.option is not None]
-        negative = [mention.option for mention, flag in zip(found, flags, strict=True) if not flag]
-        rejected = {option for option in negative if option is not None}
-        rejected |= {option for each in said for option in each.rejected}
-        known = Said(reopens=reopens, rejected=frozenset(rejected), named=named, partial=partial)
+        found = self._mentions or self._distinctive(self._start)
+        positive, negative = by_polarity(self._reading, found, self._start, self._end)
+        rejected = _options(negative).union(*(each.rejected for each in said))
+        known = Said(reopens=reopens, rejected=rejected, named=_options(self._mentions), partial=not self._mentions)
         if claim is not None:
             return self._stated(known, claim, positive)
         if say.THE_OTHERS.match(self._text):
             return known._replace(named=frozenset())
-        return self._in_words(known, positive)
+        return self._in_words(known, [mention for mention in positive if mention.option is not None])
 
     def _says_nothing(self, text: str) -> bool:
         """Whether it announces an answer, lists the options, confirms what was said or is a remark in brackets."""
+        if self._statement():
+            return False
         if say.ANNOUNCEMENT.fullmatch(text):
             return True
         if self._mentions:
-            return len({mention.option for mention in self._mentions}) > 1 and say.RESTATED.search(text) is not None
+            return len(_options(self._mentions)) > 1 and say.RESTATED.search(text) is not None
         return say.CONFIRMATION.search(text) is not None
 
-    def _affirmed(self, statement: re.Match[str]) -> bool | None:
-        """Return whether it says that the statement is so that was asked about; None = it does not say."""
+    def _statement(self) -> re.Match[str] | None:
+        return self._asked.statement.search(self._text) if self._asked.statement else None
+
+    def _affirmed(self) -> bool | None:
+        """Return whether it says that what was asked about is so; None = it does not say."""
+        statement = self._statement()
+        if statement is None:
+            return None
         place = Mention(self._start + statement.start(), self._start + statement.end(), None)
         before, after = self._text[: statement.start()], self._text[statement.end() :]
         before = before[max((turn.end() for turn in say.CONTRAST.finditer(before)), default=0) :]
         if self._doubt() is not None or say.UNREAL.search(before + statement[0]):
             return None
-        if say.NOT.search(statement[0]) or not polarities(self._reading, [place], self._start, self._end)[0]:
+        if say.NOT.search(statement[0]) or by_polarity(self._reading, [place], self._start, self._end)[1]:
             return False
         # Something is denied, and perhaps not this.
         return None if say.NOT.search(before + after) else True
@@ -146,14 +148,14 @@ class Sentence:
             if verdicts[-1].lastgroup == "yes":
                 return said._replace(option=item.option, kind="weighed")
             return said._replace(rejected=said.rejected | {item.option})
-        if self._asked.poles and not said.partial:
+        if self._asked.poles:
             yes, no = self._compared(positive)
             said = said._replace(rejected=said.rejected | no)
             if len(yes) == 1 and not self._unfinished and (cue or not say.UNREAL.search(self._text)):
                 return said._replace(option=next(iter(yes)), kind="concluded" if cue else "compared")
             if yes or no:
                 return said
-        option = self._asserted(positive, partial=said.partial)
+        option = self._asserted(positive)
         doubt = self._doubt()
         if doubt is not None and (option is None or doubt > positive[-1].end):
             return said._replace(unsure=True)
@@ -218,26 +220,22 @@ class Sentence:
 
     def _compared(self, positive: list[Mention]) -> tuple[frozenset[int], frozenset[int]]:
         """Return the options that it calls what is asked for, and those that it calls the opposite."""
-        sides: tuple[set[int], set[int]] = set(), set()
+        sides: tuple[list[Mention], list[Mention]] = ([], [])
         ends = [*(mention.start for mention in positive[1:]), self._end]
         for mention, stop in zip(positive, ends, strict=False):
             before = self._before(mention, 48)
-            if mention.option is None or say.COMPARED.search(before) or say.REFERENCE.search(before):
-                continue
             matches = [pattern.search(self._folded, mention.end, stop) for pattern in self._asked.poles or ()]
             places = [(match.start(), side) for side, match in enumerate(matches) if match]
-            if places:
-                sides[min(places)[1]].add(mention.option)
-        yes, no = sides
-        return frozenset(yes - no), frozenset(no - yes)
+            if places and not say.COMPARED.search(before) and not say.REFERENCE.search(before):
+                sides[min(places)[1]].append(mention)
+        yes, no = map(_options, sides)
+        return yes - no, no - yes
 
-    def _asserted(self, mentions: list[Mention], *, partial: bool) -> int | None:
+    def _asserted(self, mentions: list[Mention]) -> int | None:
         """Return the one option that it speaks for, less what it compares with, concedes or gives as a reason."""
         mentions = [mention for mention in mentions if not say.COMPARED.search(self._before(mention, 48))]
         asides = [match.span() for match in say.ASIDE.finditer(self._text)]
-        main = [m for m in mentions if not any(first <= m.start - self._start < last for first, last in asides)]
-        if partial or _only(mentions) is None:
-            mentions = main or mentions
+        mentions = [m for m in mentions if not any(a <= m.start - self._start < b for a, b in asides)] or mentions
         turns = (self._after(cue, mentions) for cue in (say.CONTRAST, say.CUE, say.WEAK_CUE))
         parts = (mentions, *turns, self._predicates(mentions))
         return next((option for part in parts if (option := _only(part)) is not None), None)
@@ -255,6 +253,10 @@ class Sentence:
             if follows or say.PREDICATE.search(self._before(mention, 64)):
                 predicates.append(mention)
         return predicates
+
+
+def _options(mentions: Iterable[Mention]) -> frozenset[int]:
+    return frozenset(mention.option for mention in mentions if mention.option is not None)
 
 
 def _only(mentions: Sequence[Mention]) -> int | None:

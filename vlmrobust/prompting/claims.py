@@ -1,13 +1,13 @@
-"""What a clause says about its answer: "the answer is B", "I'd go with C", "(B) is correct", "not A but B", "B or C"."""
+"""What a clause says about its answer: "the answer is B", "I'd go with C", "(B) is correct", "not A but B"."""
 
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from .mentions import LIST_JOIN, Mention, Reading, ends_naming, whole_option
+from .mentions import LIST_JOIN, Mention, Reading, whole_option
 
-__all__ = ["Claim", "bare_claim", "claims", "polarities", "read_claim", "sole_claim"]
+__all__ = ["Claim", "bare_claim", "by_polarity", "claims", "read_claim", "sole_claim"]
 
 _COPULA = (
     r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be|(?:seems?"
@@ -17,8 +17,8 @@ _ADVERBS = "clearly|definitely|therefore|thus|indeed|most likely|likely|probably
 _QUALITIES = "correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true|fitting"
 _ALONE = r"(?<!\w)"
 # How a clause names an answer: its kind, words by one of which it is found, what follows them, what stands before them.
-# Of an "answer" a sentence may tell ("the answer is …"); right in front of it stand "direct" ("answer B"), "choice" ("I'd
-# go with") and "boxed" (and the like); it is the "subject" of "… is correct".
+# Of an "answer" a sentence may tell ("the answer is …"); right before what they name stand "direct" ("answer B"),
+# "choice" ("I'd go with") and "boxed" (or another mark); it is the "subject" of "… is correct".
 # Words are found by `str.find` and only then matched: ten times faster than one pattern with all of them.
 _ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
@@ -138,8 +138,8 @@ class Claim(NamedTuple):
     rejected: tuple[int, ...] = ()
 
 
-def polarities(reading: Reading, found: list[Mention], start: int, end: int) -> list[bool]:
-    """Return for each mention between `start` and `end` whether it stands un-negated.
+def by_polarity(reading: Reading, found: list[Mention], start: int, end: int) -> tuple[list[Mention], list[Mention]]:
+    """Return the mentions between `start` and `end` that stand un-negated, and those that are negated.
 
     A negation reaches over a list ("not red, blue or green"; "red and blue are not"), but not past a conjunction, a
     verb of its own or the sentence.
@@ -159,20 +159,20 @@ def polarities(reading: Reading, found: list[Mention], start: int, end: int) -> 
             refused and position < len(joined) and joined[position]
         )
         flags[position] = flags[position] and not refused
-    return flags
+    sides: tuple[list[Mention], list[Mention]] = ([], [])
+    for mention, flag in zip(found, flags, strict=True):
+        sides[not flag].append(mention)
+    return sides
 
 
 def sole_claim(reading: Reading, start: int, position: int, end: int) -> Claim:
     """Read the only option that is named un-negated between `position` and `end`; `start`: where the clause begins."""
-    found = reading.named(position, end)
-    flags = polarities(reading, found, position, end)
-    positive = [mention for mention, flag in zip(found, flags, strict=True) if flag]
+    positive, negative = by_polarity(reading, reading.named(position, end), position, end)
     options = {mention.option for mention in positive}
     option = options.pop() if len(options) == 1 else None
     letter = next((mention.letter for mention in positive if mention.option == option), None)
-    negative = {mention.option for mention, flag in zip(found, flags, strict=True) if not flag}
-    rejected = tuple(sorted(other for other in negative if other not in (None, option)))
-    return Claim(start, end, option, letter, option is None and bool(positive), rejected)
+    rejected = sorted({m.option for m in negative if m.option is not None and m.option != option})
+    return Claim(start, end, option, letter, option is None and bool(positive), tuple(rejected))
 
 
 def _alternative(reading: Reading, named: Mention, end: int) -> bool:
@@ -184,8 +184,8 @@ def _alternative(reading: Reading, named: Mention, end: int) -> bool:
     words = join[0].strip(" '*)]}.,:_$-\n")
     if not words and (other.letter is None or not join[0].strip(" '*")):
         # "B. Red …" goes on with a sentence; "B C" and "B\nC" are two letters.
-        return other.letter is not None and ends_naming(reading, other.end, end)
-    return ends_naming(reading, other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
+        return other.letter is not None and reading.ends_at(other.end, end)
+    return reading.ends_at(other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
 
 
 def read_claim(reading: Reading, start: int, position: int, end: int, *, search: bool = True) -> Claim:
@@ -235,44 +235,43 @@ def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
         >>> [claim.option for claim in claims(Reading.of(text, ("red", "blue")), 0, len(text))]
         [0]
     """
-    folded, position = reading.folded, start
-    for kind, at, head_end, text, lead in _heads(folded, start, end):
-        if head_end <= position and position > start:
-            continue
-        claim: Claim | None
-        if kind == "subject":
-            claim = _subject(reading, start, at - len(text) + lead.start(), head_end)
-        else:
-            prefix = _PREFIX.search(text)
-            began = at - (len(text) - prefix.start() if prefix else 0)
-            if _SUPPOSED.search(folded[max(start, began - 40) : began]):
-                continue
-            # "Answer B" and "Answer: B" name the option itself; where a verb follows, a sentence may lead up to it.
-            search = kind == "answer" and folded[head_end - 1].isalpha()
-            claim = read_claim(reading, began, head_end, end, search=search)
-            if kind == "direct" and (claim.option is None or not ends_naming(reading, claim.end, end)):
-                continue
-        stop = _SENTENCE_END.search(folded, claim.end, min(end, claim.end + 200)) if claim else None
-        if claim and (kind == "boxed" or stop is None or stop[0] != "?"):
-            position = max(position, claim.end)
+    hits = []
+    for order, (_, stem, *_) in enumerate(_HEADS):
+        at = reading.folded.find(stem, start, end)
+        while at >= 0:
+            hits.append((at, order))
+            at = reading.folded.find(stem, at + len(stem), end)
+    position = start
+    for at, order in sorted(hits):
+        claim = _claim(reading, order, start, at, end) if at >= position else None
+        if claim is not None:
+            position = claim.end
             yield claim
 
 
-def _heads(folded: str, start: int, end: int) -> Iterator[tuple[str, int, int, str, re.Match[str]]]:
-    """Yield the kind of each clause, where its head begins and ends, the text before, and what of that belongs to it."""
-    hits = []
-    for order, (_, stem, *_) in enumerate(_HEADS):
-        at = folded.find(stem, start, end)
-        while at >= 0:
-            hits.append((at, order))
-            at = folded.find(stem, at + len(stem), end)
-    for at, order in sorted(hits):
-        kind, stem, after, before = _HEADS[order]
-        text = folded[max(start, at - 60) : at]
-        head = after.match(folded, at + len(stem), end)
-        lead = before.search(text) if head else None
-        if head and lead:
-            yield kind, at, head.end(), text, lead
+def _claim(reading: Reading, order: int, start: int, at: int, end: int) -> Claim | None:
+    """Read the clause whose head has its word at `at`."""
+    kind, stem, after, before = _HEADS[order]
+    folded, text = reading.folded, reading.folded[max(start, at - 60) : at]
+    head = after.match(folded, at + len(stem), end)
+    lead = before.search(text) if head else None
+    if not head or not lead:
+        return None
+    claim: Claim | None
+    if kind == "subject":
+        claim = _subject(reading, start, at - len(text) + lead.start(), head.end())
+    else:
+        prefix = _PREFIX.search(text)
+        began = at - (len(text) - prefix.start() if prefix else 0)
+        if _SUPPOSED.search(folded[max(start, began - 40) : began]):
+            return None
+        # "Answer B" and "Answer: B" name the option itself; where a verb follows, a sentence may lead up to it.
+        search = kind == "answer" and folded[head.end() - 1].isalpha()
+        claim = read_claim(reading, began, head.end(), end, search=search)
+        if kind == "direct" and (claim.option is None or not reading.ends_at(claim.end, end)):
+            return None
+    stop = _SENTENCE_END.search(folded, claim.end, min(end, claim.end + 200)) if claim else None
+    return claim if kind == "boxed" or stop is None or stop[0] != "?" else None
 
 
 def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:

@@ -14,9 +14,8 @@ from typing import NamedTuple
 from .letters import LETTERS
 from .words import WORD, fold, squeeze, stands_alone
 
-__all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "ends_naming", "whole_option"]
+__all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "whole_option"]
 
-_LEAD_REACH = 256
 _DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
 _LEAD = re.compile(
     rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
@@ -242,6 +241,10 @@ class Reading:
         may_be_a_word = match[0] in "ai" or (match[0].isalpha() and not self.text[position].isupper())
         return match[0] if not may_be_a_word or _AFTER_LETTER.match(self.folded, position + 1, end) else None
 
+    def ends_at(self, position: int, end: int) -> bool:
+        """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
+        return _ENDS.match(self.folded, position, end) is not None
+
     def _own(self, letter: str) -> int | None:
         index = self.letters.find(letter.upper(), 0, len(self.options))
         return None if index < 0 else index
@@ -255,7 +258,7 @@ class Reading:
             >>> Reading.of("**(B)**", ("red", "blue")).named_at(0, 7)
             Mention(start=3, end=4, option=1, letter=(3, 4))
         """
-        lead = _LEAD.match(self.folded, position, min(end, position + _LEAD_REACH))
+        lead = _LEAD.match(self.folded, position, min(end, position + 256))
         at = lead.end() if lead else position
         letter = self.letter_at(at, end)
         lettered = None
@@ -287,7 +290,7 @@ class Reading:
         if text.option == letter.option:
             return letter._replace(end=text.end)
         # "B. The red cube is …" goes on with a sentence.
-        return letter._replace(option=None) if ends_naming(self, text.end, end) else letter
+        return letter._replace(option=None) if self.ends_at(text.end, end) else letter
 
     def _with_letter(self, text: Mention, end: int) -> Mention:
         """Return a text with the letter behind it."""
@@ -301,11 +304,6 @@ class Reading:
             if self._own(letter) != text.option
             else text._replace(end=at + 1, letter=(at, at + 1))
         )
-
-
-def ends_naming(reading: Reading, position: int, end: int) -> bool:
-    """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
-    return _ENDS.match(reading.folded, position, end) is not None
 
 
 def whole_option(text: str, options: Sequence[str]) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .claims import Claim, bare_claim, claims, read_claim, sole_claim
 from .letters import LETTERS
-from .mentions import Reading, ends_naming
+from .mentions import Reading
 from .tags import Span, Tags, find_tags
 
 __all__ = ["Parsed", "parse_completion"]
@@ -71,7 +71,7 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
             return claim
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
-    if by_text and not ends_naming(reading, claim.end, end):
+    if by_text and not reading.ends_at(claim.end, end):
         # "The red cube is next to the blue one" begins with an option, and names two.
         return sole_claim(reading, start, start, end)
     if claim.option is not None or claim.ambiguous or claim.rejected:
@@ -146,9 +146,7 @@ def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
     line = reading.folded.rfind("\n", start, claim.start) + 1 or start
     before = reading.folded[line : claim.start].strip(" *_#>")
     return (
-        not before
-        and ":" in reading.folded[claim.start : claim.end]
-        and ends_naming(reading, claim.end, len(reading.text))
+        not before and ":" in reading.folded[claim.start : claim.end] and reading.ends_at(claim.end, len(reading.text))
     )
 
 
