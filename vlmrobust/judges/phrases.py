@@ -58,7 +58,10 @@ UNREAL = re.compile(
     r"\b(?:would|could|might|may|if|whether|suppos\w+|assuming|unless|yet|should have|at first|initially|originally"
     r"|i thought|seemed|also|besides|followed by|after that|tempt\w+|confus\w+)\b"
 )
-NOT = re.compile(r"\b(?:not(?! only)|no|never|nor|neither|nothing|nobody|none|without|cannot|false|wrong)\b|n't\b")
+NOT = re.compile(
+    r"\b(?:not(?! only)|no|never|nor|neither|nothing|nobody|none|without|cannot|lacks?|false|wrong|incorrect)\b|n't\b"
+    r"|[✗❌✘]"
+)
 
 # What comes after a cue is concluded; after a weak one it is inferred.
 _LEAD = r"[\s*'#_>-]*(?:and |but |ok,? |okay,? )?"
@@ -124,16 +127,13 @@ NAMED_AFTER = re.compile(
 )
 ONE = re.compile(r"['*)]* ones?\b")
 
-# A list that weighs the options: how an item begins, and how it is found.
+# A list that weighs the options: how an item begins, and how it is found right.
 ITEM = re.compile(r"[\s*•#>-]*(?:\d{1,2}[.)] *)?[\s*'(\[]*(?:(?:option|choice|answer|statement) )?[*'(\[]*")
 ITEM_LETTER = re.compile(r"[a-z0-9][*)\].:]")
-ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)['*]*|['*)\]]*[.)] ")
-_FINE = r"(?:yes|correct|correctly|match(?:es|ing)?|fits?|exactly|consistent|works?|right|true|plausible|best)\b"
-VERDICT = re.compile(
-    rf"(?P<no>(?:\b(?:not|no|nope|cannot|never|none|neither|nor)\b|n't\b)(?:[^.;,\n]{{0,24}}?\b{_FINE})?|\b(?:lacks?"
-    r"|wrong|incorrect|fails?|ruled out|eliminated|excluded|impossible|unlikely|missing|false|out|contradicts?|too"
-    rf"|absent|nothing|without|less)\b|[✗❌✘×])|(?P<yes>\b{_FINE}|\bthis is it\b|[✓✅✔])"
-)
+
+
+ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)|['*)\]]*[.)] ")
+FITS = re.compile(r"\b(?:yes|correct(?:ly)?|match(?:es|ing)?|fits?|exactly|works?|right|true|best)\b|[✓✅✔]")
 
 
 class Pole(NamedTuple):

@@ -140,15 +140,14 @@ class Sentence:
     def _in_words(self, said: Said, positive: list[Mention]) -> Said:
         """Read a sentence without an explicit clause."""
         cue = say.CUE.search(self._text)
-        item = self._item()
-        if item is not None and item.option is not None:
-            verdicts = list(say.VERDICT.finditer(self._folded, item.end, self._end))
-            if not verdicts:
+        if (item := self._item()) is not None:
+            rest = self._folded[item.end : self._end]
+            if item.option is None or not (say.NOT.search(rest) or say.FITS.search(rest)):
                 return said
-            if verdicts[-1].lastgroup == "yes":
-                return said._replace(option=item.option, kind="weighed")
-            return said._replace(rejected=said.rejected | {item.option})
-        if self._asked.poles:
+            if say.NOT.search(rest):
+                return said._replace(rejected=said.rejected | {item.option})
+            return said._replace(option=item.option, kind="weighed")
+        if self._asked.poles and not said.partial:
             yes, no = self._compared(positive)
             said = said._replace(rejected=said.rejected | no)
             if len(yes) == 1 and not self._unfinished and (cue or not say.UNREAL.search(self._text)):
@@ -185,6 +184,8 @@ class Sentence:
             return ""
         if cue and cue.start() <= mention.start - self._start and (cue.start() == 0 or cue["strong"] or predicate):
             return "concluded" if of_it or asked > 1 or (asked and self._asked.poles) else ""
+        if say.UNREAL.search(self._folded, self._start, mention.start):
+            return ""
         if say.WEAK_CUE.search(self._folded, self._start, mention.start):
             return "inferred" if of_it or asked else ""
         number = self._reading.options[mention.option or 0].rstrip(". ")[-1:].isdecimal()
@@ -211,12 +212,11 @@ class Sentence:
     def _item(self) -> Mention | None:
         """Return the option that it is about as an item of a list."""
         item = say.ITEM.match(self._folded, self._start, self._end)
-        at = item.end() if item else self._start
-        named = self._reading.named_at(at, self._end)
-        if named is None or named.start > at + 4:
+        named = self._reading.named_at(item.end() if item else self._start, self._end)
+        if named is None or (item and named.start > item.end() + 4):
             return None
-        end = named.letter[1] if named.letter else named.end
-        return named if say.ITEM_SAYS.match(self._folded, end, self._end) else None
+        label = named.letter[1] if named.letter else named.end
+        return named if say.ITEM_SAYS.match(self._folded, label, self._end) else None
 
     def _compared(self, positive: list[Mention]) -> tuple[frozenset[int], frozenset[int]]:
         """Return the options that it calls what is asked for, and those that it calls the opposite."""
