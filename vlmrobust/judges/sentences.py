@@ -49,10 +49,6 @@ class Sentence:
         self._start, self._end = start, end
         self._text = self._folded[start:end]
         self._mentions = self._reading.named(start, end)
-        ones = [word for word in self._distinctive(start) if say.ONE.match(self._folded, word.end, end)]
-        places = {place for mention in self._mentions for place in range(mention.start, mention.end)}
-        self._mentions += [one for one in ones if one.start not in places]
-        self._mentions.sort(key=lambda mention: mention.start)
 
     def _before(self, mention: Mention, reach: int) -> str:
         return self._folded[max(self._start, mention.start - reach) : mention.start]

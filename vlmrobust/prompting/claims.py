@@ -113,7 +113,7 @@ _NEGATED_AFTER = re.compile(
       (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)
         (?:\ (?:be|to\ be|also|all|both|therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
       |(?:is|are|was|were|do|does|did|ca|wo|could|would|has|have)n't\b|cannot\b|contradicts?\b|fails?\b|lacks?\b|misses\b)
-    |['*)\]]*\ ?[:=-]\ ?['*]*(?:incorrect|wrong|no\b|not\b|false|ruled\ out|eliminated|excluded|✗|❌|✘)
+    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])
     |['*)\]]*(?:\ ?[✗❌✘]|不)""",
     re.VERBOSE,
 )

@@ -30,8 +30,8 @@ _LETTER = re.compile(
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
     r"[ \n'*)\]]+(?:is|are|was|and|or|nor|but|because|since|as|remains?|fits?|matches|works|seems|looks|appears"
-    r"|describes|agrees|corresponds|satisfies|applies|holds|stands|has|does|doesn't|isn't|which|not|instead|rather|with|out|und"
-    r"|oder|ou|et|y|o|(?<!i )(?:can|can't|cannot|could|must|would))\b"
+    r"|describes|agrees|corresponds|satisfies|applies|holds|stands|has|does|doesn't|isn't|which|not|instead|rather|with|out"
+    r"|und|oder|ou|et|y|o|(?<!i )(?:can|can't|cannot|could|must|would))\b"
     rf"|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
 )
 # Letters that are surely meant as options: after such a word, in brackets or in bold; or bare, before `_AFTER_LETTER`.
@@ -40,7 +40,7 @@ _LETTERS = re.compile(
     rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
     r"|(?:(?:^|(?<=[.!?\n] )|(?<=[\n>→])|[,;:>→] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
     r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
-    rf"|either|between|clearly|definitely|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
+    rf"|either|between|\w+ly),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
 # Other things that have letters; in the text as it is written.
 _POINTS = re.compile(
