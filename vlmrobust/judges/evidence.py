@@ -21,10 +21,7 @@ _COUNTS = {
     "concluded": (48, 49),  # one option is said after "therefore", "so", "I think"
     "inferred": (24, 24),  # the same after "this suggests", "which indicates"
     "affirmed": (20, 21),  # where the options are yes and no: what was asked about is said or denied
-    "compared": (
-        11,
-        11,
-    ),  # one option is said to be what is asked for: "nearer", where the question asks for the nearest
+    "compared": (11, 11),  # one option is said to be what the question asks for: "nearer"
     "restated": (12, 13),  # an answer in the question's words: "The cube on the left is red."
     "eliminated": (4, 5),  # all options but one are rejected
     "weighed": (2, 3),  # of a list's items, one is found right
@@ -35,11 +32,8 @@ _FIRM = tuple(_COUNTS)[:5]
 # How many sentences may follow such a one; the others count wherever they are read.
 _REACH_OF = {"concluded": 1, "inferred": 1, "affirmed": 3, "computed": 0, "compared": 2, "restated": 1}
 
-# Where so many sentences have decided nothing and another one does not either, no further one is read.
-_HORIZON = 4
-
-# What long thoughts say in the question's words is as often a step as a conclusion.
-_SHORT = 3
+_HORIZON = 4  # where so many sentences have decided nothing and another one does not either, no further one is read
+_SHORT = 3  # what longer thoughts say in the question's words is as often a step as a conclusion
 
 
 class Evidence(NamedTuple):
@@ -64,9 +58,8 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
 
     Sentences are read from the last to the first, until one is firm evidence: an explicit clause, or a sentence that
     concludes. It does not count where a later sentence takes it back, starts over or speaks for another option. Without
-    firm evidence, another kind counts: a comparison, an answer in the question's words, a calculation, elimination.
-
-    A mention alone is no evidence, nor is a question, a supposition, or what a caption is said to claim. A thought that
+    firm evidence, another kind counts: a comparison, an answer in the question's words, a calculation, elimination. A
+    mention alone is no evidence, nor is a question, a supposition, or what a caption is said to claim. A thought that
     breaks off in the middle of a sentence says in that sentence only what it says firmly.
 
     Args:

@@ -1,7 +1,6 @@
 """The phrases by which a thought concludes, compares, doubts and starts over; on folded text."""
 
 import re
-from typing import NamedTuple
 
 # How a text falls into sentences. Group 1: without a mark that belongs to the sentence.
 SENTENCE_BREAK = re.compile(
@@ -16,12 +15,12 @@ ANNOUNCEMENT = re.compile(
     r"(?:answer|conclusion|decision|verdict)?(?: is)?[\W_]*"
 )
 RESTATED = re.compile(
-    r"\b(?:options?|choices|alternatives|candidates|possibilities|possible answers)\b[^.]{0,60}(?::|\b(?:are|include"
-    r"|given|provided|listed|were)\b)|\bchoose (?:between|from|among)"
+    r"\b(?:options?|choices|candidates|possibilities|possible answers)\b[^.]{0,60}(?::|\b(?:are|include|given|provided"
+    r"|listed|were)\b)|\bchoose (?:between|from|among)"
 )
 CONFIRMATION = re.compile(
-    r"\b(?:yes|yep|yeah|confirmed|confirms|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with"
-    r"|still (?:holds|correct|right)|confident|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
+    r"\b(?:ye[sp]|yeah|confirm(?:s|ed)|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with|confident"
+    r"|still (?:holds|correct|right)|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
 )
 THE_OTHERS = re.compile(
     r"[\s*'-]*(?:and |but )?(?:all |both )?(?:of )?(?:the )?(?:others|rest|remaining|everything else"
@@ -131,18 +130,11 @@ ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(|
 FITS = re.compile(r"\b(?:yes|correct(?:ly)?|match(?:es|ing)?|fits?|exactly|works?|right|true|best)\b|[✓✅✔]")
 
 
-class Pole(NamedTuple):
-    """One direction of a comparison: the words that ask for it, and all that say it."""
-
-    asked: re.Pattern[str]
-    said: re.Pattern[str]
-
-    @classmethod
-    def of(cls, words: str) -> "Pole":
-        """Take words; their comparatives and superlatives ask for it."""
-        either = "|".join(words.split())
-        asked = rf"\b(?:(?:{either})(?:e?r|e?st)|(?:more|most) (?:{either}))\b"
-        return cls(re.compile(asked), re.compile(rf"\b(?:{either})(?:e?r|e?st)?\b"))
+def _pole(words: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what asks for one direction of a comparison, comparatives and superlatives, and all that says it."""
+    either = "|".join(words.split())
+    asked = rf"\b(?:(?:{either})(?:e?r|e?st)|(?:more|most) (?:{either}))\b"
+    return re.compile(asked), re.compile(rf"\b(?:{either})(?:e?r|e?st)?\b")
 
 
 _OPPOSITES = """
@@ -154,4 +146,4 @@ heav[iy]: light(?=e)
 fast quick: slow
 warm hott?: cold cool
 """
-POLES = [tuple(map(Pole.of, line.split(":"))) for line in _OPPOSITES.split("\n") if line]
+POLES = [tuple(map(_pole, line.split(":"))) for line in _OPPOSITES.split("\n") if line]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..prompting.claims import Claim, bare_claim, by_polarity, claims
+from ..prompting.claims import Claim, bare_mention, by_polarity, claims
 from ..prompting.mentions import LIST_JOIN, Mention, Reading
 from ..prompting.words import WORDS, plain_form
 from . import phrases as say
@@ -61,7 +61,7 @@ class Sentence:
             return Said(kind="nothing")
         if text.rstrip("')").endswith("?"):
             return Said(reopens=reopens or text.startswith(("or ", "but ")))
-        if (line := self._bare_line(self._start, self._end)) is not None:
+        if (line := self._line(self._start, self._end)) is not None:
             return self._listed(line)
         if reported := say.NOT_ITS_OWN.search(self._text):
             turn = say.CONTRAST.search(self._folded, self._start + reported.end(), self._end)
@@ -110,17 +110,17 @@ class Sentence:
         # Something is denied, and perhaps not this.
         return None if say.NOT.search(before + after) else True
 
-    def _bare_line(self, start: int, end: int) -> int | None:
+    def _line(self, start: int, end: int) -> int | None:
         """Return the option of a line that is a letter, or a letter and its option, and nothing else."""
-        bare = bare_claim(self._reading, start, end) if 0 < end - start < 160 else None
-        return None if bare is None or bare.letter is None else bare.option
+        bare = bare_mention(self._reading, start, end) if 0 < end - start < 160 else None
+        return bare.option if bare and bare.letter else None
 
     def _listed(self, option: int) -> Said:
         """Read a line that is a letter and its option: an answer, unless it is one of a list."""
         above, below = self._folded[: self._start].rstrip(), self._folded[self._end :].lstrip()
         first, last = above.rfind("\n") + 1, len(self._folded) - len(below)
-        near = self._bare_line(first, len(above)), self._bare_line(last, last + len(below.split("\n", 1)[0]))
-        if any(other not in (None, option) for other in near):
+        near = self._line(first, len(above)), self._line(last, last + len(below.split("\n", 1)[0]))
+        if {*near} - {None, option}:
             return Said(kind="nothing")
         return Said(option, "named", named=frozenset({option}))
 
@@ -137,12 +137,10 @@ class Sentence:
         """Read a sentence without an explicit clause."""
         cue = say.CUE.search(self._text)
         if (item := self._item()) is not None:
-            rest = self._folded[item.end : self._end]
-            if item.option is None or not (say.NOT.search(rest) or say.FITS.search(rest)):
-                return said
-            if say.NOT.search(rest):
-                return said._replace(rejected=said.rejected | {item.option})
-            return said._replace(option=item.option, kind="weighed")
+            if say.NOT.search(self._folded, item.end, self._end):
+                return said._replace(rejected=said.rejected | _options([item]))
+            fits = say.FITS.search(self._folded, item.end, self._end)
+            return said._replace(option=item.option, kind="weighed") if fits else said
         if self._asked.poles and not said.partial:
             yes, no = self._compared(positive)
             said = said._replace(rejected=said.rejected | no)
@@ -165,10 +163,9 @@ class Sentence:
     def _kind(self, mention: Mention, said: Said, cue: re.Match[str] | None) -> str:
         """Return in which way it speaks for the option that it mentions, empty for none that counts."""
         letters = [each for each in self._mentions if each.letter]
-        if _only(letters) == mention.option and any(
-            say.NAMED_BEFORE.search(self._before(letter, 40))
-            or say.NAMED_AFTER.match(self._folded, letter.end, self._end)
-            for letter in letters
+        fits = (say.NAMED_AFTER.match(self._folded, letter.end, self._end) for letter in letters)
+        if _only(letters) == mention.option and (
+            any(fits) or any(say.NAMED_BEFORE.search(self._before(letter, 40)) for letter in letters)
         ):
             return "named"
         predicate = say.PREDICATE.search(self._before(mention, 64)) is not None
@@ -209,7 +206,7 @@ class Sentence:
         """Return the option that it is about as an item of a list."""
         item = say.ITEM.match(self._folded, self._start, self._end)
         named = self._reading.named_at(item.end() if item else self._start, self._end)
-        if named is None or (item and named.start > item.end() + 4):
+        if named is None or named.option is None or (item and named.start > item.end() + 4):
             return None
         label = named.letter[1] if named.letter else named.end
         return named if say.ITEM_SAYS.match(self._folded, label, self._end) else None

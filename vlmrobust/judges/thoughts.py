@@ -57,15 +57,15 @@ class Asked(NamedTuple):
         folded, each = fold(question), [fold(option.strip()) for option in options]
         shown, words = " ".join(each), plain_words(folded)
         poles = (
-            (one.said, other.said)
+            (said, opposite)
             for pair in say.POLES
-            for one, other in (pair, pair[::-1])
-            if one.asked.search(folded) and not other.asked.search(folded)
-            if not one.said.search(shown) and not other.said.search(shown)
+            for (asks, said), (denies, opposite) in (pair, pair[::-1])
+            if asks.search(folded) and not denies.search(folded)
+            if not said.search(shown) and not opposite.search(shown)
         )
-        said = [plain_words(option) for option in each]
-        owners = Counter(word for own in said for word in own)
-        own = {word: option for option, all_words in enumerate(said) for word in all_words if owners[word] == 1}
+        own_words = [plain_words(option) for option in each]
+        owners = Counter(word for own in own_words for word in own)
+        own = {word: option for option, all_words in enumerate(own_words) for word in all_words if owners[word] == 1}
         if len({option for word, option in own.items() if word in words}) < 2:
             # One option's word in the question is what is asked about; those of several are the choice.
             own = {word: option for word, option in own.items() if word not in words}
@@ -75,7 +75,7 @@ class Asked(NamedTuple):
             frozenset(plain_words(folded[-240:]) - plain_words(shown)),
             next(poles, None),
             {word: option for word, option in own.items() if not say.NOT.search(each[option])},
-            tuple(frozenset(word for word in each_words if owners[word] > 1) for each_words in said),
+            tuple(frozenset(word for word in each_words if owners[word] > 1) for each_words in own_words),
             any(map(say.SENTENCE_BREAK.search, each)),
             _statement([folded, *re.findall(r"[^.?!\n]+\?", folded)][-1]) if is_polar else None,
             (polar.index(True), polar.index(False)) if is_polar else (0, 0),

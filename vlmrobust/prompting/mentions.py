@@ -91,7 +91,7 @@ class Forms(NamedTuple):
 
     Attributes:
         keys: squeezed text → the options that it could be; an exact form outranks a looser one.
-        letters: options that are a single letter: letter → the options that it could be.
+        letters: the same for options that are a single letter.
         inflected: whether the options differ in their inflection alone, so that it has to be heeded.
         single: characters that are a word of their own in an option.
         broken: whether an option has a sentence break inside.
@@ -198,10 +198,8 @@ class Reading:
             if stands_alone(self.folded, at, stop) and (forms.broken or not _BREAK.search(self.folded, at, stop))
         ]
         for letter, owners in forms.letters.items():
-            places = re.finditer(letter, self.folded[start:end])
-            hits += [
-                (start + m.start(), -start - m.end(), owners) for m in places if self.letter_at(start + m.start(), end)
-            ]
+            places = (start + match.start() for match in re.finditer(letter, self.folded[start:end]))
+            hits += [(at, -at - 1, owners) for at in places if self.letter_at(at, end)]
         mentions: list[Mention] = []
         for at, minus_end, owners in sorted(hits):
             last = mentions[-1] if mentions else None
@@ -221,15 +219,16 @@ class Reading:
         begun = {text.start for text in texts}
         for match in _LETTERS.finditer(self.folded, start, end):
             group = match.lastindex or 0
-            at, letter, capital = match.start(group), match[group], self.text[match.start(group)].isupper()
-            meant = _AFTER_LETTER.match(self.folded, at + 1, end) is not None
+            letter = self._lettered(match.start(group))
+            capital = self.text[letter.start].isupper()
+            meant = _AFTER_LETTER.match(self.folded, letter.end, end) is not None
             if group == 1:
-                sure = capital or letter not in "ai" or meant
+                sure = capital or match[group] not in "ai" or meant
             else:
-                sure = capital and (group < 4 or (meant and not _POINTS.search(self.text)))
-            option = self._own(letter) if sure else None
-            if option is not None and begun.isdisjoint(range(at + 1, at + 6)):
-                letters.append(Mention(at, at + 1, option, (at, at + 1)))
+                near = max(0, letter.start - 1_000), letter.end + 1_000
+                sure = capital and (group < 4 or (meant and not _POINTS.search(self.text, *near)))
+            if sure and letter.option is not None and begun.isdisjoint(range(letter.end, letter.end + 5)):
+                letters.append(letter)
         spots = {letter[:3] for letter in letters}  # an option's text may be its letter
         return sorted([*letters, *(m for m in texts if m[:3] not in spots)], key=lambda mention: mention.start)
 
@@ -245,9 +244,9 @@ class Reading:
         """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
         return _ENDS.match(self.folded, position, end) is not None
 
-    def _own(self, letter: str) -> int | None:
-        index = self.letters.find(letter.upper(), 0, len(self.options))
-        return None if index < 0 else index
+    def _lettered(self, at: int) -> Mention:
+        option = self.letters.find(self.folded[at].upper(), 0, len(self.options))
+        return Mention(at, at + 1, None if option < 0 else option, (at, at + 1))
 
     def named_at(self, position: int, end: int) -> Mention | None:
         """Return the option named right at `position`, after brackets, markdown and words such as "option".
@@ -261,18 +260,15 @@ class Reading:
         lead = _LEAD.match(self.folded, position, min(end, position + 256))
         at = lead.end() if lead else position
         letter = self.letter_at(at, end)
-        lettered = None
-        if letter is not None:
-            option = self._own(letter)
-            lettered = Mention(at, at + 1, option, None if option is None else (at, at + 1))
-            if letter not in _forms(self.options).single:  # no text begins so: nothing competes
-                return self._with_text(lettered, end)
+        lettered = None if letter is None else self._lettered(at)
+        if lettered and letter not in _forms(self.options).single:  # no text begins so: nothing competes
+            return self._with_text(lettered, end)
         longest = max(map(len, self.options), default=0)
         mentions = self.mentions(position, min(end, at + 2 * longest + 16))
         mention = next((mention for mention in mentions if mention.start <= at), None)
-        if mention is not None and (lettered is None or mention.end > at + 1):
+        if mention and (lettered is None or mention.end > at + 1):
             return self._with_letter(mention, end)
-        if mention is not None and lettered is not None and lettered.option != mention.option:
+        if mention and lettered and lettered.option != mention.option:
             quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
             if lettered.option is None or self.by == "text" or (self.by == "either" and quoted):
                 return mention
@@ -295,15 +291,10 @@ class Reading:
     def _with_letter(self, text: Mention, end: int) -> Mention:
         """Return a text with the letter behind it."""
         label = _LETTER_AFTER_TEXT.match(self.folded, text.end, end)
-        letter = self.letter_at(label.end(), end) if label else None
-        if label is None or letter is None:
+        if label is None or self.letter_at(label.end(), end) is None:
             return text
-        at = label.end()
-        return (
-            text._replace(option=None)
-            if self._own(letter) != text.option
-            else text._replace(end=at + 1, letter=(at, at + 1))
-        )
+        letter = self._lettered(label.end())
+        return letter._replace(start=text.start) if letter.option == text.option else text._replace(option=None)
 
 
 def whole_option(text: str, options: Sequence[str]) -> int | None:

@@ -73,8 +73,7 @@ _SAME = {
     **dict.fromkeys((*_LAYOUT.split(), "\\ ", "$"), ""),
     **{"degree": "°", "\\circ": "°", "percent": "%", "percentage": "%", "\\%": "%", "per": "/", "\\$": "$"},
     **dict.fromkeys(("\\times", "\\cdot"), "×"),
-    **{"centimeter": "cm", "millimeter": "mm", "kilometer": "km", "kilogram": "kg"},
-    **{"centimetre": "cm", "millimetre": "mm", "kilometre": "km"},
+    **{"centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "kilometer": "km", "kilogram": "kg"},
     **{"grey": "gray", "colour": "color", "children": "child", "men": "man", "women": "woman", "people": "person"},
 }
 _SAME_STEMS = {_stem(word): form for word, form in _SAME.items() if word.isalpha()}
@@ -132,13 +131,7 @@ class Squeezed(NamedTuple):
 
 
 def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: bool = False) -> Squeezed:
-    r"""Return a part of a folded text squeezed.
-
-    Args:
-        folded: the text.
-        start: where the part begins.
-        end: where it ends.
-        inflected: keep words as they are, where their forms make a difference.
+    r"""Return the part of a folded text from `start` to `end` squeezed; `inflected`: words stay as they are.
 
     Example:
         >>> squeeze("the ice-creams").text, squeeze(r"$15^{\circ}$").text, squeeze("fifteen degrees").text
