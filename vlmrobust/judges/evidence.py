@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from ..prompting import LETTERS
 from ..prompting.mentions import Reading
-from .sentences import Said, Sentence
-from .thoughts import Asked, breaks_off, sentences
+from .sentences import Asked, Said, Sentence, breaks_off, sentences
 
 __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
 

@@ -19,8 +19,8 @@ RESTATED = re.compile(
     r"|listed|were)\b)|\bchoose (?:between|from|among)"
 )
 CONFIRMATION = re.compile(
-    r"\b(?:ye[sp]|yeah|confirm(?:s|ed)|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with|confident"
-    r"|still (?:holds|correct|right)|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
+    r"\b(?:ye[sp]|yeah|confirm(?:s|ed)|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with"
+    r"|confident|still (?:holds|correct|right)|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
 )
 THE_OTHERS = re.compile(
     r"[\s*'-]*(?:and |but )?(?:all |both )?(?:of )?(?:the )?(?:others|rest|remaining|everything else"

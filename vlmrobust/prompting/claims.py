@@ -162,7 +162,7 @@ def _alternative(reading: Reading, named: Mention, end: int) -> bool:
 
 
 def read_claim(reading: Reading, start: int, position: int, end: int, *, search: bool = True) -> Claim:
-    """Read what is claimed from `position` on, after "the answer is"; the clause begins at `start`, the text ends at `end`.
+    """Read what is claimed from `position` on, after "the answer is", in a clause that begins at `start`.
 
     If no option is named right there, the only one that the sentence names un-negated is taken, unless `search` is off.
     """

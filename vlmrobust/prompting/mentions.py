@@ -145,13 +145,9 @@ def _forms(options: tuple[str, ...]) -> Forms:
 
 
 def _owner(raw: str, owners: Sequence[int], options: Sequence[str]) -> int | None:
-    if len(owners) == 1:
-        return owners[0]
-    for spelled in (str, fold):
-        same = [owner for owner in owners if spelled(options[owner]).strip() == spelled(raw)]
-        if len(same) == 1:
-            return same[0]
-    return None
+    same = owners if len(owners) == 1 else [owner for owner in owners if options[owner].strip() == raw]
+    same = same or [owner for owner in owners if fold(options[owner]).strip() == fold(raw)]
+    return same[0] if len(same) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
