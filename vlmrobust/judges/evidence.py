@@ -57,8 +57,9 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
 
     Sentences are read from the last to the first, until one is firm evidence: an explicit clause, or a sentence that
     concludes. It does not count where a later sentence takes it back, starts over or speaks for another option. Without
-    firm evidence, another kind counts: a comparison, an answer in the question's words, a calculation, elimination. A
-    mention alone is no evidence, nor is a question, a supposition, or what a caption is said to claim. A thought that
+    firm evidence, another kind counts: a comparison, an answer in the question's words, a calculation, elimination.
+
+    A mention alone is no evidence, nor is a question, a supposition, or what a caption is said to claim. A thought that
     breaks off in the middle of a sentence says in that sentence only what it says firmly.
 
     Args:
@@ -72,21 +73,18 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
         Evidence(option=1, unsure=False, kind='stated')
         >>> concluded_option("The kettle is farther away.", ("mug", "kettle"), question="Which is nearer?")
         Evidence(option=0, unsure=False, kind='eliminated')
-        >>> concluded_option("It could be A or B, I'm not sure.", ("red", "blue")).unsure
-        True
     """
     if not thought.strip():
         return _NOTHING
     options = tuple(options)
     text = thought[-_PARTS[-1] :]
-    asked = Asked.of(question, options)
-    course, end = _Course(asked, len(options)), len(text)
+    asked, course, end = Asked.of(question, options), _Course(len(options)), len(text)
     for begin in dict.fromkeys(max(0, len(text) - reach) for reach in _PARTS):
         part = Reading.of(text[begin:end], options, letters, by="either")
         for start, stop in sentences(part, asked):
             if begin and not start:
                 break  # it may begin further back
-            if (verdict := course.turn(part, start, stop)) is not None:
+            if (verdict := course.turn(part, asked, start, stop)) is not None:
                 return verdict
             end = begin + start
     return course.end()
@@ -95,17 +93,16 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
 class _Course:
     """What the sentences said that were read so far, from the last on."""
 
-    def __init__(self, asked: Asked, count: int) -> None:
-        self._asked = asked
+    def __init__(self, count: int) -> None:
         self._remaining = set(range(count))
         self._later: list[Said] = []
         self._broken: bool | None = None
 
-    def turn(self, thought: Reading, start: int, end: int) -> Evidence | None:
+    def turn(self, thought: Reading, asked: Asked, start: int, end: int) -> Evidence | None:
         """Read the sentence before those that were read; return the verdict if it decides."""
         if self._broken is None:
             self._broken = breaks_off(thought.folded)
-        said = Sentence(thought, self._asked, start, end, unfinished=self._broken and not self._later).read()
+        said = Sentence(thought, asked, start, end, unfinished=self._broken and not self._later).read()
         if said.kind == "nothing":
             self._broken = self._broken and bool(self._later)
             return None

@@ -23,8 +23,7 @@ CONFIRMATION = re.compile(
     r"|confident|still (?:holds|correct|right)|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
 )
 THE_OTHERS = re.compile(
-    r"[\s*'-]*(?:and |but )?(?:all |both )?(?:of )?(?:the )?(?:others|rest|remaining|everything else"
-    r"|other (?:options?|choices?|answers?|images?|pictures?|photos?|ones?))\b"
+    r"\W*(?:and |but |all |of |the )*(?:others|rest|remaining|other (?:option|choice|image|one)s)\b"
 )
 
 # Starting over, turning, and not knowing.
@@ -44,12 +43,10 @@ DOUBT = re.compile(
 
 # What a thought does not say itself, up to a turn; and what may not be so.
 NOT_ITS_OWN = re.compile(
-    r"\b(?:caption|description|hint|user|prompt|someone|text|note|statement)\b[^.']{0,40}\b(?:says?|said"
-    r"|claims?|states?|stated|suggests?|asserts?|mentions?|implies|according)\b"
-    r"|\baccording to the (?:caption|description|hint|text)"
+    r"\b(?:caption|description|hint|user|prompt|someone|text|note|statement)\b[^.']{0,40}\b(?:says?|said|claims?|states?"
+    r"|suggests?|asserts?|mentions?|implies|according)\b|\baccording to the (?:caption|description|hint|text)"
     r"|\b(?:doubt|deny|no longer (?:think|believe|say)|(?:wrong|mistake) to (?:say|think)|nobody (?:would )?says?)\b"
-    r"|\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]{0,120}\bwould\b"
-    r"|ではな|ではありませ|じゃな|아닙니다|아니다"
+    r"|\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]{0,120}\bwould\b|ではな|ではありませ|じゃな|아닙니다|아니다"
 )
 UNREAL = re.compile(
     r"\b(?:would|could|might|may|if|whether|suppos\w+|assuming|unless|yet|should have|at first|initially|originally"
@@ -71,10 +68,9 @@ CUE = re.compile(
     r"|(?:this|that) means)\b|\b(?:must|has to) be\b"
 )
 WEAK_CUE = re.compile(
-    r"\b(?:indicat(?:e|es|ed|ing)|suggest(?:s|ed|ing)?|impl(?:y|ies|ying)|confirm(?:s|ing)|means?|meaning|known as"
-    r"|points? (?:to|towards)|show(?:s|ing) that|reveal(?:s|ing)|demonstrat(?:es|ing)|(?:it|this|that) is (?:clear"
-    r"|evident|likely)|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:most )?likely"
-    r"|probably|appears to be|seems to be|identif(?:y|ies|ied) as)\b"
+    r"\b(?:(?:indicat|suggest)\w*|(?:impl|identif)(?:y|ies|ied|ying)|(?:confirm|reveal|demonstrat)\w*|means?|meaning"
+    r"|known as|points? (?:to|towards)|show(?:s|ing) that|(?:it|this|that) is (?:clear|evident)|likely|probably"
+    r"|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:appears|seems) to be)\b"
 )
 
 # What a sentence concedes, gives as a reason or compares with is not what it asserts.

@@ -86,13 +86,14 @@ class Asked(NamedTuple):
 
 def _statement(folded: str) -> re.Pattern[str] | None:
     """Return what finds a statement, or that of a question ("is the cat on the mat?"), with words in between."""
-    subject, _, said = folded.partition(" is ")
-    parts = [[word for word in WORDS.findall(part) if not _UNSTATED.fullmatch(word)] for part in (subject, said)]
+    parts = [
+        [word for word in WORDS.findall(part) if not _UNSTATED.fullmatch(word)] for part in folded.split(" is ", 1)
+    ]
     between = rf"\W+(?:{WORD}+\W+){{0,5}}?"
-    first, second = (between.join(re.escape(word) + WORD + "{0,3}" for word in words) for words in parts)
-    named = f"(?:{first}|it)" if len(parts[1]) > 1 else first  # "… the cat, and it is on the mat"
-    words = between.join(filter(None, (named, second)))
-    return re.compile(rf"\b{words}\b") if 2 < len(parts[0]) + len(parts[1]) <= 12 else None
+    named, *said = (between.join(re.escape(word) + WORD + "{0,3}" for word in words) for words in parts)
+    if len(parts[-1]) > 1 and said:
+        named = f"(?:{named}|it)"  # "… the cat, and it is on the mat"
+    return re.compile(rf"\b{between.join([named, *said])}\b") if 2 < sum(map(len, parts)) <= 12 else None
 
 
 def sentences(reading: Reading, asked: Asked) -> Iterator[tuple[int, int]]:
@@ -159,8 +160,7 @@ class Sentence:
     """A sentence of a thought, from `start` to `end`; `unfinished`: the thought breaks off in it."""
 
     def __init__(self, thought: Reading, asked: Asked, start: int, end: int, *, unfinished: bool = False) -> None:
-        self._reading, self._folded, self._asked = thought, thought.folded, asked
-        self._unfinished = unfinished
+        self._reading, self._folded, self._asked, self._unfinished = thought, thought.folded, asked, unfinished
         self._cut(max(start, end - _LONGEST), end)
 
     def _cut(self, start: int, end: int) -> None:
@@ -190,7 +190,7 @@ class Sentence:
             return Said(self._asked.polar[not holds], "affirmed", reopens=reopens)
         said = list(claims(self._reading, self._start, self._end))
         claim = next((each for each in reversed(said) if each.option is not None or each.ambiguous), None)
-        found = self._mentions or self._distinctive(self._start)
+        found = self._mentions or self._distinctive()
         positive, negative = by_polarity(self._reading, found, self._start, self._end)
         rejected = _options(negative).union(*(each.rejected for each in said))
         known = Said(reopens=reopens, rejected=rejected, named=_options(self._mentions), partial=not self._mentions)
@@ -202,13 +202,9 @@ class Sentence:
 
     def _says_nothing(self, text: str) -> bool:
         """Whether it announces an answer, lists the options, confirms what was said or is a remark in brackets."""
-        if self._statement():
-            return False
-        if say.ANNOUNCEMENT.fullmatch(text):
-            return True
-        if self._mentions:
-            return len(_options(self._mentions)) > 1 and say.RESTATED.search(text) is not None
-        return say.CONFIRMATION.search(text) is not None
+        listed = len(_options(self._mentions)) > 1 and say.RESTATED.search(text)
+        confirms = not self._mentions and say.CONFIRMATION.search(text)
+        return not self._statement() and bool(say.ANNOUNCEMENT.fullmatch(text) or listed or confirms)
 
     def _statement(self) -> re.Match[str] | None:
         return self._asked.statement.search(self._text) if self._asked.statement else None
@@ -246,8 +242,7 @@ class Sentence:
         """Read an explicit clause that is doubted, or turned from ("…, but I think it is blue"), in its sentence."""
         turned = _only(self._predicates(self._after(say.CONTRAST, positive, claim.end)))
         option = claim.option if turned is None else turned
-        doubt = self._doubt()
-        if option is None or (doubt is not None and doubt > claim.end):
+        if option is None or ((doubt := self._doubt()) is not None and doubt > claim.end):
             return said._replace(unsure=True)
         return Said(option, "stated", reopens=said.reopens)
 
@@ -267,8 +262,7 @@ class Sentence:
             if yes or no:
                 return said
         option = self._asserted(positive)
-        doubt = self._doubt()
-        if doubt is not None and (option is None or doubt > positive[-1].end):
+        if (doubt := self._doubt()) is not None and (option is None or doubt > positive[-1].end):
             return said._replace(unsure=True)
         if option is None:
             return said._replace(unsure=cue is not None and not said.named)
@@ -310,21 +304,21 @@ class Sentence:
 
     def _doubt(self) -> int | None:
         """Where it says for the last time that it does not know, outside of an option's own text."""
-        places = [match.start() for match in say.DOUBT.finditer(self._folded, self._start, self._end)]
-        places = [place for place in places if not any(m.start <= place < m.end for m in self._mentions)]
-        return places[-1] if places else None
+        places = (match.start() for match in say.DOUBT.finditer(self._folded, self._start, self._end))
+        inside = {place for mention in self._mentions for place in range(mention.start, mention.end)}
+        return max((place for place in places if place not in inside), default=None)
 
-    def _distinctive(self, start: int) -> list[Mention]:
-        """Return its words, from a position on, that only one option has."""
+    def _distinctive(self) -> list[Mention]:
+        """Return its words that only one option has."""
         own = self._asked.distinctive
-        words = WORDS.finditer(self._folded, start, self._end) if own else ()
+        words = WORDS.finditer(self._folded, self._start, self._end) if own else ()
         return [Mention(*word.span(), own[form]) for word in words if (form := plain_form(word[0])) in own]
 
     def _item(self) -> Mention | None:
         """Return the option that it is about as an item of a list."""
         item = say.ITEM.match(self._folded, self._start, self._end)
-        named = self._reading.named_at(item.end() if item else self._start, self._end)
-        if named is None or named.option is None or (item and named.start > item.end() + 4):
+        named = self._reading.named_at(item.end(), self._end) if item else None
+        if item is None or named is None or named.option is None or named.start > item.end() + 4:
             return None
         label = named.letter[1] if named.letter else named.end
         return named if say.ITEM_SAYS.match(self._folded, label, self._end) else None

@@ -11,13 +11,13 @@ __all__ = ["Claim", "bare_claim", "bare_mention", "by_polarity", "claims", "read
 
 _COPULA = (
     r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be|(?:seems?"
-    r"|appears?|ought|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
+    r"|appears?|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
 )
 _ALONE = r"(?<!\w)"
 # How a clause names an answer: its kind, words by one of which it is found, what follows them, what stands before them.
-# Of an "answer" a sentence may tell ("the answer is …"); right before what they name stand "direct" ("answer B"),
-# "choice" ("I'd go with") and "boxed" (or another mark); it is the "subject" of "… is correct".
-# Words are found by `str.find` and only then matched: ten times faster than one pattern with all of them.
+# Of an "answer" a sentence may tell ("the answer is …"); a "direct" one ("answer B"), a "choice" ("I'd go with") and
+# what is "boxed" or so marked follow at once; a "subject" stands before ("… is correct"). Words are found by `str.find`
+# and only then matched: ten times faster than one pattern with all of them.
 _ROWS = (
     ("answer", "answer",
      rf"\b(?: (?:to|for|of) (?:this |the )?'[^\n]{{0,300}}?'| (?!{_COPULA})(?:to|for|of|here|in|based|then|therefore"
@@ -50,13 +50,12 @@ _HEADS = [
     for stem in stems.split()
 ]
 _PREFIX = re.compile(
-    r"(?:\b(?:so|thus|therefore|hence|consequently|accordingly|and|then|finally|overall"
-    r"|in conclusion)\b,? +)?(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?(?:\b(?:final|correct"
-    r"|right|best|only|true|likely|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*\Z"
+    r"(?:\b(?:so|thus|therefore|hence|consequently|accordingly|and|then|finally|overall|in conclusion)\b,? +)?"
+    r"(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?(?:\b(?:final|correct|right|best|only|true|likely"
+    r"|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*\Z"
 )
 _SUPPOSED = re.compile(
-    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|when|until|could|might|may|is|tempted to|about to"
-    r"|going to)(?: \w+){0,2} $"
+    r"\b(?:if|whether|suppos\w+|assum\w+|unless|when|until|could|might|may|is|(?:about|going) to)(?: \w+){0,2} $"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s'*)\]]|$)|\n")
 _EITHER = re.compile(r"[\s*':]*(?:likely |probably |(?:could|may|might) be )?(?:either|somewhere between)\b")
@@ -119,20 +118,18 @@ def by_polarity(reading: Reading, found: list[Mention], start: int, end: int) ->
     A negation reaches over a list ("not red, blue or green"; "red and blue are not"), but not past a conjunction, a
     verb of its own or the sentence.
     """
-    if not found:
-        return [], []
     folded = reading.folded
     joined = [
         after.start - before.end <= 24 and LIST_JOIN.fullmatch(folded, before.end, after.start) is not None
         for before, after in pairwise(found)
     ]
     denied: list[bool] = []
-    for mention, listed in zip(found, [False, *joined], strict=True):
+    for mention, listed in zip(found, [False, *joined], strict=False):
         before = folded[max(start, mention.start - 80) : mention.start]
         denied.append(_NEGATION.search(before) is not None or (listed and denied[-1]))
     refused = False
     sides: tuple[list[Mention], list[Mention]] = ([], [])
-    for mention, no, listed in zip(reversed(found), reversed(denied), [False, *reversed(joined)], strict=True):
+    for mention, no, listed in zip(reversed(found), reversed(denied), [False, *reversed(joined)], strict=False):
         refused = _NEGATED_AFTER.match(folded, mention.end, end) is not None or (listed and refused)
         sides[no or refused].insert(0, mention)
     return sides
@@ -225,7 +222,6 @@ def _claim(reading: Reading, order: int, start: int, at: int, end: int) -> Claim
     lead = before.search(text) if head else None
     if not head or not lead:
         return None
-    claim: Claim | None
     if kind == "subject":
         claim = _subject(reading, start, at - len(text) + lead.start(), head.end())
     else:
@@ -250,12 +246,7 @@ def bare_mention(reading: Reading, start: int, end: int) -> Mention | None:
 
 
 def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read a part that is an answer and nothing else: a letter, an option's text, or both; None if it is not.
-
-    Example:
-        >>> bare_claim(Reading.of("(B) blue.", ("red", "blue")), 0, 9).letter
-        (1, 2)
-    """
+    """Read a part that is an answer and nothing else: a letter, an option's text, or both; None if it is not."""
     named = bare_mention(reading, start, end)
     if named is None or named.letter is None or reading.by != "letter":
         whole = whole_option(reading.text[start:end], reading.options)

@@ -16,13 +16,12 @@ from .words import WORD, fold, squeeze, stands_alone
 
 __all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "whole_option"]
 
-_DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
 _LEAD = re.compile(
-    rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
+    r"(?:[\s*_'#>~$|:=\-.,;!({\[\\]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{"
     r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say"
     r"|probably|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed"
-    r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione"
-    r"|opção|вариант|variante)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
+    r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number"
+    r"|opción|вариант)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
 )
 _LETTER = re.compile(
     rf"(?<!{WORD})(?:(?<!{WORD}['-])[a-z](?!{WORD}|'{WORD}|-{WORD})|(?<![\d.,:/-])\d(?!{WORD}|[.,:/]\d|[%°]))"
@@ -44,9 +43,8 @@ _LETTERS = re.compile(
 )
 # Other things that have letters; in the text as it is written.
 _POINTS = re.compile(
-    r"\b(?i:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate"
-    r"|team|hepatitis|platform|building|block|exit|quadrilateral|circle|rectangle|label(?:l?ed)?|marked|letters?)"
-    r" ['\"$]?[A-Z]{1,4}(?![A-Za-z'])|∠|△"
+    r"\b(?i:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate|team"
+    r"|platform|building|block|exit|circle|label(?:l?ed)?|marked|letters?) ['\"$]?[A-Z]{1,4}(?![A-Za-z'])|∠|△"
 )
 # A letter and its text, or the other way round: "B. red", "red (B)".
 _TEXT_AFTER_LETTER = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
@@ -178,12 +176,7 @@ class Reading:
         return cls(text, folded, tuple(options), letters, by)
 
     def mentions(self, start: int, end: int) -> list[Mention]:
-        """Return where options' texts stand between `start` and `end`, in order, without overlaps; the longest counts.
-
-        Example:
-            >>> [mention[:3] for mention in Reading.of("A dark red cube", ("red", "dark red")).mentions(0, 15)]
-            [(2, 10, 1)]
-        """
+        """Return where options' texts stand in a part, in order and without overlaps; the longest counts."""
         forms = _forms(self.options)
         squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
         hits = [
@@ -207,10 +200,7 @@ class Reading:
         return mentions
 
     def named(self, start: int, end: int) -> list[Mention]:
-        """Return where options are named by text or, in an unmistakable way, by letter.
-
-        In "B. blue" the text says all that the letter says.
-        """
+        """Return where options are named by text or surely by letter; in "B. blue" the text says all of it."""
         texts, letters = self.mentions(start, end), []
         begun = {text.start for text in texts}
         for match in _LETTERS.finditer(self.folded, start, end):
@@ -294,12 +284,7 @@ class Reading:
 
 
 def whole_option(text: str, options: Sequence[str]) -> int | None:
-    """Return the option whose text is the whole of `text`, up to case, quotes, brackets, markdown and a final stop.
-
-    Example:
-        >>> whole_option(' "The red cube." ', ("red cube", "blue cube"))
-        0
-    """
+    """Return the option whose text is the whole of `text`, up to case, quotes, brackets, markdown and a final stop."""
     forms, folded = _forms(tuple(options)), fold(text).strip()
     bare = folded.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
     owners = forms.letters.get(bare) or forms.keys.get(forms.key(folded), [])

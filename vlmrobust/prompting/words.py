@@ -72,8 +72,8 @@ def _stem(word: str) -> str:
 _SAME = {
     **dict.fromkeys((*_LAYOUT.split(), "\\ ", "$"), ""),
     **{"degree": "°", "\\circ": "°", "percent": "%", "percentage": "%", "\\%": "%", "per": "/", "\\$": "$"},
-    **dict.fromkeys(("\\times", "\\cdot"), "×"),
-    **{"centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "kilometer": "km", "kilogram": "kg"},
+    **{"\\times": "×", "\\cdot": "×", "kilometer": "km", "kilogram": "kg"},
+    **{"centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "millimetre": "mm"},
     **{"grey": "gray", "colour": "color", "children": "child", "men": "man", "women": "woman", "people": "person"},
 }
 _SAME_STEMS = {_stem(word): form for word, form in _SAME.items() if word.isalpha()}
@@ -171,8 +171,7 @@ _STARTS_ALONE = re.compile(rf"(?!{WORD})|(?<!{WORD})(?<!{WORD}['-])")
 _ENDS_ALONE = re.compile(
     rf"(?<!{WORD})|(?!{WORD}|'(?!s\b){WORD}|-(?!hand|most|side|ward|colou?red|shaped|looking){WORD})"
 )
-# Where a word, marked by ‹ and ›, is not meant as itself: inside a number or a calculation, as a mark of a list, or in
-# everyday phrases.
+# Where a word, between ‹ and ›, is not meant as itself: in a number, a calculation, a list's mark, an everyday phrase.
 _COUNT = "|".join(("\\d+", *_NUMBERS))
 _NOT_ITSELF = re.compile(
     rf"""(?:\d[.,:/]|-|[\d°)²]\ ?[-+×*·/÷]\ ?|[a-z)]\ ?[/^]
