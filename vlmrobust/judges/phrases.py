@@ -11,8 +11,7 @@ LABEL = re.compile(r"(?:(?:^|[\s(*'])[a-z]|(?:^|[\n.,:;!?(*]) ?\d{1,2})\.$")
 
 # Sentences that say nothing of their own: they announce an answer, are a remark in brackets, list the options, confirm.
 ANNOUNCEMENT = re.compile(
-    r"(?s:.*:|\(.{40,}\))|[\W_]*(?:so |therefore,? |the |my )?(?:final |correct )?"
-    r"(?:answer|conclusion|decision|verdict)?(?: is)?[\W_]*"
+    r"(?s:.*:|\(.{40,}\))|[\W_]*(?:(?:so|therefore,?|the|my|final|correct) )*(?:answer|conclusion|verdict)?(?: is)?\W*"
 )
 RESTATED = re.compile(
     r"\b(?:options?|choices|candidates|possibilities|possible answers)\b[^.]{0,60}(?::|\b(?:are|include|given|provided"
@@ -22,9 +21,7 @@ CONFIRMATION = re.compile(
     r"\b(?:ye[sp]|yeah|confirm(?:s|ed)|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with"
     r"|confident|still (?:holds|correct|right)|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
 )
-THE_OTHERS = re.compile(
-    r"\W*(?:and |but |all |of |the )*(?:others|rest|remaining|other (?:option|choice|image|one)s)\b"
-)
+THE_OTHERS = re.compile(r"\W*(?:and |but |all |of |the )*(?:others|rest|remaining|other (?:option|image|one)s)\b")
 
 # Starting over, turning, and not knowing.
 REVISION = re.compile(
@@ -85,7 +82,7 @@ COMPARED = re.compile(
     r"|instead of|unlike) (?:(?:that |those |the one |the ones )(?:of|in|on|with) )?(?:[\w-]+ ){0,3}['*(]*$"
 )
 REFERENCE = re.compile(
-    r"\b(?:besides?|next to|near|nearer to|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that )?['*]*$"
+    r"\b(?:besides?|next to|near|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that )?['*]*$"
 )
 
 # Whether something is said to be an option (before it), or something is said of an option (behind it).

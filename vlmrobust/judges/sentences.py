@@ -73,8 +73,11 @@ class Asked(NamedTuple):
             own = {word: option for word, option in own.items() if word not in words}
         polar = [_POLAR.get(option.strip(".")) for option in each]
         is_polar = len(each) == 2 and {*polar} == {True, False}
+        content = _plain_words(folded[-240:]) - _plain_words(shown)
+        # Of "which colour" and "what kind of animal" the noun says what options are, and is not repeated.
+        sorts = re.findall(r"\b(?:which|what)(?: (?:kind|type|sort)s? of)? (\w+)", folded)
         return cls(
-            frozenset(_plain_words(folded[-240:]) - _plain_words(shown)),
+            frozenset(content.difference(map(plain_form, sorts)) or content),
             next(poles, None),
             {word: option for word, option in own.items() if not say.NOT.search(each[option])},
             tuple(frozenset(word for word in each_words if owners[word] > 1) for each_words in own_words),
@@ -234,9 +237,8 @@ class Sentence:
         above, below = self._folded[: self._start].rstrip(), self._folded[self._end :].lstrip()
         first, last = above.rfind("\n") + 1, len(self._folded) - len(below)
         near = self._line(first, len(above)), self._line(last, last + len(below.split("\n", 1)[0]))
-        if {*near} - {None, option}:
-            return Said(kind="nothing")
-        return Said(option, "named", named=frozenset({option}))
+        is_item = bool({*near} - {None, option})
+        return Said(kind="nothing") if is_item else Said(option, "named", named=frozenset({option}))
 
     def _stated(self, said: Said, claim: Claim, positive: list[Mention]) -> Said:
         """Read an explicit clause that is doubted, or turned from ("…, but I think it is blue"), in its sentence."""
