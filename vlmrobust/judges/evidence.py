@@ -11,7 +11,6 @@ __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
 
 # A thought's verdict stands near its end: it is read in parts from there, and what stands before the last is not read.
 _PARTS = (160, 500, 2_000, 20_000)
-
 # The kinds of evidence, and how often each named the option that labelled responses of real models conclude: (right,
 # all). The first five are firm: they decide where they stand.
 _COUNTS = {
@@ -30,7 +29,6 @@ RELIABILITY = {kind: (right + 1) / (count + 2) for kind, (right, count) in _COUN
 _FIRM = tuple(_COUNTS)[:5]
 # How many sentences may follow such a one; the others count wherever they are read.
 _REACH_OF = {"concluded": 1, "inferred": 1, "affirmed": 3, "computed": 0, "compared": 2, "restated": 1}
-
 _HORIZON = 4  # where so many sentences have decided nothing and another one does not either, no further one is read
 _SHORT = 3  # what longer thoughts say in the question's words is as often a step as a conclusion
 
@@ -76,8 +74,7 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
     """
     if not thought.strip():
         return _NOTHING
-    options = tuple(options)
-    text = thought[-_PARTS[-1] :]
+    text, options = thought[-_PARTS[-1] :], tuple(options)
     asked, course, end = Asked.of(question, options), _Course(len(options)), len(text)
     for begin in dict.fromkeys(max(0, len(text) - reach) for reach in _PARTS):
         part = Reading.of(text[begin:end], options, letters, by="either")

@@ -319,8 +319,10 @@ class Sentence:
     def _item(self) -> Mention | None:
         """Return the option that it is about as an item of a list."""
         item = say.ITEM.match(self._folded, self._start, self._end)
-        named = self._reading.named_at(item.end(), self._end) if item else None
-        if item is None or named is None or named.option is None or named.start > item.end() + 4:
+        at = item.end() if item else self._start
+        is_near = any(mention.start <= at + 8 for mention in self._mentions[:1])
+        named = self._reading.named_at(at, self._end) if is_near else None
+        if named is None or named.option is None or named.start > at + 4:
             return None
         label = named.letter[1] if named.letter else named.end
         return named if say.ITEM_SAYS.match(self._folded, label, self._end) else None
@@ -343,8 +345,10 @@ class Sentence:
         mentions = [mention for mention in mentions if not say.COMPARED.search(self._before(mention, 48))]
         asides = [match.span() for match in say.ASIDE.finditer(self._text)]
         mentions = [m for m in mentions if not any(a <= m.start - self._start < b for a, b in asides)] or mentions
+        if len(_options(mentions)) < 2:
+            return _only(mentions)
         turns = (self._after(cue, mentions) for cue in (say.CONTRAST, say.CUE, say.WEAK_CUE))
-        parts = (mentions, *turns, self._predicates(mentions))
+        parts = (*turns, self._predicates(mentions))
         return next((option for part in parts if (option := _only(part)) is not None), None)
 
     def _after(self, cue: re.Pattern[str], mentions: list[Mention], start: int | None = None) -> list[Mention]:

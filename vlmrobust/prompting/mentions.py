@@ -54,7 +54,6 @@ _LETTER_AFTER_TEXT = re.compile(
 )
 _ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
-
 # Words that an option may begin with, and that may be left out.
 OUTER_WORDS = """
 a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
@@ -211,7 +210,7 @@ class Reading:
             if group == 1:
                 sure = capital or match[group] not in "ai" or meant
             else:
-                near = max(0, letter.start - 1_000), letter.end + 1_000
+                near = max(0, letter.start - 400), letter.end + 400
                 sure = capital and (group < 4 or (meant and not _POINTS.search(self.text, *near)))
             if sure and letter.option is not None and begun.isdisjoint(range(letter.end, letter.end + 5)):
                 letters.append(letter)
