@@ -31,11 +31,10 @@ KINDS = (
     phrases.CONFIRMATION,
     phrases.DOUBT,
     phrases.CUE,
-    phrases.REPORTED,
+    phrases.NOT_ITS_OWN,
     phrases.CONTRAST,
     phrases.WEAK_CUE,
     phrases.PREDICATE,
-    phrases.LETTER_NAMED,
 )
 
 

@@ -38,7 +38,7 @@ OPTIONS = st.lists(WORDS.filter(lambda text: len(_key(text)) > 1), min_size=2, m
     ("turn", "letter"),
     [
         ("<think>A red cube. B?</think><answer>B</answer>", 37),
-        ("The answer is a big one: (B).", None),
+        ("The answer is a big one: (B).", 26),
         ("**B**", 2),
         ("Ｂ", 0),
         ("<answer>blue (B)</answer>", 14),

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.prompting.mentions import Mention, Reading, distinctive_words
+from vlmrobust.judges.sentences import Asked
+from vlmrobust.prompting.mentions import Mention, Reading
 from vlmrobust.prompting.words import fold, plain_form, squeeze, stands_alone
 
 TEXTS = st.lists(
@@ -88,4 +89,4 @@ def test_an_option_is_not_named_across_sentences():
 
 def test_words_that_only_one_option_has():
     options = ("Rightward turn - the camera turned", "Leftward turn - the camera turned")
-    assert distinctive_words(options) == {"right": 0, "left": 1}
+    assert Asked.of("How does the view change?", options).distinctive == {"right": 0, "left": 1}

@@ -4,37 +4,33 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..prompting import LETTERS
-from .sentences import Said, Sentence
-from .thoughts import Thought
+from ..prompting.mentions import Reading
+from .sentences import Asked, Said, Sentence, breaks_off, sentences
 
 __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
 
 # A thought's verdict stands near its end: it is read in parts from there, and what stands before the last is not read.
 _PARTS = (160, 500, 2_000, 20_000)
-
-# How often each kind named the option that labelled responses of real models conclude: (right, all).
+# The kinds of evidence, and how often each named the option that labelled responses of real models conclude: (right,
+# all). The first five are firm: they decide where they stand.
 _COUNTS = {
-    "stated": (14, 14),
-    "named": (11, 11),
-    "concluded": (48, 49),
-    "inferred": (24, 24),
-    "affirmed": (20, 21),
-    "compared": (11, 11),
-    "restated": (12, 13),
-    "eliminated": (4, 5),
-    "weighed": (2, 3),
-    "computed": (1, 1),
+    "stated": (14, 14),  # an explicit clause: "the answer is B", "(B) is correct"
+    "named": (11, 11),  # one option is named by its letter as fitting: "only option B shows it"
+    "concluded": (48, 49),  # one option is said after "therefore", "so", "I think"
+    "inferred": (24, 24),  # the same after "this suggests", "which indicates"
+    "affirmed": (20, 21),  # where the options are yes and no: what was asked about is said or denied
+    "compared": (11, 11),  # one option is said to be what the question asks for: "nearer"
+    "restated": (12, 13),  # an answer in the question's words: "The cube on the left is red."
+    "eliminated": (4, 5),  # all options but one are rejected
+    "weighed": (2, 3),  # of a list's items, one is found right
+    "computed": (1, 1),  # a calculation ends in it
 }
 RELIABILITY = {kind: (right + 1) / (count + 2) for kind, (right, count) in _COUNTS.items()}
-_FIRM = ("stated", "named", "concluded", "inferred", "affirmed")
+_FIRM = tuple(_COUNTS)[:5]
 # How many sentences may follow such a one; the others count wherever they are read.
 _REACH_OF = {"concluded": 1, "inferred": 1, "affirmed": 3, "computed": 0, "compared": 2, "restated": 1}
-
-# Where so many sentences have decided nothing and another one does not either, no further one is read.
-_HORIZON = 4
-
-# What long thoughts say in the question's words is as often a step as a conclusion.
-_SHORT = 3
+_HORIZON = 4  # where so many sentences have decided nothing and another one does not either, no further one is read
+_SHORT = 3  # what longer thoughts say in the question's words is as often a step as a conclusion
 
 
 class Evidence(NamedTuple):
@@ -57,22 +53,9 @@ _NOTHING, _OPEN = Evidence(), Evidence(unsure=True)
 def concluded_option(thought: str, options: Sequence[str], letters: str = LETTERS, question: str = "") -> Evidence:
     """Return the option that a thought finally concludes, and by which kind of evidence.
 
-    Sentences are read from the last to the first, until one is firm evidence:
-
-    - `stated`: an explicit clause, "the answer is B", "(B) is correct";
-    - `named`: a sentence that names one option by its letter as fitting, "only option B shows it";
-    - `concluded`: a sentence after "therefore", "so", "I think" that says one option of what is asked;
-    - `inferred`: the same after "this suggests", "which indicates";
-    - `affirmed`: where the options are yes and no, a sentence that says or denies what was asked about.
-
-    It does not count where a later sentence takes it back, starts over or speaks for another option. Without firm
-    evidence:
-
-    - `weighed`: of a list's items, one is found right;
-    - `computed`: the last sentence is a calculation that ends in it;
-    - `compared`: one option is said to be what is asked for ("nearer", where the question asks for the nearest);
-    - `restated`: a sentence answers in the question's words ("The cube on the left is red.");
-    - `eliminated`: all options but one are rejected.
+    Sentences are read from the last to the first, until one is firm evidence: an explicit clause, or a sentence that
+    concludes. It does not count where a later sentence takes it back, starts over or speaks for another option. Without
+    firm evidence, another kind counts: a comparison, an answer in the question's words, a calculation, elimination.
 
     A mention alone is no evidence, nor is a question, a supposition, or what a caption is said to claim. A thought that
     breaks off in the middle of a sentence says in that sentence only what it says firmly.
@@ -88,20 +71,17 @@ def concluded_option(thought: str, options: Sequence[str], letters: str = LETTER
         Evidence(option=1, unsure=False, kind='stated')
         >>> concluded_option("The kettle is farther away.", ("mug", "kettle"), question="Which is nearer?")
         Evidence(option=0, unsure=False, kind='eliminated')
-        >>> concluded_option("It could be A or B, I'm not sure.", ("red", "blue")).unsure
-        True
     """
     if not thought.strip():
         return _NOTHING
-    options = tuple(options)
-    text = thought[-_PARTS[-1] :]
-    course, end = _Course(len(options)), len(text)
+    text, options = thought[-_PARTS[-1] :], tuple(options)
+    asked, course, end = Asked.of(question, options), _Course(len(options)), len(text)
     for begin in dict.fromkeys(max(0, len(text) - reach) for reach in _PARTS):
-        part = Thought.of(text[begin:end], options, letters, question)
-        for start, stop in part.sentences():
+        part = Reading.of(text[begin:end], options, letters, by="either")
+        for start, stop in sentences(part, asked):
             if begin and not start:
                 break  # it may begin further back
-            if (verdict := course.turn(part, Sentence(part, start, stop))) is not None:
+            if (verdict := course.turn(part, asked, start, stop)) is not None:
                 return verdict
             end = begin + start
     return course.end()
@@ -111,52 +91,45 @@ class _Course:
     """What the sentences said that were read so far, from the last on."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self._remaining = set(range(count))
         self._later: list[Said] = []
-        self._rejected: set[int] = set()
-        self._reopened = False
         self._broken: bool | None = None
 
-    def turn(self, thought: Thought, sentence: Sentence) -> Evidence | None:
+    def turn(self, thought: Reading, asked: Asked, start: int, end: int) -> Evidence | None:
         """Read the sentence before those that were read; return the verdict if it decides."""
-        nothing = sentence.says_nothing()
         if self._broken is None:
-            self._broken = not nothing and thought.breaks_off()
-        if nothing:
-            return None
-        said = sentence.read(unfinished=self._broken and not self._later)
-        if said.kind == "listed":
+            self._broken = breaks_off(thought.folded)
+        said = Sentence(thought, asked, start, end, unfinished=self._broken and not self._later).read()
+        if said.kind == "nothing":
+            self._broken = self._broken and bool(self._later)
             return None
         if said.unsure and not any(later.kind in RELIABILITY for later in self._later):
             return _OPEN
         if said.kind in _FIRM or (said.reopens and said.kind in RELIABILITY):  # "No, it is blue."
             return self._verdict(said, len(self._later))
         self._later.append(said)
-        self._rejected |= said.rejected
-        self._reopened = self._reopened or said.reopens
+        self._remaining -= said.rejected
         return self.end() if len(self._later) > _HORIZON else None
 
     def _verdict(self, said: Said, place: int) -> Evidence:
         """Return what a sentence says if `place` later ones are not too many, and neither take it back nor go on."""
-        option, later = said.option, self._later[:place]
         reach = 0 if said.partial and said.kind != "inferred" else _REACH_OF.get(said.kind, _HORIZON)
         disturbed = (
             place > reach
-            or option in self._rejected
+            or said.option not in self._remaining
             or (place and self._broken)
-            or (
-                said.kind in _FIRM
-                and (self._reopened or any(o.kind in RELIABILITY for o in later if o.option != option))
-            )
-            or any(other.pending or other.unsure or other.reopens for other in later)
-            # Several other options at once are the rest; a single one is a second thought.
-            or any(
-                other.named - {option} - self._rejected
-                and (option in other.named or len(other.named) < 2 or other.kind in RELIABILITY)
-                for other in later
-            )
+            or any(self._disturbs(other, said.option) for other in self._later[:place])
         )
-        return _OPEN if disturbed else Evidence(option, kind=said.kind)
+        return _OPEN if disturbed else Evidence(said.option, kind=said.kind)
+
+    def _disturbs(self, other: Said, option: int | None) -> bool:
+        """Whether a sentence takes back what one before it says for an option, or speaks for another one."""
+        speaks = other.kind in RELIABILITY
+        if other.unsure or other.reopens or (speaks and other.option != option):
+            return True
+        # Several other options at once are the rest; a single one is a second thought.
+        others = other.named & self._remaining - {option}
+        return bool(others) and (speaks or option in other.named or len(other.named) < 2)
 
     def end(self) -> Evidence:
         """Return the verdict of a thought of which no sentence decided."""
@@ -167,7 +140,6 @@ class _Course:
             if said.kind in kinds:
                 agree = all(other.option == said.option for other in self._later if other.kind == said.kind)
                 return self._verdict(said, place) if agree else _OPEN
-        remaining = set(range(self._count)) - self._rejected
-        if len(remaining) == 1 and not self._broken and not any(said.pending or said.unsure for said in self._later):
-            return Evidence(remaining.pop(), kind="eliminated")
+        if len(self._remaining) == 1 and not self._broken and not any(said.unsure for said in self._later):
+            return Evidence(next(iter(self._remaining)), kind="eliminated")
         return _OPEN if any(said.named for said in self._later) else _NOTHING

@@ -1,15 +1,6 @@
 """The phrases by which a thought concludes, compares, doubts and starts over; on folded text."""
 
 import re
-from typing import NamedTuple
-
-from ..prompting.mentions import FUNCTION_FORMS
-from ..prompting.words import WORD
-
-FUNCTION_WORDS = FUNCTION_FORMS | {
-    *("image", "pictur", "photo", "video", "show", "shown", "follow", "question", "option", "answer", "object"),
-    *("look", "seem", "appear"),
-}
 
 # How a text falls into sentences. Group 1: without a mark that belongs to the sentence.
 SENTENCE_BREAK = re.compile(
@@ -17,105 +8,73 @@ SENTENCE_BREAK = re.compile(
 )
 ABBREVIATIONS = ("e.g.", "i.e.", " vs.", "(vs.", " fig.", "(fig.")
 LABEL = re.compile(r"(?:(?:^|[\s(*'])[a-z]|(?:^|[\n.,:;!?(*]) ?\d{1,2})\.$")
-SORT = re.compile(rf"\b(?:which|what)(?: (?:kind|type|sort)s? of)? ({WORD}+)")
-ASKS = re.compile(r"[^.?!\n]*\?")
 
-# Sentences that say nothing of their own.
+# Sentences that say nothing of their own: they announce an answer, are a remark in brackets, list the options, confirm.
 ANNOUNCEMENT = re.compile(
-    r"[\W_]*(?:so |therefore,? |the |my )?(?:final |correct )?(?:answer|conclusion|decision|verdict)?(?: is)?[\W_]*"
-)
-THE_ONE = re.compile(
-    r"\bthe (?:one|option|answer|choice) (?:that|which|matching)\b[^.]{0,40}(?:match|fit|describ|correspond|show"
-    r"|observ)"
+    r"(?s:.*:|\(.{40,}\))|[\W_]*(?:(?:so|therefore,?|the|my|final|correct) )*(?:answer|conclusion|verdict)?(?: is)?\W*"
 )
 RESTATED = re.compile(
-    r"\b(?:options?|choices|alternatives|candidates|possibilities|possible answers)\b[^.]{0,60}(?::|\b(?:are|include"
-    r"|given|provided|listed|were)\b)|\bchoose (?:between|from|among)"
+    r"\b(?:options?|choices|candidates|possibilities|possible answers)\b[^.]{0,60}(?::|\b(?:are|include|given|provided"
+    r"|listed|were)\b)|\bchoose (?:between|from|among)"
 )
 CONFIRMATION = re.compile(
-    r"\b(?:yes|yep|yeah|confirmed|confirms|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with"
-    r"|still (?:holds|correct|right)|confident)\b|没错|确实"
+    r"\b(?:ye[sp]|yeah|confirm(?:s|ed)|indeed|that(?:'s| is) (?:right|correct)|makes sense|checks out|stick with"
+    r"|confident|still (?:holds|correct|right)|the (?:one|option|answer|choice) (?:that|which|matching))\b|没错|确实"
 )
-THE_OTHERS = re.compile(
-    r"[\s*'-]*(?:and |but )?(?:all |both )?(?:of )?(?:the )?(?:others|rest|remaining|everything else"
-    r"|other (?:options?|choices?|answers?|images?|pictures?|photos?|ones?|\w+ \())\b"
-)
+THE_OTHERS = re.compile(r"\W*(?:and |but |all |of |the )*(?:others|rest|remaining|other (?:option|image|one)s)\b")
 
-# What says that a statement is so, and words of it that may be left out or differ.
-POLAR = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
-_UNSTATED_WORDS = """
-a an the is are was were be being do does did can has have there this that statement
-"""
-UNSTATED = frozenset(_UNSTATED_WORDS.split())
-NOT = re.compile(r"\b(?:not(?! only)|no|never|nor|neither|nothing|nobody|none|without|cannot|false|wrong)\b|n't\b")
-DENIED_BEFORE = re.compile(
-    r"(?:\bno (?:\w+ )?(?:indication|evidence|sign|suggestion|proof) (?:of|that)|\b(?:false|incorrect|wrong|untrue"
-    r"|unlikely|impossible) that|(?:\bnot|n't)(?: \w+){0,4} that)[^,;:]{0,12}$"
-)
-DENIED_AFTER = re.compile(
-    r"[.,]?'[.,]? (?:is|was|seems|appears|does)(?: \w+)?(?:(?: not|n't)\b|(?: \w+)? (?:false|incorrect|wrong|inaccurate"
-    r"|untrue|contradicted))|(?: \w+)? is (?:false|incorrect|wrong|untrue)\b"
-)
-
-# Starting over, and not knowing.
+# Starting over, turning, and not knowing.
 REVISION = re.compile(
-    r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|on closer"
-    r" (?:look|inspection)"
+    r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|(?:on|upon) closer"
     r"|let me (?:re-?\w+|double|look again|check again)|scratch that|correction|i was wrong|i made a mistake"
-    r"|that(?:'s| is) (?:wrong|not right|incorrect)|upon (?:re-?\w+|closer))\b|等等|不对|moment mal|attends|espera"
+    r"|that(?:'s| is) (?:wrong|not right|incorrect))\b|等等|不对"
 )
+CONTRAST = re.compile(r"\b(?:but(?! rather)|however|actually|yet|on second thought|no wait|wait)\b|但|而")
 DOUBT = re.compile(
-    r"\b(?:not (?:\w+ )?(?:sure|certain|clear)|unsure|uncertain|unclear|ambiguous|no idea|no (?:basis|way) (?:for|to)"
-    r"|(?:can't|cannot|can not|couldn't|could not|unable to|hard to|difficult to|impossible to|not possible to)"
-    r" (?:\w+ )?(?:tell|say|determine|decide|know|see|read|make out|judge|identify|distinguish)|don't know|do not know"
-    r"|(?:no such|none of the(?:se)?) (?:option|choice|answer)s?|too \w+ to (?:tell|say|determine|judge)|either way"
-    r"|(?:not|n't) (?:listed|offered|an option|among|in the (?:list|options)|one of the)|it's a toss-?up|i'm"
-    r" guessing)\b"
-    r"|不确定|无法确定|nicht sicher"
+    r"\b(?:not (?:\w+ )?(?:sure|certain|clear)|unsure|uncertain|unclear|ambiguous|no idea|(?:do not|don't) know"
+    r"|(?:can't|cannot|can not|couldn't|could not|unable to|hard to|difficult to|impossible to) (?:\w+ )?(?:tell|say"
+    r"|determine|decide|know|see|read|judge|identify|distinguish)|too \w+ to (?:tell|say|determine|judge)|either way"
+    r"|(?:no such|none of the(?:se)?) (?:option|choice|answer)s?|(?:not|n't) (?:listed|offered|an option|among"
+    r"|in the (?:list|options)|one of the)|toss-?up|i'm guessing)\b|不确定|无法确定"
 )
-EITHER = re.compile(r"\b(?:or|either|between)\b|还是|或")
-SUPPOSED = re.compile(r"\b(?:if|whether|suppose|supposing|assuming|unless)\b[^,.;:]*$")
-HYPOTHETICAL = re.compile(r"\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]{0,120}\bwould\b")
-DISOWNED = re.compile(
-    r"\b(?:doubt|deny|no longer (?:think|believe|say)|(?:wrong|mistake) to (?:say|think)|nobody (?:would )?says?"
-    r"|(?:false|untrue|not true) that)\b|ではな|ではありませ|じゃな|아닙니다|아니다"
+
+# What a thought does not say itself, up to a turn; and what may not be so.
+NOT_ITS_OWN = re.compile(
+    r"\b(?:caption|description|hint|user|prompt|someone|text|note|statement)\b[^.']{0,40}\b(?:says?|said|claims?|states?"
+    r"|suggests?|asserts?|mentions?|implies|according)\b|\baccording to the (?:caption|description|hint|text)"
+    r"|\b(?:doubt|deny|no longer (?:think|believe|say)|(?:wrong|mistake) to (?:say|think)|nobody (?:would )?says?)\b"
+    r"|\bif (?!(?:i|we) (?:had|have) to|forced|pressed)[^.]{0,120}\bwould\b|ではな|ではありませ|じゃな|아닙니다|아니다"
 )
 UNREAL = re.compile(
-    r"\b(?:would|could|might|may|if|yet|should have|at first|initially|originally|i thought|seemed|also|besides"
-    r"|followed by|after that|tempt\w+|confus\w+)\b"
+    r"\b(?:would|could|might|may|if|whether|suppos\w+|assuming|unless|yet|should have|at first|initially|originally"
+    r"|i thought|seemed|also|besides|followed by|after that|tempt\w+|confus\w+)\b"
 )
-REPORTED = re.compile(
-    r"\b(?:caption|description|hint|user|prompt|someone|text|note|statement)\b[^.]{0,40}\b(?:says?|said|claims?|states?"
-    r"|stated|suggests?|asserts?|mentions?|implies|according)\b|\baccording to the (?:caption|description|hint|text)"
+NOT = re.compile(
+    r"\b(?:not(?! only)|no|never|nor|neither|nothing|nobody|none|without|cannot|lacks?|false|wrong|incorrect)\b|n't\b"
+    r"|[✗❌✘]"
 )
 
 # What comes after a cue is concluded; after a weak one it is inferred.
 _LEAD = r"[\s*'#_>-]*(?:and |but |ok,? |okay,? )?"
 CUE = re.compile(
     rf"(?P<strong>(?:^|(?<=[.;:,] )|\band |\bbut ){_LEAD}(?:therefore|thus|consequently|accordingly|in conclusion"
-    rf"|overall"
-    r"|to conclude|in summary|as a result|ultimately|finally|to sum up|conclusion|final|given (?:all )?this|daher|donc"
-    r"|based on (?:this|these|the|all)|por lo tanto|por tanto|quindi|portanto)\b|\bi'd say\b|\bit (?:must|has to) be\b"
-    r"|\b(?:i|we) (?:can |would |'d |will |must |therefore |thus )?(?:think|believe|conclude|say|deduce|infer|choose"
-    r"|pick)\b|所以|因此|故)"
-    rf"|(?:^|(?<=[.;:,] )|(?<=[.;:,])|\band ){_LEAD}(?:so|hence|which means|meaning|(?:this|that) means)\b"
-    r"|\bmust be\b|\bhas to be\b"
+    r"|overall|to conclude|in summary|as a result|ultimately|finally|to sum up|conclusion|final|given (?:all )?this"
+    r"|based on (?:this|these|the|all))\b|\bit (?:must|has to) be\b"
+    r"|\b(?:i|we)(?:'d| can| would| will| must| therefore| thus)? (?:think|believe|conclude|say|deduce|infer|choose"
+    rf"|pick)\b|所以|因此|故)|(?:^|(?<=[.;:,] )|(?<=[.;:,])|\band ){_LEAD}(?:so|hence|which means|meaning"
+    r"|(?:this|that) means)\b|\b(?:must|has to) be\b"
 )
 WEAK_CUE = re.compile(
-    r"\b(?:indicat(?:e|es|ed|ing)|suggest(?:s|ed|ing)?|impl(?:y|ies|ying)|confirm(?:s|ing)|means?|meaning|known as"
-    r"|points? (?:to|towards)|show(?:s|ing) that|reveal(?:s|ing)|demonstrat(?:es|ing)|(?:it|this|that) is (?:clear"
-    r"|evident|likely)|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:most )?likely"
-    r"|probably|appears to be|seems to be|identif(?:y|ies|ied) as)\b"
+    r"\b(?:(?:indicat|suggest)\w*|(?:impl|identif)(?:y|ies|ied|ying)|(?:confirm|reveal|demonstrat)\w*|means?|meaning"
+    r"|known as|points? (?:to|towards)|show(?:s|ing) that|(?:it|this|that) is (?:clear|evident)|likely|probably"
+    r"|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:appears|seems) to be)\b"
 )
-CONTRAST = re.compile(r"\b(?:but(?! rather)|however|actually|yet|on second thought|no wait|wait)\b|但|而")
-TURN = re.compile(f"{CONTRAST.pattern}|{DOUBT.pattern}")
 
 # What a sentence concedes, gives as a reason or compares with is not what it asserts.
 ASIDE = re.compile(
     r"(?:^|(?<=[,;:(] ))(?:as|given|if|unlike|compared|looking at|comparing|considering|among|of|in contrast|apart from"
     r"|besides|to (?:determine|find|decide|see)|which|where|who|with|without|not|but not|causing|making|bringing"
-    r"|revealing|seen|indicated"
-    r"|shown|than|between)\b[^,;.]*"
+    r"|revealing|seen|indicated|shown|than|between)\b[^,;.]*"
     r"|\b(?:although|though|even if|while|whereas|despite|in spite of|because|since|rather than|instead of)\b[^,;.]*"
 )
 COMPARED = re.compile(
@@ -123,112 +82,61 @@ COMPARED = re.compile(
     r"|instead of|unlike) (?:(?:that |those |the one |the ones )(?:of|in|on|with) )?(?:[\w-]+ ){0,3}['*(]*$"
 )
 REFERENCE = re.compile(
-    r"\b(?:beside|besides|next to|near|nearer to|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that"
-    r" )?['*]*$"
+    r"\b(?:besides?|next to|near|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that )?['*]*$"
 )
 
 # Whether something is said to be an option (before it), or something is said of an option (behind it).
-_QUALIFIERS = (
-    r"(?:\s*\b(?:a|an|the|to|in|on|at|of|be|most|\w+ly|option|located|positioned|placed|standing|sitting|lying|her"
-    r"|his|its"
-    r"|their|my|your|colou?red|painted|still|also|just|indeed|un|une|ein|eine|el|la|le|der|die|das)\b)*[\s'*(_$]*$"
-)
-_COPULAS = (
-    r"\b(?:(?<!there )(?:is|are|was|were)|be|been|as|looks?|appears?|seems?|remains|ist|sind|est|sont|es|son|está)\b"
-    r"|(?<!there)(?<=[a-z])'(?:s|re)\b|[=:→≈]|\\approx\b|是|为"
-)
 EQUALS = re.compile(r"(?:[=≈→]|\\approx)[\s\\$*({]*$")
-COPULA = re.compile(rf"(?:{_COPULAS}){_QUALIFIERS}")
 PREDICATE = re.compile(
-    rf"(?:{_COPULAS}|\bthere(?: is| are|'s)|\b(?:looking|shows?|showing|see|sees|has|have|contains?|equals?|reads?"
-    rf"|says?"
-    r"|depicts?|displays?|leaves|leaving|namely|like|facing|faces|only|exactly|points?|indicates?|total|count|matches"
-    rf"|fits|means|becomes|makes|gives|get|find|counted|counting|stands|sits|lies)\b|有){_QUALIFIERS}"
+    r"(?:\b(?:is|are|was|were|be|been|as|looks?|looking|appears?|seems?|remains|shows?|showing|sees?|has|have|contains?"
+    r"|equals?|reads?|says?|depicts?|displays?|leaves|leaving|namely|like|fac(?:es|ing)|only|exactly|points?|indicates?"
+    r"|total|count(?:ed|ing)?|matches|fits|means|becomes|makes|gives|get|find|stands|sits|lies)\b|(?<=[a-z])'(?:s|re)\b"
+    r"|[=:→≈]|\\approx\b|是|为|有)(?:\s*\b(?:an?|the|to|in|on|at|of|be|most|\w+ly|option|located|positioned|placed"
+    r"|standing|sitting|lying|her|his|its|their|my|your|colou?red|painted|still|also|just|indeed)\b)*[\s'*(_$]*$"
 )
 _PARENTHESIS = r"['*)\]]*(?: \([^()]{0,40}\))?"
 SUBJECT = re.compile(
     rf"'s|{_PARENTHESIS}(?:,[^,.]{{0,60}},)?(?: (?:clearly|actually|also|then|therefore|definitely|really|still"
-    rf"|itself))*"
-    r" (?:is|are|was|has|have|had|does|do|must|can|could|would|will|should|[a-z]+(?<!s)s)\b"
+    r"|itself))* (?:is|are|was|has|have|had|does|do|must|can|could|would|will|should|[a-z]+(?<!s)s)\b"
 )
 ABOUT_IT = re.compile(
     r"[\s*'-]*(?:(?:no|but|actually|however|yes|wait),? )*(?:(?:it|this|that|he|she|they)(?:'s|'re| is| are| has"
     r"| must| looks| appears| seems)|since|because|given|as)\b"
 )
 
-# Letters that name options, and those that name points.
-LABELLED = re.compile(r"[\s*_'#>-]*(?:(?:option|choice) )?(?:[(\[]\s*\w\s*[)\]]|\w[.):]|(?<=\*)\w(?=\*))")
-ONE = re.compile(r"['*)]* ones?\b")
-LETTER_NAMED = re.compile(
-    rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
-    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
-    r"|(?:(?:^|(?<=[.!?\n] )|(?<=\n)|[,;:] |[>→] ?|\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
-    r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
-    rf"|either|between|clearly|definitely|obviously|probably),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
-)
-LETTER_VERB = re.compile(
-    r"[\s'*)\]]*(?:,|;|\.|$|(?:is|are|remains?|fits?|matches|works|seems|looks|appears|describes|agrees|corresponds"
-    r"|satisfies|applies|holds|stands|has|does|can|could|must|would|isn't|doesn't|can't|cannot|and|or|nor|but|as"
-    r"|because"
-    rf"|since|out)\b)(?!{WORD})"
-)
-ENDS = re.compile(r"[\s'*)\]]*(?:[.,;]|$)")
+# Options that are named by letter as fitting; letters that name points.
 NAMED_BEFORE = re.compile(
     r"\b(?:is|are|be|by|match(?:es)?|fits?|with|choose|pick|select|as|to|only|namely|supports?|favou?rs?|leaves|at"
-    r"|on|for|(?:is|are) in)"
-    r"[\s:*'(\[]*(?:the )?(?:option|choice|answer|letter|statement|candidate)s? ?[*'(\[]*$|\bonly ?[*'(\[]*$"
+    r"|on|for|in)[\s:*'(\[]*(?:the )?(?:option|choice|answer|letter|statement|candidate)s? ?[*'(\[]*$|\bonly ?[*'(\[]*$"
 )
 NAMED_AFTER = re.compile(
     rf"{_PARENTHESIS},? (?:is|are|correctly|accurately|best|clearly|exactly|only|therefore|fits?|match(?:es)?|depicts?"
     r"|represents?|shows? (?:the correct|this|exactly)|it is|works|wins)\b(?! (?:not|wrong|incorrect))|[*')\]]* ?[✓✅✔]"
 )
-NAMED_POINT = re.compile(r"(?<![A-Za-z])(?:[B-HJ-Z](?![a-z'])|[A-Z]{2,5}(?![A-Za-z]))")
-OTHER_CAPITAL = re.compile(r"<image[^>]*>|\b(?:[Oo]ption|[Cc]hoice|[Ff]igure|[Ii]mage|[Pp]icture|[Pp]anel) \(?[A-H]\b")
-POINTS = re.compile(
-    r"\b(?:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate"
-    r"|team"
-    r"|hepatitis|platform|building|block|exit|quadrilateral|circle|rectangle|label(?:l?ed)?|marked|letters?)"
-    r" '?[a-z]{1,4}'?(?![a-z'])|∠|△"
-)
 
-# A list that weighs the options: how an item begins, and how it is found.
+# A list that weighs the options: how an item begins, and how it is found right.
 ITEM = re.compile(r"[\s*•#>-]*(?:\d{1,2}[.)] *)?[\s*'(\[]*(?:(?:option|choice|answer|statement) )?[*'(\[]*")
 ITEM_LETTER = re.compile(r"[a-z0-9][*)\].:]")
-ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)['*]*|['*)\]]*[.)] ")
-_FINE = r"(?:yes|correct|correctly|match(?:es|ing)?|fits?|exactly|consistent|works?|right|true|plausible|best)\b"
-VERDICT = re.compile(
-    rf"(?P<no>(?:\b(?:not|no|nope|cannot|never|none|neither|nor)\b|n't\b)(?:[^.;,\n]{{0,24}}?\b{_FINE})?|\b(?:lacks?"
-    rf"|wrong"
-    r"|incorrect|fails?|ruled out|eliminated|excluded|impossible|unlikely|missing|false|out|contradicts?|too|absent"
-    rf"|nothing|without|less)\b|[✗❌✘×])|(?P<yes>\b{_FINE}|\bthis is it\b|[✓✅✔])"
-)
-
-NO = re.compile(r"\b(?:no|not|none|never|neither|nothing|without|cannot)\b|n't\b")
-NEGATED_WORD = re.compile(r"(?:\b(?:not|no|never|less|without)|n't)(?: \w+){0,2} $")
 
 
-class Pole(NamedTuple):
-    """One direction of a comparison: the words that ask for it, and all that say it."""
-
-    asked: re.Pattern[str]
-    said: re.Pattern[str]
+ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)|['*)\]]*[.)] ")
+FITS = re.compile(r"\b(?:yes|correct(?:ly)?|match(?:es|ing)?|fits?|exactly|works?|right|true|best)\b|[✓✅✔]")
 
 
-def _pole(asked: str, more: str = "") -> Pole:
-    said = asked.split() + more.split()
-    return Pole(*(re.compile(rf"\b(?:{'|'.join(words)})\b".replace("_", " ")) for words in (asked.split(), said)))
+def _pole(words: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what asks for one direction of a comparison, comparatives and superlatives, and all that says it."""
+    either = "|".join(words.split())
+    asked = rf"\b(?:(?:{either})(?:e?r|e?st)|(?:more|most) (?:{either}))\b"
+    return re.compile(asked), re.compile(rf"\b(?:{either})(?:e?r|e?st)?\b")
 
 
-POLES = (
-    (_pole("closer closest nearer nearest in_front foremost", "near front foreground close"),
-     _pole("farther further farthest furthest behind more_distant most_distant", "far back background distant")),
-    (_pole("heavier heaviest", "heavy"), _pole("lighter lightest")),
-    (_pole("brighter brightest", "bright"), _pole("darker darkest dimmer dimmest", "dark dim")),
-    (_pole("older oldest", "old"), _pole("younger youngest newer newest", "young new")),
-    (_pole("faster fastest quicker", "fast quick"), _pole("slower slowest", "slow")),
-    (_pole("warmer warmest hotter hottest", "warm hot"), _pole("colder coldest cooler coolest", "cold cool")),
-    (_pole("bigger biggest larger largest greater greatest taller tallest higher highest longer longest wider widest"
-           " thicker thickest deeper deepest", "more most"),
-     _pole("smaller smallest shorter shortest lower lowest narrower narrowest thinner thinnest shallower shallowest"
-           " fewer fewest", "less least")),
-)  # fmt: skip
+_OPPOSITES = """
+near close front foreground foremost: far farthe furthe behind back background distant
+bigg? large great tall high long wide thick deep more most: small short low narrow thinn? shallow few less least
+old: young new
+bright: dark dimm?
+heav[iy]: light(?=e)
+fast quick: slow
+warm hott?: cold cool
+"""
+POLES = [tuple(map(_pole, line.split(":"))) for line in _OPPOSITES.split("\n") if line]

@@ -36,19 +36,16 @@ class RuleJudge(Judge):
         """Read every thought."""
         from .evidence import RELIABILITY, concluded_option  # its patterns take a while to compile: at first use
 
-        options, unsure, probabilities = [], [], []
-        rows = zip(
-            responses.think, responses.options, responses.letters, responses.order, responses.question, strict=True
-        )
-        for thought, shown, letters, order, question in rows:
-            found = concluded_option(thought, shown, letters, question)
-            own = None if found.option is None else order[found.option]
-            probability = RELIABILITY.get(found.kind, math.nan)
-            options.append(-1 if own is None else own)
-            unsure.append(found.unsure or probability < self.min_probability)
-            probabilities.append(probability)
+        rows = zip(responses.think, responses.options, responses.letters, responses.question, strict=True)
+        found = [concluded_option(*row) for row in rows]
+        own = [
+            None if said.option is None else order[said.option]
+            for said, order in zip(found, responses.order, strict=True)
+        ]
+        probability = torch.tensor([RELIABILITY.get(said.kind, math.nan) for said in found], dtype=torch.float32)
+        unsure = torch.tensor([said.unsure for said in found], dtype=torch.bool)
         return Verdicts(
-            torch.tensor(options, dtype=torch.int64),
-            torch.tensor(unsure, dtype=torch.bool),
-            torch.tensor(probabilities, dtype=torch.float32),
+            torch.tensor([-1 if option is None else option for option in own], dtype=torch.int64),
+            unsure | (probability < self.min_probability),
+            probability,
         )

@@ -8,68 +8,79 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import NamedTuple
 
 from .letters import LETTERS
-from .words import WORD, WORDS, fold, plain_form, squeeze, stands_alone
+from .words import WORD, fold, squeeze, stands_alone
 
-__all__ = ["FUNCTION_FORMS", "Mention", "Named", "Reading", "distinctive_words", "whole_option"]
+__all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "whole_option"]
 
-
-_LEAD_REACH = 256
-_DECORATION = r"\s*_'#>~$|:=\-.,;!({\[\\"
 _LEAD = re.compile(
-    rf"(?:[{_DECORATION}]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{{"
+    r"(?:[\s*_'#>~$|:=\-.,;!({\[\\]|\\?\b(?:boxed|text(?:bf|it|rm)?|math(?:rm|bf|sf))\s*\{"
     r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say"
     r"|probably|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed"
-    r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number|opción|opzione"
-    r"|opção|вариант|variante)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
+    r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number"
+    r"|opción|вариант)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
 )
-_ARTICLE = re.compile(r"an? (?=\S)")
-_LETTER = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])([a-z])(?!{WORD}|'{WORD}|-{WORD})")
-_DIGIT = re.compile(rf"(?<!{WORD})(?<![\d.,:/-])(\d)(?!{WORD}|[.,:/]\d|[%°])")
+_LETTER = re.compile(
+    rf"(?<!{WORD})(?:(?<!{WORD}['-])[a-z](?!{WORD}|'{WORD}|-{WORD})|(?<![\d.,:/-])\d(?!{WORD}|[.,:/]\d|[%°]))"
+)
 # What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
 _AFTER_LETTER = re.compile(
-    rf"[ \n]+(?:is|are|was|and|or|but|because|since|as|matches|fits|seems|which|not|instead|rather|with|und|oder|ou"
-    rf"|et|y|o)\b|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
+    r"[ \n'*)\]]+(?:is|are|was|and|or|nor|but|because|since|as|remains?|fits?|matches|works|seems|looks|appears"
+    r"|describes|agrees|corresponds|satisfies|applies|holds|stands|has|does|doesn't|isn't|which|not|instead|rather|with|out"
+    r"|und|oder|ou|et|y|o|(?<!i )(?:can|can't|cannot|could|must|would))\b"
+    rf"|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
 )
-
-
-class Mention(NamedTuple):
-    """An option's text within a text; `option` is None where it could be the text of several."""
-
-    start: int
-    end: int
-    option: int | None
-
-
-class Named(NamedTuple):
-    """What is named at a place: `option` (None = a letter of no option, or ambiguous), by `letter` or by text."""
-
-    start: int
-    end: int
-    option: int | None
-    letter: tuple[int, int] | None
-
-
-_FUNCTION_WORDS = """
-in on at to of for with from by into onto toward towards over under beside behind near inside outside between along
-around against as is are was were be been am have has had do does did can could will would should may might must it its
-he she they them his her their there this that these those and or but not no nor so if then than which who what when
-where why how very more most some any all both each other another one because while during about after before through
-just only also too i you we my your our me us him s t yes
+# Letters that are surely meant as options: after such a word, in brackets or in bold; or bare, before `_AFTER_LETTER`.
+_LETTERS = re.compile(
+    rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
+    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
+    r"|(?:(?:^|(?<=[.!?\n] )|(?<=[\n>→])|[,;:>→] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
+    r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
+    rf"|either|between|\w+ly),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
+)
+# Other things that have letters; in the text as it is written.
+_POINTS = re.compile(
+    r"\b(?i:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate|team"
+    r"|platform|building|block|exit|circle|label(?:l?ed)?|marked|letters?) ['\"$]?[A-Z]{1,4}(?![A-Za-z'])|∠|△"
+)
+# A letter and its text, or the other way round: "B. red", "red (B)".
+_TEXT_AFTER_LETTER = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
+_LETTER_AFTER_TEXT = re.compile(
+    r"[\s'*_.,]*(?:which is |that is |that's )?(?:[(\[]\s*(?:(?:option|choice|answer|letter) )?"
+    r"|(?:option|choice|answer|letter) |[-=] )(?=[a-z](?![\w']))"
+)
+_ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
+LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
+# Words that an option may begin with, and that may be left out.
+OUTER_WORDS = """
+a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
+along around against as is are it he she they its his her their there this that be was were has have
 """
-FUNCTION_FORMS = frozenset(map(plain_form, _FUNCTION_WORDS.split()))
+_OUTER = re.compile(rf"(?:['(]*(?:{'|'.join(OUTER_WORDS.split())})\b['(]* )+(?=\S)")
 # The number of a squeezed option, where a unit follows: "12 cm", but neither "12π" nor "12x".
 _NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![\d./√π^]|(?:pi|sqrt|[abknxyz])(?![a-z]))")
 _SINGLE = re.compile(rf"(?<!{WORD})\w(?!{WORD})")
 _BREAK = re.compile(r"[.!?;] |\n")
 _HEAD = re.compile(r"(.{3,}?)(?: +-+ +| *: +| *\()\S")
-_OUTER_WORDS = """
-a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
-along around against as is are it he she they its his her their there this that be was were has have
-"""
-_OUTER = frozenset(_OUTER_WORDS.split())
+_LABEL = re.compile(r"\(?([a-z])[).:] *(?=\S)")
+
+
+class Mention(NamedTuple):
+    """An option that is named in a text.
+
+    Attributes:
+        start, end: where it is named.
+        option: None where it could be several, or none has that letter.
+        letter: where the letter stands that names it; None = its text does.
+    """
+
+    start: int
+    end: int
+    option: int | None
+    letter: tuple[int, int] | None = None
 
 
 class Forms(NamedTuple):
@@ -77,99 +88,63 @@ class Forms(NamedTuple):
 
     Attributes:
         keys: squeezed text → the options that it could be; an exact form outranks a looser one.
-        letters: options that are a single letter: letter → the options that it could be.
+        letters: the same for options that are a single letter.
         inflected: whether the options differ in their inflection alone, so that it has to be heeded.
-        folded: the options, folded.
-        shortest: the length of the shortest key.
         single: characters that are a word of their own in an option.
+        broken: whether an option has a sentence break inside.
     """
 
-    keys: dict[str, tuple[int, ...]]
-    letters: dict[str, tuple[int, ...]]
+    keys: dict[str, list[int]]
+    letters: dict[str, list[int]]
     inflected: bool
-    folded: tuple[str, ...]
-    shortest: int
     single: frozenset[str]
+    broken: bool
+
+    def key(self, folded: str) -> str:
+        """Return a text as a key; what has no words is its own."""
+        return squeeze(folded, inflected=self.inflected).text or folded
 
 
 @lru_cache(maxsize=4096)
 def _forms(options: tuple[str, ...]) -> Forms:
     folded = [" ".join(fold(option).replace("<image>", " ").split()) for option in options]
-    labels = [re.match(r"\(?([a-z])[).:] *(?=\S)", option) for option in folded]
-    if all(label and label[1] == LETTERS[index].lower() for index, label in enumerate(labels[:26])):
-        folded = [option[label.end() :].strip() for option, label in zip(folded, labels, strict=True) if label]
-    whole = [squeeze(option).text for option in folded]
-    inflected = len(set(whole)) < len(set(folded))
-    letters: dict[str, list[int]] = {}
-    ranked: list[dict[str, list[int]]] = [{}, {}, {}]
-
-    def add(rank: int, text: str, option: int) -> None:
-        key = squeeze(text, inflected=inflected).text
-        owners = ranked[rank].setdefault(key, [])
-        if option not in owners:
-            owners.append(option)
-
-    rests = _without_common_beginning(folded)
-    numbers = [_NUMBER.match(form) for form in whole]
-    in_one_unit = len({form[number.end() :] for form, number in zip(whole, numbers, strict=True) if number}) == 1
+    shown = "\n".join(folded)
+    labels = [_LABEL.match(option) for option in folded]
+    if all(label and label[1] == letter.lower() for label, letter in zip(labels, LETTERS, strict=False)):
+        folded = [option[label.end() if label else 0 :] for option, label in zip(folded, labels, strict=True)]
+    squeezed = [squeeze(option).text for option in folded]
+    inflected = len(set(squeezed)) < len(set(folded))
+    forms = Forms({}, {}, inflected, frozenset(_SINGLE.findall(shown)), any(map(_BREAK.search, folded)))
+    numbers = [_NUMBER.match(form) for form in squeezed]
+    in_one_unit = len({form[number.end() :] for form, number in zip(squeezed, numbers, strict=True) if number}) == 1
+    # What options say after the words that they all begin with ("the man is"), where that is a phrase.
+    words = [option.split() for option in folded]
+    alike = takewhile(lambda each: len(set(each)) == 1, zip(*words, strict=False))
+    shared = min([len(list(alike)), *(len(each) - 2 for each in words)])
+    ranks: tuple[dict[str, list[int]], ...] = ({}, {}, {})
     for index, option in enumerate(folded):
-        bare = option.strip(".$ ")
+        bare, head, number = option.strip(".$ "), _HEAD.match(option), numbers[index]
         if len(bare) == 1 and "a" <= bare <= "z":
-            letters.setdefault(bare, []).append(index)
+            forms.letters.setdefault(bare, []).append(index)
             continue
-        add(0, option, index)
-        if head := _HEAD.match(option):
-            add(1, head[1], index)
-        if in_one_unit and (number := numbers[index]):
-            ranked[2].setdefault(number[0], []).append(index)
-        if rests:
-            add(1, rests[index].rstrip("."), index)
-        words = option.rstrip(".").split()
-        while len(words) > 1 and words[0].strip("'(") in _OUTER:
-            words = words[1:]
-        add(2, " ".join(words), index)
-    found: dict[str, tuple[int, ...]] = {}
-    for rank in ranked:
-        for key, owners in rank.items():
-            if key:
-                found.setdefault(key, tuple(owners))
-    owners_of = {letter: tuple(owners) for letter, owners in letters.items()}
-    stripped = tuple(fold(option).strip() for option in options)
-    single = frozenset(_SINGLE.findall("\n".join(stripped)))
-    return Forms(found, owners_of, inflected, stripped, min(map(len, found), default=0), single)
+        looser = [head[1]] if head else []
+        if shared > 0:
+            looser.append(" ".join(words[index][shared:]).rstrip("."))
+        loosest = [_OUTER.sub("", option.rstrip("."), count=1) if _OUTER.match(option) else option]
+        if number and in_one_unit:
+            loosest.append(number[0])
+        for rank, texts in zip(ranks, ([option], looser, loosest), strict=True):
+            for key in {forms.key(text) for text in texts} - {""}:
+                rank.setdefault(key, []).append(index)
+    for rank in reversed(ranks):
+        forms.keys.update(rank)
+    return forms
 
 
-@lru_cache(maxsize=4096)
-def distinctive_words(options: tuple[str, ...]) -> dict[str, int]:
-    """Map plain forms of words to the one option that has them."""
-    owners: dict[str, set[int]] = {}
-    for index, option in enumerate(options):
-        for word in WORDS.findall(fold(option)):
-            owners.setdefault(plain_form(word), set()).add(index)
-    return {
-        word: next(iter(own))
-        for word, own in owners.items()
-        if len(own) == 1 and len(word) > 1 and word not in FUNCTION_FORMS
-    }
-
-
-def _without_common_beginning(options: Sequence[str]) -> list[str]:
-    """Return what options say after the words that they all begin with ("the man is"), where that is a phrase."""
-    words = [option.split() for option in options]
-    shared = 0
-    while all(len(each) > shared + 2 for each in words) and len({each[shared] for each in words}) == 1:
-        shared += 1
-    return [" ".join(each[shared:]) for each in words] if shared else []
-
-
-def _owner(raw: str, owners: tuple[int, ...], options: tuple[str, ...]) -> int | None:
-    if len(owners) == 1:
-        return owners[0]
-    for spelled in (str, fold):
-        same = [owner for owner in owners if spelled(options[owner]).strip() == spelled(raw)]
-        if len(same) == 1:
-            return same[0]
-    return None
+def _owner(raw: str, owners: Sequence[int], options: Sequence[str]) -> int | None:
+    same = owners if len(owners) == 1 else [owner for owner in owners if options[owner].strip() == raw]
+    same = same or [owner for owner in owners if fold(options[owner]).strip() == fold(raw)]
+    return same[0] if len(same) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,33 +175,21 @@ class Reading:
         return cls(text, folded, tuple(options), letters, by)
 
     def mentions(self, start: int, end: int) -> list[Mention]:
-        """Return where options' texts stand between `start` and `end`, in order, without overlaps; the longest counts.
-
-        Example:
-            >>> Reading.of("A dark red cube", ("red", "dark red")).mentions(0, 15)
-            [Mention(start=2, end=10, option=1)]
-        """
+        """Return where options' texts stand in a part, in order and without overlaps; the longest counts."""
         forms = _forms(self.options)
-        hits = []
-        if 2 * (end - start) >= forms.shortest:
-            squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
-            hits = [
-                (at, -stop, owners)
-                for key, owners in forms.keys.items()
-                if key in squeezed.text
-                for at, stop in squeezed.find(key)
-                if stands_alone(self.folded, at, stop)
-                and (_BREAK.search(self.folded, at, stop) is None or _BREAK.search(forms.folded[owners[0]]) is not None)
-            ]
+        squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
+        hits = [
+            (at, -stop, owners)
+            for key, owners in forms.keys.items()
+            if key in squeezed.text
+            for at, stop in squeezed.find(key)
+            if stands_alone(self.folded, at, stop) and (forms.broken or not _BREAK.search(self.folded, at, stop))
+        ]
         for letter, owners in forms.letters.items():
-            at = self.folded.find(letter, start, end)
-            while at >= 0:
-                if self.letter_at(at, end) is not None:
-                    hits.append((at, -at - 1, owners))
-                at = self.folded.find(letter, at + 1, end)
-        hits.sort()
+            places = (start + match.start() for match in re.finditer(letter, self.folded[start:end]))
+            hits += [(at, -at - 1, owners) for at in places if self.letter_at(at, end)]
         mentions: list[Mention] = []
-        for at, minus_end, owners in hits:
+        for at, minus_end, owners in sorted(hits):
             last = mentions[-1] if mentions else None
             owner = _owner(self.text[at:-minus_end], owners, self.options)
             if last is None or at >= last.end:
@@ -235,66 +198,93 @@ class Reading:
                 mentions[-1] = Mention(last.start, -minus_end, owner if owner == last.option else None)
         return mentions
 
+    def named(self, start: int, end: int) -> list[Mention]:
+        """Return where options are named by text or surely by letter; in "B. blue" the text says all of it."""
+        texts, letters = self.mentions(start, end), []
+        begun = {text.start for text in texts}
+        for match in _LETTERS.finditer(self.folded, start, end):
+            group = match.lastindex or 0
+            letter = self._lettered(match.start(group))
+            capital = self.text[letter.start].isupper()
+            meant = _AFTER_LETTER.match(self.folded, letter.end, end) is not None
+            if group == 1:
+                sure = capital or match[group] not in "ai" or meant
+            else:
+                near = max(0, letter.start - 400), letter.end + 400
+                sure = capital and (group < 4 or (meant and not _POINTS.search(self.text, *near)))
+            if sure and letter.option is not None and begun.isdisjoint(range(letter.end, letter.end + 5)):
+                letters.append(letter)
+        spots = {letter[:3] for letter in letters}  # an option's text may be its letter
+        return sorted([*letters, *(m for m in texts if m[:3] not in spots)], key=lambda mention: mention.start)
+
     def letter_at(self, position: int, end: int) -> str | None:
-        """Return the letter, folded, that stands alone at `position`; articles and pronouns are none."""
-        if self.folded[position : position + 1].isdecimal():
-            digit = _DIGIT.match(self.folded, position, end) if self.letters[:1].isdecimal() else None
-            return digit and digit[1]
+        """Return the letter or digit, folded, that stands alone at `position`; articles and pronouns are none."""
         match = _LETTER.match(self.folded, position, end)
-        if match is None:
+        if match is None or (match[0].isdecimal() and not self.letters[:1].isdecimal()):
             return None
-        may_be_a_word = match[1] in "ai" or not self.text[position].isupper()
-        if may_be_a_word and not _AFTER_LETTER.match(self.folded, position + 1, end):
-            return None
-        return match[1]
+        may_be_a_word = match[0] in "ai" or (match[0].isalpha() and not self.text[position].isupper())
+        return match[0] if not may_be_a_word or _AFTER_LETTER.match(self.folded, position + 1, end) else None
 
-    def lettered(self, letter: str) -> int | None:
-        """Return the option that has a folded letter, None if none of them has."""
-        index = self.letters.find(letter.upper(), 0, len(self.options))
-        return None if index < 0 else index
+    def ends_at(self, position: int, end: int) -> bool:
+        """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
+        return _ENDS.match(self.folded, position, end) is not None
 
-    def named_at(self, position: int, end: int) -> Named | None:
+    def _lettered(self, at: int) -> Mention:
+        option = self.letters.find(self.folded[at].upper(), 0, len(self.options))
+        return Mention(at, at + 1, None if option < 0 else option, (at, at + 1))
+
+    def named_at(self, position: int, end: int) -> Mention | None:
         """Return the option named right at `position`, after brackets, markdown and words such as "option".
+
+        Letter and text together ("B. blue", "blue (B)") are one mention, of no option where they contradict.
 
         Example:
             >>> Reading.of("**(B)**", ("red", "blue")).named_at(0, 7)
-            Named(start=3, end=4, option=1, letter=(3, 4))
+            Mention(start=3, end=4, option=1, letter=(3, 4))
         """
-        lead = _LEAD.match(self.folded, position, min(end, position + _LEAD_REACH))
+        lead = _LEAD.match(self.folded, position, min(end, position + 256))
         at = lead.end() if lead else position
         letter = self.letter_at(at, end)
-        if letter is not None and letter not in _forms(self.options).single:  # no text begins so: nothing competes
-            own = self.lettered(letter)
-            return Named(at, at + 1, own, None if own is None else (at, at + 1))
-        article = _ARTICLE.match(self.folded, at, end) if letter is None else None
-        reach = article.end() if article else at
+        lettered = None if letter is None else self._lettered(at)
+        if lettered and letter not in _forms(self.options).single:  # no text begins so: nothing competes
+            return self._with_text(lettered, end)
         longest = max(map(len, self.options), default=0)
-        mentions = self.mentions(position, min(end, reach + 2 * longest + 16))
-        mention = next((mention for mention in mentions if mention.start <= reach), None)
-        if letter is not None and (mention is None or mention.start > at or mention.end <= at + 1):
-            own = self.lettered(letter)
-            if mention is not None and mention.start == at and own != mention.option:
-                quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
-                if own is None or self.by == "text" or (self.by == "either" and quoted):
-                    return Named(at, at + 1, mention.option, None)
-                own = own if self.by == "letter" else None
-            return Named(at, at + 1, own, None if own is None else (at, at + 1))
-        return None if mention is None else Named(mention.start, mention.end, mention.option, None)
+        mentions = self.mentions(position, min(end, at + 2 * longest + 16))
+        mention = next((mention for mention in mentions if mention.start <= at), None)
+        if mention and (lettered is None or mention.end > at + 1):
+            return self._with_letter(mention, end)
+        if mention and lettered and lettered.option != mention.option:
+            quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
+            if lettered.option is None or self.by == "text" or (self.by == "either" and quoted):
+                return mention
+            if self.by == "either":
+                return Mention(at, at + 1, None)
+        return self._with_text(lettered, end) if lettered else None
+
+    def _with_text(self, letter: Mention, end: int) -> Mention:
+        """Return a letter with the text behind it."""
+        label = _TEXT_AFTER_LETTER.match(self.folded, letter.end, end)
+        at = label.end() if label else letter.end
+        text = next(iter(self.mentions(at, min(end, at + 240))), None)
+        if text is None or text.start > at + 4 or "\n" in self.folded[letter.end : text.start]:
+            return letter
+        if text.option == letter.option:
+            return letter._replace(end=text.end)
+        # "B. The red cube is …" goes on with a sentence.
+        return letter._replace(option=None) if self.ends_at(text.end, end) else letter
+
+    def _with_letter(self, text: Mention, end: int) -> Mention:
+        """Return a text with the letter behind it."""
+        label = _LETTER_AFTER_TEXT.match(self.folded, text.end, end)
+        if label is None or self.letter_at(label.end(), end) is None:
+            return text
+        letter = self._lettered(label.end())
+        return letter._replace(start=text.start) if letter.option == text.option else text._replace(option=None)
 
 
 def whole_option(text: str, options: Sequence[str]) -> int | None:
-    """Return the option whose text is the whole of `text`, up to case, quotes, brackets, markdown and a final stop.
-
-    Example:
-        >>> whole_option(' "The red cube." ', ("red cube", "blue cube"))
-        0
-    """
-    options = tuple(options)
-    forms = _forms(options)
-    folded = fold(text).strip()
-    same = [index for index, option in enumerate(forms.folded) if option == folded]
+    """Return the option whose text is the whole of `text`, up to case, quotes, brackets, markdown and a final stop."""
+    forms, folded = _forms(tuple(options)), fold(text).strip()
     bare = folded.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
-    owners = (
-        tuple(same) or forms.letters.get(bare) or forms.keys.get(squeeze(folded, inflected=forms.inflected).text, ())
-    )
+    owners = forms.letters.get(bare) or forms.keys.get(forms.key(folded), [])
     return _owner(text.strip().strip("*_'\"`. "), owners, options) if owners else None

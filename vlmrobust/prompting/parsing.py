@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .claims import Claim, bare_claim, claims, ends_naming, polarities, read_claim
+from .claims import Claim, bare_claim, claims, read_claim, sole_claim
 from .letters import LETTERS
 from .mentions import Reading
 from .tags import Span, Tags, find_tags
@@ -71,20 +71,12 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
             return claim
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
-    if by_text and not ends_naming(reading, claim.end, end):
+    if by_text and not reading.ends_at(claim.end, end):
         # "The red cube is next to the blue one" begins with an option, and names two.
-        return _read_mention(reading, start, end)
+        return sole_claim(reading, start, start, end)
     if claim.option is not None or claim.ambiguous or claim.rejected:
         return claim
-    return _read_mention(reading, start, end)
-
-
-def _read_mention(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read the only option whose text is mentioned un-negated."""
-    found = reading.mentions(start, end)
-    flags = polarities(reading, found, start, end)
-    options = {mention.option for mention, positive in zip(found, flags, strict=True) if positive}
-    return Claim(start, end, options.pop()) if len(options) == 1 else None
+    return sole_claim(reading, start, start, end)
 
 
 def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
@@ -130,7 +122,7 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
         if line is None and short:
             labelled = _LABELLED.match(reading.folded, start, end) is not None
-            return (_read_label if labelled else _read_mention)(reading, start, end)
+            return _read_label(reading, start, end) if labelled else sole_claim(reading, start, start, end)
         return line or _read_polar(reading, start, end)
     last = said[-1]
     if not _is_answer_line(reading, last, start):
@@ -154,9 +146,7 @@ def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
     line = reading.folded.rfind("\n", start, claim.start) + 1 or start
     before = reading.folded[line : claim.start].strip(" *_#>")
     return (
-        not before
-        and ":" in reading.folded[claim.start : claim.end]
-        and ends_naming(reading, claim.end, len(reading.text))
+        not before and ":" in reading.folded[claim.start : claim.end] and reading.ends_at(claim.end, len(reading.text))
     )
 
 

@@ -8,9 +8,10 @@ hold for both. A *squeezed* text is made of its words' plain forms without anyth
 import re
 import string
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["NUMBER_ALIASES", "WORD", "WORDS", "Squeezed", "fold", "plain_form", "squeeze", "stands_alone"]
+__all__ = ["WORD", "WORDS", "Squeezed", "fold", "plain_form", "squeeze", "stands_alone"]
 
 _UNSPACED = (
     r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
@@ -18,24 +19,22 @@ _UNSPACED = (
 # A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
 WORD = rf"[^\W_{_UNSPACED}]"
 WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
-_FOLDS = {
-    **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
-    **dict.fromkeys("‐‑‒–—―−", "-"),
-    **dict.fromkeys("\t\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
-    **dict(zip("（）【】「」『』《》〈〉〔〕［］｛｝", "()[][][][][]()[]{}", strict=True)),
-    **dict(zip("。、，：；！？", ".,,:;!?", strict=True)),
-    **{chr(0xFEE0 + code): chr(code).lower() for code in range(0x21, 0x7F)},
-    **{chr(0x24D0 + index): letter for index, letter in enumerate(string.ascii_lowercase)},
-}
-_FOLD_TABLE = str.maketrans(_FOLDS)
-
+_FOLDS = str.maketrans(
+    {
+        **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),
+        **dict.fromkeys("‐‑‒–—―−", "-"),
+        **dict.fromkeys("\t\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
+        **dict(zip("（）【】「」『』《》〈〉〔〕［］｛｝", "()[][][][][]()[]{}", strict=True)),
+        **dict(zip("。、，：；！？", ".,,:;!?", strict=True)),
+        **{chr(0xFEE0 + code): chr(code).lower() for code in range(0x21, 0x7F)},
+        **{chr(0x24D0 + index): letter for index, letter in enumerate(string.ascii_lowercase)},
+    }
+)
 _NUMBER_WORDS = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
 nineteen twenty
 """
-_NUMBERS = _NUMBER_WORDS.split()
-_NUMBER_NAMES = {str(value): name for value, name in enumerate(_NUMBERS)}
-NUMBER_ALIASES = _NUMBER_NAMES | {name: digits for digits, name in _NUMBER_NAMES.items()}
+_NUMBERS = {name: str(value) for value, name in enumerate(_NUMBER_WORDS.split())}
 
 _TOKEN = re.compile(
     rf"[^\W\d_{_UNSPACED}]+(?:'[^\W\d_{_UNSPACED}]+)*"
@@ -44,24 +43,15 @@ _TOKEN = re.compile(
     r"|\^? ?\{? ?\\circ\b ?\}?|\\[a-z]+|\\."
     r"|[+=<>^%°×÷±≤≥≠√∞/$€£]|(?<=[\^{])-|(?<=\d)-(?=\d)|[^\W\d_]"
 )
-_FRACTION = re.compile(r"\\[dt]?frac *(?:\{([^{}]+)\}|(\d)) *(?:\{([^{}]+)\}|(\d))")
+_FRACTION = re.compile(r"\\[dt]?frac *\{?([^{}]+?)\}? *\{?([^{}]+?)\}?")
 _ARTICLES = frozenset({"a", "an", "the"})
-_SAME = {
-    **dict.fromkeys(_ARTICLES, ""),
-    **dict.fromkeys(("degree", "degrees", "circ"), "°"),
-    **dict.fromkeys(("percent", "percentage", "\\%"), "%"),
-    **dict.fromkeys(("centimeter", "centimeters", "centimetre", "centimetres"), "cm"),
-    **dict.fromkeys(("millimeter", "millimeters", "millimetre", "millimetres"), "mm"),
-    **dict.fromkeys(("kilometer", "kilometers", "kilometre", "kilometres"), "km"),
-    **dict.fromkeys(("kilogram", "kilograms"), "kg"),
-    **dict.fromkeys(("\\times", "\\cdot"), "×"),
-    **{"per": "/", "grey": "gray", "colour": "color", "colours": "color", "children": "child", "men": "man"},
-    **{"women": "woman", "people": "person", "\\$": "$", "$": "", "evening": "evening"},
-    **{"does": "do", "leaves": "leaf", "knives": "knife", "shelves": "shelf"},
-    **{f"{way}{ending}": way for way in ("left", "right", "up", "down", "back") for ending in ("ward", "wards")},
-}
+# LaTeX that says how something looks, not what it is.
+_LAYOUT = r"""
+\text \textbf \textit \textrm \mathrm \mathbf \mathit \mathsf \operatorname \boxed \left \right \big \bigl \bigr
+\displaystyle \quad \qquad \, \; \! \: \( \) \[ \] \{ \} \\ \_ \& \# \n
+"""
 _VOWEL = re.compile(r"[aeiouyäöü]")
-_DIRECTION = re.compile(r"(?:left|right|up|down|back)(?=wards?(?:ly)?$)")
+_DIRECTION = re.compile(r"(left|right|up|down|back)wards?")
 
 
 def _stem(word: str) -> str:
@@ -75,52 +65,47 @@ def _stem(word: str) -> str:
         if word.endswith(ending) and len(rest) > 2 and rest[-1] != "e" and _VOWEL.search(rest):
             word = rest[:-1] if rest[-1] == rest[-2] and rest[-1] not in "ls" else rest
             break
-    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+    word = word[:-1] if word.endswith("e") and len(word) > 3 else word
+    return word[:-1] + "v" if word.endswith("f") else word  # "shelf" and "shelves"
 
 
-class _PlainForms(dict[str, str]):
-    """The plain form of every token that was met, up to a limit."""
-
-    _TOKENS = 50_000
-
-    def __init__(self, *, inflected: bool) -> None:
-        super().__init__()
-        self._inflected = inflected
-
-    def __missing__(self, token: str) -> str:
-        form = self._form(token)
-        if len(self) < self._TOKENS and len(token) < 40:
-            self[token] = form
-        return form
-
-    def _form(self, token: str) -> str:
-        if token.lstrip("-.")[:1].isdecimal():
-            number = token.replace(",", "")
-            return "#" + (number.rstrip("0").rstrip(".") if "." in number else number).replace("#.", "#0.")
-        if token.startswith("\\") or "circ" in token:
-            if fraction := _FRACTION.fullmatch(token):
-                above, below = (part for part in fraction.groups() if part is not None)
-                return squeeze(f"{above}/{below}").text
-            return _SAME.get(token) or ("°" if "circ" in token else "" if token in _LAYOUT else token.lstrip("\\"))
-        if token.endswith("'s"):
-            token = token[:-2]
-        if token in NUMBER_ALIASES:
-            return "#" + NUMBER_ALIASES[token]
-        if token in _SAME and not (self._inflected and token in _ARTICLES):
-            return _SAME[token]
-        if self._inflected or len(token) < 4:
-            return token
-        direction = _DIRECTION.match(token)
-        return direction[0] if direction else _stem(token)
+_SAME = {
+    **dict.fromkeys((*_LAYOUT.split(), "\\ ", "$"), ""),
+    **{"degree": "°", "\\circ": "°", "percent": "%", "percentage": "%", "\\%": "%", "per": "/", "\\$": "$"},
+    **{"\\times": "×", "\\cdot": "×", "kilometer": "km", "kilogram": "kg"},
+    **{"centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "millimetre": "mm"},
+    **{"grey": "gray", "colour": "color", "children": "child", "men": "man", "women": "woman", "people": "person"},
+}
+_SAME_STEMS = {_stem(word): form for word, form in _SAME.items() if word.isalpha()}
 
 
-# LaTeX that says how something looks, not what it is.
-_LAYOUT_COMMANDS = r"""
-\text \textbf \textit \textrm \mathrm \mathbf \mathit \mathsf \operatorname \boxed \left \right \big \bigl \bigr
-\displaystyle \quad \qquad \, \; \! \: \( \) \[ \] \{ \} \\ \_ \& \# \n
-"""
-_LAYOUT = frozenset([*_LAYOUT_COMMANDS.split(), "\\ "])
-_PLAIN, _INFLECTED = _PlainForms(inflected=False), _PlainForms(inflected=True)
+@lru_cache(maxsize=50_000)
+def plain_form(token: str, inflected: bool = False) -> str:
+    """Return a folded word or number without inflection; articles have none. `inflected`: words stay as they are.
+
+    Example:
+        >>> plain_form("rightward"), plain_form("moved"), plain_form("three"), plain_form("the")
+        ('right', 'mov', '#3', '')
+    """
+    if token.lstrip("-.")[:1].isdecimal():
+        number = token.replace(",", "")
+        return "#" + (number.rstrip("0").rstrip(".") if "." in number else number).replace("#.", "#0.")
+    if "\\circ" in token:
+        return "°"
+    if fraction := _FRACTION.fullmatch(token):
+        return squeeze("/".join(fraction.groups())).text
+    if token.startswith("\\"):
+        return _SAME.get(token, token.lstrip("\\"))
+    token = token.removesuffix("'s")
+    if token in _NUMBERS:
+        return "#" + _NUMBERS[token]
+    if token in _ARTICLES:
+        return token if inflected else ""
+    if token in _SAME or inflected or len(token) < 4:
+        return _SAME.get(token, token)
+    direction = _DIRECTION.fullmatch(token)
+    stem = direction[1] if direction else _stem(token)
+    return _SAME_STEMS.get(stem, stem)
 
 
 class Squeezed(NamedTuple):
@@ -145,36 +130,19 @@ class Squeezed(NamedTuple):
             at = self.text.find(part, at + 1)
 
 
-def plain_form(word: str) -> str:
-    """Return a folded word without inflection; articles have none.
-
-    Example:
-        >>> plain_form("rightward"), plain_form("moved"), plain_form("three"), plain_form("the")
-        ('right', 'mov', '#3', '')
-    """
-    return _PLAIN[word]
-
-
 def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: bool = False) -> Squeezed:
-    r"""Return a part of a folded text squeezed.
-
-    Args:
-        folded: the text.
-        start: where the part begins.
-        end: where it ends.
-        inflected: keep words as they are, where their forms make a difference.
+    r"""Return the part of a folded text from `start` to `end` squeezed; `inflected`: words stay as they are.
 
     Example:
         >>> squeeze("the ice-creams").text, squeeze(r"$15^{\circ}$").text, squeeze("fifteen degrees").text
         ('icecream', '#15°', '#15°')
     """
-    forms = _INFLECTED if inflected else _PLAIN
     parts: list[str] = []
     starts: dict[int, int] = {}
     ends: dict[int, int] = {}
     at = 0
     for match in _TOKEN.finditer(folded, start, len(folded) if end is None else end):
-        form = forms[match[0]]
+        form = plain_form(match[0], inflected)
         if not form and match[0] in _ARTICLES and not folded.startswith(" ", match.end()):
             form = match[0]  # "a" of "point A", and no article
         if form:
@@ -182,41 +150,6 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
             starts[at], at = match.start(), at + len(form)
             ends[at] = match.end()
     return Squeezed("".join(parts), starts, ends)
-
-
-_IS_WORD = re.compile(WORD)
-_STARTS_ALONE = re.compile(rf"(?<!{WORD})(?<!{WORD}['-])")
-_ENDS_ALONE = re.compile(rf"(?!{WORD}|'(?!s\b){WORD}|-(?!hand|most|side|ward|colou?red|shaped|looking){WORD})")
-_IN_A_NUMBER_BEFORE = re.compile(
-    r"(?:\d[.,:/]|-|[\d°)²] ?[-+×*·/÷] ?|[a-z)] ?[/^]|\b(?:step|image|figure|fig\.|point|case|picture|view|frame) ?#?)$"
-)
-_IN_A_NUMBER_AFTER = re.compile(
-    r"[.,:/^]\d| ?[-+×*·÷/=] ?\d|\)? ?[x×]\d|(?:st|nd|rd|th)\b| and an? (?:half|quarter|third)\b| (?:hundred"
-    r"|thousand|million|point|out of|times)\b"
-)
-_LIST_MARK_BEFORE = re.compile(r"(?:^|\n|[.!?] )[ *#]*\(?$")
-_LIST_MARK_AFTER = re.compile(r"[.):] +\S")
-
-# Everyday words that are an option only where they stand like one: (not after, not before, only before).
-_COMMON = {
-    "no": (r"", r"", r"['*).,!;:]|\s*$"),
-    "yes": (r"", r"", r"['*).,!;:]|\s*$"),
-    "all": (r"", r"", r"['*).,!;:]|\s*$"),
-    "none": (r"", r" of\b", r""),
-    "one": (r"(?<!\bis)(?<!\bare)(?<!\bbe)(?<!only)(?<!exactly)(?<!just)(?<!see)(?<!has)(?<!have)(?<!shows)"
-            r"(?<!answer)(?<!there's)(?<!to)(?<!of)(?<!or)(?<!and)(?<!option)(?<!not)(?<!find)(?<![^\w\s]) $",
-            r" (?:of|by|that|which|who|is|can|could|should)\b", r""),
-    "right": (r"(?:\bthat's|\bthat is|\ball|sounds|\bi'm|\bam) $",
-              r" (?:answers?|options?|choices?|one|now|away)\b", r""),
-    "left": (r"\b(?:options?|choices?|one|possibility|candidates?|what's) $", r" (?:over|out|unanswered|with)\b", r""),
-    "above": (r"\b(?:the|as|mentioned|described|listed|noted|stated|discussed|analysis|reasoning|options|given) $",
-              r"", r""),
-    "below": (r"\b(?:the|as|mentioned|described|listed|noted|stated|options|given) $", r"", r""),
-    "other": (r"", r" \w", r""),
-    "both": (r"", r" \w", r""),
-}  # fmt: skip
-_COMMON_RULES = {word: tuple(re.compile(rule) if rule else None for rule in rules) for word, rules in _COMMON.items()}
-_COUNTS_BEFORE = re.compile(r"\b(?:the|these|those|between|other) $")
 
 
 def fold(text: str) -> str:
@@ -231,7 +164,31 @@ def fold(text: str) -> str:
         lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
     if lowered.isascii():
         return lowered.replace('"', "'").replace("`", "'").replace("\t", " ")
-    return lowered.translate(_FOLD_TABLE)
+    return lowered.translate(_FOLDS)
+
+
+_STARTS_ALONE = re.compile(rf"(?!{WORD})|(?<!{WORD})(?<!{WORD}['-])")
+_ENDS_ALONE = re.compile(
+    rf"(?<!{WORD})|(?!{WORD}|'(?!s\b){WORD}|-(?!hand|most|side|ward|colou?red|shaped|looking){WORD})"
+)
+# Where a word, between ‹ and ›, is not meant as itself: in a number, a calculation, a list's mark, an everyday phrase.
+_COUNT = "|".join(("\\d+", *_NUMBERS))
+_NOT_ITSELF = re.compile(
+    rf"""(?:\d[.,:/]|-|[\d°)²]\ ?[-+×*·/÷]\ ?|[a-z)]\ ?[/^]
+      |\b(?:step|image|figure|fig\.|point|case|picture|view|frame)\ ?\#?)‹\d
+    |\d›(?:[.,:/^]\d|\ ?[-+×*·÷/=]\ ?\d|\)?\ ?[x×]\d|(?:st|nd|rd|th)\b)
+    |(?:\d|‹(?:{_COUNT}))›\ (?:and\ an?\ (?:half|quarter|third)|hundred|thousand|million|point|out\ of|times)\b
+    |(?:^|\n|[.!?]\ )[\ *\#]*\(?‹\d+›[.):]\ +\S
+    |\b(?:the|these|those|between|other)\ ‹(?!one›|1›)(?:{_COUNT})›
+    |(?<!\bis)(?<!\bare)(?<!\bbe)(?<!only)(?<!exactly)(?<!just)(?<!see)(?<!ha[sd])(?<!have)(?<!shows)(?<!answer)(?<!to)
+      (?<!of)(?<!or)(?<!and)(?<!option)(?<!not)(?<!find)(?<![^\w\s])\ ‹one› | ‹one›\ (?:of|by|that|which|who|is|can)\b
+    |‹(?:yes|no|all)›(?!['*).,!;:]|\s*$) | ‹none›\ of\b | ‹(?:other|both)›\ \w
+    |\b(?:that's|that\ is|all|sounds|i'm|am)\ ‹right› | ‹right›\ (?:answers?|options?|choices?|one|now|away)\b
+    |\b(?:options?|choices?|one|what's)\ ‹left› | ‹left›\ (?:over|out|unanswered|with)\b
+    |\b(?:the|as|mentioned|described|listed|noted|stated|discussed|analysis|reasoning|options|given)\ ‹(?:above|below)›
+    """,
+    re.VERBOSE,
+)
 
 
 def stands_alone(folded: str, start: int, end: int) -> bool:
@@ -239,25 +196,7 @@ def stands_alone(folded: str, start: int, end: int) -> bool:
 
     "red" is not in "dark-red" or "hundred", "2" not in "2.5" or "step 2", "right" not in "the right answer".
     """
-    needle = folded[start:end]
-    if _IS_WORD.match(needle[0]) and not _STARTS_ALONE.match(folded, start):
+    if not _STARTS_ALONE.match(folded, start) or not _ENDS_ALONE.match(folded, end):
         return False
-    if _IS_WORD.match(needle[-1]) and not _ENDS_ALONE.match(folded, end):
-        return False
-    before = folded[max(0, start - 24) : start]
-    if needle[0].isdigit() and _IN_A_NUMBER_BEFORE.search(before):
-        return False
-    if (needle[-1].isdigit() or needle in NUMBER_ALIASES) and _IN_A_NUMBER_AFTER.match(folded, end):
-        return False
-    if needle[-1].isdigit() and _LIST_MARK_BEFORE.search(before) and _LIST_MARK_AFTER.match(folded, end):
-        return False
-    if needle in NUMBER_ALIASES and needle not in ("one", "1") and _COUNTS_BEFORE.search(before):
-        return False
-    if needle in _COMMON_RULES:
-        not_after, not_before, only_before = _COMMON_RULES[needle]
-        if not_after and not_after.search(before):
-            return False
-        if not_before and not_before.match(folded, end):
-            return False
-        return only_before is None or only_before.match(folded, end) is not None
-    return True
+    context = f"{folded[max(0, start - 24) : start]}‹{folded[start:end]}›{folded[end : end + 24]}"
+    return _NOT_ITSELF.search(context) is None
