@@ -22,6 +22,9 @@ __all__ = [
 
 Position = tuple[int, int]
 
+# What UTF-8 cannot hold is written as JSON escapes it: values are refused before, texts that are made here may be not.
+_UTF_8 = ("utf-8", "backslashreplace")
+
 
 def json_safe(value: Any) -> Any:
     """Return a value with every infinity and NaN in it as a string, since JSON has no numbers for them.
@@ -86,7 +89,7 @@ def create_atomically(path: Path, text: str) -> bool:
 
 def _draft(path: Path, text: str) -> Path:
     draft = path.with_name(f".{path.name}.{uuid4().hex}")  # process ids are not unique across machines
-    with draft.open("w", encoding="utf-8") as file:
+    with draft.open("w", encoding=_UTF_8[0], errors=_UTF_8[1]) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -154,7 +157,7 @@ class OwnFile:
 
     def append(self, rows: Iterable[Any]) -> None:
         """Write rows in one go and wait until the disk has them."""
-        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows]
+        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode(*_UTF_8) + b"\n" for row in rows]
         if not lines:
             return
         self._file = self._file or self._create()

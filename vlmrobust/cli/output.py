@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..text import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -38,13 +40,13 @@ def is_first_process() -> bool:
 def show(text: object) -> None:
     """Print a result."""
     if is_first_process():
-        typer.echo(str(text))
+        typer.echo(printable(str(text)))
 
 
 def say(text: object) -> None:
     """Print what is no result: a warning, where files are, how a gate came out."""
     if is_first_process():
-        typer.echo(str(text), err=True)
+        typer.echo(printable(str(text)), err=True)
 
 
 def as_json(value: Any) -> str:

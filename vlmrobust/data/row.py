@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from ..secrecy import error_text
 from ..types import Sample, open_image
-from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, options_of, texts_of
+from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, name_of, options_of, texts_of
 
 __all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
 
@@ -18,6 +19,9 @@ _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
 Columns = Mapping[str, str | Sequence[str]]
 Value = TypeVar("Value")
+
+# What a cell may make a conversion stumble over, whatever is in it; anything else is a fault of ours.
+_UNREADABLE = (ValueError, OSError, OverflowError, RecursionError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class RowReader:
         if self.row.problem is not None:
             self.problems.append(f"{self.row.place}: {self.row.problem}")
             return None
-        fields: dict[str, Any] = {"id": number or self._required("id", str)}
+        fields: dict[str, Any] = {"id": number or self._required("id", name_of)}
         self._name = fields["id"] or self._name
         fields["question"] = self._required("question", _text)
         fields["options"] = options = self._required("options", options_of)
@@ -80,7 +84,7 @@ class RowReader:
             fields["answer"] = self._required("answer", self._index_in(options))
             fields["distractor"] = self._read("distractor", self._index_in(options))
             fields["texts"] = self._texts(options)
-        fields["group"] = self._read("group", str)
+        fields["group"] = self._read("group", name_of)
         fields["images"] = self._images()
         fields["metadata"] = self._metadata()
         sample = None if self.problems else self._built(fields)
@@ -123,8 +127,8 @@ class RowReader:
     def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
         try:
             return convert(value)
-        except ValueError as error:
-            self.refuse(field, error)
+        except _UNREADABLE as error:
+            self.refuse(field, error if isinstance(error, ValueError) else error_text(error))
             return None
 
     def _index_in(self, options: Sequence[str]) -> Callable[[Any], int]:
@@ -182,8 +186,13 @@ def _is_json(value: Any) -> bool:
 
 
 def _image_problem(image: Any, decode: bool) -> str | None:
-    if isinstance(image, Path) and not image.is_file():
-        return f"expected an image file, found none at {str(image)!r}"
+    if isinstance(image, Path):
+        try:
+            is_there = image.is_file()
+        except OSError as error:  # a name that no file can have: base64 without `data:` in front of it
+            return f"expected the path of an image file, got {str(image)!r:.80}: {error.strerror}"
+        if not is_there:
+            return f"expected an image file, found none at {str(image)!r:.300}"
     if decode:
         try:
             open_image(image)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..secrecy import error_text
+from ..text import writable
 from .prompt import Prompt
 from .validated import Frozen
 
@@ -78,6 +80,14 @@ class Response(Frozen):
     finish_reason: str | None = None
     logprob_floor: float | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _made_writable(cls, data: Any) -> Any:
+        # A server's text, and an exception's, end in files; a run is not lost to half a character.
+        if not isinstance(data, dict):
+            return data
+        return {name: writable(value) if isinstance(value, str) else value for name, value in data.items()}
+
     @property
     def key(self) -> tuple[str, str, int]:
         """The key (sample id, condition, draw)."""
@@ -134,6 +144,7 @@ class Response(Frozen):
             >>> response.answer, response.status, response.own_think
             (1, 'answered', 'It is blue.')
         """
+        completion, reasoning = writable(completion), None if reasoning is None else writable(reasoning)
         if reasoning is not None:
             think_open, think_close = prompt.style.think_tags
             opener = "" if prompt.prefill.lstrip().startswith(think_open) else think_open
@@ -201,7 +212,7 @@ class Response(Frozen):
     @classmethod
     def failed(cls, prompt: Prompt, error: BaseException | str, status: Status = "error") -> "Response":
         """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
-        shown = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        shown = error if isinstance(error, str) else error_text(error)
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
 
 

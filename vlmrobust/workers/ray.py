@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..report import Report
+from ..secrecy import error_text
 from ..store import RunDirectory
 from .answering import Answerer
 from .base import Job, MakeReport, ModelSource, Workers
@@ -129,7 +130,7 @@ def _pickled(error: Exception) -> bytes:
         pickled: bytes = pickle.dumps(error)
         pickle.loads(pickled)
     except Exception:  # noqa: BLE001 - classes decide themselves what pickling them raises
-        stand_in = RuntimeError(f"{type(error).__name__}: {error}")
+        stand_in = RuntimeError(error_text(error))
         for note in getattr(error, "__notes__", ()):
             stand_in.add_note(note)
         return bytes(pickle.dumps(stand_in))

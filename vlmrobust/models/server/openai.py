@@ -8,12 +8,13 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
+from ...secrecy import without_secrets
 from ...types import Prompt, Response
 from ...types.prompt import made_of_images
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
 from ..sampling import sampling_seed
-from .client import make_client, redacted, without_secrets
+from .client import make_client, secrets_of
 from .continuation import Continuation
 from .images import data_url
 from .messages import Continuing, Way, messages_of, request_flags
@@ -100,6 +101,7 @@ class OpenAIModel:
         self._client = make_client(
             type(self).__name__, base_url=base_url, api_key=api_key, max_retries=max_retries, timeout=timeout
         )
+        self._secrets = secrets_of(self._client, [self.generation, self.extra_body])
         self._continuation = Continuation(self._ask_greedily, prefill)
         self._price = None if price is None else Price(**price)
         self._usage = Usage()
@@ -119,7 +121,7 @@ class OpenAIModel:
         return {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.model,
-            "generation": self.generation,
+            "generation": without_secrets(self.generation),
             "extra_body": without_secrets(self.extra_body),
             "top_logprobs": self.top_logprobs,
             "prefill": self.prefill,
@@ -237,5 +239,4 @@ class OpenAIModel:
         return said | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
 
     def _told(self, error: Exception) -> str:
-        cause = "" if error.__cause__ is None else f" ({error.__cause__})"  # a connection error says no more by itself
-        return redacted(f"{type(error).__name__}: {error}{cause}", self._client.api_key)
+        return self._secrets.error_text(error)
