@@ -46,6 +46,7 @@ def run(
     check_images: options.CheckImages = True,
     download_urls: options.DownloadUrls = False,
     skip_bad_rows: options.SkipBadRows = False,
+    strict: options.Strict = False,
     conditions: options.Conditions = None,
     style: options.QuestionStyle = "think",
     runner_up: options.RunnerUp = False,
@@ -109,7 +110,7 @@ def run(
             temperature=temperature,
             seed=seed,
         )
-        report = _ask(Evaluator(answering, chosen, **asked), samples, out, options_of(context))
+        report = _ask(Evaluator(answering, chosen, strict=strict, **asked), samples, out, options_of(context))
         if not is_first_process():
             return
         show(as_json(report.summary) if json else report)

@@ -1,5 +1,6 @@
 """A judge that is a language model behind an OpenAI-compatible server."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..models.base import RefusedError
 from ..models.server.client import make_client, secrets_of
 from ..models.server.replies import Reply
-from ..prompting import MARKS
+from ..prompting import KNOWN_TOKENS, MARKS
 from ..secrecy import Secrets, without_secrets
 from ..types.validated import Address, Settings, Told
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIJudge"]
 
-# The server's vocabulary is not known; these are the control tokens of the usual chat templates.
-_FANGS = fangs(("<|", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>"))
+_FANGS = re.compile(f"{fangs().pattern}|{KNOWN_TOKENS.pattern.pattern}")  # the server's vocabulary is not known
 
 
 class OpenAIJudge(LetterJudge, Told):

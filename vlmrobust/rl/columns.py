@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..prompting import IMAGE_MARK, parse_completion
+from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
             f"sample {sample.id!r}, condition {prompt.condition!r}, field 'style': expected the style of all rows, as "
             f"training rows have no place for another, got {prompt.style}"
         )
+    prompt = prompt.with_inert(KNOWN_TOKENS)  # the tokenizer is the trainer's
     messages = prompt.messages()
     if prompt.prefill:
         messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})

@@ -127,6 +127,7 @@ class Runner:
             batch_size=self.study.batch_size,
             seed=self.study.seed,
             distractor=self.study.distractor,
+            strict=self.study.strict,
         )
         (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
         report = evaluator.run(samples, folder)

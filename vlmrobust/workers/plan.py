@@ -1,17 +1,21 @@
 """What a run asks, and in which batches."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..manifest import Manifest
-from ..models.base import Model
+from ..models.base import Model, special_tokens_of
 from ..perturbations import Perturbation
 from ..perturbations.distractor import Distractor
 from ..perturbations.expansion import Prompts
 from ..types import Sample, Style
+from ..types.acting import acting_in, listed
 
 __all__ = ["Batch", "Failure", "Plan", "shard"]
+
+logger = logging.getLogger(__name__)
 
 Failure = Literal["record", "raise"]
 
@@ -38,6 +42,7 @@ class Plan:
     seed: int
     distractor: Distractor
     on_error: Failure
+    strict: bool = False
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
         """Return the samples in batches, in their order."""
@@ -54,8 +59,25 @@ class Plan:
         """Return the number of prompts of samples."""
         return len(samples) * len(self.conditions) * self.draws
 
-    def manifest(self, model: Model) -> Manifest:
-        """Describe a run in which `model` is asked."""
+    def manifest(self, model: Model, samples: Sequence[Sample]) -> Manifest:
+        """Describe a run in which `model` is asked, and say what is made inert in its samples.
+
+        Raises:
+            ValueError: there is something to be made inert, and the plan is strict.
+        """
+        acting = acting_in(samples, special_tokens_of(model), self.style)
+        if acting and self.strict:
+            raise ValueError(
+                f"expected samples without special tokens, tags and image marks that would act, got {listed(acting)}"
+            )
+        if acting:
+            logger.warning(
+                "in %d of %d samples stand special tokens of the model, or tags and image marks in a text that is "
+                "injected; they are made inert before they are shown, and the manifest lists them: %s",
+                len(acting),
+                len(samples),
+                listed(acting),
+            )
         return Manifest.of(
             model,
             self.conditions,
@@ -64,7 +86,7 @@ class Plan:
             draws=self.draws,
             batch_size=self.batch_size,
             distractor=self.distractor,
-        )
+        ).replace(made_inert=acting)
 
 
 def shard(batches: Sequence[Batch], rank: int, world_size: int) -> Sequence[Batch]:

@@ -1,15 +1,15 @@
 """Actors of a Ray cluster, each with a model of its own; batches go to whoever is free."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..report import Report
 from ..secrecy import error_text
 from ..store import RunDirectory
+from ..types import Sample
 from .answering import Answerer
 from .base import Job, MakeReport, ModelSource, Workers
 from .plan import Batch, Plan
@@ -94,16 +94,20 @@ class _Actor:
 
     def __init__(self, plan: Plan, source: ModelSource, out: Path) -> None:
         self._plan, self._source, self._out = plan, source, out
+        self._directory: RunDirectory | None = None
 
-    @cached_property
-    def _directory(self) -> RunDirectory:
-        return RunDirectory(self._out, self._plan.manifest(self._source.model))
+    def _opened(self, samples: Sequence[Sample]) -> RunDirectory:
+        """Return the directory, whose manifest gets to know what is made inert in some samples."""
+        manifest = self._plan.manifest(self._source.model, samples)
+        if self._directory is None or manifest.made_inert:
+            self._directory = RunDirectory(self._out, manifest)
+        return self._directory
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         batch: Batch = _cloudpickle().loads(row["batch"])
         progress = Progress(0, shown=False)
         try:
-            answerer = Answerer(self._plan, self._source.model, self._directory, progress)
+            answerer = Answerer(self._plan, self._source.model, self._opened(batch.samples), progress)
             responses = sum(1 for _ in answerer.answer(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
             return {"responses": 0, "asked": 0, "error": _pickled(error)}

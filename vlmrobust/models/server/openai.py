@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
+from ...prompting import KNOWN_TOKENS, SpecialTokens
 from ...secrecy import without_secrets
 from ...types import Prompt, Response
 from ...types.prompt import made_of_images
@@ -116,6 +117,11 @@ class OpenAIModel:
         with self._lock:
             return self._usage
 
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """Those of well-known families, which are made inert in what a prompt shows: the tokenizer is not at hand."""
+        return KNOWN_TOKENS
+
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: the model's name and what it is told. A server may move."""
         return {
@@ -133,6 +139,7 @@ class OpenAIModel:
         Raises:
             RefusedError: the server does not know the key, the model or the address.
         """
+        prompts = [prompt.with_inert(self.special_tokens) for prompt in prompts]
         urls: dict[Any, str] = {}
         refusals: list[RefusedError] = []
 
