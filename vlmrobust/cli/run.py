@@ -84,6 +84,9 @@ def run(
         )
         for problem in samples.problems:
             say(f"Warning: {problem}")
+        if samples.changes:
+            more = f" (and {len(samples.changes) - 1} more)" if len(samples.changes) > 1 else ""
+            say(f"Note: {samples.changes[0]}{more}")
         chosen = conditions_named(names, samples) if names else paper_conditions()
         asked: dict[str, Any] = {
             "style": named_style(style),

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from ..secrecy import error_text
-from ..types import Sample, open_image
+from ..types import Sample
+from ..types.image import decoded
 from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, name_of, options_of, texts_of
 
 __all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
@@ -52,6 +53,7 @@ class RowReader:
 
     Attributes:
         problems: one message for each.
+        changes: what is done to its images before they are shown, as far as they were decoded.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class RowReader:
     ) -> None:
         self.row, self.columns, self.root, self.answer_as, self.fetch = row, columns, root, answer_as, fetch
         self.problems: list[str] = []
+        self.changes: list[str] = []
         self._used: set[str] = set()
         self._name = "<no id>"
 
@@ -89,8 +92,11 @@ class RowReader:
         fields["metadata"] = self._metadata()
         sample = None if self.problems else self._built(fields)
         for position, image in enumerate(fields["images"] or ()):
-            if problem := _image_problem(image, check_images):
+            problem, change = _looked_at(image, check_images)
+            if problem:
                 self.refuse(f"images.{position}", problem)
+            if change:
+                self.changes.append(f"{self.row.place}: sample {self._name!r}, field 'images.{position}': {change}")
         return sample
 
     def _built(self, fields: Mapping[str, Any]) -> Sample | None:
@@ -185,17 +191,18 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _image_problem(image: Any, decode: bool) -> str | None:
+def _looked_at(image: Any, decode: bool) -> tuple[str, str]:
+    """Return what is wrong with an image, and what is done to it before it is shown."""
     if isinstance(image, Path):
         try:
             is_there = image.is_file()
         except OSError as error:  # a name that no file can have: base64 without `data:` in front of it
-            return f"expected the path of an image file, got {str(image)!r:.80}: {error.strerror}"
+            return f"expected the path of an image file, got {str(image)!r:.80}: {error.strerror}", ""
         if not is_there:
-            return f"expected an image file, found none at {str(image)!r:.300}"
-    if decode:
-        try:
-            open_image(image)
-        except OSError as error:
-            return str(error)
-    return None
+            return f"expected an image file, found none at {str(image)!r:.300}", ""
+    if not decode:
+        return "", ""
+    try:
+        return "", decoded(image).change
+    except OSError as error:
+        return str(error), ""
