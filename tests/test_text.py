@@ -41,7 +41,7 @@ def test_a_row_is_refused_by_line_and_field(tmp_path: Path, changes: dict[str, A
     assert problem.startswith("rows.jsonl, line 2: sample ")
     assert problem.isprintable()
     expected = f"field {field!r}: expected text that UTF-8 can hold, got half of a surrogate pair at character 4"
-    assert problem.endswith(expected if not field == "metadata.cut \ufffd" else "character 4")
+    assert problem.endswith(expected if field != "metadata.cut \ufffd" else "character 4")
     assert len(read_rows(tmp_path / "rows.jsonl", on_error="record")) == 1
 
 

@@ -5,7 +5,8 @@ is valid anywhere, and moves a terminal's cursor, rewrites its lines or turns it
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PosixPath, WindowsPath
 from typing import Any
 
 __all__ = ["find_unwritable", "printable", "writable"]
@@ -13,6 +14,8 @@ __all__ = ["find_unwritable", "printable", "writable"]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_WITHOUT_TEXT = frozenset({int, float, bool, bytes, type(None), PosixPath, WindowsPath})
 
 
 def writable(text: str) -> str:
@@ -48,24 +51,39 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
         >>> find_unwritable({"source": "cut \ud83d"}, "metadata")
         "field 'metadata.source': expected text that UTF-8 can hold, got half of a surrogate pair at character 4"
     """
-    for place, text in _texts(value, field):
-        found = _SURROGATE.search(text)
-        if found is not None:
-            where = f"field {place!r}: " if place else ""
-            return (
-                f"{where}expected text that UTF-8 can hold, got half of a surrogate pair at character {found.start()}"
-            )
-    return None
+    if _can_be_written((value,)):
+        return None
+    place, text = next((place, text) for place, text in _texts(value, field) if _SURROGATE.search(text))
+    where = f"field {place!r}: " if place else ""
+    found = _SURROGATE.search(text)
+    assert found is not None, "it was searched for"
+    return f"{where}expected text that UTF-8 can hold, got half of a surrogate pair at character {found.start()}"
+
+
+def _can_be_written(values: Iterable[Any]) -> bool:
+    # Every value that is made comes through here: plain types first, and few calls.
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii() and _SURROGATE.search(value) is not None:
+                return False
+        elif kind in _WITHOUT_TEXT:
+            continue
+        elif kind is tuple or kind is list or isinstance(value, list | tuple | set | frozenset):
+            if not _can_be_written(value):
+                return False
+        elif kind is dict or isinstance(value, Mapping):
+            if value and not (_can_be_written(value) and _can_be_written(value.values())):
+                return False
+        elif isinstance(value, str) and not _can_be_written((str(value),)):
+            return False
+    return True
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Yield the texts that are not plain ASCII, which most are, with the places they stand at."""
-    kind = type(value)
-    if kind is str:
-        if not value.isascii():
-            yield place, value
-    elif kind is int or kind is float or kind is bool or value is None:
-        return
+    """Yield the texts within a value with the places they stand at."""
+    if isinstance(value, str):
+        yield place, value
     elif isinstance(value, Mapping):
         for key, part in value.items():
             name = writable(key) if isinstance(key, str) else str(key)
@@ -75,5 +93,3 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple | set | frozenset):
         for index, part in enumerate(value):
             yield from _texts(part, f"{place}.{index}")
-    elif isinstance(value, str):
-        yield place, str(value)

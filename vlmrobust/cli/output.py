@@ -77,7 +77,9 @@ def _plain(value: Any) -> Any:
 
 def as_csv(table: "pd.DataFrame") -> str:
     """Return a table as comma-separated values, an empty cell where it is undefined."""
-    return table.to_csv(index=False).rstrip("\n")
+    from ..report.csv import csv_text
+
+    return csv_text(table).rstrip("\n")
 
 
 def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ __all__ = [
 AnswerAs = Literal["any", "index", "letter", "text"]
 Fetch = Callable[[str], bytes]
 
-_OBJECT = re.compile(r'\s*\{\s*["}]')
+_OBJECT = re.compile(r'\s*\{\s*(?:"|\}\s*\Z)')
 
 
 def is_missing(value: object) -> bool:

@@ -9,6 +9,7 @@ from ..perturbations import NotApplicable, Perturbation
 from ..perturbations.expansion import BaseResponses, Prompts
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample
+from ..types.response import contract_problem
 from .plan import Batch, Plan
 from .progress import Progress
 
@@ -129,16 +130,20 @@ class Answerer:
             parts = by_sample if len(by_sample) > 1 else [[prompt] for prompt in prompts]
             return [response for part in parts for response in self._respond(part)]
         _check_contract(self._model, prompts, responses)
-        return [self._without_nan(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        return [self._possible(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
 
-    def _without_nan(self, prompt: Prompt, response: Response) -> Response:
+    def _possible(self, prompt: Prompt, response: Response) -> Response:
+        """Return a response, or the row of an error where it holds what cannot be."""
         numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
-        if not any(math.isnan(number) for number in numbers):
+        problem = contract_problem(response)  # a copy that was not validated may hold anything
+        if any(math.isnan(number) for number in numbers):
+            problem = (
+                f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
+                f"expected log-probabilities, got NaN in {numbers}"
+            )
+        if problem is None:
             return response
-        error = ValueError(
-            f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
-            f"expected log-probabilities, got NaN in {numbers}"
-        )
+        error = ValueError(f"{type(self._model).__name__}.respond: {problem}")
         if self._plan.on_error == "raise":
             raise error
         return Response.failed(prompt, error)
