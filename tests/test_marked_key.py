@@ -223,3 +223,55 @@ def test_a_resumed_run_reads_its_own_options(server: ChatServer, data: Path, tmp
     assert "give --base-url beside this file" in written
     again = ["run", "--config", str(tmp_path / "run" / "run.toml"), "--base-url", address(server)]
     assert CliRunner().invoke(cli.app, again).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"api_key": KEY}, {"extra_body": 5, "api_key": KEY}, {"api_key": KEY, "max_retries": 0}],
+)
+@pytest.mark.parametrize("kind", ["models", "judges"])
+def test_a_key_among_the_options_of_a_study_is_refused_unrepeated(tmp_path: Path, kind: str, options: Any) -> None:
+    text = f"""
+        [[benchmarks]]
+        name = "cv-bench"
+        [[models]]
+        name = "m"
+        checkpoint = "m"
+        {"options = " + as_toml(options) if kind == "models" else ""}
+        [[judges]]
+        name = "openai:j"
+        {"options = " + as_toml(options) if kind == "judges" else ""}
+        """
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(ValueError, match=r"field '(models|judges)\.0\.options'.*expected no 'api_key' here") as refused:
+        Study.from_toml(tmp_path / "study.toml")
+    assert KEY not in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
+def as_toml(values: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{name} = {json.dumps(value)}" for name, value in values.items()) + "}"
+
+
+@pytest.mark.parametrize("name", [KEY, "sk_MARKED_0123", "MARKED0123456789ABCDEF"])
+def test_a_key_for_the_name_of_its_variable_in_a_study(tmp_path: Path, data: Path, name: str) -> None:
+    fields = {"name": "m", "checkpoint": "m", "base_url": "http://127.0.0.1:9", "api_key_env": name}
+    told: list[str] = []
+    try:
+        study = Study(models=[fields], benchmarks=[{"name": "own", "data": str(data)}], conditions=["base"])
+        study.run(tmp_path / "out", tell=told.append)
+    except ValueError as refused:
+        told.append(str(refused))
+    texts = [*told, *(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())]
+    assert not any("MARKED" in text for text in texts)
+
+
+def test_what_the_model_wrote_is_not_touched(server: ChatServer, tmp_path: Path) -> None:
+    written = f"<think>The sign says {KEY}, at http://host?api-key={IN_QUERY}.</think><answer>A</answer>"
+    message = {"role": "assistant", "content": written}
+    reply = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": None}
+    server.completion = lambda body: {"id": "1", "object": "chat.completion", "created": 0, "model": "toy", **reply}  # type: ignore[method-assign]
+    model = OpenAIModel("toy", address(server), KEY, max_retries=0, prefill="last_message")
+    report = Evaluator(model, [], [Accuracy()]).run(demo.samples(2), tmp_path / "run")
+    assert set(report.frame["text"]) == {written}
+    assert set(report.frame["status"]) == {"answered"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
+from ..types.image import needs_no_care
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -82,10 +83,13 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
 
 
 def _stored(image: Any) -> Any:
-    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read."""
-    if isinstance(image, str | Path):
-        return str(Path(image).resolve())
-    return image if isinstance(image, bytes) else open_image(image)
+    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read.
+
+    What `datasets` would show otherwise than `open_image`, such as a transparent drawing, is decoded here.
+    """
+    if not isinstance(image, str | Path | bytes) or not needs_no_care(image):
+        return open_image(image)
+    return image if isinstance(image, bytes) else str(Path(image).resolve())
 
 
 def read(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["DerivedImage", "ImageLike", "decoded", "image_digest", "image_key", "is_pil", "open_image"]
+__all__ = ["DerivedImage", "ImageLike", "decoded", "image_digest", "image_key", "is_pil", "needs_no_care", "open_image"]
 
 
 def is_pil(value: object) -> bool:
@@ -111,6 +111,22 @@ def decoded(image: "ImageLike") -> Converted:
         raise FileNotFoundError(f"expected an image file at {shown}, found none") from None
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
         raise OSError(f"expected a readable image in {shown}, got {error_text(error)}") from error
+
+
+def needs_no_care(image: str | Path | bytes) -> bool:
+    """Return whether any decoder makes the same RGB of a file, by its header alone; of what cannot be read, too.
+
+    Example:
+        >>> needs_no_care(b"not an image")
+        True
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as file:
+            return file.mode[0] not in "IF" and not file.has_transparency_data
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
 
 
 def image_key(image: "ImageLike") -> Hashable:

@@ -62,7 +62,9 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
             field = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
             quiet = problem["type"] == "missing" or any(is_secret_name(str(part)) for part in problem["loc"])
-            got = "" if "got" in message or quiet else f", got {problem['input']!r:.80}"
+            came = problem["input"]
+            came = without_secrets(came) if isinstance(came, str | Mapping | list) else came
+            got = "" if "got" in message or quiet else f", got {came!r:.80}"
             owner = "" if not field and repr(name) in message else f"{what} {name!r}"
             place = ", ".join(filter(None, (owner, f"field {field!r}" if field else "")))
             # A problem of the whole may name its field itself.
