@@ -177,6 +177,7 @@ COMMANDS = {
     "no data": lambda at, data, out: COMMANDS["run"](at, "none.jsonl", out),
     "a key for a name": lambda at, data, out: (*COMMANDS["run"](at, data, out), "--api-key-env", KEY),
     "a key for a flag": lambda at, data, out: (*COMMANDS["run"](at, data, out), "--api-key", KEY),
+    "check-server": lambda at, data, out: ("check-server", "--model", "toy", "--base-url", at),
     "check": lambda at, data, out: (
         "judge", "--check", out / "labelled.jsonl", "--judge", "openai:toy", "--base-url", at,
         "--api-key-env", "MARKED_KEY",

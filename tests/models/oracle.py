@@ -32,9 +32,21 @@ def inputs_of(processor: Any, text: str, images: Sequence[Any]) -> dict[str, Any
     """Return what the processor makes of one prompt."""
     # Nested, as for a batch of one: LLaVA-OneVision takes a flat list for that many samples of one image each.
     opened = [[open_image(image) for image in images]] if images else None
-    inputs = dict(processor(text=[text], images=opened, return_tensors="pt", add_special_tokens=False))
+    if hasattr(processor, "multi_page"):  # GOT-OCR2 takes nested images for pages
+        opened = opened and opened[0]
+    asked: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": False}
+    if "Cosmos3Edge" in type(processor).__name__:  # its model insists on them
+        asked["return_mm_token_type_ids"] = True
+    inputs = dict(processor(text=[text], images=opened, **asked))
     inputs.pop("labels", None)
-    return inputs
+    # Chameleon's processor closes the turn behind whatever it is given.
+    closed = inputs["input_ids"][0, -1] == getattr(processor.tokenizer, "sep_token_id", None)
+    return shortened(inputs, 1) if closed else inputs
+
+
+def _per_token(inputs: dict[str, Any]) -> set[str]:
+    shape = inputs["input_ids"].shape
+    return {name for name, value in inputs.items() if isinstance(value, Tensor) and value.shape[:2] == shape}
 
 
 def continued(inputs: dict[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
@@ -43,9 +55,9 @@ def continued(inputs: dict[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
     grown = dict(inputs)
     grown["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([list(tokens)])], dim=1)
     grown["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones(1, more, dtype=torch.int64)], dim=1)
-    for name in ("token_type_ids", "mm_token_type_ids"):
-        if name in inputs:  # generated tokens are text
-            grown[name] = torch.cat([inputs[name], torch.zeros(1, more, dtype=inputs[name].dtype)], dim=1)
+    for name in _per_token(inputs) - {"input_ids", "attention_mask", "cross_attention_mask"}:
+        kinds = inputs[name]  # generated tokens are text
+        grown[name] = torch.cat([kinds, torch.zeros(1, more, *kinds.shape[2:], dtype=kinds.dtype)], dim=1)
     if "cross_attention_mask" in inputs:  # and see the images that the last token saw
         last = inputs["cross_attention_mask"][:, -1:]
         grown["cross_attention_mask"] = torch.cat(
@@ -84,8 +96,7 @@ def ends(letter: str, following: str) -> bool:
 
 def shortened(inputs: dict[str, Any], count: int) -> dict[str, Any]:
     """Return a prompt's inputs without its last tokens."""
-    names = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
-    cut = {name: inputs[name][:, : inputs[name].shape[1] - count] for name in names if name in inputs}
+    cut = {name: inputs[name][:, : inputs[name].shape[1] - count] for name in _per_token(inputs)}
     return inputs | cut
 
 
@@ -179,10 +190,13 @@ def forced_letters(
     images: Sequence[Any],
     texts: Sequence[str],
     shown: str = "",
+    *,
+    gaps: bool = True,
 ) -> Tensor:
     """Return `(36,)` log-probabilities of a letter after `text`, over all ways to cut the text's end into tokens.
 
-    Those of `shown` are looked past, see `letters_that_end`; with none, capitals are counted whatever follows.
+    Those of `shown` are looked past, see `letters_that_end`; with none, capitals are counted whatever follows. Without
+    `gaps`, only those that follow the whole text are.
     """
     tokenizer = processor.tokenizer
     inputs = inputs_of(processor, text, images)
@@ -205,7 +219,8 @@ def forced_letters(
         reached = sum(float(logprobs[first + step, token]) for step, token in enumerate(kept))
         here, before = logprobs[first + place], shortened(inputs, back - place)
         if shown:
-            letters = letters_that_end(model, before, [], here, texts, rest=rest, reached=reached, shown=shown)
+            looked = shown if gaps or place == back else ""
+            letters = letters_that_end(model, before, [], here, texts, rest=rest, reached=reached, shown=looked)
         else:
             letters = letters_at(here, texts, rest)
         ways.append(reached + letters)

@@ -123,18 +123,21 @@ class Forward:
             **further,
         )
 
-    def branches(self, output: Any, inputs: Mapping[str, Any], positions: Tensor) -> Branches:
+    def branches(self, output: Any, inputs: Mapping[str, Any], positions: Tensor | None) -> Branches:
         """Return the cache that `generate` left, as it stood before the last token it wrote.
 
         Args:
             output: what `generate` returned.
             inputs: what it was given.
-            positions: the position ids of its last pass.
+            positions: the position ids of its last pass; None = the model was given none.
         """
         mask = inputs["attention_mask"]
         fed = output.sequences.shape[1] - mask.shape[1] - 1  # the last token did not go through the model
-        last = positions[..., -1:]
-        last = last.expand(*last.shape[:-2], len(mask), 1)
+        if positions is None:  # then language models count the places of their cache, padding included
+            last = mask.new_full((len(mask), 1), mask.shape[1] + fed - 1)
+        else:
+            last = positions[..., -1:]
+            last = last.expand(*last.shape[:-2], len(mask), 1)
         cross = inputs.get("cross_attention_mask")
         if cross is not None and fed:
             cross = torch.cat([cross, cross[:, -1:].expand(-1, fed, -1, -1)], dim=1)
@@ -144,12 +147,16 @@ class Forward:
 
 
 @contextmanager
-def seen_positions(model: Any) -> Iterator[list[Tensor]]:
-    """Note the position ids that the language model is given in its last pass; none, if it is given none."""
-    seen: list[Tensor] = []
+def seen_positions(model: Any) -> Iterator[list[Tensor | None]]:
+    """Note the position ids that the language model is given in its last pass: None if it is expressly given none.
+
+    Where nothing is noted, they are not known.
+    """
+    seen: list[Tensor | None] = []
 
     def note(module: Any, arguments: Any, keywords: Mapping[str, Any]) -> None:
-        if isinstance(positions := keywords.get("position_ids"), Tensor):
+        positions = keywords.get("position_ids", False)
+        if positions is None or isinstance(positions, Tensor):
             seen[:] = [positions]
 
     handle = model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)

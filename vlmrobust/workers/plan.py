@@ -11,7 +11,7 @@ from ..perturbations import Perturbation
 from ..perturbations.distractor import Distractor
 from ..perturbations.expansion import Prompts
 from ..types import Sample, Style
-from ..types.acting import acting_in, listed
+from ..types.acting import Acting, acting_in, listed
 
 __all__ = ["Batch", "Failure", "Plan", "shard"]
 
@@ -59,8 +59,13 @@ class Plan:
         """Return the number of prompts of samples."""
         return len(samples) * len(self.conditions) * self.draws
 
-    def manifest(self, model: Model, samples: Sequence[Sample]) -> Manifest:
-        """Describe a run in which `model` is asked, and say what is made inert in its samples.
+    @property
+    def batch_prompts(self) -> int:
+        """The number of prompts of a whole batch."""
+        return self.batch_size * len(self.conditions) * self.draws
+
+    def acting(self, model: Model, samples: Sequence[Sample]) -> Acting:
+        """Return what is made inert in samples before a model is asked, and say so in the log.
 
         Raises:
             ValueError: there is something to be made inert, and the plan is strict.
@@ -78,6 +83,11 @@ class Plan:
                 len(samples),
                 listed(acting),
             )
+        return acting
+
+    def manifest(self, model: Model, samples: Sequence[Sample]) -> Manifest:
+        """Describe a run in which `model` is asked; see `acting`."""
+        acting = self.acting(model, samples)
         return Manifest.of(
             model,
             self.conditions,

@@ -1,142 +1,25 @@
 """One builder per architecture: (model, processor), as `from_pretrained` would give them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import transformers as hf
 
 from . import templates
+from .parts import CHATML, DECODER, ENCODER, ids, vocabulary
+from .qwens import qwen2_5_vl, qwen2_vl, qwen3_vl
 from .tokenizers import byte_level_tokenizer, sentence_piece_tokenizer
-from .weights import redraw
 
-__all__ = ["FAMILIES", "Tiny", "build"]
+__all__ = ["FAMILIES"]
 
-_DECODER = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": False,
-}
-_ENCODER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-_CHATML = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 _LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tiny:
-    """A tiny model of one family.
-
-    Attributes:
-        family: its key in `FAMILIES`.
-        model: in float32 on the CPU, in eval mode.
-        processor: with tokenizer and chat template.
-    """
-
-    family: str
-    model: Any
-    processor: Any
-
-
-def build(family: str) -> Tiny:
-    """Return a new model of a family, always with the same weights."""
-    model, processor = FAMILIES[family]()
-    redraw(model)
-    tokenizer = processor.tokenizer
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return Tiny(family, model.eval(), processor)
-
-
-def _vocabulary(tokenizer: Any) -> dict[str, int]:
-    # Checkpoints pad their vocabulary to a round number; those rows have logits as well.
-    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    return {"vocab_size": (len(tokenizer) // 32 + 1) * 32} | tokens
-
-
-def _ids(tokenizer: Any, **tokens: str) -> dict[str, int]:
-    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
-
-
-def _qwen_tokenizer() -> Any:
-    special = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    return byte_level_tokenizer(_CHATML, special, kind="Qwen2TokenizerFast")
-
-
-def _qwen_ids(tokenizer: Any) -> dict[str, int]:
-    return _ids(
-        tokenizer,
-        image_token_id="<|image_pad|>",
-        video_token_id="<|video_pad|>",
-        vision_start_token_id="<|vision_start|>",
-        vision_end_token_id="<|vision_end|>",
-    )
-
-
-def _mrope(*section: int) -> dict[str, Any]:
-    return {"rope_scaling": {"type": "default", "rope_type": "default", "mrope_section": list(section)}}
-
-
-def qwen2_vl() -> tuple[Any, Any]:
-    tokenizer = _qwen_tokenizer()
-    config = hf.Qwen2VLConfig(
-        text_config=_DECODER | _vocabulary(tokenizer) | _mrope(2, 3, 3),
-        vision_config={"depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": 64, "mlp_ratio": 2},
-        tie_word_embeddings=False,
-        **_qwen_ids(tokenizer),
-    )
-    images = hf.Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=56 * 56)
-    processor = hf.Qwen2VLProcessor(images, tokenizer, hf.Qwen2VLVideoProcessor(), chat_template=templates.QWEN)
-    return hf.Qwen2VLForConditionalGeneration(config), processor
-
-
-def qwen2_5_vl(template: str = templates.QWEN) -> tuple[Any, Any]:
-    tokenizer = _qwen_tokenizer()
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64}
-    config = hf.Qwen2_5_VLConfig(
-        text_config=_DECODER | _vocabulary(tokenizer) | _mrope(2, 3, 3),
-        vision_config=vision | {"fullatt_block_indexes": [1], "window_size": 56},
-        tie_word_embeddings=False,
-        **_qwen_ids(tokenizer),
-    )
-    images = hf.Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=56 * 56)
-    processor = hf.Qwen2_5_VLProcessor(images, tokenizer, hf.Qwen2VLVideoProcessor(), chat_template=template)
-    return hf.Qwen2_5_VLForConditionalGeneration(config), processor
-
-
-def qwen2_5_vl_thinking() -> tuple[Any, Any]:
-    return qwen2_5_vl(templates.QWEN_THINKING)
-
-
-def qwen3_vl() -> tuple[Any, Any]:
-    tokenizer = _qwen_tokenizer()
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64}
-    rope = {"rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3], "mrope_interleaved": True}}
-    config = hf.Qwen3VLConfig(
-        text_config=_DECODER | _vocabulary(tokenizer) | rope,
-        vision_config=vision | {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
-        tie_word_embeddings=False,
-        **_qwen_ids(tokenizer),
-    )
-    images = hf.Qwen2VLImageProcessor(
-        patch_size=16,
-        size={"shortest_edge": 32 * 32, "longest_edge": 64 * 64},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    processor = hf.Qwen3VLProcessor(images, tokenizer, hf.Qwen3VLVideoProcessor(), chat_template=templates.QWEN)
-    return hf.Qwen3VLForConditionalGeneration(config), processor
 
 
 def llava() -> tuple[Any, Any]:
     tokenizer = sentence_piece_tokenizer(_LLAMA, ("<image>",))
     config = hf.LlavaConfig(
-        text_config=hf.LlamaConfig(**_DECODER, **_vocabulary(tokenizer)),
-        vision_config=hf.CLIPVisionConfig(**_ENCODER, image_size=56, patch_size=14),
+        text_config=hf.LlamaConfig(**DECODER, **vocabulary(tokenizer)),
+        vision_config=hf.CLIPVisionConfig(**ENCODER, image_size=56, patch_size=14),
         vision_feature_layer=-2,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         tie_word_embeddings=False,
@@ -154,11 +37,11 @@ def llava() -> tuple[Any, Any]:
 
 
 def llava_onevision() -> tuple[Any, Any]:
-    tokenizer = byte_level_tokenizer(_CHATML, ("<|im_start|>", "<image>", "<video>"))
+    tokenizer = byte_level_tokenizer(CHATML, ("<|im_start|>", "<image>", "<video>"))
     grid = [[56, 56], [56, 112], [112, 56]]
     config = hf.LlavaOnevisionConfig(
-        text_config=hf.Qwen2Config(**_DECODER, **_vocabulary(tokenizer)),
-        vision_config=hf.SiglipVisionConfig(**_ENCODER, image_size=56, patch_size=14, vision_use_head=False),
+        text_config=hf.Qwen2Config(**DECODER, **vocabulary(tokenizer)),
+        vision_config=hf.SiglipVisionConfig(**ENCODER, image_size=56, patch_size=14, vision_use_head=False),
         image_grid_pinpoints=grid,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
@@ -188,8 +71,8 @@ def _idefics3_tokenizer() -> Any:
 def idefics3() -> tuple[Any, Any]:
     tokenizer = _idefics3_tokenizer()
     config = hf.Idefics3Config(
-        text_config=_DECODER | _vocabulary(tokenizer) | {"model_type": "llama"},
-        vision_config=_ENCODER | {"image_size": 32, "patch_size": 8},
+        text_config=DECODER | vocabulary(tokenizer) | {"model_type": "llama"},
+        vision_config=ENCODER | {"image_size": 32, "patch_size": 8},
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
@@ -203,8 +86,8 @@ def idefics3() -> tuple[Any, Any]:
 def smolvlm() -> tuple[Any, Any]:
     tokenizer = _idefics3_tokenizer()
     config = hf.SmolVLMConfig(
-        text_config=_DECODER | _vocabulary(tokenizer) | {"model_type": "llama"},
-        vision_config=_ENCODER | {"image_size": 32, "patch_size": 8},
+        text_config=DECODER | vocabulary(tokenizer) | {"model_type": "llama"},
+        vision_config=ENCODER | {"image_size": 32, "patch_size": 8},
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
@@ -222,10 +105,10 @@ def smolvlm() -> tuple[Any, Any]:
 
 def internvl() -> tuple[Any, Any]:
     named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
-    tokenizer = byte_level_tokenizer(_CHATML | named | {"video_token": "<video>"}, ("<|im_start|>",))
+    tokenizer = byte_level_tokenizer(CHATML | named | {"video_token": "<video>"}, ("<|im_start|>",))
     config = hf.InternVLConfig(
-        text_config=hf.Qwen2Config(**_DECODER, **_vocabulary(tokenizer)),
-        vision_config=_ENCODER | {"image_size": [56, 56], "patch_size": [14, 14]},
+        text_config=hf.Qwen2Config(**DECODER, **vocabulary(tokenizer)),
+        vision_config=ENCODER | {"image_size": [56, 56], "patch_size": [14, 14]},
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
         tie_word_embeddings=False,
@@ -245,13 +128,13 @@ def gemma3() -> tuple[Any, Any]:
     usual = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
     tokenizer = sentence_piece_tokenizer(usual | named, ("<start_of_turn>", "<end_of_turn>"), prepended=False)
     config = hf.Gemma3Config(
-        text_config=_DECODER
-        | _vocabulary(tokenizer)
+        text_config=DECODER
+        | vocabulary(tokenizer)
         | {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 16},
-        vision_config=_ENCODER | {"image_size": 56, "patch_size": 14, "vision_use_head": False},
+        vision_config=ENCODER | {"image_size": 56, "patch_size": 14, "vision_use_head": False},
         mm_tokens_per_image=4,
         tie_word_embeddings=False,
-        **_ids(
+        **ids(
             tokenizer,
             boi_token_index="<start_of_image>",
             eoi_token_index="<end_of_image>",
@@ -271,8 +154,8 @@ def mistral3() -> tuple[Any, Any]:
     special = ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]", "[IMG_BREAK]", "[IMG_END]")
     tokenizer = byte_level_tokenizer({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}, special)
     config = hf.Mistral3Config(
-        text_config=hf.MistralConfig(**_DECODER, **_vocabulary(tokenizer), sliding_window=None),
-        vision_config=hf.PixtralVisionConfig(**_ENCODER, image_size=56, patch_size=14, head_dim=16),
+        text_config=hf.MistralConfig(**DECODER, **vocabulary(tokenizer), sliding_window=None),
+        vision_config=hf.PixtralVisionConfig(**ENCODER, image_size=56, patch_size=14, head_dim=16),
         spatial_merge_size=2,
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         tie_word_embeddings=False,
@@ -290,7 +173,7 @@ def mistral3() -> tuple[Any, Any]:
 def mllama() -> tuple[Any, Any]:
     usual = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"}
     tokenizer = byte_level_tokenizer(usual, ("<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"))
-    decoder = {key: value for key, value in _DECODER.items() if key != "head_dim"} | _vocabulary(tokenizer)
+    decoder = {key: value for key, value in DECODER.items() if key != "head_dim"} | vocabulary(tokenizer)
     decoder["vocab_size"] = len(tokenizer) - 1  # its image token has an embedding, but no logit
     config = hf.MllamaConfig(
         text_config=decoder
@@ -323,8 +206,8 @@ def paligemma() -> tuple[Any, Any]:
     images.image_seq_length = 16
     processor = hf.PaliGemmaProcessor(images, tokenizer, chat_template=templates.PALIGEMMA)
     config = hf.PaliGemmaConfig(
-        text_config=_DECODER | _vocabulary(tokenizer) | {"model_type": "gemma"},
-        vision_config=_ENCODER | {"image_size": 56, "patch_size": 14, "vision_use_head": False},
+        text_config=DECODER | vocabulary(tokenizer) | {"model_type": "gemma"},
+        vision_config=ENCODER | {"image_size": 56, "patch_size": 14, "vision_use_head": False},
         projection_dim=64,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,

@@ -1,9 +1,12 @@
 """The families' chat templates, shortened: what they do with roles, images and the assistant's turn is kept."""
 
 
-def _chatml(image: str, *, begin: str = "<|im_start|>", end: str = "<|im_end|>\n", opener: str = "") -> str:
+def chatml(
+    image: str, *, bos: str = "", begin: str = "<|im_start|>", end: str = "<|im_end|>\n", opener: str = ""
+) -> str:
+    """Return a template as Qwen's: every turn has its tags and its role."""
     return (
-        "{% for message in messages %}" + begin + "{{ message['role'] }}\n"
+        bos + "{% for message in messages %}" + begin + "{{ message['role'] }}\n"
         "{% for part in message['content'] %}"
         "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}"
         "{% endfor %}" + end + "{% endfor %}"
@@ -11,10 +14,10 @@ def _chatml(image: str, *, begin: str = "<|im_start|>", end: str = "<|im_end|>\n
     )
 
 
-QWEN = _chatml("<|vision_start|><|image_pad|><|vision_end|>")
-QWEN_THINKING = _chatml("<|vision_start|><|image_pad|><|vision_end|>", opener="<think>\n")
-INTERNVL = _chatml("<IMG_CONTEXT>\n")
-LLAVA_ONEVISION = _chatml("<image>\n")
+QWEN = chatml("<|vision_start|><|image_pad|><|vision_end|>")
+QWEN_THINKING = chatml("<|vision_start|><|image_pad|><|vision_end|>", opener="<think>\n")
+INTERNVL = chatml("<IMG_CONTEXT>\n")
+LLAVA_ONEVISION = chatml("<image>\n")
 # Images first and then text, whatever their order; the assistant's turn begins with a space.
 LLAVA = (
     "{% for message in messages %}"
@@ -61,4 +64,196 @@ PALIGEMMA = (
     "{% if message['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}<bos>"
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}\n{% endfor %}"
+)
+
+# A closed, empty thought unless one is asked for.
+EXAONE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<vision><|image_pad|></vision>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|endofturn|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n"
+    "{% if enable_thinking is defined and enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
+    "{% endif %}"
+)
+COHERE_USUAL = {"bos_token": "<BOS_TOKEN>", "eos_token": "<|END_OF_TURN_TOKEN|>", "pad_token": "<PAD>"}
+COHERE_TOKENS = ("<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>")
+
+
+def cohere(image: str, opener: str = "") -> str:
+    """Return a template as Command's and Aya's: BOS, roles as tokens, no line breaks, content stripped."""
+    return (
+        "{{ bos_token }}{% set roles = {'user': 'USER', 'assistant': 'CHATBOT', 'system': 'SYSTEM'} %}"
+        "{% for message in messages %}<|START_OF_TURN_TOKEN|><|{{ roles[message['role']] }}_TOKEN|>"
+        "{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] | trim }}{% endif %}"
+        "{% endfor %}<|END_OF_TURN_TOKEN|>{% endfor %}"
+        "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>" + opener + "{% endif %}"
+    )
+
+
+LFM_USUAL = {"bos_token": "<|startoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|pad|>"}
+PADDLE = (
+    "{{ cls_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {% endif %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}"
+    "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+# Pictures are numbered.
+ERNIE = (
+    "{{ cls_token }}{% set count = namespace(value=0) %}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{% set count.value = count.value + 1 %}"
+    "Picture {{ count.value }}:<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant: {% endif %}"
+)
+
+
+def glm(opener: str) -> str:
+    """Return a template as GLM's: a prefix, roles as tokens, nothing at a turn's end."""
+    return (
+        "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>\n"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+        "<|begin_of_image|><|image|><|end_of_image|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n" + opener + "{% endif %}"
+    )
+
+
+HUNYUAN_USUAL = {"bos_token": "<|hy_begin|>", "eos_token": "<|hy_end|>", "pad_token": "<|hy_pad|>"}
+HUNYUAN_TOKENS = ("<|hy_User|>", "<|hy_Assistant|>", "<|hy_system|>")
+
+
+def hunyuan(image: str) -> str:
+    """Return a template as Hunyuan's: a turn's role stands behind its text."""
+    return (
+        "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{% if message['role'] == 'user' %}<|hy_User|>{% elif message['role'] == 'system' %}<|hy_system|>"
+        "{% else %}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+
+
+KIMI = (
+    "{% for message in messages %}<|im_{{ message['role'] }}|>{{ message['role'] }}<|im_middle|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_assistant|>assistant<|im_middle|>"
+    "{% if thinking is defined and not thinking %}<think></think>{% else %}<think>{% endif %}{% endif %}"
+)
+MINIMAX = (
+    "]~!b[{% for message in messages %}]~b]{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}]<]image[>[{% else %}{{ part['text'] }}{% endif %}{% endfor %}[e~[\n{% endfor %}"
+    "{% if add_generation_prompt %}]~b]ai\n<think>\n{% endif %}"
+)
+
+
+def llama(image: str, *, four: bool = False) -> str:
+    """Return a template as Llama 3's, or 4's: BOS in the text, headers, content stripped."""
+    start, end = ("<|header_start|>", "<|header_end|>") if four else ("<|start_header_id|>", "<|end_header_id|>")
+    eot = "<|eot|>" if four else "<|eot_id|>"
+    return (
+        "{{ bos_token }}{% for message in messages %}" + start + "{{ message['role'] }}" + end + "\n\n"
+        "{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] | trim }}{% endif %}"
+        "{% endfor %}" + eot + "{% endfor %}"
+        "{% if add_generation_prompt %}" + start + "assistant" + end + "\n\n{% endif %}"
+    )
+
+
+DOTS = (
+    "{% for message in messages %}"
+    "{% set end = 'system' if message['role'] == 'system' else 'userprompt' %}"
+    "<|{{ 'system' if message['role'] == 'system' else 'userprompt' }}|>{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|img|><|imgpad|><|endofimg|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "<|endof{{ end }}|>{% endfor %}{% if add_generation_prompt %}<|response|>{% endif %}"
+)
+# Knows no system role; no generation prompt: the answer begins after [/INST].
+LLAVA_NEXT = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}[INST] "
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %} [/INST]{% endfor %}"
+)
+VIPLLAVA = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'][0]['text'] }}"
+    "{% else %}###{{ 'Human' if message['role'] == 'user' else 'Assistant' }}: "
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}###Assistant:{% endif %}"
+)
+GRANITE = (
+    "{% for message in messages %}<|start_of_role|>{{ message['role'] }}<|end_of_role|>"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|end_of_text|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
+DEEPSEEK_USUAL = {
+    "bos_token": "<|begin_of_sentence|>",
+    "eos_token": "<|end_of_sentence|>",
+    "pad_token": "<|pad|>",
+}
+# The system's text stands bare.
+DEEPSEEK = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'][0]['text'] }}\n\n"
+    "{% else %}{{ message['role'] | capitalize }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image_placeholder>{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+JANUS = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'][0]['text'] }}\n\n"
+    "{% else %}<|{{ message['role'] | capitalize }}|>: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image_placeholder>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|Assistant|>:{% endif %}"
+)
+
+IDEFICS2 = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}:"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+# No roles at all.
+DEEPSEEK_OCR = (
+    "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+)
+STEP = "{{ bos_token }}" + chatml("<im_patch>", opener="<think>\n")
+# Turns have tags of their own; content is stripped.
+GEMMA4 = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|image|>{% else %}{{ part['text'] | trim }}{% endif %}"
+    "{% endfor %}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
+)
+APERTUS = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}_start|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|img|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|{{ message['role'] }}_end|>{% endfor %}{% if add_generation_prompt %}<|assistant_start|>{% endif %}"
+)
+# Meta publishes none: texts one after another.
+CHAMELEON = (
+    "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
+)
+EMU3 = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] != 'system' %}"
+    "{{ message['role'].upper() + ': ' }}{% endif %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+INKLING = (
+    "{% for message in messages %}<|message_{{ 'model' if message['role'] == 'assistant' else message['role'] }}|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|content_image|><|unused_200054|>"
+    "{% else %}<|content_text|>{{ part['text'] }}{% endif %}{% endfor %}<|end_message|>{% endfor %}"
+    "{% if add_generation_prompt %}<|message_model|><|content_text|>{% endif %}"
+)
+PHI4 = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|endoftext10|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )

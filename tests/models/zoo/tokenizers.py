@@ -88,10 +88,13 @@ def sentence_piece_tokenizer(
     return wrapped
 
 
+_STANDARD = ("bos_token", "eos_token", "pad_token", "sep_token", "cls_token", "unk_token")
+
+
 def _wrapped(trained: str, special: Mapping[str, str], added: tuple[str, ...], kind: str) -> Any:
     # In transformers 5 the families' classes build a tokenizer of their own, and processors take any.
     wrapper = getattr(transformers, kind if transformers.__version__.startswith("4.") else "PreTrainedTokenizerFast")
-    standard = {name: token for name, token in special.items() if name in ("bos_token", "eos_token", "pad_token")}
+    standard = {name: token for name, token in special.items() if name in _STANDARD}
     named = {name: token for name, token in special.items() if name not in standard}
     tokenizer = Tokenizer.from_str(trained)
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (*special.values(), *added)])

@@ -15,16 +15,19 @@ def redraw(model: Any, seed: int = 0) -> None:
     The LM head's are three times as large, and those of attention twice, so that what stands far back matters.
     """
     generator = torch.Generator().manual_seed(seed)
-    head = model.get_output_embeddings().weight
+    head = model.get_output_embeddings()
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             fan_in = 1 if id(parameter) in tables else parameter[0].numel()
-            scale = 2.0 if name.split(".")[-2] in ("q_proj", "k_proj", "v_proj", "o_proj") else 1.0
+            if "experts" in name and parameter.ndim == 3:  # (experts, …, …)
+                fan_in = parameter.shape[-1]
+            scale = 2.0 if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")) else 1.0
             parameter.normal_(std=scale * fan_in**-0.5, generator=generator)
         elif parameter.numel() == 1:
             parameter.fill_(0.5)  # Mllama's gates: at zero it would not see the image
-    head *= 3
+    if head is not None:
+        head.weight *= 3
 
 
 @torch.no_grad()
