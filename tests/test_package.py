@@ -71,6 +71,8 @@ def test_the_test_above_can_fail() -> None:
 
 # A module may import those of lower layers alone, and its own parts.
 LAYERS = (
+    ("text",),
+    ("secrecy",),
     ("keyed", "naming", "jsonl", "prompting", "functional"),
     ("types",),
     ("styles",),

@@ -1,5 +1,10 @@
 import json
 import math
+import os
+import platform
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -242,3 +247,42 @@ def test_a_file_is_created_once(tmp_path):
     assert create_atomically(tmp_path / "x.json", "one")
     assert not create_atomically(tmp_path / "x.json", "two")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.json": "one"}
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [(b"", "an empty file"), (b"{}", r"2 bytes: \d validation errors"), (b"\0" * 9, "9 bytes: 1 validation error")],
+)
+def test_a_manifest_that_is_none_is_named(tmp_path, content, got):
+    (tmp_path / "manifest.json").write_bytes(content)
+    for asked in (MANIFEST, None):
+        with pytest.raises(ValueError, match=rf"manifest\.json: expected the manifest of a run, got {got}"):
+            RunDirectory(tmp_path, asked)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vlmrobust import jsonl
+os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)
+jsonl.write_atomically(Path(sys.argv[1]) / "report.jsonl", "half")
+"""
+
+
+def test_what_a_killed_process_left_of_a_file_is_cleared_away(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [draft] = tmp_path.iterdir()
+    assert draft.name.startswith(".report.jsonl.")
+    key = "0123456789abcdef" * 2
+    elsewhere, old, older = (
+        tmp_path / f".report.jsonl.{rest}" for rest in (f"elsewhere.{os.getpid()}.{key}", key, f"other.1.{key}")
+    )
+    mine = tmp_path / f".summary.csv.{platform.node()}.{os.getpid()}.{key}"  # another thread of this process writes it
+    theirs = tmp_path / ".gitignore"
+    for path in (elsewhere, old, older, mine, theirs):
+        path.touch()
+    for path in (old, older):
+        os.utime(path, (0, 0))
+    write_atomically(tmp_path / "manifest.json", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", elsewhere.name, mine.name, theirs.name}

@@ -50,6 +50,8 @@ class Evaluator:
         on_error: what a perturbation or a model that raises does: "record" makes rows of status `error` of what failed
             (a batch that raised is asked again sample by sample, and the failing sample prompt by prompt) and goes on;
             "raise" ends the run, and what was finished stays on disk; so does a model's `RefusedError` in any case.
+        strict: refuse samples in which special tokens of the model stand, or in whose texts tags or image marks do;
+            otherwise these are made inert before they are shown (`Prompt.with_inert`), and the manifest lists them.
 
     Raises:
         TypeError: the model has no `respond` and is no function, or something else than a perturbation is among the
@@ -78,6 +80,7 @@ class Evaluator:
         seed: int = 0,
         distractor: Distractor = "random",
         on_error: Failure = "record",
+        strict: bool = False,
     ) -> None:
         self._source = ModelSource(model)
         if distractor not in get_args(Distractor):
@@ -93,6 +96,7 @@ class Evaluator:
         self.draws, self.batch_size, self.seed = draws, batch_size, seed
         self.distractor: Distractor = distractor
         self.on_error: Failure = on_error
+        self.strict = strict
 
     @property
     def model(self) -> Model:
@@ -118,7 +122,16 @@ class Evaluator:
             ValueError: two samples have one id; `out` holds a run of another model, seed, style, condition or sample;
                 several workers have no `out`; the model broke its contract (number, order or keys of the responses).
         """
-        plan = Plan(self.conditions, self.style, self.draws, self.batch_size, self.seed, self.distractor, self.on_error)
+        plan = Plan(
+            self.conditions,
+            self.style,
+            self.draws,
+            self.batch_size,
+            self.seed,
+            self.distractor,
+            self.on_error,
+            self.strict,
+        )
         job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out))
 
         def report(pairs: Iterable[Pair], manifest: Manifest) -> Report:

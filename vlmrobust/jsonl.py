@@ -3,7 +3,10 @@
 import json
 import math
 import os
+import platform
+import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +26,12 @@ __all__ = [
 ]
 
 Position = tuple[int, int]
+
+_DRAFT = re.compile(r"\..+?(?:\.(?P<process>\d+))?\.(?P<key>[0-9a-f]{32})")
+_ABANDONED = 3600.0  # seconds after which nobody writes a file any more
+
+# What UTF-8 cannot hold is written as JSON escapes it: values are refused before, texts that are made here may be not.
+_UTF_8 = ("utf-8", "backslashreplace")
 
 
 def json_safe(value: Any) -> Any:
@@ -87,12 +96,45 @@ def create_atomically(path: Path, text: str) -> bool:
 
 
 def _draft(path: Path, text: str) -> Path:
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")  # process ids are not unique across machines
-    with draft.open("w", encoding="utf-8") as file:
+    _clear_drafts(path.parent)
+    draft = path.with_name(f".{path.name}{_ending(os.getpid(), uuid4().hex)}")
+    with draft.open("w", encoding=_UTF_8[0], errors=_UTF_8[1]) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     return draft
+
+
+def _clear_drafts(folder: Path) -> None:
+    """Remove what processes that were killed in the middle of writing a file have left in a folder."""
+    for file in folder.iterdir():
+        found = _DRAFT.fullmatch(file.name)
+        if found is None:
+            continue
+        with suppress(OSError):  # another process may be clearing up as well
+            is_ours = found["process"] is not None and file.name.endswith(_ending(found["process"], found["key"]))
+            is_left = not _is_running(int(found["process"])) if is_ours else _age(file) > _ABANDONED
+            if is_left:
+                file.unlink()
+
+
+def _ending(process: object, key: str) -> str:
+    # Process ids are not unique across machines.
+    return f".{platform.node()}.{process}.{key}"
+
+
+def _age(file: Path) -> float:
+    return time.time() - file.stat().st_mtime
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 class Lines(NamedTuple):
@@ -184,7 +226,7 @@ class OwnFile:
 
     def append(self, rows: Iterable[Any]) -> None:
         """Write rows in one go and wait until the disk has them."""
-        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows]
+        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode(*_UTF_8) + b"\n" for row in rows]
         if not lines:
             return
         with self._lock:

@@ -14,6 +14,7 @@ from .jsonl import json_safe
 from .models.base import Model, identity_of
 from .perturbations import Perturbation
 from .types import ImageLike, Prompt, Sample, Style, image_digest
+from .types.acting import Acting
 from .types.validated import Frozen
 
 __all__ = ["Manifest", "config_of", "first_difference", "prompt_digest", "sample_content"]
@@ -34,6 +35,7 @@ class Manifest(Frozen):
         distractor: which wrong option the conditions assert, "random" or "runner_up".
         style: how questions are put.
         conditions: class and fields of every condition, by its name; more may join.
+        made_inert: what was made inert in samples before it was shown, by id and field; recorded, not compared.
     """
 
     format: int = 1
@@ -46,6 +48,7 @@ class Manifest(Frozen):
     distractor: str = "random"
     style: Mapping[str, Any]
     conditions: Mapping[str, Mapping[str, Any]]
+    made_inert: Acting = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -91,7 +94,9 @@ class Manifest(Frozen):
         if difference := first_difference(begun, asked):
             field, old, new = difference
             raise ValueError(f"field {field!r}: expected {old}, as the run was begun with, got {new}")
-        return self.replace(conditions={**self.conditions, **other.conditions})
+        return self.replace(
+            conditions={**self.conditions, **other.conditions}, made_inert={**self.made_inert, **other.made_inert}
+        )
 
 
 def _versions() -> dict[str, str]:

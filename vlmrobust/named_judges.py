@@ -15,6 +15,7 @@ from .metrics import (
     Metric,
     Quadrant,
 )
+from .secrecy import variable_shown
 
 __all__ = ["judge_named", "judged_metrics", "secret", "slug_of"]
 
@@ -89,7 +90,8 @@ def secret(variable: str | None, where: str) -> str | None:
     if variable is None:
         return None
     if not os.environ.get(variable):
-        raise ValueError(f"{where}: expected an environment variable that holds the key, {variable!r} is not set")
+        shown = variable_shown(variable)
+        raise ValueError(f"{where}: expected an environment variable that holds the key, {shown} is not set")
     return os.environ[variable]
 
 

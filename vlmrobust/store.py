@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from .jsonl import OwnFile, create_atomically, files, json_safe, places, unexpected, write_atomically
 from .manifest import Manifest, first_difference, prompt_digest, sample_content
+from .secrecy import error_message
 from .types import Prompt, Response, Sample
 
 __all__ = ["RunDirectory", "decode_response", "encode_response"]
@@ -92,6 +93,14 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def join(self, manifest: Manifest) -> None:
+        """Let the manifest hold what another adds to it.
+
+        Raises:
+            ValueError: it is of another run; see the class.
+        """
+        self.manifest = self._begun_or_joined(manifest)
 
     def close(self) -> None:
         """Close the files; what was recorded is on disk already."""
@@ -175,7 +184,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             if create_atomically(path, _as_text(manifest)):
                 return manifest
-            begun = Manifest.model_validate_json(path.read_bytes())  # another worker was first
+            begun = _manifest_of(path)  # another worker was first
         if manifest is None:
             return begun
         try:
@@ -189,7 +198,7 @@ class RunDirectory:
     def _read_manifest(self) -> Manifest | None:
         path = self.path / "manifest.json"
         if path.exists():
-            return Manifest.model_validate_json(path.read_bytes())
+            return _manifest_of(path)
         if stray := next(self.path.glob("responses-*.jsonl"), None):
             raise ValueError(f"run directory {self.path}: expected manifest.json beside {stray.name}, found none")
         return None
@@ -234,6 +243,15 @@ class RunDirectory:
                         yield row["prompt"], decode_response(row["response"])
                     except (KeyError, ValueError) as error:
                         raise unexpected(lines.path, number, row, error) from None
+
+
+def _manifest_of(path: Path) -> Manifest:
+    content = path.read_bytes()
+    try:
+        return Manifest.model_validate_json(content)
+    except ValueError as error:
+        got = f"{len(content)} bytes: {error_message(error)}" if content else "an empty file"
+        raise ValueError(f"{path}: expected the manifest of a run, got {got}") from None
 
 
 def _as_text(manifest: Manifest) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -404,3 +405,60 @@ def test_rows_that_are_left_out_are_listed_and_are_no_problem() -> None:
     assert (samples.problems, samples.left_out) == ((), ("a, row 0: an open question",))
     with pytest.raises(RowsError, match="a, row 0: an open question"):
         samples_from(rows[:1])
+
+
+def test_a_column_that_a_header_has_twice_is_refused(folder: Path) -> None:
+    for suffix, cells in ((".csv", "id,image,question,question\n"), (".tsv", "id\timage\tid\n")):
+        (folder / f"rows{suffix}").write_text(cells + "1,2,3,4\n")
+        with pytest.raises(RowsError, match=rf"rows{suffix}, line 1: expected columns with names that differ, got '"):
+            read_rows(folder / f"rows{suffix}")
+
+
+def test_a_key_that_an_object_has_twice_is_refused_by_line(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"id": "1", "metadata": {"a": 1, "a": 2}}\n')
+    with pytest.raises(RowsError, match=r"rows\.jsonl, line 1: .*expected each key of an object once, got 'a' twice"):
+        read_rows(folder / "rows.jsonl")
+    (folder / "rows.json").write_text('[{"id": "1", "id": "2"}]')
+    with pytest.raises(ValueError, match=r"rows\.json.*got 'id' twice"):
+        read_rows(folder / "rows.json")
+
+
+@pytest.mark.parametrize("text", ["[Photo] A blue cube.", "{sic} It is blue.", "[", "[1, 2]", "{ }, said he"])
+def test_a_text_may_begin_with_a_bracket(text: str) -> None:
+    [sample] = samples_from([SAMPLE_ROW | {"wrong_caption": text}])
+    assert sample.texts == {"wrong_caption": text}
+    [sample] = samples_from([SAMPLE_ROW | {"wrong_caption": '{"B": "A blue cube."}'}])
+    assert sample.texts == {"wrong_caption": {1: "A blue cube."}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wrong_caption": '{"B": "A blue'}, "expected JSON in a cell that begins with '{'"),
+        ({"options": "[" * 100_000}, "nested too deeply"),
+        ({"metadata": '{"a": ' * 50_000}, "nested too deeply"),
+        ({"answer": "9" * 5000}, "field 'answer': "),
+        ({"id": ["a"]}, "field 'id': expected text or a number, got list"),
+        ({"group": {"a": 1}}, "field 'group': expected text or a number, got dict"),
+    ],
+)
+def test_whatever_is_in_a_cell_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RowsError, match=re.escape(message)):
+        samples_from([SAMPLE_ROW | changes])
+
+
+@pytest.mark.parametrize("line", ['{"n": ' + "1" * 5000 + "}", "[" * 100_000, '{"a": ' * 50_000])
+def test_whatever_is_in_a_line_is_refused_by_line(folder: Path, line: str) -> None:
+    (folder / "rows.jsonl").write_text(line)
+    with pytest.raises(RowsError, match=r"rows\.jsonl, line 1: expected one JSON object, got "):
+        read_rows(folder / "rows.jsonl")
+
+
+def test_an_image_whose_name_no_file_can_have(folder: Path) -> None:
+    with pytest.raises(RowsError, match=r"field 'images.0': expected the path of an image file, got 'AAA.*too long"):
+        samples_from([SAMPLE_ROW | {"image": "A" * 3000}])
+
+
+SAMPLE_ROW = {
+    "id": "q1", "image": b"x", "question": "Which?", "options": ["red", "blue"], "answer": 0, "distractor": 1,
+}  # fmt: skip

@@ -276,3 +276,16 @@ def test_nothing_defined_is_nan(answer):
     found = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()]).macro_average("kind").iloc[0]
     assert math.isnan(found["value"])
     assert (found["categories"], found["n"], found["weights"]) == (0, 0, "")
+
+
+@pytest.mark.parametrize("column", ["condition", "metric", "value", "n"])
+def test_metadata_may_be_called_like_a_column_of_the_summary(answer, column):
+    pairs = [
+        answer(f"s{i}", condition, metadata={column: "ab"[i % 2]}) for i in range(8) for condition in ("base", "x")
+    ]
+    report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])
+    table = report.by(column)
+    assert list(table.columns[:2]) == [f"metadata.{column}", "condition"]
+    assert table[f"metadata.{column}"].tolist() == ["a", "a", "b", "b"]
+    assert set(table["condition"]) == {"base", "x"}
+    assert len(report.macro_average(column)) == 2

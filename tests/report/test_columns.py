@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from vlmrobust import Report
-from vlmrobust.metrics import FlipRate, Harmed
+from vlmrobust import Evaluator, Report, demo
+from vlmrobust.metrics import Accuracy, CorrectProbability, FlipRate, Harmed, Metric, PairedMetric
+from vlmrobust.perturbations import WrongThink
+from vlmrobust.testing import FakeModel
 
 
 def column(answers, metric):
@@ -66,3 +68,48 @@ def test_a_failed_draw_is_compared_with_nothing(answer):
     values = column(answers, Harmed())
     assert math.isnan(values["a", "base", 1])
     assert values["b", "base", 1] == 1
+
+
+class InPlace(Metric):
+    """Works on what it is given."""
+
+    def per_sample(self, responses):
+        responses.target.fill_(0)
+        responses.option_logprobs.fill_(-1)
+        return responses.choice.clamp_(max=0).float()
+
+    def failures(self, responses):
+        responses.choice.fill_(0)
+        return {}
+
+    def aggregate(self, values, responses, weights=None):
+        return float(values.fill_(1).sum())
+
+
+class PairInPlace(PairedMetric):
+    """The same with pairs."""
+
+    def per_pair(self, base, responses):
+        return responses.choice.fill_(0).float() + base.choice.fill_(0)
+
+
+def test_a_metric_that_works_in_place_changes_no_answer():
+    samples = demo.samples(8)
+    metrics = [InPlace(), PairInPlace(), Accuracy(), FlipRate(), CorrectProbability()]
+    model = FakeModel(opens_images=False, follow_think=0.7)
+    changed = Evaluator(model, [WrongThink()], metrics).run(samples)
+    plain = Evaluator(model, [WrongThink()], metrics[2:]).run(samples)
+    names = ["answer", "target", "accuracy", "flip_rate", "correct_probability"]
+    assert changed.frame[names].equals(plain.frame[names])
+    assert changed.responses.option_logprobs.equal(plain.responses.option_logprobs)
+    assert changed.summary is not None
+    assert changed.frame[names].equals(plain.frame[names])
+
+
+def test_what_is_derived_is_derived_once_for_all_metrics():
+    responses = Evaluator(FakeModel(), []).run(demo.samples(3)).responses
+    calls = []
+    copy = responses.copied()
+    for one in (responses, copy, copy.copied()):
+        one.derive("key", lambda given: calls.append(1) or len(given))
+    assert calls == [1]

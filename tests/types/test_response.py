@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from vlmrobust import Prompt, Response, Sample, Style
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
+from vlmrobust.types.response import contract_problem
 
 Make = Callable[..., Sample]
 
@@ -90,7 +92,11 @@ def test_letters_that_do_not_fit(make_sample: Make, logprobs: list[float], messa
 
 def test_letter_mass_is_at_most_one() -> None:
     response = Response(
-        sample_id="q", condition="base", status="answered", option_logprobs=(math.log(0.6), math.log(0.4 + 1e-9))
+        sample_id="q",
+        condition="base",
+        status="answered",
+        answer=0,
+        option_logprobs=(math.log(0.6), math.log(0.4 + 1e-9)),
     )
     assert response.letter_mass == 1.0
 
@@ -116,7 +122,12 @@ def test_fields_are_checked() -> None:
 
 def test_responses_survive_json() -> None:
     response = Response(
-        sample_id="q", condition="base", status="answered", option_logprobs=(-0.1, -2.5), added_logprobs=(-3.0,)
+        sample_id="q",
+        condition="base",
+        status="answered",
+        answer=0,
+        option_logprobs=(-0.1, -2.5),
+        added_logprobs=(-3.0,),
     )
     assert Response.model_validate_json(response.model_dump_json()) == response
 
@@ -129,3 +140,21 @@ def test_a_prefill_that_the_completion_repeats_counts_once(make_sample: Make) ->
     assert (twice.think, twice.own_think, twice.answer) == (once.think, once.own_think, once.answer)
     assert twice.think is not None
     assert twice.think.count("The cube is red.") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answer": None}, "field 'answer': expected an option's index with status 'answered', got None"),
+        ({"option_logprobs": (3.0, -1.0)}, "field 'option_logprobs': expected log-probabilities.*at most 0, got 3.0"),
+        ({"option_logprobs": (math.inf, -1.0)}, "field 'option_logprobs': expected log-probabilities.* got inf"),
+        ({"added_logprobs": (0.5,)}, "field 'added_logprobs': expected log-probabilities"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_sample_and_condition(changes: dict[str, Any], message: str) -> None:
+    whole = {"sample_id": "q", "condition": "base", "status": "answered", "answer": 0}
+    with pytest.raises(ValidationError, match=f"sample 'q', condition 'base', {message}"):
+        Response(**whole | changes)
+    assert Response(**whole, option_logprobs=(-math.inf, 0.0)).answer == 0
+    unknown = Response.model_construct(**whole | {"status": "fine"})
+    assert "field 'status': expected one of answered, " in (contract_problem(unknown) or "")

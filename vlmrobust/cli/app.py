@@ -1,14 +1,18 @@
 """What all commands share: the application, its exit codes, and how an error is shown."""
 
-from collections.abc import Iterator
+import os
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
 from ..models.base import RefusedError
+from ..secrecy import Secrets, error_message, error_text, variable_shown
+from ..text import printable
 from .output import say
 
 __all__ = ["ExitCode", "app", "main", "refusals"]
@@ -78,21 +82,29 @@ def _options(
 @contextmanager
 def refusals(context: typer.Context) -> Iterator[None]:
     """Show refused input, failures and Ctrl-C as a message instead of a traceback, and exit with their code."""
+    secrets = _secrets_of(context.params)
     try:
-        yield
+        with secrets.held():
+            yield
     except KeyboardInterrupt as stop:
         say(" ".join(("Interrupted.", *map(str, stop.args))))
         raise typer.Exit(ExitCode.INTERRUPTED) from stop
     except BrokenPipeError:  # what reads the output has seen enough
         raise
     except Exception as error:
-        if context.obj:
-            raise
-        typer.echo(f"Error: {_message(error)}", err=True)
+        told = "".join(traceback.format_exception(error)) if context.obj else f"Error: {_message(error)}"
+        typer.echo(printable(secrets.hidden(told)), err=True)
         raise typer.Exit(ExitCode.REFUSED) from error
 
 
 def _message(error: Exception) -> str:
     if not isinstance(error, _EXPECTED):
-        return f"{type(error).__name__}: {error} (vlmrobust --debug … shows where it comes from)"
-    return str(error.args[0]) if isinstance(error, KeyError) else str(error)  # a KeyError's text has quotes around it
+        return f"{error_text(error)} (vlmrobust --debug … shows where it comes from)"
+    return error_message(error)
+
+
+def _secrets_of(given: Mapping[str, Any]) -> Secrets:
+    """Return what is secret of a call: its server's key, and what stands in the address."""
+    variable = given.get("api_key_env") or "OPENAI_API_KEY"
+    mistaken = None if variable in os.environ or variable_shown(variable) == repr(variable) else variable
+    return Secrets.of(os.environ.get(variable), mistaken, settings=[given.get("base_url")])

@@ -14,6 +14,7 @@ import typer
 
 from .. import __version__
 from ..naming import did_you_mean
+from ..secrecy import without_secrets
 
 __all__ = ["options_of", "read_configuration", "write_configuration"]
 
@@ -42,7 +43,9 @@ def read_configuration(context: typer.Context, path: Path | None) -> Path | None
             raise typer.BadParameter(f"{path}: {name!r} is no option of {context.command.name}; {hint}")
         words = _words(value, many=bool(getattr(options[key], "multiple", False)))
         if words is None:
-            raise typer.BadParameter(f"{path}, {name!r}: expected a value as its flag takes it, got {value!r}")
+            raise typer.BadParameter(
+                f"{path}, {name!r}: expected a value as its flag takes it, got {without_secrets(value)!r}"
+            )
         given[options[key].name] = words
     context.default_map = given
     return path
@@ -82,7 +85,7 @@ def _toml(value: Any) -> Any:
 
 
 def write_configuration(path: Path, command: str, options: Mapping[str, Any]) -> None:
-    """Write options as a file that `--config` reads.
+    """Write options as a file that `--config` reads, without what is secret in them.
 
     Args:
         path: the file.
@@ -95,4 +98,7 @@ def write_configuration(path: Path, command: str, options: Mapping[str, Any]) ->
 
     path.parent.mkdir(parents=True, exist_ok=True)
     head = f"# vlmrobust {__version__}: vlmrobust {command} --config {path}\n"
-    write_atomically(path, head + tomli_w.dumps(dict(options)))
+    told = without_secrets(options)
+    if told.get("base_url") != options.get("base_url"):
+        head += "# The key in the server's address is not written: give --base-url beside this file.\n"
+    write_atomically(path, head + tomli_w.dumps(told))

@@ -237,6 +237,15 @@ SkipBadRows = Annotated[
     ),
 ]
 
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse data in which special tokens of the model stand, instead of making them inert.",
+        rich_help_panel=_DATA,
+    ),
+]
+
 Conditions = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..text import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -38,13 +40,13 @@ def is_first_process() -> bool:
 def show(text: object) -> None:
     """Print a result."""
     if is_first_process():
-        typer.echo(str(text))
+        typer.echo(printable(str(text)))
 
 
 def say(text: object) -> None:
     """Print what is no result: a warning, where files are, how a gate came out."""
     if is_first_process():
-        typer.echo(str(text), err=True)
+        typer.echo(printable(str(text)), err=True)
 
 
 def as_json(value: Any) -> str:
@@ -75,7 +77,9 @@ def _plain(value: Any) -> Any:
 
 def as_csv(table: "pd.DataFrame") -> str:
     """Return a table as comma-separated values, an empty cell where it is undefined."""
-    return table.to_csv(index=False).rstrip("\n")
+    from ..report.csv import csv_text
+
+    return csv_text(table).rstrip("\n")
 
 
 def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:

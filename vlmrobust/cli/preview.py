@@ -5,6 +5,7 @@ from typing import Any
 
 from ..perturbations import NotApplicable
 from ..perturbations.expansion import Prompts
+from ..prompting import KNOWN_TOKENS
 from ..types import Prompt
 
 __all__ = ["as_text", "preview"]
@@ -57,6 +58,7 @@ def as_text(found: dict[str, Any]) -> str:
 def turns(prompt: Prompt) -> str:
     """Return a prompt as chat turns, as a server gets it."""
     lines = []
+    prompt = prompt.with_inert(KNOWN_TOKENS)
     for turn in prompt.messages():
         parts = ["<image>" if part["type"] == "image" else part["text"] for part in turn["content"]]
         lines.append(f"[{turn['role']}] {' '.join(parts)}")

@@ -46,6 +46,7 @@ def run(
     check_images: options.CheckImages = True,
     download_urls: options.DownloadUrls = False,
     skip_bad_rows: options.SkipBadRows = False,
+    strict: options.Strict = False,
     conditions: options.Conditions = None,
     style: options.QuestionStyle = "think",
     runner_up: options.RunnerUp = False,
@@ -83,6 +84,9 @@ def run(
         )
         for problem in samples.problems:
             say(f"Warning: {problem}")
+        if samples.changes:
+            more = f" (and {len(samples.changes) - 1} more)" if len(samples.changes) > 1 else ""
+            say(f"Note: {samples.changes[0]}{more}")
         chosen = conditions_named(names, samples) if names else paper_conditions()
         asked: dict[str, Any] = {
             "style": named_style(style),
@@ -109,7 +113,7 @@ def run(
             temperature=temperature,
             seed=seed,
         )
-        report = _ask(Evaluator(answering, chosen, **asked), samples, out, options_of(context))
+        report = _ask(Evaluator(answering, chosen, strict=strict, **asked), samples, out, options_of(context))
         if not is_first_process():
             return
         show(as_json(report.summary) if json else report)

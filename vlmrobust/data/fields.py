@@ -4,7 +4,9 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +16,20 @@ __all__ = [
     "AnswerAs",
     "Fetch",
     "from_base64",
+    "from_json",
     "from_json_text",
     "images_of",
     "index_of",
     "is_missing",
+    "name_of",
     "options_of",
     "texts_of",
 ]
 
 AnswerAs = Literal["any", "index", "letter", "text"]
 Fetch = Callable[[str], bytes]
+
+_OBJECT = re.compile(r'\s*\{\s*(?:"|\}\s*\Z)')
 
 
 def is_missing(value: object) -> bool:
@@ -36,14 +42,56 @@ def is_missing(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
+def from_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text, whose objects name each key once.
+
+    Raises:
+        ValueError: it is no JSON, an object has a key twice (the last would win without a word), a number has more
+            digits than Python reads, or it is nested too deeply.
+
+    Example:
+        >>> from_json('{"answer": 0, "answer": 1}')
+        Traceback (most recent call last):
+        ValueError: expected each key of an object once, got 'answer' twice
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("expected JSON of a depth that can be read, got lists or objects nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"expected each key of an object once, got {twice!r} twice")
+    return values
+
+
 def from_json_text(value: Any) -> Any:
     """Return what a cell of a CSV file holds: `["red", "blue"]` and `{"A": "red"}` are read as JSON."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
+            return from_json(value)
+        except ValueError as error:
             raise ValueError(f"expected JSON in a cell that begins with {value.lstrip()[0]!r}, got {error}") from error
     return value
+
+
+def name_of(value: Any) -> str:
+    """Return an id or the name of a group: text, or a number, which becomes text.
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> name_of("q1"), name_of(17)
+        ('q1', '17')
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"expected text or a number, got {type(value).__name__}: {value!r:.80}")
+    return str(value)
 
 
 def options_of(value: Any) -> tuple[str, ...]:
@@ -163,7 +211,9 @@ def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tupl
         >>> images_of("data:image/png;base64,YWJj", None)
         (b'abc',)
     """
-    value = from_json_text(value)
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        with suppress(ValueError):  # a file may be called [1].png
+            value = from_json(value)
     if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
         value = [value]
     if not value:
@@ -226,8 +276,11 @@ def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:
     Example:
         >>> texts_of({"B": "A blue cube."}, ["red", "blue"])
         {1: 'A blue cube.'}
+        >>> texts_of("[Photo] A blue cube.", ["red", "blue"])
+        '[Photo] A blue cube.'
     """
-    value = from_json_text(value)
+    if isinstance(value, str) and _OBJECT.match(value):  # another bracket is a caption's own
+        value = from_json_text(value)
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):

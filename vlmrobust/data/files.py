@@ -1,12 +1,12 @@
 """Files of rows → rows, each with the place it stands at."""
 
 import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .fields import from_json
 from .hub import read_parquet
 from .row import Row
 
@@ -33,8 +33,8 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
             place = f"{path.name}, line {number}"
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                values = json.loads(text) if text else None
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                values = from_json(text) if text else None
+            except ValueError as error:
                 yield Row(place, {}, f"expected one JSON object, got {error}: {line!r:.80}")
                 continue
             if text:
@@ -43,8 +43,8 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _read_json(path: Path) -> Iterator[Row]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        rows = from_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise ValueError(f"expected a JSON list of rows in {path.name!r}, got {error}") from error
     if not isinstance(rows, list):
         raise ValueError(f"expected a JSON list of rows in {path.name!r}, got {type(rows).__name__}")
@@ -76,12 +76,21 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
                     return
                 if values is None:
                     return
+                if twice := _twice(reader.fieldnames or ()):
+                    problem = f"expected columns with names that differ, got {twice!r} twice"
+                    yield Row(f"{path.name}, line 1", {}, problem)
+                    return
                 if None in values:
                     yield Row(place, {}, f"expected {len(values) - 1} cells, got {len(values[None])} more")
                 else:
                     yield Row(place, values)
 
     return read
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """Return the first name that a header has twice: the last of its columns would be read, without a word."""
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ..types import Sample, open_image
-from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, options_of, texts_of
+from ..secrecy import error_text
+from ..types import Sample
+from ..types.image import decoded
+from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, name_of, options_of, texts_of
 
 __all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
 
@@ -18,6 +20,9 @@ _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
 Columns = Mapping[str, str | Sequence[str]]
 Value = TypeVar("Value")
+
+# What a cell may make a conversion stumble over, whatever is in it; anything else is a fault of ours.
+_UNREADABLE = (ValueError, OSError, OverflowError, RecursionError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class RowReader:
 
     Attributes:
         problems: one message for each.
+        changes: what is done to its images before they are shown, as far as they were decoded.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class RowReader:
     ) -> None:
         self.row, self.columns, self.root, self.answer_as, self.fetch = row, columns, root, answer_as, fetch
         self.problems: list[str] = []
+        self.changes: list[str] = []
         self._used: set[str] = set()
         self._name = "<no id>"
 
@@ -72,7 +79,7 @@ class RowReader:
         if self.row.problem is not None:
             self.problems.append(f"{self.row.place}: {self.row.problem}")
             return None
-        fields: dict[str, Any] = {"id": number or self._required("id", str)}
+        fields: dict[str, Any] = {"id": number or self._required("id", name_of)}
         self._name = fields["id"] or self._name
         fields["question"] = self._required("question", _text)
         fields["options"] = options = self._required("options", options_of)
@@ -80,13 +87,16 @@ class RowReader:
             fields["answer"] = self._required("answer", self._index_in(options))
             fields["distractor"] = self._read("distractor", self._index_in(options))
             fields["texts"] = self._texts(options)
-        fields["group"] = self._read("group", str)
+        fields["group"] = self._read("group", name_of)
         fields["images"] = self._images()
         fields["metadata"] = self._metadata()
         sample = None if self.problems else self._built(fields)
         for position, image in enumerate(fields["images"] or ()):
-            if problem := _image_problem(image, check_images):
+            problem, change = _looked_at(image, check_images)
+            if problem:
                 self.refuse(f"images.{position}", problem)
+            if change:
+                self.changes.append(f"{self.row.place}: sample {self._name!r}, field 'images.{position}': {change}")
         return sample
 
     def _built(self, fields: Mapping[str, Any]) -> Sample | None:
@@ -123,8 +133,8 @@ class RowReader:
     def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
         try:
             return convert(value)
-        except ValueError as error:
-            self.refuse(field, error)
+        except _UNREADABLE as error:
+            self.refuse(field, error if isinstance(error, ValueError) else error_text(error))
             return None
 
     def _index_in(self, options: Sequence[str]) -> Callable[[Any], int]:
@@ -181,12 +191,18 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _image_problem(image: Any, decode: bool) -> str | None:
-    if isinstance(image, Path) and not image.is_file():
-        return f"expected an image file, found none at {str(image)!r}"
-    if decode:
+def _looked_at(image: Any, decode: bool) -> tuple[str, str]:
+    """Return what is wrong with an image, and what is done to it before it is shown."""
+    if isinstance(image, Path):
         try:
-            open_image(image)
-        except OSError as error:
-            return str(error)
-    return None
+            is_there = image.is_file()
+        except OSError as error:  # a name that no file can have: base64 without `data:` in front of it
+            return f"expected the path of an image file, got {str(image)!r:.80}: {error.strerror}", ""
+        if not is_there:
+            return f"expected an image file, found none at {str(image)!r:.300}", ""
+    if not decode:
+        return "", ""
+    try:
+        return "", decoded(image).change
+    except OSError as error:
+        return str(error), ""

@@ -39,12 +39,19 @@ class Samples(list[Sample]):
     Attributes:
         problems: one message per problem; empty unless `on_error="record"`.
         left_out: one message per row that is no multiple-choice question; a benchmark may have such.
+        changes: one message per image that is not shown as it is, such as a transparent one; empty unless images are
+            checked.
     """
 
     def __init__(
-        self, samples: Iterable[Sample] = (), problems: Sequence[str] = (), left_out: Sequence[str] = ()
+        self,
+        samples: Iterable[Sample] = (),
+        problems: Sequence[str] = (),
+        left_out: Sequence[str] = (),
+        changes: Sequence[str] = (),
     ) -> None:
         super().__init__(samples)
+        self.changes = tuple(changes)
         self.problems = tuple(problems)
         self.left_out = tuple(left_out)
 
@@ -73,7 +80,8 @@ def samples_from(
         root: the folder that relative image paths start from; None = the current one.
         on_error: "raise" collects all problems into one error. "record" leaves bad rows out and lists them in
             `problems`; a row whose only fault is its image file stays, so that a run lists it as an error.
-        check_images: decode every image now; otherwise only the files' presence is checked.
+        check_images: decode every image now, and list in `changes` what is not shown as it is; otherwise only the
+            files' presence is checked.
         answer_as: how `answer` and `distractor` are read, see `fields.index_of`: "any" takes an index, a letter or an
             option's text, and refuses what can be read in two ways.
         download_urls: fetch images at `http://` and `https://` addresses now, and keep their bytes; otherwise an
@@ -109,7 +117,8 @@ def samples_from(
         raise RowsError(problems)
     if not samples:
         raise RowsError([*problems, *left_out] or ["expected at least one row, got none"])
-    return Samples(samples, problems, left_out)
+    changes = [change for reader in readers for change in reader.changes]
+    return Samples(samples, problems, left_out, changes)
 
 
 def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_once: bool) -> Iterator[Sample | None]:

@@ -23,7 +23,7 @@ from ..metrics import Accuracy, Consistency, ConsistencyCoverage, FollowRate, Me
 from ..models.server.images import data_url
 from ..perturbations import Base, NotApplicable, Perturbation
 from ..perturbations.distractor import draw_distractor
-from ..prompting import LETTERS
+from ..prompting import KNOWN_TOKENS, LETTERS
 from ..report.columns import score as measured
 from ..types import ImageLike, Prompt, Responses, Style
 from .imported import LoggedImage
@@ -131,6 +131,7 @@ def _record(state: TaskState, prompt: Prompt, **more: Any) -> None:
 
 
 def _messages(prompt: Prompt) -> list[ChatMessage]:
+    prompt = prompt.with_inert(KNOWN_TOKENS)
     images = iter(prompt.images)
     messages: list[ChatMessage] = []
     for turn in prompt.messages():

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..models.server.messages import messages_of
+from ..prompting import KNOWN_TOKENS
 from ..types import Prompt, Response, open_image
 
 __all__ = ["LmmsModel"]
@@ -79,6 +80,7 @@ class LmmsModel:
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
     """Return the turns with the images in them, as `lmms_eval.protocol.ChatMessages` takes them."""
+    prompt = prompt.with_inert(KNOWN_TOKENS)
     pictures: Any = [open_image(image) for image in prompt.images]
     turns = messages_of(prompt, pictures, prompt.prefill, "user_text")
     return [{**turn, "content": [_part(part) for part in turn["content"]]} for turn in turns]

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..models.base import RefusedError
+from ..secrecy import error_text
 from ..types import Responses
 from ..types.validated import Frozen
 
@@ -178,7 +179,7 @@ class Judge(Frozen, ABC):
         enough = MANY if is_part else min(MANY, count)
         for rows, said in self._halved(responses, range(count)):
             if isinstance(said, Exception):
-                failures[rows[0]] = f"{type(said).__name__}: {said}"
+                failures[rows[0]] = error_text(said)
                 if len(failures) == rows[0] + 1 == enough:  # none was judged before
                     raise whole
             else:

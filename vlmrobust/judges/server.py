@@ -1,8 +1,9 @@
 """A judge that is a language model behind an OpenAI-compatible server."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -10,9 +11,11 @@ from pydantic import Field, SecretStr
 from torch import Tensor
 
 from ..models.base import RefusedError
-from ..models.server.client import make_client, redacted
+from ..models.server.client import make_client, secrets_of
 from ..models.server.replies import Reply
-from ..prompting import MARKS
+from ..prompting import KNOWN_TOKENS, MARKS
+from ..secrecy import Secrets, without_secrets
+from ..types.validated import Address, Settings, Told
 from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 from .base import MANY
 
@@ -21,11 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIJudge"]
 
-# The server's vocabulary is not known; these are the control tokens of the usual chat templates.
-_FANGS = fangs(("<|", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>"))
+_FANGS = re.compile(f"{fangs().pattern}|{KNOWN_TOKENS.pattern.pattern}")  # the server's vocabulary is not known
 
 
-class OpenAIJudge(LetterJudge):
+class OpenAIJudge(LetterJudge, Told):
     """A language model behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, …) that returns log-probabilities.
 
     It is asked for one token and for the likeliest `top_logprobs` of it. A letter that is not among these counts as
@@ -56,14 +58,14 @@ class OpenAIJudge(LetterJudge):
     """
 
     model: str
-    base_url: str | None = None
+    base_url: Address | None = None
     api_key: Annotated[SecretStr | None, Field(repr=False, exclude=True)] = None
     top_logprobs: Annotated[int, Field(ge=1)] = 20
     max_thought_chars: Annotated[int, Field(ge=1)] = 8192
     concurrency: Annotated[int, Field(ge=1)] = 8
     max_retries: Annotated[int, Field(ge=0)] = 5
     timeout: Annotated[float, Field(gt=0)] = 60.0
-    extra_body: Mapping[str, Any] = Field(default_factory=dict)
+    extra_body: Settings = Field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the verdicts: the model's name, what it is told, prompt and thresholds."""
@@ -71,7 +73,7 @@ class OpenAIJudge(LetterJudge):
             "name": self.model,
             "top_logprobs": self.top_logprobs,
             "max_thought_chars": self.max_thought_chars,
-            "extra_body": dict(self.extra_body),
+            "extra_body": without_secrets(self.extra_body),
         }
 
     def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
@@ -83,7 +85,7 @@ class OpenAIJudge(LetterJudge):
 
     def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:
         """Return `letter_logprobs`, and by the positions of the cases that failed why."""
-        told = partial(redacted, key=self._client.api_key)
+        told = self._secrets.error_text
         from openai import AuthenticationError, NotFoundError, OpenAIError
 
         letters = torch.full((len(cases), len(MARKS)), torch.nan)
@@ -101,10 +103,10 @@ class OpenAIJudge(LetterJudge):
                 except (AuthenticationError, NotFoundError) as error:
                     raise RefusedError(
                         f"judge {self.title!r}: expected a key, a model and a path that {self._client.base_url.host} "
-                        f"knows, got {type(error).__name__}: {told(str(error))}"
+                        f"knows, got {told(error)}"
                     ) from None
                 except (OpenAIError, ValueError) as error:
-                    failures[place] = f"{type(error).__name__}: {told(str(error))}"
+                    failures[place] = told(error)
                     lost += 1
                     if len(failures) == place + 1 == many:
                         raise RefusedError(
@@ -145,3 +147,7 @@ class OpenAIJudge(LetterJudge):
             max_retries=self.max_retries,
             timeout=self.timeout,
         )
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        return secrets_of(self._client, self.extra_body)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+from ..prompting import SpecialTokens
 from ..types import Prompt, Response, Style
 
-__all__ = ["ConcurrentModel", "Model", "RefusedError", "expect", "identity_of", "is_concurrent"]
+__all__ = ["ConcurrentModel", "Model", "RefusedError", "expect", "identity_of", "is_concurrent", "special_tokens_of"]
 
 
 class RefusedError(RuntimeError):
@@ -20,7 +21,8 @@ class Model(Protocol):
     The evaluator hands over all conditions of a few samples at a time, so that an engine can share work between them.
     A model may also have `identity() -> dict`, whatever decides what it answers (name, dtype, generation settings); it
     becomes part of a run's manifest, and a run is not resumed with another. If it has `expect(prompts, style)`, it is
-    told before the first prompt of a run how many there are at most, and in which style.
+    told before the first prompt of a run how many there are at most, and in which style. A model with `special_tokens`
+    makes these inert in what it is shown (`Prompt.with_inert`); a run says beforehand where in the samples they stand.
     """
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -77,3 +79,9 @@ def identity_of(model: Model) -> Mapping[str, Any]:
     """Return what decides a model's answers, as JSON values: its own `identity()`, or else its class alone."""
     identity = getattr(model, "identity", None)
     return dict(identity()) if callable(identity) else {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+
+
+def special_tokens_of(model: Model) -> SpecialTokens | None:
+    """Return the special tokens that a model makes inert in prompts, None where it does not say."""
+    found = getattr(model, "special_tokens", None)
+    return found if isinstance(found, SpecialTokens) else None

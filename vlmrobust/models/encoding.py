@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..prompting import assistant_prefix, chat_turns, render_turns
+from ..prompting import SpecialTokens, assistant_prefix, chat_turns, render_turns
 from ..types import Prompt, Response, open_image
 from ..types.prompt import made_of_images
 
@@ -91,6 +91,7 @@ class Encoder:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         # PaliGemma sees a prompt both ways and its answer one way; its processor ends the prompt, and tells them apart.
+        self.special = SpecialTokens.of(processor)
         self.takes_answers = "suffix" in inspect.signature(processor.__call__).parameters
 
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
@@ -105,6 +106,7 @@ class Encoder:
             ValueError: the template drops the text.
         """
         images = made_of_images(prompt, open_image, opened)
+        prompt = prompt.with_inert(self.special)
         rendered, _ = render_turns(self.template, prompt.messages())
         text, prefix = assistant_prefix(rendered, prompt.prefill, prompt.style.think_tags[0])
         marks, expected = self.image_marks(text), self._marks_per_image * len(images)

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from .. import styles
+from ..prompting import SpecialTokens
 from ..types import Prompt, Response
 from .encoding import Encoder, Rendered
 from .engine import Engine
@@ -159,6 +160,11 @@ class HFModel:
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
         }
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """The tokenizer's special tokens, which are made inert in what a prompt shows."""
+        return self._encoder.special
 
     @torch.inference_mode()
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
+from ..prompting import inert_tags
 from ..types import Prompt
 from .base import NotApplicable
 
@@ -150,13 +151,13 @@ def neutral(prompt: Prompt, key: str, option: int, templates: tuple[str, ...], r
     """
     own = _own_text(prompt, key)
     if own is not None:
-        return own
+        return _without_tags(own, prompt)
     words = len(quotable(prompt.sample.options[option]).split())
     phrase = _UNSPECIFIC[min(max(words, 1), len(_UNSPECIFIC)) - 1]
     if _names_an_option(phrase, prompt):
         raise NotApplicable(f"a text that asserts nothing says {phrase!r}, which names an option of the sample")
     unspecific = tuple(template.replace('"{option}"', phrase) for template in templates)
-    return from_templates(unspecific, prompt, option, rng)
+    return _without_tags(from_templates(unspecific, prompt, option, rng), prompt)
 
 
 def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -167,7 +168,7 @@ def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.
     """
     own = _own_text(prompt, key)
     if own is not None:
-        return own
+        return _without_tags(own, prompt)
     for index in rng.permutation(len(texts)):
         if not _names_an_option(text := texts[int(index)], prompt):
             return text
@@ -227,4 +228,9 @@ def assertion(
         text = from_templates(templates, prompt, option, rng) if own is None else own
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where}: expected a text, got {text!r}")
-    return text.strip()
+    return _without_tags(text.strip(), prompt)
+
+
+def _without_tags(text: str, prompt: Prompt) -> str:
+    """Return a text that is to be injected, in which no tag of the style closes a thought or opens an answer."""
+    return inert_tags(text, (*prompt.style.think_tags, *(prompt.style.answer_tags or ())))

@@ -4,17 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 from .chat import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
 from .letters import LETTERS, MARKS, letter_columns
+from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 
 if TYPE_CHECKING:
     from .parsing import Parsed, parse_completion
 
 __all__ = [
     "IMAGE_MARK",
+    "KNOWN_TOKENS",
     "LETTERS",
     "MARKS",
     "Parsed",
+    "SpecialTokens",
     "assistant_prefix",
     "chat_turns",
+    "inert_tags",
     "letter_columns",
     "parse_completion",
     "render_turns",

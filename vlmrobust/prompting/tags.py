@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["Span", "Tags", "find_tags"]
+__all__ = ["Span", "Tags", "find_tags", "tag_pattern"]
 
 Span = tuple[int, int]
 
@@ -47,7 +47,8 @@ class Tags:
 
 
 @lru_cache(maxsize=256)
-def _tag_pattern(tag: str) -> re.Pattern[str]:
+def tag_pattern(tag: str) -> re.Pattern[str]:
+    """Return the pattern of a tag, whatever its case and the spaces in it."""
     named = re.fullmatch(r"<(/?)([\w:.-]+)>", tag.strip())
     if named is None:
         return re.compile(re.escape(tag.strip()), re.IGNORECASE)
@@ -66,11 +67,11 @@ def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, st
     """
     found: list[list[Span]] = []
     for opening, closing in filter(None, (think_tags, answer_tags)):
-        opens = [match.span() for match in _tag_pattern(opening).finditer(turn)]
+        opens = [match.span() for match in tag_pattern(opening).finditer(turn)]
         if opening.strip().lower() == closing.strip().lower():
             found += [opens[::2], opens[1::2]]
         else:
-            found += [opens, [match.span() for match in _tag_pattern(closing).finditer(turn)]]
+            found += [opens, [match.span() for match in tag_pattern(closing).finditer(turn)]]
     if answer_tags is None:
         found += [[], []]
     return Tags(*found)

@@ -93,7 +93,8 @@ class _Aggregate:
 
     def __call__(self, weights: Floats | None) -> float:
         drawn = None if weights is None else torch.from_numpy(weights)
-        return float(self._metric.aggregate(self._values, self._responses, drawn))
+        # An aggregate may work in place: it is called many times on the same rows.
+        return float(self._metric.aggregate(self._values.clone(), self._responses, drawn))
 
 
 def _resampled(samples: SampleIndex, chosen: Mask, rows: Integers, rng: np.random.Generator) -> Iterator[Floats]:

@@ -44,7 +44,7 @@ class Breakdowns:
             column: a key of `sample.metadata`; samples without it form a group of their own, named NA.
 
         Returns:
-            The columns of `summary` behind one named `column`.
+            The columns of `summary` behind one named `column`, or `metadata.…` where the summary has one of that name.
 
         Raises:
             KeyError: no sample has it.
@@ -54,7 +54,10 @@ class Breakdowns:
         tables = []
         for value, part in self._parts(column):
             table = part.summary
-            table.insert(0, column, pd.Series([value] * len(table), dtype="string"))
+            # The summary has columns of its own, such as `condition` and `n`, and so may the metadata.
+            table.insert(
+                0, f"metadata.{column}" if column in table else column, pd.Series([value] * len(table), dtype="string")
+            )
             tables.append(table)
         return pd.concat(tables, ignore_index=True)
 

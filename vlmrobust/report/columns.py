@@ -97,7 +97,8 @@ def score(
 
 
 def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
-    values = metric(responses) if isinstance(metric, Metric) else _paired_values(responses, metric)
+    # A metric may work in place; the answers are not its own.
+    values = metric(responses.copied()) if isinstance(metric, Metric) else _paired_values(responses, metric)
     return Column(
         name=metric.column,
         scores=values.double().numpy(),
@@ -107,7 +108,7 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
         is_mean=metric.is_mean,
         metric=metric,
         outcome="rate" if metric.is_rate else "mean",
-        failures=metric.failures(responses),
+        failures=metric.failures(responses.copied()),
     )
 
 

@@ -11,6 +11,7 @@ from ..judges import measured
 from ..judges.measured import title_of
 from ..metrics import default_metrics
 from ..naming import readable, unit_labels
+from ..text import printable
 from ..types import Responses
 from .columns import Column
 from .markdown import block, inline
@@ -185,6 +186,11 @@ def terminal_table(table: Table, width: int | None = None) -> str:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    table = Table(
+        tuple(map(printable, table.header)),
+        tuple(tuple(map(printable, row)) for row in table.rows),
+        tuple(map(printable, table.notes)),
+    )
     space = width or shutil.get_terminal_size((_WIDTH, 24)).columns
     out = StringIO()
     # In a notebook, rich would show every part at once instead of writing it to the file.

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..prompting import IMAGE_MARK, parse_completion
+from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
+from ..types.image import needs_no_care
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -66,6 +67,7 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
             f"sample {sample.id!r}, condition {prompt.condition!r}, field 'style': expected the style of all rows, as "
             f"training rows have no place for another, got {prompt.style}"
         )
+    prompt = prompt.with_inert(KNOWN_TOKENS)  # the tokenizer is the trainer's
     messages = prompt.messages()
     if prompt.prefill:
         messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
@@ -81,10 +83,13 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
 
 
 def _stored(image: Any) -> Any:
-    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read."""
-    if isinstance(image, str | Path):
-        return str(Path(image).resolve())
-    return image if isinstance(image, bytes) else open_image(image)
+    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read.
+
+    What `datasets` would show otherwise than `open_image`, such as a transparent drawing, is decoded here.
+    """
+    if not isinstance(image, str | Path | bytes) or not needs_no_care(image):
+        return open_image(image)
+    return image if isinstance(image, bytes) else str(Path(image).resolve())
 
 
 def read(

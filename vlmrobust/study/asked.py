@@ -5,9 +5,10 @@ from typing import Any
 
 from ..models import HFModel
 from ..models.encoding import Encoder
+from ..secrecy import error_text
 from .cost import size_of
 from .counting import StandInEncoder
-from .entries import ModelEntry, Size
+from .entries import ModelEntry, Size, secrets_of
 from .loading import model_of
 from .study import Study
 
@@ -47,10 +48,11 @@ def asked(entry: ModelEntry, study: Study) -> Asked:
     size: Size | None = None
     if entry.factory is not None:
         try:
-            model: Any = model_of(entry, entry.stages[0], study.seed)
+            with secrets_of(entry).held():
+                model: Any = model_of(entry, entry.stages[0], study.seed)
         except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
             model = None
-            stand_ins.append(f"model: none, its factory failed ({one_line(error)})")
+            stand_ins.append(f"model: none, its factory failed ({secrets_of(entry).hidden(one_line(error))})")
         if isinstance(model, HFModel):
             encoder, size = Encoder(model.processor), size_of(model.model)
             width = model.model.dtype.itemsize
@@ -80,7 +82,7 @@ def one_line(error: Exception) -> str:
         >>> one_line(ValueError("first;\nsecond"))
         'ValueError: first, second'
     """
-    return " ".join(f"{type(error).__name__}: {error}".replace(";", ",").split())
+    return " ".join(error_text(error).replace(";", ",").split())
 
 
 def _processor(name: str, entry: ModelEntry) -> Encoder | None:

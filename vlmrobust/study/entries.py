@@ -1,18 +1,20 @@
 """What a study is made of, as its file says it: models with their checkpoints, benchmarks, judges, sizes."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, field_validator, model_validator
 
 from ..data import BENCHMARKS
 from ..named_styles import named_style
 from ..naming import unknown_name
+from ..secrecy import Secrets, variable_shown
 from ..types import Style
-from ..types.validated import Frozen
+from ..types.validated import Address, Frozen, Settings, Told
 
-__all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage"]
+__all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage", "secrets_of"]
 
 NO_VALUE = "none"
 """What stands in a TOML file, which has no null, where a setting is to be left out."""
@@ -25,7 +27,47 @@ def _is_folder_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_is_folder_name)]
-Settings = Mapping[str, Any]
+
+
+def _without_key(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse a key among the arguments of a client; what else is secret in them is sent, and is not written."""
+    if "api_key" in options:
+        raise ValueError(
+            "expected no 'api_key' here, since a study is a file to be shared; name the environment variable that "
+            "holds the key in 'api_key_env'"
+        )
+    return options
+
+
+Options = Annotated[Settings, AfterValidator(_without_key)]
+
+
+def _is_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise ValueError(
+            "expected the name of an environment variable that holds the key, "
+            "got one that is not repeated here, since it may be the key itself"
+        )
+    return name
+
+
+def _written(name: str | None) -> str | None:
+    """Return a variable's name as it is written: a key, given in its place, is not."""
+    known = name is None or name in os.environ or variable_shown(name) == repr(name)
+    return name if known else variable_shown("")
+
+
+Variable = Annotated[str, AfterValidator(_is_variable)]
+Written = PlainSerializer(_written)
+
+
+def secrets_of(entry: "ModelEntry | JudgeEntry") -> Secrets:
+    """Return what is secret of an entry: the key that its variable holds, and what its settings say so of."""
+    variable = entry.api_key_env or "OPENAI_API_KEY"
+    mistaken = entry.api_key_env if entry.api_key_env != _written(entry.api_key_env) else None
+    settings = [getattr(entry, field, None) for field in ("base_url", "options", "generation", "arguments")]
+    stages = [stage.arguments for stage in getattr(entry, "checkpoints", ())]
+    return Secrets.of(os.environ.get(variable), mistaken, settings=[settings, stages])
 
 
 class Size(Frozen):
@@ -59,7 +101,7 @@ class Size(Frozen):
     image: Literal["qwen2_5_vl", "internvl"] = "qwen2_5_vl"
 
 
-class Stage(Frozen):
+class Stage(Told):
     """One of a model's checkpoints.
 
     Attributes:
@@ -80,7 +122,7 @@ class Stage(Frozen):
         return self.label or ("" if self.step is None else f"step {self.step}")
 
 
-class ModelEntry(Frozen):
+class ModelEntry(Told):
     """A model, and how it is asked.
 
     Attributes:
@@ -106,13 +148,13 @@ class ModelEntry(Frozen):
     factory: str | None = None
     arguments: Settings = Field(default_factory=dict)
     checkpoints: tuple[Stage, ...] = ()
-    base_url: str | None = None
-    api_key_env: str | None = None
+    base_url: Address | None = None
+    api_key_env: Annotated[Variable | None, Written] = None
     style: str | Style | None = None
     generation: Settings = Field(default_factory=dict)
     dtype: str = "auto"
     device: str | None = None
-    options: Settings = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     size: str | None = None
     new_tokens: Annotated[int | None, Field(ge=1)] = None
 
@@ -200,7 +242,7 @@ class BenchmarkEntry(Frozen):
         return self
 
 
-class JudgeEntry(Frozen):
+class JudgeEntry(Told):
     """A judge of thoughts.
 
     Attributes:
@@ -212,11 +254,11 @@ class JudgeEntry(Frozen):
     """
 
     name: str
-    base_url: str | None = None
-    api_key_env: str | None = None
+    base_url: Address | None = None
+    api_key_env: Annotated[Variable | None, Written] = None
     dtype: str = "auto"
     device: str | None = None
-    options: Settings = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     size: str | None = None
 
     @field_validator("name")

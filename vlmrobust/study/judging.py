@@ -8,7 +8,7 @@ from typing import Any
 from ..judges import Judge
 from ..named_judges import judged_metrics, slug_of
 from ..report import Report
-from .entries import JudgeEntry
+from .entries import JudgeEntry, secrets_of
 from .holding import Once
 from .loading import judge_of
 from .rows import JudgementRow, RunRow
@@ -46,9 +46,10 @@ def judgements(
             error="",
         )
         try:
-            judged = _kept_or_judged(out / file, Report.load(out / run.folder), entry, judge)
+            with secrets_of(entry).held():
+                judged = _kept_or_judged(out / file, Report.load(out / run.folder), entry, judge)
         except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
-            row = replace(row, status="failed", file="", error=f"{type(error).__name__}: {error}")
+            row = replace(row, status="failed", file="", error=secrets_of(entry).error_text(error))
             tell(f"{run.folder}, judged by {entry.name}, failed: {row.error}")
         else:
             answered = int(judged.responses.has_status("answered").sum())

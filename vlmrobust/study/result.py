@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..jsonl import write_atomically
+from ..report.csv import csv_text
 from ..report.typed import table_of
 from .rows import JudgementRow, RunRow
 from .tables import TablesOfRuns, tables_of_judges, tables_of_runs
@@ -121,7 +122,7 @@ class StudyResult:
         tables = self.out / "tables"
         tables.mkdir(parents=True, exist_ok=True)
         for name in _TABLES:
-            write_atomically(tables / f"{name}.csv", getattr(self, name).to_csv(index=False))
+            write_atomically(tables / f"{name}.csv", csv_text(getattr(self, name)))
         write_atomically(self.out / "study.json", self.study.model_dump_json(indent=2) + "\n")
         write_atomically(self.out / "study.md", self.to_markdown())
         write_atomically(self.out / "study.html", self.to_html())

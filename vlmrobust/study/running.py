@@ -16,7 +16,7 @@ from ..metrics import Metric, PairedMetric, default_metrics
 from ..models import Model
 from ..named_conditions import conditions_named
 from ..named_metrics import metrics_named
-from .entries import BenchmarkEntry, ModelEntry, Stage
+from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
 from .holding import Once, free_memory
 from .judging import judgements
 from .loading import model_of, samples_of, style_of
@@ -102,11 +102,12 @@ class Runner:
             run = _Run(entry, stage, benchmark)
             self.tell(str(run.folder))
             try:
-                yield self._one(run, model)
+                with secrets_of(entry).held():
+                    row = self._one(run, model)
             except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
-                row = run.row("failed", error=f"{type(error).__name__}: {error}")
+                row = run.row("failed", error=secrets_of(entry).error_text(error))
                 self.tell(f"{run.folder} failed: {row.error}")
-                yield row
+            yield row
         del model
         free_memory()
 
@@ -126,6 +127,7 @@ class Runner:
             batch_size=self.study.batch_size,
             seed=self.study.seed,
             distractor=self.study.distractor,
+            strict=self.study.strict,
         )
         (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
         report = evaluator.run(samples, folder)

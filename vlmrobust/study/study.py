@@ -37,6 +37,7 @@ class Study(Frozen):
         seed: keys every random draw.
         distractor: see `Evaluator`.
         batch_size: how many samples are handed to one `respond` call.
+        strict: see `Evaluator`.
         sizes: architectures by name, for a dry run where a checkpoint's configuration isn't at hand.
         out: the folder; None = it is given to `run`.
 
@@ -62,6 +63,7 @@ class Study(Frozen):
     seed: int = 0
     distractor: Distractor = "random"
     batch_size: Annotated[int, Field(ge=1)] = 8
+    strict: bool = False
     sizes: Mapping[str, Size] = Field(default_factory=dict)
     out: Path | None = None
 

@@ -3,20 +3,26 @@
 import hashlib
 import io
 import json
+import logging
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import PlainSerializer, PlainValidator
 
+from ..secrecy import error_text
+from .pixels import Converted, as_rgb
 from .validated import Frozen
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["DerivedImage", "ImageLike", "image_digest", "image_key", "is_pil", "open_image"]
+logger = logging.getLogger(__name__)
+
+__all__ = ["DerivedImage", "ImageLike", "decoded", "image_digest", "image_key", "is_pil", "needs_no_care", "open_image"]
 
 
 def is_pil(value: object) -> bool:
@@ -62,7 +68,10 @@ class DerivedImage(Frozen, ABC):
 
 
 def open_image(image: "ImageLike") -> "PILImage":
-    """Decode an image to an RGB PIL image, turned upright by its EXIF tag.
+    """Decode an image to an RGB PIL image of 8 bits a channel, turned upright by its EXIF tag.
+
+    Transparent parts are shown on white, and grey of 16 bits or of fractions is scaled (`types.pixels`); the first time
+    that something of this kind is done, a line in the log says so.
 
     Args:
         image: a path, the bytes of an image file, a PIL image, or one derived of these.
@@ -70,21 +79,54 @@ def open_image(image: "ImageLike") -> "PILImage":
     Raises:
         OSError: the file is missing or cannot be decoded; the message names the file.
     """
-    from PIL import Image, ImageOps
+    picture, change = decoded(image)
+    if change:
+        _tell_once(change)
+    return picture
+
+
+@cache
+def _tell_once(change: str) -> None:
+    logger.warning("%s; this is said once, however many images it is done to", change)
+
+
+def decoded(image: "ImageLike") -> Converted:
+    """Return what `open_image` returns, and what was done to it.
+
+    Raises:
+        OSError: as `open_image`.
+    """
+    from PIL import Image
 
     if isinstance(image, DerivedImage):
-        return image.derive(open_image(image.source))
-    if is_pil(image):
-        return ImageOps.exif_transpose(image).convert("RGB")  # type: ignore[arg-type]
-    source = io.BytesIO(image) if isinstance(image, bytes) else image
-    shown = f"{len(image)} bytes" if isinstance(image, bytes) else repr(str(image))
+        source, change = decoded(image.source)
+        return Converted(image.derive(source), change)
+    shown = f"{len(image)} bytes" if isinstance(image, bytes) else "a picture" if is_pil(image) else repr(str(image))
     try:
-        with Image.open(source) as file:  # type: ignore[arg-type]
-            return ImageOps.exif_transpose(file).convert("RGB")
+        if is_pil(image):
+            return as_rgb(image)  # type: ignore[arg-type]
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as file:  # type: ignore[arg-type]
+            return as_rgb(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"expected an image file at {shown}, found none") from None
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
-        raise OSError(f"expected a readable image in {shown}, got {type(error).__name__}: {error}") from error
+        raise OSError(f"expected a readable image in {shown}, got {error_text(error)}") from error
+
+
+def needs_no_care(image: str | Path | bytes) -> bool:
+    """Return whether any decoder makes the same RGB of a file, by its header alone; of what cannot be read, too.
+
+    Example:
+        >>> needs_no_care(b"not an image")
+        True
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as file:
+            return file.mode[0] not in "IF" and not file.has_transparency_data
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
 
 
 def image_key(image: "ImageLike") -> Hashable:
@@ -119,5 +161,5 @@ def image_digest(image: "ImageLike") -> str:
     if isinstance(image, DerivedImage):
         made = [type(image).__qualname__, image.model_dump(mode="json", exclude={"source"}), image_digest(image.source)]
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    seen = open_image(image)  # the raw bytes of a palette image are indices: two palettes would be one image
+    seen, _ = decoded(image)  # the raw bytes of a palette image are indices: two palettes would be one image
     return hashlib.sha256(f"{seen.size}:".encode() + seen.tobytes()).hexdigest()

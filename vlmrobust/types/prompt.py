@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import Field, model_validator
 
 from ..prompting import assistant_prefix, chat_turns, render_turns
-from ..prompting.chat import ChatTemplate
+from ..prompting.chat import IMAGE_MARK, ChatTemplate
+from ..prompting.special_tokens import SpecialTokens, inert_tags
 from .image import ImageLike, image_key
 from .sample import Sample
 from .style import Style
@@ -114,7 +115,8 @@ class Prompt(Frozen):
     def text(self) -> str:
         """The user's text: context, question, lettered options, instruction."""
         question = self.style.question_text(self.question, self.options)
-        return f"{self.context}\n\n{question}" if self.context else question
+        # A mark in question or option is a place for an image; one in a caption would move it.
+        return f"{inert_tags(self.context, (IMAGE_MARK,))}\n\n{question}" if self.context else question
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the chat turns (system, user); the prefill is not among them, it is appended to their rendering.
@@ -127,7 +129,8 @@ class Prompt(Frozen):
     def render(self, processor: ChatTemplate) -> str:
         """Return the text that a model is to continue: the chat template's rendering, then the prefill.
 
-        The text holds the template's special tokens; tokenize it with `add_special_tokens=False`.
+        The text holds the template's special tokens; tokenize it with `add_special_tokens=False`. Those that stand in
+        data are made inert (`with_inert`).
 
         Args:
             processor: the model's Hugging Face processor or tokenizer.
@@ -135,8 +138,33 @@ class Prompt(Frozen):
         Raises:
             ValueError: it has no chat template, or its template drops the user's text.
         """
-        rendered, _ = render_turns(processor, self.messages())
-        return assistant_prefix(rendered, self.prefill, self.style.think_tags[0])[0]
+        shown = self.with_inert(SpecialTokens.of(processor))
+        rendered, _ = render_turns(processor, shown.messages())
+        return assistant_prefix(rendered, shown.prefill, self.style.think_tags[0])[0]
+
+    def with_inert(self, special: SpecialTokens) -> "Prompt":
+        """Return the prompt with a model's special tokens made inert in all that is data: see `SpecialTokens.inert`.
+
+        Context, question, options and the begun turn, in which the tags of the style stay. A model does this with what
+        it gets before it shows it to its tokenizer; the text of the style is the user's own, and is left as it is.
+
+        Args:
+            special: the model's special tokens.
+
+        Example:
+            >>> from vlmrobust.prompting import KNOWN_TOKENS
+            >>> sample = Sample(id="q1", images=["x.png"], question="Red?<|im_end|>", options=["yes", "no"], answer=1)
+            >>> Prompt.of(sample).with_inert(KNOWN_TOKENS).question
+            'Red?< |im_end|>'
+        """
+        tags = (*self.style.think_tags, *(self.style.answer_tags or ()))
+        changed = {
+            "context": special.inert(self.context),
+            "question": special.inert(self.question),
+            "options": tuple(map(special.inert, self.options)),
+            "prefill": inert_tags(special.inert(self.prefill, keep=tags), (IMAGE_MARK,)),
+        }
+        return self if all(getattr(self, name) == value for name, value in changed.items()) else self.replace(**changed)
 
     def shown(self, index: int) -> int | None:
         """Return where option `index` of the sample is shown, None if it is not."""

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..secrecy import error_text
+from ..text import writable
 from .prompt import Prompt
 from .validated import Frozen
 
@@ -24,6 +26,8 @@ Readout = Literal[
     "option_text_direct",
 ]
 Carrier = Literal["assistant_prefill", "user_text"]
+
+_ROUNDING = 1e-3  # of a sum of probabilities in half precision
 
 
 class Response(Frozen):
@@ -77,6 +81,20 @@ class Response(Frozen):
     n_tokens: int | None = None
     finish_reason: str | None = None
     logprob_floor: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_writable(cls, data: Any) -> Any:
+        # A server's text, and an exception's, end in files; a run is not lost to half a character.
+        if not isinstance(data, dict):
+            return data
+        return {name: writable(value) if isinstance(value, str) else value for name, value in data.items()}
+
+    @model_validator(mode="after")
+    def _keeps_the_contract(self) -> "Response":
+        if problem := contract_problem(self):
+            raise ValueError(problem)
+        return self
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -134,6 +152,7 @@ class Response(Frozen):
             >>> response.answer, response.status, response.own_think
             (1, 'answered', 'It is blue.')
         """
+        completion, reasoning = writable(completion), None if reasoning is None else writable(reasoning)
         if reasoning is not None:
             think_open, think_close = prompt.style.think_tags
             opener = "" if prompt.prefill.lstrip().startswith(think_open) else think_open
@@ -201,8 +220,27 @@ class Response(Frozen):
     @classmethod
     def failed(cls, prompt: Prompt, error: BaseException | str, status: Status = "error") -> "Response":
         """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
-        shown = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        shown = error if isinstance(error, str) else error_text(error)
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
+
+
+def contract_problem(response: Response) -> str | None:
+    """Return what of a response cannot be, by sample and field; NaN among its log-probabilities is left to who reads.
+
+    Example:
+        >>> contract_problem(Response.model_construct(sample_id="q1", condition="base", status="answered", answer=None))
+        "sample 'q1', condition 'base', field 'answer': expected an option's index with status 'answered', got None"
+    """
+    where = f"sample {response.sample_id!r}, condition {response.condition!r}, field"
+    if response.status not in get_args(Status):
+        return f"{where} 'status': expected one of {', '.join(get_args(Status))}, got {response.status!r}"
+    if response.status == "answered" and response.answer is None:
+        return f"{where} 'answer': expected an option's index with status 'answered', got None"
+    for field in ("option_logprobs", "added_logprobs"):
+        numbers = getattr(response, field) or ()
+        if any(number > _ROUNDING for number in numbers):  # infinity as well
+            return f"{where} {field!r}: expected log-probabilities, which are at most 0, got {max(numbers)}"
+    return None
 
 
 def _without_prefill(prompt: Prompt, completion: str) -> str:

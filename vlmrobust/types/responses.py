@@ -136,6 +136,14 @@ class Responses:
     def __len__(self) -> int:
         return len(self.sample_id)
 
+    def copied(self) -> Self:
+        """Return a copy whose tensors are its own, for code that may work in place; what was derived is shared."""
+        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        own = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+        copy = type(self)(**values | own)
+        object.__setattr__(copy, "_derived", self._derived)
+        return copy
+
     def select(self, positions: Sequence[int]) -> Self:
         """Return the responses at `positions`, in that order."""
         index = torch.as_tensor(positions, dtype=torch.long)

@@ -1,17 +1,36 @@
 """The base of every value here: frozen, complete, and replaced rather than changed."""
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
 
-__all__ = ["Frozen", "named_errors"]
+from ..secrecy import is_secret_name, without_secrets
+from ..text import find_unwritable
+
+__all__ = ["Address", "Frozen", "Settings", "Told", "named_errors"]
+
+Settings = Annotated[Mapping[str, Any], PlainSerializer(without_secrets)]
+"""Settings of others' code, which may hold secrets: these are sent, and are not written."""
+
+Address = Annotated[str, PlainSerializer(without_secrets)]
+"""The address of a server, which may hold a key: it is sent, and is not written."""
 
 
 class Frozen(BaseModel):
-    """A frozen pydantic model that refuses unknown fields and validates again when a copy is changed."""
+    """A frozen pydantic model that refuses unknown fields and validates again when a copy is changed.
+
+    Text that UTF-8 cannot hold is refused in all of its fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    @model_validator(mode="after")
+    def _texts_can_be_written(self) -> Self:
+        # Here, since all values end in files, and the end of a run is too late to find out.
+        if problem := find_unwritable(self.__dict__):
+            raise ValueError(problem)
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated like a new one.
@@ -21,6 +40,13 @@ class Frozen(BaseModel):
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**(fields | changes))
+
+
+class Told(Frozen):
+    """A frozen value whose settings and addresses may hold secrets; it is shown without them."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ((name, without_secrets(value)) for name, value in super().__repr_args__())
 
 
 def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
@@ -35,8 +61,13 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
         for problem in error.errors(include_url=False):
             field = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
-            got = "" if "got" in message or problem["type"] == "missing" else f", got {problem['input']!r:.80}"
+            quiet = problem["type"] == "missing" or any(is_secret_name(str(part)) for part in problem["loc"])
+            came = problem["input"]
+            came = without_secrets(came) if isinstance(came, str | Mapping | list) else came
+            got = "" if "got" in message or quiet else f", got {came!r:.80}"
             owner = "" if not field and repr(name) in message else f"{what} {name!r}"
             place = ", ".join(filter(None, (owner, f"field {field!r}" if field else "")))
-            problems.append(f"{place}: {message}{got if field else ''}" if place else message)
+            # A problem of the whole may name its field itself.
+            between = ", " if not field and message.startswith("field '") else ": "
+            problems.append(f"{place}{between}{message}{got if field else ''}" if place else message)
         raise ValueError("; ".join(problems)) from None

@@ -115,7 +115,7 @@ class ThisProcess(Workers):
 
     def run(self, job: Job, make: MakeReport) -> Report:
         """See `Workers.run`; without a directory nothing is kept."""
-        manifest = job.plan.manifest(job.source.model)
+        manifest = job.plan.manifest(job.source.model, job.samples)
         opened: AbstractContextManager[RunDirectory | None] = (
             nullcontext() if job.out is None else RunDirectory(job.out, manifest)
         )

@@ -6,7 +6,7 @@ from itertools import groupby
 from ..models.base import Model, RefusedError
 from ..types import Prompt, Response
 from .asking import Asking, Pair, Phase
-from .contract import checked, without_nan
+from .contract import checked, possible
 from .plan import Batch
 from .progress import Progress
 
@@ -76,4 +76,5 @@ class Batchwise:
         for position, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             checked(response, prompt, method, f" at position {position}")
         on_error = self._asking.plan.on_error
-        return [without_nan(response, prompt, on_error) for prompt, response in zip(prompts, responses, strict=True)]
+        pairs = zip(prompts, responses, strict=True)
+        return [possible(response, prompt, method, on_error) for prompt, response in pairs]

@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 from ..types import Prompt, Response
+from ..types.response import contract_problem
 from .plan import Failure
 
-__all__ = ["checked", "without_nan"]
+__all__ = ["checked", "possible"]
 
 
 def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
@@ -40,19 +41,20 @@ def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Resp
     return response
 
 
-def without_nan(response: Response, prompt: Prompt, on_error: Failure) -> Response:
-    """Return a response, or the failure that it is where a letter's log-probability is NaN.
+def possible(response: Response, prompt: Prompt, method: str, on_error: Failure) -> Response:
+    """Return a response, or the failure that it is where it holds what cannot be, such as a NaN for a letter.
 
     Raises:
         ValueError: it is one, and failures end the run.
     """
     numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
-    if not any(math.isnan(number) for number in numbers):
+    problem = contract_problem(response)  # a copy that was not validated may hold anything
+    if any(math.isnan(number) for number in numbers):
+        where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs'"
+        problem = f"{where}: expected log-probabilities, got NaN in {numbers}"
+    if problem is None:
         return response
-    error = ValueError(
-        f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
-        f"expected log-probabilities, got NaN in {numbers}"
-    )
+    error = ValueError(f"{method}: {problem}")
     if on_error == "raise":
         raise error
     return Response.failed(prompt, error)

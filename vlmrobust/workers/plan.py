@@ -1,17 +1,21 @@
 """What a run asks, and in which batches."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..manifest import Manifest
-from ..models.base import Model
+from ..models.base import Model, special_tokens_of
 from ..perturbations import Perturbation
 from ..perturbations.distractor import Distractor
 from ..perturbations.expansion import Prompts
 from ..types import Sample, Style
+from ..types.acting import Acting, acting_in, listed
 
 __all__ = ["Batch", "Failure", "Plan", "shard"]
+
+logger = logging.getLogger(__name__)
 
 Failure = Literal["record", "raise"]
 
@@ -38,6 +42,7 @@ class Plan:
     seed: int
     distractor: Distractor
     on_error: Failure
+    strict: bool = False
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
         """Return the samples in batches, in their order."""
@@ -59,8 +64,30 @@ class Plan:
         """The number of prompts of a whole batch."""
         return self.batch_size * len(self.conditions) * self.draws
 
-    def manifest(self, model: Model) -> Manifest:
-        """Describe a run in which `model` is asked."""
+    def acting(self, model: Model, samples: Sequence[Sample]) -> Acting:
+        """Return what is made inert in samples before a model is asked, and say so in the log.
+
+        Raises:
+            ValueError: there is something to be made inert, and the plan is strict.
+        """
+        acting = acting_in(samples, special_tokens_of(model), self.style)
+        if acting and self.strict:
+            raise ValueError(
+                f"expected samples without special tokens, tags and image marks that would act, got {listed(acting)}"
+            )
+        if acting:
+            logger.warning(
+                "in %d of %d samples stand special tokens of the model, or tags and image marks in a text that is "
+                "injected; they are made inert before they are shown, and the manifest lists them: %s",
+                len(acting),
+                len(samples),
+                listed(acting),
+            )
+        return acting
+
+    def manifest(self, model: Model, samples: Sequence[Sample]) -> Manifest:
+        """Describe a run in which `model` is asked; see `acting`."""
+        acting = self.acting(model, samples)
         return Manifest.of(
             model,
             self.conditions,
@@ -69,7 +96,7 @@ class Plan:
             draws=self.draws,
             batch_size=self.batch_size,
             distractor=self.distractor,
-        )
+        ).replace(made_inert=acting)
 
 
 def shard(batches: Sequence[Batch], rank: int, world_size: int) -> Sequence[Batch]:

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Never, Self
 
 from ..perturbations import Perturbation
+from ..text import printable
 from .plan import Batch
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Progress:
 
 
 def _listed(conditions: Sequence[Perturbation]) -> str:
-    names = [condition.condition for condition in conditions]
+    names = [printable(condition.condition) for condition in conditions]
     return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]} ({len(names)} conditions)"
 
 

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from ..models.base import ConcurrentModel, RefusedError
 from ..types import Prompt, Response, Sample
 from .asking import Asking, Pair, Phase, Phases
-from .contract import checked, without_nan
+from .contract import checked, possible
 from .plan import Batch
 from .progress import Progress
 
@@ -172,7 +172,7 @@ class Queue:
                 error.add_note(f"in {self._method}, sample {prompt.sample.id!r}, condition {prompt.condition!r}")
                 raise
             return Response.failed(prompt, error)
-        return without_nan(checked(response, prompt, self._method), prompt, on_error)
+        return possible(checked(response, prompt, self._method), prompt, self._method, on_error)
 
     def _keep(self) -> None:
         if self._unkept:

@@ -3,17 +3,18 @@
 import math
 import os
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..models.base import is_concurrent
 from ..report import Report
+from ..secrecy import error_text
 from ..store import RunDirectory
+from ..types import Sample
 from .answering import answered
 from .base import Job, MakeReport, ModelSource, Workers
 from .plan import Batch, Plan
@@ -118,10 +119,15 @@ class _Actor:
     def __init__(self, plan: Plan, source: ModelSource, out: Path) -> None:
         self._plan, self._source, self._out = plan, source, out
         self._lock = threading.Lock()
+        self._directory: RunDirectory | None = None
 
-    @cached_property
-    def _directory(self) -> RunDirectory:
-        return RunDirectory(self._out, self._plan.manifest(self._source.model))
+    def _opened(self, samples: Sequence[Sample]) -> RunDirectory:
+        """Return the directory, whose manifest gets to know what is made inert in some samples."""
+        if self._directory is None:
+            self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples))
+        elif acting := self._plan.acting(self._source.model, samples):
+            self._directory.join(self._directory.manifest.replace(made_inert=acting))
+        return self._directory
 
     def room(self) -> dict[str, Any]:
         """Return how many batches to hand over at first, `room`, and whether `several` are answered at a time."""
@@ -140,7 +146,7 @@ class _Actor:
         progress = Progress(0, shown=False)
         try:
             with self._lock:  # after a restart, several threads may be the first
-                model, directory = self._source.model, self._directory
+                model, directory = self._source.model, self._opened(batch.samples)
             with closing(answered(self._plan, model, [batch], directory, progress)) as rows:
                 responses = sum(1 for _ in rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
@@ -169,7 +175,7 @@ def _pickled(error: Exception) -> bytes:
         pickled: bytes = pickle.dumps(error)
         pickle.loads(pickled)
     except Exception:  # noqa: BLE001 - classes decide themselves what pickling them raises
-        stand_in = RuntimeError(f"{type(error).__name__}: {error}")
+        stand_in = RuntimeError(error_text(error))
         for note in getattr(error, "__notes__", ()):
             stand_in.add_note(note)
         return bytes(pickle.dumps(stand_in))

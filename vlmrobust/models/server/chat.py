@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..sampling import sampling_seed
-from .client import redacted
+from .client import secrets_of
 from .messages import Way, request_flags
 from .replies import Reply
 from .steps import Fields
@@ -63,6 +63,7 @@ class Chat:
         self._usage = Usage()
         self._answered_as: set[str] = set()
         self._lock = threading.Lock()
+        self.secrets = secrets_of(client, [generation, extra_body])
 
     @property
     def usage(self) -> Usage:
@@ -152,9 +153,8 @@ class Chat:
         return said | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
 
     def told(self, error: Exception) -> str:
-        """Return an error as a text, with its cause and without the key."""
-        cause = "" if error.__cause__ is None else f" ({error.__cause__})"  # a connection error says no more by itself
-        return redacted(f"{type(error).__name__}: {error}{cause}", self.client.api_key)
+        """Return an error as a text, with its cause and without what is secret."""
+        return self.secrets.error_text(error)
 
     def _compare_names(self, answered_as: str | None) -> None:
         if answered_as is None or same_model(self.model, answered_as):

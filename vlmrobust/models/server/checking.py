@@ -76,7 +76,7 @@ class _Asked:
         letters: Literal["exact", "top_k", "none"] = "exact" if exact else "top_k" if top else "none"
         return ServerCheck(
             model=self._chat.model,
-            answered_as=own.model,
+            answered_as=None if own.model is None else self._chat.secrets.hidden(own.model),
             open_thought=ways[0],
             complete_thought=ways[1],
             repeats_prefill=None if way is None else self._continuation.echoes(tags, way),

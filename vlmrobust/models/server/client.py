@@ -1,19 +1,22 @@
-"""The official OpenAI client, made in one place, and its key kept out of what is shown or written."""
+"""The official OpenAI client, made in one place, with what is secret of it."""
 
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from pydantic import SecretStr
+
+from ...secrecy import Secrets
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["ANY_KEY", "make_client", "redacted", "without_secrets"]
+__all__ = ["ANY_KEY", "make_client", "secrets_of"]
 
 ANY_KEY = "any"
 """What is sent where no key is given: a server of one's own asks for none, but the client must send one."""
 
-_SECRET_NAMES = ("key", "token", "secret", "password", "authorization")
+_LOGGERS = ("openai", "httpx", "httpcore", "vlmrobust")  # some of them log addresses, bodies and headers
 
 
 def make_client(
@@ -23,7 +26,7 @@ def make_client(
 
     Args:
         user: who needs it, for the error.
-        base_url: the server's address; None = `OPENAI_BASE_URL`, or else OpenAI's.
+        base_url: the server's address; None = `OPENAI_BASE_URL`, or else OpenAI's. Its query is that of every request.
         api_key: None = `OPENAI_API_KEY`; where that is not set either, a server at `base_url` is asked without one.
         max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
             after the one that the server asks for (`Retry-After`).
@@ -31,6 +34,7 @@ def make_client(
 
     Raises:
         ImportError: the client is not installed; the message says what to install.
+        ValueError: the address is none.
         openai.OpenAIError: no key at all, for OpenAI's own server.
     """
     try:
@@ -40,27 +44,38 @@ def make_client(
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if key is None and base_url is not None and not os.environ.get("OPENAI_API_KEY"):
         key = ANY_KEY
-    return OpenAI(base_url=base_url, api_key=key, max_retries=max_retries, timeout=timeout)
+    address = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or "")
+    query = dict(parse_qsl(address.query, keep_blank_values=True))
+    return OpenAI(
+        base_url=urlunsplit(address._replace(query="")) if query else base_url,
+        api_key=key,
+        max_retries=max_retries,
+        timeout=timeout,
+        default_query=query or None,
+    )
 
 
-def redacted(text: str, key: str) -> str:
-    """Return a text without the key, which some servers repeat in their errors.
+def _checked(address: str) -> SplitResult:
+    """Return the parts of an address; what is wrong with it is told without it, since a key may stand in its middle."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(
+            "field 'base_url': expected an address such as http://localhost:8000/v1, got one whose host or port cannot "
+            "be read (it is not repeated here, since a key may stand in it)"
+        ) from None
+    return parts
 
-    Example:
-        >>> redacted("Incorrect API key provided: abc-123", "abc-123")
-        'Incorrect API key provided: [key]'
+
+def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
+    """Return what is secret of a client, and keep it out of logs as long as that is held.
+
+    Args:
+        client: with its key, address, headers and query.
+        settings: what requests say beside.
     """
-    return text.replace(key, "[key]") if key and key != ANY_KEY else text
-
-
-def without_secrets(value: Any) -> Any:
-    """Return JSON values without the entries whose names say that they are secret.
-
-    Example:
-        >>> without_secrets({"top_k": 20, "provider": {"api_key": "abc", "order": ["x"]}})
-        {'top_k': 20, 'provider': {'order': ['x']}}
-    """
-    if isinstance(value, dict):
-        shown = {name: part for name, part in value.items() if not str(name).lower().endswith(_SECRET_NAMES)}
-        return {str(name): without_secrets(part) for name, part in shown.items()}
-    return [without_secrets(part) for part in value] if isinstance(value, list | tuple) else value
+    own = {"address": str(client.base_url), "query": client.default_query, "headers": client.default_headers}
+    secrets = Secrets.of(client.api_key, settings=[own, settings])
+    secrets.keep_out_of_logs(*_LOGGERS)
+    return secrets

@@ -9,13 +9,15 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
+from ...prompting import KNOWN_TOKENS, SpecialTokens
+from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
 from .chat import Chat
 from .check import ServerCheck
 from .checking import check_server
-from .client import make_client, without_secrets
+from .client import make_client
 from .continuation import Continuation
 from .images import SharedUrls, data_url
 from .letters import Letters
@@ -138,12 +140,17 @@ class OpenAIModel:
         """Requests, tokens and cost so far, tests of the server included; what failed is not counted."""
         return self._chat.usage
 
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """Those of well-known families, which are made inert in what a prompt shows: the tokenizer is not at hand."""
+        return KNOWN_TOKENS
+
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: the model's name and what it is told. A server may move."""
         return {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.model,
-            "generation": self.generation,
+            "generation": without_secrets(self.generation),
             "extra_body": without_secrets(self.extra_body),
             "top_logprobs": self.top_logprobs,
             "prefill": self.prefill,
@@ -193,6 +200,7 @@ class OpenAIModel:
 
         Where the server refuses one prompt, what was asked until then is refused too, without being sent.
         """
+        prompt = prompt.with_inert(self.special_tokens)
         urls, refusals = self._urls.of(prompt), self._refusals
 
         def answer() -> Response:

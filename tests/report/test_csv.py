@@ -1,0 +1,33 @@
+"""Exported tables are text to a spreadsheet."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from vlmrobust.report.csv import csv_text
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "=cmd|' /C calc'!A0", "@SUM(A1)", "+1+1", "-2+3+cmd|' /C calc'!A0", "\t=1", "\r=1"]
+)
+def test_a_formula_is_text(cell: str) -> None:
+    table = pd.DataFrame({"name": pd.Series([cell], dtype="string"), cell: ["x"]})
+    read = pd.read_csv(io.StringIO(csv_text(table)), dtype=str, lineterminator="\n")
+    assert read["name"][0].lstrip('"').startswith("'")
+    assert all(not name.startswith(("=", "@", "+", "-", "\t", "\r")) for name in read.columns)
+
+
+def test_everything_else_is_as_pandas_writes_it() -> None:
+    table = pd.DataFrame(
+        {
+            "text": ["red", "-0.5", "+1e-3", "a=b", "–", "-"],
+            "number": [-0.5, 1.0, float("nan"), 2.0, 0.0, -1.0],
+            "count": [1, -2, 3, 4, 5, 6],
+            "flag": [True, False, True, True, False, False],
+            "note": pd.Series(["x", None, "y", None, "z", ""], dtype="string"),
+        }
+    )
+    before = table.copy()
+    assert csv_text(table) == table.to_csv(index=False)
+    pd.testing.assert_frame_equal(table, before)

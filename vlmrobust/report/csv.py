@@ -1,0 +1,35 @@
+"""Tables as comma-separated values that a spreadsheet shows, and does not run."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["csv_text"]
+
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d*[.,]?\d+(?:e[+-]?\d+)?$|$)", re.IGNORECASE)
+
+
+def csv_text(table: "pd.DataFrame") -> str:
+    """Return a table as CSV, an empty cell where it is undefined; text that begins a formula has a quote in front.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"condition": ["=cmd|' /C calc'!A0", "-0.5", "- x"], "value": [-0.5, 1.0, 2.0]})
+        >>> print(csv_text(table))
+        condition,value
+        '=cmd|' /C calc'!A0,-0.5
+        -0.5,1.0
+        '- x,2.0
+        <BLANKLINE>
+    """
+    safe = table.rename(columns=_safe)
+    for column in range(safe.shape[1]):
+        if safe.dtypes.iloc[column].kind not in "biufM":
+            safe.isetitem(column, [_safe(cell) for cell in safe.iloc[:, column]])
+    return safe.to_csv(index=False)
+
+
+def _safe(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

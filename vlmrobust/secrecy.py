@@ -1,0 +1,300 @@
+"""Secrets are in requests and nowhere else: the one place that says what is one, and keeps it out of what is told.
+
+Settings lose the entries whose names say that they are secret (`without_secrets`); texts, such as a server's error that
+repeats the key it got, show `[key]` in its place (`Secrets.hidden`); whatever is made of an exception is made by
+`error_text`. What a model wrote passes through none of these.
+"""
+
+import html
+import json
+import logging
+import re
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit, urlunsplit
+from weakref import WeakSet
+
+from .text import writable
+
+__all__ = ["Secrets", "error_message", "error_text", "is_secret_name", "variable_shown", "without_secrets"]
+
+MARK = "[key]"
+"""What stands in a text in a secret's place."""
+
+_LAST_WORD = re.compile(
+    r"(?:.*_)?(?:(?:api)?keys?|token|secrets?|passwords?|passwd|passphrase|pwd|auth|authorization|credentials?|cookies?"
+    r"|bearer|jwt|sig|signature)"
+)
+_ANYWHERE = re.compile(
+    r"(?:^|_)(?:secret|password|passwd|passphrase|authorization|credentials?|api_?key|bearer)(?:_|$)"
+)
+_GLUED = ("key", "token", "secret", "password", "authorization")  # `accesskey`, `authtoken`
+# Of a vocabulary, of a cache, and the name of a variable: these decide something, and tell nothing.
+_HARMLESS = re.compile(r"(?:eos|bos|pad|unk|sep|cls|mask|stop|image|video|max|min|cache|sort)_(?:token|key)|.*_env")
+
+_PLACEHOLDER = re.compile(
+    r"empty|any|none|null|test|dummy|fake|placeholder|local|ollama|lm-studio|unused|ignored|changeme|token-abc123"
+    r"|(?:your[_-])?(?:api|secret)?[_-]?key|token|(?:sk-)?(?:no|not)[_-](?:key|needed|required|used)(?:[_-]required)?",
+    re.IGNORECASE,
+)
+_SHORTEST = 4  # shorter ones are placeholders, and parts of every other word
+_SURE = 12  # from so many characters on, what reads like it is it, wherever it stands
+_WHOLE_WORD = (
+    r"(?:(?<![^\W_])|(?<=%[0-9a-f][0-9a-f])|(?<=\\[nrt])|(?<=\\u[0-9a-f]{4}))",
+    r"(?![^\W_])",
+)
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]+(?=@)")
+_PARAMETER = re.compile(
+    r"(?P<before>(?:[?&;]|%3f|%26)(?P<name>[\w.~-]+)(?:=|%3d))(?P<value>(?:(?!%26)[^&\s\"'<>#;\\)])+)", re.IGNORECASE
+)
+_ENTRY = re.compile(
+    r"(?P<before>(?<![\w-])(?P<name>[a-z][\w-]*[_-](?:key|token)|api[_-]?key|password|passwd|secret|[\w-]*authorization)"
+    r"[\"']?\s*[:=]\s*(?:(?:b?[\"'])|(?=[\w ]*\d))(?:(?:bearer|basic|token)\s+)?)(?P<value>[^\s\"',;}]{6,})",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?<=\bbearer )(?=\S*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether the name of a setting, a header or a parameter says that its value is secret.
+
+    Example:
+        >>> [is_secret_name(name) for name in ("api_key", "X-Api-Key", "accessToken", "max_tokens", "eos_token")]
+        [True, True, True, False, False]
+    """
+    plain = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
+    if not plain or _HARMLESS.fullmatch(plain):
+        return False
+    return _LAST_WORD.fullmatch(plain) is not None or _ANYWHERE.search(plain) is not None or plain.endswith(_GLUED)
+
+
+def variable_shown(name: str) -> str:
+    """Return the name of an environment variable for a message, unless it may be a key, given in the name's place.
+
+    Example:
+        >>> variable_shown("MY_API_KEY")
+        "'MY_API_KEY'"
+        >>> variable_shown("sk_0123456789")
+        'one that is not repeated here, since it may be the key itself'
+    """
+    if re.fullmatch(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*", name) and is_secret_name(name):
+        return repr(name)
+    return "one that is not repeated here, since it may be the key itself"
+
+
+def without_secrets(value: Any) -> Any:
+    """Return settings without what is secret in them: entries by their names, and what addresses hold of it.
+
+    Example:
+        >>> without_secrets({"top_k": 20, "provider": {"api_key": "abc", "order": ["x"]}})
+        {'top_k': 20, 'provider': {'order': ['x']}}
+        >>> without_secrets("https://user:abc@host/v1?version=2&api-key=abc")
+        'https://host/v1?version=2'
+    """
+    if isinstance(value, Mapping):
+        named = {str(name): part for name, part in value.items() if not is_secret_name(str(name))}
+        if _names_a_secret(value):  # {"name": "X-Api-Key", "value": …}
+            named.pop("value", None)
+        return {name: without_secrets(part) for name, part in named.items()}
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and isinstance(value[0], str) and is_secret_name(value[0]):  # ["X-Api-Key", …]
+            return [value[0], MARK]
+        return [without_secrets(part) for part in value]
+    if isinstance(value, str):
+        return _bare_address(value) if _ADDRESS.fullmatch(value) else _hidden_by_place(value)
+    return value
+
+
+def _names_a_secret(value: Mapping[Any, Any]) -> bool:
+    names = (value.get(field) for field in ("name", "header", "field"))
+    return "value" in value and any(isinstance(name, str) and is_secret_name(name) for name in names)
+
+
+def _bare_address(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:  # no address after all
+        return _hidden_by_place(address)
+    kept = [(name, part) for name, part in query if not is_secret_name(name)]
+    changed = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    if len(kept) < len(query):
+        changed = changed._replace(query=urlencode(kept))
+    return address if changed == parts else urlunsplit(changed)
+
+
+def _values(settings: Any, *, secret: bool = False) -> Iterator[str]:
+    """Yield the secret values in settings."""
+    if isinstance(settings, Mapping):
+        named = _names_a_secret(settings)
+        for name, part in settings.items():
+            yield from _values(part, secret=secret or is_secret_name(str(name)) or (named and name == "value"))
+    elif isinstance(settings, list | tuple):
+        pair = len(settings) == 2 and isinstance(settings[0], str) and is_secret_name(settings[0])
+        for index, part in enumerate(settings):
+            yield from _values(part, secret=secret or (pair and index == 1))
+    elif isinstance(settings, str):
+        if secret:
+            scheme, _, rest = settings.partition(" ")  # a header's "Bearer …"
+            yield rest.strip() if scheme.lower() in ("bearer", "basic", "token") and rest else settings
+        for found in _USER.findall(settings):
+            yield unquote(found)
+            yield unquote(found.partition(":")[2])
+        for parameter in _PARAMETER.finditer(settings):
+            if is_secret_name(parameter["name"]):
+                yield unquote(parameter["value"].replace("+", " "))
+
+
+def _hidden_by_place(text: str) -> str:
+    """Hide what stands where secrets do: in an address, behind a secret's name, in a header."""
+
+    def hidden(found: re.Match[str]) -> str:
+        return f"{found['before']}{MARK}" if is_secret_name(found["name"]) else found[0]
+
+    if "://" in text:
+        text = _USER.sub(MARK, text)
+    text = _PARAMETER.sub(hidden, text)
+    return _BEARER.sub(MARK, _ENTRY.sub(hidden, text))
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What is secret of one client: the values themselves.
+
+    Attributes:
+        values: the keys; placeholders, such as the `EMPTY` that servers of one's own are given, are none.
+    """
+
+    values: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, *keys: str | None, settings: Any = ()) -> Self:
+        """Return the secrets among keys and settings.
+
+        Args:
+            *keys: each is one; None = none.
+            settings: addresses, headers and bodies, which hold secrets under names that say so.
+
+        Example:
+            >>> settings = {"extra": {"token": "abcd-1234"}, "url": "http://host/?sig=9a8b7c"}
+            >>> sorted(Secrets.of("EMPTY", settings=settings).values)
+            ['9a8b7c', 'abcd-1234']
+        """
+        found = (value.strip() for value in (*(key for key in keys if key), *_values(settings)))
+        return cls(frozenset(value for value in found if _is_secret(value)))
+
+    def hidden(self, text: str) -> str:
+        """Return a text without the secrets, however they are written in it: plain, escaped, or URL-encoded.
+
+        Example:
+            >>> Secrets.of("sk-abc-123/x").hidden("Incorrect API key provided: sk-abc-123/x (sk-abc-123%2Fx)")
+            'Incorrect API key provided: [key] ([key])'
+            >>> Secrets.of("x").hidden("expected a key")
+            'expected a key'
+        """
+        if self._pattern is not None:
+            text = self._pattern.sub(MARK, text)
+        return _hidden_by_place(text)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        ways = sorted({way for value in self.values for way in _ways(value)}, key=len, reverse=True)
+        return re.compile("|".join(ways), re.IGNORECASE) if ways else None
+
+    def error_text(self, error: BaseException) -> str:
+        """Return `error_text` of an exception and of what has caused it, without the secrets."""
+        cause = error.__cause__  # an error of a connection says no more by itself
+        return self.hidden(error_text(error)) + ("" if cause is None else f" ({self.hidden(error_message(cause))})")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let `error_text` and `error_message` hide these secrets, whoever calls them, as long as this is held."""
+        token = _HELD.set((*_HELD.get(), self))
+        try:
+            yield
+        finally:
+            _HELD.reset(token)
+
+    def keep_out_of_logs(self, *names: str) -> None:
+        """Hide the secrets, as long as they are held, in what some loggers and those below them write.
+
+        Args:
+            *names: of the loggers that are there.
+        """
+        _WATCHED.add(self)
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in names and _hide_in not in logging.getLogger(name).filters:
+                logging.getLogger(name).addFilter(_hide_in)
+
+    def __hash__(self) -> int:
+        return hash(self.values)
+
+
+_WATCHED: WeakSet[Secrets] = WeakSet()
+_HELD: ContextVar[tuple[Secrets, ...]] = ContextVar("secrets held", default=())
+
+
+def _hide_in(record: logging.LogRecord) -> bool:
+    watched = [secrets for secrets in _WATCHED if secrets.values]
+    if not watched:
+        return True
+    told = Secrets(frozenset().union(*(secrets.values for secrets in watched)))
+    record.msg, record.args = told.hidden(record.getMessage()), ()
+    if record.exc_info and record.exc_info[1] is not None:
+        record.exc_text = told.hidden("".join(traceback.format_exception(record.exc_info[1])).rstrip())
+    return True
+
+
+def _is_secret(value: str) -> bool:
+    return len(value) >= _SHORTEST and _PLACEHOLDER.fullmatch(value) is None
+
+
+def _ways(value: str) -> Iterable[str]:
+    """Return patterns of the ways in which a value may be written."""
+    forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    forms |= {html.escape(form) for form in forms}
+    before, after = ("", "") if len(value) >= _SURE else _WHOLE_WORD
+    yield from (f"{before}{re.escape(form)}{after}" for form in forms)
+    # Errors show the first so many characters of what came: the key may be cut off.
+    for end in range(len(value) - 1, max(_SURE, len(value) // 2) - 1, -1):
+        yield rf"{re.escape(value[:end])}(?=['\"]?$|…|\.\.\.)"
+
+
+def error_text(error: BaseException) -> str:
+    """Return class and message of an exception as a report can hold it, whatever the exception is made of.
+
+    Example:
+        >>> error_text(ConnectionError("https://host/v1?api-key=abcd-1234 is away"))
+        'ConnectionError: https://host/v1?api-key=[key] is away'
+        >>> class Silent(Exception):
+        ...     def __str__(self):
+        ...         raise TypeError("no")
+        >>> error_text(Silent())
+        'Silent: (its text cannot be shown: TypeError)'
+    """
+    return f"{type(error).__name__}: {error_message(error)}"
+
+
+def error_message(error: BaseException) -> str:
+    """Return the message of an exception alone; see `error_text`.
+
+    Example:
+        >>> error_message(KeyError("no column 'answer'"))
+        "no column 'answer'"
+    """
+    try:
+        # The text of a KeyError is its argument with quotes around it.
+        said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    except Exception as broken:  # noqa: BLE001 - others' classes decide what their text raises
+        said = f"(its text cannot be shown: {type(broken).__name__})"
+    said = writable(said)
+    for secrets in _HELD.get():
+        said = secrets.hidden(said)
+    return _hidden_by_place(said)

@@ -1,0 +1,95 @@
+"""Text that others wrote, made fit to be written, and to be shown in a terminal.
+
+Half of a surrogate pair is valid in JSON and in a Python string, and no file in UTF-8 can hold it. A control character
+is valid anywhere, and moves a terminal's cursor, rewrites its lines or turns its text around.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PosixPath, WindowsPath
+from typing import Any
+
+__all__ = ["find_unwritable", "printable", "writable"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# All but tab and line feed: C0 and C1, and what turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_WITHOUT_TEXT = frozenset({int, float, bool, bytes, type(None), PosixPath, WindowsPath})
+
+
+def writable(text: str) -> str:
+    r"""Return a text that UTF-8 can hold: half of a surrogate pair becomes the replacement character, as in decoders.
+
+    Example:
+        >>> ascii(writable("cut emoji \ud83d")), ascii(writable("whole \ud83d\ude00"))
+        ("'cut emoji \\ufffd'", "'whole \\U0001f600'")
+    """
+    if text.isascii() or _SURROGATE.search(text) is None:
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters stand as escapes that JSON has as well, so that a terminal only shows it.
+
+    Example:
+        >>> print(printable("q1\x1b[2J\u202eevil"))
+        q1\u001b[2J\u202eevil
+    """
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def find_unwritable(value: Any, field: str = "") -> str | None:
+    r"""Return the first text within nested values that cannot be written, as what was expected and what came.
+
+    Args:
+        value: texts in mappings (as keys too), lists, tuples and sets; whatever else is passed over.
+        field: what the value is called.
+
+    Example:
+        >>> find_unwritable({"source": "cut \ud83d"}, "metadata")
+        "field 'metadata.source': expected text that UTF-8 can hold, got half of a surrogate pair at character 4"
+    """
+    if _can_be_written((value,)):
+        return None
+    place, text = next((place, text) for place, text in _texts(value, field) if _SURROGATE.search(text))
+    where = f"field {place!r}: " if place else ""
+    found = _SURROGATE.search(text)
+    assert found is not None, "it was searched for"
+    return f"{where}expected text that UTF-8 can hold, got half of a surrogate pair at character {found.start()}"
+
+
+def _can_be_written(values: Iterable[Any]) -> bool:
+    # Every value that is made comes through here: plain types first, and few calls.
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii() and _SURROGATE.search(value) is not None:
+                return False
+        elif kind in _WITHOUT_TEXT:
+            continue
+        elif kind is tuple or kind is list or isinstance(value, list | tuple | set | frozenset):
+            if not _can_be_written(value):
+                return False
+        elif kind is dict or isinstance(value, Mapping):
+            if value and not (_can_be_written(value) and _can_be_written(value.values())):
+                return False
+        elif isinstance(value, str) and not _can_be_written((str(value),)):
+            return False
+    return True
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts within a value with the places they stand at."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            name = writable(key) if isinstance(key, str) else str(key)
+            here = f"{place}.{name}" if place else name
+            yield from _texts(key, here)
+            yield from _texts(part, here)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, part in enumerate(value):
+            yield from _texts(part, f"{place}.{index}")
