@@ -2,7 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .chat import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
+from .chat import (
+    IMAGE_MARK,
+    assistant_prefix,
+    chat_turns,
+    check_template_arguments,
+    render_turns,
+    template_of,
+    template_tags,
+    thought_note,
+)
 from .letters import LETTERS, MARKS, letter_columns
 
 if TYPE_CHECKING:
@@ -15,9 +24,13 @@ __all__ = [
     "Parsed",
     "assistant_prefix",
     "chat_turns",
+    "check_template_arguments",
     "letter_columns",
     "parse_completion",
     "render_turns",
+    "template_of",
+    "template_tags",
+    "thought_note",
 ]
 
 
