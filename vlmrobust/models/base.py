@@ -5,11 +5,15 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..types import Prompt, Response
 
-__all__ = ["Model", "RefusedError", "identity_of"]
+__all__ = ["Model", "RefusedError", "UnfitError", "identity_of"]
 
 
 class RefusedError(RuntimeError):
     """A model raises it where asking on is of no use, as with a wrong key: it ends a run, whatever `on_error` says."""
+
+
+class UnfitError(RefusedError, ValueError):
+    """What was given as a model cannot be evaluated, or would be read wrongly; raised before it is asked anything."""
 
 
 @runtime_checkable
