@@ -1,0 +1,86 @@
+"""Whether half precision lets the neighbours in a batch change a text: measured where texts are decoded.
+
+A matrix product of eight rows is rounded otherwise than one of a single row. In float32 that is too little to matter;
+in bfloat16 and float16 two tokens that are nearly as likely may change places, and the text goes on in another way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .branches import Forward, seen_positions
+from .encoding import Encoder, Rendered
+from .generation import Decoding, Written
+from .probe import Head, captured
+
+__all__ = ["Independence", "is_half"]
+
+_MOST = 16  # texts that are looked at
+
+
+def is_half(model: Any) -> bool:
+    """Return whether a model computes in half precision, be it by autocast."""
+    kinds = {model.dtype}
+    if torch.is_autocast_enabled(model.device.type):
+        kinds.add(torch.get_autocast_dtype(model.device.type))
+    return not kinds.isdisjoint((torch.bfloat16, torch.float16))
+
+
+@dataclass(frozen=True, slots=True)
+class Independence:
+    """Compares texts of a batch with what the model would write to each prompt by itself.
+
+    Attributes:
+        model: a Hugging Face model.
+        encoder: encodes its prompts.
+        head: its LM head.
+        decoding: how texts are decoded.
+    """
+
+    model: Any
+    encoder: Encoder
+    head: Head
+    decoding: Decoding
+
+    def measured(self, items: Sequence[Rendered], written: Written) -> tuple[int, int] | None:
+        """Return how many texts of a batch would be written otherwise by themselves, and of how many; None = no cache.
+
+        Each prompt goes through the model alone, and its text as one pass behind it: at every place the likeliest
+        token has to be the one that stands there.
+
+        Args:
+            items: the prompts.
+            written: what was decoded, greedily.
+        """
+        changed = 0
+        rows = list(zip(items, written.tokens, written.stopped, strict=True))[:_MOST]
+        for item, tokens, stopped in rows:
+            likeliest = self._likeliest(item, tokens)
+            if likeliest is None:
+                return None
+            ends = likeliest[len(tokens) :]
+            as_written = likeliest[: len(tokens)] == tokens
+            changed += not (as_written and (not stopped or ends[0] in self.decoding.stop_tokens))
+        return changed, len(rows)
+
+    def _likeliest(self, item: Rendered, tokens: Sequence[int]) -> list[int] | None:
+        """Return the likeliest token after a prompt, and after each token of a text behind it."""
+        inputs = self.encoder.to_device(
+            self.encoder.encode([item.text], [item.images]), self.model.device, self.model.dtype
+        )
+        forward = Forward(self.model)
+        with seen_positions(self.model) as positions, self.decoding.prefilling() as config:
+            output = self.model.generate(**inputs, generation_config=config)
+        first = int(output.sequences[0, -1])
+        if not tokens:
+            return [first]
+        if not positions or getattr(output, forward.cache_name, None) is None:
+            return None
+        branches = forward.branches(output, inputs, positions[0])
+        new = torch.tensor([list(tokens)], device=self.model.device)
+        with captured(self.model, self.head) as seen:
+            forward(branches, new, torch.ones_like(new))
+        following: list[int] = seen.last(len(tokens))[1][0].argmax(-1).tolist()
+        return [first, *following]
