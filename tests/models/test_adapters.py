@@ -20,6 +20,7 @@ peft = pytest.importorskip("peft")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft asks for it
+    pytest.mark.filterwarnings("ignore:Input and output embeddings are no longer tied:UserWarning"),  # and says so
     # transformers' own, from handing tensors to numpy
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
