@@ -32,6 +32,9 @@ class Evaluator:
     samples' order. Conditions that need the base answer follow in a second call. What is on disk already is not asked
     again, and what is left of a batch is asked where it was planned.
 
+    A model that takes prompts one by one (`models.ConcurrentModel`: `OpenAIModel`, or one of your own with `ask`) is
+    kept full across batches instead: no batch waits for its slowest prompt, and rows come out in the same order.
+
     Args:
         model: anything with `respond(prompts) -> list[Response]`, or a function that returns one, which is called where
             it is needed.
@@ -103,7 +106,7 @@ class Evaluator:
 
         Args:
             samples: with ids that differ.
-            out: the run directory. Every finished batch is on disk at once; after a kill the same call resumes. More
+            out: the run directory. What was answered is on disk at once; after a kill the same call resumes. More
                 samples, conditions or draws may join; the report is about those that the call names, so name all of
                 them. Rows of status `error` are asked again, everything else is kept. The report is saved there too,
                 for `Report.load(out)`.

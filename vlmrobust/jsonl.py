@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
@@ -110,34 +112,58 @@ class Lines(NamedTuple):
             yield number, _value(self.path, number, line)
 
 
-def places(paths: Iterable[Path], describe: Callable[[Any], tuple[str, Position]]) -> dict[str, tuple[Lines, ...]]:
+def places(
+    paths: Iterable[Path], describe: Callable[[Any], tuple[str, Position]], *, together: int = 1
+) -> dict[str, tuple[Lines, ...]]:
     """Return by sample id where the lines about it are; those of a batch that is not whole are left out.
 
     Args:
         paths: JSON Lines files.
         describe: returns the sample's id, and index and count within the batch, of a line's value.
+        together: batches that follow one another are one place up to so many lines: a place for each of millions of
+            short ones would take more memory than what they are about.
 
     Raises:
         ValueError: a line has another value; the message names file and line.
     """
     found: dict[str, tuple[Lines, ...]] = {}
     for path in paths:
-        ids: list[str] = []
-        first = offset = end = 0
-        for number, line in _whole_lines(path):
-            row = _value(path, number, line)
-            try:
-                sample, (index, count) = describe(row)
-            except (KeyError, TypeError, ValueError) as error:
-                raise unexpected(path, number, row, error) from None
-            if index == 0:
-                ids, first, offset = [], number, end
-            ids.append(sample)
-            end += len(line)
-            if index + 1 == count == len(ids):
-                lines = Lines(path, first, offset, end - offset)
-                found |= {sample: (*found.get(sample, ()), lines) for sample in ids}
+        for lines, ids in _joined(_whole_batches(path, describe), together):
+            found |= {sample: (*found.get(sample, ()), lines) for sample in ids}
     return found
+
+
+def _whole_batches(path: Path, describe: Callable[[Any], tuple[str, Position]]) -> Iterator[tuple[Lines, list[str]]]:
+    """Yield where each batch of a file is, and the sample ids of its lines."""
+    ids: list[str] = []
+    first = offset = end = 0
+    for number, line in _whole_lines(path):
+        row = _value(path, number, line)
+        try:
+            sample, (index, count) = describe(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unexpected(path, number, row, error) from None
+        if index == 0:
+            ids, first, offset = [], number, end
+        ids.append(sample)
+        end += len(line)
+        if index + 1 == count == len(ids):
+            yield Lines(path, first, offset, end - offset), ids
+
+
+def _joined(batches: Iterable[tuple[Lines, list[str]]], together: int) -> Iterator[tuple[Lines, list[str]]]:
+    """Yield batches, those that follow one another as one as long as they have few lines."""
+    held: tuple[Lines, list[str]] | None = None
+    for lines, ids in batches:
+        if held is not None:
+            before, known = held
+            if before.offset + before.length == lines.offset and len(known) + len(ids) <= together:
+                held = before._replace(length=before.length + lines.length), known + ids
+                continue
+            yield held
+        held = lines, ids
+    if held is not None:
+        yield held
 
 
 def unexpected(path: Path, number: int, row: Any, error: Exception) -> ValueError:
@@ -146,21 +172,32 @@ def unexpected(path: Path, number: int, row: Any, error: Exception) -> ValueErro
 
 
 class OwnFile:
-    """A JSON Lines file that this process alone writes, created when there is something to write."""
+    """A JSON Lines file that this process alone writes, its threads in turn; created when there is something to write.
+
+    What is cut off in a write, by an interrupt or a full disk, stays the last of its file: what follows begins another.
+    """
 
     def __init__(self, folder: Path, stem: str) -> None:
         self._folder, self._stem = folder, stem
         self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
 
     def append(self, rows: Iterable[Any]) -> None:
         """Write rows in one go and wait until the disk has them."""
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows]
         if not lines:
             return
-        self._file = self._file or self._create()
-        self._file.write(b"".join(lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._lock:
+            file = self._file = self._file or self._create()
+            try:
+                file.write(b"".join(lines))
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                self._file = None
+                with suppress(OSError):
+                    file.close()
+                raise
 
     def _create(self) -> BinaryIO:
         index = len(files(self._folder, self._stem))

@@ -1,4 +1,4 @@
-"""The run directory: what was asked and answered so far, on disk after every batch.
+"""The run directory: what was asked and answered so far, on disk as it comes.
 
     manifest.json           what the run was begun with
     samples-000.jsonl       what each sample asks, one a line
@@ -6,7 +6,8 @@
 
 A file that ends in `.jsonl` is written by one process and appended to by no other: a resumed run begins files of its
 own, and so does every worker, so a line that a kill has torn stays the last of its file and is dropped by every reader.
-Lines of one batch say how many they are; a batch of which some are missing is asked again as a whole.
+Lines that were written in one go say how many they are: a batch's, or as many answers as came together from a model
+that is asked one by one. Where some of them are missing, all of them are asked again.
 
 A worker needs the rows of a few samples out of millions: opening a directory notes where each sample's rows are, and
 they are decoded when its batch is begun.
@@ -14,6 +15,7 @@ they are decoded when its batch is begun.
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +26,16 @@ from .types import Prompt, Response, Sample
 
 __all__ = ["RunDirectory", "decode_response", "encode_response"]
 
-Key = tuple[str, str, int]
+_TOGETHER = 64  # rows that are looked up at once where they were written one by one
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A sample whose rows are in memory: its images' digests now and before, and its responses with their prompts'."""
+
+    images: list[str | None]
+    images_before: list[list[str | None]]
+    recorded: dict[tuple[str, int], tuple[str, Response]] = field(default_factory=dict)
 
 
 def encode_response(response: Response) -> dict[str, Any]:
@@ -68,11 +79,11 @@ class RunDirectory:
         self._samples = OwnFile(self.path, "samples")
         self._samples_at = places(files(self.path, "samples"), lambda row: (row["id"], (0, 1)))
         self._responses_at = places(
-            files(self.path, "responses"), lambda row: (row["response"]["sample_id"], row["batch"])
+            files(self.path, "responses"),
+            lambda row: (row["response"]["sample_id"], row["batch"]),
+            together=_TOGETHER,
         )
-        # Of the samples that were begun last:
-        self._images: dict[str, list[str | None]] = {}
-        self._recorded: dict[Key, tuple[str, Response]] = {}
+        self._begun: dict[str, _Begun] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -90,20 +101,29 @@ class RunDirectory:
     def begin(self, samples: Sequence[Sample]) -> None:
         """Take up samples: read what was recorded of them before the directory was opened, and note what they ask.
 
+        They stay in memory until `end`.
+
         Raises:
             ValueError: the run holds another sample under the same id; the message names the field and both values.
         """
         # Whatever is refused is refused before anything is written.
         content = [json.loads(json.dumps(sample_content(sample))) for sample in samples]
         added = list(self._not_yet_known(content))
-        self._images = {sample["id"]: sample["images"] for sample in content}
-        self._images_before = {name: list(self._images_recorded(name)) for name in self._images}
-        self._recorded = {}
-        for digest, response in self._read(self._images):
-            before = self._recorded.get(response.key)
+        begun = {
+            sample["id"]: _Begun(sample["images"], list(self._images_recorded(sample["id"]))) for sample in content
+        }
+        for digest, response in self._read(begun):
+            recorded, key = begun[response.sample_id].recorded, (response.condition, response.draw)
+            before = recorded.get(key)
             if before is None or response.status != "error" or before[1].status == "error":
-                self._recorded[response.key] = digest, response
+                recorded[key] = digest, response
+        self._begun |= begun
         self._samples.append(added)
+
+    def end(self, samples: Iterable[Sample]) -> None:
+        """Forget the rows of samples that were begun; on disk they stay."""
+        for sample in samples:
+            self._begun.pop(sample.id, None)
 
     def finished(self, prompt: Prompt) -> Response | None:
         """Return the response to a prompt of a sample that was begun, None if it is still to be asked.
@@ -116,33 +136,35 @@ class RunDirectory:
 
     def recorded(self, prompt: Prompt) -> Response | None:
         """Return the last response to a prompt, failed ones too; see `finished`."""
-        key = (prompt.sample.id, prompt.condition, prompt.draw)
-        found = self._recorded.get(key)
+        begun = self._begun[prompt.sample.id]
+        found = begun.recorded.get((prompt.condition, prompt.draw))
         if found is None:
             return None
         expected, response = found
-        if response.status != "error" and (digest := self._digest(prompt)) != expected:
+        if response.status != "error" and (digest := prompt_digest(prompt, begun.images)) != expected:
             # The images' files may have been missing when it was answered, or may be missing now.
-            before = self._images_before[prompt.sample.id]
+            before = begun.images_before
             if not any(prompt_digest(prompt, images) == expected for images in before):
                 raise ValueError(
-                    f"run directory {self.path}: sample {key[0]!r}, condition {key[1]!r}, draw {key[2]}, field "
-                    f"'prompt': expected the prompt with digest {expected}, as it was answered, got one with digest "
-                    f"{digest}; a text source or the library's wording has changed, so use another directory"
+                    f"run directory {self.path}: sample {prompt.sample.id!r}, condition {prompt.condition!r}, "
+                    f"draw {prompt.draw}, field 'prompt': expected the prompt with digest {expected}, as it was "
+                    f"answered, got one with digest {digest}; a text source or the library's wording has changed, so "
+                    "use another directory"
                 )
         return response
 
     def record(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
-        """Put answers to samples that were begun on disk, as one batch."""
+        """Put answers to samples that were begun on disk, in one go."""
         count = len(responses)
         rows = [
-            {"prompt": self._digest(prompt), "batch": [index, count], "response": encode_response(response)}
+            {
+                "prompt": prompt_digest(prompt, self._begun[prompt.sample.id].images),
+                "batch": [index, count],
+                "response": encode_response(response),
+            }
             for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         ]
         self._responses.append(rows)
-
-    def _digest(self, prompt: Prompt) -> str:
-        return prompt_digest(prompt, self._images[prompt.sample.id])
 
     def _begun_or_joined(self, manifest: Manifest | None) -> Manifest:
         path = self.path / "manifest.json"

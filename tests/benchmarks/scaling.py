@@ -26,7 +26,7 @@ from vlmrobust import Evaluator, Sample, Style, demo, paper_conditions, perturba
 from vlmrobust.metrics import Accuracy
 from vlmrobust.store import RunDirectory
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.answering import Answerer, recorded
+from vlmrobust.workers.answering import answered, recorded
 from vlmrobust.workers.plan import Plan
 
 # --- workers ----------------------------------------------------------------------------------------------------------
@@ -110,10 +110,7 @@ def measure_rows(samples: int) -> None:
 
 def _write(plan: Plan, model: FakeModel, asked: list[Sample], out: Path) -> None:
     with RunDirectory(out, plan.manifest(model)) as directory:
-        answerer = Answerer(plan, model, directory)
-        for batch in plan.batches(asked):
-            for _ in answerer.answer(batch):
-                pass
+        deque(answered(plan, model, plan.batches(asked), directory), maxlen=0)
 
 
 def main() -> None:

@@ -34,6 +34,26 @@ TOKENS = re.compile(r"<\|\w+\|>|</?think>|</?answer|>|\s?\w+|\s|[^\w\s]")
 
 KEY = "very-secret-key"
 
+# What `/tokenize` makes of a text: a letter may be one token with what stands in front of it.
+CUTS = re.compile(r'[>(\["][A-Z]\b|' + TOKENS.pattern)
+MOST_IDS = 128
+
+
+class Vocabulary:
+    """Numbers tokens in the order in which they are first seen; every server has its own."""
+
+    def __init__(self) -> None:
+        self.tokens = ["!", "the", "a", "of", "and"]
+
+    def number(self, token: str) -> int:
+        if token not in self.tokens:
+            self.tokens.append(token)
+        return self.tokens.index(token)
+
+    def cut(self, text: str, tag_is_token: bool = False) -> list[int]:
+        pattern = f"<answer>|{CUTS.pattern}" if tag_is_token else CUTS
+        return [self.number(token) for token in re.findall(pattern, text)]
+
 
 class ToyModel:
     """Writes a thought and an answer.
@@ -139,6 +159,12 @@ class ChatServer(ThreadingHTTPServer):
             "always", "never" (opens another turn), "refused", "dropped" (a closed thought is cut out), "echoed".
         logprobs, with_bytes, counts, reasoning: whether it returns log-probabilities, their bytes, token counts, the
             thought apart.
+        parser: makes the thought that is shown apart and the content of what was written; None = nothing is parsed.
+        ends_shown: whether the token that ended the turn is among the log-probabilities, as on vLLM.
+        exact: whether `logprob_token_ids` is heeded and `/tokenize` answered, as on vLLM.
+        sampled_first: whether the sampled token stands first and pushes the last of the top k out, as on vLLM.
+        context: how many tokens it says a chat may have; None = it does not say.
+        named: the model's name in its replies; None = the one it was asked for.
         fault: called with the number of the request and its body; what it returns is the reply: status, headers, text.
         seen, keys, images: bodies, keys and decoded images of all requests.
         most: the largest number of requests at a time.
@@ -150,6 +176,12 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self, model: ToyModel, port: int = 0) -> None:
         self.model = model
         self.prefill, self.logprobs, self.with_bytes, self.counts, self.reasoning = "flag", True, True, True, False
+        self.parser: Callable[[str], tuple[str | None, str | None]] | None = None
+        self.ends_shown = True
+        self.named: str | None = None
+        self.exact = self.sampled_first = False
+        self.context: int | None = None
+        self.vocabulary = Vocabulary()
         self.fault: Callable[[int, dict[str, Any]], tuple[int, dict[str, str], str] | None] = lambda number, body: None
         self.seen: list[dict[str, Any]] = []
         self.keys: set[str] = set()
@@ -210,27 +242,62 @@ class ChatServer(ThreadingHTTPServer):
         if self.reasoning and "</think>" in written:
             thought, _, rest = written.partition("</think>")
             message |= {"content": rest, "reasoning": thought.removeprefix("<think>")}
+        if self.parser is not None:
+            thought, content = self.parser(written)
+            message |= {"content": content, "reasoning": thought}
         reply = self.schema(body, message, steps, finish)
+        if self.exact and "prompt_logprobs" in body:
+            reply["prompt_logprobs"] = self.forced(text)
         prompt, count = len(self.model.tokens(text)), len(steps)
         usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count,
                  "prompt_tokens_details": {"cached_tokens": prompt // 2}}  # fmt: skip
         return reply | {"usage": usage if self.counts else None}
+
+    def forced(self, text: str) -> list[dict[str, Any] | None]:
+        """Return the prompt's tokens with their log-probabilities, as vLLM does; the first has none."""
+        found: list[dict[str, Any] | None] = []
+        for number in self.vocabulary.cut(text, self.model.tag_is_token):
+            token = self.vocabulary.tokens[number]
+            found.append({str(number): {"logprob": self.given(token), "rank": 1, "decoded_token": token}})
+        return [None, *found[1:]]
+
+    def given(self, token: str) -> float:
+        """Return a token's log-probability, whatever stands before it; the toy model writes no options' texts."""
+        return -0.01 * (1 + len(token)) - 0.001 * self.vocabulary.number(token)
 
     def schema(self, body: dict[str, Any], said: str | dict[str, Any], steps: Steps, finish: str) -> dict[str, Any]:
         """Return a reply: what was said, and the top of each step's distribution."""
         message = {"role": "assistant", "content": said} if isinstance(said, str) else said
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
         if self.logprobs and body.get("logprobs"):
-            choice["logprobs"] = {"content": [self._entry(*step, body["top_logprobs"]) for step in steps]}
-        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+            shown = [step for step in steps if self.ends_shown or step[0] != END]
+            choice["logprobs"] = {"content": [self._entry(*step, body) for step in shown]}
+        name = self.named or body["model"]
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": name, "choices": [choice]}
 
-    def _entry(self, token: str, shares: dict[str, float], count: int) -> dict[str, Any]:
+    def _entry(self, token: str, shares: dict[str, float], body: dict[str, Any]) -> dict[str, Any]:
         def shown(token: str) -> dict[str, Any]:
             data = list(token.encode()) if self.with_bytes else None
-            return {"token": token, "logprob": math.log(shares[token]), "bytes": data}
+            share = shares.get(token, 0.0)
+            return {"token": token, "logprob": math.log(share) if share else -9999.0, "bytes": data}
 
-        top = sorted(shares, key=shares.__getitem__, reverse=True)[:count]
+        top = sorted(shares, key=shares.__getitem__, reverse=True)[: body["top_logprobs"]]
+        if self.sampled_first:
+            top = [token, *(other for other in top if other != token)][: body["top_logprobs"]]
+        if self.exact and "logprob_token_ids" in body:
+            top = list(
+                dict.fromkeys([token, *(self.vocabulary.tokens[number] for number in body["logprob_token_ids"])])
+            )
         return {**shown(token), "top_logprobs": [shown(other) for other in top]}
+
+    def refusal(self, body: dict[str, Any]) -> str | None:
+        """Return why a request is a 400."""
+        ids = body.get("logprob_token_ids", [])
+        if self.exact and len(ids) > MOST_IDS:
+            return f"expected at most {MOST_IDS} ids, got {len(ids)}"
+        if self.exact and any(number >= len(self.vocabulary.tokens) for number in ids):
+            return "an id is not in the vocabulary"
+        return None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -239,6 +306,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
+        if self.path in ("/tokenize", "/detokenize"):
+            self.tokens(body)
+            return
         with server.lock:
             server.seen.append(body)
             server.keys.add(self.headers["Authorization"])
@@ -249,6 +319,8 @@ class Handler(BaseHTTPRequestHandler):
             fault = server.fault(number, body)
             if fault is None and server.prefill == "refused" and body["messages"][-1]["role"] == "assistant":
                 fault = 400, {}, "the conversation must end with the user's message"
+            if fault is None and (refusal := server.refusal(body)) is not None:
+                fault = 400, {}, refusal
             if fault is None:
                 self.reply(200, {}, server.completion(body))
             else:
@@ -257,6 +329,23 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.now -= 1
+
+    def do_GET(self) -> None:
+        entry = {"id": "toy", "object": "model"} | (
+            {} if self.server.context is None else {"max_model_len": self.server.context}
+        )
+        found = self.path == "/v1/models"
+        self.reply(200 if found else 404, {}, {"object": "list", "data": [entry]} if found else {"error": "not found"})
+
+    def tokens(self, body: dict[str, Any]) -> None:
+        vocabulary = self.server.vocabulary
+        if not self.server.exact:
+            self.reply(404, {}, {"error": {"message": "not found"}})
+        elif self.path == "/tokenize":
+            with self.server.lock:
+                self.reply(200, {}, {"tokens": vocabulary.cut(body["prompt"], self.server.model.tag_is_token)})
+        else:
+            self.reply(200, {}, {"prompt": "".join(vocabulary.tokens[number] for number in body["tokens"])})
 
     def reply(self, status: int, headers: dict[str, str], body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()

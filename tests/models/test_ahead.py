@@ -122,11 +122,12 @@ def test_forced_letters_are_as_likely_as_they_are_drawn(family: str, samples: li
     rest = "".join(texts[token] for token in prefix.tokens)  # may be written anew, with the letter
     continued = drawn(made, text.removesuffix(rest), prompt.images)
     answers = counted(prompt, [new[len(rest) :] for new in continued if new.startswith(rest)], "<answer>")
-    assert sum(answers[option] for option in range(4)) > 150
+    assert sum(answers[option] for option in range(4)) > 120
     assert_drawn_as_often(response, answers)
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "mllama"])
+# Gemma's sliding windows cannot be taken back to a letter.
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "mllama", "gemma3"])
 def test_own_letters_are_as_likely_as_they_are_drawn(family: str, samples: list[Sample]) -> None:
     # The state is after "<answer>", which stands in the turn, so that all draws have it.
     prompt = Prompt.of(samples[1]).replace(prefill=AT_THE_TAG)

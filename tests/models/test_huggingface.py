@@ -119,8 +119,7 @@ def plainly_written(model: Any, processor: Any, prompt: Prompt, limit: int, text
         step = next(step for step in range(len(kept)) if begun[step + 1] > place)
         if oracle.EITHER_CASE.fullmatch(texts[kept[step]]):
             count = len(prompt.options)
-            # A sliding window bears no gap: what stands before the last token is not looked past.
-            shown = "" if "Gemma3" in type(model).__name__ and step < limit - 1 else oracle.MARKS[:count]
+            shown = oracle.MARKS[:count]
             letters = oracle.letters_that_end(model, inputs, kept[:step], rows[step], texts, shown=shown)[:count]
     return {
         "text": text,

@@ -136,14 +136,14 @@ def test_chosen_positions_alone_get_logits() -> None:
     torch.testing.assert_close(logits, torch.stack([everything[0, [0, 2]], everything[1, [3, 1]]]))
 
 
-def test_the_probe_keeps_letters_alone_and_every_entropy() -> None:
+def test_the_probe_keeps_letters_what_follows_them_and_every_entropy() -> None:
     model = language_model("Llama")
     head, seen = Head(model), Seen()
     letters = torch.zeros(96, dtype=torch.bool)
     letters[[10, 11]] = True
     probe = GenerationProbe(head, seen, letters)
-    steps = [[10, 3], [4, 5], [11, 10]]
-    hidden = torch.randn(3, 2, 1, 32, generator=torch.Generator().manual_seed(0))
+    steps = [[10, 3], [4, 5], [6, 7], [11, 10]]
+    hidden = torch.randn(4, 2, 1, 32, generator=torch.Generator().manual_seed(0))
     logits = hidden @ model.get_output_embeddings().weight.detach().T
     ids = torch.zeros(2, 1, dtype=torch.int64)
     for step, tokens in enumerate(steps):
@@ -151,12 +151,11 @@ def test_the_probe_keeps_letters_alone_and_every_entropy() -> None:
         seen.hidden, seen.logits = hidden[step], logits[step]
         assert not probe(ids, None).any()
     torch.testing.assert_close(torch.stack(probe.entropies), token_entropy(logits[:, :, 0]))
-    assert [(step, rows.tolist()) for step, rows, _ in probe.kept] == [(0, [0]), (2, [0, 1])]
-    rows, kept = probe.letter_rows({0: 2, 1: 2})
-    assert rows == [0, 1]
-    assert kept is not None
-    torch.testing.assert_close(head.logits(kept), logits[2, :, 0], atol=1e-4, rtol=1e-4)
-    assert probe.letter_rows({0: 1, 1: 0}) == ([], None)
+    assert [(step, rows.tolist()) for step, rows, _ in probe.kept] == [(0, [0]), (1, [0]), (3, [0, 1])]
+    kept = probe.kept_of({0: 3, 1: 3})
+    assert list(kept) == [0, 1]
+    torch.testing.assert_close(head.logits(torch.cat(list(kept.values()))), logits[3, :, 0], atol=1e-4, rtol=1e-4)
+    assert probe.kept_of({0: 2, 1: 0}) == {}
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "internvl", "gemma3"])

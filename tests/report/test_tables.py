@@ -89,6 +89,18 @@ def test_notes_say_what_is_missing(answer):
     assert "rotated: not applicable to 1 responses" in notes
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_values_that_are_not_to_be_subtracted_are_told_from_those_of_the_pairs(answer, turned):
+    """Base is right in 32 of 80; of the 40 that the condition answers, base is right in 32 and the condition in 24."""
+    lost = {"status": "error", "error": "lost"}
+    whole = [answer(f"s{n}", "x" if turned else "base", int(n < 32)) for n in range(80)]
+    part = [answer(f"s{n}", "base" if turned else "x", int(n < 24)) for n in range(40)]
+    part += [answer(f"s{n}", "base" if turned else "x", None, **lost) for n in range(40, 80)]
+    text = " ".join(str(report([*part, *whole] if turned else [*whole, *part])).split())
+    pair = "0.80, 0.60 under base" if turned else "0.60, 0.80 under base"
+    assert f"x: of the 40 samples in the difference accuracy is {pair}" in text
+
+
 def test_carriers_stand_in_the_label(answer):
     pairs = [answer("a"), answer("a", "x", carrier="user_text"), answer("b"), answer("b", "x")]
     labels = [row[0] for row in report(pairs, [Accuracy()])._overview().rows]

@@ -1,4 +1,5 @@
 import math
+from concurrent.futures import Future
 from itertools import count
 
 import pytest
@@ -120,6 +121,55 @@ def test_broken_models_are_told_what_is_wrong(respond, sentence):
 
     with pytest.raises(AssertionError, match=sentence):
         check_model(Broken())
+
+
+class Asked(Wrapped):
+    """Answers at once what it is asked, as `change` leaves it."""
+
+    concurrency = 2
+
+    def __init__(self, change=lambda prompt, response: response):
+        self.change = change
+
+    def ask(self, prompt):
+        future = Future()
+        try:
+            future.set_result(self.change(prompt, FAKE.respond([prompt])[0]))
+        except OSError as error:
+            future.set_exception(error)
+        return future
+
+
+def test_sound_models_that_are_asked_prompt_by_prompt_pass():
+    check_model(Asked())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda p, r: r.replace(text="another"), "expected the same 'text' from ask as from respond"),
+        (lambda p, r: "B", "expected ask to give a Response, got str"),
+        (lambda p, r: r.replace(draw=1), r"expected ask to give the response to its prompt, \(.*'base', 0\), got"),
+        (lambda p, r: _fail() if r.status == "error" else r, "answered, got OSError from ask: no such file"),
+    ],
+)
+def test_broken_asking_is_told(change, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_model(Asked(change))
+
+
+def test_asking_has_a_concurrency_and_returns_futures():
+    class Without(Asked):
+        concurrency = 0
+
+    class NoFuture(Asked):
+        def ask(self, prompt):
+            return FAKE.respond([prompt])[0]
+
+    with pytest.raises(AssertionError, match="expected 'concurrency' to be a number of prompts, 1 or more, got 0"):
+        check_model(Without())
+    with pytest.raises(AssertionError, match=r"expected ask to return a concurrent\.futures\.Future, got Response"):
+        check_model(NoFuture())
 
 
 def test_identity_has_to_be_json_and_the_same_every_time():

@@ -7,9 +7,15 @@ that asks about a certain sample, the first time. Then every rank makes the same
 import faulthandler
 import json
 import os
+import random
 import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+from pydantic import PrivateAttr
 
 from vlmrobust import Evaluator, Sample
 from vlmrobust.metrics import Accuracy, CorrectProbability, TokenEntropy
@@ -58,10 +64,40 @@ class CountedModel(FakeModel):
         return super().respond(prompts)
 
 
-def evaluator(log, *, on_error="record", **behaviour):
+class QueuedModel(CountedModel):
+    """The same, asked prompt by prompt: each takes a while of its own, and `busy` notes how many do at a time."""
+
+    concurrency: int = 6
+
+    _pool: Any = PrivateAttr(None)
+    _now: list[int] = PrivateAttr(default_factory=list)
+
+    def ask(self, prompt):
+        self._pool = self._pool or ThreadPoolExecutor(self.concurrency)
+        return self._pool.submit(self._answer, prompt)
+
+    def _answer(self, prompt):
+        self._now.append(1)
+        with self.log.with_name("busy").open("a") as file:
+            file.write(f"{os.getpid()} {len(self._now)}\n")
+        time.sleep(random.Random(str(prompt.key)).choice([0.002, 0.005, 0.04]))
+        [response] = self.respond([prompt])
+        self._now.pop()
+        return response
+
+
+def busy(log):
+    """Return, for every process, how many prompts were answered at a time whenever another was begun."""
+    found = {}
+    for process, number in (map(int, line.split()) for line in log.with_name("busy").read_text().splitlines()):
+        found.setdefault(process, []).append(number)
+    return found
+
+
+def evaluator(log, *, on_error="record", kind=CountedModel, **behaviour):
     """Return an evaluator of a counted model, which every worker makes for itself."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    model = CountedModel(log=log, opens_images=False, follow_think=0.7, truncated=0.1, **behaviour)
+    model = kind(log=log, opens_images=False, follow_think=0.7, truncated=0.1, **behaviour)
     return Evaluator(model, CONDITIONS, METRICS, draws=2, batch_size=BATCH_SIZE, seed=5, on_error=on_error)
 
 

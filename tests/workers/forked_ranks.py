@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import torch
-from counted import EARLY, SAMPLES, asked, evaluator, repeated, same
+from counted import EARLY, SAMPLES, QueuedModel, asked, busy, evaluator, repeated, same
 
 from vlmrobust.report import Report
 
@@ -80,6 +80,13 @@ def main(folder):
     result["resumed by 3"] = launch(3, compared(killed, kills=(EARLY, "q10")))
     result["repeated after a kill"] = repeated(killed / "log")
     result["asked in all"] = len(asked(killed / "log"))
+
+    queued = folder / "queued"
+    result["queued, killed"] = launch(2, compared(queued, kind=QueuedModel, kills=(EARLY, "q10")))
+    result["queued, resumed by 2"] = launch(2, compared(queued, kind=QueuedModel, kills=(EARLY, "q10")))
+    result["queued, repeated"] = len(asked(queued / "log")) - len(set(asked(queued / "log")))
+    result["queued, asked"] = len(set(asked(queued / "log")))
+    result["queued, busy"] = sorted(max(numbers) for numbers in busy(queued / "log").values())
 
     failing = evaluator(folder / "failing" / "log", fails="q3", on_error="raise")
 

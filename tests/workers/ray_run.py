@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 import ray.data
-from counted import CONDITIONS, EARLY, SAMPLES, asked, evaluator, repeated, same
+from counted import CONDITIONS, EARLY, SAMPLES, QueuedModel, asked, busy, evaluator, repeated, same
 
 from vlmrobust import Evaluator, OpenAIModel, Style
 from vlmrobust.workers import RayWorkers
@@ -79,6 +79,20 @@ def main(folder):
     begun = folder / "begun"
     evaluator(begun / "log").run(SAMPLES[:9], out=begun)
     compared(4, begun)
+    queued = folder / "queued"
+    settings = {"kind": QueuedModel, "kills": (EARLY, "q10")}
+    report = evaluator(queued / "log", **settings).run(SAMPLES, out=queued, workers=RayWorkers(2))
+    result["queued, same"] = same(report, one)
+    result["queued, killed"] = (queued / "killed").exists()
+    result["queued, repeated"] = len(asked(queued / "log")) - len(set(asked(queued / "log")))
+    result["queued, asked"] = len(set(asked(queued / "log")))
+    result["queued, busy"] = [numbers for _, numbers in sorted(busy(queued / "log").items())]
+    failed = folder / "queued, failed"
+    try:
+        failing = evaluator(failed / "log", kind=QueuedModel, fails="q5", on_error="raise")
+        failing.run(SAMPLES, out=failed, workers=RayWorkers(2))
+    except ZeroDivisionError as error:
+        result["queued, raised"] = told(error)
     (folder / "result.json").write_text(json.dumps(result))
 
 

@@ -47,6 +47,15 @@ def test_a_killed_rank_loses_nothing_and_only_its_unfinished_batch_is_repeated_b
     assert forked["asked in all"] == forked["asked by one"] + forked["early answers of the batch"]
 
 
+def test_ranks_keep_a_model_full_that_is_asked_prompt_by_prompt(forked):
+    assert forked["queued, killed"][1] == "signal 9"
+    assert forked["queued, resumed by 2"] == [WELL, WELL]
+    assert forked["queued, asked"] == forked["asked by one"]
+    # What is asked again was on its way at the kill: at most six prompts of each rank, and what was just answered.
+    assert 1 <= forked["queued, repeated"] <= 2 * 2 * 6
+    assert forked["queued, busy"][-3:] == [6, 6, 6]
+
+
 def test_on_error_raise_says_where_and_ends_the_other_ranks(forked):
     first, second = forked["raised"]
     assert first.startswith("RuntimeError: rank 0 of 2: expected all ranks to get here")

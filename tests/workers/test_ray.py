@@ -43,6 +43,22 @@ def test_actors_go_on_with_what_one_process_has_begun(by_actors):
     assert by_actors["files by 4"] > 1
 
 
+def test_actors_keep_a_model_full_that_is_asked_prompt_by_prompt(by_actors):
+    assert by_actors["queued, same"]
+    assert by_actors["queued, killed"]
+    assert by_actors["queued, asked"] == by_actors["asked by one"]
+    # What is asked again was on its way at the kill, at most six prompts, or just answered.
+    assert 1 <= by_actors["queued, repeated"] <= 2 * 6
+    numbers = by_actors["queued, busy"]
+    assert len(numbers) == 3
+    # Batches have 2 samples of 10 prompts: waiting for each would leave places free all the time.
+    for each in sorted(numbers, key=len)[1:]:
+        assert max(each) == 6
+        assert sum(each[6:-20]) / len(each[6:-20]) > 5
+    assert by_actors["queued, raised"][0] == "ZeroDivisionError"
+    assert by_actors["queued, raised"][2].startswith("in QueuedModel.ask, sample 'q5'")
+
+
 def test_on_error_raise_reaches_the_caller_as_it_was_raised_and_the_run_can_be_resumed(by_actors):
     kind, message, note = by_actors["raised"]
     assert (kind, message) == ("ZeroDivisionError", "cannot do this one")

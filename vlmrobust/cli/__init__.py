@@ -1,6 +1,7 @@
 """The command line, see `vlmrobust --help`; `ExitCode` says what a command's exit code means to a script."""
 
 from .app import ExitCode, app, main
+from .check_server import check_server
 from .compare import compare
 from .conditions import conditions
 from .demo import demo
@@ -11,5 +12,5 @@ from .study import study
 
 __all__ = ["ExitCode", "app", "main"]
 
-for command in (demo, conditions, run, study, report, compare, judge):
+for command in (demo, conditions, check_server, run, study, report, compare, judge):
     app.command()(command)

@@ -21,7 +21,8 @@ class ExitCode(IntEnum):
         FINISHED: all is well.
         ERROR_ROWS: it finished, but some rows are errors (a bad image, a failed call); the report lists them.
         REFUSED: wrong usage, refused input, or a failure; there is a message, and no report.
-        GATE_FAILED: `compare` finished, and a difference is not what was asked for.
+        GATE_FAILED: `compare` finished, and a difference is not what was asked for; `check-server` finished, and
+            something of the server changes the experiment.
         CANNOT_TELL: `compare` finished, and for a gate there are too few samples, or groups of them, to tell.
         INTERRUPTED: by Ctrl-C; what was answered is kept.
 
@@ -45,7 +46,7 @@ app = typer.Typer(
     help="Does a vision-language model still look at the image, and does its answer follow from its chain of thought?",
     epilog=(
         "Exit codes: 0 finished; 1 finished, but some rows are errors; 2 wrong usage, or input that was refused; "
-        "3 a gate of compare failed; 4 a gate cannot tell; 130 interrupted."
+        "3 a gate of compare failed, or a server changes the experiment; 4 a gate cannot tell; 130 interrupted."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -184,6 +184,15 @@ ApiKeyEnv = Annotated[
     ),
 ]
 
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The served checkpoint (a hub name or a folder), for its tokenizer; default: the server is asked.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
 Data = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.fields import images_of
-from ..models.server.replies import Reply, Step, response_of
+from ..models.server.replies import Reply, response_of
+from ..models.server.steps import Steps
 from ..types import Prompt, Response, Sample, Style
 from .imported import Collected, Imported, LoggedImage, Pair, one_file, sample_of
 from .lettered import split_options
@@ -179,7 +180,7 @@ def _reply(output: Any) -> Reply:
         content=choice.message.text,
         reasoning=reasoning or None,
         finish_reason=_FINISH_REASONS.get(choice.stop_reason, choice.stop_reason),
-        steps=tuple(Step.of(entry) for entry in getattr(choice.logprobs, "content", None) or ()),
+        steps=Steps(getattr(choice.logprobs, "content", None) or ()),
         prompt_tokens=getattr(usage, "input_tokens", None),
         cached_tokens=getattr(usage, "input_tokens_cache_read", None),
         completion_tokens=getattr(usage, "output_tokens", None),

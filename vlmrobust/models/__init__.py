@@ -1,7 +1,7 @@
 """Models: anything with `respond(prompts) -> list[Response]`."""
 
-from .base import Model
+from .base import ConcurrentModel, Model
 from .huggingface import HFModel
 from .server import OpenAIModel
 
-__all__ = ["HFModel", "Model", "OpenAIModel"]
+__all__ = ["ConcurrentModel", "HFModel", "Model", "OpenAIModel"]

@@ -2,31 +2,49 @@
 
     P(letter) = Σ over its tokens t of P(t) · P(what follows ends the letter | t)
 
-"A" may be the beginning of "Apple", and "a" an article. The tokens that can be both, and are likely enough to matter,
-are appended to the cache that the prompts have left, in the place where they would stand, and the model's next step
-says how often they end. That is one token of one row for most prompts: the letter itself.
+"A" may be the beginning of "Apple", and "a" an article. Of a letter that was decoded the next step has said already
+whether it ends. Other tokens that can be both, and are likely enough to matter, are appended to the cache that the
+prompts have left, in the place where they would stand. A cache that cannot be taken back to there is made anew.
 
 What cannot be looked past is counted as it is: capitals in full, small letters that could be words not at all.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..prompting import letter_columns
-from .branches import Forward, Reached, bears_gaps
+from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
 from .encoding import Encoder, Rendered
 from .generation import Decoding
 from .prefix import FAULTS, TOLERANCE
 from .probe import Head, captured
 from .vocabulary import Ending, LetterVocabulary, Member, Members, letter_logprobs
 
-__all__ = ["LookAhead"]
+__all__ = ["Decoded", "LookAhead"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A letter that was decoded.
+
+    Attributes:
+        before: the tokens that were decoded before it.
+        token: its own.
+        is_small: whether it is a small letter, which counts then also where it was not looked past.
+        after: `(1, …)`, what `Head.logits` needs of the next step; None = it was the last.
+    """
+
+    before: Sequence[int]
+    token: int
+    is_small: bool
+    after: Tensor | None
 
 
 class LookAhead:
@@ -64,8 +82,7 @@ class LookAhead:
         members: Mapping[int, Members],
         items: Sequence[Rendered],
         reached: Reached | None,
-        *,
-        small: Collection[int] = (),
+        decoded: Mapping[int, Decoded] | None = None,
     ) -> dict[int, list[float]]:
         """Return the log-probabilities (nats) of all letters and digits; those that are shown are looked past.
 
@@ -73,20 +90,36 @@ class LookAhead:
             members: by the positions of prompts, the tokens that may read as letters.
             items: the prompts.
             reached: where they stand in a cache; None = there is none to look ahead with.
-            small: prompts that a small letter answered, which counts also where nothing can be looked past.
+            decoded: the letters that answered them, of prompts that were not read but decoded.
         """
-        asked: list[tuple[int, Member]] = []
-        if reached is not None and self.works is not False:
-            asked = [
-                (place, member) for place, found in members.items() for member in self._likely(found, items[place])
-            ]
-            asked = self._within_reach(asked, reached)
+        decoded = decoded or {}
+        asked = [(place, member) for place, found in members.items() for member in self._likely(found, items[place])]
         looked: dict[int, dict[tuple[int, int], float]] = {place: {} for place in members}
-        if asked and reached is not None and self._compared(items, *asked[0], reached):
-            for (place, member), logprob in zip(asked, self._endings(asked, reached), strict=True):
+
+        def note(part: Sequence[tuple[int, Member]], logprobs: Sequence[float]) -> None:
+            for (place, member), logprob in zip(part, logprobs, strict=True):
                 looked[place][member.cell] = logprob
+
+        known = {
+            (place, member): letter.after
+            for place, member in asked
+            if (letter := decoded.get(place)) and letter.after is not None and letter.token == member.token
+        }
+        if known:
+            note(list(known), self._ended(torch.cat(list(known.values())), [member.ending for _, member in known]))
+        asked = [one for one in asked if one not in known]
+        if asked and reached is not None and self.works is not False:
+            near = self._within_reach(asked, reached)
+            if near and self._compared(items, *near[0], reached):
+                note(near, self._endings(near, reached))
+            for place in dict.fromkeys(place for place, _ in asked if place in decoded):
+                far = [one for one in asked if one[0] == place and one not in near]
+                if far:
+                    note(far, self._anew(far, items, decoded[place].before))
         return {
-            place: found.letters(looked[place], small=place in small and not looked[place])
+            place: found.letters(
+                looked[place], small=not looked[place] and place in decoded and decoded[place].is_small
+            )
             for place, found in members.items()
         }
 
@@ -123,6 +156,39 @@ class LookAhead:
             self._forward(branches, tokens, torch.ones_like(tokens))
         hidden, logits = seen.last(1)
         return self._head.rows_at_once(hidden[:, 0], logits[:, 0])
+
+    def _anew(
+        self, asked: Sequence[tuple[int, Member]], items: Sequence[Rendered], before: Sequence[int]
+    ) -> list[float]:
+        """Return the log-probability that letters of one prompt end, over a cache made anew; none if it is no help."""
+        place, first = asked[0]
+        branches = self._prefilled(items[place])
+        if branches is None:
+            return []
+        rows = torch.zeros(len(items), dtype=torch.int64, device=branches.mask.device)
+        if not self._compared(items, place, first, Reached(branches, rows, kept=True)):
+            return []
+        tokens = torch.tensor([[*before, member.token] for _, member in asked], device=rows.device)
+        branches.select(rows.new_zeros(len(asked)))
+        self.steps += tokens.numel()
+        with captured(self._model, self._head) as seen:
+            self._forward(branches, tokens, torch.ones_like(tokens))
+        hidden, logits = seen.last(1)
+        after = self._head.rows_at_once(hidden[:, 0], logits[:, 0])
+        return self._ended(after, [member.ending for _, member in asked])
+
+    def _prefilled(self, item: Rendered) -> Branches | None:
+        """Return a cache that holds one prompt, None where `generate` leaves none."""
+        inputs = self._inputs(item)
+        with seen_positions(self._model) as positions, self._decoding.prefilling() as config:
+            output = self._model.generate(**inputs, generation_config=config)
+        if not positions or getattr(output, self._forward.cache_name, None) is None:
+            return None
+        return self._forward.branches(output, inputs, positions[0])
+
+    def _inputs(self, item: Rendered) -> dict[str, Any]:
+        encoded = self._encoder.encode([item.text], [item.images])
+        return self._encoder.to_device(encoded, self._model.device, self._model.dtype)
 
     def _ended(self, rows: Tensor, endings: Sequence[Ending]) -> list[float]:
         found: list[float] = []
@@ -170,8 +236,7 @@ class LookAhead:
 
     def _generated(self, item: Rendered, token: int) -> Tensor:
         """Return what `Head.logits` needs of the step after a prompt and a token, from the model's own `generate`."""
-        encoded = self._encoder.encode([item.text], [item.images])
-        inputs = self._encoder.to_device(encoded, self._model.device, self._model.dtype)
+        inputs = self._inputs(item)
 
         def forced(_: Tensor, scores: Tensor) -> Tensor:
             only = torch.full_like(scores, -torch.inf)

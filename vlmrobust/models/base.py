@@ -1,11 +1,12 @@
 """What the evaluator asks of a model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
-from ..types import Prompt, Response
+from ..types import Prompt, Response, Style
 
-__all__ = ["Model", "RefusedError", "UnfitError", "identity_of"]
+__all__ = ["ConcurrentModel", "Model", "RefusedError", "UnfitError", "expect", "identity_of", "is_concurrent"]
 
 
 class RefusedError(RuntimeError):
@@ -22,7 +23,8 @@ class Model(Protocol):
 
     The evaluator hands over all conditions of a few samples at a time, so that an engine can share work between them.
     A model may also have `identity() -> dict`, whatever decides what it answers (name, dtype, generation settings); it
-    becomes part of a run's manifest, and a run is not resumed with another.
+    becomes part of a run's manifest, and a run is not resumed with another. If it has `expect(prompts, style)`, it is
+    told before the first prompt of a run how many there are at most, and in which style.
     """
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -31,6 +33,48 @@ class Model(Protocol):
         A prompt that cannot be answered gets `Response.failed(prompt, error)`; the others are answered all the same.
         Where no other would be answered either, raise `RefusedError`.
         """
+
+
+@runtime_checkable
+class ConcurrentModel(Model, Protocol):
+    """A model that also takes prompts one by one, more of them than it can answer at once.
+
+    The evaluator then waits for no batch to end: as soon as one prompt is answered, another is asked, of whatever
+    sample is next. This is for servers and for engines that batch by themselves.
+
+    Attributes:
+        concurrency: how many prompts it answers at a time; about twice as many are asked before they are.
+    """
+
+    concurrency: int
+
+    def ask(self, prompt: Prompt) -> Future[Response]:
+        """Take a prompt, and return at once what will hold the response to it; see `respond` for what fails.
+
+        A future that is cancelled before its prompt was begun is not answered any more. Prompts of one sample are asked
+        one after another, so that what they share can be shared.
+        """
+
+
+def is_concurrent(model: Model) -> TypeGuard[ConcurrentModel]:
+    """Return whether a model is to be asked prompt by prompt.
+
+    It is not where its class overrides `respond` alone, or passes on to another model what it has not itself: what its
+    `respond` adds would be left out.
+    """
+    if not isinstance(model, ConcurrentModel):
+        return False
+    ask, respond = (
+        next((home for home in type(model).__mro__ if name in vars(home)), None) for name in ("ask", "respond")
+    )
+    return ask is not None and respond is not None and issubclass(ask, respond)
+
+
+def expect(model: Model, prompts: int, style: Style) -> None:
+    """Tell a model what it is about to be asked, if it wants to know."""
+    told = getattr(model, "expect", None)
+    if callable(told):
+        told(prompts, style)
 
 
 def identity_of(model: Model) -> Mapping[str, Any]:

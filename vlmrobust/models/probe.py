@@ -5,7 +5,7 @@ step by 1/8, which alone fakes ties and entropy. Only the rows of steps whose to
 the logits of all steps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,7 +191,8 @@ class GenerationProbe:
         seen: what the last forward pass left, see `captured`.
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
         entropies: one `(B,)` tensor a step: entropy (nats) of the raw logits, before any processor.
-        kept: (step, rows `(n,)` of the batch, what the head needs of them), for steps that wrote a letter.
+        kept: (step, rows `(n,)` of the batch, what the head needs of them), for steps that wrote a letter and those
+            behind them, which say whether it ended.
     """
 
     head: Head
@@ -199,27 +200,25 @@ class GenerationProbe:
     letter_tokens: Tensor
     entropies: list[Tensor] = field(default_factory=list)
     kept: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+    _wrote: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Take note of the token just written."""
         hidden, logits = (left[:, -1] for left in self.seen.last(1))
         self.head.check(hidden, logits)
         self.entropies.append(token_entropy(logits))
-        rows = self.letter_tokens[input_ids[:, -1]].nonzero()[:, 0]
+        writes = self.letter_tokens[input_ids[:, -1]]
+        rows = (writes if self._wrote is None else writes | self._wrote).nonzero()[:, 0]
+        self._wrote = writes
         if len(rows):
             self.kept.append((len(self.entropies) - 1, rows, self.head.rows(hidden[rows], logits[rows])))
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
-    def letter_rows(self, wanted: dict[int, int]) -> tuple[list[int], Tensor | None]:
-        """Return, of the batch rows in `wanted` (row → step), those whose step was kept, and what of them was kept.
-
-        Returns:
-            The n rows, and an `(n, …)` tensor for `Head.logits` in their order (None if there is none).
-        """
-        rows, parts = [], []
+    def kept_of(self, wanted: Mapping[int, int]) -> dict[int, Tensor]:
+        """Return what was kept of batch rows at one step each (row → step), `(1, …)` for `Head.logits`, if it was."""
+        found = {}
         for step, batch_rows, kept in self.kept:
             for position, row in enumerate(batch_rows.tolist()):
                 if wanted.get(row) == step:
-                    rows.append(row)
-                    parts.append(kept[position])
-        return rows, torch.stack(parts) if parts else None
+                    found[row] = kept[position : position + 1]
+        return found

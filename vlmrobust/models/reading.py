@@ -9,7 +9,7 @@ import torch
 from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .ahead import LookAhead
+from .ahead import Decoded, LookAhead
 from .branches import Reached
 from .encoding import Rendered
 from .generation import Written
@@ -101,21 +101,25 @@ class TextReader:
             letter = parse_turn(item.prompt, text).letter
             if letter is not None and (place := letter[0] - len(item.prompt.prefill)) >= 0:
                 wanted[row] = self._step_of(written.tokens[row], place)
-        rows, kept = written.probe.letter_rows(wanted)
-        if kept is None:
-            return {}
+        kept = written.probe.kept_of(wanted)
+        after = written.probe.kept_of({row: wanted[row] + 1 for row in kept})
         members: dict[int, Members] = {}
+        decoded: dict[int, Decoded] = {}
         last = len(written.probe.entropies) - 1
-        for row, logits in zip(rows, self._head.logits_of(list(kept[:, None])), strict=True):
-            members[row] = Members.of(logits, (self._vocabulary.either,), back=last - wanted[row])
+        for row, logits in zip(kept, self._head.logits_of(list(kept.values())), strict=True):
+            step, tokens = wanted[row], written.tokens[row]
+            members[row] = Members.of(logits, (self._vocabulary.either,), back=last - step)
+            is_small = self._vocabulary.is_small(tokens[step])
+            # What stands behind a row's stop token is padding, and not its own.
+            following = after.get(row) if step + 1 < written.counts[row] else None
+            decoded[row] = Decoded(tokens[:step], tokens[step], is_small, following)
         branches = written.branches
         reached = None
         if branches is not None:
             everyone = torch.arange(len(items), device=branches.mask.device)
             reached = Reached(branches, everyone, kept=False, beyond=last)
-        small = [row for row in rows if self._vocabulary.is_small(written.tokens[row][wanted[row]])]
-        values = self._ahead.letters(members, items, reached, small=small)
-        return {row: shown_letters(values[row], items[row].prompt) for row in rows}
+        values = self._ahead.letters(members, items, reached, decoded)
+        return {row: shown_letters(values[row], items[row].prompt) for row in kept}
 
     def _step_of(self, tokens: Sequence[int], place: int) -> int:
         """Return the step whose token holds character `place` of the text."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..judges import LabelledThought
 from ..types import Responses
@@ -11,7 +11,7 @@ from .columns import Column
 from .corrected import ConsistencyRow, consistency_rows
 from .draws import draw_rows
 from .labels import Drawn, Labels, drawn, labelled
-from .robustness import HedgeRow, hedge_recovery, robust_accuracy
+from .robustness import HedgeRow, decodes_greedily, hedge_recovery, robust_accuracy
 from .summary import SummaryRow
 from .survival import SurvivalRow, survival
 from .typed import table_of
@@ -27,9 +27,10 @@ class Analyses:
 
     responses: Responses
     seed: int
+    manifest: dict[str, Any]
     _columns: tuple[Column, ...]
 
-    def circular(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+    def circular(self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None) -> "pd.DataFrame":
         """Return the share of samples that are answered right under every rotation of their options.
 
         A sample of which a rotation was not asked, or failed, is undefined; `note` counts them. Draws are averaged.
@@ -37,9 +38,11 @@ class Analyses:
         Args:
             conditions: those that together show every rotation, the first being what is compared with; None = `base`
                 and what `perturbations.rotations` returns.
+            greedy: see `robust_accuracy`.
 
         Returns:
-            One row with the columns of `summary`: `value` is circular accuracy, `base_value` accuracy under base.
+            One row with the columns of `summary`: `value` is circular accuracy, `base_value` the same of base asked as
+            often.
 
         Raises:
             KeyError: a condition is not in the report.
@@ -54,24 +57,32 @@ class Analyses:
             >>> float(report.circular()["value"].iloc[0])
             1.0
         """
-        return table_of(SummaryRow, [circular(self.responses, conditions, self.seed)])
+        return table_of(SummaryRow, [circular(self.responses, conditions, self.seed, greedy=self._is_greedy(greedy))])
 
-    def robust_accuracy(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+    def robust_accuracy(self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None) -> "pd.DataFrame":
         """Return the share of samples that are right under base and under all of some conditions: the worst case.
 
         A sample for which one of them was not asked, failed or does not fit is undefined; `note` counts them.
 
         Args:
             conditions: those that an answer must survive; None = all that were scored, controls among them.
+            greedy: whether the model was decoded greedily, so that base asked again says the same; None = as the run's
+                manifest says, and where it says nothing, not. A model that samples is wrong more often in five answers
+                than in one, and is compared with base asked as often: without as many draws there is no comparison.
 
         Returns:
-            One row with the columns of `summary`: `base_value` is accuracy under base on the same samples.
+            One row with the columns of `summary`: `base_value` is how often base is right as many times on the same
+            samples.
 
         Raises:
             KeyError: a condition is not in the report.
             ValueError: there is none but base.
         """
-        return table_of(SummaryRow, [robust_accuracy(self.responses, conditions, self.seed)])
+        row = robust_accuracy(self.responses, conditions, self.seed, greedy=self._is_greedy(greedy))
+        return table_of(SummaryRow, [row])
+
+    def _is_greedy(self, said: bool | None) -> bool:
+        return decodes_greedily(self.manifest) if said is None else said
 
     def hedge_recovery(self) -> "pd.DataFrame":
         """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.

@@ -142,6 +142,12 @@ def _named(metric: str) -> str:
     return readable(metric) + (" (judged)" if "consisten" in metric else "")
 
 
+def _is_part(row: SummaryRow) -> bool:
+    """Return whether a difference is about a part of what either side has."""
+    is_compared = not math.isnan(row.difference)
+    return row.n_value != row.n or (is_compared and (row.coverage != row.base_coverage or row.errors > 0))
+
+
 def _pair(row: SummaryRow) -> str:
     return "" if math.isnan(row.difference) else f"{row.paired_value:.3f}, base {row.base_value:.3f}"
 
@@ -155,7 +161,7 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
             f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
             "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
-            f"{row.n_value}" if row.n_value == row.n else f"{row.n_value}, {row.n} pairs ({_pair(row)})",
+            f"{row.n_value}, {row.n} pairs ({_pair(row)})" if _is_part(row) else f"{row.n_value}",
             str(row.errors),
         )
         for label, row in _shown(benchmark, metrics)

@@ -17,13 +17,14 @@ __all__ = ["circular"]
 _ROTATED = re.compile(r"rotated_options_\d+")
 
 
-def circular(responses: Responses, conditions: Sequence[str] | None, seed: int) -> SummaryRow:
+def circular(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
     """Return circular accuracy, against the reference asked as often.
 
     Args:
         responses: all of a report.
         conditions: those that together show every rotation, the reference first; None = `base` and `rotated_options_…`.
         seed: keys the interval.
+        greedy: whether the model is known to be decoded greedily.
 
     Raises:
         KeyError: a condition is not in the report.
@@ -47,7 +48,9 @@ def circular(responses: Responses, conditions: Sequence[str] | None, seed: int) 
     left_out = len({responses.sample_id[row] for row in undefined.tolist()})
     note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
     times = len(set(conditions))
-    return against_asked_as_often(responses, reference, everywhere, times, seed, name="circular", note=note)
+    return against_asked_as_often(
+        responses, reference, everywhere, times, seed, name="circular", note=note, greedy=greedy
+    )
 
 
 def _right_everywhere(responses: Responses, conditions: Sequence[str], reference: Integers, right: Floats) -> Floats:

@@ -1,8 +1,9 @@
 """What spans more than two conditions: right under all of them, and how much of a drop a hedge brings back."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of
 from .summary import SummaryRow, summarised
 
-__all__ = ["HedgeRow", "against_asked_as_often", "hedge_recovery", "robust_accuracy"]
+__all__ = ["HedgeRow", "against_asked_as_often", "decodes_greedily", "hedge_recovery", "robust_accuracy"]
 
 _HEDGED = {"wrong_think_but": "wrong_think", "wrong_caption_disclaimer": "wrong_caption"}
 _METRICS = ("accuracy", "consistency")
@@ -26,13 +27,22 @@ _REPLICATES = 10_000
 _LEVEL = 0.95
 
 
-def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed: int) -> SummaryRow:
+def decodes_greedily(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a run's manifest says that its model was decoded greedily."""
+    said = manifest.get("model", {}).get("generation")
+    if not isinstance(said, Mapping):
+        return False
+    return said["temperature"] == 0 if "temperature" in said else said.get("do_sample") is False
+
+
+def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
     """Return accuracy over all conditions together, against base asked as often.
 
     Args:
         responses: all of a report.
         conditions: those that an answer must survive, base beside them; None = all that were scored.
         seed: keys the interval.
+        greedy: whether the model is known to be decoded greedily.
 
     Raises:
         KeyError: a condition is not in the report.
@@ -55,18 +65,26 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
     carriers = [unit.condition for unit in units_of(responses)]
     notes += [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
     return against_asked_as_often(
-        responses, base, together, len(names) + 1, seed, name=" & ".join(names), note="; ".join(notes)
+        responses, base, together, len(names) + 1, seed, name=" & ".join(names), note="; ".join(notes), greedy=greedy
     )
 
 
 def against_asked_as_often(
-    responses: Responses, reference: Integers, scores: Floats, times: int, seed: int, *, name: str, note: str
+    responses: Responses,
+    reference: Integers,
+    scores: Floats,
+    times: int,
+    seed: int,
+    *,
+    name: str,
+    note: str,
+    greedy: bool,
 ) -> SummaryRow:
     """Return the share of samples that are right under several conditions, against one of them asked as many times.
 
     A model that samples is wrong now and then, and more often once in five than in one: what the conditions add is
     beyond that. Of a sample that is right in r of D draws, `times` answers are all right with probability C(r, times) /
-    C(D, times). Under greedy decoding, where all draws are alike, that is the one answer.
+    C(D, times). Under greedy decoding that is the one answer.
 
     Args:
         responses: all of a report.
@@ -76,9 +94,11 @@ def against_asked_as_often(
         seed: keys the interval.
         name: how they are called in the column `condition`.
         note: what there is to say.
+        greedy: whether the model is known to be decoded greedily, so that one draw is as good as many. That draws are
+            alike does not tell: two of a model that is nearly always right mostly are.
     """
     shown = responses.select(reference.tolist())
-    plain, errors, why = _asked_as_often(shown, times)
+    plain, errors, why = _asked_as_often(shown, times, greedy=greedy)
     renamed = replace(shown, condition=(name,) * len(shown))
     note = "; ".join(filter(None, (note, why)))
     column = Column(
@@ -100,28 +120,26 @@ def against_asked_as_often(
     return replace(row, noise_floor=floor)
 
 
-def _asked_as_often(shown: Responses, times: int) -> tuple[Floats, Floats, str]:
+def _asked_as_often(shown: Responses, times: int, *, greedy: bool) -> tuple[Floats, Floats, str]:
     """Return for each response its sample's chance that so many draws are all right, and what there is to say.
 
     Between them stands each response's part of the squared standard error of its sample's mean over as many draws as
     there are; NaN with fewer than twice as many draws, which an estimate without bias needs.
     """
     right = Accuracy()(shown).double().numpy()
+    if greedy:
+        return right, np.zeros(len(right)), ""
     samples = SampleIndex.of(shown)
     scored = np.flatnonzero(~np.isnan(right))
     count = len(samples.group)
     draws: Integers = np.bincount(samples.code[scored], minlength=count)
     hits = np.bincount(samples.code[scored], weights=right[scored], minlength=count)
-    most = int(draws.max(initial=0))
-    if most < 2:
-        return right, np.full(len(right), math.nan), "one draw: compared as under greedy decoding"
-    if draws[draws > 0].min() > 1 and ((hits == 0) | (hits == draws)).all():
-        return right, np.zeros(len(right)), ""
     every, twice = (_all_right(hits, draws, count) for count in (times, 2 * times))
     # q − q² is the variance of one such answer; over a sample's draws the parts add up to that of their mean.
     error = np.maximum(0.0, every - twice) / np.maximum(draws, 1) ** 2
     short = int(((draws > 0) & (draws < times)).sum())
-    note = f"{short} samples without {times} draws under base, which the comparison needs" if short else ""
+    needs = f"{short} samples without {times} draws under base, which the comparison needs unless greedy=True"
+    note = needs if short else ""
     plain = np.where(np.isnan(right), math.nan, every[samples.code])
     return plain, error[samples.code], note
 

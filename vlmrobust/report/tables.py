@@ -141,10 +141,14 @@ def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
 
 
 def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> Iterator[str]:
-    """Yield what a metric's value is on the pairs with base, where it is another one, so that none is subtracted."""
+    """Yield a metric's two values on the pairs, where one is not what is printed, so that nobody subtracts those."""
     names = {column.name for column in shown}
+    under_base = {row.metric: row.value for row in summary if row.condition == "base"}
     for row in summary:
-        if row.metric in names and not math.isnan(row.difference) and abs(row.value - row.paired_value) >= 0.005:
+        if row.metric not in names or math.isnan(row.difference):
+            continue
+        others = row.value - row.paired_value, under_base.get(row.metric, row.base_value) - row.base_value
+        if any(abs(other) >= 0.005 for other in others):
             yield (
                 f"{row.condition}: of the {row.n} samples in the difference {readable(row.metric)} is "
                 f"{row.paired_value:.2f}, {row.base_value:.2f} under base"

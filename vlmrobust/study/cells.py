@@ -43,7 +43,9 @@ def change(row: Row) -> Cell:
     if is_compared:
         lines.append(with_interval(row["difference"], row["low"], row["high"], "+"))
     lines.append(f"n {row['n_value']}")
-    if is_compared and row["n_value"] != row["n"]:
+    # Failed rows and other coverage here leave base fewer pairs than it has answers.
+    is_part = row["n_value"] != row["n"] or row.get("coverage") != row.get("base_coverage") or row.get("errors")
+    if is_compared and is_part:
         lines.append(f"{row['n']} pairs: {_number(row['paired_value'])}, base {_number(row['base_value'])}")
     if row["note"]:
         lines.append(row["note"])

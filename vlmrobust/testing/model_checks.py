@@ -3,12 +3,13 @@
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from ..manifest import prompt_digest, sample_content
-from ..models.base import Model
+from ..models.base import Model, is_concurrent
 from ..perturbations import Base, CorrectThink, StopThink, WrongCaption, WrongThink, expand
 from ..prompting import assistant_prefix, render_turns
 from ..types import Prompt, Response, Sample
@@ -24,10 +25,11 @@ def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
     """Check that a model answers every prompt in order, alike in any batch, and fails for one sample at a time.
 
     It is asked each sample under five conditions: all at once, in the other order, and one by one; then with a sample
-    among them whose image is missing. If it has a Hugging Face `processor`, its decoded prompts are looked at too.
+    among them whose image is missing. If it has `ask`, all of this is asked that way too, in one go. If it has a
+    Hugging Face `processor`, its decoded prompts are looked at.
 
     Args:
-        model: anything with `respond(prompts) -> list[Response]`.
+        model: anything with `respond(prompts) -> list[Response]`, and perhaps `ask(prompt) -> Future[Response]`.
         samples: what to ask it; None = three small ones with 2 to 4 options.
 
     Raises:
@@ -56,7 +58,10 @@ def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
     _check_same(responses, _respond(model, prompts[::-1])[::-1], "whatever the order of the prompts")
     one_by_one = [response for prompt in prompts for response in _respond(model, [prompt])]
     _check_same(responses, one_by_one, "whatever the batch")
-    _check_missing_image(model, prompts, responses)
+    _check_missing_image(_respond, model, prompts, responses)
+    if is_concurrent(model):
+        _check_same(responses, _asked(model, prompts), "from ask as from respond")
+        _check_missing_image(_asked, model, prompts, responses)
     processor = getattr(model, "processor", None)
     if hasattr(processor, "tokenizer"):
         _check_rendering(processor, prompts)
@@ -88,11 +93,35 @@ def _respond(model: Model, prompts: Sequence[Prompt]) -> list[Response]:
         require(
             isinstance(response, Response), f"expected a Response at position {position}, got {type(response).__name__}"
         )
-        expected = (prompt.sample.id, prompt.condition, prompt.draw)
         require(
-            response.key == expected,
-            f"expected the responses in the prompts' order, {expected} at position {position}, got {response.key}",
+            response.key == prompt.key,
+            f"expected the responses in the prompts' order, {prompt.key} at position {position}, got {response.key}",
         )
+    return responses
+
+
+def _asked(model: Model, prompts: Sequence[Prompt]) -> list[Response]:
+    """Return what `ask` gives, all prompts asked before the first answer is looked at."""
+    assert is_concurrent(model)
+    limit: object = model.concurrency
+    require(
+        isinstance(limit, int) and limit >= 1,
+        f"expected 'concurrency' to be a number of prompts, 1 or more, got {limit!r}",
+    )
+    futures = [model.ask(prompt) for prompt in prompts]
+    responses = []
+    for prompt, future in zip(prompts, futures, strict=True):
+        require(
+            isinstance(future, Future),
+            f"expected ask to return a concurrent.futures.Future, got {type(future).__name__}",
+        )
+        response = future.result()
+        require(isinstance(response, Response), f"expected ask to give a Response, got {type(response).__name__}")
+        require(
+            response.key == prompt.key,
+            f"expected ask to give the response to its prompt, {prompt.key}, got {response.key}",
+        )
+        responses.append(response)
     return responses
 
 
@@ -153,7 +182,13 @@ def _check_same(responses: Sequence[Response], others: Sequence[Response], whate
             )
 
 
-def _check_missing_image(model: Model, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
+def _check_missing_image(
+    answer: Callable[[Model, Sequence[Prompt]], list[Response]],
+    model: Model,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+) -> None:
+    method = "respond" if answer is _respond else "ask"
     with tempfile.TemporaryDirectory() as folder:
         missing = Prompt.of(
             Sample(
@@ -165,13 +200,13 @@ def _check_missing_image(model: Model, prompts: Sequence[Prompt], responses: Seq
             )
         )
         try:
-            first, failed, *rest = _respond(model, [prompts[0], missing, *prompts[1:]])
+            first, failed, *rest = answer(model, [prompts[0], missing, *prompts[1:]])
         except AssertionError:
             raise
         except Exception as error:
             raise AssertionError(
                 "expected a sample without a readable image to get Response.failed(prompt, error) while the others are "
-                f"answered, got {type(error).__name__} from respond: {error}"
+                f"answered, got {type(error).__name__} from {method}: {error}"
             ) from error
     require(
         failed.status == "error" and bool(failed.error),

@@ -105,6 +105,11 @@ class Prompt(Frozen):
             refuse("distractor", f"the index of a wrong option (0 to {count - 1})", self.distractor)
         return self
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The key (sample id, condition, draw), which the response to it has too."""
+        return self.sample.id, self.condition, self.draw
+
     @cached_property
     def text(self) -> str:
         """The user's text: context, question, lettered options, instruction."""

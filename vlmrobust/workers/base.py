@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..models.base import Model
 from ..report import Report
 from ..store import RunDirectory
 from ..types import Sample
-from .answering import Answerer, Pair, recorded
+from .answering import Pair, answered, recorded
 from .plan import Plan
 from .progress import Progress
 
@@ -120,5 +120,6 @@ class ThisProcess(Workers):
             nullcontext() if job.out is None else RunDirectory(job.out, manifest)
         )
         with opened as directory, Progress(job.plan.size(job.samples)) as progress:
-            answerer = Answerer(job.plan, job.source.model, directory, progress)
-            return make((pair for batch in job.plan.batches(job.samples) for pair in answerer.answer(batch)), manifest)
+            batches = job.plan.batches(job.samples)
+            with closing(answered(job.plan, job.source.model, batches, directory, progress)) as rows:
+                return make(rows, manifest)

@@ -54,6 +54,11 @@ class Plan:
         """Return the number of prompts of samples."""
         return len(samples) * len(self.conditions) * self.draws
 
+    @property
+    def batch_prompts(self) -> int:
+        """The number of prompts of a whole batch."""
+        return self.batch_size * len(self.conditions) * self.draws
+
     def manifest(self, model: Model) -> Manifest:
         """Describe a run in which `model` is asked."""
         return Manifest.of(

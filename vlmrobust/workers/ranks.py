@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -14,7 +14,7 @@ from torch import distributed
 
 from ..report import Report
 from ..store import RunDirectory
-from .answering import Answerer
+from .answering import answered
 from .base import Job, MakeReport, ThisProcess, Workers
 from .plan import shard
 from .progress import Progress
@@ -95,11 +95,10 @@ class Ranks(Workers):
         with (
             RunDirectory(out, job.plan.manifest(job.source.model)) as directory,
             Progress(total, shown=self.rank == 0) as progress,
+            closing(answered(job.plan, job.source.model, share, directory, progress)) as rows,
         ):
-            answerer = Answerer(job.plan, job.source.model, directory, progress)
-            for batch in share:
-                for _ in answerer.answer(batch):
-                    pass
+            for _ in rows:
+                pass
 
 
 @contextmanager

@@ -1,27 +1,33 @@
 """Actors of a Ray cluster, each with a model of its own; batches go to whoever is free."""
 
+import math
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..models.base import is_concurrent
 from ..report import Report
 from ..store import RunDirectory
-from .answering import Answerer
+from .answering import answered
 from .base import Job, MakeReport, ModelSource, Workers
 from .plan import Batch, Plan
 from .progress import Progress
 
 __all__ = ["RayWorkers"]
 
-_MOST_TASKS = 10_000  # beyond that, several batches are one task; a restarted actor skips those that it had finished
+_SEVERAL = "several"  # Ray's name for the threads of an actor that answers several batches at a time
+_MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class RayWorkers(Workers):
-    """Actors of Ray Data (extra `ray`) on one or many machines, which share the file system of the run directory.
+    """Actors of Ray (extra `ray`) on one or many machines, which share the file system of the run directory.
 
     The cluster is the one that `ray.init(…)` has joined before, else a new one on this machine. An actor that dies is
     restarted, as often as it takes, and asks again what it had not recorded. An error that a model or a perturbation
@@ -34,7 +40,7 @@ class RayWorkers(Workers):
     Attributes:
         count: how many actors, each with a model.
         num_gpus: how many GPUs an actor takes, None = Ray's default, which is none.
-        num_cpus: how many CPUs an actor takes, None = Ray's default.
+        num_cpus: how many CPUs an actor takes, None = one, or Ray's default where it takes a GPU.
 
     Raises:
         ValueError: `count` is below 1.
@@ -62,51 +68,85 @@ class RayWorkers(Workers):
         """
         out = job.shared("all actors").absolute()
         _check_pickled(job.source)
-        with Progress(job.plan.size(job.samples)) as progress:
-            for answered in self._answered(job, out):
-                if answered["error"]:
-                    raise _cloudpickle().loads(answered["error"])
-                progress.add(answered["responses"], answered["asked"])
+        with Progress(job.plan.size(job.samples)) as progress, closing(self._answered(job, out)) as batches:
+            for batch in batches:
+                progress.add(batch["responses"], batch["asked"])
         with RunDirectory(out) as directory:
             return job.report(make, directory)
 
-    def _answered(self, job: Job, out: Path) -> Any:
+    def _answered(self, job: Job, out: Path) -> Generator[dict[str, Any], None, None]:
         """Yield what `_Actor` returns for each batch, as it is answered."""
-        import ray.data
+        import ray
 
         pickle = _cloudpickle()
-        batches = [{"batch": pickle.dumps(batch)} for batch in job.plan.batches(job.samples)]
-        actor: Any = _Actor  # Ray Data takes classes, and annotates functions
-        # Ray Data restarts actors, and repeats what they were at, without limit.
-        answered = ray.data.from_items(batches, override_num_blocks=min(len(batches), _MOST_TASKS)).map(
-            actor,
-            fn_constructor_args=(job.plan, job.source, out),
-            compute=ray.data.ActorPoolStrategy(size=min(self.count, len(batches))),
-            num_gpus=self.num_gpus,
-            num_cpus=self.num_cpus,
-        )
-        return answered.iter_rows()
+        batches = job.plan.batches(job.samples)
+        rest, left = iter(batches), len(batches)
+        remote: Any = ray.remote  # its annotations leave concurrency groups out
+        kind = remote(concurrency_groups={_SEVERAL: _MOST_AT_ONCE})(_Actor)
+        # Ray restarts actors, and repeats what they were at, without limit.
+        settings: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
+        alone = 1 if self.num_gpus is None and self.num_cpus is None else self.num_cpus
+        settings |= {"num_gpus": self.num_gpus, "num_cpus": alone}
+        source = ray.put(job.source)  # weights may be large: once for all actors
+        actors = [kind.options(**settings).remote(job.plan, source, out) for _ in batches[: self.count]]
+        try:
+            # How many batches an actor wants next; an actor that never gets its place holds nobody up.
+            awaited = {actor.room.remote(): actor for actor in actors}
+            while left:
+                [answer], _ = ray.wait(list(awaited), num_returns=1)
+                actor, said = awaited.pop(answer), ray.get(answer)
+                if said["error"]:
+                    raise pickle.loads(said["error"])
+                for batch in islice(rest, said["room"]):
+                    several = actor.__call__.options(concurrency_group=_SEVERAL) if said["several"] else actor.__call__
+                    awaited[several.remote({"batch": pickle.dumps(batch)})] = actor
+                if "responses" in said:
+                    left -= 1
+                    yield said
+        finally:
+            for actor in actors:
+                ray.kill(actor)
 
 
 class _Actor:
-    """Answers batches; what goes wrong is returned, since Ray would wrap what is raised in errors of its own."""
+    """Answers batches; what goes wrong is returned, since Ray would wrap what is raised in errors of its own.
+
+    A model that is asked prompt by prompt gets the batches of several threads at a time, so that it does not run dry at
+    the end of each; any other gets one after another, from one thread.
+    """
 
     def __init__(self, plan: Plan, source: ModelSource, out: Path) -> None:
         self._plan, self._source, self._out = plan, source, out
+        self._lock = threading.Lock()
 
     @cached_property
     def _directory(self) -> RunDirectory:
         return RunDirectory(self._out, self._plan.manifest(self._source.model))
 
+    def room(self) -> dict[str, Any]:
+        """Return how many batches to hand over at first, `room`, and whether `several` are answered at a time."""
+        try:
+            model = self._source.model
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            return {"error": _pickled(error)}
+        if not is_concurrent(model):
+            return {"error": b"", "room": 1, "several": False}
+        # Twice as many prompts as it answers at a time, as in one process, and a batch that is about to end.
+        wanted = math.ceil(2 * model.concurrency / self._plan.batch_prompts) + 1
+        return {"error": b"", "room": min(wanted, _MOST_AT_ONCE), "several": True}
+
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         batch: Batch = _cloudpickle().loads(row["batch"])
         progress = Progress(0, shown=False)
         try:
-            answerer = Answerer(self._plan, self._source.model, self._directory, progress)
-            responses = sum(1 for _ in answerer.answer(batch))
+            with self._lock:  # after a restart, several threads may be the first
+                model, directory = self._source.model, self._directory
+            with closing(answered(self._plan, model, [batch], directory, progress)) as rows:
+                responses = sum(1 for _ in rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            return {"responses": 0, "asked": 0, "error": _pickled(error)}
-        return {"responses": responses, "asked": progress.asked, "error": b""}
+            return {"error": _pickled(error)}
+        several = is_concurrent(model)
+        return {"error": b"", "room": 1, "several": several, "responses": responses, "asked": progress.asked}
 
 
 def _check_pickled(source: ModelSource) -> None:

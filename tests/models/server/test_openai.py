@@ -26,6 +26,11 @@ def test_it_keeps_what_the_evaluator_relies_on(server, model_at):
     assert server.keys == {f"Bearer {KEY}"}
 
 
+def asked(server):
+    """Return the bodies of what was asked about samples; what tests the server has no image."""
+    return [body for body in server.seen if len(body["messages"][0]["content"]) > 1]
+
+
 def asked_prompts(count=2, *conditions):
     return list(expand(varied_samples()[:count], conditions, seed=0))
 
@@ -132,8 +137,8 @@ def test_a_tag_that_is_one_token_is_not_cut(server, model_at):
 def test_a_direct_answer_is_one_token(server, model_at):
     prompts = list(expand(varied_samples()[:3], [], style=Style(mode="direct")))
     responses = model_at(server).respond(prompts)
-    assert [body["max_tokens"] for body in server.seen] == [1, 1, 1]
-    for prompt, body, response in zip(prompts, sorted(server.seen, key=str), responses, strict=True):
+    assert [body["max_tokens"] for body in asked(server)] == [1, 1, 1]
+    for prompt, body, response in zip(prompts, sorted(asked(server), key=str), responses, strict=True):
         assert (response.readout, response.status) == ("direct", "answered")
         assert response.carrier == "assistant_prefill"
         assert len(response.option_logprobs) == len(prompt.options)
@@ -185,7 +190,7 @@ def test_requests_say_how_to_sample_in_the_servers_words(server, model_at):
         extra_body={"chat_template_kwargs": {"enable_thinking": False}},
     )
     model.respond([prompt])
-    (body,) = server.seen
+    (body,) = asked(server)
     assert body["max_completion_tokens"] == 64
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert (body["top_k"], body["logprobs"], body["top_logprobs"]) == (5, True, 20)
@@ -197,7 +202,7 @@ def test_draws_have_seeds_of_their_own_and_do_not_depend_on_their_neighbours(ser
     prompts = list(expand(varied_samples()[:2], [WrongCaption()], seed=0, draws=3))
     model = model_at(server, generation={"temperature": 1.0, "max_tokens": 30})
     responses = model.respond(prompts)
-    assert len({body["seed"] for body in server.seen}) == len(prompts)
+    assert len({body["seed"] for body in asked(server)}) == len(prompts)
     assert len({response.text for response in responses if response.condition == "base"}) > 2
     assert model.respond(prompts[::-1])[::-1] == responses
     assert [model_at(server, concurrency=1).respond([prompt]) for prompt in prompts]
@@ -206,7 +211,12 @@ def test_draws_have_seeds_of_their_own_and_do_not_depend_on_their_neighbours(ser
 
 def test_no_more_requests_at_a_time_than_allowed(server, model_at):
     together = threading.Barrier(3)
-    server.fault = lambda number, body: together.wait(10) and None
+
+    def waits(number, body):
+        if len(body["messages"][0]["content"]) > 1:
+            together.wait(10)
+
+    server.fault = waits
     prompts = asked_prompts(3)
     responses = model_at(server, concurrency=3).respond([*prompts, *prompts])  # six, three at a time
     assert [response.sample_id for response in responses] == [prompt.sample.id for prompt in [*prompts, *prompts]]
@@ -229,6 +239,52 @@ def test_usage_adds_up(server, model_at):
     free = model_at(server)
     free.respond(prompts[:1])
     assert free.usage.cost is None
+
+
+def test_what_was_never_counted_is_unknown(server, model_at, monkeypatch):
+    completion = server.completion
+
+    def uncounted(body):
+        reply = completion(body)
+        if reply["usage"] is not None:
+            reply["usage"]["prompt_tokens_details"] = None  # as vLLM without `--enable-prompt-tokens-details`
+        return reply
+
+    monkeypatch.setattr(server, "completion", uncounted)
+    model = model_at(server, price={"prompt": 2.0, "completion": 10.0, "cached": 0.5})
+    assert str(model.usage) == "0 requests"
+    model.respond(asked_prompts(1))
+    usage = model.usage
+    assert (usage.cached_tokens, usage.requests) == (None, len(server.seen))
+    assert "how many of them cached is not known" in str(usage)
+    assert usage.cost == pytest.approx((usage.prompt_tokens * 2 + usage.completion_tokens * 10) / 1e6)
+    server.counts = False
+    model.respond(asked_prompts(1))
+    assert (model.usage.prompt_tokens, model.usage.cost) == (usage.prompt_tokens, None)  # what it was is not known
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "same"),
+    [
+        ("toy", "toy", True),
+        ("folder/toy", "/models/toy/", True),
+        ("toy", "toy-2025-01-01", True),
+        ("toy:free", "Toy", True),
+        ("toy-latest", "toy-2411", True),
+        ("toy-7b-instruct", "C:\\models\\Toy-7B-Instruct-Q4_K_M.gguf", True),
+        ("toy", "other", False),
+        ("toy-mini", "toy", False),
+        ("toy-7b", "toy-72b", False),
+        ("toy-7", "toy-72b", False),
+    ],
+)
+def test_a_name_that_the_reply_contradicts_is_told_once(server, model_at, caplog, asked, answered, same):
+    server.named = answered
+    model = OpenAIModel(asked, server.url, KEY, max_retries=0)
+    model.respond(asked_prompts(3))
+    model._client.close()
+    told = [] if same else [f"asked for the model {asked!r}, the server answers as {answered!r}"]
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == told
 
 
 # --- what fails -------------------------------------------------------------------------------------------------------
@@ -292,6 +348,36 @@ def test_a_wrong_key_or_model_ends_the_run(server, model_at, status):
     assert len(server.seen) <= 4
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"logprob": 0.4}, "expected log-probabilities of at most 0, got 0.4"),
+        ({"logprob": math.nan}, "expected log-probabilities of at most 0, got nan"),
+        ({"token": None, "bytes": None}, "expected a token's text, or its bytes, got token None"),
+    ],
+)
+def test_wrong_values_in_the_right_form_are_a_row(server, model_at, monkeypatch, wrong, message):
+    def change(body, choice):
+        choice["logprobs"]["content"][-1].update(wrong)
+
+    changed_replies(server, monkeypatch, change)
+    [response] = model_at(server).respond(asked_prompts(1))
+    assert response.status == "error"
+    assert message in response.error
+
+
+def test_tokens_without_log_probabilities_leave_the_text_that_is_shown(server, model_at, monkeypatch):
+    plain = model_at(server).respond(asked_prompts(2, StopThink()))
+
+    def change(body, choice):
+        if len(choice["logprobs"]["content"]) > 3:
+            del choice["logprobs"]["content"][1:3]
+
+    changed_replies(server, monkeypatch, change)
+    for response, other in zip(model_at(server).respond(asked_prompts(2, StopThink())), plain, strict=True):
+        assert (response.text, response.answer, response.status) == (other.text, other.answer, "answered")
+
+
 def test_an_answer_that_is_none_is_a_row(server, model_at, monkeypatch):
     monkeypatch.setattr(server, "completion", lambda body: {"id": "1", "object": "chat.completion", "choices": []})
     [response] = model_at(server).respond(asked_prompts(1))
@@ -330,9 +416,9 @@ def test_a_reply_that_cannot_be_read_is_a_row_and_the_others_are_kept(server, mo
     responses = model.respond(prompts)
     assert [response.status for response in responses] == ["answered", "error", "answered", "error", "answered"]
     assert [responses[place] for place in (0, 2, 4)] == [plain[place] for place in (0, 2, 4)]
-    assert responses[1].error.startswith("ValueError: expected a chat completion in OpenAI's schema, got ChatComp")
+    assert responses[1].error.startswith("ValueError: expected a chat completion in OpenAI's schema, got Fields(id")
     assert responses[1].error.endswith("(expected content of type 'text', got 'audio')")
-    assert model.usage.requests == 3
+    assert model.usage.requests == 3 + 1  # and what tests the server
 
 
 def test_unknown_log_probabilities_leave_the_text(server, model_at, monkeypatch):

@@ -1,13 +1,12 @@
-"""Which token holds a character, and what the top k say of the letters, by slow loops and by hand."""
+"""What a reply says, and which token holds a character, by slow loops and by hand."""
 
-import math
 from types import SimpleNamespace as Made
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmrobust.models.server.replies import Reply, Step
+from vlmrobust.models.server.replies import Reply
 
 TAGS = ("<think>", "</think>")
 
@@ -42,9 +41,15 @@ def test_a_thought_that_was_set_apart_stands_among_the_tokens_all_the_same():
     parts = [b"<think>", b"B, I think", b"</think>", b"\n\n", b"B", b"<|im_end|>"]
     answer = reply("B", list(map(entry, parts)), reasoning="B, I think")
     turn = answer.turn("", TAGS)
-    assert turn == "<think>B, I think</think>B"
+    assert turn == "<think>B, I think</think>\n\nB"
     assert answer.step_at(turn, len(turn) - 1) is answer.steps[4]
-    assert answer.step_at(turn, len("<think>")) is None  # not where the answer is: nothing is guessed
+    assert answer.step_at(turn, len("<think>")) is answer.steps[1]
+    # Where tokens are missing the turn is what is shown, and what is not among them is not guessed.
+    answer = reply("B", list(map(entry, parts[4:])), reasoning="B, I think")
+    turn = answer.turn("", TAGS)
+    assert turn == "<think>B, I think</think>B"
+    assert answer.step_at(turn, len(turn) - 1) is answer.steps[0]
+    assert answer.step_at(turn, len("<think>")) is None
 
 
 def test_a_refusal_is_a_text_as_well():
@@ -63,11 +68,15 @@ def test_a_text_in_parts_is_joined():
     [
         ([{"type": "audio", "data": ""}], [], "expected content of type 'text', got 'audio'"),
         ([{"text": "B"}], [], "'type'"),
-        (["B"], [], "string indices"),
+        (["B"], [], "has no attribute 'type'"),
         (7, [], "not iterable"),
         ("B", [Made(logprob=-0.1, bytes=None)], "has no attribute 'token'"),
         ("B", [Made(token="B", logprob="likely", bytes=None)], "could not convert"),
         ("B", [Made(token="B", logprob=-0.1, bytes=[300])], "range"),
+        ("B", [Made(token=None, logprob=-0.1, bytes=None)], "expected a token's text, or its bytes, got token None"),
+        ("B", [Made(token=7, logprob=-0.1, bytes=None)], "expected a token's text, or its bytes, got token 7"),
+        ("B", [Made(token="B", logprob=0.7, bytes=None)], "expected log-probabilities of at most 0, got 0.7 for"),
+        ("B", [Made(token="B", logprob=float("nan"), bytes=None)], "expected log-probabilities of at most 0, got nan"),
     ],
 )
 def test_what_is_not_in_the_schema_is_a_value_error_with_its_cause(content, entries, cause):
@@ -115,42 +124,3 @@ def test_thoughts_are_put_back_where_they_belong(prefill, reasoning, content, fi
 def test_a_model_that_repeats_the_prefill_is_taken_at_its_word():
     answer = reply("B", [entry(b"It"), entry(b" is"), entry(b"</think>"), entry(b"B")], reasoning="It is")
     assert answer.turn("<think>It", TAGS) == "It is</think>B"
-
-
-def test_a_letters_tokens_are_summed_and_others_are_not():
-    top = [(b"A", -1.0), (b" A", -2.0), (b"(A", -3.0), (b"An", -1.5), (b"B", -4.0), (b"a", -2.5)]
-    step = Step.of(entry(b"A", -1.0, top))
-    letters = step.letters()
-    assert letters[0] == pytest.approx(math.log(math.exp(-1) + math.exp(-2) + math.exp(-3)))
-    assert letters[1] == pytest.approx(-4.0)
-    assert all(letter == -math.inf for letter in letters[2:])
-    assert step.floor == -4.0
-
-
-def test_a_sampled_token_beyond_the_top_counts_but_does_not_bound_the_others():
-    step = Step.of(entry(b"C", -9.0, [(b"A", -0.5), (b"B", -1.5)]))
-    assert step.letters()[2] == -9.0
-    assert step.floor == -1.5
-
-
-def test_a_token_of_unknown_probability_keeps_its_place_and_says_nothing():
-    step = Step.of(entry(b"C", None, [(b"A", -0.5), (b"B", None)]))
-    assert (step.token, step.logprobs, step.floor) == (b"C", {b"A": -0.5}, -0.5)
-    assert Step.of(entry(b"C", None, [(b"C", -0.5)])).logprobs == {b"C": -0.5}
-    unknown = Step.of(Made(token="C", logprob=None, bytes=None))
-    assert (unknown.token, unknown.logprobs, unknown.floor) == (b"C", {}, None)
-
-
-@pytest.mark.parametrize("with_bytes", [True, False])
-def test_without_bytes_a_tokens_text_is_what_there_is(with_bytes):
-    step = Step.of(entry(b" B", -0.2, [(b" B", -0.2)], with_bytes))
-    assert (step.token, step.letters()[1]) == (b" B", -0.2)
-
-
-def test_both_ways_behind_a_token_that_may_merge_are_summed():
-    first = Step.of(entry(b">", math.log(0.6), [(b">", math.log(0.6)), (b">A", math.log(0.3)), (b"B", math.log(0.05))]))
-    after = Step.of(entry(b"B", math.log(0.7), [(b"B", math.log(0.7)), (b"A", math.log(0.2))]))
-    letters, floor = first.letters_through(b">", after)
-    assert letters[0] == pytest.approx(math.log(0.3 + 0.6 * 0.2))
-    assert letters[1] == pytest.approx(math.log(0.6 * 0.7))  # a B in place of `>` is none behind it
-    assert floor == pytest.approx(math.log(0.6 * 0.2))

@@ -1,8 +1,11 @@
 """How a server begins the assistant's turn, and whether it goes on from there: asked, not assumed.
 
-A server that takes the last message for a finished turn, drops the thought in it or repeats it gives answers all the
-same, to another prompt. What shows the difference whatever the model: under greedy decoding, the beginning of a model's
-own text put in front of it is continued by the rest of that text.
+A server that takes the last message for a finished turn, or drops the thought in it, gives answers all the same, to
+another prompt. What shows the difference whatever the model: under greedy decoding, the beginning of a model's own text
+put in front of it is continued by the rest of that text.
+
+A server that shows the prefill once more goes on from it all the same. The test knows a repetition when it sees one:
+the thought that it begins with has more words than tokens may be generated.
 """
 
 import logging
@@ -10,20 +13,24 @@ import threading
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from .chat import NOT_UNDERSTOOD
 from .messages import Continuing, Way, continued
 from .replies import Reply
+from .turns import begun_by
 
-__all__ = ["Ask", "Continuation", "refusal"]
+__all__ = ["Ask", "Continuation", "refusal", "repeats"]
 
 logger = logging.getLogger(__name__)
 
 _QUESTION: list[dict[str, Any]] = [
     {"role": "user", "content": [{"type": "text", "text": "Describe a walk through a park in a few sentences."}]}
 ]
-_THOUGHT = "The question is about a walk through a park, so I should say what one sees there, and in which order."
-_TOKENS = 24
+_THOUGHT = (
+    "The question is about a walk through a park, so I should say what one sees there, and in which order: first the "
+    "gate and the path, then the trees, the pond and the people."
+)
+_TOKENS = 24  # fewer than the thought has words
 _CHARACTERS = 4  # so many do not agree by chance
-_NOT_UNDERSTOOD = (400, 422, 500, 501)  # a template that raises is a 500 with some servers
 
 
 class Ask(Protocol):
@@ -47,15 +54,30 @@ class Continuation:
         self._lock = threading.Lock()
         self._known: dict[Hashable, Any] = {}
 
-    def way(self, think_tags: tuple[str, str]) -> Way:
-        """Return how a prefilled thought is carried."""
+    def way(self, think_tags: tuple[str, str], *, closed: bool) -> Way:
+        """Return how a prefilled thought is carried.
+
+        Args:
+            think_tags: its opening and closing tag.
+            closed: it is complete; some templates cut complete thoughts out, and leave others in.
+        """
         if self._wanted != "auto":
             return self._wanted
         with self._lock:
-            if think_tags not in self._known:
-                self._known[think_tags] = self._first_that_works(think_tags)
-            way: Way = self._known[think_tags]
+            key = (think_tags, closed)
+            if key not in self._known:
+                self._known[key] = self._first_that_works(think_tags, closed)
+            way: Way = self._known[key]
             return way
+
+    def echoes(self, think_tags: tuple[str, str], way: Continuing) -> bool:
+        """Return whether the server shows the prefill once more in front of what was generated."""
+        with self._lock:
+            key = ("echo", way)
+            if key not in self._known:
+                prefill = f"{think_tags[0]}{_THOUGHT}"
+                self._known[key] = repeats(self._ask(continued(_QUESTION, prefill, way), way, 1), prefill, think_tags)
+            return bool(self._known[key])
 
     def mergeable(self, forced: str, think_tags: tuple[str, str], way: Continuing) -> str:
         """Return the end of a forced prefix that a letter's token may begin with (`LetterVocabulary.forced_prefix`).
@@ -76,66 +98,70 @@ class Continuation:
                 self._known[key] = forced[-1] if own else ""
             return str(self._known[key])
 
-    def _first_that_works(self, think_tags: tuple[str, str]) -> Way:
+    def _first_that_works(self, think_tags: tuple[str, str], closed: bool) -> Way:
         from openai import APIStatusError
 
-        plain = self._ask(_QUESTION, "last_message", 1).prompt_tokens
+        if "plain" not in self._known:
+            self._known["plain"] = self._ask(_QUESTION, "last_message", 1).prompt_tokens
+        prefill = f"{think_tags[0]}{_THOUGHT}{think_tags[1] if closed else ''}"
         reasons = []
         candidates: tuple[Continuing, ...] = ("continue_final_message", "last_message")
         for way in candidates:
             try:
-                reason = refusal(self._ask, way, think_tags, plain)
+                reason = refusal(self._ask, way, prefill, think_tags, self._known["plain"])
             except APIStatusError as error:
-                if error.status_code not in _NOT_UNDERSTOOD:
+                if error.status_code not in NOT_UNDERSTOOD:
                     raise
                 reason = f"status {error.status_code}"
             if reason is None:
                 return way
             reasons.append(f"{way}: {reason}")
         logger.warning(
-            "the server does not go on from a begun turn (%s); prefilled thoughts are put into the user's text, which "
-            "is another experiment and stands apart in the report",
+            "the server does not go on from a turn with %s thought (%s); such thoughts are put into the user's text, "
+            "which is another experiment and stands apart in the report",
+            "a complete" if closed else "an open",
             "; ".join(reasons),
         )
         return "user_text"
 
 
-def refusal(ask: Ask, way: Continuing, think_tags: tuple[str, str], plain: int | None) -> str | None:
-    """Return why prefilled thoughts would not be continued; None = they are.
-
-    Asked four times: twice after an open, and twice after a closed thought.
+def refusal(ask: Ask, way: Continuing, prefill: str, think_tags: tuple[str, str], plain: int | None) -> str | None:
+    """Return why a prefilled thought would not be continued; None = it is. Asked twice.
 
     Args:
         ask: sends messages.
         way: how the thought is prefilled.
+        prefill: the thought in its tags, open or closed, with more words than tokens are generated.
         think_tags: opening and closing tag.
         plain: the tokens of the same prompt without a prefill, as the server counts them.
     """
-    think_open, think_close = think_tags
-    for prefill in (f"{think_open}{_THOUGHT}", f"{think_open}{_THOUGHT}{think_close}"):
 
-        def turn(prefill: str) -> tuple[str, int | None]:
-            reply = ask(continued(_QUESTION, prefill, way), way, _TOKENS)
-            return reply.turn(prefill, think_tags), reply.prompt_tokens
+    def turn(prefill: str) -> tuple[str, int | None]:
+        reply = ask(continued(_QUESTION, prefill, way), way, _TOKENS)
+        return reply.turn(prefill, think_tags), reply.prompt_tokens
 
-        first, tokens = turn(prefill)
-        if first.startswith(prefill):
-            return "the reply repeats the prefill"
-        if tokens is None or plain is None:
-            return "the server does not count prompt tokens, so that a dropped prefill would not show"
-        # A word is a token at least; where the thought is dropped, a few control tokens are left.
-        if tokens - plain < len(_THOUGHT.split()) // 2:
-            return f"the prompt has {tokens} tokens with the prefilled thought and {plain} without"
-        cut = _middle(first)
-        rest = first[cut:].rstrip()
-        # Half of the rest is enough: half precision may take another turn at a tie.
-        expected = rest[: -(-len(rest) // 2)]
-        if len(expected) < _CHARACTERS or first.startswith(expected):
-            return f"the reply after the prefill is too short or too uniform to tell, {first!r}"
-        second, _ = turn(prefill + first[:cut])
-        if not second.startswith(expected):
-            return f"expected the reply to go on with {rest!r} after its own beginning, got {second!r:.120}"
+    first, tokens = turn(prefill)
+    if tokens is None or plain is None:
+        return "the server does not count prompt tokens, so that a dropped prefill would not show"
+    # A word is a token at least; where the thought is dropped, a few control tokens are left.
+    if tokens - plain < len(_THOUGHT.split()) // 2:
+        return f"the prompt has {tokens} tokens with the prefilled thought and {plain} without"
+    cut = _middle(first)
+    rest = first[cut:].rstrip()
+    # Half of the rest is enough: half precision may take another turn at a tie.
+    expected = rest[: -(-len(rest) // 2)]
+    if len(expected) < _CHARACTERS or first.startswith(expected):
+        return f"the reply after the prefill is too short or too uniform to tell, {first!r}"
+    second, _ = turn(prefill + first[:cut])
+    if not second.startswith(expected):
+        return f"expected the reply to go on with {rest!r} after its own beginning, got {second!r:.120}"
     return None
+
+
+def repeats(reply: Reply, prefill: str, think_tags: tuple[str, str]) -> bool:
+    """Return whether a reply shows a prefill that is too long to have been generated, or the thought in it."""
+    thought = prefill.strip().removeprefix(think_tags[0]).partition(think_tags[1])[0]
+    return begun_by(reply.content, prefill) is not None or begun_by(reply.reasoning or "", thought) is not None
 
 
 def _middle(text: str) -> int:

@@ -2,11 +2,16 @@
 
 import base64
 import io
+import threading
+import weakref
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from ...types import ImageLike, open_image
+from ...types import ImageLike, Prompt, open_image
+from ...types.image import image_key
+from ...types.prompt import made_of_images
 
-__all__ = ["data_url"]
+__all__ = ["SharedUrls", "data_url"]
 
 _KEPT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _KEPT_MODES = ("RGB", "L")
@@ -43,3 +48,49 @@ def _kept_type(content: bytes) -> str | None:
         turned = file.getexif().get(_ORIENTATION, 1) != 1
         plain = file.mode in _KEPT_MODES and "transparency" not in file.info and getattr(file, "n_frames", 1) == 1
         return _KEPT_FORMATS.get(file.format or "") if plain and not turned else None
+
+
+class SharedUrls:
+    """Images' data URLs, each made once for all prompts that wait at the same time, and let go of after the last.
+
+    A URL is made by the thread that needs it first, so that images are decoded side by side.
+
+    Args:
+        make: returns the URL of an image, as `data_url` does.
+
+    Example:
+        >>> from vlmrobust import Prompt, demo
+        >>> prompt = Prompt.of(demo.samples(1)[0])
+        >>> [url] = SharedUrls(data_url).of(prompt)()
+        >>> url[:22]
+        'data:image/png;base64,'
+    """
+
+    def __init__(self, make: Callable[[ImageLike], str]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._waited_for: weakref.WeakValueDictionary[Hashable, _Url] = weakref.WeakValueDictionary()
+
+    def of(self, prompt: Prompt) -> Callable[[], list[str]]:
+        """Return what makes the URLs of a prompt's images, in their order; as long as it is held, they are shared.
+
+        Calling it raises OSError where an image is missing or cannot be decoded; the message names sample and image.
+        """
+        with self._lock:
+            held = {key: self._waited_for.setdefault(key, _Url(self._make)) for key in map(image_key, prompt.images)}
+        return lambda: made_of_images(prompt, lambda image: held[image_key(image)].of(image), {})
+
+
+class _Url:
+    """One image's, once it is made."""
+
+    def __init__(self, make: Callable[[ImageLike], str]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._url: str | None = None
+
+    def of(self, image: ImageLike) -> str:
+        with self._lock:
+            if self._url is None:
+                self._url = self._make(image)
+            return self._url

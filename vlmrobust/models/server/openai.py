@@ -1,38 +1,46 @@
 """Any OpenAI-compatible server."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from math import inf
 from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
-from ...types import Prompt, Response
-from ...types.prompt import made_of_images
+from ...types import Prompt, Response, Style
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
-from ..sampling import sampling_seed
-from .client import make_client, redacted, without_secrets
+from .chat import Chat
+from .check import ServerCheck
+from .checking import check_server
+from .client import make_client, without_secrets
 from .continuation import Continuation
-from .images import data_url
-from .messages import Continuing, Way, messages_of, request_flags
-from .replies import Reply, Step, response_of
+from .images import SharedUrls, data_url
+from .letters import Letters
+from .messages import Continuing, Way, messages_of
+from .option_texts import FIELD, Forced, OptionTexts
+from .pool import Pool
+from .replies import response_of
+from .steps import Step
 from .usage import Price, Usage
 
 __all__ = ["OpenAIModel"]
 
-_SEED_BITS = 31  # some servers keep a seed in 32 bits
-_OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs")
+logger = logging.getLogger(__name__)
+
+_LONG_RUN = 64  # prompts, from which on a run is worth a check of the server
+_OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
 
 
 class OpenAIModel:
     """A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, a hosted one.
 
     Needs `pip install vlmrobust[api]`. Images go as data URLs. Decoding is greedy unless `generation` says otherwise.
-    Letters are read from the log-probabilities at the token that holds the answer's letter, where the server returns
-    them; it returns its top k, and `logprob_floor` bounds every other token. Token entropy, a sum over all tokens, is
-    not known then and left out.
+    Letters are read from the log-probabilities at the token that holds the answer's letter: exactly, where the server
+    returns those of tokens that it is told (vLLM), or else from its top k, and `logprob_floor` bounds all others. Token
+    entropy, a sum over all tokens, is not known and left out.
 
     A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), and a model
     or an address that is not there (404), end the run.
@@ -51,8 +59,11 @@ class OpenAIModel:
             (DeepSeek), `last_message` (the message alone is enough), `user_text` (put into the user's text in
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
+        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters;
+            None = the server's `/tokenize` is asked.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
-        concurrency: requests at a time.
+        concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
+            (llama.cpp's slots) or limits rates, as many as it has or allows.
         max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
             after the one that the server asks for.
         timeout: seconds for one request.
@@ -76,14 +87,15 @@ class OpenAIModel:
         extra_body: Mapping[str, Any] | None = None,
         top_logprobs: int | None = 20,
         prefill: Way | Literal["auto"] = "auto",
+        tokenizer: Any = None,
         price: Mapping[str, float] | None = None,
-        concurrency: int = 16,
+        concurrency: int = 64,
         max_retries: int = 5,
         timeout: float = 300.0,
     ) -> None:
         given = dict(generation or {})
-        self._limit = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
-        self.generation: dict[str, Any] = {self._limit: 512, "temperature": 0, "seed": 0} | given
+        limit = {} if "max_completion_tokens" in given else {"max_tokens": 512}
+        self.generation: dict[str, Any] = {**limit, "temperature": 0, "seed": 0, **given}
         self.extra_body = dict(extra_body or {})
         for field, names in (("generation", given), ("extra_body", self.extra_body)):
             for name in (*_OURS, *(self.generation if field == "extra_body" else ())):
@@ -100,10 +112,23 @@ class OpenAIModel:
         self._client = make_client(
             type(self).__name__, base_url=base_url, api_key=api_key, max_retries=max_retries, timeout=timeout
         )
-        self._continuation = Continuation(self._ask_greedily, prefill)
-        self._price = None if price is None else Price(**price)
-        self._usage = Usage()
-        self._lock = threading.Lock()
+        self._chat = Chat(
+            self._client,
+            model,
+            generation=self.generation,
+            extra_body=self.extra_body,
+            top_logprobs=top_logprobs,
+            price=None if price is None else Price(**price),
+        )
+        self._continuation = Continuation(self._chat.ask_greedily, prefill)
+        self._letters = Letters(self._chat, tokenizer)
+        self._texts = OptionTexts(self._chat)
+        self._pool: Pool[Response] = Pool(concurrency)
+        self._urls = SharedUrls(data_url)
+        self._refusals: list[RefusedError] = []
+        self._checking = threading.Lock()
+        self._unchecked: Style | None = None
+        self._is_checked = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
@@ -111,8 +136,7 @@ class OpenAIModel:
     @property
     def usage(self) -> Usage:
         """Requests, tokens and cost so far, tests of the server included; what failed is not counted."""
-        with self._lock:
-            return self._usage
+        return self._chat.usage
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: the model's name and what it is told. A server may move."""
@@ -125,83 +149,154 @@ class OpenAIModel:
             "prefill": self.prefill,
         }
 
-    def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Answer prompts, several at a time; see `Model.respond`.
+    def check(self, style: Style | None = None) -> ServerCheck:
+        """Ask the server what it can do, in some twenty short requests, and return what was found out.
+
+        Before a long run this happens of itself, once, and is logged in a line (`expect`).
+
+        Args:
+            style: whose tags are looked for; None = the default style.
 
         Raises:
-            RefusedError: the server does not know the key, the model or the address.
+            RefusedError: it does not answer, or its tokens are not those of the tokenizer that was given.
         """
-        urls: dict[Any, str] = {}
-        refusals: list[RefusedError] = []
+        from openai import OpenAIError
 
-        def answer(prompt: Prompt, images: Sequence[str]) -> Response:
+        try:
+            return check_server(self._chat, self._continuation, self._letters, style or Style())
+        except (OpenAIError, ValueError) as error:
+            host = self._client.base_url.host
+            raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
+
+    def expect(self, prompts: int, style: Style) -> None:
+        """Prepare for so many prompts: before the first of many the server is checked, once; see `Model`."""
+        if prompts >= _LONG_RUN and not self._is_checked:
+            self._unchecked = style
+
+    def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
+        """Answer prompts, `concurrency` at a time; see `Model.respond`.
+
+        Raises:
+            RefusedError: the server does not know the key, the model or the address, or its tokens are not those of the
+                tokenizer that was given.
+        """
+        asked = [self.ask(prompt) for prompt in prompts]
+        try:
+            return [future.result() for future in asked]
+        except BaseException:
+            for future in asked:
+                future.cancel()  # what is not on its way yet is not sent
+            raise
+
+    def ask(self, prompt: Prompt) -> Future[Response]:
+        """Take a prompt, to be answered when its turn comes; see `ConcurrentModel.ask`.
+
+        Where the server refuses one prompt, what was asked until then is refused too, without being sent.
+        """
+        urls, refusals = self._urls.of(prompt), self._refusals
+
+        def answer() -> Response:
             if refusals:
-                raise refusals[0]  # what was refused to one is not asked by the next
+                raise refusals[0]
+            try:
+                images = urls()
+            except (OSError, ValueError) as error:
+                return Response.failed(prompt, error)
             try:
                 return self._answer(prompt, images)
             except RefusedError as error:
                 refusals.append(error)
+                self._refusals = []  # what is asked from now on finds out for itself
                 raise
 
-        with ThreadPoolExecutor(self.concurrency) as pool:
-
-            def begin(prompt: Prompt) -> Future[Response] | Response:
-                try:
-                    return pool.submit(answer, prompt, made_of_images(prompt, data_url, urls))
-                except (OSError, ValueError) as error:
-                    return Response.failed(prompt, error)
-
-            try:
-                begun = [begin(prompt) for prompt in prompts]
-                return [answer if isinstance(answer, Response) else answer.result() for answer in begun]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # what is not on its way yet is not sent
-                raise
+        return self._pool.submit(answer)
 
     def _answer(self, prompt: Prompt, images: Sequence[str]) -> Response:
         from openai import AuthenticationError, NotFoundError, OpenAIError
 
         try:
-            way = self._continuation.way(prompt.style.think_tags) if prompt.prefill else "last_message"
+            self._check_first()
+            way = self._way(prompt)
             read = None if way == "user_text" else self._read(prompt, images, way)
-            return read or self._write(prompt, images, way)
+            return read or self._with_texts(prompt, images, self._write(prompt, images, way))
         except (AuthenticationError, NotFoundError) as error:
             host = self._client.base_url.host
-            told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._told(error)}"
+            told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._chat.told(error)}"
             raise RefusedError(told) from None
         except (OpenAIError, ValueError) as error:
-            return Response.failed(prompt, self._told(error))
+            return Response.failed(prompt, self._chat.told(error))
+
+    def _check_first(self) -> None:
+        """Check the server if that is still to be done; all that is asked waits for it."""
+        from openai import OpenAIError
+
+        with self._checking:
+            if self._unchecked is None:
+                return
+            style, self._unchecked, self._is_checked = self._unchecked, None, True
+            try:
+                found = check_server(self._chat, self._continuation, self._letters, style)
+            except (OpenAIError, ValueError) as error:  # what is wrong with the server, the rows say
+                logger.warning("%r: the server could not be checked: %s", self, self._chat.told(error))
+                return
+            logger.info("%r: %s", self, found.summary())
+            for warning in found.warnings:
+                logger.warning("%r: %s", self, warning)
+
+    def _way(self, prompt: Prompt) -> Way:
+        """Return how the prefill is carried, or what is forced where there is none."""
+        if not prompt.prefill:
+            return "last_message"
+        tags = prompt.style.think_tags
+        return self._continuation.way(tags, closed=tags[1] in prompt.prefill + (forced_text(prompt) or ""))
 
     def _write(self, prompt: Prompt, images: Sequence[str], way: Way) -> Response:
         """Let the model write, and read the letters where it wrote its answer's."""
         key = (prompt.sample.id, prompt.condition, prompt.draw)
         messages = messages_of(prompt, images, prompt.prefill, way)
-        reply = self._ask(messages, way, self._sampling(key))
-        # What was put into the user's words is no part of the assistant's turn.
-        carried = prompt.replace(prefill="") if way == "user_text" else prompt
-        return response_of(carried, reply, "user_text" if way == "user_text" else "assistant_prefill")
+        reply = self._chat.ask(messages, way, self._chat.sampling(key) | self._letters.said(prompt))
+        if way == "user_text":
+            # What was put into the user's words is no part of the assistant's turn.
+            return response_of(prompt.replace(prefill=""), reply, "user_text")
+        # Where there are no tokens to tell, the server itself says whether it shows the prefill once more.
+        unknown = bool(prompt.prefill) and not reply.steps
+        echoed = unknown and self._continuation.echoes(prompt.style.think_tags, way)
+        return response_of(prompt, reply, "assistant_prefill", echoed=echoed)
+
+    def _with_texts(self, prompt: Prompt, images: Sequence[str], response: Response) -> Response:
+        """Score the options' texts where the model wrote its answer in words."""
+        way = self._texts_way(prompt) if response.carrier == "assistant_prefill" else None
+        return response if way is None else self._texts.completed(prompt, response, self._forced(prompt, images, way))
+
+    def _texts_way(self, prompt: Prompt) -> Continuing | None:
+        """Return how a turn is begun whose tokens' log-probabilities come back; None = they do not."""
+        style = prompt.style
+        if style.answer_by != "text" or not style.answer_closer or not self._texts.is_offered():
+            return None
+        way = self._continuation.way(style.think_tags, closed=True)
+        return None if way == "user_text" else way
+
+    def _forced(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Forced:
+        return lambda turn: self._chat.ask_greedily(messages_of(prompt, images, turn, way), way, 1, FIELD).prompt
 
     def _read(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Response | None:
         """Read the letters where nothing is left to think; None = there is, or the server returns none of them."""
-        forced = forced_text(prompt) if prompt.style.answer_by == "letter" else None
+        if prompt.style.answer_by == "text":
+            scores = self._texts_way(prompt)
+            return None if scores is None else self._texts.read(prompt, self._forced(prompt, images, scores))
+        forced = forced_text(prompt)
         if forced is None or self.top_logprobs is None:
             return None
-        rest = self._continuation.mergeable(forced, prompt.style.think_tags, way)
-        turn = prompt.prefill + forced.removesuffix(rest)
 
-        def steps_after(assistant: str, count: int) -> tuple[Step, ...]:
-            return self._ask_greedily(messages_of(prompt, images, assistant, way), way, count).steps
+        def steps_after(assistant: str, count: int, said: Mapping[str, Any]) -> Sequence[Step]:
+            return self._chat.ask_greedily(messages_of(prompt, images, assistant, way), way, count, said).steps
 
-        first, *others = steps_after(turn, 2 if rest else 1) or (None,)
-        if first is None:
+        read = self._letters.read(
+            prompt, forced, steps_after, lambda: self._continuation.mergeable(forced, prompt.style.think_tags, way)
+        )
+        if read is None:
             return None
-        if rest and rest.encode() in first.logprobs:
-            second = others if first.token == rest.encode() and others else steps_after(turn + rest, 1)
-            if not second:
-                return None
-            letters, floor = first.letters_through(rest.encode(), second[0])
-        else:
-            letters, floor = first.letters(rest.encode()), first.floor
+        letters, floor = read
         shown = shown_letters(letters, prompt)
         if max(shown) == -inf:
             return None
@@ -214,28 +309,3 @@ class OpenAIModel:
             n_tokens=0,
             logprob_floor=floor,
         )
-
-    def _ask(self, messages: Sequence[Mapping[str, Any]], way: Way, said: Mapping[str, Any]) -> Reply:
-        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
-        body = {**self.extra_body, **logprobs, **said, **request_flags(messages, way)}
-        sent: Any = list(messages)
-        reply = Reply.of(self._client.chat.completions.create(model=self.model, messages=sent, extra_body=body))
-        with self._lock:
-            self._usage = self._usage.plus(reply, self._price)
-        return reply
-
-    def _ask_greedily(self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int) -> Reply:
-        said = self._settings() | {self._limit: max_tokens}
-        return self._ask(messages, way, said | ({"temperature": 0} if "temperature" in said else {}))
-
-    def _settings(self) -> dict[str, Any]:
-        return {name: value for name, value in self.generation.items() if value is not None and name != "seed"}
-
-    def _sampling(self, key: tuple[str, str, int]) -> dict[str, Any]:
-        said, seed = self._settings(), self.generation["seed"]
-        samples = said.get("temperature") != 0 and seed is not None
-        return said | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
-
-    def _told(self, error: Exception) -> str:
-        cause = "" if error.__cause__ is None else f" ({error.__cause__})"  # a connection error says no more by itself
-        return redacted(f"{type(error).__name__}: {error}{cause}", self._client.api_key)

@@ -1,73 +1,32 @@
-"""What an OpenAI-compatible server returns: a text, what it cost, and the likeliest tokens at each place.
+"""What an OpenAI-compatible server returns: a text, what it cost, and the tokens that it was generated with."""
 
-Of the vocabulary a server returns its top k. A letter's probability is the sum over those of its tokens that were
-returned ("A", " A", "(A"), over the whole vocabulary and not renormalised: a lower bound. A token that was not returned
-is at most as likely as the least likely one that was; all of them together have what is missing to 1.
-"""
-
-import math
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Self
 
-from ...prompting import MARKS
 from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
 from ..reading import shown_letters
 from ..vocabulary import letter_of
+from .steps import Step, Steps
+from .turns import begun_by, rebuilt, token_at
 
-__all__ = ["Reply", "Step", "response_of"]
+__all__ = ["PromptToken", "Reply", "read_letters", "response_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One generated token, and what might have stood in its place.
+class PromptToken:
+    """A token of the prompt.
 
     Attributes:
-        token: its text in UTF-8; a token may be a part of a character.
-        logprobs: log-probabilities (nats) of the tokens that were returned, by their text.
-        floor: the smallest of the top k, which no token that was not returned exceeds; None = none were returned.
+        id: its number.
+        text: how it reads.
+        logprob: its log-probability (nats) after what stands before it; None = not known.
     """
 
-    token: bytes
-    logprobs: Mapping[bytes, float]
-    floor: float | None
-
-    @classmethod
-    def of(cls, entry: Any) -> Self:
-        """Read one entry of `logprobs.content`, in OpenAI's schema."""
-        # The token itself need not be among the top k when it was sampled.
-        own, top = _known([entry]), _known(getattr(entry, "top_logprobs", None) or ())
-        return cls(_text(entry), dict(own) | _summed(top), min((logprob for _, logprob in top), default=None))
-
-    def letters(self, rest: bytes = b"") -> list[float]:
-        """Return the log-probability of each letter and digit, -inf where no token of it was returned.
-
-        Args:
-            rest: what a token has to begin with before its letter, such as `>` after `<answer`.
-        """
-        found: dict[str, list[float]] = {}
-        for token, logprob in self.logprobs.items():
-            if token.startswith(rest) and (letter := letter_of(token[len(rest) :].decode(errors="replace"))):
-                found.setdefault(letter, []).append(logprob)
-        return [_logsumexp(found.get(letter, ())) for letter in MARKS]
-
-    def letters_through(self, rest: bytes, after: "Step") -> tuple[list[float], float | None]:
-        """Return the letters' log-probabilities and their floor, by both ways to write `rest` and then a letter.
-
-        P(A) = P(">A") + P(">") · P("A" after ">").
-
-        Args:
-            rest: a token that may also be the beginning of a longer one.
-            after: the step behind it.
-        """
-        through = self.logprobs[rest]
-        ways = zip(self.letters(rest), after.letters(), strict=True)
-        letters = [_logsumexp((merged, through + alone)) for merged, alone in ways]
-        floors = [self.floor, None if after.floor is None else through + after.floor]
-        return letters, max((floor for floor in floors if floor is not None), default=None)
+    id: int
+    text: str
+    logprob: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +39,27 @@ class Reply:
         finish_reason: as the server says it: `stop`, `length`, `content_filter`, …
         steps: one per generated token; empty = the server returned no log-probabilities.
         prompt_tokens, cached_tokens, completion_tokens: as the server counted them; None = it did not.
+        model: the name of the model that answered, as the server says it; None = it does not.
+        prompt: the prompt's tokens, but for the first; empty = the server does not return them.
     """
 
     content: str
     reasoning: str | None
     finish_reason: str | None
-    steps: tuple[Step, ...]
+    steps: Steps
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    model: str | None = None
+    prompt: tuple[PromptToken, ...] = ()
 
     @classmethod
-    def of(cls, completion: Any) -> Self:
+    def of(cls, completion: Any, *, exact: bool = False) -> Self:
         """Read a chat completion.
+
+        Args:
+            completion: as the client returns it.
+            exact: the log-probabilities are of the tokens that were asked for, see `Step.of`.
 
         Raises:
             ValueError: there is no choice in it, or it is not in OpenAI's schema, which the client does not check.
@@ -100,12 +67,12 @@ class Reply:
         if not getattr(completion, "choices", None):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
         try:
-            return cls._read(completion)
+            return cls._read(completion, exact)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"expected a chat completion in OpenAI's schema, got {completion!r:.200}") from error
 
     @classmethod
-    def _read(cls, completion: Any) -> Self:
+    def _read(cls, completion: Any, exact: bool) -> Self:
         choice = completion.choices[0]
         message, usage = choice.message, completion.usage
         # vLLM says `reasoning` (once `reasoning_content`), others `reasoning_content`.
@@ -115,21 +82,59 @@ class Reply:
             content=_joined(message.content or getattr(message, "refusal", None) or ""),
             reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
             finish_reason=choice.finish_reason,
-            steps=tuple(Step.of(entry) for entry in getattr(choice.logprobs, "content", None) or ()),
+            steps=Steps(getattr(choice.logprobs, "content", None) or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
+            model=name if isinstance(name := getattr(completion, "model", None), str) else None,
+            prompt=tuple(map(_prompt_token, (getattr(completion, "prompt_logprobs", None) or ())[1:])),
         )
 
-    def turn(self, prefill: str, think_tags: tuple[str, str]) -> str:
-        """Return what was generated as one text, a thought that was set apart back in its tags.
+    def turn(
+        self,
+        prefill: str,
+        think_tags: tuple[str, str],
+        answer_tags: tuple[str, str] | None = None,
+        *,
+        echoed: bool = True,
+    ) -> str:
+        """Return what was generated as one text: from its tokens, or else from what the server shows.
+
+        Args:
+            prefill: what the assistant's turn began with.
+            think_tags: the thought's tags, which a parser may have dropped.
+            answer_tags: the answer's.
+            echoed: where there are no tokens, take a text that begins with the prefill for one that shows it once more;
+                False = the server is known not to, so that the model wrote it again.
+        """
+        found = self.from_tokens(prefill, (*think_tags, *(answer_tags or ())))
+        return self._shown(prefill, think_tags, echoed) if found is None else found
+
+    def from_tokens(self, prefill: str, tags: Sequence[str]) -> str | None:
+        """Return what was generated, from its tokens; None = there are none, or they are not those of what is shown.
+
+        Args:
+            prefill: what the assistant's turn began with.
+            tags: see `turns.rebuilt`.
+        """
+        tokens = self.steps.tokens
+        shown = (self.reasoning or "", self.content)
+        return rebuilt(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
+
+    def _shown(self, prefill: str, think_tags: tuple[str, str], echoed: bool) -> str:
+        """Return the text that is shown, a thought that was set apart back in its tags.
 
         After a prefill that closes the thought there is none left to set apart; some parsers do it all the same, and
         some (that of `transformers serve`) show what the prefill began together with what was generated.
         """
         think_open, think_close = think_tags
+        thought, content = self.reasoning or "", self.content
         begun, closed, after = prefill.partition(think_open)[2].partition(think_close)
-        thought, content = self._without(self.reasoning or "", begun), self._without(self.content, after)
+        if echoed and (rest := begun_by(content, prefill)) is not None:
+            content = rest
+        elif echoed:
+            thought = thought if (own := begun_by(thought, begun)) is None else own
+            content = content if (own := begun_by(content, after)) is None else own
         if closed:
             return thought + content
         opener = "" if prefill.lstrip().startswith(think_open) else think_open
@@ -138,56 +143,78 @@ class Reply:
             return content
         return f"{opener}{thought}{think_close if content else ''}{content}"
 
-    def _without(self, text: str, begun: str) -> str:
-        """Return a text without the beginning that the prefill made, unless the model has written that once more."""
-        start = begun.lstrip()
-        shown = text.lstrip()
-        if not start or not shown.startswith(start) or start.encode() in b"".join(step.token for step in self.steps):
-            return text
-        return shown[len(start) :]
-
     def step_at(self, turn: str, place: int) -> Step | None:
         """Return the step whose token holds character `place` of the turn; None = it is not to be found.
 
-        The steps may hold more than the text that is returned: a thought that was set apart, the token that ends the
-        turn. So the text is looked for in them, and where it is not found, nothing is guessed.
+        The steps may hold more than the turn, and without having all of it: where the text that is shown is not found
+        in them, nothing is guessed.
 
         Args:
             turn: what `turn` returned.
             place: an index of it.
         """
-        shown = self.content or self.reasoning or ""
-        offset = place - (len(turn) - len(shown))
-        start = b"".join(step.token for step in self.steps).rfind(shown.encode())
-        if offset < 0 or start < 0 or not turn.endswith(shown):
-            return None
-        ends = list(accumulate(len(step.token) for step in self.steps))
-        return self.steps[bisect_right(ends, start + len(shown[:offset].encode()))]
+        tokens = self.steps.tokens
+        written = b"".join(tokens).decode(errors="replace")
+        if not written.startswith(turn):
+            shown = self.content or self.reasoning or ""
+            start = written.rfind(shown)
+            if start < 0 or not turn.endswith(shown) or place < len(turn) - len(shown):
+                return None
+            place += start - (len(turn) - len(shown))
+        found = token_at(tokens, place)
+        return None if found is None else self.steps[found]
 
 
-def response_of(prompt: Prompt, reply: Reply, carrier: Carrier = "assistant_prefill") -> Response:
+def response_of(
+    prompt: Prompt, reply: Reply, carrier: Carrier = "assistant_prefill", *, echoed: bool = True
+) -> Response:
     """Read a reply: its text, and the letters where the answer's was written.
 
     Args:
         prompt: what was asked, with the prefill that the assistant's turn began with.
         reply: what came back.
         carrier: how the condition was carried.
+        echoed: see `Reply.turn`.
+
+    Raises:
+        ValueError: letters whose log-probabilities were asked for one by one are not among what came back.
     """
-    turn = reply.turn(prompt.prefill, prompt.style.think_tags)
+    style = prompt.style
+    turn = reply.turn(prompt.prefill, style.think_tags, style.answer_tags, echoed=echoed)
     letter = parse_turn(prompt, turn).letter
-    step = None if letter is None else reply.step_at(turn, letter[0] - len(prompt.prefill))
-    # Without a top k nothing is known of the other letters; and a letter may be written as a part of a word.
-    if step is not None and (step.floor is None or letter_of(step.token.decode(errors="replace")) is None):
-        step = None
+    step = None
+    if style.answer_by == "letter" and letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
+        step = reply.step_at(turn, place)
+        # A letter may be written as a part of a word, or in a token that reads as another.
+        if step is not None and not (
+            step.tells_letters and letter_of(step.token.decode(errors="replace")) == turn[place]
+        ):
+            step = None
     return Response.parse(
         prompt,
-        turn,
+        # One prefill in front is taken for a server's and cut off: what the model wrote itself stays.
+        prompt.prefill.strip() + turn,
         finish_reason=reply.finish_reason,
-        option_logprobs=None if step is None else shown_letters(step.letters(), prompt),
+        option_logprobs=None if step is None else read_letters(step, prompt),
         logprob_floor=None if step is None else step.floor,
         n_tokens=reply.completion_tokens,
         carrier=carrier,
     )
+
+
+def read_letters(step: Step, prompt: Prompt) -> list[float]:
+    """Return the log-probabilities of the letters that a prompt shows.
+
+    Raises:
+        ValueError: they were asked for one by one, and some are not there.
+    """
+    shown = prompt.style.letters[: len(prompt.options)]
+    if step.exact and (missing := step.missing(shown)):
+        raise ValueError(
+            f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected the log-probabilities of the "
+            f"letters {shown} where the answer is written, got none of {missing}"
+        )
+    return shown_letters(step.letters(), prompt)
 
 
 def _joined(content: Any) -> str:
@@ -195,36 +222,22 @@ def _joined(content: Any) -> str:
     if isinstance(content, str):
         return content
     for part in content:
-        if part["type"] != "text":
-            raise ValueError(f"expected content of type 'text', got {part['type']!r}")
-    return "".join(part["text"] for part in content)
+        if (kind := _field(part, "type")) != "text":
+            raise ValueError(f"expected content of type 'text', got {kind!r}")
+    return "".join(_field(part, "text") for part in content)
+
+
+def _field(part: Any, name: str) -> Any:
+    # The client leaves such parts as they are in JSON.
+    return part[name] if isinstance(part, dict) else getattr(part, name)
+
+
+def _prompt_token(entry: Any) -> PromptToken:
+    # By number; where there are several, the prompt's own token is the first.
+    number, told = next(iter(vars(entry).items()))
+    return PromptToken(int(number), str(told.decoded_token), None if told.logprob is None else float(told.logprob))
 
 
 def _count(usage: Any, name: str) -> int | None:
     value = getattr(usage, name, None)
     return None if value is None else int(value)
-
-
-def _known(entries: Iterable[Any]) -> list[tuple[bytes, float]]:
-    """Return texts and log-probabilities; JSON has no -inf, and some servers send null in its place."""
-    return [(_text(entry), float(entry.logprob)) for entry in entries if entry.logprob is not None]
-
-
-def _text(entry: Any) -> bytes:
-    # `token` cannot show a part of a character; `bytes` can, where a server gives it.
-    return bytes(entry.bytes) if entry.bytes else str(entry.token).encode()
-
-
-def _summed(tokens: Iterable[tuple[bytes, float]]) -> dict[bytes, float]:
-    """Return log-probabilities by text: different tokens may read alike."""
-    found: dict[bytes, list[float]] = {}
-    for text, logprob in tokens:
-        found.setdefault(text, []).append(logprob)
-    return {text: _logsumexp(values) for text, values in found.items()}
-
-
-def _logsumexp(values: Sequence[float]) -> float:
-    largest = max(values, default=-math.inf)
-    if math.isinf(largest):
-        return largest
-    return largest + math.log(math.fsum(math.exp(value - largest) for value in values))

@@ -1,0 +1,181 @@
+"""How a server's letters are read: exactly, or from its top k.
+
+Exactly, where it returns the log-probabilities of tokens that it is told by number (vLLM). That is asked, not assumed,
+since servers ignore what they do not know.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from ...types import Prompt
+from ..base import RefusedError
+from ..vocabulary import letter_of
+from .chat import EXACT, Chat
+from .letter_tokens import MOST, CheckpointTokens, LetterTokens, Place, ServedTokens
+from .steps import Step, logsumexp
+
+__all__ = ["Letters"]
+
+_QUESTION: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "Say one letter."}]}]
+_ASKED = "ABCDEFGH"
+
+Steps = Callable[[str, int, Mapping[str, Any]], Sequence[Step]]
+
+
+class Letters:
+    """Which tokens a request names, and what is read from them.
+
+    Args:
+        chat: asks the server.
+        tokenizer: the checkpoint's: a name, a folder, a tokenizer or a processor; None = the server says which tokens
+            the letters are.
+    """
+
+    def __init__(self, chat: Chat, tokenizer: Any = None) -> None:
+        self._chat = chat
+        self._tokenizer = tokenizer
+        self._lock = threading.RLock()
+        self._asked = False
+        self._tokens: LetterTokens | None = None
+
+    @property
+    def tokens(self) -> LetterTokens | None:
+        """The letters' tokens where the server returns the log-probabilities of tokens by number, else None.
+
+        Raises:
+            RefusedError: it does, and its tokens are not those of the tokenizer that was given.
+        """
+        with self._lock:
+            if not self._asked:
+                self._tokens = self._found()
+                self._asked = True
+            return self._tokens
+
+    def processor(self) -> Any:
+        """Return the checkpoint's processor; None = it was not given."""
+        if self._tokenizer is None or hasattr(self._tokenizer, "image_processor"):
+            return self._tokenizer
+        if not isinstance(self._tokenizer, str | PathLike):
+            return None  # a tokenizer alone
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(self._tokenizer)
+
+    def said(self, prompt: Prompt) -> dict[str, Any]:
+        """Return what a request says for its letters to be read wherever the answer is written."""
+        if prompt.style.answer_by != "letter":
+            return {}
+        # What stands in front decides how some vocabularies cut the letter itself.
+        return self._named(self._places(prompt.style.answer_opener, prompt)[-1:])
+
+    def read(
+        self, prompt: Prompt, forced: str, steps: Steps, mergeable: Callable[[], str]
+    ) -> tuple[list[float], float | None] | None:
+        """Return the log-probabilities of all letters behind a forced text, and their floor; None = none came back.
+
+        P is summed over the places at which the letter's token may begin: P(A) = P(">A") + P(">") · P("A" after ">").
+
+        Args:
+            prompt: what is asked.
+            forced: what stands behind the prefill.
+            steps: begins the assistant's turn with a text, generates some tokens and returns them; the last argument is
+                what the request says besides.
+            mergeable: the end of the forced text that a letter's token may begin with, where the tokens are not known.
+        """
+        places = self._places(prompt.prefill + forced, prompt)
+        if not places:
+            rest = mergeable()
+            places = (Place(rest, rest), Place("", ""))[0 if rest else 1 :]
+        said = self._named(places)
+        turn = (prompt.prefill + forced).removesuffix(places[0].rest)
+        reached = 0.0
+        ways: list[list[float]] = []
+        floors: list[float] = []
+        ahead: list[Step] = []
+        for number, place in enumerate(places):
+            ahead = ahead or list(steps(turn, len(places) - number, said))
+            if not ahead or not ahead[0].tells_letters:
+                return None
+            step, *ahead = ahead
+            onward = place.onward.encode()
+            lost = (
+                step.missing(_shown(prompt))
+                if not place.rest
+                else onward.decode()
+                if onward not in step.logprobs
+                else ""
+            )
+            if step.exact and lost:
+                raise ValueError(
+                    f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected the log-probabilities of "
+                    f"the letters {_shown(prompt)} behind {turn[-40:]!r}, got none of {lost}"
+                )
+            ways.append([reached + letter for letter in step.letters(place.rest.encode())])
+            floors += [] if step.floor is None else [reached + step.floor]
+            if onward not in step.logprobs:
+                break  # the last place, or a way that is too unlikely to be among the top k
+            reached += step.logprobs[onward]
+            turn += place.onward
+            ahead = ahead if step.token == onward else []
+        return [logsumexp(way) for way in zip(*ways, strict=True)], max(floors, default=None)
+
+    def _places(self, text: str, prompt: Prompt) -> tuple[Place, ...]:
+        with self._lock:
+            return () if self.tokens is None else self.tokens.places(text, _shown(prompt))
+
+    def _named(self, places: Sequence[Place]) -> dict[str, Any]:
+        # Of each place the likeliest forms first.
+        ids = dict.fromkeys(
+            token
+            for rank in range(max((len(place.ids) for place in places), default=0))
+            for place in places
+            for token in place.ids[rank : rank + 1]
+        )
+        return {EXACT: list(ids)[:MOST]} if ids else {}
+
+    def _found(self) -> LetterTokens | None:
+        if self._chat.top_logprobs is None or not self._returned(range(4)):
+            return None
+        if self._tokenizer is None:
+            served = ServedTokens(self._chat.post, self._chat.model)
+            tokens: LetterTokens | None = served if served.is_offered() else None
+        else:
+            tokens = CheckpointTokens(_loaded(self._tokenizer))
+        if tokens is not None:
+            self._compare(tokens)
+        return tokens
+
+    def _compare(self, tokens: LetterTokens) -> None:
+        """Refuse tokens that read otherwise at the server."""
+        ids = [token for place in tokens.places("", _ASKED) for token in place.ids][:MOST]
+        returned = self._returned(ids)
+        read = [letter_of(text.decode(errors="replace")) for text in returned]
+        for token in ids:
+            letter = letter_of(tokens.text_of(token))
+            if letter not in read:
+                shown = ", ".join(repr(text.decode(errors="replace")) for text in list(returned)[:8])
+                raise RefusedError(
+                    f"the tokenizer does not fit the server's: asked for the letters' tokens, such as {token} for "
+                    f"{tokens.text_of(token)!r}, the server returned {shown or 'none'}"
+                )
+            read.remove(letter)
+
+    def _returned(self, ids: Sequence[int]) -> list[bytes]:
+        """Return the texts of tokens that come back when some are asked for; empty = the server does not heed it."""
+        said = {EXACT: list(ids), "top_logprobs": 1}
+        returned = self._chat.tried(_QUESTION, said, lambda reply: [t for s in reply.steps[:1] for t in s.returned])
+        return returned if returned is not None and len(returned) >= len(ids) else []
+
+
+def _shown(prompt: Prompt) -> str:
+    return prompt.style.letters[: len(prompt.options)]
+
+
+def _loaded(tokenizer: Any) -> Any:
+    if not isinstance(tokenizer, str | PathLike):
+        return tokenizer
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tokenizer)
