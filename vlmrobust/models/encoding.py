@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
@@ -100,7 +100,7 @@ class Encoder:
             tokenizer.pad_token = tokenizer.eos_token
         # PaliGemma sees a prompt both ways and its answer one way; its processor ends the prompt, and tells them apart.
         self.takes_answers = "suffix" in inspect.signature(processor.__call__).parameters
-        self._keeps_ends = not self.takes_answers
+        self._keeps_ends = not (self.takes_answers or _knows_suffixes(processor))
         begun_text = with_image + "It is red"
         self._processing = Processing.of(
             processor,
@@ -108,7 +108,7 @@ class Encoder:
             self.tokens(begun_text),
             self.image_tokens,
             accepted,
-            ends_prompts=self.takes_answers,
+            ends_prompts=not self._keeps_ends,
         )
 
     def turns(self, text: str, *, images: int = 1) -> str:
@@ -225,6 +225,16 @@ class Encoder:
             else value
             for name, value in inputs.items()
         }
+
+
+def _knows_suffixes(processor: Any) -> bool:
+    """Return whether a processor of transformers 4 takes answers apart: these are options for its texts there."""
+    options = inspect.signature(processor.__call__).parameters.get("kwargs")
+    for kind in get_args(getattr(options, "annotation", None)):
+        of_texts = getattr(kind, "__annotations__", {}).get("text_kwargs")
+        if "suffix" in getattr(of_texts, "__annotations__", {}):
+            return True
+    return False
 
 
 def _without_last(inputs: dict[str, Any], count: int) -> dict[str, Any]:

@@ -77,8 +77,8 @@ class Engine:
         self._batch_tokens = batch_tokens
         self._shares = None if share_prefixes else False
         self._alone = False
-        self._independence: Independence | None = Independence(model, encoder, head, decoding)
         self._ahead = LookAhead(model, encoder, head, decoding, vocabulary)
+        self._independence: Independence | None = Independence(model, head, decoding, self._ahead)
         self._texts = TextReader(encoder.tokenizer, vocabulary, head, self._ahead)
         letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, encoder, head, decoding, letter_tokens)

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from .branches import Forward, seen_positions
-from .encoding import Encoder, Rendered
+from .ahead import LookAhead
+from .branches import Forward
+from .encoding import Rendered
 from .generation import Decoding, Written
 from .probe import Head, captured
 
@@ -34,15 +35,15 @@ class Independence:
 
     Attributes:
         model: a Hugging Face model.
-        encoder: encodes its prompts.
         head: its LM head.
         decoding: how texts are decoded.
+        ahead: fills a cache with one prompt.
     """
 
     model: Any
-    encoder: Encoder
     head: Head
     decoding: Decoding
+    ahead: LookAhead
 
     def measured(self, items: Sequence[Rendered], written: Written) -> tuple[int, int] | None:
         """Return how many texts of a batch would be written otherwise by themselves, and of how many; None = no cache.
@@ -67,20 +68,15 @@ class Independence:
 
     def _likeliest(self, item: Rendered, tokens: Sequence[int]) -> list[int] | None:
         """Return the likeliest token after a prompt, and after each token of a text behind it."""
-        inputs = self.encoder.to_device(
-            self.encoder.encode([item.text], [item.images]), self.model.device, self.model.dtype
-        )
-        forward = Forward(self.model)
-        with seen_positions(self.model) as positions, self.decoding.prefilling() as config:
-            output = self.model.generate(**inputs, generation_config=config)
-        first = int(output.sequences[0, -1])
+        with captured(self.model, self.head) as seen:
+            branches = self.ahead.prefilled(item)
+        first = int(seen.last(1)[1][0, -1].argmax())
         if not tokens:
             return [first]
-        if not positions or getattr(output, forward.cache_name, None) is None:
+        if branches is None:
             return None
-        branches = forward.branches(output, inputs, positions[0])
         new = torch.tensor([list(tokens)], device=self.model.device)
         with captured(self.model, self.head) as seen:
-            forward(branches, new, torch.ones_like(new))
+            Forward(self.model)(branches, new, torch.ones_like(new))
         following: list[int] = seen.last(len(tokens))[1][0].argmax(-1).tolist()
         return [first, *following]
