@@ -162,7 +162,7 @@ class LookAhead:
     ) -> list[float]:
         """Return the log-probability that letters of one prompt end, over a cache made anew; none if it is no help."""
         place, first = asked[0]
-        branches = self._prefilled(items[place])
+        branches = self.prefilled(items[place])
         if branches is None:
             return []
         rows = torch.zeros(len(items), dtype=torch.int64, device=branches.mask.device)
@@ -177,7 +177,7 @@ class LookAhead:
         after = self._head.rows_at_once(hidden[:, 0], logits[:, 0])
         return self._ended(after, [member.ending for _, member in asked])
 
-    def _prefilled(self, item: Rendered) -> Branches | None:
+    def prefilled(self, item: Rendered) -> Branches | None:
         """Return a cache that holds one prompt, None where `generate` leaves none."""
         inputs = self._inputs(item)
         with seen_positions(self._model) as positions, self._decoding.prefilling() as config:

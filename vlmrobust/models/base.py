@@ -7,11 +7,24 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 from ..prompting import SpecialTokens
 from ..types import Prompt, Response, Style
 
-__all__ = ["ConcurrentModel", "Model", "RefusedError", "expect", "identity_of", "is_concurrent", "special_tokens_of"]
+__all__ = [
+    "ConcurrentModel",
+    "Model",
+    "RefusedError",
+    "UnfitError",
+    "expect",
+    "identity_of",
+    "is_concurrent",
+    "special_tokens_of",
+]
 
 
 class RefusedError(RuntimeError):
     """A model raises it where asking on is of no use, as with a wrong key: it ends a run, whatever `on_error` says."""
+
+
+class UnfitError(RefusedError, ValueError):
+    """What was given as a model cannot be evaluated, or would be read wrongly; raised before it is asked anything."""
 
 
 @runtime_checkable

@@ -1,15 +1,17 @@
 """Prompts → what a processor makes of them, padded on the left, with everything that the processor returned."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
-from ..prompting import SpecialTokens, assistant_prefix, chat_turns, render_turns
+from ..prompting import SpecialTokens, chat_turns, check_template_arguments, render_turns
 from ..types import Prompt, Response, open_image
-from ..types.prompt import made_of_images
+from ..types.prompt import begun, made_of_images
+from .processing import FAULTS, Processing, last_tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,21 +66,28 @@ class Encoder:
 
     Args:
         processor: a Hugging Face processor with a tokenizer and a chat template.
+        arguments: for the chat template, such as `enable_thinking`.
+        accepted: the inputs that the model takes; a processor that returns some of them only on request is asked for
+            them.
 
     Raises:
-        ValueError: the processor has no tokenizer, no chat template, or a template without a place for images.
+        ValueError: the processor has no tokenizer, no chat template, or a template without a place for images; or it
+            puts another text in the place of the rendered one.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(
+        self, processor: Any, arguments: Mapping[str, Any] | None = None, accepted: Collection[str] = ()
+    ) -> None:
         tokenizer = getattr(processor, "tokenizer", None)
         if tokenizer is None:
             raise ValueError(f"expected a processor with a tokenizer, got {type(processor).__name__} without one")
         self.processor = processor
         self.tokenizer = tokenizer
-        on_tokenizer = not getattr(processor, "chat_template", None) and getattr(tokenizer, "chat_template", None)
-        self.template = tokenizer if on_tokenizer else processor
-        with_image, _ = render_turns(self.template, chat_turns("x", 1))
-        without, _ = render_turns(self.template, chat_turns("x", 0))
+        self.arguments = dict(arguments or {})
+        self.special = SpecialTokens.of(processor)
+        check_template_arguments(processor, self.arguments)
+        self._tokens = lru_cache(maxsize=4096)(self._tokens_of)
+        with_image, without = self.turns("x"), self.turns("x", images=0)
         if with_image == without:
             raise ValueError(
                 f"expected the chat template of {type(processor).__name__} to give an image a place, "
@@ -91,8 +100,21 @@ class Encoder:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         # PaliGemma sees a prompt both ways and its answer one way; its processor ends the prompt, and tells them apart.
-        self.special = SpecialTokens.of(processor)
         self.takes_answers = "suffix" in inspect.signature(processor.__call__).parameters
+        self._keeps_ends = not (self.takes_answers or _knows_suffixes(processor))
+        begun_text = with_image + "It is red"
+        self._processing = Processing.of(
+            processor,
+            begun_text,
+            self.tokens(begun_text),
+            self.image_tokens,
+            accepted,
+            ends_prompts=not self._keeps_ends,
+        )
+
+    def turns(self, text: str, *, images: int = 1) -> str:
+        """Return a user's text and images, rendered up to where the assistant begins."""
+        return render_turns(self.processor, chat_turns(text, images), **self.arguments)[0]
 
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
         """Decode a prompt's images and render its text.
@@ -106,21 +128,21 @@ class Encoder:
             ValueError: the template drops the text.
         """
         images = made_of_images(prompt, open_image, opened)
-        prompt = prompt.with_inert(self.special)
-        rendered, _ = render_turns(self.template, prompt.messages())
-        text, prefix = assistant_prefix(rendered, prompt.prefill, prompt.style.think_tags[0])
+        shown, text = begun(prompt, self.processor, **self.arguments)
         marks, expected = self.image_marks(text), self._marks_per_image * len(images)
         if marks != expected:
             raise ValueError(
                 f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected {expected} image placeholders "
                 f"in the rendered text, got {marks}; a text must not hold the model's own placeholder"
             )
-        changed = prompt if prefix == prompt.prefill else prompt.replace(prefill=prefix)
-        return Rendered(changed, text, tuple(images))
+        return Rendered(shown, text, tuple(images))
 
     def tokens(self, text: str) -> list[int]:
         """Return the tokens of a rendered text, image placeholders not yet expanded."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokens(text))
+
+    def _tokens_of(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def image_marks(self, text: str) -> int:
         """Return how many of the tokens that stand for an image are in a text."""
@@ -167,20 +189,33 @@ class Encoder:
         """
         counts = {len(shown) for shown in images}
         assert len(counts) == 1, "prompts of a batch have equally many images"
-        given: dict[str, Any] = {"images": [list(shown) for shown in images]} if counts != {0} else {}
-        if any(answers):
-            given["suffix"] = list(answers)
         self.tokenizer.padding_side = "left"  # lost when a processor is saved and loaded
-        padded = {"return_tensors": "pt", "padding": True, "padding_side": "left", "add_special_tokens": False}
+        name = type(self.processor).__name__
         try:
-            inputs = self.processor(text=list(texts), **padded, **given)
-        except ValueError as error:
-            raise EncodingError(f"{type(self.processor).__name__} refused text or image: {error}") from error
+            inputs = self._processing.call(texts, images, **({"suffix": list(answers)} if any(answers) else {}))
+        except FAULTS as error:
+            raise EncodingError(f"{name} refused text or image: {error}") from error
         inputs.pop("labels", None)  # PaliGemma's; a loss would be computed
         mask = inputs.get("attention_mask")
-        if mask is not None and not bool(mask[:, -1].all()):
-            raise ValueError(f"expected {type(self.processor).__name__} to pad on the left, got padding at the end")
-        return dict(inputs)
+        if mask is None:
+            raise ValueError(f"expected {name} to return an attention mask, got {', '.join(inputs)}")
+        if not bool(mask[:, -1].all()):
+            raise ValueError(f"expected {name} to pad on the left, got padding at the end")
+        inputs = _without_last(inputs, self._processing.appended)
+        if self._keeps_ends:
+            self._check_ends(texts, inputs["input_ids"])
+        return inputs
+
+    def _check_ends(self, texts: Sequence[str], rows: torch.Tensor) -> None:
+        """Refuse prompts of which the processor has changed the end: letters would be read in another place."""
+        for text, row in zip(texts, rows.tolist(), strict=True):
+            wanted = last_tokens(self.tokens(text), self.image_tokens)
+            got = tuple(row[len(row) - len(wanted) :])
+            if got != wanted:
+                raise EncodingError(
+                    f"expected {type(self.processor).__name__} to end the prompt with the text's own tokens, "
+                    f"{self.tokenizer.decode(wanted)!r}, got {self.tokenizer.decode(got)!r}"
+                )
 
     @staticmethod
     def to_device(inputs: dict[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -191,3 +226,24 @@ class Encoder:
             else value
             for name, value in inputs.items()
         }
+
+
+def _knows_suffixes(processor: Any) -> bool:
+    """Return whether a processor of transformers 4 takes answers apart: these are options for its texts there."""
+    options = inspect.signature(processor.__call__).parameters.get("kwargs")
+    for kind in get_args(getattr(options, "annotation", None)):
+        of_texts = getattr(kind, "__annotations__", {}).get("text_kwargs")
+        if "suffix" in getattr(of_texts, "__annotations__", {}):
+            return True
+    return False
+
+
+def _without_last(inputs: dict[str, Any], count: int) -> dict[str, Any]:
+    """Take the last tokens off all rows, and whatever has a value per token."""
+    if not count:
+        return inputs
+    shape = inputs["input_ids"].shape
+    return {
+        name: value[:, :-count] if isinstance(value, torch.Tensor) and value.shape[:2] == shape else value
+        for name, value in inputs.items()
+    }

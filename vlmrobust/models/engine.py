@@ -11,12 +11,14 @@ from ..types import Response
 from .ahead import LookAhead
 from .branches import Reached, bears_gaps
 from .encoding import Encoder, EncodingError, Rendered
-from .generation import Decoding
+from .generation import Decoding, Written
 from .plain import PlainEngine
 from .planning import Batch, plan
+from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
+from .self_check import SelfCheck
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
 
 __all__ = ["Engine", "Outcome"]
@@ -74,11 +76,24 @@ class Engine:
         self._batch_size = batch_size
         self._batch_tokens = batch_tokens
         self._shares = None if share_prefixes else False
+        self._alone = False
         self._ahead = LookAhead(model, encoder, head, decoding, vocabulary)
+        self._independence: Independence | None = Independence(model, head, decoding, self._ahead)
         self._texts = TextReader(encoder.tokenizer, vocabulary, head, self._ahead)
         letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, encoder, head, decoding, letter_tokens)
         self._shared = SharedEngine(model, encoder, head, decoding, letter_tokens)
+
+    def check(self) -> None:
+        """Try the model on a few prompts; where batches change what it says, prompts go through it one by one.
+
+        Raises:
+            UnfitError: the model cannot be asked, or would be read wrongly.
+        """
+        check = SelfCheck(self._model, self.encoder, self._head, self._decoding, self._vocabulary, self._plain)
+        if reason := check.run():
+            self._alone = True
+            logger.warning("%s takes prompts one by one: %s", type(self._model).__name__, reason)
 
     def run(self, items: Mapping[int, Rendered], *, rows_per_prompt: int = 1) -> dict[int, Outcome]:
         """Read what is forced, decode the others; halve the batches when memory runs out.
@@ -130,7 +145,7 @@ class Engine:
         """Group prompts into families, and families into batches."""
         tokens = {position: self.encoder.tokens(item.text) for position, item in items.items()}
         readers = [self._reader(item) for item in items.values() if item.forced is not None]
-        max_rows = None if self._batch_size is None else self._batch_size * rows_per_prompt
+        max_rows = 1 if self._alone else None if self._batch_size is None else self._batch_size * rows_per_prompt
 
         def length(family: Family) -> int:
             new = 0 if all(item.forced is not None for item in family.items) else self._decoding.config.max_new_tokens
@@ -139,7 +154,13 @@ class Engine:
 
         alone = families(items, tokens, shares=False)
         is_apart = any(item.scored is not None and item.scored.answer for item in items.values())
-        if self._shares is False or not self._decoding.is_plain_greedy or not self.encoder.image_tokens or is_apart:
+        if (
+            self._alone
+            or self._shares is False
+            or not self._decoding.is_plain_greedy
+            or not self.encoder.image_tokens
+            or is_apart
+        ):
             return plan(alone, length, max_tokens=self._batch_tokens, max_rows=max_rows)
         longest = max(map(length, alone), default=0)
         gaps = len(readers) == len(items) or bears_gaps(self._model.config.get_text_config(), longest)
@@ -174,9 +195,26 @@ class Engine:
             read, written = self._shared.answer(batch, places, reading)
         else:
             read, written = self._plain.answer(items, places, reading, looks=self._ahead.works is not False)
-        wrote = iter(self._texts.responses([item for item in items if item.forced is None], written))
+        writes = [item for item in items if item.forced is None]
+        wrote = iter(self._texts.responses(writes, written))
+        if written is not None and len(writes) > 1:
+            self._measure(writes, written)
         found = iter(read or ())
         return [next(wrote) if item.forced is None else next(found) for item in items]
+
+    def _measure(self, items: Sequence[Rendered], written: Written) -> None:
+        """Say, once, how many texts of a batch depend on their neighbours, where half precision lets them."""
+        if self._independence is None or not self._decoding.is_plain_greedy or not is_half(self._model):
+            return
+        measured, self._independence = self._independence.measured(items, written), None
+        if measured is not None:
+            logger.log(
+                logging.WARNING if measured[0] else logging.INFO,
+                "%s in half precision: %d of the first %d texts would be written otherwise by themselves than in their "
+                "batch; in float32, or with batch_size=1, texts do not depend on their neighbours",
+                type(self._model).__name__,
+                *measured,
+            )
 
     def _read(
         self, items: Sequence[Rendered], readers: Sequence[_Reader], rows: Tensor, reached: Reached | None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..types import Prompt
 from .branches import Branches
+from .generation_options import check_options
 from .probe import GenerationProbe
 from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
@@ -30,6 +31,9 @@ class Decoding:
         model: a Hugging Face model with a generation config.
         tokenizer: its tokenizer.
         options: options for `generate`; `seed` keys the sampling noise.
+
+    Raises:
+        ValueError: an option is none of `generate`'s, or one that texts cannot be decoded with here.
     """
 
     def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any]) -> None:
@@ -40,6 +44,7 @@ class Decoding:
             kept["eos_token_id"] = tokenizer.eos_token_id
         if kept["pad_token_id"] is None:
             kept["pad_token_id"] = tokenizer.pad_token_id
+        check_options(options, model.generation_config)
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
         self.is_plain_greedy = set(asked) <= {"max_new_tokens"}

@@ -1,29 +1,33 @@
 """Any Hugging Face image-text-to-text model."""
 
 import hashlib
+import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from .. import styles
-from ..prompting import SpecialTokens
+from ..prompting import SpecialTokens, thought_note
 from ..types import Prompt, Response
 from .encoding import Encoder, Rendered
 from .engine import Engine
 from .generation import Decoding
+from .loading import load
 from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
 from .reading import closed, forced_text, read_response
+from .running import adapters, check_decoder_only, evaluating, running_model
 from .vocabulary import LetterVocabulary
 
 __all__ = ["HFModel", "weights_digest"]
 
 logger = logging.getLogger(__name__)
+
+_FEW_PARAMETERS = 100_000_000  # a few hundred tokens through them take two CPU cores about a second
 
 
 class HFModel:
@@ -40,19 +44,24 @@ class HFModel:
     own this takes one more prefill of prompt and thought.
 
     Args:
-        model: a loaded model with an LM head, for instance from `AutoModelForImageTextToText`.
+        model: a loaded model with an LM head, for instance from `AutoModelForImageTextToText`; or a PEFT model of
+            one. It is evaluated in eval mode, and left in the mode that it was in.
         processor: its processor.
         generation: options for `generate`, such as `max_new_tokens` (default 512), `do_sample`, `temperature`, `top_p`;
             `seed` keys the sampling noise by sample, condition and draw.
+        template: arguments for the chat template, such as `{"enable_thinking": False}`.
         force_answer: where a thought runs into the token limit, close it and read the letters (or texts) there.
         batch_size: how many prompts are processed together at most; None = as many as `batch_tokens` allows.
         batch_tokens: how many tokens are processed together, prompts and new ones, padding included; halved when memory
             runs out.
         share_prefixes: compute what the prompts of a sample have in common once; checked against the plain path on the
             first batch, and given up where the two differ.
+        self_check: ask the model a few short prompts, so that what every row would run into is said before the first:
+            now, or where that would take longer than about a second (a large model on a CPU), before the first answer.
 
     Raises:
-        ValueError: the processor has no chat template, or its template no place for an image.
+        ValueError: the processor has no chat template, or its template no place for an image, or an option is unknown.
+        UnfitError: the model cannot be evaluated, or would be read wrongly; the message says why.
 
     Example:
         >>> import vlmrobust as vr
@@ -68,10 +77,12 @@ class HFModel:
         processor: Any,
         generation: Mapping[str, Any] | None = None,
         *,
+        template: Mapping[str, Any] | None = None,
         force_answer: bool = False,
         batch_size: int | None = None,
         batch_tokens: int = 32_768,
         share_prefixes: bool = True,
+        self_check: bool = True,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
@@ -80,12 +91,15 @@ class HFModel:
         self.model = model
         self.processor = processor
         self.force_answer = force_answer
-        self._encoder = Encoder(processor)
-        self._decoding = Decoding(model, self._encoder.tokenizer, generation or {})
+        self._running = running_model(model)
+        accepted = inspect.signature(self._running.forward).parameters
+        self._encoder = Encoder(processor, template, accepted)
+        check_decoder_only(self._running)
+        self._decoding = Decoding(self._running, self._encoder.tokenizer, generation or {})
         self._engine = Engine(
-            model,
+            self._running,
             self._encoder,
-            Head(model),
+            Head(self._running),
             self._decoding,
             LetterVocabulary(self._encoder.tokenizer),
             batch_size=batch_size,
@@ -94,6 +108,16 @@ class HFModel:
         )
         self._options = OptionReader(self._engine, sorted(self._decoding.stop_tokens))
         self._hint = styles.hint(str(model.config._name_or_path))
+        self._noted: set[tuple[str, str]] = set()
+        self._unchecked = self_check
+        if _is_fast(self._running):
+            self._check()
+
+    def _check(self) -> None:
+        if self._unchecked:
+            with torch.inference_mode(), evaluating(self._running):
+                self._engine.check()
+        self._unchecked = False
 
     @classmethod
     def from_pretrained(
@@ -104,13 +128,18 @@ class HFModel:
         device: str | torch.device | None = None,
         generation: Mapping[str, Any] | None = None,
         processor: Mapping[str, Any] | None = None,
+        template: Mapping[str, Any] | None = None,
         force_answer: bool = False,
         batch_size: int | None = None,
         batch_tokens: int = 32_768,
         share_prefixes: bool = True,
+        self_check: bool = True,
         **model_kwargs: Any,
     ) -> Self:
         """Load a checkpoint from the hub or from a folder.
+
+        A folder of a PEFT adapter is loaded with the model that it was made for, whose processor is taken where the
+        adapter has none of its own.
 
         Args:
             name: the checkpoint's name or path.
@@ -119,47 +148,53 @@ class HFModel:
                 leave it out when `device_map` is given.
             generation: see the class.
             processor: options for the processor, such as `max_pixels`.
+            template: see the class.
             force_answer: see the class.
             batch_size: see the class.
             batch_tokens: see the class.
             share_prefixes: see the class.
-            **model_kwargs: for `AutoModelForImageTextToText.from_pretrained`, such as `attn_implementation`,
-                `device_map`, `revision`, `trust_remote_code` (which goes to the processor as well).
+            self_check: see the class.
+            **model_kwargs: for `AutoModelForImageTextToText.from_pretrained` (or `AutoModelForMultimodalLM`, where
+                only that knows the checkpoint), such as `attn_implementation`, `device_map`, `revision`,
+                `trust_remote_code` (which goes to the processor as well).
 
         Raises:
             FileNotFoundError: `name` can only be a path, and there is no such folder.
             ValueError: `dtype` is the name of none.
+            UnfitError: see the class.
         """
-        _check_name(name)
-        _check_dtype(dtype)
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
-        loaded_processor = AutoProcessor.from_pretrained(name, **shared, **(processor or {}))
-        model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, **model_kwargs)
-        if "device_map" not in model_kwargs:
-            model = model.to(device or _own_device())
+        model, loaded_processor = load(
+            name,
+            dtype=dtype,
+            device=None if "device_map" in model_kwargs else device or _own_device(),
+            processor=processor or {},
+            model=model_kwargs,
+        )
         return cls(
-            model.eval(),
+            model,
             loaded_processor,
             generation,
+            template=template,
             force_answer=force_answer,
             batch_size=batch_size,
             batch_tokens=batch_tokens,
             share_prefixes=share_prefixes,
+            self_check=self_check,
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the answers: checkpoint, a digest of its weights, dtype, generation settings."""
-        return {
+        """Return what decides the answers: checkpoint, a digest of its weights, adapters, dtype, settings."""
+        identity = {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": str(self.model.config._name_or_path),
-            "architecture": type(self.model).__name__,
-            "weights": weights_digest(self.model),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "architecture": type(self._running).__name__,
+            "weights": weights_digest(self._running),
+            "dtype": str(self._running.dtype).removeprefix("torch."),
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
         }
+        sometimes = {"adapters": adapters(self._running), "template": self._encoder.arguments}
+        return identity | {name: value for name, value in sometimes.items() if value}
 
     @property
     def special_tokens(self) -> SpecialTokens:
@@ -169,9 +204,19 @@ class HFModel:
     @torch.inference_mode()
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts, in batches across samples and conditions; see `Model.respond`."""
+        self._check()
         if self._hint and prompts and prompts[0].style == styles.default:
             logger.warning(self._hint)
             self._hint = None
+        thinking = next((prompt.style for prompt in prompts if prompt.style.mode == "think"), None)
+        if thinking is not None and thinking.think_tags not in self._noted:
+            self._noted.add(thinking.think_tags)
+            if note := thought_note(self.processor, self._encoder.turns("x"), thinking.think_tags):
+                logger.warning(note)
+        with evaluating(self._running):
+            return self._responses(prompts)
+
+    def _responses(self, prompts: Sequence[Prompt]) -> list[Response]:
         answered: dict[int, Response] = {}
         items: dict[int, Rendered] = {}
         opened: dict[Any, Any] = {}
@@ -217,17 +262,12 @@ class HFModel:
         return answered | self._options.responses(framed)
 
 
-def _check_name(name: str) -> None:
-    only_path = name.startswith((".", "/", "~")) or name.count("/") > 1  # on the hub it is 'name' or 'owner/name'
-    if only_path and not Path(name).is_dir():
-        raise FileNotFoundError(f"expected a checkpoint's folder or a name on the hub, found no folder at {name!r}")
-
-
-def _check_dtype(dtype: str | torch.dtype) -> None:
-    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ValueError(
-            f"field 'dtype': expected auto, bfloat16, float16, float32 or another torch dtype, got {dtype!r}"
-        )
+def _is_fast(model: Any) -> bool:
+    """Return whether a few short prompts take a model about a second."""
+    device = str(model.device.type)
+    if device == "cpu":
+        return sum(int(parameter.numel()) for parameter in model.parameters()) < _FEW_PARAMETERS
+    return device != "meta"  # from where it will be filled later
 
 
 def _own_device() -> str:

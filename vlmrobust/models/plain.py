@@ -99,8 +99,7 @@ class PlainEngine:
         with captured(self._model, self._head) as seen, seen_positions(self._model) as positions:
             probe = GenerationProbe(self._head, seen, self._letter_tokens)
             output, written = self._decoding.output(inputs, [item.prompt for item in batch], probe)
-        is_plain = self._decoding.config.num_beams in (None, 1)
-        if not (looks and is_plain and positions and getattr(output, self._forward.cache_name, None) is not None):
+        if not (looks and positions and getattr(output, self._forward.cache_name, None) is not None):
             return written
         return replace(written, branches=self._forward.branches(output, inputs, positions[0]))
 

@@ -25,14 +25,12 @@ from .encoding import Encoder, Rendered
 from .generation import Decoding, Written
 from .plain import PlainEngine, Reading, T
 from .probe import GenerationProbe, Head, captured
+from .processing import FAULTS
 
 __all__ = ["FAULTS", "TOLERANCE", "Family", "SharedEngine", "families"]
 
 # How far letter log-probabilities (nats) may lie from the plain path's: its own rounding, at each dtype.
 TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
-
-# What a model raises that cannot go on from a cache as others can.
-FAULTS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)

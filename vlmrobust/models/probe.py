@@ -35,7 +35,7 @@ class Head:
     """
 
     def __init__(self, model: Any) -> None:
-        module = model.get_output_embeddings()
+        module = _output_embeddings(model)
         if module is None:
             raise ValueError(f"expected a model with an LM head, got {type(model).__name__} without output embeddings")
         self.module: nn.Linear = module  # or a quantized stand-in for one
@@ -45,7 +45,11 @@ class Head:
         divisor = getattr(config, "logits_scaling", None)
         self._scale: float = 1.0 if not isinstance(scale, int | float) else float(scale)
         self._scale /= 1.0 if not isinstance(divisor, int | float) else float(divisor)
-        self._dense = isinstance(getattr(module, "weight", None), Tensor) and module.weight.is_floating_point()
+        # An adapter at the head, or a copy of it that is trained, shows the weight that it sits on.
+        adapted = hasattr(module, "base_layer") or hasattr(module, "original_module")
+        weight = getattr(module, "weight", None)
+        self._dense = isinstance(weight, Tensor) and weight.is_floating_point() and not adapted
+        self._width: int | None = None
         self.exact: bool | None = None
 
     def check(self, hidden: Tensor, logits: Tensor) -> None:
@@ -57,11 +61,22 @@ class Head:
         """
         if self.exact is not None:
             return
+        self._width = logits.shape[-1]  # some heads are wider: their last rows are padding, and cut off
         theirs = logits.float()
-        ours = self._float32_logits(hidden) if self._dense else theirs.new_full(theirs.shape, torch.nan)
+        ours = self._float32_logits(hidden) if self._dense else theirs[..., :0]
+        if ours.shape != theirs.shape:
+            self.exact = False
+            return
         largest = theirs.abs().amax().clamp(min=1.0)
-        tolerance = 8 * torch.finfo(logits.dtype).eps * largest
+        tolerance = 8 * self._rounding(hidden, logits) * largest
         self.exact = bool(((ours - theirs).abs() <= tolerance).all())
+
+    def _rounding(self, hidden: Tensor, logits: Tensor) -> float:
+        """Return the relative rounding of the model's own logits: that of the coarsest number on the way to them."""
+        kinds = {hidden.dtype, logits.dtype, self.module.weight.dtype}
+        if torch.is_autocast_enabled(hidden.device.type):
+            kinds.add(torch.get_autocast_dtype(hidden.device.type))
+        return max(torch.finfo(kind).eps for kind in kinds)
 
     def rows(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Return what has to be kept of some positions to compute their logits later."""
@@ -69,7 +84,9 @@ class Head:
 
     def rows_at_once(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Return the same for positions that are read before the next pass: logits that are float32 need no second."""
-        is_read = logits.dtype == torch.float32 and logits.shape[-1] != hidden.shape[-1]
+        # Some models compute in half precision and return float32.
+        whole = self._dense and self._rounding(hidden, logits) <= torch.finfo(torch.float32).eps
+        is_read = whole and logits.dtype == torch.float32 and logits.shape[-1] != hidden.shape[-1]
         return logits if is_read else self.rows(hidden, logits)
 
     def logits(self, rows: Tensor) -> Tensor:
@@ -91,7 +108,7 @@ class Head:
 
     def vocabulary_size(self) -> int:
         """Return the number of logits, padding of the vocabulary included."""
-        return self.module.out_features
+        return self.module.out_features if self._width is None else self._width
 
     def row_chunk(self) -> int:
         """Return how many rows of logits are computed at a time, so that memory stays bounded."""
@@ -100,13 +117,23 @@ class Head:
     def _float32_logits(self, hidden: Tensor) -> Tensor:
         weight, bias = self.module.weight, getattr(self.module, "bias", None)
         states = hidden.to(weight.device, torch.float32)
-        # The weight is cast in pieces: a float32 copy of a large vocabulary's head would take gigabytes.
-        pieces = [states @ part.float().T for part in weight.split(_VOCABULARY_CHUNK)]
-        logits = torch.cat(pieces, dim=-1)
-        if bias is not None:
-            logits += bias.float()
-        logits *= self._scale
-        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+        with torch.autocast(weight.device.type, enabled=False):
+            # The weight is cast in pieces: a float32 copy of a large vocabulary's head would take gigabytes.
+            pieces = [states @ part.float().T for part in weight[: self._width].split(_VOCABULARY_CHUNK)]
+            logits = torch.cat(pieces, dim=-1)
+            if bias is not None:
+                logits += bias[: self._width].float()
+            logits *= self._scale
+            return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+
+def _output_embeddings(model: Any) -> Any:
+    """Return the LM head: the model's own, or that of the first part of it that has one."""
+    for part in model.modules():
+        find = getattr(part, "get_output_embeddings", None)
+        if find is not None and (head := find()) is not None:
+            return head
+    return None
 
 
 @dataclass(slots=True)

@@ -2,7 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .chat import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
+from .chat import (
+    IMAGE_MARK,
+    assistant_prefix,
+    chat_turns,
+    check_template_arguments,
+    render_turns,
+    template_of,
+    template_tags,
+    thought_note,
+)
 from .letters import LETTERS, MARKS, letter_columns
 from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 
@@ -18,10 +27,14 @@ __all__ = [
     "SpecialTokens",
     "assistant_prefix",
     "chat_turns",
+    "check_template_arguments",
     "inert_tags",
     "letter_columns",
     "parse_completion",
     "render_turns",
+    "template_of",
+    "template_tags",
+    "thought_note",
 ]
 
 

@@ -5,12 +5,34 @@ appended as raw text. `continue_final_message` is not used: thinking templates i
 the continued message, cut it, or raise.
 """
 
-from collections.abc import Sequence
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["IMAGE_MARK", "ChatTemplate", "assistant_prefix", "chat_turns", "render_turns"]
+__all__ = [
+    "IMAGE_MARK",
+    "ChatTemplate",
+    "assistant_prefix",
+    "chat_turns",
+    "check_template_arguments",
+    "render_turns",
+    "template_of",
+    "template_tags",
+    "thought_note",
+]
 
 IMAGE_MARK = "<image>"
+
+# What chat templates of transformers open and close thoughts with.
+_THOUGHT_TAGS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel>thought", "<channel|>"),
+    ("<thinking>", "</thinking>"),
+    ("<seed:think>", "</seed:think>"),
+    ("◁think▷", "◁/think▷"),
+)
 
 
 class ChatTemplate(Protocol):
@@ -65,14 +87,43 @@ def _fold_system_turn(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": parts}, *turns[2:]]
 
 
-def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]]) -> tuple[str, bool]:
+def template_of(processor: Any) -> Any:
+    """Return whichever has the chat template: the processor, or the tokenizer in it."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    on_tokenizer = not getattr(processor, "chat_template", None) and getattr(tokenizer, "chat_template", None)
+    return tokenizer if on_tokenizer else processor
+
+
+def check_template_arguments(processor: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a chat template never mentions: it would leave them out without a word.
+
+    Args:
+        processor: has the template.
+        arguments: for it.
+
+    Raises:
+        ValueError: the template mentions no such argument; the message has the nearest name that it mentions.
+    """
+    source = getattr(template_of(processor), "chat_template", None)
+    words = set(re.findall(r"[A-Za-z_]\w*", source)) if isinstance(source, str) else set(arguments)
+    for name in arguments:
+        if name not in words:
+            near = difflib.get_close_matches(name, sorted(words), n=1)
+            raise ValueError(
+                f"field 'template': expected arguments that the chat template of {type(processor).__name__} knows, "
+                f"got {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+
+
+def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]], **arguments: Any) -> tuple[str, bool]:
     """Render chat turns up to the point where the assistant begins to write.
 
     A template without a system role raises or drops that turn; then its text is put in front of the user's.
 
     Args:
-        processor: anything with `apply_chat_template`.
+        processor: anything with `apply_chat_template`; where only its tokenizer has a template, that is used.
         turns: as made by `chat_turns`.
+        **arguments: for the template, such as `enable_thinking`.
 
     Returns:
         The rendered text, and whether the system turn had to be folded into the user's.
@@ -82,9 +133,12 @@ def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]]) -> tu
     """
     from jinja2.exceptions import TemplateError
 
+    template = template_of(processor)
+    asked = arguments | {"add_generation_prompt": True, "tokenize": False}
+
     def rendered(conversation: Sequence[dict[str, Any]]) -> str:
         try:
-            return str(processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
+            return str(template.apply_chat_template(conversation, **asked))
         except ValueError as error:
             if "chat template" not in str(error) and "chat_template" not in str(error):
                 raise
@@ -113,25 +167,84 @@ def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]]) -> tu
     return text, folded
 
 
-def assistant_prefix(rendered: str, prefill: str, think_open: str) -> tuple[str, str]:
+def template_tags(rendered: str, think_tags: tuple[str, str]) -> tuple[str, str]:
+    r"""Return the tags of the thought that a template has opened, or closed again, where the assistant begins.
+
+    Args:
+        rendered: the template's output, ending where the assistant begins.
+        think_tags: the style's, which are returned where the template has begun no thought of other tags.
+
+    Example:
+        >>> template_tags("[/INST][THINK]", ("<think>", "</think>"))
+        ('[THINK]', '[/THINK]')
+        >>> template_tags("[/INST]", ("<think>", "</think>"))
+        ('<think>', '</think>')
+    """
+    tags = (think_tags, *_THOUGHT_TAGS)
+    return next((pair for pair in tags if _opener(rendered, pair[0]) or _closed_thought(rendered, pair)), think_tags)
+
+
+def _opener(rendered: str, think_open: str) -> str:
+    return rendered[rendered.rindex(think_open) :] if rendered.rstrip().endswith(think_open) else ""
+
+
+def _closed_thought(rendered: str, think_tags: tuple[str, str]) -> str:
+    """Return the empty thought, closed, that a rendering ends with: what it says where thinking is switched off."""
+    opening, closing = map(re.escape, think_tags)
+    found = re.search(rf"{opening}\s*{closing}\s*\Z", rendered)
+    return found[0] if found else ""
+
+
+def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> str | None:
+    """Return what a chat template says of thoughts that a style does not expect, None if nothing.
+
+    Args:
+        processor: has the template.
+        rendered: its output, ending where the assistant begins.
+        think_tags: the style's.
+    """
+    source = getattr(template_of(processor), "chat_template", None)
+    source = source if isinstance(source, str) else ""
+    opened = template_tags(rendered, think_tags)
+    if opened != think_tags:
+        return f"the chat template begins thoughts with {opened[0]!r}, which takes the place of {think_tags[0]!r}"
+    if _closed_thought(rendered, think_tags):
+        advice = "; template={'enable_thinking': True} leaves it open" if "enable_thinking" in source else ""
+        return f"the chat template puts an empty thought, closed, before what the model writes{advice}"
+    others = [pair for pair in _THOUGHT_TAGS if pair[0] in source and pair[1] in source]
+    if others and think_tags[0] not in source:
+        return (
+            f"the chat template knows thoughts in {others[0][0]!r} and {others[0][1]!r}, the style's tags are "
+            f"{think_tags[0]!r} and {think_tags[1]!r}; Style(think_tags={others[0]!r}) asks for the model's own"
+        )
+    return None
+
+
+def assistant_prefix(rendered: str, prefill: str, think_open: str, think_close: str | None = None) -> tuple[str, str]:
     r"""Return the rendered text to continue, and what of the assistant's turn stands in it.
 
     Where the template itself opens the thought (`…<think>\n`), the prefill's own opener is dropped, and the template's
-    counts as prefilled: then the thought is read the same way for every model.
+    counts as prefilled: then the thought is read the same way for every model. Where it puts an empty thought, closed,
+    before a prefill that begins with a thought, that is dropped: the turn would hold two.
 
     Args:
         rendered: the template's output, ending where the assistant begins.
         prefill: raw text that the assistant is to continue from.
         think_open: the tag that opens a thought.
+        think_close: the tag that closes it.
 
     Example:
         >>> assistant_prefix("<assistant><think>\n", "<think>It is red.", "<think>")
         ('<assistant><think>\nIt is red.', '<think>\nIt is red.')
         >>> assistant_prefix("<assistant>", "<think>It is red.", "<think>")
         ('<assistant><think>It is red.', '<think>It is red.')
+        >>> assistant_prefix("<assistant><think>\n\n</think>\n\n", "<think>It is red.", "<think>", "</think>")
+        ('<assistant><think>It is red.', '<think>It is red.')
     """
-    if not rendered.rstrip().endswith(think_open):
-        return rendered + prefill, prefill
-    opener = rendered[rendered.rindex(think_open) :]
-    rest = prefill.lstrip().removeprefix(think_open)
-    return rendered + rest, opener + rest
+    begins = prefill.lstrip().startswith(think_open)
+    if opener := _opener(rendered, think_open):
+        rest = prefill.lstrip().removeprefix(think_open) if begins else prefill
+        return rendered + rest, opener + rest
+    if begins and think_close is not None:
+        rendered = rendered.removesuffix(_closed_thought(rendered, (think_open, think_close)))
+    return rendered + prefill, prefill

@@ -105,9 +105,8 @@ class RobustnessCallback(TrainerCallback):
         model = kwargs["model"]
         check_not_sharded(model, args)
         if self._evaluator is None:
-            whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter sits in its base
             settings = dict(self._settings)
-            engine = HFModel(whole, kwargs["processing_class"], settings.pop("generation", None))
+            engine = HFModel(model, kwargs["processing_class"], settings.pop("generation", None))
             self._evaluator = Evaluator(engine, self._perturbations, **settings)
         own = getattr(self._evaluator.model, "model", None)
         parameters = set(map(id, getattr(own, "parameters", tuple)()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
-from ..prompting import assistant_prefix, chat_turns, render_turns
+from ..prompting import assistant_prefix, chat_turns, render_turns, template_tags
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
 from ..prompting.special_tokens import SpecialTokens, inert_tags
 from .image import ImageLike, image_key
@@ -17,7 +17,7 @@ from .validated import Frozen
 if TYPE_CHECKING:
     from .response import Response
 
-__all__ = ["Prompt", "made_of_images"]
+__all__ = ["Prompt", "begun", "made_of_images"]
 
 Made = TypeVar("Made")
 
@@ -126,7 +126,7 @@ class Prompt(Frozen):
         style = self.style
         return chat_turns(self.text, len(self.images), system=style.system, image_position=style.image_position)
 
-    def render(self, processor: ChatTemplate) -> str:
+    def render(self, processor: ChatTemplate, **arguments: Any) -> str:
         """Return the text that a model is to continue: the chat template's rendering, then the prefill.
 
         The text holds the template's special tokens; tokenize it with `add_special_tokens=False`. Those that stand in
@@ -134,13 +134,12 @@ class Prompt(Frozen):
 
         Args:
             processor: the model's Hugging Face processor or tokenizer.
+            **arguments: for the chat template, such as `enable_thinking=False`.
 
         Raises:
             ValueError: it has no chat template, or its template drops the user's text.
         """
-        shown = self.with_inert(SpecialTokens.of(processor))
-        rendered, _ = render_turns(processor, shown.messages())
-        return assistant_prefix(rendered, shown.prefill, self.style.think_tags[0])[0]
+        return begun(self, processor, **arguments)[1]
 
     def with_inert(self, special: SpecialTokens) -> "Prompt":
         """Return the prompt with a model's special tokens made inert in all that is data: see `SpecialTokens.inert`.
@@ -190,6 +189,38 @@ class Prompt(Frozen):
             else:
                 own[index] = float(value)
         return tuple(own), tuple(added)
+
+
+def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Prompt, str]:
+    """Return a prompt as a chat template has begun it, and the text that a model is to continue.
+
+    The prompt's prefill is what stands in the assistant's turn, a thought that the template has opened included. Where
+    the template begins thoughts with other tags than the style's, they take the place of the style's everywhere.
+    Special tokens that stand in data are made inert.
+
+    Args:
+        prompt: the prompt.
+        processor: the model's processor or tokenizer.
+        **arguments: for the chat template.
+
+    Raises:
+        ValueError: it has no chat template, or its template drops the user's text.
+    """
+    prompt = prompt.with_inert(SpecialTokens.of(processor))
+    rendered, _ = render_turns(processor, prompt.messages(), **arguments)
+    tags = template_tags(rendered, prompt.style.think_tags)
+    if tags != prompt.style.think_tags:
+        prompt = _retagged(prompt, tags)
+        rendered, _ = render_turns(processor, prompt.messages(), **arguments)
+    text, prefix = assistant_prefix(rendered, prompt.prefill, *tags)
+    return (prompt if prefix == prompt.prefill else prompt.replace(prefill=prefix)), text
+
+
+def _retagged(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
+    prefill = prompt.prefill
+    for own, other in zip(prompt.style.think_tags, tags, strict=True):
+        prefill = prefill.replace(own, other)
+    return prompt.replace(style=prompt.style.replace(think_tags=tags), prefill=prefill)
 
 
 def made_of_images(prompt: Prompt, make: Callable[[ImageLike], Made], made: dict[Any, Made]) -> list[Made]:

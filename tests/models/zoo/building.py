@@ -26,6 +26,8 @@ def missing(family: str) -> str | None:
     """Return what a family needs and is not installed, None if nothing."""
     if family not in IMAGE_TEXT_TO_TEXT and family not in _MULTIMODAL:
         return f"transformers {hf.__version__} does not know it"
+    if family == "llama4" and not hasattr(hf, "Llama4ImageProcessor"):
+        return f"transformers {hf.__version__} has no image processor of it without torchvision's"
     if family in _NEEDS_TIMM and importlib.util.find_spec("timm") is None:
         return "its image encoder needs timm"
     if family == "fuyu" and hf.__version__.startswith("4."):

@@ -23,37 +23,36 @@ REFUSED: dict[str, tuple[str, str]] = {
     "vision-encoder-decoder": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
     "pi0": (_NO_TEMPLATE, "a robot's policy: it writes movements, not text"),
     "evolla": ("to give an image a place", "it reads proteins; its chat template gives an image no place"),
+    "diffusion_gemma": (
+        "it decodes otherwise than token by token",
+        "it writes blocks by diffusion, not token by token",
+    ),
+    "shieldgemma2": ("to keep the rendered text", "its processor puts texts of its own in place of the prompt"),
+    "t5gemma2": ("expected a decoder-only model", "an encoder–decoder"),
+    "llama4": ("to answer one prompt with an image", "every forward raises in transformers 5.24"),
     "mistral4": ("expected a processor with a tokenizer", "a language model alone, without a processor of images"),
 }
 # What is not built, and why.
 NOT_BUILT: dict[str, str] = {
     "pixtral": "in transformers 4 only: the name of an image encoder, whose models are LLaVA's",
 }
+_ALONE = "prompts go through it one by one, since"
 # What holds for a family beside being right.
 NOTES: dict[str, str] = {
+    "emu3": f"{_ALONE} a batch of images of several sizes changes what is seen (upstream)",
+    "hunyuan_vl": f"{_ALONE} images are numbered across a batch, which moves them (upstream)",
+    "minimax_m3_vl": f"{_ALONE} its sparse attention counts padding (upstream)",
     "perception_lm": "several images in one prompt only where they are cut into equally many tiles",
+    "phi4_multimodal": f"{_ALONE} another image in the batch changes what is seen (upstream)",
+    "qwen2_5_omni": "asked is the part that reads and writes, its thinker",
+    "qwen3_omni_moe": "asked is the part that reads and writes, its thinker",
     "unlimited_ocr": "chat templates of the checkpoints know no roles",
 }
 # model type → what is wrong today
-PENDING: dict[str, str] = {
-    "chameleon": "its processor appends a token behind the prefill",
-    "cosmos3_edge": "its processor does not return `mm_token_type_ids` unless asked",
-    "diffusion_gemma": "it writes blocks by diffusion, not token by token",
-    "emu3": "a batch of images of several sizes changes what is seen (upstream)",
-    "exaone4_5": "its template closes an empty thought before the prefill",
-    "got_ocr2": "its processor takes no nested images",
-    "hunyuan_vl": "images are numbered across the batch, which moves them (upstream)",
-    "inkling_mm_model": "its logits are narrower than its head",
-    "llama4": "every forward raises in transformers 5.24 (upstream)",
-    "minimax_m3_vl": "its sparse attention counts padding, so that a batch changes the answer (upstream)",
-    "nemotron_h_omni": "its LM head is not where `get_output_embeddings` looks",
-    "phi4_multimodal": "another image in the batch changes what is seen (upstream)",
-    "qwen2_5_omni": "the model that reads and writes is a part of it, its thinker",
-    "qwen3_omni_moe": "the model that reads and writes is a part of it, its thinker",
-    "shieldgemma2": "its processor puts texts of its own in place of the prompt",
-    "t5gemma2": "an encoder–decoder",
-}
-# The same with transformers 4 alone.
+PENDING: dict[str, str] = {}
+# What is not right with transformers 4 alone.
 PENDING_IN_4: dict[str, str] = {
-    "lfm2_vl": "its convolutions take in the padding of a batch (upstream, mended in transformers 5)",
+    "chameleon": "its config cannot be made of parts: not built",
+    "emu3": "refused: the image makes no difference",
+    "got_ocr2": "refused: its processor expands no placeholders",
 }

@@ -1,0 +1,110 @@
+"""Checkpoints from the hub or a folder: a model, or an adapter with the model that it was made for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .running import check_adapter
+
+__all__ = ["load"]
+
+_SHARED = ("trust_remote_code", "revision", "token")
+_PROCESSORS_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
+def load(
+    name: str,
+    *,
+    dtype: str | torch.dtype,
+    device: str | torch.device | None,
+    processor: Mapping[str, Any],
+    model: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    """Return a model in eval mode, and its processor.
+
+    Args:
+        name: the checkpoint's name or path; of an adapter, its base is loaded as well.
+        dtype: a torch dtype or its name; "auto" = the checkpoint's own.
+        device: where the model is put; None = wherever it was loaded.
+        processor: options for the processor.
+        model: options for the model.
+
+    Raises:
+        FileNotFoundError: `name` can only be a path, and there is no such folder.
+        ValueError: `dtype` is the name of none, or an adapter does not name its base.
+        ImportError: `name` is an adapter, and PEFT is not installed.
+    """
+    _check_name(name)
+    _check_dtype(dtype)
+    from transformers import AutoProcessor
+
+    adapter = _adapter_config(name, model)
+    base, settings = name, dict(model)
+    if adapter is not None:
+        base = str(adapter.base_model_name_or_path)
+        settings["revision"] = adapter.revision or "main"
+    from_adapter = adapter is not None and _has_processor(name)
+    shared = {key: value for key, value in (model if from_adapter else settings).items() if key in _SHARED}
+    loaded_processor = AutoProcessor.from_pretrained(name if from_adapter else base, **shared, **processor)
+    loaded: Any = _model(base, dtype=dtype, **settings)
+    if adapter is not None:
+        from peft import PeftModel
+
+        loaded = PeftModel.from_pretrained(loaded, name, **{key: model[key] for key in _SHARED[1:] if key in model})
+    if device is not None:
+        loaded = loaded.to(device)
+    return loaded.eval(), loaded_processor
+
+
+def _model(name: str, **settings: Any) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoModelForImageTextToText.from_pretrained(name, **settings)
+    except ValueError as error:
+        wider = getattr(transformers, "AutoModelForMultimodalLM", None)  # transformers 5
+        if wider is None or "Unrecognized configuration class" not in str(error):
+            raise
+        return wider.from_pretrained(name, **settings)
+
+
+def _adapter_config(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the PEFT config of an adapter, None of a whole model."""
+    from transformers.utils.hub import cached_file
+
+    shared = {key: settings[key] for key in _SHARED[1:] if key in settings}
+    try:
+        file = cached_file(name, "adapter_config.json", **shared)
+    except OSError:  # none, or nothing at all, which the model's own loader says better
+        return None
+    try:
+        from peft import PeftConfig
+    except ImportError as error:
+        raise ImportError(f"{name!r} is an adapter, which takes PEFT to load: pip install peft") from error
+    config = PeftConfig.from_pretrained(str(Path(str(file)).parent))
+    if not config.base_model_name_or_path:
+        raise ValueError(
+            f"{name!r}: expected 'base_model_name_or_path' in adapter_config.json, got none; load the model yourself, "
+            "and give HFModel(PeftModel.from_pretrained(model, name), processor)"
+        )
+    check_adapter(name, config)
+    return config
+
+
+def _has_processor(name: str) -> bool:
+    return any((Path(name) / file).is_file() for file in _PROCESSORS_FILES)
+
+
+def _check_name(name: str) -> None:
+    only_path = name.startswith((".", "/", "~")) or name.count("/") > 1  # on the hub it is 'name' or 'owner/name'
+    if only_path and not Path(name).is_dir():
+        raise FileNotFoundError(f"expected a checkpoint's folder or a name on the hub, found no folder at {name!r}")
+
+
+def _check_dtype(dtype: str | torch.dtype) -> None:
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(
+            f"field 'dtype': expected auto, bfloat16, float16, float32 or another torch dtype, got {dtype!r}"
+        )

@@ -1,0 +1,122 @@
+"""How a processor is called: families differ in how images are handed over, what is returned, and what is added."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+__all__ = ["FAULTS", "Processing", "last_tokens", "probe_image"]
+
+# What a processor raises on an input, and a model on a cache, that are not for it.
+FAULTS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+_OF_TOKENS = ("_ids", "_mask")  # kinds, positions and masks of tokens
+_LONGEST_ADDITION = 8
+_COMPARED = 8  # tokens at the end of a prompt that tell whether it is the rendered text
+
+
+def probe_image(width: int, height: int, *, turned: bool = False) -> Image.Image:
+    """Return a picture to try a processor or a model with."""
+    picture = Image.linear_gradient("L").rotate(90 if turned else 0)
+    return Image.merge("RGB", (picture, picture.transpose(Image.Transpose.ROTATE_90), picture)).resize((width, height))
+
+
+def last_tokens(tokens: Sequence[int], image_tokens: Collection[int]) -> tuple[int, ...]:
+    """Return the last few tokens of a text, behind its last image."""
+    behind = next((place for place, token in enumerate(reversed(tokens)) if token in image_tokens), len(tokens))
+    return tuple(tokens[max(0, len(tokens) - min(behind, _COMPARED)) :])
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """A processor, and how it is called.
+
+    Attributes:
+        processor: a Hugging Face processor.
+        is_nested: whether it takes a list of images for each text; else one list of all.
+        extra: options that make it return what the model asks for.
+        appended: how many tokens it adds behind the text, which are taken off again.
+    """
+
+    processor: Any
+    is_nested: bool = True
+    extra: Mapping[str, bool] = field(default_factory=dict)
+    appended: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        processor: Any,
+        text: str,
+        tokens: Sequence[int],
+        image_tokens: Collection[int],
+        accepted: Collection[str],
+        *,
+        ends_prompts: bool,
+    ) -> "Processing":
+        """Find out how a processor is called, with one text and one image.
+
+        Args:
+            processor: a Hugging Face processor.
+            text: a rendered text with one image.
+            tokens: of it, its placeholder not yet expanded.
+            image_tokens: tokens that stand for an image.
+            accepted: the inputs that the model takes.
+            ends_prompts: whether what it adds behind the text is meant to stay.
+
+        Raises:
+            ValueError: the processor takes no image with a text, or puts another text in its place.
+        """
+        found, inputs = cls(processor)._working(text)
+        promised = {name for name in getattr(processor, "model_input_names", ()) if name.endswith(_OF_TOKENS)}
+        promised &= set(accepted)
+        for name in sorted(promised - set(inputs)) if not ends_prompts else ():
+            asking = cls(processor, found.is_nested, {**found.extra, f"return_{name}": True})
+            try:
+                returned = asking.call([text], [[probe_image(84, 56)]])
+            except FAULTS:  # it knows no such option
+                continue
+            if name in returned:
+                found = asking
+        if ends_prompts:
+            return found
+        return cls(processor, found.is_nested, found.extra, found._addition(inputs, tokens, image_tokens))
+
+    def call(self, texts: Sequence[str], images: Sequence[Sequence[Any]], **options: Any) -> dict[str, Any]:
+        """Return what the processor makes of texts and the images of each, padded on the left."""
+        padded = {"return_tensors": "pt", "padding": True, "padding_side": "left", "add_special_tokens": False}
+        given: dict[str, Any] = {}
+        if any(images):
+            given["images"] = [list(shown) for shown in images] if self.is_nested else [i for s in images for i in s]
+        return dict(self.processor(text=list(texts), **padded, **self.extra, **given, **options))
+
+    def _working(self, text: str) -> tuple["Processing", dict[str, Any]]:
+        first: Exception | None = None
+        # Some processors refuse small images, such as those of fewer pixels than a tile has.
+        for size in ((84, 56), (448, 336)):
+            for nested in (True, False):
+                way = Processing(self.processor, nested)
+                try:
+                    return way, way.call([text], [[probe_image(*size)]])
+                except FAULTS as error:
+                    first = first or error
+        assert first is not None
+        raise ValueError(
+            f"expected {type(self.processor).__name__} to take a text and an image, got {type(first).__name__}: {first}"
+        ) from first
+
+    def _addition(self, inputs: Mapping[str, Any], tokens: Sequence[int], image_tokens: Collection[int]) -> int:
+        """Return how many tokens stand behind those of the text."""
+        row = inputs["input_ids"][0].tolist()
+        wanted = list(last_tokens(tokens, image_tokens))
+        for added in range(_LONGEST_ADDITION + 1):
+            end = len(row) - added
+            if row[end - len(wanted) : end] == wanted:
+                return added
+        tokenizer = self.processor.tokenizer
+        raise ValueError(
+            f"expected {type(self.processor).__name__} to keep the rendered text, whose end is "
+            f"{tokenizer.decode(wanted)!r}, got {tokenizer.decode(row[-len(wanted) :])!r} at the end of the encoded "
+            "prompt: it puts texts of its own in place of what the model is asked"
+        )

@@ -1,0 +1,182 @@
+"""One prompt and one token through a new model: what every row would run into is said before the first.
+
+What is looked at, in this order: that the model's own `generate` takes what the processor makes of a prompt, that its
+LM head is where logits come from, that it writes the likeliest token of the logits that are read, that `generate` and a
+plain forward pass say the same, of one prompt and of a batch, and that another image makes a difference.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..types import Prompt, Sample, Style
+from .base import UnfitError
+from .branches import bears_gaps
+from .encoding import Encoder, EncodingError, Rendered
+from .generation import Decoding
+from .plain import PlainEngine
+from .prefix import TOLERANCE
+from .probe import Head, captured
+from .processing import FAULTS, probe_image
+from .vocabulary import LetterVocabulary, letter_logprobs
+
+__all__ = ["SelfCheck"]
+
+logger = logging.getLogger(__name__)
+
+_QUESTION = "Which colour is the cube?"
+_MORE = "Look at it, and at what stands beside it, before you answer. "
+_OPTIONS = ("red", "blue", "green", "yellow")
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """Tries a model on a few prompts.
+
+    Attributes:
+        model: a Hugging Face model.
+        encoder: renders and encodes its prompts.
+        head: its LM head.
+        decoding: how texts are decoded.
+        vocabulary: which tokens read as which letter.
+        plain: runs batches through the model.
+    """
+
+    model: Any
+    encoder: Encoder
+    head: Head
+    decoding: Decoding
+    vocabulary: LetterVocabulary
+    plain: PlainEngine
+
+    def run(self) -> str | None:
+        """Return why prompts have to go through the model one by one, None if batches say the same.
+
+        Raises:
+            UnfitError: the model cannot be asked, or would be read wrongly; the message says which part of model or
+                processor is at fault, and what to do.
+        """
+        # Attention that leaves tokens out may do so by blocks of 128, which padding moves.
+        length = 0 if bears_gaps(self.model.config.get_text_config(), 256) else 10
+        short = _MORE * length + _QUESTION
+        # A square image beside one that is not: where a batch pads images, one of the two is changed.
+        long = self._item(_MORE * (length or 2) + short, (140, 56))
+        item, other = self._item(short, (56, 56)), self._item(short, (56, 56), turned=True)
+        batch = [long, item, other]
+        alone = self._letters(torch.cat([self._tried(self._forward, [long]), self._tried(self._generated, [item])]))
+        rows, reason = None, None
+        for run in (self._generated, self._forward):
+            try:
+                rows = run(batch)
+            except (torch.OutOfMemoryError, UnfitError):
+                raise
+            except FAULTS as error:
+                reason = f"a batch of images of several sizes raises {type(error).__name__}: {error}"
+                break
+            difference = self._difference(self._letters(rows[:2]), alone)
+            if difference > self._tolerance:
+                reason = f"letter log-probabilities of a prompt in a batch and by itself differ by {difference:.2g}"
+                break
+        if reason is not None or rows is None:
+            rows = torch.cat([self._tried(self._forward, [one]) for one in batch])
+            difference = self._difference(self._letters(rows[:2]), alone)
+            if difference > self._tolerance:
+                raise self._refused(
+                    "say the same in a forward pass and in `generate`",
+                    f"letter log-probabilities that differ by {difference:.2g}",
+                    "the model prepares its inputs in two ways, of which one is wrong; try another version of "
+                    "transformers, or another attn_implementation",
+                )
+        if not rows.isfinite().all():
+            logger.warning(
+                "%s: expected finite logits, got NaN or infinity in %s; rows without finite letters become errors "
+                "(float16 overflows where bfloat16 does not)",
+                type(self.model).__name__,
+                str(self.model.dtype).removeprefix("torch."),
+            )
+        elif torch.equal(rows[1], rows[2]):
+            raise self._refused(
+                "answer otherwise where the image is another",
+                "the same to the last bit",
+                f"what {type(self.encoder.processor).__name__} makes of an image does not reach the answer; look for "
+                "a processor of another family, or weights of the image encoder that were not loaded",
+            )
+        return reason
+
+    @property
+    def _tolerance(self) -> float:
+        return TOLERANCE.get(self.model.dtype, TOLERANCE[torch.float32])
+
+    def _item(self, question: str, size: tuple[int, int], *, turned: bool = False) -> Rendered:
+        image = probe_image(*size, turned=turned)
+        sample = Sample(id="self-check", images=[image], question=question, options=_OPTIONS, answer=0)
+        prompt = Prompt.of(sample, style=Style(mode="direct"))
+        return replace(self.encoder.render(prompt, {}), forced="")
+
+    def _tried(self, run: Callable[[Sequence[Rendered]], Tensor], items: Sequence[Rendered]) -> Tensor:
+        """Refuse a model that raises."""
+        try:
+            return run(items)
+        except (torch.OutOfMemoryError, UnfitError):
+            raise
+        except FAULTS as error:
+            raise self._unanswered(error) from error
+
+    def _generated(self, items: Sequence[Rendered]) -> Tensor:
+        """Return what `Head.logits` needs of the first step of `generate`, which has to write its likeliest token."""
+        inputs = self.encoder.encode([item.text for item in items], [item.images for item in items])
+        inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
+        with captured(self.model, self.head) as seen, self.decoding.prefilling() as config:
+            output = self.model.generate(**inputs, generation_config=config)
+        if seen.logits is None:
+            raise self._refused("return logits at every step", "none", "it decodes otherwise than token by token")
+        if seen.hidden is None:
+            raise self._refused(
+                f"make its logits with its LM head ({type(self.head.module).__name__})",
+                "logits without it",
+                "`get_output_embeddings` of the model names another layer",
+            )
+        hidden, logits = (left[:, -1] for left in seen.last(1))
+        for likely, new in zip(logits.float(), output.sequences[:, inputs["input_ids"].shape[1] :], strict=True):
+            if likely.isfinite().all() and not (len(new) == 1 and bool(likely[new[0]] == likely.max())):
+                decode = self.encoder.tokenizer.decode
+                raise self._refused(
+                    "write the likeliest token of its logits",
+                    f"{decode(new)!r} in place of {decode([int(likely.argmax())])!r}",
+                    "it decodes otherwise than token by token, so that letters and entropies cannot be read off it",
+                )
+        self.head.check(hidden, logits)
+        return self.head.rows_at_once(hidden, logits)
+
+    def _forward(self, items: Sequence[Rendered]) -> Tensor:
+        rows, _ = self.plain.answer(items, 1, lambda rows, _: rows[:, 0], looks=False)
+        assert rows is not None
+        return rows
+
+    def _letters(self, rows: Tensor) -> Tensor:
+        return letter_logprobs(self.head.logits(rows), self.vocabulary.families)
+
+    @staticmethod
+    def _difference(letters: Tensor, others: Tensor) -> float:
+        return float((letters - others).abs().nan_to_num(0.0).max())
+
+    def _unanswered(self, error: Exception) -> UnfitError:
+        at = type(self.encoder.processor if isinstance(error, EncodingError) else self.model).__name__
+        advice = "model and processor may be of two checkpoints, or transformers of another version than they need"
+        if not isinstance(error, EncodingError) and not _decodes_as_usual(self.model):
+            advice = "its `generate` is not transformers' own: it decodes otherwise than token by token"
+        return self._refused("answer one prompt with an image", f"{type(error).__name__} from {at}: {error}", advice)
+
+    def _refused(self, expected: str, got: str, advice: str) -> UnfitError:
+        name = type(self.model).__name__
+        return UnfitError(f"expected {name} to {expected}, got {got}; {advice} (self_check=False leaves this out)")
+
+
+def _decodes_as_usual(model: Any) -> bool:
+    from transformers import GenerationMixin
+
+    return getattr(type(model), "generate", None) is GenerationMixin.generate
