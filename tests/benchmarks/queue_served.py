@@ -24,16 +24,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STEP = 0.004  # seconds that the stand-in takes for a token of all its slots
+STEP = 0.05  # seconds that the stand-in takes for a token of all its slots
 
 
 # --- the stand-in server ----------------------------------------------------------------------------------------------
 
 
 def reply_to(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Return how many tokens the stand-in writes, and what: lengths are drawn by the request, 20 to 400, mean 116."""
+    """Return how many tokens the stand-in writes, and what: lengths are drawn by the request, 15 to 120, mean 42."""
     drawn = random.Random(json.dumps([body["messages"][-1]["content"], body.get("seed")])[-2000:])
-    count = 1 if body["max_tokens"] <= 2 else min(max(int(drawn.lognormvariate(4.5, 0.7)), 20), 400)
+    count = 1 if body["max_tokens"] <= 2 else min(max(int(drawn.lognormvariate(3.6, 0.6)), 15), 120)
     words = ["A"] if count == 1 else ["<think>", *[" so"] * (count - 4), "</think>", "<answer>", "B"]
     top = [{"token": letter, "logprob": -0.1 - place, "bytes": list(letter.encode())} for place, letter in
            enumerate("ABCDEFGHIJKLMNOPQRST")]  # fmt: skip
