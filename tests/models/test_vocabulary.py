@@ -80,6 +80,20 @@ def test_a_vocabulary_without_letters_is_refused() -> None:
         LetterVocabulary(PreTrainedTokenizerFast(tokenizer_object=words))
 
 
+def test_what_ends_a_letter_is_looked_up_as_the_parser_says_it_of_that_letter() -> None:
+    following = [" can", " can't", " could", " is", " and", " red", "'ll", "-", ".", ":", "\n", ")", "xy", "55"]
+    words = {text: token for token, text in enumerate([*string.ascii_letters, *string.digits, *following])}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="x")))
+    vocabulary = LetterVocabulary(tokenizer)
+    for (row, column), ending in vocabulary.either.ends.items():
+        letter = tokenizer.decode([int(vocabulary.either.tokens[row, column])])
+        ends = vocabulary.ending(ending)
+        assert {text for text in following if ends[words[text]]} == {
+            text for text in following if oracle.ends(letter, text)
+        }, letter
+    assert len(vocabulary.either.ends) == len(string.ascii_letters + string.digits)
+
+
 # ------------------------------------------------------------------------------------------- a real vocabulary
 
 

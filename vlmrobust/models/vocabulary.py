@@ -280,10 +280,10 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _kind(mark: str) -> str:
-    """Return a letter that the parser treats alike: "A" and "I" are words, too, and so may all small letters be."""
+    """Return a letter that the parser treats alike: "A" and "I" are words, and any small letter may be one."""
     if mark in _DIGITS:
         return "1"
-    return mark if mark in "AI" else "B" if mark in LETTERS else "a"
+    return mark if mark in "AIi" else "B" if mark in LETTERS else "a"
 
 
 def _is_letter(letter: str, following: str) -> bool:
