@@ -168,5 +168,6 @@ def test_an_interrupt_ends_a_run_at_once_and_what_was_answered_is_on_disk(server
 
 if __name__ == "__main__":
     url, out = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
     asked = OpenAIModel("toy", url, KEY, max_retries=0, concurrency=4, prefill="continue_final_message")
     Evaluator(asked, paper_conditions(), [Accuracy()]).run(many_samples(5), out=Path(out))
