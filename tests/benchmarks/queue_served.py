@@ -57,8 +57,12 @@ async def serve(port: int, slots: int) -> None:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
-                count, reply = reply_to(json.loads(await reader.readexactly(length)))
+                length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
+                body = await reader.readexactly(length)
+                if "/chat/completions " not in head.partition("\r\n")[0]:  # what the check of a server looks for
+                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                count, reply = reply_to(json.loads(body))
                 async with free:
                     await asyncio.sleep(count * STEP)
                 data = json.dumps(reply).encode()

@@ -181,7 +181,7 @@ def test_text_that_is_no_unicode_can_be_written(make_sample, tmp_path):
     prompts = list(expand([make_sample()], []))
     responses = [response.replace(text="torn \ud83d") for response in FakeModel().respond(prompts)]
     path = Report.from_responses(prompts, responses, [Accuracy()]).to_html(tmp_path / "page.html")
-    assert Page(path.read_text(encoding="utf-8")).data["samples"][0]["responses"][0]["text"] == "torn \ud83d"
+    assert Page(path.read_text(encoding="utf-8")).data["samples"][0]["responses"][0]["text"] == "torn \ufffd"
 
 
 def test_the_page_says_how_many_samples_can_be_looked_at(report):
