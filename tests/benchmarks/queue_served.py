@@ -95,12 +95,11 @@ def run_once(given: argparse.Namespace) -> None:
     send = model._client._client.send
 
     def timed(request: Any, **options: Any) -> Any:
-        if given.record:
+        response = send(request, **options)
+        last[0] = time.perf_counter()
+        if given.record and request.url.path.endswith("/chat/completions") and response.status_code == 200:
             sent.append(json.loads(request.content))
-        try:
-            return send(request, **options)
-        finally:
-            last[0] = time.perf_counter()
+        return response
 
     model._client._client.send = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as out:

@@ -1,17 +1,17 @@
 """The requests to one model at one server: what they say, what they cost, and who answered."""
 
-import json
 import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic_core import from_json
+
 from ..sampling import sampling_seed
 from .client import secrets_of
 from .messages import Way, request_flags
 from .replies import Reply
-from .steps import Fields
 from .usage import Price, Usage
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class Chat:
         # As text: the client's own types, of requests and replies, take longer than all the rest.
         reply = self.client.post("/chat/completions", cast_to=str, body=body)
         try:
-            return Fields.of(json.loads(reply))
-        except (TypeError, ValueError) as error:
+            return from_json(reply)
+        except ValueError as error:
             raise ValueError(f"expected a chat completion as JSON, got {reply[:200]!r}") from error
 
     def ask_greedily(
