@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["FAULTS", "Processing", "last_tokens", "probe_image"]
 
@@ -16,8 +17,10 @@ _LONGEST_ADDITION = 8
 _COMPARED = 8  # tokens at the end of a prompt that tell whether it is the rendered text
 
 
-def probe_image(width: int, height: int, *, turned: bool = False) -> Image.Image:
+def probe_image(width: int, height: int, *, turned: bool = False) -> "Image.Image":
     """Return a picture to try a processor or a model with."""
+    from PIL import Image
+
     picture = Image.linear_gradient("L").rotate(90 if turned else 0)
     return Image.merge("RGB", (picture, picture.transpose(Image.Transpose.ROTATE_90), picture)).resize((width, height))
 
