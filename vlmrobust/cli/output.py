@@ -108,7 +108,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         ("metric", lambda row: readable(row["metric"]) + (" (judged)" if row["metric"] == "consistency" else "")),
         ("value", lambda row: _number(row["value"])),
         ("n", lambda row: str(row["n_value"])),
-        ("of the\npairs", lambda row: _number(row["paired_value"])),
+        ("paired", lambda row: _number(row["paired_value"])),
         (reference, lambda row: _number(row["base_value"])),
         ("difference\n[95 % interval]", _interval),
         ("pairs", lambda row: "–" if (pairs := pairs_of(row)) is None else str(pairs)),

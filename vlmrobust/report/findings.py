@@ -243,7 +243,7 @@ def _changes(one: _Condition) -> Iterator[Finding]:
 
 
 def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
-    """Yield under which conditions accuracy can't be compared with base, one sentence for all of which the same is so."""
+    """Yield where accuracy can't be compared with base, one sentence for all conditions with the same reason."""
     reasons: dict[str, list[_Condition]] = {}
     for one in conditions:
         accuracy = one.rows.get("accuracy")

@@ -275,14 +275,14 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
         return replace(row, note="defined for no sample" if not row.n else f"no drop under {row.reference}")
     share = row.recovered / row.drop
     columns = columns_by_group([gain, drop], groups, rng)
+    gains, drops = replicate_means(columns, _REPLICATES, rng)
+    if np.mean(drops <= 0) > (1 - _LEVEL) / 2:
+        return replace(row, share=share, note=f"the drop under {row.reference} is not set apart from 0")
     # Groups without any change say nothing about a share of the change.
     changed = int(np.count_nonzero((columns[0].sums != 0) | (columns[1].sums != 0)))
     if changed < FEWEST_GROUPS:
         why = too_few(changed, is_of_samples=columns[0].groups == row.n)
         return replace(row, share=share, note=f"{why} with a change")
-    gains, drops = replicate_means(columns, _REPLICATES, rng)
-    if np.mean(drops <= 0) > (1 - _LEVEL) / 2:
-        return replace(row, share=share, note=f"the drop under {row.reference} is not set apart from 0")
     shares = np.divide(gains, drops, out=np.full(len(gains), math.nan), where=drops > 0)
     low, high = percentile_limits(shares, columns[0].groups, _LEVEL)
     if low == high == share and share in (0, 1):

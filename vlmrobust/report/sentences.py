@@ -99,8 +99,9 @@ def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
     """Return that a model follows the wrong thought consistently to the wrong answer."""
     return (
         f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
-        f"the asserted wrong option is answered in {_value(follow)} of the samples ({_under_base(follow)}), and the thought concludes the answer in {_value(consistency)} of the judged responses "
-        f"(n = {consistency.n_value}): it follows the wrong thought consistently to the wrong answer."
+        f"the asserted wrong option is answered in {_value(follow)} of the samples ({_under_base(follow)}), and the "
+        f"thought concludes the answer in {_value(consistency)} of the judged responses (n = {consistency.n_value}): "
+        "it follows the wrong thought consistently to the wrong answer."
     )
 
 
@@ -200,8 +201,9 @@ def cut_off(
         )
     before, fall = sum(row.base_value for row in rates), -accuracy.difference
     return (
-        f"{said} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to {_share(min(part, fall))} of the "
-        f"fall of {_share(fall)} in accuracy may be the token limit or the format, no wrong choice."
+        f"{said} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to "
+        f"{_share(min(part, fall))} of the fall of {_share(fall)} in accuracy may be the token limit or the "
+        "format, no wrong choice."
     )
 
 

@@ -12,8 +12,8 @@ from ..functional.statistics import holm
 from ..keyed import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
-from .columns import Column
 from .asserted import by_one_option
+from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of
 
 __all__ = ["SAME", "SummaryRow", "summarised", "too_few"]
@@ -158,18 +158,21 @@ class _Summary:
             rows.append(self._with_intervals(row, averaged=cell.averaged, compared=cell.compared))
         return rows
 
-    def _with_intervals(self, row: SummaryRow, *, averaged: Mask | None = None, compared: Mask | None = None) -> SummaryRow:
+    def _with_intervals(
+        self, row: SummaryRow, *, averaged: Mask | None = None, compared: Mask | None = None
+    ) -> SummaryRow:
         """Return a row without intervals that are points, and with a note where its difference or value has none."""
-        reasons = []
+        why = ""
         if averaged is not None and not row.value_low < row.value_high:
             row = replace(row, value_low=math.nan, value_high=math.nan)
-            reasons.append(self._too_few(averaged) or ALIKE)
+            few = self._too_few(averaged)
+            why = "" if few and row.note else few or ALIKE
         if compared is not None:
             row = replace(row, difference=row.paired_value - row.base_value)
             if not row.low < row.high:
                 row = replace(row, low=math.nan, high=math.nan, p=math.nan)
-                reasons.append(self._too_few(compared) or SAME)
-        return replace(row, note=_in_turn(row.note, *dict.fromkeys(reasons)))
+                why = self._too_few(compared) or SAME
+        return replace(row, note=_in_turn(row.note, why))
 
     def _too_few(self, chosen: Mask) -> str:
         """Return what to say of samples that are too few for an interval."""
@@ -318,8 +321,8 @@ def _in_turn(*notes: str) -> str:
 
 def _needs_asserted(column: Column) -> str:
     return (
-        f"{column.name} depends on what the text asserts, which is not the distractor: score the loaded report again to "
-        "compare it"
+        f"{column.name} depends on what the text asserts, which is not the distractor: score the loaded report again "
+        "to compare it"
     )
 
 

@@ -146,9 +146,7 @@ def pairs_of(row: Mapping[str, Any]) -> int | None:
     return None if math.isnan(row["difference"]) else int(row["n"])
 
 
-def on_pairs(
-    row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int, *, is_subtracted: bool = True
-) -> str:
+def on_pairs(row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int, *, is_subtracted: bool = True) -> str:
     """Return what a difference is taken of, `40 pairs: 0.60, base 0.80`, where that is not what is printed already.
 
     Args:

@@ -12,7 +12,20 @@ from ..functional import QUADRANTS
 from ..judges import RuleJudge
 from ..naming import readable, unit_labels
 from ..report.tables import Table, judge_note
-from .cells import RUN, Cell, Row, area, change, covered, records_of, share, short, with_base, with_interval, with_unanswered
+from .cells import (
+    RUN,
+    Cell,
+    Row,
+    area,
+    change,
+    covered,
+    records_of,
+    share,
+    short,
+    with_base,
+    with_interval,
+    with_unanswered,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,8 +106,8 @@ def sections(result: "StudyResult") -> list[Section]:
         Section(
             "quadrants",
             "Quadrants",
-            "Consistent or not × correct or not, as shares of the answers that are judged under the condition; the four "
-            "add up to 1.",
+            "Consistent or not × correct or not, as shares of the answers that are judged under that condition; the "
+            "four add up to 1.",
             _quadrants(result.judged),
         ),
         Section(
