@@ -19,7 +19,7 @@ from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is
 __all__ = ["SAME", "SummaryRow", "summarised", "too_few"]
 
 SAME = "no interval: all samples differ by the same"
-ALIKE = "no interval of the value: all samples have the same"
+ALIKE = "no interval of the value: it is the same in every resample"
 
 
 def too_few(groups: int, *, is_of_samples: bool) -> str:
