@@ -111,12 +111,13 @@ def test_all_numbers_of_the_summary_are_there(report, text):
             (6, "base_value"),
             (7, "difference"),
             (9, "p_adjusted"),
-            (10, "n"),
             (11, "errors"),
         ):
             value = expected[name]
             assert sort[place] == ("" if value != value else str(value))
             assert row[place][1] == ("–" if value != value else row[place][1])
+        is_compared = expected["difference"] == expected["difference"]
+        assert row[10][1] == (str(expected["n"]) if is_compared else "–")
         finding = expected["low"] > 0 or expected["high"] < 0
         assert ("quiet" in row[7][0].get("class", "")) == (
             expected["difference"] == expected["difference"] and not finding

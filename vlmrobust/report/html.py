@@ -10,6 +10,7 @@ import math
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from .browse import browsable
 from .columns import Column
 from .findings import Finding
 from .summary import SummaryRow
-from .tables import Table, overview
+from .tables import Table, overview, pairs_of
 
 if TYPE_CHECKING:
     from ..plots.source import Reported
@@ -163,13 +164,18 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 _number(row.difference, sign="+")._replace(is_quiet=not certain),
                 _interval(row.low, row.high, sign="+")._replace(is_quiet=not certain),
                 _number(row.p_adjusted),
-                Cell(str(row.n), row.n),
+                _pairs(row),
                 Cell(str(row.errors), row.errors),
                 _number(row.coverage),
                 _number(row.noise_floor),
                 _text(row.note),
             ],
         )
+
+
+def _pairs(row: SummaryRow) -> Cell:
+    pairs = pairs_of(asdict(row))
+    return Cell("–" if pairs is None else str(pairs), pairs)
 
 
 def _text(text: str) -> Cell:
