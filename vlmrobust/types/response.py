@@ -88,7 +88,8 @@ class Response(Frozen):
         # A server's text, and an exception's, end in files; a run is not lost to half a character.
         if not isinstance(data, dict):
             return data
-        return {name: writable(value) if isinstance(value, str) else value for name, value in data.items()}
+        wider = {name: value for name, value in data.items() if isinstance(value, str) and not value.isascii()}
+        return {**data, **{name: writable(value) for name, value in wider.items()}} if wider else data
 
     @model_validator(mode="after")
     def _keeps_the_contract(self) -> "Response":
