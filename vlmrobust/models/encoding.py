@@ -167,7 +167,7 @@ class Encoder:
             return _TOKENS_PER_IMAGE * len(images)
         try:
             return sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"])
-        except ValueError:  # an image that the processor will refuse
+        except FAULTS:  # an image that the processor will refuse, or a processor that counts for another's images
             return _TOKENS_PER_IMAGE * len(images)
 
     def encode(

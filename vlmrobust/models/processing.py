@@ -10,7 +10,17 @@ if TYPE_CHECKING:
 __all__ = ["FAULTS", "Processing", "last_tokens", "probe_image"]
 
 # What a processor raises on an input, and a model on a cache, that are not for it.
-FAULTS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 _OF_TOKENS = ("_ids", "_mask")  # kinds, positions and masks of tokens
 _LONGEST_ADDITION = 8

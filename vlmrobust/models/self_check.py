@@ -19,9 +19,9 @@ from .branches import bears_gaps
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding
 from .plain import PlainEngine
-from .prefix import TOLERANCE
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
+from .running import tolerance
 from .vocabulary import LetterVocabulary, letter_logprobs
 
 __all__ = ["SelfCheck"]
@@ -116,7 +116,7 @@ class SelfCheck:
 
     @property
     def _tolerance(self) -> float:
-        return TOLERANCE.get(self.model.dtype, TOLERANCE[torch.float32])
+        return tolerance(self.model)
 
     def _item(self, question: str, size: tuple[int, int], *, turned: bool = False) -> Rendered:
         image = probe_image(*size, turned=turned)
@@ -139,14 +139,6 @@ class SelfCheck:
         inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
         with captured(self.model, self.head) as seen, self.decoding.prefilling() as config:
             output = self.model.generate(**inputs, generation_config=config)
-        if seen.logits is None:
-            raise self._refused("return logits at every step", "none", "it decodes otherwise than token by token")
-        if seen.hidden is None:
-            raise self._refused(
-                f"make its logits with its LM head ({type(self.head.module).__name__})",
-                "logits without it",
-                "`get_output_embeddings` of the model names another layer",
-            )
         hidden, logits = (left[:, -1] for left in seen.last(1))
         for likely, new in zip(logits.float(), output.sequences[:, inputs["input_ids"].shape[1] :], strict=True):
             if likely.isfinite().all() and not (len(new) == 1 and bool(likely[new[0]] == likely.max())):
