@@ -143,11 +143,11 @@ def _output_embeddings(model: Any) -> Any:
 class Seen:
     """What the last forward pass left: `(B, T, D)` before the LM head, `(B, T, V)` after the model."""
 
-    model: str  # its class's name
-    head: str
     wanted: Tensor | None = None
     hidden: Tensor | None = None
     logits: Tensor | None = None
+    model: str = "the model"  # its class, and that of its head
+    head: str = "none"
 
     def last(self, places: int) -> tuple[Tensor, Tensor]:
         """Return and forget what was left at the last places; some models return all, whatever they are asked.
@@ -179,7 +179,7 @@ def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[S
         head: its LM head.
         wanted: `(B, P)`, positions of each row; the head is given these alone, so that only their logits are made.
     """
-    seen = Seen(type(model).__name__, type(head.module).__name__, wanted)
+    seen = Seen(wanted, model=type(model).__name__, head=type(head.module).__name__)
 
     def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0]

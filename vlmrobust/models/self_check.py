@@ -22,6 +22,7 @@ from .plain import PlainEngine
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
 from .running import tolerance
+from .sampling import SAMPLING_OPTIONS
 from .vocabulary import LetterVocabulary, letter_logprobs
 
 __all__ = ["SelfCheck"]
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 _QUESTION = "Which colour is the cube?"
 _MORE = "Look at it, and at what stands beside it, before you answer. "
 _OPTIONS = ("red", "blue", "green", "yellow")
+# Options that are heeded here, or looked at before; `generate` is not given them, or cannot fail on them.
+_READ_HERE = frozenset({"max_new_tokens", "min_new_tokens", *SAMPLING_OPTIONS})
 _ROUNDING = 1e-2  # of the largest number of a row; more is a difference, whatever the precision
 
 
@@ -92,6 +95,7 @@ class SelfCheck:
                     "the model prepares its inputs in two ways, of which one is wrong; try another version of "
                     "transformers, or another attn_implementation",
                 )
+        self._try_options(item)
         if not rows.isfinite().all():
             logger.warning(
                 "%s: expected finite logits, got NaN or infinity in %s; rows without finite letters become errors "
@@ -150,6 +154,25 @@ class SelfCheck:
                 )
         self.head.check(hidden, logits)
         return self.head.rows_at_once(hidden, logits)
+
+    def _try_options(self, item: Rendered) -> None:
+        """Refuse options that `generate` raises on: without them it has just answered the same prompt."""
+        options = {name: value for name, value in self.decoding.options.items() if name not in _READ_HERE}
+        if not options:
+            return
+        inputs = self.encoder.encode([item.text], [item.images])
+        inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
+        extra = {"tokenizer": self.encoder.tokenizer} if "stop_strings" in options else {}
+        try:
+            with self.decoding.in_force(max_new_tokens=2, min_new_tokens=None, return_dict_in_generate=True) as config:
+                self.model.generate(**inputs, generation_config=config, **extra)
+        except torch.OutOfMemoryError:
+            raise
+        except FAULTS as error:
+            raise UnfitError(
+                f"field 'generation': expected options that {type(self.model).__name__} can decode with, got {options}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:
         rows, _ = self.plain.answer(items, 1, lambda rows, _: rows[:, 0], looks=False)
