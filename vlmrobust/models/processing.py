@@ -85,11 +85,7 @@ class Processing:
             ValueError: the processor takes no image with a text, or puts another text in its place.
         """
         found, inputs, image = cls(processor)._working(text)
-        if "attention_mask" not in inputs:
-            raise ValueError(
-                f"expected {type(processor).__name__} to return an attention mask, got {', '.join(inputs)}"
-            )
-        missing = (_promised(processor) & set(accepted)) - set(inputs)
+        missing = (_promised(processor) & set(accepted) | {"attention_mask"}) - set(inputs)
         for name in sorted(missing) if not ends_prompts else ():
             asking = cls(processor, found.is_nested, {**found.extra, f"return_{name}": True})
             try:
@@ -99,6 +95,10 @@ class Processing:
             if name in returned:
                 found = asking
                 missing = missing - set(returned)
+        if "attention_mask" in missing:
+            raise ValueError(
+                f"expected {type(processor).__name__} to return an attention mask, got {', '.join(inputs)}"
+            )
         if missing:
             missing = missing - found._returned(text, probe_image(1344, 896))  # some inputs are of large images alone
         added = 0 if ends_prompts else found._addition(inputs, tokens, image_tokens)
@@ -155,7 +155,7 @@ def _promised(processor: Any) -> set[str]:
 
     These bear other names in some models, and their absence shows: another image makes no difference then.
     """
-    parts = {name: set(getattr(part, "model_input_names", ())) for name, part in vars(processor).items()}
+    parts = {name: set(getattr(part, "model_input_names", None) or ()) for name, part in vars(processor).items()}
     of_images = parts.get("image_processor", set())
     ours = of_images | parts.get("tokenizer", set())
     others = set().union(*parts.values()) - ours

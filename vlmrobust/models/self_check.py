@@ -157,21 +157,23 @@ class SelfCheck:
 
     def _try_options(self, item: Rendered) -> None:
         """Refuse options that `generate` raises on: without them it has just answered the same prompt."""
-        options = {name: value for name, value in self.decoding.options.items() if name not in _READ_HERE}
+        options = {
+            name: value for name, value in self.decoding.options.items() if name not in _READ_HERE and value is not None
+        }
         if not options:
             return
         inputs = self.encoder.encode([item.text], [item.images])
         inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
         extra = {"tokenizer": self.encoder.tokenizer} if "stop_strings" in options else {}
         try:
-            with self.decoding.in_force(max_new_tokens=2, min_new_tokens=None, return_dict_in_generate=True) as config:
+            with self.decoding.in_force(max_new_tokens=2, min_new_tokens=None, disable_compile=True) as config:
                 self.model.generate(**inputs, generation_config=config, **extra)
         except torch.OutOfMemoryError:
             raise
         except FAULTS as error:
             raise UnfitError(
-                f"field 'generation': expected options that {type(self.model).__name__} can decode with, got {options}: "
-                f"{type(error).__name__}: {error}"
+                f"field 'generation': expected options that {type(self.model).__name__} decodes with, got "
+                f"{type(error).__name__} with {options}: {error}"
             ) from error
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:
