@@ -11,6 +11,7 @@ import zoo
 
 from vlmrobust import Prompt, Sample, Style
 from vlmrobust.models import HFModel
+from vlmrobust.models.running import tolerance
 
 Build = Callable[[str], zoo.Tiny]
 
@@ -110,3 +111,40 @@ def test_float32_logits_of_a_half_precision_head_are_not_taken_for_exact(tiny: B
     model.forward = upcast
     for response, other in zip(HFModel(model, processor).respond(prompts), expected, strict=True):
         assert response.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-6)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
+def test_what_follows_letters_is_looked_at_under_autocast(
+    family: str, inside: bool, tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    # A letter that begins a word counts only as far as it ends there: several nats, where rounding is a fraction of one.
+    made = tiny(family)
+    prompts = [Prompt.of(sample, style=Style(mode="direct")) for sample in samples]
+    exact = HFModel(made.model, made.processor).respond(prompts)
+    made_outside = None if inside else HFModel(made.model, made.processor)
+    with torch.autocast("cpu", torch.bfloat16):
+        responses = (made_outside or HFModel(made.model, made.processor)).respond(prompts)
+    assert caplog.text == "", "neither one by one, nor without a look ahead, nor by the plain path"
+    for response, other in zip(responses, exact, strict=True):
+        assert response.option_logprobs == pytest.approx(other.option_logprobs, abs=1.0)
+    assert responses[0].option_logprobs != exact[0].option_logprobs
+
+
+@pytest.mark.parametrize(
+    ("dtype", "inside", "nats"),
+    [
+        (torch.float32, None, 2e-4),
+        (torch.float32, torch.bfloat16, 0.25),
+        (torch.float32, torch.float16, 0.05),
+        (torch.bfloat16, None, 0.25),
+        (torch.bfloat16, torch.float16, 0.25),
+    ],
+)
+def test_what_may_differ_follows_from_what_is_computed_in(
+    dtype: torch.dtype, inside: torch.dtype | None, nats: float
+) -> None:
+    model = torch.nn.Linear(2, 2, dtype=dtype)
+    model.dtype, model.device = dtype, torch.device("cpu")  # type: ignore[assignment]
+    with torch.autocast("cpu", inside, enabled=inside is not None):
+        assert tolerance(model) == nats

@@ -38,11 +38,13 @@ def running_model(model: Any) -> Any:
     """
     if hasattr(model, "_orig_mod"):  # torch.compile
         return running_model(model._orig_mod)
-    if type(model).__module__.partition(".")[0] == "peft":
+    if any(kind.__module__.partition(".")[0] == "peft" for kind in type(model).__mro__):
         for name in _active(model):
             check_adapter(name, model.peft_config[name])
-        # Of adapters of several kinds at once, a mixed model, the base is inside what puts them in.
-        return running_model(model.get_base_model() if hasattr(model, "get_base_model") else model.base_model.model)
+        if hasattr(model, "get_base_model"):
+            return running_model(model.get_base_model())
+        parts = dict(model.named_children())  # adapters of several kinds at once, or what puts them in
+        return running_model(parts["base_model" if "base_model" in parts else "model"])
     if isinstance(model, nn.Module) and type(model).forward is nn.Module.forward:
         parts = [part for part in model.children() if hasattr(part, "generate") and hasattr(part, "get_decoder")]
         if not parts:
