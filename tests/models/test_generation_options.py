@@ -106,7 +106,6 @@ def test_the_trial_of_options_keeps_none_that_works(tiny: Build, samples: list[S
         "bad_words_ids": [[5]],
         "no_repeat_ngram_size": 2,
         "eos_token_id": [2, 7],
-        "streamer": None,
     }
     [response] = HFModel(made.model, made.processor, options).respond([Prompt.of(samples[0])])
     assert response.error is None

@@ -118,7 +118,7 @@ def test_float32_logits_of_a_half_precision_head_are_not_taken_for_exact(tiny: B
 def test_what_follows_letters_is_looked_at_under_autocast(
     family: str, inside: bool, tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture
 ) -> None:
-    # A letter that begins a word counts only as far as it ends there: several nats, where rounding is a fraction of one.
+    # A letter that begins a word counts only as far as it ends there: that is nats, where rounding is part of one.
     made = tiny(family)
     prompts = [Prompt.of(sample, style=Style(mode="direct")) for sample in samples]
     exact = HFModel(made.model, made.processor).respond(prompts)

@@ -302,6 +302,18 @@ def test_a_head_that_makes_no_logits_is_refused(
             unchecked.respond(prompts)
 
 
+def test_logits_without_some_of_the_letters_are_refused(tiny: Build) -> None:
+    made = tiny("qwen2_5_vl")
+    model = copy.deepcopy(made.model)
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+    head = model.get_output_embeddings()
+    narrow = torch.nn.Linear(head.in_features, 40, bias=False)
+    model.set_output_embeddings(narrow)
+    said = r"Qwen2_5_VL\w+ to return logits of all letters' tokens, of which \d+ is the last, got 40 logits; model and"
+    with pytest.raises(RefusedError, match=said):
+        HFModel(model, made.processor)
+
+
 def test_logits_narrower_than_the_head_are_read_in_float32(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
     expected = HFModel(made.model, made.processor).respond(forced(samples))

@@ -43,8 +43,8 @@ def running_model(model: Any) -> Any:
             check_adapter(name, model.peft_config[name])
         if hasattr(model, "get_base_model"):
             return running_model(model.get_base_model())
-        parts = dict(model.named_children())  # adapters of several kinds at once, or what puts them in
-        return running_model(parts["base_model" if "base_model" in parts else "model"])
+        inner = dict(model.named_children())  # adapters of several kinds at once, or what puts them in
+        return running_model(inner["base_model" if "base_model" in inner else "model"])
     if isinstance(model, nn.Module) and type(model).forward is nn.Module.forward:
         parts = [part for part in model.children() if hasattr(part, "generate") and hasattr(part, "get_decoder")]
         if not parts:

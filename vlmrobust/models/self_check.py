@@ -71,7 +71,16 @@ class SelfCheck:
         long = self._item(_MORE * (length or 2) + short, (140, 56))
         item, other = self._item(short, (56, 56)), self._item(short, (56, 56), turned=True)
         batch = [long, item, other]
-        alone = self._letters(torch.cat([self._tried(self._forward, [long]), self._tried(self._generated, [item])]))
+        first = [self._tried(self._forward, [long]), self._tried(self._generated, [item])]
+        last, size = int(self.vocabulary.either.tokens.max()), self.head.vocabulary_size()
+        if last >= size:
+            raise self._refused(
+                f"return logits of all letters' tokens, of which {last} is the last",
+                f"{size} logits",
+                f"model and {type(self.encoder.tokenizer).__name__} are of two checkpoints, or the model has to be told "
+                "that its vocabulary has grown (`resize_token_embeddings`)",
+            )
+        alone = self._letters(torch.cat(first))
         rows, reason = None, None
         for run in (self._generated, self._forward):
             try:
