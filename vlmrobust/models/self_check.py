@@ -77,8 +77,8 @@ class SelfCheck:
             raise self._refused(
                 f"return logits of all letters' tokens, of which {last} is the last",
                 f"{size} logits",
-                f"model and {type(self.encoder.tokenizer).__name__} are of two checkpoints, or the model was not told that "
-                "its vocabulary has grown (`resize_token_embeddings`)",
+                f"model and {type(self.encoder.tokenizer).__name__} are of two checkpoints, or the vocabulary grew "
+                "without `resize_token_embeddings`",
             )
         alone = self._letters(torch.cat(first))
         rows, reason = None, None
