@@ -9,9 +9,10 @@ import pytest
 import torch
 import zoo
 
-from vlmrobust import Prompt, Sample, Style
+from vlmrobust import Prompt, Sample, Style, expand
 from vlmrobust.models import HFModel
 from vlmrobust.models.running import tolerance
+from vlmrobust.perturbations import StopThink
 
 Build = Callable[[str], zoo.Tiny]
 
@@ -114,13 +115,16 @@ def test_float32_logits_of_a_half_precision_head_are_not_taken_for_exact(tiny: B
 
 
 @pytest.mark.parametrize("inside", [True, False])
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
-def test_what_follows_letters_is_looked_at_under_autocast(
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "idefics3", "cohere2_vision"])
+def test_rounding_under_autocast_is_not_taken_for_a_fault(
     family: str, inside: bool, tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture
 ) -> None:
-    # A letter that begins a word counts only as far as it ends there: that is nats, where rounding is part of one.
+    # Where what follows a letter is not looked at, it is nats off (10 in Cohere2Vision), and rounding part of one.
+    if reason := zoo.missing(family):
+        pytest.skip(reason)
     made = tiny(family)
     prompts = [Prompt.of(sample, style=Style(mode="direct")) for sample in samples]
+    prompts += [prompt for prompt in expand(samples[:4], [StopThink()]) if prompt.condition == "stop_think"]
     exact = HFModel(made.model, made.processor).respond(prompts)
     made_outside = None if inside else HFModel(made.model, made.processor)
     with torch.autocast("cpu", torch.bfloat16):
