@@ -18,6 +18,7 @@ from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
+from .running import tolerance
 from .self_check import SelfCheck
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
 
@@ -68,7 +69,6 @@ class Engine:
         share_prefixes: bool,
     ) -> None:
         self.encoder = encoder
-        self.dtype: torch.dtype = model.dtype
         self._model = model
         self._head = head
         self._decoding = decoding
@@ -83,6 +83,11 @@ class Engine:
         letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, encoder, head, decoding, letter_tokens)
         self._shared = SharedEngine(model, encoder, head, decoding, letter_tokens)
+
+    @property
+    def tolerance(self) -> float:
+        """How far log-probabilities (nats) may differ that have to be the same."""
+        return tolerance(self._model)
 
     def check(self) -> None:
         """Try the model on a few prompts; where batches change what it says, prompts go through it one by one.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..types import Prompt
 from .branches import Branches
-from .generation_options import check_options
+from .generation_options import check_options, config_of
 from .probe import GenerationProbe
 from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
@@ -48,7 +48,7 @@ class Decoding:
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
         self.is_plain_greedy = set(asked) <= {"max_new_tokens"}
-        self.config = GenerationConfig(**(kept | {"do_sample": False} | asked))
+        self.config = config_of(kept | {"do_sample": False} | asked)
         self._one_token = GenerationConfig(**kept, do_sample=False, max_new_tokens=1, return_dict_in_generate=True)
         self._model = model
         self._tokenizer = tokenizer

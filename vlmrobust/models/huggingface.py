@@ -95,6 +95,8 @@ class HFModel:
         accepted = inspect.signature(self._running.forward).parameters
         self._encoder = Encoder(processor, template, accepted)
         check_decoder_only(self._running)
+        if self_check:
+            self._encoder.check_inputs(type(self._running).__name__)
         self._decoding = Decoding(self._running, self._encoder.tokenizer, generation or {})
         self._engine = Engine(
             self._running,
