@@ -1,7 +1,7 @@
 """Secrets stay out of logs, whoever writes them.
 
-A client logs through libraries whose names change with their versions (`httpx`, `httpx2`), and whose loggers may be made
-after it. So they are hidden where records are made, and not in loggers or handlers.
+A client logs through libraries whose names change with their versions (`httpx`, `httpx2`), and whose loggers may be
+made after it. So they are hidden where records are made, and not in loggers or handlers.
 """
 
 import logging

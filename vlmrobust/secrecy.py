@@ -68,7 +68,7 @@ _ENTRY = re.compile(
     r"(?P<before>(?<![\w-])(?P<name>[a-z][\w-]*[_-](?:key|token)|api[_-]?key|password|passwd|secret|[\w-]*authorization)"
     # Behind a colon, what has no quote around it is told from a sentence by a digit in it.
     r"[\"']?\s*(?:=|[:=]\s*b?[\"']|[:=]\s*(?=(?:(?:bearer|basic|token)\s+)?[^\s\"',;}]*\d))"
-    r"(?:(?:bearer|basic|token)\s+)?)(?P<value>[^\s\"',;}]{6,})",
+    r"(?:(?:bearer|basic|token)\s+)?)(?P<value>[^\s\"',;&}]{6,})",
     re.IGNORECASE,
 )
 _HEADER = re.compile(
