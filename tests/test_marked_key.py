@@ -334,7 +334,17 @@ def test_signed_addresses_in_rows(tmp_path: Path) -> None:
         read_rows(tmp_path / "rows.jsonl")
     recorded = read_rows(tmp_path / "rows.jsonl", on_error="record")
     assert len(recorded.problems) == 2
-    run = ["run", "--model", "m", "--data", str(tmp_path / "rows.jsonl"), "--skip-bad-rows", "--dry-run"]
+    run = [
+        "run",
+        "--model",
+        "m",
+        "--data",
+        str(tmp_path / "rows.jsonl"),
+        "--skip-bad-rows",
+        "--dry-run",
+        "--out",
+        "none",
+    ]
     result = CliRunner().invoke(cli.app, [*run, "--base-url", "http://127.0.0.1:9"])
     assert "Warning: " in result.stderr
     assert_nowhere(tmp_path / "none", str(refused.value), *recorded.problems, result.output, result.stderr)

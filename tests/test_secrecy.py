@@ -225,9 +225,8 @@ def test_what_a_client_makes_of_the_address_is_hidden(way: str) -> None:
     )
     assert coded[8:-6] not in hidden
     assert "[key]" in hidden
-    for shift in range(3):  # nothing of the middle of the password is left
-        decoded = base64.b64decode(hidden.rpartition(" ")[2][shift:].encode() + b"===", altchars=None)
-        assert b"MARKED" not in decoded
+    for shift in range(3):  # nothing of the middle of the password is left, wherever it stood
+        assert base64.b64encode(b"0" * shift + b"ord-MARKED-fis")[4:16].decode() not in hidden
 
 
 def test_a_header_of_ones_own_is_known_by_what_it_says() -> None:
@@ -244,9 +243,8 @@ def test_everyday_words_for_a_key_are_left_in_sentences(word: str) -> None:
 
 
 def test_names_under_which_a_key_may_be_given_by_mistake() -> None:
-    assert [may_hold_a_secret(name) for name in ("api_key_env", "api-key-env", "apikeyenv", "api_key", "env", "model")] == [
-        True, True, True, True, False, False,
-    ]  # fmt: skip
+    given = ("api_key_env", "api-key-env", "apikeyenv", "api_key", "env", "model")
+    assert [may_hold_a_secret(name) for name in given] == [True, True, True, True, False, False]
 
 
 def test_where_pydantic_says_more_is_left_out() -> None:

@@ -10,7 +10,7 @@ import binascii
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -120,8 +120,12 @@ def variable_shown(name: str) -> str:
     return "one that is not repeated here, since it may be the key itself"
 
 
-def without_secrets(value: Any) -> Any:
+def without_secrets(value: Any, is_secret: Callable[[str], bool] = is_secret_name) -> Any:
     """Return settings without what is secret in them: entries by their names, and what addresses hold of it.
+
+    Args:
+        value: the settings.
+        is_secret: whether what stands under a name is left out.
 
     Example:
         >>> without_secrets({"top_k": 20, "provider": {"api_key": "abc", "order": ["x"]}})
@@ -130,14 +134,14 @@ def without_secrets(value: Any) -> Any:
         'https://host/v1?version=2'
     """
     if isinstance(value, Mapping):
-        named = {str(name): part for name, part in value.items() if not is_secret_name(str(name))}
+        named = {str(name): part for name, part in value.items() if not is_secret(str(name))}
         if _names_a_secret(value):  # {"name": "X-Api-Key", "value": …}
             named.pop("value", None)
-        return {name: without_secrets(part) for name, part in named.items()}
+        return {name: without_secrets(part, is_secret) for name, part in named.items()}
     if isinstance(value, list | tuple):
-        if len(value) == 2 and isinstance(value[0], str) and is_secret_name(value[0]):  # ["X-Api-Key", …]
+        if len(value) == 2 and isinstance(value[0], str) and is_secret(value[0]):  # ["X-Api-Key", …]
             return [value[0], MARK]
-        return [without_secrets(part) for part in value]
+        return [without_secrets(part, is_secret) for part in value]
     if isinstance(value, str):
         return _bare_address(value) if _ADDRESS.fullmatch(value) else _hidden_by_place(value)
     return value

@@ -86,7 +86,7 @@ def can_be_written(values: Iterable[Any]) -> bool:
         if kind is str:
             if not value.isascii() and _SURROGATE.search(value) is not None:
                 return False
-        elif (parts := _parts(kind)) == "none":
+        elif (parts := _parts(kind)) == "none":  # type: ignore[arg-type]  # classes are hashable
             continue
         elif parts == "items":
             if value and not can_be_written(value):

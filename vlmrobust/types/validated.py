@@ -67,7 +67,7 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
             elif any(may_hold_a_secret(str(part)) for part in problem["loc"]):
                 got = f", got {type(came).__name__}, which is not repeated here, since it may hold a key"
             else:
-                came = without_secrets(came) if isinstance(came, str | Mapping | list) else came
+                came = without_secrets(came, may_hold_a_secret) if isinstance(came, str | Mapping | list) else came
                 got = f", got {came!r:.80}"
             owner = "" if not field and repr(name) in message else f"{what} {name!r}"
             place = ", ".join(filter(None, (owner, f"field {field!r}" if field else "")))
