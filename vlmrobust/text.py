@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-__all__ = ["find_unwritable", "printable", "writable"]
+__all__ = ["can_be_written", "find_unwritable", "printable", "printable_part", "writable"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
@@ -38,6 +38,16 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def printable_part(value: Any) -> Any:
+    r"""Return what Jinja is about to put into a page (its `finalize`): text is made printable, markup stays.
+
+    Example:
+        >>> printable_part("q1\x1b[2J"), printable_part(3)
+        ('q1\\u001b[2J', 3)
+    """
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def find_unwritable(value: Any, field: str = "") -> str | None:
     r"""Return the first text within nested values that cannot be written, as what was expected and what came.
 
@@ -49,7 +59,7 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
         >>> find_unwritable({"source": "cut \ud83d"}, "metadata")
         "field 'metadata.source': expected text that UTF-8 can hold, got half of a surrogate pair at character 4"
     """
-    if _can_be_written((value,)):
+    if can_be_written((value,)):
         return None
     place, text = next((place, text) for place, text in _texts(value, field) if _SURROGATE.search(text))
     where = f"field {place!r}: " if place else ""
@@ -58,7 +68,8 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
     return f"{where}expected text that UTF-8 can hold, got half of a surrogate pair at character {found.start()}"
 
 
-def _can_be_written(values: Iterable[Any]) -> bool:
+def can_be_written(values: Iterable[Any]) -> bool:
+    """Return whether UTF-8 can hold all texts within values."""
     # Every value that is made comes through here: what a type holds is found out once, and there are few calls.
     for value in values:
         holds = _what_is_held(value.__class__)
@@ -67,7 +78,7 @@ def _can_be_written(values: Iterable[Any]) -> bool:
         if holds is str:
             if not value.isascii() and _SURROGATE.search(value) is not None:
                 return False
-        elif not _can_be_written(value) or (holds is dict and not _can_be_written(value.values())):
+        elif not can_be_written(value) or (holds is dict and not can_be_written(value.values())):
             return False
     return True
 

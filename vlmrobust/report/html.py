@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..naming import readable, unit_labels
+from ..text import printable_part
 from ..types import Responses, Sample
 from .browse import browsable
 from .columns import Column
@@ -83,7 +84,11 @@ def page(
     script = _own_file("page.js")
     data = browsable(report.responses, columns, samples, max_samples, labels, seed)
     environment = Environment(
-        loader=PackageLoader("vlmrobust.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("vlmrobust.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=printable_part,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     pictures, missing = _pictures(report)

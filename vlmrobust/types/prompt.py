@@ -217,7 +217,8 @@ def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Pr
 
 
 def _retagged(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
-    prefill = prompt.prefill
+    # What stands there of the template's tags was injected: nothing else than the style's own begins or ends a thought.
+    prefill = inert_tags(prompt.prefill, (tag for tag in tags if tag not in prompt.style.think_tags))
     for own, other in zip(prompt.style.think_tags, tags, strict=True):
         prefill = prefill.replace(own, other)
     return prompt.replace(style=prompt.style.replace(think_tags=tags), prefill=prefill)

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ..secrecy import error_text
 from ..text import writable
@@ -28,6 +28,7 @@ Readout = Literal[
 Carrier = Literal["assistant_prefill", "user_text"]
 
 _ROUNDING = 1e-3  # of a sum of probabilities in half precision
+_SUM_ROUNDING = 0.05  # of the sum of as many such as there are letters
 
 
 class Response(Frozen):
@@ -77,7 +78,7 @@ class Response(Frozen):
     option_tokens: tuple[int, ...] | None = None
     readout: Readout | None = None
     carrier: Carrier = "assistant_prefill"
-    token_entropy: Annotated[float, Field(ge=0)] | None = None
+    token_entropy: float | None = None
     n_tokens: int | None = None
     finish_reason: str | None = None
     logprob_floor: float | None = None
@@ -237,10 +238,32 @@ def contract_problem(response: Response) -> str | None:
         return f"{where} 'status': expected one of {', '.join(get_args(Status))}, got {response.status!r}"
     if response.status == "answered" and response.answer is None:
         return f"{where} 'answer': expected an option's index with status 'answered', got None"
+    if response.status != "answered" and response.answer is not None:
+        return f"{where} 'answer': expected none with status {response.status!r}, got {response.answer!r}"
+    if response.n_tokens is not None and response.n_tokens < 0:
+        return f"{where} 'n_tokens': expected at least 0, got {response.n_tokens!r}"
+    entropy, floor = response.token_entropy, response.logprob_floor
+    if entropy is not None and not 0 <= entropy < math.inf:
+        return f"{where} 'token_entropy': expected a finite entropy, at least 0, got {entropy!r}"
+    if floor is not None and not floor <= _ROUNDING:
+        return f"{where} 'logprob_floor': expected a log-probability, which is at most 0, got {floor!r}"
     for field in ("option_logprobs", "added_logprobs"):
         numbers = getattr(response, field) or ()
         if any(number > _ROUNDING for number in numbers):  # infinity as well
             return f"{where} {field!r}: expected log-probabilities, which are at most 0, got {max(numbers)}"
+    return _letters_problem(response, where)
+
+
+def _letters_problem(response: Response, where: str) -> str | None:
+    numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
+    if not numbers:
+        return None
+    if max(numbers) == -math.inf:
+        return f"{where} 'option_logprobs': expected an option with a probability above 0, got {numbers!r}"
+    total = math.fsum(map(math.exp, numbers))
+    # One text may begin another; letters exclude each other.
+    if total > 1 + _SUM_ROUNDING and not (response.readout or "").startswith("option_text"):
+        return f"{where} 'option_logprobs': expected probabilities that sum to at most 1, got {total:.3g}"
     return None
 
 

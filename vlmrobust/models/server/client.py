@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from ...log_records import keep_out_of_logs
 from ...secrecy import Secrets
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ __all__ = ["ANY_KEY", "make_client", "secrets_of"]
 
 ANY_KEY = "any"
 """What is sent where no key is given: a server of one's own asks for none, but the client must send one."""
-
-_LOGGERS = ("openai", "httpx", "httpcore", "vlmrobust")  # some of them log addresses, bodies and headers
 
 
 def make_client(
@@ -69,7 +68,7 @@ def _checked(address: str) -> SplitResult:
 
 
 def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
-    """Return what is secret of a client, and keep it out of logs as long as that is held.
+    """Return what is secret of a client, and keep it out of all logs as long as that is held.
 
     Args:
         client: with its key, address, headers and query.
@@ -77,5 +76,5 @@ def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
     """
     own = {"address": str(client.base_url), "query": client.default_query, "headers": client.default_headers}
     secrets = Secrets.of(client.api_key, settings=[own, settings])
-    secrets.keep_out_of_logs(*_LOGGERS)
+    keep_out_of_logs(secrets)
     return secrets

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from ...prompting import KNOWN_TOKENS, SpecialTokens
 from ...types import Prompt
 from ..base import RefusedError
 from ..vocabulary import letter_of
@@ -39,6 +40,7 @@ class Letters:
         self._lock = threading.RLock()
         self._asked = False
         self._tokens: LetterTokens | None = None
+        self._special: SpecialTokens | None = None
 
     @property
     def tokens(self) -> LetterTokens | None:
@@ -52,6 +54,16 @@ class Letters:
                 self._tokens = self._found()
                 self._asked = True
             return self._tokens
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """Those of the tokenizer that was given, or else of well-known families."""
+        with self._lock:
+            if self._tokenizer is None:
+                return KNOWN_TOKENS
+            if self._special is None:
+                self._special = SpecialTokens.of(_loaded(self._tokenizer))
+            return self._special
 
     def processor(self) -> Any:
         """Return the checkpoint's processor; None = it was not given."""

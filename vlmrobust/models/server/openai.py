@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
-from ...prompting import KNOWN_TOKENS, SpecialTokens
+from ...prompting import SpecialTokens
 from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import RefusedError
@@ -61,8 +61,9 @@ class OpenAIModel:
             (DeepSeek), `last_message` (the message alone is enough), `user_text` (put into the user's text in
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
-        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters;
-            None = the server's `/tokenize` is asked.
+        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters,
+            and the special ones, which are made inert in data; None = the server's `/tokenize` is asked for the former,
+            and the latter are those of well-known families.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
         concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
             (llama.cpp's slots) or limits rates, as many as it has or allows.
@@ -142,8 +143,8 @@ class OpenAIModel:
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """Those of well-known families, which are made inert in what a prompt shows: the tokenizer is not at hand."""
-        return KNOWN_TOKENS
+        """Those of the tokenizer that was given, or else of well-known families: made inert in what a prompt shows."""
+        return self._letters.special_tokens
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: the model's name and what it is told. A server may move."""

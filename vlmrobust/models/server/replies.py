@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Self
 
 from ...types import Carrier, Prompt, Response
@@ -191,12 +192,15 @@ def response_of(
             step.tells_letters and letter_of(step.token.decode(errors="replace")) == turn[place]
         ):
             step = None
+    letters = None if step is None else read_letters(step, prompt)
+    if letters is not None and max(letters) == -inf:  # the token came without a log-probability
+        step, letters = None, None
     return Response.parse(
         prompt,
         # One prefill in front is taken for a server's and cut off: what the model wrote itself stays.
         prompt.prefill.strip() + turn,
         finish_reason=reply.finish_reason,
-        option_logprobs=None if step is None else read_letters(step, prompt),
+        option_logprobs=letters,
         logprob_floor=None if step is None else step.floor,
         n_tokens=reply.completion_tokens,
         carrier=carrier,
