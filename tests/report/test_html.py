@@ -14,6 +14,7 @@ from vlmrobust import Report, expand
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
+from vlmrobust.text import printable
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>{{ 7 * 7 }}&amp;\"'\u2028$x$"
@@ -174,7 +175,7 @@ def test_what_others_wrote_stays_text(make_sample):
     assert page.data["samples"][0]["question"] == HOSTILE
     assert page.data["samples"][0]["responses"][1]["text"] == HOSTILE
     assert page.data["samples"][0]["metadata"] == {HOSTILE: HOSTILE}
-    assert page.tables["overview"][2][0][1] == HOSTILE
+    assert page.tables["overview"][2][0][1] == printable(HOSTILE)
     assert "\u2028" not in page.scripts[0]
 
 

@@ -10,6 +10,8 @@ from .plan import Failure
 
 __all__ = ["checked", "possible"]
 
+_ROUNDING = 0.05  # of the sum of as many probabilities in half precision as there are letters
+
 
 def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
     """Return what a model has said to a prompt, if that is a response to it.
@@ -58,14 +60,29 @@ def possible(response: Response, prompt: Prompt, method: str, on_error: Failure)
     try:
         sound: Response = named_errors(f"sample {prompt.sample.id!r}, condition", prompt.condition, validated)
         checked(sound, prompt, method)  # text in the place of a number may be one beyond
-        numbers = (*(sound.option_logprobs or ()), *sound.added_logprobs)
-        if not any(map(math.isnan, numbers)):
+        problem = _letters_problem(sound)
+        if problem is None:
             return sound
-        where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs'"
-        problem = f"{where}: expected log-probabilities, got NaN in {numbers}"
+        problem = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': {problem}"
     except ValueError as unfit:
         problem = str(unfit)
     error = ValueError(f"{method}: {problem}")
     if on_error == "raise":
         raise error
     return Response.failed(prompt, error)
+
+
+def _letters_problem(response: Response) -> str | None:
+    """Return what of a model's letters cannot be; those of logs that others wrote are read as they are."""
+    numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
+    if not numbers:
+        return None
+    if any(map(math.isnan, numbers)):
+        return f"expected log-probabilities, got NaN in {numbers}"
+    if max(numbers) == -math.inf:
+        return f"expected an option with a probability above 0, got {numbers}"
+    total = math.fsum(map(math.exp, numbers))
+    # One text may begin another; letters exclude each other.
+    if total > 1 + _ROUNDING and not (response.readout or "").startswith("option_text"):
+        return f"expected probabilities that sum to at most 1, got {total:.3g}"
+    return None
