@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from torch import distributed
 
+from ..locking import DirectoryInUseError, DirectoryLock, new_run
 from ..report import Report
 from ..store import RunDirectory
 from .answering import answered
@@ -66,10 +67,11 @@ class Ranks(Workers):
 
         Raises:
             ValueError: there is no run directory.
+            DirectoryInUseError: another run is at work in it; every rank raises it.
             RuntimeError: another rank has died or failed.
         """
         out = job.shared("all ranks")
-        with _group() as group:
+        with _group() as group, self._locked(group, out):
             self._answer(job, out)
             self._wait_for_all(group, out)
             if self.rank == 0:
@@ -79,6 +81,25 @@ class Ranks(Workers):
                 report = _SavedReport(out)
             self._wait_for_all(group, out)
         return report
+
+    @contextmanager
+    def _locked(self, group: Any, out: Path) -> Iterator[None]:
+        """Hold the directory together: rank 0 enters first, and the others follow it, or hear why they cannot."""
+        with ExitStack() as stack:
+            run, refusal = new_run(), None
+            if self.rank == 0:
+                try:
+                    stack.enter_context(DirectoryLock(out, run))
+                except DirectoryInUseError as error:
+                    refusal = str(error)
+            told = [run, refusal]
+            distributed.broadcast_object_list(told, src=0, group=group)
+            run, refusal = told
+            if refusal is not None:
+                raise DirectoryInUseError(refusal)
+            if self.rank > 0:
+                stack.enter_context(DirectoryLock(out, run))
+            yield
 
     def _wait_for_all(self, group: Any, out: Path) -> None:
         try:
