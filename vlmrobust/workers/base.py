@@ -136,7 +136,5 @@ class ThisProcess(Workers):
                 manifest = directory.manifest
             progress = stack.enter_context(Progress(job.plan.size(job.samples)))
             batches = job.plan.batches(job.samples)
-            rows = stack.enter_context(
-                closing(answered(job.plan, job.source.model, batches, directory, progress))
-            )
+            rows = stack.enter_context(closing(answered(job.plan, job.source.model, batches, directory, progress)))
             return make(rows, manifest)

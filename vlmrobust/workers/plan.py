@@ -43,6 +43,7 @@ class Plan:
     distractor: Distractor
     on_error: Failure
     strict: bool = False
+    max_failures: int | None = None
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
         """Return the samples in batches, in their order."""

@@ -18,6 +18,7 @@ from ..store import RunDirectory
 from ..types import Sample
 from .answering import answered
 from .base import Job, MakeReport, ModelSource, Workers
+from .failing import Failing
 from .plan import Batch, Plan
 from .progress import Progress
 
@@ -125,6 +126,7 @@ class _Actor:
     def __init__(self, plan: Plan, source: ModelSource, out: Path, run: str) -> None:
         self._plan, self._source, self._out = plan, source, out
         self._held = DirectoryLock(out, run)  # until the actor ends
+        self._failing = Failing(plan.max_failures)
         self._lock = threading.Lock()
         self._directory: RunDirectory | None = None
 
@@ -155,7 +157,7 @@ class _Actor:
         try:
             with self._lock:  # after a restart, several threads may be the first
                 model, directory = self._source.model, self._opened(batch.samples)
-            with closing(answered(self._plan, model, [batch], directory, progress)) as rows:
+            with closing(answered(self._plan, model, [batch], directory, progress, self._failing)) as rows:
                 responses = sum(1 for _ in rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
             return {"error": _pickled(error)}
