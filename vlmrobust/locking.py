@@ -8,8 +8,8 @@ stands who it is:
 
 Processes of one run have its name in common and share the directory; those of another run are refused. What a killed
 process has left is removed by the next. Whoever enters looks around before and after: of two that come at one moment
-one at least sees the other, and withdraws. Where the lock of another machine's process can be had, it says nothing, since
-some network file systems keep locks on each machine apart; whether the file is still touched does.
+one at least sees the other, and withdraws. Where the lock of another machine's process can be had, it says nothing,
+since some network file systems keep locks on each machine apart; whether the file is still touched does.
 """
 
 import json

@@ -14,6 +14,7 @@ they are decoded when its batch is begun.
 """
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from .jsonl import OwnFile, create_atomically, files, json_safe, places, unexpec
 from .manifest import Manifest, first_difference, prompt_digest, sample_content
 from .secrecy import error_message
 from .types import Prompt, Response, Sample
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RunDirectory", "decode_response", "encode_response"]
 
@@ -205,6 +208,15 @@ class RunDirectory:
             raise ValueError(f"run directory {self.path}: {error}; use another directory") from None
         if joined != begun:
             write_atomically(path, _as_text(joined))
+        for note in joined.notes[len(begun.notes) :]:
+            logger.warning("run directory %s: %s", self.path, note)
+        for entry in joined.resumed[len(begun.resumed) :]:
+            logger.warning(
+                "run directory %s: begun under %s, gone on with under %s: its rows are of both",
+                self.path,
+                _listed(begun.versions, entry["versions"]),
+                _listed(entry["versions"], begun.versions),
+            )
         return joined
 
     def _read_manifest(self) -> Manifest | None:
@@ -269,6 +281,11 @@ def _manifest_of(path: Path) -> Manifest:
     except ValueError as error:
         got = f"{len(content)} bytes: {error_message(error)}" if content else "an empty file"
         raise ValueError(f"{path}: expected the manifest of a run, got {got}") from None
+
+
+def _listed(versions: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """Return the versions that differ from others."""
+    return ", ".join(f"{name} {text}" for name, text in versions.items() if others.get(name, text) != text)
 
 
 def _as_text(manifest: Manifest) -> str:

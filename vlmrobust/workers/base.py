@@ -130,7 +130,7 @@ class ThisProcess(Workers):
         with ExitStack() as stack:
             if job.out is not None:  # before a model is loaded
                 stack.enter_context(DirectoryLock(job.out, self.of_run))
-            manifest = job.plan.manifest(job.source.model, job.samples)
+            manifest = job.plan.manifest(job.source.model, job.samples, job.out)
             if job.out is not None:
                 directory = stack.enter_context(RunDirectory(job.out, manifest))
                 manifest = directory.manifest

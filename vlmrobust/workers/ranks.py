@@ -114,7 +114,7 @@ class Ranks(Workers):
         share = shard(job.plan.batches(job.samples), self.rank, self.world_size)
         total = sum(job.plan.size(batch.samples) for batch in share)
         with (
-            RunDirectory(out, job.plan.manifest(job.source.model, job.samples)) as directory,
+            RunDirectory(out, job.plan.manifest(job.source.model, job.samples, out)) as directory,
             Progress(total, shown=self.rank == 0) as progress,
             closing(answered(job.plan, job.source.model, share, directory, progress)) as rows,
         ):

@@ -134,7 +134,7 @@ class _Actor:
         """Return the directory, whose manifest gets to know what is made inert in some samples."""
         if self._directory is None:
             self._held.__enter__()
-            self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples))
+            self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples, self._out))
         elif acting := self._plan.acting(self._source.model, samples):
             self._directory.join(self._directory.manifest.replace(made_inert=acting))
         return self._directory

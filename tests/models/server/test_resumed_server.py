@@ -10,7 +10,7 @@ import pytest
 
 from vlmrobust import Evaluator, OpenAIModel, expand
 from vlmrobust.jsonl import files, read_lines
-from vlmrobust.models import RefusedError
+from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
 from vlmrobust.testing.samples import varied_samples
 
