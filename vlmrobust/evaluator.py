@@ -13,6 +13,7 @@ from .perturbations.conditions import check_conditions
 from .perturbations.distractor import Distractor
 from .report import Report
 from .report.columns import score
+from .report.keeping import keep_report
 from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
 from .workers.answering import Pair
@@ -118,7 +119,8 @@ class Evaluator:
             out: the run directory. What was answered is on disk at once; after a kill the same call resumes. More
                 samples, conditions or draws may join; the report is about those that the call names, so name all of
                 them. Rows of status `error` are asked again, everything else is kept. The report is saved there too,
-                for `Report.load(out)`.
+                for `Report.load(out)`; one that has more than this call names stays, and this one stands beside it
+                (`report.part.jsonl`).
             workers: who asks, for instance `workers.RayWorkers(count=64, num_gpus=1)`; None = this process, or, where
                 torchrun or accelerate has started several that make the same call, all of them. Several need `out`, on
                 a file system that all of them share, and report the same as one.
@@ -148,7 +150,7 @@ class Evaluator:
             columns = score(responses, metrics, None if job.out is None else job.out / "verdicts")
             made = Report(responses, columns, seed=self.seed, manifest=manifest.model_dump(mode="json"))
             if job.out is not None:
-                made.save(job.out)
+                keep_report(made, job.out)
             return made
 
         return (launched() if workers is None else workers).run(job, report)

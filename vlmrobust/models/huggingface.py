@@ -21,7 +21,7 @@ from .loading import load
 from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
 from .reading import closed, forced_text, read_response
-from .running import adapters, check_decoder_only, evaluating, running_model
+from .running import adapters, check_decoder_only, context_of, evaluating, running_model
 from .vocabulary import LetterVocabulary
 
 __all__ = ["HFModel"]
@@ -108,6 +108,7 @@ class HFModel:
             share_prefixes=share_prefixes,
         )
         self._options = OptionReader(self._engine, sorted(self._decoding.stop_tokens))
+        self._context = context_of(self._running)
         self._weights = Weights(self._running)
         self._processor_options: Mapping[str, Any] = {}
         self._hint = styles.hint(str(model.config._name_or_path))
@@ -243,7 +244,11 @@ class HFModel:
             except (OSError, ValueError) as error:
                 answered[position] = Response.failed(prompt, error)
                 continue
-            items[position] = replace(rendered, forced=forced_text(rendered.prompt))
+            item = replace(rendered, forced=forced_text(rendered.prompt))
+            if (problem := self._too_long(item)) is not None:
+                answered[position] = Response.failed(prompt, problem)
+                continue
+            items[position] = item
         answered |= self._answer(items)
         if self.force_answer:
             cut = {
@@ -253,6 +258,16 @@ class HFModel:
             }
             answered |= self._answer(cut)
         return [answered[position] for position in range(len(prompts))]
+
+    def _too_long(self, item: Rendered) -> str | None:
+        """Return what is wrong with a prompt that the model cannot look at as a whole, or not go on from."""
+        length = self._encoder.length(item)
+        if self._context is None or length + (item.forced is None) <= self._context:
+            return None
+        return (
+            f"sample {item.prompt.sample.id!r}, condition {item.prompt.condition!r}: expected a prompt that fits the "
+            f"model's context of {self._context} tokens, got one of {length}, its images included"
+        )
 
     def _can_close(self, prompt: Prompt, response: Response) -> bool:
         return response.status == "truncated" and self._is_text(prompt, response.text)

@@ -14,6 +14,7 @@ from torch import distributed
 
 from ..locking import DirectoryInUseError, DirectoryLock, new_run
 from ..report import Report
+from ..report.keeping import kept_report
 from ..store import RunDirectory
 from .answering import answered
 from .base import Job, MakeReport, ThisProcess, Workers
@@ -77,22 +78,19 @@ class Ranks(Workers):
             if self.rank == 0:
                 with RunDirectory(out) as directory:
                     report = job.report(make, directory)
-            else:
-                report = _SavedReport(out)
             self._wait_for_all(group, out)
-        return report
+        return report if self.rank == 0 else _SavedReport(kept_report(out))
 
     @contextmanager
     def _locked(self, group: Any, out: Path) -> Iterator[None]:
         """Hold the directory together: rank 0 enters first, and the others follow it, or hear why they cannot."""
         with ExitStack() as stack:
-            run, refusal = new_run(), None
+            told: list[Any] = [new_run(), None]
             if self.rank == 0:
                 try:
-                    stack.enter_context(DirectoryLock(out, run))
+                    stack.enter_context(DirectoryLock(out, told[0]))
                 except DirectoryInUseError as error:
-                    refusal = str(error)
-            told = [run, refusal]
+                    told[1] = str(error)
             distributed.broadcast_object_list(told, src=0, group=group)
             run, refusal = told
             if refusal is not None:

@@ -125,7 +125,7 @@ class _Actor:
 
     def __init__(self, plan: Plan, source: ModelSource, out: Path, run: str) -> None:
         self._plan, self._source, self._out = plan, source, out
-        self._held = DirectoryLock(out, run)  # until the actor ends
+        self._held = DirectoryLock(out, run).__enter__()  # until the actor ends
         self._failing = Failing(plan.max_failures)
         self._lock = threading.Lock()
         self._directory: RunDirectory | None = None
@@ -133,7 +133,6 @@ class _Actor:
     def _opened(self, samples: Sequence[Sample]) -> RunDirectory:
         """Return the directory, whose manifest gets to know what is made inert in some samples."""
         if self._directory is None:
-            self._held.__enter__()
             self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples, self._out))
         elif acting := self._plan.acting(self._source.model, samples):
             self._directory.join(self._directory.manifest.replace(made_inert=acting))

@@ -48,7 +48,7 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
     # Only the library's own transports know how to take proxies, certificates and the like from the environment; what
     # they connect through is no part of their public interface.
     for transport in filter(None, (client._transport, *client._mounts.values())):
-        pool = getattr(transport, "_pool", None)
+        pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_network_backend"):
             pool._network_backend = _Backend(pool._network_backend, deadline)
         else:
