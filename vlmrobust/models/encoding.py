@@ -177,8 +177,11 @@ class Encoder:
 
     def length(self, item: Rendered) -> int:
         """Return how many tokens a prompt has, its images included where the processor says how many these take."""
-        text, images = len(self.tokens(item.text)), self._image_tokens(item.images)
-        return text if images is None else text - self._marks_per_image * len(item.images) + images
+        text, images = self.tokens(item.text), self._image_tokens(item.images)
+        if images is None:
+            return len(text)
+        placeholder = getattr(self.processor, "image_token_id", None)  # the tokens beside it, such as ends, stay
+        return len(text) + images - (len(item.images) if placeholder is None else text.count(placeholder))
 
     def encode(
         self, texts: Sequence[str], images: Sequence[Sequence["Image"]], answers: Sequence[str] = ()
