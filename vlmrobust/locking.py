@@ -77,39 +77,41 @@ class _Member:
         except FileNotFoundError:
             return float("inf")
 
-    def is_alive(self) -> bool:
-        """Return whether the process still works here; for one of another machine this may take some seconds."""
-        held = not _can_lock(self.file.with_suffix(".lock"))
-        if not self.file.exists():  # it has left
-            return False
-        if self.host == platform.node():
+    def is_gone(self) -> bool:
+        """Return whether the process works here no more, and remove what it has left; this may take some seconds."""
+        lock = FileLock(str(self.file.with_suffix(".lock")))
+        try:
+            lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 10)
+        except Timeout:
             # Children that outlive a killed process hold its lock with it, but show no sign of life.
-            return held and (is_running(self.process) or self.age() < _SILENT)
-        if held:
+            is_here = self.host == platform.node()
+            if not is_here or is_running(self.process) or self.age() < _SILENT:
+                return False
+            self._remove()
             return True
-        age, until = self.age(), time.monotonic() + _SILENT
-        while age < _LONG_GONE and time.monotonic() < until:
-            time.sleep(0.2)
-            if self.age() < age:  # touched in the meantime, or the clock would have gone on
-                return True
+        except FileNotFoundError:  # the folder is gone
+            return True
+        try:  # what is just about to enter waits for this lock, and looks whether its file is still there
+            if self.host != platform.node() and self._shows_life():
+                return False
+            self._remove()
+            return True
+        finally:
+            lock.release()
+
+    def _shows_life(self) -> bool:
+        """Return whether the file is touched while one looks on: clocks of two machines need not agree."""
+        with suppress(FileNotFoundError):
+            before, until = self.file.stat().st_mtime_ns, time.monotonic() + _SILENT
+            while self.age() < _LONG_GONE and time.monotonic() < until:
+                time.sleep(0.2)
+                if self.file.stat().st_mtime_ns != before:
+                    return True
         return False
 
-    def forget(self) -> None:
-        """Remove what the process has left."""
+    def _remove(self) -> None:
         for suffix in (".json", ".lock"):
             self.file.with_suffix(suffix).unlink(missing_ok=True)
-
-
-def _can_lock(path: Path) -> bool:
-    lock = FileLock(str(path))
-    try:
-        lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 10)
-    except FileNotFoundError:  # its folder is gone
-        return True
-    except Timeout:
-        return False
-    lock.release()
-    return True
 
 
 class DirectoryLock:
@@ -170,20 +172,23 @@ class DirectoryLock:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         while True:
+            self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._lock.acquire()
                 write_atomically(self._file, json.dumps(about) + "\n")
+                self._lock.acquire()
             except FileNotFoundError:  # the last one to leave has removed the folder in the meantime
-                self._lock.release()
                 continue
-            break
+            if self._file.exists():
+                break
+            self._lock.release()  # who looked in between took it for what a killed process has left
 
     def _leave(self) -> None:
         self._file.unlink(missing_ok=True)
         self._lock.release()
-        self._file.with_suffix(".lock").unlink(missing_ok=True)
-        with suppress(OSError):  # others are still there
+        with suppress(OSError):  # others are still there, or were faster
+            for path in self._folder.glob("*.lock"):
+                if not path.with_suffix(".json").exists():  # nobody's: whoever enters has written that before
+                    path.unlink(missing_ok=True)
             self._folder.rmdir()
 
     def _refuse_others(self) -> None:
@@ -191,14 +196,13 @@ class DirectoryLock:
             member = _Member.read(path)
             if member is None or member.run == self.run:
                 continue
-            if member.is_alive():
+            if not member.is_gone():
                 raise DirectoryInUseError(
                     f"run directory {self._shown}: expected no other run at work in it, but process {member.process} "
                     f"on {member.host!r} has been since {member.since}, and was last heard of {member.age():.0f} s "
                     "ago; wait for it to end, or use another directory"
                 )
             logger.info("run directory %s: process %d is gone, and is forgotten", self._shown, member.process)
-            member.forget()
 
     def _show_life(self) -> None:
         while not self._left.wait(_BEAT):

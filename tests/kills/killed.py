@@ -2,9 +2,9 @@
 
     python tests/kills/killed.py FOLDER --kills 200
 
-kills 200 times, as often by each way of `KINDS`; `test_killed.py` does it a few times. Every attempt is a forked child, or two of
-them, on the directory that the one before has left; where one ends by itself, its report is compared, and another
-directory is begun.
+kills 200 times, as often by each way of `KINDS`; `test_killed.py` does it a few times. Every attempt is a forked child,
+or two of them, on the directory that the one before has left; where one ends by itself, its report is compared, and
+another directory is begun.
 """
 
 import argparse

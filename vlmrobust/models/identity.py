@@ -72,10 +72,10 @@ class Weights:
         self._made = state, made
         return made
 
-    def _changes(self) -> int | None:
-        """Return how often values were changed in place so far; None = torch does not count."""
+    def _changes(self) -> tuple[int, ...] | None:
+        """Return how often each value was changed in place so far; None = torch does not count."""
         try:
-            return sum(tensor._version for _, tensor in _tensors(self._model))
+            return tuple(tensor._version for _, tensor in _tensors(self._model))
         except RuntimeError:  # of tensors that were made for inference alone
             return None
 

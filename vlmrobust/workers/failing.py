@@ -12,7 +12,7 @@ __all__ = ["Failing"]
 _DETAILS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\b(?=\w*\d)[\w-]+")
 # A prompt that is too long is one row's fault, however many there are.
 _TOO_LONG = re.compile(
-    r"context[ _](?:length|window|size)|context_length_exceeded|max_model_len"
+    r"model's context|context[ _](?:length|window|size)|context_length_exceeded|max_model_len"
     r"|(?:prompt|input|request)\b.{0,40}\btoo long|exceeds? the (?:available )?context",
     re.IGNORECASE,
 )
