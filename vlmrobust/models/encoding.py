@@ -171,7 +171,7 @@ class Encoder:
         if count is None or not images:
             return None if images else 0
         try:
-            return sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"])
+            return int(sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"]))
         except ValueError:  # an image that the processor will refuse
             return None
 

@@ -36,7 +36,6 @@ def dripping():
 
         def serve():
             while True:
-                head += "connection: close\r\n\r\n"
                 try:
                     connection, _ = server.accept()
                 except OSError:
