@@ -179,13 +179,26 @@ class Encoder:
 
     def image_length(self, images: Sequence["Image"]) -> int:
         """Return about how many tokens a prompt's images take, for planning batches."""
+        counted = self._image_tokens(images)
+        return _TOKENS_PER_IMAGE * len(images) if counted is None else counted
+
+    def _image_tokens(self, images: Sequence["Image"]) -> int | None:
+        """Return how many tokens images take; None = the processor does not say."""
         count = getattr(self.processor, "_get_num_multimodal_tokens", None)
         if count is None or not images:
-            return _TOKENS_PER_IMAGE * len(images)
+            return None if images else 0
         try:
-            return sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"])
+            return int(sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"]))
         except FAULTS:  # an image that the processor will refuse, or a processor that counts for another's images
-            return _TOKENS_PER_IMAGE * len(images)
+            return None
+
+    def length(self, item: Rendered) -> int:
+        """Return how many tokens a prompt has, its images included where the processor says how many these take."""
+        text, images = self.tokens(item.text), self._image_tokens(item.images)
+        if images is None:
+            return len(text)
+        placeholder = getattr(self.processor, "image_token_id", None)  # the tokens beside it, such as ends, stay
+        return len(text) + images - (len(item.images) if placeholder is None else text.count(placeholder))
 
     def encode(
         self, texts: Sequence[str], images: Sequence[Sequence["Image"]], answers: Sequence[str] = ()

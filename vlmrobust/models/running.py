@@ -14,6 +14,7 @@ __all__ = [
     "adapters",
     "check_adapter",
     "check_decoder_only",
+    "context_of",
     "evaluating",
     "kinds_of_numbers",
     "running_model",
@@ -66,6 +67,19 @@ def check_decoder_only(model: Any) -> None:
             f"expected a decoder-only model, got {type(model).__name__}, an encoder–decoder: what it writes does not "
             "follow its prompt, so there is no place for a prefilled thought"
         )
+
+
+def context_of(model: Any) -> int | None:
+    """Return how many tokens a running model can look at; None = its config does not say."""
+    config = model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    if not isinstance(context, int) or context < 1:
+        return None
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    # Some configs say what positions were scaled from, and not to what.
+    scaled = int(original * factor) if original and factor else 0
+    return max(context, scaled)
 
 
 def check_adapter(name: str, config: Any) -> None:

@@ -19,9 +19,11 @@ from ..types import Responses
 from .columns import Column
 from .summary import SummaryRow
 
-__all__ = ["read_report", "write_report"]
+__all__ = ["FORMAT", "read_report", "write_report"]
 
-_FORMAT = "vlmrobust report 1"
+FORMAT = "vlmrobust report 1"
+"""What the head line of a report says."""
+
 _FOLLOWS = FollowRate()
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
 # Which files of older versions lack, and what stands for them.
@@ -39,7 +41,7 @@ def write_report(
     """Write a report and return the file's path; metadata that JSON has no form for is written as text."""
     file = path / "report.jsonl" if path.is_dir() else path
     head = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "responses": len(responses),
         **rest,
         "metrics": [_about(column) for column in columns],
@@ -81,8 +83,8 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
         )
     lines = [value for _, value in read_lines(file)]
     head = lines[0] if lines and isinstance(lines[0], dict) else {}
-    if head.get("format") != _FORMAT:
-        raise ValueError(f"{file}: expected a file of format {_FORMAT!r}, got {head.get('format')!r}")
+    if head.get("format") != FORMAT:
+        raise ValueError(f"{file}: expected a file of format {FORMAT!r}, got {head.get('format')!r}")
     rows = lines[1:]
     if len(rows) != head["responses"]:
         raise ValueError(f"{file}: expected {head['responses']} responses, got {len(rows)}")

@@ -136,8 +136,20 @@ def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str,
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items())
         if isinstance(versions, Mapping)
         else None,
+        "gone on with under": "; ".join(_resumed(manifest)) or None,
+        "notes": "; ".join(map(str, notes))
+        if isinstance(notes := manifest.get("notes"), list | tuple) and notes
+        else None,
     }
     return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def _resumed(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the versions of each later call that had others, by what differs from those before."""
+    begun = manifest.get("versions") or {}
+    for entry in manifest.get("resumed") or ():
+        changed = [f"{name} {text}" for name, text in entry["versions"].items() if begun.get(name, text) != text]
+        yield f"{', '.join(changed)} ({entry['started']})"
 
 
 def _overview_rows(table: Table) -> list[tuple[str, list[Cell]]]:

@@ -33,6 +33,7 @@ __all__ = ["OpenAIModel"]
 logger = logging.getLogger(__name__)
 
 _LONG_RUN = 64  # prompts, from which on a run is worth a check of the server
+_NOT_UP = (502, 503, 504)  # what stands before a server says so for it
 _OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
 
 
@@ -44,8 +45,8 @@ class OpenAIModel:
     returns those of tokens that it is told (vLLM), or else from its top k, and `logprob_floor` bounds all others. Token
     entropy, a sum over all tokens, is not known and left out.
 
-    A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), and a model
-    or an address that is not there (404), end the run.
+    A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), a model or an
+    address that is not there (404), and a server to which again and again no connection comes about end the run.
 
     Args:
         model: the model's name at the server.
@@ -67,9 +68,9 @@ class OpenAIModel:
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
         concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
             (llama.cpp's slots) or limits rates, as many as it has or allows.
-        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
-            after the one that the server asks for.
-        timeout: seconds for one request.
+        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after 1, 2, 4, 8, 16 …
+            seconds, or after as many as the server asks for (`Retry-After`).
+        timeout: seconds for one attempt, from the first byte sent to the last one read.
 
     Raises:
         ValueError: `generation` holds what is decided here, or `prefill` is none of these.
@@ -112,9 +113,7 @@ class OpenAIModel:
         self.prefill = prefill
         self.concurrency = concurrency
         self.top_logprobs = top_logprobs
-        self._client = make_client(
-            type(self).__name__, base_url=base_url, api_key=api_key, max_retries=max_retries, timeout=timeout
-        )
+        self._client = make_client(type(self).__name__, base_url=base_url, api_key=api_key, timeout=timeout)
         self._chat = Chat(
             self._client,
             model,
@@ -122,8 +121,9 @@ class OpenAIModel:
             extra_body=self.extra_body,
             top_logprobs=top_logprobs,
             price=None if price is None else Price(**price),
+            max_retries=max_retries,
         )
-        self._continuation = Continuation(self._chat.ask_greedily, prefill)
+        self._continuation = Continuation(self._chat.probe, prefill)
         self._letters = Letters(self._chat, tokenizer)
         self._texts = OptionTexts(self._chat)
         self._pool: Pool[Response] = Pool(concurrency)
@@ -185,8 +185,8 @@ class OpenAIModel:
         """Answer prompts, `concurrency` at a time; see `Model.respond`.
 
         Raises:
-            RefusedError: the server does not know the key, the model or the address, or its tokens are not those of the
-                tokenizer that was given.
+            RefusedError: the server does not know the key, the model or the address, nobody is there, or its tokens are
+                not those of the tokenizer that was given.
         """
         asked = [self.ask(prompt) for prompt in prompts]
         try:
@@ -236,8 +236,12 @@ class OpenAIModel:
             return Response.failed(prompt, self._chat.told(error))
 
     def _check_first(self) -> None:
-        """Check the server if that is still to be done; all that is asked waits for it."""
-        from openai import OpenAIError
+        """Check the server if that is still to be done; all that is asked waits for it.
+
+        Raises:
+            RefusedError: the server is not up, or its tokens are not those of the tokenizer that was given.
+        """
+        from openai import APIStatusError, OpenAIError
 
         with self._checking:
             if self._unchecked is None:
@@ -245,7 +249,11 @@ class OpenAIModel:
             style, self._unchecked, self._is_checked = self._unchecked, None, True
             try:
                 found = check_server(self._chat, self._continuation, self._letters, style)
-            except (OpenAIError, ValueError) as error:  # what is wrong with the server, the rows say
+            except (OpenAIError, ValueError) as error:
+                if isinstance(error, APIStatusError) and error.status_code in _NOT_UP:
+                    host = self._client.base_url.host
+                    raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
+                # What else is wrong with the server, the rows say.
                 logger.warning("%r: the server could not be checked: %s", self, self._chat.told(error))
                 return
             logger.info("%r: %s", self, found.summary())
