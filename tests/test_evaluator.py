@@ -2,6 +2,7 @@ import io
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -581,3 +582,60 @@ def test_a_text_source_that_is_down_ends_no_run_and_loses_nothing(samples, tmp_p
     frame, calls = run(4)
     assert set(frame["status"]) == {"answered"}
     assert calls == (2,)  # the new samples alone: what was answered before is still there
+
+
+class Drawn(FakeModel):
+    """Thinks what its seed says, so that what is made of its thoughts differs from process to process."""
+
+    def identity(self):
+        return {"class": "Drawn"}
+
+    def respond(self, prompts):
+        said = super().respond(prompts)
+        return [
+            response
+            if prompt.prefill
+            else Response.parse(prompt, f"<think>Draw {self.seed}, word by word, as it is.</think><answer>A</answer>")
+            for prompt, response in zip(prompts, said, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_directory_in_which_base_was_answered_twice_mends_itself(samples, tmp_path, later):
+    """As two processes left it that did not know of each other, one of them killed before what needs base."""
+    early = EarlyAnswer()
+    for seed, folder, conditions in ((1, "a", [early]), (2, "b", [])):
+        model = Drawn(opens_images=False, seed=seed)
+        Evaluator(model, conditions, METRICS, batch_size=4).run(samples, tmp_path / folder)
+    run, other = tmp_path / "a", tmp_path / "b"
+    if later == 1:
+        run, other = other, run
+        shutil.copy(other / "manifest.json", run / "manifest.json")
+    for file in other.glob("responses-*"):
+        shutil.copy(file, run / "responses-007.jsonl")
+    (run / "report.jsonl").unlink()
+    report = Evaluator(Drawn(opens_images=False, seed=3), [early], METRICS, batch_size=4).run(samples, run)
+    rows = {(id, condition): think for id, condition, think in report.frame[["sample_id", "condition", "think"]].values}
+    for sample in samples:
+        base = rows[sample.id, "base"]
+        assert rows[sample.id, early.condition].split()[:2] == base.split()[:2]
+    again = Evaluator(Drawn(opens_images=False, seed=4), [early], METRICS, batch_size=4).run(samples, run)
+    assert again.frame.equals(report.frame)
+
+
+def test_rows_of_other_versions_are_told_and_not_refused(samples, tmp_path, caplog):
+    Evaluator(FakeModel(opens_images=False), [], METRICS).run(samples[:1], tmp_path)
+    file = tmp_path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    now = dict(manifest["versions"])
+    manifest["versions"] |= {"vlmrobust": "0.0.1", "torch": "1.0"}
+    file.write_text(json.dumps(manifest))
+    for _ in range(2):
+        report = Evaluator(FakeModel(opens_images=False), [], METRICS).run(samples, tmp_path)
+        assert report.manifest["versions"]["vlmrobust"] == "0.0.1"
+        [resumed] = report.manifest["resumed"]
+        assert resumed["versions"] == now
+    [told] = [record.getMessage() for record in caplog.records if "gone on with" in record.message]
+    assert f"begun under vlmrobust 0.0.1, torch 1.0, gone on with under vlmrobust {now['vlmrobust']}, torch " in told
+    report.to_html(tmp_path / "page.html")
+    assert "gone on with under" in (tmp_path / "page.html").read_text()

@@ -1,5 +1,6 @@
 """A study in its folder: every run once, failures as rows, judges on what was said, resumed after a kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from vlmrobust.locking import DirectoryLock
 from vlmrobust.study import Study
 from vlmrobust.study.holding import Once
 
@@ -196,3 +198,30 @@ def test_a_killed_study_goes_on_where_it_was(write: Callable[..., Path], folder:
     whole = Study.from_toml(path).run(folder / "whole")
     pd.testing.assert_frame_equal(result.summary, whole.summary)
     pd.testing.assert_frame_equal(result.judged, whole.judged)
+
+
+def test_an_image_that_was_replaced_is_seen_under_a_finished_run(study: Studies, folder: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 8), "red").save(folder / "one.png")
+    row = {"id": "q", "image": "one.png", "question": "Which?", "options": ["a", "b"], "answer": 0}
+    (folder / "own.jsonl").write_text(json.dumps(row) + "\n")
+    fields = ONE | {"benchmarks": [{"name": "own", "data": "own.jsonl"}]}
+    assert study(**fields).run(folder / "out").run_rows[0].status == "finished"
+    Image.new("RGB", (8, 8), "white").save(folder / "one.png")
+    [row_now] = study(**fields).run(folder / "out").run_rows
+    assert row_now.status == "failed"
+    assert "sample 'q', field 'images[0]': expected " in row_now.error
+    Image.new("RGB", (8, 8), "red").save(folder / "one.png")
+    assert study(**fields).run(folder / "out").run_rows[0].status == "finished"
+
+
+def test_a_run_directory_that_is_in_use_is_a_failed_row_and_stays_finished(study: Studies, folder: Path) -> None:
+    study(**ONE).run(folder / "out")
+    run = folder / "out" / "runs" / "other" / "few"
+    marker = (run / "finished.json").read_text()
+    with DirectoryLock(run):
+        [row] = study(**ONE, metrics=["repetition"]).run(folder / "out").run_rows
+    assert row.status == "failed"
+    assert "expected no other run at work in it" in row.error
+    assert (run / "finished.json").read_text() == marker

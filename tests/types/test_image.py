@@ -1,15 +1,18 @@
 """Images: paths, bytes and PIL images give the same pixels; bad ones say what they are."""
 
 import io
+import os
+import socket
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from vlmrobust import Sample
+from vlmrobust import Evaluator, Sample
+from vlmrobust.testing import FakeModel
 from vlmrobust.types import ImageLike, image_digest, open_image
-from vlmrobust.types.image import DerivedImage, image_key
+from vlmrobust.types.image import DerivedImage, image_key, needs_no_care
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -148,3 +151,26 @@ def test_a_derived_image_is_known_by_source_and_settings(tmp_path: Path) -> None
     keys = [image_key(image) for image in (Tinted(source=path, red=7), *others)]
     assert len(set(keys)) == len(keys)
     assert image_key(Tinted(source=path, red=7)) == keys[0]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pipe", "a pipe"), ("/dev/zero", "a device"), ("socket", "a socket")])
+def test_what_never_ends_is_refused(tmp_path, name, kind):
+    path = tmp_path / name  # `/` and an absolute path are the latter
+    if name == "pipe":
+        os.mkfifo(path)
+    held = socket.socket(socket.AF_UNIX) if name == "socket" else None
+    if held is not None:
+        held.bind(str(path))
+    for look in (open_image, image_digest):
+        with pytest.raises(OSError, match=f"^expected an image file at '{path}', got {kind}$"):
+            look(str(path))
+    if held is not None:
+        held.close()
+    assert needs_no_care(str(path))
+
+
+def test_a_pipe_as_an_image_is_a_row(tmp_path, make_sample):
+    os.mkfifo(tmp_path / "pipe")
+    sample = make_sample(images=[str(tmp_path / "pipe")])
+    [error] = Evaluator(FakeModel(), []).run([sample], tmp_path / "run").responses.error
+    assert "got a pipe" in error

@@ -53,7 +53,8 @@ class Failing:
         """Take note of a model's response."""
         error = response.error or ""
         if response.status != "error":
-            self._reason, self._samples, self._rows, self._counted = "", set(), 0, 0
+            if self._rows:
+                self._reason, self._samples, self._rows, self._counted = "", set(), 0, 0
             return
         if _TOO_LONG.search(error):
             return
