@@ -227,6 +227,7 @@ class Engine:
         writes = {position: item for position, item in placed if item.forced is None}
         readers = [self._reader(item) for item in reads.values()]
         places = max((reader.places for reader in readers), default=1)
+        shares = self._may_share(batch.families[0])
         steps = not writes or self._stepping.fits(next(iter(writes.values())))
 
         def reading(rows: Tensor, reached: Reached | None) -> list[Outcome]:
@@ -235,7 +236,7 @@ class Engine:
         read: list[Outcome] | None = None
         written: list[Outcome] = []
         begun: Begun | None = None
-        if steps and self._may_share(batch.families[0]):
+        if shares and steps:
             read, begun = self._shared.answer(batch.families, places, reading)
         else:
             looks = self._ahead.works is not False
