@@ -52,8 +52,24 @@ def assert_same(responses: Sequence[Response], expected: Sequence[Response]) -> 
         assert (response.key, response.text, response.status) == (other.key, other.text, other.status)
         assert response.n_tokens == other.n_tokens
         assert response.finish_reason == other.finish_reason
-        assert response.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-5)
-        assert response.token_entropy == pytest.approx(other.token_entropy, abs=1e-5)
+        assert response.option_logprobs == pytest.approx(other.option_logprobs, abs=2e-5)
+        assert response.token_entropy == pytest.approx(other.token_entropy, abs=2e-5)
+
+
+@pytest.fixture
+def restless(writer: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Return a builder of tiny models whose drawn texts end now here, now there: every eighth token is a stop token."""
+
+    def build(family: str) -> zoo.Tiny:
+        if reason := zoo.missing(family):
+            pytest.skip(reason)
+        made = writer(family)
+        usual = made.processor.tokenizer.eos_token_id
+        size = made.model.get_output_embeddings().weight.shape[0]
+        monkeypatch.setattr(made.model.generation_config, "eos_token_id", [usual, *range(7, size, 8)])
+        return made
+
+    return build
 
 
 @pytest.fixture
@@ -71,17 +87,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Rolling]:
     return found
 
 
-def skip_missing(family: str) -> None:
-    if reason := zoo.missing(family):
-        pytest.skip(reason)
-
-
 @pytest.mark.parametrize("family", [*KINDS, *APART])
 def test_texts_and_letters_are_those_of_generate(
-    family: str, writer: Build, samples: list[Sample], seen: list[Rolling], caplog: pytest.LogCaptureFixture
+    family: str, restless: Build, samples: list[Sample], seen: list[Rolling], caplog: pytest.LogCaptureFixture
 ) -> None:
-    skip_missing(family)
-    made, prompts = writer(family), prompts_of(samples)
+    made, prompts = restless(family), prompts_of(samples)
     options = {"max_new_tokens": LIMIT, **UNEVEN}
     settings: dict[str, Any] = {"batch_size": 1, "share_prefixes": False}
     expected = HFModel(made.model, made.processor, options | BY_GENERATE, **settings).respond(prompts)
@@ -95,9 +105,9 @@ def test_texts_and_letters_are_those_of_generate(
         assert joins is (family in KINDS)
 
 
-def test_batches_of_any_size_answer_alike(writer: Build, samples: list[Sample], seen: list[Rolling]) -> None:
-    made, prompts = writer("qwen3_5"), prompts_of(samples)
-    options = {"max_new_tokens": LIMIT}
+def test_batches_of_any_size_answer_alike(restless: Build, samples: list[Sample], seen: list[Rolling]) -> None:
+    made, prompts = restless("qwen3_5"), prompts_of(samples)
+    options = {"max_new_tokens": LIMIT, **UNEVEN}
     expected = HFModel(made.model, made.processor, options, batch_size=1).respond(prompts)
     for batch_size in range(2, 8):
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
@@ -107,27 +117,29 @@ def test_batches_of_any_size_answer_alike(writer: Build, samples: list[Sample], 
 
 @pytest.mark.parametrize("family", ["llava", "gemma3", "lfm2_vl"])
 def test_draws_and_stop_strings_do_not_depend_on_who_is_beside(
-    family: str, writer: Build, samples: list[Sample]
+    family: str, restless: Build, samples: list[Sample]
 ) -> None:
-    made = writer(family)
+    made = restless(family)
     prompts = [Prompt.of(sample, draw=draw) for sample in samples for draw in range(3)]
     options = {
         "max_new_tokens": 2 * LIMIT,
         "do_sample": True,
         "temperature": 1.2,
         "seed": 3,
-        "stop_strings": ["B", "C"],
+        "stop_strings": ["e", "on"],
     }
     settings: dict[str, Any] = {"batch_size": 1, "share_prefixes": False}
     expected = HFModel(made.model, made.processor, options | BY_GENERATE, **settings).respond(prompts)
-    assert any(response.text.endswith("B") for response in expected)
+    assert any("e" in response.text for response in expected)
     assert len({response.text for response in expected}) > 7
     for batch_size in (2, 5, None):
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
 
 
-def test_no_step_is_taken_for_a_text_that_has_ended(writer: Build, samples: list[Sample], seen: list[Rolling]) -> None:
-    made = writer("llava")
+def test_no_step_is_taken_for_a_text_that_has_ended(
+    restless: Build, samples: list[Sample], seen: list[Rolling]
+) -> None:
+    made = restless("llava")
     prompts = [Prompt.of(sample, draw=draw) for sample in samples for draw in range(4)]
     options = {"max_new_tokens": 40, **UNEVEN}
     engine = HFModel(made.model, made.processor, options, batch_size=8)
@@ -135,13 +147,13 @@ def test_no_step_is_taken_for_a_text_that_has_ended(writer: Build, samples: list
     # The first token comes from the prompt's own pass; a letter that may go on takes part in one more.
     tokens = sum(response.n_tokens - 1 for response in responses)
     assert sum(rolling.row_steps for rolling in seen) == tokens + engine._engine._ahead.steps
-    assert sum(rolling.joined for rolling in seen) >= len(prompts) // 2
+    assert sum(rolling.joined for rolling in seen) >= len(prompts) // 3
 
 
 def test_no_more_rows_are_held_than_planned(
-    writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = writer("qwen2_5_vl")
+    made = restless("qwen2_5_vl")
     prompts = [Prompt.of(sample, draw=draw) for sample in samples for draw in range(3)]
     engine = HFModel(made.model, made.processor, {"max_new_tokens": 30, **UNEVEN}, batch_size=6)
     held: list[int] = []
@@ -158,10 +170,10 @@ def test_no_more_rows_are_held_than_planned(
 
 
 def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(
-    writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, seen: list[Rolling]
+    restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, seen: list[Rolling]
 ) -> None:
-    made, prompts = writer("llava"), prompts_of(samples)
-    options = {"max_new_tokens": LIMIT}
+    made, prompts = restless("llava"), prompts_of(samples)
+    options = {"max_new_tokens": LIMIT, **UNEVEN}
     expected = HFModel(made.model, made.processor, options, batch_size=5).respond(prompts)
     assert any(rolling.joined for rolling in seen)
     steps = sum(rolling.row_steps for rolling in seen)
@@ -176,16 +188,16 @@ def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(
 
 
 def test_a_cache_that_says_something_else_leaves_decoding_to_generate(
-    writer: Build,
+    restless: Build,
     samples: list[Sample],
     monkeypatch: pytest.MonkeyPatch,
     seen: list[Rolling],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made, prompts = writer("llava"), [Prompt.of(sample) for sample in samples]
-    expected = HFModel(made.model, made.processor, {"max_new_tokens": LIMIT}).respond(prompts)
+    made, prompts = restless("llava"), [Prompt.of(sample) for sample in samples]
+    expected = HFModel(made.model, made.processor, {"max_new_tokens": LIMIT, **UNEVEN}).respond(prompts)
     seen.clear()
-    engine = HFModel(made.model, made.processor, {"max_new_tokens": LIMIT})
+    engine = HFModel(made.model, made.processor, {"max_new_tokens": LIMIT, **UNEVEN})
     real = engine._engine._ahead.after
     monkeypatch.setattr(engine._engine._ahead, "after", lambda *arguments: real(*arguments).flip(-1))
     with caplog.at_level(logging.WARNING, logger="vlmrobust"):

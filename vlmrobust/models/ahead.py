@@ -291,7 +291,7 @@ class LookAhead:
             return only
 
         with captured(self._model, self._head) as seen, self._decoding.prefilling() as config:
-            config.max_new_tokens = 2
+            config.max_new_tokens, config.eos_token_id = 2, None  # the token may be one that ends a text
             self._model.generate(**inputs, generation_config=config, logits_processor=[forced])
         hidden, logits = seen.last(1)
         return self._head.rows_at_once(hidden[:, 0], logits[:, 0])
