@@ -99,10 +99,8 @@ def test_texts_and_letters_are_those_of_generate(
     lengths = {response.n_tokens for response in expected if response.n_tokens}
     assert len(lengths) > 2, "the test needs texts of uneven lengths"
     for batch_size in (3, 7):
-        seen.clear()
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
-        joins = any(rolling.joined for rolling in seen)
-        assert joins is (family in KINDS)
+    assert any(rolling.joined for rolling in seen) is (family in KINDS)
 
 
 def test_batches_of_any_size_answer_alike(restless: Build, samples: list[Sample], seen: list[Rolling]) -> None:
@@ -126,11 +124,11 @@ def test_draws_and_stop_strings_do_not_depend_on_who_is_beside(
         "do_sample": True,
         "temperature": 1.2,
         "seed": 3,
-        "stop_strings": ["e", "on"],
+        "stop_strings": ["e", "B", "on"],
     }
     settings: dict[str, Any] = {"batch_size": 1, "share_prefixes": False}
     expected = HFModel(made.model, made.processor, options | BY_GENERATE, **settings).respond(prompts)
-    assert any("e" in response.text for response in expected)
+    assert any("e" in response.text or "B" in response.text for response in expected)
     assert len({response.text for response in expected}) > 7
     for batch_size in (2, 5, None):
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
