@@ -142,7 +142,7 @@ def run(task: str, image_tokens: int, batch_size: int | None) -> dict[str, Any]:
         responses = engine.respond(prompts)
         seconds = time.process_time() - begun
         got = [response.n_tokens for response in responses]
-    assert got == wanted, (got, wanted)
+        assert got == wanted, (got, wanted)
     ideal = sum(wanted) - len(wanted)
     return {"seconds": seconds, **found, "tokens": sum(wanted), "texts": len(wanted), "ideal_row_steps": ideal}
 
