@@ -90,8 +90,9 @@ def read(folder: Path, name: str, content: bytes) -> str:
         return f"refused at reading: {_problem(error.problems[0], folder)}"
     if not samples.problems:
         return READ
-    # A row whose only fault is its image is asked, and becomes the row of an error.
-    fate = "an error row" if "q1" in [sample.id for sample in samples] else "refused at reading"
+    # Recorded, a row whose only fault is its image is asked, and becomes the row of an error.
+    is_asked = "q1" in [sample.id for sample in samples]
+    fate = "refused at reading" + (', or with `on_error="record"` an error row' if is_asked else "")
     return f"{fate}: {_problem(samples.problems[0], folder)}"
 
 
@@ -146,6 +147,9 @@ IMAGES: dict[str, Callable[[], Any]] = {
     "a drawing with transparency (RGBA)": lambda: _saved(Image.new("RGBA", (4, 4))),
     "grey with transparency (LA)": lambda: _saved(Image.new("LA", (4, 4))),
     "a palette with a transparent colour": lambda: _saved(Image.new("P", (4, 4)), transparency=0),
+    "grey of 16 bits with a transparent one": lambda: _saved(
+        Image.fromarray((GREY * 257).astype("uint16")), transparency=0
+    ),
     "RGB with a transparent colour": lambda: _saved(Image.new("RGB", (4, 4)), transparency=(0, 0, 0)),
     "an alpha channel that hides nothing": lambda: _saved(Image.new("RGBA", (4, 4), "red")),
     "a palette": lambda: _saved(Image.new("P", (4, 4))),
@@ -155,6 +159,8 @@ IMAGES: dict[str, Callable[[], Any]] = {
     "integers of 32 bits beyond": lambda: Image.fromarray((GREY * 65536).astype("int32")),
     "integers below 0": lambda: Image.fromarray((GREY - 9).astype("int32")),
     "fractions from 0 to 1": lambda: _saved(Image.fromarray((GREY / 255).astype("float32")), "TIFF"),
+    "fractions a little beyond 1, as resizing leaves them": lambda: Image.fromarray((GREY / 250).astype("float32")),
+    "fractions from 0 to 2": lambda: Image.fromarray((GREY / 127.5).astype("float32")),
     "fractions up to 255": lambda: Image.fromarray(GREY.astype("float32")),
     "fractions beyond": lambda: Image.fromarray((GREY * 7).astype("float32")),
     "NaN among fractions": lambda: Image.fromarray(np.full((4, 4), np.nan, "float32")),
@@ -216,8 +222,15 @@ REPLIES: dict[str, Callable[[Prompt, Response], Response]] = {
     "log-probabilities above 0": _changed(option_logprobs=(3.0, -1.0)),
     "infinite log-probabilities": _changed(option_logprobs=(math.inf, -1.0)),
     "NaN log-probabilities": _changed(option_logprobs=(math.nan, -1.0)),
+    "letters' probabilities that sum to 2": _changed(option_logprobs=(0.0, 0.0)),
+    "letters without any probability": _changed(option_logprobs=(-math.inf, -math.inf)),
+    "log-probabilities that are text": _changed(option_logprobs=("a", "b")),
+    "a copy with half of a surrogate pair": _changed(text=HALF),
+    "an entropy without bound": _changed(token_entropy=math.inf),
+    "a negative number of tokens": _changed(n_tokens=-3),
     "an unknown status": _changed(status="fine"),
     "`answered` without an answer": _changed(status="answered", answer=None),
+    "`unparsed` with an answer": _changed(status="unparsed", answer=1),
     "too few log-probabilities": _changed(option_logprobs=(-1.0,)),
     "an answer beyond the options": _changed(answer=9),
     "the response to another sample": _changed(sample_id="other"),

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,58 @@ def test_an_interrupt_passes_and_leaves_what_was_finished(samples, tmp_path):
 def test_a_model_that_breaks_its_contract_is_told_so(samples, hook, error, message):
     with pytest.raises(error, match=message):
         Evaluator(Wrapped(hook), [WrongThink()], METRICS).run(samples)
+
+
+NOT_VALIDATED = {
+    "no text": ({"text": None}, "field 'text': Input should be a valid string, got None"),
+    "letters that are text": ({"option_logprobs": ("a", -1.0, -2.0, -3.0)}, "field 'option_logprobs.0': .*number"),
+    "letters that are a number": ({"option_logprobs": 4}, "field 'option_logprobs': .*tuple"),
+    "an answer that is a word": ({"answer": "red"}, "field 'answer': .*integer"),
+    "an answer as text beyond the options": ({"answer": "9"}, r"field 'answer': .* \(0 to 3\), got 9"),
+    "letters above certainty": ({"option_logprobs": (0.0, 0.0, 0.0, 0.0)}, "'option_logprobs': .* at most 1, got 4"),
+    "letters without probability": ({"option_logprobs": (-math.inf,) * 4}, "'option_logprobs': .* above 0, got"),
+    "an entropy without bound": ({"token_entropy": math.inf}, "'token_entropy': expected a finite entropy, .* got inf"),
+    "an entropy that is none": ({"token_entropy": math.nan}, "'token_entropy': .* got nan"),
+    "a floor above certainty": ({"logprob_floor": 4.0}, "'logprob_floor': .* at most 0, got 4.0"),
+    "a floor that is none": ({"logprob_floor": math.nan}, "'logprob_floor': .* got nan"),
+    "fewer than no tokens": ({"n_tokens": -3}, "'n_tokens': expected at least 0, got -3"),
+    "an unparsed answer": (
+        {"status": "unparsed", "answer": 1},
+        "'answer': expected none with status 'unparsed', got 1",
+    ),
+    "an abstained answer": ({"status": "abstained", "answer": 1}, "'answer': expected none with .*'abstained', got 1"),
+    "another status": ({"status": "great"}, "field 'status': Input should be 'answered'"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_VALIDATED)
+def test_a_response_that_was_never_validated_is_an_error_row(samples, kind, tmp_path):
+    fields, message = NOT_VALIDATED[kind]
+
+    def hook(prompts, responses):
+        return [Response.model_construct(**(vars(responses[0]) | fields)), *responses[1:]]
+
+    report = Evaluator(Wrapped(hook), [WrongThink()], METRICS).run(samples, out=tmp_path)
+    assert list(rows(report).values()) == ["error"] + ["answered"] * 9
+    assert re.search(rf"Wrapped.respond: sample 'q0', condition 'base', .*{message}", report.frame["error"].iloc[0])
+    assert Report.load(tmp_path).frame.equals(report.frame)
+    with pytest.raises(ValueError, match=message):
+        Evaluator(Wrapped(hook), [WrongThink()], METRICS, on_error="raise").run(samples)
+
+
+def test_a_response_that_was_never_validated_is_made_so(samples, tmp_path):
+    """Half a character, and a number as text, cost no row."""
+
+    def hook(prompts, responses):
+        first, second, *others = responses
+        text = Response.model_construct(**(vars(first) | {"text": "cut \ud83d"}))
+        number = Response.model_construct(**(vars(second) | {"answer": str(second.answer)}))
+        return [text, number, *others]
+
+    report = Evaluator(Wrapped(hook), [], METRICS).run(samples, out=tmp_path)
+    assert set(rows(report).values()) == {"answered"}
+    assert report.frame["text"].iloc[0] == "cut \ufffd"
+    assert report.frame["answer"].equals(Evaluator(fake(), [], METRICS).run(samples).frame["answer"])
 
 
 def test_nan_letters_are_an_error_row(samples):

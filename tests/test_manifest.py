@@ -46,7 +46,7 @@ def test_a_field_that_json_cannot_hold_is_refused_by_name():
 def test_a_manifest_survives_json():
     begun = manifest(*paper_conditions())
     assert Manifest.model_validate_json(begun.model_dump_json()) == begun
-    assert set(begun.versions) == {"vlmrobust", "torch", "transformers", "python"}
+    assert set(begun.versions) >= {"vlmrobust", "torch", "transformers", "python", "tokenizers", "pillow"}
 
 
 def test_a_number_that_json_has_not_is_the_same_when_it_is_read_again():

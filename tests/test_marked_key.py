@@ -1,5 +1,6 @@
 """A marked key goes through a run, a study, a judge, a check and all their failures: it is in no file, on no stream."""
 
+import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from openai_server import ChatServer, ToyModel
 from typer.testing import CliRunner
 
 from vlmrobust import Evaluator, OpenAIModel, cli, demo
+from vlmrobust.data import RowsError, read_rows
 from vlmrobust.judges import OpenAIJudge
 from vlmrobust.metrics import Accuracy, Consistency
 from vlmrobust.models.base import RefusedError
@@ -51,8 +53,7 @@ def server() -> Iterator[ChatServer]:
 def marked(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("MARKED_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    for name in ("openai", "httpx", "httpcore", "vlmrobust"):
-        caplog.set_level(logging.DEBUG, name)
+    caplog.set_level(logging.DEBUG)  # of all loggers: which of them a client has, its version decides
 
 
 @pytest.fixture
@@ -88,6 +89,8 @@ def test_a_run(server: ChatServer, tmp_path: Path, fault: str, caplog: Any, capf
     else:
         told += [str(report), report.to_html(tmp_path / "page.html").read_text(), str(report.frame["error"].tolist())]
     assert server.keys == {f"Bearer {KEY}"}
+    assert "HTTP Request: POST" in caplog.text  # the address was logged, with its query
+    assert "[key]" in caplog.text
     assert all(body["provider"] == BODY["provider"] for body in server.seen)
     assert_nowhere(tmp_path, *told, caplog.text, *capfd.readouterr())
 
@@ -115,6 +118,19 @@ def test_a_judge(server: ChatServer, tmp_path: Path, fault: str, caplog: Any, ca
             report.to_html(tmp_path / "p.html").read_text(),
         ]
     assert_nowhere(tmp_path, *told, caplog.text, *capfd.readouterr())
+
+
+def test_a_password_of_the_address(server: ChatServer, tmp_path: Path, caplog: Any, capfd: Any) -> None:
+    """It is sent in base64, and a server that repeats what it got is not repeated."""
+    coded = base64.b64encode(b"bobby:sword-MARKED-fishy").decode()
+    sent: list[str] = []
+    server.fault = lambda number, body: (400, {"X-Echo": f"Basic {coded}"}, f"bad credentials: Basic {coded}")
+    at = server.url.replace("://", "://bobby:sword-MARKED-fishy@")
+    report = Evaluator(OpenAIModel("toy", at, max_retries=0), [], [Accuracy()]).run(demo.samples(1), tmp_path / "run")
+    assert "bad credentials: Basic [key]" in report.frame["error"][0]
+    sent += [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(coded in text for text in [*sent, caplog.text, *capfd.readouterr()])
+    assert_nowhere(tmp_path, caplog.text)
 
 
 def study_text(server: ChatServer, data: Path) -> str:
@@ -228,7 +244,7 @@ def test_a_resumed_run_reads_its_own_options(server: ChatServer, data: Path, tmp
 
 @pytest.mark.parametrize(
     "options",
-    [{"api_key": KEY}, {"extra_body": 5, "api_key": KEY}, {"api_key": KEY, "max_retries": 0}],
+    [{"api_key": KEY}, {"extra_body": 5, "api_key": KEY}, {"api_key": KEY, "max_retries": 0}, {"Api_Key": KEY}],
 )
 @pytest.mark.parametrize("kind", ["models", "judges"])
 def test_a_key_among_the_options_of_a_study_is_refused_unrepeated(tmp_path: Path, kind: str, options: Any) -> None:
@@ -248,6 +264,90 @@ def test_a_key_among_the_options_of_a_study_is_refused_unrepeated(tmp_path: Path
         Study.from_toml(tmp_path / "study.toml")
     assert KEY not in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'api_key_env = ["{KEY}"]',
+        f'api_key_env = {{x = "{KEY}"}}',
+        f'options = "api_key={KEY}"',
+        f'options = ["{KEY}"]',
+    ],
+)
+@pytest.mark.parametrize("kind", ["models", "judges"])
+def test_a_key_in_a_value_of_the_wrong_kind_is_refused_unrepeated(tmp_path: Path, kind: str, line: str) -> None:
+    given = {"models": "", "judges": ""} | {kind: line}
+    (tmp_path / "study.toml").write_text(f"""
+        [[benchmarks]]
+        name = "cv-bench"
+        [[models]]
+        name = "m"
+        checkpoint = "m"
+        {given["models"]}
+        [[judges]]
+        name = "openai:j"
+        {given["judges"]}
+        """)
+    with pytest.raises(ValueError, match=rf"field '{kind}\.0\.{line.partition(' ')[0]}'.*, got ") as refused:
+        Study.from_toml(tmp_path / "study.toml")
+    if "options = [" not in line:  # a list of texts has no names
+        assert "MARKED" not in str(refused.value)
+
+
+@pytest.mark.parametrize("line", [f'api-key-env = ["{KEY}"]', f'api-key-env = {{x = "{KEY}"}}'])
+def test_a_key_of_the_wrong_kind_in_a_file_of_options(tmp_path: Path, line: str) -> None:
+    (tmp_path / "run.toml").write_text(f'model = "m"\n{line}\n')
+    result = CliRunner().invoke(cli.app, ["run", "--config", str(tmp_path / "run.toml")])
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "'api-key-env': expected a value as its flag takes it, got" in told
+    assert_nowhere(tmp_path / "none", result.output, result.stderr)
+
+
+@pytest.mark.parametrize("command", ["run", "check-server", "judge"])
+def test_an_address_that_is_none_is_refused_unrepeated(command: str, tmp_path: Path) -> None:
+    at = f"http://me:{IN_BODY}@[::1/v1"
+    arguments = {
+        "run": ["run", "--model", "m", "--data", "none.jsonl", "--base-url", at],
+        "check-server": ["check-server", "--model", "m", "--base-url", at],
+        "judge": ["judge", str(tmp_path), "--judge", "openai:m", "--base-url", at],
+    }
+    result = CliRunner().invoke(cli.app, arguments[command])
+    assert result.exit_code == 2
+    assert "expected an address such as" in " ".join(result.stderr.replace("│", " ").split())
+    assert_nowhere(tmp_path, result.output, result.stderr)
+
+
+def test_signed_addresses_in_rows(tmp_path: Path) -> None:
+    """A row with an address that is signed is refused, or passed over with a warning, without the signature."""
+    demo.samples(1)[0].images[0].save(tmp_path / "a.png")
+    row = {"question": "Which?", "options": ["red", "blue"], "answer": 0}
+    at = "https://host/a.png?X-Amz-Credential=MARKED-1&X-Amz-Signature=MARKED-2&token=MARKED-3"
+    lines = [
+        row | {"id": "q1", "image": "a.png"},
+        row | {"id": "q2", "image": at},
+        row | {"id": "q3", "image": [at, 5]},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(RowsError, match=r"field 'image': .*X-Amz-Signature=\[key\]") as refused:
+        read_rows(tmp_path / "rows.jsonl")
+    recorded = read_rows(tmp_path / "rows.jsonl", on_error="record")
+    assert len(recorded.problems) == 2
+    run = [
+        "run",
+        "--model",
+        "m",
+        "--data",
+        str(tmp_path / "rows.jsonl"),
+        "--skip-bad-rows",
+        "--dry-run",
+        "--out",
+        "none",
+    ]
+    result = CliRunner().invoke(cli.app, [*run, "--base-url", "http://127.0.0.1:9"])
+    assert "Warning: " in result.stderr
+    assert_nowhere(tmp_path / "none", str(refused.value), *recorded.problems, result.output, result.stderr)
 
 
 def as_toml(values: dict[str, Any]) -> str:

@@ -73,6 +73,7 @@ def test_the_test_above_can_fail() -> None:
 LAYERS = (
     ("text",),
     ("secrecy",),
+    ("log_records",),
     ("keyed", "naming", "jsonl", "prompting", "functional"),
     ("types",),
     ("styles",),

@@ -1,11 +1,22 @@
 """What is secret, where it is hidden, and what is left as it is."""
 
+import base64
+import gc
 import logging
 from typing import Any
 
 import pytest
 
-from vlmrobust.secrecy import Secrets, error_message, error_text, is_secret_name, variable_shown, without_secrets
+from vlmrobust.log_records import keep_out_of_logs
+from vlmrobust.secrecy import (
+    Secrets,
+    error_message,
+    error_text,
+    is_secret_name,
+    may_hold_a_secret,
+    variable_shown,
+    without_secrets,
+)
 
 KEY = "sk-MARKED/0123+xyz="
 
@@ -54,6 +65,7 @@ WAYS = {
     "escaped for HTML": f"<b>{KEY}</b>",
     "a header": f"Illegal header value b'Bearer {KEY}'",
     "JSON in JSON": '{"error": "{\\"api_key\\": \\"' + KEY + '\\"}"}',
+    "URL-encoded twice": "next=%2Fv1%3Fk%3Dsk-MARKED%252F0123%252Bxyz%253D",
     "cut off": f"expected a completion, got ChatCompletion(error='{KEY[:-3]}",
 }
 
@@ -90,6 +102,9 @@ def test_a_short_key_is_hidden_as_a_word_alone() -> None:
         ("{'api_key': 'abcdefgh'}", "{'api_key': '[key]'}"),
         ("field 'api_key': expected an environment variable", "field 'api_key': expected an environment variable"),
         ("is the answer key: 'B'?", "is the answer key: 'B'?"),
+        ("options='api_key=sk-abc-XY1'", "options='api_key=[key]'"),
+        ("token 'Basic Ym9iOnN3b3JkMQ==' unknown", "token 'Basic [key]' unknown"),
+        ("a basic explanation of 3dimensional shapes", "a basic explanation of 3dimensional shapes"),
         ("mail me@host, or https://host/a?b=c", "mail me@host, or https://host/a?b=c"),
     ],
 )
@@ -129,9 +144,9 @@ def test_an_error_that_cannot_be_shown() -> None:
 
 
 def test_logs_have_none_as_long_as_they_are_held(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("marked_client.http")
     secrets = Secrets.of(KEY)
-    secrets.keep_out_of_logs("marked_client")
+    keep_out_of_logs(secrets)
+    logger = logging.getLogger(f"a_client_of_{id(secrets)}.http2")  # made later, under a name that nobody knows
     with caplog.at_level(logging.DEBUG):
         logger.info("HTTP Request: POST %s", f"http://host?k={KEY}")
         try:
@@ -141,6 +156,7 @@ def test_logs_have_none_as_long_as_they_are_held(caplog: pytest.LogCaptureFixtur
     assert "MARKED" not in caplog.text
     assert caplog.text.count("[key]") == 2
     del secrets
+    gc.collect()
     caplog.clear()
     logger.error("%s", KEY)
     assert KEY in caplog.text
@@ -150,3 +166,92 @@ def test_logs_have_none_as_long_as_they_are_held(caplog: pytest.LogCaptureFixtur
 def test_a_key_in_the_place_of_its_variable_is_not_repeated(name: str) -> None:
     assert name not in variable_shown(name)
     assert variable_shown("TEAM_API_KEY") == "'TEAM_API_KEY'"
+
+
+def test_each_of_two_equal_secrets_is_kept_out_of_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Two clients with one key: the one that stays is watched when the other is gone."""
+    first, second = Secrets.of(KEY), Secrets.of(KEY)
+    keep_out_of_logs(first)
+    keep_out_of_logs(second)
+    del first
+    gc.collect()
+    logging.getLogger("somebody").error("sent %s", KEY)
+    assert caplog.messages == ["sent [key]"]
+    assert second.values == {KEY}
+
+
+def test_logs_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    secrets = Secrets.of(KEY)
+    keep_out_of_logs(secrets)
+    logging.getLogger("somebody").error("token=%s of %d", "theirs-1234", 3)
+    [record] = caplog.records
+    assert (record.msg, record.args) == ("token=%s of %d", ("theirs-1234", 3))
+    assert secrets.values
+
+
+def test_a_log_that_was_made_otherwise_is_watched_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody else sets how records are made; the next client sees to it."""
+    before = logging.getLogRecordFactory()
+    try:
+        logging.setLogRecordFactory(logging.LogRecord)
+        secrets = Secrets.of(KEY)
+        keep_out_of_logs(secrets)
+        keep_out_of_logs(secrets)
+        assert logging.getLogRecordFactory().make is logging.LogRecord  # type: ignore[attr-defined]
+        logging.getLogger("somebody").error(KEY)
+    finally:
+        logging.setLogRecordFactory(before)
+    assert caplog.messages == ["[key]"]
+
+
+HEADERS = {
+    "of the address": "Bad credentials: Basic {}",
+    "without its scheme": "unknown user {}",
+    "in a sentence": "token Basic {} unknown",
+    "quoted": "header Authorization was 'Basic {}'",
+    "within more base64": "{more}",
+    "cut off": "got {cut}…",
+}
+
+
+@pytest.mark.parametrize("way", HEADERS)
+def test_what_a_client_makes_of_the_address_is_hidden(way: str) -> None:
+    """The client sends a user and a password of the address as `Basic` and their base64."""
+    pair = "bobby:sword-MARKED-fishy"
+    coded = base64.b64encode(pair.encode()).decode()
+    more = base64.b64encode(f"authorization={pair}; x".encode()).decode()
+    hidden = Secrets.of(settings=f"https://{pair}@host/v1").hidden(
+        HEADERS[way].format(coded, more=more, cut=coded[:-6])
+    )
+    assert coded[8:-6] not in hidden
+    assert "[key]" in hidden
+    for shift in range(3):  # nothing of the middle of the password is left, wherever it stood
+        assert base64.b64encode(b"0" * shift + b"ord-MARKED-fis")[4:16].decode() not in hidden
+
+
+def test_a_header_of_ones_own_is_known_by_what_it_says() -> None:
+    coded = base64.b64encode(b"bobby:sword-MARKED").decode()
+    found = Secrets.of(settings={"Authorization": f"Basic {coded}"})
+    assert found.values == {coded, "bobby:sword-MARKED", "sword-MARKED"}
+    assert Secrets.of(settings={"Authorization": "Basic no base64!"}).values == {"no base64!"}
+
+
+@pytest.mark.parametrize("word", ["vllm", "password", "1234", "secret", "model"])
+def test_everyday_words_for_a_key_are_left_in_sentences(word: str) -> None:
+    text = f"expected the {word} of a server, got none"
+    assert Secrets.of(word).hidden(text) == text
+
+
+def test_names_under_which_a_key_may_be_given_by_mistake() -> None:
+    given = ("api_key_env", "api-key-env", "apikeyenv", "api_key", "env", "model")
+    assert [may_hold_a_secret(name) for name in given] == [True, True, True, True, False, False]
+
+
+def test_where_pydantic_says_more_is_left_out() -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(list[int]).validate_python(["a", "b"])
+    told = error_text(refused.value)
+    assert told.count("Input should be a valid integer") == 2
+    assert "errors.pydantic.dev" not in told

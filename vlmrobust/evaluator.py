@@ -13,6 +13,7 @@ from .perturbations.conditions import check_conditions
 from .perturbations.distractor import Distractor
 from .report import Report
 from .report.columns import score
+from .report.keeping import keep_report
 from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
 from .workers.answering import Pair
@@ -49,9 +50,12 @@ class Evaluator:
             where no letters were read under it, conditions that assert the distractor are not applicable.
         on_error: what a perturbation or a model that raises does: "record" makes rows of status `error` of what failed
             (a batch that raised is asked again sample by sample, and the failing sample prompt by prompt) and goes on;
-            "raise" ends the run, and what was finished stays on disk; so does a model's `RefusedError` in any case.
+            "raise" ends the run, and what was finished stays on disk; so do a model's `RefusedError` in any case, and
+            `max_failures`.
         strict: refuse samples in which special tokens of the model stand, or in whose texts tags or image marks do;
             otherwise these are made inert before they are shown (`Prompt.with_inert`), and the manifest lists them.
+        max_failures: how many responses in a row may fail for one reason before the run ends with it; a reason that
+            names its own sample, such as a missing image, counts once a sample. None = any number.
 
     Raises:
         TypeError: the model has no `respond` and is no function, or something else than a perturbation is among the
@@ -81,12 +85,13 @@ class Evaluator:
         distractor: Distractor = "random",
         on_error: Failure = "record",
         strict: bool = False,
+        max_failures: int | None = 32,
     ) -> None:
         self._source = ModelSource(model)
         if distractor not in get_args(Distractor):
             raise ValueError(f"field 'distractor': expected 'random' or 'runner_up', got {distractor!r}")
-        for name, number in (("draws", draws), ("batch_size", batch_size)):
-            if number < 1:
+        for name, number in (("draws", draws), ("batch_size", batch_size), ("max_failures", max_failures)):
+            if number is not None and number < 1:
                 raise ValueError(f"field {name!r}: expected at least 1, got {number}")
         if on_error not in ("record", "raise"):
             raise ValueError(f"field 'on_error': expected 'record' or 'raise', got {on_error!r}")
@@ -97,6 +102,7 @@ class Evaluator:
         self.distractor: Distractor = distractor
         self.on_error: Failure = on_error
         self.strict = strict
+        self.max_failures = max_failures
 
     @property
     def model(self) -> Model:
@@ -113,12 +119,15 @@ class Evaluator:
             out: the run directory. What was answered is on disk at once; after a kill the same call resumes. More
                 samples, conditions or draws may join; the report is about those that the call names, so name all of
                 them. Rows of status `error` are asked again, everything else is kept. The report is saved there too,
-                for `Report.load(out)`.
+                for `Report.load(out)`; one that has more than this call names stays, and this one stands beside it
+                (`report.part.jsonl`).
             workers: who asks, for instance `workers.RayWorkers(count=64, num_gpus=1)`; None = this process, or, where
                 torchrun or accelerate has started several that make the same call, all of them. Several need `out`, on
                 a file system that all of them share, and report the same as one.
 
         Raises:
+            DirectoryInUseError: another run is at work in `out`; the message says who, and since when.
+            RefusedError: asking on is of no use: the model said so, or all responses in a row failed for one reason.
             ValueError: two samples have one id; `out` holds a run of another model, seed, style, condition or sample;
                 several workers have no `out`; the model broke its contract (number, order or keys of the responses).
         """
@@ -131,6 +140,7 @@ class Evaluator:
             self.distractor,
             self.on_error,
             self.strict,
+            self.max_failures,
         )
         job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out))
 
@@ -140,7 +150,7 @@ class Evaluator:
             columns = score(responses, metrics, None if job.out is None else job.out / "verdicts")
             made = Report(responses, columns, seed=self.seed, manifest=manifest.model_dump(mode="json"))
             if job.out is not None:
-                made.save(job.out)
+                keep_report(made, job.out)
             return made
 
         return (launched() if workers is None else workers).run(job, report)

@@ -18,6 +18,7 @@ __all__ = [
     "OwnFile",
     "create_atomically",
     "files",
+    "is_running",
     "json_safe",
     "places",
     "read_lines",
@@ -113,7 +114,7 @@ def _clear_drafts(folder: Path) -> None:
             continue
         with suppress(OSError):  # another process may be clearing up as well
             is_ours = found["process"] is not None and file.name.endswith(_ending(found["process"], found["key"]))
-            is_left = not _is_running(int(found["process"])) if is_ours else _age(file) > _ABANDONED
+            is_left = not is_running(int(found["process"])) if is_ours else _age(file) > _ABANDONED
             if is_left:
                 file.unlink()
 
@@ -127,7 +128,8 @@ def _age(file: Path) -> float:
     return time.time() - file.stat().st_mtime
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Return whether there is a process of this number on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

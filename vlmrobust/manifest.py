@@ -2,10 +2,12 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, Field
@@ -28,7 +30,9 @@ class Manifest(Frozen):
     Attributes:
         format: version of the run directory's layout.
         started: when the run was begun (UTC, ISO 8601).
-        versions: of vlmrobust, torch, transformers and Python; recorded, not compared.
+        versions: of vlmrobust, Python, and what reads images and texts; recorded, not compared.
+        resumed: when it was gone on with under other versions, and which.
+        notes: what could not be compared when it was gone on with.
         draws, batch_size: recorded, not compared: more draws may join, and a smaller card may ask for smaller batches.
         model: `models.base.identity_of` the model.
         seed: keys every random draw.
@@ -41,6 +45,8 @@ class Manifest(Frozen):
     format: int = 1
     started: str
     versions: Mapping[str, str] = Field(default_factory=dict)
+    resumed: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
     draws: int = 1
     batch_size: int = 1
     model: Mapping[str, Any]
@@ -61,8 +67,9 @@ class Manifest(Frozen):
         draws: int,
         batch_size: int,
         distractor: str = "random",
+        out: Path | None = None,
     ) -> Self:
-        """Describe a run that is about to begin.
+        """Describe a run that is about to begin, in the directory `out`.
 
         Raises:
             ValueError: a condition has a field that JSON cannot hold; the message names both.
@@ -72,7 +79,7 @@ class Manifest(Frozen):
             versions=_versions(),
             draws=draws,
             batch_size=batch_size,
-            model=_plain(dict(identity_of(model))),
+            model=_plain(dict(identity_of(model, out))),
             seed=seed,
             distractor=distractor,
             style=_plain(style.model_dump(mode="json")),
@@ -80,7 +87,7 @@ class Manifest(Frozen):
         )
 
     def joined(self, other: Self) -> Self:
-        """Return this manifest with the conditions that `other` adds.
+        """Return this manifest with what `other` adds: conditions, versions, and what runs did not record before.
 
         Raises:
             ValueError: model, seed, distractor, style or a condition of the same name differs; the message names the
@@ -91,12 +98,55 @@ class Manifest(Frozen):
         asked = other.model_dump(include={"format", "model", "seed", "distractor", "style"})
         begun["conditions"] = {name: self.conditions[name] for name in known}
         asked["conditions"] = known
+        unknown = [name for name in _LATER_FIELDS if name in other.model and name not in self.model]
+        begun["model"] = {**self.model, **{name: other.model[name] for name in unknown}}
+        if _SETTINGS in begun["model"] and _SETTINGS in asked["model"]:
+            both = (begun["model"][_SETTINGS], asked["model"][_SETTINGS])
+            begun["model"][_SETTINGS], asked["model"][_SETTINGS] = in_common(*both)
         if difference := first_difference(begun, asked):
             field, old, new = difference
             raise ValueError(f"field {field!r}: expected {old}, as the run was begun with, got {new}")
+        notes = []
+        if unknown:
+            notes.append(
+                f"begun before the model's {', '.join(unknown)} were recorded: whether they changed is not known"
+            )
         return self.replace(
-            conditions={**self.conditions, **other.conditions}, made_inert={**self.made_inert, **other.made_inert}
+            model={**self.model, **{name: other.model[name] for name in unknown}},
+            conditions={**self.conditions, **other.conditions},
+            made_inert={**self.made_inert, **other.made_inert},
+            notes=tuple(dict.fromkeys((*self.notes, *notes))),
+            resumed=(*self.resumed, *self._under_other_versions(other)),
         )
+
+    def _under_other_versions(self, other: Self) -> Iterator[dict[str, Any]]:
+        for before in (self.versions, *(entry["versions"] for entry in self.resumed)):
+            if all(before.get(name, version) == version for name, version in other.versions.items()):
+                return
+        yield {"started": other.started, "versions": dict(other.versions)}
+
+
+_SETTINGS = "processor"
+_LATER_FIELDS = (
+    _SETTINGS,
+    "processor_options",
+    "tokenizer",
+    "chat_template",
+    "all_weights",
+)  # of a model; older runs do not have them
+
+
+def in_common(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return two JSON values without the entries that one of them lacks: other versions of a library have others.
+
+    Example:
+        >>> in_common({"size": 1, "fast": True}, {"size": 2})
+        ({'size': 1}, {'size': 2})
+    """
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return old, new
+    both = {name: in_common(old[name], new[name]) for name in old if name in new}
+    return {name: pair[0] for name, pair in both.items()}, {name: pair[1] for name, pair in both.items()}
 
 
 def _versions() -> dict[str, str]:
@@ -108,6 +158,9 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    for package in ("tokenizers", "torchvision", "pillow", "peft", "openai"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found
 
 

@@ -5,23 +5,30 @@ repeats the key it got, show `[key]` in its place (`Secrets.hidden`); whatever i
 `error_text`. What a model wrote passes through none of these.
 """
 
+import base64
+import binascii
 import html
 import json
-import logging
 import re
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit, urlunsplit
-from weakref import WeakSet
 
 from .text import writable
 
-__all__ = ["Secrets", "error_message", "error_text", "is_secret_name", "variable_shown", "without_secrets"]
+__all__ = [
+    "Secrets",
+    "error_message",
+    "error_text",
+    "is_secret_name",
+    "may_hold_a_secret",
+    "variable_shown",
+    "without_secrets",
+]
 
 MARK = "[key]"
 """What stands in a text in a secret's place."""
@@ -39,11 +46,14 @@ _HARMLESS = re.compile(r"(?:eos|bos|pad|unk|sep|cls|mask|stop|image|video|max|mi
 
 _PLACEHOLDER = re.compile(
     r"empty|any|none|null|test|dummy|fake|placeholder|local|ollama|lm-studio|unused|ignored|changeme|token-abc123"
+    # Everyday words and what is typed for lack of a key: hidden, they would be missing from every other sentence.
+    r"|vllm|sglang|llama(?:[._-]?cpp)?|openai|server|model|demo|default|hello|admin|user|secret|password|abc123|1234\d{0,4}"
     r"|(?:your[_-])?(?:api|secret)?[_-]?key|token|(?:sk-)?(?:no|not)[_-](?:key|needed|required|used)(?:[_-]required)?",
     re.IGNORECASE,
 )
 _SHORTEST = 4  # shorter ones are placeholders, and parts of every other word
 _SURE = 12  # from so many characters on, what reads like it is it, wherever it stands
+_BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
 _WHOLE_WORD = (
     r"(?:(?<![^\W_])|(?<=%[0-9a-f][0-9a-f])|(?<=\\[nrt])|(?<=\\u[0-9a-f]{4}))",
     r"(?![^\W_])",
@@ -56,10 +66,21 @@ _PARAMETER = re.compile(
 )
 _ENTRY = re.compile(
     r"(?P<before>(?<![\w-])(?P<name>[a-z][\w-]*[_-](?:key|token)|api[_-]?key|password|passwd|secret|[\w-]*authorization)"
-    r"[\"']?\s*[:=]\s*(?:(?:b?[\"'])|(?=[\w ]*\d))(?:(?:bearer|basic|token)\s+)?)(?P<value>[^\s\"',;}]{6,})",
+    # Behind a colon, what has no quote around it is told from a sentence by a digit in it.
+    r"[\"']?\s*(?:=|[:=]\s*b?[\"']|[:=]\s*(?=(?:(?:bearer|basic|token)\s+)?[^\s\"',;}]*\d))"
+    r"(?:(?:bearer|basic|token)\s+)?)(?P<value>[^\s\"',;&}]{6,})",
     re.IGNORECASE,
 )
-_BEARER = re.compile(r"(?<=\bbearer )(?=\S*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
+_HEADER = re.compile(
+    r"(?<=\bbearer )(?=\S*\d)[\w.~+/=-]{8,}"
+    # The word "basic" stands in front of other words too; base64 of a name and a password has all of these.
+    r"|(?<=\bbasic )(?-i:(?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z]))[\w+/-]{8,}={0,2}",
+    re.IGNORECASE,
+)
+
+
+# pydantic's, behind each of its problems: an address that says nothing of this one.
+_FURTHER = re.compile(r"\n[ \t]*For further information visit https://errors\.pydantic\.dev/\S*")
 
 
 def is_secret_name(name: str) -> bool:
@@ -73,6 +94,16 @@ def is_secret_name(name: str) -> bool:
     if not plain or _HARMLESS.fullmatch(plain):
         return False
     return _LAST_WORD.fullmatch(plain) is not None or _ANYWHERE.search(plain) is not None or plain.endswith(_GLUED)
+
+
+def may_hold_a_secret(name: str) -> bool:
+    """Return whether what stands under a name may be a key: a secret, or one in the place of its variable's name.
+
+    Example:
+        >>> [may_hold_a_secret(name) for name in ("api_key", "api-key-env", "model")]
+        [True, True, False]
+    """
+    return is_secret_name(name) or is_secret_name(re.sub(r"[^a-z0-9]?env$", "", name, flags=re.IGNORECASE))
 
 
 def variable_shown(name: str) -> str:
@@ -89,8 +120,12 @@ def variable_shown(name: str) -> str:
     return "one that is not repeated here, since it may be the key itself"
 
 
-def without_secrets(value: Any) -> Any:
+def without_secrets(value: Any, is_secret: Callable[[str], bool] = is_secret_name) -> Any:
     """Return settings without what is secret in them: entries by their names, and what addresses hold of it.
+
+    Args:
+        value: the settings.
+        is_secret: whether what stands under a name is left out.
 
     Example:
         >>> without_secrets({"top_k": 20, "provider": {"api_key": "abc", "order": ["x"]}})
@@ -99,14 +134,14 @@ def without_secrets(value: Any) -> Any:
         'https://host/v1?version=2'
     """
     if isinstance(value, Mapping):
-        named = {str(name): part for name, part in value.items() if not is_secret_name(str(name))}
+        named = {str(name): part for name, part in value.items() if not is_secret(str(name))}
         if _names_a_secret(value):  # {"name": "X-Api-Key", "value": …}
             named.pop("value", None)
-        return {name: without_secrets(part) for name, part in named.items()}
+        return {name: without_secrets(part, is_secret) for name, part in named.items()}
     if isinstance(value, list | tuple):
-        if len(value) == 2 and isinstance(value[0], str) and is_secret_name(value[0]):  # ["X-Api-Key", …]
+        if len(value) == 2 and isinstance(value[0], str) and is_secret(value[0]):  # ["X-Api-Key", …]
             return [value[0], MARK]
-        return [without_secrets(part) for part in value]
+        return [without_secrets(part, is_secret) for part in value]
     if isinstance(value, str):
         return _bare_address(value) if _ADDRESS.fullmatch(value) else _hidden_by_place(value)
     return value
@@ -144,12 +179,24 @@ def _values(settings: Any, *, secret: bool = False) -> Iterator[str]:
         if secret:
             scheme, _, rest = settings.partition(" ")  # a header's "Bearer …"
             yield rest.strip() if scheme.lower() in ("bearer", "basic", "token") and rest else settings
+            if scheme.lower() == "basic":
+                yield from _of_basic(rest)
         for found in _USER.findall(settings):
             yield unquote(found)
             yield unquote(found.partition(":")[2])
         for parameter in _PARAMETER.finditer(settings):
             if is_secret_name(parameter["name"]):
                 yield unquote(parameter["value"].replace("+", " "))
+
+
+def _of_basic(said: str) -> Iterator[str]:
+    """Yield name and password, and the password, of a header."""
+    try:
+        pair = base64.b64decode(said, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):  # it is secret as it stands
+        return
+    yield pair
+    yield pair.partition(":")[2]
 
 
 def _hidden_by_place(text: str) -> str:
@@ -161,12 +208,12 @@ def _hidden_by_place(text: str) -> str:
     if "://" in text:
         text = _USER.sub(MARK, text)
     text = _PARAMETER.sub(hidden, text)
-    return _BEARER.sub(MARK, _ENTRY.sub(hidden, text))
+    return _HEADER.sub(MARK, _ENTRY.sub(hidden, text))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Secrets:
-    """What is secret of one client: the values themselves.
+    """What is secret of one client: the values themselves; those of two clients are two, also where they are equal.
 
     Attributes:
         values: the keys; placeholders, such as the `EMPTY` that servers of one's own are given, are none.
@@ -191,7 +238,7 @@ class Secrets:
         return cls(frozenset(value for value in found if _is_secret(value)))
 
     def hidden(self, text: str) -> str:
-        """Return a text without the secrets, however they are written in it: plain, escaped, or URL-encoded.
+        """Return a text without the secrets, however they are written in it: plain, escaped, URL-encoded or in base64.
 
         Example:
             >>> Secrets.of("sk-abc-123/x").hidden("Incorrect API key provided: sk-abc-123/x (sk-abc-123%2Fx)")
@@ -199,9 +246,11 @@ class Secrets:
             >>> Secrets.of("x").hidden("expected a key")
             'expected a key'
         """
-        if self._pattern is not None:
-            text = self._pattern.sub(MARK, text)
-        return _hidden_by_place(text)
+        return _hidden_by_place(self.without_values(text))
+
+    def without_values(self, text: str) -> str:
+        """Return a text without the secrets alone, for what others write: nothing else in it is judged."""
+        return text if self._pattern is None else self._pattern.sub(MARK, text)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str] | None:
@@ -222,34 +271,8 @@ class Secrets:
         finally:
             _HELD.reset(token)
 
-    def keep_out_of_logs(self, *names: str) -> None:
-        """Hide the secrets, as long as they are held, in what some loggers and those below them write.
 
-        Args:
-            *names: of the loggers that are there.
-        """
-        _WATCHED.add(self)
-        for name in list(logging.root.manager.loggerDict):
-            if name.partition(".")[0] in names and _hide_in not in logging.getLogger(name).filters:
-                logging.getLogger(name).addFilter(_hide_in)
-
-    def __hash__(self) -> int:
-        return hash(self.values)
-
-
-_WATCHED: WeakSet[Secrets] = WeakSet()
 _HELD: ContextVar[tuple[Secrets, ...]] = ContextVar("secrets held", default=())
-
-
-def _hide_in(record: logging.LogRecord) -> bool:
-    watched = [secrets for secrets in _WATCHED if secrets.values]
-    if not watched:
-        return True
-    told = Secrets(frozenset().union(*(secrets.values for secrets in watched)))
-    record.msg, record.args = told.hidden(record.getMessage()), ()
-    if record.exc_info and record.exc_info[1] is not None:
-        record.exc_text = told.hidden("".join(traceback.format_exception(record.exc_info[1])).rstrip())
-    return True
 
 
 def _is_secret(value: str) -> bool:
@@ -259,12 +282,25 @@ def _is_secret(value: str) -> bool:
 def _ways(value: str) -> Iterable[str]:
     """Return patterns of the ways in which a value may be written."""
     forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    forms |= {quote(form, safe="") for form in forms}  # an address within an address
     forms |= {html.escape(form) for form in forms}
+    # Basic authorization is base64 of a name, a colon and a password; the password may be empty.
+    coded = {text.encode() for text in (value, f"{value}:")}
+    forms |= {encode(code).decode().rstrip("=") for code in coded for encode in _BASE64}
     before, after = ("", "") if len(value) >= _SURE else _WHOLE_WORD
     yield from (f"{before}{re.escape(form)}{after}" for form in forms)
+    if len(value) < _SURE:
+        return
+    # Within base64 of a longer text, such as a whole header, all but its ends is one of three by its place.
+    yield from {
+        re.escape(encode(b"\0" * shift + value.encode()).decode()[4 * (shift > 0) :].rstrip("=")[:-1])
+        for shift in range(3)
+        for encode in _BASE64
+    }
     # Errors show the first so many characters of what came: the key may be cut off.
-    for end in range(len(value) - 1, max(_SURE, len(value) // 2) - 1, -1):
-        yield rf"{re.escape(value[:end])}(?=['\"]?$|…|\.\.\.)"
+    for whole in (value, base64.b64encode(value.encode()).decode().rstrip("=")):
+        for end in range(len(whole) - 1, max(_SURE, len(whole) // 2) - 1, -1):
+            yield rf"{re.escape(whole[:end])}(?=['\"]?$|…|\.\.\.)"
 
 
 def error_text(error: BaseException) -> str:
@@ -294,7 +330,7 @@ def error_message(error: BaseException) -> str:
         said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     except Exception as broken:  # noqa: BLE001 - others' classes decide what their text raises
         said = f"(its text cannot be shown: {type(broken).__name__})"
-    said = writable(said)
+    said = _FURTHER.sub("", writable(said))
     for secrets in _HELD.get():
         said = secrets.hidden(said)
     return _hidden_by_place(said)

@@ -14,6 +14,7 @@ they are decoded when its batch is begun.
 """
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from .manifest import Manifest, first_difference, prompt_digest, sample_content
 from .secrecy import error_message
 from .types import Prompt, Response, Sample
 
+logger = logging.getLogger(__name__)
+
 __all__ = ["RunDirectory", "decode_response", "encode_response"]
 
 _TOGETHER = 64  # rows that are looked up at once where they were written one by one
@@ -32,11 +35,22 @@ _TOGETHER = 64  # rows that are looked up at once where they were written one by
 
 @dataclass(slots=True)
 class _Begun:
-    """A sample whose rows are in memory: its images' digests now and before, and its responses with their prompts'."""
+    """A sample whose rows are in memory: its images' digests now and before, and its responses with their prompts'.
+
+    Of each condition and draw the rows stand in the order of writing.
+    """
 
     images: list[str | None]
     images_before: list[list[str | None]]
-    recorded: dict[tuple[str, int], tuple[str, Response]] = field(default_factory=dict)
+    recorded: dict[tuple[str, int], list[tuple[str, Response]]] = field(default_factory=dict)
+
+    def is_answered_twice(self) -> bool:
+        """Return whether base has two answers that differ, as two processes that did not know of each other left it."""
+        for (condition, _), rows in self.recorded.items():
+            answers = [response for _, response in rows if response.status != "error"]
+            if condition == "base" and any(answer != answers[0] for answer in answers):
+                return True
+        return False
 
 
 def encode_response(response: Response) -> dict[str, Any]:
@@ -123,9 +137,7 @@ class RunDirectory:
         }
         for digest, response in self._read(begun):
             recorded, key = begun[response.sample_id].recorded, (response.condition, response.draw)
-            before = recorded.get(key)
-            if before is None or response.status != "error" or before[1].status == "error":
-                recorded[key] = digest, response
+            recorded.setdefault(key, []).append((digest, response))
         self._begun |= begun
         self._samples.append(added)
 
@@ -144,23 +156,26 @@ class RunDirectory:
         return None if response is None or response.status == "error" else response
 
     def recorded(self, prompt: Prompt) -> Response | None:
-        """Return the last response to a prompt, failed ones too; see `finished`."""
+        """Return the last response to a prompt, a failed one where there is no other; see `finished`."""
         begun = self._begun[prompt.sample.id]
-        found = begun.recorded.get((prompt.condition, prompt.draw))
-        if found is None:
-            return None
-        expected, response = found
-        if response.status != "error" and (digest := prompt_digest(prompt, begun.images)) != expected:
-            # The images' files may have been missing when it was answered, or may be missing now.
-            before = begun.images_before
-            if not any(prompt_digest(prompt, images) == expected for images in before):
-                raise ValueError(
-                    f"run directory {self.path}: sample {prompt.sample.id!r}, condition {prompt.condition!r}, "
-                    f"draw {prompt.draw}, field 'prompt': expected the prompt with digest {expected}, as it was "
-                    f"answered, got one with digest {digest}; a text source or the library's wording has changed, so "
-                    "use another directory"
-                )
-        return response
+        rows = begun.recorded.get((prompt.condition, prompt.draw), [])
+        answers = [row for row in rows if row[1].status != "error"]
+        if not answers:
+            return rows[-1][1] if rows else None
+        if (found := _of_prompt(answers, prompt_digest(prompt, begun.images))) is not None:
+            return found
+        # The images' files may have been missing when it was answered, or may be missing now.
+        for images in begun.images_before:
+            if (found := _of_prompt(answers, prompt_digest(prompt, images))) is not None:
+                return found
+        if prompt.condition != "base" and begun.is_answered_twice():
+            return None  # it was made of the other answer, and is asked again
+        raise ValueError(
+            f"run directory {self.path}: sample {prompt.sample.id!r}, condition {prompt.condition!r}, "
+            f"draw {prompt.draw}, field 'prompt': expected the prompt with digest {answers[-1][0]}, as it was "
+            f"answered, got one with digest {prompt_digest(prompt, begun.images)}; a text source or the library's "
+            "wording has changed, so use another directory"
+        )
 
     def record(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> None:
         """Put answers to samples that were begun on disk, in one go."""
@@ -193,6 +208,15 @@ class RunDirectory:
             raise ValueError(f"run directory {self.path}: {error}; use another directory") from None
         if joined != begun:
             write_atomically(path, _as_text(joined))
+        for note in joined.notes[len(begun.notes) :]:
+            logger.warning("run directory %s: %s", self.path, note)
+        for entry in joined.resumed[len(begun.resumed) :]:
+            logger.warning(
+                "run directory %s: begun under %s, gone on with under %s: its rows are of both",
+                self.path,
+                _listed(begun.versions, entry["versions"]),
+                _listed(entry["versions"], begun.versions),
+            )
         return joined
 
     def _read_manifest(self) -> Manifest | None:
@@ -245,6 +269,11 @@ class RunDirectory:
                         raise unexpected(lines.path, number, row, error) from None
 
 
+def _of_prompt(rows: Sequence[tuple[str, Response]], digest: str) -> Response | None:
+    """Return the last response to the prompt with a digest."""
+    return next((response for asked, response in reversed(rows) if asked == digest), None)
+
+
 def _manifest_of(path: Path) -> Manifest:
     content = path.read_bytes()
     try:
@@ -252,6 +281,11 @@ def _manifest_of(path: Path) -> Manifest:
     except ValueError as error:
         got = f"{len(content)} bytes: {error_message(error)}" if content else "an empty file"
         raise ValueError(f"{path}: expected the manifest of a run, got {got}") from None
+
+
+def _listed(versions: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """Return the versions that differ from others."""
+    return ", ".join(f"{name} {text}" for name, text in versions.items() if others.get(name, text) != text)
 
 
 def _as_text(manifest: Manifest) -> str:

@@ -6,16 +6,14 @@ is valid anywhere, and moves a terminal's cursor, rewrites its lines or turns it
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PosixPath, WindowsPath
+from functools import cache
 from typing import Any
 
-__all__ = ["find_unwritable", "printable", "writable"]
+__all__ = ["can_be_written", "find_unwritable", "printable", "printable_part", "writable"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-_WITHOUT_TEXT = frozenset({int, float, bool, bytes, type(None), PosixPath, WindowsPath})
 
 
 def writable(text: str) -> str:
@@ -40,6 +38,16 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def printable_part(value: Any) -> Any:
+    r"""Return what Jinja is about to put into a page (its `finalize`): text is made printable, markup stays.
+
+    Example:
+        >>> printable_part("q1\x1b[2J"), printable_part(3)
+        ('q1\\u001b[2J', 3)
+    """
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def find_unwritable(value: Any, field: str = "") -> str | None:
     r"""Return the first text within nested values that cannot be written, as what was expected and what came.
 
@@ -51,7 +59,7 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
         >>> find_unwritable({"source": "cut \ud83d"}, "metadata")
         "field 'metadata.source': expected text that UTF-8 can hold, got half of a surrogate pair at character 4"
     """
-    if _can_be_written((value,)):
+    if can_be_written((value,)):
         return None
     place, text = next((place, text) for place, text in _texts(value, field) if _SURROGATE.search(text))
     where = f"field {place!r}: " if place else ""
@@ -60,24 +68,29 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
     return f"{where}expected text that UTF-8 can hold, got half of a surrogate pair at character {found.start()}"
 
 
-def _can_be_written(values: Iterable[Any]) -> bool:
-    # Every value that is made comes through here: plain types first, and few calls.
+def can_be_written(values: Iterable[Any]) -> bool:
+    """Return whether UTF-8 can hold all texts within values."""
+    # Every value that is made comes through here: what a type holds is found out once, and there are few calls.
     for value in values:
-        kind = type(value)
-        if kind is str:
+        holds = _what_is_held(value.__class__)
+        if holds is None or not value:
+            continue
+        if holds is str:
             if not value.isascii() and _SURROGATE.search(value) is not None:
                 return False
-        elif kind in _WITHOUT_TEXT:
-            continue
-        elif kind is tuple or kind is list or isinstance(value, list | tuple | set | frozenset):
-            if not _can_be_written(value):
-                return False
-        elif kind is dict or isinstance(value, Mapping):
-            if value and not (_can_be_written(value) and _can_be_written(value.values())):
-                return False
-        elif isinstance(value, str) and not _can_be_written((str(value),)):
+        elif not can_be_written(value) or (holds is dict and not can_be_written(value.values())):
             return False
     return True
+
+
+@cache
+def _what_is_held(kind: type) -> type | None:
+    """Return str for a text, dict for a mapping, list for other values in a row, None where there is no text."""
+    if issubclass(kind, str):
+        return str
+    if issubclass(kind, Mapping):
+        return dict
+    return list if issubclass(kind, list | tuple | set | frozenset) else None
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -33,8 +33,8 @@ STEP = 0.05  # seconds that the stand-in takes for a token of all its slots
 def reply_to(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Return how many tokens the stand-in writes, and what: lengths are drawn by the request, 15 to 120, mean 42."""
     drawn = random.Random(json.dumps([body["messages"][-1]["content"], body.get("seed")])[-2000:])
-    count = 1 if body["max_tokens"] <= 2 else min(max(int(drawn.lognormvariate(3.6, 0.6)), 15), 120)
-    words = ["A"] if count == 1 else ["<think>", *[" so"] * (count - 4), "</think>", "<answer>", "B"]
+    count = min(max(int(drawn.lognormvariate(3.6, 0.6)), 15), 120, body["max_tokens"])
+    words = ["A"] if count < 5 else ["<think>", *[" so"] * (count - 4), "</think>", "<answer>", "B"]
     top = [{"token": letter, "logprob": -0.1 - place, "bytes": list(letter.encode())} for place, letter in
            enumerate("ABCDEFGHIJKLMNOPQRST")]  # fmt: skip
     content = [{"token": word, "logprob": -0.1, "bytes": list(word.encode()), "top_logprobs": top} for word in words]
@@ -95,12 +95,11 @@ def run_once(given: argparse.Namespace) -> None:
     send = model._client._client.send
 
     def timed(request: Any, **options: Any) -> Any:
-        if given.record:
+        response = send(request, **options)
+        last[0] = time.perf_counter()
+        if given.record and request.url.path.endswith("/chat/completions") and response.status_code == 200:
             sent.append(json.loads(request.content))
-        try:
-            return send(request, **options)
-        finally:
-            last[0] = time.perf_counter()
+        return response
 
     model._client._client.send = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as out:

@@ -23,8 +23,9 @@ def test_differences_are_the_first_minus_the_other(command: Command, runs: Runs)
     assert found[0]["difference"] == expected["difference"][0] == pytest.approx(-0.6, abs=0.15)
     table = command("compare", runs["poor"], runs["good"], "--conditions", "base", "--metrics", "accuracy").stdout
     row = found[0]
-    numbers = [f"{row['value']:.3f}", f"{row['base_value']:.3f}", f"{row['difference']:+.3f}"]
-    assert table.splitlines()[-1].split()[:5] == ["base", "accuracy", *numbers]
+    numbers = [f"{row['value']:.3f}", str(row["n_value"])]
+    numbers += [f"{row[name]:.3f}" for name in ("paired_value", "base_value")] + [f"{row['difference']:+.3f}"]
+    assert table.splitlines()[-1].split()[:7] == ["base", "accuracy", *numbers]
     assert "other" in table
 
 

@@ -56,8 +56,9 @@ def test_a_contrast_of_two_conditions(command: Command, runs: Runs) -> None:
     expected = report.contrast("wrong_think", "wrong_caption").set_index("metric").loc["accuracy"]
     assert (row["difference"], row["low"], row["high"]) == tuple(expected[["difference", "low", "high"]])
     line = command(*arguments).stdout.splitlines()[-1]
-    numbers = [f"{row['value']:.3f}", f"{row['base_value']:.3f}", f"{row['difference']:+.3f}"]
-    assert line.split()[:5] == ["wrong_think", "accuracy", *numbers]
+    numbers = [f"{row['value']:.3f}", str(row["n_value"])]
+    numbers += [f"{row[name]:.3f}" for name in ("paired_value", "base_value")] + [f"{row['difference']:+.3f}"]
+    assert line.split()[:7] == ["wrong_think", "accuracy", *numbers]
     assert f"[{row['low']:+.3f}, {row['high']:+.3f}]" in line
 
 

@@ -180,3 +180,17 @@ def test_what_is_reported_at_a_true_rate_has_the_errors_at_the_ends_of_their_int
 def test_of_other_rules_than_the_default_ones_nothing_was_counted():
     assert measured(RuleJudge().identity()) is not None
     assert measured(RuleJudge(min_contradiction=0.5).identity()) is None
+
+
+@pytest.mark.parametrize(("count", "right"), [(3, 2), (5, 3), (40, 40), (40, 0)])
+def test_a_balanced_accuracy_has_no_point_for_an_interval(count, right):
+    rows = [LabelledThought(f"{place} {0 if place < right else 1}", "Which?", OPTIONS, 0, 0) for place in range(count)]
+    rate = check(Says(), rows).balanced_accuracy
+    assert rate.value == right / count
+    assert np.isnan([rate.low, rate.high]).all()
+
+
+def test_a_balanced_accuracy_of_six_thoughts_has_an_interval():
+    rows = [LabelledThought(f"{place} {place % 2}", "Which?", OPTIONS, 0, 0) for place in range(6)]
+    rate = check(Says(), rows).balanced_accuracy
+    assert rate.low < rate.value == 0.5 < rate.high

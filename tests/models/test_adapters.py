@@ -174,3 +174,60 @@ def test_an_adapter_without_a_base_is_named(tiny: Build, tmp_path: Path) -> None
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"expected 'base_model_name_or_path' in adapter_config\.json, got none"):
         HFModel.from_pretrained(str(tmp_path))
+
+
+def letters(model: Any, processor: Any, prompt: Prompt, texts: list[str]) -> list[float]:
+    """Return log-probabilities of a prompt's letters, by whole forwards of the wrapped model alone."""
+    text, count = oracle.rendered(processor, prompt) + "<answer>", len(prompt.options)
+    return oracle.forced_letters(processor, model, text, prompt.images, texts, oracle.MARKS[:count])[:count].tolist()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_single_tokens_that_were_trained_are_heard(
+    tied: bool, samples: list[Sample], texts_of: Callable[[Any], list[str]]
+) -> None:
+    made = zoo.build("qwen2_5_vl")
+    if tied:
+        made.model.config.tie_word_embeddings = made.model.config.get_text_config().tie_word_embeddings = True
+        made.model.get_output_embeddings().weight = made.model.get_input_embeddings().weight
+    tokens = [made.processor.tokenizer.convert_tokens_to_ids(letter) for letter in "ABC"]
+    model = adapted(made.model, trainable_token_indices=tokens)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "trainable_tokens_delta" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
+    texts, prompts = texts_of(made.processor.tokenizer), forced(samples[:3])
+    engine = HFModel(model, made.processor, {"max_new_tokens": 3})
+    for prompt, response in zip(prompts, engine.respond(prompts), strict=True):
+        want = letters(model, made.processor, prompt, texts)
+        assert response.option_logprobs == pytest.approx(want, abs=1e-4)
+    without = HFModel(adapted(made.model), made.processor).respond(prompts[:1])[0]
+    assert without.option_logprobs != pytest.approx(engine.respond(prompts[:1])[0].option_logprobs, abs=1e-2)
+    [written] = engine.respond([Prompt.of(samples[0])])
+    assert written.error is None
+    assert written.n_tokens == 3
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_model_with_adapters_of_several_kinds_is_looked_into(
+    inner: bool, samples: list[Sample], texts_of: Callable[[Any], list[str]]
+) -> None:
+    made = zoo.build("qwen2_5_vl")
+    model = peft.get_peft_model(made.model, peft.LoraConfig(r=4, target_modules=LAYERS), mixed=True)
+    model.add_adapter("other", peft.LoHaConfig(r=4, target_modules=["q_proj"]))
+    model.set_adapter(["default", "other"])
+    train(model)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "hada_" in name:
+                parameter.normal_(std=0.5, generator=generator)
+    model.eval()
+    texts, prompts = texts_of(made.processor.tokenizer), forced(samples[:3])
+    engine = HFModel(model.base_model if inner else model, made.processor)
+    for prompt, response in zip(prompts, engine.respond(prompts), strict=True):
+        assert response.option_logprobs == pytest.approx(letters(model, made.processor, prompt, texts), abs=1e-4)
+    assert identity_of(engine)["adapters"]["active"] == ["default", "other"]
+    base = HFModel(zoo.build("qwen2_5_vl").model, made.processor).respond(prompts[:1])[0]
+    assert base.option_logprobs != pytest.approx(engine.respond(prompts[:1])[0].option_logprobs, abs=1e-2)

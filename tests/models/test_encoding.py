@@ -5,8 +5,10 @@ from typing import Any
 import oracle
 import pytest
 import torch
+import transformers as hf
 import zoo
 from PIL import Image
+from rightness import assert_right
 from zoo import families, templates
 
 from vlmrobust import Prompt, Sample, Style
@@ -188,3 +190,50 @@ def test_an_image_that_cannot_be_opened_is_named(
     prompt = Prompt.of(make_sample("q7", images=[Image.new("RGB", (56, 56)), tmp_path / "gone.png"]))
     with pytest.raises(FileNotFoundError, match=r"sample 'q7', field 'images\.1': .*gone\.png"):
         Encoder(tiny("llava").processor).render(prompt, {})
+
+
+@pytest.mark.parametrize("fault", [TypeError("'NoneType' object is not subscriptable"), ZeroDivisionError("a side")])
+def test_where_a_processor_cannot_count_an_images_tokens_batches_are_planned_with_a_guess(
+    fault: Exception, tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tiny("internvl")
+    prompts = [Prompt.of(sample, style=Style(mode="direct")) for sample in samples[:2]]
+    expected = HFModel(made.model, made.processor).respond(prompts)
+
+    def uncounted(self: Any, **sizes: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr(type(made.processor), "_get_num_multimodal_tokens", uncounted)
+    responses = HFModel(made.model, made.processor).respond(prompts)
+    assert [response.option_logprobs for response in responses] == [
+        pytest.approx(other.option_logprobs, abs=1e-5) for other in expected
+    ]
+
+
+def test_llava_with_an_image_processor_that_crops_nothing_is_right(
+    samples: list[Sample], texts_of: Callable[[Any], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Its processor counts an image's tokens by the crop of a CLIP image processor; some checkpoints have SigLIP's.
+    config, processor = families.llava()[0].config, families.llava()[1]
+    config.vision_config = hf.SiglipVisionConfig(
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        vision_use_head=False,
+    )
+    config.vision_feature_select_strategy = "full"
+    processor = hf.LlavaProcessor(
+        hf.SiglipImageProcessor(size={"height": 56, "width": 56}),
+        processor.tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="full",
+        chat_template=templates.LLAVA,
+    )
+    model = hf.LlavaForConditionalGeneration(config).eval()
+    zoo.redraw(model)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    assert_right(zoo.Tiny("llava", model, processor), samples[:3], texts_of, lambda: caplog.text)

@@ -123,6 +123,42 @@ def test_kinds_of_tokens_are_asked_for_where_they_are_promised(tiny: Build, samp
     )
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("qwen2_5_vl", "mm_token_type_ids"),
+        ("gemma3", "token_type_ids"),
+        ("mllama", "cross_attention_mask"),
+        ("idefics3", "pixel_attention_mask"),
+        ("llava_next", "image_sizes"),
+    ],
+)
+def test_an_input_that_is_promised_and_left_out_is_refused(family: str, name: str, tiny: Build) -> None:
+    made = tiny(family)
+    if name not in made.processor.model_input_names:
+        pytest.skip("this version of transformers does not promise it")
+
+    def without(call: Called, given: dict[str, Any]) -> Any:
+        given.pop(f"return_{name}", None)
+        return {kind: value for kind, value in call(**given).items() if kind != name}
+
+    processor = processing(made.processor, without)
+    expected = f"expected {type(processor).__name__} to return '{name}', which it names in model_input_names and "
+    with pytest.raises(RefusedError, match=f"{expected}{type(made.model).__name__} takes, got inputs without"):
+        HFModel(made.model, processor)
+    HFModel(made.model, processor, self_check=False)
+
+
+def test_a_missing_attention_mask_is_the_processors_fault(tiny: Build) -> None:
+    made = tiny("llava")
+
+    def unmasked(call: Called, given: dict[str, Any]) -> Any:
+        return {name: value for name, value in call(**given).items() if name != "attention_mask"}
+
+    with pytest.raises(ValueError, match="expected LlavaProcessor to return an attention mask, got input_ids, pixel_v"):
+        HFModel(made.model, processing(made.processor, unmasked))
+
+
 def test_a_processor_that_takes_no_images_is_refused(tiny: Build) -> None:
     made = tiny("qwen2_5_vl")
 
@@ -245,6 +281,37 @@ def test_an_lm_head_within_a_part_is_found(tiny: Build, samples: list[Sample], m
     monkeypatch.setattr(type(model), "get_output_embeddings", lambda self: None)
     monkeypatch.setattr(type(model.model.language_model), "get_output_embeddings", lambda self: head)
     assert_same(HFModel(model, made.processor).respond(forced(samples)), expected)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_head_that_makes_no_logits_is_refused(
+    shares: bool, tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tiny("qwen2_5_vl")
+    other = torch.nn.Linear(made.model.get_output_embeddings().in_features, 10)
+    monkeypatch.setattr(type(made.model), "get_output_embeddings", lambda self: other)
+    said = (
+        r"expected Qwen2_5_VLForConditionalGeneration to make its logits with its LM head \(Linear\), got logits "
+        "without it; `get_output_embeddings` of the model names another layer"
+    )
+    with pytest.raises(RefusedError, match=said):
+        HFModel(made.model, made.processor)
+    for prompts in (forced(samples[:2]), [Prompt.of(sample) for sample in samples[:2]]):
+        unchecked = HFModel(made.model, made.processor, {"max_new_tokens": 2}, self_check=False, share_prefixes=shares)
+        with pytest.raises(RefusedError, match=said):
+            unchecked.respond(prompts)
+
+
+def test_logits_without_some_of_the_letters_are_refused(tiny: Build) -> None:
+    made = tiny("qwen2_5_vl")
+    model = copy.deepcopy(made.model)
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+    head = model.get_output_embeddings()
+    narrow = torch.nn.Linear(head.in_features, 40, bias=False)
+    model.set_output_embeddings(narrow)
+    said = r"Qwen2_5_VL\w+ to return logits of all letters' tokens, of which \d+ is the last, got 40 logits; model and"
+    with pytest.raises(RefusedError, match=said):
+        HFModel(model, made.processor)
 
 
 def test_logits_narrower_than_the_head_are_read_in_float32(tiny: Build, samples: list[Sample]) -> None:

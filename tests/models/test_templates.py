@@ -143,3 +143,85 @@ def test_a_template_on_the_tokenizer_renders_prompts_as_well(samples: list[Sampl
     made.processor.chat_template, made.processor.tokenizer.chat_template = None, made.processor.chat_template
     assert Prompt.of(samples[0]).render(made.processor) == expected
     assert Encoder(made.processor).render(Prompt.of(samples[0]), {}).text == expected
+
+
+@pytest.mark.parametrize(
+    ("opener", "tags"),
+    [
+        ("<reasoning>\n", ("<reasoning>", "</reasoning>")),
+        ("<reason>", ("<reason>", "</reason>")),
+        ("<thought>\n", ("<thought>", "</thought>")),
+        ("<|begin_of_thought|>\n\n", ("<|begin_of_thought|>", "<|end_of_thought|>")),
+        ("<|START_THINKING|>", ("<|START_THINKING|>", "<|END_THINKING|>")),
+        ("<|thinking_start|>", ("<|thinking_start|>", "<|thinking_end|>")),
+        ("[REASONING]", ("[REASONING]", "[/REASONING]")),
+        ("<|rationale>\n", ("<|rationale>", "<rationale|>")),
+        ("<scratchpad>{# </scratchpad> #}", ("<scratchpad>", "</scratchpad>")),
+        ("<|think|>{# <|/think|> #}", ("<|think|>", "<|/think|>")),
+        ("<|think|>{# <|endofthink|> #}", ("<|think|>", "<|endofthink|>")),
+        ("<reflection>\n\n</reflection>\n\n", ("<reflection>", "</reflection>")),
+    ],
+)
+def test_an_opener_that_no_table_knows_is_recognised(
+    opener: str, tags: tuple[str, str], samples: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = with_template(opened_by(opener))
+    prompt = Prompt.of(samples[0]).replace(prefill="<think>It is red.</think><answer>")
+    text = turn(made.processor, prompt)
+    begun = re.sub(r"{#.*#}", "", opener).split(tags[1])[0]
+    begun = begun if tags[1] not in re.sub(r"{#.*#}", "", opener) else tags[0]
+    assert text == f"{begun}It is red.{tags[1]}<answer>"
+    with caplog.at_level(logging.WARNING, logger="vlmrobust"):
+        [response] = HFModel(made.model, made.processor, {"max_new_tokens": 2}).respond([prompt])
+    assert response.think == "It is red."
+    said = f"the chat template begins thoughts with {tags[0]!r}, which takes the place of '<think>'"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+@pytest.mark.parametrize(
+    ("opener", "said"),
+    [
+        ("<|think|>", "begins what the model writes with '<|think|>', which is not taken for a thought"),
+        ("<plan>{# </plan> #}", "'<plan>', which is not taken for a thought; Style(think_tags=('<plan>', '</plan>'))"),
+    ],
+)
+def test_an_opener_of_which_too_little_is_known_is_said(
+    opener: str, said: str, samples: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = with_template(opened_by(opener))
+    with caplog.at_level(logging.WARNING, logger="vlmrobust"):
+        HFModel(made.model, made.processor, {"max_new_tokens": 2}).respond([Prompt.of(samples[0])])
+    [record] = caplog.records
+    assert said in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "opener",
+    [
+        "",
+        "<|assistant|>",
+        "<|start_of_role|>assistant<|end_of_role|>",
+        "<|START_RESPONSE|>{# <|END_RESPONSE|> #}",
+        "<|im_middle|>",
+        "<answer>{# </answer> #}",
+        "[/INST]",
+        "<|turn>model\n",
+        "Reasoning:",
+    ],
+)
+def test_what_opens_a_turn_is_no_thought(opener: str, samples: list[Sample], caplog: pytest.LogCaptureFixture) -> None:
+    made = with_template(opened_by(opener))
+    prompt = Prompt.of(samples[0]).replace(prefill="<think>It is")
+    assert turn(made.processor, prompt) == re.sub(r"{#.*#}", "", opener) + "<think>It is"
+    with caplog.at_level(logging.WARNING, logger="vlmrobust"):
+        HFModel(made.model, made.processor, {"max_new_tokens": 2}).respond([prompt])
+    assert caplog.text == ""
+
+
+def test_tags_of_thoughts_that_a_template_only_mentions_are_said(
+    samples: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = with_template(templates.QWEN + "{# <|START_THINKING|> … <|END_THINKING|> #}")
+    with caplog.at_level(logging.WARNING, logger="vlmrobust"):
+        HFModel(made.model, made.processor, {"max_new_tokens": 2}).respond([Prompt.of(samples[0])])
+    assert "Style(think_tags=('<|START_THINKING|>', '<|END_THINKING|>')) asks for the model's own" in caplog.text

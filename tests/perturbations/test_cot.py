@@ -53,7 +53,7 @@ def test_an_early_answer_is_read_after_a_part_of_the_words(make_sample: Make) ->
 @given(st.text(min_size=1), st.floats(0, 1))
 def test_what_is_kept_begins_the_thought_and_grows_with_the_fraction(thought: str, fraction: float) -> None:
     sample = Sample(id="q1", images=[b"x"], question="Which?", options=["red", "blue"], answer=1)
-    base = Response(sample_id="q1", condition="base", status="answered", own_think=thought)
+    base = Response(sample_id="q1", condition="base", answer=0, status="answered", own_think=thought)
     prompt = Prompt.of(sample, base=base)
     if not thought.strip():
         with pytest.raises(NotApplicable, match="there was none"):

@@ -26,7 +26,7 @@ def test_the_samples_own_distractor_wins(make_sample: Make) -> None:
 
 
 def said(*logprobs: float) -> Response:
-    return Response(sample_id="q1", condition="base", status="answered", option_logprobs=logprobs or None)
+    return Response(sample_id="q1", condition="base", answer=0, status="answered", option_logprobs=logprobs or None)
 
 
 @pytest.mark.parametrize(

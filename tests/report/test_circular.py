@@ -117,3 +117,20 @@ def test_without_rotations_there_is_nothing_to_score(make_sample: Make) -> None:
     with pytest.raises(KeyError, match="expected one of the conditions base, other; got 'nothing'"):
         report.circular(["base", "nothing"])
     assert not math.isnan(report.circular(["base", "other"])["value"].item())
+
+
+def test_a_draw_that_failed_leaves_no_sample_out(make_sample: Make) -> None:
+    """Of two draws of 12 samples one of a rotation failed for 5; one sample has none of either."""
+    prompts = list(expand(samples(make_sample, [2] * 12), rotations(2), draws=2))
+    responses = []
+    for prompt in prompts:
+        number, turned = int(prompt.sample.id[1:]), prompt.condition != "base"
+        gone = turned and (number == 11 or (number < 5 and prompt.draw == 1))
+        shown = "AB"[prompt.order.index(prompt.sample.answer)]
+        lost = Response(
+            sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status="error", error="lost"
+        )
+        responses.append(lost if gone else lettered(prompt, shown))
+    [row] = Report.from_responses(prompts, responses, [Accuracy()]).circular(greedy=False).to_dict("records")
+    assert (row["n"], row["value"]) == (11, 1.0)
+    assert row["note"].startswith("1 samples left out: a rotation was not asked or failed")

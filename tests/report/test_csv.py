@@ -1,5 +1,6 @@
 """Exported tables are text to a spreadsheet."""
 
+import csv
 import io
 
 import pandas as pd
@@ -16,6 +17,16 @@ def test_a_formula_is_text(cell: str) -> None:
     read = pd.read_csv(io.StringIO(csv_text(table)), dtype=str, lineterminator="\n")
     assert read["name"][0].lstrip('"').startswith("'")
     assert all(not name.startswith(("=", "@", "+", "-", "\t", "\r")) for name in read.columns)
+
+
+@pytest.mark.parametrize("cell", ["fine\r=cmd|' /C calc'!A0", "a\r\n=1", "a\n=1", "a,\r=1", '"\r=1', "\r=1", "a\r"])
+def test_a_line_break_begins_no_row(cell: str) -> None:
+    """A spreadsheet, and Python, end a row at a bare carriage return that has no quotes around it."""
+    text = csv_text(pd.DataFrame({"text": [cell, "after"], cell: [1, 2]}))
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    shown = f"'{cell}" if cell.startswith("\r") else cell
+    assert rows == [["text", shown], [shown, "1"], ["after", "2"]]
+    assert text.endswith("after,2\n")
 
 
 def test_everything_else_is_as_pandas_writes_it() -> None:

@@ -436,3 +436,92 @@ def test_stubborn_is_among_what_is_corrected():
     rows = [*report._rows]
     rows[place] = replace(rows[place], p=0.04)
     assert "stubborn" not in by_kind(Report(report.responses, report._columns, summary=rows))
+
+
+def unanswered(answer, status, count, wrong, n, draws_of_group=1):
+    """A neutral text under which the first `count` of n samples have no answer of that status, and `wrong` err."""
+    pairs = []
+    for number in range(n):
+        name, group = f"s{number:03d}", f"g{number // draws_of_group:03d}"
+        pairs.append(answer(name, group=group))
+        lost = {"status": status} if number < count else {}
+        choice = None if number < count else 0 if number < count + wrong else 1
+        pairs.append(answer(name, "neutral_x", choice, group=group, **lost))
+    return by_kind(Report.from_responses(*zip(*pairs, strict=True), METRICS))
+
+
+@pytest.mark.parametrize(("count", "wrong", "n"), [(2, 8, 20), (2, 5, 12), (9, 20, 100), (5, 40, 100)])
+def test_abstaining_is_a_part_of_a_fall_wherever_being_cut_off_is(answer, count, wrong, n):
+    part, fall = count / n, (count + wrong) / n
+    for status, kind in (("abstained", "abstention"), ("truncated", "truncation")):
+        [said] = unanswered(answer, status, count, wrong, n)[kind]
+        assert f"so up to {part:.2f} of the fall of {fall:.2f} in accuracy may be " in said.text
+
+
+def test_no_abstaining_is_not_spoken_of(answer):
+    assert not {"abstention", "truncation"} & set(unanswered(answer, "abstained", 0, 10, 40))
+    assert "abstention" not in unanswered(answer, "abstained", 1, 12, 40)  # 0.03, which is not set apart from none
+
+
+@pytest.mark.parametrize(("status", "kind"), [("abstained", "abstention"), ("truncated", "truncation")])
+def test_with_few_groups_what_has_no_answer_is_told_by_its_share(answer, status, kind):
+    found = unanswered(answer, status, 122, 0, 200, draws_of_group=50)
+    assert found["undefined"][0].text.endswith("too few for an interval: 4 groups.")
+    [said] = found[kind]
+    assert said.text.startswith("neutral_x: 0.61 ")
+    assert "nan" not in said.text
+    assert kind not in unanswered(answer, status, 8, 0, 200, draws_of_group=50)  # 0.04
+
+
+def test_conditions_without_a_verdict_share_a_sentence(answer):
+    names = ["base", *(f"c{number}" for number in range(5))]
+    pairs = [answer(f"s{number}", name) for number in range(20) for name in names]
+    found = by_kind(Report.from_responses(*zip(*pairs, strict=True), METRICS))
+    assert [(one.condition, one.text) for one in found["coverage"]] == [
+        (None, "base, c0, c1, c2, c3, c4: the judge has no verdict on any response: consistency says nothing here.")
+    ]
+
+
+def test_conditions_that_can_not_be_compared_or_lack_as_many_share_a_sentence(answer):
+    lost = {"status": "error", "error": "lost"}
+    pairs = [answer(f"s{number}", group=f"g{number % 3}") for number in range(30)]
+    for name, missing in (("a", 2), ("b", 2), ("c", 4)):
+        pairs += [
+            answer(f"s{n}", name, None, group=f"g{n % 3}", **lost)
+            if n < missing
+            else answer(f"s{n}", name, group=f"g{n % 3}")
+            for n in range(30)
+        ]
+    found = by_kind(Report.from_responses(*zip(*pairs, strict=True), [Accuracy()]))
+    assert [one.text for one in found["undefined"]] == [
+        "a, b, c: accuracy can't be compared with base: too few for an interval: 3 groups."
+    ]
+    assert [one.text for one in found["left_out"]] == [
+        "a, b: failed responses: 2 each. They are in no number.",
+        "c: failed responses: 4. They are in no number.",
+    ]
+
+
+def test_brittle_names_the_base_rate_of_the_option_that_is_asserted(answer):
+    """The text asserts option 2, which 15 of 60 answer under base already; the distractor nobody does."""
+    pairs = []
+    for number in range(60):
+        own, begun = ({"think": thought, "own_think": thought} for thought in ("So it is blue.", "So it is green."))
+        pairs.append(answer(f"s{number:02d}", "base", 2 if number < 15 else 1, **own))
+        prompt, response = answer(f"s{number:02d}", "x", 2, **begun)
+        pairs.append((prompt.replace(prefill="<think>The answer is green.", asserted=2), response))
+    found = by_kind(Report.from_responses(*zip(*pairs, strict=True), METRICS))
+    [brittle] = found["brittle"]
+    assert "is answered in 1.00 [0.94, 1.00] of the samples (base: 0.25; n = 60)" in brittle.text
+
+
+def test_brittle_names_both_values_where_base_lacks_some_samples(answer):
+    pairs = []
+    for number in range(60):
+        own, begun = ({"think": thought, "own_think": thought} for thought in ("So it is blue.", "So it is red."))
+        lost = {"status": "error", "error": "lost"} if number < 20 else own
+        pairs.append(answer(f"s{number:02d}", "base", None if number < 20 else 1, **lost))
+        prompt, response = answer(f"s{number:02d}", "x", 1 if number < 4 else 0, **begun)
+        pairs.append((prompt.replace(prefill="<think>The answer is red.", asserted=0), response))
+    [brittle] = by_kind(Report.from_responses(*zip(*pairs, strict=True), METRICS))["brittle"]
+    assert " of the samples (n = 60; on 40 pairs 1.00, base: 0.00)" in brittle.text

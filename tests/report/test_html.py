@@ -14,6 +14,7 @@ from vlmrobust import Report, expand
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
+from vlmrobust.text import printable
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>{{ 7 * 7 }}&amp;\"'\u2028$x$"
@@ -111,12 +112,13 @@ def test_all_numbers_of_the_summary_are_there(report, text):
             (6, "base_value"),
             (7, "difference"),
             (9, "p_adjusted"),
-            (10, "n"),
             (11, "errors"),
         ):
             value = expected[name]
             assert sort[place] == ("" if value != value else str(value))
             assert row[place][1] == ("–" if value != value else row[place][1])
+        is_compared = expected["difference"] == expected["difference"]
+        assert row[10][1] == (str(expected["n"]) if is_compared else "–")
         finding = expected["low"] > 0 or expected["high"] < 0
         assert ("quiet" in row[7][0].get("class", "")) == (
             expected["difference"] == expected["difference"] and not finding
@@ -173,7 +175,7 @@ def test_what_others_wrote_stays_text(make_sample):
     assert page.data["samples"][0]["question"] == HOSTILE
     assert page.data["samples"][0]["responses"][1]["text"] == HOSTILE
     assert page.data["samples"][0]["metadata"] == {HOSTILE: HOSTILE}
-    assert page.tables["overview"][2][0][1] == HOSTILE
+    assert page.tables["overview"][2][0][1] == printable(HOSTILE)
     assert "\u2028" not in page.scripts[0]
 
 

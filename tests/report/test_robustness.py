@@ -216,3 +216,78 @@ def test_an_empty_table_has_its_columns(answer):
     made = report(answer("a"))
     assert list(made.hedge_recovery().columns)[:3] == ["condition", "reference", "metric"]
     assert made.hedge_recovery()["n"].dtype == "int64"
+
+
+def grouped(answer, groups, size, hedged):
+    """All that base answers is lost to the thought; the hedge brings back what `hedged(group, place)` says."""
+    return [
+        answer(f"s{group}-{place}", condition, choice, group=f"g{group:02}")
+        for group in range(groups)
+        for place in range(size)
+        for condition, choice in (("base", 1), ("wrong_think", 0), ("wrong_think_but", int(hedged(group, place))))
+    ]
+
+
+@pytest.mark.parametrize(("groups", "size", "unit"), [(3, 10, "groups"), (2, 23, "groups"), (5, 1, "samples")])
+@pytest.mark.parametrize("back", ["all", "some"])
+def test_of_few_units_recovery_has_no_interval(answer, groups, size, unit, back):
+    rows = grouped(answer, groups, size, lambda group, place: back == "all" or (group + place) % 2 == 0)
+    [row] = report(*rows).hedge_recovery().to_dict("records")
+    assert 0 < row["share"] <= 1
+    assert math.isnan(row["low"])
+    assert math.isnan(row["high"])
+    assert row["note"] == f"too few for an interval: {groups} {unit} with a change"
+
+
+def test_units_that_do_not_change_tell_nothing_of_recovery(answer):
+    """Eight groups, of which five lose anything."""
+    rows = [
+        answer(f"s{group}-{place}", condition, choice, group=f"g{group}")
+        for group in range(8)
+        for place in range(4)
+        for condition, choice in (
+            ("base", 1),
+            ("wrong_think", int(group > 4)),
+            ("wrong_think_but", int(group > 4 or place < 2 + group % 2)),
+        )
+    ]
+    [row] = report(*rows).hedge_recovery().to_dict("records")
+    assert (row["n"], row["note"]) == (32, "too few for an interval: 5 groups with a change")
+
+
+def test_an_interval_of_recovery_is_no_point(answer):
+    [row] = report(*grouped(answer, 30, 10, lambda group, place: place % 2)).hedge_recovery().to_dict("records")
+    assert row["share"] == 0.5
+    assert math.isnan(row["low"])
+    assert row["note"] == "no interval: all that drop get the same share back"
+    varied = grouped(answer, 30, 10, lambda group, place: place < 4 + group % 3)
+    [row] = report(*varied).hedge_recovery().to_dict("records")
+    assert row["low"] < row["share"] < row["high"]
+    assert row["note"] == ""
+
+
+def test_a_sample_with_one_value_is_not_left_out(answer):
+    """Base is asked four times, the condition once, of one sample never: that one is left out, and no other."""
+    rows = [answer(f"s{n}", "base", 1, draw=draw) for n in range(12) for draw in range(4)]
+    rows += [answer(f"s{n}", "x", int(n < 6)) for n in range(11)]
+    [row] = report(*rows).robust_accuracy(greedy=False).to_dict("records")
+    assert (row["n"], row["value"]) == (11, pytest.approx(6 / 11))
+    assert row["note"] == "1 samples left out: a condition was not asked, failed or does not fit"
+    lost = {"status": "error", "error": "lost"}
+    rows = [answer(f"s{n}", name, 1, draw=draw) for n in range(12) for draw in range(4) for name in ("base", "x")]
+    rows = [
+        answer(prompt.sample.id, "x", None, draw=3, **lost) if (prompt.condition, prompt.draw) == ("x", 3) else pair
+        for pair in rows
+        for prompt in pair[:1]
+    ]
+    [row] = report(*rows).robust_accuracy(greedy=False).to_dict("records")
+    assert (row["n"], row["value"], row["note"]) == (12, 1.0, "")
+
+
+@pytest.mark.parametrize("draws", [2, 3, 4])
+def test_an_unknown_noise_floor_says_how_many_draws_it_needs(answer, draws):
+    rows = [answer(f"s{n}", name, int(n % 5 > draw % 2), draw=draw)
+            for n in range(12) for draw in range(draws) for name in ("base", "x")]  # fmt: skip
+    [row] = report(*rows).robust_accuracy(greedy=False).to_dict("records")
+    assert row["note"] == ("" if draws == 4 else "no noise floor: it needs 4 draws under base")
+    assert math.isnan(row["noise_floor"]) == (draws < 4)

@@ -118,10 +118,28 @@ def test_of_few_samples_and_of_constants_there_is_no_interval_and_the_reason(ans
     assert (found["value"], found["difference"]) == (3.0, 0.0)
     assert all(math.isnan(found[name]) for name in ("low", "high", "p", "value_low"))
     assert found["note"] == "no interval: all samples differ by the same"
+    assert row(made, "base", "length")["note"] == "no interval of the value: it is the same in every resample"
     rate = row(made, "x", "accuracy")
     assert rate["low"] < 0 < rate["high"]
+    assert rate["note"] == row(made, "base", "accuracy")["note"] == ""
     assert "[no interval]" not in str(made)
     assert "[no interval]" in str(report(few, [Accuracy()]))
+
+
+def test_a_constant_beside_what_varies_has_a_reason_for_its_own_interval_alone(answer):
+    texts = [
+        (n, condition, "abc" * (1 + n % 3 * (condition == "base"))) for n in range(40) for condition in ("base", "x")
+    ]
+    made = report([answer(f"s{n}", condition, text=text) for n, condition, text in texts], [Length(), Longest()])
+    found = row(made, "x", "length")
+    assert (found["value"], found["low"] < 0 < found["value"]) == (3.0, True)
+    assert math.isnan(found["value_low"])
+    assert found["note"] == "no interval of the value: it is the same in every resample"
+    # An aggregate of one's own likewise, with or without base beside it.
+    assert row(made, "base", "longest")["note"] == "no interval of the value: it is the same in every resample"
+    few = report([answer(f"s{n}", text="abc") for n in range(4)], [Longest()])
+    assert row(few, "base", "longest")["note"] == "too few for an interval: 4 samples"
+    assert math.isnan(row(few, "base", "longest")["value_low"])
 
 
 def test_base_has_its_value_on_all_that_are_defined_and_no_difference(answer):

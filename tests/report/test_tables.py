@@ -97,8 +97,8 @@ def test_values_that_are_not_to_be_subtracted_are_told_from_those_of_the_pairs(a
     part = [answer(f"s{n}", "base" if turned else "x", int(n < 24)) for n in range(40)]
     part += [answer(f"s{n}", "base" if turned else "x", None, **lost) for n in range(40, 80)]
     text = " ".join(str(report([*part, *whole] if turned else [*whole, *part])).split())
-    pair = "0.80, 0.60 under base" if turned else "0.60, 0.80 under base"
-    assert f"x: of the 40 samples in the difference accuracy is {pair}" in text
+    pair = "0.80, base 0.60" if turned else "0.60, base 0.80"
+    assert f"x: accuracy on 40 pairs: {pair}" in text
 
 
 def test_carriers_stand_in_the_label(answer):

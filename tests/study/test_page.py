@@ -88,6 +88,16 @@ def test_what_failed_is_said_and_escaped(failing: StudyResult) -> None:
     assert "<script>" in printed
 
 
+def test_control_characters_stand_as_escapes(finished: StudyResult) -> None:
+    """An error that a server wrote moves no cursor where the page is printed, and turns no line around."""
+    run = replace(finished.run_rows[0], status="failed", error="no \x1b[2J file \u202egnp.exe")
+    result = StudyResult(finished.study, finished.out, [run], [])
+    for told in (result.to_html(), result.to_markdown()):
+        assert "\x1b" not in told
+        assert "\u202e" not in told
+        assert r"\u001b[2J file" in told.replace("\\\\", "\\")
+
+
 def test_links_lead_to_the_reports(failing: StudyResult) -> None:
     links = re.findall(r'<a href="(runs/[^"]+)"', failing.to_html())
     assert len(links) == 6

@@ -117,6 +117,45 @@ def test_numbers_without_one_meaning_are_refused(numbers: Any, told: str, tmp_pa
         open_image(Image.fromarray(numbers.astype("float32")))
 
 
+@pytest.mark.parametrize("factor", [1 + 1e-7, 1.05, 1.1])
+def test_fractions_that_go_a_little_beyond_stay_a_ramp(factor: float) -> None:
+    """Rounding and resizing leave such; read as grey to 255 the picture would be black."""
+    numbers = (RAMP / 255 * factor).astype("float32")
+    picture, change = decoded(Image.fromarray(numbers))
+    expected = np.rint(numbers.astype("float64").clip(0, 1) * 255)
+    assert (np.asarray(picture)[:, :, 0] == expected).all()
+    assert change == "grey from 0 to 1 is scaled to 255"
+
+
+def test_a_resized_picture_of_fractions_keeps_its_contrast() -> None:
+    step = np.where(np.arange(64) < 32, 0.02, 1.0).astype("float32")
+    resized = Image.fromarray(np.tile(step, (64, 1))).resize((100, 100), Image.Resampling.LANCZOS)
+    low, high = resized.getextrema()
+    assert low < 0
+    assert high > 1
+    assert decoded(resized).picture.getextrema() == ((0, 255),) * 3
+
+
+@pytest.mark.parametrize("most", [1.2, 2.0, 10.0, 15.9])
+def test_fractions_that_would_be_black_are_refused(most: float) -> None:
+    with pytest.raises(
+        OSError, match=f"expected fractions from 0 to 1, or to 255, got values from 0 to {most:g} in mode F"
+    ):
+        decoded(Image.fromarray((RAMP / 255 * most).astype("float32")))
+    whole = np.minimum(RAMP, 15)  # few levels, which are meant as such
+    assert (np.asarray(decoded(Image.fromarray(whole.astype("float32"))).picture)[:, :, 0] == whole).all()
+
+
+def test_one_grey_of_16_bits_is_transparent() -> None:
+    numbers = np.full((8, 8), 100, "uint16")
+    numbers[2:6, 2:6] = 40_000
+    shown, change = decoded(saved(Image.fromarray(numbers), "PNG", transparency=100))
+    assert (np.asarray(shown)[:, :, 0] == np.where(numbers == 100, 255, 156)).all()
+    assert change == "grey of 16 bits is scaled to 8, transparent parts are shown on white"
+    _, change = decoded(saved(Image.fromarray(numbers), "PNG", transparency=101))
+    assert change == "grey of 16 bits is scaled to 8"
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"])
 def test_other_modes_are_named_otherwise_and_not_changed(mode: str) -> None:
     picture = Image.radial_gradient("L").resize((16, 16)).convert("RGB").convert(mode)

@@ -117,7 +117,7 @@ def test_fields_are_checked() -> None:
     with pytest.raises(ValidationError, match="status"):
         Response(sample_id="q", condition="base", status="fine")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="token_entropy"):
-        Response(sample_id="q", condition="base", status="answered", token_entropy=-0.1)
+        Response(sample_id="q", condition="base", status="unparsed", token_entropy=-0.1)
 
 
 def test_responses_survive_json() -> None:

@@ -53,7 +53,7 @@ def main(folder):
         "asked by one": len(keys),
         "early answers of the batch": sum(key[:2] in {("q10", EARLY), ("q11", EARLY)} for key in keys),
     }
-    lost = _Actor(one_plan(), ModelSource(no_model), folder / "lost")({"batch": ray.cloudpickle.dumps(None)})
+    lost = _Actor(one_plan(), ModelSource(no_model), folder / "lost", "a run")({"batch": ray.cloudpickle.dumps(None)})
     result["no model"] = told(ray.cloudpickle.loads(lost["error"]))
     result["not pickled"] = not_pickled(folder / "not pickled")
     result["cluster for it"] = ray.is_initialized()

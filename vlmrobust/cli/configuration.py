@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..naming import did_you_mean
-from ..secrecy import without_secrets
+from ..secrecy import may_hold_a_secret, without_secrets
 
 __all__ = ["options_of", "read_configuration", "write_configuration"]
 
@@ -43,9 +43,9 @@ def read_configuration(context: typer.Context, path: Path | None) -> Path | None
             raise typer.BadParameter(f"{path}: {name!r} is no option of {context.command.name}; {hint}")
         words = _words(value, many=bool(getattr(options[key], "multiple", False)))
         if words is None:
-            raise typer.BadParameter(
-                f"{path}, {name!r}: expected a value as its flag takes it, got {without_secrets(value)!r}"
-            )
+            is_quiet = may_hold_a_secret(name)
+            got = f"{type(value).__name__}, which may hold a key" if is_quiet else repr(without_secrets(value))
+            raise typer.BadParameter(f"{path}, {name!r}: expected a value as its flag takes it, got {got}")
         given[options[key].name] = words
     context.default_map = given
     return path

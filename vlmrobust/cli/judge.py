@@ -127,7 +127,10 @@ def _check(judge: "Judge", path: Path | None, thoughts: Sequence["LabelledThough
 
 
 def _rate(rate: "Rate") -> str:
-    return "–" if rate.value != rate.value else f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]"
+    if rate.value != rate.value:
+        return "–"
+    known = "no interval" if rate.low != rate.low else f"{rate.low:.2f}, {rate.high:.2f}"
+    return f"{rate.value:.2f} [{known}]"
 
 
 def _beside(path: Path, judges: list[str]) -> Path:

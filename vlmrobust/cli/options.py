@@ -120,7 +120,14 @@ def complete_dtypes(incomplete: str) -> list[str]:
 
 def _without_credentials(url: str | None) -> str | None:
     """Refuse an address that holds a password: it would be written beside the run."""
-    if url is not None and (urlsplit(url).username or urlsplit(url).password):
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        raise typer.BadParameter(
+            "expected an address such as http://localhost:8000/v1, got one whose host cannot be read (it is not "
+            "repeated here, since a key may stand in it)"
+        ) from None
+    if parts.username or parts.password:
         raise typer.BadParameter("expected an address without user and password; name the key with --api-key-env")
     return url
 

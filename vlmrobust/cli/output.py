@@ -88,7 +88,7 @@ def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, reference: str = "base") -> "Table":
-    """Return rows of a summary for a terminal: value, reference, difference and interval.
+    """Return rows of a summary for a terminal: value and n, then difference and interval, and what is subtracted.
 
     Args:
         table: with the columns of `Report.summary`, and perhaps others in front.
@@ -96,7 +96,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         reference: how the other side is called.
     """
     from ..naming import readable
-    from ..report.tables import Table
+    from ..report.tables import Table, pairs_of
 
     known = list(dict.fromkeys(table["metric"]))
     shown = list(metrics) or [name for name in OVERVIEW_METRICS if name in known] or known
@@ -107,9 +107,11 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         ("condition", lambda row: str(row["condition"])),
         ("metric", lambda row: readable(row["metric"]) + (" (judged)" if row["metric"] == "consistency" else "")),
         ("value", lambda row: _number(row["value"])),
+        ("n", lambda row: str(row["n_value"])),
+        ("paired", lambda row: _number(row["paired_value"])),
         (reference, lambda row: _number(row["base_value"])),
         ("difference\n[95 % interval]", _interval),
-        ("n", lambda row: str(row["n"])),
+        ("pairs", lambda row: "–" if (pairs := pairs_of(row)) is None else str(pairs)),
         ("errors", lambda row: str(row["errors"])),
     ]
     left_out = [name for name in known if name not in shown and not metrics]

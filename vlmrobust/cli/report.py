@@ -100,15 +100,21 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
         known = row[value] == row[value]
         return f"{row[value]:{sign}.3f} [{row[low]:{sign}.3f}, {row[high]:{sign}.3f}]" if known else "–"
 
+    def number(row: Mapping[str, Any], value: str) -> str:
+        return f"{row[value]:.3f}" if row[value] == row[value] else "–"
+
     cells = tuple(
         (
             row["condition"],
             row["verdict"],
             interval(row, "value", "value_low", "value_high"),
+            number(row, "paired_value"),
+            number(row, "base_value"),
             interval(row, "difference", "low", "high", "+"),
             f"{row['judged']:.3f} ({row['coverage']:.0%})" if row["judged"] == row["judged"] else "–",
             str(row["n"]),
             str(row["labelled"]),
+            str(row["labelled_pairs"]) if row["difference"] == row["difference"] else "–",
         )
         for row in rows
     )
@@ -116,10 +122,13 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
         "condition",
         "answers",
         "estimate [95 %]",
+        "of the pairs",
+        "base",
         "change from base [95 %]",
         "judge alone (judged)",
         "n",
         "labels",
+        "labelled pairs",
     )
     notes = dict.fromkeys(f"{row['condition']}: {row['note']}" for row in rows if row["note"])
     return Table(header, cells, tuple(notes))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ..secrecy import error_text
+from ..secrecy import error_message, error_text, without_secrets
 from ..types import Sample
 from ..types.image import decoded
 from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, name_of, options_of, texts_of
@@ -67,7 +67,11 @@ class RowReader:
 
     def refuse(self, field: str, problem: object) -> None:
         """Note what is wrong with a field."""
-        self.problems.append(f"{self.row.place}: sample {self._name!r}, field {field!r}: {problem}")
+        self._note(f"sample {self._name!r}, field {field!r}: {problem}")
+
+    def _note(self, problem: str) -> None:
+        # What a row holds is repeated in part; an address in it may be signed.
+        self.problems.append(f"{self.row.place}: {without_secrets(problem)}")
 
     def sample(self, number: str | None, check_images: bool) -> Sample | None:
         """Return the sample, or None where something else than an image file is wrong.
@@ -77,7 +81,7 @@ class RowReader:
             check_images: decode the images.
         """
         if self.row.problem is not None:
-            self.problems.append(f"{self.row.place}: {self.row.problem}")
+            self._note(self.row.problem)
             return None
         fields: dict[str, Any] = {"id": number or self._required("id", name_of)}
         self._name = fields["id"] or self._name
@@ -104,7 +108,7 @@ class RowReader:
             return Sample(**fields)
         except ValidationError as error:
             for problem in error.errors(include_url=False):
-                self.problems.append(f"{self.row.place}: {problem['msg'].removeprefix('Value error, ')}")
+                self._note(problem["msg"].removeprefix("Value error, "))
             return None
 
     def _cell(self, field: str) -> Any:
@@ -134,7 +138,7 @@ class RowReader:
         try:
             return convert(value)
         except _UNREADABLE as error:
-            self.refuse(field, error if isinstance(error, ValueError) else error_text(error))
+            self.refuse(field, error_message(error) if isinstance(error, ValueError) else error_text(error))
             return None
 
     def _index_in(self, options: Sequence[str]) -> Callable[[Any], int]:

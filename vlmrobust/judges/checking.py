@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..functional.sign_flips import FEWEST_GROUPS
 from ..jsonl import read_lines
 from ..keyed import generator
 from ..prompting import LETTERS
@@ -45,7 +46,7 @@ class LabelledThought(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """A share of so many `cases`, with its 95 % interval; NaN where there are none."""
+    """A share of so many `cases`, with its 95 % interval; NaN where there are none, or none that could be told."""
 
     value: float
     low: float
@@ -81,7 +82,8 @@ class Checked:
         judge: the judge's title.
         thoughts: number of thoughts.
         cases: number of pairs of a thought and an answer.
-        balanced_accuracy: mean share of right verdicts over the three sides.
+        balanced_accuracy: mean share of right verdicts over the three sides; without an interval below 6 thoughts, and
+            where all verdicts of a side are right or all wrong, on each.
         consistent, inconsistent: precision, the share of such verdicts that is right.
         coverage: of the pairs that are consistent or inconsistent, the share with a verdict.
         false_alarms: of the consistent pairs, the share that is called inconsistent.
@@ -273,5 +275,6 @@ def _balanced(places: NDArray[np.int64], truth: NDArray[np.int64], right: NDArra
     with np.errstate(invalid="ignore"):
         drawn = np.nanmean(hits / cases, axis=1)
         value = float(np.nanmean(cells[1].sum(axis=0) / cells[0].sum(axis=0)))
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Rate(value, float(low), float(high), len(places))
+    low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
+    is_told = count >= FEWEST_GROUPS and low < high
+    return Rate(value, low if is_told else math.nan, high if is_told else math.nan, len(places))

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..models.huggingface import weights_digest
+from ..models.identity import weights_digest
 from ..models.probe import Head, captured
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
 from ..prompting import LETTERS

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 from torch import Tensor
 
 from ..models.base import RefusedError
+from ..models.server.attempts import Attempts
 from ..models.server.client import make_client, secrets_of
 from ..models.server.replies import Reply
 from ..prompting import KNOWN_TOKENS, MARKS
@@ -40,8 +41,9 @@ class OpenAIJudge(LetterJudge, Told):
         top_logprobs: how many tokens are asked for; most servers allow 20.
         max_thought_chars: of a longer thought the last characters are shown, with a note.
         concurrency: requests at a time.
-        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait.
-        timeout: seconds for one request.
+        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after 1, 2, 4, 8, 16 …
+            seconds, or after as many as the server asks for.
+        timeout: seconds for one attempt, from the first byte sent to the last one read.
         extra_body: what else the server is told, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
         min_mass, min_probability: as in `LetterJudge`.
 
@@ -122,14 +124,16 @@ class OpenAIJudge(LetterJudge, Told):
         if len(thought) > self.max_thought_chars:
             thought = LEFT_OUT + thought[-self.max_thought_chars :]
         question, *shown, thought = (defanged(text, _FANGS) for text in (question, *options, thought))
-        reply = self._client.chat.completions.create(
-            model=self.model,
-            messages=[{"role": "user", "content": question_of(question, shown, thought, letters)}],
-            max_tokens=1,
-            temperature=0,
-            logprobs=True,
-            top_logprobs=self.top_logprobs,
-            extra_body=dict(self.extra_body),
+        reply = self._attempts.of(
+            lambda: self._client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": question_of(question, shown, thought, letters)}],
+                max_tokens=1,
+                temperature=0,
+                logprobs=True,
+                top_logprobs=self.top_logprobs,
+                extra_body=dict(self.extra_body),
+            )
         )
         steps = Reply.of(reply).steps
         if not steps:
@@ -144,9 +148,13 @@ class OpenAIJudge(LetterJudge, Told):
             "OpenAIJudge",
             base_url=self.base_url,
             api_key=self.api_key,
-            max_retries=self.max_retries,
             timeout=self.timeout,
         )
+
+    @cached_property
+    def _attempts(self) -> Attempts:
+        # That nobody is there is told by the first thoughts, all of which fail.
+        return Attempts(self.max_retries, self._client.base_url.host, self._secrets.error_text, ends=False)
 
     @cached_property
     def _secrets(self) -> Secrets:

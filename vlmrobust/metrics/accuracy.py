@@ -36,9 +36,10 @@ class FollowRate(Metric):
     """Share of responses that answer with the wrong option that the text asserts.
 
     1 or 0, like `Accuracy`. Where the text asserts no wrong option, the sample's distractor is counted, which all of
-    the library's misleading texts assert: under base it is how often that option is chosen anyhow, and the difference
-    from base is what the text adds; under the controls, which assert the correct option, it is how often the distractor
-    is chosen against the text. NaN where there is neither.
+    the library's misleading texts assert: under base it is how often that option is chosen anyhow; under the controls,
+    which assert the correct option, it is how often the distractor is chosen against the text. NaN where there is
+    neither. Beside a condition whose text asserts another wrong option, base is scored by that one (`base_value` in the
+    summary), so that the difference is what the text adds.
 
     Example:
         >>> FollowRate().column
@@ -48,11 +49,11 @@ class FollowRate(Metric):
     is_rate = True
 
     higher_is_better = False
+    reads_asserted = True
 
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where the answer is the asserted wrong option, else 0."""
-        misled = (responses.asserted >= 0) & (responses.asserted != responses.target)
-        wrong = torch.where(misled, responses.asserted, responses.distractor)
+        wrong = torch.where(responses.is_misled(), responses.asserted, responses.distractor)
         return functional.follow(responses.choice, wrong, ~failed(responses))
 
 

@@ -27,6 +27,8 @@ class BaseMetric(Frozen, ABC):
         is_rate: every value is 0, 1 or NaN, so that its mean is a rate, with a rate's interval.
         reads_letters: the values come from the letter distribution, so that responses of different read-outs are not
             to be compared.
+        reads_asserted: the values depend on what the text asserts, so that of a condition and what it is compared with
+            both are measured by the same option: see `FollowRate`.
     """
 
     name: str | None = Field(default=None, min_length=1)
@@ -34,6 +36,7 @@ class BaseMetric(Frozen, ABC):
     higher_is_better: ClassVar[bool | None] = None
     is_rate: ClassVar[bool] = False
     reads_letters: ClassVar[bool] = False
+    reads_asserted: ClassVar[bool] = False
 
     @property
     def column(self) -> str:

@@ -21,8 +21,9 @@ from ..prompting import letter_columns
 from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
 from .encoding import Encoder, Rendered
 from .generation import Decoding
-from .prefix import FAULTS, TOLERANCE
 from .probe import Head, captured
+from .processing import FAULTS
+from .running import tolerance
 from .vocabulary import Ending, LetterVocabulary, Member, Members, letter_logprobs
 
 __all__ = ["Decoded", "Look", "LookAhead"]
@@ -277,7 +278,7 @@ class LookAhead:
             return f"{type(error).__name__}: {error}"
         letters = [letter_logprobs(self._head.logits(one), self._vocabulary.families) for one in (rows, expected)]
         difference = float((letters[0] - letters[1]).abs().nan_to_num(0.0).max())
-        if difference <= TOLERANCE.get(self._model.dtype, TOLERANCE[torch.float32]):
+        if difference <= tolerance(self._model):
             return None
         return f"letter log-probabilities after one differ by {difference:.2g} between its cache and its own `generate`"
 

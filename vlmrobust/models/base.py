@@ -1,7 +1,9 @@
 """What the evaluator asks of a model."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from ..prompting import SpecialTokens
@@ -88,10 +90,18 @@ def expect(model: Model, prompts: int, style: Style) -> None:
         told(prompts, style)
 
 
-def identity_of(model: Model) -> Mapping[str, Any]:
-    """Return what decides a model's answers, as JSON values: its own `identity()`, or else its class alone."""
+def identity_of(model: Model, beside: Path | None = None) -> Mapping[str, Any]:
+    """Return what decides a model's answers, as JSON values: its own `identity()`, or else its class alone.
+
+    Args:
+        model: whose.
+        beside: a run directory, in which a model may keep what takes long, if its `identity` has an argument `beside`.
+    """
     identity = getattr(model, "identity", None)
-    return dict(identity()) if callable(identity) else {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    if not callable(identity):
+        return {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    keeps = beside is not None and "beside" in inspect.signature(identity).parameters
+    return dict(identity(beside=beside) if keeps else identity())
 
 
 def special_tokens_of(model: Model) -> SpecialTokens | None:

@@ -11,6 +11,7 @@ import torch
 from ..prompting import SpecialTokens, chat_turns, check_template_arguments, render_turns
 from ..types import Prompt, Response, open_image
 from ..types.prompt import begun, made_of_images
+from .base import UnfitError
 from .processing import FAULTS, Processing, last_tokens
 
 if TYPE_CHECKING:
@@ -112,6 +113,22 @@ class Encoder:
             ends_prompts=not self._keeps_ends,
         )
 
+    def check_inputs(self, model: str) -> None:
+        """Refuse a processor that leaves out what it promises: models go silently wrong without, say, kinds of tokens.
+
+        Args:
+            model: the class of the model that takes these inputs.
+
+        Raises:
+            UnfitError: something is missing.
+        """
+        if missing := self._processing.missing:
+            raise UnfitError(
+                f"expected {type(self.processor).__name__} to return {', '.join(map(repr, missing))}, which it names "
+                f"in model_input_names and {model} takes, got inputs without; another version of transformers or of "
+                "the processor's own code may return what is missing (self_check=False leaves this out)"
+            )
+
     def turns(self, text: str, *, images: int = 1) -> str:
         """Return a user's text and images, rendered up to where the assistant begins."""
         return render_turns(self.processor, chat_turns(text, images), **self.arguments)[0]
@@ -162,13 +179,26 @@ class Encoder:
 
     def image_length(self, images: Sequence["Image"]) -> int:
         """Return about how many tokens a prompt's images take, for planning batches."""
+        counted = self._image_tokens(images)
+        return _TOKENS_PER_IMAGE * len(images) if counted is None else counted
+
+    def _image_tokens(self, images: Sequence["Image"]) -> int | None:
+        """Return how many tokens images take; None = the processor does not say."""
         count = getattr(self.processor, "_get_num_multimodal_tokens", None)
         if count is None or not images:
-            return _TOKENS_PER_IMAGE * len(images)
+            return None if images else 0
         try:
-            return sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"])
-        except ValueError:  # an image that the processor will refuse
-            return _TOKENS_PER_IMAGE * len(images)
+            return int(sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"]))
+        except FAULTS:  # an image that the processor will refuse, or a processor that counts for another's images
+            return None
+
+    def length(self, item: Rendered) -> int:
+        """Return how many tokens a prompt has, its images included where the processor says how many these take."""
+        text, images = self.tokens(item.text), self._image_tokens(item.images)
+        if images is None:
+            return len(text)
+        placeholder = getattr(self.processor, "image_token_id", None)  # the tokens beside it, such as ends, stay
+        return len(text) + images - (len(item.images) if placeholder is None else text.count(placeholder))
 
     def encode(
         self, texts: Sequence[str], images: Sequence[Sequence["Image"]], answers: Sequence[str] = ()

@@ -19,6 +19,7 @@ from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
 from .rolling import Rolling, Stepping
+from .running import tolerance
 from .self_check import SelfCheck
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
 
@@ -69,7 +70,6 @@ class Engine:
         share_prefixes: bool,
     ) -> None:
         self.encoder = encoder
-        self.dtype: torch.dtype = model.dtype
         self._model = model
         self._head = head
         self._decoding = decoding
@@ -87,6 +87,11 @@ class Engine:
         any_letter = int(self._letter_tokens.nonzero()[0, 0])
         self._stepping = Stepping(model, decoding, self._ahead, any_letter)
         self._held = 0, 0
+
+    @property
+    def tolerance(self) -> float:
+        """How far log-probabilities (nats) may differ that have to be the same."""
+        return tolerance(self._model)
 
     def check(self) -> None:
         """Try the model on a few prompts; where batches change what it says, prompts go through it one by one.

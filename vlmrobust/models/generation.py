@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..types import Prompt
-from .generation_options import check_options
+from .generation_options import check_options, config_of
 from .probe import GenerationProbe, Log
 from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
@@ -57,7 +57,7 @@ class Decoding:
         self._stop_strings = [strings] if isinstance(strings, str) else list(strings)
         self._stop_tail = 8 + 4 * max(map(len, self._stop_strings), default=0)
         self._warpers = warpers(self.options) if self.options.get("do_sample") else []
-        self.config = GenerationConfig(**(kept | {"do_sample": False} | asked))
+        self.config = config_of(kept | {"do_sample": False} | asked)
         self._one_token = GenerationConfig(**kept, do_sample=False, max_new_tokens=1, return_dict_in_generate=True)
         self._model = model
         self._tokenizer = tokenizer

@@ -1,11 +1,11 @@
 """Any Hugging Face image-text-to-text model."""
 
-import hashlib
 import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -16,14 +16,15 @@ from ..types import Prompt, Response
 from .encoding import Encoder, Rendered
 from .engine import Engine
 from .generation import Decoding
+from .identity import Weights, processor_settings, template_digest, tokenizer_digest, weights_digest, weights_files
 from .loading import load
 from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
 from .reading import closed, forced_text, read_response
-from .running import adapters, check_decoder_only, evaluating, running_model
+from .running import adapters, check_decoder_only, context_of, evaluating, running_model
 from .vocabulary import LetterVocabulary
 
-__all__ = ["HFModel", "weights_digest"]
+__all__ = ["HFModel"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class HFModel:
         accepted = inspect.signature(self._running.forward).parameters
         self._encoder = Encoder(processor, template, accepted)
         check_decoder_only(self._running)
+        if self_check:
+            self._encoder.check_inputs(type(self._running).__name__)
         self._decoding = Decoding(self._running, self._encoder.tokenizer, generation or {})
         self._engine = Engine(
             self._running,
@@ -107,6 +110,9 @@ class HFModel:
             share_prefixes=share_prefixes,
         )
         self._options = OptionReader(self._engine, sorted(self._decoding.stop_tokens))
+        self._context = context_of(self._running)
+        self._weights = Weights(self._running)
+        self._processor_options: Mapping[str, Any] = {}
         self._hint = styles.hint(str(model.config._name_or_path))
         self._noted: set[tuple[str, str]] = set()
         self._unchecked = self_check
@@ -170,7 +176,7 @@ class HFModel:
             processor=processor or {},
             model=model_kwargs,
         )
-        return cls(
+        made = cls(
             model,
             loaded_processor,
             generation,
@@ -181,14 +187,28 @@ class HFModel:
             share_prefixes=share_prefixes,
             self_check=self_check,
         )
+        made._weights = Weights(made._running, weights_files(name))
+        made._processor_options = dict(processor or {})
+        return made
 
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the answers: checkpoint, a digest of its weights, adapters, dtype, settings."""
+    def identity(self, beside: Path | None = None) -> dict[str, Any]:
+        """Return what decides the answers: checkpoint, weights, adapters, dtype, processor, tokenizer, settings.
+
+        Args:
+            beside: a run directory, in which a digest of all weights is kept as long as their files, by size and time,
+                are the same: of many gigabytes it takes a while.
+        """
+        few = weights_digest(self._running)
         identity = {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": str(self.model.config._name_or_path),
             "architecture": type(self._running).__name__,
-            "weights": weights_digest(self._running),
+            "weights": few,
+            "all_weights": self._weights.digest(few, beside),
+            "processor": processor_settings(self.processor),
+            "processor_options": self._processor_options,
+            "tokenizer": tokenizer_digest(self._encoder.tokenizer),
+            "chat_template": template_digest(self.processor),
             "dtype": str(self._running.dtype).removeprefix("torch."),
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
@@ -226,7 +246,11 @@ class HFModel:
             except (OSError, ValueError) as error:
                 answered[position] = Response.failed(prompt, error)
                 continue
-            items[position] = replace(rendered, forced=forced_text(rendered.prompt))
+            item = replace(rendered, forced=forced_text(rendered.prompt))
+            if (problem := self._too_long(item)) is not None:
+                answered[position] = Response.failed(prompt, problem)
+                continue
+            items[position] = item
         answered |= self._answer(items)
         if self.force_answer:
             cut = {
@@ -236,6 +260,16 @@ class HFModel:
             }
             answered |= self._answer(cut)
         return [answered[position] for position in range(len(prompts))]
+
+    def _too_long(self, item: Rendered) -> str | None:
+        """Return what is wrong with a prompt that the model cannot look at as a whole, or not go on from."""
+        length = self._encoder.length(item)
+        if self._context is None or length + (item.forced is None) <= self._context:
+            return None
+        return (
+            f"sample {item.prompt.sample.id!r}, condition {item.prompt.condition!r}: expected a prompt that fits the "
+            f"model's context of {self._context} tokens, got one of {length}, its images included"
+        )
 
     def _can_close(self, prompt: Prompt, response: Response) -> bool:
         return response.status == "truncated" and self._is_text(prompt, response.text)
@@ -275,13 +309,3 @@ def _own_device() -> str:
         return "cpu"
     # Where a launcher has shown this rank no other GPU than its own, that is the first.
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-
-
-def weights_digest(model: Any) -> str:
-    """Return a digest of a few values of every parameter: checkpoints of one training differ, at hardly any cost."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().flatten()
-        few = values[:: max(1, values.numel() // 8)][:8]
-        digest.update(f"{name}:{tuple(parameter.shape)}:{few.float().tolist()}".encode())
-    return digest.hexdigest()[:16]

@@ -29,7 +29,6 @@ from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
 from .encoding import Rendered
 from .engine import Engine
-from .prefix import TOLERANCE
 from .reading import not_finite
 from .vocabulary import TAIL
 
@@ -187,7 +186,7 @@ class OptionReader:
         logprobs, normalisers = zip(*values, strict=True)
         if any(map(math.isnan, logprobs)):
             return Response.failed(prompt, not_finite(prompt, "log-probabilities of the options' texts"))
-        if max(normalisers) - min(normalisers) > TOLERANCE.get(self._engine.dtype, TOLERANCE[torch.float32]):
+        if max(normalisers) - min(normalisers) > self._engine.tolerance:
             return Response.failed(
                 prompt,
                 f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected logits before the options that "

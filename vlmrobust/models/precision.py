@@ -15,6 +15,7 @@ from .branches import Forward
 from .encoding import Rendered
 from .generation import Decoding, Written
 from .probe import Head, captured
+from .running import kinds_of_numbers
 
 __all__ = ["Independence", "is_half"]
 
@@ -23,10 +24,7 @@ _MOST = 16  # texts that are looked at
 
 def is_half(model: Any) -> bool:
     """Return whether a model computes in half precision, be it by autocast."""
-    kinds = {model.dtype}
-    if torch.is_autocast_enabled(model.device.type):
-        kinds.add(torch.get_autocast_dtype(model.device.type))
-    return not kinds.isdisjoint((torch.bfloat16, torch.float16))
+    return not kinds_of_numbers(model).isdisjoint((torch.bfloat16, torch.float16))
 
 
 @dataclass(frozen=True, slots=True)

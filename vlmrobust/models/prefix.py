@@ -26,11 +26,9 @@ from .generation import Decoding
 from .plain import Begun, PlainEngine, Reading, T
 from .probe import Head, captured
 from .processing import FAULTS
+from .running import tolerance
 
-__all__ = ["FAULTS", "TOLERANCE", "Family", "SharedEngine", "families"]
-
-# How far letter log-probabilities (nats) may lie from the plain path's: its own rounding, at each dtype.
-TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
+__all__ = ["FAULTS", "Family", "SharedEngine", "families"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,7 @@ class SharedEngine:
             return f"{type(error).__name__}: {error}"
         assert shared is not None
         difference = float((letters(shared[:, 0]) - letters(expected[:, 0])).abs().nan_to_num(0.0).max())
-        if difference <= TOLERANCE.get(self._model.dtype, TOLERANCE[torch.float32]):
+        if difference <= tolerance(self._model):
             return None
         return f"its letter log-probabilities differ by {difference:.2g} from the plain path's"
 

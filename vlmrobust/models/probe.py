@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import token_entropy
+from .base import UnfitError
 
 __all__ = ["GenerationProbe", "Head", "Log", "Seen", "captured", "note"]
 
@@ -108,7 +109,9 @@ class Head:
 
     def vocabulary_size(self) -> int:
         """Return the number of logits, padding of the vocabulary included."""
-        return self.module.out_features if self._width is None else self._width
+        # A wrapper around a head, such as PEFT's for single tokens, shows its weight, but not always its size.
+        size = getattr(self.module, "out_features", None) or len(self.module.weight)
+        return int(size) if self._width is None else self._width
 
     def row_chunk(self) -> int:
         """Return how many rows of logits are computed at a time, so that memory stays bounded."""
@@ -143,12 +146,26 @@ class Seen:
     wanted: Tensor | None = None
     hidden: Tensor | None = None
     logits: Tensor | None = None
+    model: str = "the model"  # its class, and that of its head
+    head: str = "none"
 
     def last(self, places: int) -> tuple[Tensor, Tensor]:
-        """Return and forget what was left at the last places; some models return all, whatever they are asked."""
+        """Return and forget what was left at the last places; some models return all, whatever they are asked.
+
+        Raises:
+            UnfitError: nothing was left, since the model makes its logits otherwise.
+        """
         hidden, logits = self.hidden, self.logits
-        assert hidden is not None, "the LM head was not called"
-        assert logits is not None, "the model returned no logits"
+        if logits is None:
+            raise UnfitError(
+                f"expected {self.model} to return logits at every step, got none; it decodes otherwise than token by "
+                "token, or what was given wraps the model that really runs: give that one"
+            )
+        if hidden is None:
+            raise UnfitError(
+                f"expected {self.model} to make its logits with its LM head ({self.head}), got logits without it; "
+                "`get_output_embeddings` of the model names another layer: have it return the one that makes the logits"
+            )
         self.hidden = self.logits = None
         return hidden[:, -places:], logits[:, -places:]
 
@@ -162,7 +179,7 @@ def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[S
         head: its LM head.
         wanted: `(B, P)`, positions of each row; the head is given these alone, so that only their logits are made.
     """
-    seen = Seen(wanted)
+    seen = Seen(wanted, model=type(model).__name__, head=type(head.module).__name__)
 
     def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0]

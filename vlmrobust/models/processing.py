@@ -2,22 +2,36 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["FAULTS", "Processing", "last_tokens", "probe_image"]
 
 # What a processor raises on an input, and a model on a cache, that are not for it.
-FAULTS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 _OF_TOKENS = ("_ids", "_mask")  # kinds, positions and masks of tokens
+_OF_OTHERS = ("audio", "feature", "frame", "speech", "video")  # what processors add for sounds and videos
 _LONGEST_ADDITION = 8
 _COMPARED = 8  # tokens at the end of a prompt that tell whether it is the rendered text
 
 
-def probe_image(width: int, height: int, *, turned: bool = False) -> Image.Image:
+def probe_image(width: int, height: int, *, turned: bool = False) -> "Image.Image":
     """Return a picture to try a processor or a model with."""
+    from PIL import Image
+
     picture = Image.linear_gradient("L").rotate(90 if turned else 0)
     return Image.merge("RGB", (picture, picture.transpose(Image.Transpose.ROTATE_90), picture)).resize((width, height))
 
@@ -37,12 +51,14 @@ class Processing:
         is_nested: whether it takes a list of images for each text; else one list of all.
         extra: options that make it return what the model asks for.
         appended: how many tokens it adds behind the text, which are taken off again.
+        missing: inputs of tokens and images that it promises, that the model takes, and that it does not return.
     """
 
     processor: Any
     is_nested: bool = True
     extra: Mapping[str, bool] = field(default_factory=dict)
     appended: int = 0
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -68,20 +84,25 @@ class Processing:
         Raises:
             ValueError: the processor takes no image with a text, or puts another text in its place.
         """
-        found, inputs = cls(processor)._working(text)
-        promised = {name for name in getattr(processor, "model_input_names", ()) if name.endswith(_OF_TOKENS)}
-        promised &= set(accepted)
-        for name in sorted(promised - set(inputs)) if not ends_prompts else ():
+        found, inputs, image = cls(processor)._working(text)
+        missing = (_promised(processor) & set(accepted) | {"attention_mask"}) - set(inputs)
+        for name in sorted(missing) if not ends_prompts else ():
             asking = cls(processor, found.is_nested, {**found.extra, f"return_{name}": True})
             try:
-                returned = asking.call([text], [[probe_image(84, 56)]])
+                returned = asking.call([text], [[image]])
             except FAULTS:  # it knows no such option
                 continue
             if name in returned:
                 found = asking
-        if ends_prompts:
-            return found
-        return cls(processor, found.is_nested, found.extra, found._addition(inputs, tokens, image_tokens))
+                missing = missing - set(returned)
+        if "attention_mask" in missing:
+            raise ValueError(
+                f"expected {type(processor).__name__} to return an attention mask, got {', '.join(inputs)}"
+            )
+        if missing:
+            missing = missing - found._returned(text, probe_image(1344, 896))  # some inputs are of large images alone
+        added = 0 if ends_prompts else found._addition(inputs, tokens, image_tokens)
+        return cls(processor, found.is_nested, found.extra, added, tuple(sorted(missing)))
 
     def call(self, texts: Sequence[str], images: Sequence[Sequence[Any]], **options: Any) -> dict[str, Any]:
         """Return what the processor makes of texts and the images of each, padded on the left."""
@@ -91,14 +112,21 @@ class Processing:
             given["images"] = [list(shown) for shown in images] if self.is_nested else [i for s in images for i in s]
         return dict(self.processor(text=list(texts), **padded, **self.extra, **given, **options))
 
-    def _working(self, text: str) -> tuple["Processing", dict[str, Any]]:
+    def _returned(self, text: str, image: "Image.Image") -> set[str]:
+        try:
+            return set(self.call([text], [[image]]))
+        except FAULTS:
+            return set()
+
+    def _working(self, text: str) -> tuple["Processing", dict[str, Any], "Image.Image"]:
         first: Exception | None = None
         # Some processors refuse small images, such as those of fewer pixels than a tile has.
         for size in ((84, 56), (448, 336)):
             for nested in (True, False):
                 way = Processing(self.processor, nested)
                 try:
-                    return way, way.call([text], [[probe_image(*size)]])
+                    image = probe_image(*size)
+                    return way, way.call([text], [[image]]), image
                 except FAULTS as error:
                     first = first or error
         assert first is not None
@@ -120,3 +148,21 @@ class Processing:
             f"{tokenizer.decode(wanted)!r}, got {tokenizer.decode(row[-len(wanted) :])!r} at the end of the encoded "
             "prompt: it puts texts of its own in place of what the model is asked"
         )
+
+
+def _promised(processor: Any) -> set[str]:
+    """Return the inputs of tokens and images that a processor promises, pixels left out.
+
+    These bear other names in some models, and their absence shows: another image makes no difference then.
+    """
+    parts = {name: set(getattr(part, "model_input_names", None) or ()) for name, part in vars(processor).items()}
+    of_images = parts.get("image_processor", set())
+    ours = of_images | parts.get("tokenizer", set())
+    others = set().union(*parts.values()) - ours
+    return {
+        name
+        for name in set(getattr(processor, "model_input_names", ())) - others
+        if (name in of_images or name.endswith(_OF_TOKENS))
+        and not name.startswith("pixel_values")
+        and not any(word in name for word in _OF_OTHERS)
+    }

@@ -5,15 +5,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from .base import UnfitError
 
-__all__ = ["adapters", "check_adapter", "check_decoder_only", "evaluating", "running_model"]
+__all__ = [
+    "adapters",
+    "check_adapter",
+    "check_decoder_only",
+    "context_of",
+    "evaluating",
+    "kinds_of_numbers",
+    "running_model",
+    "tolerance",
+]
 
 # Both choose weights anew in the wrapper's own forward pass, which `generate` leaves out.
 _CHOOSING = ("POLY", "XLORA")
 _NOT_DECIDING = ("inference_mode", "peft_version", "auto_mapping", "task_type")
+# How far letter log-probabilities (nats) may lie from the plain path's: its own rounding, at each dtype.
+_TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
 
 
 def running_model(model: Any) -> Any:
@@ -27,10 +39,13 @@ def running_model(model: Any) -> Any:
     """
     if hasattr(model, "_orig_mod"):  # torch.compile
         return running_model(model._orig_mod)
-    if hasattr(model, "get_base_model") and hasattr(model, "peft_config"):
+    if any(kind.__module__.partition(".")[0] == "peft" for kind in type(model).__mro__):
         for name in _active(model):
             check_adapter(name, model.peft_config[name])
-        return running_model(model.get_base_model())
+        if hasattr(model, "get_base_model"):
+            return running_model(model.get_base_model())
+        inner = dict(model.named_children())  # adapters of several kinds at once, or what puts them in
+        return running_model(inner["base_model" if "base_model" in inner else "model"])
     if isinstance(model, nn.Module) and type(model).forward is nn.Module.forward:
         parts = [part for part in model.children() if hasattr(part, "generate") and hasattr(part, "get_decoder")]
         if not parts:
@@ -52,6 +67,19 @@ def check_decoder_only(model: Any) -> None:
             f"expected a decoder-only model, got {type(model).__name__}, an encoder–decoder: what it writes does not "
             "follow its prompt, so there is no place for a prefilled thought"
         )
+
+
+def context_of(model: Any) -> int | None:
+    """Return how many tokens a running model can look at; None = its config does not say."""
+    config = model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    if not isinstance(context, int) or context < 1:
+        return None
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    # Some configs say what positions were scaled from, and not to what.
+    scaled = int(original * factor) if original and factor else 0
+    return max(context, scaled)
 
 
 def check_adapter(name: str, config: Any) -> None:
@@ -114,6 +142,17 @@ def adapters(model: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
+
+
+def kinds_of_numbers(model: Any) -> set[torch.dtype]:
+    """Return what a model computes in: its own dtype, and that of autocast, where it is on."""
+    device = model.device.type
+    return {model.dtype} | ({torch.get_autocast_dtype(device)} if torch.is_autocast_enabled(device) else set())
+
+
+def tolerance(model: Any) -> float:
+    """Return how far a model's letter log-probabilities (nats) may lie from the plain path's, by rounding alone."""
+    return max(_TOLERANCE.get(kind, _TOLERANCE[torch.float32]) for kind in kinds_of_numbers(model))
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from .branches import bears_gaps
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding
 from .plain import PlainEngine
-from .prefix import TOLERANCE
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
+from .running import tolerance
+from .sampling import SAMPLING_OPTIONS
 from .vocabulary import LetterVocabulary, letter_logprobs
 
 __all__ = ["SelfCheck"]
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 _QUESTION = "Which colour is the cube?"
 _MORE = "Look at it, and at what stands beside it, before you answer. "
 _OPTIONS = ("red", "blue", "green", "yellow")
+# Options that are heeded here, or looked at before; `generate` is not given them, or cannot fail on them.
+_READ_HERE = frozenset({"max_new_tokens", "min_new_tokens", *SAMPLING_OPTIONS})
+_ROUNDING = 1e-2  # of the largest number of a row; more is a difference, whatever the precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,16 @@ class SelfCheck:
         long = self._item(_MORE * (length or 2) + short, (140, 56))
         item, other = self._item(short, (56, 56)), self._item(short, (56, 56), turned=True)
         batch = [long, item, other]
-        alone = self._letters(torch.cat([self._tried(self._forward, [long]), self._tried(self._generated, [item])]))
+        first = [self._tried(self._forward, [long]), self._tried(self._generated, [item])]
+        last, size = int(self.vocabulary.either.tokens.max()), self.head.vocabulary_size()
+        if last >= size:
+            raise self._refused(
+                f"return logits of all letters' tokens, of which {last} is the last",
+                f"{size} logits",
+                f"model and {type(self.encoder.tokenizer).__name__} are of two checkpoints, or the vocabulary grew "
+                "without `resize_token_embeddings`",
+            )
+        alone = self._letters(torch.cat(first))
         rows, reason = None, None
         for run in (self._generated, self._forward):
             try:
@@ -91,6 +104,7 @@ class SelfCheck:
                     "the model prepares its inputs in two ways, of which one is wrong; try another version of "
                     "transformers, or another attn_implementation",
                 )
+        self._try_options(item)
         if not rows.isfinite().all():
             logger.warning(
                 "%s: expected finite logits, got NaN or infinity in %s; rows without finite letters become errors "
@@ -98,7 +112,7 @@ class SelfCheck:
                 type(self.model).__name__,
                 str(self.model.dtype).removeprefix("torch."),
             )
-        elif torch.equal(rows[1], rows[2]):
+        elif self._is_blind(rows[1], rows[2], item, other):
             raise self._refused(
                 "answer otherwise where the image is another",
                 "the same to the last bit",
@@ -107,9 +121,15 @@ class SelfCheck:
             )
         return reason
 
+    def _is_blind(self, row: Tensor, another: Tensor, item: Rendered, other: Rendered) -> bool:
+        """Return whether two images make no difference, to the last bit; rows of one batch may differ by rounding."""
+        if (row - another).abs().max() > _ROUNDING * row.abs().max():
+            return False
+        return torch.equal(*(self._tried(self._generated, [one]) for one in (item, other)))
+
     @property
     def _tolerance(self) -> float:
-        return TOLERANCE.get(self.model.dtype, TOLERANCE[torch.float32])
+        return tolerance(self.model)
 
     def _item(self, question: str, size: tuple[int, int], *, turned: bool = False) -> Rendered:
         image = probe_image(*size, turned=turned)
@@ -132,14 +152,6 @@ class SelfCheck:
         inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
         with captured(self.model, self.head) as seen, self.decoding.prefilling() as config:
             output = self.model.generate(**inputs, generation_config=config)
-        if seen.logits is None:
-            raise self._refused("return logits at every step", "none", "it decodes otherwise than token by token")
-        if seen.hidden is None:
-            raise self._refused(
-                f"make its logits with its LM head ({type(self.head.module).__name__})",
-                "logits without it",
-                "`get_output_embeddings` of the model names another layer",
-            )
         hidden, logits = (left[:, -1] for left in seen.last(1))
         for likely, new in zip(logits.float(), output.sequences[:, inputs["input_ids"].shape[1] :], strict=True):
             if likely.isfinite().all() and not (len(new) == 1 and bool(likely[new[0]] == likely.max())):
@@ -151,6 +163,27 @@ class SelfCheck:
                 )
         self.head.check(hidden, logits)
         return self.head.rows_at_once(hidden, logits)
+
+    def _try_options(self, item: Rendered) -> None:
+        """Refuse options that `generate` raises on: without them it has just answered the same prompt."""
+        options = {
+            name: value for name, value in self.decoding.options.items() if name not in _READ_HERE and value is not None
+        }
+        if not options:
+            return
+        inputs = self.encoder.encode([item.text], [item.images])
+        inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
+        extra = {"tokenizer": self.encoder.tokenizer} if "stop_strings" in options else {}
+        try:
+            with self.decoding.in_force(max_new_tokens=2, min_new_tokens=None, disable_compile=True) as config:
+                self.model.generate(**inputs, generation_config=config, **extra)
+        except torch.OutOfMemoryError:
+            raise
+        except FAULTS as error:
+            raise UnfitError(
+                f"field 'generation': expected options that {type(self.model).__name__} decodes with, got "
+                f"{type(error).__name__} with {options}: {error}"
+            ) from error
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:
         return self.plain.read(items, 1, lambda rows, _: rows[:, 0], looks=False)

@@ -204,7 +204,8 @@ class LetterVocabulary:
             size: how many logits the model has, maybe more than the vocabulary has tokens.
         """
         mask = torch.zeros(size, dtype=torch.bool)
-        mask[self.either.tokens[self.either.tokens >= 0]] = True
+        tokens = self.either.tokens
+        mask[tokens[(tokens >= 0) & (tokens < size)]] = True
         return mask
 
     def is_small(self, token: int) -> bool:

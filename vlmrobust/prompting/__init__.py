@@ -4,15 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from .chat import (
     IMAGE_MARK,
-    assistant_prefix,
     chat_turns,
     check_template_arguments,
     render_turns,
     template_of,
-    template_tags,
-    thought_note,
+    template_source,
 )
 from .letters import LETTERS, MARKS, letter_columns
+from .opened import assistant_prefix, template_tags, thought_note
 from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ __all__ = [
     "parse_completion",
     "render_turns",
     "template_of",
+    "template_source",
     "template_tags",
     "thought_note",
 ]

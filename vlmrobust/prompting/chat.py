@@ -13,26 +13,14 @@ from typing import Any, Protocol
 __all__ = [
     "IMAGE_MARK",
     "ChatTemplate",
-    "assistant_prefix",
     "chat_turns",
     "check_template_arguments",
     "render_turns",
     "template_of",
-    "template_tags",
-    "thought_note",
+    "template_source",
 ]
 
 IMAGE_MARK = "<image>"
-
-# What chat templates of transformers open and close thoughts with.
-_THOUGHT_TAGS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|channel>thought", "<channel|>"),
-    ("<thinking>", "</thinking>"),
-    ("<seed:think>", "</seed:think>"),
-    ("◁think▷", "◁/think▷"),
-)
 
 
 class ChatTemplate(Protocol):
@@ -94,6 +82,12 @@ def template_of(processor: Any) -> Any:
     return tokenizer if on_tokenizer else processor
 
 
+def template_source(processor: Any) -> str:
+    """Return the chat template of a processor as it is written; empty where there is none, or several."""
+    source = getattr(template_of(processor), "chat_template", None)
+    return source if isinstance(source, str) else ""
+
+
 def check_template_arguments(processor: Any, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that a chat template never mentions: it would leave them out without a word.
 
@@ -104,8 +98,8 @@ def check_template_arguments(processor: Any, arguments: Mapping[str, Any]) -> No
     Raises:
         ValueError: the template mentions no such argument; the message has the nearest name that it mentions.
     """
-    source = getattr(template_of(processor), "chat_template", None)
-    words = set(re.findall(r"[A-Za-z_]\w*", source)) if isinstance(source, str) else set(arguments)
+    source = template_source(processor)
+    words = set(re.findall(r"[A-Za-z_]\w*", source)) if source else set(arguments)
     for name in arguments:
         if name not in words:
             near = difflib.get_close_matches(name, sorted(words), n=1)
@@ -165,86 +159,3 @@ def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]], **arg
                 f"got a rendering without {part['text'].strip()!r:.80}"
             )
     return text, folded
-
-
-def template_tags(rendered: str, think_tags: tuple[str, str]) -> tuple[str, str]:
-    r"""Return the tags of the thought that a template has opened, or closed again, where the assistant begins.
-
-    Args:
-        rendered: the template's output, ending where the assistant begins.
-        think_tags: the style's, which are returned where the template has begun no thought of other tags.
-
-    Example:
-        >>> template_tags("[/INST][THINK]", ("<think>", "</think>"))
-        ('[THINK]', '[/THINK]')
-        >>> template_tags("[/INST]", ("<think>", "</think>"))
-        ('<think>', '</think>')
-    """
-    tags = (think_tags, *_THOUGHT_TAGS)
-    return next((pair for pair in tags if _opener(rendered, pair[0]) or _closed_thought(rendered, pair)), think_tags)
-
-
-def _opener(rendered: str, think_open: str) -> str:
-    return rendered[rendered.rindex(think_open) :] if rendered.rstrip().endswith(think_open) else ""
-
-
-def _closed_thought(rendered: str, think_tags: tuple[str, str]) -> str:
-    """Return the empty thought, closed, that a rendering ends with: what it says where thinking is switched off."""
-    opening, closing = map(re.escape, think_tags)
-    found = re.search(rf"{opening}\s*{closing}\s*\Z", rendered)
-    return found[0] if found else ""
-
-
-def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> str | None:
-    """Return what a chat template says of thoughts that a style does not expect, None if nothing.
-
-    Args:
-        processor: has the template.
-        rendered: its output, ending where the assistant begins.
-        think_tags: the style's.
-    """
-    source = getattr(template_of(processor), "chat_template", None)
-    source = source if isinstance(source, str) else ""
-    opened = template_tags(rendered, think_tags)
-    if opened != think_tags:
-        return f"the chat template begins thoughts with {opened[0]!r}, which takes the place of {think_tags[0]!r}"
-    if _closed_thought(rendered, think_tags):
-        advice = "; template={'enable_thinking': True} leaves it open" if "enable_thinking" in source else ""
-        return f"the chat template puts an empty thought, closed, before what the model writes{advice}"
-    others = [pair for pair in _THOUGHT_TAGS if pair[0] in source and pair[1] in source]
-    if others and think_tags[0] not in source:
-        return (
-            f"the chat template knows thoughts in {others[0][0]!r} and {others[0][1]!r}, the style's tags are "
-            f"{think_tags[0]!r} and {think_tags[1]!r}; Style(think_tags={others[0]!r}) asks for the model's own"
-        )
-    return None
-
-
-def assistant_prefix(rendered: str, prefill: str, think_open: str, think_close: str | None = None) -> tuple[str, str]:
-    r"""Return the rendered text to continue, and what of the assistant's turn stands in it.
-
-    Where the template itself opens the thought (`…<think>\n`), the prefill's own opener is dropped, and the template's
-    counts as prefilled: then the thought is read the same way for every model. Where it puts an empty thought, closed,
-    before a prefill that begins with a thought, that is dropped: the turn would hold two.
-
-    Args:
-        rendered: the template's output, ending where the assistant begins.
-        prefill: raw text that the assistant is to continue from.
-        think_open: the tag that opens a thought.
-        think_close: the tag that closes it.
-
-    Example:
-        >>> assistant_prefix("<assistant><think>\n", "<think>It is red.", "<think>")
-        ('<assistant><think>\nIt is red.', '<think>\nIt is red.')
-        >>> assistant_prefix("<assistant>", "<think>It is red.", "<think>")
-        ('<assistant><think>It is red.', '<think>It is red.')
-        >>> assistant_prefix("<assistant><think>\n\n</think>\n\n", "<think>It is red.", "<think>", "</think>")
-        ('<assistant><think>It is red.', '<think>It is red.')
-    """
-    begins = prefill.lstrip().startswith(think_open)
-    if opener := _opener(rendered, think_open):
-        rest = prefill.lstrip().removeprefix(think_open) if begins else prefill
-        return rendered + rest, opener + rest
-    if begins and think_close is not None:
-        rendered = rendered.removesuffix(_closed_thought(rendered, (think_open, think_close)))
-    return rendered + prefill, prefill

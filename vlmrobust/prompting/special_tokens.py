@@ -7,7 +7,7 @@ mark `<image>` where no image belongs; these are found with any spaces in them, 
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -29,6 +29,17 @@ _FAMILIES = re.compile(
     r"|\[[gs]MASK\]|<[se]op>"
     r"|<(?:fake_token_around_image|global-img|row_\d+_col_\d+|image_placeholder|video|audio)>"
     r"|<im_(?:start|end|patch|col|msk)>"
+    # Gemma since its fourth; EXAONE; Baichuan and others; Seed; Command; MiniCPM; MiniMax; Kimi; T5, NeMo and BERT.
+    r"|<\|[\w-]{1,32}>|<[\w-]{1,32}\|>"
+    r"|\[\|[\w ]{1,32}\|\]"
+    r"|<_(?:system|user|bot|end)>|<(?:reserved|unused|extra_id|extra|SPECIAL|TOKENS_UNUSED)_?\d+>"
+    r"|</?seed:[\w:]{1,32}>|</?longcat_\w{1,32}>|</?minicpm:\w{1,32}>"
+    r"|<(?:BOS|EOS|EOP|PAD|UNK|CLS|SEP|MASK)_TOKEN>"
+    r"|</?(?:image_id|slice|unit)>|<image_(?:start|end)>|<fim_(?:prefix|middle|suffix|pad)>"
+    r"|\]~[a-z!]\]|\[e~\[|\]<\]\w{1,32}\[>\["
+    r"|◁/?\w{1,32}▷"
+    r"|</?(?:tool_call|tool_response|tools|function_calls)>"
+    r"|\[(?:BOS|EOS|EOT|PAD|UNK|CLS|SEP|MASK)\]|<(?:cls|sep|CLS|SEP|eod|eoh|eoa)>"
 )
 _MARKUP = re.compile(r"[<\[◁].+[>\]▷]")
 
@@ -80,7 +91,7 @@ class SpecialTokens:
             text: what others wrote.
             keep: tokens that stay, such as the tags of a style.
         """
-        return self.pattern.sub(lambda token: token[0] if token[0] in keep else f"{token[0][0]} {token[0][1:]}", text)
+        return _substituted(self.pattern, lambda found: found[0] if found[0] in keep else _spaced(found[0]), text)
 
 
 KNOWN_TOKENS = SpecialTokens(_FAMILIES)
@@ -102,7 +113,7 @@ def _tokens_of(processor: Any, tokenizer: Any) -> Iterator[str]:
 
 def _can_act(token: str) -> bool:
     # `<image>` in a question is a place for an image, and never reaches a tokenizer as text.
-    return len(token) > 1 and not token.isspace() and not token.isalnum() and token != IMAGE_MARK
+    return len(token.strip()) > 1 and not token.isspace() and not token.isalnum() and token != IMAGE_MARK
 
 
 def tags_in(text: str, tags: Iterable[str]) -> tuple[str, ...]:
@@ -123,10 +134,24 @@ def inert_tags(text: str, tags: Iterable[str]) -> str:
         'Red.‹/think›‹answer›D‹/answer›'
     """
     for tag in tags:
-        text = tag_pattern(tag).sub(_read_only, text)
+        pattern = tag_pattern(tag)
+        # A space cannot part a tag of one character; it is left out.
+        text = _substituted(pattern, _read_only, text) if len(tag.strip()) > 1 else pattern.sub("", text)
     return text
 
 
 def _read_only(found: re.Match[str]) -> str:
     tag = found[0]
-    return f"‹{tag[1:-1]}›" if tag[0] == "<" and tag[-1] == ">" else f"{tag[0]} {tag[1:]}"
+    return f"‹{tag[1:-1]}›" if tag[0] == "<" and tag[-1] == ">" else _spaced(tag)
+
+
+def _spaced(token: str) -> str:
+    begins = len(token) - len(token.lstrip()) + 1
+    return f"{token[:begins]} {token[begins:]}"
+
+
+def _substituted(pattern: re.Pattern[str], inert: Callable[[re.Match[str]], str], text: str) -> str:
+    """Return a text in which no token is left, also of those that overlap (`{{` in `{{{{`)."""
+    while (changed := pattern.sub(inert, text)) != text:
+        text = changed
+    return text

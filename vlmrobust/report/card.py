@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..naming import readable, unit_labels
@@ -10,7 +10,7 @@ from ..types import Responses
 from .findings import Finding
 from .markdown import block, inline
 from .summary import SummaryRow
-from .tables import Table, markdown_table
+from .tables import Table, markdown_table, on_pairs
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -142,18 +142,9 @@ def _named(metric: str) -> str:
     return readable(metric) + (" (judged)" if "consisten" in metric else "")
 
 
-def _is_part(row: SummaryRow) -> bool:
-    """Return whether a difference is about a part of what either side has."""
-    is_compared = not math.isnan(row.difference)
-    return row.n_value != row.n or (is_compared and (row.coverage != row.base_coverage or row.errors > 0))
-
-
-def _pair(row: SummaryRow) -> str:
-    return "" if math.isnan(row.difference) else f"{row.paired_value:.3f}, base {row.base_value:.3f}"
-
-
 def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
     yield f"### {inline(benchmark.name)}"
+    under_base = {row.metric: asdict(row) for row in benchmark.rows if row.condition == "base"}
     rows = tuple(
         (
             label,
@@ -161,7 +152,7 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
             f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
             "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
-            f"{row.n_value}, {row.n} pairs ({_pair(row)})" if _is_part(row) else f"{row.n_value}",
+            "; ".join(filter(None, (str(row.n_value), on_pairs(asdict(row), under_base.get(row.metric), 3)))),
             str(row.errors),
         )
         for label, row in _shown(benchmark, metrics)

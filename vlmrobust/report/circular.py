@@ -9,7 +9,7 @@ import numpy as np
 from .. import functional
 from ..types import Responses
 from .pairing import UNSCORED, Floats, Integers
-from .robustness import against_asked_as_often
+from .robustness import against_asked_as_often, without_score
 from .summary import SummaryRow
 
 __all__ = ["circular"]
@@ -44,8 +44,7 @@ def circular(responses: Responses, conditions: Sequence[str] | None, seed: int, 
     plain = functional.accuracy(responses.choice, responses.target, ~responses.has_status(*UNSCORED)).double().numpy()
     reference = np.array([row for row, name in enumerate(responses.condition) if name == conditions[0]])
     everywhere = _right_everywhere(responses, conditions, reference, plain)
-    undefined = reference[np.isnan(everywhere) & ~np.isnan(plain[reference])]
-    left_out = len({responses.sample_id[row] for row in undefined.tolist()})
+    left_out = without_score(responses, reference, everywhere)
     note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
     times = len(set(conditions))
     return against_asked_as_often(

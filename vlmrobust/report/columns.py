@@ -46,8 +46,9 @@ class Column:
         reads_letters: the values come from letter probabilities, which are compared within one read-out only.
         outcome: what its values are, see `functional.mean_interval`.
         is_mean: the number for a condition is the mean over its samples.
-        metric: None in a report that was loaded.
+        metric: None in a report that was loaded, but for the follow rate, which holds nothing but its name.
         failures: by position, why a response that was asked has no value.
+        reads_asserted: the values depend on what the text asserts.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Column:
     metric: Metric | PairedMetric | None
     outcome: Outcome = "mean"
     failures: Mapping[int, str] = field(default_factory=dict)
+    reads_asserted: bool = False
 
     def taken(self, rows: Sequence[int]) -> Self:
         """Return the column of some responses, in that order."""
@@ -109,6 +111,7 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
         metric=metric,
         outcome="rate" if metric.is_rate else "mean",
         failures=metric.failures(responses.copied()),
+        reads_asserted=metric.reads_asserted,
     )
 
 

@@ -28,7 +28,8 @@ class ConsistencyRow:
             left to 1 are thoughts that conclude nothing.
         value: the estimated share of the `n` responses.
         value_low, value_high: its 95 % interval.
-        base_value, difference: on the responses that have an answer and a thought here and under base.
+        base_value, difference: on the responses that have an answer and a thought here and under base; difference =
+            paired_value − base_value.
         low, high: 95 % interval of the difference.
         n: number of responses with an answer and a thought.
         labelled, labelled_pairs: how many labels value and difference rest on.
@@ -36,6 +37,7 @@ class ConsistencyRow:
         coverage: the share of the `n` responses with a verdict.
         carrier: how the condition was carried.
         note: why something is undefined.
+        paired_value: the estimate on the responses of the difference.
     """
 
     condition: str
@@ -54,6 +56,7 @@ class ConsistencyRow:
     coverage: float
     carrier: str | None
     note: str
+    paired_value: float
 
 
 def consistency_rows(
@@ -109,7 +112,7 @@ class _Estimates:
             key = ("labels", unit.condition, unit.carrier or "", name)
             count = int((~np.isnan(said[own])).sum())
             pairs = int((~np.isnan(said[before]) & ~np.isnan(said[after])).sum())
-            value = low = high = base_value = difference = down = up = math.nan
+            value = low = high = base_value = paired_value = difference = down = up = math.nan
             if count >= _ENOUGH:
                 found = post_stratified_rate(said[own], self.verdicts[own], rng=generator(self.seed, *key))
                 value, low, high = found.value, found.low, found.high
@@ -121,7 +124,8 @@ class _Estimates:
                     self.verdicts[after],
                     rng=generator(self.seed, *key, "pairs"),
                 )
-                base_value, difference, down, up = both.base_value, both.value - both.base_value, both.low, both.high
+                base_value, paired_value, down, up = both.base_value, both.value, both.low, both.high
+                difference = paired_value - base_value
             yield ConsistencyRow(
                 condition=unit.condition,
                 verdict=name,
@@ -139,6 +143,7 @@ class _Estimates:
                 coverage=len(verdicts) / len(own) if len(own) else math.nan,
                 carrier=unit.carrier,
                 note=_missing(count, pairs if base is not None and unit is not base else _ENOUGH),
+                paired_value=paired_value,
             )
 
     def _is(self, code: int) -> Floats:

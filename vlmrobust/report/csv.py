@@ -1,5 +1,6 @@
 """Tables as comma-separated values that a spreadsheet shows, and does not run."""
 
+import io
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,17 @@ def csv_text(table: "pd.DataFrame") -> str:
     for column in range(safe.shape[1]):
         if safe.dtypes.iloc[column].kind not in "biufM":
             safe.isetitem(column, [_safe(cell) for cell in safe.iloc[:, column]])
-    return safe.to_csv(index=False)
+    written = _Lines()
+    # What ends a line is what a cell is quoted for: a bare carriage return would begin a row in a spreadsheet.
+    safe.to_csv(written, index=False, lineterminator="\r\n")
+    return written.getvalue()
+
+
+class _Lines(io.StringIO):
+    """Takes rows that end in carriage return and line feed, a call each as from `csv`, and ends them in a feed."""
+
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix("\r\n") + "\n")
 
 
 def _safe(cell: Any) -> Any:

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from ..functional.intervals import Outcome
 from ..jsonl import json_safe, read_lines, write_atomically
-from ..metrics import default_metrics
+from ..metrics import FollowRate, default_metrics
 from ..prompting import LETTERS
 from ..types import Responses
 from .columns import Column
 from .summary import SummaryRow
 
-__all__ = ["read_report", "write_report"]
+__all__ = ["FORMAT", "read_report", "write_report"]
 
-_FORMAT = "vlmrobust report 1"
+FORMAT = "vlmrobust report 1"
+"""What the head line of a report says."""
+
+_FOLLOWS = FollowRate()
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
 # Which files of older versions lack, and what stands for them.
 _LATER_FIELDS = {"context": "", "letters": LETTERS, "option_tokens": None}
@@ -38,7 +41,7 @@ def write_report(
     """Write a report and return the file's path; metadata that JSON has no form for is written as text."""
     file = path / "report.jsonl" if path.is_dir() else path
     head = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "responses": len(responses),
         **rest,
         "metrics": [_about(column) for column in columns],
@@ -63,7 +66,7 @@ def _about(column: Column) -> dict[str, Any]:
     return about | ({"failures": list(column.failures.items())} if column.failures else {})
 
 
-_COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean", "outcome")
+_COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean", "outcome", "reads_asserted")
 
 
 def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], dict[str, Any]]:
@@ -80,16 +83,17 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
         )
     lines = [value for _, value in read_lines(file)]
     head = lines[0] if lines and isinstance(lines[0], dict) else {}
-    if head.get("format") != _FORMAT:
-        raise ValueError(f"{file}: expected a file of format {_FORMAT!r}, got {head.get('format')!r}")
+    if head.get("format") != FORMAT:
+        raise ValueError(f"{file}: expected a file of format {FORMAT!r}, got {head.get('format')!r}")
     rows = lines[1:]
     if len(rows) != head["responses"]:
         raise ValueError(f"{file}: expected {head['responses']} responses, got {len(rows)}")
     columns = [
         Column(
             scores=np.array([float(row["scores"][about["name"]]) for row in rows]),
-            metric=None,
-            **{"outcome": _outcome_of(about["name"]), **about, "failures": dict(about.get("failures", ()))},
+            # Compared with base, what a text asserts is measured anew; for that its name is enough.
+            metric=_FOLLOWS if about["name"] == _FOLLOWS.column else None,
+            **{**_older(about["name"]), **about, "failures": dict(about.get("failures", ()))},
         )
         for about in head["metrics"]
     ]
@@ -97,9 +101,11 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
     return _responses(rows), columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
 
 
-def _outcome_of(name: str) -> Outcome:
-    """Return what the values of a library's metric are, for a file of an older version."""
-    return "rate" if any(metric.column == name and metric.is_rate for metric in default_metrics()) else "mean"
+def _older(name: str) -> dict[str, Any]:
+    """Return what a file of an older version does not say of a library's metric."""
+    is_rate = any(metric.column == name and metric.is_rate for metric in default_metrics())
+    outcome: Outcome = "rate" if is_rate else "mean"
+    return {"outcome": outcome, "reads_asserted": name == _FOLLOWS.column}
 
 
 def _summary_row(row: Mapping[str, Any]) -> SummaryRow:

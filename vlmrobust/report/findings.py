@@ -56,7 +56,7 @@ _ALPHA = 0.05
 _ENOUGH_GROUPS = 50
 _ENOUGH_COVERAGE = 0.9
 _MORE_COVERAGE = 0.05
-_MANY_CUT_OFF = 0.05
+_MANY_UNANSWERED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ def findings(
             yield from _pattern(one, margin)
         elif (consistency := one.rows.get("consistency")) is not None and consistency.value_high < 0.5:
             yield one.finding("inconsistent", sentences.inconsistent(one.label, consistency))
+    yield from _undefined(conditions)
     yield from _limits_of_all(responses, conditions)
     if any("consisten" in name and not math.isnan(row.value) for one in conditions for name, row in one.rows.items()):
         yield Finding("judged", None, sentences.judged(title_of(judge), measured(judge)), True)
@@ -230,9 +231,7 @@ def _asserts_in_turn(responses: Responses, row: int) -> bool:
 
 def _changes(one: _Condition) -> Iterator[Finding]:
     accuracy = one.rows.get("accuracy")
-    if accuracy is not None and math.isnan(accuracy.low):
-        yield one.finding("undefined", sentences.not_compared(one.label, accuracy))
-    elif accuracy is not None:
+    if accuracy is not None and not math.isnan(accuracy.low):
         reasons = list(_objections(accuracy))
         kind = "falls" if accuracy.high < 0 else "rises" if accuracy.low > 0 else "undecided"
         kind = "weak" if reasons else kind
@@ -241,6 +240,17 @@ def _changes(one: _Condition) -> Iterator[Finding]:
     if flips is not None and not math.isnan(flips.noise_floor):
         is_shown = flips.low > 0 and flips.p_adjusted < _ALPHA
         yield one.finding("flips" if is_shown else "flips_by_chance", sentences.flips(one.label, flips, is_shown))
+
+
+def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
+    """Yield where accuracy can't be compared with base, one sentence for all conditions with the same reason."""
+    reasons: dict[str, list[_Condition]] = {}
+    for one in conditions:
+        accuracy = one.rows.get("accuracy")
+        if one.unit.condition != "base" and accuracy is not None and math.isnan(accuracy.low):
+            reasons.setdefault(sentences.why_not_compared(accuracy), []).append(one)
+    for why, those in reasons.items():
+        yield _of_all("undefined", those, partial(sentences.not_compared, metric="accuracy", why=why))
 
 
 def _objections(row: SummaryRow) -> Iterator[str]:
@@ -294,24 +304,23 @@ def _judge_failures(
 
 
 def _limits(one: _Condition) -> Iterator[Finding]:
-    accuracy, consistency = one.compared("accuracy"), one.rows.get("consistency")
+    accuracy = one.compared("accuracy")
     is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
     fall = accuracy if is_shown else None
     if fall is not None and one.says in ("true", "neutral") and fall.high < -sum(one.lost.values()):
         yield one.finding("form", sentences.disturbed_by_form(one.label, fall))
-    if consistency is not None and consistency.coverage == 0:
-        yield one.finding("coverage", sentences.unjudged(one.label))
     abstained = one.rows.get("abstain_rate")
-    if abstained is not None and abstained.value_low > _MANY_CUT_OFF:
-        yield one.finding("abstention", sentences.abstained(one.label, abstained, fall, one.lost["abstained"]))
+    part = one.lost["abstained"]
+    if abstained is not None and (_is_many(abstained) or _is_part(fall, part, [abstained])):
+        yield one.finding("abstention", sentences.abstained(one.label, abstained, fall, part))
     yield from _cut_off(one, fall)
-    some = next(iter(one.rows.values()), None)
-    if some is not None and (some.errors or some.not_applicable):
-        yield one.finding("left_out", sentences.left_out(one.label, some.errors, some.not_applicable))
 
 
 def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> Iterator[Finding]:
     """Yield the limits that conditions have in common, one sentence for all that share one."""
+    unjudged = [one for one in conditions if "consistency" in one.rows and one.rows["consistency"].coverage == 0]
+    if unjudged:
+        yield _of_all("coverage", unjudged, sentences.unjudged)
     covered = [(one, one.rows["consistency"]) for one in conditions if _is_uncovered(one.rows.get("consistency"))]
     if covered:
         rows = [row for _, row in covered]
@@ -329,6 +338,14 @@ def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> 
             noted.setdefault((note, tuple(names)), []).append(one)
     for (note, metrics), those in noted.items():
         yield _of_all("readouts", those, partial(sentences.other_read_outs, metrics=metrics, note=note))
+    missing: dict[tuple[int, int], list[_Condition]] = {}
+    for one in conditions:
+        for row in list(one.rows.values())[:1]:  # they are the same by every metric
+            if row.errors or row.not_applicable:
+                missing.setdefault((row.errors, row.not_applicable), []).append(one)
+    for (errors, not_applicable), those in missing.items():
+        say = partial(sentences.left_out, errors=errors, not_applicable=not_applicable, is_each=len(those) > 1)
+        yield _of_all("left_out", those, say)
 
 
 def _is_uncovered(row: SummaryRow | None) -> bool:
@@ -347,10 +364,18 @@ def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
     part = one.lost["truncated"] + one.lost["unparsed"]
     if truncated is None or math.isnan(truncated.value):
         return
-    if one.unit.condition == "base":
-        is_many = truncated.value_low > _MANY_CUT_OFF or (unparsed is not None and unparsed.value_low > _MANY_CUT_OFF)
-    else:
-        risen = truncated.low > 0 or (unparsed is not None and unparsed.low > 0)
-        is_many = fall is not None and (risen or part > _MANY_CUT_OFF)
-    if is_many:
+    rates = [truncated] if unparsed is None else [truncated, unparsed]
+    # Of a condition that is compared it matters as a part of what is found.
+    is_alone = one.compared("accuracy") is None
+    if _is_part(fall, part, rates) or (is_alone and any(map(_is_many, rates))):
         yield one.finding("truncation", sentences.cut_off(one.label, truncated, unparsed, fall, part))
+
+
+def _is_many(row: SummaryRow) -> bool:
+    """Return whether answers of a status are many, by the interval's end if there is one."""
+    return (row.value if math.isnan(row.value_low) else row.value_low) > _MANY_UNANSWERED
+
+
+def _is_part(fall: SummaryRow | None, part: float, rates: Sequence[SummaryRow]) -> bool:
+    """Return whether answers of some statuses may be a part of a fall that has to be said."""
+    return fall is not None and (part > _MANY_UNANSWERED or any(row.low > 0 for row in rates))

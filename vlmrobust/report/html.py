@@ -10,17 +10,19 @@ import math
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..naming import readable, unit_labels
+from ..text import printable_part
 from ..types import Responses, Sample
 from .browse import browsable
 from .columns import Column
 from .findings import Finding
 from .summary import SummaryRow
-from .tables import Table, overview
+from .tables import Table, overview, pairs_of
 
 if TYPE_CHECKING:
     from ..plots.source import Reported
@@ -82,7 +84,11 @@ def page(
     script = _own_file("page.js")
     data = browsable(report.responses, columns, samples, max_samples, labels, seed)
     environment = Environment(
-        loader=PackageLoader("vlmrobust.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("vlmrobust.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=printable_part,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     pictures, missing = _pictures(report)
@@ -130,8 +136,20 @@ def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str,
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items())
         if isinstance(versions, Mapping)
         else None,
+        "gone on with under": "; ".join(_resumed(manifest)) or None,
+        "notes": "; ".join(map(str, notes))
+        if isinstance(notes := manifest.get("notes"), list | tuple) and notes
+        else None,
     }
     return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def _resumed(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the versions of each later call that had others, by what differs from those before."""
+    begun = manifest.get("versions") or {}
+    for entry in manifest.get("resumed") or ():
+        changed = [f"{name} {text}" for name, text in entry["versions"].items() if begun.get(name, text) != text]
+        yield f"{', '.join(changed)} ({entry['started']})"
 
 
 def _overview_rows(table: Table) -> list[tuple[str, list[Cell]]]:
@@ -163,13 +181,18 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 _number(row.difference, sign="+")._replace(is_quiet=not certain),
                 _interval(row.low, row.high, sign="+")._replace(is_quiet=not certain),
                 _number(row.p_adjusted),
-                Cell(str(row.n), row.n),
+                _pairs(row),
                 Cell(str(row.errors), row.errors),
                 _number(row.coverage),
                 _number(row.noise_floor),
                 _text(row.note),
             ],
         )
+
+
+def _pairs(row: SummaryRow) -> Cell:
+    pairs = pairs_of(asdict(row))
+    return Cell("–" if pairs is None else str(pairs), pairs)
 
 
 def _text(text: str) -> Cell:

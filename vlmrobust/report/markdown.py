@@ -2,6 +2,8 @@
 
 import re
 
+from ..text import printable
+
 __all__ = ["block", "inline"]
 
 # A character that may begin markup; an underscore inside a word does not, and a bracket does where a target follows.
@@ -10,13 +12,13 @@ _BEGINNING = re.compile(r"^(?:[#>+=-]|\d+(?=[.)]))")
 
 
 def inline(text: str) -> str:
-    r"""Return text for the middle of a line or a cell of a table: on one line, and without markup.
+    r"""Return text for the middle of a line or a cell of a table: on one line, without markup and control characters.
 
     Example:
         >>> print(inline("wrong_think <b> [a](b) x|y"))
         wrong_think \<b> [a\](b) x\|y
     """
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    return _MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
 
 
 def block(text: str) -> str:

@@ -11,15 +11,23 @@ import torch
 from ..functional import pass_at_k
 from ..functional.limits import percentile_limits
 from ..functional.resampling import columns_by_group, replicate_means
+from ..functional.sign_flips import FEWEST_GROUPS
 from ..functional.statistics import wilson_interval
 from ..keyed import generator
 from ..metrics import Accuracy
 from ..types import Responses
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of
-from .summary import SummaryRow, summarised
+from .summary import SummaryRow, summarised, too_few
 
-__all__ = ["HedgeRow", "against_asked_as_often", "decodes_greedily", "hedge_recovery", "robust_accuracy"]
+__all__ = [
+    "HedgeRow",
+    "against_asked_as_often",
+    "decodes_greedily",
+    "hedge_recovery",
+    "robust_accuracy",
+    "without_score",
+]
 
 _HEDGED = {"wrong_think_but": "wrong_think", "wrong_caption_disclaimer": "wrong_caption"}
 _METRICS = ("accuracy", "consistency")
@@ -60,13 +68,20 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
         raise ValueError("expected conditions beside 'base', got none")
     base = np.flatnonzero(np.array(responses.condition) == "base")
     together = _lowest(responses, ["base", *names], base, scores)
-    left_out = len({responses.sample_id[row] for row in base[np.isnan(together)].tolist()})
+    left_out = without_score(responses, base, together)
     notes = [f"{left_out} samples left out: a condition was not asked, failed or does not fit"] if left_out else []
     carriers = [unit.condition for unit in units_of(responses)]
     notes += [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
     return against_asked_as_often(
         responses, base, together, len(names) + 1, seed, name=" & ".join(names), note="; ".join(notes), greedy=greedy
     )
+
+
+def without_score(responses: Responses, rows: Integers, scores: Floats) -> int:
+    """Return how many samples have responses among `rows` and a score, `scores[i]` being that of `rows[i]`, of none."""
+    samples = [responses.sample_id[row] for row in rows.tolist()]
+    known = {sample for sample, score in zip(samples, scores.tolist(), strict=True) if not math.isnan(score)}
+    return len(set(samples) - known)
 
 
 def against_asked_as_often(
@@ -100,7 +115,11 @@ def against_asked_as_often(
     shown = responses.select(reference.tolist())
     plain, errors, why = _asked_as_often(shown, times, greedy=greedy)
     renamed = replace(shown, condition=(name,) * len(shown))
-    note = "; ".join(filter(None, (note, why)))
+    kept = ~np.isnan(scores) & ~np.isnan(plain)
+    known, samples = errors[kept], len({shown.sample_id[row] for row in np.flatnonzero(kept).tolist()})
+    floor = math.sqrt(4 / math.pi * float(known.sum())) / samples if samples and not np.isnan(known).any() else math.nan
+    no_floor = f"no noise floor: it needs {2 * times} draws under base" if samples and math.isnan(floor) else ""
+    note = "; ".join(filter(None, (note, why, no_floor)))
     column = Column(
         name="accuracy",
         scores=np.concatenate([scores, plain]),
@@ -114,9 +133,6 @@ def against_asked_as_often(
     unit = Unit(name, shown.carrier[0], np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {shown.condition[0]}", note=note)
     [row] = summarised(Responses.joined(renamed, shown), [column], [contrast], seed)
-    known = errors[~np.isnan(scores) & ~np.isnan(plain)]
-    samples = len({shown.sample_id[row] for row in np.flatnonzero(~np.isnan(scores) & ~np.isnan(plain)).tolist()})
-    floor = math.sqrt(4 / math.pi * float(known.sum())) / samples if samples and not np.isnan(known).any() else math.nan
     return replace(row, noise_floor=floor)
 
 
@@ -176,7 +192,8 @@ class HedgeRow:
         drop: base_value − reference_value, what the misleading text costs.
         recovered: value − reference_value, what the hedge brings back.
         share: recovered / drop; NaN where there is no drop.
-        low, high: 95 % bootstrap interval of the share; NaN where the drop is not set apart from 0.
+        low, high: 95 % bootstrap interval of the share; NaN, with a note, where the drop is not set apart from 0, where
+            fewer than 6 groups (or samples) change at all, and where all that drop get the same back.
         n: number of samples (draws averaged) defined under all three.
         carrier: how the condition was carried.
         note: why something is undefined.
@@ -261,12 +278,18 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
     gains, drops = replicate_means(columns, _REPLICATES, rng)
     if np.mean(drops <= 0) > (1 - _LEVEL) / 2:
         return replace(row, share=share, note=f"the drop under {row.reference} is not set apart from 0")
+    # Groups without any change say nothing about a share of the change.
+    changed = int(np.count_nonzero((columns[0].sums != 0) | (columns[1].sums != 0)))
+    if changed < FEWEST_GROUPS:
+        why = too_few(changed, is_of_samples=columns[0].groups == row.n)
+        return replace(row, share=share, note=f"{why} with a change")
     shares = np.divide(gains, drops, out=np.full(len(gains), math.nan), where=drops > 0)
     low, high = percentile_limits(shares, columns[0].groups, _LEVEL)
     if low == high == share and share in (0, 1):
         # All of the drop comes back, or nothing, in every resample: a rate of the groups that dropped.
-        dropped = int(np.count_nonzero(columns[1].sums))
-        low, high = wilson_interval(share * dropped, dropped, _LEVEL)
+        low, high = wilson_interval(share * changed, changed, _LEVEL)
+    if not low < high:
+        return replace(row, share=share, note="no interval: all that drop get the same share back")
     return replace(row, share=share, low=low, high=high)
 
 

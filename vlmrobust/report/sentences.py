@@ -33,11 +33,14 @@ __all__ = [
     "uncovered",
     "unjudged",
     "unjudged_for_errors",
+    "why_not_compared",
 ]
 
 
 TYPICAL = 0.975
 """P(consistent) of real responses, as labelled."""
+
+_CUT_OFF = (" of the answers were cut off", " can't be read")
 
 
 def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
@@ -55,10 +58,14 @@ def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
     return f"{'; but '.join([said, *reasons])}."
 
 
-def not_compared(label: str, row: SummaryRow) -> str:
+def why_not_compared(row: SummaryRow) -> str:
+    """Return why a row has no difference from base, or none with an interval."""
+    return row.note or ("all samples are of one group" if row.n else "it is defined for no sample")
+
+
+def not_compared(label: str, metric: str, why: str) -> str:
     """Return that a metric has no difference from base, or none with an interval, and why."""
-    why = row.note or ("all samples are of one group" if row.n else "it is defined for no sample")
-    return f"{label}: {readable(row.metric)} can't be compared with base: {why}."
+    return f"{label}: {readable(metric)} can't be compared with base: {why}."
 
 
 def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
@@ -92,9 +99,9 @@ def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
     """Return that a model follows the wrong thought consistently to the wrong answer."""
     return (
         f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
-        f"the asserted wrong option is answered in {_value(follow)} of the samples (base: {_share(follow.base_value)}; "
-        f"n = {follow.n_value}), and the thought concludes the answer in {_value(consistency)} of the judged responses "
-        f"(n = {consistency.n_value}): it follows the wrong thought consistently to the wrong answer."
+        f"the asserted wrong option is answered in {_value(follow)} of the samples ({_under_base(follow)}), and the "
+        f"thought concludes the answer in {_value(consistency)} of the judged responses (n = {consistency.n_value}): "
+        "it follows the wrong thought consistently to the wrong answer."
     )
 
 
@@ -183,16 +190,20 @@ def cut_off(
     label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None, part: float
 ) -> str:
     """Return how many answers were cut off or can't be read, and `part` of a fall in accuracy that they may be."""
-    lost = truncated.value + (0.0 if unparsed is None else unparsed.value)
-    unread = "" if unparsed is None else f" and {_share(unparsed.value)} can't be read"
-    said = f"{label}: {_share(truncated.value)} of the answers were cut off{unread} (n = {truncated.n_value}"
-    if math.isnan(truncated.base_value) or accuracy is None:
-        return f"{said}); they count as wrong, so accuracy may be up to {_share(lost)} higher without the token limit."
-    before = truncated.base_value + (0.0 if unparsed is None else unparsed.base_value)
-    fall = -accuracy.difference
+    rates = [truncated] if unparsed is None else [truncated, unparsed]
+    is_alone = accuracy is None or math.isnan(truncated.difference)
+    values = [row.value if is_alone else row.paired_value for row in rates]
+    said = f"{label}: {' and '.join(map(str.__add__, map(_share, values), _CUT_OFF))}"
+    if accuracy is None or is_alone:
+        return (
+            f"{said} (n = {truncated.n_value}); they count as wrong, so accuracy may be up to {_share(sum(values))} "
+            "higher without the token limit."
+        )
+    before, fall = sum(row.base_value for row in rates), -accuracy.difference
     return (
-        f"{said}; base: {_share(before)} together); they count as wrong, so up to {_share(min(part, fall))} of the "
-        f"fall of {_share(fall)} in accuracy may be the token limit or the format, no wrong choice."
+        f"{said} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to "
+        f"{_share(min(part, fall))} of the fall of {_share(fall)} in accuracy may be the token limit or the "
+        "format, no wrong choice."
     )
 
 
@@ -220,11 +231,19 @@ def other_read_outs(label: str, metrics: Sequence[str], note: str) -> str:
     return f"{label}: {', '.join(map(readable, metrics))}: {note}; these are different quantities."
 
 
-def left_out(label: str, errors: int, not_applicable: int) -> str:
-    """Return how many responses are in no number."""
-    parts = [f"failed responses: {errors}"] if errors else []
-    parts += [f"prompts that the condition does not fit: {not_applicable}"] if not_applicable else []
+def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> str:
+    """Return how many responses are in no number; several conditions have as many each."""
+    each = " each" if is_each else ""
+    parts = [f"failed responses: {errors}{each}"] if errors else []
+    parts += [f"prompts that the condition does not fit: {not_applicable}{each}"] if not_applicable else []
     return f"{label}: {'; '.join(parts)}. They are in no number."
+
+
+def _under_base(row: SummaryRow) -> str:
+    """Return n, and the value under base; where they are not of the same samples, both values on those."""
+    if row.n == row.n_value:
+        return f"base: {_share(row.base_value)}; n = {row.n}"
+    return f"n = {row.n_value}; on {row.n} pairs {_share(row.paired_value)}, base: {_share(row.base_value)}"
 
 
 def _share(value: float) -> str:
@@ -232,7 +251,8 @@ def _share(value: float) -> str:
 
 
 def _value(row: SummaryRow) -> str:
-    return f"{row.value:.2f} [{row.value_low:.2f}, {row.value_high:.2f}]"
+    known = "no interval" if math.isnan(row.value_low) else f"{row.value_low:.2f}, {row.value_high:.2f}"
+    return f"{row.value:.2f} [{known}]"
 
 
 def _difference(row: SummaryRow) -> str:

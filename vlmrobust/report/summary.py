@@ -12,12 +12,19 @@ from ..functional.statistics import holm
 from ..keyed import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
+from .asserted import by_one_option
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of
 
-__all__ = ["SAME", "SummaryRow", "summarised"]
+__all__ = ["SAME", "SummaryRow", "summarised", "too_few"]
 
 SAME = "no interval: all samples differ by the same"
+ALIKE = "no interval of the value: it is the same in every resample"
+
+
+def too_few(groups: int, *, is_of_samples: bool) -> str:
+    """Return that so many independent groups, of a single sample each or of several, are too few for an interval."""
+    return f"too few for an interval: {groups} {'sample' if is_of_samples else 'group'}{'s' * (groups != 1)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,25 +158,26 @@ class _Summary:
             rows.append(self._with_intervals(row, averaged=cell.averaged, compared=cell.compared))
         return rows
 
-    def _with_intervals(self, row: SummaryRow, *, averaged: Mask | None = None, compared: Mask | None) -> SummaryRow:
+    def _with_intervals(
+        self, row: SummaryRow, *, averaged: Mask | None = None, compared: Mask | None = None
+    ) -> SummaryRow:
         """Return a row without intervals that are points, and with a note where its difference or value has none."""
-        if not row.value_low < row.value_high:
+        why = ""
+        if averaged is not None and not row.value_low < row.value_high:
             row = replace(row, value_low=math.nan, value_high=math.nan)
-        if compared is None:
-            if row.note or averaged is None or not math.isnan(row.value_low):
-                return row
-            return replace(row, note=self._too_few(averaged))
-        row = replace(row, difference=row.paired_value - row.base_value)
-        if row.low < row.high:
-            return row
-        why = self._too_few(compared) or SAME
-        return replace(row, low=math.nan, high=math.nan, p=math.nan, note=_in_turn(row.note, why))
+            few = self._too_few(averaged)
+            why = "" if few and row.note else few or ALIKE
+        if compared is not None:
+            row = replace(row, difference=row.paired_value - row.base_value)
+            if not row.low < row.high:
+                row = replace(row, low=math.nan, high=math.nan, p=math.nan)
+                why = self._too_few(compared) or SAME
+        return replace(row, note=_in_turn(row.note, why))
 
     def _too_few(self, chosen: Mask) -> str:
         """Return what to say of samples that are too few for an interval."""
         groups = self.samples.group_count(chosen)
-        unit = "sample" if groups == int(chosen.sum()) else "group"
-        return f"too few for an interval: {groups} {unit}{'s' * (groups > 1)}" if groups < FEWEST_GROUPS else ""
+        return too_few(groups, is_of_samples=groups == int(chosen.sum())) if groups < FEWEST_GROUPS else ""
 
     def _means(self, cell: _Cell, rows: Integers, chosen: Mask) -> Floats:
         """Return the chosen samples' means over some rows, NaN for other samples."""
@@ -185,6 +193,12 @@ class _Summary:
         defined = ~np.isnan(value)
         if contrast.is_reference:
             return self._alone(column, contrast, defined, note="")
+        if column.reads_asserted:
+            measured = by_one_option(self.responses, column, contrast)
+            if measured is None:
+                return self._alone(column, contrast, defined, _in_turn(contrast.note, _needs_asserted(column)))
+            column, value = measured, self.samples.means(measured.scores, contrast.unit.rows)
+            defined = ~np.isnan(value)
         base = self.samples.means(column.scores, contrast.base)
         pairs, note = self._pairs(column, contrast, defined, ~np.isnan(base))
         if not pairs.any():
@@ -204,7 +218,8 @@ class _Summary:
         value_now, low, high = aggregate_interval(*arguments, defined, self._rng(column, contrast))
         found = aggregate_difference(*arguments, contrast.base, pairs, self._rng(column, contrast))
         row = replace(row, value=value_now, value_low=low, value_high=high, n_value=int(defined.sum()))
-        return _Cell(column, contrast, self._with_intervals(replace(row, **found._asdict()), compared=pairs))
+        row = replace(row, **found._asdict())
+        return _Cell(column, contrast, self._with_intervals(row, averaged=defined, compared=pairs))
 
     def _pairs(self, column: Column, contrast: Contrast, here: Mask, there: Mask) -> tuple[Mask, str]:
         """Return which samples are compared, of those defined on either side, and what there is to say of others."""
@@ -246,7 +261,8 @@ class _Summary:
             return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
         rng = self._rng(column, contrast)
         value, low, high = aggregate_interval(self.responses, self.samples, column, rows, defined, rng)
-        return _Cell(column, contrast, replace(row, value=value, value_low=low, value_high=high))
+        row = replace(row, value=value, value_low=low, value_high=high)
+        return _Cell(column, contrast, self._with_intervals(row, averaged=defined))
 
     def _blank(self, column: Column, contrast: Contrast) -> SummaryRow:
         undefined, unit = math.nan, contrast.unit
@@ -301,6 +317,13 @@ class _Summary:
 
 def _in_turn(*notes: str) -> str:
     return "; ".join(filter(None, notes))
+
+
+def _needs_asserted(column: Column) -> str:
+    return (
+        f"{column.name} depends on what the text asserts, which is not the distractor: score the loaded report again "
+        "to compare it"
+    )
 
 
 def _needs_metric(column: Column) -> str:

@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import StringIO
 from typing import Any
 
@@ -19,7 +19,7 @@ from .pairing import units_of
 from .sentences import TYPICAL
 from .summary import SummaryRow
 
-__all__ = ["Table", "html_table", "judge_note", "markdown_table", "overview", "terminal_table"]
+__all__ = ["Table", "html_table", "judge_note", "markdown_table", "on_pairs", "overview", "pairs_of", "terminal_table"]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _WIDTH = 120
@@ -68,7 +68,7 @@ def overview(
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
         ended = "/".join(_share(statuses.count(status), scored) for status in unanswered)
         errors = f"{statuses.count('error')}"
-        count = metrics[shown[0].name].n if shown else 0
+        count = metrics[shown[0].name].n_value if shown else 0
         values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
         rows.append((labels[unit.condition, unit.carrier], *values, ended, str(count), errors))
     titles = [_title(column, first=column is shown[0]) for column in shown]
@@ -141,19 +141,45 @@ def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
         yield f"noise floor, base against base over {draws} draws: flip rate {interval}{''.join(others)}"
 
 
+def pairs_of(row: Mapping[str, Any]) -> int | None:
+    """Return on how many samples a row of a summary is compared, None where it is not."""
+    return None if math.isnan(row["difference"]) else int(row["n"])
+
+
+def on_pairs(row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int, *, is_subtracted: bool = True) -> str:
+    """Return what a difference is taken of, `40 pairs: 0.60, base 0.80`, where that is not what is printed already.
+
+    Args:
+        row: of a summary, by column; its value is printed with `n_value`.
+        base: the row of base by the same metric, whose value is printed too; None = there is none.
+        digits: with how many digits values are printed.
+        is_subtracted: the difference is printed beside them, so that their number matters too.
+    """
+    pairs = pairs_of(row)
+    if pairs is None:
+        return ""
+    printed = row["value"], row["base_value"] if base is None else base["value"]
+    shown, meant = (
+        [f"{value:.{digits}f}" for value in values] for values in (printed, (row["paired_value"], row["base_value"]))
+    )
+    if shown == meant and (pairs == row["n_value"] or not is_subtracted):
+        return ""
+    return f"{pairs} pairs: {meant[0]}, base {meant[1]}".replace("-", "−")
+
+
 def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> Iterator[str]:
-    """Yield a metric's two values on the pairs, where one is not what is printed, so that nobody subtracts those."""
+    """Yield a metric's two values on the pairs, where these are not what is printed, so that nobody subtracts those."""
     names = {column.name for column in shown}
-    under_base = {row.metric: row.value for row in summary if row.condition == "base"}
+    under_base = {row.metric: asdict(row) for row in summary if row.condition == "base"}
+    metrics: dict[tuple[str, str], list[str]] = {}
     for row in summary:
-        if row.metric not in names or math.isnan(row.difference):
+        if row.metric not in names:
             continue
-        others = row.value - row.paired_value, under_base.get(row.metric, row.base_value) - row.base_value
-        if any(abs(other) >= 0.005 for other in others):
-            yield (
-                f"{row.condition}: of the {row.n} samples in the difference {readable(row.metric)} is "
-                f"{row.paired_value:.2f}, {row.base_value:.2f} under base"
-            )
+        is_first = row.metric == shown[0].name  # the others stand without their differences
+        if said := on_pairs(asdict(row), under_base.get(row.metric), 2, is_subtracted=is_first):
+            metrics.setdefault((row.condition, said), []).append(readable(row.metric))
+    for (condition, said), of_said in metrics.items():
+        yield f"{condition}: {', '.join(of_said)} on {said}"
 
 
 def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Rows of tables as cells of a page: every number with its 95 % interval and its n, and why something is undefined."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..report.tables import on_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,7 @@ __all__ = [
     "records_of",
     "share",
     "short",
+    "with_base",
     "with_interval",
     "with_unanswered",
 ]
@@ -35,7 +38,10 @@ class Cell(NamedTuple):
 
 
 def change(row: Row) -> Cell:
-    """Show value, change and n; grey where the interval of the change contains 0."""
+    """Show value, change and n; grey where the interval of the change contains 0.
+
+    The row of base by the same metric stands in the row as `base`: see `with_base`.
+    """
     if math.isnan(row["value"]):
         return Cell(_undefined(row), is_quiet=True)
     lines = [with_interval(row["value"], row["value_low"], row["value_high"])]
@@ -43,12 +49,7 @@ def change(row: Row) -> Cell:
     if is_compared:
         lines.append(with_interval(row["difference"], row["low"], row["high"], "+"))
     lines.append(f"n {row['n_value']}")
-    # Failed rows and other coverage here leave base fewer pairs than it has answers.
-    is_part = row["n_value"] != row["n"] or row.get("coverage") != row.get("base_coverage") or row.get("errors")
-    if is_compared and is_part:
-        lines.append(f"{row['n']} pairs: {_number(row['paired_value'])}, base {_number(row['base_value'])}")
-    if row["note"]:
-        lines.append(row["note"])
+    lines += filter(None, (on_pairs(row, row["base"], 3), row["note"]))
     return Cell("\n".join(lines), is_quiet=is_compared and not (row["low"] > 0 or row["high"] < 0))
 
 
@@ -85,18 +86,30 @@ def with_unanswered(table: "pd.DataFrame") -> Callable[[Row], Cell]:
 
 
 def short(row: Row) -> Cell:
-    """Show value, change and n on a line of a terminal."""
+    """Show value, change, n, and what the change is taken of, on a line of a terminal."""
     if math.isnan(row["value"]):
         return Cell("–")
     change = "" if math.isnan(row["difference"]) else f" {_number(row['difference'], '+', 2)}"
-    return Cell(f"{_number(row['value'], digits=2)}{change} (n {row['n_value']})")
+    counted = "; ".join(filter(None, (f"n {row['n_value']}", on_pairs(row, row["base"], 2))))
+    return Cell(f"{_number(row['value'], digits=2)}{change} ({counted})")
 
 
 def share(row: Row | None) -> Cell:
     """Show value and n."""
     if row is None or math.isnan(row["value"]):
         return Cell("–" if row is None else _undefined(row), is_quiet=True)
-    return Cell(f"{with_interval(row['value'], row['value_low'], row['value_high'])}\nn {row['n']}")
+    return Cell(f"{with_interval(row['value'], row['value_low'], row['value_high'])}\nn {row['n_value']}")
+
+
+def with_base(records: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Return rows of one metric, each with that of base as `base`, None where there is none.
+
+    Args:
+        records: of a summary.
+        names: the columns that tell runs apart.
+    """
+    base = {tuple(row[name] for name in names): row for row in records if row["condition"] == "base"}
+    return [{**row, "base": base.get(tuple(row[name] for name in names))} for row in records]
 
 
 def area(row: Row) -> Cell:

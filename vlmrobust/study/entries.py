@@ -31,7 +31,7 @@ Name = Annotated[str, AfterValidator(_is_folder_name)]
 
 def _without_key(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Refuse a key among the arguments of a client; what else is secret in them is sent, and is not written."""
-    if "api_key" in options:
+    if any(re.sub("[^a-z]", "", name.lower()) == "apikey" for name in options):
         raise ValueError(
             "expected no 'api_key' here, since a study is a file to be shared; name the environment variable that "
             "holds the key in 'api_key_env'"

@@ -7,6 +7,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ..text import printable_part
+
 if TYPE_CHECKING:
     from .result import StudyResult
 
@@ -18,7 +20,11 @@ def page(result: "StudyResult") -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("vlmrobust.study", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("vlmrobust.study", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=printable_part,
     )
     return environment.get_template("page.html").render(
         style=_style("vlmrobust.report") + _style("vlmrobust.study"),

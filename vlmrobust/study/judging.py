@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..judges import Judge
+from ..locking import DirectoryLock
 from ..named_judges import judged_metrics, slug_of
 from ..report import Report
+from ..report.keeping import kept_report
 from .entries import JudgeEntry, secrets_of
 from .holding import Once
 from .loading import judge_of
@@ -46,8 +48,8 @@ def judgements(
             error="",
         )
         try:
-            with secrets_of(entry).held():
-                judged = _kept_or_judged(out / file, Report.load(out / run.folder), entry, judge)
+            with secrets_of(entry).held(), DirectoryLock(out / run.folder):
+                judged = _kept_or_judged(out / file, Report.load(kept_report(out / run.folder)), entry, judge)
         except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
             row = replace(row, status="failed", file="", error=secrets_of(entry).error_text(error))
             tell(f"{run.folder}, judged by {entry.name}, failed: {row.error}")

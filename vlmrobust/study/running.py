@@ -12,10 +12,14 @@ from typing import Any
 from ..data import Samples
 from ..evaluator import Evaluator
 from ..jsonl import write_atomically
+from ..locking import DirectoryLock
+from ..manifest import config_of, sample_content
 from ..metrics import Metric, PairedMetric, default_metrics
 from ..models import Model
 from ..named_conditions import conditions_named
 from ..named_metrics import metrics_named
+from ..report.keeping import kept_report
+from ..workers import ThisProcess
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
 from .holding import Once, free_memory
 from .judging import judgements
@@ -82,6 +86,7 @@ class Runner:
             {metric.column: metric for metric in (*default_metrics(), *metrics_named(study.metrics))}.values()
         )
         self.samples = {entry.name: Once(partial(samples_of, entry, study.seed)) for entry in study.benchmarks}
+        self._shown = {name: Once(partial(self._shown_of, samples)) for name, samples in self.samples.items()}
 
     def run(self) -> StudyResult:
         """Ask, judge, and write tables and pages."""
@@ -129,13 +134,24 @@ class Runner:
             distractor=self.study.distractor,
             strict=self.study.strict,
         )
-        (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
-        report = evaluator.run(samples, folder)
-        report.to_html(folder / "report.html", title=str(run.folder), samples=samples)
-        errors = int(report.responses.has_status("error").sum())
-        if not errors:
-            write_atomically(folder / _MARKER, json.dumps({"responses": len(report), "asked": asked}, indent=2) + "\n")
+        with DirectoryLock(folder) as lock:
+            (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
+            report = evaluator.run(samples, folder, workers=ThisProcess(lock.run))
+            file = kept_report(folder)
+            report.to_html(file.with_suffix(".html"), title=str(run.folder), samples=samples)
+            errors = int(report.responses.has_status("error").sum())
+            if not errors:
+                said = {"responses": len(report), "asked": asked}
+                write_atomically(folder / _MARKER, json.dumps(said, indent=2) + "\n")
         return replace(row, responses=len(report), errors=errors)
+
+    def _shown_of(self, samples: Callable[[], Samples]) -> dict[str, Any]:
+        """Return what decides the prompts of a benchmark beside their style, as JSON values."""
+        conditions = conditions_named(self.study.conditions, samples())
+        return {
+            "samples": _digest(samples()),
+            "conditions": {condition.condition: config_of(condition) for condition in conditions},
+        }
 
     def _asked(self, run: _Run, samples: Samples) -> dict[str, Any]:
         """Return what decides a run's report, as JSON values: where it is as before, no model is loaded."""
@@ -144,9 +160,9 @@ class Runner:
             "stage": run.stage.model_dump(mode="json"),
             "files": _fingerprint(run.entry, run.stage),
             "style": style_of(run.entry).model_dump(mode="json"),
-            "samples": _digest(samples),
+            **self._shown[run.benchmark.name](),
             "metrics": [metric.column for metric in self.metrics],
-            **self.study.model_dump(mode="json", include={"conditions", "draws", "seed", "distractor"}),
+            **self.study.model_dump(mode="json", include={"draws", "seed", "distractor"}),
         }
         plain: dict[str, Any] = json.loads(json.dumps(asked))
         return plain
@@ -162,11 +178,11 @@ def _finished(folder: Path, asked: Mapping[str, Any]) -> int | None:
 
 
 def _digest(samples: Samples) -> str:
-    """Return a digest of what samples ask; of their images, only how many there are."""
+    """Return a digest of what samples ask, images included, and of how their results are summarised."""
     digest = blake2b(digest_size=16)
     for sample in samples:
-        fields = sample.model_dump(exclude={"images"})
-        digest.update(json.dumps([fields, len(sample.images)], sort_keys=True, default=str).encode())
+        rest = sample.model_dump(include={"group", "metadata"})
+        digest.update(json.dumps([sample_content(sample), rest], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 

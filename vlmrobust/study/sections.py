@@ -12,7 +12,20 @@ from ..functional import QUADRANTS
 from ..judges import RuleJudge
 from ..naming import readable, unit_labels
 from ..report.tables import Table, judge_note
-from .cells import RUN, Cell, Row, area, change, covered, records_of, share, short, with_interval, with_unanswered
+from .cells import (
+    RUN,
+    Cell,
+    Row,
+    area,
+    change,
+    covered,
+    records_of,
+    share,
+    short,
+    with_base,
+    with_interval,
+    with_unanswered,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +71,10 @@ class Section:
 def sections(result: "StudyResult") -> list[Section]:
     """Return what the page shows but for its pictures."""
     judged = (*RUN, "judge")
-    cell = "Each cell: value, change against base on the same samples, n."
+    cell = (
+        "Each cell: value, change against base on the same samples, n. Where these samples are not all of both sides, "
+        "what is subtracted stands below."
+    )
     return [
         Section("runs", "Runs", "What was asked, and what failed.", _runs(result)),
         Section(
@@ -90,7 +106,7 @@ def sections(result: "StudyResult") -> list[Section]:
         Section(
             "quadrants",
             "Quadrants",
-            "Consistent or not × correct or not, as shares of the answers that are judged here and under base; the "
+            "Consistent or not × correct or not, as shares of the answers that are judged under that condition; the "
             "four add up to 1.",
             _quadrants(result.judged),
         ),
@@ -184,7 +200,7 @@ def _findings(table: "pd.DataFrame") -> Grid:
 def _by_condition(table: "pd.DataFrame", metric: str, names: Sequence[str], show: Callable[[Row], Cell]) -> Grid:
     """Return a table of one metric: a row per run, a column per condition."""
     records = [row for row in records_of(table) if row["metric"] == metric]
-    return _spread(records, names, show)
+    return _spread(with_base(records, names), names, show)
 
 
 def _spread(records: Sequence[Row], names: Sequence[str], show: Callable[[Row], Cell]) -> Grid:

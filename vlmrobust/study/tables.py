@@ -9,6 +9,7 @@ from ..judges import RuleJudge
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
 from ..named_judges import judged_metrics
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
+from ..report.keeping import kept_report
 from ..report.typed import table_of
 from .agreement import agreement
 from .rows import AgreementRow, FindingRow, JudgementRow, RunRow
@@ -46,7 +47,9 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
     findings: list[FindingRow] = []
     for stage, of_stage in groupby(rows, key=lambda row: (row.model, row.checkpoint)):
         runs = list(of_stage)
-        reports = {row.benchmark: Report.load(out / row.folder) for row in runs if row.status == "finished"}
+        reports = {
+            row.benchmark: Report.load(kept_report(out / row.folder)) for row in runs if row.status == "finished"
+        }
         for benchmark, report in reports.items():
             summary = report.summary
             summaries.append(((*stage, benchmark), summary[~summary["metric"].isin(_JUDGED)]))

@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import logging
+import os
+import stat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
@@ -102,6 +104,7 @@ def decoded(image: "ImageLike") -> Converted:
         source, change = decoded(image.source)
         return Converted(image.derive(source), change)
     shown = f"{len(image)} bytes" if isinstance(image, bytes) else "a picture" if is_pil(image) else repr(str(image))
+    _refuse_endless(image)
     try:
         if is_pil(image):
             return as_rgb(image)  # type: ignore[arg-type]
@@ -111,6 +114,26 @@ def decoded(image: "ImageLike") -> Converted:
         raise FileNotFoundError(f"expected an image file at {shown}, found none") from None
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
         raise OSError(f"expected a readable image in {shown}, got {error_text(error)}") from error
+
+
+def _endless(image: object) -> str | None:
+    """Return what is at a path that opens like a file and may never end; None = a file, a folder or nothing."""
+    try:
+        mode = os.stat(image).st_mode if isinstance(image, str | Path) else 0  # noqa: PTH116 - a path for each is slow
+    except (OSError, ValueError):  # opening it will say what is wrong
+        return None
+    kinds = (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((kind for is_one, kind in kinds if is_one(mode)), None)
+
+
+def _refuse_endless(image: object) -> None:
+    if (kind := _endless(image)) is not None:
+        raise OSError(f"expected an image file at {str(image)!r}, got {kind}")
 
 
 def needs_no_care(image: str | Path | bytes) -> bool:
@@ -123,6 +146,7 @@ def needs_no_care(image: str | Path | bytes) -> bool:
     from PIL import Image
 
     try:
+        _refuse_endless(image)
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as file:
             return file.mode[0] not in "IF" and not file.has_transparency_data
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -156,6 +180,7 @@ def image_digest(image: "ImageLike") -> str:
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
     if isinstance(image, str | Path):
+        _refuse_endless(image)
         with Path(image).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if isinstance(image, DerivedImage):

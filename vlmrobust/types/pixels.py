@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["Converted", "as_rgb"]
 
 _BYTE, _SHORT = 255, 65535
+_OVERSHOOT = 0.15  # by which resizing (Lanczos: 0.115 at an edge from 0 to 1) goes beyond the fractions that it got
+_DARK = 16.0  # of 255: fractions that stay below are more likely those of another scale
+_ON_WHITE = "transparent parts are shown on white"
 
 
 class Converted(NamedTuple):
@@ -30,7 +33,8 @@ class Converted(NamedTuple):
 def as_rgb(picture: "PILImage") -> Converted:
     """Return a picture as RGB, turned upright by its EXIF tag.
 
-    Transparent parts are shown on white. Grey of 16 bits is scaled by its full range, fractions of 0 to 1 by 255.
+    Transparent parts are shown on white. Grey of 16 bits is scaled by its full range, fractions of 0 to 1 by 255;
+    of fractions, what resizing has left a little beyond is cut off.
 
     Raises:
         ValueError: its numbers have no one meaning as grey: below 0, NaN, or beyond 16 bits.
@@ -48,7 +52,11 @@ def as_rgb(picture: "PILImage") -> Converted:
     if bits in ("I", "F"):
         import numpy as np
 
-        grey, change = _scaled(np.asarray(picture.convert("I") if ";" in picture.mode else picture), picture)
+        numbers = np.asarray(picture.convert("I") if ";" in picture.mode else picture)
+        grey, change = _scaled(numbers, picture)
+        ground = picture.info.get("transparency")
+        if isinstance(ground, int) and (keyed := numbers == ground).any():
+            grey, change = np.where(keyed, np.uint8(_BYTE), grey), ", ".join(filter(None, (change, _ON_WHITE)))
         upright = Image.fromarray(grey)
         upright.info |= {key: value for key, value in picture.info.items() if key == "exif"}
         return Converted(ImageOps.exif_transpose(upright).convert("RGB"), change)
@@ -59,7 +67,7 @@ def as_rgb(picture: "PILImage") -> Converted:
     lowest, _ = layers.getchannel("A").getextrema()
     ground = Image.new("RGBA", layers.size, "white")
     shown = Image.alpha_composite(ground, layers).convert("RGB")
-    return Converted(shown, "" if lowest == _BYTE else "transparent parts are shown on white")
+    return Converted(shown, "" if lowest == _BYTE else _ON_WHITE)
 
 
 def _scaled(
@@ -70,16 +78,18 @@ def _scaled(
 
     numbers = values.astype(np.float64)
     low, high = float(numbers.min()), float(numbers.max())
-    if not (low >= 0 and high <= _SHORT):  # NaN as well
+    are_fractions = picture.mode == "F" and high <= 1 + _OVERSHOOT
+    if not (low >= (-_OVERSHOOT if are_fractions else 0) and high <= _SHORT):  # NaN as well
         raise ValueError(
             f"expected grey from 0 to 1, to {_BYTE} or to {_SHORT}, got values from {low:g} to {high:g} in mode "
             f"{picture.mode}; scale the picture to 8 bits"
         )
-    if picture.mode == "F" and high <= 1:
+    if are_fractions:
         factor, change = float(_BYTE), f"grey from 0 to 1 is scaled to {_BYTE}"
+        numbers = numbers.clip(0, 1)
     elif ";" in picture.mode or picture.format in ("PNG", "PPM") or (high > _BYTE and picture.mode == "I"):
         factor, change = _BYTE / _SHORT, "grey of 16 bits is scaled to 8"
-    elif high <= _BYTE:
+    elif high <= _BYTE and (picture.mode != "F" or high >= _DARK or bool((numbers == numbers.round()).all())):
         factor, change = 1.0, ""
     else:
         raise ValueError(

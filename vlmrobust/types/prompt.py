@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
-from ..prompting import assistant_prefix, chat_turns, render_turns, template_tags
+from ..prompting import assistant_prefix, chat_turns, render_turns, template_source, template_tags
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
 from ..prompting.special_tokens import SpecialTokens, inert_tags
 from .image import ImageLike, image_key
@@ -208,7 +208,7 @@ def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Pr
     """
     prompt = prompt.with_inert(SpecialTokens.of(processor))
     rendered, _ = render_turns(processor, prompt.messages(), **arguments)
-    tags = template_tags(rendered, prompt.style.think_tags)
+    tags = template_tags(rendered, prompt.style.think_tags, template_source(processor))
     if tags != prompt.style.think_tags:
         prompt = _retagged(prompt, tags)
         rendered, _ = render_turns(processor, prompt.messages(), **arguments)
@@ -217,7 +217,8 @@ def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Pr
 
 
 def _retagged(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
-    prefill = prompt.prefill
+    # What stands there of the template's tags was injected: nothing else than the style's own begins or ends a thought.
+    prefill = inert_tags(prompt.prefill, (tag for tag in tags if tag not in prompt.style.think_tags))
     for own, other in zip(prompt.style.think_tags, tags, strict=True):
         prefill = prefill.replace(own, other)
     return prompt.replace(style=prompt.style.replace(think_tags=tags), prefill=prefill)

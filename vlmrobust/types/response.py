@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ..secrecy import error_text
 from ..text import writable
@@ -77,7 +77,7 @@ class Response(Frozen):
     option_tokens: tuple[int, ...] | None = None
     readout: Readout | None = None
     carrier: Carrier = "assistant_prefill"
-    token_entropy: Annotated[float, Field(ge=0)] | None = None
+    token_entropy: float | None = None
     n_tokens: int | None = None
     finish_reason: str | None = None
     logprob_floor: float | None = None
@@ -88,7 +88,8 @@ class Response(Frozen):
         # A server's text, and an exception's, end in files; a run is not lost to half a character.
         if not isinstance(data, dict):
             return data
-        return {name: writable(value) if isinstance(value, str) else value for name, value in data.items()}
+        wider = {name: value for name, value in data.items() if isinstance(value, str) and not value.isascii()}
+        return {**data, **{name: writable(value) for name, value in wider.items()}} if wider else data
 
     @model_validator(mode="after")
     def _keeps_the_contract(self) -> "Response":
@@ -236,6 +237,15 @@ def contract_problem(response: Response) -> str | None:
         return f"{where} 'status': expected one of {', '.join(get_args(Status))}, got {response.status!r}"
     if response.status == "answered" and response.answer is None:
         return f"{where} 'answer': expected an option's index with status 'answered', got None"
+    if response.status != "answered" and response.answer is not None:
+        return f"{where} 'answer': expected none with status {response.status!r}, got {response.answer!r}"
+    if response.n_tokens is not None and response.n_tokens < 0:
+        return f"{where} 'n_tokens': expected at least 0, got {response.n_tokens!r}"
+    entropy, floor = response.token_entropy, response.logprob_floor
+    if entropy is not None and not 0 <= entropy < math.inf:
+        return f"{where} 'token_entropy': expected a finite entropy, at least 0, got {entropy!r}"
+    if floor is not None and not floor <= _ROUNDING:
+        return f"{where} 'logprob_floor': expected a log-probability, which is at most 0, got {floor!r}"
     for field in ("option_logprobs", "added_logprobs"):
         numbers = getattr(response, field) or ()
         if any(number > _ROUNDING for number in numbers):  # infinity as well

@@ -182,6 +182,10 @@ class Responses:
         """Return an `(N,)` mask of the responses whose status is one of `statuses`."""
         return torch.tensor([status in statuses for status in self.status], dtype=torch.bool)
 
+    def is_misled(self) -> Tensor:
+        """Return an `(N,)` mask of the responses whose text asserts a wrong option."""
+        return (self.asserted >= 0) & (self.asserted != self.target)
+
     def derive(self, key: object, compute: Callable[[Self], Derived]) -> Derived:
         """Return `compute(self)`, computed for a key once and kept as long as these responses.
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
 
-from ..secrecy import is_secret_name, without_secrets
-from ..text import find_unwritable
+from ..secrecy import may_hold_a_secret, without_secrets
+from ..text import can_be_written, find_unwritable
 
 __all__ = ["Address", "Frozen", "Settings", "Told", "named_errors"]
 
@@ -28,8 +28,8 @@ class Frozen(BaseModel):
     @model_validator(mode="after")
     def _texts_can_be_written(self) -> Self:
         # Here, since all values end in files, and the end of a run is too late to find out.
-        if problem := find_unwritable(self.__dict__):
-            raise ValueError(problem)
+        if not can_be_written(self.__dict__.values()):
+            raise ValueError(find_unwritable(self.__dict__))
         return self
 
     def replace(self, **changes: Any) -> Self:
@@ -61,10 +61,14 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
         for problem in error.errors(include_url=False):
             field = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
-            quiet = problem["type"] == "missing" or any(is_secret_name(str(part)) for part in problem["loc"])
             came = problem["input"]
-            came = without_secrets(came) if isinstance(came, str | Mapping | list) else came
-            got = "" if "got" in message or quiet else f", got {came!r:.80}"
+            if problem["type"] == "missing" or "got" in message:
+                got = ""
+            elif any(may_hold_a_secret(str(part)) for part in problem["loc"]):
+                got = f", got {type(came).__name__}, which is not repeated here, since it may hold a key"
+            else:
+                came = without_secrets(came, may_hold_a_secret) if isinstance(came, str | Mapping | list) else came
+                got = f", got {came!r:.80}"
             owner = "" if not field and repr(name) in message else f"{what} {name!r}"
             place = ", ".join(filter(None, (owner, f"field {field!r}" if field else "")))
             # A problem of the whole may name its field itself.

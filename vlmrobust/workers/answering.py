@@ -7,6 +7,7 @@ from ..store import RunDirectory
 from ..types import Sample
 from .asking import Asking, Pair
 from .batchwise import Batchwise
+from .failing import Failing
 from .plan import Batch, Plan
 from .progress import Progress
 from .queueing import Queue
@@ -20,6 +21,7 @@ def answered(
     batches: Sequence[Batch],
     directory: RunDirectory | None,
     progress: Progress | None = None,
+    failing: Failing | None = None,
 ) -> Generator[Pair, None, None]:
     """Ask what is not on disk yet, put it there at once, and yield all prompts and responses in the plan's order.
 
@@ -29,12 +31,14 @@ def answered(
         batches: of whom.
         directory: None = nothing is kept.
         progress: counts.
+        failing: counts what failed before, where there are several calls; None = nothing did.
     """
     asking, counted = Asking(plan, directory), progress or Progress(0, shown=False)
+    failed = failing or Failing(plan.max_failures)
     expect(model, sum(plan.size(batch.samples) for batch in batches), plan.style)
     if is_concurrent(model):
-        return Queue(asking, model, counted).answer(batches)
-    return Batchwise(asking, model, counted).answer(batches)
+        return Queue(asking, model, counted, failed).answer(batches)
+    return Batchwise(asking, model, counted, failed).answer(batches)
 
 
 def recorded(plan: Plan, samples: Sequence[Sample], directory: RunDirectory) -> Iterator[Pair]:

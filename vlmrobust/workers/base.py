@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ..locking import DirectoryLock
 from ..manifest import Manifest
 from ..models.base import Model
 from ..report import Report
@@ -100,11 +101,19 @@ class Workers(ABC):
 
     @abstractmethod
     def run(self, job: Job, make: MakeReport) -> Report:
-        """Answer everything that is not on disk yet, and return the report that `make` makes of all of it."""
+        """Answer everything that is not on disk yet, and return the report that `make` makes of all of it.
+
+        Raises:
+            DirectoryInUseError: another run is at work in the run directory.
+        """
 
 
+@dataclass(frozen=True)
 class ThisProcess(Workers):
     """Answers everything in this process, also where it is one of several ranks.
+
+    Attributes:
+        of_run: the run that holds the directory already (`locking.DirectoryLock.run`), and is joined; None = none does.
 
     Example:
         >>> from vlmrobust import Evaluator, demo
@@ -113,13 +122,19 @@ class ThisProcess(Workers):
         3
     """
 
+    of_run: str | None = None
+
     def run(self, job: Job, make: MakeReport) -> Report:
         """See `Workers.run`; without a directory nothing is kept."""
-        manifest = job.plan.manifest(job.source.model, job.samples)
-        opened: AbstractContextManager[RunDirectory | None] = (
-            nullcontext() if job.out is None else RunDirectory(job.out, manifest)
-        )
-        with opened as directory, Progress(job.plan.size(job.samples)) as progress:
+        directory = None
+        with ExitStack() as stack:
+            if job.out is not None:  # before a model is loaded
+                stack.enter_context(DirectoryLock(job.out, self.of_run))
+            manifest = job.plan.manifest(job.source.model, job.samples, job.out)
+            if job.out is not None:
+                directory = stack.enter_context(RunDirectory(job.out, manifest))
+                manifest = directory.manifest
+            progress = stack.enter_context(Progress(job.plan.size(job.samples)))
             batches = job.plan.batches(job.samples)
-            with closing(answered(job.plan, job.source.model, batches, directory, progress)) as rows:
-                return make(rows, manifest)
+            rows = stack.enter_context(closing(answered(job.plan, job.source.model, batches, directory, progress)))
+            return make(rows, manifest)

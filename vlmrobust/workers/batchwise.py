@@ -7,6 +7,7 @@ from ..models.base import Model, RefusedError
 from ..types import Prompt, Response
 from .asking import Asking, Pair, Phase
 from .contract import checked, possible
+from .failing import Failing
 from .plan import Batch
 from .progress import Progress
 
@@ -20,10 +21,11 @@ class Batchwise:
         asking: what is asked, and where answers are kept.
         model: who is asked.
         progress: counts.
+        failing: counts what fails.
     """
 
-    def __init__(self, asking: Asking, model: Model, progress: Progress) -> None:
-        self._asking, self._model, self._progress = asking, model, progress
+    def __init__(self, asking: Asking, model: Model, progress: Progress, failing: Failing) -> None:
+        self._asking, self._model, self._progress, self._failing = asking, model, progress, failing
 
     def answer(self, batches: Iterable[Batch]) -> Generator[Pair, None, None]:
         """Yield the prompts and responses of batches in order."""
@@ -48,6 +50,7 @@ class Batchwise:
         new = [*phase.failed, *zip(phase.to_ask, responses, strict=True)]
         self._asking.keep(new)
         self._progress.add(len(phase.known) + len(new), len(new))
+        self._failing.check()
         return responses
 
     def _respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -65,10 +68,10 @@ class Batchwise:
                 )
                 raise
             if len(prompts) == 1:
-                return [Response.failed(prompts[0], error)]
+                return self._counted(prompts, [Response.failed(prompts[0], error)])
             by_sample = [list(group) for _, group in groupby(prompts, key=lambda prompt: prompt.sample.id)]
             parts = by_sample if len(by_sample) > 1 else [[prompt] for prompt in prompts]
-            return [response for part in parts for response in self._respond(part)]
+            return [response for part in parts for response in self._part(part)]
         if not isinstance(responses, list | tuple):
             raise TypeError(f"{method}: expected a list of responses, got {type(responses).__name__}")
         if len(responses) != len(prompts):
@@ -77,4 +80,16 @@ class Batchwise:
             checked(response, prompt, method, f" at position {position}")
         on_error = self._asking.plan.on_error
         pairs = zip(prompts, responses, strict=True)
-        return [possible(response, prompt, method, on_error) for prompt, response in pairs]
+        return self._counted(prompts, [possible(response, prompt, method, on_error) for prompt, response in pairs])
+
+    def _part(self, prompts: Sequence[Prompt]) -> list[Response]:
+        """Ask some of what raised, unless the run is over; what was answered is put on disk before it ends."""
+        if self._failing.is_over:
+            return [Response.failed(prompt, "not asked: all before it failed for one reason") for prompt in prompts]
+        return self._respond(prompts)
+
+    def _counted(self, prompts: Sequence[Prompt], responses: list[Response]) -> list[Response]:
+        for prompt, response in zip(prompts, responses, strict=True):
+            if not self._failing.is_over:
+                self._failing.count(prompt, response)
+        return responses

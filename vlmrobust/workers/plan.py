@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ..manifest import Manifest
@@ -43,6 +44,7 @@ class Plan:
     distractor: Distractor
     on_error: Failure
     strict: bool = False
+    max_failures: int | None = None
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
         """Return the samples in batches, in their order."""
@@ -85,8 +87,8 @@ class Plan:
             )
         return acting
 
-    def manifest(self, model: Model, samples: Sequence[Sample]) -> Manifest:
-        """Describe a run in which `model` is asked; see `acting`."""
+    def manifest(self, model: Model, samples: Sequence[Sample], out: Path | None = None) -> Manifest:
+        """Describe a run in which `model` is asked, in the directory `out`; see `acting`."""
         acting = self.acting(model, samples)
         return Manifest.of(
             model,
@@ -96,6 +98,7 @@ class Plan:
             draws=self.draws,
             batch_size=self.batch_size,
             distractor=self.distractor,
+            out=out,
         ).replace(made_inert=acting)
 
 

@@ -19,6 +19,7 @@ from ..models.base import ConcurrentModel, RefusedError
 from ..types import Prompt, Response, Sample
 from .asking import Asking, Pair, Phase, Phases
 from .contract import checked, possible
+from .failing import Failing
 from .plan import Batch
 from .progress import Progress
 
@@ -57,13 +58,14 @@ class Queue:
         asking: what is asked, and where answers are kept.
         model: who is asked.
         progress: counts.
+        failing: counts what fails.
 
     Raises:
         ValueError: the model answers none at a time.
     """
 
-    def __init__(self, asking: Asking, model: ConcurrentModel, progress: Progress) -> None:
-        self._asking, self._model, self._progress = asking, model, progress
+    def __init__(self, asking: Asking, model: ConcurrentModel, progress: Progress, failing: Failing) -> None:
+        self._asking, self._model, self._progress, self._failing = asking, model, progress, failing
         self._method = f"{type(model).__name__}.ask"
         if model.concurrency < 1:
             raise ValueError(f"{type(model).__name__}.concurrency: expected at least 1, got {model.concurrency}")
@@ -105,6 +107,7 @@ class Queue:
         """Wait for an answer, if there is one to come; take all that came, and yield the rows whose turn it is."""
         answered = self._take() if self._on_their_way else []
         self._keep()
+        self._failing.check()
         for one in answered:
             responses = [one.answers[place] for place in range(len(one.to_ask))]
             one.answers = {}
@@ -158,6 +161,8 @@ class Queue:
             one.answers[place] = response = self._response(one.to_ask[place], future)
             del self._on_their_way[future]
             self._unkept.append((one.to_ask[place], response))
+            if not self._failing.is_over:
+                self._failing.count(one.to_ask[place], response)
             if len(one.answers) == len(one.to_ask):
                 through.append(one)
         self._progress.add(len(arrived), len(arrived))

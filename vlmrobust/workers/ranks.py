@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -12,7 +12,9 @@ from typing import Any, Self
 
 from torch import distributed
 
+from ..locking import DirectoryInUseError, DirectoryLock, new_run
 from ..report import Report
+from ..report.keeping import kept_report
 from ..store import RunDirectory
 from .answering import answered
 from .base import Job, MakeReport, ThisProcess, Workers
@@ -66,19 +68,36 @@ class Ranks(Workers):
 
         Raises:
             ValueError: there is no run directory.
+            DirectoryInUseError: another run is at work in it; every rank raises it.
             RuntimeError: another rank has died or failed.
         """
         out = job.shared("all ranks")
-        with _group() as group:
+        with _group() as group, self._locked(group, out):
             self._answer(job, out)
             self._wait_for_all(group, out)
             if self.rank == 0:
                 with RunDirectory(out) as directory:
                     report = job.report(make, directory)
-            else:
-                report = _SavedReport(out)
             self._wait_for_all(group, out)
-        return report
+        return report if self.rank == 0 else _SavedReport(kept_report(out))
+
+    @contextmanager
+    def _locked(self, group: Any, out: Path) -> Iterator[None]:
+        """Hold the directory together: rank 0 enters first, and the others follow it, or hear why they cannot."""
+        with ExitStack() as stack:
+            told: list[Any] = [new_run(), None]
+            if self.rank == 0:
+                try:
+                    stack.enter_context(DirectoryLock(out, told[0]))
+                except DirectoryInUseError as error:
+                    told[1] = str(error)
+            distributed.broadcast_object_list(told, src=0, group=group)
+            run, refusal = told
+            if refusal is not None:
+                raise DirectoryInUseError(refusal)
+            if self.rank > 0:
+                stack.enter_context(DirectoryLock(out, run))
+            yield
 
     def _wait_for_all(self, group: Any, out: Path) -> None:
         try:
@@ -93,7 +112,7 @@ class Ranks(Workers):
         share = shard(job.plan.batches(job.samples), self.rank, self.world_size)
         total = sum(job.plan.size(batch.samples) for batch in share)
         with (
-            RunDirectory(out, job.plan.manifest(job.source.model, job.samples)) as directory,
+            RunDirectory(out, job.plan.manifest(job.source.model, job.samples, out)) as directory,
             Progress(total, shown=self.rank == 0) as progress,
             closing(answered(job.plan, job.source.model, share, directory, progress)) as rows,
         ):

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..locking import DirectoryLock
 from ..models.base import is_concurrent
 from ..report import Report
 from ..secrecy import error_text
@@ -17,6 +18,7 @@ from ..store import RunDirectory
 from ..types import Sample
 from .answering import answered
 from .base import Job, MakeReport, ModelSource, Workers
+from .failing import Failing
 from .plan import Batch, Plan
 from .progress import Progress
 
@@ -64,18 +66,23 @@ class RayWorkers(Workers):
 
         Raises:
             ValueError: there is no run directory.
+            DirectoryInUseError: another run is at work in it.
             TypeError: the model, or the function that returns it, cannot be pickled.
             ImportError: Ray is not installed.
         """
         out = job.shared("all actors").absolute()
         _check_pickled(job.source)
-        with Progress(job.plan.size(job.samples)) as progress, closing(self._answered(job, out)) as batches:
-            for batch in batches:
-                progress.add(batch["responses"], batch["asked"])
-        with RunDirectory(out) as directory:
-            return job.report(make, directory)
+        with DirectoryLock(out) as lock:
+            with (
+                Progress(job.plan.size(job.samples)) as progress,
+                closing(self._answered(job, out, lock.run)) as batches,
+            ):
+                for batch in batches:
+                    progress.add(batch["responses"], batch["asked"])
+            with RunDirectory(out) as directory:
+                return job.report(make, directory)
 
-    def _answered(self, job: Job, out: Path) -> Generator[dict[str, Any], None, None]:
+    def _answered(self, job: Job, out: Path, run: str) -> Generator[dict[str, Any], None, None]:
         """Yield what `_Actor` returns for each batch, as it is answered."""
         import ray
 
@@ -89,7 +96,7 @@ class RayWorkers(Workers):
         alone = 1 if self.num_gpus is None and self.num_cpus is None else self.num_cpus
         settings |= {"num_gpus": self.num_gpus, "num_cpus": alone}
         source = ray.put(job.source)  # weights may be large: once for all actors
-        actors = [kind.options(**settings).remote(job.plan, source, out) for _ in batches[: self.count]]
+        actors = [kind.options(**settings).remote(job.plan, source, out, run) for _ in batches[: self.count]]
         try:
             # How many batches an actor wants next; an actor that never gets its place holds nobody up.
             awaited = {actor.room.remote(): actor for actor in actors}
@@ -116,15 +123,17 @@ class _Actor:
     the end of each; any other gets one after another, from one thread.
     """
 
-    def __init__(self, plan: Plan, source: ModelSource, out: Path) -> None:
+    def __init__(self, plan: Plan, source: ModelSource, out: Path, run: str) -> None:
         self._plan, self._source, self._out = plan, source, out
+        self._held = DirectoryLock(out, run).__enter__()  # until the actor ends
+        self._failing = Failing(plan.max_failures)
         self._lock = threading.Lock()
         self._directory: RunDirectory | None = None
 
     def _opened(self, samples: Sequence[Sample]) -> RunDirectory:
         """Return the directory, whose manifest gets to know what is made inert in some samples."""
         if self._directory is None:
-            self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples))
+            self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples, self._out))
         elif acting := self._plan.acting(self._source.model, samples):
             self._directory.join(self._directory.manifest.replace(made_inert=acting))
         return self._directory
@@ -147,7 +156,7 @@ class _Actor:
         try:
             with self._lock:  # after a restart, several threads may be the first
                 model, directory = self._source.model, self._opened(batch.samples)
-            with closing(answered(self._plan, model, [batch], directory, progress)) as rows:
+            with closing(answered(self._plan, model, [batch], directory, progress, self._failing)) as rows:
                 responses = sum(1 for _ in rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
             return {"error": _pickled(error)}

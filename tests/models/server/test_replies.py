@@ -67,10 +67,10 @@ def test_a_text_in_parts_is_joined():
     ("content", "entries", "cause"),
     [
         ([{"type": "audio", "data": ""}], [], "expected content of type 'text', got 'audio'"),
-        ([{"text": "B"}], [], "'type'"),
-        (["B"], [], "has no attribute 'type'"),
+        ([{"text": "B"}], [], "expected content of type 'text', got None"),
+        (["B"], [], "expected content of type 'text', got None"),
         (7, [], "not iterable"),
-        ("B", [Made(logprob=-0.1, bytes=None)], "has no attribute 'token'"),
+        ("B", [Made(logprob=-0.1, bytes=None)], "got token None and bytes None"),
         ("B", [Made(token="B", logprob="likely", bytes=None)], "could not convert"),
         ("B", [Made(token="B", logprob=-0.1, bytes=[300])], "range"),
         ("B", [Made(token=None, logprob=-0.1, bytes=None)], "expected a token's text, or its bytes, got token None"),

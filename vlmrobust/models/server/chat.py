@@ -1,17 +1,18 @@
 """The requests to one model at one server: what they say, what they cost, and who answered."""
 
-import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic_core import from_json
+
 from ..sampling import sampling_seed
+from .attempts import Attempts
 from .client import secrets_of
 from .messages import Way, request_flags
 from .replies import Reply
-from .steps import Fields
 from .usage import Price, Usage
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ EXACT = "logprob_token_ids"
 NOT_UNDERSTOOD = (400, 422, 500, 501)
 """How servers say that they do not understand a request; a template that raises is a 500 with some."""
 
+_NO_SUCH_PATH = range(500, 600)  # a server that knows no better says so in this way, too
+
 Found = TypeVar("Found")
 
 
@@ -41,6 +44,7 @@ class Chat:
         extra_body: what else they say.
         top_logprobs: how many tokens are asked for at each place; None = none.
         price: what tokens cost.
+        max_retries: how often a request is sent again.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Chat:
         extra_body: Mapping[str, Any],
         top_logprobs: int | None,
         price: Price | None,
+        max_retries: int,
     ) -> None:
         self.client = client
         self.model = model
@@ -64,6 +69,7 @@ class Chat:
         self._answered_as: set[str] = set()
         self._lock = threading.Lock()
         self.secrets = secrets_of(client, [generation, extra_body])
+        self._attempts = Attempts(max_retries, client.base_url.host, self.told)
 
     @property
     def usage(self) -> Usage:
@@ -71,15 +77,22 @@ class Chat:
         with self._lock:
             return self._usage
 
-    def ask(self, messages: Sequence[Mapping[str, Any]], way: Way, said: Mapping[str, Any]) -> Reply:
-        """Ask once.
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        way: Way,
+        said: Mapping[str, Any],
+        doubtful: Collection[int] = (),
+    ) -> Reply:
+        """Ask until there is a reply.
 
         Args:
             messages: the chat.
             way: how its last message is continued.
             said: what the request says besides; with `EXACT` in it, steps are read accordingly.
+            doubtful: see `Attempts.of`.
         """
-        reply = Reply.of(self._complete(messages, way, said), exact=EXACT in said)
+        reply = Reply.of(self._complete(messages, way, said, doubtful), exact=EXACT in said)
         with self._lock:
             self._usage = self._usage.plus(reply, self._price)
         self._compare_names(reply.model)
@@ -92,7 +105,7 @@ class Chat:
         from openai import APIStatusError
 
         try:
-            return found(self.ask(messages, "last_message", self._greedy(1) | dict(said)))
+            return found(self.ask(messages, "last_message", self._greedy(1) | dict(said), NOT_UNDERSTOOD))
         except APIStatusError as error:
             if error.status_code not in NOT_UNDERSTOOD:
                 raise
@@ -101,7 +114,7 @@ class Chat:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Send a body to a path at the root of the server, and return its reply; None = it has no such path.
 
-        By the client, so that its key, headers, timeouts and retries are the same.
+        By the client, so that its key, headers and timeouts are the same.
         """
         return self._elsewhere(path, body)
 
@@ -114,22 +127,32 @@ class Chat:
 
         base = self.client.base_url
         url = str(base.copy_with(raw_path=(base.path.rstrip("/").removesuffix("/v1") + path).encode()))
-        try:
+
+        def send() -> Any:
             if body is None:
-                return self.client.get(url, cast_to=object, options={"max_retries": 1})
-            return self.client.post(url, cast_to=object, body=dict(body), options={"max_retries": 1})
+                return self.client.get(url, cast_to=object)
+            return self.client.post(url, cast_to=object, body=dict(body))
+
+        try:
+            return self._attempts.of(send, _NO_SUCH_PATH)
         except APIStatusError:
             return None
 
-    def _complete(self, messages: Sequence[Mapping[str, Any]], way: Way, said: Mapping[str, Any]) -> Any:
+    def _complete(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        way: Way,
+        said: Mapping[str, Any],
+        doubtful: Collection[int],
+    ) -> Any:
         logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
         named = {"model": self.model, "messages": list(messages)}
         body = {**named, **self._extra_body, **logprobs, **said, **request_flags(messages, way)}
         # As text: the client's own types, of requests and replies, take longer than all the rest.
-        reply = self.client.post("/chat/completions", cast_to=str, body=body)
+        reply = self._attempts.of(lambda: self.client.post("/chat/completions", cast_to=str, body=body), doubtful)
         try:
-            return Fields.of(json.loads(reply))
-        except (TypeError, ValueError) as error:
+            return from_json(reply)
+        except ValueError as error:
             raise ValueError(f"expected a chat completion as JSON, got {reply[:200]!r}") from error
 
     def ask_greedily(
@@ -137,6 +160,10 @@ class Chat:
     ) -> Reply:
         """Ask for the likeliest tokens."""
         return self.ask(messages, way, self._greedy(max_tokens) | dict(said or {}))
+
+    def probe(self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int) -> Reply:
+        """Ask likewise what the server may not understand."""
+        return self.ask(messages, way, self._greedy(max_tokens), NOT_UNDERSTOOD)
 
     def _greedy(self, max_tokens: int) -> dict[str, Any]:
         settings = self.settings() | {self.limit: max_tokens}

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from ...types import Prompt, Sample, Style, open_image
@@ -58,19 +59,21 @@ class _Asked:
         }
 
     def found(self) -> ServerCheck:
-        """Ask, one thing after the other."""
+        """Ask: what is short one thing after the other, and meanwhile for the two long answers."""
         tags = self._style.think_tags
         ways = [self._continuation.way(tags, closed=closed) for closed in (False, True)]
-        prefill = f"{tags[0]}I look at the picture first, and then"
-        own = self._written("", "last_message")
-        replies = [(own, "")]
+        begun: list[tuple[str, Way]] = [("", "last_message")]
         if ways[0] != "user_text":
-            replies.append((self._written(prefill, ways[0]), prefill))
-        again = self._ask(_SMALL, 1)
+            begun.append((f"{tags[0]}I look at the picture first, and then", ways[0]))
+        with ThreadPoolExecutor() as pool:
+            written = [pool.submit(self._written, prefill, way) for prefill, way in begun]
+            again = self._ask(_SMALL, 1)
+            after, same, other = self._after_temperature(), *self._seeds()
+            with_image, without_image = self._prompt_tokens(again)
+        replies = [(answer.result(), prefill) for answer, (prefill, _) in zip(written, begun, strict=True)]
+        own = replies[0][0]
         way = next((way for way in ways if way != "user_text"), None)
         known = [reply.cached_tokens for reply in (own, again) if reply.cached_tokens is not None]
-        after, same, other = self._after_temperature(), *self._seeds()
-        with_image, without_image = self._prompt_tokens(again)
         exact = self._letters.tokens is not None
         top = max((len(step.logprobs) for step in own.steps), default=0)
         letters: Literal["exact", "top_k", "none"] = "exact" if exact else "top_k" if top else "none"

@@ -6,7 +6,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from ...log_records import keep_out_of_logs
 from ...secrecy import Secrets
+from .deadline import bounded_client
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -16,21 +18,15 @@ __all__ = ["ANY_KEY", "make_client", "secrets_of"]
 ANY_KEY = "any"
 """What is sent where no key is given: a server of one's own asks for none, but the client must send one."""
 
-_LOGGERS = ("openai", "httpx", "httpcore", "vlmrobust")  # some of them log addresses, bodies and headers
 
-
-def make_client(
-    user: str, *, base_url: str | None, api_key: str | SecretStr | None, max_retries: int, timeout: float
-) -> "OpenAI":
-    """Return a client; it is safe to share between threads.
+def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | None, timeout: float) -> "OpenAI":
+    """Return a client that sends each request once (`Attempts` sends it again); it is safe to share between threads.
 
     Args:
         user: who needs it, for the error.
         base_url: the server's address; None = `OPENAI_BASE_URL`, or else OpenAI's. Its query is that of every request.
         api_key: None = `OPENAI_API_KEY`; where that is not set either, a server at `base_url` is asked without one.
-        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
-            after the one that the server asks for (`Retry-After`).
-        timeout: seconds for one request.
+        timeout: seconds for a request, from its first byte to the last one of the reply.
 
     Raises:
         ImportError: the client is not installed; the message says what to install.
@@ -46,12 +42,14 @@ def make_client(
         key = ANY_KEY
     address = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or "")
     query = dict(parse_qsl(address.query, keep_blank_values=True))
+    http_client, timeouts = bounded_client(timeout)
     return OpenAI(
         base_url=urlunsplit(address._replace(query="")) if query else base_url,
         api_key=key,
-        max_retries=max_retries,
-        timeout=timeout,
+        max_retries=0,
+        timeout=timeouts,
         default_query=query or None,
+        http_client=http_client,
     )
 
 
@@ -69,7 +67,7 @@ def _checked(address: str) -> SplitResult:
 
 
 def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
-    """Return what is secret of a client, and keep it out of logs as long as that is held.
+    """Return what is secret of a client, and keep it out of all logs as long as that is held.
 
     Args:
         client: with its key, address, headers and query.
@@ -77,5 +75,5 @@ def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
     """
     own = {"address": str(client.base_url), "query": client.default_query, "headers": client.default_headers}
     secrets = Secrets.of(client.api_key, settings=[own, settings])
-    secrets.keep_out_of_logs(*_LOGGERS)
+    keep_out_of_logs(secrets)
     return secrets

@@ -9,13 +9,13 @@ the thought that it begins with has more words than tokens may be generated.
 """
 
 import logging
-import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from .chat import NOT_UNDERSTOOD
 from .messages import Continuing, Way, continued
 from .replies import Reply
+from .shared import Shared
 from .turns import begun_by
 
 __all__ = ["Ask", "Continuation", "refusal", "repeats"]
@@ -51,8 +51,7 @@ class Continuation:
     def __init__(self, ask: Ask, wanted: Way | Literal["auto"]) -> None:
         self._ask = ask
         self._wanted: Way | Literal["auto"] = wanted
-        self._lock = threading.Lock()
-        self._known: dict[Hashable, Any] = {}
+        self._known = Shared()
 
     def way(self, think_tags: tuple[str, str], *, closed: bool) -> Way:
         """Return how a prefilled thought is carried.
@@ -63,21 +62,16 @@ class Continuation:
         """
         if self._wanted != "auto":
             return self._wanted
-        with self._lock:
-            key = (think_tags, closed)
-            if key not in self._known:
-                self._known[key] = self._first_that_works(think_tags, closed)
-            way: Way = self._known[key]
-            return way
+        return self._known.of((think_tags, closed), lambda: self._first_that_works(think_tags, closed))
 
     def echoes(self, think_tags: tuple[str, str], way: Continuing) -> bool:
         """Return whether the server shows the prefill once more in front of what was generated."""
-        with self._lock:
-            key = ("echo", way)
-            if key not in self._known:
-                prefill = f"{think_tags[0]}{_THOUGHT}"
-                self._known[key] = repeats(self._ask(continued(_QUESTION, prefill, way), way, 1), prefill, think_tags)
-            return bool(self._known[key])
+
+        def find() -> bool:
+            prefill = f"{think_tags[0]}{_THOUGHT}"
+            return repeats(self._ask(continued(_QUESTION, prefill, way), way, 1), prefill, think_tags)
+
+        return self._known.of(("echo", way), find)
 
     def mergeable(self, forced: str, think_tags: tuple[str, str], way: Continuing) -> str:
         """Return the end of a forced prefix that a letter's token may begin with (`LetterVocabulary.forced_prefix`).
@@ -87,28 +81,27 @@ class Continuation:
         """
         if not forced.endswith(">"):
             return ""
-        with self._lock:
-            key = (forced, think_tags, way)
-            if key not in self._known:
-                text = "".join(think_tags) + forced
-                whole, shorter = (
-                    self._ask(continued(_QUESTION, part, way), way, 1).prompt_tokens for part in (text, text[:-1])
-                )
-                own = whole is not None and shorter is not None and whole == shorter + 1
-                self._known[key] = forced[-1] if own else ""
-            return str(self._known[key])
+
+        def find() -> str:
+            text = "".join(think_tags) + forced
+            whole, shorter = (
+                self._ask(continued(_QUESTION, part, way), way, 1).prompt_tokens for part in (text, text[:-1])
+            )
+            own = whole is not None and shorter is not None and whole == shorter + 1
+            return forced[-1] if own else ""
+
+        return self._known.of((forced, think_tags, way), find)
 
     def _first_that_works(self, think_tags: tuple[str, str], closed: bool) -> Way:
         from openai import APIStatusError
 
-        if "plain" not in self._known:
-            self._known["plain"] = self._ask(_QUESTION, "last_message", 1).prompt_tokens
+        plain = self._known.of("plain", lambda: self._ask(_QUESTION, "last_message", 1).prompt_tokens)
         prefill = f"{think_tags[0]}{_THOUGHT}{think_tags[1] if closed else ''}"
         reasons = []
         candidates: tuple[Continuing, ...] = ("continue_final_message", "last_message")
         for way in candidates:
             try:
-                reason = refusal(self._ask, way, prefill, think_tags, self._known["plain"])
+                reason = refusal(self._ask, way, prefill, think_tags, plain)
             except APIStatusError as error:
                 if error.status_code not in NOT_UNDERSTOOD:
                     raise

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from ...prompting import KNOWN_TOKENS, SpecialTokens
 from ...types import Prompt
 from ..base import RefusedError
 from ..vocabulary import letter_of
 from .chat import EXACT, Chat
 from .letter_tokens import MOST, CheckpointTokens, LetterTokens, Place, ServedTokens
+from .shared import Shared
 from .steps import Step, logsumexp
 
 __all__ = ["Letters"]
@@ -36,9 +38,8 @@ class Letters:
     def __init__(self, chat: Chat, tokenizer: Any = None) -> None:
         self._chat = chat
         self._tokenizer = tokenizer
-        self._lock = threading.RLock()
-        self._asked = False
-        self._tokens: LetterTokens | None = None
+        self._lock = threading.Lock()
+        self._known = Shared()
 
     @property
     def tokens(self) -> LetterTokens | None:
@@ -47,11 +48,14 @@ class Letters:
         Raises:
             RefusedError: it does, and its tokens are not those of the tokenizer that was given.
         """
-        with self._lock:
-            if not self._asked:
-                self._tokens = self._found()
-                self._asked = True
-            return self._tokens
+        return self._known.of("tokens", self._found)
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """Those of the tokenizer that was given, or else of well-known families."""
+        if self._tokenizer is None:
+            return KNOWN_TOKENS
+        return self._known.of("special", lambda: SpecialTokens.of(_loaded(self._tokenizer)))
 
     def processor(self) -> Any:
         """Return the checkpoint's processor; None = it was not given."""
@@ -122,8 +126,9 @@ class Letters:
         return [logsumexp(way) for way in zip(*ways, strict=True)], max(floors, default=None)
 
     def _places(self, text: str, prompt: Prompt) -> tuple[Place, ...]:
+        tokens = self.tokens
         with self._lock:
-            return () if self.tokens is None else self.tokens.places(text, _shown(prompt))
+            return () if tokens is None else tokens.places(text, _shown(prompt))
 
     def _named(self, places: Sequence[Place]) -> dict[str, Any]:
         # Of each place the likeliest forms first.

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import SecretStr
 
-from ...prompting import KNOWN_TOKENS, SpecialTokens
+from ...prompting import SpecialTokens
 from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import RefusedError
@@ -33,6 +33,7 @@ __all__ = ["OpenAIModel"]
 logger = logging.getLogger(__name__)
 
 _LONG_RUN = 64  # prompts, from which on a run is worth a check of the server
+_NOT_UP = (502, 503, 504)  # what stands before a server says so for it
 _OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
 
 
@@ -44,8 +45,8 @@ class OpenAIModel:
     returns those of tokens that it is told (vLLM), or else from its top k, and `logprob_floor` bounds all others. Token
     entropy, a sum over all tokens, is not known and left out.
 
-    A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), and a model
-    or an address that is not there (404), end the run.
+    A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), a model or an
+    address that is not there (404), and a server to which again and again no connection comes about end the run.
 
     Args:
         model: the model's name at the server.
@@ -61,14 +62,15 @@ class OpenAIModel:
             (DeepSeek), `last_message` (the message alone is enough), `user_text` (put into the user's text in
             words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
             test finds to work, or else `user_text`, with a warning.
-        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters;
-            None = the server's `/tokenize` is asked.
+        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters,
+            and the special ones, which are made inert in data; None = the server's `/tokenize` is asked for the former,
+            and the latter are those of well-known families.
         price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
         concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
             (llama.cpp's slots) or limits rates, as many as it has or allows.
-        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after a growing wait, or
-            after the one that the server asks for.
-        timeout: seconds for one request.
+        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after 1, 2, 4, 8, 16 …
+            seconds, or after as many as the server asks for (`Retry-After`).
+        timeout: seconds for one attempt, from the first byte sent to the last one read.
 
     Raises:
         ValueError: `generation` holds what is decided here, or `prefill` is none of these.
@@ -111,9 +113,7 @@ class OpenAIModel:
         self.prefill = prefill
         self.concurrency = concurrency
         self.top_logprobs = top_logprobs
-        self._client = make_client(
-            type(self).__name__, base_url=base_url, api_key=api_key, max_retries=max_retries, timeout=timeout
-        )
+        self._client = make_client(type(self).__name__, base_url=base_url, api_key=api_key, timeout=timeout)
         self._chat = Chat(
             self._client,
             model,
@@ -121,8 +121,9 @@ class OpenAIModel:
             extra_body=self.extra_body,
             top_logprobs=top_logprobs,
             price=None if price is None else Price(**price),
+            max_retries=max_retries,
         )
-        self._continuation = Continuation(self._chat.ask_greedily, prefill)
+        self._continuation = Continuation(self._chat.probe, prefill)
         self._letters = Letters(self._chat, tokenizer)
         self._texts = OptionTexts(self._chat)
         self._pool: Pool[Response] = Pool(concurrency)
@@ -142,8 +143,8 @@ class OpenAIModel:
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """Those of well-known families, which are made inert in what a prompt shows: the tokenizer is not at hand."""
-        return KNOWN_TOKENS
+        """Those of the tokenizer that was given, or else of well-known families: made inert in what a prompt shows."""
+        return self._letters.special_tokens
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers: the model's name and what it is told. A server may move."""
@@ -184,8 +185,8 @@ class OpenAIModel:
         """Answer prompts, `concurrency` at a time; see `Model.respond`.
 
         Raises:
-            RefusedError: the server does not know the key, the model or the address, or its tokens are not those of the
-                tokenizer that was given.
+            RefusedError: the server does not know the key, the model or the address, nobody is there, or its tokens are
+                not those of the tokenizer that was given.
         """
         asked = [self.ask(prompt) for prompt in prompts]
         try:
@@ -235,8 +236,12 @@ class OpenAIModel:
             return Response.failed(prompt, self._chat.told(error))
 
     def _check_first(self) -> None:
-        """Check the server if that is still to be done; all that is asked waits for it."""
-        from openai import OpenAIError
+        """Check the server if that is still to be done; all that is asked waits for it.
+
+        Raises:
+            RefusedError: the server is not up, or its tokens are not those of the tokenizer that was given.
+        """
+        from openai import APIStatusError, OpenAIError
 
         with self._checking:
             if self._unchecked is None:
@@ -244,7 +249,11 @@ class OpenAIModel:
             style, self._unchecked, self._is_checked = self._unchecked, None, True
             try:
                 found = check_server(self._chat, self._continuation, self._letters, style)
-            except (OpenAIError, ValueError) as error:  # what is wrong with the server, the rows say
+            except (OpenAIError, ValueError) as error:
+                if isinstance(error, APIStatusError) and error.status_code in _NOT_UP:
+                    host = self._client.base_url.host
+                    raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
+                # What else is wrong with the server, the rows say.
                 logger.warning("%r: the server could not be checked: %s", self, self._chat.told(error))
                 return
             logger.info("%r: %s", self, found.summary())

@@ -8,7 +8,6 @@ Where nothing ends an answer but the end of the turn (`answer_tags=None`, direct
 tokens end a turn is not known.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 
 from ...types import Prompt, Response
@@ -16,6 +15,7 @@ from ..options import Frame, own_frame
 from ..reading import forced_text
 from .chat import Chat
 from .replies import PromptToken
+from .shared import Shared
 
 __all__ = ["Forced", "OptionTexts", "sum_of_texts"]
 
@@ -35,18 +35,14 @@ class OptionTexts:
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._lock = threading.Lock()
-        self._offered: bool | None = None
+        self._known = Shared()
 
     def is_offered(self) -> bool:
         """Return whether the server returns its prompt's log-probabilities; asked once."""
         if self._chat.top_logprobs is None:
             return False
-        with self._lock:
-            if self._offered is None:
-                question = [{"role": "user", "content": [{"type": "text", "text": "Say yes."}]}]
-                self._offered = bool(self._chat.tried(question, FIELD, lambda reply: reply.prompt))
-            return self._offered
+        question = [{"role": "user", "content": [{"type": "text", "text": "Say yes."}]}]
+        return self._known.of("offered", lambda: bool(self._chat.tried(question, FIELD, lambda reply: reply.prompt)))
 
     def read(self, prompt: Prompt, forced: Forced) -> Response | None:
         """Return the response of a prompt in which nothing is left to think: the likeliest option; None = there is.

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Self
 
 from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
 from ..reading import shown_letters
 from ..vocabulary import letter_of
-from .steps import Step, Steps
+from .steps import Step, Steps, field_of
 from .turns import begun_by, rebuilt, token_at
 
 __all__ = ["PromptToken", "Reply", "read_letters", "response_of"]
@@ -58,13 +59,13 @@ class Reply:
         """Read a chat completion.
 
         Args:
-            completion: as the client returns it.
+            completion: as JSON has it, or as the client returns it.
             exact: the log-probabilities are of the tokens that were asked for, see `Step.of`.
 
         Raises:
             ValueError: there is no choice in it, or it is not in OpenAI's schema, which the client does not check.
         """
-        if not getattr(completion, "choices", None):
+        if not field_of(completion, "choices"):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
         try:
             return cls._read(completion, exact)
@@ -73,21 +74,22 @@ class Reply:
 
     @classmethod
     def _read(cls, completion: Any, exact: bool) -> Self:
-        choice = completion.choices[0]
-        message, usage = choice.message, completion.usage
+        choice, usage = field_of(completion, "choices")[0], field_of(completion, "usage")
+        if (message := field_of(choice, "message")) is None:
+            raise ValueError("expected a choice with a message, got none")
         # vLLM says `reasoning` (once `reasoning_content`), others `reasoning_content`.
-        apart = (getattr(message, name, None) for name in ("reasoning", "reasoning_content"))
-        details = getattr(usage, "prompt_tokens_details", None)
+        apart = (field_of(message, name) for name in ("reasoning", "reasoning_content"))
+        details = field_of(usage, "prompt_tokens_details")
         return cls(
-            content=_joined(message.content or getattr(message, "refusal", None) or ""),
+            content=_joined(field_of(message, "content") or field_of(message, "refusal") or ""),
             reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
-            finish_reason=choice.finish_reason,
-            steps=Steps(getattr(choice.logprobs, "content", None) or (), exact=exact),
+            finish_reason=field_of(choice, "finish_reason"),
+            steps=Steps(field_of(field_of(choice, "logprobs"), "content") or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
-            model=name if isinstance(name := getattr(completion, "model", None), str) else None,
-            prompt=tuple(map(_prompt_token, (getattr(completion, "prompt_logprobs", None) or ())[1:])),
+            model=name if isinstance(name := field_of(completion, "model"), str) else None,
+            prompt=tuple(map(_prompt_token, (field_of(completion, "prompt_logprobs") or ())[1:])),
         )
 
     def turn(
@@ -190,12 +192,15 @@ def response_of(
             step.tells_letters and letter_of(step.token.decode(errors="replace")) == turn[place]
         ):
             step = None
+    letters = None if step is None else read_letters(step, prompt)
+    if letters is not None and max(letters) == -inf:  # the token came without a log-probability
+        step, letters = None, None
     return Response.parse(
         prompt,
         # One prefill in front is taken for a server's and cut off: what the model wrote itself stays.
         prompt.prefill.strip() + turn,
         finish_reason=reply.finish_reason,
-        option_logprobs=None if step is None else read_letters(step, prompt),
+        option_logprobs=letters,
         logprob_floor=None if step is None else step.floor,
         n_tokens=reply.completion_tokens,
         carrier=carrier,
@@ -222,22 +227,18 @@ def _joined(content: Any) -> str:
     if isinstance(content, str):
         return content
     for part in content:
-        if (kind := _field(part, "type")) != "text":
+        if (kind := field_of(part, "type")) != "text":
             raise ValueError(f"expected content of type 'text', got {kind!r}")
-    return "".join(_field(part, "text") for part in content)
-
-
-def _field(part: Any, name: str) -> Any:
-    # The client leaves such parts as they are in JSON.
-    return part[name] if isinstance(part, dict) else getattr(part, name)
+    return "".join(field_of(part, "text") for part in content)
 
 
 def _prompt_token(entry: Any) -> PromptToken:
     # By number; where there are several, the prompt's own token is the first.
-    number, told = next(iter(vars(entry).items()))
-    return PromptToken(int(number), str(told.decoded_token), None if told.logprob is None else float(told.logprob))
+    number, told = next(iter(entry.items()))
+    logprob = field_of(told, "logprob")
+    return PromptToken(int(number), str(told["decoded_token"]), None if logprob is None else float(logprob))
 
 
 def _count(usage: Any, name: str) -> int | None:
-    value = getattr(usage, name, None)
+    value = field_of(usage, name)
     return None if value is None else int(value)

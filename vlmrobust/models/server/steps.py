@@ -9,31 +9,19 @@ and all of them together have what is missing to 1.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Self, overload
 
 from ...prompting import MARKS
 from ..vocabulary import letter_of
 
-__all__ = ["Fields", "Step", "Steps", "logsumexp", "text_of"]
+__all__ = ["Step", "Steps", "field_of", "logsumexp", "text_of"]
 
 _ROUNDING = 1e-3  # nats; half precision may put a sure token a little above 0
 
 
-class Fields(SimpleNamespace):
-    """A JSON object; a field that is not there is None, as with the client's own types, which take longer to make."""
-
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-    @classmethod
-    def of(cls, value: Any) -> Any:
-        """Return JSON values with their objects as fields, but for the many entries of a `top_logprobs`."""
-        if isinstance(value, dict):
-            kept = {name: part if name == "top_logprobs" else cls.of(part) for name, part in value.items()}
-            return cls(**kept)
-        return [cls.of(part) for part in value] if isinstance(value, list) else value
+def field_of(part: Any, name: str) -> Any:
+    """Return a field of a JSON object, or of an object of a client's own type; None = it is not there."""
+    return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +54,7 @@ class Step:
             ValueError: a log-probability is above 0 or NaN, or a token has neither text nor bytes.
         """
         # The token itself need not be among the top k when it was sampled.
-        others = [Fields.of(other) for other in getattr(entry, "top_logprobs", None) or ()]
-        own, top = _known([entry], exact), _known(others, exact)
+        own, top = _known([entry], exact), _known(field_of(entry, "top_logprobs") or (), exact)
         floor = None if exact else _floor([logprob for _, logprob in top])
         known = dict(own) | _summed(top)
         return cls(text_of(entry), known, floor, exact and bool(top), tuple(text for text, _ in top))
@@ -166,11 +153,13 @@ def _known(entries: Iterable[Any], exact: bool = False) -> list[tuple[bytes, flo
 
 
 def _logprob(entry: Any, unknown: float | None) -> float | None:
-    if entry.logprob is None:
+    given = field_of(entry, "logprob")
+    if given is None:
         return unknown
-    value = float(entry.logprob)
+    value = float(given)
     if not value <= _ROUNDING:  # NaN, too
-        raise ValueError(f"expected log-probabilities of at most 0, got {value:g} for the token {entry.token!r}")
+        token = field_of(entry, "token")
+        raise ValueError(f"expected log-probabilities of at most 0, got {value:g} for the token {token!r}")
     return min(value, 0.0)
 
 
@@ -178,11 +167,12 @@ def text_of(entry: Any) -> bytes:
     """Return the text of an entry's token in UTF-8."""
     # `token` cannot show a part of a character; `bytes` can, where a server gives it: numbers, or (mistralrs) the text
     # itself, beside a number as `token`.
-    if entry.bytes:
-        return entry.bytes.encode() if isinstance(entry.bytes, str) else bytes(entry.bytes)
-    if not isinstance(entry.token, str):
-        raise ValueError(f"expected a token's text, or its bytes, got token {entry.token!r} and bytes {entry.bytes!r}")
-    return entry.token.encode()
+    if given := field_of(entry, "bytes"):
+        return given.encode() if isinstance(given, str) else bytes(given)
+    token = field_of(entry, "token")
+    if not isinstance(token, str):
+        raise ValueError(f"expected a token's text, or its bytes, got token {token!r} and bytes {given!r}")
+    return token.encode()
 
 
 def _summed(tokens: Iterable[tuple[bytes, float]]) -> dict[bytes, float]:

@@ -1,0 +1,82 @@
+"""A timeout bounds an attempt as a whole, however slowly something comes."""
+
+import socket
+import threading
+import time
+
+import pytest
+from openai import APITimeoutError
+
+from vlmrobust.models.server.client import make_client
+
+BODY = b'{"choices": []}'
+
+
+@pytest.fixture
+def dripping():
+    """Return a function that starts a server which sends a reply's head and body with pauses between bytes."""
+    servers = []
+
+    def start(head_pause, body_pause):
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def answer(connection):
+            with connection:
+                connection.recv(65536)
+                head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(BODY)}\r\n"
+                head += "connection: close\r\n\r\n"
+                try:
+                    for part, pause in ((head.encode(), head_pause), (BODY, body_pause)):
+                        for byte in part if pause else [part]:
+                            connection.sendall(bytes([byte]) if pause else part)
+                            time.sleep(pause)
+                except OSError:
+                    return
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize(("head_pause", "body_pause"), [(0.2, 0), (0, 0.2)])
+def test_a_reply_that_drips_is_late(dripping, head_pause, body_pause):
+    client = make_client("test", base_url=dripping(head_pause, body_pause), api_key="key", timeout=0.8)
+    begun = time.monotonic()
+    with pytest.raises(APITimeoutError):
+        client.post("/chat/completions", cast_to=str, body={})
+    assert 0.7 < time.monotonic() - begun < 2.5
+    client.close()
+
+
+def test_a_slow_reply_in_time_arrives_and_each_attempt_has_its_own_time(dripping):
+    client = make_client("test", base_url=dripping(0, 0.04), api_key="key", timeout=3)
+    for _ in range(6):  # longer than the timeout, all together
+        assert client.post("/chat/completions", cast_to=str, body={}) == BODY.decode()
+    client.close()
+
+
+def test_a_request_that_is_read_slowly_is_late():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+        threading.Thread(target=lambda: held.append(server.accept()), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        client = make_client("test", base_url=url, api_key="key", timeout=0.8)
+        begun = time.monotonic()
+        with pytest.raises(APITimeoutError):
+            client.post("/chat/completions", cast_to=str, body={"image": "x" * 50_000_000})
+        assert time.monotonic() - begun < 5
+        client.close()
+        for connection, _ in held:
+            connection.close()
