@@ -12,7 +12,7 @@ import prefix
 import torch
 
 from vlmrobust import HFModel
-from vlmrobust.models.probe import GenerationProbe, captured
+from vlmrobust.models.probe import GenerationProbe, Log, captured
 
 
 def main() -> None:
@@ -34,10 +34,10 @@ def main() -> None:
 
     def with_probe() -> Any:
         with captured(model, engine._head) as seen, torch.inference_mode():
-            probe = GenerationProbe(engine._engine._head, seen, engine._engine._plain._letter_tokens)
+            logs = [Log() for _ in prompts]
+            probe = GenerationProbe(engine._engine._head, seen, engine._engine._letter_tokens, logs)
             written = engine._decoding.generate(inputs, prompts, probe)
-        rows = sum(values.numel() for _, _, values in probe.kept) + sum(values.numel() for values in probe.entropies)
-        kept.append(rows)
+        kept.append(sum(len(log.entropies) + sum(rows.numel() for rows in log.kept.values()) for log in logs))
         return written
 
     without(), with_probe()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Sample
 from vlmrobust.models.encoding import Rendered
-from vlmrobust.models.planning import plan
+from vlmrobust.models.planning import Batch, Queue, plan
 from vlmrobust.models.prefix import Family
 
 
@@ -35,23 +35,64 @@ def test_every_prompt_is_planned_once_within_the_limits(
     def length(family: Family) -> int:
         return family.prefix + len(family.suffixes[0])
 
-    batches = plan(found, length, max_tokens=max_tokens, max_rows=max_rows, gaps=gaps)
+    queues = plan(found, length, max_tokens=max_tokens, max_rows=max_rows, gaps=gaps)
+    batches = []
+    for queue in queues:
+        kinds = [family for _, family in queue.waiting]
+        assert len({len(family.items[0].images) for family in kinds}) == 1
+        assert len({family.prefix > 0 for family in kinds}) == 1
+        assert gaps or not kinds[0].prefix or len({len(family.suffixes[0]) for family in kinds}) == 1
+        batches += drained(queue)
     positions = [position for batch in batches for family in batch.families for position in family.positions]
     assert sorted(positions) == list(range(first))
     for batch in batches:
         longest = max(map(length, batch.families))
+        assert batch.longest == longest
         assert batch.tokens == longest * batch.rows
         assert batch.rows == 1 or (batch.tokens <= max_tokens and (max_rows is None or batch.rows <= max_rows))
-        assert len({len(family.items[0].images) for family in batch.families}) == 1
-        assert len({family.prefix > 0 for family in batch.families}) == 1
-        assert gaps or not batch.families[0].prefix or len({len(f.suffixes[0]) for f in batch.families}) == 1
         assert [family.positions for single in batch.singly() for family in single.families] == [
             (position,) for family in batch.families for position in family.positions
         ]
 
 
+def drained(queue: Queue) -> list[Batch]:
+    """Return what is taken where each batch has left before the next comes in."""
+    return list(iter(queue.take, None))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=15),
+    max_tokens=st.integers(1, 300),
+    max_rows=st.none() | st.integers(1, 9),
+    data=st.data(),
+)
+def test_what_comes_in_beside_others_keeps_within_the_limits(
+    lengths: list[int], max_tokens: int, max_rows: int | None, data: st.DataObject, make_sample: Callable[..., Sample]
+) -> None:
+    sample = make_sample()
+    found = [family_of(sample, 1, length, 1, place, 0) for place, length in enumerate(lengths)]
+    [queue] = plan(found, lambda family: len(family.suffixes[0]), max_tokens=max_tokens, max_rows=max_rows)
+    inside: list[int] = []
+    seen = 0
+    while queue.waiting or inside:
+        batch = queue.take(len(inside), max(inside, default=0))
+        if batch is not None:
+            seen += batch.rows
+            inside += [len(family.suffixes[0]) for family in batch.families]
+        elif queue.waiting:  # nothing is left out that would fit
+            beside = max([*inside, queue.waiting[0][0]])
+            rows = len(inside) + 1
+            assert rows * beside > max_tokens or (max_rows is not None and rows > max_rows)
+        assert len(inside) == 1 or len(inside) * max(inside) <= max_tokens
+        assert max_rows is None or len(inside) <= max_rows
+        for _ in range(data.draw(st.integers(1, len(inside)))):
+            inside.pop(data.draw(st.integers(0, len(inside) - 1)))
+    assert seen == len(lengths)
+
+
 def test_prompts_of_similar_length_go_together(make_sample: Callable[..., Sample]) -> None:
     lengths = [10, 100, 11, 90, 12, 95]
     found = [family_of(make_sample(), 1, length, 1, place, 0) for place, length in enumerate(lengths)]
-    batches = plan(found, lambda family: len(family.suffixes[0]), max_tokens=300)
+    [queue] = plan(found, lambda family: len(family.suffixes[0]), max_tokens=300)
+    batches = drained(queue)
     assert [[family.positions[0] for family in batch.families] for batch in batches] == [[1, 5, 3], [4, 2, 0]]

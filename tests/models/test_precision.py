@@ -60,11 +60,10 @@ def test_a_text_that_its_batch_changed_is_found(tiny: Build, samples: list[Sampl
     with torch.inference_mode():
         independence = engine._engine._independence
         assert independence is not None
-        written = engine._engine._plain._write(items[:1], looks=False)
-        assert independence.measured(items[:1], written) == (0, 1)
-        other = [(token + 1) % 300 for token in written.tokens[0]]
-        written.tokens[0][-1] = other[-1]
-        assert independence.measured(items[:1], written) == (1, 1)
+        [written], _ = engine._engine._plain.write(items[:1], looks=False)
+        assert independence.measured(items[:1], [written]) == (0, 1)
+        written.tokens[-1] = (written.tokens[-1] + 1) % 300
+        assert independence.measured(items[:1], [written]) == (1, 1)
 
 
 def test_nothing_is_measured_in_float32(tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture) -> None:

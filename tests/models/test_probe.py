@@ -12,7 +12,7 @@ from torch import Tensor
 from vlmrobust import Prompt, Sample, Style
 from vlmrobust.functional import token_entropy
 from vlmrobust.models import HFModel
-from vlmrobust.models.probe import GenerationProbe, Head, Seen, captured
+from vlmrobust.models.probe import GenerationProbe, Head, Log, Seen, captured
 
 SIZES = {
     "vocab_size": 96,
@@ -141,7 +141,8 @@ def test_the_probe_keeps_letters_what_follows_them_and_every_entropy() -> None:
     head, seen = Head(model), Seen()
     letters = torch.zeros(96, dtype=torch.bool)
     letters[[10, 11]] = True
-    probe = GenerationProbe(head, seen, letters)
+    logs = [Log(), Log()]
+    probe = GenerationProbe(head, seen, letters, logs)
     steps = [[10, 3], [4, 5], [6, 7], [11, 10]]
     hidden = torch.randn(4, 2, 1, 32, generator=torch.Generator().manual_seed(0))
     logits = hidden @ model.get_output_embeddings().weight.detach().T
@@ -150,12 +151,13 @@ def test_the_probe_keeps_letters_what_follows_them_and_every_entropy() -> None:
         ids = torch.cat([ids, torch.tensor(tokens)[:, None]], dim=1)
         seen.hidden, seen.logits = hidden[step], logits[step]
         assert not probe(ids, None).any()
-    torch.testing.assert_close(torch.stack(probe.entropies), token_entropy(logits[:, :, 0]))
-    assert [(step, rows.tolist()) for step, rows, _ in probe.kept] == [(0, [0]), (1, [0]), (3, [0, 1])]
-    kept = probe.kept_of({0: 3, 1: 3})
-    assert list(kept) == [0, 1]
-    torch.testing.assert_close(head.logits(torch.cat(list(kept.values()))), logits[3, :, 0], atol=1e-4, rtol=1e-4)
-    assert probe.kept_of({0: 2, 1: 0}) == {}
+    assert [log.tokens for log in logs] == [list(row) for row in zip(*steps, strict=True)]
+    found = torch.tensor([log.entropies for log in logs]).T
+    torch.testing.assert_close(found, token_entropy(logits[:, :, 0]))
+    assert [sorted(log.kept) for log in logs] == [[0, 1, 3], [3]]
+    for row, log in enumerate(logs):
+        for step, kept in log.kept.items():
+            torch.testing.assert_close(head.logits(kept)[0], logits[step, row, 0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "internvl", "gemma3"])

@@ -10,8 +10,8 @@ What cannot be looked past is counted as it is: capitals in full, small letters 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from .processing import FAULTS
 from .running import tolerance
 from .vocabulary import Ending, LetterVocabulary, Member, Members, letter_logprobs
 
-__all__ = ["Decoded", "LookAhead"]
+__all__ = ["Decoded", "Look", "LookAhead"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,35 @@ class Decoded:
     token: int
     is_small: bool
     after: Tensor | None
+
+
+@dataclass(slots=True)
+class Look:
+    """What is known so far of the letters of one prompt.
+
+    Attributes:
+        place: which of the prompts of a batch it is.
+        item: the prompt.
+        members: the tokens that may read as letters.
+        decoded: the letter that answered it, if it was not read but decoded.
+        open: those that have not been looked past yet, and should be.
+        ended: by cell, the log-probability that a letter ends there.
+    """
+
+    place: int
+    item: Rendered
+    members: Members
+    decoded: Decoded | None
+    open: list[Member]
+    ended: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def letters(self) -> list[float]:
+        """Return the log-probabilities (nats) of all letters and digits."""
+        is_small = self.decoded is not None and self.decoded.is_small
+        return self.members.letters(self.ended, small=is_small and not self.ended)
+
+
+Asked = tuple[Look, Member]
 
 
 class LookAhead:
@@ -78,105 +107,114 @@ class LookAhead:
         self._vocabulary = vocabulary
         self._forward = Forward(model)
 
-    def letters(
+    def letters(self, looks: Sequence[Look], reached: Reached | None) -> dict[int, list[float]]:
+        """Look past what is open, and return the log-probabilities (nats) of all letters and digits, by prompt.
+
+        Args:
+            looks: as `begin` returned them.
+            reached: where their prompts stand in a cache; None = there is none to look ahead with.
+        """
+        asked = [(look, member) for look in looks for member in look.open]
+        if asked and reached is not None and self.works is not False:
+            near = self._within_reach(asked, reached)
+            if near and self._compared(*near[0], reached):
+                self._look(near, reached)
+            for look in looks:
+                if look.decoded is not None:
+                    self.look_anew(look)
+        return {look.place: look.letters() for look in looks}
+
+    def begin(
         self,
         members: Mapping[int, Members],
         items: Sequence[Rendered],
-        reached: Reached | None,
         decoded: Mapping[int, Decoded] | None = None,
-    ) -> dict[int, list[float]]:
-        """Return the log-probabilities (nats) of all letters and digits; those that are shown are looked past.
+    ) -> list[Look]:
+        """Return what is known of letters at once; those that are shown are to be looked past.
 
         Args:
             members: by the positions of prompts, the tokens that may read as letters.
             items: the prompts.
-            reached: where they stand in a cache; None = there is none to look ahead with.
             decoded: the letters that answered them, of prompts that were not read but decoded.
         """
         decoded = decoded or {}
-        asked = [(place, member) for place, found in members.items() for member in self._likely(found, items[place])]
-        looked: dict[int, dict[tuple[int, int], float]] = {place: {} for place in members}
-
-        def note(part: Sequence[tuple[int, Member]], logprobs: Sequence[float]) -> None:
-            for (place, member), logprob in zip(part, logprobs, strict=True):
-                looked[place][member.cell] = logprob
-
-        known = {
-            (place, member): letter.after
-            for place, member in asked
-            if (letter := decoded.get(place)) and letter.after is not None and letter.token == member.token
-        }
-        if known:
-            note(list(known), self._ended(torch.cat(list(known.values())), [member.ending for _, member in known]))
-        asked = [one for one in asked if one not in known]
-        if asked and reached is not None and self.works is not False:
-            near = self._within_reach(asked, reached)
-            if near and self._compared(items, *near[0], reached):
-                note(near, self._endings(near, reached))
-            for place in dict.fromkeys(place for place, _ in asked if place in decoded):
-                far = [one for one in asked if one[0] == place and one not in near]
-                if far:
-                    note(far, self._anew(far, items, decoded[place].before))
-        return {
-            place: found.letters(
-                looked[place], small=not looked[place] and place in decoded and decoded[place].is_small
-            )
+        looks = [
+            Look(place, items[place], found, decoded.get(place), self._likely(found, items[place]))
             for place, found in members.items()
-        }
+        ]
+        known = [
+            (look, member, after)
+            for look in looks
+            for member in look.open
+            if look.decoded is not None
+            and (after := look.decoded.after) is not None
+            and look.decoded.token == member.token
+        ]
+        if known:
+            self.note([(look, member) for look, member, _ in known], torch.cat([after for _, _, after in known]))
+        return looks
 
-    def _likely(self, members: Members, item: Rendered) -> list[Member]:
-        return members.likely(letter_columns(item.prompt.style.letters[: len(item.prompt.options)]))
+    def note(self, asked: Sequence[Asked], rows: Tensor) -> None:
+        """Take note of the steps after letters, `(N, …)` for `Head.logits`."""
+        logprobs = self._ended(rows, [member.ending for _, member in asked])
+        for (look, member), logprob in zip(asked, logprobs, strict=True):
+            look.ended[member.cell] = logprob
+            look.open.remove(member)
 
-    def _within_reach(self, asked: list[tuple[int, Member]], reached: Reached) -> list[tuple[int, Member]]:
-        """Leave out what would need a gap in a cache that bears none."""
-        mask = reached.branches.mask
-        if bears_gaps(self._model.config.get_text_config(), mask.shape[1] + 1):
-            return asked
-        whole = mask[reached.rows, -1].bool().tolist()
-        return [(place, member) for place, member in asked if member.back == 0 and whole[place]]
+    def near(self, look: Look, branches: Branches) -> list[Member]:
+        """Return what can be looked past from a row of a cache that ends with a token, not with padding."""
+        if bears_gaps(self._model.config.get_text_config(), branches.mask.shape[1] + 1):
+            return list(look.open)
+        return [member for member in look.open if member.back == 0]
 
-    def _endings(self, asked: Sequence[tuple[int, Member]], reached: Reached) -> list[float]:
-        """Return the log-probability that each letter ends, as many at a time as the cache has rows."""
-        size = len(reached.branches.mask)
-        found: list[float] = []
-        for start in range(0, len(asked), size):
-            part = asked[start : start + size]
-            logits = self._after(part, reached, kept=start + size < len(asked))
-            found += self._ended(logits, [member.ending for _, member in part])
-        return found
+    def look_anew(self, look: Look) -> None:
+        """Look past a decoded letter of one prompt over a cache made anew, if that is any help."""
+        if not look.open or look.decoded is None:
+            return
+        branches = self.prefilled(look.item)
+        if branches is None:
+            return
+        here = Reached(branches, torch.zeros(look.place + 1, dtype=torch.int64, device=branches.mask.device), kept=True)
+        if not self._compared(look, look.open[0], here):
+            return
+        tokens = torch.tensor([[*look.decoded.before, member.token] for member in look.open], device=here.rows.device)
+        branches.select(here.rows.new_zeros(len(tokens)))
+        self.steps += tokens.numel()
+        self.note([(look, member) for member in look.open], self.after(branches, tokens))
 
-    def _after(self, asked: Sequence[tuple[int, Member]], reached: Reached, *, kept: bool) -> Tensor:
-        """Return `(N, …)` rows for `Head.logits` of the step after each of some tokens."""
-        device = reached.branches.mask.device
-        places = torch.tensor([place for place, _ in asked], device=device)
-        backs = torch.tensor([member.back for _, member in asked], device=device)
-        tokens = torch.tensor([[member.token] for _, member in asked], device=device)
-        branches = reached.branched(places, backs, kept=kept)
-        self.steps += len(asked)
+    def after(self, branches: Branches, tokens: Tensor) -> Tensor:
+        """Append `(N, L)` tokens to branches, and return `(N, …)` for `Head.logits` of the step behind them."""
         with captured(self._model, self._head) as seen:
             self._forward(branches, tokens, torch.ones_like(tokens))
         hidden, logits = seen.last(1)
         return self._head.rows_at_once(hidden[:, 0], logits[:, 0])
 
-    def _anew(
-        self, asked: Sequence[tuple[int, Member]], items: Sequence[Rendered], before: Sequence[int]
-    ) -> list[float]:
-        """Return the log-probability that letters of one prompt end, over a cache made anew; none if it is no help."""
-        place, first = asked[0]
-        branches = self.prefilled(items[place])
-        if branches is None:
-            return []
-        rows = torch.zeros(len(items), dtype=torch.int64, device=branches.mask.device)
-        if not self._compared(items, place, first, Reached(branches, rows, kept=True)):
-            return []
-        tokens = torch.tensor([[*before, member.token] for _, member in asked], device=rows.device)
-        branches.select(rows.new_zeros(len(asked)))
-        self.steps += tokens.numel()
-        with captured(self._model, self._head) as seen:
-            self._forward(branches, tokens, torch.ones_like(tokens))
-        hidden, logits = seen.last(1)
-        after = self._head.rows_at_once(hidden[:, 0], logits[:, 0])
-        return self._ended(after, [member.ending for _, member in asked])
+    def _likely(self, members: Members, item: Rendered) -> list[Member]:
+        return members.likely(letter_columns(item.prompt.style.letters[: len(item.prompt.options)]))
+
+    def _within_reach(self, asked: list[Asked], reached: Reached) -> list[Asked]:
+        """Leave out what would need a gap in a cache that bears none."""
+        mask = reached.branches.mask
+        if bears_gaps(self._model.config.get_text_config(), mask.shape[1] + 1):
+            return asked
+        whole = mask[reached.rows, -1].bool().tolist()
+        return [(look, member) for look, member in asked if member.back == 0 and whole[look.place]]
+
+    def _look(self, asked: Sequence[Asked], reached: Reached) -> None:
+        """Look past letters, as many at a time as the cache has rows."""
+        size = len(reached.branches.mask)
+        for start in range(0, len(asked), size):
+            part = asked[start : start + size]
+            self.note(part, self._after(part, reached, kept=start + size < len(asked)))
+
+    def _after(self, asked: Sequence[Asked], reached: Reached, *, kept: bool) -> Tensor:
+        """Return `(N, …)` rows for `Head.logits` of the step after each of some tokens."""
+        device = reached.branches.mask.device
+        places = torch.tensor([look.place for look, _ in asked], device=device)
+        backs = torch.tensor([member.back for _, member in asked], device=device)
+        tokens = torch.tensor([[member.token] for _, member in asked], device=device)
+        self.steps += len(asked)
+        return self.after(reached.branched(places, backs, kept=kept), tokens)
 
     def prefilled(self, item: Rendered) -> Branches | None:
         """Return a cache that holds one prompt, None where `generate` leaves none."""
@@ -206,30 +244,39 @@ class LookAhead:
         mask = torch.cat([mask, mask.new_ones(max(0, len(row) - len(mask)))])[: len(row)]
         return mask.to(row.device)
 
-    def _compared(self, items: Sequence[Rendered], place: int, member: Member, reached: Reached) -> bool:
+    def _compared(self, look: Look, member: Member, reached: Reached) -> bool:
         """Return whether the cache says what `generate` says; found out once, after a prompt and a letter's token."""
-        at_the_prompts_end = Member(member.cell, reached.beyond, member.token, member.ending)
-        if self.works is None and self._within_reach([(place, at_the_prompts_end)], reached):
-            reason = self._difference(items[place], (place, at_the_prompts_end), reached)
-            self.works = reason is None
-            if reason is not None:
-                logger.warning(
-                    "%s: what follows a letter is not looked at, %s; letters that begin a word are counted as letters",
-                    type(self._model).__name__,
-                    reason,
-                )
+        asked = (look, Member(member.cell, reached.beyond, member.token, member.ending))
+        if self.works is None and self._within_reach([asked], reached):
+            self.believe(self.difference(look.item, member.token, lambda: self._after([asked], reached, kept=True)))
         return bool(self.works)
 
-    def _difference(self, item: Rendered, asked: tuple[int, Member], reached: Reached) -> str | None:
-        """Return how the step after a token differs between the cache and `generate`, None if it does not."""
-        expected = self._generated(item, asked[1].token)
+    def believe(self, reason: str | None) -> None:
+        """Take note of whether the cache says what `generate` says; None = it does, else why not."""
+        self.works = reason is None
+        if reason is not None:
+            logger.warning(
+                "%s: what follows a letter is not looked at, %s; letters that begin a word are counted as letters",
+                type(self._model).__name__,
+                reason,
+            )
+
+    def difference(self, item: Rendered, token: int, found: Callable[[], Tensor]) -> str | None:
+        """Return how the step after a prompt and a token differs from the model's own `generate`; None = it does not.
+
+        Args:
+            item: the prompt.
+            token: the token.
+            found: returns `(1, …)` for `Head.logits` of that step, as something else than `generate` has it.
+        """
+        expected = self._generated(item, token)
         try:
-            found = self._after([asked], reached, kept=True)
+            rows = found()
         except torch.OutOfMemoryError:
             raise
         except FAULTS as error:
             return f"{type(error).__name__}: {error}"
-        letters = [letter_logprobs(self._head.logits(rows), self._vocabulary.families) for rows in (found, expected)]
+        letters = [letter_logprobs(self._head.logits(one), self._vocabulary.families) for one in (rows, expected)]
         difference = float((letters[0] - letters[1]).abs().nan_to_num(0.0).max())
         if difference <= tolerance(self._model):
             return None
@@ -245,7 +292,7 @@ class LookAhead:
             return only
 
         with captured(self._model, self._head) as seen, self._decoding.prefilling() as config:
-            config.max_new_tokens = 2
+            config.max_new_tokens, config.eos_token_id = 2, None  # the token may be one that ends a text
             self._model.generate(**inputs, generation_config=config, logits_processor=[forced])
         hidden, logits = seen.last(1)
         return self._head.rows_at_once(hidden[:, 0], logits[:, 0])

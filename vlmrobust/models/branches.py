@@ -1,8 +1,7 @@
-"""A cache with one row per prompt: branched, rewound, and gone on with token by token."""
+"""A cache with one row per prompt: branched, rewound, joined with others, and gone on with token by token."""
 
-import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Branches", "Forward", "Reached", "bears_gaps", "seen_positions"]
+from . import caches
+
+__all__ = ["Branches", "Forward", "Reached", "bears_gaps", "joined", "seen_positions"]
 
 
 def bears_gaps(config: Any, length: int) -> bool:
@@ -46,13 +47,18 @@ class Branches:
     def select(self, rows: Tensor) -> None:
         """Keep some rows, or repeat them: every kind of cache layer knows `reorder_cache`."""
         self.cache.reorder_cache(rows)
+        self._select_beside(rows)
+
+    def selected(self, rows: Tensor) -> "Branches":
+        """Return some rows, or copies of them, with a cache of their own."""
+        chosen = replace(self, cache=caches.selected(self.cache, rows))
+        chosen._select_beside(rows)
+        return chosen
+
+    def _select_beside(self, rows: Tensor) -> None:
         self.mask = self.mask.index_select(0, rows)
         self.position = self.position.index_select(-2, rows)
         self.cross = None if self.cross is None else self.cross.index_select(0, rows)
-
-    def copy(self) -> "Branches":
-        """Return the same with a cache of its own."""
-        return replace(self, cache=copy.deepcopy(self.cache))
 
     def rewind(self, backs: Tensor) -> None:
         """Hide the last tokens of every row, so that what is appended next stands in their place.
@@ -63,6 +69,31 @@ class Branches:
         from_the_end = self.mask.flip(1).cumsum(1).flip(1)
         self.mask = self.mask * (from_the_end > backs[:, None])
         self.position = self.position - backs[:, None]
+
+
+def joined(parts: Sequence[Branches]) -> Branches | None:
+    """Return branches that hold all rows, in order, without padding between or behind tokens; None if caches cannot.
+
+    Rows end together, so that the padding is on the left, and as wide as the longest needs.
+    """
+    if any(part.cross is not None for part in parts) or len({part.position.shape[:-2] for part in parts}) > 1:
+        return None
+    width = max(int(part.mask.sum(1).max()) for part in parts)
+    rows, masks = [], []
+    for part in parts:
+        held = part.mask.shape[1]
+        # Stable: the padding first, and then the tokens in their order.
+        columns = part.mask.argsort(dim=1, stable=True)[:, -width:]
+        mask = part.mask.gather(1, columns)
+        columns = columns.masked_fill(mask == 0, -1)
+        missing = (width - columns.shape[1], 0)
+        masks.append(torch.nn.functional.pad(mask, missing))
+        everyone = torch.arange(len(mask), device=mask.device)
+        rows.append(caches.Rows(part.cache, held, everyone, torch.nn.functional.pad(columns, missing, value=-1)))
+    cache = caches.joined(rows)
+    if cache is None:
+        return None
+    return Branches(cache, torch.cat(masks), torch.cat([part.position for part in parts], dim=-2), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +114,12 @@ class Reached:
 
     def branched(self, prompts: Tensor, backs: Tensor, *, kept: bool) -> Branches:
         """Return branches with a row for each of some prompts, rewound; the cache itself is used up unless `kept`."""
-        branches = self.branches.copy() if kept or self.kept else self.branches
-        branches.select(self.rows[prompts])
+        rows = self.rows[prompts]
+        if kept or self.kept:
+            branches = self.branches.selected(rows)
+        else:
+            branches = self.branches
+            branches.select(rows)
         branches.rewind(backs)
         return branches
 

@@ -1,7 +1,7 @@
 """Rendered prompts through the model in batches: planned by length, what they share computed once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,12 +12,13 @@ from .ahead import LookAhead
 from .branches import Reached, bears_gaps
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding, Written
-from .plain import PlainEngine
-from .planning import Batch, plan
+from .plain import Begun, PlainEngine
+from .planning import Batch, Queue, plan
 from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
+from .rolling import Rolling, Stepping
 from .running import tolerance
 from .self_check import SelfCheck
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
@@ -80,9 +81,12 @@ class Engine:
         self._ahead = LookAhead(model, encoder, head, decoding, vocabulary)
         self._independence: Independence | None = Independence(model, head, decoding, self._ahead)
         self._texts = TextReader(encoder.tokenizer, vocabulary, head, self._ahead)
-        letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
-        self._plain = PlainEngine(model, encoder, head, decoding, letter_tokens)
-        self._shared = SharedEngine(model, encoder, head, decoding, letter_tokens)
+        self._letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
+        self._plain = PlainEngine(model, encoder, head, decoding, self._letter_tokens)
+        self._shared = SharedEngine(model, encoder, head, decoding)
+        any_letter = int(self._letter_tokens.nonzero()[0, 0])
+        self._stepping = Stepping(model, decoding, self._ahead, any_letter)
+        self._held = 0, 0
 
     @property
     def tolerance(self) -> float:
@@ -112,42 +116,34 @@ class Engine:
             letters, say); for one that is decoded, or that its processor refused, the response.
         """
         outcomes: dict[int, Outcome] = {}
-        batches = self._plan(items, rows_per_prompt)
-        while batches:
-            batch = batches.pop(0)
+        queues = self._plan(items, rows_per_prompt)
+        while queues:
             try:
-                found = self._answer(batch.families)
-            except EncodingError as error:
-                if batch.rows > 1:  # so that the one at fault fails alone
-                    batches[:0] = batch.singly()
-                    continue
-                prompt = batch.families[0].items[0].prompt
-                where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
-                found = [Response.failed(prompt, f"{where}: {error}")]
+                for position, outcome in self._answers(queues[0]):
+                    outcomes[position] = outcome
+                queues.pop(0)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if batch.rows == 1 or not _is_out_of_memory(error):
+                rows, tokens = self._held
+                if rows == 1 or not _is_out_of_memory(error):
                     raise
-                self._batch_tokens = batch.tokens // 2
+                self._batch_tokens = tokens // 2
                 logger.warning(
                     "out of memory with %d prompts in a batch; going on with %d tokens in one, not %d",
-                    batch.rows,
+                    rows,
                     self._batch_tokens,
-                    batch.tokens,
+                    tokens,
                 )
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 left = {place: item for place, item in items.items() if place not in outcomes}
-                batches = self._plan(left, rows_per_prompt)
-                continue
-            positions = [position for family in batch.families for position in family.positions]
-            outcomes |= zip(positions, found, strict=True)
+                queues = self._plan(left, rows_per_prompt)
         return outcomes
 
     def _reader(self, item: Rendered) -> _Reader:
         return item.scored or self._vocabulary.forced_prefix(item.text)
 
-    def _plan(self, items: Mapping[int, Rendered], rows_per_prompt: int) -> list[Batch]:
-        """Group prompts into families, and families into batches."""
+    def _plan(self, items: Mapping[int, Rendered], rows_per_prompt: int) -> list[Queue]:
+        """Group prompts into families, and line these up."""
         tokens = {position: self.encoder.tokens(item.text) for position, item in items.items()}
         readers = [self._reader(item) for item in items.values() if item.forced is not None]
         max_rows = 1 if self._alone else None if self._batch_size is None else self._batch_size * rows_per_prompt
@@ -162,7 +158,7 @@ class Engine:
         if (
             self._alone
             or self._shares is False
-            or not self._decoding.is_plain_greedy
+            or not self._decoding.is_token_by_token
             or not self.encoder.image_tokens
             or is_apart
         ):
@@ -186,32 +182,98 @@ class Engine:
                 logger.warning("%s takes the plain path: %s", type(self._model).__name__, reason)
         return self._shares
 
-    def _answer(self, batch: Sequence[Family]) -> list[Outcome]:
-        """Answer a batch, in its order."""
-        items = [item for family in batch for item in family.items]
-        readers = [self._reader(item) for item in items if item.forced is not None]
+    def _answers(self, queue: Queue) -> Iterator[tuple[int, Outcome]]:
+        """Answer the prompts of a queue, each as soon as it can be: position and outcome."""
+        rolling = Rolling(
+            self._model,
+            self._head,
+            self._decoding,
+            self._letter_tokens,
+            self._texts,
+            self._ahead,
+            self._stepping,
+        )
+        most = 0
+        ended: list[tuple[Rendered, Written]] = []
+        while True:
+            # Prompts come in when a quarter of the places is free: a few at a time cost less than one by one.
+            while 4 * rolling.rows <= 3 * most and (batch := queue.take(rolling.rows, rolling.longest)):
+                rows = rolling.rows + batch.rows
+                self._held = rows, rows * max(rolling.longest, batch.longest)
+                most = max(most, rows)
+                yield from self._begun(batch, rolling)
+            if not rolling.rows:
+                break
+            for row in rolling.step():
+                ended.append((row.draft.item, row.written))
+                yield row.position, self._texts.response(row.draft)
+        if len(ended) > 1:
+            self._measure(ended)
+
+    def _begun(self, batch: Batch, rolling: Rolling) -> Iterator[tuple[int, Outcome]]:
+        """Run prompts through the model: yield what is read of them at once, and leave the others to be decoded."""
+        try:
+            found = self._begin(batch, rolling)
+        except EncodingError as error:
+            if batch.rows > 1:  # so that the one at fault fails alone
+                for single in batch.singly():
+                    yield from self._begun(single, rolling)
+                return
+            [family] = batch.families
+            prompt = family.items[0].prompt
+            where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
+            yield family.positions[0], Response.failed(prompt, f"{where}: {error}")
+        else:
+            yield from found.items()
+
+    def _begin(self, batch: Batch, rolling: Rolling) -> dict[int, Outcome]:
+        placed = [pair for family in batch.families for pair in zip(family.positions, family.items, strict=True)]
+        reads = {position: item for position, item in placed if item.forced is not None}
+        writes = {position: item for position, item in placed if item.forced is None}
+        readers = [self._reader(item) for item in reads.values()]
         places = max((reader.places for reader in readers), default=1)
-        reads = [item for item in items if item.forced is not None]
+        shares = self._may_share(batch.families[0])
+        steps = not writes or self._stepping.fits(next(iter(writes.values())))
 
         def reading(rows: Tensor, reached: Reached | None) -> list[Outcome]:
-            return self._read(reads, readers, rows, reached)
+            return self._read(list(reads.values()), readers, rows, reached)
 
-        if self._may_share(batch[0]):
-            read, written = self._shared.answer(batch, places, reading)
+        read: list[Outcome] | None = None
+        written: list[Outcome] = []
+        begun: Begun | None = None
+        if shares and steps:
+            read, begun = self._shared.answer(batch.families, places, reading)
         else:
-            read, written = self._plain.answer(items, places, reading, looks=self._ahead.works is not False)
-        writes = [item for item in items if item.forced is None]
-        wrote = iter(self._texts.responses(writes, written))
-        if written is not None and len(writes) > 1:
-            self._measure(writes, written)
-        found = iter(read or ())
-        return [next(wrote) if item.forced is None else next(found) for item in items]
+            looks = self._ahead.works is not False
+            if reads:
+                read = self._plain.read(list(reads.values()), places, reading, looks=looks)
+            if writes and steps:
+                begun = self._plain.begin(list(writes.values()))
+            if writes and begun is None:
+                written = self._generated(list(writes.values()), looks=looks)
+        if begun is not None:
+            rolling.join(begun, list(writes), batch.longest)
+        return dict(zip(reads, read or (), strict=True)) | dict(zip(writes, written, strict=False))
 
-    def _measure(self, items: Sequence[Rendered], written: Written) -> None:
+    def _generated(self, items: Sequence[Rendered], *, looks: bool) -> list[Outcome]:
+        """Decode texts with the model's own `generate`, a batch until its longest row ends."""
+        texts, branches = self._plain.write(items, looks=looks)
+        responses: list[Outcome] = [*self._texts.responses(items, texts, branches)]
+        if len(items) > 1:
+            self._measure(list(zip(items, texts, strict=True)))
+        return responses
+
+    def _measure(self, ended: Sequence[tuple[Rendered, Written]]) -> None:
         """Say, once, how many texts of a batch depend on their neighbours, where half precision lets them."""
-        if self._independence is None or not self._decoding.is_plain_greedy or not is_half(self._model):
+        if (
+            self._independence is None
+            or self._decoding.options.get("do_sample")
+            or not self._decoding.is_token_by_token
+            or not is_half(self._model)
+        ):
             return
-        measured, self._independence = self._independence.measured(items, written), None
+        items, texts = zip(*ended, strict=True)
+        measured, self._independence = self._independence.measured(items, texts), None
         if measured is not None:
             logger.log(
                 logging.WARNING if measured[0] else logging.INFO,
@@ -228,7 +290,7 @@ class Engine:
         used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
         read = [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]
         members = {place: found for place, found in enumerate(read) if isinstance(found, Members)}
-        letters = self._ahead.letters(members, items, reached)
+        letters = self._ahead.letters(self._ahead.begin(members, items), reached)
         return [letters[place] if isinstance(found, Members) else found for place, found in enumerate(read)]
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..types import Prompt
-from .branches import Branches
 from .generation_options import check_options, config_of
-from .probe import GenerationProbe
+from .probe import GenerationProbe, Log
 from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
 __all__ = ["Decoding", "Written"]
@@ -32,6 +31,12 @@ class Decoding:
         tokenizer: its tokenizer.
         options: options for `generate`; `seed` keys the sampling noise.
 
+    Attributes:
+        options: what was given, with the defaults.
+        is_token_by_token: whether texts may be decoded from the logits alone (`choose`, `ended`), each by itself; else
+            the model's own `generate` has to do it.
+        config: for `generate`.
+
     Raises:
         ValueError: an option is none of `generate`'s, or one that texts cannot be decoded with here.
     """
@@ -47,7 +52,11 @@ class Decoding:
         check_options(options, model.generation_config)
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
-        self.is_plain_greedy = set(asked) <= {"max_new_tokens"}
+        self.is_token_by_token = set(asked) <= {"max_new_tokens", "stop_strings"}
+        strings = self.options.get("stop_strings") or ()
+        self._stop_strings = [strings] if isinstance(strings, str) else list(strings)
+        self._stop_tail = 8 + 4 * max(map(len, self._stop_strings), default=0)
+        self._warpers = warpers(self.options) if self.options.get("do_sample") else []
         self.config = config_of(kept | {"do_sample": False} | asked)
         self._one_token = GenerationConfig(**kept, do_sample=False, max_new_tokens=1, return_dict_in_generate=True)
         self._model = model
@@ -59,91 +68,78 @@ class Decoding:
         tokens = self.config.eos_token_id
         return frozenset() if tokens is None else frozenset([tokens] if isinstance(tokens, int) else tokens)
 
-    def processors(self, prompts: Sequence[Prompt], device: torch.device) -> list[Any]:
-        """Return the logits processors that make greedy decoding a sample: warpers, then noise keyed by prompt."""
+    def noise(self, prompts: Sequence[Prompt], device: torch.device) -> list[GumbelNoise]:
+        """Return what makes greedy decoding a sample, keyed by each prompt; empty where nothing is sampled."""
         if not self.options.get("do_sample"):
             return []
+        return [self._noise([prompt], device) for prompt in prompts]
+
+    def _noise(self, prompts: Sequence[Prompt], device: torch.device) -> GumbelNoise:
         keys = [(prompt.sample.id, prompt.condition, prompt.draw) for prompt in prompts]
-        return [*warpers(self.options), GumbelNoise(keys, int(self.options.get("seed", 0)), device)]
+        return GumbelNoise(keys, int(self.options.get("seed", 0)), device)
 
-    def generate(self, inputs: Mapping[str, Any], prompts: Sequence[Prompt], probe: GenerationProbe) -> "Written":
-        """Decode a batch with the model's own `generate`, the probe watching."""
-        return self.output(inputs, prompts, probe)[1]
+    def choose(self, logits: Tensor, noise: Sequence[GumbelNoise]) -> Tensor:
+        """Return the next tokens `(B,)` by `(B, V)` logits, and by each row's noise where texts are sampled."""
+        scores = logits.float()
+        if noise:
+            for warper in self._warpers:
+                scores = warper(None, scores)
+            scores = torch.cat([one(None, row) for one, row in zip(noise, scores.split(1), strict=True)])
+        return scores.argmax(-1)
 
-    def output(
+    def generate(
         self, inputs: Mapping[str, Any], prompts: Sequence[Prompt], probe: GenerationProbe
-    ) -> tuple[Any, "Written"]:
-        """Return what `generate` returned, cache included, and the same as `generate` of this class."""
+    ) -> tuple[Any, "list[Written]"]:
+        """Decode a batch with the model's own `generate`, the probe watching; return its output and the texts."""
         device = inputs["input_ids"].device
         extra = {"tokenizer": self._tokenizer} if "stop_strings" in self.options else {}
+        processors = [*self._warpers, self._noise(prompts, device)] if self.options.get("do_sample") else []
         with self.in_force(return_dict_in_generate=True) as config:
             output = self._model.generate(
                 **inputs,
                 generation_config=config,
-                logits_processor=self.processors(prompts, device),
+                logits_processor=processors,
                 stopping_criteria=[probe],
                 **extra,
             )
-        return output, self.written(output.sequences[:, inputs["input_ids"].shape[1] :], probe)
+        return output, [self.written(log) for log in probe.logs]
 
-    def loop(self, step: Callable[[Tensor], None], prompts: Sequence[Prompt], probe: GenerationProbe) -> "Written":
-        """Decode a batch over a cache that holds its prompts, from what the last forward pass left to the probe.
+    def ended(self, log: Log) -> bool:
+        """Return whether a text is complete: at a stop token, a stop string, or the limit."""
+        tokens = log.tokens
+        return (
+            tokens[-1] in self.stop_tokens
+            or len(tokens) >= self.config.max_new_tokens
+            # The end of the text is looked at first: a character takes four tokens at most.
+            or (self._holds_stop_string(tokens[-self._stop_tail :]) and self._holds_stop_string(tokens))
+        )
 
-        Args:
-            step: runs the model on `(B, 1)` new tokens.
-            prompts: the batch's, which key the noise.
-            probe: watches.
-        """
-        logits = probe.seen.logits
-        assert logits is not None
-        device = logits.device
-        processors = self.processors(prompts, device)
-        stops = torch.tensor(sorted(self.stop_tokens), device=device)
-        running = torch.ones(len(prompts), dtype=torch.bool, device=device)
-        written: list[Tensor] = []
-        while True:
-            logits = probe.seen.logits
-            assert logits is not None
-            scores = logits[:, -1].float()
-            for processor in processors:
-                scores = processor(None, scores)
-            tokens = torch.where(running, scores.argmax(-1), self.config.pad_token_id)[:, None]
-            probe(tokens, None)
-            written.append(tokens)
-            running &= ~torch.isin(tokens[:, 0], stops)
-            if len(written) == self.config.max_new_tokens or not running.any():
-                return self.written(torch.cat(written, dim=1), probe)
-            step(tokens)
+    def written(self, log: Log) -> "Written":
+        """Cut a text at its stop token or stop string; what follows, if anything, is padding."""
+        tokens = log.tokens
+        token_end = next((place for place, token in enumerate(tokens) if token in self.stop_tokens), len(tokens))
+        text_end = self._stop_string_end(tokens[:token_end])
+        count = min(token_end + 1, len(tokens)) if text_end is None else text_end
+        return Written(
+            tokens=tokens[: token_end if text_end is None else text_end],
+            entropy=sum(log.entropies[:count]) / count,
+            count=count,
+            stopped=text_end is not None or token_end < len(tokens),
+            steps=len(tokens),
+            kept=log.kept,
+        )
 
-    def written(self, tokens: Tensor, probe: GenerationProbe) -> "Written":
-        """Cut a batch's rows at their stop tokens and stop strings.
+    def _stop_string_end(self, tokens: Sequence[int]) -> int | None:
+        """Return how many tokens it takes to write a stop string."""
+        if not self._holds_stop_string(tokens):
+            return None
+        return bisect_left(range(len(tokens)), True, key=lambda count: self._holds_stop_string(tokens[:count]))
 
-        Args:
-            tokens: `(B, S)`, what was decoded, padded where a row ended before the others.
-            probe: what was read on the way.
-        """
-        steps = torch.stack(probe.entropies).T.double().tolist()
-        texts, entropies, counts, stopped = [], [], [], []
-        for row, entropy in zip(tokens.tolist(), steps, strict=True):
-            token_end = next((place for place, token in enumerate(row) if token in self.stop_tokens), len(row))
-            text_end = self._stop_string_end(row[:token_end])
-            count = min(token_end + 1, len(row)) if text_end is None else text_end
-            texts.append(row[: token_end if text_end is None else text_end])
-            counts.append(count)
-            entropies.append(sum(entropy[:count]) / count)
-            stopped.append(text_end is not None or token_end < len(row))
-        return Written(texts, entropies, counts, stopped, probe)
-
-    def _stop_string_end(self, row: Sequence[int]) -> int | None:
-        """Return how many tokens it takes to write a stop string; what follows is padding."""
-        strings = self.options.get("stop_strings") or ()
-        strings = [strings] if isinstance(strings, str) else list(strings)
-
-        def stops(count: int) -> bool:
-            text = self._tokenizer.decode(row[:count], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            return any(string in text for string in strings)
-
-        return bisect_left(range(len(row)), True, key=stops) if strings and stops(len(row)) else None
+    def _holds_stop_string(self, tokens: Sequence[int]) -> bool:
+        if not self._stop_strings:
+            return False
+        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return any(string in text for string in self._stop_strings)
 
     def in_force(self, **changes: Any) -> AbstractContextManager[Any]:
         """Put the checkpoint's generation config aside, and give ours (with changes) to hand to `generate`."""
@@ -168,20 +164,20 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A decoded batch.
+    """A decoded text.
 
     Attributes:
-        tokens: each row's tokens, without the stop token.
-        entropies: mean entropy (nats) over each row's tokens, stop token included.
-        counts: number of decoded tokens, stop token included.
-        stopped: whether the row ended by itself, not at the limit.
-        probe: what was kept on the way.
-        branches: the cache that holds the prompts and all that was written but its last column; None = none is left.
+        tokens: its tokens, without the stop token.
+        entropy: mean entropy (nats) over its tokens, stop token included.
+        count: number of decoded tokens, stop token included.
+        stopped: whether it ended by itself, not at the limit.
+        steps: over how many steps it was watched: what follows its end, if anything, is padding.
+        kept: by step, what `Head.logits` needs of the steps that wrote a letter, and of those behind them.
     """
 
-    tokens: list[list[int]]
-    entropies: list[float]
-    counts: list[int]
-    stopped: list[bool]
-    probe: GenerationProbe
-    branches: Branches | None = None
+    tokens: list[int]
+    entropy: float
+    count: int
+    stopped: bool
+    steps: int
+    kept: Mapping[int, Tensor]

@@ -1,12 +1,13 @@
 """Which prompts go through the model together: as many tokens at a time as are allowed, packed by length."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from .prefix import Family
 
-__all__ = ["Batch", "plan"]
+__all__ = ["Batch", "Queue", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,21 +16,60 @@ class Batch:
 
     Attributes:
         families: with equally many images, and all shared or none.
-        tokens: what their padded rows take, prompts and new tokens together.
+        longest: tokens of their longest row, prompt and new tokens together.
     """
 
     families: tuple[Family, ...]
-    tokens: int
+    longest: int
 
     @property
     def rows(self) -> int:
         """The number of prompts."""
         return sum(len(family.items) for family in self.families)
 
+    @property
+    def tokens(self) -> int:
+        """What the padded rows take."""
+        return self.rows * self.longest
+
     def singly(self) -> "list[Batch]":
         """Return a batch for each prompt."""
         alone = [family.part(place, place + 1) for family in self.families for place in range(len(family.items))]
-        return [Batch((family,), self.tokens // self.rows) for family in alone]
+        return [Batch((family,), self.longest) for family in alone]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Families that may go through the model together, longest first: each goes in as soon as there is a place.
+
+    Attributes:
+        waiting: the families, and how many tokens a row of each takes.
+        max_tokens: tokens in the model at a time, padding included.
+        max_rows: prompts at a time; None = as many as fit.
+    """
+
+    waiting: deque[tuple[int, Family]]
+    max_tokens: int
+    max_rows: int | None
+
+    def take(self, rows: int = 0, longest: int = 0) -> Batch | None:
+        """Return the next families that fit beside rows in the model, None if the next does not.
+
+        Args:
+            rows: how many are in the model; with none, one family is taken in any case.
+            longest: how many tokens the longest of them takes.
+        """
+        taken: list[Family] = []
+        own = 0
+        while self.waiting:
+            tokens, family = self.waiting[0]
+            more = rows + len(family.items)
+            if rows and not _fits(more, max(longest, own, tokens), self.max_tokens, self.max_rows):
+                break
+            taken.append(family)
+            rows, own = more, max(own, tokens)
+            self.waiting.popleft()
+        return Batch(tuple(taken), own) if taken else None
 
 
 def plan(
@@ -39,42 +79,34 @@ def plan(
     max_tokens: int,
     max_rows: int | None = None,
     gaps: bool = True,
-) -> list[Batch]:
-    """Pack families into batches, longest first.
+) -> list[Queue]:
+    """Line families up, longest first, in a queue for each kind that may go through the model together.
 
     The plan depends on the families and the limits alone, so a run that is resumed packs alike. A family that is too
-    large by itself is halved; a prompt that is too large by itself gets a batch of its own.
+    large by itself is halved; a prompt that is too large by itself goes through the model alone.
 
     Args:
         families: what has to be answered.
         length: how many tokens a row of a family takes, prompt and new tokens together.
-        max_tokens: tokens in a batch, padding included.
-        max_rows: prompts in a batch; None = as many as fit.
+        max_tokens: tokens in the model at a time, padding included.
+        max_rows: prompts at a time; None = as many as fit.
         gaps: whether rows of different suffix lengths may be decoded together, see `bears_gaps`.
     """
-
-    def fits(rows: int, longest: int) -> bool:
-        return rows * longest <= max_tokens and (max_rows is None or rows <= max_rows)
-
+    fits = partial(_fits, max_tokens=max_tokens, max_rows=max_rows)
     kinds: dict[tuple[int, bool, int], list[tuple[int, Family]]] = {}
     for family in families:
         tokens = length(family)
         suffix = 0 if gaps or not family.prefix else len(family.suffixes[0])
         kind = (len(family.items[0].images), family.prefix > 0, suffix)
         kinds.setdefault(kind, []).extend((tokens, part) for part in _parts(family, partial(fits, longest=tokens)))
-    batches = []
-    for members in kinds.values():
-        packed: list[Family] = []
-        longest = rows = 0
-        for tokens, family in sorted(members, key=lambda member: (-member[0], member[1].positions)):
-            if packed and not fits(rows + len(family.items), longest):
-                batches.append(Batch(tuple(packed), rows * longest))
-                packed, longest, rows = [], 0, 0
-            packed.append(family)
-            longest = max(longest, tokens)
-            rows += len(family.items)
-        batches.append(Batch(tuple(packed), rows * longest))
-    return batches
+    return [
+        Queue(deque(sorted(members, key=lambda member: (-member[0], member[1].positions))), max_tokens, max_rows)
+        for members in kinds.values()
+    ]
+
+
+def _fits(rows: int, longest: int, max_tokens: int, max_rows: int | None) -> bool:
+    return rows * longest <= max_tokens and (max_rows is None or rows <= max_rows)
 
 
 def _parts(family: Family, fits: Callable[[int], bool]) -> list[Family]:

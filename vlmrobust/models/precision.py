@@ -43,7 +43,7 @@ class Independence:
     decoding: Decoding
     ahead: LookAhead
 
-    def measured(self, items: Sequence[Rendered], written: Written) -> tuple[int, int] | None:
+    def measured(self, items: Sequence[Rendered], texts: Sequence[Written]) -> tuple[int, int] | None:
         """Return how many texts of a batch would be written otherwise by themselves, and of how many; None = no cache.
 
         Each prompt goes through the model alone, and its text as one pass behind it: at every place the likeliest
@@ -51,17 +51,18 @@ class Independence:
 
         Args:
             items: the prompts.
-            written: what was decoded, greedily.
+            texts: what was decoded, greedily.
         """
         changed = 0
-        rows = list(zip(items, written.tokens, written.stopped, strict=True))[:_MOST]
-        for item, tokens, stopped in rows:
+        rows = list(zip(items, texts, strict=True))[:_MOST]
+        for item, written in rows:
+            tokens = written.tokens
             likeliest = self._likeliest(item, tokens)
             if likeliest is None:
                 return None
             ends = likeliest[len(tokens) :]
             as_written = likeliest[: len(tokens)] == tokens
-            changed += not (as_written and (not stopped or ends[0] in self.decoding.stop_tokens))
+            changed += not (as_written and (not written.stopped or ends[0] in self.decoding.stop_tokens))
         return changed, len(rows)
 
     def _likeliest(self, item: Rendered, tokens: Sequence[int]) -> list[int] | None:

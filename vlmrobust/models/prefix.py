@@ -22,9 +22,9 @@ from torch import Tensor
 
 from .branches import Branches, Forward, Reached, seen_positions
 from .encoding import Encoder, Rendered
-from .generation import Decoding, Written
-from .plain import PlainEngine, Reading, T
-from .probe import GenerationProbe, Head, captured
+from .generation import Decoding
+from .plain import Begun, PlainEngine, Reading, T
+from .probe import Head, captured
 from .processing import FAULTS
 from .running import tolerance
 
@@ -106,26 +106,24 @@ def _common_prefix(rows: Sequence[Sequence[int]], length: int) -> int:
 
 
 class SharedEngine:
-    """Reads and writes families of prompts.
+    """Reads families of prompts, and begins their texts.
 
     Args:
         model: a Hugging Face model.
         encoder: renders and encodes its prompts.
         head: its LM head.
         decoding: how texts are decoded.
-        letter_tokens: `(V,)` bool, tokens that read as an option letter.
     """
 
-    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, letter_tokens: Tensor) -> None:
+    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding) -> None:
         self._model = model
         self._encoder = encoder
         self._head = head
         self._decoding = decoding
-        self._letter_tokens = letter_tokens
         self._forward = Forward(model)
 
-    def answer(self, batch: Sequence[Family], places: int, reading: Reading[T]) -> tuple[T | None, Written | None]:
-        """Read the letters of some prompts and decode a text for the others.
+    def answer(self, batch: Sequence[Family], places: int, reading: Reading[T]) -> tuple[T | None, Begun | None]:
+        """Read the letters of some prompts, and begin the texts of the others.
 
         Args:
             batch: families.
@@ -133,8 +131,8 @@ class SharedEngine:
             reading: what is made of the prompts that are read.
 
         Returns:
-            What `reading` made of these, and what was written for the others; both in the order of the batch, None
-            where there are none.
+            What `reading` made of these, and the others, whose texts may be decoded; both in the order of the batch,
+            None where there are none.
         """
         items = [item for family in batch for item in family.items]
         device = self._model.device
@@ -144,25 +142,19 @@ class SharedEngine:
         wanted = mask.sum(1, keepdim=True) + torch.arange(-places, 0, device=device)
         with captured(self._model, self._head, wanted) as seen:
             self._forward(branches, tokens, mask)
-            hidden, logits = seen.last(places)
-            self._head.check(hidden[:, -1], logits[:, -1])
-            seen.wanted = None
-            read = None
-            if reads.any():
-                rows = self._head.rows_at_once(hidden, logits)[reads]
-                read = reading(rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
-            if reads.all():
-                return read, None
-            writes = (~reads).nonzero()[:, 0]
-            seen.hidden, seen.logits = hidden[writes], logits[writes]
-            if read is not None:
-                branches.select(writes)
-            prompts = [item.prompt for item in items if item.forced is None]
-            probe = GenerationProbe(self._head, seen, self._letter_tokens)
-            written = self._decoding.loop(
-                lambda new: self._forward(branches, new, torch.ones_like(new)), prompts, probe
-            )
-            return read, replace(written, branches=branches)
+        hidden, logits = seen.last(places)
+        self._head.check(hidden[:, -1], logits[:, -1])
+        read = None
+        if reads.any():
+            rows = self._head.rows_at_once(hidden, logits)[reads]
+            read = reading(rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
+        if reads.all():
+            return read, None
+        writes = (~reads).nonzero()[:, 0]
+        if read is not None:
+            branches.select(writes)
+        begun = tuple(item for item in items if item.forced is None)
+        return read, Begun(begun, branches, hidden[writes][:, -1:], logits[writes][:, -1:])
 
     def refusal(self, plain: PlainEngine, family: Family, letters: Callable[[Tensor], Tensor]) -> str | None:
         """Return why this model cannot share, None if it can: a family is read both ways, and has to come out the same.
@@ -174,14 +166,13 @@ class SharedEngine:
         """
         few = family.part(0, 4)
         few = replace(few, items=tuple(replace(item, forced=item.forced or "") for item in few.items))
-        expected, _ = plain.answer(few.items, 1, lambda rows, _: rows, looks=False)
+        expected = plain.read(few.items, 1, lambda rows, _: rows, looks=False)
         try:
             shared, _ = self.answer([few], 1, lambda rows, _: rows)
         except torch.OutOfMemoryError:
             raise
         except FAULTS as error:
             return f"{type(error).__name__}: {error}"
-        assert expected is not None
         assert shared is not None
         difference = float((letters(shared[:, 0]) - letters(expected[:, 0])).abs().nan_to_num(0.0).max())
         if difference <= tolerance(self._model):

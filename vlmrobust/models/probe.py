@@ -5,7 +5,7 @@ step by 1/8, which alone fakes ties and entropy. Only the rows of steps whose to
 the logits of all steps.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..functional import token_entropy
 from .base import UnfitError
 
-__all__ = ["GenerationProbe", "Head", "captured"]
+__all__ = ["GenerationProbe", "Head", "Log", "Seen", "captured", "note"]
 
 _VOCABULARY_CHUNK = 16_384
 _ROW_ELEMENTS = 2**26
@@ -200,6 +200,30 @@ def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[S
 
 
 @dataclass(slots=True)
+class Log:
+    """What was read off one text while it was decoded.
+
+    Attributes:
+        tokens: its tokens so far.
+        entropies: the entropy (nats) of the raw logits that each was chosen by, before any processor.
+        kept: by step, `(1, …)` for `Head.logits`: of the steps that wrote a letter and those behind them, which say
+            whether it ended.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    _wrote: bool = False
+
+    def note(self, token: int, entropy: float, *, is_letter: bool) -> bool:
+        """Take note of a step, and return whether its logits are to be kept."""
+        self.tokens.append(token)
+        self.entropies.append(entropy)
+        keeps, self._wrote = is_letter or self._wrote, is_letter
+        return keeps
+
+
+@dataclass(slots=True)
 class GenerationProbe:
     """Watches a generation: a stopping criterion that never stops, called once after every token.
 
@@ -207,35 +231,44 @@ class GenerationProbe:
         head: the model's LM head.
         seen: what the last forward pass left, see `captured`.
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
-        entropies: one `(B,)` tensor a step: entropy (nats) of the raw logits, before any processor.
-        kept: (step, rows `(n,)` of the batch, what the head needs of them), for steps that wrote a letter and those
-            behind them, which say whether it ended.
+        logs: one for each row of the batch.
     """
 
     head: Head
     seen: Seen
     letter_tokens: Tensor
-    entropies: list[Tensor] = field(default_factory=list)
-    kept: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
-    _wrote: Tensor | None = None
+    logs: Sequence[Log]
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Take note of the token just written."""
         hidden, logits = (left[:, -1] for left in self.seen.last(1))
         self.head.check(hidden, logits)
-        self.entropies.append(token_entropy(logits))
-        writes = self.letter_tokens[input_ids[:, -1]]
-        rows = (writes if self._wrote is None else writes | self._wrote).nonzero()[:, 0]
-        self._wrote = writes
-        if len(rows):
-            self.kept.append((len(self.entropies) - 1, rows, self.head.rows(hidden[rows], logits[rows])))
+        note(self.logs, input_ids[:, -1], hidden, logits, self.head, self.letter_tokens)
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
-    def kept_of(self, wanted: Mapping[int, int]) -> dict[int, Tensor]:
-        """Return what was kept of batch rows at one step each (row → step), `(1, …)` for `Head.logits`, if it was."""
-        found = {}
-        for step, batch_rows, kept in self.kept:
-            for position, row in enumerate(batch_rows.tolist()):
-                if wanted.get(row) == step:
-                    found[row] = kept[position : position + 1]
-        return found
+
+def note(
+    logs: Sequence[Log], tokens: Tensor, hidden: Tensor, logits: Tensor, head: Head, letter_tokens: Tensor
+) -> None:
+    """Log one step of a batch.
+
+    Args:
+        logs: one for each row.
+        tokens: `(B,)`, what was chosen.
+        hidden: `(B, D)`, what the head was given.
+        logits: `(B, V)`, what the model made of it.
+        head: the model's LM head.
+        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+    """
+    # One transfer to the CPU for all; float64 holds every token.
+    columns = [tokens.double(), token_entropy(logits).double(), letter_tokens[tokens].double()]
+    steps = torch.stack(columns, dim=1).tolist()
+    keeping = [
+        row
+        for row, (log, (token, entropy, letter)) in enumerate(zip(logs, steps, strict=True))
+        if log.note(int(token), entropy, is_letter=bool(letter))
+    ]
+    if keeping:
+        rows = torch.tensor(keeping, device=hidden.device)
+        for row, kept in zip(keeping, head.rows(hidden[rows], logits[rows]).split(1), strict=True):
+            logs[row].kept[len(logs[row].tokens) - 1] = kept

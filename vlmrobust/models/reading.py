@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,14 +10,14 @@ import torch
 from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .ahead import Decoded, LookAhead
-from .branches import Reached
+from .ahead import Decoded, Look, LookAhead
+from .branches import Branches, Reached
 from .encoding import Rendered
 from .generation import Written
 from .probe import Head
 from .vocabulary import LetterVocabulary, Members
 
-__all__ = ["TextReader", "closed", "forced_text", "not_finite", "read_response", "shown_letters"]
+__all__ = ["Draft", "TextReader", "closed", "forced_text", "not_finite", "read_response", "shown_letters"]
 
 
 def forced_text(prompt: Prompt) -> str | None:
@@ -54,6 +55,23 @@ def read_response(item: Rendered, letters: Sequence[float]) -> Response:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A decoded text that has been read but for what may follow its letters.
+
+    Attributes:
+        item: the prompt.
+        text: the text.
+        written: its tokens, and what was read off the model on the way.
+        look: its letters; None = none were written, or none kept.
+    """
+
+    item: Rendered
+    text: str
+    written: Written
+    look: Look | None
+
+
 class TextReader:
     """Makes responses of decoded texts, with the letters and entropies that were read on the way.
 
@@ -70,56 +88,65 @@ class TextReader:
         self._head = head
         self._ahead = ahead
 
-    def responses(self, items: Sequence[Rendered], written: Written | None) -> list[Response]:
-        """Return the response of each row of a decoded batch; None = no row."""
-        if written is None:
-            return []
-        texts = [self._decode(tokens) for tokens in written.tokens]
-        letters = self._letters(items, texts, written)
-        responses = []
-        for row, prompt in enumerate(item.prompt for item in items):
-            entropy, shown = written.entropies[row], letters.get(row)
-            if math.isnan(entropy) or any(map(math.isnan, shown or ())):
-                responses.append(Response.failed(prompt, not_finite(prompt, "logits")))
-                continue
-            responses.append(
-                Response.parse(
-                    prompt,
-                    texts[row],
-                    finish_reason="stop" if written.stopped[row] else "length",
-                    option_logprobs=shown,
-                    token_entropy=max(entropy, 0.0),
-                    n_tokens=written.counts[row],
-                )
-            )
-        return responses
+    def responses(
+        self, items: Sequence[Rendered], texts: Sequence[Written], branches: Branches | None
+    ) -> list[Response]:
+        """Return the responses of a batch that was decoded together.
 
-    def _letters(self, items: Sequence[Rendered], texts: Sequence[str], written: Written) -> dict[int, list[float]]:
-        """Return the shown letters' log-probabilities where each answer's letter was written, by row of the batch."""
-        wanted = {}
-        for row, (item, text) in enumerate(zip(items, texts, strict=True)):
-            letter = parse_turn(item.prompt, text).letter
-            if letter is not None and (place := letter[0] - len(item.prompt.prefill)) >= 0:
-                wanted[row] = self._step_of(written.tokens[row], place)
-        kept = written.probe.kept_of(wanted)
-        after = written.probe.kept_of({row: wanted[row] + 1 for row in kept})
-        members: dict[int, Members] = {}
-        decoded: dict[int, Decoded] = {}
-        last = len(written.probe.entropies) - 1
-        for row, logits in zip(kept, self._head.logits_of(list(kept.values())), strict=True):
-            step, tokens = wanted[row], written.tokens[row]
-            members[row] = Members.of(logits, (self._vocabulary.either,), back=last - step)
-            is_small = self._vocabulary.is_small(tokens[step])
-            # What stands behind a row's stop token is padding, and not its own.
-            following = after.get(row) if step + 1 < written.counts[row] else None
-            decoded[row] = Decoded(tokens[:step], tokens[step], is_small, following)
-        branches = written.branches
+        Args:
+            items: its prompts.
+            texts: what was written.
+            branches: the cache that holds prompts and texts, each but for its last token; None = there is none.
+        """
+        drafts = self.drafts(items, texts)
         reached = None
         if branches is not None:
             everyone = torch.arange(len(items), device=branches.mask.device)
-            reached = Reached(branches, everyone, kept=False, beyond=last)
-        values = self._ahead.letters(members, items, reached, decoded)
-        return {row: shown_letters(values[row], items[row].prompt) for row in kept}
+            reached = Reached(branches, everyone, kept=False, beyond=texts[0].steps - 1)
+        self._ahead.letters([draft.look for draft in drafts if draft.look is not None], reached)
+        return [self.response(draft) for draft in drafts]
+
+    def drafts(self, items: Sequence[Rendered], texts: Sequence[Written]) -> list[Draft]:
+        """Read decoded texts; whether their letters go on as words is open yet, but for what the next step has said."""
+        read = [self._decode(written.tokens) for written in texts]
+        wanted = {}
+        for row, (item, text, written) in enumerate(zip(items, read, texts, strict=True)):
+            letter = parse_turn(item.prompt, text).letter
+            if letter is not None and (place := letter[0] - len(item.prompt.prefill)) >= 0:
+                step = self._step_of(written.tokens, place)
+                if step in written.kept:
+                    wanted[row] = step
+        members: dict[int, Members] = {}
+        decoded: dict[int, Decoded] = {}
+        kept = [texts[row].kept[step] for row, step in wanted.items()]
+        for (row, step), logits in zip(wanted.items(), self._head.logits_of(kept), strict=True):
+            written = texts[row]
+            members[row] = Members.of(logits, (self._vocabulary.either,), back=written.steps - 1 - step)
+            token = written.tokens[step]
+            # What stands behind a row's stop token is padding, and not its own.
+            after = written.kept.get(step + 1) if step + 1 < written.count else None
+            decoded[row] = Decoded(written.tokens[:step], token, self._vocabulary.is_small(token), after)
+        looks = {look.place: look for look in self._ahead.begin(members, items, decoded)}
+        return [
+            Draft(item, text, written, looks.get(row))
+            for row, (item, text, written) in enumerate(zip(items, read, texts, strict=True))
+        ]
+
+    @staticmethod
+    def response(draft: Draft) -> Response:
+        """Return the response that a text is, with the letters as far as they were looked past."""
+        prompt, written = draft.item.prompt, draft.written
+        shown = None if draft.look is None else shown_letters(draft.look.letters(), prompt)
+        if math.isnan(written.entropy) or any(map(math.isnan, shown or ())):
+            return Response.failed(prompt, not_finite(prompt, "logits"))
+        return Response.parse(
+            prompt,
+            draft.text,
+            finish_reason="stop" if written.stopped else "length",
+            option_logprobs=shown,
+            token_entropy=max(written.entropy, 0.0),
+            n_tokens=written.count,
+        )
 
     def _step_of(self, tokens: Sequence[int], place: int) -> int:
         """Return the step whose token holds character `place` of the text."""

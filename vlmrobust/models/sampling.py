@@ -34,7 +34,7 @@ class GumbelNoise:
     def __init__(self, keys: Sequence[tuple[str, str, int]], seed: int, device: torch.device) -> None:
         self._generators = [torch.Generator(device).manual_seed(sampling_seed(seed, key)) for key in keys]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
         """Return `(B, V)` scores with noise added; -inf stays -inf."""
         noise = torch.stack(
             [

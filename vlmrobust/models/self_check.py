@@ -186,9 +186,7 @@ class SelfCheck:
             ) from error
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:
-        rows, _ = self.plain.answer(items, 1, lambda rows, _: rows[:, 0], looks=False)
-        assert rows is not None
-        return rows
+        return self.plain.read(items, 1, lambda rows, _: rows[:, 0], looks=False)
 
     def _letters(self, rows: Tensor) -> Tensor:
         return letter_logprobs(self.head.logits(rows), self.vocabulary.families)

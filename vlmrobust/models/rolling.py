@@ -1,0 +1,294 @@
+"""Texts decoded side by side: those that have ended leave, and others come in.
+
+    begun ──► join ──► ┌──────────────────────────┐
+                       │ a row per text, one step  │ ──► ended: read, looked past, gone
+    ask of a letter ─► │ for all of them at a time │
+                       └──────────────────────────┘
+
+What leaves: a row whose text has ended, before the next step; its cache goes with it (`reorder_cache`, which every kind
+of cache layer has).
+What joins: rows of prompts that have gone through the model meanwhile, where the cache can take them in (`caches`);
+elsewhere they wait until all that run have ended, and go on by themselves.
+What rides along: where a letter of an ended text may go on as a word (`ahead`), its row takes part in one more step,
+with that token in the letter's place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .ahead import Look, LookAhead
+from .branches import Branches, Forward, joined
+from .encoding import Rendered
+from .generation import Decoding, Written
+from .plain import Begun
+from .probe import Head, Log, captured, note
+from .reading import Draft, TextReader
+from .sampling import GumbelNoise
+from .vocabulary import Member
+
+__all__ = ["Ended", "Rolling", "Stepping"]
+
+
+class Stepping:
+    """Whether texts can be decoded over a cache step by step, and rows of several caches in one: found out once.
+
+    Args:
+        model: a Hugging Face model.
+        decoding: how texts are decoded.
+        ahead: compares what a cache says with the model's own `generate`.
+        token: any token, which stands after the prompt that is compared.
+
+    Attributes:
+        works: whether a step over the cache says what `generate` says; None = not compared yet.
+        joins: whether it does so too where the cache was put together from two.
+    """
+
+    def __init__(self, model: Any, decoding: Decoding, ahead: LookAhead, token: int) -> None:
+        self.works: bool | None = None if decoding.is_token_by_token else False
+        self.joins = False
+        self._ahead = ahead
+        self._token = token
+        # Attention by blocks depends on the column that a token stands in.
+        kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+        self._by_column = "chunked_attention" in kinds
+
+    def fits(self, item: Rendered) -> bool:
+        """Return whether texts can be decoded so; the first prompt decides for the model."""
+        if self._ahead.works is False:
+            return False
+        if self.works is None:
+            self.works = self._compared(item)
+        return self.works
+
+    def _compared(self, item: Rendered) -> bool:
+        branches = self._ahead.prefilled(item)
+        if branches is None:
+            return False
+        one = torch.zeros(1, dtype=torch.int64, device=branches.mask.device)
+        token = torch.full((1, 1), self._token, device=one.device)
+
+        def alone() -> Tensor:
+            return self._ahead.after(branches.selected(one), token)
+
+        def beside_a_longer_one() -> Tensor:
+            longer, same = branches.selected(one), branches.selected(one)
+            self._ahead.after(longer, token)
+            both = joined([longer, same])
+            if both is None:
+                raise NotImplementedError("its cache takes in no rows")
+            return self._ahead.after(both, token.expand(2, 1))[1:]
+
+        self.joins = not self._by_column and self._ahead.difference(item, self._token, beside_a_longer_one) is None
+        reason = None if self.joins else self._ahead.difference(item, self._token, alone)
+        if self._ahead.works is None:
+            self._ahead.believe(reason)
+        return reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A text that has left.
+
+    Attributes:
+        position: where its prompt stood among all prompts.
+        written: what was decoded.
+        draft: the same, read.
+    """
+
+    position: int
+    written: Written
+    draft: Draft
+
+
+@dataclass(slots=True)
+class _Row:
+    position: int
+    item: Rendered
+    longest: int
+    noise: GumbelNoise | None
+    log: Log = field(default_factory=Log)
+
+
+@dataclass(slots=True)
+class _Side:
+    """Rows that go through the model together, and what their last step left."""
+
+    rows: list[_Row]
+    branches: Branches
+    hidden: Tensor
+    logits: Tensor
+
+
+class Rolling:
+    """Decodes texts.
+
+    Args:
+        model: a Hugging Face model.
+        head: its LM head.
+        decoding: how texts are decoded.
+        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+        texts: reads what was decoded.
+        ahead: looks past letters.
+        stepping: says whether rows may be put into a cache beside others.
+
+    Attributes:
+        row_steps: rows that went through the model so far, step by step; those that ride along are counted.
+        joined: rows that came in beside others.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        head: Head,
+        decoding: Decoding,
+        letter_tokens: Tensor,
+        texts: TextReader,
+        ahead: LookAhead,
+        stepping: Stepping,
+    ) -> None:
+        self.row_steps = 0
+        self.joined = 0
+        self._model = model
+        self._head = head
+        self._decoding = decoding
+        self._letter_tokens = letter_tokens
+        self._texts = texts
+        self._ahead = ahead
+        self._stepping = stepping
+        self._forward = Forward(model)
+        self._sides: list[_Side] = []  # the first runs, the others wait
+        self._most = 0
+
+    @property
+    def rows(self) -> int:
+        """How many texts are being decoded, or wait for it in a cache of their own."""
+        return sum(len(side.rows) for side in self._sides)
+
+    @property
+    def longest(self) -> int:
+        """How many tokens the longest of them may take, prompt included."""
+        return max((row.longest for side in self._sides for row in side.rows), default=0)
+
+    def join(self, begun: Begun, positions: Sequence[int], longest: int) -> None:
+        """Let prompts in whose texts are to be decoded.
+
+        Args:
+            begun: the prompts; it is used up.
+            positions: where they stood among all prompts.
+            longest: how many tokens each may take, prompt and text together.
+        """
+        noise = self._decoding.noise([item.prompt for item in begun.items], begun.logits.device)
+        rows = [
+            _Row(position, item, longest, noise[index] if noise else None)
+            for index, (position, item) in enumerate(zip(positions, begun.items, strict=True))
+        ]
+        side = _Side(rows, begun.branches, begun.hidden, begun.logits)
+        into = self._sides[0] if self._sides and self._stepping.joins else None
+        if self._stepping.joins and (into is not None or not bool(begun.branches.mask[:, -1].all())):
+            together = joined([begun.branches] if into is None else [into.branches, begun.branches])
+            if together is not None:
+                side = self._merged(into, side, together)
+                self._sides = self._sides[1:]
+                self.joined += 0 if into is None else len(rows)
+                self._sides.insert(0, side)
+                self._most = max(self._most, self.rows)
+                return
+        self._sides.append(side)
+        self._most = max(self._most, self.rows)
+
+    @staticmethod
+    def _merged(into: _Side | None, side: _Side, branches: Branches) -> _Side:
+        if into is None:
+            return _Side(side.rows, branches, side.hidden, side.logits)
+        hidden, logits = torch.cat([into.hidden, side.hidden]), torch.cat([into.logits, side.logits])
+        return _Side([*into.rows, *side.rows], branches, hidden, logits)
+
+    def step(self) -> list[Ended]:
+        """Decode one more token of every text that runs, and return those that have ended with it."""
+        side = self._sides[0]
+        noise = [row.noise for row in side.rows if row.noise is not None]
+        logits = side.logits[:, -1]
+        tokens = self._decoding.choose(logits, noise)
+        logs = [row.log for row in side.rows]
+        note(logs, tokens, side.hidden[:, -1], logits, self._head, self._letter_tokens)
+        ended = [place for place, log in enumerate(logs) if self._decoding.ended(log)]
+        if not ended:
+            side.hidden, side.logits = self._through(side.branches, tokens[:, None])
+            return []
+        texts = [self._decoding.written(logs[place]) for place in ended]
+        drafts = self._texts.drafts([side.rows[place].item for place in ended], texts)
+        self._go_on(side, tokens, dict(zip(ended, drafts, strict=True)))
+        left = [
+            Ended(side.rows[place].position, written, draft)
+            for place, written, draft in zip(ended, texts, drafts, strict=True)
+        ]
+        side.rows = [row for place, row in enumerate(side.rows) if place not in set(ended)]
+        if not side.rows:
+            self._sides.pop(0)
+        for draft in drafts:
+            if draft.look is not None:
+                self._ahead.look_anew(draft.look)  # what the cache could not be taken back to
+        return left
+
+    def _go_on(self, side: _Side, tokens: Tensor, drafts: dict[int, Draft]) -> None:
+        """Let the rows that have ended leave, and run the others; letters of the former ride along."""
+        going = [place for place in range(len(side.rows)) if place not in drafts]
+        asked = [
+            (place, draft.look, member)
+            for place, draft in drafts.items()
+            if draft.look is not None
+            for member in self._ahead.near(draft.look, side.branches)
+        ]
+        room = max(1, self._most - (self.rows - len(drafts)))
+        while len(asked) > room:
+            self._look(side.branches.selected(self._places(side, [], asked[:room])), asked[:room])
+            asked = asked[room:]
+        if not going and not asked:
+            return
+        side.branches.select(self._places(side, going, asked))
+        if not going:
+            self._look(side.branches, asked)
+            return
+        new = tokens[going][:, None]
+        if asked:
+            side.branches.rewind(self._backs(side.branches, len(going), asked))
+            new = torch.cat([new, new.new_tensor([[member.token] for _, _, member in asked])])
+        hidden, logits = self._through(side.branches, new)
+        side.hidden, side.logits = hidden[: len(going)], logits[: len(going)]
+        if asked:
+            after = self._head.rows_at_once(hidden[len(going) :, 0], logits[len(going) :, 0])
+            self._note(asked, after)
+            side.branches.select(torch.arange(len(going), device=new.device))
+
+    def _look(self, branches: Branches, asked: "Sequence[_Ask]") -> None:
+        """Look past letters with nothing beside them."""
+        branches.rewind(self._backs(branches, 0, asked))
+        tokens = branches.mask.new_tensor([[member.token] for _, _, member in asked])
+        hidden, logits = self._through(branches, tokens)
+        self._note(asked, self._head.rows_at_once(hidden[:, 0], logits[:, 0]))
+
+    def _note(self, asked: "Sequence[_Ask]", after: Tensor) -> None:
+        self._ahead.steps += len(asked)
+        self._ahead.note([(look, member) for _, look, member in asked], after)
+
+    def _through(self, branches: Branches, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        with captured(self._model, self._head) as seen:
+            self._forward(branches, tokens, torch.ones_like(tokens))
+        self.row_steps += len(tokens)
+        return seen.last(1)
+
+    @staticmethod
+    def _places(side: _Side, going: Sequence[int], asked: "Sequence[_Ask]") -> Tensor:
+        return torch.tensor([*going, *(place for place, _, _ in asked)], device=side.branches.mask.device)
+
+    @staticmethod
+    def _backs(branches: Branches, going: int, asked: "Sequence[_Ask]") -> Tensor:
+        backs = [0] * going + [member.back for _, _, member in asked]
+        return torch.tensor(backs, device=branches.mask.device)
+
+
+_Ask = tuple[int, Look, Member]  # the row of a text that has ended, and which of its letters is looked past
