@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PosixPath, WindowsPath
 from typing import Any
 
-__all__ = ["find_unwritable", "printable", "writable"]
+__all__ = ["can_be_written", "find_unwritable", "printable", "writable"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
@@ -51,7 +51,7 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
         >>> find_unwritable({"source": "cut \ud83d"}, "metadata")
         "field 'metadata.source': expected text that UTF-8 can hold, got half of a surrogate pair at character 4"
     """
-    if _can_be_written((value,)):
+    if can_be_written((value,)):
         return None
     place, text = next((place, text) for place, text in _texts(value, field) if _SURROGATE.search(text))
     where = f"field {place!r}: " if place else ""
@@ -60,7 +60,8 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
     return f"{where}expected text that UTF-8 can hold, got half of a surrogate pair at character {found.start()}"
 
 
-def _can_be_written(values: Iterable[Any]) -> bool:
+def can_be_written(values: Iterable[Any]) -> bool:
+    """Return whether `find_unwritable` finds nothing in any of some values."""
     # Every value that is made comes through here: plain types first, and few calls.
     for value in values:
         kind = type(value)
@@ -70,12 +71,12 @@ def _can_be_written(values: Iterable[Any]) -> bool:
         elif kind in _WITHOUT_TEXT:
             continue
         elif kind is tuple or kind is list or isinstance(value, list | tuple | set | frozenset):
-            if not _can_be_written(value):
+            if not can_be_written(value):
                 return False
         elif kind is dict or isinstance(value, Mapping):
-            if value and not (_can_be_written(value) and _can_be_written(value.values())):
+            if value and not (can_be_written(value) and can_be_written(value.values())):
                 return False
-        elif isinstance(value, str) and not _can_be_written((str(value),)):
+        elif isinstance(value, str) and not can_be_written((str(value),)):
             return False
     return True
 

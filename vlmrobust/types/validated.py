@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
 
 from ..secrecy import is_secret_name, without_secrets
-from ..text import find_unwritable
+from ..text import can_be_written, find_unwritable
 
 __all__ = ["Address", "Frozen", "Settings", "Told", "named_errors"]
 
@@ -28,9 +28,9 @@ class Frozen(BaseModel):
     @model_validator(mode="after")
     def _texts_can_be_written(self) -> Self:
         # Here, since all values end in files, and the end of a run is too late to find out.
-        if problem := find_unwritable(self.__dict__):
-            raise ValueError(problem)
-        return self
+        if can_be_written(self.__dict__.values()):
+            return self
+        raise ValueError(find_unwritable(self.__dict__))
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated like a new one.
