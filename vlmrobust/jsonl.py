@@ -31,6 +31,8 @@ Position = tuple[int, int]
 _DRAFT = re.compile(r"\..+?(?:\.(?P<process>\d+))?\.(?P<key>[0-9a-f]{32})")
 _ABANDONED = 3600.0  # seconds after which nobody writes a file any more
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
 # What UTF-8 cannot hold is written as JSON escapes it: values are refused before, texts that are made here may be not.
 _UTF_8 = ("utf-8", "backslashreplace")
 
@@ -42,10 +44,17 @@ def json_safe(value: Any) -> Any:
         >>> json_safe({"logprobs": (-0.5, -float("inf"))})
         {'logprobs': [-0.5, '-Infinity']}
     """
-    if isinstance(value, Mapping):
-        return {str(key): json_safe(part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [json_safe(part) for part in value]
+    # Every value that is written comes through here: plain types first.
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict or isinstance(value, Mapping):
+        return {
+            key if type(key) is str else str(key): part if type(part) in _PLAIN else json_safe(part)
+            for key, part in value.items()
+        }
+    if kind is list or isinstance(value, tuple | list):
+        return [part if type(part) in _PLAIN else json_safe(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
