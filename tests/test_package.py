@@ -74,6 +74,7 @@ LAYERS = (
     ("text",),
     ("secrecy",),
     ("keyed", "naming", "jsonl", "prompting", "functional"),
+    ("locking",),
     ("types",),
     ("styles",),
     ("perturbations", "models", "data"),
