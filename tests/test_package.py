@@ -75,6 +75,7 @@ LAYERS = (
     ("secrecy",),
     ("log_records",),
     ("keyed", "naming", "jsonl", "prompting", "functional"),
+    ("locking",),
     ("types",),
     ("styles",),
     ("perturbations", "models", "data"),
