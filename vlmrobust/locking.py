@@ -140,6 +140,7 @@ class DirectoryLock:
         self._file = self._folder / f"{uuid4().hex}.json"
         self._lock = FileLock(str(self._file.with_suffix(".lock")))
         self._left = threading.Event()
+        self._is_new = not self._shown.exists()
 
     def __enter__(self) -> Self:
         while True:
@@ -190,6 +191,8 @@ class DirectoryLock:
                 if not path.with_suffix(".json").exists():  # nobody's: whoever enters has written that before
                     path.unlink(missing_ok=True)
             self._folder.rmdir()
+            if self._is_new:
+                self._shown.rmdir()  # which fails where anything was written
 
     def _refuse_others(self) -> None:
         for path in sorted(self._folder.glob("*.json")):

@@ -84,7 +84,7 @@ class Engine:
         self._letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, encoder, head, decoding, self._letter_tokens)
         self._shared = SharedEngine(model, encoder, head, decoding)
-        any_letter = int(self._letter_tokens.nonzero()[0, 0])
+        any_letter = int(self._letter_tokens.int().argmax())
         self._stepping = Stepping(model, decoding, self._ahead, any_letter)
         self._held = 0, 0
 
