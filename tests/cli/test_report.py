@@ -39,7 +39,8 @@ def test_json_and_csv_are_the_summary(command: Command, runs: Runs) -> None:
             assert cell[name] == ("" if undefined else str(value))
 
 
-def test_by_a_column_of_the_metadata(command: Command, runs: Runs) -> None:
+def test_by_a_column_of_the_metadata(command: Command, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # the table in one piece
     found = json.loads(command("report", runs["good"], "--by", "kind", "--metrics", "accuracy", "--json").stdout)
     assert [(row["kind"], row["condition"], row["n"]) for row in found] == [
         (kind, condition, 20) for kind in ("even", "odd") for condition in ("base", "wrong_think", "wrong_caption")
@@ -49,7 +50,8 @@ def test_by_a_column_of_the_metadata(command: Command, runs: Runs) -> None:
     assert "Other metrics, for --metrics: unparsed_rate, " in table
 
 
-def test_a_contrast_of_two_conditions(command: Command, runs: Runs) -> None:
+def test_a_contrast_of_two_conditions(command: Command, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # the table in one piece
     arguments = ("report", runs["good"], "--contrast", "wrong_think", "wrong_caption", "--metrics", "accuracy")
     [row] = json.loads(command(*arguments, "--json").stdout)
     report = Report.load(runs["good"])

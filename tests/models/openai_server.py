@@ -322,13 +322,14 @@ class Handler(BaseHTTPRequestHandler):
             if fault is None and (refusal := server.refusal(body)) is not None:
                 fault = 400, {}, refusal
             if fault is None:
-                self.reply(200, {}, server.completion(body))
+                answer = 200, {}, server.completion(body)
             else:
                 status, headers, text = fault
-                self.reply(status, headers, {"error": {"message": text, "type": "error"}})
-        finally:
+                answer = status, headers, {"error": {"message": text, "type": "error"}}
+        finally:  # before the reply: whoever has it may send the next request at once
             with server.lock:
                 server.now -= 1
+        self.reply(*answer)
 
     def do_GET(self) -> None:
         entry = {"id": "toy", "object": "model"} | (

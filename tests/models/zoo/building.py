@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import transformers as hf
 from transformers.models.auto import modeling_auto
 
@@ -37,10 +38,12 @@ def missing(family: str) -> str | None:
 
 def build(family: str) -> Tiny:
     """Return a new model of a family, always with the same weights."""
-    made, processor = ALL[family]()
-    if isinstance(made, hf.PretrainedConfig):
-        auto = hf.AutoModelForImageTextToText if family in IMAGE_TEXT_TO_TEXT else hf.AutoModelForMultimodalLM
-        made = auto.from_config(made)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for what is not drawn anew: gates, biases, time constants
+        made, processor = ALL[family]()
+        if isinstance(made, hf.PretrainedConfig):
+            auto = hf.AutoModelForImageTextToText if family in IMAGE_TEXT_TO_TEXT else hf.AutoModelForMultimodalLM
+            made = auto.from_config(made)
     redraw(made)
     tokenizer = getattr(processor, "tokenizer", processor)
     if hasattr(made, "generation_config"):
