@@ -272,6 +272,8 @@ def test_a_key_among_the_options_of_a_study_is_refused_unrepeated(tmp_path: Path
         f'api_key_env = ["{KEY}"]',
         f'api_key_env = {{x = "{KEY}"}}',
         f'options = "api_key={KEY}"',
+        f'options = "token: {KEY}"',
+        f'options = ["--token", "{KEY}"]',
         f'options = ["{KEY}"]',
     ],
 )

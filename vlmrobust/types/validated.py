@@ -49,6 +49,9 @@ class Told(Frozen):
         return ((name, without_secrets(value)) for name, value in super().__repr_args__())
 
 
+_OF_SETTINGS = ("dict_type", "mapping_type")  # something else in the place of settings, which may hold a key
+
+
 def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
     """Run `build` and put the owner's name and the field in front of whatever pydantic has to say.
 
@@ -64,8 +67,10 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
             came = problem["input"]
             if problem["type"] == "missing" or "got" in message:
                 got = ""
-            elif any(may_hold_a_secret(str(part)) for part in problem["loc"]):
+            elif problem["type"] in _OF_SETTINGS or any(may_hold_a_secret(str(part)) for part in problem["loc"]):
                 got = f", got {type(came).__name__}, which is not repeated here, since it may hold a key"
+            elif isinstance(came, list | tuple) and any(isinstance(part, Mapping) for part in came):
+                got = f", got {len(came)} entries"  # what is wrong in one of them is told of that one
             else:
                 came = without_secrets(came, may_hold_a_secret) if isinstance(came, str | Mapping | list) else came
                 got = f", got {came!r:.80}"
