@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 import zoo
 from transformers import DynamicCache
 
@@ -100,7 +101,9 @@ def test_texts_and_letters_are_those_of_generate(
     assert len(lengths) > 2, "the test needs texts of uneven lengths"
     for batch_size in (3, 7):
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
-    assert any(rolling.joined for rolling in seen) is (family in KINDS)
+    alone = "takes prompts one by one" in caplog.text  # LFM2-VL, whose padded batches transformers 4 gets wrong
+    assert not alone or transformers.__version__.startswith("4.")
+    assert any(rolling.joined for rolling in seen) is (family in KINDS and not alone)
 
 
 def test_batches_of_any_size_answer_alike(restless: Build, samples: list[Sample], seen: list[Rolling]) -> None:
