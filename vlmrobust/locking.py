@@ -27,8 +27,6 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from .jsonl import is_running, write_atomically
 
 __all__ = ["DirectoryInUseError", "DirectoryLock", "new_run"]
@@ -79,6 +77,8 @@ class _Member:
 
     def is_gone(self) -> bool:
         """Return whether the process works here no more, and remove what it has left; this may take some seconds."""
+        from filelock import FileLock, Timeout
+
         lock = FileLock(str(self.file.with_suffix(".lock")))
         try:
             lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 10)
@@ -138,6 +138,8 @@ class DirectoryLock:
         self._shown = Path(folder)
         self._folder = self._shown / _FOLDER
         self._file = self._folder / f"{uuid4().hex}.json"
+        from filelock import FileLock
+
         self._lock = FileLock(str(self._file.with_suffix(".lock")))
         self._left = threading.Event()
         self._is_new = not self._shown.exists()
