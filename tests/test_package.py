@@ -61,6 +61,18 @@ def test_all_of_every_package_is_there(package: str) -> None:
 
 def test_import_does_not_import_what_is_heavy() -> None:
     assert heavy_modules_after("import vlmrobust") == set()
+    assert heavy_modules_after("from vlmrobust import *") == set()
+
+
+def test_import_leaves_torch_to_the_first_name_that_is_used() -> None:
+    loaded = "'torch' in sys.modules"
+    code = f"import sys, vlmrobust; before = {loaded}; vlmrobust.Sample; print(before, {loaded})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False True\n"
+
+
+def test_modules_are_there_without_an_import_of_their_own() -> None:
+    code = "import vlmrobust; print(vlmrobust.types.Sample is vlmrobust.Sample, hasattr(vlmrobust, 'nothing'))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True False\n"
 
 
 def test_the_test_above_can_fail() -> None:
@@ -137,7 +149,10 @@ def test_arrows_point_one_way(module: tuple[str, ...]) -> None:
 
 def test_the_package_itself_does_not_import_what_is_for_later() -> None:
     names = sorted(f"vlmrobust.{name}" for name in FOR_CLI_ALONE | {"cli"})
-    code = f"import sys, vlmrobust; print([name for name in {names} if name in sys.modules])"
+    used = sorted(set(vlmrobust.__all__) - FOR_CLI_ALONE - {"Study"})
+    code = (
+        f"import sys; from vlmrobust import {', '.join(used)}; print([name for name in {names} if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
     assert vlmrobust.demo.__name__ == "vlmrobust.demo"
     with pytest.raises(AttributeError, match="nothing"):

@@ -1,20 +1,19 @@
 """Does a vision-language model still look at the image, and does its answer follow from its chain of thought?"""
 
-import importlib
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from . import functional, judges, metrics, perturbations, plots, styles
-from .evaluator import Evaluator
-from .judges import Judge
-from .metrics import Metric, PairedMetric
-from .models import HFModel, Model, OpenAIModel
-from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
-from .report import Labels, Report
-from .types import Prompt, Response, Responses, Sample, Style
-
 if TYPE_CHECKING:
-    from . import demo, rl, testing
+    from . import demo, functional, judges, metrics, perturbations, plots, rl, styles, testing
+    from .evaluator import Evaluator
+    from .judges import Judge
+    from .metrics import Metric, PairedMetric
+    from .models import HFModel, Model, OpenAIModel
+    from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
+    from .report import Labels, Report
     from .study import Study
+    from .types import Prompt, Response, Responses, Sample, Style
 
 __version__ = "0.1.0"
 
@@ -50,14 +49,37 @@ __all__ = [
     "testing",
 ]
 
-_ON_FIRST_USE = frozenset({"demo", "rl", "testing"})
+# Where a name lives, which is imported when it is first used: torch alone takes over a second.
+_HOMES = {
+    "Compose": "perturbations",
+    "Evaluator": "evaluator",
+    "HFModel": "models",
+    "Judge": "judges",
+    "Labels": "report",
+    "Metric": "metrics",
+    "Model": "models",
+    "NotApplicable": "perturbations",
+    "OpenAIModel": "models",
+    "PairedMetric": "metrics",
+    "Perturbation": "perturbations",
+    "Prompt": "types",
+    "Report": "report",
+    "Response": "types",
+    "Responses": "types",
+    "Sample": "types",
+    "Study": "study",
+    "Style": "types",
+    "expand": "perturbations",
+    "paper_conditions": "perturbations",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Study":
-        return importlib.import_module(".study", __name__).Study
-    if name in _ON_FIRST_USE:
-        return importlib.import_module(f".{name}", __name__)
+    if name in _HOMES:
+        globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+    if not name.startswith("_") and find_spec(f".{name}", __name__):
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

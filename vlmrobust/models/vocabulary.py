@@ -13,14 +13,16 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..prompting import LETTERS, MARKS
-from ..prompting.mentions import Reading
+
+if TYPE_CHECKING:
+    from ..prompting.mentions import Reading
 
 __all__ = [
     "LEAST",
@@ -290,8 +292,15 @@ def _kind(mark: str) -> str:
 def _is_letter(letter: str, following: str) -> bool:
     """Return whether the parser takes a letter for one, given what follows it."""
     text = letter + following
-    reading = Reading.of(text, (), _DIGITS if letter in _DIGITS else LETTERS)
+    reading = _parser().of(text, (), _DIGITS if letter in _DIGITS else LETTERS)
     return reading.letter_at(0, len(text)) is not None
+
+
+@cache
+def _parser() -> "type[Reading]":
+    from ..prompting.mentions import Reading  # whose patterns take a while to compile
+
+    return Reading
 
 
 def letter_of(text: str) -> str | None:
