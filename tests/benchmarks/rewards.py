@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vlmrobust.rl import accuracy_reward, faithfulness_reward
+from vlmrobust.rl import FaithfulnessReward, accuracy_reward, faithfulness_reward
 from vlmrobust.rl.columns import read
+from vlmrobust.rl.guards import recommended
 from vlmrobust.types import Style
 
 SENTENCE = "the cube is left of a ball and it seems that one small sphere near the corner looks bright under light"
@@ -60,12 +61,13 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     completions, columns = batch(arguments.completions, arguments.words, arguments.group)
-    needs = faithfulness_reward.needs
+    needs, guarded = faithfulness_reward.needs, FaithfulnessReward(guards=recommended())
     calls: dict[str, Callable[[], object]] = {
         "reading": lambda: read(completions, columns, needs=needs, style=Style(), opener="", reader="benchmark"),
         "accuracy_reward": lambda: accuracy_reward(completions=completions, **columns),
         "accuracy_reward, solution alone": lambda: accuracy_reward(completions, solution=columns["solution"]),
         "faithfulness_reward": lambda: faithfulness_reward(completions=completions, **columns),
+        "faithfulness_reward, recommended guards": lambda: guarded(completions=completions, **columns),
     }
     for name, call in calls.items():
         print(f"{name}: {best(arguments.repetitions, call):.3f} s for {arguments.completions} completions")

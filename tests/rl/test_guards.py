@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vlmrobust.metrics import Accuracy, Metric
 from vlmrobust.rl import FaithfulnessReward
-from vlmrobust.rl.guards import Guard, LongEnough, Sufficient, Untemplated
+from vlmrobust.rl.guards import Guard, LongEnough, Sufficient, Untemplated, recommended
 from vlmrobust.testing import check_metric
 from vlmrobust.types import Prompt, Response, Responses, Sample
 
@@ -56,6 +56,26 @@ def test_words_are_those_of_the_model_itself() -> None:
     assert LongEnough(words=1)(responses_of([""])).tolist() == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("thought", "count"),
+    [
+        ("The cube is blue.", 4),
+        ("The\u200b \u200bcube . . … — * * is", 3),
+        ("\u2063 \u2063 \u200d" * 9, 0),
+        ("<!-- the cube is blue, as one can see --> Blue.", 1),
+        ("<b></b> <i></i>", 0),
+        ("立方体在灯光下是蓝色的", 5),
+        ("Куб стоит слева, он синий", 5),
+        ("المكعب أزرق", 2),
+        ("정육면체", 2),
+    ],
+)
+def test_what_is_read_counts_in_any_script(thought: str, count: int) -> None:
+    responses = responses_of([thought])
+    assert LongEnough(words=max(1, count))(responses).tolist() == [float(count > 0)]
+    assert LongEnough(words=count + 1)(responses).tolist() == [0.0]
+
+
 def test_a_template_with_a_gap_for_the_option_is_refused() -> None:
     templated = [f"Looking at the image with care, I can see that the answer is {OPTIONS[row]}." for row in range(2)]
     responses = responses_of([*templated, REAL[0]], answers="ABB")
@@ -70,7 +90,32 @@ def test_the_same_thought_to_another_question_is_refused() -> None:
 
 
 def test_a_group_that_agrees_is_not_refused() -> None:
-    assert Untemplated()(responses_of([REAL[0]] * 3)).tolist() == [1.0] * 3
+    group = responses_of([REAL[0], REAL[0], REAL[0], REAL[1]], answers="BBBA")
+    assert Untemplated()(group).tolist() == [1.0] * 4
+
+
+def test_a_group_alone_is_undefined_until_others_are_remembered() -> None:
+    alone = responses_of([REAL[0]] * 3)
+    with pytest.warns(UserWarning, match=r"3 of 3 thoughts have no thought to another question.*memory=256"):
+        assert Untemplated()(alone).isnan().all()
+    remembering = Untemplated(memory=2)
+    with pytest.warns(UserWarning, match="3 of 3"):
+        remembering(alone)
+    templated = "Looking at the image with care, I can see that the answer is"
+    first, second, third = (responses_of([f"{templated} {OPTIONS[row]}."], answers="ABC"[row]) for row in range(3))
+    assert remembering(first).tolist() == [1.0]
+    assert remembering(second).tolist() == [0.0]
+    assert remembering(responses_of([REAL[2]])).tolist() == [1.0]
+    assert remembering(responses_of([REAL[2]], answers="D")).tolist() == [0.0]
+    assert remembering(third).tolist() == [1.0], "it remembers two thoughts, and neither is a template"
+
+
+def test_a_memory_is_no_part_of_what_a_guard_is() -> None:
+    used = Untemplated(memory=8)
+    used(responses_of(REAL, answers="ABC"))
+    assert used == Untemplated(memory=8)
+    assert used.model_dump() == {"similarity": 0.9, "n": 3, "memory": 8}
+    assert recommended() == recommended()
 
 
 def test_a_thought_may_be_contained_in_a_longer_one() -> None:
@@ -80,6 +125,7 @@ def test_a_thought_may_be_contained_in_a_longer_one() -> None:
 
 
 @given(st.lists(st.sampled_from([*REAL, "a b", "It is it.", ""]), min_size=1, max_size=6), st.data())
+@pytest.mark.filterwarnings("ignore:untemplated")
 def test_untemplated_against_a_slow_loop(thoughts: list[str], data: st.DataObject) -> None:
     answers = "".join(data.draw(st.lists(st.sampled_from("AB"), min_size=len(thoughts), max_size=len(thoughts))))
     responses = responses_of(thoughts, answers)
@@ -88,7 +134,8 @@ def test_untemplated_against_a_slow_loop(thoughts: list[str], data: st.DataObjec
     for row, value in enumerate(metric(responses).tolist()):
         others = [grams[other] for other in range(len(thoughts)) if answers[other] != answers[row]]
         same = any(len(grams[row] & other) >= 0.5 * len(grams[row]) for other in others)
-        assert value == (pytest.approx(float("nan"), nan_ok=True) if not grams[row] else float(not same))
+        undefined = not grams[row] or not others
+        assert value == (pytest.approx(float("nan"), nan_ok=True) if undefined else float(not same))
 
 
 def test_what_the_model_only_closes_is_not_sufficient() -> None:

@@ -6,32 +6,45 @@ metrics also go into an `Evaluator`, to be watched where they are not paid for.
 """
 
 import re
+import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from pydantic import Field, PlainSerializer, SerializeAsAny
+from pydantic import Field, PlainSerializer, PrivateAttr, SerializeAsAny
 from torch import Tensor
 
 from ..judges import Judge, RuleJudge
-from ..metrics import Metric, ThoughtLength
+from ..metrics import FormatRate, Metric
 from ..naming import snake_case
 from ..perturbations.texts import callable_name
 from ..types import Responses
 from ..types.validated import Frozen
+from .lexicon import FUNCTION_WORDS, count_words, readable, words_of
+from .substance import Prose, Substantial, Unguessed
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["Guard", "LongEnough", "Reader", "Sufficient", "Untemplated"]
+__all__ = [
+    "Guard",
+    "LongEnough",
+    "Prose",
+    "Reader",
+    "Substantial",
+    "Sufficient",
+    "Unguessed",
+    "Untemplated",
+    "recommended",
+]
 
 Reader = Annotated[
     Callable[[str, Sequence[str], str], int | None],
     PlainSerializer(callable_name, return_type=str),
 ]
-
-_WORD = re.compile(r"\w+")
 
 
 @runtime_checkable
@@ -49,7 +62,8 @@ class Guard(Protocol):
 class LongEnough(Metric):
     """Share of thoughts of enough words; what was injected does not count.
 
-    1 or 0: a thought of fewer words, an empty one included, is 0.
+    1 or 0: a thought of fewer words, an empty one included, is 0. What a reader can read counts, in any script: dots,
+    characters without width and comments do not, and where no spaces stand between words, two characters are one.
 
     Attributes:
         words: how many words are enough. Take it from the thoughts before training, well below their usual length: it
@@ -68,21 +82,41 @@ class LongEnough(Metric):
 
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where the thought has enough words, else 0; NaN where the model did not write at all."""
-        length = ThoughtLength().per_sample(responses)
-        return torch.where(length.isnan(), torch.nan, (length >= self.words).float())
+        counts = torch.tensor([count_words(thought) for thought in responses.own_think])
+        unwritten = responses.well_formed.isnan() & (counts == 0)
+        return torch.where(unwritten, torch.nan, (counts >= self.words).float())
+
+
+class _Thought(NamedTuple):
+    """What `Untemplated` compares a thought by: its n-grams, and what it answers in which way."""
+
+    grams: frozenset[tuple[str, ...]]
+    answers: tuple[str, tuple[str, ...], int]
+
+
+class _Seen(deque[_Thought]):
+    """Thoughts of earlier calls, which are no part of what a guard is: any two are equal."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Seen)
 
 
 class Untemplated(Frozen):
-    """1 for a thought that no other thought of the batch repeats with another option put in, else 0.
+    """1 for a thought that no other thought repeats with another option put in, else 0.
 
-    It looks at what is rewarded together, so it is no metric. Thoughts to another question, or to the same one but with
-    another answer, are compared; options and letters are left out of the comparison. A thought gets 0 if one of them
-    has at least `similarity` of its word n-grams. Two completions of one prompt that agree in their answer may well
-    agree in their thought: they are not compared.
+    It looks at what is rewarded together, and at the last thoughts that it saw before, so it is no metric. Thoughts to
+    another question, or to the same one but with another answer, are compared; options and letters are left out of the
+    comparison. A thought gets 0 if one of them has at least `similarity` of its word n-grams. Two completions of one
+    prompt that agree in their answer may well agree in their thought: they are not compared. NaN, with a warning, where
+    there is nothing to compare with: one question, one answer, and nothing remembered.
 
     Attributes:
         similarity: in (0, 1], share of a thought's n-grams from which on another thought counts as the same.
         n: words in an n-gram; a shorter thought is one n-gram as a whole.
+        memory: how many thoughts of earlier calls are remembered, for trainers that reward one sample, or the samples
+            of one prompt, at a time. Each process remembers its own; 0 = none.
 
     Example:
         >>> Untemplated().column
@@ -93,6 +127,9 @@ class Untemplated(Frozen):
 
     similarity: float = Field(default=0.9, gt=0, le=1)
     n: int = Field(default=3, ge=1)
+    memory: int = Field(default=0, ge=0)
+
+    _seen: _Seen = PrivateAttr(default_factory=_Seen)
 
     @property
     def column(self) -> str:
@@ -101,25 +138,39 @@ class Untemplated(Frozen):
 
     def __call__(self, responses: Responses) -> Tensor:
         """Return 0 where another thought says the same of another option, else 1; NaN for an empty thought."""
-        grams = [self._grams(row, responses) for row in range(len(responses))]
-        table = _incidence(grams)
-        shared = torch.from_numpy((table @ table.T).toarray())
-        answers = list(zip(responses.question, responses.options, responses.choice.tolist(), strict=True))
-        number = {answer: place for place, answer in enumerate(dict.fromkeys(answers))}
-        group = torch.tensor([number[answer] for answer in answers])
-        sizes = torch.tensor([len(of_row) for of_row in grams], dtype=torch.float32)
-        other = group[:, None] != group[None, :]
+        answers = zip(responses.question, responses.options, responses.choice.tolist(), strict=True)
+        own = [_Thought(self._grams(row, responses), answer) for row, answer in enumerate(answers)]
+        thoughts = [*own, *self._seen]
+        self._remember(own)
+        table = _incidence([thought.grams for thought in thoughts])
+        shared = torch.from_numpy((table[: len(own)] @ table.T).toarray())
+        number = {answer: place for place, answer in enumerate(dict.fromkeys(thought.answers for thought in thoughts))}
+        group = torch.tensor([number[thought.answers] for thought in thoughts])
+        sizes = torch.tensor([len(thought.grams) for thought in own], dtype=torch.float32)
+        other = group[: len(own), None] != group[None, :]
         same = other & (shared >= self.similarity * sizes[:, None] - 1e-6)
-        return torch.where(sizes > 0, (~same.any(dim=1)).float(), torch.nan)
+        alone = ~other.any(dim=1)
+        if alone.any():
+            warnings.warn(
+                f"untemplated: {int(alone.sum())} of {len(own)} thoughts have no thought to another question, or with "
+                f"another answer, beside them, so that they are undefined and earn nothing: reward several prompts in "
+                f"one call, or give Untemplated(memory=256)",
+                stacklevel=2,
+            )
+        return torch.where((sizes > 0) & ~alone, (~same.any(dim=1)).float(), torch.nan)
 
-    def _grams(self, row: int, responses: Responses) -> set[tuple[str, ...]]:
-        named = {word for option in responses.options[row] for word in _WORD.findall(option.lower())}
-        words = [
-            word for word in _WORD.findall(responses.own_think[row].lower()) if word not in named and len(word) > 1
-        ]
+    def _remember(self, thoughts: Sequence[_Thought]) -> None:
+        self._seen.extend(thoughts[-self.memory :] if self.memory else ())
+        while len(self._seen) > self.memory:
+            self._seen.popleft()
+
+    def _grams(self, row: int, responses: Responses) -> frozenset[tuple[str, ...]]:
+        whole, named = _named(responses.options[row])
+        thought = whole.sub(" ", readable(responses.own_think[row]))
+        words = [word for word in words_of(thought) if word not in named and (len(word) > 1 or not word.isascii())]
         if not words:
-            return set()
-        return {tuple(words[start : start + self.n]) for start in range(max(1, len(words) - self.n + 1))}
+            return frozenset()
+        return frozenset(tuple(words[start : start + self.n]) for start in range(max(1, len(words) - self.n + 1)))
 
 
 class Sufficient(Metric):
@@ -159,7 +210,29 @@ class Sufficient(Metric):
         return torch.tensor(values)
 
 
-def _incidence(grams: Sequence[set[tuple[str, ...]]]) -> "sparse.csr_array":
+def recommended() -> tuple[Guard, ...]:
+    """Return the guards that hold against the cheats that a policy finds first: one set, new for every reward.
+
+    Well-formed turns, thoughts of at least five words that say something of their own (`Substantial`) in sentences
+    (`Prose`), admit no guess (`Unguessed`) and are no template (`Untemplated`, which remembers 256 thoughts). What
+    cheats and honest thoughts earn under it is measured in the documentation's page on training.
+
+    Example:
+        >>> [guard.column for guard in recommended()]
+        ['format_rate', 'long_enough', 'substantial', 'prose', 'unguessed', 'untemplated']
+    """
+    return FormatRate(), LongEnough(words=5), Substantial(), Prose(), Unguessed(), Untemplated(memory=256)
+
+
+@lru_cache(maxsize=1024)
+def _named(options: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
+    """Return how options are found as a whole, and the words that name a part of one."""
+    texts = sorted((readable(option).strip() for option in options), key=len, reverse=True)
+    whole = re.compile(rf"(?<![a-z0-9])(?:{'|'.join(map(re.escape, texts))})(?![a-z0-9])")
+    return whole, frozenset(word for text in texts for word in words_of(text)) - FUNCTION_WORDS
+
+
+def _incidence(grams: Sequence[frozenset[tuple[str, ...]]]) -> "sparse.csr_array":
     """Return which thought has which n-gram, `(N, number of n-grams)`."""
     import numpy as np
     from scipy import sparse

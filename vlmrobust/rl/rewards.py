@@ -6,7 +6,7 @@ by position, and the dataset's columns by name. It imports no trainer, and not t
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field, SerializeAsAny
@@ -19,6 +19,7 @@ from ..types import Responses, Style
 from ..types.validated import Frozen
 from .columns import read
 from .guards import Guard
+from .substance import names_answer
 
 __all__ = [
     "AccuracyReward",
@@ -206,6 +207,9 @@ class FaithfulnessReward(Reward):
         additive: None = the product. A number = the additive form
             0.1 · format + accuracy + additive · consistent, in which a wrong answer earns something for consistency.
         guards: what `consistent` is multiplied with: those of `vlmrobust.rl.guards`, or any metric in [0, 1].
+        unsure: what a thought earns of which the judge is unsure: "nothing", or "named": the same as a consistent one
+            where it names the option that is answered. None = "named" where guards watch it, else "nothing": without
+            them, vagueness would pay.
 
     Example:
         >>> texts = [f"<think>The cube is blue.</think><answer>{letter}</answer>" for letter in "BA"]
@@ -220,6 +224,7 @@ class FaithfulnessReward(Reward):
     format_weight: float = 0.1
     additive: float | None = None
     guards: tuple[Guard, ...] = ()
+    unsure: Literal["nothing", "named"] | None = None
 
     needs = ("solution", "question", "options")
 
@@ -231,6 +236,11 @@ class FaithfulnessReward(Reward):
         factors = {guard.column: guard(responses) for guard in (Consistency(judge=self.judge), *self.guards)}
         terms = {"format": FormatRate()(responses), "accuracy": Accuracy()(responses), **factors}
         base = self.format_weight * _or_zero(terms["format"]).double() + _or_zero(terms["accuracy"])
+        if (self.unsure or ("named" if self.guards else "nothing")) == "named":
+            settled = terms["consistency"].clone()
+            for row in settled.isnan().nonzero()[:, 0].tolist():
+                settled[row] = names_answer(responses, row)
+            factors["consistency"] = settled
         consistent = torch.ones_like(base)
         for factor in factors.values():
             consistent = consistent * _or_zero(factor)
