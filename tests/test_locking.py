@@ -52,6 +52,20 @@ def test_another_run_is_told_who_is_at_work_and_since_when(holder, tmp_path):
         DirectoryLock(tmp_path).__enter__()
 
 
+def test_a_run_can_wait_for_its_other_processes(tmp_path):
+    with DirectoryLock(tmp_path) as held:
+        code = HOLD.replace("sys.argv[1]", f"sys.argv[1], {held.run!r}").replace("sleep(60)", "sleep(1.5)")
+        other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "in\n"
+        begun = time.monotonic()
+        held.await_others(0.2)
+        assert time.monotonic() - begun < 1.4
+        assert len(list((tmp_path / ".running").glob("*.json"))) == 2
+        held.await_others()
+        assert len(list((tmp_path / ".running").glob("*.json"))) == 1
+        other.communicate()
+
+
 def test_a_lock_ends_with_its_process(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()

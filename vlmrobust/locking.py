@@ -167,6 +167,15 @@ class DirectoryLock:
         self._left.set()
         self._leave()
 
+    def await_others(self, seconds: float = 30.0) -> None:
+        """Wait until the other processes of this run have left, as those do a moment after that are killed."""
+        until = time.monotonic() + seconds
+        for path in self._folder.glob("*.json"):
+            while path != self._file and time.monotonic() < until:
+                member = _Member.read(path)
+                if member is None or member.run != self.run or member.is_gone():
+                    break
+
     def _enter(self) -> None:
         about = {
             "run": self.run,

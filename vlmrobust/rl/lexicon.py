@@ -187,6 +187,7 @@ _TOKENS = re.compile(rf"{WORD}+(?:'{WORD}+)*|[^\W\d_]")
 _HIDDEN = re.compile(r"<!--.*?(?:-->|$)|</?[a-z][^<>]{0,40}>", re.DOTALL)
 
 
+@lru_cache(maxsize=2048)
 def readable(thought: str) -> str:
     """Return what a reader sees of a thought, folded: neither characters without width nor comments nor tags."""
     return fold(_HIDDEN.sub(" ", _INVISIBLE.sub("", thought)))
@@ -206,7 +207,7 @@ def unspaced(words: Iterable[str]) -> list[str]:
 def count_words(thought: str) -> float:
     """Return how many words a reader sees; where no spaces stand between words, two characters are one."""
     words = words_of(thought)
-    return len(words) - len(unspaced(words)) / 2
+    return len(words) - (0 if thought.isascii() else len(unspaced(words)) / 2)
 
 
 def admits_guess(thought: str) -> bool:
@@ -218,4 +219,4 @@ def admits_guess(thought: str) -> bool:
 
 def mixes_scripts(word: str) -> bool:
     """Whether a word has Greek or Cyrillic letters among Latin ones, which look the same and read as another word."""
-    return not word.isascii() and _MIXED.search(word) is not None
+    return _MIXED.search(word) is not None

@@ -64,7 +64,7 @@ class Substantial(Metric):
         if not thought:
             return torch.nan
         found = _own_words(thought, question, tuple(options))
-        anew = 2 * found >= self.words and _own_pairs(thought, question, tuple(options)) >= self.pairs
+        anew = 2 * found >= self.words > found and _has_own_pairs(self.pairs, thought, question, tuple(options))
         return float(anew or found >= self.words)
 
 
@@ -112,7 +112,8 @@ class Prose(Metric):
         longest = self._longest_row(thought, _plain(question) | _plain(*options))
         in_a_row = longest >= max(self.run, self.run_share * len(latin))
         too_few = len(latin) >= self.words and grammar < self.share * len(latin)
-        return float(not (too_few or in_a_row or any(map(mixes_scripts, words))))
+        mixed = not thought.isascii() and any(map(mixes_scripts, words))
+        return float(not (too_few or in_a_row or mixed))
 
     def _longest_row(self, thought: str, asked: frozenset[str]) -> int:
         """Return how many words stand in a row at most without grammar, a word of the question, or a stop."""
@@ -212,11 +213,17 @@ def _own_words(thought: str, question: str, options: tuple[str, ...]) -> float:
     return len({plain_form(word) for word in words if _is_own(word, taken)}) + len(characters) / 2
 
 
-def _own_pairs(thought: str, question: str, options: tuple[str, ...]) -> int:
+def _has_own_pairs(enough: int, thought: str, question: str, options: tuple[str, ...]) -> bool:
+    """Whether a thought has so many pairs of words, one of which may say something, that the question does not have."""
     taken = _plain(*options)
-    pairs = {pair for pair in _pairs(thought) if any(_is_own(word, taken) for word in pair)}
-    plain = {tuple(map(plain_form, pair)) for pair in pairs}
-    return len(plain - {tuple(map(plain_form, pair)) for pair in _pairs(question)})
+    found = {tuple(map(plain_form, pair)) for pair in _pairs(question)}
+    enough += len(found)
+    for pair in _pairs(thought):
+        if _is_own(pair[0], taken) or _is_own(pair[1], taken):
+            found.add(tuple(map(plain_form, pair)))
+            if len(found) >= enough:
+                return True
+    return False
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

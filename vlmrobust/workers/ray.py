@@ -73,12 +73,15 @@ class RayWorkers(Workers):
         out = job.shared("all actors").absolute()
         _check_pickled(job.source)
         with DirectoryLock(out) as lock:
-            with (
-                Progress(job.plan.size(job.samples)) as progress,
-                closing(self._answered(job, out, lock.run)) as batches,
-            ):
-                for batch in batches:
-                    progress.add(batch["responses"], batch["asked"])
+            try:
+                with (
+                    Progress(job.plan.size(job.samples)) as progress,
+                    closing(self._answered(job, out, lock.run)) as batches,
+                ):
+                    for batch in batches:
+                        progress.add(batch["responses"], batch["asked"])
+            finally:
+                lock.await_others()  # Ray kills actors in its own time, and they keep the next run out until then
             with RunDirectory(out) as directory:
                 return job.report(make, directory)
 
