@@ -1,17 +1,20 @@
 """Files of rows → rows, each with the place it stands at."""
 
 import csv
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..text import can_be_written
 from .fields import from_json
 from .hub import read_parquet
 from .row import Row
 
 __all__ = ["SUFFIXES", "read_file"]
 
+_MANY = 5  # columns from which on a line with as many commas is a row, and hardly one of a text
 _LONGEST_CELL = 2**31 - 1  # a picture in base64 is a cell of megabytes; csv stops at 131,072 characters
 
 
@@ -60,32 +63,81 @@ def _object(place: str, values: Any) -> Row:
     return Row(place, {}, f"expected one JSON object, got {type(values).__name__}")
 
 
+class _Lines:
+    """The lines of a table, of which those behind the first of a row can be read once more.
+
+    A quote that is never closed, or only rows later, makes one cell of all that stands between.
+    """
+
+    def __init__(self, file: Iterator[str]) -> None:
+        self._file = file
+        self._again: deque[str] = deque()
+        self._before = 0
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(self._again.popleft() if self._again else next(self._file))
+        return self.taken[-1]
+
+    def begin(self) -> int:
+        """Forget what was taken; return the number of the line at which the next row begins, from 1."""
+        self._before += len(self.taken)
+        self.taken = []
+        return self._before + 1
+
+    def give_back(self) -> None:
+        """Go back to the line behind the first one that was taken."""
+        self._again.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
+
+
 def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
     def read(path: Path) -> Iterator[Row]:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            place = f"{path.name}, line 1"
-            while True:
+        # What is no UTF-8 is a fault of its row, not of all behind it.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            lines = _Lines(file)
+            reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+            try:
+                names = list(reader.fieldnames or ())
+            except csv.Error as error:
+                yield Row(f"{path.name}, line 1", {}, f"expected a row of {path.suffix[1:]}, got {error}")
+                return
+            if twice := _twice(names):
+                problem = f"expected columns with names that differ, got {twice!r} twice"
+                yield Row(f"{path.name}, line 1", {}, problem)
+                return
+            values: Mapping[Any, Any] | None = {}
+            while values is not None:
+                place = f"{path.name}, line {lines.begin()}"
                 try:
                     with _cells_of_any_length():
-                        if reader.fieldnames is not None:
-                            place = f"{path.name}, line {reader.line_num + 1}"  # a quoted cell may span lines
-                        values: Mapping[Any, Any] | None = next(reader, None)
-                except (csv.Error, UnicodeDecodeError) as error:
+                        values = next(reader, None)
+                except csv.Error as error:
                     yield Row(place, {}, f"expected a row of {path.suffix[1:]}, got {error}")
-                    return
-                if values is None:
-                    return
-                if twice := _twice(reader.fieldnames or ()):
-                    problem = f"expected columns with names that differ, got {twice!r} twice"
-                    yield Row(f"{path.name}, line 1", {}, problem)
-                    return
-                if None in values:
-                    yield Row(place, {}, f"expected {len(values) - 1} cells, got {len(values[None])} more")
-                else:
-                    yield Row(place, values)
+                    lines.give_back()
+                    continue
+                if values is not None:
+                    yield _cells(place, values, lines, delimiter, len(names))
 
     return read
+
+
+def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str, columns: int) -> Row:
+    """Return a row of a table, or what is wrong with it; lines that its quotes have swallowed are given back."""
+    # One cell may span lines; if one of these is as long as a row, a quote was meant as a quote.
+    looks_like_rows = delimiter == "\t" or columns >= _MANY
+    for number, line in enumerate(lines.taken[1:] if looks_like_rows and columns > 1 else (), start=1):
+        if line.rstrip("\r\n").count(delimiter) == columns - 1:
+            lines.give_back()
+            return Row(place, {}, f"expected a quote that is closed in its row, got one that goes on for {number} lines")
+    if None in values:
+        return Row(place, {}, f"expected {columns} cells, got {len(values[None])} more")
+    if not can_be_written(values.values()):
+        return Row(place, {}, "expected text in UTF-8, got bytes that are none")
+    return Row(place, values)
 
 
 def _twice(names: Sequence[str]) -> str | None:

@@ -1,5 +1,9 @@
-"""Changes to the list of options: one more, another order, or other letters."""
+"""Changes to the list of options: one more, another order, or other letters.
 
+A question of which an option speaks of others ("Both A and B", "None of the above") keeps its order and letters.
+"""
+
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -42,6 +46,40 @@ class AbstainOption(Perturbation):
         return prompt.replace(options=(*prompt.options, self.text), order=(*prompt.order, None))
 
 
+_JOINED = r"(?:\s*(?:,|;|/|&|\+|\b(?:and|or|nor|und|oder|et|ou|y|o)\b|[和与或、と])\s*)+"
+_ONE = r"(?<![^\W\u3000-\uffff])(?:([A-Z])|\(([A-Za-z])\))(?![^\W\u3000-\uffff])"
+_LETTERS_NAMED = re.compile(
+    rf"{_ONE}{_JOINED}{_ONE}"
+    rf"|\b(?i:options?|choices?|answers?|only|both|neither|either|not)\s+{_ONE}|选项\s*{_ONE}"
+    rf"|{_ONE}\s+(?:is|are)\s+(?:correct|right|true|wrong|incorrect|false)\b"
+)
+_ABOVE = r"(?:above|below|preceding|previous|foregoing|aforementioned|other (?:options|choices|answers))"
+_PLACE_NAMED = re.compile(
+    r"\b(?:all|none|both|either|neither|any|each|some|one|two|three|more|not|nothing)\b(?: than one)?(?: of)?"
+    rf"(?: (?:the|these|those))?(?: (?:options|choices|answers|statements|given|listed|shown|mentioned))*"
+    rf" (?:{_ABOVE}|listed)(?: (?:options|choices|answers|statements|ones))?(?: (?:is|are) .*)?[.!)]*$"
+    r"|\b(?:alle|keine[rs]?|beide)\b.*\b(?:oben|obigen|genannten)\b|以上|上述|\b(?:ci-dessus|anteriores)\b",
+    re.IGNORECASE,
+)
+
+
+def _names_letters(option: str, letters: str) -> bool:
+    """Whether an option's text speaks of others by their letters: "Both A and B", "Option C only"."""
+    return any(
+        {letter.upper() for letter in match.groups() if letter} <= set(letters)
+        for match in _LETTERS_NAMED.finditer(option)
+    )
+
+
+def _stay_true(prompt: Prompt) -> None:
+    """Refuse to move options one of which speaks of others by letter or place: it would say something else."""
+    letters = prompt.style.letters[: len(prompt.options)]
+    for place in _own_places(prompt):
+        option = prompt.options[place]
+        if _names_letters(option, letters) or _PLACE_NAMED.search(option):
+            raise NotApplicable(f"the option {option!r} speaks of others by letter or place, and would not stay true")
+
+
 def _reordered(prompt: Prompt, order: Sequence[int]) -> Prompt:
     """Return the prompt with the sample's own options in another order; added ones keep their places.
 
@@ -49,6 +87,7 @@ def _reordered(prompt: Prompt, order: Sequence[int]) -> Prompt:
         prompt: the prompt so far.
         order: for each of the sample's own options as shown, in turn, which of them stands there instead.
     """
+    _stay_true(prompt)
     places = _own_places(prompt)
     filled = dict(zip(places, (places[index] for index in order), strict=True))
     source = [filled.get(place, place) for place in range(len(prompt.order))]
@@ -194,4 +233,7 @@ class OptionLetters(Perturbation):
             raise NotApplicable(f"{count} options need as many letters, and {self.letters!r} are {len(self.letters)}")
         if self.letters[:count] == prompt.style.letters[:count]:
             raise NotApplicable(f"the options have the letters {self.letters[:count]!r} already")
+        for option in prompt.options:
+            if _names_letters(option, prompt.style.letters[:count]):
+                raise NotApplicable(f"the option {option!r} speaks of others by letter, and would not stay true")
         return prompt.replace(style=prompt.style.replace(letters=self.letters))
