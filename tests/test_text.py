@@ -1,9 +1,9 @@
 """Half of a surrogate pair and control characters, wherever text comes from: refused by field, or made writable."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption
 from vlmrobust.testing import FakeModel
 from vlmrobust.text import find_unwritable, printable, writable
+from vlmrobust.types.validated import Frozen
 
 HALF = "cut \ud83d"
 ROW = {"id": "q1", "image": "a.png", "question": "Which?", "options": ["red", "blue"], "answer": 0, "distractor": 1}
@@ -129,3 +130,27 @@ def test_no_control_character_of_a_name_reaches_a_terminal(tmp_path: Path) -> No
         assert "\x1b" not in text
         assert "\u202e" not in text
     assert isinstance(samples[0], Sample)
+
+
+def test_numbers_are_not_looked_into_and_every_other_field_is() -> None:
+    class Held(Frozen):
+        number: float | None = None
+        numbers: tuple[int | None, ...] = ()
+        kind: Literal["a", "b"] = "a"
+        name: str | None = None
+        either: int | str = 0
+        nested: tuple[str | int, ...] = ()
+        anything: Any = None
+        parts: Mapping[str, int] = {}
+
+    assert Held(number=1.0, numbers=(1, None), kind="b", name="\U0001f600").name == "\U0001f600"
+    changes: dict[str, Any] = {
+        "name": HALF,
+        "either": HALF,
+        "nested": (1, HALF),
+        "anything": [HALF],
+        "parts": {HALF: 1},
+    }
+    for field, value in changes.items():
+        with pytest.raises(ValueError, match=f"field '{field}[^']*': expected text that UTF-8 can hold"):
+            Held(**{field: value})

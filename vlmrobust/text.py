@@ -73,7 +73,7 @@ def can_be_written(values: Iterable[Any]) -> bool:
     # Every value that is made comes through here: what a type holds is found out once, and there are few calls.
     for value in values:
         holds = _what_is_held(value.__class__)
-        if holds is None or not value:
+        if holds is None:
             continue
         if holds is str:
             if not value.isascii() and _SURROGATE.search(value) is not None:

@@ -13,6 +13,7 @@ from typer.testing import Result
 from vlmrobust import Labels
 from vlmrobust.functional import fleiss_kappa
 from vlmrobust.judges import Judge, LMJudge, OpenAIJudge, Panel, RuleJudge, Verdicts, check
+from vlmrobust.locking import DirectoryLock
 from vlmrobust.metrics import Consistency
 from vlmrobust.report import Report
 
@@ -272,3 +273,40 @@ def test_a_report_shows_consistency_as_estimated_with_labels(command: Command, r
     refused = command("report", tmp_path / "run", "--labels", labels, "--metrics", "accuracy")
     assert refused.exit_code == 2
     assert "expected --labels, or --by, --contrast or --metrics, got both" in refused.stderr
+
+
+def test_a_run_directory_that_is_in_use_is_not_written_into(
+    command: Command, runs: Runs, tmp_path: Path, coin: list[Any]
+) -> None:
+    run = tmp_path / "run"
+    Report.load(runs["torn"]).save(run / "report.jsonl")
+    told = f"Error: run directory {run}: expected no other run at work in it, but process "
+    with DirectoryLock(run):
+        for given in (("hf:org/coin",), ("hf:org/coin", "--out", tmp_path / "else.jsonl"), ("rules",)):
+            refused = command("judge", run, "--judge", *given)
+            assert refused.exit_code == 2
+            assert refused.stderr.startswith(told)
+            assert "--debug" not in refused.stderr
+        assert not coin, "no judge is loaded for nothing"
+        assert command("judge", run, "--judge", "rules", "--out", tmp_path / "rules.jsonl").exit_code == 0
+    assert command("judge", run / "report.jsonl", "--judge", "hf:org/coin").exit_code == 0
+    assert {path.name for path in run.iterdir()} == {"report.jsonl", "report-hf-org+coin.jsonl"}
+
+
+def test_a_judge_at_work_keeps_others_out(
+    command: Command, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    Report.load(runs["torn"]).save(run / "report.jsonl")
+    refused: list[Result] = []
+
+    class Meddled(Coin):
+        def conclude(self, responses: Any) -> Verdicts:
+            refused.append(command("judge", run, "--judge", "rules"))
+            return super().conclude(responses)
+
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Meddled())
+    assert command("judge", run, "--judge", "hf:org/coin").exit_code == 0
+    assert refused
+    assert {result.exit_code for result in refused} == {2}
+    assert not (run / "report-rules.jsonl").exists()

@@ -142,9 +142,14 @@ def test_conditions_that_the_call_does_not_name_are_said(
     second = command(*arguments, "wrong_think")
     told = f"Note: {tmp_path / 'run'} also holds wrong_caption; the report is about what this call names.\n"
     assert told in second.stderr
+    part = tmp_path / "run" / "report.part.jsonl"
+    assert f"Responses are in {tmp_path / 'run'}, and the report of this call is {part}\n" in second.stderr
+    assert "Responses and report" not in second.stderr
     assert set(Report.load(tmp_path / "run").frame["condition"]) == {"base", "wrong_caption"}
-    part = Report.load(tmp_path / "run" / "report.part.jsonl")
-    assert set(part.frame["condition"]) == {"base", "wrong_think"}
+    assert set(Report.load(part).frame["condition"]) == {"base", "wrong_think"}
+    third = command(*arguments, "wrong_think,wrong_caption")
+    assert third.stderr.endswith(f"Responses and report are in {tmp_path / 'run'}\n")
+    assert not part.exists()
 
 
 def test_missing_data_and_missing_model(command: Command, rows: Path, tmp_path: Path) -> None:

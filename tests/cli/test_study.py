@@ -102,3 +102,12 @@ def test_what_is_refused(command: Command, file: Path, arguments: tuple[Any, ...
     result = command("study", file)
     assert result.exit_code == 2
     assert "field 'models'" in result.stderr
+
+
+def test_the_page_of_a_part_is_named(command: Command, file: Path) -> None:
+    whole = command("study", file)
+    assert f"The page is {file.parent / 'study' / 'study.html'}\n" in whole.stderr
+    content = (file.parent / "study" / "study.html").read_bytes()
+    broken = command("study", file, "--models", "broken")
+    assert f"The page is {file.parent / 'study' / 'study.part.html'}\n" in broken.stderr
+    assert (file.parent / "study" / "study.html").read_bytes() == content

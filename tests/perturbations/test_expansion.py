@@ -1,6 +1,7 @@
 """Samples × conditions → prompts: order, laziness, what does not fit, what needs the response under base."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,3 +195,30 @@ def test_a_composition_needs_base_where_a_part_does(make_sample: Make) -> None:
         True,
         True,
     ]
+
+
+def test_what_conditions_share_is_made_once_and_never_for_another(
+    make_sample: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make_sample("q"), make_sample("q").replace(question="Something else?")
+    prompts = expand([one], [StopThink(), EarlyAnswer()], draws=2)
+    made: list[tuple[str, int]] = []
+    of = Prompt.of
+
+    def counted(sample: Sample, **given: Any) -> Prompt:
+        made.append((sample.question, given["draw"]))
+        return of(sample, **given)
+
+    monkeypatch.setattr(Prompt, "of", counted)
+    for condition in prompts.conditions[:2]:
+        for draw in range(2):
+            assert prompts.make(one, condition, draw).draw == draw
+    assert made == [(one.question, 0), (one.question, 1)]
+    assert prompts.make(other, StopThink()).question == other.question
+    assert prompts.make(one, StopThink()).question == one.question
+    said = [
+        Response(sample_id="q", condition="base", status="unparsed", think=thought, own_think=thought)
+        for thought in ("It is red. I see it.", "It is blue. I see it.")
+    ]
+    early = [prompts.make(one, EarlyAnswer(), 0, {("q", 0): response}) for response in said]
+    assert [prompt.base for prompt in early] == said

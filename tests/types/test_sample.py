@@ -97,3 +97,13 @@ def test_check_samples(make_sample: Make) -> None:
         check_samples([])
     with pytest.raises(TypeError, match="expected samples, got str at position 1"):
         check_samples([samples[0], "b"])  # type: ignore[list-item]
+
+
+def test_a_copy_that_was_never_checked_is_refused(make_sample: Make) -> None:
+    sound = make_sample("a")
+    assert check_samples([sound])[0] is sound
+    beyond = sound.model_copy(update={"answer": len(sound.options)})
+    with pytest.raises(ValueError, match="sample 'a', field 'answer': expected the index of one of"):
+        check_samples([sound.replace(id="b"), beyond])
+    with pytest.raises(ValueError, match=r"field 'metadata\.source': expected text that UTF-8 can hold"):
+        check_samples([sound.model_copy(update={"metadata": {"source": "cut \ud83d"}})])

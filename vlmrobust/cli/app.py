@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..locking import DirectoryInUseError
 from ..models.base import RefusedError
 from ..secrecy import Secrets, error_message, error_text, variable_shown
 from ..text import printable
@@ -43,7 +44,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-_EXPECTED = (ValueError, LookupError, OSError, ImportError, RefusedError)
+_EXPECTED = (ValueError, LookupError, OSError, ImportError, RefusedError, DirectoryInUseError)
 
 app = typer.Typer(
     name="vlmrobust",

@@ -29,7 +29,14 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
     if not is_first_process():
         return
     if responses is not None:
-        say(f"Responses and report are in {responses}")
+        from ..report.keeping import kept_report
+
+        kept = kept_report(responses)
+        say(
+            f"Responses and report are in {responses}"
+            if kept.name == "report.jsonl"
+            else f"Responses are in {responses}, and the report of this call is {kept}"
+        )
     if page is not None:
         say(f"The page is {page}")
     errors = sum(int(report.responses.has_status("error").sum()) for report in reports)

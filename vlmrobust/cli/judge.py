@@ -1,12 +1,14 @@
 """`vlmrobust judge`: the thoughts of an existing run, read by another judge."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..locking import DirectoryLock
 from . import options
 from .app import refusals
 from .finishing import finish
@@ -85,13 +87,15 @@ def judge(
             return
         if path is None:
             raise ValueError("expected a run directory or a saved report, or --check, got neither")
-        old = Report.load(path)
-        file = out or _beside(path, judges)
-        if file.exists() and not Report.load(file).frame["metric_error"].notna().any():
-            raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
-        chosen = judges_named(judges, rule.value, **servers, report=old)
-        new = rejudged(old, chosen, (path if path.is_dir() else path.parent) / "verdicts")
-        new.save(file)
+        folder = path if path.is_dir() else path.parent
+        file = out or _beside(folder, judges)
+        with _held(folder, file, judges):
+            old = Report.load(path)
+            if file.exists() and not Report.load(file).frame["metric_error"].notna().any():
+                raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
+            chosen = judges_named(judges, rule.value, **servers, report=old)
+            new = rejudged(old, chosen, folder / "verdicts")
+            new.save(file)
         agreed = agreement(old, new)
         before, after = old.judge, new.judge
         if json:
@@ -133,10 +137,15 @@ def _rate(rate: "Rate") -> str:
     return f"{rate.value:.2f} [{known}]"
 
 
-def _beside(path: Path, judges: list[str]) -> Path:
+def _held(folder: Path, file: Path, judges: list[str]) -> AbstractContextManager[Any]:
+    """Keep runs and other judges out of a run directory that is written into: by verdicts, or by the judged report."""
+    is_written = file.resolve().parent == folder.resolve() or set(judges) != {"rules"}
+    return DirectoryLock(folder) if folder.is_dir() and is_written else nullcontext()
+
+
+def _beside(folder: Path, judges: list[str]) -> Path:
     from ..named_judges import slug_of
 
-    folder = path if path.is_dir() else path.parent
     return folder / f"report-{'-'.join(map(slug_of, judges))}.jsonl"
 
 

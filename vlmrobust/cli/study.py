@@ -56,6 +56,7 @@ def study(
     """
     with refusals(context):
         from ..study import Study
+        from ..study.keeping import kept_page
 
         asked = Study.from_toml(path).only(options.listed(models), options.listed(benchmarks))
         if dry_run:
@@ -65,7 +66,7 @@ def study(
         result = asked.run(out, tell=say)
         show(as_json(result.runs) if json else result)
     say(f"Tables and runs are in {result.out}")
-    say(f"The page is {result.out / 'study.html'}")
+    say(f"The page is {kept_page(result.out)}")
     if result.failed:
         say("Some of it failed, or rows are errors; the page lists them, and the same call tries them again.")
         raise typer.Exit(ExitCode.ERROR_ROWS)

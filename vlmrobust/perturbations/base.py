@@ -77,7 +77,9 @@ class Perturbation(Frozen, ABC):
             NotApplicable: the condition does not fit this sample.
             TypeError: `perturb` returned something else than a prompt.
         """
-        changed = self._perturbed(prompt.replace(condition=self.condition), seed)  # errors name this condition
+        if prompt.condition != self.condition:
+            prompt = prompt.replace(condition=self.condition)  # errors name this condition
+        changed = self._perturbed(prompt, seed)
         return changed if changed.condition == self.condition else changed.replace(condition=self.condition)
 
     def _perturbed(self, prompt: Prompt, seed: int) -> Prompt:

@@ -45,6 +45,9 @@ class Prompts(Sequence[Prompt]):
         self._base = base or {}
         self._fitting: list[int] = []
         self._reasons: dict[int, str] = {}
+        # Of the sample that was asked for last: what all of its conditions begin with is made once.
+        self._drawn: tuple[Sample | None, int] = (None, 0)
+        self._made: tuple[Sample | None, dict[int, Prompt]] = (None, {})
 
     @property
     def planned(self) -> int:
@@ -151,7 +154,15 @@ class Prompts(Sequence[Prompt]):
 
     def _unperturbed(self, sample: Sample, draw: int, own: Response | None, base: BaseResponses) -> Prompt:
         distractor = self.distractor_of(sample, base)
-        return Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
+        owner, of_draws = self._made
+        if owner is not sample:
+            of_draws = {}
+            self._made = sample, of_draws
+        made = of_draws.get(draw)
+        if made is None or made.base is not own or made.distractor != distractor:
+            made = Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
+            of_draws[draw] = made
+        return made
 
     def distractor_of(self, sample: Sample, base: BaseResponses) -> int | None:
         """Return the wrong option that all conditions and draws of a sample assert.
@@ -159,7 +170,11 @@ class Prompts(Sequence[Prompt]):
         The runner-up is that of draw 0; None where no letters were read under base, or as long as it is not answered.
         """
         if self.distractor == "random" or sample.distractor is not None:
-            return draw_distractor(sample, self.seed)
+            owner, drawn = self._drawn
+            if owner is not sample:
+                drawn = draw_distractor(sample, self.seed)
+                self._drawn = sample, drawn
+            return drawn
         first = base.get((sample.id, 0))
         return None if first is None else runner_up(sample, first)
 

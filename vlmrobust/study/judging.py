@@ -35,7 +35,8 @@ def judgements(
     """
     judge = Once(lambda: judge_of(entry))
     for run in runs:
-        file = Path(run.folder) / f"report-{slug_of(entry.name)}.jsonl"
+        # Beside the report that is judged: what is said of a part does not take the place of what is said of the whole.
+        file = Path(run.folder) / f"{kept_report(out / run.folder).stem}-{slug_of(entry.name)}.jsonl"
         row = JudgementRow(
             model=run.model,
             checkpoint=run.checkpoint,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["markdown"]
 
 
-def markdown(result: "StudyResult") -> str:
-    """Return the page; pictures are in the HTML page alone, and named here."""
+def markdown(result: "StudyResult", page: str) -> str:
+    """Return the page; pictures are in the HTML page alone, a file beside it, and named here."""
     parts = ["# Study"]
     for section in result.sections:
         parts += [
@@ -26,7 +26,7 @@ def markdown(result: "StudyResult") -> str:
         listed = [
             f"- {inline(one.title)}{f': {inline(one.missing)}' if one.missing else ''}" for one in result.pictures
         ]
-        parts += ["## Over the checkpoints", "Drawn in [the page](study.html):", "\n".join(listed)]
+        parts += ["## Over the checkpoints", f"Drawn in [the page]({page}):", "\n".join(listed)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -5,8 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..jsonl import write_atomically
-from ..report.csv import csv_text
 from ..report.typed import table_of
 from .rows import JudgementRow, RunRow
 from .tables import TablesOfRuns, tables_of_judges, tables_of_runs
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from .study import Study
 
 __all__ = ["StudyResult"]
-
-_TABLES = ("runs", "judgements", "summary", "judged", "survival", "agreement", "averages", "findings")
 
 
 class StudyResult:
@@ -105,11 +101,11 @@ class StudyResult:
 
         return drawn(self)
 
-    def to_markdown(self) -> str:
-        """Return the page as Markdown; what others wrote is escaped."""
+    def to_markdown(self, page: str = "study.html") -> str:
+        """Return the page as Markdown; what others wrote is escaped, and pictures are in the page of that name."""
         from .markdown import markdown
 
-        return markdown(self)
+        return markdown(self, page)
 
     def to_html(self) -> str:
         """Return the page as HTML, which needs no network; what others wrote is escaped."""
@@ -117,15 +113,15 @@ class StudyResult:
 
         return page(self)
 
-    def save(self) -> None:
-        """Write the tables as CSV, and the pages `study.md` and `study.html`, into the folder."""
-        tables = self.out / "tables"
-        tables.mkdir(parents=True, exist_ok=True)
-        for name in _TABLES:
-            write_atomically(tables / f"{name}.csv", csv_text(getattr(self, name)))
-        write_atomically(self.out / "study.json", self.study.model_dump_json(indent=2) + "\n")
-        write_atomically(self.out / "study.md", self.to_markdown())
-        write_atomically(self.out / "study.html", self.to_html())
+    def save(self) -> Path:
+        """Write the tables as CSV, and the pages `study.md` and `study.html`, into the folder; return the latter.
+
+        Where those that are there have more than this study names, such as another benchmark, they stay, and these are
+        `study.part.md`, `study.part.html` and `tables.part`.
+        """
+        from .keeping import keep_result
+
+        return keep_result(self)
 
     def __str__(self) -> str:
         from ..report.tables import terminal_table

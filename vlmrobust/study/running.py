@@ -139,6 +139,9 @@ class Runner:
             report = evaluator.run(samples, folder, workers=ThisProcess(lock.run))
             file = kept_report(folder)
             report.to_html(file.with_suffix(".html"), title=str(run.folder), samples=samples)
+            if file.name == "report.jsonl":  # what was made of a part is gone, and so is what shows it
+                for shown in folder.glob("report.part*"):
+                    shown.unlink(missing_ok=True)
             errors = int(report.responses.has_status("error").sum())
             if not errors:
                 said = {"responses": len(report), "asked": asked}

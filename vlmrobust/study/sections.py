@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
 from ..naming import readable, unit_labels
+from ..report.keeping import kept_report
 from ..report.tables import Table, judge_note
 from .cells import (
     RUN,
@@ -178,7 +179,8 @@ def overview(result: "StudyResult") -> Table:
 def _runs(result: "StudyResult") -> Grid:
     rows = []
     for row in result.run_rows:
-        outcome = Cell(row.error) if row.error else Cell("report", link=f"{row.folder}/report.html")
+        page = kept_report(result.out / row.folder).with_suffix(".html").name
+        outcome = Cell(row.error) if row.error else Cell("report", link=f"{row.folder}/{page}")
         counts = (row.samples, row.left_out, row.responses, row.errors)
         names = (row.model, row.checkpoint, row.benchmark, row.status)
         rows.append((*map(Cell, names), *(Cell(str(count)) for count in counts), outcome))

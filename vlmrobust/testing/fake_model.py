@@ -120,6 +120,10 @@ class FakeModel(Frozen):
     def _uniform(self, prompt: Prompt, *key: str | int) -> float:
         return float(generator(self.seed, prompt.sample.id, "fake model", *key).random())
 
+    def _happens(self, share: float, prompt: Prompt, *key: str | int) -> bool:
+        """Return whether what is planted in a share of prompts is in this one; never and always need no draw."""
+        return share >= 1 or (share > 0 and self._uniform(prompt, *key) < share)
+
     def _pick(self, prompt: Prompt, candidates: Sequence[int], *key: str | int) -> int:
         return candidates[int(self._uniform(prompt, *key) * len(candidates))]
 
@@ -127,16 +131,16 @@ class FakeModel(Frozen):
         """Return the index of the shown option that is answered."""
         added = [index for index, option in enumerate(prompt.order) if option is None]
         own = [index for index, option in enumerate(prompt.order) if option is not None]
-        if self._uniform(prompt, "guess", prompt.draw) < self.guess:
+        if self._happens(self.guess, prompt, "guess", prompt.draw):
             return self._pick(prompt, own, "guessed", prompt.draw)
         asserted = None if prompt.asserted is None else prompt.shown(prompt.asserted)
         follow = self.follow_think if prompt.prefill else self.follow_caption
-        if asserted is not None and self._uniform(prompt, "think" if prompt.prefill else "caption") < follow:
+        if asserted is not None and self._happens(follow, prompt, "think" if prompt.prefill else "caption"):
             return asserted
-        if added and self._uniform(prompt, "abstain") < self.abstain:
+        if added and self._happens(self.abstain, prompt, "abstain"):
             return added[0]
         right = prompt.shown(prompt.sample.answer)
-        if right is not None and self._uniform(prompt, "knows") < self.accuracy:
+        if right is not None and self._happens(self.accuracy, prompt, "knows"):
             return right
         wrong = [index for index in range(len(prompt.sample.options)) if index != prompt.sample.answer]
         place = prompt.shown(self._pick(prompt, wrong, "wrong"))
@@ -162,13 +166,13 @@ class FakeModel(Frozen):
         begun = think_open in prompt.prefill
         opener = " " if begun else think_open
         said = f"{opener}I compare the options with the picture."
-        if self._uniform(prompt, "truncated", prompt.condition, prompt.draw) < self.truncated:
+        if self._happens(self.truncated, prompt, "truncated", prompt.condition, prompt.draw):
             return said, "length"
         concluded = shown
-        if self._uniform(prompt, "contradict", prompt.condition) < self.contradict:
+        if self._happens(self.contradict, prompt, "contradict", prompt.condition):
             others = [index for index, option in enumerate(prompt.order) if index != shown and option is not None]
             concluded = self._pick(prompt, others, "contradiction")
         said += f' So the answer is "{prompt.options[concluded]}".{think_close}'
-        if self._uniform(prompt, "unparsed", prompt.condition, prompt.draw) < self.unparsed:
+        if self._happens(self.unparsed, prompt, "unparsed", prompt.condition, prompt.draw):
             return f"{said}I can't tell", "stop"
         return f"{said}{style.answer_opener}{self._named(prompt, shown)}{style.answer_closer}", "stop"

@@ -12,7 +12,7 @@ from ..prompting.special_tokens import SpecialTokens, inert_tags
 from .image import ImageLike, image_key
 from .sample import Sample
 from .style import Style
-from .validated import Frozen
+from .validated import Frozen, as_made
 
 if TYPE_CHECKING:
     from .response import Response
@@ -47,10 +47,10 @@ class Prompt(Frozen):
         A photo of a red cube.
     """
 
-    sample: Sample
+    sample: Annotated[Sample, as_made(Sample)]
     condition: str = "base"
     draw: Annotated[int, Field(ge=0)] = 0
-    style: Style = Field(default_factory=Style)
+    style: Annotated[Style, as_made(Style)] = Field(default_factory=Style)
     images: tuple[ImageLike, ...]
     context: str = ""
     question: str

@@ -27,6 +27,7 @@ Readout = Literal[
 ]
 Carrier = Literal["assistant_prefill", "user_text"]
 
+_STATUSES = get_args(Status)
 _ROUNDING = 1e-3  # of a sum of probabilities in half precision
 
 
@@ -163,7 +164,12 @@ class Response(Frozen):
         shown = parsed.answer
         start, end = parsed.think or (0, 0)
         turn = prompt.prefill + completion
-        response = cls(
+        if option_logprobs is None:
+            options: dict[str, Any] = {"readout": readout}
+        else:
+            own: Readout = "own_thought" if prompt.style.answer_by == "letter" else "option_text"
+            options = _of_options(prompt, option_logprobs, readout or own, option_tokens)
+        return cls(
             sample_id=prompt.sample.id,
             condition=prompt.condition,
             draw=prompt.draw,
@@ -173,17 +179,13 @@ class Response(Frozen):
             answer=None if shown is None else prompt.order[shown],
             status=_status(prompt, parsed, finish_reason),
             well_formed=None if finish_reason == "readout" else parsed.well_formed,
-            readout=readout,
             carrier=carrier,
             token_entropy=token_entropy,
             n_tokens=n_tokens,
             finish_reason=finish_reason,
             logprob_floor=logprob_floor,
+            **options,
         )
-        if option_logprobs is None:
-            return response
-        own: Readout = "own_thought" if prompt.style.answer_by == "letter" else "option_text"
-        return response.with_options(prompt, option_logprobs, readout=readout or own, option_tokens=option_tokens)
 
     def with_options(
         self,
@@ -204,25 +206,32 @@ class Response(Frozen):
         Raises:
             ValueError: the number of values is wrong, or one is NaN; the message names sample and condition.
         """
-        if any(math.isnan(value) for value in option_logprobs):
-            raise ValueError(
-                f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
-                f"expected log-probabilities, got NaN in {tuple(option_logprobs)!r}"
-            )
-        logprobs, added = prompt.to_sample_order(option_logprobs, missing=-math.inf)
-        tokens = None if option_tokens is None else prompt.to_sample_order(option_tokens, missing=0)[0]
-        return self.replace(
-            option_logprobs=logprobs,
-            added_logprobs=added,
-            option_tokens=None if tokens is None else tuple(map(int, tokens)),
-            readout=readout,
-        )
+        return self.replace(**_of_options(prompt, option_logprobs, readout, option_tokens))
 
     @classmethod
     def failed(cls, prompt: Prompt, error: BaseException | str, status: Status = "error") -> "Response":
         """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
         shown = error if isinstance(error, str) else error_text(error)
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
+
+
+def _of_options(
+    prompt: Prompt, logprobs: Sequence[float], readout: Readout, tokens: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return the fields of a response that hold its options' log-probabilities; see `Response.with_options`."""
+    if any(map(math.isnan, logprobs)):
+        raise ValueError(
+            f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
+            f"expected log-probabilities, got NaN in {tuple(logprobs)!r}"
+        )
+    own, added = prompt.to_sample_order(logprobs, missing=-math.inf)
+    counts = None if tokens is None else prompt.to_sample_order(tokens, missing=0)[0]
+    return {
+        "option_logprobs": own,
+        "added_logprobs": added,
+        "option_tokens": None if counts is None else tuple(map(int, counts)),
+        "readout": readout,
+    }
 
 
 def contract_problem(response: Response) -> str | None:
@@ -232,24 +241,28 @@ def contract_problem(response: Response) -> str | None:
         >>> contract_problem(Response.model_construct(sample_id="q1", condition="base", status="answered", answer=None))
         "sample 'q1', condition 'base', field 'answer': expected an option's index with status 'answered', got None"
     """
-    where = f"sample {response.sample_id!r}, condition {response.condition!r}, field"
-    if response.status not in get_args(Status):
-        return f"{where} 'status': expected one of {', '.join(get_args(Status))}, got {response.status!r}"
+    problem = _problem(response)
+    return problem and f"sample {response.sample_id!r}, condition {response.condition!r}, field {problem}"
+
+
+def _problem(response: Response) -> str | None:
+    if response.status not in _STATUSES:
+        return f"'status': expected one of {', '.join(_STATUSES)}, got {response.status!r}"
     if response.status == "answered" and response.answer is None:
-        return f"{where} 'answer': expected an option's index with status 'answered', got None"
+        return "'answer': expected an option's index with status 'answered', got None"
     if response.status != "answered" and response.answer is not None:
-        return f"{where} 'answer': expected none with status {response.status!r}, got {response.answer!r}"
+        return f"'answer': expected none with status {response.status!r}, got {response.answer!r}"
     if response.n_tokens is not None and response.n_tokens < 0:
-        return f"{where} 'n_tokens': expected at least 0, got {response.n_tokens!r}"
+        return f"'n_tokens': expected at least 0, got {response.n_tokens!r}"
     entropy, floor = response.token_entropy, response.logprob_floor
     if entropy is not None and not 0 <= entropy < math.inf:
-        return f"{where} 'token_entropy': expected a finite entropy, at least 0, got {entropy!r}"
+        return f"'token_entropy': expected a finite entropy, at least 0, got {entropy!r}"
     if floor is not None and not floor <= _ROUNDING:
-        return f"{where} 'logprob_floor': expected a log-probability, which is at most 0, got {floor!r}"
+        return f"'logprob_floor': expected a log-probability, which is at most 0, got {floor!r}"
     for field in ("option_logprobs", "added_logprobs"):
         numbers = getattr(response, field) or ()
         if any(number > _ROUNDING for number in numbers):  # infinity as well
-            return f"{where} {field!r}: expected log-probabilities, which are at most 0, got {max(numbers)}"
+            return f"{field!r}: expected log-probabilities, which are at most 0, got {max(numbers)}"
     return None
 
 

@@ -108,7 +108,7 @@ def check_samples(samples: Iterable[Sample]) -> list[Sample]:
     """Return the samples as a list, refusing two of the same id.
 
     Raises:
-        ValueError: an id occurs twice, or there is no sample at all.
+        ValueError: an id occurs twice, a sample does not fit itself, or there is none at all.
         TypeError: something else than a `Sample` is among them.
     """
     checked: list[Sample] = []
@@ -122,7 +122,7 @@ def check_samples(samples: Iterable[Sample]) -> list[Sample]:
                 f"got the same at positions {positions[sample.id]} and {position}"
             )
         positions[sample.id] = position
-        checked.append(sample)
+        checked.append(Sample.model_validate(sample))  # a copy that never was (`model_copy`) may hold anything
     if not checked:
         raise ValueError("expected at least one sample, got none")
     return checked

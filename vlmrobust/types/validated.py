@@ -1,14 +1,24 @@
 """The base of every value here: frozen, complete, and replaced rather than changed."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Self
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from ..secrecy import may_hold_a_secret, without_secrets
 from ..text import can_be_written, find_unwritable
 
-__all__ = ["Address", "Frozen", "Settings", "Told", "named_errors"]
+__all__ = ["Address", "Frozen", "Settings", "Told", "as_made", "named_errors"]
 
 Settings = Annotated[Mapping[str, Any], PlainSerializer(without_secrets)]
 """Settings of others' code, which may hold secrets: these are sent, and are not written."""
@@ -28,8 +38,9 @@ class Frozen(BaseModel):
     @model_validator(mode="after")
     def _texts_can_be_written(self) -> Self:
         # Here, since all values end in files, and the end of a run is too late to find out.
-        if not can_be_written(self.__dict__.values()):
-            raise ValueError(find_unwritable(self.__dict__))
+        values = self.__dict__
+        if not can_be_written([values[name] for name in _fields_with_text(type(self))]):
+            raise ValueError(find_unwritable(values))
         return self
 
     def replace(self, **changes: Any) -> Self:
@@ -40,6 +51,28 @@ class Frozen(BaseModel):
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**(fields | changes))
+
+
+@cache
+def _fields_with_text(kind: type[Frozen]) -> tuple[str, ...]:
+    """Return the fields that may hold text: numbers and literals, of which a run makes millions, are not looked at."""
+    return tuple(name for name, field in kind.model_fields.items() if not _is_without_text(field.annotation))
+
+
+def _is_without_text(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin in (tuple, Union, UnionType):
+        return all(part is Ellipsis or _is_without_text(part) for part in get_args(annotation))
+    return origin is Literal or annotation in (int, float, bool, NoneType)
+
+
+def as_made(kind: type[Frozen]) -> WrapValidator:
+    """Return what lets a field take an instance as it is: it was checked when it was made, not once for each owner."""
+
+    def unchanged(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        return value if isinstance(value, kind) else validate(value)
+
+    return WrapValidator(unchanged)
 
 
 class Told(Frozen):

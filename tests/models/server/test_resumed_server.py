@@ -1,9 +1,12 @@
 """A server that dies in the middle of a run and comes back: nothing is lost and nothing is asked twice."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import openai_server
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from vlmrobust import Evaluator, OpenAIModel, expand
 from vlmrobust.jsonl import files, read_lines
 from vlmrobust.models.base import RefusedError
+from vlmrobust.models.server import attempts
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
 from vlmrobust.testing.samples import varied_samples
 
@@ -26,8 +30,9 @@ def serve(tmp_path):
     def start(name, die_after=0):
         log = tmp_path / f"{name}.log"
         command = [sys.executable, openai_server.__file__, str(port), str(log), str(die_after)]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert running[-1].stdout.readline() == "ready\n"
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout.readline() == "ready\n"
         return f"http://127.0.0.1:{port}/v1", log
 
     def stop():
@@ -37,7 +42,7 @@ def serve(tmp_path):
             process.stdout.close()
         running.clear()
 
-    start.stop = stop
+    start.stop, start.running = stop, running
     yield start
     stop()
 
@@ -50,8 +55,8 @@ SAMPLES = [
 CONDITIONS = [StopThink(), WrongThink(), WrongCaption()]
 
 
-def run(url, out):
-    model = OpenAIModel("toy", url, "key", max_retries=0, concurrency=4, prefill="continue_final_message")
+def run(url, out, max_retries=0):
+    model = OpenAIModel("toy", url, "key", max_retries=max_retries, concurrency=4, prefill="continue_final_message")
     report = Evaluator(model, CONDITIONS, batch_size=3).run(SAMPLES, out=out)
     model._client.close()
     return report
@@ -97,3 +102,42 @@ def test_a_run_goes_on_where_the_server_died(serve, tmp_path):
     to_ask = {(row.sample_id, row.condition) for row in whole.frame.itertuples()} - answered
     assert set(rows_asked(log)) == to_ask
     assert len(rows_asked(log)) == sum(row in to_ask for row in rows_asked(whole_log))
+
+
+def test_a_server_that_is_gone_for_a_while_is_waited_for(serve, tmp_path, monkeypatch):
+    """Half a minute is waited for, as `SECONDS_DOWN=30` shows; without it absence and pauses are shorter."""
+    down = float(os.environ.get("SECONDS_DOWN", "0"))
+    if not down:
+        down = 2.0  # and what the process takes to start
+        monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.2)
+        monkeypatch.setattr(attempts, "_LONGEST_PAUSE", 3.2)
+    url, _ = serve("undisturbed")
+    whole = run(url, tmp_path / "undisturbed")
+    serve.stop()
+
+    url, first_log = serve("first", die_after=25)
+    [first] = serve.running
+    times = []
+
+    def bring_back():
+        died_with = first.wait()
+        times.append(time.monotonic())
+        time.sleep(down)
+        serve("second")
+        times.append(time.monotonic())
+        times.append(died_with)
+
+    thread = threading.Thread(target=bring_back)
+    thread.start()
+    report = run(url, tmp_path / "run", max_retries=5)
+    thread.join()
+    died, back, died_with = times
+    assert died_with == 1, "it was to die in the middle of a request"
+    assert back - died >= down
+    assert report.frame["error"].isna().all()
+    assert report.frame.to_csv() == whole.frame.to_csv()
+    assert report.summary.to_csv() == whole.summary.to_csv()
+    before, after = set(rows_asked(first_log)), set(rows_asked(tmp_path / "second.log"))
+    assert before
+    assert after
+    assert before | after == {(row.sample_id, row.condition) for row in whole.frame.itertuples()}
