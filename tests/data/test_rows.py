@@ -265,6 +265,48 @@ def test_a_table_with_a_cell_too_many(folder: Path) -> None:
         read_rows(path)
 
 
+def lines(count: int, **changed: str) -> list[str]:
+    """Lines of a table, some with another question."""
+    questions = [changed.get(f"q{number}", "Which?") for number in range(count)]
+    return [f"q{number}\tred.png\t{question}\tred\tblue\tB" for number, question in enumerate(questions)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "bad"),
+    [
+        ({"q3": '"Stop" sign where?'}, {4: "expected after"}),
+        ({"q3": '"Stop sign where?'}, {4: "unexpected end of data"}),
+        ({"q3": '"Stop sign where?', "q7": 'a sign with Stop"'}, {4: "one that goes on for 1 lines"}),
+        ({"q3": '"Stop', "q5": '"Go" sign'}, {4: "expected after", 6: "expected after"}),
+        ({"q2": "Which\tone?"}, {3: "expected 6 cells, got 1 more"}),
+        ({"q2": "caf\udce9?"}, {3: "expected text in UTF-8, got bytes that are none"}),
+        ({"q0": '"quoted ""once"", and over\ntwo lines"'}, {}),
+    ],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_bad_line_of_a_table_takes_no_other_with_it(
+    folder: Path, changed: dict[str, str], bad: dict[int, str], ending: str
+) -> None:
+    text = ending.join(["id\timage\tquestion\tA\tB\tanswer", *lines(9, **changed), ""])
+    (folder / "rows.tsv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    samples = read_rows(folder / "rows.tsv", {"options": ["A", "B"]}, on_error="record")
+    assert len(samples) + len(samples.problems) == 9
+    assert len(samples.problems) == len(bad)
+    for (line, problem), found in zip(bad.items(), samples.problems, strict=True):
+        assert found.startswith(f"rows.tsv, line {line + 1}: ")
+        assert problem in found
+    gone = {f"q{line - 1}" for line in bad}
+    assert [sample.id for sample in samples] == [f"q{number}" for number in range(9) if f"q{number}" not in gone]
+
+
+def test_a_cell_of_a_text_may_span_lines_with_commas(folder: Path) -> None:
+    (folder / "rows.csv").write_text(
+        'id,image,question,answer,A,B\nq1,red.png,"One, two,\nthree, four, or\nfive, six: which?",A,red,blue\n'
+    )
+    [sample] = read_rows(folder / "rows.csv", {"options": ["A", "B"]})
+    assert sample.question == "One, two,\nthree, four, or\nfive, six: which?"
+
+
 def test_a_folder_as_imagefolder_lays_it_out(folder: Path) -> None:
     (folder / "test").mkdir()
     (folder / "red.png").rename(folder / "test" / "red.png")

@@ -58,7 +58,7 @@ def test_repeats_are_draws_and_the_tasks_reading_is_of_the_first() -> None:
         ("1", "wrong_caption", 0),
     ]
     assert [found.draw for found in read.disagreements()] == [0]
-    assert [response.n_tokens for response in read.responses[:2]] == [4, None]
+    assert all(response.n_tokens is None for response in read.responses), "the log's counts include padding"
 
 
 def test_samples_bring_images_and_metadata(tmp_path: Path) -> None:
@@ -119,6 +119,62 @@ def test_the_style_says_how_answers_are_read(tmp_path: Path) -> None:
     read = read_lmms_eval(log, style=Style(mode="direct", answer_by="text"))
     assert read.responses[0].answer == 1
     assert read.responses[0].well_formed
+
+
+@pytest.mark.parametrize(
+    ("said", "filtered"),
+    [
+        ([["The answer is B"]], ["B"]),
+        ([["The answer is B", "A"]], ["B"]),
+        (["The answer is B"], "B"),
+        ("The answer is B", "B"),
+    ],
+)
+def test_answers_of_older_versions_are_nested(tmp_path: Path, said: Any, filtered: Any) -> None:
+    read = read_lmms_eval(written(tmp_path, {**LINE, "resps": said, "filtered_resps": filtered}))
+    assert [response.answer for response in read.responses] == [1, 0][: len(read)]
+    assert len(read) == (2 if said == [["The answer is B", "A"]] else 1)
+    assert read.responses[0].text == "The answer is B"
+
+
+def test_several_filters_make_one_answer(tmp_path: Path) -> None:
+    strict, loose = {**LINE, "resps": [["So B"]], "filtered_resps": ["[invalid]"]}, {**LINE, "filtered_resps": "So B"}
+    assert len(read_lmms_eval(written(tmp_path, strict, loose))) == 1
+    named = [{**LINE, "resps": [["So B"]], "filtered_resps": ["B"], "filter": name} for name in ("strict", "loose")]
+    assert len(read_lmms_eval(written(tmp_path, *named))) == 1
+    other = {**loose, "filtered_resps": "So A"}
+    with pytest.raises(ValueError, match="expected each sample, condition and draw once"):
+        read_lmms_eval(written(tmp_path, strict, other))
+
+
+def of_lm_eval(number: int, said: str, shown: str, **doc: Any) -> dict[str, Any]:
+    """A line as lm_eval 0.4.13 writes it."""
+    return {
+        "doc_id": number,
+        "doc": {"question": "Which colour?", "answer": "B", **doc},
+        "target": "B",
+        "arguments": {"gen_args_0": {"arg_0": shown, "arg_1": {"until": ["\n\n"]}}},
+        "resps": [[said]],
+        "filtered_resps": [said],
+        "filter": "none",
+        "metrics": ["exact_match"],
+        "doc_hash": "e807",
+        "prompt_hash": "ec81",
+        "target_hash": "df7e",
+        "exact_match": 1.0,
+    }
+
+
+def test_a_log_of_lm_eval_is_read(tmp_path: Path) -> None:
+    shown = of_lm_eval(0, "<think>Blue.</think><answer>B</answer>", "<image>Which colour?\nA. red\nB. blue\nAnswer:")
+    listed = of_lm_eval(1, "A", "Which colour?", choices=["red", "blue"])
+    log = tmp_path / "samples_colours_2026-11-28T10-00-00.000000.jsonl"
+    log.write_text(json.dumps(shown) + "\n" + json.dumps(listed) + "\n")
+    read = read_lmms_eval(tmp_path)
+    assert read.problems == ()
+    assert [prompt.sample.options for prompt in read.prompts] == [("red", "blue")] * 2
+    assert [response.answer for response in read.responses] == [1, 0]
+    assert read.prompts[0].sample.metadata == {"exact_match": 1.0}
 
 
 def test_a_document_twice_is_an_error(tmp_path: Path) -> None:

@@ -119,6 +119,23 @@ def test_circular_copies_are_rotations_of_their_question(tmp_path: Path) -> None
     assert read_vlmevalkit(log, condition="noise").prompts[2].condition == "noise+rotated_options_1"
 
 
+@pytest.mark.parametrize("name", ["M_Colours.tsv", "M_Colours.csv", "M_Colours.json", "M_Colours.xlsx"])
+def test_an_empty_prediction_is_no_answer_and_counts(tmp_path: Path, name: str) -> None:
+    silent, thinking = {**ROW, "index": 8, "prediction": ""}, {**ROW, "index": 9, "prediction": None}
+    rows = [{**row, "thinking": thought} for row, thought in ((ROW, "Blue."), (silent, ""), (thinking, "Well, the"))]
+    read = read_vlmevalkit(written(tmp_path, *rows, name=name))
+    assert read.problems == ()
+    assert [response.answer for response in read.responses] == [1, None, None]
+    assert [response.think for response in read.responses] == ["Blue.", "", "Well, the"]
+    assert read.report([Accuracy()]).frame["accuracy"].tolist() == [1, 0, 0]
+
+
+def test_a_table_without_predictions_is_refused(tmp_path: Path) -> None:
+    row = {name: value for name, value in ROW.items() if name != "prediction"}
+    with pytest.raises(ValueError, match="field 'prediction': expected a value, got a row with 'index'"):
+        read_vlmevalkit(written(tmp_path, row))
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -126,7 +143,6 @@ def test_circular_copies_are_rotations_of_their_question(tmp_path: Path) -> None
         ({"index": 1_000_007, "A": "pink"}, "field 'options': expected those of 7 in another order, got ['pink'"),
         ({"answer": "E"}, "sample '8', field 'answer': expected an index"),
         ({"answer": None}, "field 'answer': expected a value, got a row with 'index'"),
-        ({"prediction": None}, "field 'prediction': expected a value"),
         ({"A": None}, "expected options under the letters A, B, … without a gap, got ['B']"),
         ({"B": None}, "field 'answer': expected an index from 0 to 0"),
     ],

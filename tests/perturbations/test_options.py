@@ -126,3 +126,45 @@ def test_letters_that_do_not_suffice_or_change_nothing(make_sample: Make) -> Non
         match="expected 2 to 26 different capital letters out of A to Z, or 2 to 10 different digits, got 'PP'",
     ):
         OptionLetters(letters="PP")
+
+
+@pytest.mark.parametrize(
+    ("option", "letters_too"),
+    [
+        ("Both A and C", True),
+        ("(A), (B)", True),
+        ("neither B nor C", True),
+        ("Option B only", True),
+        ("C is right", True),
+        ("A und B", True),
+        ("选项A和选项B", True),
+        ("All of the above", False),
+        ("None of the above.", False),
+        ("more than one of the options above", False),
+        ("Keine der oben genannten", False),
+        ("以上都不是", False),
+    ],
+)
+def test_options_that_speak_of_others_stay_where_they_are(make_sample: Make, option: str, letters_too: bool) -> None:
+    prompt = Prompt.of(make_sample(options=("red", "blue", "green", option)))
+    for condition in (RotatedOptions(by=2), ShuffledOptions(), AnswerFirst()):
+        with pytest.raises(NotApplicable, match="speaks of others by letter or place, and would not stay true"):
+            condition(prompt)
+    if letters_too:
+        with pytest.raises(NotApplicable, match="speaks of others by letter, and would not stay true"):
+            OptionLetters()(prompt)
+    else:
+        assert OptionLetters()(prompt).options[3] == option
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("B", "vitamin B", "a cat and a dog", "E and F", "both", "Plan A", "Line AB", "I and II"),
+        *("above the table", "The lamp is not above the table", "nothing below the bridge"),
+    ],
+)
+def test_options_of_a_letter_or_a_place_may_move(make_sample: Make, option: str) -> None:
+    prompt = Prompt.of(make_sample(options=("red", "blue", "green", option)))
+    assert RotatedOptions(by=1)(prompt).options[2] == option
+    assert OptionLetters()(prompt).options[3] == option

@@ -132,7 +132,9 @@ def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str,
     for number, line in enumerate(lines.taken[1:] if looks_like_rows and columns > 1 else (), start=1):
         if line.rstrip("\r\n").count(delimiter) == columns - 1:
             lines.give_back()
-            return Row(place, {}, f"expected a quote that is closed in its row, got one that goes on for {number} lines")
+            return Row(
+                place, {}, f"expected a quote that is closed in its row, got one that goes on for {number} lines"
+            )
     if None in values:
         return Row(place, {}, f"expected {columns} cells, got {len(values[None])} more")
     if not can_be_written(values.values()):

@@ -1,4 +1,4 @@
-"""The per-sample logs of lmms-eval (`--log_samples`)."""
+"""The per-sample logs of lmms-eval and of lm-eval, from which it comes (`--log_samples`)."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,8 @@ __all__ = ["read_lmms_eval"]
 
 # What lmms-eval itself writes in a line; the rest is what the task made of the answer.
 _OWN = frozenset({
-    "doc_id", "target", "filtered_resps", "resps", "input", "token_counts", "doc_hash", "input_media",
+    "doc_id", "doc", "target", "arguments", "filtered_resps", "resps", "input", "token_counts", "doc_hash",
+    "input_media", "filter", "metrics", "prompt_hash", "target_hash",
 })  # fmt: skip
 _EXTRACTED = ("parsed_pred", "pred", "extracted_answer")
 
@@ -26,11 +27,13 @@ def read_lmms_eval(
     style: Style | None = None,
     condition: str = "base",
 ) -> Imported:
-    r"""Read a log of lmms-eval, `<date>_samples_<task>.jsonl`, which `--log_samples` writes.
+    r"""Read a log of lmms-eval, `<date>_samples_<task>.jsonl`, or of lm-eval, `samples_<task>_<date>.jsonl`.
 
-    The log has neither the document nor its images: question and options are taken from the text that was shown, by
-    `split_options`, or from `samples`. A sample's id is its `doc_id`. Several answers to one question are its draws.
-    Tasks that score options by likelihood have no text to read, and are refused.
+    `--log_samples` writes them. A log has no images, and lmms-eval's not even the document: question and options are
+    taken from the text that was shown, by `split_options`, from the document's own, or from `samples`. A sample's id is
+    its `doc_id`. Several answers to one question are its draws; what several filters have made of one answer is one
+    answer. Tasks that score options by likelihood have no text to read, and are refused. `token_counts` are not read:
+    they count the padding of a batch as well.
 
     Args:
         path: the file, or a folder that holds one such file.
@@ -57,28 +60,35 @@ def read_lmms_eval(
         >>> read.responses[0].answer, read.prompts[0].sample.metadata["exact_match"]
         (1, 1.0)
     """
-    log = one_file(path, "*_samples_*.jsonl")
-    collected = Collected()
+    log = one_file(path, "*samples_*.jsonl")
+    collected, seen = Collected(), dict[Any, tuple[list[str], Any]]()
     with log.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                collected.add(f"{log.name}, line {number}", _pairs, line, samples, style, condition)
+                collected.add(f"{log.name}, line {number}", _pairs, line, samples, style, condition, seen)
     return collected.imported(log.name)
 
 
 def _pairs(
-    place: str, line: bytes, samples: Sequence[Sample] | None, style: Style | None, condition: str
+    place: str,
+    line: bytes,
+    samples: Sequence[Sample] | None,
+    style: Style | None,
+    condition: str,
+    seen: dict[Any, tuple[list[str], Any]],
 ) -> Iterator[Pair]:
     row = json.loads(line)
     if not isinstance(row, Mapping):
         raise ValueError(f"expected one JSON object, got {type(row).__name__}")
-    texts = _texts(row)
+    texts, filtered = _texts(row), (row.get("filter"), row.get("filtered_resps"))
+    said_before, filtered_before = seen.setdefault(row.get("doc_id"), (texts, None))
+    if said_before == texts and filtered_before not in (None, filtered):
+        return  # the same answer once more, as another filter of the task has left it
+    seen[row.get("doc_id")] = texts, filtered
     sample = _logged_sample(place, row) if samples is None else _own_sample(row, samples)
-    counts = row.get("token_counts") or []
     for draw, text in enumerate(texts):
         prompt = Prompt.of(sample, style=style, draw=draw).replace(condition=condition)
-        tokens = (counts[draw] or {}).get("output_tokens") if draw < len(counts) else None
-        yield prompt, Response.parse(prompt, text, n_tokens=tokens)
+        yield prompt, Response.parse(prompt, text)
         # What the task has made of an answer, it has made of the first one.
         sample = sample.replace(
             metadata={name: value for name, value in sample.metadata.items() if name != "harness_answer"}
@@ -86,27 +96,49 @@ def _pairs(
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
-    """Return what the model wrote; `resps` is left out of the log where the filters changed nothing."""
+    """Return what the model wrote; `resps` is left out of the log where the filters changed nothing.
+
+    lm-eval, and lmms-eval before 0.7, have a list of answers for each of a question's requests.
+    """
     said = row["resps"] if "resps" in row else value_of(row, "filtered_resps")
     texts = [said] if isinstance(said, str) else said
+    if isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], list):
+        texts = texts[0]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"field 'resps': expected generated text, got {said!r:.80}; is it a task of likelihoods?")
     return texts
 
 
 def _logged_sample(place: str, row: Mapping[str, Any]) -> Sample:
-    shown = value_of(row, "input")
-    if not isinstance(shown, str):
-        raise ValueError(f"field 'input': expected the text that was shown, got {shown!r:.80}; give 'samples'")
-    lettered = split_options(shown)
     values = {
         "id": str(value_of(row, "doc_id")),
-        "question": lettered.question,
-        "options": list(lettered.options),
+        **_asked(row),
         "answer": value_of(row, "target"),
         "metadata": _metadata(row),
     }
     return sample_of(place, values)
+
+
+def _asked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return question and options as they were shown, or else as the document has them."""
+    doc = row.get("doc")
+    shown = _first_text(row["arguments"]) if "input" not in row and row.get("arguments") else value_of(row, "input")
+    try:
+        if not isinstance(shown, str):
+            raise ValueError(f"field 'input': expected the text that was shown, got {shown!r:.80}; give 'samples'")
+        lettered = split_options(shown)
+    except ValueError:
+        if isinstance(doc, Mapping) and "question" in doc and (options := doc.get("options") or doc.get("choices")):
+            return {"question": doc["question"], "options": options}
+        raise
+    return {"question": lettered.question, "options": list(lettered.options)}
+
+
+def _first_text(arguments: Any) -> Any:
+    """Return the text among the arguments of a question's first request: the context that lm-eval has shown."""
+    while isinstance(arguments, Mapping | list) and arguments:
+        arguments = next(iter(arguments.values() if isinstance(arguments, Mapping) else arguments))
+    return arguments
 
 
 def _own_sample(row: Mapping[str, Any], samples: Sequence[Sample]) -> Sample:

@@ -30,10 +30,11 @@ def read_vlmevalkit(
 ) -> Imported:
     r"""Read a prediction file of VLMEvalKit, `<model>_<dataset>.xlsx` (or `.tsv`, `.csv`, `.json`).
 
-    A judged file, `…_result.xlsx`, is read too; its `hit` becomes `harness_correct`. A column `thinking` (SPLIT_THINK)
-    goes in front of the answer as its thought. The rotated copies of a circular run (`index` from 1,000,000 on) become
-    the conditions `rotated_options_1`, … of the question that they copy, for `Report.circular`. Answers that begin with
-    "Failed to obtain answer" are errors. An `.xlsx` file needs `pip install vlmrobust[harnesses]`.
+    A judged file, `…_result.xlsx`, is read too; its `hit` becomes `harness_correct`. A column `thinking`
+    (SPLIT_THINK) goes in front of the answer as its thought. The rotated copies of a circular run (`index` from
+    1,000,000 on) become the conditions `rotated_options_1`, … of the question that they copy, for `Report.circular`.
+    An empty cell is an answer without text, which is no answer; answers that begin with "Failed to obtain answer" are
+    errors. An `.xlsx` file needs `pip install vlmrobust[harnesses]`.
 
     Args:
         path: the file.
@@ -71,7 +72,7 @@ def read_vlmevalkit(
 
 
 def _table(path: Path) -> Table:
-    """Return the rows without their empty cells, every cell as it was written."""
+    """Return the rows without empty cells, every cell as it was written; an empty prediction is one of no text."""
     if not path.is_file():
         raise FileNotFoundError(f"expected a prediction file of VLMEvalKit at {str(path)!r}, found none")
     import pandas as pd
@@ -90,7 +91,10 @@ def _table(path: Path) -> Table:
     else:  # not .pkl: it runs what it holds
         raise ValueError(f"expected a prediction file in .xlsx, .tsv, .csv or .json, got {path.name!r}")
     rows = frame.to_dict("records")
-    return [{str(name): value for name, value in row.items() if not is_missing(value)} for row in rows]
+    written = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in rows]
+    if "prediction" in frame.columns:
+        return [row if "prediction" in row else {**row, "prediction": ""} for row in written]
+    return written
 
 
 def _index(row: Mapping[str, Any]) -> str:

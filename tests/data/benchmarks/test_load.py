@@ -168,6 +168,16 @@ def test_a_file_may_lie_in_the_folder_itself(layout: Layout) -> None:
         assert len(load_benchmark("spatial-mm-obj", source=folder)) == 2
 
 
+def test_all_files_and_images_may_lie_in_the_folder_for_data(layout: Layout) -> None:
+    folder = layout("spatial-mm-obj")
+    for file in folder.iterdir():
+        if file.is_file():
+            file.rename(folder / "data" / file.name)
+    with pytest.warns(UserWarning, match="2 samples of 3 rows"):
+        samples = load_benchmark("spatial-mm-obj", source=folder, check_images=True)
+    assert all(Path(sample.images[0]).is_file() for sample in samples)
+
+
 def test_repositories_name_their_parquet_files_in_several_ways(layout: Layout) -> None:
     folder = layout("cv-bench")
     [whole] = folder.glob("*.parquet")

@@ -96,7 +96,7 @@ def load_benchmark(
     rows = list(first(read, limit)) if drawn is None else _drawn(read, drawn, seed)
     samples = samples_from(
         rows,
-        root=root or (path.parent if path is not None and path.is_file() else path),
+        root=root or _root_of(chosen, path, rows),
         on_error=on_error,
         check_images=check_images,
         answer_as=chosen.answer_as,
@@ -145,8 +145,19 @@ def _parts(entry: Published, path: Path | None, streaming: bool) -> Iterator[tup
 
 
 def _file_in(folder: Path, name: str) -> Path:
-    """Return the file where its repository has it, or else in the folder itself."""
-    return folder / name if (folder / name).is_file() else folder / Path(name).name
+    """Return the file where its repository has it, or else in the folder itself or in the one for data."""
+    bare = Path(name).name
+    places = (folder / name, folder / bare, folder / "data" / bare)
+    return next((place for place in places if place.is_file()), places[1])
+
+
+def _root_of(entry: Published, path: Path | None, rows: Sequence[Row]) -> Path | None:
+    """Return the folder that images are relative to: the source's, or the one in it where the benchmark's files lie."""
+    if path is None or path.is_file():
+        return None if path is None else path.parent
+    image = next((row.values["image"] for row in rows if isinstance(row.values.get("image"), str)), None)
+    folders = [path, *dict.fromkeys(_file_in(path, name).parent for name in entry.files)]
+    return next((folder for folder in folders if image is not None and (folder / image).is_file()), path)
 
 
 def _all_there(entry: Published, folder: Path, parts: Mapping[str, Path]) -> Iterable[Path]:
