@@ -1,5 +1,6 @@
 """Rows to samples: what is read, and how each kind of bad row is named."""
 
+import base64
 import csv
 import io
 import json
@@ -504,3 +505,44 @@ def test_an_image_whose_name_no_file_can_have(folder: Path) -> None:
 SAMPLE_ROW = {
     "id": "q1", "image": b"x", "question": "Which?", "options": ["red", "blue"], "answer": 0, "distractor": 1,
 }  # fmt: skip
+
+
+def test_images_in_base64_are_decoded_and_shared_ones_found(folder: Path) -> None:
+    cell = base64.b64encode(picture("red")).decode()
+    assert samples_from([row("q1", image=cell)])[0].images == (picture("red"),)
+    table = [("index", "image", "question", "A", "B", "answer"), (4, cell, "Which?", "red", "blue", "A")]
+    table += [(5, 4, "And which?", "red", "blue", "A"), (6, 9, "Which?", "red", "blue", "A")]
+    (folder / "rows.tsv").write_text("".join("\t".join(map(str, cells)) + "\n" for cells in table))
+    read = read_rows(folder / "rows.tsv", {"id": "index", "options": ["A", "B"]}, on_error="record")
+    assert [sample.images for sample in read] == [(picture("red"),)] * 2
+    assert read.problems == (
+        "rows.tsv, line 4: expected an image, or the index of an earlier row that has it, got '9'",
+    )
+
+
+def test_images_may_lie_in_several_columns_and_marks_say_where_they_stand(folder: Path) -> None:
+    cells = {"first": "red.png", "second": "blue.png", "third": None}
+    asked = {"id": "q", "question": "Is <image 2> darker than <image_1>?", "options": ["yes", "no"], "answer": "A"}
+    columns = {"images": ["first", "second", "third"]}
+    [sample] = samples_from([{**asked, **cells}], columns, root=folder)
+    assert sample.question == "Is <image> darker than <image>?"
+    assert sample.images == (folder / "blue.png", folder / "red.png")
+    twice = {**asked, **cells, "question": "Is <image 1> darker than <image 2>, or <image 1> redder?"}
+    [sample] = samples_from([twice], columns, root=folder)
+    assert sample.question == twice["question"], "an image is shown once: such marks stay, and the images come first"
+    with pytest.raises(RowsError, match="field 'question': expected marks of images up to <image 2>, got <image 3>"):
+        samples_from([{**asked, **cells, "question": "Is <image 3> dark?"}], columns, root=folder)
+
+
+def test_a_spreadsheets_booleans_are_words() -> None:
+    [sample] = samples_from([row("q1", image=b"x", options=[True, False], answer=False)])
+    assert (sample.options, sample.answer) == (("True", "False"), 1)
+    [sample] = samples_from([row("q1", image=b"x", options=["TRUE", "FALSE"], answer=True)])
+    assert sample.answer == 0
+    with pytest.raises(RowsError, match=r"field 'answer': .*got True with the options \['yes', 'no'\]"):
+        samples_from([row("q1", image=b"x", options=["yes", "no"], answer=True)])
+
+
+def test_the_splits_of_a_dataset_are_no_rows() -> None:
+    with pytest.raises(TypeError, match="got a dict of train, test; of a dataset's splits, give one"):
+        samples_from({"train": [], "test": []})  # type: ignore[arg-type]

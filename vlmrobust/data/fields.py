@@ -20,6 +20,7 @@ __all__ = [
     "from_json_text",
     "images_of",
     "index_of",
+    "is_base64_image",
     "is_missing",
     "name_of",
     "options_of",
@@ -29,6 +30,8 @@ __all__ = [
 AnswerAs = Literal["any", "index", "letter", "text"]
 Fetch = Callable[[str], bytes]
 
+_SHORT = 64  # characters; a cell that is no longer is no image in base64 (VLMEvalKit, image_base.py)
+_IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _OBJECT = re.compile(r'\s*\{\s*(?:"|\}\s*\Z)')
 
 
@@ -97,6 +100,8 @@ def name_of(value: Any) -> str:
 def options_of(value: Any) -> tuple[str, ...]:
     """Return the options from a list, from JSON text of one, or from a mapping of the letters A, B, … to texts.
 
+    True and False, which spreadsheets make of these words, are the options "True" and "False".
+
     Raises:
         ValueError: it is none of these, or an option is neither text nor number.
 
@@ -113,7 +118,7 @@ def options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise ValueError(f"expected a list of options, got {type(value).__name__}: {value!r:.80}")
     for index, option in enumerate(value):
-        if isinstance(option, bool) or not isinstance(option, str | int | float) or option != option:
+        if not isinstance(option, str | int | float) or option != option:
             raise ValueError(f"expected text in every option, got {type(option).__name__} at index {index}: {option!r}")
     return tuple(str(option) for option in value)
 
@@ -182,7 +187,11 @@ def _as_letter(value: Any, options: Sequence[str]) -> int | None:
 
 
 def _as_text(value: Any, options: Sequence[str]) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool):  # as a spreadsheet writes it: TRUE
+        return next(
+            (index for index, option in enumerate(options) if option.strip().lower() == str(value).lower()), None
+        )
+    if not isinstance(value, str | int | float):
         return None
     return next((index for index, option in enumerate(options) if _same_text(str(value), option)), None)
 
@@ -194,8 +203,8 @@ def _same_text(first: str, second: str) -> bool:
 def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tuple[Any, ...]:
     """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
 
-    A `data:` URL is decoded, as it is the image itself. `{"path": …, "sha256": …}` is an address whose content may have
-    changed: what is fetched has to have this sha256.
+    A `data:` URL and a file in base64 are decoded, as they are the image itself. `{"path": …, "sha256": …}` is an
+    address whose content may have changed: what is fetched has to have this sha256.
 
     Args:
         value: the cell.
@@ -242,7 +251,24 @@ def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
         if not head.endswith(";base64"):
             raise ValueError(f"expected a data URL in base64, got {head!r:.80}")
         return from_base64(data)
+    if is_base64_image(value):
+        return from_base64("".join(str(value).split()))
     return Path(value) if root is None else root / value
+
+
+def is_base64_image(value: object) -> bool:
+    r"""Return whether a cell is the file of an image in base64, by the first bytes: a path hardly begins like that.
+
+    Example:
+        >>> is_base64_image(base64.b64encode(b"\x89PNG" + bytes(80)).decode()), is_base64_image("iVBORw0KGgo.png")
+        (True, False)
+    """
+    if not isinstance(value, str) or len(value) < _SHORT:
+        return False
+    try:
+        return base64.b64decode(value[:_SHORT], validate=True).startswith(_IMAGE_BEGINS)
+    except ValueError:
+        return False
 
 
 def _checked(content: bytes, sha256: str | None, address: str) -> bytes:

@@ -2,17 +2,18 @@
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..text import can_be_written
-from .fields import from_json
+from .fields import from_json, is_base64_image
 from .hub import read_parquet
 from .row import Row
 
-__all__ = ["SUFFIXES", "read_file"]
+__all__ = ["SUFFIXES", "read_file", "with_shared_images"]
 
 _MANY = 5  # columns from which on a line with as many commas is a row, and hardly one of a text
 _LONGEST_CELL = 2**31 - 1  # a picture in base64 is a cell of megabytes; csv stops at 131,072 characters
@@ -142,6 +143,25 @@ def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str,
     return Row(place, values)
 
 
+def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
+    """Fill in images that rows share: a cell `image` that is an earlier row's `index` stands for that row's image.
+
+    Source: VLMEvalKit, vlmeval/dataset/image_base.py.
+    """
+    images: dict[str, str] = {}
+    for row in rows:
+        image = row.values.get("image")
+        if isinstance(image, str) and "index" in row.values:
+            if is_base64_image(image) or image.startswith("["):
+                images[str(row.values["index"])] = image
+            elif image in images:
+                row = replace(row, values={**row.values, "image": images[image]})
+            elif image.isdecimal() and images:
+                problem = f"expected an image, or the index of an earlier row that has it, got {image!r}"
+                row = replace(row, problem=problem)
+        yield row
+
+
 def _twice(names: Sequence[str]) -> str | None:
     """Return the first name that a header has twice: the last of its columns would be read, without a word."""
     return next((name for name in names if names.count(name) > 1), None)
@@ -160,7 +180,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_table(","),
-    ".tsv": _read_table("\t"),
+    ".tsv": lambda path: with_shared_images(_read_table("\t")(path)),
     ".parquet": lambda path: read_parquet([path]),
 }
 SUFFIXES = tuple(_READERS)

@@ -1,5 +1,6 @@
 """One row → one sample, strictly: every problem is found, and named by place, sample and field."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
 
 TEXTS = ("wrong_caption", "correct_caption", "wrong_think", "correct_think")
 FIELDS = ("id", "image", "images", "question", "options", "answer", "distractor", "group", "texts", *TEXTS, "metadata")
+_NUMBERED_MARK = re.compile(r"<image[ _](\d{1,3})>")
 _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
 Columns = Mapping[str, str | Sequence[str]]
@@ -93,6 +95,7 @@ class RowReader:
             fields["texts"] = self._texts(options)
         fields["group"] = self._read("group", name_of)
         fields["images"] = self._images()
+        self._place_images(fields)
         fields["metadata"] = self._metadata()
         sample = None if self.problems else self._built(fields)
         for position, image in enumerate(fields["images"] or ()):
@@ -163,7 +166,26 @@ class RowReader:
             got = " and ".join(map(repr, found)) or "none"
             self.refuse("images", f"expected a value in one of the columns 'image' and 'images', got {got}")
             return None
-        return self._read(found[0], lambda value: images_of(value, self.root, self.fetch))
+
+        def convert(value: Any) -> tuple[Any, ...]:
+            several = not isinstance(self.columns.get(found[0], ""), str)
+            return images_of(
+                [cell for cell in value if not is_missing(cell)] if several else value, self.root, self.fetch
+            )
+
+        return self._read(found[0], convert)
+
+    def _place_images(self, fields: dict[str, Any]) -> None:
+        """Make plain marks of numbered ones, and bring the images into their order, where each stands once."""
+        question, images = fields["question"], fields["images"]
+        if question is None or images is None:
+            return
+        numbers = [int(number) for number in _NUMBERED_MARK.findall(question)]
+        if outside := [number for number in numbers if not 1 <= number <= len(images)]:
+            self.refuse("question", f"expected marks of images up to <image {len(images)}>, got <image {outside[0]}>")
+        elif sorted(numbers) == list(range(1, len(images) + 1)):
+            fields["question"] = _NUMBERED_MARK.sub("<image>", question)
+            fields["images"] = tuple(images[number - 1] for number in numbers)
 
     def _metadata(self) -> dict[str, Any]:
         given = self._read("metadata", _mapping) or {}

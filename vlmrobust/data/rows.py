@@ -76,7 +76,9 @@ def samples_from(
         rows: mappings from column to value, a pandas DataFrame, or a dataset of the library `datasets`. An image is a
             path, the bytes of a file, a PIL image, or a `data:` URL.
         columns: which column holds a field, where it is not called like it: `{"question": "prompt"}`. Options may lie
-            in several columns: `{"options": ["A", "B", "C", "D"]}`; empty cells among them are no options.
+            in several columns: `{"options": ["A", "B", "C", "D"]}`; empty cells among them are no options. So
+            may images: `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, say where
+            they stand.
         root: the folder that relative image paths start from; None = the current one.
         on_error: "raise" collects all problems into one error. "record" leaves bad rows out and lists them in
             `problems`; a row whose only fault is its image file stays, so that a run lists it as an error.
@@ -136,6 +138,9 @@ def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_o
 
 def _mappings(rows: Any) -> Iterable[Any]:
     """Return the rows of a table as mappings, each cell as Python writes it."""
+    if isinstance(rows, Mapping):
+        kind = f"{type(rows).__name__} of {', '.join(map(str, rows))}"
+        raise TypeError(f"expected rows, a DataFrame or a dataset, got a {kind}; of a dataset's splits, give one")
     pandas = sys.modules.get("pandas")  # a DataFrame can only exist where pandas has been imported already
     if pandas is not None and isinstance(rows, pandas.DataFrame):
         cells = rows.astype(object).where(rows.notna(), None)
@@ -163,6 +168,6 @@ def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:
                 raise ValueError(
                     f"columns, field {field!r}: expected one of the columns {', '.join(sorted(there))}, got {name!r}"
                 )
-        if not isinstance(names, str) and field != "options":
+        if not isinstance(names, str) and field not in ("options", "images"):
             raise ValueError(f"columns, field {field!r}: expected one column, got {list(names)!r}")
     return columns

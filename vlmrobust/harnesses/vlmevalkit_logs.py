@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Row
-from ..data.benchmarks.tables import with_shared_images
 from ..data.fields import from_base64, from_json_text, is_missing
+from ..data.files import with_shared_images
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
 from .imported import Collected, Imported, Pair, sample_of, value_of

@@ -115,7 +115,10 @@ def check_samples(samples: Iterable[Sample]) -> list[Sample]:
     positions: dict[str, int] = {}
     for position, sample in enumerate(samples):
         if not isinstance(sample, Sample):
-            raise TypeError(f"expected samples, got {type(sample).__name__} at position {position}")
+            raise TypeError(
+                f"expected samples, got {type(sample).__name__} at position {position}; "
+                "of rows, a DataFrame or a dataset, vlmrobust.data.samples_from makes them"
+            )
         if sample.id in positions:
             raise ValueError(
                 f"sample {sample.id!r}, field 'id': expected ids that differ, "

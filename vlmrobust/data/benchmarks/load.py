@@ -18,7 +18,6 @@ from ..sources import check_undivided, first
 from .numbers import nearby_numbers
 from .questions import LeftOut
 from .table import BENCHMARKS, Published
-from .tables import with_shared_images
 
 __all__ = ["load_benchmark"]
 
@@ -133,10 +132,10 @@ def _parts(entry: Published, path: Path | None, streaming: bool) -> Iterator[tup
         for config in entry.configs or (None,):
             yield config, read_dataset(str(entry.hub), entry.split, config, streaming=streaming)
     elif path.is_file():
-        yield path.stem if entry.files else None, _read_file(path)
+        yield path.stem if entry.files else None, read_file(path)
     elif entry.files:
         for file in _all_there(entry, path, {name: _file_in(path, name) for name in entry.files}):
-            yield file.stem, _read_file(file)
+            yield file.stem, read_file(file)
     elif any((path / config).is_dir() for config in entry.configs):
         for folder in _all_there(entry, path, {name: path / name for name in entry.configs}):
             yield folder.name, _read_folder(folder, entry.split)
@@ -182,10 +181,6 @@ def _read_folder(folder: Path, split: str) -> Iterator[Row]:
         return read_dataset(str(folder), split, streaming=True)
     of_split = re.compile(rf"(?:^|[-_.]){re.escape(split)}")
     return read_parquet([file for file in files if of_split.search(file.name)] or files)
-
-
-def _read_file(path: Path) -> Iterator[Row]:
-    return with_shared_images(read_file(path)) if path.suffix == ".tsv" else read_file(path)
 
 
 def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
