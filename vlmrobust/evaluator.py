@@ -1,10 +1,12 @@
 """Samples × conditions, asked in a fixed plan of batches, resumable, with failures as rows of their own."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import get_args
 
+from .jsonl import json_safe
 from .manifest import Manifest
 from .metrics import Metric, PairedMetric, default_metrics
 from .models.base import Model
@@ -22,6 +24,8 @@ from .workers.plan import Failure, Plan
 from .workers.ranks import launched
 
 __all__ = ["Evaluator"]
+
+logger = logging.getLogger(__name__)
 
 _PART = 10_000  # rows that are in memory as objects
 
@@ -148,7 +152,11 @@ class Evaluator:
             responses = _in_arrays(pairs)
             metrics = default_metrics() if self.metrics is None else self.metrics
             columns = score(responses, metrics, None if job.out is None else job.out / "verdicts")
-            made = Report(responses, columns, seed=self.seed, manifest=manifest.model_dump(mode="json"))
+            begun_with = manifest.model_dump(mode="json")
+            if any((work := json_safe(dict(self._source.work()))).values()):
+                logger.info("%s: %s", self._source.name, ", ".join(f"{name} {count}" for name, count in work.items()))
+                begun_with["work"] = work
+            made = Report(responses, columns, seed=self.seed, manifest=begun_with)
             if job.out is not None:
                 keep_report(made, job.out)
             return made

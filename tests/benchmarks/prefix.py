@@ -125,9 +125,8 @@ def build() -> tuple[Any, Any]:
     return model, processor
 
 
-def prompts_of(conditions: int, image_tokens: int, *, forced: bool) -> list[Prompt]:
-    """Return prompts that differ in a context; what follows the image takes 40 to 100 tokens."""
-    side = 28 * int(image_tokens**0.5)
+def prompts_of(conditions: int, side: int, *, forced: bool) -> list[Prompt]:
+    """Return prompts that differ in a context; what follows the image, of `side` pixels, takes 40 to 100 tokens."""
     draw = random.Random(0)
     noise = Image.effect_noise((side, side), 80).convert("RGB")
     sample = Sample(id="q", images=[noise], question="the cube is", options=["red", "blue", "green", "one"], answer=1)
@@ -172,7 +171,7 @@ def measure(
     forced: bool,
 ) -> dict[str, Any]:
     """Return times (smallest of some, in turn; of one where that takes long) and operations of the ways."""
-    prompts = prompts_of(conditions, image_tokens, forced=forced)
+    prompts = prompts_of(conditions, 28 * int(image_tokens**0.5), forced=forced)
     ours = HFModel(model, processor, {"max_new_tokens": NEW_TOKENS})
 
     def one_by_one() -> None:

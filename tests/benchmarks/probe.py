@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     model, processor = prefix.build()
-    prompts = prefix.prompts_of(arguments.rows, 64, forced=False)
+    prompts = prefix.prompts_of(arguments.rows, 28 * 8, forced=False)
     engine = HFModel(model, processor, {"max_new_tokens": prefix.NEW_TOKENS})
     texts, images = [p.render(processor) for p in prompts], [list(p.images) for p in prompts]
     inputs = engine._encoder.encode(texts, images)

@@ -12,6 +12,7 @@ threads. Not a test: timings depend on what else the machine does.
     python tests/benchmarks/uneven.py pairs --other FOLDER --pairs 7   # both, in turn, each run a process of its own
     python tests/benchmarks/uneven.py pairs --other FOLDER --task equal
     python tests/benchmarks/uneven.py pairs --other FOLDER --task demo
+    python tests/benchmarks/uneven.py pairs --other FOLDER --task forced   # nothing is decoded: letters alone
 """
 
 import argparse
@@ -80,8 +81,8 @@ def counting_down(model: Any, tokenizer: Any) -> None:
     model.register_forward_hook(force, with_kwargs=True)
 
 
-def prompts_of(wanted: list[int], image_tokens: int) -> list[Prompt]:
-    """Return prompts that ask for lengths."""
+def prompts_of(wanted: list[int], image_tokens: int, *, forced: bool = False) -> list[Prompt]:
+    """Return prompts that ask for lengths, or for a letter at once."""
     side = 28 * int(image_tokens**0.5)
     draw = random.Random(0)
     prompts = []
@@ -89,7 +90,7 @@ def prompts_of(wanted: list[int], image_tokens: int) -> list[Prompt]:
         noise = Image.effect_noise((side, side), 80 + index).convert("RGB")
         options = ["red", "blue", "green", "one"]
         sample = Sample(id=f"q{index}", images=[noise], question="the cube is", options=options, answer=1)
-        base = Prompt.of(sample, style=Style(instruction="Answer."))
+        base = Prompt.of(sample, style=Style(instruction="Answer.", mode="direct" if forced else "think"))
         for condition in range(CONDITIONS):
             length = wanted[index * CONDITIONS + condition]
             words = " ".join(draw.choices(prefix.WORDS, k=draw.randint(12, 68)))
@@ -134,16 +135,18 @@ def run(task: str, image_tokens: int, batch_size: int | None) -> dict[str, Any]:
         model, processor = prefix.build()
         counting_down(model, processor.tokenizer)
         wanted = [EQUAL] * SAMPLES * CONDITIONS if task == "equal" else lengths()
-        prompts = prompts_of(wanted, image_tokens)
+        prompts = prompts_of(wanted, image_tokens, forced=task == "forced")
         engine = HFModel(model, processor, {"max_new_tokens": LONGEST}, batch_size=batch_size)
-        engine.respond(prompts_of([3] * len(wanted), image_tokens)[: 2 * CONDITIONS])  # what is checked once
+        once = prompts_of([3] * len(wanted), image_tokens, forced=task == "forced")
+        engine.respond(once[: 2 * CONDITIONS])  # what is checked once
         found = counted(model)
         begun = time.process_time()
         responses = engine.respond(prompts)
         seconds = time.process_time() - begun
         got = [response.n_tokens for response in responses]
+        wanted = [0] * len(got) if task == "forced" else wanted
         assert got == wanted, (got, wanted)
-    ideal = sum(wanted) - len(wanted)
+    ideal = sum(max(0, length - 1) for length in wanted)
     return {"seconds": seconds, **found, "tokens": sum(wanted), "texts": len(wanted), "ideal_row_steps": ideal}
 
 
@@ -151,7 +154,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "pairs"])
-    parser.add_argument("--task", choices=["uneven", "equal", "demo"], default="uneven")
+    parser.add_argument("--task", choices=["uneven", "equal", "demo", "forced"], default="uneven")
     parser.add_argument("--image-tokens", type=int, default=64)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--other", type=Path, help="the folder of another build")

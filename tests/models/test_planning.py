@@ -19,12 +19,11 @@ shapes = st.lists(
 )
 
 
-@given(shapes=shapes, max_tokens=st.integers(1, 400), max_rows=st.none() | st.integers(1, 9), gaps=st.booleans())
+@given(shapes=shapes, max_tokens=st.integers(1, 400), max_rows=st.none() | st.integers(1, 9))
 def test_every_prompt_is_planned_once_within_the_limits(
     shapes: list[tuple[int, int, int, bool]],
     max_tokens: int,
     max_rows: int | None,
-    gaps: bool,
     make_sample: Callable[..., Sample],
 ) -> None:
     sample, found, first = make_sample(), [], 0
@@ -35,13 +34,12 @@ def test_every_prompt_is_planned_once_within_the_limits(
     def length(family: Family) -> int:
         return family.prefix + len(family.suffixes[0])
 
-    queues = plan(found, length, max_tokens=max_tokens, max_rows=max_rows, gaps=gaps)
+    queues = plan(found, length, max_tokens=max_tokens, max_rows=max_rows)
     batches = []
     for queue in queues:
         kinds = [family for _, family in queue.waiting]
         assert len({len(family.items[0].images) for family in kinds}) == 1
         assert len({family.prefix > 0 for family in kinds}) == 1
-        assert gaps or not kinds[0].prefix or len({len(family.suffixes[0]) for family in kinds}) == 1
         batches += drained(queue)
     positions = [position for batch in batches for family in batch.families for position in family.positions]
     assert sorted(positions) == list(range(first))

@@ -143,20 +143,18 @@ IMAGE = 9
     tails=st.lists(st.lists(st.integers(10, 12), min_size=1, max_size=5), min_size=1, max_size=5),
     places=st.integers(1, 4),
     image_at=st.integers(0, 8),
-    gaps=st.booleans(),
 )
 def test_a_prefix_is_common_holds_the_images_and_leaves_what_is_read(
     shared: list[int],
     tails: list[list[int]],
     places: int,
     image_at: int,
-    gaps: bool,
     make_sample: Callable[..., Sample],
 ) -> None:
     sample, images = make_sample(), (object(),)
     rows = [[*shared[:image_at], IMAGE, *shared[image_at:], *tail] for tail in tails]
     items = {index: item(sample, "", images) for index in range(len(rows))}
-    found = families(items, dict(enumerate(rows)), image_tokens={IMAGE}, places=places, gaps=gaps)
+    found = families(items, dict(enumerate(rows)), image_tokens={IMAGE}, places=places)
     assert sorted(position for family in found for position in family.positions) == list(range(len(rows)))
     for family in found:
         for position, suffix in zip(family.positions, family.suffixes, strict=True):
@@ -165,7 +163,6 @@ def test_a_prefix_is_common_holds_the_images_and_leaves_what_is_read(
             assert len(family.items) == 1
             continue
         assert all(IMAGE not in suffix and len(suffix) >= places for suffix in family.suffixes)
-        assert gaps or len(set(map(len, family.suffixes))) == 1
         longest = min(len(rows[position]) for position in family.positions) - places
         same = {rows[position][family.prefix] for position in family.positions}
         assert family.prefix == longest or len(same) > 1

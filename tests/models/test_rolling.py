@@ -53,8 +53,8 @@ def assert_same(responses: Sequence[Response], expected: Sequence[Response]) -> 
         assert (response.key, response.text, response.status) == (other.key, other.text, other.status)
         assert response.n_tokens == other.n_tokens
         assert response.finish_reason == other.finish_reason
-        assert response.option_logprobs == pytest.approx(other.option_logprobs, abs=2e-5)
-        assert response.token_entropy == pytest.approx(other.token_entropy, abs=2e-5)
+        assert response.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-5)
+        assert response.token_entropy == pytest.approx(other.token_entropy, abs=1e-5)
 
 
 @pytest.fixture
@@ -92,48 +92,52 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Rolling]:
 def test_texts_and_letters_are_those_of_generate(
     family: str, restless: Build, samples: list[Sample], seen: list[Rolling], caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, prompts = restless(family), prompts_of(samples)
+    made, prompts = restless(family), prompts_of(samples[:4])  # the third has two images
     options = {"max_new_tokens": LIMIT, **UNEVEN}
     settings: dict[str, Any] = {"batch_size": 1, "share_prefixes": False}
     expected = HFModel(made.model, made.processor, options | BY_GENERATE, **settings).respond(prompts)
     assert not seen
     lengths = {response.n_tokens for response in expected if response.n_tokens}
     assert len(lengths) > 2, "the test needs texts of uneven lengths"
-    for batch_size in (3, 7):
-        assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
+    shared = []
+    for batch_size in range(1, 8):
+        engine = HFModel(made.model, made.processor, options, batch_size=batch_size)
+        assert_same(engine.respond(prompts), expected)
+        shared.append(engine.work()["shared_tokens"])
     alone = "takes prompts one by one" in caplog.text  # LFM2-VL, whose padded batches transformers 4 gets wrong
     assert not alone or transformers.__version__.startswith("4.")
     assert any(rolling.joined for rolling in seen) is (family in KINDS and not alone)
+    # A prefix goes through the model once, unless texts of several lengths can be decoded in no way over its cache.
+    assert (shared[-1] > 0) is (family != "unlimited_ocr" and not alone)
 
 
-def test_batches_of_any_size_answer_alike(restless: Build, samples: list[Sample], seen: list[Rolling]) -> None:
+def test_batches_of_any_number_of_tokens_answer_alike(restless: Build, samples: list[Sample]) -> None:
     made, prompts = restless("qwen3_5"), prompts_of(samples)
     options = {"max_new_tokens": LIMIT, **UNEVEN}
     expected = HFModel(made.model, made.processor, options, batch_size=1).respond(prompts)
-    for batch_size in range(2, 8):
-        assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
     for batch_tokens in (1, 900, 4000):
         assert_same(HFModel(made.model, made.processor, options, batch_tokens=batch_tokens).respond(prompts), expected)
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3", "lfm2_vl"])
+@pytest.mark.parametrize("family", [*KINDS, *APART])
 def test_draws_and_stop_strings_do_not_depend_on_who_is_beside(
     family: str, restless: Build, samples: list[Sample]
 ) -> None:
     made = restless(family)
-    prompts = [Prompt.of(sample, draw=draw) for sample in samples for draw in range(3)]
+    begun = ("", "<think>The cube", "<think>")
+    prompts = [Prompt.of(sample, draw=draw).replace(prefill=begun[draw]) for sample in samples for draw in range(3)]
     options = {
         "max_new_tokens": 2 * LIMIT,
         "do_sample": True,
-        "temperature": 1.2,
+        "temperature": 1.6,
         "seed": 3,
-        "stop_strings": ["e", "B", "on"],
+        "stop_strings": ["e", "B", "on", "C"],
     }
     settings: dict[str, Any] = {"batch_size": 1, "share_prefixes": False}
     expected = HFModel(made.model, made.processor, options | BY_GENERATE, **settings).respond(prompts)
-    assert any("e" in response.text or "B" in response.text for response in expected)
-    assert len({response.text for response in expected}) > 7
-    for batch_size in (2, 5, None):
+    assert any(set("eBC") & set(response.text) for response in expected)
+    assert len({response.text for response in expected}) > 6
+    for batch_size in (5, None):
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
 
 
@@ -178,7 +182,7 @@ def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(
     expected = HFModel(made.model, made.processor, options, batch_size=5).respond(prompts)
     assert any(rolling.joined for rolling in seen)
     steps = sum(rolling.row_steps for rolling in seen)
-    monkeypatch.setattr("vlmrobust.models.rolling.joined", lambda parts: None)
+    monkeypatch.setattr("vlmrobust.models.caches.joined", lambda parts: None)
     seen.clear()
     engine = HFModel(made.model, made.processor, options, batch_size=5)
     assert_same(engine.respond(prompts), expected)

@@ -18,6 +18,7 @@ __all__ = [
     "identity_of",
     "is_concurrent",
     "special_tokens_of",
+    "work_of",
 ]
 
 
@@ -36,8 +37,10 @@ class Model(Protocol):
     The evaluator hands over all conditions of a few samples at a time, so that an engine can share work between them.
     A model may also have `identity() -> dict`, whatever decides what it answers (name, dtype, generation settings); it
     becomes part of a run's manifest, and a run is not resumed with another. If it has `expect(prompts, style)`, it is
-    told before the first prompt of a run how many there are at most, and in which style. A model with `special_tokens`
-    makes these inert in what it is shown (`Prompt.with_inert`); a run says beforehand where in the samples they stand.
+    told before the first prompt of a run how many there are at most, and in which style. If it has `work() -> dict`,
+    whatever it says of what the run took is logged when the run has ended, and is in the report's manifest. A model
+    with `special_tokens` makes these inert in what it is shown (`Prompt.with_inert`); a run says beforehand where in
+    the samples they stand.
     """
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -102,6 +105,12 @@ def identity_of(model: Model, beside: Path | None = None) -> Mapping[str, Any]:
         return {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
     keeps = beside is not None and "beside" in inspect.signature(identity).parameters
     return dict(identity(beside=beside) if keeps else identity())
+
+
+def work_of(model: Model) -> Mapping[str, Any]:
+    """Return what a model says of what it has computed, as JSON values; empty where it says nothing."""
+    said = getattr(model, "work", None)
+    return dict(said()) if callable(said) else {}
 
 
 def special_tokens_of(model: Model) -> SpecialTokens | None:

@@ -2,7 +2,8 @@
 
 transformers' caches can repeat and drop rows (`reorder_cache`), but not take any in. What a row holds is known for the
 layers named here: keys and values have a column per token, of which a sliding window keeps the last; states of
-convolutions and of linear attention have none. A cache with any other layer takes in no rows.
+convolutions and of linear attention have none. A cache with any other layer takes in no rows, and is not branched: what
+it makes of tokens may depend on whether they are a prompt's or come after it.
 """
 
 import copy
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "joined", "keeps_past", "selected"]
+__all__ = ["Rows", "joined", "selected", "unknown"]
 
 # By attribute, (dimension of the rows, dimension of the tokens).
 _PER_TOKEN = {"keys": (0, 2), "values": (0, 2), "indexer_keys": (0, 1), "indexer_position_ids": (1, 2)}
@@ -70,6 +71,12 @@ def joined(parts: Sequence[Rows]) -> Any | None:
     return cache
 
 
+def unknown(cache: Any) -> str | None:
+    """Return which kind of layer of a cache is none of those named here, None if all are."""
+    layers = getattr(cache, "layers", None) or [cache]
+    return next((type(layer).__name__ for layer in layers if not _is_known(layer)), None)
+
+
 def selected(cache: Any, rows: Tensor) -> Any:
     """Return a cache with some rows of another, or with copies of them; the other stays as it is."""
     if getattr(cache, "layers", None) is None:
@@ -81,13 +88,6 @@ def selected(cache: Any, rows: Tensor) -> Any:
     return cache
 
 
-def keeps_past(cache: Any, keeps: bool) -> None:
-    """Let sliding windows keep all that comes in, or no more than the window from the next pass on."""
-    for layer in getattr(cache, "layers", ()):
-        if type(layer).__name__ in _KNOWN and getattr(layer, "is_sliding", False):
-            layer.record_past = keeps
-
-
 def _shallow(layer: Any) -> Any:
     """Return a layer that may be changed: states that are written in place are copied by `reorder_cache`."""
     made = copy.copy(layer)
@@ -97,8 +97,12 @@ def _shallow(layer: Any) -> Any:
     return made
 
 
+def _is_known(layer: Any) -> bool:
+    return type(layer).__name__ in _KNOWN and type(layer).__module__.startswith("transformers.")
+
+
 def _gives(layer: Any, part: Rows) -> bool:
-    if type(layer).__name__ not in _KNOWN or not type(layer).__module__.startswith("transformers."):
+    if not _is_known(layer):
         return False
     held = _held(layer)
     if held is None:

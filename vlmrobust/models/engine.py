@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..types import Response
 from .ahead import LookAhead
-from .branches import Reached, bears_gaps
+from .branches import Reached
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding, Written
 from .plain import Begun, PlainEngine
@@ -18,10 +18,12 @@ from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
-from .rolling import Rolling, Stepping
+from .rolling import Rolling
 from .running import tolerance
 from .self_check import SelfCheck
+from .stepping import Stepping
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
+from .work import Work
 
 __all__ = ["Engine", "Outcome"]
 
@@ -55,6 +57,9 @@ class Engine:
         decoding: how texts are decoded.
         vocabulary: which tokens read as which letter.
         batch_size, batch_tokens, share_prefixes: see `HFModel`.
+
+    Attributes:
+        work: what was computed so far, and what was not; whoever replaces it begins to count anew.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Engine:
         share_prefixes: bool,
     ) -> None:
         self.encoder = encoder
+        self.work = Work()
         self._model = model
         self._head = head
         self._decoding = decoding
@@ -83,7 +89,7 @@ class Engine:
         self._texts = TextReader(encoder.tokenizer, vocabulary, head, self._ahead)
         self._letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
         self._plain = PlainEngine(model, encoder, head, decoding, self._letter_tokens)
-        self._shared = SharedEngine(model, encoder, head, decoding)
+        self._shared = SharedEngine(model, encoder, head, decoding, self._plain)
         any_letter = int(self._letter_tokens.int().argmax())
         self._stepping = Stepping(model, decoding, self._ahead, any_letter)
         self._held = 0, 0
@@ -163,11 +169,9 @@ class Engine:
             or is_apart
         ):
             return plan(alone, length, max_tokens=self._batch_tokens, max_rows=max_rows)
-        longest = max(map(length, alone), default=0)
-        gaps = len(readers) == len(items) or bears_gaps(self._model.config.get_text_config(), longest)
         places = max((reader.places for reader in readers), default=1)
-        shared = families(items, tokens, image_tokens=self.encoder.image_tokens, places=places, gaps=gaps)
-        return plan(shared, length, max_tokens=self._batch_tokens, max_rows=max_rows, gaps=gaps)
+        shared = families(items, tokens, image_tokens=self.encoder.image_tokens, places=places)
+        return plan(shared, length, max_tokens=self._batch_tokens, max_rows=max_rows)
 
     def _may_share(self, family: Family) -> bool:
         """Return whether a family's prefix is computed once; the first family decides for the model."""
@@ -175,7 +179,7 @@ class Engine:
             return False
         if self._shares is None:
             reason = self._shared.refusal(
-                self._plain, family, lambda rows: letter_logprobs(self._head.logits(rows), self._vocabulary.families)
+                family, lambda rows: letter_logprobs(self._head.logits(rows), self._vocabulary.families)
             )
             self._shares = reason is None
             if reason is not None:
@@ -207,8 +211,15 @@ class Engine:
             for row in rolling.step():
                 ended.append((row.draft.item, row.written))
                 yield row.position, self._texts.response(row.draft)
+        self._count(rolling)
         if len(ended) > 1:
             self._measure(ended)
+
+    def _count(self, rolling: Rolling) -> None:
+        self.work.row_steps += rolling.row_steps
+        self.work.dropped_row_steps += rolling.dropped
+        self.work.texts += rolling.ended
+        self.work.refilled_texts += rolling.joined
 
     def _begun(self, batch: Batch, rolling: Rolling) -> Iterator[tuple[int, Outcome]]:
         """Run prompts through the model: yield what is read of them at once, and leave the others to be decoded."""
@@ -230,35 +241,35 @@ class Engine:
         placed = [pair for family in batch.families for pair in zip(family.positions, family.items, strict=True)]
         reads = {position: item for position, item in placed if item.forced is not None}
         writes = {position: item for position, item in placed if item.forced is None}
-        readers = [self._reader(item) for item in reads.values()]
-        places = max((reader.places for reader in readers), default=1)
+        places = max((self._reader(item).places for item in reads.values()), default=1)
         shares = self._may_share(batch.families[0])
         steps = not writes or self._stepping.fits(next(iter(writes.values())))
-
-        def reading(rows: Tensor, reached: Reached | None) -> list[Outcome]:
-            return self._read(list(reads.values()), readers, rows, reached)
-
-        read: list[Outcome] | None = None
-        written: list[Outcome] = []
-        begun: Begun | None = None
-        if shares and steps:
-            read, begun = self._shared.answer(batch.families, places, reading)
+        # What was only compared is not counted.
+        tokens, spared = self._plain.tokens + self._shared.tokens, self._shared.spared
+        read: dict[int, Outcome] = {}
+        begun: list[Begun] = []
+        if shares and steps and (not writes or self._stepping.takes_uneven):
+            read, begun = self._shared.answer(batch.families, places, self._read)
         else:
             looks = self._ahead.works is not False
             if reads:
-                read = self._plain.read(list(reads.values()), places, reading, looks=looks)
-            if writes and steps:
-                begun = self._plain.begin(list(writes.values()))
-            if writes and begun is None:
-                written = self._generated(list(writes.values()), looks=looks)
-        if begun is not None:
-            rolling.join(begun, list(writes), batch.longest)
-        return dict(zip(reads, read or (), strict=True)) | dict(zip(writes, written, strict=False))
+                read = self._plain.read(reads, places, self._read, looks=looks)
+            if writes and steps and (alone := self._plain.begin(writes)) is not None:
+                begun = [alone]
+            elif writes:
+                read |= zip(writes, self._generated(list(writes.values()), looks=looks), strict=True)
+        if begun:
+            rolling.join(begun, batch.longest)
+        self.work.prompt_tokens += self._plain.tokens + self._shared.tokens - tokens
+        self.work.shared_tokens += self._shared.spared - spared
+        return read
 
     def _generated(self, items: Sequence[Rendered], *, looks: bool) -> list[Outcome]:
         """Decode texts with the model's own `generate`, a batch until its longest row ends."""
         texts, branches = self._plain.write(items, looks=looks)
         responses: list[Outcome] = [*self._texts.responses(items, texts, branches)]
+        self.work.row_steps += len(texts) * (max(text.steps for text in texts) - 1)
+        self.work.texts += len(texts)
         if len(items) > 1:
             self._measure(list(zip(items, texts, strict=True)))
         return responses
@@ -283,15 +294,15 @@ class Engine:
                 *measured,
             )
 
-    def _read(
-        self, items: Sequence[Rendered], readers: Sequence[_Reader], rows: Tensor, reached: Reached | None
-    ) -> list[Outcome]:
+    def _read(self, items: Mapping[int, Rendered], rows: Tensor, reached: Reached | None) -> dict[int, Outcome]:
         """Return what is read off the last positions of prompts; letters are looked past where there is a cache."""
+        readers = [self._reader(item) for item in items.values()]
         used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
         read = [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]
         members = {place: found for place, found in enumerate(read) if isinstance(found, Members)}
-        letters = self._ahead.letters(self._ahead.begin(members, items), reached)
-        return [letters[place] if isinstance(found, Members) else found for place, found in enumerate(read)]
+        letters = self._ahead.letters(self._ahead.begin(members, list(items.values())), reached)
+        outcomes = [letters[place] if isinstance(found, Members) else found for place, found in enumerate(read)]
+        return dict(zip(items, outcomes, strict=True))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ import torch
 
 from .. import styles
 from ..prompting import SpecialTokens, thought_note
-from ..types import Prompt, Response
+from ..types import Prompt, Response, Style
 from .encoding import Encoder, Rendered
 from .engine import Engine
 from .generation import Decoding
@@ -23,6 +23,7 @@ from .probe import Head
 from .reading import closed, forced_text, read_response
 from .running import adapters, check_decoder_only, context_of, evaluating, running_model
 from .vocabulary import LetterVocabulary
+from .work import Work
 
 __all__ = ["HFModel"]
 
@@ -215,6 +216,22 @@ class HFModel:
         }
         sometimes = {"adapters": adapters(self._running), "template": self._encoder.arguments}
         return identity | {name: value for name, value in sometimes.items() if value}
+
+    def expect(self, prompts: int, style: Style) -> None:
+        """Begin to count anew what is computed and what is not, see `work`."""
+        self._engine.work = Work()
+
+    def work(self) -> dict[str, float]:
+        """Return what answering took since `expect`, and what it did not take, as counts and as shares.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> model = vr.demo.model()
+            >>> responses = model.respond(vr.expand(vr.demo.samples(2), vr.paper_conditions(), seed=0))
+            >>> model.work()["shared_share"] > 0.5  # of the prompts' tokens, most were computed for another one
+            True
+        """
+        return asdict(self._engine.work) | self._engine.work.shares()
 
     @property
     def special_tokens(self) -> SpecialTokens:

@@ -4,7 +4,7 @@ It works for every architecture that Hugging Face's `generate` works for, and is
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,11 +16,16 @@ from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding, Written
 from .probe import GenerationProbe, Head, Log, captured
 
-__all__ = ["Begun", "PlainEngine", "Reading", "T"]
+__all__ = ["Begun", "PlainEngine", "Reading", "T", "last_rows"]
 
 T = TypeVar("T")
-# What is made of `(R, places, …)` rows that `Head.logits` takes, and of where their prompts stand in a cache, if any.
-Reading = Callable[[Tensor, Reached | None], T]
+# What is made, by position, of prompts, their `(R, places, …)` rows for `Head.logits`, and where they stand in a cache.
+Reading = Callable[[Mapping[int, Rendered], Tensor, Reached | None], dict[int, T]]
+
+
+def last_rows(items: Mapping[int, Rendered], rows: Tensor, reached: Reached | None) -> dict[int, Tensor]:
+    """Make of what is read `(1, …)` for `Head.logits`: each prompt's last position."""
+    return dict(zip(items, rows[:, -1:].unbind(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,13 @@ class Begun:
     """Prompts that have gone through the model, and whose texts are to be decoded.
 
     Attributes:
-        items: the prompts.
+        items: by position, the prompts, in the order of their rows.
         branches: the cache that holds them, a row each.
         hidden: `(B, 1, D)`, what the LM head was given last.
         logits: `(B, 1, V)`, what the model made of it.
     """
 
-    items: tuple[Rendered, ...]
+    items: Mapping[int, Rendered]
     branches: Branches
     hidden: Tensor
     logits: Tensor
@@ -49,9 +54,13 @@ class PlainEngine:
         head: its LM head.
         decoding: how texts are decoded.
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
+
+    Attributes:
+        tokens: how many tokens the prompts had that went through the model so far, padding left out.
     """
 
     def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, letter_tokens: Tensor) -> None:
+        self.tokens = 0
         self._model = model
         self._encoder = encoder
         self._head = head
@@ -60,25 +69,25 @@ class PlainEngine:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._forward = Forward(model)
 
-    def read(self, items: Sequence[Rendered], places: int, reading: Reading[T], *, looks: bool) -> T:
+    def read(self, items: Mapping[int, Rendered], places: int, reading: Reading[T], *, looks: bool) -> dict[int, T]:
         """Read the letters, or the texts, of prompts.
 
         Args:
-            items: prompts with equally many images.
+            items: prompts with equally many images, by position.
             places: how many positions at the end of a prompt are read.
             reading: what is made of them.
             looks: whether a cache is left for looking at what would follow.
         """
-        cached = looks and all(item.scored is None for item in items)
+        cached = looks and all(item.scored is None for item in items.values())
         return (self._read_cached if cached else self._read)(items, places, reading)
 
-    def begin(self, items: Sequence[Rendered]) -> Begun | None:
+    def begin(self, items: Mapping[int, Rendered]) -> Begun | None:
         """Run prompts through the model; None where `generate` leaves no cache to go on from.
 
         Args:
-            items: prompts with equally many images.
+            items: prompts with equally many images, by position.
         """
-        inputs = self._inputs(items)
+        inputs = self._inputs(list(items.values()))
         with (
             captured(self._model, self._head) as seen,
             seen_positions(self._model) as positions,
@@ -89,7 +98,7 @@ class PlainEngine:
             return None
         hidden, logits = seen.last(1)
         self._head.check(hidden[:, -1], logits[:, -1])
-        return Begun(tuple(items), self._forward.branches(output, inputs, positions[0]), hidden, logits)
+        return Begun(items, self._forward.branches(output, inputs, positions[0]), hidden, logits)
 
     def write(self, items: Sequence[Rendered], *, looks: bool) -> tuple[list[Written], Branches | None]:
         """Decode texts with the model's own `generate`.
@@ -109,22 +118,22 @@ class PlainEngine:
             return written, None
         return written, self._forward.branches(output, inputs, positions[0])
 
-    def _read(self, batch: Sequence[Rendered], places: int, reading: Reading[T]) -> T:
+    def _read(self, items: Mapping[int, Rendered], places: int, reading: Reading[T]) -> dict[int, T]:
         keep = {"logits_to_keep": places} if self._keeps_logits else {}
-        inputs = self._inputs(batch)
-        for item, tokens in zip(batch, inputs["input_ids"].tolist(), strict=True):
+        inputs = self._inputs(list(items.values()))
+        for item, tokens in zip(items.values(), inputs["input_ids"].tolist(), strict=True):
             if item.scored is not None and not item.scored.stands_in(tokens):
                 raise EncodingError("expected the text to end with the option's own tokens; the processor adds others")
         with captured(self._model, self._head) as seen:
             self._model(**inputs, **keep, use_cache=False, return_dict=True)
         hidden, logits = seen.last(places)
         self._head.check(hidden[:, -1], logits[:, -1])
-        return reading(self._head.rows_at_once(hidden, logits), None)
+        return reading(items, self._head.rows_at_once(hidden, logits), None)
 
-    def _read_cached(self, batch: Sequence[Rendered], places: int, reading: Reading[T]) -> T:
+    def _read_cached(self, items: Mapping[int, Rendered], places: int, reading: Reading[T]) -> dict[int, T]:
         """Read through `generate`, which knows how each architecture wants its prompt, and leaves a cache."""
         keep = {"logits_to_keep": places} if self._keeps_logits else {}
-        inputs = self._inputs(batch)
+        inputs = self._inputs(list(items.values()))
         with (
             captured(self._model, self._head) as seen,
             seen_positions(self._model) as positions,
@@ -136,10 +145,11 @@ class PlainEngine:
         reached = None
         if positions and getattr(output, self._forward.cache_name, None) is not None:
             branches = self._forward.branches(output, inputs, positions[0])
-            reached = Reached(branches, torch.arange(len(batch), device=self._model.device), kept=False)
-        return reading(self._head.rows_at_once(hidden, logits), reached)
+            reached = Reached(branches, torch.arange(len(items), device=self._model.device), kept=False)
+        return reading(items, self._head.rows_at_once(hidden, logits), reached)
 
     def _inputs(self, batch: Sequence[Rendered]) -> dict[str, Any]:
         answers = ["" if item.scored is None else item.scored.answer for item in batch]
         encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch], answers)
+        self.tokens += int(encoded["attention_mask"].sum())
         return self._encoder.to_device(encoded, self._model.device, self._model.dtype)

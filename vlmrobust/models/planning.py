@@ -78,7 +78,6 @@ def plan(
     *,
     max_tokens: int,
     max_rows: int | None = None,
-    gaps: bool = True,
 ) -> list[Queue]:
     """Line families up, longest first, in a queue for each kind that may go through the model together.
 
@@ -90,14 +89,12 @@ def plan(
         length: how many tokens a row of a family takes, prompt and new tokens together.
         max_tokens: tokens in the model at a time, padding included.
         max_rows: prompts at a time; None = as many as fit.
-        gaps: whether rows of different suffix lengths may be decoded together, see `bears_gaps`.
     """
     fits = partial(_fits, max_tokens=max_tokens, max_rows=max_rows)
-    kinds: dict[tuple[int, bool, int], list[tuple[int, Family]]] = {}
+    kinds: dict[tuple[int, bool], list[tuple[int, Family]]] = {}
     for family in families:
         tokens = length(family)
-        suffix = 0 if gaps or not family.prefix else len(family.suffixes[0])
-        kind = (len(family.items[0].images), family.prefix > 0, suffix)
+        kind = (len(family.items[0].images), family.prefix > 0)
         kinds.setdefault(kind, []).extend((tokens, part) for part in _parts(family, partial(fits, longest=tokens)))
     return [
         Queue(deque(sorted(members, key=lambda member: (-member[0], member[1].positions))), max_tokens, max_rows)

@@ -7,9 +7,11 @@ what differs (the *suffixes*) runs as a batch.
 What shares: prompts of one sample with the same images, all of which stand in the common prefix (`families`).
 What branches: the cache, by its own `reorder_cache`, which every kind of cache layer has.
 Positions: read off the prefix's own forward pass and counted on from there, so that no rotary scheme is known by name.
+What goes together: all suffixes of a batch, padded on the right, where the cache can hold that padding (`bears_gaps`);
+elsewhere, as with states of linear attention and convolutions, or sliding windows that are full, those of one length at
+a time, each from a copy of the cache as the prefix left it. Their rows are put side by side to be decoded (`rolling`).
 What falls back to the plain path: a prompt that shares nothing; a model whose logits differ from the plain path's on
-the first batch (prefix-LMs such as PaliGemma). Where a cache cannot bear gaps (`bears_gaps`), only prompts of the same
-length are decoded together.
+the first batch (prefix-LMs such as PaliGemma), or whose cache has layers of a kind that is not known (`caches`).
 """
 
 from collections import defaultdict
@@ -20,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .branches import Branches, Forward, Reached, seen_positions
+from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
+from .caches import unknown
 from .encoding import Encoder, Rendered
 from .generation import Decoding
-from .plain import Begun, PlainEngine, Reading, T
+from .plain import Begun, PlainEngine, Reading, T, last_rows
 from .probe import Head, captured
 from .processing import FAULTS
 from .running import tolerance
@@ -58,7 +61,6 @@ def families(
     *,
     image_tokens: Collection[int] = (),
     places: int = 1,
-    gaps: bool = True,
     shares: bool = True,
 ) -> list[Family]:
     """Group prompts by what they may share (`Rendered.kin`), and find what each group does.
@@ -68,7 +70,6 @@ def families(
         tokens: each prompt's tokens, image placeholders not yet expanded.
         image_tokens: the placeholders; a prefix that does not hold all of them is none.
         places: how many positions at the end of each prompt are read; all of them have to lie in the suffix.
-        gaps: whether the model's cache bears gaps; else only prompts of the same length share.
         shares: False = every prompt by itself.
 
     Returns:
@@ -76,8 +77,7 @@ def families(
     """
     groups: dict[Any, list[int]] = defaultdict(list)
     for position, item in items.items():
-        length = 0 if gaps else len(tokens[position])
-        groups[item.kin, length].append(position)
+        groups[item.kin].append(position)
     found = []
     for group in groups.values():
         rows = [tokens[position] for position in group]
@@ -113,16 +113,23 @@ class SharedEngine:
         encoder: renders and encodes its prompts.
         head: its LM head.
         decoding: how texts are decoded.
+        plain: what is compared with.
+
+    Attributes:
+        tokens: how many tokens the prompts had that were answered so far.
+        spared: those of them that did not go through the model, since they stand in another prompt's prefix.
     """
 
-    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding) -> None:
+    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, plain: PlainEngine) -> None:
+        self.tokens = self.spared = 0
         self._model = model
         self._encoder = encoder
         self._head = head
         self._decoding = decoding
+        self._plain = plain
         self._forward = Forward(model)
 
-    def answer(self, batch: Sequence[Family], places: int, reading: Reading[T]) -> tuple[T | None, Begun | None]:
+    def answer(self, batch: Sequence[Family], places: int, reading: Reading[T]) -> tuple[dict[int, T], list[Begun]]:
         """Read the letters of some prompts, and begin the texts of the others.
 
         Args:
@@ -131,79 +138,125 @@ class SharedEngine:
             reading: what is made of the prompts that are read.
 
         Returns:
-            What `reading` made of these, and the others, whose texts may be decoded; both in the order of the batch,
-            None where there are none.
+            By position, what `reading` made of these; and the others, whose texts may be decoded.
         """
-        items = [item for family in batch for item in family.items]
-        device = self._model.device
-        reads = torch.tensor([item.forced is not None for item in items], device=device)
-        branches = self._prefill(batch)
-        tokens, mask = self._padded_suffixes(batch)
-        wanted = mask.sum(1, keepdim=True) + torch.arange(-places, 0, device=device)
+        read: dict[int, T] = {}
+        begun: list[Begun] = []
+        prefixes = self._prefill(batch)
+        groups = self._groups(batch, prefixes)
+        for number, group in enumerate(groups):
+            rows = torch.tensor([branch.prefix for branch in group], device=self._model.device)
+            if number + 1 < len(groups):
+                branches = prefixes.selected(rows)
+            else:
+                (branches := prefixes).select(rows)
+            some, others = self._answered(group, branches, places, reading)
+            read |= some
+            begun += others
+        return read, begun
+
+    def _groups(self, batch: Sequence[Family], prefixes: Branches) -> "list[list[_Branch]]":
+        """Return the prompts that may go on from their prefixes together."""
+        rows = [
+            _Branch(number, *row)
+            for number, family in enumerate(batch)
+            for row in zip(family.positions, family.items, family.suffixes, strict=True)
+        ]
+        writes = any(row.item.forced is None for row in rows)
+        new = self._decoding.config.max_new_tokens if writes else 0
+        longest = prefixes.mask.shape[1] + max(len(row.suffix) for row in rows) + new
+        nothing_follows = all(row.item.scored is not None for row in rows)
+        if nothing_follows or bears_gaps(self._model.config.get_text_config(), longest):
+            return [rows]
+        by_length: dict[int, list[_Branch]] = defaultdict(list)
+        for row in rows:
+            by_length[len(row.suffix)].append(row)
+        return list(by_length.values())
+
+    def _answered(
+        self, group: "Sequence[_Branch]", branches: Branches, places: int, reading: Reading[T]
+    ) -> tuple[Mapping[int, T], list[Begun]]:
+        """Run suffixes through the model, each behind its prefix; the branches are used up."""
+        reads = torch.tensor([row.item.forced is not None for row in group], device=self._model.device)
+        tokens, mask = self._padded([row.suffix for row in group])
+        wanted = mask.sum(1, keepdim=True) + torch.arange(-places, 0, device=mask.device)
         with captured(self._model, self._head, wanted) as seen:
             self._forward(branches, tokens, mask)
         hidden, logits = seen.last(places)
         self._head.check(hidden[:, -1], logits[:, -1])
-        read = None
+        read: Mapping[int, T] = {}
         if reads.any():
             rows = self._head.rows_at_once(hidden, logits)[reads]
-            read = reading(rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
+            items = {row.position: row.item for row in group if row.item.forced is not None}
+            read = reading(items, rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
         if reads.all():
-            return read, None
+            return read, []
         writes = (~reads).nonzero()[:, 0]
-        if read is not None:
+        if read:
             branches.select(writes)
-        begun = tuple(item for item in items if item.forced is None)
-        return read, Begun(begun, branches, hidden[writes][:, -1:], logits[writes][:, -1:])
+        begun = {row.position: row.item for row in group if row.item.forced is None}
+        return read, [Begun(begun, branches, hidden[writes][:, -1:], logits[writes][:, -1:])]
 
-    def refusal(self, plain: PlainEngine, family: Family, letters: Callable[[Tensor], Tensor]) -> str | None:
+    def refusal(self, family: Family, letters: Callable[[Tensor], Tensor]) -> str | None:
         """Return why this model cannot share, None if it can: a family is read both ways, and has to come out the same.
 
         Args:
-            plain: the engine that is compared with.
             family: the first one of a run.
             letters: what is made of the rows that were read, log-probabilities (nats).
         """
         few = family.part(0, 4)
         few = replace(few, items=tuple(replace(item, forced=item.forced or "") for item in few.items))
-        expected = plain.read(few.items, 1, lambda rows, _: rows, looks=False)
+        items = dict(zip(few.positions, few.items, strict=True))
+        expected = self._plain.read(items, 1, last_rows, looks=False)
         try:
-            shared, _ = self.answer([few], 1, lambda rows, _: rows)
+            shared, _ = self.answer([few], 1, last_rows)
         except torch.OutOfMemoryError:
             raise
         except FAULTS as error:
             return f"{type(error).__name__}: {error}"
-        assert shared is not None
-        difference = float((letters(shared[:, 0]) - letters(expected[:, 0])).abs().nan_to_num(0.0).max())
+        both = [torch.cat([rows[position] for position in items]) for rows in (shared, expected)]
+        difference = float((letters(both[0]) - letters(both[1])).abs().nan_to_num(0.0).max())
         if difference <= tolerance(self._model):
             return None
         return f"its letter log-probabilities differ by {difference:.2g} from the plain path's"
 
     def _prefill(self, batch: Sequence[Family]) -> Branches:
-        """Run the prefixes through the model, once per sample, and branch the cache."""
+        """Run the prefixes through the model: a cache with one row per sample."""
         firsts = [family.items[0] for family in batch]
         encoded = self._encoder.encode([item.text for item in firsts], [item.images for item in firsts])
         inputs = _cut_suffixes(
             encoded, [len(family.suffixes[0]) for family in batch], self._decoding.config.pad_token_id
         )
+        for family, prefix in zip(batch, inputs["attention_mask"].sum(1).tolist(), strict=True):
+            self.tokens += sum(prefix + len(suffix) for suffix in family.suffixes)
+            self.spared += prefix * (len(family.items) - 1)
         inputs = self._encoder.to_device(inputs, self._model.device, self._model.dtype)
         # `generate` knows how each architecture wants its prompt: positions, masks, kind of cache.
         with seen_positions(self._model) as positions, self._decoding.prefilling() as config:
             output = self._model.generate(**inputs, generation_config=config)
         branches = self._forward.branches(output, inputs, positions[0])
-        counts = torch.tensor([len(family.items) for family in batch])
-        branches.select(torch.arange(len(batch)).repeat_interleave(counts).to(self._model.device))
+        if kind := unknown(branches.cache):
+            raise NotImplementedError(f"what a cache's {kind} does with what follows a prompt is not known")
         return branches
 
-    def _padded_suffixes(self, batch: Sequence[Family]) -> tuple[Tensor, Tensor]:
-        """Return all suffixes as `(B, L)` tokens, padded on the right, and their mask."""
-        suffixes = [suffix for family in batch for suffix in family.suffixes]
+    def _padded(self, suffixes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return suffixes as `(B, L)` tokens, padded on the right, and their mask."""
         width = max(map(len, suffixes))
         pad = self._decoding.config.pad_token_id
         tokens = torch.tensor([[*suffix, *[pad] * (width - len(suffix))] for suffix in suffixes])
         lengths = torch.tensor([len(suffix) for suffix in suffixes])
         mask = (torch.arange(width) < lengths[:, None]).long()
         return tokens.to(self._model.device), mask.to(self._model.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """A prompt that goes on from its prefix: which one that is, where the prompt stood among all, and its suffix."""
+
+    prefix: int
+    position: int
+    item: Rendered
+    suffix: tuple[int, ...]
 
 
 def _cut_suffixes(encoded: Mapping[str, Any], lengths: Sequence[int], pad: int) -> dict[str, Any]:

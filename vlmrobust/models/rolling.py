@@ -28,65 +28,10 @@ from .plain import Begun
 from .probe import Head, Log, captured, note
 from .reading import Draft, TextReader
 from .sampling import GumbelNoise
+from .stepping import Stepping
 from .vocabulary import Member
 
-__all__ = ["Ended", "Rolling", "Stepping"]
-
-
-class Stepping:
-    """Whether texts can be decoded over a cache step by step, and rows of several caches in one: found out once.
-
-    Args:
-        model: a Hugging Face model.
-        decoding: how texts are decoded.
-        ahead: compares what a cache says with the model's own `generate`.
-        token: any token, which stands after the prompt that is compared.
-
-    Attributes:
-        works: whether a step over the cache says what `generate` says; None = not compared yet.
-        joins: whether it does so too where the cache was put together from two.
-    """
-
-    def __init__(self, model: Any, decoding: Decoding, ahead: LookAhead, token: int) -> None:
-        self.works: bool | None = None if decoding.is_token_by_token else False
-        self.joins = False
-        self._ahead = ahead
-        self._token = token
-        # Attention by blocks depends on the column that a token stands in.
-        kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-        self._by_column = "chunked_attention" in kinds
-
-    def fits(self, item: Rendered) -> bool:
-        """Return whether texts can be decoded so; the first prompt decides for the model."""
-        if self._ahead.works is False:
-            return False
-        if self.works is None:
-            self.works = self._compared(item)
-        return self.works
-
-    def _compared(self, item: Rendered) -> bool:
-        branches = self._ahead.prefilled(item)
-        if branches is None:
-            return False
-        one = torch.zeros(1, dtype=torch.int64, device=branches.mask.device)
-        token = torch.full((1, 1), self._token, device=one.device)
-
-        def alone() -> Tensor:
-            return self._ahead.after(branches.selected(one), token)
-
-        def beside_a_longer_one() -> Tensor:
-            longer, same = branches.selected(one), branches.selected(one)
-            self._ahead.after(longer, token)
-            both = joined([longer, same])
-            if both is None:
-                raise NotImplementedError("its cache takes in no rows")
-            return self._ahead.after(both, token.expand(2, 1))[1:]
-
-        self.joins = not self._by_column and self._ahead.difference(item, self._token, beside_a_longer_one) is None
-        reason = None if self.joins else self._ahead.difference(item, self._token, alone)
-        if self._ahead.works is None:
-            self._ahead.believe(reason)
-        return reason is None
+__all__ = ["Ended", "Rolling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +50,25 @@ class Ended:
 
 
 @dataclass(slots=True)
+class _Beside:
+    """Texts that came in together: how many are still decoded, and how many steps those took that are not."""
+
+    going: int
+    steps: list[int] = field(default_factory=list)
+
+    def spared(self, steps: int) -> int:
+        """Note that one has ended after so many steps; return, with the last, how far all fell short of the longest."""
+        self.going -= 1
+        self.steps.append(steps)
+        return 0 if self.going else len(self.steps) * max(self.steps) - sum(self.steps)
+
+
+@dataclass(slots=True)
 class _Row:
     position: int
     item: Rendered
     longest: int
+    beside: "_Beside"
     noise: GumbelNoise | None
     log: Log = field(default_factory=Log)
 
@@ -138,6 +98,8 @@ class Rolling:
     Attributes:
         row_steps: rows that went through the model so far, step by step; those that ride along are counted.
         joined: rows that came in beside others.
+        ended: how many texts have ended.
+        dropped: row-steps that texts were spared which ended before the longest that came in with them.
     """
 
     def __init__(
@@ -152,6 +114,8 @@ class Rolling:
     ) -> None:
         self.row_steps = 0
         self.joined = 0
+        self.ended = 0
+        self.dropped = 0
         self._model = model
         self._head = head
         self._decoding = decoding
@@ -173,39 +137,42 @@ class Rolling:
         """How many tokens the longest of them may take, prompt included."""
         return max((row.longest for side in self._sides for row in side.rows), default=0)
 
-    def join(self, begun: Begun, positions: Sequence[int], longest: int) -> None:
+    def join(self, begun: Sequence[Begun], longest: int) -> None:
         """Let prompts in whose texts are to be decoded.
 
         Args:
-            begun: the prompts; it is used up.
-            positions: where they stood among all prompts.
+            begun: the prompts; they are used up.
             longest: how many tokens each may take, prompt and text together.
         """
-        noise = self._decoding.noise([item.prompt for item in begun.items], begun.logits.device)
-        rows = [
-            _Row(position, item, longest, noise[index] if noise else None)
-            for index, (position, item) in enumerate(zip(positions, begun.items, strict=True))
-        ]
-        side = _Side(rows, begun.branches, begun.hidden, begun.logits)
-        into = self._sides[0] if self._sides and self._stepping.joins else None
-        if self._stepping.joins and (into is not None or not bool(begun.branches.mask[:, -1].all())):
-            together = joined([begun.branches] if into is None else [into.branches, begun.branches])
-            if together is not None:
-                side = self._merged(into, side, together)
-                self._sides = self._sides[1:]
-                self.joined += 0 if into is None else len(rows)
-                self._sides.insert(0, side)
-                self._most = max(self._most, self.rows)
-                return
-        self._sides.append(side)
+        beside = _Beside(sum(len(some.items) for some in begun))
+        new = [self._side(some, longest, beside) for some in begun]
+        running = self._sides[:1] if self._stepping.joins else []
+        together = self._together([*running, *new]) if self._stepping.joins else None
+        if together is None:
+            self._sides += new
+        else:
+            self._sides[: len(running)] = [together]
+            self.joined += sum(len(side.rows) for side in new) if running else 0
         self._most = max(self._most, self.rows)
 
+    def _side(self, begun: Begun, longest: int, beside: "_Beside") -> "_Side":
+        noise = self._decoding.noise([item.prompt for item in begun.items.values()], begun.logits.device)
+        rows = [
+            _Row(position, item, longest, beside, noise[index] if noise else None)
+            for index, (position, item) in enumerate(begun.items.items())
+        ]
+        return _Side(rows, begun.branches, begun.hidden, begun.logits)
+
     @staticmethod
-    def _merged(into: _Side | None, side: _Side, branches: Branches) -> _Side:
-        if into is None:
-            return _Side(side.rows, branches, side.hidden, side.logits)
-        hidden, logits = torch.cat([into.hidden, side.hidden]), torch.cat([into.logits, side.logits])
-        return _Side([*into.rows, *side.rows], branches, hidden, logits)
+    def _together(sides: "Sequence[_Side]") -> "_Side | None":
+        """Put rows into one cache, without padding between or behind tokens; None if their caches cannot."""
+        if len(sides) == 1 and bool(sides[0].branches.mask[:, -1].all()):
+            return sides[0]
+        branches = joined([side.branches for side in sides])
+        if branches is None:
+            return None
+        hidden, logits = torch.cat([side.hidden for side in sides]), torch.cat([side.logits for side in sides])
+        return _Side([row for side in sides for row in side.rows], branches, hidden, logits)
 
     def step(self) -> list[Ended]:
         """Decode one more token of every text that runs, and return those that have ended with it."""
@@ -226,6 +193,8 @@ class Rolling:
             Ended(side.rows[place].position, written, draft)
             for place, written, draft in zip(ended, texts, drafts, strict=True)
         ]
+        self.ended += len(ended)
+        self.dropped += sum(side.rows[place].beside.spared(len(logs[place].tokens) - 1) for place in ended)
         side.rows = [row for place, row in enumerate(side.rows) if place not in set(ended)]
         if not side.rows:
             self._sides.pop(0)

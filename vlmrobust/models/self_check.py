@@ -18,7 +18,7 @@ from .base import UnfitError
 from .branches import bears_gaps
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import Decoding
-from .plain import PlainEngine
+from .plain import PlainEngine, last_rows
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
 from .running import tolerance
@@ -186,7 +186,8 @@ class SelfCheck:
             ) from error
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:
-        return self.plain.read(items, 1, lambda rows, _: rows[:, 0], looks=False)
+        rows = self.plain.read(dict(enumerate(items)), 1, last_rows, looks=False)
+        return torch.cat(list(rows.values()))
 
     def _letters(self, rows: Tensor) -> Tensor:
         return letter_logprobs(self.head.logits(rows), self.vocabulary.families)

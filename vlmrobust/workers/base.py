@@ -1,7 +1,7 @@
 """Who answers the batches of a run: by default, this process alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..locking import DirectoryLock
 from ..manifest import Manifest
-from ..models.base import Model
+from ..models.base import Model, work_of
 from ..report import Report
 from ..store import RunDirectory
 from ..types import Sample
@@ -54,6 +54,11 @@ class ModelSource:
                 f"got {type(model).__name__}"
             )
         return model
+
+    def work(self) -> Mapping[str, Any]:
+        """What the model says of what it has computed in this process; empty where it was not made here."""
+        made = self._given if isinstance(self._given, Model) else vars(self).get("model")
+        return {} if made is None else work_of(made)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_given": self._given}
