@@ -98,7 +98,8 @@ LAYERS = (
     ("report",),
     ("workers", "harnesses"),
     ("evaluator",),
-    ("rl", "testing", "demo", "named_conditions", "named_judges", "named_metrics", "named_styles"),
+    ("named_conditions", "named_judges", "named_metrics", "named_styles"),
+    ("rl", "testing", "demo"),
     ("study",),
     ("cli",),
 )

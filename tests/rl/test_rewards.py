@@ -268,6 +268,20 @@ def test_a_row_without_what_is_needed_gets_none() -> None:
             TypeError,
             "row 0, completion: expected text or a list of chat messages, got int: 3",
         ),
+        (
+            [None],
+            {"solution": ["B"]},
+            TypeError,
+            "row 0, completion: expected text or a list of chat messages, got None",
+        ),
+        (
+            [[{"role": "assistant", "content": 3}]],
+            {"solution": ["B"]},
+            TypeError,
+            "row 0, completion: expected a message whose content is text or a list of parts, got int: 3",
+        ),
+        ([RIGHT], {"solution": 3}, ValueError, r"column 'solution' to have one value per completion \(1\), got 3"),
+        ([RIGHT], {"solution": None}, ValueError, r"expected a column 'solution', got the columns \(none\)"),
         ([["B"]], {"solution": ["B"]}, TypeError, "expected text or a list of chat messages, got list"),
         ([RIGHT], {"solution": ["B"], "options": [["red", "red"]]}, ValueError, "row 0.*'options': expected different"),
         (
@@ -281,6 +295,34 @@ def test_a_row_without_what_is_needed_gets_none() -> None:
 def test_errors_say_where(completions: Any, columns: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rewards.accuracy_reward(completions=completions, **columns)
+
+
+@pytest.mark.parametrize("completion", [RIGHT, as_messages(RIGHT)[0]], ids=("text", "message"))
+def test_a_completion_by_itself_is_one(completion: Any) -> None:
+    assert rewards.faithfulness_reward(completions=completion, **columns_of(1)) == [1.1]
+    assert rewards.format_reward(completions=completion) == [0.1]
+    expected = "expected a list of 2 completions, one for each value of column 'solution', got one (text|message): "
+    with pytest.raises(ValueError, match=f"^accuracy_reward: {expected}"):
+        rewards.accuracy_reward(completions=completion, solution=["B", "A"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "trainer"),
+    [
+        ({"log_metric": print, "trainer_state": None}, "TRL, "),
+        ({"request_id": ["r"], "trainer_state": None}, "ms-swift, "),
+        ({"accu_reward_method": ["default"], "problem": ["Which?"]}, "VLM-R1, "),
+        ({}, ""),
+    ],
+)
+def test_errors_name_the_trainer_where_its_columns_tell(columns: dict[str, Any], trainer: str) -> None:
+    with pytest.raises(ValueError, match=f"^{trainer}accuracy_reward, row 0, column 'solution': expected the letter"):
+        rewards.accuracy_reward(completions=[RIGHT], solution=["Q"], options=[["red", "blue"]], **columns)
+
+
+def test_the_question_of_vlm_r1_is_called_problem() -> None:
+    columns = {"solution": ["<answer> B </answer>"], "problem": ["Which colour?"], "options": [["red", "blue"]]}
+    assert rewards.faithfulness_reward(completions=[as_messages(RIGHT)], **columns) == [1.1]
 
 
 def test_completions_are_asked_for() -> None:
@@ -333,8 +375,13 @@ def test_reward_and_metric_cannot_disagree(
     prompt = next(prompt for prompt in vr.expand([sample], vr.paper_conditions()) if prompt.condition == condition)
     prompt = prompt.replace(order=tuple(order), options=tuple(sample.options[index] for index in order))
     texts = ["".join(part) for part in parts]
-    said = [Response.parse(prompt, text, finish_reason=finish_reason) for text in texts]
-    responses = Responses.of([prompt] * len(texts), said)
+    # A thought that is opened inside an open one did not go on from the prefill: it is read without.
+    is_open = prompt.prefill.startswith("<think>") and "</think>" not in prompt.prefill
+    prompts = [prompt.replace(prefill="") if is_open and text.startswith("<think>") else prompt for text in texts]
+    said = [
+        Response.parse(asked, text, finish_reason=finish_reason) for asked, text in zip(prompts, texts, strict=True)
+    ]
+    responses = Responses.of(prompts, said)
     row = row_of(prompt, prompt.style)
     columns = {name: [row[name]] * len(texts) for name in COLUMNS} | {"finish_reason": [finish_reason] * len(texts)}
 

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vlmrobust.rl.easyr1
+import vlmrobust.rl.verl
 from vlmrobust.rl import faithfulness_reward
 from vlmrobust.rl.guards import LongEnough
 from vlmrobust.rl.rewards import FaithfulnessReward
@@ -31,6 +33,12 @@ EXPECTED = faithfulness_reward(
         (COLUMNS, None),
         (json.dumps(COLUMNS), {"index": 3}),
         ("B", {"question": "Which colour?", "options": ["red", "blue"], "split": "train"}),
+        # Arrow gives every struct the fields of all of them, and pandas makes arrays of lists.
+        (
+            COLUMNS | {"question": None, "options": None},
+            COLUMNS | {"solution": None, "options": np.array(["red", "blue"])},
+        ),
+        (json.dumps(COLUMNS | {"question": None}), {"question": "Which colour?", "num_turns": None}),
     ],
 )
 def test_verl(ground_truth: Any, extra_info: Any) -> None:
@@ -57,21 +65,76 @@ def test_verl_with_another_reward_and_a_prefill() -> None:
     assert compute_score("demo", " No, it is blue.</think><answer>B</answer>", columns)["score"] == 1.1
 
 
-def test_verl_names_the_missing_column() -> None:
-    with pytest.raises(ValueError, match="expected a column 'question', got the columns solution"):
-        compute_score("demo", TEXTS[0], "B")
+@pytest.mark.parametrize(
+    ("ground_truth", "extra_info", "message"),
+    [
+        ("B", None, "^verl, faithfulness_reward, row 0: expected a column 'question', got the columns solution"),
+        (
+            None,
+            COLUMNS | {"solution": None},
+            "row 0: expected a column 'solution', got the columns options, prefill, qu",
+        ),
+        (
+            "{broken",
+            COLUMNS,
+            "^verl, faithfulness_reward, row 0: expected a ground truth that is a letter or JSON, got",
+        ),
+        ("C", COLUMNS, r"row 0, column 'solution': expected the letter of an option \(one of AB\), got 'C'"),
+        ("B", COLUMNS | {"options": "red, blue"}, "row 0, column 'options': expected a list of texts, got a string"),
+        ("B", COLUMNS | {"options": [1, 2]}, "row 0, column 'options': expected a list of texts, got 1 in it"),
+        ("B", COLUMNS | {"options": 3}, "row 0, column 'options': expected a list of texts, got 3"),
+        ("B", COLUMNS | {"question": 7}, "row 0, column 'question': expected text, got 7"),
+    ],
+)
+def test_errors_say_where(ground_truth: Any, extra_info: Any, message: str) -> None:
+    if isinstance(extra_info, dict) and isinstance(ground_truth, str):
+        extra_info = {name: value for name, value in extra_info.items() if name != "solution"}
+    with pytest.raises(ValueError, match=message):
+        compute_score("demo", TEXTS[0], ground_truth, extra_info)
+
+
+def test_settings_choose_the_reward() -> None:
+    settings = {"guards": [{"name": "long_enough", "words": 9}], "additive": 0.5}
+    terms = compute_score("demo", TEXTS[0], COLUMNS, **settings)
+    assert terms == {"format": 1.0, "accuracy": 1.0, "consistency": 1.0, "long_enough": 0.0, "score": 1.1}
+    with pytest.raises(ValueError, match=r"^verl, settings of the reward: .*got 'guard'; did you mean 'guards'"):
+        compute_score("demo", TEXTS[0], COLUMNS, guard="recommended")
+
+
+def loaded_by_path(module: Any) -> Any:
+    """Return a module as EasyR1 loads it, and verl where it is given by path: without its package."""
+    spec = importlib.util.spec_from_file_location("custom_reward_fn", Path(module.__file__))
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_verl_by_its_path() -> None:
+    assert loaded_by_path(vlmrobust.rl.verl).compute_score("demo", TEXTS[0], COLUMNS)["score"] == EXPECTED[0]
 
 
 @pytest.fixture(scope="module")
 def easyr1() -> Any:
-    """Return the module as EasyR1 loads it: by its path, without its package."""
-    path = Path(vlmrobust.rl.easyr1.__file__)
-    spec = importlib.util.spec_from_file_location("custom_reward_fn", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded_by_path(vlmrobust.rl.easyr1)
+
+
+def test_easyr1_gets_its_batch_at_once(easyr1: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that compares thoughts has all of them; what one row lacks does not take the column from the others."""
+    turn = "<think>As one can plainly see in this picture, it is {}.</think><answer>{}</answer>"
+    ground_truths = [
+        COLUMNS | {"question": "What?"},
+        COLUMNS | {"solution": "A", "question": "Which?", "prefill": None},
+    ]
+    texts = [turn.format("blue", "B"), turn.format("red", "A")]
+    inputs = [{"response": t, "ground_truth": json.dumps(g)} for t, g in zip(texts, ground_truths, strict=True)]
+    assert [score["untemplated"] for score in easyr1.compute_score(inputs, guards=["untemplated"])] == [0.0, 0.0]
+    assert [score["overall"] for score in easyr1.compute_score(inputs)] == [1.1, 1.1]
+    with pytest.raises(ValueError, match=r"^EasyR1, faithfulness_reward, row 1: expected a column 'options', got the"):
+        easyr1.compute_score([inputs[0], {"response": "x", "ground_truth": '{"solution": "A", "question": "Q"}'}])
+    with pytest.raises(ValueError, match=r"^EasyR1, settings of the reward: .*got 'aditive'; did you mean 'additive'"):
+        easyr1.compute_score(inputs, aditive=0.5)
 
 
 def test_easyr1(easyr1: Any) -> None:

@@ -1,18 +1,18 @@
 """The columns of training rows: how a prompt is written into them, and how completions are read with them."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
 from ..types.image import needs_no_care
+from .prefills import is_continued, message_text, report_not_continued
 
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["COLUMNS", "features", "packed_columns", "read", "row_of"]
+__all__ = ["COLUMNS", "Read", "features", "read", "row_of"]
 
 COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
 
@@ -92,6 +92,22 @@ def _stored(image: Any) -> Any:
     return image if isinstance(image, bytes) else str(Path(image).resolve())
 
 
+class Read(NamedTuple):
+    """Completions that were read.
+
+    Attributes:
+        rows: those that have all that is needed.
+        responses: in these rows.
+        prefilled: how many of them have a prefill.
+        not_continued: in how many of these the policy did not go on from it.
+    """
+
+    rows: list[int]
+    responses: Responses
+    prefilled: int
+    not_continued: int
+
+
 def read(
     completions: Sequence[Any],
     columns: Mapping[str, Any],
@@ -100,75 +116,121 @@ def read(
     style: Style,
     opener: str,
     reader: str,
-) -> tuple[list[int], Responses]:
+) -> Read:
     """Read completions with the code that reads a model's answers everywhere else.
 
     Args:
         completions: N texts, or N lists of chat messages, the last of the assistant's being read.
-        columns: lists of N values by column; others than those of `COLUMNS` and `finish_reason` are ignored.
+        columns: lists of N values by column; others than those of `COLUMNS`, `finish_reason`, `messages` (what
+            ms-swift asked and got) and `problem` (VLM-R1's question) are ignored.
         needs: the columns without which a row cannot be read.
         style: how answers are read.
         opener: what the chat template itself begins the assistant's turn with; used where `prefill` is empty.
         reader: who asks, for messages.
 
-    Returns:
-        The rows that have all that is needed, and the responses in them.
-
     Raises:
         ValueError: a column is missing or has another length, or a value in it cannot be read.
         TypeError: a completion is neither text nor messages.
     """
+    known = _known(columns, needs, reader)
+    if isinstance(completions, str | Mapping):
+        completions = _as_one(completions, known, reader)
     count = len(completions)
-    known = {name: columns[name] for name in (*COLUMNS, "finish_reason") if columns.get(name) is not None}
-    for name in needs:
-        if name not in known:
-            there = ", ".join(sorted(name for name, values in columns.items() if isinstance(values, list | tuple)))
-            raise ValueError(f"{reader}: expected a column {name!r}, got the columns {there or '(none)'}")
-    for name in (*needs, "solution", "question", "options", "prefill", "finish_reason"):
-        values = known.get(name, ())
-        if name in known and (isinstance(values, str) or len(values) != count):
-            got = repr(values) if isinstance(values, str) else f"{len(values)} values"
+    for name, values in known.items():
+        if name in _NOT_READ:
+            continue
+        if isinstance(values, str) or not isinstance(values, Sized) or len(values) != count:
+            is_one = isinstance(values, str) or not isinstance(values, Sized)
+            got = f"{values!r:.80}" if is_one else f"{len(values)} values"
             raise ValueError(
                 f"{reader}: expected column {name!r} to have one value per completion ({count}), got {got}"
             )
     rows = [row for row in range(count) if all(known[name][row] is not None for name in needs)]
     asked: dict[tuple[Any, ...], Prompt] = {}
     prompts, responses = [], []
+    prefilled = not_continued = 0
     for row in rows:
-        values = {name: known[name][row] for name in known if name not in ("prompt", "images", "condition")}
-        options = values.get("options")
-        if isinstance(options, str):  # its characters would be the options
-            raise ValueError(
-                f"{reader}, row {row}, column 'options': expected a list of texts, got a string: {options!r:.80}"
-            )
-        key = (
-            values.get("question"),
-            None if options is None else tuple(options),
-            values.get("solution"),
-            values.get("prefill") or opener,
-        )
+        where = f"{reader}, row {row}"
+        values = {name: known[name][row] for name in known if name not in _NOT_READ}
+        options = _options(values.get("options"), where)
+        text, reasoning = _written(completions[row], where)
+        prefill = values.get("prefill") or ""
+        begun = prefill or opener
+        if begun and not is_continued(begun, text, style, _of_row(known, "messages", row) if prefill else None):
+            begun = opener if prefill and is_continued(opener, text, style) else ""
+            not_continued += bool(prefill)
+        prefilled += bool(prefill)
+        key = (values.get("question"), options, values.get("solution"), begun)
         if key not in asked:  # a group of completions shares its prompt
-            asked[key] = _prompt(*key, style=style, where=f"{reader}, row {row}")
+            asked[key] = _prompt(*key, style=style, where=where)
         prompt = asked[key]
-        text, reasoning = _written(completions[row], prompt, f"{reader}, row {row}")
+        own = None if reasoning is None else _own(reasoning, prompt)
         prompts.append(prompt)
-        responses.append(Response.parse(prompt, text, reasoning=reasoning, finish_reason=values.get("finish_reason")))
-    return rows, Responses.of(prompts, responses)
+        responses.append(Response.parse(prompt, text, reasoning=own, finish_reason=values.get("finish_reason")))
+    report_not_continued(not_continued, reader)
+    return Read(rows, Responses.of(prompts, responses), prefilled, not_continued)
+
+
+_NOT_READ = ("prompt", "images", "condition", "messages")
+
+
+def _known(columns: Mapping[str, Any], needs: Sequence[str], reader: str) -> dict[str, Any]:
+    """Return the columns that are looked at, without those that are None as a whole."""
+    wanted = (*COLUMNS, "finish_reason", "messages")
+    known = {name: columns[name] for name in wanted if columns.get(name) is not None}
+    if "question" not in known and columns.get("problem") is not None:
+        known["question"] = columns["problem"]
+    for name in needs:
+        if name not in known:
+            there = ", ".join(sorted(name for name, values in columns.items() if isinstance(values, list | tuple)))
+            raise ValueError(f"{reader}: expected a column {name!r}, got the columns {there or '(none)'}")
+    return known
+
+
+def _as_one(completion: Any, known: Mapping[str, Any], reader: str) -> list[Any]:
+    """Return the list that a completion by itself stands for: of one, where there is one row."""
+    for name, values in known.items():
+        count = None if isinstance(values, str) or not isinstance(values, Sized) else len(values)
+        if count is not None and count != 1:
+            kind = "text" if isinstance(completion, str) else "message"
+            raise ValueError(
+                f"{reader}: expected a list of {count} completions, one for each value of column {name!r}, got one "
+                f"{kind}: {completion!r:.80}"
+            )
+    return [completion]
+
+
+def _of_row(known: Mapping[str, Any], name: str, row: int) -> Any:
+    values = known.get(name)
+    return values[row] if isinstance(values, list | tuple) and row < len(values) else None
+
+
+def _options(options: Any, where: str) -> tuple[str, ...] | None:
+    if options is None:
+        return None
+    if isinstance(options, str):  # its characters would be the options
+        raise ValueError(f"{where}, column 'options': expected a list of texts, got a string: {options!r:.80}")
+    try:
+        found = tuple(options)
+    except TypeError:
+        raise ValueError(f"{where}, column 'options': expected a list of texts, got {options!r:.80}") from None
+    for option in found:
+        if not isinstance(option, str):
+            raise ValueError(f"{where}, column 'options': expected a list of texts, got {option!r:.40} in it")
+    return found
 
 
 def _prompt(
     question: str | None, options: tuple[str, ...] | None, solution: Any, prefill: str, *, style: Style, where: str
 ) -> Prompt:
     shown = tuple(f"{_NEVER_WRITTEN}{letter}" for letter in style.letters) if options is None else options
+    if question is not None and not isinstance(question, str):
+        raise ValueError(f"{where}, column 'question': expected text, got {question!r:.80}")
     asked = question or "(not given)"
     marks = sum(text.count(IMAGE_MARK) for text in (asked, *shown))
-    sample = Sample(
-        id=where,
-        images=(_UNSEEN,) * max(1, marks),
-        question=asked,
-        options=shown,
-        answer=0 if solution is None else _index(solution, shown, style, where),
-    )
+    answer = 0 if solution is None else _index(solution, shown, style, where)
+    images = (_UNSEEN,) * max(1, marks)
+    sample = Sample(id=where, images=images, question=asked, options=shown, answer=answer)
     return Prompt(
         sample=sample,
         style=style,
@@ -201,7 +263,7 @@ def _index(solution: Any, options: Sequence[str], style: Style, where: str) -> i
     raise ValueError(f"{where}, column 'solution': expected the letter of an option ({letters}), got {solution!r:.80}")
 
 
-def _written(completion: Any, prompt: Prompt, where: str) -> tuple[str, str | None]:
+def _written(completion: Any, where: str) -> tuple[str, str | None]:
     """Return a completion's text, and the thought where it comes apart from it."""
     if isinstance(completion, str):
         return completion, None
@@ -213,10 +275,13 @@ def _written(completion: Any, prompt: Prompt, where: str) -> tuple[str, str | No
         (message for message in reversed(messages) if message.get("role") == "assistant"), {}
     )
     content = message.get("content") or ""
-    if not isinstance(content, str):
-        content = "".join(part.get("text") or "" for part in content)
-    reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
-    return content, None if reasoning is None else _own(reasoning, prompt)
+    text = message_text(content)
+    if text is None:
+        raise TypeError(
+            f"{where}, completion: expected a message whose content is text or a list of parts, got "
+            f"{type(content).__name__}: {content!r:.80}"
+        )
+    return text, next((message[name] for name in _REASONING if message.get(name)), None)
 
 
 def _own(reasoning: str, prompt: Prompt) -> str | None:
@@ -226,24 +291,3 @@ def _own(reasoning: str, prompt: Prompt) -> str | None:
         return None
     begun = prompt.prefill.strip().removeprefix(think_open).strip()
     return reasoning.lstrip().removeprefix(begun) if begun else reasoning
-
-
-def packed_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-    """Return one row's columns where a trainer hands over a single ground truth.
-
-    Args:
-        ground_truth: the correct letter; or the columns themselves, as a mapping or as JSON text.
-        extra: further columns, if any.
-
-    Example:
-        >>> packed_columns('{"solution": "B", "question": "Which?", "options": ["red", "blue"]}')["options"]
-        [['red', 'blue']]
-        >>> packed_columns("B")
-        {'solution': ['B']}
-    """
-    given: Any = ground_truth
-    if isinstance(given, str) and given.lstrip().startswith("{"):
-        given = json.loads(given)
-    own = dict(given) if isinstance(given, Mapping) else {"solution": given}
-    merged = {**(extra or {}), **own}
-    return {name: [merged[name]] for name in COLUMNS if merged.get(name) is not None}

@@ -17,7 +17,7 @@ from ..metrics import Accuracy, Consistency, FormatRate
 from ..naming import snake_case
 from ..types import Responses, Style
 from ..types.validated import Frozen
-from .columns import read
+from .columns import Read, read
 from .guards import Guard
 from .substance import names_answer
 
@@ -71,22 +71,34 @@ class Reward(Frozen, ABC):
         """
 
     @final
-    def rows(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[dict[str, float] | None]:
+    def rows(
+        self, completions: Sequence[Any], columns: Mapping[str, Any], *, trainer: str | None = None
+    ) -> list[dict[str, float] | None]:
         """Return the terms of each completion, None where its row lacks what the reward needs.
+
+        Args:
+            completions: N texts, or N lists of chat messages; one by itself is one completion, of one row.
+            columns: lists of N values by column.
+            trainer: who calls, for messages.
 
         Raises:
             ValueError: a column is missing or has another length, or a value in it cannot be read; it is named.
             TypeError: a completion is neither text nor messages.
         """
-        rows, responses = read(
-            completions, columns, needs=self.needs, style=self.style, opener=self.opener, reader=self.__name__
-        )
-        terms: list[dict[str, float] | None] = [None] * len(completions)
-        if rows:
-            values = {name: value.tolist() for name, value in self.terms(responses).items()}
-            for place, row in enumerate(rows):
+        return self._read(completions, columns, trainer)[0]
+
+    def _read(
+        self, completions: Sequence[Any], columns: Mapping[str, Any], trainer: str | None
+    ) -> tuple[list[dict[str, float] | None], Read]:
+        reader = f"{trainer}, {self.__name__}" if trainer else self.__name__
+        found = read(completions, columns, needs=self.needs, style=self.style, opener=self.opener, reader=reader)
+        count = 1 if isinstance(completions, str | Mapping) else len(completions)
+        terms: list[dict[str, float] | None] = [None] * count
+        if found.rows:
+            values = {name: value.tolist() for name, value in self.terms(found.responses).items()}
+            for place, row in enumerate(found.rows):
                 terms[row] = {name: value[place] for name, value in values.items()}
-        return terms
+        return terms, found
 
     @final
     def __call__(
@@ -96,9 +108,10 @@ class Reward(Frozen, ABC):
 
         Args:
             *prompts_and_completions: completions alone, as ms-swift gives them, or prompts and completions.
-            completions: N texts, or N lists of chat messages.
+            completions: N texts, or N lists of chat messages; one by itself is one completion, of one row.
             **columns: lists of N values; what the reward has no use for is ignored. With TRL's `log_metric` among them,
-                the mean of each term is logged as `<reward>/<term>`.
+                the mean of each term is logged as `<reward>/<term>`, and where rows have a prefill, the share of
+                completions that did not go on from it as `<reward>/prefill_not_continued`.
 
         Raises:
             ValueError: a column is missing or has another length, or a value in it cannot be read; it is named.
@@ -111,12 +124,14 @@ class Reward(Frozen, ABC):
                     f"{self.__name__}: expected completions, or prompts and completions, got {got} arguments"
                 )
             completions = prompts_and_completions[-1]
-        terms = self.rows(completions, columns)
+        terms, found = self._read(completions, columns, _trainer_of(columns))
         log = columns.get("log_metric")
         defined = [row for row in terms if row is not None]
         if callable(log) and defined and len(defined[0]) > 1:
             for name in defined[0]:
                 log(f"{self.__name__}/{name}", _mean([row[name] for row in defined]))
+        if callable(log) and found.prefilled:
+            log(f"{self.__name__}/prefill_not_continued", found.not_continued / found.prefilled)
         return [self.none_value if row is None else row["score"] for row in terms]
 
 
@@ -246,6 +261,14 @@ class FaithfulnessReward(Reward):
             consistent = consistent * _or_zero(factor)
         score = base * consistent if self.additive is None else base + self.additive * consistent
         return {**terms, "score": score}
+
+
+def _trainer_of(columns: Mapping[str, Any]) -> str | None:
+    """Return which trainer calls, by the columns that it alone adds; None = that cannot be told."""
+    return next((trainer for name, trainer in _ADDED_BY.items() if name in columns), None)
+
+
+_ADDED_BY = {"request_id": "ms-swift", "accu_reward_method": "VLM-R1", "log_metric": "TRL"}
 
 
 def _or_zero(values: Tensor) -> Tensor:

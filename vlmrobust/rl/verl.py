@@ -1,17 +1,16 @@
 """The reward as verl calls it, one sample at a time.
 
-In verl's configuration: `reward.custom_reward_function.path=pkg://vlmrobust.rl.verl` and `.name=compute_score`.
+In verl's configuration: `reward.custom_reward_function.path=pkg://vlmrobust.rl.verl`, or this file's path, and
+`.name=compute_score`. What stands in `.reward_kwargs` chooses the reward, its guards, its judge and its style.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from .columns import packed_columns
-from .rewards import FaithfulnessReward
+# verl loads the file outside of its package where it is given by its path.
+from vlmrobust.rl.packed import scored
 
 __all__ = ["compute_score"]
-
-_REWARD = FaithfulnessReward()
 
 
 def compute_score(
@@ -20,32 +19,35 @@ def compute_score(
     ground_truth: Any,
     extra_info: Mapping[str, Any] | None = None,
     *,
-    reward: FaithfulnessReward = _REWARD,
-    **_: Any,
+    reward_router_address: Any = None,
+    reward_model_tokenizer: Any = None,
+    **reward_kwargs: Any,
 ) -> dict[str, float]:
-    """Return the terms of the faithfulness reward for one completion.
+    """Return the terms of the reward for one completion.
 
     Args:
         data_source: not used.
         solution_str: the completion.
         ground_truth: the correct letter; or the columns `solution`, `question`, `options` and `prefill`, as a mapping
             or as JSON text.
-        extra_info: may hold those of these columns that `ground_truth` does not.
-        reward: another reward than the default; set in a module of one's own with `functools.partial`.
-        **_: whatever else verl hands over.
+        extra_info: may hold those of these columns that `ground_truth` does not, or has as None.
+        reward_router_address: not used.
+        reward_model_tokenizer: not used.
+        **reward_kwargs: which reward, as in `vlmrobust.rl.configured.reward_of`.
 
     Returns:
-        `score`, and the terms `format`, `accuracy` and `consistency`; the same keys for every sample. A term that is
-        undefined is 0.
+        `score`, and for the default reward the terms `format`, `accuracy`, `consistency` and each guard; the same keys
+        for every sample. A term that is undefined is 0.
 
     Raises:
-        ValueError: a column is missing; it is named.
+        ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
 
     Example:
         >>> columns = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
         >>> compute_score("demo", "<think>It is blue.</think><answer>B</answer>", columns)["score"]
         1.1
+        >>> compute_score("demo", "<answer>B</answer>", columns, reward="accuracy")
+        {'score': 1.0}
     """
-    [terms] = reward.rows([solution_str], packed_columns(ground_truth, extra_info))
-    assert terms is not None, "a column that is None was left out, and then it is missing"
-    return {name: 0.0 if value != value else value for name, value in terms.items()}
+    [terms] = scored([solution_str], [ground_truth], [extra_info], reward_kwargs, trainer="verl")
+    return terms

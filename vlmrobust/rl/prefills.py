@@ -1,0 +1,95 @@
+"""Prefills that a policy did not go on from: found, counted, and not put before what it wrote.
+
+A trainer that opens a new turn, or that drops a last message of the assistant's, still hands the column `prefill` to
+the reward. Read with it, an injected thought would be a part of what the policy never saw.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..types import Style
+
+__all__ = ["is_continued", "message_text", "report_not_continued"]
+
+logger = logging.getLogger(__name__)
+
+
+def message_text(content: Any) -> str | None:
+    """Return the text of a message's content, a text or a list of parts; None = it is neither.
+
+    Example:
+        >>> message_text([{"type": "image"}, {"type": "text", "text": "It is red."}])
+        'It is red.'
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence) or not all(isinstance(part, Mapping | str) for part in content):
+        return None
+    return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
+
+
+def is_continued(prefill: str, completion: str, style: Style, messages: Any = None) -> bool:
+    """Whether a completion goes on from what its turn is said to have begun with.
+
+    It does not where it opens a thought of its own inside one that is open, and where none of the assistant's turns in
+    the messages that the trainer shows begins with the prefill.
+
+    Args:
+        prefill: what the turn is said to have begun with.
+        completion: what came.
+        style: names the tags of a thought.
+        messages: the chat turns that the trainer says it asked and got, if it does.
+
+    Example:
+        >>> is_continued("<think>It is red.", " No, blue.</think>", Style())
+        True
+        >>> is_continued("<think>It is red.", "<think>It is blue.</think>", Style())
+        False
+    """
+    opened, closed = style.think_tags
+    is_open = opened in prefill and closed not in prefill.rpartition(opened)[2]
+    if is_open and completion.lstrip().startswith(opened):
+        return False
+    shown = _assistant_texts(messages)
+    return shown is None or any(text.lstrip().startswith(prefill.strip()) for text in shown)
+
+
+def _assistant_texts(messages: Any) -> list[str] | None:
+    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
+        return None
+    return [message_text(turn.get("content")) or "" for turn in messages if turn.get("role") == "assistant"]
+
+
+class _Tally:
+    """How many were found so far, and from how many on that is told again: a training is no place for a line each."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.next = 1
+
+    def add(self, more: int) -> bool:
+        self.count += more
+        if self.count < self.next:
+            return False
+        self.next = 2 * self.count
+        return True
+
+
+_TALLIES: dict[str, _Tally] = {}
+
+
+def report_not_continued(count: int, reader: str) -> None:
+    """Count completions that did not go on from their prefill, and say so in the log whenever there are twice as many.
+
+    Args:
+        count: how many more there are.
+        reader: who found them.
+    """
+    if count and (tally := _TALLIES.setdefault(reader, _Tally())).add(count):
+        logger.warning(
+            "%s: %d completions so far did not go on from the prefill of their row; they are read as they were "
+            "written, without it. Does the trainer leave a last message of the assistant's open? See continue_prefill.",
+            reader,
+            tally.count,
+        )
