@@ -67,7 +67,10 @@ def test_a_thought_that_is_opened_inside_another(prefill: str, completion: str, 
         ([{"role": "user", "content": "x"}, {"role": "assistant", "content": PREFILL + GOES_ON}], True),
         ([{"role": "assistant", "content": [{"type": "text", "text": PREFILL}]}], True),
         (None, True),
-        ("not messages", True),
+        (["not messages"], True),
+        (f"<|im_start|>assistant\n{PREFILL}", True),
+        ("<|im_start|>assistant\n<think>\nIt is red.", True),  # the template opens the thought
+        (f"<|im_start|>assistant\n{PREFILL}<|im_end|>\n<|im_start|>assistant\n", False),
     ],
 )
 def test_the_messages_that_a_trainer_shows(messages: Any, expected: bool) -> None:

@@ -122,7 +122,7 @@ def read(
     Args:
         completions: N texts, or N lists of chat messages, the last of the assistant's being read.
         columns: lists of N values by column; others than those of `COLUMNS`, `finish_reason`, `messages` (what
-            ms-swift asked and got) and `problem` (VLM-R1's question) are ignored.
+            was asked and came, or the prompt as text) and `problem` (VLM-R1's question) are ignored.
         needs: the columns without which a row cannot be read.
         style: how answers are read.
         opener: what the chat template itself begins the assistant's turn with; used where `prefill` is empty.

@@ -56,6 +56,7 @@ def scored(
     settings: Mapping[str, Any],
     *,
     trainer: str,
+    prompts: Sequence[str] | None = None,
 ) -> list[dict[str, float]]:
     """Return what completions earn, by term, the reward itself as `score`; the same terms for each of them.
 
@@ -65,6 +66,7 @@ def scored(
         extras: further columns of each, see `packed_columns`.
         settings: which reward, see `reward_of`.
         trainer: who calls, for messages.
+        prompts: what was asked, as text, where the trainer shows it: so it is seen whether it ends with the prefill.
 
     Returns:
         N mappings; a term that is undefined is 0.
@@ -93,5 +95,7 @@ def scored(
                 f"{trainer}, {reward.__name__}, row {number}: expected a column {missing[0]!r}, got the columns "
                 f"{', '.join(sorted(row)) or '(none)'}"
             )
+    if prompts is not None:
+        columns["messages"] = list(prompts)
     terms = reward.rows(completions, columns, trainer=trainer)
     return [{name: 0.0 if value != value else value for name, value in (row or {}).items()} for row in terms]

@@ -29,17 +29,17 @@ def message_text(content: Any) -> str | None:
     return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
 
 
-def is_continued(prefill: str, completion: str, style: Style, messages: Any = None) -> bool:
+def is_continued(prefill: str, completion: str, style: Style, shown: Any = None) -> bool:
     """Whether a completion goes on from what its turn is said to have begun with.
 
-    It does not where it opens a thought of its own inside one that is open, and where none of the assistant's turns in
-    the messages that the trainer shows begins with the prefill.
+    It does not where it opens a thought of its own inside one that is open, and where what the trainer shows says
+    otherwise: messages in which no turn of the assistant's begins with the prefill, or a prompt that does not end so.
 
     Args:
         prefill: what the turn is said to have begun with.
         completion: what came.
         style: names the tags of a thought.
-        messages: the chat turns that the trainer says it asked and got, if it does.
+        shown: the chat turns that were asked and came, or the prompt as text, where the trainer shows them.
 
     Example:
         >>> is_continued("<think>It is red.", " No, blue.</think>", Style())
@@ -51,8 +51,11 @@ def is_continued(prefill: str, completion: str, style: Style, messages: Any = No
     is_open = opened in prefill and closed not in prefill.rpartition(opened)[2]
     if is_open and completion.lstrip().startswith(opened):
         return False
-    shown = _assistant_texts(messages)
-    return shown is None or any(text.lstrip().startswith(prefill.strip()) for text in shown)
+    begun = prefill.strip()
+    if isinstance(shown, str):  # a template may have opened the thought itself, with a line break
+        return shown.rstrip().endswith(begun.removeprefix(opened).lstrip())
+    turns = _assistant_texts(shown)
+    return turns is None or any(text.lstrip().startswith(begun) for text in turns)
 
 
 def _assistant_texts(messages: Any) -> list[str] | None:
