@@ -5,6 +5,7 @@ from .check_server import check_server
 from .compare import compare
 from .conditions import conditions
 from .demo import demo
+from .grpo_rows import grpo_rows
 from .judge import judge
 from .report import report
 from .run import run
@@ -12,5 +13,5 @@ from .study import study
 
 __all__ = ["ExitCode", "app", "main"]
 
-for command in (demo, conditions, check_server, run, study, report, compare, judge):
+for command in (demo, conditions, check_server, run, study, report, compare, judge, grpo_rows):
     app.command()(command)

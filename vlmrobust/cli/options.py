@@ -13,7 +13,7 @@ from ..named_styles import STYLES, named_style
 from .configuration import read_configuration
 from .measuring import METRICS
 
-__all__ = ["AnswerAs", "PanelRule", "listed", "pairs"]
+__all__ = ["AnswerAs", "PanelRule", "PrefillsAs", "Trainer", "listed", "pairs"]
 
 
 class AnswerAs(StrEnum):
@@ -31,6 +31,24 @@ class PanelRule(StrEnum):
     majority = "majority"
     strict = "strict"
     first_sure = "first_sure"
+
+
+class Trainer(StrEnum):
+    """Whose form training rows have."""
+
+    trl = "trl"
+    ms_swift = "ms-swift"
+    verl = "verl"
+    easyr1 = "easyr1"
+    vlm_r1 = "vlm-r1"
+    openrlhf = "openrlhf"
+
+
+class PrefillsAs(StrEnum):
+    """Where thoughts that others began stand in training rows."""
+
+    assistant = "assistant"
+    user_text = "user_text"
 
 
 def listed(values: Iterable[str] | None) -> list[str]:

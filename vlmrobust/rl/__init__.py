@@ -1,12 +1,13 @@
 """Training with the paper's rewards, augmentation and curves, plugged into GRPO trainers as they are.
 
-`vlmrobust.rl.rewards` works with any trainer; `verl` and `easyr1` hold the functions that these two look for.
+`vlmrobust.rl.rewards` works with any trainer; the modules that are called like a trainer hold what it looks for.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from .augment import Augment, to_grpo_rows
+from .forms import save_rows, trainer_rows
 from .mixture import paper_mixture
 from .rewards import (
     AccuracyReward,
@@ -36,7 +37,9 @@ __all__ = [
     "faithfulness_reward",
     "format_reward",
     "paper_mixture",
+    "save_rows",
     "to_grpo_rows",
+    "trainer_rows",
 ]
 
 

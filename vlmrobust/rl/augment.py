@@ -14,7 +14,8 @@ from ..perturbations import Base, NotApplicable, Perturbation, expand
 from ..perturbations.conditions import check_conditions
 from ..types import Prompt, Sample, Style, check_samples
 from ..types.validated import Frozen
-from .columns import features, row_of
+from .arrow import features
+from .columns import row_of
 
 if TYPE_CHECKING:
     from datasets import Dataset

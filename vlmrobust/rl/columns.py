@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
 from ..types.image import needs_no_care
 from .prefills import is_continued, message_text, report_not_continued
 
-if TYPE_CHECKING:
-    from datasets import Features
-
-__all__ = ["COLUMNS", "Read", "features", "read", "row_of"]
+__all__ = ["COLUMNS", "Read", "read", "row_of"]
 
 COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
 
@@ -20,25 +17,6 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 _UNSEEN = b"rewards do not look at images"
 # Where the options are not known, letters alone can be read: no text that a model writes has this private character.
 _NEVER_WRITTEN = "\ue000"
-
-
-def features(*more: str) -> "Features":
-    """Return the columns' types for `datasets`, images being decoded as `open_image` does.
-
-    Args:
-        *more: further columns of text.
-    """
-    from datasets import Features, Image, Value
-
-    text = Value("string")
-    return Features(
-        {
-            "prompt": [{"role": text, "content": [{"type": text, "text": text}]}],
-            "images": [Image(mode="RGB")],
-            **dict.fromkeys(("solution", "question", "condition", "prefill", *more), text),
-            "options": [text],
-        }
-    )
 
 
 def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from ..data import load_benchmark
 from ..keyed import subset
 from ..perturbations import CorrectCaption, CorrectThink, Perturbation, WrongCaption, WrongThink
 from ..types import Prompt, Sample, Style
+from .arrow import dataset_of, features
 from .augment import Augment
-from .columns import features, row_of
+from .columns import row_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["paper_mixture"]
+__all__ = ["AUGMENTATION", "paper_mixture"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +25,10 @@ Source: TypeAlias = str | Path | Iterable[Sample] | None
 
 _FIRST = {"sat2": 32_000, "pixmo-count": 15_000}
 _STAGES: dict[int, dict[str, int]] = {1: _FIRST, 2: _FIRST | {"geometry3k": 2_101}}
-_AUGMENTATION: Mapping[Perturbation, float] = dict.fromkeys(
+AUGMENTATION: Mapping[Perturbation, float] = dict.fromkeys(
     (CorrectCaption(), WrongCaption(), CorrectThink(), WrongThink()), 0.1
 )
-_AT_ONCE = 1_000  # rows; Arrow has no place for more than 2 GB of images in one piece
+"""What the paper augments its rows with, and how often."""
 
 
 def paper_mixture(
@@ -87,7 +88,7 @@ def paper_mixture(
             warnings.warn(f"{name}: {len(found)} samples of {count} that were asked for", stacklevel=2)
         samples += found
     shown = style or Style()
-    augmented = Augment(_AUGMENTATION if augment is True else augment or {}, seed, style=shown)
+    augmented = Augment(AUGMENTATION if augment is True else augment or {}, seed, style=shown)
     rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _name)), shown)
     shares = augmented.shares(rows, "source") | augmented.shares(rows)
     logger.info("%d training rows of stage %d: %s", len(rows), stage, shares)
@@ -130,12 +131,5 @@ def _lacks_images(sample: Sample) -> bool:
 
 
 def _dataset(prompts: Sequence[Prompt], style: Style) -> "Dataset":
-    try:
-        from datasets import Dataset, concatenate_datasets
-    except ModuleNotFoundError as error:
-        raise ValueError("to make a dataset of rows, install the extra: pip install 'vlmrobust[train]'") from error
-
-    types = features("source")
-    rows = [row_of(prompt, style, decode=False) | {"source": prompt.sample.id.partition("/")[0]} for prompt in prompts]
-    parts = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
-    return concatenate_datasets([Dataset.from_list(part, features=types) for part in parts])
+    rows = (row_of(prompt, style, decode=False) | {"source": prompt.sample.id.partition("/")[0]} for prompt in prompts)
+    return dataset_of(rows, features("source"))

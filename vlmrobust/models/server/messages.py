@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from ...types import Prompt
 
-__all__ = ["BEGUN", "COMPLETE", "Continuing", "Way", "continued", "messages_of", "request_flags"]
+__all__ = ["BEGUN", "COMPLETE", "Continuing", "Way", "continued", "in_words", "messages_of", "request_flags"]
 
 Continuing = Literal["continue_final_message", "prefix", "last_message"]
 Way = Literal["continue_final_message", "prefix", "last_message", "user_text"]
@@ -42,7 +42,7 @@ def messages_of(prompt: Prompt, images: Sequence[str], assistant: str, way: Way)
         return turns
     if way != "user_text":
         return continued(turns, assistant, way)
-    said = {"type": "text", "text": f"\n\n{_in_words(assistant, prompt.style.think_tags)}"}
+    said = {"type": "text", "text": f"\n\n{in_words(assistant, prompt.style.think_tags)}"}
     return [*turns[:-1], {**turns[-1], "content": [*turns[-1]["content"], said]}]
 
 
@@ -63,7 +63,8 @@ def _filled(part: Mapping[str, Any], urls: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": next(urls)}} if part["type"] == "image" else dict(part)
 
 
-def _in_words(prefill: str, think_tags: tuple[str, str]) -> str:
+def in_words(prefill: str, think_tags: tuple[str, str]) -> str:
+    """Return what the user's turn says of a thought where the assistant's cannot begin with it."""
     think_open, think_close = think_tags
     wording = COMPLETE if think_close in prefill else BEGUN
     return wording.format(thought=prefill.replace(think_open, "").replace(think_close, "").strip())

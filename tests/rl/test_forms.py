@@ -1,0 +1,202 @@
+"""Rows in each trainer's form: nothing lost, and a file that its loader opens."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import vlmrobust as vr
+from vlmrobust.perturbations import WrongCaption, WrongThink
+from vlmrobust.rl import faithfulness_reward, save_rows, trainer_rows
+from vlmrobust.rl.columns import row_of
+from vlmrobust.rl.forms import TRAINERS
+from vlmrobust.rl.packed import packed_columns
+from vlmrobust.types import Sample, Style, open_image
+
+PICTURES = [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (40, 20), "blue")]
+ALONE = tuple(name for name, form in TRAINERS.items() if not form.can_continue)
+
+
+def made(perturbation: Any = None, style: Style | None = None, **fields: Any) -> list[dict[str, Any]]:
+    """Return two rows: one image before the question, and two at places in it."""
+    samples = [
+        Sample(id="a", images=PICTURES[:1], question="Which colour?", options=["red", "blue"], answer=0),
+        Sample(id="b", images=PICTURES, question="Is <image> left of <image>?", options=["yes", "no"], answer=1),
+    ]
+    prompts = vr.expand(samples, [perturbation] if perturbation else [], style=style or Style())
+    return [row_of(prompt, style or Style()) for prompt in prompts if prompt.condition == (fields.get("of") or "base")]
+
+
+def asked_of(trainer: str, row: dict[str, Any]) -> str:
+    """Return all that a row asks, with a mark for each image."""
+    match trainer:
+        case "trl":
+            parts = [part for turn in row["prompt"] for part in turn["content"]]
+            return "".join("<image>" if part["type"] == "image" else part["text"] for part in parts)
+        case "vlm-r1":
+            return str(row["conversations"][0]["value"])
+        case "easyr1":
+            return str(row["problem"])
+    turns = row[{"ms-swift": "messages", "verl": "prompt", "openrlhf": "input"}[trainer]]
+    return "".join(turn["content"] for turn in turns)
+
+
+def columns_of(trainer: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return what the trainer's reward gets, as its adapter reads it."""
+    match trainer:
+        case "verl":
+            return packed_columns(row["reward_model"]["ground_truth"], row["extra_info"])
+        case "easyr1" | "openrlhf":
+            return packed_columns(row["answer" if trainer == "easyr1" else "label"])
+        case "vlm-r1":
+            columns = {**row, "solution": f"<answer> {row['conversations'][1]['value']} </answer>"}
+        case _:
+            columns = row
+    return {name: [columns[name]] for name in ("solution", "question", "options", "prefill")}
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_form_asks_the_same_and_is_rewarded_the_same(trainer: str) -> None:
+    rows = made(WrongCaption(), of="wrong_caption")
+    right = ("<think>It is red.</think><answer>A</answer>", "<think>The answer is no.</think><answer>B</answer>")
+    for source, row, completion in zip(rows, trainer_rows(rows, trainer), right, strict=True):
+        assert asked_of(trainer, row) == asked_of("trl", source)
+        assert len(row["image" if trainer == "vlm-r1" else "images"]) == asked_of(trainer, row).count("<image>")
+        columns = columns_of(trainer, row)
+        assert columns["options"] == [source["options"]]
+        assert columns["question"] == [source["question"]]
+        assert faithfulness_reward(completions=[completion], **columns) == [1.1]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_prefills_stand_where_the_trainer_can_go_on_from_them(trainer: str) -> None:
+    rows = made(WrongThink(), of="wrong_think")
+    if trainer in ALONE:
+        name = TRAINERS[trainer].name
+        with pytest.raises(ValueError, match=rf"^{name}, row 0, column 'prefill': expected none, .* '<think>"):
+            list(trainer_rows(rows, trainer))
+        with pytest.raises(ValueError, match=rf"^{name}: expected prefills='user_text', .* got 'assistant'"):
+            list(trainer_rows(rows, trainer, prefills="assistant"))
+    else:
+        for source, row in zip(rows, trainer_rows(rows, trainer), strict=True):
+            turns = row.get("prompt") or row["input"]
+            assert [turn["role"] for turn in turns] == ["user", "assistant"]
+            assert asked_of(trainer, row).endswith(source["prefill"])
+            assert columns_of(trainer, row)["prefill"] == [source["prefill"]]
+    for source, row in zip(rows, trainer_rows(rows, trainer, prefills="user_text"), strict=True):
+        thought = source["prefill"].removeprefix("<think>")
+        asked = asked_of(trainer, row)
+        assert f"Your thought so far:\n\n{thought}\n\n" in asked
+        assert "<think>" not in asked.partition("</answer>")[2]
+        assert columns_of(trainer, row).get("prefill", [""]) == [""]
+        assert source["prefill"]  # the rows that were given are as they were
+
+
+def test_a_system_turn_stands_first() -> None:
+    rows = made(style=Style(system="Look closely."))
+    for trainer in TRAINERS:
+        assert asked_of(trainer, next(trainer_rows(rows, trainer))).startswith("Look closely.")
+    [message, _] = next(trainer_rows(rows, "verl"))["prompt"]
+    assert message == {"role": "system", "content": "Look closely."}
+
+
+@pytest.mark.parametrize("trainer", [name for name in TRAINERS if name != "vlm-r1"])
+@pytest.mark.parametrize("kind", [list, "dataset"])
+def test_a_file_holds_the_images_as_bytes(trainer: str, kind: Any, tmp_path: Path) -> None:
+    from datasets import Dataset, load_dataset
+
+    rows = made()
+    given = Dataset.from_list(rows) if kind == "dataset" else rows
+    file = save_rows(given, tmp_path / "new" / "train.parquet", trainer)
+    table = pd.read_parquet(file)
+    assert [[Image.open(_bytes(image)).size for image in images] for images in table["images"]] == [
+        [(30, 20)],
+        [(30, 20), (40, 20)],
+    ]
+    loaded = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    for row, expected in zip(loaded, trainer_rows(rows, trainer), strict=True):
+        assert [image.getpixel((0, 0)) for image in row["images"]] == [
+            image.getpixel((0, 0)) for image in expected["images"]
+        ]
+        assert asked_of(trainer, row) == asked_of(trainer, expected)
+        assert columns_of(trainer, row) == columns_of(trainer, expected)
+    with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
+        save_rows(rows, file, trainer)
+
+
+def _bytes(image: dict[str, Any]) -> Any:
+    import io
+
+    assert image["path"] is None
+    return io.BytesIO(image["bytes"])
+
+
+def test_vlm_r1_opens_files(tmp_path: Path) -> None:
+    file = save_rows(made(), tmp_path / "train.jsonl", "vlm-r1")
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    sizes = [[open_image(tmp_path / name).size for name in line["image"]] for line in lines]
+    assert sizes == [[(30, 20)], [(30, 20), (40, 20)]]
+    assert [line["conversations"][1]["value"] for line in lines] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": None}, "^verl, row 0: expected a column 'options', got the columns prompt, images, solution"),
+        ({"images": []}, "^verl, row 0, column 'images': expected one for each of 1 places, got 0"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "text", "text": None}]}]},
+            "row 0, column 'prompt': expected",
+        ),
+    ],
+)
+def test_bad_rows_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(trainer_rows([made()[0] | change], "verl"))
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a trainer, got 'easy-r1'; did you mean 'easyr1'"):
+        list(trainer_rows(made(), "easy-r1"))
+    with pytest.raises(ValueError, match=r"^VLM-R1: expected a path that ends in \.jsonl, got"):
+        save_rows(made(), tmp_path / "x.parquet", "vlm-r1")
+    with pytest.raises(ValueError, match=r"^TRL: expected at least one row, got none"):
+        save_rows([], tmp_path / "x.parquet", "trl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from vlmrobust import cli
+
+    rows: Callable[..., Any] = CliRunner().invoke
+    for number in range(20):
+        PICTURES[0].save(tmp_path / f"{number}.png")
+    lines = [
+        {"id": f"q{n}", "image": f"{n}.png", "question": "Which?", "options": ["red", "blue"], "answer": "A"}
+        for n in range(20)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    out = tmp_path / "train.parquet"
+    command = ["grpo-rows", "--for", "verl", "--data", str(tmp_path / "rows.jsonl"), "--out", str(out)]
+    found = rows(cli.app, [*command, "--augment", "--seed", "3", "--limit", "15"])
+    assert found.exit_code == 0, found.output
+    assert "15 rows for verl" in found.stderr
+    table = pd.read_parquet(out)
+    conditions = [info["condition"] for info in table["extra_info"]]
+    expected = vr.rl.Augment(vr.rl.mixture.AUGMENTATION, 3)(
+        [
+            Sample(id=f"q{n}", images=PICTURES[:1], question="Which?", options=["red", "blue"], answer=0)
+            for n in range(15)
+        ]
+    )
+    assert conditions == [row["condition"] for row in expected]
+    assert len(set(conditions)) > 1
+    again = rows(cli.app, command)
+    assert again.exit_code == 2
+    assert "expected a file that is not there yet" in again.stderr
