@@ -190,6 +190,14 @@ def test_ten_steps(grpo: Callable[..., Any], tmp_path: Path, adapter: bool) -> N
     assert all("lora" in name for name in changed) is adapter
 
 
+def test_a_prefill_needs_a_template_that_goes_on_with_it(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    """What the documentation says of TRL without `continue_prefill`, for Qwen2.5-VL."""
+    trainer = grpo(tmp_path, **SMALL)
+    trainer.processing_class.chat_template = vr.demo.model().processor.chat_template
+    with pytest.raises(IndexError):
+        trainer.train()
+
+
 def test_two_processes(tmp_path: Path) -> None:
     """What is logged is the mean over both processes' completions, each rewarded where it was sampled."""
     script = Path(__file__).with_name("two_processes.py")
