@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .evaluator import Evaluator
     from .judges import Judge
     from .metrics import Metric, PairedMetric
-    from .models import HFModel, Model, OpenAIModel
+    from .models import HFModel, Model, OpenAIModel, VLLMModel
     from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
     from .report import Labels, Report
     from .study import Study
@@ -36,6 +36,7 @@ __all__ = [
     "Sample",
     "Study",
     "Style",
+    "VLLMModel",
     "demo",
     "expand",
     "functional",
@@ -69,6 +70,7 @@ _HOMES = {
     "Sample": "types",
     "Study": "study",
     "Style": "types",
+    "VLLMModel": "models",
     "expand": "perturbations",
     "paper_conditions": "perturbations",
 }

@@ -95,8 +95,8 @@ class Encoder:
                 "got the same text with and without an image"
             )
         # What an image adds to the text may also hold a line break, say; its placeholders are added tokens.
-        added = frozenset(tokenizer.get_added_vocab().values())
-        self.image_tokens = added & (frozenset(self.tokens(with_image)) - frozenset(self.tokens(without)))
+        self.added_tokens = frozenset(tokenizer.get_added_vocab().values())
+        self.image_tokens = self.added_tokens & (frozenset(self.tokens(with_image)) - frozenset(self.tokens(without)))
         self._marks_per_image = self.image_marks(with_image)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token

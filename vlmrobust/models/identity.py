@@ -16,7 +16,15 @@ from torch import Tensor
 
 from ..jsonl import write_atomically
 
-__all__ = ["Weights", "processor_settings", "template_digest", "tokenizer_digest", "weights_digest", "weights_files"]
+__all__ = [
+    "WeightFiles",
+    "Weights",
+    "processor_settings",
+    "template_digest",
+    "tokenizer_digest",
+    "weights_digest",
+    "weights_files",
+]
 
 _PIECE = 64 * 2**20  # bytes that are fetched from a device at a time
 _THREADS = 8
@@ -81,6 +89,39 @@ class Weights:
 
     def _dtypes(self) -> list[str]:
         return sorted({str(tensor.dtype) for _, tensor in _tensors(self._model)})
+
+
+class WeightFiles:
+    """A digest of files of weights that another process loads, made anew when one has changed by size or time.
+
+    Args:
+        files: the files.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._paths = list(files)
+        self._made: tuple[Any, str] | None = None
+
+    def digest(self, folder: Path | None = None) -> str:
+        """Return the digest.
+
+        Args:
+            folder: a run directory, in which it is kept.
+        """
+        about = {"files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in self._paths]}
+        if self._made is not None and self._made[0] == about:
+            return self._made[1]
+        made = _read(folder, about)
+        if made is None:
+            whole = hashlib.sha256()
+            for file in self._paths:
+                with file.open("rb") as opened:
+                    whole.update(f"{file.name}:{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+            made = whole.hexdigest()
+        if folder is not None:
+            write_atomically(folder / _KNOWN, json.dumps({**about, "digest": made}, indent=2) + "\n")
+        self._made = about, made
+        return made
 
 
 def _read(folder: Path | None, about: Mapping[str, Any] | None) -> str | None:

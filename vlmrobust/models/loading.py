@@ -8,9 +8,11 @@ import torch
 
 from .running import check_adapter
 
-__all__ = ["load"]
+__all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load"]
 
-_SHARED = ("trust_remote_code", "revision", "token")
+SHARED = ("trust_remote_code", "revision", "token")
+"""Options that go to the processor as well."""
+
 _PROCESSORS_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
@@ -36,23 +38,23 @@ def load(
         ValueError: `dtype` is the name of none, or an adapter does not name its base.
         ImportError: `name` is an adapter, and PEFT is not installed.
     """
-    _check_name(name)
+    check_name(name)
     _check_dtype(dtype)
     from transformers import AutoProcessor
 
-    adapter = _adapter_config(name, model)
+    adapter = adapter_config(name, model)
     base, settings = name, dict(model)
     if adapter is not None:
         base = str(adapter.base_model_name_or_path)
         settings["revision"] = adapter.revision or "main"
-    from_adapter = adapter is not None and _has_processor(name)
-    shared = {key: value for key, value in (model if from_adapter else settings).items() if key in _SHARED}
+    from_adapter = adapter is not None and has_processor(name)
+    shared = {key: value for key, value in (model if from_adapter else settings).items() if key in SHARED}
     loaded_processor = AutoProcessor.from_pretrained(name if from_adapter else base, **shared, **processor)
     loaded: Any = _model(base, dtype=dtype, **settings)
     if adapter is not None:
         from peft import PeftModel
 
-        loaded = PeftModel.from_pretrained(loaded, name, **{key: model[key] for key in _SHARED[1:] if key in model})
+        loaded = PeftModel.from_pretrained(loaded, name, **{key: model[key] for key in SHARED[1:] if key in model})
     if device is not None:
         loaded = loaded.to(device)
     return loaded.eval(), loaded_processor
@@ -70,11 +72,21 @@ def _model(name: str, **settings: Any) -> Any:
         return wider.from_pretrained(name, **settings)
 
 
-def _adapter_config(name: str, settings: Mapping[str, Any]) -> Any:
-    """Return the PEFT config of an adapter, None of a whole model."""
+def adapter_config(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the PEFT config of an adapter, None of a whole model.
+
+    Args:
+        name: the checkpoint's name or path.
+        settings: options for the model, of which the shared ones count.
+
+    Raises:
+        ValueError: it does not name its base.
+        ImportError: PEFT is not installed.
+        UnfitError: see `check_adapter`.
+    """
     from transformers.utils.hub import cached_file
 
-    shared = {key: settings[key] for key in _SHARED[1:] if key in settings}
+    shared = {key: settings[key] for key in SHARED[1:] if key in settings}
     try:
         file = cached_file(name, "adapter_config.json", **shared)
     except OSError:  # none, or nothing at all, which the model's own loader says better
@@ -93,11 +105,17 @@ def _adapter_config(name: str, settings: Mapping[str, Any]) -> Any:
     return config
 
 
-def _has_processor(name: str) -> bool:
+def has_processor(name: str) -> bool:
+    """Return whether a folder holds a processor of its own."""
     return any((Path(name) / file).is_file() for file in _PROCESSORS_FILES)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that can only be a path, where there is no such folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     only_path = name.startswith((".", "/", "~")) or name.count("/") > 1  # on the hub it is 'name' or 'owner/name'
     if only_path and not Path(name).is_dir():
         raise FileNotFoundError(f"expected a checkpoint's folder or a name on the hub, found no folder at {name!r}")

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
-from .encoding import Rendered
+from .encoding import Encoder, Rendered
 from .engine import Engine
 from .reading import not_finite
 from .vocabulary import TAIL
 
-__all__ = ["Frame", "OptionReader", "ScoredText", "forced_frame", "own_frame"]
+__all__ = ["Frame", "OptionReader", "ScoredText", "forced_frame", "option_response", "own_frame", "scored_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,6 @@ class OptionReader:
     def __init__(self, engine: Engine, stop_tokens: Sequence[int]) -> None:
         self._engine = engine
         self._stop_tokens = tuple(stop_tokens)
-        self._added = frozenset(engine.encoder.tokenizer.get_added_vocab().values())
 
     def responses(self, framed: Mapping[int, tuple[Rendered, Frame]]) -> dict[int, Response]:
         """Return the responses of prompts, with their options' log-probabilities, by position.
@@ -142,7 +141,10 @@ class OptionReader:
         """
         rows: list[Rendered] = []
         places: dict[int, range] = {}
-        scored = {position: self.scored(item, frame) for position, (item, frame) in framed.items()}
+        scored = {
+            position: scored_texts(self._engine.encoder, item, frame, self._stop_tokens)
+            for position, (item, frame) in framed.items()
+        }
         for position, (item, frame) in framed.items():
             begun = len(rows)
             for option, text in zip(item.prompt.options, scored[position], strict=True):
@@ -159,30 +161,10 @@ class OptionReader:
             responses[position] = failed or self._response(item, frame, values, counts)
         return responses
 
-    def scored(self, item: Rendered, frame: Frame) -> list[ScoredText]:
-        """Return which tokens are scored of each option that a prompt shows."""
-        tokens, apart = self._engine.encoder.tokens, self._engine.encoder.takes_answers
-        tail = "" if apart else (item.turns + frame.before)[-TAIL:]
-        answers = [option + frame.after for option in item.prompt.options]
-        cut = [tokens(tail + answer) for answer in answers]
-        shared = min(_common(tokens(tail), one) for one in cut)
-        found = []
-        for option, answer, one in zip(item.prompt.options, answers, cut, strict=True):
-            closing = len(one) - _common(tokens(tail + option), one)
-            rest = int(closing > 1 and one[-1] not in self._added)
-            text = ScoredText(
-                tokens=tuple(one[shared : len(one) - rest]),
-                rest=rest + apart,  # the processor adds a token that ends the turn
-                ends=() if frame.after else self._stop_tokens,
-                answer=answer if apart else "",
-            )
-            found.append(text)
-        return found
-
     def _response(
         self, item: Rendered, frame: Frame, values: Sequence[Sequence[float]], counts: Sequence[int]
     ) -> Response:
-        prompt, written = item.prompt, item.written
+        prompt = item.prompt
         logprobs, normalisers = zip(*values, strict=True)
         if any(map(math.isnan, logprobs)):
             return Response.failed(prompt, not_finite(prompt, "log-probabilities of the options' texts"))
@@ -193,22 +175,65 @@ class OptionReader:
                 f"do not depend on them, got log-normalisers from {min(normalisers):.4g} to {max(normalisers):.4g}; "
                 "this model sees ahead, and has no option_text read-out with this version of transformers",
             )
-        if written is not None and written.status in ("answered", "abstained"):
-            return written.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
-        likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
-        readout: Readout = "option_text_direct" if prompt.style.mode == "direct" else "option_text_fixed_prefix"
-        response = Response.parse(
-            prompt,
-            frame.before + prompt.options[likeliest] + frame.after,
-            finish_reason="readout" if written is None else written.finish_reason,
-            option_logprobs=logprobs,
-            option_tokens=counts,
-            readout=readout,
-            token_entropy=None if written is None else written.token_entropy,
-            n_tokens=0 if written is None else written.n_tokens,
+        return option_response(item, frame, logprobs, counts)
+
+
+def scored_texts(encoder: Encoder, item: Rendered, frame: Frame, stop_tokens: Sequence[int]) -> list[ScoredText]:
+    """Return which tokens are scored of each option that a prompt shows.
+
+    Args:
+        encoder: encodes the model's prompts.
+        item: the prompt.
+        frame: what the options' texts stand between.
+        stop_tokens: the tokens that end a turn.
+    """
+    tokens, apart = encoder.tokens, encoder.takes_answers
+    tail = "" if apart else (item.turns + frame.before)[-TAIL:]
+    answers = [option + frame.after for option in item.prompt.options]
+    cut = [tokens(tail + answer) for answer in answers]
+    shared = min(_common(tokens(tail), one) for one in cut)
+    found = []
+    for option, answer, one in zip(item.prompt.options, answers, cut, strict=True):
+        closing = len(one) - _common(tokens(tail + option), one)
+        rest = int(closing > 1 and one[-1] not in encoder.added_tokens)
+        text = ScoredText(
+            tokens=tuple(one[shared : len(one) - rest]),
+            rest=rest + apart,  # the processor adds a token that ends the turn
+            ends=() if frame.after else tuple(stop_tokens),
+            answer=answer if apart else "",
         )
-        answer = prompt.order[likeliest]  # whatever a parser makes of an option such as "B or C"
-        return response.replace(answer=answer, status="abstained" if answer is None else "answered")
+        found.append(text)
+    return found
+
+
+def option_response(item: Rendered, frame: Frame, logprobs: Sequence[float], counts: Sequence[int]) -> Response:
+    """Return the response to a prompt, by its options' log-probabilities.
+
+    Where the model wrote an answer itself (`Rendered.written`), the answer stays; else it is the likeliest option.
+
+    Args:
+        item: the prompt.
+        frame: what the options' texts stand between.
+        logprobs: of each option that it shows (nats).
+        counts: over how many tokens each is summed.
+    """
+    prompt, written = item.prompt, item.written
+    if written is not None and written.status in ("answered", "abstained"):
+        return written.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
+    likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
+    readout: Readout = "option_text_direct" if prompt.style.mode == "direct" else "option_text_fixed_prefix"
+    response = Response.parse(
+        prompt,
+        frame.before + prompt.options[likeliest] + frame.after,
+        finish_reason="readout" if written is None else written.finish_reason,
+        option_logprobs=logprobs,
+        option_tokens=counts,
+        readout=readout,
+        token_entropy=None if written is None else written.token_entropy,
+        n_tokens=0 if written is None else written.n_tokens,
+    )
+    answer = prompt.order[likeliest]  # whatever a parser makes of an option such as "B or C"
+    return response.replace(answer=answer, status="abstained" if answer is None else "answered")
 
 
 def _common(tokens: Sequence[int], others: Sequence[int]) -> int:

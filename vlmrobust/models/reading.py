@@ -17,7 +17,17 @@ from .generation import Written
 from .probe import Head
 from .vocabulary import LetterVocabulary, Members
 
-__all__ = ["Draft", "TextReader", "closed", "forced_text", "not_finite", "read_response", "shown_letters"]
+__all__ = [
+    "Draft",
+    "TextReader",
+    "closed",
+    "decoded_text",
+    "forced_text",
+    "not_finite",
+    "read_response",
+    "shown_letters",
+    "step_of",
+]
 
 
 def forced_text(prompt: Prompt) -> str | None:
@@ -108,12 +118,12 @@ class TextReader:
 
     def drafts(self, items: Sequence[Rendered], texts: Sequence[Written]) -> list[Draft]:
         """Read decoded texts; whether their letters go on as words is open yet, but for what the next step has said."""
-        read = [self._decode(written.tokens) for written in texts]
+        read = [decoded_text(self._tokenizer, written.tokens) for written in texts]
         wanted = {}
         for row, (item, text, written) in enumerate(zip(items, read, texts, strict=True)):
             letter = parse_turn(item.prompt, text).letter
             if letter is not None and (place := letter[0] - len(item.prompt.prefill)) >= 0:
-                step = self._step_of(written.tokens, place)
+                step = step_of(self._tokenizer, written.tokens, place)
                 if step in written.kept:
                     wanted[row] = step
         members: dict[int, Members] = {}
@@ -148,21 +158,23 @@ class TextReader:
             n_tokens=written.count,
         )
 
-    def _step_of(self, tokens: Sequence[int], place: int) -> int:
-        """Return the step whose token holds character `place` of the text."""
-        low, high = 0, len(tokens) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if len(self._decode(tokens[: middle + 1])) > place:
-                high = middle
-            else:
-                low = middle + 1
-        return low
 
-    def _decode(self, tokens: Sequence[int]) -> str:
-        # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
-        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return str(text)
+def decoded_text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Return the text of generated tokens, tags and all."""
+    # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
+    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def step_of(tokenizer: Any, tokens: Sequence[int], place: int) -> int:
+    """Return the step whose token holds character `place` of the text that all of them make."""
+    low, high = 0, len(tokens) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if len(decoded_text(tokenizer, tokens[: middle + 1])) > place:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:

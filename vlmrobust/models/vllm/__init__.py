@@ -1,0 +1,5 @@
+"""vLLM in this process."""
+
+from .model import VLLMModel
+
+__all__ = ["VLLMModel"]
