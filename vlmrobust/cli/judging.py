@@ -44,7 +44,9 @@ def judges_named(
         ValueError: a name is of none of these forms.
     """
     model = (report.manifest.get("model") or {}) if report else {}
-    itself = model.get("name") if "weights" in model else None  # what a server runs cannot be loaded
+    itself = (
+        model.get("name") if {"weights", "all_weights"} & model.keys() else None
+    )  # what a server runs cannot be loaded
     places: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
     judges = [judge_named(name, **places, itself=itself, where="--judge") for name in names]
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)

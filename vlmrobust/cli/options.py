@@ -13,7 +13,7 @@ from ..named_styles import STYLES, named_style
 from .configuration import read_configuration
 from .measuring import METRICS
 
-__all__ = ["AnswerAs", "PanelRule", "PrefillsAs", "Trainer", "listed", "pairs"]
+__all__ = ["AnswerAs", "Engine", "PanelRule", "PrefillsAs", "Trainer", "listed", "pairs"]
 
 
 class AnswerAs(StrEnum):
@@ -23,6 +23,13 @@ class AnswerAs(StrEnum):
     index = "index"  # type: ignore[assignment]  # it hides the method of strings
     letter = "letter"
     text = "text"
+
+
+class Engine(StrEnum):
+    """What computes a checkpoint's answers."""
+
+    transformers = "transformers"
+    vllm = "vllm"
 
 
 class PanelRule(StrEnum):
@@ -156,6 +163,22 @@ Model = Annotated[
     str,
     typer.Option(
         help="Checkpoint of an image-text-to-text model (a hub name or a folder), or a server's name for it.",
+        rich_help_panel=_MODEL,
+    ),
+]
+EngineName = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        help="What computes a checkpoint's answers: transformers, or vLLM (extra vllm).",
+        rich_help_panel=_MODEL,
+    ),
+]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="An option of vLLM's LLM, e.g. tensor_parallel_size=2 or max_model_len=8192.",
         rich_help_panel=_MODEL,
     ),
 ]

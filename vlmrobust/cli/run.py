@@ -28,6 +28,8 @@ def run(
     context: typer.Context,
     *,
     model: options.Model,
+    engine: options.EngineName = options.Engine.transformers,
+    engine_option: options.EngineOption = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -102,6 +104,8 @@ def run(
             return
         answering = model_of(
             model=model,
+            engine=engine.value,
+            engine_option=engine_option,
             base_url=base_url,
             api_key_env=api_key_env,
             dtype=dtype,

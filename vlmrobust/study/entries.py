@@ -128,6 +128,7 @@ class ModelEntry(Told):
     Attributes:
         name: what it is called in tables, and its folder.
         checkpoint: a hub name, a folder, or a server's name for it.
+        engine: what computes a checkpoint's answers, `transformers` or `vllm`.
         factory: `module:function` or `file.py:function`, which returns a model: it is imported, and called in a dry run
             as well, so that its tokenizer can be asked.
         arguments: of the factory.
@@ -135,9 +136,9 @@ class ModelEntry(Told):
         base_url: the address of an OpenAI-compatible server.
         api_key_env: the environment variable that holds the server's key.
         style: one of `vlmrobust.styles` by name, or the fields of a `Style`; None = the default one.
-        generation: as in `HFModel` or `OpenAIModel`; "none" leaves a setting out.
+        generation: as in `HFModel` (`VLLMModel`) or `OpenAIModel`; "none" leaves a setting out.
         dtype, device: of a checkpoint.
-        options: further arguments of `HFModel.from_pretrained` or `OpenAIModel`.
+        options: further arguments of `HFModel.from_pretrained`, `VLLMModel` or `OpenAIModel`.
         size: for a dry run where the checkpoint's own configuration isn't at hand: the name of one of the study's
             sizes.
         new_tokens: how many tokens a text has on average, for a dry run; None = the limit.
@@ -145,6 +146,7 @@ class ModelEntry(Told):
 
     name: Name
     checkpoint: str | None = None
+    engine: Literal["transformers", "vllm"] = "transformers"
     factory: str | None = None
     arguments: Settings = Field(default_factory=dict)
     checkpoints: tuple[Stage, ...] = ()
@@ -185,6 +187,11 @@ class ModelEntry(Told):
             raise ValueError(f"{where}, field 'factory': expected it alone, got a checkpoint or a server beside it")
         if not self.factory and (self.arguments or any(stage.arguments for stage in self.checkpoints)):
             raise ValueError(f"{where}, field 'arguments': expected a 'factory' that they are for, got none")
+        if self.engine == "vllm" and (self.factory or self.is_served or self.device):
+            raise ValueError(
+                f"{where}, field 'engine': expected vllm for a checkpoint alone, got a factory, a server or a 'device' "
+                "beside it"
+            )
         titles = [stage.title for stage in self.checkpoints]
         if "" in titles or len(set(titles)) < len(titles):
             raise ValueError(f"{where}, field 'checkpoints': expected a 'step' or 'label' that differs, got {titles}")

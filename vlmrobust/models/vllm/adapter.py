@@ -1,4 +1,4 @@
-"""LoRA adapters: vLLM copies what fits of one that was made for another base, and says nothing; so it is looked at here."""
+"""LoRA adapters: of one that was made for another base vLLM may copy what fits, so it is looked at here."""
 
 import json
 import re
@@ -17,6 +17,7 @@ __all__ = ["Adapter"]
 _FILE = "adapter_model.safetensors"
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has places
 _PART = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.\w+)?\.weight$")
+_TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|multi_modal_projector)\.")
 
 
 @dataclass(frozen=True)
@@ -70,31 +71,35 @@ class Adapter:
 
         return LoRARequest("adapter", 1, str(Path(self.name).absolute()))
 
-    def check(self, base: str, config: Any) -> None:
+    def check(self, base: str, config: Any, *, tower: bool = False) -> None:
         """Refuse an adapter whose matrices are not those of a base.
 
         Args:
             base: the base's name.
             config: the base's, of transformers.
+            tower: the engine is told to take matrices of the image encoder as well.
 
         Raises:
             UnfitError: a module is not there, or has other dimensions, or is one that vLLM leaves out.
         """
         modules = _modules(config)
         for module, part, shape in self._shapes():
+            if _TOWER.search(module) and not tower:
+                raise UnfitError(
+                    f"adapter {self.name!r}: expected modules of the language model alone, got {module!r}; vLLM leaves "
+                    "those of the image encoder out unless enable_tower_connector_lora=True is given"
+                )
             found = modules.get(module)
             if found is None:
                 raise UnfitError(
-                    f"adapter {self.name!r}, made for {self.base!r}: expected modules of {base!r}, got {module!r}, which "
-                    "it has not"
+                    f"adapter {self.name!r}, made for {self.base!r}: expected modules of {base!r}, got {module!r}"
                 )
             ends = found[1] if part == "A" else found[0]
             own = shape[1] if part == "A" else shape[0]
             if own != ends:
                 raise UnfitError(
                     f"adapter {self.name!r}, made for {self.base!r}: expected {ends} "
-                    f"{'inputs' if part == 'A' else 'outputs'} of {module!r} as in {base!r}, got {own}; it was made for "
-                    "another base"
+                    f"{'inputs' if part == 'A' else 'outputs'} of {module!r} as in {base!r}, got {own}"
                 )
 
     def _shapes(self) -> list[tuple[str, str, tuple[int, ...]]]:

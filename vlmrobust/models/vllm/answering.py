@@ -1,10 +1,10 @@
 """A prompt as a flow of requests: its text, its letters, and the texts of its options.
 
-Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over the
-whole vocabulary, where the letter stands. vLLM returns those of up to 128 tokens that it is told. Where a text is still
-to be written, few tokens are asked for at every step; many would cost more than one request more, which reads them at
-the one step that counts, of a prompt that lies in the cache already. What a letter goes on to is not looked at: capitals
-count in full, small letters that could be words not at all, unless the model wrote one.
+Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over
+the whole vocabulary, where the letter stands. vLLM returns those of up to 128 tokens that it is told. Where a text is
+still to be written, few tokens are asked for at every step; many would cost more than one request more, which reads
+them at the one step that counts, of a prompt that lies in the cache already. What a letter goes on to is not looked at:
+capitals count in full, small letters that could be words not at all, unless the model wrote one.
 """
 
 import logging

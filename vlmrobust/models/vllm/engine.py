@@ -114,22 +114,31 @@ class VLLMEngine:
     def __init__(self, llm: Any, lora: Any, failures: Failures, places: int) -> None:
         self._jobs: _Jobs = SimpleQueue()
         driver = _Driver(llm, lora, failures, self._jobs, places)
-        self._thread = threading.Thread(target=driver.run, name="vlmrobust-vllm", daemon=True)
-        self._end = weakref.finalize(self, self._jobs.put, None)
-        self._thread.start()
+        thread = threading.Thread(target=driver.run, name="vlmrobust-vllm", daemon=True)
+        self._end = weakref.finalize(self, _shut, self._jobs, thread)
+        thread.start()
 
     def submit(self, make: Callable[[], Flow[Result]]) -> Future[Result]:
-        """Return what will hold a flow's result; the flow is begun, on the engine's thread, when there is room."""
+        """Return what will hold a flow's result; the flow is begun, on the engine's thread, when there is room.
+
+        Args:
+            make: begins the flow. What holds the engine should be held by it, so that an engine with work is held.
+        """
         future: Future[Result] = Future()
         if not self._end.alive:
-            raise RuntimeError("expected an engine at work, got one that was closed")
+            raise RefusedError("expected vLLM's engine at work, got one that was closed")
         self._jobs.put(_Job(future, make))
         return future
 
     def close(self) -> None:
-        """Shut the engine down, once all is answered that was asked."""
+        """Shut the engine down; what is not answered yet is refused."""
         self._end()
-        self._thread.join()
+
+
+def _shut(jobs: _Jobs, thread: threading.Thread) -> None:
+    jobs.put(None)
+    if thread is not threading.current_thread():  # which may be the last that held the engine
+        thread.join()  # memory is free when this returns, and another engine may want it
 
 
 class _Driver:
@@ -143,10 +152,11 @@ class _Driver:
         self._is_over = False
 
     def run(self) -> None:
-        while self._waiting or not self._is_over:
+        while not self._is_over:
             self._begin_jobs()
-            if self._waiting:
+            if self._waiting and not self._is_over:
                 self._step()
+        self._refuse(RefusedError("vLLM's engine was closed before the prompt was answered"))
         self._llm.llm_engine.engine_core.shutdown()
         self._failures.close()
 
@@ -161,17 +171,14 @@ class _Driver:
                 self._is_over = True
             elif job.future.set_running_or_notify_cancel():
                 self._go_on(job)
+            del job  # with what it holds
 
     def _step(self) -> None:
         try:
             outputs = self._llm.llm_engine.step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine is not to be relied on any more
             self._lost = self._failures.died(error)
-            jobs = {job for job, _ in self._waiting.values()}
-            self._waiting.clear()
-            for job in jobs:
-                if not job.future.done():
-                    job.future.set_exception(self._lost)
+            self._refuse(self._lost)
             return
         for output in outputs:
             if output.finished and (found := self._waiting.pop(output.request_id, None)) is not None:
@@ -182,6 +189,14 @@ class _Driver:
                 job.left -= 1
                 if not job.left:
                     self._go_on(job)
+
+    def _refuse(self, error: RefusedError) -> None:
+        """Refuse all that is on its way."""
+        jobs = {job for job, _ in self._waiting.values()}
+        self._waiting.clear()
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(error)
 
     def _go_on(self, job: _Job[Any]) -> None:
         """Let a job go on until it waits for outputs, or ends."""

@@ -18,7 +18,7 @@ from ..loading import SHARED, check_name, has_processor
 from ..vocabulary import LetterVocabulary
 from .adapter import Adapter
 from .answering import Answering
-from .engine import VLLMEngine
+from .engine import Flow, VLLMEngine
 from .failures import Failures
 from .sampling import Sampling
 from .starting import check_installed, check_options, dtype_of, start
@@ -106,7 +106,7 @@ class VLLMModel:
         self.model = found.base if found is not None and adapter is None else model
         config = AutoConfig.from_pretrained(self.model, **shared)
         if found is not None:
-            found.check(self.model, config)
+            found.check(self.model, config, tower=bool(engine.get("enable_tower_connector_lora")))
         own = found is not None and has_processor(found.name)
         source = found.name if found is not None and own else self.model
         self.processor: Any = AutoProcessor.from_pretrained(source, **shared, **processor or {})
@@ -197,7 +197,10 @@ class VLLMModel:
     def ask(self, prompt: Prompt) -> Future[Response]:
         """Take a prompt, to be answered when its turn comes; see `ConcurrentModel.ask`."""
         self._note(prompt.style)
-        return self._engine.submit(partial(self._answering.flow, prompt))
+        return self._engine.submit(partial(self._flow, prompt))
+
+    def _flow(self, prompt: Prompt) -> Flow[Response]:
+        return self._answering.flow(prompt)  # a job that holds the model, which holds the engine
 
     def close(self) -> None:
         """Shut the engine down and give its memory back; this happens by itself where nobody holds the model."""

