@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving import Server
+from what_is_asked import SAMPLES, TOKENS
 
 from vlmrobust import Evaluator, OpenAIModel, Report, demo, paper_conditions
 from vlmrobust.models.base import RefusedError
 
 __all__ = ["agree", "ask_served", "expected_report", "goes_on_after_a_kill"]
 
-SAMPLES = 20
-TOKENS = 96
 ROWS = SAMPLES * len(paper_conditions())
 ROUNDING = 1e-6
 KILLED_AFTER = 60  # requests of about two hundred

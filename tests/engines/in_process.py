@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agreement import SAMPLES, TOKENS
+from what_is_asked import SAMPLES, TOKENS
 
 import vlmrobust as vr
 from vlmrobust.models.base import RefusedError
