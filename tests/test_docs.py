@@ -32,7 +32,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def with_the_bundled_model(code: str) -> str:
     """Replace what needs a download by the bundled model, and shorten: the code is the same otherwise."""
-    code = re.sub(r"vr\.HFModel\.from_pretrained\([^)]*\)", "vr.demo.model()", code)
+    code = re.sub(r"vr\.(HFModel\.from_pretrained|VLLMModel)\([^)]*\)", "vr.demo.model()", code)
     return re.sub(r"demo\.samples\((\d+)", "demo.samples(3", code)
 
 

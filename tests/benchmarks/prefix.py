@@ -21,7 +21,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,40 @@ TEMPLATE = (
 )
 NEW_TOKENS = 64
 VOCABULARY = 32_000
+SMALL: dict[str, dict[str, Any]] = {
+    "text": {
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+    },
+    "vision": {
+        "depth": 6,
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_heads": 8,
+        "fullatt_block_indexes": [2, 5],
+    },
+}
+"""About 80 million parameters."""
 
 
-def build() -> tuple[Any, Any]:
-    """Return a random model of the real architecture, and its processor."""
+def build(
+    text: Mapping[str, Any] = SMALL["text"],
+    vision: Mapping[str, Any] = SMALL["vision"],
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Any, Any]:
+    """Return a random model of the real architecture, and its processor.
+
+    Args:
+        text: sizes of the language model.
+        vision: sizes of the vision tower.
+        device: where the model is made.
+        dtype: of its weights.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -85,28 +115,19 @@ def build() -> tuple[Any, Any]:
     tokenizer.train_from_iterator([" " + " ".join(WORDS), "A. B. C. D. Answer.\n", "user assistant"] * 50, trainer)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     ids = dict(zip(SPECIAL, wrapped.convert_tokens_to_ids(SPECIAL), strict=True))
+    half = text["hidden_size"] // text["num_attention_heads"] // 2
+    sections = [half // 4, half // 8 * 3, half // 8 * 3]
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": VOCABULARY,
-            "hidden_size": 512,
-            "intermediate_size": 2048,
-            "num_hidden_layers": 10,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 2,
+            **text,
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
+            "rope_parameters": {"rope_type": "default", "mrope_section": sections, "rope_theta": 1e6},
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
         },
-        vision_config={
-            "depth": 6,
-            "hidden_size": 512,
-            "intermediate_size": 1536,
-            "num_heads": 8,
-            "out_hidden_size": 512,
-            "fullatt_block_indexes": [2, 5],
-        },
+        vision_config={**vision, "out_hidden_size": text["hidden_size"]},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
@@ -114,7 +135,11 @@ def build() -> tuple[Any, Any]:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    own = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    with torch.device(device):
+        model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    torch.set_default_dtype(own)
     # No text ends before the limit, so that all ways decode the same number of tokens.
     model.generation_config.eos_token_id = VOCABULARY - 1
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
@@ -138,7 +163,7 @@ def prompts_of(conditions: int, side: int, *, forced: bool) -> list[Prompt]:
     ]
 
 
-def plain(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool) -> Any:
+def plain(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool, new_tokens: int = NEW_TOKENS) -> Any:
     """Answer a padded batch with the processor and the model alone, nothing else read off."""
     inputs = processor(
         text=[prompt.render(processor) for prompt in prompts],
@@ -146,12 +171,12 @@ def plain(model: Any, processor: Any, prompts: Sequence[Prompt], *, forced: bool
         padding=True,
         padding_side="left",
         return_tensors="pt",
-    )
+    ).to(model.device, model.dtype)
     with torch.inference_mode():
         if forced:
             return model(**inputs, logits_to_keep=1).logits[:, -1].log_softmax(-1).argmax(-1)
         config = GenerationConfig(
-            max_new_tokens=NEW_TOKENS,
+            max_new_tokens=new_tokens,
             do_sample=False,
             eos_token_id=VOCABULARY - 1,
             pad_token_id=model.generation_config.pad_token_id,

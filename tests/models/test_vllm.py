@@ -145,6 +145,14 @@ def test_a_dead_engine_answers_nothing_more(made: Callable[..., VLLMModel], engi
             model.respond(prompts_of(1)[:2])
 
 
+def test_an_engine_whose_process_is_killed_is_not_waited_for(made: Callable[..., VLLMModel], engines: Any) -> None:
+    model = made()
+    engines.made[0].is_killed = True
+    with pytest.raises(RefusedError, match="engine died"):
+        model.ask(prompts_of(1)[0]).result(20)
+    model.close()
+
+
 def test_it_is_shut_down_when_nobody_holds_it(made: Callable[..., VLLMModel], engines: Any) -> None:
     asked = made().ask(prompts_of(1)[0])  # which holds it until it is answered
     assert asked.result().status != "error"

@@ -6,6 +6,7 @@ for. What is asked last is answered first.
 
 import sys
 import threading
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -74,7 +75,9 @@ class LLM:
         self.loras: list[Any] = []
         self.most = 0
         self.shut = threading.Event()
+        self.is_killed = False
         self._steps = 0
+        self._outputs: SimpleQueue[Exception] = SimpleQueue()
         self._waiting: list[tuple[str, dict[str, Any], SamplingParams]] = []
         self._hf = demo.model()
         self.llm_engine = SimpleNamespace(
@@ -82,7 +85,9 @@ class LLM:
             model_config=SimpleNamespace(
                 dtype=torch.float32, get_vocab_size=lambda: self._hf.model.config.get_text_config().vocab_size
             ),
-            engine_core=SimpleNamespace(shutdown=self.shut.set),
+            engine_core=SimpleNamespace(
+                shutdown=self.shut.set, ensure_alive=self._ensure_alive, outputs_queue=self._outputs
+            ),
             add_lora=self.loras.append,
             step=self._step,
         )
@@ -101,7 +106,13 @@ class LLM:
         self.most = max(self.most, len(self._waiting))
         return [f"{number}-a1b2c3d4"]
 
+    def _ensure_alive(self) -> None:
+        if self.is_killed:
+            raise EngineDeadError("EngineCore encountered an issue")
+
     def _step(self) -> list[Any]:
+        if self.is_killed:  # as with vLLM, nobody is told, and this is waited for
+            raise self._outputs.get()
         if type(self).dies_after == self._steps:
             raise EngineDeadError("EngineCore encountered an issue")
         self._steps += 1

@@ -152,12 +152,16 @@ class _Driver:
         self._is_over = False
 
     def run(self) -> None:
+        over = threading.Event()
+        core = self._llm.llm_engine.engine_core
+        threading.Thread(target=_watch, args=(core, over), name="vlmrobust-vllm-watch", daemon=True).start()
         while not self._is_over:
             self._begin_jobs()
             if self._waiting and not self._is_over:
                 self._step()
         self._refuse(RefusedError("vLLM's engine was closed before the prompt was answered"))
-        self._llm.llm_engine.engine_core.shutdown()
+        over.set()
+        core.shutdown()
         self._failures.close()
 
     def _begin_jobs(self) -> None:
@@ -242,6 +246,16 @@ class _Driver:
         params = SamplingParams(**request.sampling)
         numbers: list[str] = self._llm.enqueue([prompt], params, lora_request=self._lora, use_tqdm=False)
         return numbers
+
+
+def _watch(core: Any, over: threading.Event) -> None:
+    """Tell who waits for the next outputs that none will come: where the engine's process is killed, vLLM does not."""
+    while not over.wait(1.0):
+        try:
+            core.ensure_alive()
+        except Exception as error:  # noqa: BLE001 - vLLM's own, which is raised where outputs are waited for
+            core.outputs_queue.put_nowait(error)
+            return
 
 
 def _is_dead(error: BaseException) -> bool:

@@ -1,0 +1,50 @@
+"""The check for a GPU runs through on a CPU, with tiny sizes: what fails on the day is then not the check itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "tests" / "benchmarks" / "gpu_check.py"
+
+
+def test_a_dry_run_writes_both_files(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--out", tmp_path, "--dry-run", "--parts", "numbers", "prefixes"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert found["device"] == "CPU (dry run, tiny sizes)"
+    assert not [row for part in ("numbers", "prefixes") for row in found[part] if "failed" in row or "left out" in row]
+    same = found["numbers"][0]
+    assert (same["model"], same["dtype"], same["check_model"], same["texts equal"]) == (
+        "demo",
+        "float32",
+        "passes",
+        "8/8",
+    )
+    assert same["letters, nats"] < 1e-4
+    assert {row["dtype"] for row in found["numbers"]} == {"float32", "bfloat16"}
+    assert {(row["task"], row["K"]) for row in found["prefixes"]} == {
+        (task, count) for task in ("forced", "4 new tokens") for count in (1, 2)
+    }
+    table = (tmp_path / "gpu_check.md").read_text()
+    assert table.startswith("# CPU (dry run, tiny sizes)")
+    assert "| tiny | 16 | 2 | forced |" in table
+
+
+def test_without_a_card_it_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--out", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "expected a CUDA card, found none" in done.stderr
+    assert not list(tmp_path.iterdir())
