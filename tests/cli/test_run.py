@@ -76,6 +76,33 @@ def test_every_flag_reaches_its_place(command: Command, rows: Path, tmp_path: Pa
     assert set(frame["readout"]) == {"direct"}
 
 
+def test_a_checkpoint_on_vllm(command: Command, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def made(*arguments: Any, **settings: Any) -> FakeModel:
+        asked.append((arguments, settings))
+        return FakeModel()
+
+    monkeypatch.setattr("vlmrobust.models.VLLMModel", made)
+    arguments = ("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run", "--engine", "vllm")
+    options = ("--engine-option", "max_model_len=8192", "--engine-option", "quantization=fp8")
+    result = command(*arguments, *options, "--temperature", 0.7, "--seed", 3, "--trust-remote-code")
+    assert result.exit_code == 0, result.output
+    [(given, settings)] = asked
+    generation = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.7, "seed": 3}
+    assert given == ("org/name", generation)
+    assert settings == {
+        "dtype": "auto",
+        "force_answer": False,
+        "max_model_len": 8192,
+        "quantization": "fp8",
+        "trust_remote_code": True,
+    }
+    again = command("run", "--config", tmp_path / "run" / "run.toml", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert asked[1] == asked[0]
+
+
 def test_columns_and_reading(command: Command, tmp_path: Path, loaded: list[Any]) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     line = {"index": 3, "picture": "red.png", "prompt": "How many?", "A": "1", "B": "2", "C": "3", "gold": "2"}
@@ -104,6 +131,10 @@ def test_columns_and_reading(command: Command, tmp_path: Path, loaded: list[Any]
         (("--benchmark", "cvbench"), "expected a benchmark, got 'cvbench'; did you mean 'cv-bench'. Known"),
         (("--benchmark", "cv-bench", "--columns", "a=b"), "--columns: not to be had with --benchmark"),
         (("--base-url", "http://localhost", "--force-answer"), "--force-answer: not to be had with --base-url"),
+        (("--engine", "vllm", "--device", "cpu"), "--device: not to be had with --engine vllm"),
+        (("--engine-option", "max_model_len=5"), "--engine-option: not to be had with --engine transformers"),
+        (("--engine", "vllm", "--engine-option", "x"), "--engine-option: expected name=value, got 'x'"),
+        (("--engine", "vllm", "--base-url", "http://localhost"), "--engine: not to be had with --base-url"),
         (("--api-key-env", "NO_SUCH_KEY"), "--api-key-env: .* 'NO_SUCH_KEY' is not set"),
     ],
 )

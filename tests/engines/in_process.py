@@ -86,7 +86,11 @@ def refusals(folder: Path) -> dict[str, Any]:
     wanted: dict[str, tuple[str, dict[str, Any]]] = {
         "unknown": (str(folder / "unknown"), {}),
         "context": (WEIGHTS, {"max_model_len": 10_000_000}),
-        "memory": (WEIGHTS, {"kv_cache_memory_bytes": 1 << 16}),
+        # A context that the model is told it has, and for which a cache of 1 GB has no room.
+        "memory": (
+            WEIGHTS,
+            {"max_model_len": 1_000_000, "hf_overrides": {"text_config": {"max_position_embeddings": 2_000_000}}},
+        ),
     }
     for name, (checkpoint, options) in wanted.items():
         try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vlmrobust.models import HFModel, OpenAIModel
-from vlmrobust.study import Study
+from vlmrobust.study import Study, loading
 from vlmrobust.study.entries import BenchmarkEntry, ModelEntry
 from vlmrobust.study.loading import model_of, samples_of
 from vlmrobust.testing import FakeModel
@@ -52,6 +52,20 @@ def test_greedy_decoding_has_no_seed(loaded_models: list[Any]) -> None:
     entry = ModelEntry(name="m", checkpoint="org/m")
     model_of(entry, entry.stages[0], seed=7)
     assert loaded_models[0][1]["generation"] == {}
+
+
+def test_a_checkpoint_on_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def made(*arguments: Any, **settings: Any) -> FakeModel:
+        asked.append((arguments, settings))
+        return FakeModel()
+
+    monkeypatch.setattr(loading, "VLLMModel", made)
+    options = {"max_model_len": 8192, "force_answer": True}
+    entry = ModelEntry(name="m", checkpoint="org/m", engine="vllm", dtype="bfloat16", options=options)
+    model_of(entry, entry.stages[0], seed=7)
+    assert asked == [(("org/m", {}), {"dtype": "bfloat16", **options})]
 
 
 def test_arguments_of_a_stage_stand_beside_the_models(folder: Path, lines: Callable[[str], list[Any]]) -> None:
