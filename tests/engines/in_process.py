@@ -100,6 +100,16 @@ def refusals(folder: Path) -> dict[str, Any]:
     return said
 
 
+def loaded_together(folder: Path) -> Any:
+    """Return a model when another process has one as well, or the first that is up would answer everything."""
+    model = load(concurrency=8)
+    (folder / f"up-{os.getpid()}").touch()
+    ends = time.monotonic() + 200
+    while len(list(folder.glob("up-*"))) < 2 and time.monotonic() < ends:
+        time.sleep(0.05)
+    return model
+
+
 def actors(folder: Path) -> dict[str, Any]:
     """Let two actors of Ray answer, each with an engine of its own."""
     import ray
@@ -107,7 +117,7 @@ def actors(folder: Path) -> dict[str, Any]:
     from vlmrobust.workers import RayWorkers
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    evaluator = vr.Evaluator(load, vr.paper_conditions(), batch_size=2)
+    evaluator = vr.Evaluator(partial(loaded_together, folder), vr.paper_conditions(), batch_size=2)
     out = folder / "actors"
     evaluator.run(vr.demo.samples(SAMPLES), out=out, workers=RayWorkers(2))
     return {"writers": sum(file.stat().st_size > 0 for file in out.glob("responses-*"))}
