@@ -73,7 +73,7 @@ def test_paths_start_at_the_file_and_names_on_the_hub_stay(study: Callable[..., 
             {"models": [MODEL | {"checkpoints": [{"step": 1}, {"step": 1}]}]},
             "expected a 'step' or 'label' that differs",
         ),
-        ({"models": [MODEL | {"engine": "vlm"}]}, "engine: Input should be 'transformers' or 'vllm'"),
+        ({"models": [MODEL | {"engine": "vlm"}]}, "engine': Input should be 'transformers' or 'vllm', got 'vlm'"),
         (
             {"models": [MODEL | {"engine": "vllm", "device": "cpu"}]},
             "'m', field 'engine': expected vllm for a checkpoint",
