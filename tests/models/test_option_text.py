@@ -20,9 +20,9 @@ from test_vocabulary import qwen
 from torch import Tensor
 
 from vlmrobust import Evaluator, HFModel, Prompt, Response, Responses, Sample, Style, expand, metrics
+from vlmrobust.models import reading
 from vlmrobust.models.encoding import Rendered
-from vlmrobust.models.options import OptionReader, ScoredText, forced_frame
-from vlmrobust.models.reading import TextReader
+from vlmrobust.models.options import ScoredText, forced_frame, scored_texts
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongCaption
 
 pytestmark = [
@@ -63,7 +63,7 @@ def pair() -> list[Sample]:
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return how to make a model write a given text, whatever its tokens are."""
-    return lambda text: monkeypatch.setattr(TextReader, "_decode", lambda self, tokens: text)
+    return lambda text: monkeypatch.setattr(reading, "decoded_text", lambda tokenizer, tokens: text)
 
 
 def forced(samples: Sequence[Sample], style: Style = WORDS) -> list[Prompt]:
@@ -288,13 +288,13 @@ def item_of(turns: str, options: Sequence[str]) -> Rendered:
     return Rendered(Prompt.of(sample, style=WORDS), turns, (), "<answer>")
 
 
-def reader_of(tokenizer: Any) -> OptionReader:
+def scored_of(tokenizer: Any, item: Rendered) -> list[ScoredText]:
     encoder = SimpleNamespace(
-        tokenizer=tokenizer,
         takes_answers=False,
+        added_tokens=frozenset(tokenizer.get_added_vocab().values()),
         tokens=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
     )
-    return OptionReader(SimpleNamespace(encoder=encoder), [tokenizer.eos_token_id or 0])
+    return scored_texts(encoder, item, forced_frame(item), [tokenizer.eos_token_id or 0])
 
 
 words = st.text(st.sampled_from("AaBre d>.)é</"), min_size=1, max_size=8).filter(lambda text: text == text.strip())
@@ -310,7 +310,7 @@ def test_a_planted_distribution_of_answers_comes_out(options: list[str], random:
     turns = "<think>It is red.</think>"
     whole = [tokenizer(f"{turns}<answer>{text}</answer>", add_special_tokens=False)["input_ids"] for text in options]
     logits = planted(whole, shares, len(tokenizer))
-    scored = reader_of(tokenizer).scored(item := item_of(turns, options), forced_frame(item))
+    scored = scored_of(tokenizer, item_of(turns, options))
     for text, tokens, share in zip(scored, whole, shares, strict=True):
         assert text.stands_in(tokens)
         start = len(tokens) - text.places + 1
@@ -324,7 +324,7 @@ def test_a_planted_distribution_of_answers_comes_out(options: list[str], random:
 def test_qwens_merges_at_both_edges() -> None:
     tokenizer = qwen()[0]
     options = ["A red one", "behind (it).", "red"]
-    scored = reader_of(tokenizer).scored(item := item_of("", options), forced_frame(item))
+    scored = scored_of(tokenizer, item_of("", options))
     read = [tokenizer.convert_ids_to_tokens(list(text.tokens)) for text in scored]
     assert read == [
         [">A", "Ġred", "Ġone", "</", "answer"],
