@@ -184,6 +184,8 @@ def config_of(perturbation: Perturbation) -> dict[str, Any]:
 
 def _config(model: BaseModel, owner: str) -> dict[str, Any]:
     config: dict[str, Any] = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+    if isinstance(model, Perturbation) and model.version > 1:  # runs from before versions were recorded have none
+        config["version"] = model.version
     for field in type(model).model_fields:
         value = getattr(model, field)
         if isinstance(value, BaseModel):

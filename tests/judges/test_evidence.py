@@ -11,8 +11,9 @@ from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import RuleJudge
 from vlmrobust.judges.evidence import RELIABILITY, concluded_option
 from vlmrobust.perturbations import OptionLetters
-from vlmrobust.perturbations.caption import CAPTION_TEMPLATES, hedged
-from vlmrobust.perturbations.texts import THINK_TEMPLATES
+from vlmrobust.perturbations.caption import hedged
+from vlmrobust.perturbations.texts import CAPTIONS
+from vlmrobust.perturbations.texts import THOUGHTS as INJECTED
 
 COLOURS = ("red", "blue", "green", "yellow")
 WORDS = st.text("abcdefghij ABCDEäß中红.,()'-0123456789*", min_size=1, max_size=24)
@@ -187,7 +188,7 @@ def _filled(template, question, option):
     return template.replace("{question}", question).replace("{option}", text)
 
 
-@pytest.mark.parametrize("template", THINK_TEMPLATES)
+@pytest.mark.parametrize("template", INJECTED.quoted)
 @pytest.mark.parametrize("hedge", [None, "but I think", "but I could be wrong"])
 @given(options=OPTIONS, data=st.data())
 def test_the_librarys_own_thoughts_assert_their_option(template, hedge, options, data):
@@ -198,7 +199,7 @@ def test_the_librarys_own_thoughts_assert_their_option(template, hedge, options,
     assert read(thought, options) == (index, False)
 
 
-@pytest.mark.parametrize("template", THINK_TEMPLATES)
+@pytest.mark.parametrize("template", INJECTED.quoted)
 def test_templates_with_everyday_options(template):
     for options in (COLOURS, ("left", "right", "above", "below"), ("1", "2", "3", "4"), ("one", "two", "three", "four"),
                     ("yes", "no"), ("A", "B", "C", "D"), ("B", "A", "D", "C"), ("dark red", "red", "dark"),
@@ -213,7 +214,7 @@ def test_templates_with_everyday_options(template):
                     assert read(thought, options) == (index, False), thought
 
 
-@pytest.mark.parametrize("template", THINK_TEMPLATES)
+@pytest.mark.parametrize("template", INJECTED.quoted)
 @pytest.mark.parametrize("first", range(4))
 @pytest.mark.parametrize("second", range(4))
 def test_what_the_model_says_after_a_hedge_wins(template, first, second):
@@ -224,7 +225,7 @@ def test_what_the_model_says_after_a_hedge_wins(template, first, second):
     assert read(f"{opening} it is {COLOURS[second]}", COLOURS) == (second, False)
 
 
-@pytest.mark.parametrize("template", CAPTION_TEMPLATES)
+@pytest.mark.parametrize("template", CAPTIONS.quoted)
 def test_a_caption_that_is_quoted_is_outdone_by_what_is_seen(template):
     caption = _filled(template, "Which colour is the cube?", "red")
     assert read(f"{caption} However, the cube is blue. So the answer is B.", COLOURS) == (1, False)

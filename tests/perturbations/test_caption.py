@@ -65,11 +65,11 @@ def test_the_rule_judge_finds_no_assertion(make_sample: Make, condition: Perturb
 
 
 def test_a_neutral_text_that_would_name_an_option_does_not_apply(make_sample: Make) -> None:
-    sample = make_sample(options=("Something", "nothing"), answer=1)
+    sample = make_sample(question="Quid est?", options=("Something", "nothing"), answer=1)
     for condition in (NeutralCaption(), NeutralThink()):
         with pytest.raises(NotApplicable, match="says 'something', which names an option of the sample"):
             condition(Prompt.of(sample, distractor=0))
-    letters = make_sample(options=("A", "B"), answer=1)
+    letters = make_sample(question="Quid est?", options=("A", "B"), answer=1)
     assert "something" in NeutralCaption()(Prompt.of(letters, distractor=0)).context
 
 

@@ -80,11 +80,11 @@ def test_a_mistake_takes_the_place_of_each_sentence_in_turn(make_sample: Make) -
     assert begun == {f"<think>{start}{mistake}" for start in starts}
 
 
-def test_a_mistake_asserts_the_distractor_from_the_sample_or_a_template(make_sample: Make) -> None:
+def test_a_mistake_asserts_the_distractor_from_the_sample_or_in_a_statement(make_sample: Make) -> None:
     for n in range(10):
         changed = AddedMistake()(after(make_sample(f"q{n}")))
         assert changed.asserted == 0
-        assert changed.prefill.rstrip(".").endswith('"red"')
+        assert changed.prefill.endswith("he cube is red.")
         assert "</think>" not in changed.prefill
     own = after(make_sample(distractor=0, texts={"wrong_sentence": "It must be red."}))
     assert AddedMistake()(own).prefill.endswith("It must be red.")

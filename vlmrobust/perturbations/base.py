@@ -53,6 +53,14 @@ class Perturbation(Frozen, ABC):
         """The condition's name in reports."""
         return self.name or snake_case(type(self).__name__)
 
+    @property
+    def version(self) -> int:
+        """Which prompts these fields stand for: raised when a release words them otherwise.
+
+        It is part of a run's manifest from 2 on, so that a run is not gone on with in other words.
+        """
+        return 1
+
     @abstractmethod
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Return the changed prompt.

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
-from .texts import CAPTION_TEMPLATES, IRRELEVANT_CAPTIONS, TextSource, assertion, irrelevant, neutral
+from .texts import CAPTIONS, IRRELEVANT_CAPTIONS, WORDED, TextSource, assertion, irrelevant, neutral
 
 __all__ = ["CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaption"]
 
@@ -19,13 +19,18 @@ class _Caption(Perturbation):
 
     draw: ClassVar[str | None] = "caption"
 
+    @property
+    def version(self) -> int:
+        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        return WORDED if self.source is None else 1
+
     @abstractmethod
     def _asserted(self, prompt: Prompt) -> int:
         """Return the option that the caption asserts."""
 
     def _caption(self, key: str, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         option = self._asserted(prompt)
-        caption = assertion(prompt, key, option, CAPTION_TEMPLATES, self.source, rng)
+        caption = assertion(prompt, key, option, CAPTIONS, self.source, rng)
         return before_question(prompt, caption).replace(asserted=option)
 
 
@@ -36,7 +41,7 @@ class CorrectCaption(_Caption):
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the caption; None = the sample's own
-            `texts["correct_caption"]`, or else a template.
+            `texts["correct_caption"]`, or else the library's words.
 
     Source: arXiv:2602.12506, the condition "correct caption".
 
@@ -61,7 +66,7 @@ class WrongCaption(_Caption):
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the caption; None = the sample's own
-            `texts["wrong_caption"]`, or else a template.
+            `texts["wrong_caption"]`, or else the library's words.
         disclaimer: a hedge that follows the caption, such as "but I could be wrong"; None = no hedge.
 
     Source: arXiv:2602.12506, the conditions "wrong caption" and "wrong caption + disclaimer"; the paper's wording is
@@ -110,10 +115,15 @@ class NeutralCaption(Perturbation):
 
     draw: ClassVar[str | None] = "caption"
 
+    @property
+    def version(self) -> int:
+        """That of the wrong caption's words."""
+        return WORDED
+
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Put a caption that asserts nothing before the question."""
         option = distractor_of(prompt, self.condition)
-        return before_question(prompt, neutral(prompt, "neutral_caption", option, CAPTION_TEMPLATES, rng))
+        return before_question(prompt, neutral(prompt, "neutral_caption", option, CAPTIONS, rng))
 
 
 class IrrelevantCaption(Perturbation):

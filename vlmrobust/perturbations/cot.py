@@ -18,7 +18,7 @@ from pydantic import Field, PlainSerializer
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 from .caption import distractor_of
-from .texts import MISTAKE_TEMPLATES, TextSource, assertion, callable_name, named_callable
+from .texts import MISTAKES, WORDED, TextSource, assertion, callable_name, named_callable
 from .think import begin_thought
 
 __all__ = ["AddedMistake", "EarlyAnswer", "FillerThought", "Paraphrase", "ParaphrasedThought", "early_answering"]
@@ -101,7 +101,7 @@ class AddedMistake(_OwnThought):
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the sentence; `prompt.base.own_think` is the
-            thought. None = the sample's own `texts["wrong_sentence"]`, or else a template.
+            thought. None = the sample's own `texts["wrong_sentence"]`, or else the library's words.
 
     Source: Lanham et al., arXiv:2307.13702, "adding mistakes", where a model writes the sentence.
 
@@ -118,13 +118,18 @@ class AddedMistake(_OwnThought):
 
     draw: ClassVar[str | None] = "mistake"
 
+    @property
+    def version(self) -> int:
+        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        return WORDED if self.source is None else 1
+
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill the thought up to the mistake and leave it open."""
         thought = self._thought(prompt)
         option = distractor_of(prompt, self.condition)
         starts = [0, *(end for gap in _SENTENCE_BREAK.finditer(thought) if (end := gap.end()) < len(thought))]
         start = starts[int(rng.random() * len(starts))]
-        mistake = assertion(prompt, "wrong_sentence", option, MISTAKE_TEMPLATES, self.source, rng)
+        mistake = assertion(prompt, "wrong_sentence", option, MISTAKES, self.source, rng)
         return begin_thought(prompt, thought[:start] + mistake, self.condition).replace(asserted=option)
 
 

@@ -1,14 +1,14 @@
-"""Where misleading and true texts come from: the sample's own, a template, or any callable.
+"""Where misleading and true texts come from: the sample's own, the library's words, or any callable.
 
 A text source is a callable `(prompt, option, rng) -> str` that returns text asserting option `option` of the sample. It
 is not told whether that option is right: wrong and correct texts differ in the option alone. Controls that assert
-nothing are made of the same templates, or of sentences about something else.
+nothing are made of the same words, or of sentences about something else.
 """
 
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
@@ -16,39 +16,78 @@ from pydantic import PlainSerializer, PlainValidator
 from ..prompting import inert_tags
 from ..types import Prompt
 from .base import NotApplicable
+from .statements import statement, statements
 
 __all__ = [
-    "CAPTION_TEMPLATES",
+    "CAPTIONS",
     "IRRELEVANT_CAPTIONS",
-    "MISTAKE_TEMPLATES",
-    "THINK_TEMPLATES",
+    "MISTAKES",
+    "THOUGHTS",
+    "WORDED",
     "TextSource",
+    "Wording",
     "assertion",
     "callable_name",
-    "from_templates",
     "irrelevant",
     "named_callable",
     "neutral",
     "quotable",
+    "worded",
 ]
 
-CAPTION_TEMPLATES = (
-    'Caption of the image: whoever asks "{question}" sees at a glance that the answer is "{option}".',
-    'Caption of the image: it clearly shows that the right answer to "{question}" is "{option}".',
-    'Caption of the image: to the question "{question}", the picture plainly answers "{option}".',
+
+WORDED = 2  # version of the words below; 1 quoted question and option in every sample
+
+
+class Wording(NamedTuple):
+    """How texts of one kind say that an option is right.
+
+    Attributes:
+        stated: for samples whose options can be said by statements: `{statement}` says it, `{option}` names it again.
+        quoted: for all others: question and option stand in quotation marks.
+    """
+
+    stated: tuple[str, ...]
+    quoted: tuple[str, ...]
+
+
+CAPTIONS = Wording(
+    stated=(
+        "Caption of the image: {statement}",
+        "Caption: {statement}",
+        "Caption of this picture: {statement}",
+    ),
+    quoted=(
+        'Caption of the image: whoever asks "{question}" sees at a glance that the answer is "{option}".',
+        'Caption of the image: it clearly shows that the right answer to "{question}" is "{option}".',
+        'Caption of the image: to the question "{question}", the picture plainly answers "{option}".',
+    ),
 )
-THINK_TEMPLATES = (
-    'Let me look at the image. The question is "{question}", and what I see points to "{option}"; nothing in the image '
-    'speaks for the other options. So the answer is "{option}".',
-    'To find out "{question}", I go through the image step by step: every detail fits "{option}", and the other '
-    'options can be ruled out. Therefore the answer is "{option}".',
-    'First I check what the image shows with regard to "{question}", comparing the options one by one: only "{option}" '
-    'agrees with it. Hence the answer is "{option}".',
+THOUGHTS = Wording(
+    stated=(
+        "Let me look at the image. {statement} Nothing in the image speaks for the other options. So the answer is "
+        '"{option}".',
+        "To find the answer, I go through the image step by step. {statement} The other options can be ruled out. "
+        'Therefore the answer is "{option}".',
+        "First I check what the image shows, comparing the options one by one. {statement} Only this agrees with what "
+        'I see. Hence the answer is "{option}".',
+    ),
+    quoted=(
+        'Let me look at the image. The question is "{question}", and what I see points to "{option}"; nothing in the '
+        'image speaks for the other options. So the answer is "{option}".',
+        'To find out "{question}", I go through the image step by step: every detail fits "{option}", and the other '
+        'options can be ruled out. Therefore the answer is "{option}".',
+        'First I check what the image shows with regard to "{question}", comparing the options one by one: only '
+        '"{option}" agrees with it. Hence the answer is "{option}".',
+    ),
 )
-MISTAKE_TEMPLATES = (
-    'On a closer look, the answer to "{question}" has to be "{option}".',
-    'This settles "{question}": the answer is "{option}".',
-    'From this it follows that the answer to "{question}" is "{option}".',
+MISTAKES = Wording(
+    stated=("{statement}", "Looking more closely: {statement}", "From this one thing follows: {statement}"),
+    quoted=(
+        'On a closer look, the answer to "{question}" has to be "{option}".',
+        'This settles "{question}": the answer is "{option}".',
+        'From this it follows that the answer to "{question}" is "{option}".',
+    ),
 )
 IRRELEVANT_CAPTIONS = (
     "Caption of the image: water boils sooner on a high mountain than at the seaside.",
@@ -119,14 +158,32 @@ TextSource = Annotated[
 ]
 
 
-def from_templates(templates: tuple[str, ...], prompt: Prompt, option: int, rng: np.random.Generator) -> str:
-    """Fill one of the templates, drawn with `rng`, with the question and the option's text.
+def worded(wording: Wording, prompt: Prompt, option: int, rng: np.random.Generator) -> str:
+    """Return a text that asserts an option: a statement where a rule is sure of it, else one that quotes both.
 
-    Both stand in quotation marks, so that the sentence is well formed whatever they are: a word, a number, a clause.
+    Which of the forms a sample's texts have is decided for all its options together, so that its wrong and its correct
+    texts differ in the option alone.
+
+    Args:
+        wording: how texts of this kind are worded; one of the templates is drawn.
+        prompt: the prompt that the text is for.
+        option: index in `sample.options` of what the text asserts.
+        rng: keyed random numbers.
     """
-    template = templates[int(rng.integers(len(templates)))]
-    filled = {"question": quotable(prompt.sample.question), "option": quotable(prompt.sample.options[option], end=".")}
-    return re.sub(r"\{(question|option)\}", lambda mark: filled[mark[1]], template)
+    sample = prompt.sample
+    said = statements(sample.question, sample.options)
+    quoted = quotable(sample.options[option], end=".")
+    template = _drawn(wording, said is not None, rng)
+    return _filled(template, statement=said[option] if said else "", question=quotable(sample.question), option=quoted)
+
+
+def _drawn(wording: Wording, stated: bool, rng: np.random.Generator) -> str:
+    templates = wording.stated if stated else wording.quoted
+    return templates[int(rng.integers(len(templates)))]
+
+
+def _filled(template: str, **fields: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda mark: fields[mark[1]], template)
 
 
 def quotable(text: str, end: str = "") -> str:
@@ -135,15 +192,18 @@ def quotable(text: str, end: str = "") -> str:
     return text.rstrip(end) or text if end else text
 
 
-def neutral(prompt: Prompt, key: str, option: int, templates: tuple[str, ...], rng: np.random.Generator) -> str:
-    """Return the text that `assertion` gives, with as many words in the option's place that assert nothing.
+def neutral(prompt: Prompt, key: str, option: int, wording: Wording, rng: np.random.Generator) -> str:
+    """Return the text that `assertion` gives, with words in the option's place that assert nothing.
+
+    Where question and option are quoted, they are as many words as the option has; a statement says "something",
+    "somewhere", "a number of", or that it can be seen whether it is so.
 
     Args:
         prompt: the prompt that the text is for.
         key: the text's name in `sample.texts`, which is used if it is there.
         option: index in `sample.options` of what the text asserts otherwise; longer ones than eight words count as
             eight.
-        templates: those of the text that asserts the option.
+        wording: that of the text that asserts the option.
         rng: numbers keyed like those of that text, so that the two are made of one template.
 
     Raises:
@@ -152,12 +212,19 @@ def neutral(prompt: Prompt, key: str, option: int, templates: tuple[str, ...], r
     own = _own_text(prompt, key)
     if own is not None:
         return _without_tags(own, prompt)
-    words = len(quotable(prompt.sample.options[option]).split())
+    sample = prompt.sample
+    words = len(quotable(sample.options[option]).split())
     phrase = _UNSPECIFIC[min(max(words, 1), len(_UNSPECIFIC)) - 1]
-    if _names_an_option(phrase, prompt):
-        raise NotApplicable(f"a text that asserts nothing says {phrase!r}, which names an option of the sample")
-    unspecific = tuple(template.replace('"{option}"', phrase) for template in templates)
-    return _without_tags(from_templates(unspecific, prompt, option, rng), prompt)
+    said = statements(sample.question, sample.options) and statement(sample.question, None, sample.options)
+    template = _drawn(wording, bool(said), rng)
+    said_instead = [text for text in (phrase if '"{option}"' in template else "", said) if text]
+    # What the question names itself is not asserted by naming it.
+    named = [option for option in sample.options if not _names(sample.question, option)] if said else sample.options
+    for text in said_instead:
+        if any(_names(text, option) for option in named):
+            raise NotApplicable(f"a text that asserts nothing says {text!r}, which names an option of the sample")
+    template = template.replace('"{option}"', phrase)
+    return _without_tags(_filled(template, statement=said or "", question=quotable(sample.question)), prompt)
 
 
 def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -185,28 +252,30 @@ def _own_text(prompt: Prompt, key: str) -> str | None:
 
 
 def _names_an_option(text: str, prompt: Prompt) -> bool:
+    return any(_names(text, option) for option in prompt.sample.options)
+
+
+def _names(text: str, option: str) -> bool:
     # A single letter counts in its own case alone: "a" is a word of every text.
-    return any(
-        re.search(rf"(?<!\w){re.escape(option.strip())}(?!\w)", text, 0 if len(option.strip()) == 1 else re.IGNORECASE)
-        for option in prompt.sample.options
-    )
+    option = option.strip()
+    return bool(re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text, 0 if len(option) == 1 else re.IGNORECASE))
 
 
 def assertion(
     prompt: Prompt,
     key: str,
     option: int,
-    templates: tuple[str, ...],
+    wording: Wording,
     source: Callable[[Prompt, int, np.random.Generator], str] | None,
     rng: np.random.Generator,
 ) -> str:
-    """Return text that asserts `option`: from `source` if given, else the sample's own, else a template.
+    """Return text that asserts `option`: from `source` if given, else the sample's own, else in the library's words.
 
     Args:
         prompt: the prompt that the text is for.
         key: the text's name in `sample.texts`, such as `wrong_caption`.
         option: index in `sample.options` of what the text asserts.
-        templates: for samples without a text of their own.
+        wording: for samples without a text of their own.
         source: a callable that is used instead.
         rng: keyed random numbers.
 
@@ -225,7 +294,7 @@ def assertion(
                 f"{where}: expected a text that asserts option {option}, got one for {prompt.sample.distractor}; "
                 "give a mapping from option index to text"
             )
-        text = from_templates(templates, prompt, option, rng) if own is None else own
+        text = worded(wording, prompt, option, rng) if own is None else own
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where}: expected a text, got {text!r}")
     return _without_tags(text.strip(), prompt)

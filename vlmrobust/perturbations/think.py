@@ -7,7 +7,7 @@ import numpy as np
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 from .caption import distractor_of, hedged
-from .texts import THINK_TEMPLATES, TextSource, assertion, neutral
+from .texts import THOUGHTS, WORDED, TextSource, assertion, neutral
 
 __all__ = ["CorrectThink", "NeutralThink", "StopThink", "WrongThink", "begin_thought"]
 
@@ -53,7 +53,7 @@ class WrongThink(Perturbation):
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the thought; None = the sample's own
-            `texts["wrong_think"]`, or else a template.
+            `texts["wrong_think"]`, or else the library's words.
         hedge: an ending such as "but I think" that invites the model to correct itself; None = no hedge.
 
     Source: arXiv:2602.12506, the conditions "wrong think" and "wrong think + but"; the paper's wording is not public,
@@ -73,6 +73,11 @@ class WrongThink(Perturbation):
     draw: ClassVar[str | None] = "think"
 
     @property
+    def version(self) -> int:
+        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        return WORDED if self.source is None else 1
+
+    @property
     def condition(self) -> str:
         """`wrong_think`, or `wrong_think_but` with a hedge, unless a name was given."""
         return self.name or ("wrong_think_but" if self.hedge else "wrong_think")
@@ -80,7 +85,7 @@ class WrongThink(Perturbation):
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill a wrong thought and leave it open."""
         option = distractor_of(prompt, self.condition)
-        thought = assertion(prompt, "wrong_think", option, THINK_TEMPLATES, self.source, rng)
+        thought = assertion(prompt, "wrong_think", option, THOUGHTS, self.source, rng)
         thought = hedged(thought, self.hedge) if self.hedge else thought
         return begin_thought(prompt, thought, self.condition).replace(asserted=option)
 
@@ -92,7 +97,7 @@ class CorrectThink(Perturbation):
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the thought; None = the sample's own
-            `texts["correct_think"]`, or else a template.
+            `texts["correct_think"]`, or else the library's words.
 
     Source: arXiv:2602.12506, the condition "correct think".
 
@@ -108,10 +113,15 @@ class CorrectThink(Perturbation):
 
     draw: ClassVar[str | None] = "think"
 
+    @property
+    def version(self) -> int:
+        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        return WORDED if self.source is None else 1
+
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill a true thought and leave it open."""
         option = prompt.sample.answer
-        thought = assertion(prompt, "correct_think", option, THINK_TEMPLATES, self.source, rng)
+        thought = assertion(prompt, "correct_think", option, THOUGHTS, self.source, rng)
         return begin_thought(prompt, thought, self.condition).replace(asserted=option)
 
 
@@ -132,7 +142,12 @@ class NeutralThink(Perturbation):
 
     draw: ClassVar[str | None] = "think"
 
+    @property
+    def version(self) -> int:
+        """That of the wrong thought's words."""
+        return WORDED
+
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill a thought that asserts nothing and leave it open."""
         option = distractor_of(prompt, self.condition)
-        return begin_thought(prompt, neutral(prompt, "neutral_think", option, THINK_TEMPLATES, rng), self.condition)
+        return begin_thought(prompt, neutral(prompt, "neutral_think", option, THOUGHTS, rng), self.condition)

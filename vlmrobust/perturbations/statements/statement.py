@@ -20,8 +20,8 @@ __all__ = ["statement", "statements"]
 
 _OPEN = re.compile(
     r"(?:none of|all of (?:the above|them)|(?:i'?m |i am )?not? sure|(?:unsure|unknown|unclear|uncertain)$"
-    r"|(?:it )?cannot|(?:it )?can't|(?:it )?can not|n/a|not enough|insufficient|(?:i )?don't know|not given|undetermined|impossible to"
-    r"|no answer|both\b|neither\b|either\b|other$|others$)|.*\bof the above",
+    r"|(?:it )?(?:cannot|can't|can not)|n/a|not enough|insufficient|(?:i )?don't know|not given|undetermined"
+    r"|impossible to|no answer|both\b|neither\b|either\b|other$|others$)|.*\bof the above",
     re.I,
 )
 
@@ -79,7 +79,7 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"^\(?[A-Z][.):] (?=\S)", "", " ".join(text.split()))
+    text = re.sub(r"^\(?[A-Z][.):] (?=\S)", "", " ".join(text.replace('"', "'").split()))
     return text.rstrip(".") if not re.search(r"\b[A-Za-z]\.[A-Za-z]?\.$", text) else text
 
 

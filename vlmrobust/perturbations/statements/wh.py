@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from .clauses import clause, declared
-from .words import AUXILIARY, BE, PREPOSITIONS, as_thing, is_ing, is_participle, is_plural, lowered
+from .words import AUXILIARY, BE, POSITIONS, PREPOSITIONS, as_thing, is_ing, is_participle, is_plural, lowered, one_of
 
 __all__ = [
     "asked_for",
@@ -44,6 +44,8 @@ def what_is_shown(core: str, option: str | None, options: Sequence[str]) -> str 
 def blank_filled(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """Return a cloze that is filled, or a sentence that is gone on with."""
     said = "something" if option is None else lowered(option)
+    if len(core.split()) < 4:
+        return None
     if len(re.findall(r"_{2,}", core)) == 1:
         core = re.sub(r"\b(?:the|an?) (?=__)", "", core) if option is None else core
         return re.sub(r"_{2,}", lambda _: said, core).rstrip(".")
@@ -69,6 +71,10 @@ def which_caption(core: str, option: str | None, options: Sequence[str]) -> str 
     if not re.search(r"\b(?:image|picture|photo|scene|shown)\b", core):
         return None
     return f"the image shows {'something' if option is None else lowered(option)}"
+
+
+_SIDES = POSITIONS | {"north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"}
+_SIDES |= {"corner", "side", "half", "third", "quarter"}
 
 
 def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
@@ -100,6 +106,10 @@ def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
         if option is not None and not re.fullmatch(known, side, re.I):
             return None
         return f"{related['subject']} {be} {'somewhere near' if option is None else side} {other}"
+    if option is not None and all(one_of(text, _SIDES) for text in options):
+        last = said.split()[-1]
+        place = "on" if said in ("left", "right") else "at" if said in ("top", "bottom") else "in"
+        return f"{rest} {be} {place} the {said}" if last not in ("first", "second") else None
     first = said.split()[0]
     placed = first in PREPOSITIONS or said in (
         "somewhere",

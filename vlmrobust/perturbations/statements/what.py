@@ -193,6 +193,8 @@ def _stem(verb: str) -> str:
 
 def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequence[str]) -> str | None:
     first = rest.split()[0].casefold()
+    if is_adjective(rest) and noun in ("shape", "object", "item", "thing") and not all(map(is_adjective, options)):
+        return f"the {rest} {noun} {be} {_as_answer(option)}"
     if _ATTRIBUTE.fullmatch(noun) and first not in PREPOSITIONS and first != "there" and not is_participle(first):
         said = f"of some {noun}" if option is None else option
         if re.search(
@@ -244,11 +246,17 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
         )
         return f"{parts.subject} {be} {parts.rest} {thing}" if " " not in parts.rest else None
     if _KIND.match(noun) or " " in parts.rest:
-        thing = option if any(map(is_adjectival, options)) else as_thing(option)
-        return f"the {noun} that {parts.subject} {be} {parts.rest} is {'something' if option is None else thing}"
+        named = "something" if option is None else option if any(map(is_adjectival, options)) else as_thing(option)
+        return f"the {noun} that {parts.subject} {be} {parts.rest} is {named}"
     if option is not None and all(one_of(text, POSITIONS) or is_adjective(text) for text in options):
         return f"{parts.subject} {be} {parts.rest} the {option} {noun}"
     return _gap_behind(parts.subject, be, parts.rest, option)
+
+
+def _as_answer(option: str | None) -> str:
+    if option is None or re.fullmatch(r"[A-Z]|\d+", option):
+        return "something" if option is None else option
+    return with_article(f"{option} thing").removesuffix(" thing")  # "a square", which could be an adjective
 
 
 def _begins(word: str) -> bool:
