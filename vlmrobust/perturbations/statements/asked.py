@@ -34,7 +34,13 @@ def question_proper(question: str) -> tuple[str, str | None]:
     parts = re.findall(r".+?[.?!](?=\s|$)|.+$", text)
     while len(parts) > 1 and _REQUEST.match(parts[-1].strip()) and "?" not in parts[-1]:
         parts.pop()
+    if any("?" in part for part in parts[:-1]):
+        return "", None  # two questions
     core = _ASIDE.sub("", parts[-1].strip()) if parts else ""
+    core = re.sub(r"^(?:complete the (?:sentence|statement)|fill in the blanks?)\W+", "", core, flags=re.I)
+    core = re.sub(r"^((?:which|what|who)\b[^:]*): (?=.+ or )", r"\1, ", core, flags=re.I)
+    if re.match(r"(?:which|what|who)\b.*: ", core, re.I):
+        return "", None
     core = re.sub(r" ?\(\)", "", core)
     if not core or len(core) > 300 or "```" in core or re.search(r"\((?!\w+\))|[\[\]\"“;]|\?.", core):
         return "", None

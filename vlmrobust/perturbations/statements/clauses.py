@@ -72,6 +72,7 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
     if (there := re.match(r"there (?:(an?|any|some) )?", rest)) and auxiliary in BE:
         behind = rest[there.end() :]
         if right:
+            behind = re.sub(r"^any(?=thing|one|body)", "some", behind)
             return f"there {auxiliary} {'' if there[1] in (None, 'any') else there[1] + ' '}{behind}"
         return f"there {auxiliary} {'no' if there[1] else 'not'} {behind}"
     parts = clause(rest, auxiliary)
@@ -153,4 +154,7 @@ def _be_ends(words: list[str]) -> list[int]:
         for other in range(place + 2, len(words))
         if words[other].casefold() not in PREPOSITIONS | DETERMINERS and _begins_predicate(words, other)
     ]
+    compared = [other for other in later if "than" in words[other + 1 : other + 3]]
+    if len(compared) == 1:
+        return compared
     return [place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []

@@ -26,7 +26,7 @@ def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | No
     """Is the door open? yes: The door is open. no: The door is not open."""
     answers = [re.match(r"(yes|no|true|false)(?:[,;:]? (?:because )?(.*))?$", text, re.I) for text in options]
     found = re.fullmatch(rf"({AUXILIARY}) (.+)", core, re.I)
-    if not all(answers):
+    if not all(answers) or re.search(r"\b(?:and|or) (?:is|are|was|were|does|do|did|can)\b", core):
         return None
     if not found and is_sentence(core) and all(text.casefold() in ("true", "false") for text in options):
         if option is None:
@@ -138,7 +138,10 @@ def how_many(core: str, option: str | None, options: Sequence[str]) -> str | Non
     if not found or "," in core:
         return None
     noun = found["noun"]
-    number = "" if noun.startswith("more ") else "a number of"
+    part = noun.startswith("of ")
+    if not (part or is_plural(noun) or noun.split()[-1] in ("sheep", "fish", "deer")):
+        return None
+    number = "" if noun.startswith("more ") else "a number" if part else "a number of"
     if option is not None:
         count = re.match(rf"(?:{NUMBER.pattern}|none|no)(?!\w)", option, re.I)
         trailing = option[count.end() :].strip().casefold() if count else "?"
@@ -146,7 +149,7 @@ def how_many(core: str, option: str | None, options: Sequence[str]) -> str | Non
             return None
         number = "no" if count[0].casefold() in ("none", "no") else count[0].casefold()
     one = number in ("1", "one", "exactly one", "exactly 1")
-    thing = f"{number} {singular(noun) if one and not noun.startswith('more ') else noun}".lstrip()
+    thing = f"{number} {singular(noun) if one and not part and not noun.startswith('more ') else noun}".lstrip()
     aux, rest = (found["aux"] or "").lower(), found["rest"] or ""
     if found["where"] or aux in BE:
         be = ("was" if one else "were") if aux in ("was", "were") else "is" if one else "are"
@@ -157,6 +160,8 @@ def how_many(core: str, option: str | None, options: Sequence[str]) -> str | Non
         return f"{thing} {be} {rest}" if is_participle(first) or is_ing(first) or is_adjective(first) else None
     if aux in ("have", "has", "had"):
         return f"{thing} {'has' if one and aux != 'had' else aux} {rest}"
+    if aux and rest.startswith("be ") and aux not in ("do", "does", "did"):
+        return f"{thing} {aux} {rest}"
     if not aux:
         return f"there {'is' if one else 'are'} {thing}"
     parts = clause(rest, aux)

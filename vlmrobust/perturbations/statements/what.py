@@ -43,14 +43,22 @@ _KIND = re.compile(
 _UNCOUNTED = re.compile(
     r"\b(?:colou?r|shape|weather|angle|type|scheme|movement|composition|theme|mood|style|status|state|genre|layout|season"
     r"|sport|direction|condition|topic|subject|material|language|relationship|position|orientation|activity|result|sum"
-    r"|value|ratio|emotion|food|music|art|fabric|total|difference|average|time|date|year|day|month)\b",
+    r"|value|ratio|emotion|job|profession|occupation|role|food|music|art|fabric|total|difference|average|time|date|year|day|month)\b",
     re.I,
 )
 
 
+_INFINITIVE = re.compile(
+    r" (?:about|able|trying|there|likely|supposed|instructed|told|asked|used|going|ready|needed|allowed) to \w"
+)
+_NEGATED = re.compile(r"\b(?:not|never|except|missing|absent|lacks?|lacking|happens?|happened)\b|n't\b", re.I)
+
+
 def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """What is the man holding? umbrella: The man is holding an umbrella."""
-    if found := re.fullmatch(r"(?:what|which|who|when) (is|are|was|were) (.+)", core, re.I):
+    if _NEGATED.search(core):
+        return None
+    if found := re.fullmatch(r"(?:what|which|who) (is|are|was|were) (.+)", core, re.I):
         return _what_is(found[1].lower(), found[2], option, options, person=core[:3].casefold() == "who")
     if (found := re.fullmatch(r"(?:what|who) (?P<verb>\w+) (?P<rest>.+)", core, re.I)) and not re.search(
         r"happen", core
@@ -83,6 +91,8 @@ def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | 
 
 def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, person: bool) -> str | None:
     words = rest.split()
+    if re.search(r"[a-z](?<!the)(?<! a)(?<!an) (?:reading|writing|drawing|painting|setting|opening|landing)$", rest):
+        return None  # a noun, or what somebody does
     first = words[len(words) > 1 and words[0].endswith("ly")].casefold()
     if len(words) > 1 and (first in PREPOSITIONS or is_ing(first) or is_participle(first) or is_adjective(first)):
         if any(one_of(text, POSITIONS) or is_adjective(text) for text in options):
@@ -104,10 +114,10 @@ def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, 
         return f"{rest.removesuffix(' like')} {be} {'something' if option is None else option}"
     if made := re.fullmatch(r"(.+) (made (?:of|from|out of))", rest):
         return f"{made[1]} {be} {made[2]} {'something' if option is None else option}"
-    if any(is_ing(word) for word in words[1:]) or words[-1] in PREPOSITIONS or " to " in rest:
+    if any(is_ing(word) for word in words[1:]) or words[-1] in PREPOSITIONS or _INFINITIVE.search(rest):
         parts = clause(rest, be)
         return parts and _gap_behind(parts.subject, be, parts.rest, option)
-    if is_participle(words[-1]) or all(is_ing(text.split()[0]) for text in options):
+    if (is_participle(words[-1]) and words[-2:-1] != ["the"]) or all(is_ing(text.split()[0]) for text in options):
         return None
     said = "something" if option is None else option
     plain = _UNCOUNTED.search(rest)
@@ -143,7 +153,16 @@ def which_one(core: str, option: str | None, options: Sequence[str]) -> str | No
     if not found["following"] and (is_past(words[0]) or (base_verb(_stem(words[0])) and words[0] != _stem(words[0]))):
         return None  # "what happens"
     place = next((place for place in range(len(words)) if _is_verb(words, place)), 0)
-    if not place or (place == len(words) - 1 and words[place] in BE):
+    if not place and words[0].lower() in BE and len(words) > 1 and core[:5].casefold() == "which":
+        if _NEGATED.search(core) or not (found["following"] or _begins(words[1])):
+            return None
+        return _chosen("one", f"{words[0].lower()} {' '.join(words[1:])}", option, options)
+    if (
+        not place
+        or _NEGATED.search(core)
+        or words[0] in ("best", "most", "correctly")
+        or (place == len(words) - 1 and words[place] in BE)
+    ):
         return None
     how = place - 1 if place > 1 and words[place - 1] in ("best", "most", "probably", "usually", "correctly") else place
     noun, verb, rest = " ".join(words[:how]), words[place].lower(), " ".join(words[place + 1 :])
@@ -203,6 +222,8 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
             re.I,
         ):
             return f"the {noun} of {rest} {be} {'something' if option is None else option}"
+        if noun == "shape" and option is not None and not all(map(is_adjective, options)):
+            return f"{rest} {be} {_as_answer(option)}"
         if noun == "material":
             return f"{re.sub(r' made (?:of|from)$', '', rest)} {be} made of {'something' if option is None else said}"
         return f"{rest} {be} {said}"

@@ -113,7 +113,10 @@ _MASS = _listed(
     "spinach yolk tennis soccer baseball football basketball hockey golf rugby cricket volleyball breakfast lunch "
     "dinner surfing skiing transport information control"
 )
-_PEOPLE = {"people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
+_PEOPLE = {"buses": "bus",
+    "gases": "gas",
+    "lenses": "lens",
+    "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
            "geese": "goose", "mice": "mouse", "knives": "knife", "shelves": "shelf", "leaves": "leaf",
            "wolves": "wolf", "loaves": "loaf", "firemen": "fireman", "policemen": "policeman"}  # fmt: skip
 _UNCHANGED = _listed("sheep fish deer skis series species aircraft scissors glasses pants jeans shorts")
