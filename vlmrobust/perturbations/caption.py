@@ -99,18 +99,19 @@ class WrongCaption(_Caption):
 
 
 class NeutralCaption(Perturbation):
-    """A caption of the same form and length as `WrongCaption`'s that asserts no option: the control for form.
+    """A caption of the same form as `WrongCaption`'s that asserts no option: the control for form.
 
-    It is the wrong caption's sentence with "something", "an option", "an option listed here" in the option's place, as
-    many words as the distractor has. What `WrongCaption` changes beyond it, its content changes. The sample's own
-    `texts["neutral_caption"]` is used if there is one, as it should be where the sample has a wrong caption of its own.
+    It is the wrong caption's sentence with "something", "somewhere", "a number of" in the option's place; where the
+    caption quotes question and option, as many words stand there as the distractor has. What `WrongCaption` changes
+    beyond it, its content changes. The sample's own `texts["neutral_caption"]` is used if there is one, as it
+    should be where the sample has a wrong caption of its own.
 
     Example:
         >>> from vlmrobust import Prompt, Sample
-        >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
-        ...                 distractor=0)
-        >>> NeutralCaption()(Prompt.of(sample)).context
-        'Caption of the image: it clearly shows that the right answer to "Which colour?" is something.'
+        >>> sample = Sample(id="q1", images=["x.png"], question="What colour is the cube?", options=["red", "blue"],
+        ...                 answer=1, distractor=0)
+        >>> WrongCaption()(Prompt.of(sample)).context, NeutralCaption()(Prompt.of(sample)).context
+        ('Caption: The cube is red.', 'Caption: The cube is of some colour.')
     """
 
     draw: ClassVar[str | None] = "caption"

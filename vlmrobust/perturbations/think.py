@@ -126,11 +126,12 @@ class CorrectThink(Perturbation):
 
 
 class NeutralThink(Perturbation):
-    """The assistant's turn is prefilled with a thought of `WrongThink`'s form and length that asserts no option.
+    """The assistant's turn is prefilled with a thought of `WrongThink`'s form that asserts no option.
 
-    It is the wrong thought with "something", "an option", "an option listed here" in the option's place, as many words
-    as the distractor has, and is left open: the control for form. The sample's own `texts["neutral_think"]` is used if
-    there is one, as it should be where the sample has a wrong thought of its own.
+    It is the wrong thought with "something", "somewhere", "a number of" in the option's place, and is left open:
+    the control for form. Where the thought quotes question and option, as many words stand there as the distractor
+    has. The sample's own `texts["neutral_think"]` is used if there is one, as it should be where the sample has a
+    wrong thought of its own.
 
     Example:
         >>> from vlmrobust import Prompt, Sample
