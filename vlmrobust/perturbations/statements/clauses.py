@@ -71,6 +71,8 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
     """Return a yes-or-no question as a statement, or its negation."""
     if (there := re.match(r"there (?:(an?|any|some) )?", rest)) and auxiliary in BE:
         behind = rest[there.end() :]
+        if not right and re.search(r" and (?:an?|the|some)\b", behind):
+            return None
         if right:
             behind = re.sub(r"^any(?=thing|one|body)", "some", behind)
             return f"there {auxiliary} {'' if there[1] in (None, 'any') else there[1] + ' '}{behind}"
@@ -79,6 +81,8 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
     if parts is None:
         return None
     subject, behind = parts
+    if re.match(r"any(?:one|body|thing)\b", subject, re.I):
+        return None
     if auxiliary not in ("do", "does", "did"):
         if not right and (every := re.match(r"(?:all|every|everyone|each|both|any)\b", subject)):
             return f"not {subject} {auxiliary} {behind}" if every[0] in ("all", "every", "everyone") else None
@@ -105,10 +109,12 @@ def _begins_predicate(words: list[str], place: int) -> bool:
     if word.endswith("ly") and word not in LY_NOUNS:
         return bool(after)
     attributive = before in DETERMINERS or (is_adjective(before) and before not in POSITIONS)
+    if after == "than" and word.endswith("er"):
+        return True
     if is_ing(word) or is_participle(word):
         return not attributive
     closed = not after or after in PREPOSITIONS | DETERMINERS | {"and", "or", "to", "enough", "of"} or after[0] in ",("
-    grade = word in ("more", "less", "very", "not", "there", "here", "also", "still", "currently", "both")
+    grade = word in ("more", "less", "very", "not", "there", "here", "also", "still", "currently", "both", "half")
     return is_adjective(word) and (grade or closed or is_participle(after) or is_ing(after))
 
 
@@ -126,7 +132,7 @@ def _be_ends(words: list[str]) -> list[int]:
     named = words[0][:1].isupper() or words[0].endswith("'s") or is_plural(words[0])
     if first not in DETERMINERS and not named:
         return []
-    start = place = 2 if first in DETERMINERS else 1
+    start = place = 2 if first in DETERMINERS and words[1] != "of" else 1
     owned = False  # the last words belong to "of"
     aside = 0  # where a place that goes with the noun, or is said of it, begins
     while place < len(words):
@@ -157,4 +163,4 @@ def _be_ends(words: list[str]) -> list[int]:
     compared = [other for other in later if "than" in words[other + 1 : other + 3]]
     if len(compared) == 1:
         return compared
-    return [place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []
+    return [aside or place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []

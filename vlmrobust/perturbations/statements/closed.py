@@ -9,6 +9,7 @@ from .words import (
     BE,
     NUMBER,
     PREPOSITIONS,
+    base_verb,
     inflected,
     is_adjectival,
     is_adjective,
@@ -139,6 +140,8 @@ def how_many(core: str, option: str | None, options: Sequence[str]) -> str | Non
         return None
     noun = found["noun"]
     part = noun.startswith("of ")
+    if any(map(base_verb, noun.split()[1:])):
+        return None  # "how many people wear hats"
     if not (part or is_plural(noun) or noun.split()[-1] in ("sheep", "fish", "deer")):
         return None
     number = "" if noun.startswith("more ") else "a number" if part else "a number of"

@@ -4,7 +4,19 @@ import re
 from collections.abc import Sequence
 
 from .clauses import clause, declared
-from .words import AUXILIARY, BE, POSITIONS, PREPOSITIONS, as_thing, is_ing, is_participle, is_plural, lowered, one_of
+from .words import (
+    AUXILIARY,
+    BE,
+    POSITIONS,
+    PREPOSITIONS,
+    as_thing,
+    is_ing,
+    is_participle,
+    is_plural,
+    lowered,
+    one_of,
+    with_article,
+)
 
 __all__ = [
     "asked_for",
@@ -27,6 +39,8 @@ def asked_for(core: str, option: str | None, options: Sequence[str]) -> str | No
     )
     if not found or re.search(r"\b(?:statement|option|answer|one|that|which|best)\b", found[1]):
         return None
+    if any(with_article(text) != text for text in options):
+        return None  # "the animal is cow"
     return f"{found[1]} {'are' if is_plural(found[1]) else 'is'} {'something' if option is None else option}"
 
 
@@ -146,7 +160,9 @@ def why(core: str, option: str | None, options: Sequence[str]) -> str | None:
 
 def what_is_done(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """What is the woman doing? reading a book: The woman is reading a book."""
-    found = re.fullmatch(rf"what ({AUXILIARY}) (.+?) (doing|do)((?: (?:here|in|on|at|with|to) ?.*)?)", core, re.I)
+    found = re.fullmatch(
+        rf"what ({AUXILIARY}) (.+?) (doing|do)((?: (?:here|next|now|in|on|at|with|to) ?.*)?)", core, re.I
+    )
     if not found:
         return None
     aux, subject, verb, behind = found[1].lower(), found[2], found[3].lower(), found[4]

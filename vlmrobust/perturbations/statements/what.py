@@ -7,6 +7,7 @@ from .clauses import clause
 from .words import (
     AUXILIARY,
     BE,
+    DETERMINERS,
     POSITIONS,
     PREPOSITIONS,
     as_thing,
@@ -43,7 +44,7 @@ _KIND = re.compile(
 _UNCOUNTED = re.compile(
     r"\b(?:colou?r|shape|weather|angle|type|scheme|movement|composition|theme|mood|style|status|state|genre|layout|season"
     r"|sport|direction|condition|topic|subject|material|language|relationship|position|orientation|activity|result|sum"
-    r"|value|ratio|emotion|job|profession|occupation|role|food|music|art|fabric|total|difference|average|time|date|year|day|month)\b",
+    r"|value|ratio|emotion|purpose|reason|cause|meaning|function|job|profession|occupation|role|food|music|art|fabric|total|difference|average|time|date|year|day|month)\b",
     re.I,
 )
 
@@ -114,7 +115,11 @@ def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, 
         return f"{rest.removesuffix(' like')} {be} {'something' if option is None else option}"
     if made := re.fullmatch(r"(.+) (made (?:of|from|out of))", rest):
         return f"{made[1]} {be} {made[2]} {'something' if option is None else option}"
-    if any(is_ing(word) for word in words[1:]) or words[-1] in PREPOSITIONS or _INFINITIVE.search(rest):
+    if (
+        any(is_ing(word) for word in words[1 + (first in DETERMINERS) :])
+        or words[-1] in PREPOSITIONS
+        or _INFINITIVE.search(rest)
+    ):
         parts = clause(rest, be)
         return parts and _gap_behind(parts.subject, be, parts.rest, option)
     if (is_participle(words[-1]) and words[-2:-1] != ["the"]) or all(is_ing(text.split()[0]) for text in options):
@@ -127,10 +132,12 @@ def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, 
 def _gap(subject: str, verbs: str, option: str | None, noun: str = "") -> str | None:
     """Return a sentence with its object in place: behind its verb, or behind the preposition that it ends with."""
     words = verbs.split()
+    if words[-1] == "do":
+        return None
     said = as_thing(option, noun)
     if len(words) == 1 or words[-1] in PREPOSITIONS or "to" in words[:-1]:
         return f"{subject} {verbs} {said}"
-    if words[-1] in ("most", "least", "best", "here", "there", "now"):
+    if words[-1] in ("most", "least", "best", "here", "there", "now", "next"):
         return f"{subject} {' '.join(words[:-1])} {said} {words[-1]}"
     if words[1] in PREPOSITIONS:
         return f"{subject} {words[0]} {said} {' '.join(words[1:])}"
@@ -215,6 +222,8 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
     if is_adjective(rest) and noun in ("shape", "object", "item", "thing") and not all(map(is_adjective, options)):
         return f"the {rest} {noun} {be} {_as_answer(option)}"
     if _ATTRIBUTE.fullmatch(noun) and first not in PREPOSITIONS and first != "there" and not is_participle(first):
+        if is_participle(rest.split()[-1]) or (rest.split()[-1] in PREPOSITIONS and noun != "material"):
+            return None  # "what language is the sign written in"
         said = f"of some {noun}" if option is None else option
         if re.search(
             r"number|name|title|brand|year|language|breed|temperature|price|cost|age$|height|width|length|speed",
@@ -249,6 +258,8 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
             option,
             bool(raw) or any(map(is_adjectival, options)),
         )
+    if re.match(r"the (?:\w{3,}est|most|least|first|last|only)\b", rest):
+        return _chosen(noun, f"{be} {rest}", option, options)
     parts = clause(rest, be)
     verbs = parts.rest.split() if parts else [""]
     if not (is_ing(verbs[0]) or is_participle(verbs[0]) or "to" in verbs or verbs[-1] in PREPOSITIONS):
@@ -257,7 +268,7 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
         return None
     if re.match(r"colou?r ", noun):
         said = "coloured" if option is None else option.casefold()
-        gap = noun.split(maxsplit=1)[1]
+        gap = noun.split(maxsplit=1)[1].removeprefix("of ")
         thing = (
             f"{said} {gap}"
             if is_plural(gap)
@@ -268,6 +279,8 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
         return f"{parts.subject} {be} {parts.rest} {thing}" if " " not in parts.rest else None
     if _KIND.match(noun) or " " in parts.rest:
         named = "something" if option is None else option if any(map(is_adjectival, options)) else as_thing(option)
+        if option is not None and all(one_of(text, POSITIONS) for text in options):
+            named = f"the {option} one"
         return f"the {noun} that {parts.subject} {be} {parts.rest} is {named}"
     if option is not None and all(one_of(text, POSITIONS) or is_adjective(text) for text in options):
         return f"{parts.subject} {be} {parts.rest} the {option} {noun}"
@@ -312,5 +325,7 @@ def _of_kind(noun: str, behind: str, option: str | None, adjectives: bool) -> st
         and "animal" not in noun
     )
     said = "something" if option is None else option if _KIND.match(noun) and adjectives else as_thing(option)
+    if option is not None and one_of(option, POSITIONS):
+        said = f"the {option}"
     link = "" if behind.split(" ")[0] in PREPOSITIONS or not behind else " who" if person else " that"
     return f"the {noun}{link} {behind}".rstrip() + f" {'are' if is_plural(noun) else 'is'} {said}"

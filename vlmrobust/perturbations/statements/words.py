@@ -71,7 +71,7 @@ _ADJECTIVES = COLOURS | _listed(
     "fully both not together away upside steady busy crowded occupied safe dangerous edible ripe natural artificial "
     "anxious calm excited bored scared surprised tired peaceful joyful serious playful lonely tense romantic "
     "nostalgic neutral cheerful modern traditional soft hard rough smooth flexible rigid fragile sticky stretchy "
-    "shiny sharp blunt most least best"
+    "shiny sharp blunt most least best half"
 )
 _NOUNS_IN_ING = _listed(
     "building ceiling painting railing clothing thing string ring king wing morning evening something anything "
@@ -104,6 +104,7 @@ _PARTICIPLES = _listed(
     "sold eaten driven ridden thrown caught hidden frozen torn won lit grown flown done used being"
 )
 _MASS = _listed(
+    "reading writing "
     "water food grass sand snow hair milk coffee tea bread meat rice cheese fruit wood metal glass plastic cream "
     "furniture clothing equipment winter summer spring autumn joy anger sadness fear surprise disgust happiness "
     "noon midnight daytime pizza pasta salad sushi traffic paper cloth leather stone steel gold silver juice wine "
