@@ -74,6 +74,13 @@ def test_a_metric_that_the_report_lacks_is_measured_and_the_rest_stays(command: 
     assert [row["condition"] for row in found] == [c for c in report.conditions for _ in range(2)]
 
 
+def test_a_table_for_a_paper(command: Command, runs: Runs, tmp_path: Path) -> None:
+    result = command("report", runs["good"], "--latex", tmp_path / "table.tex")
+    assert result.exit_code == 0
+    assert f"The table is in {tmp_path / 'table.tex'}" in " ".join(result.output.split())
+    assert (tmp_path / "table.tex").read_text() == f"{Report.load(runs['good']).to_latex()}\n"
+
+
 def test_a_page_and_pictures(command: Command, runs: Runs, tmp_path: Path) -> None:
     page, picture = tmp_path / "page.html", tmp_path / "plots.svg"
     result = command("report", runs["good"], "--html", page, "--plot", picture)

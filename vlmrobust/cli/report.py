@@ -43,6 +43,9 @@ def report(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the pictures, as .png, .svg or .pdf.")
     ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table in LaTeX, for a paper; it needs booktabs.")
+    ] = None,
     csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
@@ -70,7 +73,7 @@ def report(
             )
         else:
             show(loaded)
-        _write(loaded, html, plot)
+        _write(loaded, html, plot, latex)
     finish(loaded)
 
 
@@ -134,9 +137,11 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
     return Table(header, cells, tuple(notes))
 
 
-def _write(report: "Report", html: Path | None, plot: Path | None) -> None:
+def _write(report: "Report", html: Path | None, plot: Path | None, latex: Path | None) -> None:
     if html is not None:
         say(f"The page is {report.to_html(html)}")
     if plot is not None:
         report.plot().savefig(plot)
         say(f"The pictures are in {plot}")
+    if latex is not None:
+        say(f"The table is in {report.to_latex(latex)}")

@@ -134,6 +134,31 @@ class Views:
         """Return the overview as a Markdown table."""
         return markdown_table(self._overview())
 
+    def to_latex(
+        self, path: str | Path | None = None, *, caption: str | None = None, label: str | None = None
+    ) -> Path | str:
+        r"""Return the overview as a LaTeX table with rules of `booktabs`, intervals and notes below it.
+
+        Args:
+            path: where to write it, and what is then returned; None = the table itself is returned.
+            caption: what stands above the table, as plain text.
+            label: what `\ref` takes.
+
+        Example:
+            >>> from vlmrobust import Evaluator, demo, perturbations
+            >>> from vlmrobust.testing import FakeModel
+            >>> report = Evaluator(FakeModel(), [perturbations.WrongThink()]).run(demo.samples(20))
+            >>> print(report.to_latex(label="tab:robustness").splitlines()[3])
+              \begin{tabular}{lrrrrrrrrr}
+        """
+        from .latex import latex_table
+
+        text = latex_table(self._overview(), caption, label)
+        if path is None:
+            return text
+        write_atomically(Path(path), text + "\n")
+        return Path(path)
+
     def __str__(self) -> str:
         return terminal_table(self._overview())
 
