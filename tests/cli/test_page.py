@@ -40,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(HFModel, "from_pretrained", model)
     monkeypatch.setattr("vlmrobust.models.OpenAIModel", model)
+    monkeypatch.setattr("vlmrobust.models.VLLMModel", model)
     monkeypatch.setattr("vlmrobust.data.load_benchmark", lambda name, **settings: Samples(demo.samples(3)))
     monkeypatch.setattr("vlmrobust.cli.construction.renderer_of", lambda **settings: lambda prompt: prompt.text)
     monkeypatch.setattr(LMJudge, "from_pretrained", lambda name, **settings: RuleJudge(name=name))

@@ -228,7 +228,7 @@ class HFModel:
             >>> import vlmrobust as vr
             >>> model = vr.demo.model()
             >>> responses = model.respond(vr.expand(vr.demo.samples(2), vr.paper_conditions(), seed=0))
-            >>> model.work()["shared_share"] > 0.5  # of the prompts' tokens, most were computed for another one
+            >>> 0 < model.work()["shared_share"] < 1  # of the prompts' tokens, so many were computed for another one
             True
         """
         return asdict(self._engine.work) | self._engine.work.shares()
