@@ -100,9 +100,10 @@ class Manifest(Frozen):
         asked["conditions"] = known
         unknown = [name for name in _LATER_FIELDS if name in other.model and name not in self.model]
         begun["model"] = {**self.model, **{name: other.model[name] for name in unknown}}
-        if _SETTINGS in begun["model"] and _SETTINGS in asked["model"]:
-            both = (begun["model"][_SETTINGS], asked["model"][_SETTINGS])
-            begun["model"][_SETTINGS], asked["model"][_SETTINGS] = in_common(*both)
+        for name in _SETTINGS:
+            if name in begun["model"] and name in asked["model"]:
+                both = (begun["model"][name], asked["model"][name])
+                begun["model"][name], asked["model"][name] = in_common(*both)
         if difference := first_difference(begun, asked):
             field, old, new = difference
             raise ValueError(f"field {field!r}: expected {old}, as the run was begun with, got {new}")
@@ -126,9 +127,10 @@ class Manifest(Frozen):
         yield {"started": other.started, "versions": dict(other.versions)}
 
 
-_SETTINGS = "processor"
+_SETTINGS = ("processor", "config")
 _LATER_FIELDS = (
-    _SETTINGS,
+    *_SETTINGS,
+    "stop_tokens",
     "processor_options",
     "tokenizer",
     "chat_template",

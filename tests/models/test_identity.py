@@ -12,7 +12,7 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.models import identity as module
 from vlmrobust.models.base import identity_of
 
-LATER = ("processor", "processor_options", "tokenizer", "chat_template", "all_weights")
+LATER = ("processor", "config", "stop_tokens", "processor_options", "tokenizer", "chat_template", "all_weights")
 
 
 def other_sizes(model):
@@ -46,7 +46,22 @@ def a_buffer(model):
     model.model.register_buffer("scale", torch.ones(1))
 
 
+def other_norms(model):
+    model.model.config.text_config.rms_norm_eps = 0.1
+
+
+def stretched_positions(model):
+    text = model.model.config.text_config
+    text.rope_parameters = {**text.rope_parameters, "factor": 4.0, "rope_type": "linear"}
+
+
+def other_end(model):
+    model._decoding.config.eos_token_id = [3, 4, 5]
+
+
 CHANGES = {
+    "config": [other_norms, stretched_positions],
+    "stop_tokens": [other_end],
     "processor": [other_sizes, other_normalisation],
     "chat_template": [other_template],
     "tokenizer": [more_tokens, other_cutting],

@@ -16,7 +16,15 @@ from ..types import Prompt, Response, Style
 from .encoding import Encoder, Rendered
 from .engine import Engine
 from .generation import Decoding
-from .identity import Weights, processor_settings, template_digest, tokenizer_digest, weights_digest, weights_files
+from .identity import (
+    Weights,
+    config_settings,
+    processor_settings,
+    template_digest,
+    tokenizer_digest,
+    weights_digest,
+    weights_files,
+)
 from .loading import load
 from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
@@ -206,6 +214,8 @@ class HFModel:
             "architecture": type(self._running).__name__,
             "weights": few,
             "all_weights": self._weights.digest(few, beside),
+            "config": config_settings(self._running.config),
+            "stop_tokens": sorted(self._decoding.stop_tokens),
             "processor": processor_settings(self.processor),
             "processor_options": self._processor_options,
             "tokenizer": tokenizer_digest(self._encoder.tokenizer),

@@ -19,6 +19,7 @@ from ..jsonl import write_atomically
 __all__ = [
     "WeightFiles",
     "Weights",
+    "config_settings",
     "processor_settings",
     "template_digest",
     "tokenizer_digest",
@@ -30,6 +31,13 @@ _PIECE = 64 * 2**20  # bytes that are fetched from a device at a time
 _THREADS = 8
 _KNOWN = "weights.json"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+_NOT_DECIDING = frozenset(
+    {
+        *("architectures", "dtype", "torch_dtype", "transformers_version", "name_or_path", "auto_map", "problem_type"),
+        *("use_cache", "gradient_checkpointing", "return_dict", "return_dict_in_generate", "id2label", "label2id"),
+        "chunk_size_feed_forward",
+    }
+)
 # Texts that tokenizers cut in different ways: cases, digits, spaces, scripts, tags.
 _PROBE = (
     "The quick brown fox isn't 12,345.67 km away; Wo liegt Köln? 問題:どれ? На каком? 🙂\n\n  <answer>B</answer> "
@@ -205,6 +213,24 @@ def _settled(value: Any) -> Any:
         str(name): _settled(part)
         for name, part in value.items()
         if part is not None and not str(name).startswith("_") and not str(name).endswith(("_type", "_class"))
+    }
+
+
+def config_settings(config: Any) -> dict[str, Any]:
+    """Return what a model's configuration decides beside its weights: positions, norms, activations, special tokens.
+
+    Left out are its type of numbers, which stands by itself, and what decides how answers are computed or kept.
+    """
+    return dict(_deciding(json.loads(json.dumps(config.to_dict(), default=str, sort_keys=True))))
+
+
+def _deciding(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: _deciding(part)
+        for name, part in value.items()
+        if name not in _NOT_DECIDING and not name.startswith(("_", "output_"))
     }
 
 

@@ -13,7 +13,14 @@ from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import UnfitError
 from ..encoding import Encoder
-from ..identity import WeightFiles, processor_settings, template_digest, tokenizer_digest, weights_files
+from ..identity import (
+    WeightFiles,
+    config_settings,
+    processor_settings,
+    template_digest,
+    tokenizer_digest,
+    weights_files,
+)
 from ..loading import SHARED, check_name, has_processor
 from ..vocabulary import LetterVocabulary
 from .adapter import Adapter
@@ -105,6 +112,7 @@ class VLLMModel:
             raise UnfitError(f"field 'adapter': expected the folder of a LoRA adapter, got {adapter!r}")
         self.model = found.base if found is not None and adapter is None else model
         config = AutoConfig.from_pretrained(self.model, **shared)
+        self._config = config_settings(config)
         if found is not None:
             found.check(self.model, config, tower=bool(engine.get("enable_tower_connector_lora")))
         own = found is not None and has_processor(found.name)
@@ -165,6 +173,7 @@ class VLLMModel:
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.model,
             "all_weights": self._weights.digest(beside),
+            "config": self._config,
             "processor": processor_settings(self.processor),
             "processor_options": self._given["processor"],
             "tokenizer": tokenizer_digest(self._tokenizer),
