@@ -79,7 +79,8 @@ def test_a_prompt_that_is_refused_is_a_row(ran: Ran) -> None:
 def test_an_engine_that_is_killed_ends_the_run_and_what_was_answered_stays(ran: Ran) -> None:
     folder, found = ran("greedy")
     assert "vLLM's engine died" in found["killed"]
-    rows = [json.loads(line) for file in (folder / "killed").glob("responses-*") for line in file.open()]
+    files = (folder / "killed").glob("responses-*")
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert 100 <= len(rows) < 500 * 8
     assert {row["response"]["status"] for row in rows} <= {"answered", "truncated", "unparsed"}
 

@@ -78,6 +78,16 @@ def test_a_server_that_is_gone_for_half_a_minute_is_waited_for(clock):
     assert made(clock).of(send) == "reply"
 
 
+def test_a_connection_that_is_cut_after_long_is_made_again(clock):
+    def send():
+        if clock.now == 0:
+            clock.now += 300  # of waiting for a reply
+            raise no_connection()
+        return "reply"
+
+    assert made(clock).of(send) == "reply"
+
+
 def test_a_server_that_never_comes_ends_the_run_within_a_minute(clock):
     def send():
         clock.now += 5  # of a packet that is not answered

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from ..base import RefusedError
+from .deadline import CONNECTING
 
 __all__ = ["Attempts"]
 
@@ -74,10 +75,12 @@ class Attempts:
         """
         from openai import APIConnectionError, APIStatusError
 
-        refusals, answers, begun, number = self._refusals, self._answers, time.monotonic(), 0
+        refusals, answers, number = self._refusals, self._answers, 0
+        begun: float | None = None  # since when no connection comes about
         while True:
             if refusals:
                 raise refusals[0]
+            started = time.monotonic()
             try:
                 sent = send()
             except APIStatusError as error:
@@ -92,6 +95,8 @@ class Attempts:
                     self._there()
                 else:
                     self._not_there()
+                    if begun is None:  # a connection that was cut may have been open for long
+                        begun = max(started, time.monotonic() - CONNECTING)
                     late = late or time.monotonic() - begun > _PATIENCE
                     if late and self._ends:
                         self._refuse(error, answers, refusals)

@@ -10,12 +10,12 @@ import threading
 import time
 from typing import Any
 
-__all__ = ["bounded_client"]
+__all__ = ["CONNECTING", "bounded_client"]
 
 logger = logging.getLogger(__name__)
 
 _PIECE = 65_536  # bytes that are written at once
-_CONNECTING = 5.0  # seconds at most for a connection, as the official client has it
+CONNECTING = 5.0  # seconds at most for a connection, as the official client has it
 
 
 def bounded_client(timeout: float) -> tuple[Any, Any]:
@@ -43,7 +43,7 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
             if not self.is_closed:
                 self.close()
 
-    limits = Timeout(timeout, connect=min(timeout, _CONNECTING))
+    limits = Timeout(timeout, connect=min(timeout, CONNECTING))
     client = Bounded(timeout=limits)
     # Only the library's own transports know how to take proxies, certificates and the like from the environment; what
     # they connect through is no part of their public interface.
