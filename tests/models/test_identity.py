@@ -52,7 +52,8 @@ def other_norms(model):
 
 def stretched_positions(model):
     text = model.model.config.text_config
-    text.rope_parameters = {**text.rope_parameters, "factor": 4.0, "rope_type": "linear"}
+    name = "rope_parameters" if hasattr(text, "rope_parameters") else "rope_scaling"  # the latter in transformers 4
+    setattr(text, name, {**getattr(text, name), "factor": 4.0, "rope_type": "linear"})
 
 
 def other_end(model):
