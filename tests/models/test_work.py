@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import transformers
 import zoo
 
 from vlmrobust import Evaluator, Prompt, Response, Sample, expand, paper_conditions
@@ -54,6 +55,8 @@ def test_a_prefix_goes_through_a_hybrid_cache_once_and_every_suffix_behind_it(
 ) -> None:
     if reason := zoo.missing(family):
         pytest.skip(reason)
+    if family == "lfm2_vl" and transformers.__version__.startswith("4."):
+        pytest.skip("transformers 4 gets LFM2-VL's padded batches wrong, so that it goes one by one")
     made = tiny(family)
     prompts = list(expand(samples[2:3], [WrongCaption(), WrongThink(), StopThink()]))
     tokens = [len(made.processor.tokenizer.encode(prompt.render(made.processor))) for prompt in prompts]
