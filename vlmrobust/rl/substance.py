@@ -1,7 +1,8 @@
 """Whether a thought says something of the image at all, read without a model: word by word."""
 
 import re
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
@@ -31,7 +32,22 @@ _LATIN_ENDS = "\u0250"
 _STEM = 4  # letters by which "rightward" and "right" are the same word
 
 
-class Substantial(Metric):
+class _OfThought(Metric):
+    """What the model's own thought is worth beside the question and its options; NaN where there is no thought."""
+
+    higher_is_better = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return the value of each thought."""
+        rows = zip(responses.own_think, responses.question, responses.options, strict=True)
+        return torch.tensor([self._value(*row) if row[0] else torch.nan for row in rows])
+
+    @abstractmethod
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 1 or 0 for a thought that is not empty."""
+
+
+class Substantial(_OfThought):
     """Share of thoughts that say something that is neither question, nor option, nor the manner of answering.
 
     1 or 0. Counted are a thought's different words without articles, pronouns and the like, without the words of
@@ -53,22 +69,14 @@ class Substantial(Metric):
     words: int = Field(default=2, ge=1)
     pairs: int = Field(default=4, ge=1)
 
-    higher_is_better = True
-
-    def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where a thought has words or pairs enough, else 0; NaN where there is no thought."""
-        rows = zip(responses.own_think, responses.question, responses.options, strict=True)
-        return torch.tensor([self._value(*row) for row in rows])
-
-    def _value(self, thought: str, question: str, options: Sequence[str]) -> float:
-        if not thought:
-            return torch.nan
-        found = _own_words(thought, question, tuple(options))
-        anew = 2 * found >= self.words > found and _has_own_pairs(self.pairs, thought, question, tuple(options))
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 1 where a thought has words or pairs enough, else 0."""
+        found = _own_words(thought, question, options)
+        anew = 2 * found >= self.words > found and _has_own_pairs(self.pairs, thought, question, options)
         return float(anew or found >= self.words)
 
 
-class Prose(Metric):
+class Prose(_OfThought):
     """Share of thoughts that are sentences, and not words in a row, invented or real.
 
     1 or 0, for words in Latin letters: the share of articles, pronouns, prepositions and the like, of some twenty
@@ -94,16 +102,8 @@ class Prose(Metric):
     run: int = Field(default=6, ge=1)
     run_share: float = Field(default=0.35, gt=0, le=1)
 
-    higher_is_better = True
-
-    def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 for sentences, else 0; NaN where there is no thought."""
-        rows = zip(responses.own_think, responses.question, responses.options, strict=True)
-        return torch.tensor([self._value(*row) for row in rows])
-
-    def _value(self, thought: str, question: str, options: Sequence[str]) -> float:
-        if not thought:
-            return torch.nan
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 1 for sentences, else 0."""
         words = [word for word in words_of(thought) if word[0].isalpha()]
         latin = [word for word in words if word[0] < _LATIN_ENDS]
         if 2 * len(latin) <= len(words):  # letters and formulas in a text of another script
@@ -127,7 +127,7 @@ class Prose(Metric):
         return longest
 
 
-class Unguessed(Metric):
+class Unguessed(_OfThought):
     """Share of thoughts that do not say that they guess, or that there is no image.
 
     1 or 0. "I cannot see the picture, so I pick one at random" is an answer that agrees with its thought, and no look
@@ -145,17 +145,9 @@ class Unguessed(Metric):
 
     words: int = Field(default=12, ge=0)
 
-    higher_is_better = True
-
-    def per_sample(self, responses: Responses) -> Tensor:
-        """Return 0 where a thought admits a guess, else 1; NaN where there is no thought."""
-        rows = zip(responses.own_think, responses.question, responses.options, strict=True)
-        return torch.tensor([self._value(*row) for row in rows])
-
-    def _value(self, thought: str, question: str, options: Sequence[str]) -> float:
-        if not thought:
-            return torch.nan
-        return float(_own_words(thought, question, tuple(options)) >= self.words or not admits_guess(thought))
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 0 where a thought admits a guess, else 1."""
+        return float(_own_words(thought, question, options) >= self.words or not admits_guess(thought))
 
 
 def names_answer(responses: Responses, row: int) -> bool:
