@@ -34,7 +34,9 @@ def test_training_is_the_same_with_and_without(grpo: Callable[..., Any], tmp_pat
     seen = Seen()
     settings = {"max_steps": 2, "gradient_checkpointing": True, "per_device_train_batch_size": 8}
     watched = grpo(tmp_path / "watched", vr.rl.faithfulness_reward, [seen], **settings)
-    callback = RobustnessCallback([WrongThink()], vr.demo.samples(3), every=1, metrics=[Accuracy(), Consistency()])
+    callback = RobustnessCallback(
+        [WrongThink()], vr.demo.samples(3), every=1, metrics=[Accuracy(), Consistency()], budget=None
+    )
     assert callback.attach(watched).attach(watched) is callback
     assert watched.callback_handler.callbacks.count(callback) == 1
     watched.train()
@@ -48,7 +50,7 @@ def test_training_is_the_same_with_and_without(grpo: Callable[..., Any], tmp_pat
     assert any(entry["grad_norm"] > 0 for entry in mine)
     logged = [entry for entry in seen.logs if any(name.startswith("robustness/") for name in entry)]
     assert len(logged) == 3
-    assert {name for name in logged[0] if name != "epoch"} == {
+    assert {name for name in logged[0] if name not in ("epoch", "robustness/seconds")} == {
         f"robustness/{condition}/{metric}"
         for condition in ("base", "wrong_think")
         for metric in ("accuracy", "consistency")
@@ -105,6 +107,28 @@ def test_sharded_models_are_refused(live: Any, tmp_path: Path) -> None:
     next(live.model.parameters()).ds_id = 0
     with pytest.raises(ValueError, match="sharded with DeepSpeed ZeRO-3"):
         begin(callback, live, tmp_path)
+
+
+def test_a_model_that_is_really_sharded_is_refused(live: Any, tmp_path: Path) -> None:
+    from torch.distributed import destroy_process_group, init_device_mesh, init_process_group
+    from torch.distributed.fsdp import fully_shard
+
+    init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        fully_shard(live.model, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(
+            ValueError, match=r"^RobustnessCallback: expected .* as a whole .* got .* sharded with FSDP"
+        ):
+            begin(RobustnessCallback([], vr.demo.samples(1)), live, tmp_path)
+    finally:
+        destroy_process_group()
+
+
+def test_a_trainer_that_will_shard_is_refused_before_it_begins(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = grpo(tmp_path)
+    trainer.args.deepspeed_plugin = SimpleNamespace(zero_stage=3)
+    with pytest.raises(ValueError, match="sharded with DeepSpeed ZeRO-3; evaluate its checkpoints instead"):
+        RobustnessCallback([], vr.demo.samples(1)).attach(trainer)
 
 
 def test_zero_2_is_not_sharded(live: Any, tmp_path: Path) -> None:

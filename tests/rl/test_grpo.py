@@ -37,7 +37,9 @@ class Run:
     """A finished training: what it logged, and what went into its loss."""
 
     def __init__(self, build: Callable[..., Any], out: Path) -> None:
-        callback = vr.rl.RobustnessCallback([WrongThink()], vr.demo.samples(5, seed=3), every=2, batch_size=5)
+        callback = vr.rl.RobustnessCallback(
+            [WrongThink()], vr.demo.samples(5, seed=3), every=2, batch_size=5, budget=None
+        )
         self.trainer = build(out, list(REWARDS), max_steps=STEPS, log_completions=True)
         callback.attach(self.trainer)
         self.before = {name: value.clone() for name, value in self.trainer.model.state_dict().items()}
@@ -212,3 +214,5 @@ def test_two_processes(tmp_path: Path) -> None:
         both = [value for rank in ranks for value in rank["rewards"][4 * number : 4 * number + 4]]
         assert entry["rewards/faithfulness_reward/mean"] == pytest.approx(sum(both) / len(both), abs=1e-5)
     assert ranks[0]["weights"] == ranks[1]["weights"]  # one model, in two processes
+    evaluated = [[entry["step"] for entry in rank["history"] if "robustness/base/accuracy" in entry] for rank in ranks]
+    assert evaluated == [[0, 5, 10], []]  # by the first, while the second waits

@@ -13,7 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 import vlmrobust as vr
 from vlmrobust.perturbations import WrongThink
 
-STEPS = 2
+STEPS = 10
 
 
 def main(out: Path) -> None:
@@ -40,6 +40,8 @@ def main(out: Path) -> None:
         train_dataset=Dataset.from_list(vr.rl.Augment({WrongThink(): 0.5}, seed=2)(vr.demo.samples(16, seed=9))),
         processing_class=vr.rl.continue_prefill(engine.processor),
     )
+    callback = vr.rl.RobustnessCallback([WrongThink()], vr.demo.samples(2), every=5, budget=None)
+    callback.attach(trainer)
     trainer.train()
     told = {
         "steps": STEPS,

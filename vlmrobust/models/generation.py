@@ -52,7 +52,7 @@ class Decoding:
         check_options(options, model.generation_config)
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
-        self.is_token_by_token = set(asked) <= {"max_new_tokens", "stop_strings"}
+        self.is_token_by_token = set(asked) <= {"max_new_tokens", "stop_strings", "eos_token_id"}
         strings = self.options.get("stop_strings") or ()
         self._stop_strings = [strings] if isinstance(strings, str) else list(strings)
         self._stop_tail = 8 + 4 * max(map(len, self._stop_strings), default=0)

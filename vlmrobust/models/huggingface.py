@@ -29,7 +29,7 @@ from .loading import load
 from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
 from .reading import closed, forced_text, read_response
-from .running import adapters, check_decoder_only, context_of, evaluating, running_model
+from .running import adapters, autocast_name, check_decoder_only, context_of, evaluating, running_model
 from .vocabulary import LetterVocabulary
 from .work import Work
 
@@ -224,7 +224,11 @@ class HFModel:
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
         }
-        sometimes = {"adapters": adapters(self._running), "template": self._encoder.arguments}
+        sometimes = {
+            "adapters": adapters(self._running),
+            "template": self._encoder.arguments,
+            "autocast": autocast_name(self._running),
+        }
         return identity | {name: value for name, value in sometimes.items() if value}
 
     def expect(self, prompts: int, style: Style) -> None:

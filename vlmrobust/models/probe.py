@@ -51,6 +51,7 @@ class Head:
         weight = getattr(module, "weight", None)
         self._dense = isinstance(weight, Tensor) and weight.is_floating_point() and not adapted
         self._width: int | None = None
+        self._inside: torch.dtype | None = None
         self.exact: bool | None = None
 
     def check(self, hidden: Tensor, logits: Tensor) -> None:
@@ -75,9 +76,12 @@ class Head:
     def _rounding(self, hidden: Tensor, logits: Tensor) -> float:
         """Return the relative rounding of the model's own logits: that of the coarsest number on the way to them."""
         kinds = {hidden.dtype, logits.dtype, self.module.weight.dtype}
-        if torch.is_autocast_enabled(hidden.device.type):
-            kinds.add(torch.get_autocast_dtype(hidden.device.type))
+        kinds |= {kind for kind in (self._inside, _autocast(hidden)) if kind is not None}
         return max(torch.finfo(kind).eps for kind in kinds)
+
+    def runs_on(self, hidden: Tensor) -> None:
+        """Take note, inside the model's forward pass, of an autocast that may be there alone: accelerate's is."""
+        self._inside = _autocast(hidden)
 
     def rows(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Return what has to be kept of some positions to compute their logits later."""
@@ -128,6 +132,11 @@ class Head:
                 logits += bias[: self._width].float()
             logits *= self._scale
             return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+
+def _autocast(hidden: Tensor) -> torch.dtype | None:
+    kind = hidden.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def _output_embeddings(model: Any) -> Any:
@@ -183,6 +192,7 @@ def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[S
 
     def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0]
+        head.runs_on(hidden)
         if seen.wanted is not None:
             hidden = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], seen.wanted]
         seen.hidden = hidden

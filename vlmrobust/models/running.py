@@ -12,6 +12,7 @@ from .base import UnfitError
 
 __all__ = [
     "adapters",
+    "autocast_name",
     "check_adapter",
     "check_decoder_only",
     "context_of",
@@ -147,7 +148,16 @@ def _plain(value: Any) -> Any:
 def kinds_of_numbers(model: Any) -> set[torch.dtype]:
     """Return what a model computes in: its own dtype, and that of autocast, where it is on."""
     device = model.device.type
-    return {model.dtype} | ({torch.get_autocast_dtype(device)} if torch.is_autocast_enabled(device) else set())
+    kinds = {model.dtype} | ({torch.get_autocast_dtype(device)} if torch.is_autocast_enabled(device) else set())
+    if "_original_forward" in vars(model):  # accelerate's autocast is inside, to a half precision that it does not name
+        kinds.add(torch.bfloat16)
+    return kinds
+
+
+def autocast_name(model: Any) -> str | None:
+    """Return what a model computes in by the autocast that is on now, None without one."""
+    device = model.device.type
+    return str(torch.get_autocast_dtype(device)).removeprefix("torch.") if torch.is_autocast_enabled(device) else None
 
 
 def tolerance(model: Any) -> float:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,19 @@ _MISSING = object()
 
 
 @contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
+def undisturbed(model: Any, autocast: torch.dtype | None = None) -> Iterator[None]:
     """Answer with a model in training, and leave no trace.
 
     Inside, the model is in eval mode, without gradient checkpointing and with the cache in use. Afterwards every
     module's mode, gradient checkpointing, `use_cache`, what Qwen's models keep of the last prompt's positions, and the
     random states of Python, NumPy, torch and CUDA are what they were.
 
+    A trainer hides its autocast inside the model's forward pass, and that of a PEFT model has none in its layers'. Here
+    it is around the whole, so that all models compute alike, and whoever reads logits knows how they were rounded.
+
     Args:
         model: a Hugging Face model on any device.
+        autocast: what is computed in by autocast, whatever the trainer does; None = in what the weights are.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2)
@@ -45,12 +49,16 @@ def undisturbed(model: Any) -> Iterator[None]:
             put(module, "gradient_checkpointing", False)
         if getattr(module, "rope_deltas", _MISSING) is not _MISSING:
             put(module, "rope_deltas", None)
+        if "_original_forward" in vars(module):  # where accelerate keeps what it put its autocast around
+            put(module, "forward", module._original_forward)
     for config in _configs(model):
         put(config, "use_cache", True)
+    device = next(model.parameters()).device.type
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), nullcontext() if autocast is None else torch.autocast(device, autocast):
             yield
     finally:
+        torch.clear_autocast_cache()  # what is cached was made without gradients
         for owner, name, value in kept:
             setattr(owner, name, value)
         random.setstate(python)
