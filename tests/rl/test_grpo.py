@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import known
 import pandas as pd
 import pytest
 import torch
@@ -16,6 +17,7 @@ import torch
 import vlmrobust as vr
 from vlmrobust.judges.evidence import concluded_option
 from vlmrobust.perturbations import WrongThink
+from vlmrobust.rl.configured import reward_of
 from vlmrobust.rl.guards import LongEnough, Sufficient, Untemplated
 
 # TRL still sets options that transformers has renamed.
@@ -164,6 +166,31 @@ def test_terms_are_logged(run: Run) -> None:
     names = ("format", "accuracy", "consistency", "long_enough", "untemplated", "sufficient", "score")
     assert all(0 <= entry[f"guarded_reward/{name}"] <= 1.1 for name in names)
     assert entry["guarded_reward/score"] == pytest.approx(entry["rewards/guarded_reward/mean"], abs=1e-5)
+
+
+# --- five completions whose rewards are known ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_parts", [False, True], ids=("text", "parts"))
+def test_trls_own_code_on_rows_as_they_are_loaded(grpo: Callable[..., Any], tmp_path: Path, as_parts: bool) -> None:
+    """The file is opened as `trl grpo` opens it, and the trainer asks for the rewards."""
+    from datasets import load_dataset
+
+    file = vr.rl.save_rows(known.rows(), tmp_path / "rows.parquet", "trl")
+    data = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    additive = reward_of({**known.SETTINGS, "name": "additive"}, where="TRL")
+    trainer = grpo(tmp_path, [vr.rl.faithfulness_reward, vr.rl.accuracy_reward, additive], train_dataset=data)
+    rows = [data[number] for number in range(5)]
+    texts = [*known.COMPLETIONS, known.GOES_ON]
+    contents = [[{"type": "text", "text": text}] if as_parts else text for text in texts]
+    completions = [[{"role": "assistant", "content": content}] for content in contents]
+    found = trainer._calculate_rewards(rows, [row["prompt"] for row in rows], completions, [[1]] * 5)
+    expected = zip(known.EXPECTED, known.ACCURATE, known.ADDITIVE, strict=True)
+    assert found.tolist() == [pytest.approx(values, abs=1e-6) for values in expected]
+    for row in rows:
+        del row["options"]
+    with pytest.raises(ValueError, match=r"^TRL, faithfulness_reward: expected a column 'options', got the columns "):
+        trainer._calculate_rewards(rows, [row["prompt"] for row in rows], completions, [[1]] * 5)
 
 
 # --- ten steps, with an adapter, and in two processes ----------------------------------------------------------------

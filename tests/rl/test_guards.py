@@ -99,7 +99,7 @@ def test_a_group_alone_is_undefined_until_others_are_remembered() -> None:
     with pytest.warns(UserWarning, match=r"3 of 3 thoughts have no thought to another question.*memory=256"):
         assert Untemplated()(alone).isnan().all()
     remembering = Untemplated(memory=2)
-    with pytest.warns(UserWarning, match="3 of 3"):
+    with pytest.warns(UserWarning, match="3 of 3 .* until this process remembers others"):
         remembering(alone)
     templated = "Looking at the image with care, I can see that the answer is"
     first, second, third = (responses_of([f"{templated} {OPTIONS[row]}."], answers="ABC"[row]) for row in range(3))

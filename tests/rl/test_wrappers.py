@@ -101,6 +101,22 @@ def test_settings_choose_the_reward() -> None:
         compute_score("demo", TEXTS[0], COLUMNS, guard="recommended")
 
 
+def test_verls_first_completion_has_nothing_beside_it() -> None:
+    """Undefined is 0 with a warning, never 1; from the next one on a thought is compared with those before it."""
+    settings = {"guards": [{"name": "untemplated", "memory": 3}], "unsure": "named"}
+
+    def scored(thought: str, answer: str, question: str) -> tuple[float, float]:
+        text = f"<think>{thought}</think><answer>{answer}</answer>"
+        terms = compute_score("demo", text, COLUMNS | {"solution": answer, "question": question}, **settings)
+        return terms["untemplated"], terms["score"]
+
+    with pytest.warns(UserWarning, match="untemplated: 1 of 1 thoughts have no thought to another question"):
+        assert scored("The door behind the van has the colour of the sky, blue.", "B", "The door?") == (0.0, 0.0)
+    assert scored("Of the two kites the lower one looks red to me.", "A", "The kite?") == (1.0, 1.1)
+    assert scored("Of the two kites the lower one looks blue to me.", "B", "The boat?") == (0.0, 0.0)
+    assert scored("Its hull is red like the roofs on the shore.", "A", "The boat?") == (1.0, 1.1)
+
+
 def loaded_by_path(module: Any) -> Any:
     """Return a module as EasyR1 loads it, and verl where it is given by path: without its package."""
     spec = importlib.util.spec_from_file_location("custom_reward_fn", Path(module.__file__))

@@ -110,7 +110,8 @@ class Untemplated(Frozen):
     another question, or to the same one but with another answer, are compared; options and letters are left out of the
     comparison. A thought gets 0 if one of them has at least `similarity` of its word n-grams. Two completions of one
     prompt that agree in their answer may well agree in their thought: they are not compared. NaN, with a warning, where
-    there is nothing to compare with: one question, one answer, and nothing remembered.
+    there is nothing to compare with: one question, one answer, and nothing remembered. Undefined, it earns nothing: a
+    template would otherwise be paid for wherever it stands alone.
 
     Attributes:
         similarity: in (0, 1], share of a thought's n-grams from which on another thought counts as the same.
@@ -151,10 +152,11 @@ class Untemplated(Frozen):
         same = other & (shared >= self.similarity * sizes[:, None] - 1e-6)
         alone = ~other.any(dim=1)
         if alone.any():
+            ahead = "it is so until this process remembers others" if self.memory else "or give Untemplated(memory=256)"
             warnings.warn(
                 f"untemplated: {int(alone.sum())} of {len(own)} thoughts have no thought to another question, or with "
                 f"another answer, beside them, so that they are undefined and earn nothing: reward several prompts in "
-                f"one call, or give Untemplated(memory=256)",
+                f"one call; {ahead}",
                 stacklevel=2,
             )
         return torch.where((sizes > 0) & ~alone, (~same.any(dim=1)).float(), torch.nan)
