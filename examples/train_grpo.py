@@ -158,7 +158,7 @@ def train(
         processing_class=vr.rl.continue_prefill(engine.processor),
     )
     evaluator = vr.Evaluator(engine, CONDITIONS, METRICS, batch_size=25, seed=0)
-    vr.rl.RobustnessCallback(evaluator, held_out_samples(samples), every=every).attach(trainer)
+    vr.rl.RobustnessCallback(evaluator, held_out_samples(samples), every=every, budget=None).attach(trainer)
     begun, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always", UserWarning)

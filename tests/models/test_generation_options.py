@@ -6,6 +6,7 @@ import numpy
 import pytest
 import zoo
 
+import vlmrobust as vr
 from vlmrobust import Prompt, Sample
 from vlmrobust.models import HFModel
 
@@ -120,3 +121,17 @@ def test_options_without_effect_are_said(tiny: Build, caplog: pytest.LogCaptureF
     HFModel(made.model, made.processor, {"length_penalty": 2.0, "early_stopping": True, "cache_config": {"nbits": 4}})
     assert "generation: early_stopping, length_penalty act on beams alone, and have no effect here" in caplog.text
     assert "cache_config has no effect without cache_implementation='quantized'" in caplog.text
+
+
+def test_texts_end_at_any_of_the_tokens_that_are_named() -> None:
+    """They are decoded as without, with everything shared, and end before the first such token."""
+    prompts = vr.expand(vr.demo.samples(3), [])
+    plain = vr.demo.model()
+    whole = [response.text for response in plain.respond(prompts)]
+    tokenizer = plain.processor.tokenizer
+    [comma] = tokenizer(",", add_special_tokens=False)["input_ids"]
+    ends = [tokenizer.eos_token_id, comma]
+    model = vr.HFModel(plain.model, plain.processor, {"eos_token_id": ends})
+    assert [response.text for response in model.respond(prompts)] == [text.partition(",")[0] for text in whole]
+    assert any("," in text for text in whole)
+    assert model.work()["texts"] == len(prompts)
