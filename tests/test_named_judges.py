@@ -17,6 +17,10 @@ def test_what_a_name_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge_named("rules", where="here") == RuleJudge()
     judge_named("hf:org/name", dtype="bfloat16", device="cpu", options={"device_map": "auto"}, where="here")
     assert calls == [(("org/name",), {"dtype": "bfloat16", "device": "cpu", "device_map": "auto"})]
+    judge_named("vllm:org/name", options={"max_model_len": 512}, where="here")
+    assert calls[1:] == [(("org/name",), {"engine": "vllm", "dtype": "auto", "device": None, "max_model_len": 512})]
+    judge_named("self", itself="vllm:org/own", where="here")
+    assert calls[2:] == [(("org/own",), {"engine": "vllm", "dtype": "auto", "device": None})]
     served = judge_named("openai:x", base_url="http://a/v1", api_key_env="A_KEY", options={"top_logprobs": 5}, where="")
     assert isinstance(served, OpenAIJudge)
     assert (served.model, served.base_url, served.top_logprobs) == ("x", "http://a/v1", 5)
@@ -24,9 +28,11 @@ def test_what_a_name_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert served.api_key.get_secret_value() == "hunter2"
 
 
-@pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "openai:", "lm:org/name"])
+@pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "vllm:", "openai:", "lm:org/name"])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"judges: expected rules, self, hf:NAME or openai:NAME, got '{name}'"):
+    with pytest.raises(
+        ValueError, match=f"judges: expected rules, self, hf:NAME, vllm:NAME or openai:NAME, got '{name}'"
+    ):
         judge_named(name, where="judges")
 
 

@@ -34,13 +34,14 @@ def judge_named(
     """Return the judge of a name: the table of what a name stands for.
 
     Args:
-        name: `rules`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server), or `self`.
+        name: `rules`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), `openai:NAME` (a model behind a server), or
+            `self`.
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
         dtype: of a checkpoint.
-        device: of a checkpoint.
+        device: of a checkpoint; vLLM takes the cards it sees.
         options: further arguments of `LMJudge.from_pretrained` or `OpenAIJudge`.
-        itself: the checkpoint that `self` means, the model that had the thoughts; None = there is none.
+        itself: the name that `self` means, such as `hf:NAME` of the model that had the thoughts; None = there is none.
         where: what errors call the place that the name stands at.
 
     Raises:
@@ -50,20 +51,22 @@ def judge_named(
         >>> judge_named("rules", where="judges").title
         'RuleJudge'
     """
+    if name == "self":
+        if itself is None:
+            raise ValueError(f"{where}: expected self beside a run of a checkpoint, got none; hf:NAME names one")
+        name = itself
     kind, _, which = name.partition(":")
     further = dict(options or {})
     match kind, bool(which):
         case "rules", False:
             return RuleJudge()
-        case "self", False:
-            if itself is None:
-                raise ValueError(f"{where}: expected self beside a run of a checkpoint, got none; hf:NAME names one")
-            return LMJudge.from_pretrained(itself, dtype=dtype, device=device, **further)
         case "hf", True:
             return LMJudge.from_pretrained(which, dtype=dtype, device=device, **further)
+        case "vllm", True:
+            return LMJudge.from_pretrained(which, engine="vllm", dtype=dtype, device=device, **further)
         case "openai", True:
             return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where), **further)
-    raise ValueError(f"{where}: expected rules, self, hf:NAME or openai:NAME, got {name!r}")
+    raise ValueError(f"{where}: expected rules, self, hf:NAME, vllm:NAME or openai:NAME, got {name!r}")
 
 
 def slug_of(name: str) -> str:

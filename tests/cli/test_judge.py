@@ -142,11 +142,11 @@ def test_a_judge_behind_a_server_gets_its_key_from_the_environment(
     assert "hunter2" not in file.read_text() + result.output
 
 
-@pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "openai:", "lm:org/name"])
+@pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "vllm:", "openai:", "lm:org/name"])
 def test_a_name_of_no_judge_is_refused(command: Command, runs: Runs, tmp_path: Path, name: str) -> None:
     result = command("judge", runs["good"], "--judge", name, "--out", tmp_path / "judged.jsonl")
     assert result.exit_code == 2
-    assert result.stderr == f"Error: --judge: expected rules, self, hf:NAME or openai:NAME, got {name!r}\n"
+    assert result.stderr == f"Error: --judge: expected rules, self, hf:NAME, vllm:NAME or openai:NAME, got {name!r}\n"
     assert not (tmp_path / "judged.jsonl").exists()
 
 
@@ -202,7 +202,30 @@ def test_self_is_the_model_of_the_run(
     report.save(tmp_path / "report.jsonl")
     result = command("judge", tmp_path / "report.jsonl", "--judge", "self", "--out", tmp_path / "new.jsonl")
     assert result.exit_code == 0, result.output
-    assert [arguments for arguments, _ in coin] == [("org/vlm",)]
+    assert coin == [(("org/vlm",), {"dtype": "auto", "device": None})]
+
+
+def test_a_judge_on_vllm_gets_the_options_of_the_engine(
+    command: Command, runs: Runs, tmp_path: Path, coin: list[tuple[tuple[Any, ...], dict[str, Any]]]
+) -> None:
+    report = Report.load(runs["good"])
+    own = {"class": "vlmrobust.models.vllm.model.VLLMModel", "name": "org/vlm", "all_weights": "0123"}
+    report.manifest["model"] = own | {"engine": {"max_model_len": 8192, "quantization": "fp8"}}
+    report.save(tmp_path / "report.jsonl")
+    options = ("--engine-option", "max_model_len=512", "--engine-option", "enforce_eager=true")
+    judges = ("--judge", "vllm:org/judge", "--judge", "self", "--judge", "hf:org/other", "--device", "cpu")
+    result = command("judge", tmp_path / "report.jsonl", *judges, *options, "--out", tmp_path / "new.jsonl")
+    assert result.exit_code == 0, result.output
+    given = {"max_model_len": 512, "enforce_eager": True}
+    on_vllm = {"engine": "vllm", "dtype": "auto", "device": None}
+    assert coin == [
+        (("org/judge",), on_vllm | given),
+        (("org/vlm",), on_vllm | {"quantization": "fp8"} | given),  # as it was run
+        (("org/other",), {"dtype": "auto", "device": "cpu"}),
+    ]
+    refused = command("judge", runs["good"], "--judge", "rules", *options)
+    assert refused.exit_code == 2
+    assert refused.stderr == "Error: --engine-option: expected it beside a judge on vLLM, got it beside rules\n"
 
 
 class Fussy(Judge):

@@ -122,8 +122,12 @@ class LLM:
     @torch.inference_mode()
     def _answer(self, number: str, prompt: dict[str, Any], params: Any) -> Any:
         processor, model = self._hf.processor, self._hf.model
-        text = processor.tokenizer.decode(prompt["prompt_token_ids"])
-        inputs = processor(text=[text], images=prompt["multi_modal_data"]["image"], return_tensors="pt")
+        if "multi_modal_data" in prompt:
+            text = processor.tokenizer.decode(prompt["prompt_token_ids"])
+            inputs = processor(text=[text], images=prompt["multi_modal_data"]["image"], return_tensors="pt")
+        else:
+            tokens = torch.tensor([prompt["prompt_token_ids"]])
+            inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         beginning, named = inputs["input_ids"][0].tolist(), params.logprob_token_ids or ()
         settings = {
             "do_sample": False,

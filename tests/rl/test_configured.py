@@ -89,7 +89,7 @@ def test_guards_are_found_by_their_name() -> None:
         ({"guards": [{"name": "long_enough", "words": 0}]}, "'long_enough', field 'words': .*got 0"),
         ({"guards": [{"words": 3}]}, "'guards': expected a guard, or `recommended`, got 'None'"),
         ({"guards": 3}, "'guards': expected `recommended` or a list of guards, got 3"),
-        ({"judge": "rule"}, "'judge': expected rules, self, hf:NAME or openai:NAME, got 'rule'"),
+        ({"judge": "rule"}, "'judge': expected rules, self, hf:NAME, vllm:NAME or openai:NAME, got 'rule'"),
         ({"judge": {"name": "openai:x", "baseurl": "y"}}, "'judge': .*got 'baseurl'; did you mean"),
         ({"judge": {"base_url": "y"}}, "'judge': expected a judge's name"),
         ({"style": "thinks"}, "'style': expected a style, got 'thinks'; did you mean 'think'"),

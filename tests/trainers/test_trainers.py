@@ -165,7 +165,10 @@ def test_easyr1(asked: Any, python_of: Callable[[str], Path], tmp_path: Path) ->
     assert found["plain"]["rewards"] == close(EXPECTED)
     assert found["plain"]["metrics"]["overall"] == close(EXPECTED)
     assert found["additive"]["rewards"] == close(ADDITIVE)
-    assert "EasyR1, settings of the reward, 'judge': expected rules, self, hf:NAME or openai:NAME" in found["wrong"]
+    assert (
+        "EasyR1, settings of the reward, 'judge': expected rules, self, hf:NAME, vllm:NAME or openai:NAME"
+        in found["wrong"]
+    )
 
 
 def test_vlm_r1(asked: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..data import AnswerAs, Samples
     from ..models import Model
 
-__all__ = ["model_of", "renderer_of", "samples_of"]
+__all__ = ["engine_options", "model_of", "renderer_of", "samples_of"]
 
 
 def samples_of(
@@ -86,7 +86,7 @@ def model_of(
                 {"max_new_tokens": max_new_tokens} | sampling,
                 dtype=dtype,
                 force_answer=force_answer,
-                **trusted | _engine_options(engine_option),
+                **trusted | engine_options(engine_option),
             )
         _refuse_beside("--engine transformers", {"--engine-option": bool(engine_option)})
         return HFModel.from_pretrained(
@@ -124,7 +124,7 @@ def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Call
     return lambda prompt: prompt.render(processor)
 
 
-def _engine_options(values: Sequence[str] | None) -> dict[str, Any]:
+def engine_options(values: Sequence[str] | None) -> dict[str, Any]:
     """Return options of an engine, whose values are read as TOML has them; what is no value there is a text."""
     found: dict[str, Any] = {}
     for name, value in pairs("--engine-option", "name=value", values).items():

@@ -42,8 +42,8 @@ def judge(
         typer.Option(
             "--judge",
             metavar="JUDGE",
-            help="rules, self (the run's own model), hf:NAME (a checkpoint) or openai:NAME (a model behind a server); "
-            "several are a panel.",
+            help="rules, self (the run's own model), hf:NAME (a checkpoint), vllm:NAME (one on vLLM) or openai:NAME (a "
+            "model behind a server); several are a panel.",
             autocompletion=options.complete_judges,
         ),
     ],
@@ -61,6 +61,7 @@ def judge(
     api_key_env: options.ApiKeyEnv = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
+    engine_option: options.EngineOption = None,
     check: Annotated[
         bool, typer.Option("--check", help="Say how good the judge is on labelled thoughts instead.")
     ] = False,
@@ -75,9 +76,11 @@ def judge(
         from ..judges.measured import title_of
         from ..report import Report
         from ..report.tables import terminal_table
+        from .construction import engine_options
         from .judging import JUDGED, agreement, judges_named, rejudged
 
         servers: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        servers["engine"] = engine_options(engine_option)
         if labels is not None and not (check and path):
             raise ValueError("expected --labels beside --check and the run that they are of, got it without")
         if check:

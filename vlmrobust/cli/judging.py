@@ -1,6 +1,6 @@
 """Judges by name, and what a report says once another judge has read its thoughts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,28 +27,41 @@ def judges_named(
     api_key_env: str | None,
     dtype: str,
     device: str | None,
+    engine: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> Judge:
     """Return the judge of some names, several being a panel.
 
     Args:
-        names: `rules`, `self`, `hf:NAME` (a checkpoint), `openai:NAME` (a model behind a server).
+        names: `rules`, `self`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), `openai:NAME` (a model behind a
+            server).
         rule: how a panel decides.
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
         dtype: of checkpoints.
-        device: of checkpoints.
-        report: whose model `self` is.
+        device: of checkpoints that transformers computes.
+        engine: options of vLLM.
+        report: whose model `self` is, on the engine that computed its answers.
 
     Raises:
-        ValueError: a name is of none of these forms.
+        ValueError: a name is of none of these forms, or there are options of vLLM and nobody to take them.
     """
     model = (report.manifest.get("model") or {}) if report else {}
-    itself = (
-        model.get("name") if {"weights", "all_weights"} & model.keys() else None
-    )  # what a server runs cannot be loaded
-    places: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
-    judges = [judge_named(name, **places, itself=itself, where="--judge") for name in names]
+    is_on_vllm = str(model.get("class", "")).endswith(".VLLMModel")
+    itself = None
+    if {"weights", "all_weights"} & model.keys():  # what a server runs cannot be loaded
+        itself = f"{'vllm' if is_on_vllm else 'hf'}:{model.get('name')}"
+    own = dict(model.get("engine", {})) if is_on_vllm else {}
+    called = [itself if name == "self" and itself else name for name in names]
+    options = dict(engine or {})
+    if options and not any(name.startswith("vllm:") for name in called):
+        raise ValueError(f"--engine-option: expected it beside a judge on vLLM, got it beside {', '.join(names)}")
+    judges = []
+    for name, loaded in zip(names, called, strict=True):
+        places: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        if loaded.startswith("vllm:"):
+            places |= {"device": None, "options": (own if name == "self" else {}) | options}
+        judges.append(judge_named(name, **places, itself=itself, where="--judge"))
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
 
 

@@ -128,7 +128,7 @@ def complete_metrics(incomplete: str) -> list[str]:
 
 def complete_judges(incomplete: str) -> list[str]:
     """Return how a judge may begin."""
-    return [name for name in ("rules", "self", "hf:", "openai:") if name.startswith(incomplete)]
+    return [name for name in ("rules", "self", "hf:", "vllm:", "openai:") if name.startswith(incomplete)]
 
 
 def complete_benchmarks(incomplete: str) -> list[str]:

@@ -15,7 +15,17 @@ from ..prompting import LETTERS, MARKS, letter_columns
 from ..types import Responses
 from .base import Judge, Verdicts
 
-__all__ = ["LEFT_OUT", "PROMPT", "Case", "LetterJudge", "defanged", "fangs", "prompt_digest", "question_of"]
+__all__ = [
+    "LEFT_OUT",
+    "PROMPT",
+    "Case",
+    "LetterJudge",
+    "defanged",
+    "fangs",
+    "offered",
+    "prompt_digest",
+    "question_of",
+]
 
 PROMPT = """\
 Somebody thought about a multiple-choice question. Which option does the thought assert in the end?
@@ -127,7 +137,8 @@ class LetterJudge(Judge):
             cases: N different cases: question, options as shown, a thought that is not empty, and the letters.
 
         Returns:
-            `(N, 26)` float32, nats, over the whole vocabulary; -inf for what cannot be, NaN for nothing.
+            `(N, 36)` float32, nats, over the whole vocabulary; -inf for what cannot be or is not offered, NaN for
+            what could not be asked.
         """
 
     def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:

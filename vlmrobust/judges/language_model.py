@@ -1,9 +1,9 @@
-"""A judge that is a language model: any Hugging Face causal LM."""
+"""A judge that is a language model in this process: any Hugging Face causal LM, on transformers or on vLLM."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -11,12 +11,14 @@ from torch import Tensor
 
 from ..models.identity import weights_digest
 from ..models.probe import Head, captured
+from ..models.vllm import VLLMText
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
-from ..prompting import LETTERS
-from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
+from ..prompting import LETTERS, MARKS, letter_columns
+from ..secrecy import error_text
+from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, offered, question_of
 
 if TYPE_CHECKING:
-    from ..models import HFModel
+    from ..models import HFModel, VLLMModel
 
 __all__ = ["LMJudge"]
 
@@ -32,14 +34,18 @@ class LMJudge(LetterJudge):
     where the chat template can do so, and an opened thought is closed. A model without a chat template is asked in
     plain text.
 
+    On vLLM (`from_pretrained(…, engine="vllm")`, or `of` a `VLLMModel`) the same is asked, a request of one token for
+    each thought, all of them at once in the engine's queue; letters come from its logits. A thought that vLLM refuses,
+    such as one that is longer than the context, is unsure, with the error.
+
     Args:
-        model: a loaded causal LM.
+        model: a loaded causal LM, or the `text_only` of a `VLLMModel`.
         tokenizer: its tokenizer.
 
     Attributes:
         model, tokenizer: the same.
         max_thought_tokens: of a longer thought the last tokens are shown, with a note that the beginning is left out.
-        batch_tokens: how many tokens are processed together, padding included.
+        batch_tokens: how many tokens are processed together, padding included; vLLM has its own limit.
         min_mass, min_probability: as in `LetterJudge`.
 
     Raises:
@@ -63,11 +69,11 @@ class LMJudge(LetterJudge):
         super().__init__(**{name: value for name, value in given.items() if value is not None} | fields)
 
     @classmethod
-    def of(cls, model: "HFModel", **fields: Any) -> Self:
+    def of(cls, model: "HFModel | VLLMModel", **fields: Any) -> Self:
         """Return the model that is evaluated as a judge of its own thoughts: no further weights, and no image shown.
 
         Args:
-            model: the model.
+            model: the model; of a `VLLMModel` the engine is shared.
             **fields: the judge's own fields.
 
         Example:
@@ -75,6 +81,8 @@ class LMJudge(LetterJudge):
             >>> LMJudge.of(vr.demo.model()).title
             'LMJudge'
         """
+        if isinstance(text := getattr(model, "text_only", None), VLLMText):
+            return cls(text, text.tokenizer, **fields)
         return cls(model.model, getattr(model.processor, "tokenizer", model.processor), **fields)
 
     @classmethod
@@ -82,6 +90,7 @@ class LMJudge(LetterJudge):
         cls,
         name: str,
         *,
+        engine: Literal["transformers", "vllm"] = "transformers",
         dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
         **model_kwargs: Any,
@@ -92,11 +101,21 @@ class LMJudge(LetterJudge):
 
         Args:
             name: the checkpoint's name or path.
+            engine: what computes it: transformers, or vLLM (extra `vllm`).
             dtype: a torch dtype or its name; "auto" = the checkpoint's own.
-            device: None = CUDA where there is one, else the CPU; leave it out when `device_map` is given.
-            **model_kwargs: for `from_pretrained` of the model's auto class; `revision`, `token` and `trust_remote_code`
-                go to the tokenizer as well.
+            device: None = CUDA where there is one, else the CPU; leave it out when `device_map` is given, and on vLLM.
+            **model_kwargs: for `from_pretrained` of the model's auto class, or for vLLM's `LLM`; `revision`, `token`
+                and `trust_remote_code` go to the tokenizer as well.
+
+        Raises:
+            ValueError: a device is named on vLLM, which takes the cards it sees.
+            ImportError, UnfitError: vLLM is not installed, or does not start, see `VLLMModel`.
         """
+        if engine == "vllm":
+            if device is not None:
+                raise ValueError(f"field 'device': expected none, since vLLM takes the cards it sees, got {device!r}")
+            text = VLLMText.from_pretrained(name, dtype=str(dtype).removeprefix("torch."), **model_kwargs)
+            return cls(text, text.tokenizer)
         from transformers import (
             MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
             AutoConfig,
@@ -116,6 +135,8 @@ class LMJudge(LetterJudge):
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the verdicts: checkpoint, a digest of its weights, dtype, prompt and thresholds."""
+        if isinstance(self.model, VLLMText):
+            return super().identity() | self.model.identity() | {"max_thought_tokens": self.max_thought_tokens}
         config = self.model.config
         return super().identity() | {
             "name": str(getattr(config, "_name_or_path", "")),
@@ -155,18 +176,40 @@ class LMJudge(LetterJudge):
             rendered += f"\n{_THINK_CLOSE}\n\n"
         return rendered + _REPLY
 
-    @torch.inference_mode()
     def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
-        """Return the letters' log-probabilities after "Answer:", see `LetterJudge.letter_logprobs`."""
+        """Return the letters' log-probabilities after "Answer:", see `LetterJudge.letter_logprobs`.
+
+        On vLLM -inf for letters that a case does not offer, and NaN for one that is refused; `attempted` says why.
+        """
+        if isinstance(self.model, VLLMText):
+            return self.attempted(cases)[0]
+        return self._forward(*self._encoded(cases))
+
+    def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:
+        """Return `letter_logprobs`, and by the positions of the cases that vLLM refused why."""
+        if not isinstance(self.model, VLLMText):
+            return super().attempted(cases)
+        rows = [letter_columns(offered(len(options), letters)) for _, options, _, letters in cases]
+        read = self.model.letters(list(zip(*self._encoded(cases), rows, strict=True)))
+        refused = {place: error_text(found) for place, found in enumerate(read) if isinstance(found, Exception)}
+        unknown = [torch.nan] * len(MARKS)
+        return torch.tensor([unknown if isinstance(found, Exception) else found for found in read]), refused
+
+    def _encoded(self, cases: Sequence[Case]) -> tuple[list[list[int]], list[ForcedPrefix]]:
+        """Return the tokens of all that the model goes on from, and the last of them with which a letter may merge."""
         texts = [self.prompt(*case) for case in cases]
         # A template's rendering has its special tokens; a plain text has none yet.
         special = not getattr(self.tokenizer, "chat_template", None)
         tokens = [list(self.tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
+        return tokens, [self._vocabulary.forced_prefix(text) for text in texts]
+
+    @torch.inference_mode()
+    def _forward(self, tokens: Sequence[Sequence[int]], prefixes: Sequence[ForcedPrefix]) -> Tensor:
         read: dict[int, Tensor] = {}
         for batch in self._batches(tokens):
-            prefixes = [self._vocabulary.forced_prefix(texts[place]) for place in batch]
-            read |= zip(batch, self._read([tokens[place] for place in batch], prefixes), strict=True)
-        return torch.stack([read[place] for place in range(len(cases))])
+            rows = self._read([tokens[place] for place in batch], [prefixes[place] for place in batch])
+            read |= zip(batch, rows, strict=True)
+        return torch.stack([read[place] for place in range(len(tokens))])
 
     def _tail(self, thought: str) -> str:
         tokens = list(self.tokenizer(thought, add_special_tokens=False)["input_ids"])

@@ -164,6 +164,11 @@ class ForcedPrefix:
     either: tuple[LetterFamily, ...] = field(default=(), compare=False)
 
     @property
+    def capitals(self) -> list[LetterFamily]:
+        """The tables of capitals alone, each of which counts in full."""
+        return [LetterFamily(tokens, torch.zeros(tokens.shape), {}) for tokens in self.families]
+
+    @property
     def places(self) -> int:
         """How many positions at the end of the prefix are looked at."""
         return len(self.tokens) + 1

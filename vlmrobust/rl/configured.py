@@ -40,8 +40,8 @@ def reward_of(settings: Mapping[str, Any], *, where: str) -> Reward:
         settings: plain values by name, none of which has to be there:
             `reward`: faithfulness (the default), accuracy, format or consistency; or a `Reward`, by itself;
             `guards`: `recommended`, or a list of names, or of mappings of `name` and the guard's own fields;
-            `judge`: `rules`, `hf:NAME` or `openai:NAME`, or a mapping of `name` and of `base_url`, `api_key_env`,
-            `dtype`, `device` and `options`, see `judge_named`;
+            `judge`: `rules`, `hf:NAME`, `vllm:NAME` or `openai:NAME`, or a mapping of `name` and of `base_url`,
+            `api_key_env`, `dtype`, `device` and `options`, see `judge_named`;
             `style`: a name, see `named_style`;
             and the reward's other fields by their names, such as `additive: 0.5` and `format_weight`.
         where: whose settings they are, for messages.

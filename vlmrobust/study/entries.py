@@ -253,9 +253,9 @@ class JudgeEntry(Told):
     """A judge of thoughts.
 
     Attributes:
-        name: `rules`, `hf:NAME` (a checkpoint), or `openai:NAME` (a model behind a server).
+        name: `rules`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), or `openai:NAME` (a model behind a server).
         base_url, api_key_env: of the server.
-        dtype, device: of the checkpoint.
+        dtype, device: of the checkpoint; vLLM takes the cards it sees.
         options: further arguments of `LMJudge.from_pretrained` (such as `device_map`) or `OpenAIJudge`.
         size: for a dry run, the name of one of the study's sizes.
     """
@@ -272,6 +272,15 @@ class JudgeEntry(Told):
     @classmethod
     def _name_is_known(cls, name: str) -> str:
         kind, _, which = name.partition(":")
-        if (kind, bool(which)) not in (("rules", False), ("hf", True), ("openai", True)):
-            raise ValueError(f"expected rules, hf:NAME or openai:NAME, got {name!r}")
+        if (kind, bool(which)) not in (("rules", False), ("hf", True), ("vllm", True), ("openai", True)):
+            raise ValueError(f"expected rules, hf:NAME, vllm:NAME or openai:NAME, got {name!r}")
         return name
+
+    @model_validator(mode="after")
+    def _vllm_takes_its_cards(self) -> Self:
+        if self.name.startswith("vllm:") and self.device is not None:
+            raise ValueError(
+                f"judge {self.name!r}, field 'device': expected none, since vLLM takes the cards it sees, got "
+                f"{self.device!r}"
+            )
+        return self

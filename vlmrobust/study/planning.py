@@ -35,7 +35,7 @@ def plan_of(study: Study, rates: Rates | None, at_most: int) -> Plan:
         ]
         del model
         free_memory()
-    rows += [_judge_row(study, judge, rows, rates) for judge in study.judges if judge.name.startswith("hf:")]
+    rows += [_judge_row(study, judge, rows, rates) for judge in study.judges if judge.name.startswith(("hf:", "vllm:"))]
     return Plan(tuple(rows), rates, at_most)
 
 

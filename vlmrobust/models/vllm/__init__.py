@@ -1,5 +1,6 @@
 """vLLM in this process."""
 
 from .model import VLLMModel
+from .text import VLLMText
 
-__all__ = ["VLLMModel"]
+__all__ = ["VLLMModel", "VLLMText"]

