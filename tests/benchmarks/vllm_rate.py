@@ -2,12 +2,17 @@
 
     python tests/benchmarks/vllm_rate.py --samples 100                  the bundled model, 100 samples × 8 conditions
     python tests/benchmarks/vllm_rate.py --samples 8 --random           a random Qwen2.5-VL of 81 million parameters
+    python tests/benchmarks/vllm_rate.py --uneven --pairs 2             the same model, texts of 20 to 400 tokens
 
 The two ways on vLLM take turns in one process, on one engine whose caches are emptied before each. `LLM.generate` gets
 the requests that a run of `VLLMModel` has made for its prompts, rendered and tokenised, all of them at once, and reads
 nothing of what comes; a run of `Evaluator` renders, reads letters, parses, and writes every answer to disk. Timed is
 the time until the last answer. `HFModel` answers the same once, or as often as `--hf` says. The random model draws
-texts that end by chance, of 116 tokens on average and 400 at most. Not a test: timings depend.
+texts that end by chance, of 116 tokens on average and 400 at most.
+
+`--uneven` gives every text its length, which is then the same on both: the 64 prompts of uneven.py, greedy, texts of 20
+to 400 tokens, 116 on average. On vLLM a request is told how long its text is; on `HFModel` the model counts down. Both
+answer in turn, through `respond`. Not a test: timings depend.
 """
 
 import argparse
@@ -19,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import prefix
+import uneven
 
 import vlmrobust as vr
 from vlmrobust.metrics import Accuracy
 
 MEAN, LONGEST = 116, 400
+IMAGE_TOKENS = 64  # of the uneven texts' prompts
 
 
 def random_checkpoint(folder: Path, sizes: dict[str, dict[str, Any]] = prefix.SMALL, **options: Any) -> Path:
@@ -151,6 +158,38 @@ def compare(
     return found
 
 
+def compare_uneven(folder: Path, *, pairs: int, **engine: Any) -> dict[str, Any]:
+    """Return the times of `VLLMModel` and `HFModel` for texts of given lengths."""
+    model, processor = prefix.build()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    wanted = uneven.lengths()
+    prompts = uneven.prompts_of(wanted, IMAGE_TOKENS)
+    lengths = {(one.sample.id, one.condition, one.draw): length for one, length in zip(prompts, wanted, strict=True)}
+    own = Recorded(str(folder), {"max_new_tokens": LONGEST}, {"dtype": "float32", **engine})
+    sampling = own.model._sampling
+    told = sampling.of
+    sampling.of = lambda key: told(key) | {"max_tokens": lengths[key], "min_tokens": lengths[key]}
+    uneven.counting_down(model, processor.tokenizer)
+    local = vr.HFModel(model, processor, {"max_new_tokens": LONGEST})
+    short = uneven.prompts_of([3] * len(wanted), IMAGE_TOKENS)[:16]
+    local.respond(short)  # what is checked once
+    own.model.respond(prompts[:8])
+    times: dict[str, list[float]] = {"VLLMModel s": [], "HFModel s": []}
+    for pair in range(pairs):
+        for name, asked in list({"VLLMModel s": own.model, "HFModel s": local}.items())[:: 1 if pair % 2 else -1]:
+            own.empty()
+            begun = time.perf_counter()
+            responses = asked.respond(prompts)
+            times[name].append(time.perf_counter() - begun)
+            got = [response.n_tokens for response in responses]
+            assert got == wanted, (name, got, wanted)
+            print(name, f"{times[name][-1]:.2f}", flush=True)
+    own.model.close()
+    ratios = [one / other for one, other in zip(times["HFModel s"], times["VLLMModel s"], strict=True)]
+    return {"rows": len(prompts), "tokens": sum(wanted), **times, "times as fast as HFModel": statistics.median(ratios)}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -158,6 +197,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--hf", type=int, default=1)
     parser.add_argument("--random", action="store_true", help="the random model instead of the bundled one")
+    parser.add_argument("--uneven", action="store_true", help="texts of given lengths, against HFModel alone")
     parser.add_argument("--checkpoint", help="a folder instead")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--max-num-seqs", type=int)
@@ -169,13 +209,17 @@ def main() -> None:
     if given.max_num_seqs:
         engine["max_num_seqs"] = given.max_num_seqs
     with tempfile.TemporaryDirectory() as folder:
-        if given.random:
-            checkpoint = str(random_checkpoint(Path(folder)))
-        if given.random or given.checkpoint:
-            generation = {"max_new_tokens": LONGEST, "do_sample": True}
-            engine["max_num_batched_tokens"] = 32_768  # vLLM's CPU build draws no text after a prompt in parts
-        samples = vr.demo.samples(given.samples)
-        found = compare(checkpoint, generation, samples, pairs=given.pairs, hf=given.hf, dtype=given.dtype, **engine)
+        if given.uneven:
+            found = compare_uneven(Path(folder), pairs=given.pairs, **engine)
+        else:
+            if given.random:
+                checkpoint = str(random_checkpoint(Path(folder)))
+            if given.random or given.checkpoint:
+                generation = {"max_new_tokens": LONGEST, "do_sample": True}
+                engine["max_num_batched_tokens"] = 32_768  # vLLM's CPU build draws no text after a prompt in parts
+            samples = vr.demo.samples(given.samples)
+            settings: dict[str, Any] = {"pairs": given.pairs, "hf": given.hf, "dtype": given.dtype}
+            found = compare(checkpoint, generation, samples, **settings, **engine)
     print(json.dumps(found, indent=1))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from what_is_asked import SAMPLES, TOKENS
+from what_is_asked import JUDGED, SAMPLES, TOKENS
 
 import vlmrobust as vr
+from vlmrobust.judges import LMJudge
 from vlmrobust.models.base import RefusedError
 from vlmrobust.testing import check_model
 
@@ -27,7 +28,7 @@ load = partial(vr.VLLMModel, WEIGHTS, {"max_new_tokens": TOKENS}, **ENGINE)
 
 
 def greedy(folder: Path) -> dict[str, Any]:
-    """Ask everything, check the model, ask what it refuses, and kill its engine."""
+    """Ask everything, check the model, let it judge, ask what it refuses, and kill its engine."""
     model = load()
     vr.Evaluator(model, vr.paper_conditions()).run(vr.demo.samples(SAMPLES), out=folder / "greedy")
     check_model(model)
@@ -35,7 +36,33 @@ def greedy(folder: Path) -> dict[str, Any]:
     vr.Evaluator(model, vr.paper_conditions(), style=style).run(vr.demo.samples(4), out=folder / "texts")
     long = vr.demo.samples(1)[0].replace(id="long", question="Which colour? " * 600)
     vr.Evaluator(model, []).run([long, *vr.demo.samples(3)], out=folder / "refused")
-    return {"concurrency": model.concurrency} | killed(model, folder / "killed")
+    found = {"concurrency": model.concurrency, "judged": judged(LMJudge.of(model))}
+    return found | killed(model, folder / "killed")
+
+
+def judged(judge: Any) -> dict[str, Any]:
+    """Return the letters' log-probabilities by a judge, what is said of a thought that is too long, and the engines."""
+    engines = sum("EngineCore" in told for _, told in children())
+    letters, refused = judge.attempted([*JUDGED, ("Which?", ("red", "blue"), "It is red. " * 600, "AB")])
+    return {
+        "letters": letters[:-1].tolist(),
+        "refused": dict(refused),
+        "engines": engines,
+        "identity": judge.identity(),
+    }
+
+
+def judge(folder: Path) -> dict[str, Any]:
+    """Let a language model judge that sees nothing and lies in the folder, and kill the worker of its engine."""
+    judge = LMJudge.from_pretrained(str(folder / "text"), engine="vllm", **ENGINE)
+    found = judged(judge)
+    worker = next(process for process in children() if "Worker" in process[1])
+    os.kill(worker[0], signal.SIGKILL)
+    try:
+        judge.letter_logprobs(JUDGED * 50)
+    except RefusedError as error:
+        return found | {"killed": str(error)}
+    return found | {"killed": None}
 
 
 def killed(model: Any, out: Path) -> dict[str, Any]:
@@ -123,7 +150,7 @@ def actors(folder: Path) -> dict[str, Any]:
     return {"writers": sum(file.stat().st_size > 0 for file in out.glob("responses-*"))}
 
 
-PARTS = {part.__name__: part for part in (greedy, draws, adapter, refusals, actors)}
+PARTS = {part.__name__: part for part in (greedy, judge, draws, adapter, refusals, actors)}
 
 if __name__ == "__main__":
     place = Path(sys.argv[2])

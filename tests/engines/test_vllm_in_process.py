@@ -12,10 +12,14 @@ import numpy as np
 import peft
 import pytest
 import torch
+import transformers
+import zoo
 from agreement import agree
-from what_is_asked import TOKENS
+from what_is_asked import JUDGED, TOKENS
 
 from vlmrobust import Evaluator, HFModel, Report, Style, demo, paper_conditions
+from vlmrobust.judges import LMJudge
+from vlmrobust.prompting import letter_columns
 
 pytestmark = [
     pytest.mark.engines,
@@ -53,6 +57,26 @@ def ran(python_of: Callable[[str], Path], folder: Path) -> Ran:
     return run
 
 
+@pytest.fixture(scope="module")
+def text_model(folder: Path) -> tuple[Any, Any]:
+    """Return a language model without images and its tokenizer, which lie in the folder as well."""
+    special = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    tokenizer = zoo.byte_level_tokenizer(special, ("<|im_start|>",), kind="Qwen2TokenizerFast")
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}<|im_start|>assistant\n"
+    )
+    sizes = {"hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "head_dim": 32}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
+    size = (len(tokenizer) // 64 + 1) * 64
+    config = transformers.Qwen3Config(**sizes, **heads, vocab_size=size, eos_token_id=tokenizer.eos_token_id)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    zoo.redraw(model)
+    for part in (model, tokenizer):
+        part.save_pretrained(folder / "text")
+    return model, tokenizer
+
+
 def test_the_same_is_said_and_the_model_keeps_what_is_asked_of_one(ran: Ran, expected: Report) -> None:
     folder, _ = ran("greedy")  # with `check_model`
     agree(Report.load(folder / "greedy"), expected, nats=NATS)
@@ -67,6 +91,33 @@ def test_option_texts_are_scored_alike(ran: Ran) -> None:
     assert there.readout == here.readout
     assert "option_text_fixed_prefix" in there.readout
     np.testing.assert_allclose(there.option_logprobs, here.option_logprobs, rtol=0, atol=NATS)
+
+
+def judges_alike(found: dict[str, Any], judge: LMJudge) -> None:
+    letters = torch.tensor(found["letters"])
+    expected = judge.letter_logprobs(JUDGED)
+    for row, (_, _, _, shown) in enumerate(JUDGED):
+        columns = letter_columns(shown)
+        torch.testing.assert_close(letters[row, columns], expected[row, columns], rtol=0, atol=NATS)
+    assert list(found["refused"]) == [str(len(JUDGED))]
+    assert "1024" in found["refused"][str(len(JUDGED))]
+    assert found["engines"] == 1
+
+
+def test_the_model_that_answers_judges_on_the_same_engine(ran: Ran) -> None:
+    _, found = ran("greedy")
+    judges_alike(found["judged"], LMJudge.of(demo.model()))
+    assert found["judged"]["identity"]["name"] == str(Path(demo.__file__).parent / "weights")
+
+
+def test_a_language_model_without_images_judges(ran: Ran, text_model: tuple[Any, Any]) -> None:
+    _, found = ran("judge")
+    judges_alike(found, LMJudge(*text_model))
+
+
+def test_a_worker_that_is_killed_is_not_waited_for(ran: Ran, text_model: Any) -> None:
+    _, found = ran("judge")
+    assert "vLLM's engine died" in (found["killed"] or "")
 
 
 def test_a_prompt_that_is_refused_is_a_row(ran: Ran) -> None:
@@ -133,3 +184,24 @@ def test_two_actors_give_the_report_of_one(ran: Ran, expected: Report) -> None:
     folder, found = ran("actors")
     assert found["writers"] == 2
     agree(Report.load(folder / "actors"), expected, nats=NATS)
+
+
+def test_the_check_for_a_gpu_runs_its_part_on_vllm(python_of: Callable[[str], Path], tmp_path: Path) -> None:
+    paths = {"PYTHONPATH": str(HERE.parents[1]), "HF_HUB_OFFLINE": "1"}
+    script = HERE.parent / "benchmarks" / "gpu_check.py"
+    command = [python_of("vllm"), script, "--out", tmp_path, "--dry-run", "--parts", "vllm"]
+    env = environments.plain() | dict(environments.VLLM) | paths
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    [row] = json.loads((tmp_path / "gpu_check.json").read_text())["vllm"]
+    assert not {"failed", "left out"} & row.keys(), row
+    assert row["rows"] == 8
+    assert row["requests"] >= 8
+    assert 0 < row["tokens"] <= 8 * 400
+    assert {name: len(row[name]) for name in ("VLLMModel s", "LLM.generate s", "HFModel s")} == {
+        "VLLMModel s": 2,
+        "LLM.generate s": 2,
+        "HFModel s": 1,
+    }
+    assert row["rate against LLM.generate"] > 0
+    assert "| rows |" in (tmp_path / "gpu_check.md").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracle
 import peft
 import pytest
 import vllm_stand_in
@@ -20,6 +21,7 @@ from vlmrobust.models.sampling import sampling_seed
 from vlmrobust.models.vllm import answering
 from vlmrobust.models.vllm.failures import Failures
 from vlmrobust.models.vllm.sampling import Sampling
+from vlmrobust.prompting import letter_columns
 from vlmrobust.testing import check_model
 
 WEIGHTS = str(Path(demo.__file__).parent / "weights")
@@ -83,6 +85,26 @@ def test_a_thought_that_was_cut_off_is_closed_as_in_transformers(made: Callable[
     assert "length" in {one.finish_reason for one in expected if one.option_logprobs is not None}
     # In transformers a letter that goes on as a word, which so short a thought makes likely, counts for less.
     same(made(generation=cut, force_answer=True).respond(prompts), expected, nats=10.0)
+
+
+def test_a_letter_that_may_begin_before_the_prompt_ends_is_summed_over_its_places(
+    made: Callable[..., VLLMModel], engines: Any
+) -> None:
+    style = Style(
+        letters="GHIJKL", answer_tags=("<answer> ", "</answer>")
+    )  # "I" may come, or " I" in place of the space
+    [prompt] = [prompt for prompt in prompts_of(1, style) if prompt.condition == "stop_think"]
+    [found] = made().respond([prompt])
+    local = demo.model()
+    text = oracle.rendered(local.processor, prompt) + style.answer_opener
+    tokens = oracle.token_texts(local.processor.tokenizer)
+    expected = oracle.forced_letters(local.processor, local.model, text, prompt.images, tokens)
+    shown = letter_columns(style.letters[: len(prompt.options)])
+    np.testing.assert_allclose(found.option_logprobs, expected[shown], rtol=0, atol=2e-4)
+    assert len(shown) > 2
+    lengths = [len(asked["prompt_token_ids"]) for asked, _ in engines.made[0].asked]
+    assert max(lengths) - min(lengths) == 1
+    assert len(lengths) == 2
 
 
 def test_it_keeps_what_an_evaluator_relies_on(made: Callable[..., VLLMModel]) -> None:
