@@ -4,8 +4,10 @@ Random models of Qwen3.5's architecture (linear attention) and of LFM2-VL's (con
 parameters each, are asked about one image of 256 tokens under eight conditions, whose prompts differ in 40 to 100
 tokens: as forced answers, as 16 new tokens, or as both in one call, as the paper's conditions are.
 
-Counted are the tokens that go through the language model but for those that were decoded; the ideal is the prefix once,
-and every suffix. Timed is the CPU time of all threads. Not a test: timings depend on what else the machine does.
+Counted are the tokens that go through the language model but for those that were decoded (the ideal is the prefix once,
+and every suffix), and floating-point operations, vision tower included: no way can be faster than another by more than
+the ratio of their operations, as long as these take longer than reading the weights. Timed is the CPU time of all
+threads. Not a test: timings depend on what else the machine does.
 
     python tests/benchmarks/hybrid.py run                                     # this build: counts, and a time
     python tests/benchmarks/hybrid.py pairs --other FOLDER                    # both, in turn, each a process of its own
@@ -27,6 +29,7 @@ import prefix
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.flop_counter import FlopCounterMode
 
 from vlmrobust import HFModel, Prompt
 
@@ -161,12 +164,15 @@ def run(architecture: str, task: str, repetitions: int, *, shares: bool) -> dict
         responses = engine.respond(prompts)
         times.append(time.process_time() - begun)
     hook.remove()
+    with FlopCounterMode(display=False) as counter:
+        engine.respond(prompts)
     assert not any(response.error for response in responses), responses
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "seconds": statistics.median(times),
         "passes": len(passes),
         "prefilled": sum(rows * length for rows, length in passes if length > 1),
+        "operations": counter.get_total_flops(),
     }
 
 

@@ -57,24 +57,29 @@ def lengths() -> list[int]:
     return found
 
 
-def counting_down(model: Any, tokenizer: Any) -> None:
+def counting_down(model: Any, tokenizer: Any, written: int | None = None) -> None:
     """Let a model write the number below the last one that it was given, and stop below 1.
 
-    In a prompt a number is three digits behind a "#"; what is written has a token for each, without a text.
+    In a prompt a number is three digits behind a "#"; what is written has a token for each.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        written: the token before that of the number 1; None = tokens that have no text.
     """
     mark, *digits = (tokenizer(character)["input_ids"][0] for character in "#0123456789")
     table = torch.full((prefix.VOCABULARY,), 0)
     table[digits] = torch.arange(10)
     stop = model.generation_config.eos_token_id
-    written = stop - LONGEST - 1  # the token of the number 0, which is never written
+    first = stop - LONGEST - 1 if written is None else written  # as it were of the number 0, which is never written
 
     def force(module: Any, arguments: Any, keywords: Any, output: Any) -> None:
         ids = keywords["input_ids"]
-        number = (ids[:, -1] - written).where((ids[:, -1] > written) & (ids[:, -1] < stop), 0)
+        number = (ids[:, -1] - first).where((ids[:, -1] > first) & (ids[:, -1] <= first + LONGEST), 0)
         for row, place in (ids == mark).nonzero().tolist():
             hundreds, tens, ones = table[ids[row, place + 1 : place + 4]].tolist()
             number[row] = 100 * hundreds + 10 * tens + ones
-        following = torch.where(number > 1, number - 1 + written, stop)
+        following = torch.where(number > 1, number - 1 + first, stop)
         for row in number.nonzero()[:, 0].tolist():
             output.logits[row, :, following[row]] = output.logits[row].max() + 3
 

@@ -75,6 +75,12 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         imports=("areal.api.reward_api",),
     ),
     "skyrl": _trainer("skyrl-gym==0.4.0", *_OMEGACONF, "func_timeout", imports=("skyrl_gym",)),
+    # No trainer, but it borrows as they do: torch and transformers have to be those that it is compared on.
+    "lmms_eval": _trainer(
+        *("lmms-eval==0.7.3", "evaluate==0.4.6", "loguru", "pytz", "pytablewriter"),
+        *("DataProperty", "mbstrdecoder", "pathvalidate", "tabledata", "tcolorpy", "typepy"),
+        imports=("lmms_eval.models.chat.huggingface",),
+    ),
 }
 
 VLLM: Mapping[str, str] = {
