@@ -15,20 +15,22 @@ def family_of(sample: Sample, rows: int, suffix: int, images: int, first: int, p
 
 
 shapes = st.lists(
-    st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(0, 2), st.booleans()), min_size=1, max_size=12
+    st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(0, 2), st.sampled_from([0, 5, 30])),
+    min_size=1,
+    max_size=12,
 )
 
 
 @given(shapes=shapes, max_tokens=st.integers(1, 400), max_rows=st.none() | st.integers(1, 9))
 def test_every_prompt_is_planned_once_within_the_limits(
-    shapes: list[tuple[int, int, int, bool]],
+    shapes: list[tuple[int, int, int, int]],
     max_tokens: int,
     max_rows: int | None,
     make_sample: Callable[..., Sample],
 ) -> None:
     sample, found, first = make_sample(), [], 0
-    for rows, suffix, images, shares in shapes:
-        found.append(family_of(sample, rows, suffix, images, first, 5 if shares else 0))
+    for rows, suffix, images, prefix in shapes:
+        found.append(family_of(sample, rows, suffix, images, first, prefix))
         first += rows
 
     def length(family: Family) -> int:
@@ -44,7 +46,9 @@ def test_every_prompt_is_planned_once_within_the_limits(
     positions = [position for batch in batches for family in batch.families for position in family.positions]
     assert sorted(positions) == list(range(first))
     for batch in batches:
-        longest = max(map(length, batch.families))
+        # All prefixes go through the model padded to the longest, and then all suffixes.
+        longest = max(family.prefix for family in batch.families)
+        longest += max(len(family.suffixes[0]) for family in batch.families)
         assert batch.longest == longest
         assert batch.tokens == longest * batch.rows
         assert batch.rows == 1 or (batch.tokens <= max_tokens and (max_rows is None or batch.rows <= max_rows))

@@ -12,7 +12,7 @@ from vlmrobust import Prompt, Response, Sample, expand, paper_conditions
 from vlmrobust.models import HFModel
 from vlmrobust.models.branches import bears_gaps
 from vlmrobust.models.encoding import Rendered
-from vlmrobust.models.prefix import families
+from vlmrobust.models.prefix import families, packed
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
 
 pytestmark = [
@@ -75,6 +75,32 @@ def test_batches_of_any_size_answer_alike(family: str, writer: Build, samples: l
         assert_same(HFModel(model, processor, options, batch_size=batch_size).respond(prompts), expected)
     for batch_tokens in (1, 900, 4000):
         assert_same(HFModel(model, processor, options, batch_tokens=batch_tokens).respond(prompts), expected)
+
+
+def test_suffixes_that_go_in_several_passes_answer_alike(
+    writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, prompts = writer("qwen2_5_vl"), conditions_of(samples[:3])
+    options = {"max_new_tokens": LIMIT}
+    expected = HFModel(made.model, made.processor, options, share_prefixes=False).respond(prompts)
+    seen: list[tuple[int, int]] = []
+    handle = made.model.get_decoder().register_forward_hook(
+        lambda module, arguments, output: seen.append(tuple(output.last_hidden_state.shape[:2]))
+    )
+    taken = {}
+    try:
+        for cost in (0, 10**6):
+            monkeypatch.setattr("vlmrobust.models.prefix._PASS", cost)
+            engine = HFModel(made.model, made.processor, options)
+            engine.respond(prompts)
+            seen.clear()
+            assert_same(engine.respond(prompts), expected)
+            taken[cost] = [shape for shape in seen if shape[1] > 1]
+    finally:
+        handle.remove()
+    tokens = {cost: sum(rows * columns for rows, columns in shapes) for cost, shapes in taken.items()}
+    assert len(taken[0]) > len(taken[10**6])
+    assert tokens[0] < tokens[10**6]
 
 
 def test_an_image_goes_through_the_vision_tower_once(
@@ -166,6 +192,22 @@ def test_a_prefix_is_common_holds_the_images_and_leaves_what_is_read(
         longest = min(len(rows[position]) for position in family.positions) - places
         same = {rows[position][family.prefix] for position in family.positions}
         assert family.prefix == longest or len(same) > 1
+
+
+def partitions(lengths: Sequence[int]) -> list[list[list[int]]]:
+    if not lengths:
+        return [[]]
+    return [[list(lengths[:end]), *rest] for end in range(1, len(lengths) + 1) for rest in partitions(lengths[end:])]
+
+
+@given(rows=st.dictionaries(st.integers(1, 400), st.integers(1, 12), min_size=1, max_size=7))
+def test_suffixes_go_through_the_model_in_the_passes_that_cost_least(rows: dict[int, int]) -> None:
+    def cost(passes: list[list[int]]) -> int:
+        return sum(256 + max(lengths) * sum(rows[length] for length in lengths) for lengths in passes)
+
+    found = packed(rows)
+    assert sorted(length for lengths in found for length in lengths) == sorted(rows)
+    assert cost(found) == min(map(cost, partitions(sorted(rows))))
 
 
 def test_other_samples_and_other_images_do_not_share(make_sample: Callable[..., Sample]) -> None:

@@ -1,5 +1,7 @@
 """Texts that leave and join a batch, against the model's own `generate`, prompt by prompt, for every kind of cache."""
 
+import copy
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -168,10 +170,88 @@ def test_no_more_rows_are_held_than_planned(
         held.append(len(inputs["input_ids"]))
         return real(self, *arguments, **inputs)
 
-    forward.__signature__ = __import__("inspect").signature(real)  # type: ignore[attr-defined]
+    forward.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
     monkeypatch.setattr(type(made.model), "forward", forward)
     engine.respond(prompts)
     assert max(held) == 6
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_5"])
+@pytest.mark.parametrize("batch_tokens", [700, 1600])
+def test_the_cache_stays_within_the_tokens_that_are_allowed(
+    batch_tokens: int, family: str, restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = restless(family)
+    # Questions as long as that, so that the longest prefix and the longest suffix are of two samples.
+    several = [
+        *samples[:4],
+        samples[0].replace(id="long", question=samples[0].question * 6, options=["red", "blue"]),
+    ]
+    prompts = [prompt for draw in range(2) for prompt in expand(several, [StopThink()])]
+    prompts = [prompt.replace(draw=place) for place, prompt in enumerate(prompts)]
+    engine = HFModel(made.model, made.processor, {"max_new_tokens": 12, **UNEVEN}, batch_tokens=batch_tokens)
+    engine.respond(prompts)
+    held: list[tuple[int, int]] = []
+    real = type(made.model).forward
+
+    def forward(self: Any, *arguments: Any, **inputs: Any) -> Any:
+        mask = inputs.get("attention_mask")  # of all that the cache holds and what comes; a prompt may have none
+        held.append(tuple(inputs["input_ids" if mask is None else "attention_mask"].shape[:2]))
+        return real(self, *arguments, **inputs)
+
+    forward.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(made.model), "forward", forward)
+    engine.respond(prompts)
+    assert max(rows for rows, _ in held) > 1
+    over = [(rows, columns) for rows, columns in held if rows > 1 and rows * columns > batch_tokens]
+    assert not over
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen3_5", "dots3_note"])
+def test_memory_that_runs_out_in_the_middle_of_thoughts_changes_none(
+    family: str,
+    restless: Build,
+    samples: list[Sample],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made, prompts = restless(family), prompts_of(samples[:5])
+    options = {"max_new_tokens": LIMIT, **UNEVEN}
+    expected = HFModel(made.model, made.processor, options).respond(prompts)
+    engine = HFModel(made.model, made.processor, options)
+    engine.respond(prompts[:2])
+    real, steps = Rolling._through, 0
+
+    def through(self: Rolling, branches: Branches, tokens: torch.Tensor) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps % 3 == 0 and len(tokens) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(self, branches, tokens)
+
+    monkeypatch.setattr(Rolling, "_through", through)
+    with caplog.at_level(logging.WARNING, logger="vlmrobust"):
+        assert_same(engine.respond(prompts), expected)
+    assert "out of memory with" in caplog.text
+
+
+@pytest.mark.parametrize("window", [80, 150, 4096])
+def test_texts_that_grow_beyond_a_window_or_stay_within(window: int, restless: Build, samples: list[Sample]) -> None:
+    made, prompts = restless("gemma3"), prompts_of(samples[:4])
+    config = copy.deepcopy(made.model.config)
+    config.text_config.sliding_window = window
+    model = type(made.model)(config).eval()
+    model.load_state_dict(made.model.state_dict())
+    model.generation_config.eos_token_id = made.model.generation_config.eos_token_id
+    lengths = [len(made.processor.tokenizer.encode(prompt.render(made.processor))) for prompt in prompts]
+    assert (window > max(lengths) + 50) or (min(lengths) < window < max(lengths)), "some go beyond it, or none"
+    options = {"max_new_tokens": LIMIT, **UNEVEN}
+    settings: dict[str, Any] = {"batch_size": 1, "share_prefixes": False}
+    expected = HFModel(model, made.processor, options | BY_GENERATE, **settings).respond(prompts)
+    for batch_size in (1, 3, None):
+        engine = HFModel(model, made.processor, options, batch_size=batch_size)
+        assert_same(engine.respond(prompts), expected)
+    assert engine.work()["shared_tokens"] > 0
 
 
 def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(

@@ -249,7 +249,7 @@ class Engine:
         read: dict[int, Outcome] = {}
         begun: list[Begun] = []
         if shares and steps and (not writes or self._stepping.takes_uneven):
-            read, begun = self._shared.answer(batch.families, places, self._read)
+            read, begun = self._shared.answer(batch.families, places, self._read, joins=self._stepping.joins)
         else:
             looks = self._ahead.works is not False
             if reads:

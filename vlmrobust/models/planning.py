@@ -16,7 +16,7 @@ class Batch:
 
     Attributes:
         families: with equally many images, and all shared or none.
-        longest: tokens of their longest row, prompt and new tokens together.
+        longest: tokens that a row of theirs takes at most, prompt, new tokens and padding together.
     """
 
     families: tuple[Family, ...]
@@ -60,16 +60,19 @@ class Queue:
             longest: how many tokens the longest of them takes.
         """
         taken: list[Family] = []
-        own = 0
+        before = after = 0
         while self.waiting:
             tokens, family = self.waiting[0]
             more = rows + len(family.items)
-            if rows and not _fits(more, max(longest, own, tokens), self.max_tokens, self.max_rows):
+            # Prefixes are padded to the longest of them, and so are suffixes: the two need not be of one family.
+            suffix = max(map(len, family.suffixes)) if family.prefix else tokens
+            wide = max(before, tokens - suffix), max(after, suffix)
+            if rows and not _fits(more, max(longest, sum(wide)), self.max_tokens, self.max_rows):
                 break
             taken.append(family)
-            rows, own = more, max(own, tokens)
+            rows, (before, after) = more, wide
             self.waiting.popleft()
-        return Batch(tuple(taken), own) if taken else None
+        return Batch(tuple(taken), before + after) if taken else None
 
 
 def plan(

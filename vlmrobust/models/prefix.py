@@ -7,9 +7,10 @@ what differs (the *suffixes*) runs as a batch.
 What shares: prompts of one sample with the same images, all of which stand in the common prefix (`families`).
 What branches: the cache, by its own `reorder_cache`, which every kind of cache layer has.
 Positions: read off the prefix's own forward pass and counted on from there, so that no rotary scheme is known by name.
-What goes together: all suffixes of a batch, padded on the right, where the cache can hold that padding (`bears_gaps`);
-elsewhere, as with states of linear attention and convolutions, or sliding windows that are full, those of one length at
-a time, each from a copy of the cache as the prefix left it. Their rows are put side by side to be decoded (`rolling`).
+What goes together: suffixes of similar lengths, padded on the right, where the cache can hold that padding
+(`bears_gaps`); elsewhere, as with states of linear attention and convolutions, or sliding windows that are full, those
+of one length. Each goes on from a copy of the cache as the prefix left it; their rows are put side by side to be
+decoded (`rolling`).
 What falls back to the plain path: a prompt that shares nothing; a model whose logits differ from the plain path's on
 the first batch (prefix-LMs such as PaliGemma), or whose cache has layers of a kind that is not known (`caches`).
 """
@@ -31,7 +32,10 @@ from .probe import Head, captured
 from .processing import FAULTS
 from .running import tolerance
 
-__all__ = ["FAULTS", "Family", "SharedEngine", "families"]
+__all__ = ["FAULTS", "Family", "SharedEngine", "families", "packed"]
+
+# What a pass costs beside its tokens, in tokens: all weights are read, and all kernels are started.
+_PASS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +133,16 @@ class SharedEngine:
         self._plain = plain
         self._forward = Forward(model)
 
-    def answer(self, batch: Sequence[Family], places: int, reading: Reading[T]) -> tuple[dict[int, T], list[Begun]]:
+    def answer(
+        self, batch: Sequence[Family], places: int, reading: Reading[T], *, joins: bool = False
+    ) -> tuple[dict[int, T], list[Begun]]:
         """Read the letters of some prompts, and begin the texts of the others.
 
         Args:
             batch: families.
             places: how many positions at the end of a prompt are read.
             reading: what is made of the prompts that are read.
+            joins: whether the rows of several caches can be put into one.
 
         Returns:
             By position, what `reading` made of these; and the others, whose texts may be decoded.
@@ -143,7 +150,7 @@ class SharedEngine:
         read: dict[int, T] = {}
         begun: list[Begun] = []
         prefixes = self._prefill(batch)
-        groups = self._groups(batch, prefixes)
+        groups = self._groups(batch, prefixes, joins=joins)
         for number, group in enumerate(groups):
             rows = torch.tensor([branch.prefix for branch in group], device=self._model.device)
             if number + 1 < len(groups):
@@ -155,7 +162,7 @@ class SharedEngine:
             begun += others
         return read, begun
 
-    def _groups(self, batch: Sequence[Family], prefixes: Branches) -> "list[list[_Branch]]":
+    def _groups(self, batch: Sequence[Family], prefixes: Branches, *, joins: bool) -> "list[list[_Branch]]":
         """Return the prompts that may go on from their prefixes together."""
         rows = [
             _Branch(number, *row)
@@ -166,12 +173,15 @@ class SharedEngine:
         new = self._decoding.config.max_new_tokens if writes else 0
         longest = prefixes.mask.shape[1] + max(len(row.suffix) for row in rows) + new
         nothing_follows = all(row.item.scored is not None for row in rows)
-        if nothing_follows or bears_gaps(self._model.config.get_text_config(), longest):
-            return [rows]
         by_length: dict[int, list[_Branch]] = defaultdict(list)
         for row in rows:
             by_length[len(row.suffix)].append(row)
-        return list(by_length.values())
+        if not (nothing_follows or bears_gaps(self._model.config.get_text_config(), longest)):
+            return list(by_length.values())
+        if writes and not joins:
+            return [rows]
+        together = packed({length: len(some) for length, some in by_length.items()})
+        return [[row for length in lengths for row in by_length[length]] for lengths in together]
 
     def _answered(
         self, group: "Sequence[_Branch]", branches: Branches, places: int, reading: Reading[T]
@@ -247,6 +257,34 @@ class SharedEngine:
         lengths = torch.tensor([len(suffix) for suffix in suffixes])
         mask = (torch.arange(width) < lengths[:, None]).long()
         return tokens.to(self._model.device), mask.to(self._model.device)
+
+
+def packed(rows: Mapping[int, int]) -> list[list[int]]:
+    """Return which lengths go through the model in one pass, padded to the longest, so that all passes cost least.
+
+    Args:
+        rows: how many rows there are of each length.
+
+    Example:
+        >>> packed({50: 10, 52: 10, 90: 20})
+        [[50, 52], [90]]
+    """
+    lengths = sorted(rows)
+    # By how many of the lengths have been packed: the least cost, and how many were before the last pass.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(lengths) + 1):
+        count, found = 0, []
+        for start in range(end - 1, -1, -1):
+            count += rows[lengths[start]]
+            found.append((best[start][0] + count * lengths[end - 1] + _PASS, start))
+        best.append(min(found))
+    passes: list[list[int]] = []
+    end = len(lengths)
+    while end:
+        start = best[end][1]
+        passes.insert(0, lengths[start:end])
+        end = start
+    return passes
 
 
 @dataclass(frozen=True, slots=True)
