@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from .. import functional
-from ..judges import Judge, Kept, RuleJudge, Verdicts
+from ..judges import Judge, Kept, Panel, RuleJudge, Verdicts
 from ..types import Responses
 from .base import Metric, failed
 
@@ -45,6 +45,11 @@ class JudgedMetric(Metric):
     """
 
     judge: Judge = Field(default_factory=RuleJudge)
+
+    @property
+    def asks(self) -> bool:
+        """Whether its judge is costly, or one of a panel's is."""
+        return _is_costly(self.judge)
 
     def keeping(self, verdicts: Path) -> Self:
         """Return the metric with a judge that keeps its verdicts in a folder, if they are costly."""
@@ -183,6 +188,10 @@ class Quadrant(JudgedMetric):
         codes = _quadrants(self.judge, responses)
         inside = (codes == functional.QUADRANTS.index(self.kind)).float()
         return torch.where(codes >= 0, inside, math.nan)
+
+
+def _is_costly(judge: Judge) -> bool:
+    return any(map(_is_costly, judge.judges)) if isinstance(judge, Panel) else judge.is_costly
 
 
 def quadrant_labels(responses: Responses, judge: Judge | None = None) -> list[str | None]:

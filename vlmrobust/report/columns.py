@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ..functional.intervals import Outcome
 from ..metrics import BaseMetric, JudgedMetric, Metric, PairedMetric
+from ..metrics.settings import settings_of
 from ..types import Responses
 
-__all__ = ["FRAME_COLUMNS", "Column", "score"]
+__all__ = ["FRAME_COLUMNS", "Column", "measured_column", "score"]
 
 FRAME_COLUMNS = (
     "sample_id",
@@ -49,6 +50,7 @@ class Column:
         metric: None in a report that was loaded, but for the follow rate, which holds nothing but its name.
         failures: by position, why a response that was asked has no value.
         reads_asserted: the values depend on what the text asserts.
+        settings: how the metric was set, see `metrics.settings.settings_of`; None where a file of before does not say.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Column:
     outcome: Outcome = "mean"
     failures: Mapping[int, str] = field(default_factory=dict)
     reads_asserted: bool = False
+    settings: Mapping[str, Any] | None = None
 
     def taken(self, rows: Sequence[int]) -> Self:
         """Return the column of some responses, in that order."""
@@ -94,11 +97,12 @@ def score(
             )
         names.append(metric.column)
         asked = metric if verdicts is None or not isinstance(metric, JudgedMetric) else metric.keeping(verdicts)
-        columns.append(replace(_column(responses, asked), metric=metric))
+        columns.append(replace(measured_column(responses, asked), metric=metric))
     return tuple(columns)
 
 
-def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
+def measured_column(responses: Responses, metric: Metric | PairedMetric) -> Column:
+    """Apply one metric to responses."""
     # A metric may work in place; the answers are not its own.
     values = metric(responses.copied()) if isinstance(metric, Metric) else _paired_values(responses, metric)
     return Column(
@@ -112,6 +116,7 @@ def _column(responses: Responses, metric: Metric | PairedMetric) -> Column:
         outcome="rate" if metric.is_rate else "mean",
         failures=metric.failures(responses.copied()),
         reads_asserted=metric.reads_asserted,
+        settings=settings_of(metric),
     )
 
 

@@ -19,7 +19,12 @@ from ..types import Responses
 from .columns import Column
 from .summary import SummaryRow
 
-__all__ = ["FORMAT", "read_report", "write_report"]
+__all__ = ["FORMAT", "PART", "WHOLE", "Key", "known_in", "read_report", "saved_in", "write_report"]
+
+WHOLE, PART = "report.jsonl", "report.part.jsonl"
+"""A run's report, and the one of a call that names less than it holds."""
+
+Key = tuple[str, str, int]
 
 FORMAT = "vlmrobust report 1"
 """What the head line of a report says."""
@@ -39,7 +44,7 @@ def write_report(
     rest: Mapping[str, Any],
 ) -> Path:
     """Write a report and return the file's path; metadata that JSON has no form for is written as text."""
-    file = path / "report.jsonl" if path.is_dir() else path
+    file = path / WHOLE if path.is_dir() else path
     head = {
         "format": FORMAT,
         "responses": len(responses),
@@ -66,7 +71,16 @@ def _about(column: Column) -> dict[str, Any]:
     return about | ({"failures": list(column.failures.items())} if column.failures else {})
 
 
-_COLUMN_FIELDS = ("name", "higher_is_better", "is_paired", "reads_letters", "is_mean", "outcome", "reads_asserted")
+_COLUMN_FIELDS = (
+    "name",
+    "higher_is_better",
+    "is_paired",
+    "reads_letters",
+    "is_mean",
+    "outcome",
+    "reads_asserted",
+    "settings",
+)
 
 
 def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], dict[str, Any]]:
@@ -76,7 +90,7 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
         FileNotFoundError: there is no such file.
         ValueError: it is no report, or some of its lines are missing.
     """
-    file = path / "report.jsonl" if path.is_dir() else path
+    file = saved_in(path) if path.is_dir() else path
     if not file.exists():
         raise FileNotFoundError(
             f"expected a report at {file}, found none; a run that was not finished has none until it is resumed"
@@ -99,6 +113,32 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
     ]
     summary = [_summary_row(row) for row in head["summary"]]
     return _responses(rows), columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
+
+
+def saved_in(folder: Path, name: str = WHOLE) -> Path:
+    """Return a folder's report, which need not be there.
+
+    Args:
+        folder: of a run.
+        name: `WHOLE` or `PART`.
+    """
+    return folder / name
+
+
+def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
+    """Return the keys of the responses in a report's file, and its metrics with their settings.
+
+    Both are empty if it is no report.
+
+    Raises:
+        KeyError, TypeError, ValueError: it cannot be read.
+    """
+    lines = (value for _, value in read_lines(file))
+    head = next(lines, None)
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        return set(), {}
+    keys = {(row["sample_id"], row["condition"], row["draw"]) for row in lines}
+    return keys, {about["name"]: about.get("settings") for about in head["metrics"]}
 
 
 def _older(name: str) -> dict[str, Any]:

@@ -1,69 +1,181 @@
-"""A run's report in its directory: what a later call names less of does not take its place."""
+"""The report of a run directory: all that the directory holds, whatever the last call named of it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from ..jsonl import read_lines
-from .files import FORMAT
+import numpy as np
+from torch import Tensor
+
+from ..judges import RuleJudge
+from ..types import Responses
+from .columns import Column
+from .concatenation import Part
+from .files import PART, WHOLE, Key, known_in, saved_in
+from .merging import Otherwise, Settings, merged, set_otherwise
 from .report import Report
 
-__all__ = ["keep_report", "kept_report"]
+__all__ = ["keep_report", "kept_report", "keys_of", "report_of"]
 
 logger = logging.getLogger(__name__)
 
-_WHOLE, _PART = "report.jsonl", "report.part.jsonl"
 _SHOWN = 5
-
-Key = tuple[str, str, int]
 
 
 def keep_report(report: Report, folder: Path) -> Path:
-    """Save a report in a run directory and return its file.
+    """Join the report of a call to the one in a run directory, and return the file of the call's own.
 
-    Where the report that is there has samples, conditions, draws or metrics that this one has not, it stays, and this
-    one is `report.part.jsonl`; the log says what is left out.
+    The directory's has samples, conditions, draws and metrics of all calls. Where a call named less, its own is
+    `report.part…` beside it, and the log says what else there is.
     """
-    keys = zip(report.responses.sample_id, report.responses.condition, report.responses.draw.tolist(), strict=True)
-    if left_out := _left_out(folder / _WHOLE, set(keys), set(report.metrics)):
-        logger.warning(
-            "run directory %s: its report has more than this call names (%s); it stays as it is, and the report of "
-            "this call is in %s",
-            folder,
-            "; ".join(left_out),
-            _PART,
-        )
-        return report.save(folder / _PART)
-    saved = report.save(folder)
-    (folder / _PART).unlink(missing_ok=True)
+    kept = [held for name in (WHOLE, PART) if (held := _Held.of(saved_in(folder, name))) is not None]
+    keys, metrics = keys_of(report), {column.name: column.settings for column in report._columns}
+    more = [held for held in kept if not (held.keys <= keys and held.metrics.keys() <= metrics.keys())]
+    if not more:
+        for held in kept[:1]:
+            for other in set_otherwise(held.metrics, metrics):
+                logger.warning("%s: %s; all %d responses are measured anew", held.file, in_words(other), len(held.keys))
+        saved = report.save(folder)
+        while (part := saved_in(folder, PART)).exists():
+            part.unlink()
+        return saved
+    logger.info(
+        "run directory %s: its report has more than this call names (%s), and keeps it; this call alone is in %s",
+        folder,
+        "; ".join(_differences(more[0].keys, keys, more[0].metrics.keys() - metrics.keys())),
+        PART,
+    )
+    # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
+    whole = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
+    saved = report.save(folder / PART)
+    if whole is not None:
+        whole.save(folder)
     return saved
 
 
 def kept_report(folder: Path) -> Path:
     """Return the file of the report that the last call has made."""
-    part = folder / _PART
-    return part if part.exists() else folder / _WHOLE
+    part = saved_in(folder, PART)
+    return part if part.exists() else saved_in(folder)
 
 
-def _left_out(file: Path, keys: set[Key], metrics: set[str]) -> list[str]:
-    """Return what the report in a file has that is not among some keys and metrics, in words."""
-    try:
-        lines = (value for _, value in read_lines(file)) if file.exists() else iter(())
-        head = next(lines, None)
-        if not isinstance(head, dict) or head.get("format") != FORMAT:
-            return []
-        before = {(row["sample_id"], row["condition"], row["draw"]) for row in lines}
-        measured = {about["name"] for about in head["metrics"]}
-    except (KeyError, TypeError, ValueError) as error:
-        logger.warning("%s holds no report that can be read (%s), and is written over", file, error)
-        return []
-    return list(_differences(before, keys, measured - metrics))
+def keys_of(report: Report) -> set[Key]:
+    """Return the keys of a report's responses."""
+    return set(_keys(report.responses))
 
 
-def _differences(before: set[Key], keys: set[Key], metrics: set[str]) -> Iterator[str]:
-    lost = before - keys
-    if lost:
-        yield f"{len(lost)} of its {len(before)} responses are not among those that this call is about"
+def _keys(responses: Responses) -> Iterator[Key]:
+    return zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
+
+
+def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> Report:
+    """Return the report on parts of one run; the log says what could not be measured on all of it.
+
+    Args:
+        parts: see `merged`.
+        manifest: of the run.
+        seed: keys the bootstrap.
+        where: the run directory.
+    """
+    found = merged(parts)
+    for name, count in found.not_measured.items():
+        logger.warning(
+            "run directory %s: metric %r is not measured on %d of %d responses; a call that names it measures it on "
+            "what it names",
+            where,
+            name,
+            count,
+            len(found.responses),
+        )
+    about = {key: value for key, value in manifest.items() if key != "judge"}
+    if found.judge != RuleJudge().identity():  # columns that are loaded name none
+        about["judge"] = dict(found.judge)
+    return Report(found.responses, found.columns, seed=seed, manifest=about)
+
+
+def in_words(other: Otherwise) -> str:
+    """Return how a metric is set in two ways."""
+    was, now = other.first, other.second
+    return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a report on disk is about."""
+
+    file: Path
+    keys: set[Key]
+    metrics: Mapping[str, Settings]
+
+    @classmethod
+    def of(cls, file: Path) -> "_Held | None":
+        """Return what the report in a file is about, None where there is none."""
+        if not file.exists():
+            return None
+        try:
+            keys, metrics = known_in(file)
+        except (KeyError, TypeError, ValueError) as error:
+            logger.warning("%s holds no report that can be read (%s), and is written over", file, error)
+            return None
+        return cls(file, keys, metrics) if metrics else None
+
+
+def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
+    """Return what reports on disk and a new one say together; None where the new one says nothing new."""
+    before = [Report.load(held.file) for held in kept]
+    otherwise: dict[str, Otherwise] = {}
+    for held in kept:
+        for other in set_otherwise(held.metrics, {column.name: column.settings for column in report._columns}):
+            otherwise.setdefault(other.metric, other)
+            logger.warning(
+                "%s: %s: the report of all calls keeps it as it was, this call's own has it as it is now; 'name' keeps "
+                "both, and a call that names all of the %d responses replaces it",
+                held.file,
+                in_words(other),
+                len(held.keys),
+            )
+    columns = [column for column in report._columns if column.name not in otherwise]
+    if len(before) == 1 and keys_of(report) <= kept[0].keys and _holds(before[0], report, columns):
+        return None
+    parts = [
+        *(
+            Part(held.file.name, old.responses, old._columns, {}, old.judge)
+            for old, held in zip(before, kept, strict=True)
+        ),
+        Part("this call", report.responses, columns, {}, report.judge),
+    ]
+    return report_of(parts, report.manifest, report.seed, kept[0].file.parent)
+
+
+def _holds(whole: Report, part: Report, columns: Sequence[Column]) -> bool:
+    """Return whether a report has all responses of another as they are there, and some columns of it."""
+    held = {column.name: column for column in whole._columns}
+    if not held.keys() >= {column.name for column in columns}:
+        return False
+    place = {key: row for row, key in enumerate(_keys(whole.responses))}
+    rows = [place[key] for key in _keys(part.responses)]
+    known = whole.responses.select(rows)
+    return all(
+        _equal(getattr(known, field.name), getattr(part.responses, field.name)) for field in fields(known) if field.init
+    ) and all(
+        # What is compared with other draws depends on what else there is.
+        column.is_paired or np.array_equal(held[column.name].scores[rows], column.scores, equal_nan=True)
+        for column in columns
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
+    return bool(one == other)
+
+
+def _differences(before: set[Key], keys: set[Key], metrics: AbstractSet[str]) -> Iterator[str]:
+    if lost := before - keys:
+        yield f"{len(lost)} of its {len(before)} responses"
     for place, name in enumerate(("samples", "conditions", "draws")):
         if missing := sorted({str(key[place]) for key in before} - {str(key[place]) for key in keys}):
             yield f"{name} {_listed(missing)}"
