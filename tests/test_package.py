@@ -96,7 +96,7 @@ LAYERS = (
     ("manifest",),
     ("store", "plots"),
     ("report",),
-    ("workers", "harnesses"),
+    ("merging", "workers", "harnesses"),
     ("evaluator",),
     ("named_conditions", "named_judges", "named_metrics", "named_styles"),
     ("rl", "testing", "demo"),

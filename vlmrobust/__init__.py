@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from . import demo, functional, judges, metrics, perturbations, plots, rl, styles, testing
     from .evaluator import Evaluator
     from .judges import Judge
+    from .merging import merge_runs
     from .metrics import Metric, PairedMetric
     from .models import HFModel, Model, OpenAIModel, VLLMModel
     from .perturbations import Compose, NotApplicable, Perturbation, expand, paper_conditions
@@ -41,6 +42,7 @@ __all__ = [
     "expand",
     "functional",
     "judges",
+    "merge_runs",
     "metrics",
     "paper_conditions",
     "perturbations",
@@ -72,6 +74,7 @@ _HOMES = {
     "Style": "types",
     "VLLMModel": "models",
     "expand": "perturbations",
+    "merge_runs": "merging",
     "paper_conditions": "perturbations",
 }
 

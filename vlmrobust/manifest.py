@@ -33,7 +33,8 @@ class Manifest(Frozen):
         versions: of vlmrobust, Python, and what reads images and texts; recorded, not compared.
         resumed: when it was gone on with under other versions, and which.
         notes: what could not be compared when it was gone on with.
-        draws, batch_size: recorded, not compared: more draws may join, and a smaller card may ask for smaller batches.
+        draws, batch_size: recorded, not compared: more draws may join (the most is kept), and a smaller card may
+            ask for smaller batches.
         model: `models.base.identity_of` the model.
         seed: keys every random draw.
         distractor: which wrong option the conditions assert, "random" or "runner_up".
@@ -113,11 +114,26 @@ class Manifest(Frozen):
                 f"begun before the model's {', '.join(unknown)} were recorded: whether they changed is not known"
             )
         return self.replace(
+            draws=max(self.draws, other.draws),
             model={**self.model, **{name: other.model[name] for name in unknown}},
             conditions={**self.conditions, **other.conditions},
             made_inert={**self.made_inert, **other.made_inert},
             notes=tuple(dict.fromkeys((*self.notes, *notes))),
             resumed=(*self.resumed, *self._under_other_versions(other)),
+        )
+
+    def merged(self, other: Self) -> Self:
+        """Return the manifest of two runs of one model as one, the earlier beginning and what each says of resuming.
+
+        Raises:
+            ValueError: see `joined`.
+        """
+        joined = self.joined(other)
+        for entry in other.resumed:
+            resumption = other.replace(versions=entry["versions"], started=entry["started"], resumed=())
+            joined = joined.joined(resumption)
+        return joined.replace(
+            started=min(self.started, other.started), notes=tuple(dict.fromkeys((*joined.notes, *other.notes)))
         )
 
     def _under_other_versions(self, other: Self) -> Iterator[dict[str, Any]]:

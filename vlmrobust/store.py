@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .jsonl import OwnFile, create_atomically, files, json_safe, places, unexpected, write_atomically
 from .manifest import Manifest, first_difference, prompt_digest, sample_content
@@ -28,9 +28,18 @@ from .types import Prompt, Response, Sample
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["RunDirectory", "decode_response", "encode_response"]
+__all__ = ["RecordedRow", "RunDirectory", "changed", "decode_response", "encode_response"]
 
 _TOGETHER = 64  # rows that are looked up at once where they were written one by one
+
+
+class RecordedRow(NamedTuple):
+    """A row of a run directory: where it stands, the digest of its prompt, and what was said."""
+
+    file: Path
+    line: int
+    prompt: str
+    response: Response
 
 
 @dataclass(slots=True)
@@ -135,9 +144,9 @@ class RunDirectory:
         begun = {
             sample["id"]: _Begun(sample["images"], list(self._images_recorded(sample["id"]))) for sample in content
         }
-        for digest, response in self._read(begun):
-            recorded, key = begun[response.sample_id].recorded, (response.condition, response.draw)
-            recorded.setdefault(key, []).append((digest, response))
+        for row in self.rows(begun):
+            recorded, key = begun[row.response.sample_id].recorded, (row.response.condition, row.response.draw)
+            recorded.setdefault(key, []).append((row.prompt, row.response))
         self._begun |= begun
         self._samples.append(added)
 
@@ -181,14 +190,44 @@ class RunDirectory:
         """Put answers to samples that were begun on disk, in one go."""
         count = len(responses)
         rows = [
-            {
-                "prompt": prompt_digest(prompt, self._begun[prompt.sample.id].images),
-                "batch": [index, count],
-                "response": encode_response(response),
-            }
+            _line(prompt_digest(prompt, self._begun[prompt.sample.id].images), response, index, count)
             for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         ]
         self._responses.append(rows)
+
+    @property
+    def samples(self) -> Sequence[str]:
+        """The ids of the samples that were recorded before the directory was opened, in their order."""
+        return tuple(self._samples_at)
+
+    def contents(self, sample_id: str) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+        """Yield what a sample asks, with file and line: again where an image that could not be read was there later."""
+        for line in self._samples_at.get(sample_id, ()):
+            for number, row in line.read():
+                yield line.path, number, row
+
+    def rows(self, samples: Collection[str]) -> Iterator[RecordedRow]:
+        """Yield every row about some samples, in the order of writing; those of a torn batch are left out."""
+        found = {lines for sample in samples for lines in self._responses_at.get(sample, ())}
+        for lines in sorted(found, key=lambda lines: (len(lines.path.name), lines)):
+            for number, row in lines.read():
+                if row["response"]["sample_id"] in samples:
+                    try:
+                        yield RecordedRow(lines.path, number, row["prompt"], decode_response(row["response"]))
+                    except (KeyError, ValueError) as error:
+                        raise unexpected(lines.path, number, row, error) from None
+
+    def add(self, contents: Iterable[Mapping[str, Any]], rows: Sequence[RecordedRow]) -> None:
+        """Put samples and rows of another directory on disk, the rows of each sample in one go."""
+        self._samples.append(contents)
+        of_sample: dict[str, list[RecordedRow]] = {}
+        for row in rows:
+            of_sample.setdefault(row.response.sample_id, []).append(row)
+        self._responses.append(
+            _line(row.prompt, row.response, index, len(together))
+            for together in of_sample.values()
+            for index, row in enumerate(together)
+        )
 
     def _begun_or_joined(self, manifest: Manifest | None) -> Manifest:
         path = self.path / "manifest.json"
@@ -228,9 +267,8 @@ class RunDirectory:
         return None
 
     def _images_recorded(self, sample_id: str) -> Iterator[list[str | None]]:
-        for line in self._samples_at.get(sample_id, ()):
-            for _, row in line.read():
-                yield row["images"]
+        for _, _, content in self.contents(sample_id):
+            yield content["images"]
 
     def _not_yet_known(self, content: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield samples that are new, or whose images could not be read before; refuse those that have changed."""
@@ -245,28 +283,28 @@ class RunDirectory:
                 yield sample
 
     def _refuse_change(self, begun: dict[str, Any], content: dict[str, Any]) -> None:
-        # An image that could not be read then, or cannot now, is no other image.
-        pairs = zip(begun["images"], content["images"], strict=False)
-        if len(begun["images"]) == len(content["images"]):
-            same = [new if old is None or new is None else old for old, new in pairs]
-            begun = {**begun, "images": same}
-        if difference := first_difference(begun, content):
+        if difference := changed(begun, content):
             field, old, new = difference
             raise ValueError(
                 f"run directory {self.path}: sample {content['id']!r}, field {field!r}: expected {old}, as the run was "
                 f"begun with, got {new}; use another directory, or another id for a changed sample"
             )
 
-    def _read(self, samples: Collection[str]) -> Iterator[tuple[str, Response]]:
-        """Yield digest of the prompt and response of every row about some samples, in the order of writing."""
-        found = {lines for sample in samples for lines in self._responses_at.get(sample, ())}
-        for lines in sorted(found, key=lambda lines: (len(lines.path.name), lines)):
-            for number, row in lines.read():
-                if row["response"]["sample_id"] in samples:
-                    try:
-                        yield row["prompt"], decode_response(row["response"])
-                    except (KeyError, ValueError) as error:
-                        raise unexpected(lines.path, number, row, error) from None
+
+def changed(begun: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the field in which a sample asks something else than before, with both values; None = in none.
+
+    An image that could not be read then, or cannot now, is no other image.
+    """
+    if len(begun["images"]) == len(content["images"]):
+        pairs = zip(begun["images"], content["images"], strict=True)
+        same = [new if old is None or new is None else old for old, new in pairs]
+        begun = {**begun, "images": same}
+    return first_difference(begun, content)
+
+
+def _line(prompt: str, response: Response, index: int, count: int) -> dict[str, Any]:
+    return {"prompt": prompt, "batch": [index, count], "response": encode_response(response)}
 
 
 def _of_prompt(rows: Sequence[tuple[str, Response]], digest: str) -> Response | None:

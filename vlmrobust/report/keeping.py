@@ -18,7 +18,7 @@ from .files import PART, WHOLE, Key, known_in, saved_in
 from .merging import Otherwise, Settings, merged, set_otherwise
 from .report import Report
 
-__all__ = ["keep_report", "kept_report", "keys_of", "report_of"]
+__all__ = ["in_words", "keep_report", "kept_report", "keys_of", "metric_settings", "report_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def keep_report(report: Report, folder: Path) -> Path:
     `report.part…` beside it, and the log says what else there is.
     """
     kept = [held for name in (WHOLE, PART) if (held := _Held.of(saved_in(folder, name))) is not None]
-    keys, metrics = keys_of(report), {column.name: column.settings for column in report._columns}
+    keys, metrics = set(keys_of(report.responses)), metric_settings(report)
     more = [held for held in kept if not (held.keys <= keys and held.metrics.keys() <= metrics.keys())]
     if not more:
         for held in kept[:1]:
@@ -62,12 +62,8 @@ def kept_report(folder: Path) -> Path:
     return part if part.exists() else saved_in(folder)
 
 
-def keys_of(report: Report) -> set[Key]:
-    """Return the keys of a report's responses."""
-    return set(_keys(report.responses))
-
-
-def _keys(responses: Responses) -> Iterator[Key]:
+def keys_of(responses: Responses) -> Iterator[Key]:
+    """Yield the keys of responses."""
     return zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
 
 
@@ -102,6 +98,11 @@ def in_words(other: Otherwise) -> str:
     return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
 
 
+def metric_settings(report: Report) -> dict[str, Settings]:
+    """Return how a report's metrics were set, by their names."""
+    return {column.name: column.settings for column in report._columns}
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What a report on disk is about."""
@@ -128,7 +129,7 @@ def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
     before = [Report.load(held.file) for held in kept]
     otherwise: dict[str, Otherwise] = {}
     for held in kept:
-        for other in set_otherwise(held.metrics, {column.name: column.settings for column in report._columns}):
+        for other in set_otherwise(held.metrics, metric_settings(report)):
             otherwise.setdefault(other.metric, other)
             logger.warning(
                 "%s: %s: the report of all calls keeps it as it was, this call's own has it as it is now; 'name' keeps "
@@ -138,7 +139,7 @@ def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
                 len(held.keys),
             )
     columns = [column for column in report._columns if column.name not in otherwise]
-    if len(before) == 1 and keys_of(report) <= kept[0].keys and _holds(before[0], report, columns):
+    if len(before) == 1 and set(keys_of(report.responses)) <= kept[0].keys and _holds(before[0], report, columns):
         return None
     parts = [
         *(
@@ -155,8 +156,8 @@ def _holds(whole: Report, part: Report, columns: Sequence[Column]) -> bool:
     held = {column.name: column for column in whole._columns}
     if not held.keys() >= {column.name for column in columns}:
         return False
-    place = {key: row for row, key in enumerate(_keys(whole.responses))}
-    rows = [place[key] for key in _keys(part.responses)]
+    place = {key: row for row, key in enumerate(keys_of(whole.responses))}
+    rows = [place[key] for key in keys_of(part.responses)]
     known = whole.responses.select(rows)
     return all(
         _equal(getattr(known, field.name), getattr(part.responses, field.name)) for field in fields(known) if field.init

@@ -1,0 +1,102 @@
+"""The report on run directories that are merged, and what of them cannot stand in one table."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..types import Responses
+from .concatenation import Part
+from .files import Key, saved_in
+from .keeping import in_words, keys_of, metric_settings, report_of
+from .merging import set_otherwise
+from .report import Report
+
+__all__ = ["Run", "report_of_runs"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory that is merged with others.
+
+    Attributes:
+        path: the directory.
+        dropped: ids of samples of which its responses are left out.
+    """
+
+    path: Path
+    dropped: AbstractSet[str]
+
+
+def report_of_runs(runs: Sequence[Run], manifest: Mapping[str, Any], seed: int) -> Report:
+    """Return the report on all that the reports of run directories are about.
+
+    Of a sample's metadata, which may differ, the last directory's stand.
+
+    Args:
+        runs: of one model, whose samples and answers agree.
+        manifest: of all of them.
+        seed: keys the bootstrap.
+
+    Raises:
+        FileNotFoundError: none of them has a report.
+        ValueError: a sample is in another group, or a metric was set in another way; the message says where.
+    """
+    reports = {file: (run, Report.load(file)) for run in runs if (file := saved_in(run.path)).exists()}
+    if not reports:
+        raise FileNotFoundError(
+            f"expected a report in one of {', '.join(str(run.path) for run in runs)}, found none; finish one of them"
+        )
+    _check_alike({file: report for file, (_, report) in reports.items()})
+    answered = {key for _, report in reports.values() for key in _answered(report.responses)}
+    parts = []
+    for file, (run, report) in reports.items():
+        responses = report.responses
+        rows = [
+            row
+            for row, key in enumerate(keys_of(responses))
+            if key[0] not in run.dropped and (responses.status[row] != "error" or key not in answered)
+        ]
+        columns = [column.taken(rows) for column in report._columns]
+        parts.append(Part(str(file), responses.select(rows), columns, {}, report.judge))
+    return report_of(parts, manifest, seed, runs[0].path)
+
+
+def _answered(responses: Responses) -> Iterator[Key]:
+    return (key for key, status in zip(keys_of(responses), responses.status, strict=True) if status != "error")
+
+
+def _check_alike(reports: Mapping[Path, Report]) -> None:
+    """Refuse reports that put a sample into two groups or set a metric in two ways; say how many metadata differ."""
+    first_row: dict[str, tuple[Path, Responses, int]] = {}
+    others = 0
+    told = ""
+    for file, report in reports.items():
+        responses = report.responses
+        for row in {sample: row for row, sample in reversed(list(enumerate(responses.sample_id)))}.values():
+            before, known, at = first_row.setdefault(responses.sample_id[row], (file, responses, row))
+            where = f"{file}, response {row + 1}: sample {responses.sample_id[row]!r}"
+            as_before = f"as in {before}, response {at + 1}"
+            if responses.group[row] != known.group[at]:
+                raise ValueError(
+                    f"{where}, field 'group': expected {known.group[at]!r}, {as_before}, got {responses.group[row]!r}; "
+                    "groups are resampled together: call one of the runs again with samples in the same groups"
+                )
+            if responses.metadata[row] != known.metadata[at]:
+                others += 1
+                told = told or f"{where}, field 'metadata': {responses.metadata[row]!r:.100}, {as_before} it is not"
+    if others:
+        logger.warning("metadata of %d samples differ, and the last directory's stand: %s", others, told)
+    seen: list[tuple[Path, Report]] = []
+    for file, report in reports.items():
+        for before, known in seen:
+            for other in set_otherwise(metric_settings(known), metric_settings(report)):
+                raise ValueError(
+                    f"{file}: {in_words(other)}, and {before} has it so; measure it again in one of them, by a call "
+                    "that names all of its responses, or under another 'name'"
+                )
+        seen.append((file, report))
