@@ -7,11 +7,12 @@ from .conditions import conditions
 from .demo import demo
 from .grpo_rows import grpo_rows
 from .judge import judge
+from .merge import merge
 from .report import report
 from .run import run
 from .study import study
 
 __all__ = ["ExitCode", "app", "main"]
 
-for command in (demo, conditions, check_server, run, study, report, compare, judge, grpo_rows):
+for command in (demo, conditions, check_server, run, study, report, compare, judge, merge, grpo_rows):
     app.command()(command)

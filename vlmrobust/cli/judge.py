@@ -77,7 +77,7 @@ def judge(
         from ..report import Report
         from ..report.tables import terminal_table
         from .construction import engine_options
-        from .judging import JUDGED, agreement, judges_named, rejudged
+        from .judging import JUDGED, agreement, is_outdated, judges_named, rejudged
 
         servers: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
         servers["engine"] = engine_options(engine_option)
@@ -94,9 +94,12 @@ def judge(
         file = out or _beside(folder, judges)
         with _held(folder, file, judges):
             old = Report.load(path)
-            if file.exists() and not Report.load(file).frame["metric_error"].notna().any():
+            before = Report.load(file) if file.exists() else None
+            if before is not None and not is_outdated(before, old):
                 raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
             chosen = judges_named(judges, rule.value, **servers, report=old)
+            if before is not None and before.judge != chosen.identity():
+                raise ValueError(f"expected a file of this judge, {file} is by another; name another with --out")
             new = rejudged(old, chosen, folder / "verdicts")
             new.save(file)
         agreed = agreement(old, new)

@@ -11,9 +11,10 @@ from ..functional import fleiss_kappa, strict_agreement
 from ..judges import Judge, Panel, RuleJudge
 from ..named_judges import judge_named, judged_metrics
 from ..report import Report
+from ..report.keeping import keys_of
 from .measuring import measured
 
-__all__ = ["JUDGED", "Agreement", "agreement", "judges_named", "rejudged"]
+__all__ = ["JUDGED", "Agreement", "agreement", "is_outdated", "judges_named", "rejudged"]
 
 JUDGED = tuple(metric.column for metric in judged_metrics(RuleJudge()))
 """The metrics that depend on the judge."""
@@ -79,6 +80,13 @@ def rejudged(report: Report, judge: Judge, verdicts: Path) -> Report:
     again = measured(report, wanted, verdicts)
     again.manifest["judge"] = judge.identity()
     return again
+
+
+def is_outdated(judged: Report, run: Report) -> bool:
+    """Return whether a judge failed on some thoughts of a report, or the run has got responses or metrics since."""
+    known = set(keys_of(judged.responses))
+    has_grown = any(key not in known for key in keys_of(run.responses)) or not set(run.metrics) <= set(judged.metrics)
+    return has_grown or bool(judged.frame["metric_error"].notna().any())
 
 
 @dataclass(frozen=True, slots=True)

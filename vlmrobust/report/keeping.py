@@ -1,5 +1,6 @@
 """The report of a run directory: all that the directory holds, whatever the last call named of it."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,10 +16,10 @@ from ..types import Responses
 from .columns import Column
 from .concatenation import Part
 from .files import PART, WHOLE, Key, known_in, saved_in
-from .merging import Otherwise, Settings, merged, set_otherwise
+from .merging import NOT_MEASURED, Otherwise, Settings, merged, set_otherwise
 from .report import Report
 
-__all__ = ["in_words", "keep_report", "kept_report", "keys_of", "metric_settings", "report_of"]
+__all__ = ["in_words", "is_of_run", "keep_report", "kept_report", "keys_of", "metric_settings", "report_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def keep_report(report: Report, folder: Path) -> Path:
         for held in kept[:1]:
             for other in set_otherwise(held.metrics, metrics):
                 logger.warning("%s: %s; all %d responses are measured anew", held.file, in_words(other), len(held.keys))
-        saved = report.save(folder)
+        saved = report._write(folder)
         while (part := saved_in(folder, PART)).exists():
             part.unlink()
         return saved
@@ -50,10 +51,19 @@ def keep_report(report: Report, folder: Path) -> Path:
     )
     # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
     whole = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
-    saved = report.save(folder / PART)
+    saved = report._write(folder / PART)
     if whole is not None:
-        whole.save(folder)
+        whole._write(folder)
     return saved
+
+
+def is_of_run(report: Report, folder: Path) -> bool:
+    """Return whether a folder is the directory of the run that a report is about."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        return all(report.manifest[name] == manifest[name] for name in ("model", "seed", "style"))
+    except (OSError, KeyError, TypeError, ValueError):  # there is none, or it is not known what the report is of
+        return False
 
 
 def kept_report(folder: Path) -> Path:
@@ -154,7 +164,7 @@ def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
 def _holds(whole: Report, part: Report, columns: Sequence[Column]) -> bool:
     """Return whether a report has all responses of another as they are there, and some columns of it."""
     held = {column.name: column for column in whole._columns}
-    if not held.keys() >= {column.name for column in columns}:
+    if not all(column.name in held and NOT_MEASURED not in held[column.name].failures.values() for column in columns):
         return False
     place = {key: row for row, key in enumerate(keys_of(whole.responses))}
     rows = [place[key] for key in keys_of(part.responses)]

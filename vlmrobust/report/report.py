@@ -277,8 +277,16 @@ class Report(Analyses, Breakdowns, Views):
         """Write the report as one JSON Lines file that `Report.load` reads, and return its path.
 
         Args:
-            path: the file, or a folder (such as the run's), in which it is named `report.jsonl`.
+            path: the file, or a folder, in which it is named `report.jsonl`. In the directory of its own run it is
+                joined to the report that is there, which loses nothing: see `Evaluator.run`.
         """
+        from .keeping import is_of_run, keep_report
+
+        if is_of_run(self, Path(path)):
+            return keep_report(self, Path(path))
+        return self._write(path)
+
+    def _write(self, path: str | Path) -> Path:
         rest = {"seed": self.seed, "manifest": self._saved_manifest()}
         return write_report(Path(path), self.responses, self._columns, self._rows, rest)
 
