@@ -116,15 +116,15 @@ class Evaluator:
     def run(
         self, samples: Iterable[Sample], out: str | Path | None = None, *, workers: Workers | None = None
     ) -> Report:
-        """Ask everything that is not on disk yet, and report on all of it.
+        """Ask everything of this call that is not on disk yet, and report on it.
 
         Args:
             samples: with ids that differ.
-            out: the run directory. What was answered is on disk at once; after a kill the same call resumes. More
-                samples, conditions or draws may join; the report is about those that the call names, so name all of
-                them. Rows of status `error` are asked again, everything else is kept. The report is saved there too,
-                for `Report.load(out)`; one that has more than this call names stays, and this one stands beside it
-                (`report.part.jsonl`).
+            out: the run directory. What was answered is on disk at once; after a kill the same call resumes. Calls add
+                to it: more samples, conditions, draws or metrics, named with the others or alone, and what it holds is
+                not asked again but for rows of status `error`. `Report.load(out)` is about all that it holds, the
+                report that is returned about what this call names; where that is less, it is kept too, beside the whole
+                one (`report.part…`).
             workers: who asks, for instance `workers.RayWorkers(count=64, num_gpus=1)`; None = this process, or, where
                 torchrun or accelerate has started several that make the same call, all of them. Several need `out`, on
                 a file system that all of them share, and report the same as one.

@@ -176,7 +176,7 @@ def test_conditions_that_the_call_does_not_name_are_said(
     part = tmp_path / "run" / "report.part.jsonl"
     assert f"Responses are in {tmp_path / 'run'}, and the report of this call is {part}\n" in second.stderr
     assert "Responses and report" not in second.stderr
-    assert set(Report.load(tmp_path / "run").frame["condition"]) == {"base", "wrong_caption"}
+    assert set(Report.load(tmp_path / "run").frame["condition"]) == {"base", "wrong_caption", "wrong_think"}
     assert set(Report.load(part).frame["condition"]) == {"base", "wrong_think"}
     third = command(*arguments, "wrong_think,wrong_caption")
     assert third.stderr.endswith(f"Responses and report are in {tmp_path / 'run'}\n")

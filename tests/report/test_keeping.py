@@ -1,4 +1,4 @@
-"""A report in a run directory is not replaced by one that is about less."""
+"""A report in a run directory is not replaced by one that is about less (tests/test_merging.py: it grows)."""
 
 import logging
 import re

@@ -94,11 +94,11 @@ def judge(
         file = out or _beside(folder, judges)
         with _held(folder, file, judges):
             old = Report.load(path)
-            before = Report.load(file) if file.exists() else None
-            if before is not None and not is_outdated(before, old):
+            there = Report.load(file) if file.exists() else None
+            if there is not None and not is_outdated(there, old):
                 raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
             chosen = judges_named(judges, rule.value, **servers, report=old)
-            if before is not None and before.judge != chosen.identity():
+            if there is not None and there.judge != chosen.identity():
                 raise ValueError(f"expected a file of this judge, {file} is by another; name another with --out")
             new = rejudged(old, chosen, folder / "verdicts")
             new.save(file)

@@ -142,4 +142,5 @@ def _ask(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, given: 
         held = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["conditions"]
         if left := [name for name in held if name not in report.conditions]:
             say(f"Note: {out} also holds {', '.join(left)}; the report is about what this call names.")
+            say(f"`vlmrobust report {out}` is about all of it.")
     return report

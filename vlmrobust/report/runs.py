@@ -52,7 +52,9 @@ def report_of_runs(runs: Sequence[Run], manifest: Mapping[str, Any], seed: int) 
             f"expected a report in one of {', '.join(str(run.path) for run in runs)}, found none; finish one of them"
         )
     _check_alike({file: report for file, (_, report) in reports.items()})
-    answered = {key for _, report in reports.values() for key in _answered(report.responses)}
+    answered = {
+        key for run, report in reports.values() for key in _answered(report.responses) if key[0] not in run.dropped
+    }
     parts = []
     for file, (run, report) in reports.items():
         responses = report.responses
@@ -93,8 +95,8 @@ def _check_alike(reports: Mapping[Path, Report]) -> None:
         logger.warning("metadata of %d samples differ, and the last directory's stand: %s", others, told)
     seen: list[tuple[Path, Report]] = []
     for file, report in reports.items():
-        for before, known in seen:
-            for other in set_otherwise(metric_settings(known), metric_settings(report)):
+        for before, earlier in seen:
+            for other in set_otherwise(metric_settings(earlier), metric_settings(report)):
                 raise ValueError(
                     f"{file}: {in_words(other)}, and {before} has it so; measure it again in one of them, by a call "
                     "that names all of its responses, or under another 'name'"
