@@ -6,7 +6,7 @@ from typing import Any
 
 from ..jsonl import json_safe
 from ..judges import Judge
-from .base import BaseMetric
+from .base import BaseMetric, Metric, PairedMetric
 
 __all__ = ["metric_of", "settings_of"]
 
@@ -20,9 +20,9 @@ def settings_of(metric: BaseMetric) -> dict[str, Any]:
     its class is said.
 
     Example:
-        >>> from vlmrobust.metrics import CorrectProbability
-        >>> settings_of(CorrectProbability(with_added=True))
-        {'class': 'vlmrobust.CorrectProbability', 'with_added': True}
+        >>> from vlmrobust.metrics import Repetition
+        >>> settings_of(Repetition(n=4))
+        {'class': 'vlmrobust.Repetition', 'n': 4}
     """
     kind = type(metric)
     settings: dict[str, Any] = {"class": f"{_OURS if _is_ours(kind) else ''}{kind.__qualname__}"}
@@ -32,19 +32,19 @@ def settings_of(metric: BaseMetric) -> dict[str, Any]:
     return settings
 
 
-def metric_of(name: str, settings: Mapping[str, Any]) -> BaseMetric | None:
+def metric_of(name: str, settings: Mapping[str, Any]) -> Metric | PairedMetric | None:
     """Return the metric of a column, by its name and settings; None where only its author can make it.
 
     Made are this library's, none of which asks a model: nothing that a file names is imported.
 
     Example:
-        >>> metric_of("p", {"class": "vlmrobust.CorrectProbability", "with_added": True})
-        CorrectProbability(name='p', with_added=True)
+        >>> metric_of("loops", {"class": "vlmrobust.Repetition", "n": 4})
+        Repetition(name='loops', n=4)
     """
     from .. import metrics
 
     kind = getattr(metrics, str(settings.get("class")).removeprefix(_OURS), None)
-    if not (isinstance(kind, type) and issubclass(kind, BaseMetric) and _is_ours(kind)):
+    if not (isinstance(kind, type) and issubclass(kind, Metric | PairedMetric) and _is_ours(kind)):
         return None
     fields = {field: value for field, value in settings.items() if field not in ("class", "judge")}
     try:
@@ -52,7 +52,8 @@ def metric_of(name: str, settings: Mapping[str, Any]) -> BaseMetric | None:
         named = made if made.column == name else made.replace(name=name)
     except (TypeError, ValueError):
         return None
-    return named if settings_of(named) == settings else None
+    now = settings_of(named)  # of fields that the metric has got since, the default is what it was before
+    return named if {field: now.get(field) for field in settings} == settings else None
 
 
 def _is_ours(kind: type) -> bool:

@@ -132,8 +132,7 @@ def _metric(owners: Sequence[_Owner]) -> Metric | PairedMetric | None:
             return column.metric
     for _, _, column in reversed(owners):
         if column.settings is not None:
-            made = metric_of(column.name, column.settings)
-            return made if isinstance(made, Metric | PairedMetric) else None
+            return metric_of(column.name, column.settings)
     # Files from before settings were saved: the default of this name, if it says of them what stands there.
     name = owners[0][2].name
     default = next((metric for metric in default_metrics() if metric.column == name), None)
