@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from vlmrobust import Evaluator, Sample
+from vlmrobust import Evaluator, Sample, merge_runs
 from vlmrobust.judges import Judge, Verdicts
 from vlmrobust.locking import DirectoryInUseError
 from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, TokenEntropy
@@ -77,6 +77,21 @@ def ask(out, metrics=METRICS, workers=None):
 def judged(out):
     """Ask, and have every thought judged, a few at a time."""
     return ask(out, [Accuracy(), Consistency(judge=SlowJudge())])
+
+
+def growing(out):
+    """Let one directory grow call by call, make another, and put the two together."""
+    first, second = (out.parent / f"{out.name} {name}" for name in ("first", "second"))
+    calls = [
+        (first, SAMPLES[:6], CONDITIONS[:1], METRICS[:1], 1),
+        (first, SAMPLES[6:10], CONDITIONS[:1], METRICS[:1], 1),
+        (first, SAMPLES[:10], CONDITIONS[1:], METRICS[1:], 2),
+        (first, SAMPLES[:10], CONDITIONS[:1], METRICS[:1], 2),
+        (second, SAMPLES[10:], CONDITIONS, METRICS, 2),
+    ]
+    for folder, samples, conditions, metrics, draws in calls:
+        Evaluator(slow_model(), conditions, metrics, draws=draws, batch_size=2, seed=5).run(samples, out=folder)
+    merge_runs([first, second], out)
 
 
 def study(out):
@@ -161,6 +176,7 @@ KINDS = {
     "ranks": (ranks, ask, report_of),
     "study": (lambda out: alone(out, study), study, tables_of),
     "judging": (lambda out: alone(out, judged), judged, report_of),
+    "growing": (lambda out: alone(out, growing), growing, report_of),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("kind", ["plain", "pair", "ranks", "study", "judging"])
+@pytest.mark.parametrize("kind", ["plain", "pair", "ranks", "study", "judging", "growing"])
 def test_killed_runs_end_in_equal_reports(tmp_path, kind):
     script = Path(__file__).with_name("killed.py")
     done = subprocess.run(
