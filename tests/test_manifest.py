@@ -90,6 +90,25 @@ def test_batch_size_and_draws_may_change():
     assert manifest().joined(manifest(batch_size=1, draws=3)).batch_size == 4
 
 
+def test_the_most_draws_are_kept():
+    more, less = manifest(draws=3), manifest(draws=2)
+    assert (more.joined(less).draws, less.joined(more).draws) == (3, 3)
+
+
+def test_two_runs_as_one_know_when_the_first_began_and_under_what_versions_both_were_gone_on_with():
+    def begun(started, torch, resumed=(), notes=()):
+        changes = {"versions": {"torch": torch}, "resumed": resumed, "notes": notes}
+        return manifest().replace(started=started, **changes)
+
+    later = begun("2026-02-01T00:00:00+00:00", "2.0", notes=("a note",))
+    resumed = ({"started": "2026-01-05T00:00:00+00:00", "versions": {"torch": "1.5"}},)
+    earlier = begun("2026-01-01T00:00:00+00:00", "1.0", resumed=resumed, notes=("another",))
+    merged = later.merged(earlier)
+    assert (merged.started, merged.versions) == ("2026-01-01T00:00:00+00:00", {"torch": "2.0"})
+    assert [entry["versions"]["torch"] for entry in merged.resumed] == ["1.0", "1.5"]
+    assert merged.notes == ("a note", "another")
+
+
 def test_the_first_difference_is_found_in_nested_values():
     assert first_difference({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}) == ("a[1].b", "2", "3")
     assert first_difference({"a": 1}, {"a": 1, "b": 2}) == ("b", "nothing", "2")
