@@ -125,8 +125,8 @@ def saved_in(folder: Path, name: str = WHOLE) -> Path:
     return folder / name
 
 
-def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any]]]:
-    """Return the keys of the responses in a report's file, and by its metrics' names what its head says of each.
+def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
+    """Return the keys of the responses in a report's file, and by name how its metrics were set.
 
     Both are empty if it is no report.
 
@@ -138,7 +138,7 @@ def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any]]]:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         return set(), {}
     keys = {(row["sample_id"], row["condition"], row["draw"]) for row in lines}
-    return keys, {about["name"]: about for about in head["metrics"]}
+    return keys, {about["name"]: about.get("settings") for about in head["metrics"]}
 
 
 def _older(name: str) -> dict[str, Any]:

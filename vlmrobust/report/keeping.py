@@ -131,7 +131,7 @@ class _Held:
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("%s holds no report that can be read (%s), and is written over", file, error)
             return None
-        return cls(file, keys, {name: about.get("settings") for name, about in metrics.items()}) if metrics else None
+        return cls(file, keys, metrics) if metrics else None
 
 
 def _grown(kept: Sequence[_Held], report: Report) -> Report | None:

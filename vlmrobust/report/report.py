@@ -277,8 +277,8 @@ class Report(Analyses, Breakdowns, Views):
         """Write the report as one JSON Lines file that `Report.load` reads, and return its path.
 
         Args:
-            path: the file, or a folder, in which it is named `report.jsonl`. In the directory of its own run it is
-                joined to the report that is there, which loses nothing: see `Evaluator.run`.
+            path: the file, or a folder, in which it is named `report.jsonl`. In the directory of its own run it joins
+                the report that is there, which loses nothing: see `Evaluator.run`.
         """
         from .keeping import is_of_run, keep_report
 
