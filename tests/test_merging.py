@@ -118,7 +118,7 @@ CALLS = {
 }
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(order=st.permutations(list(CALLS)), split=st.integers(1, len(CALLS)))
 def test_the_order_of_the_calls_and_the_machine_do_not_matter(samples, tmp_path_factory, order, split):
     folder = tmp_path_factory.mktemp("runs")
