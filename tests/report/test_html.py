@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import html.parser
 import json
 import re
@@ -10,7 +11,7 @@ from importlib.resources import files
 
 import pytest
 
-from vlmrobust import Report, expand
+from vlmrobust import Report, Response, expand
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
@@ -95,7 +96,10 @@ def test_the_overview_is_that_of_the_report(report, text):
     header, *rows = Page(text).tables["overview"]
     table = report._overview()
     assert [cell for _, cell in header] == list(table.header)
-    assert [[cell for _, cell in row] for row in rows] == [list(row) for row in table.rows]
+    assert [[cell.replace("−", "-") for _, cell in row] for row in rows] == [list(row) for row in table.rows]
+    accuracy = report.summary.query("metric == 'accuracy'")
+    is_grey = ["quiet" in row[1][0].get("class", "") for row in rows]
+    assert is_grey == ((accuracy["low"] <= 0) & (accuracy["high"] >= 0)).tolist()
     assert [float(row[1][0]["data-sort"]) for row in rows] == [float(row[1].split()[0]) for row in table.rows]
 
 
@@ -111,20 +115,83 @@ def test_all_numbers_of_the_summary_are_there(report, text):
             (5, "paired_value"),
             (6, "base_value"),
             (7, "difference"),
-            (9, "p_adjusted"),
-            (11, "errors"),
+            (9, "p"),
+            (10, "p_adjusted"),
+            (12, "errors"),
+            (13, "not_applicable"),
         ):
             value = expected[name]
             assert sort[place] == ("" if value != value else str(value))
             assert row[place][1] == ("–" if value != value else row[place][1])
         is_compared = expected["difference"] == expected["difference"]
-        assert row[10][1] == (str(expected["n"]) if is_compared else "–")
+        assert row[11][1] == (str(expected["n"]) if is_compared else "–")
         finding = expected["low"] > 0 or expected["high"] < 0
         assert ("quiet" in row[7][0].get("class", "")) == (
             expected["difference"] == expected["difference"] and not finding
         )
     arrows = {row[1][1] for row in rows}
     assert {"accuracy ↑", "follow rate ↓", "letter entropy"} <= arrows
+
+
+def test_the_page_begins_with_its_result(report, text):
+    """At most five sentences, then the table, then what limits them; what was run stands further down."""
+    said = [html.unescape(one) for one in re.findall(r"<li>(.*?)</li>", text.partition("</header>")[0])]
+    assert said == list(report.headline())
+    assert 1 <= len(said) <= 5
+    places = [text.index(f'id="{name}"') for name in ("against-base", "limits", "findings", "all-numbers", "run")]
+    assert places == sorted(places)
+    limits = text[places[1] : places[2]]
+    assert [finding.text for finding in report.findings() if finding.is_limit] == sorted(
+        map(html.unescape, re.findall(r"<li>(.*?)</li>", limits)),
+        key=[finding.text for finding in report.findings()].index,
+    )
+    assert len(re.findall("<summary>", limits)) < limits.count("<li>") + 1
+
+
+def test_what_is_grey_is_explained_beside_each_table(text):
+    for start, end in (("against-base", "limits"), ("all-numbers", "run")):
+        part = text[text.index(f'id="{start}"') : text.index(f'id="{end}"')]
+        assert '<span class="quiet">Grey</span>: the interval of the' in part
+
+
+def test_adjusted_p_can_be_recomputed_from_the_page(text):
+    """By Holm's method, step by step: times the number of p not below it, never falling."""
+    _, *rows = Page(text).tables["numbers"]
+    by_metric = {}
+    for row in rows:
+        if row[9][0]["data-sort"]:
+            by_metric.setdefault(row[1][1], []).append([float(row[place][0]["data-sort"]) for place in (9, 10)])
+    assert len(by_metric) > 5
+    for pairs in by_metric.values():
+        most = 0.0
+        for rank, (p, adjusted) in enumerate(sorted(pairs)):
+            most = max(most, min(1.0, p * (len(pairs) - rank)))
+            assert adjusted == pytest.approx(most)
+
+
+def test_no_local_path_is_on_a_page_that_is_sent(make_sample):
+    """The model's folder, an adapter's, those in errors and in metadata; a name on the hub stays."""
+    sample = make_sample("q1", metadata={"file": "/home/somebody/data/cube.png", "source": "org/set"})
+    gone = make_sample("q2")
+    gone = gone.replace(images=["/home/somebody/gone/q2.png"])
+    prompts = list(expand([sample, gone], [WrongThink()]))
+    responses = FakeModel().respond(prompts)
+    responses[1] = Response.failed(prompts[1], "OSError: can't open '/home/somebody/My Data/q1.png'")
+    model = {
+        "name": "/home/somebody/out/checkpoint-500",
+        "adapters": ["C:\\Users\\somebody\\lora"],
+        "base": "org/model",
+    }
+    report = Report.from_responses(prompts, responses, manifest={"model": model, "server": "http://localhost:8000/v1"})
+    text = report.to_html(samples=[sample, gone])
+    assert "somebody" not in text
+    assert "checkpoint-500 · 2 samples" in text
+    assert "org/model" in text
+    assert "http://localhost:8000/v1" in html.unescape(text)
+    data = Page(text).data
+    assert data["samples"][0]["metadata"] == {"file": "cube.png", "source": "org/set"}
+    assert data["samples"][0]["responses"][1]["error"] == "OSError: can't open '…/q1.png'"
+    assert "q2.png" in data["samples"][1]["images"][0]["error"]
 
 
 def test_the_pictures_are_in_the_page(report, text):
@@ -209,6 +276,6 @@ def test_a_loaded_report_gives_the_same_page(report, text, tmp_path):
     assert Report.load(tmp_path).to_html(title="A page") == text
 
 
-@pytest.mark.parametrize("name", ["page.html", "page.css", "page.js"])
+@pytest.mark.parametrize("name", ["layout.html", "table.html", "page.html", "page.css", "common.js", "page.js"])
 def test_its_parts_are_in_the_package(name):
     assert files("vlmrobust.report").joinpath(name).is_file()

@@ -101,7 +101,7 @@ def test_numbers_sort_as_numbers_and_missing_values_come_last(page, report_and_s
     assert run(page, "return document.querySelectorAll('#numbers th')[7].ariaSort") == "ascending"
     click(page, f"#numbers th:nth-child({place + 1}) button")
     assert column(page, "numbers", place) == expected[::-1] + ["–"] * missing
-    assert run(page, "return document.querySelectorAll('#numbers th[aria-sort=none]').length") == 14
+    assert run(page, "return document.querySelectorAll('#numbers th[aria-sort=none]').length") == 16
 
 
 def test_names_sort_as_text_and_rows_stay_together(page):
@@ -271,6 +271,22 @@ def test_two_thousand_samples_are_listed_as_one_scrolls(driver, tmp_path):
     run(driver, "document.getElementById('search').value = ''; filter(); select(state.shown[1500])")
     assert run(driver, "return document.querySelector('[aria-selected=true] .name span').textContent") == "q1500"
     assert driver.get_log("browser") == []
+
+
+def test_on_a_phone_every_number_is_on_the_screen(page):
+    """No cell begins or ends beyond the edge, and the table begins on the first screen."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    choose(page, "#metric", "")
+    edges = (
+        "return [...document.querySelectorAll('#overview td, #overview th[scope=row], #numbers td')]"
+        ".map((cell) => cell.getBoundingClientRect()).filter((box) => box.left < 0 || box.right > 390).length"
+    )
+    assert run(page, edges) == 0
+    assert run(page, "return document.querySelector('#overview tbody td').getBoundingClientRect().top") < 844
+    label = "return getComputedStyle(document.querySelector('#overview tbody td:nth-child(2)'), '::before').content"
+    assert run(page, label) == '"accuracy ↑"'
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize("width", [360, 800, 1400])

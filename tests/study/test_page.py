@@ -70,6 +70,47 @@ def test_sentences_stand_with_their_run(finished: StudyResult) -> None:
             assert cell.text.split("\n") == here.loc[here["is_limit"] == is_limit, "text"].tolist()
 
 
+def test_the_page_begins_with_the_result(finished: StudyResult, failing: StudyResult) -> None:
+    """At most five sentences whose counts are those of the findings, then accuracy; runs and settings come last."""
+    top, _, rest = finished.to_html().partition("</header>")
+    said = re.findall(r"<li>(.*?)</li>", top)
+    assert 2 <= len(said) <= 5
+    assert said[0] == "6 of 6 runs finished."
+    falls = finished.findings.query("kind == 'falls'")["condition"]
+    for condition in falls.unique()[:3]:
+        changes = finished.summary.query("metric == 'accuracy' and condition == @condition")["difference"]
+        name = condition.replace("_", " ")
+        expected = (
+            f"Accuracy falls under {name} in {(falls == condition).sum()} of 6 runs, by up to {-changes.min():.3f}."
+        )
+        assert expected in said
+    assert re.findall(r'<section id="([^"]+)"', rest)[0] == "accuracy"
+    assert rest.index('id="runs"') < rest.index('id="study"')
+    assert "6 of 7 runs finished; the table of runs says what failed." in failing.to_html()
+    assert "6 of 6 runs finished" in finished.to_markdown().split("## ")[0]
+
+
+def test_no_local_path_is_in_its_pages(finished: StudyResult) -> None:
+    run = replace(
+        finished.run_rows[0], model="/home/somebody/out/step-5", status="failed", error="no /home/somebody/x.png"
+    )
+    result = StudyResult(finished.study, finished.out, [run], [])
+    for told in (result.to_html(), result.to_markdown()):
+        assert "somebody" not in told
+        assert "step-5" in told
+        assert "…/x.png" in told
+    assert str(finished.out) not in finished.to_html()
+
+
+def test_grey_is_explained_where_it_is_used(failing: StudyResult) -> None:
+    for section in sections(failing):
+        cells = [cell for row in section.grid.rows for cell in row]
+        if section.key in ("accuracy", "consistency", "probability", "entropy", "survival"):
+            assert "Grey: " in section.hint
+        elif any(cell.is_quiet for cell in cells):
+            assert "Grey" in section.hint or all(cell.text.startswith("–") for cell in cells if cell.is_quiet)
+
+
 def test_quadrants_add_up(finished: StudyResult) -> None:
     [quadrants] = [section for section in sections(finished) if section.key == "quadrants"]
     for row in quadrants.grid.rows:
@@ -142,6 +183,13 @@ def test_the_page_in_a_browser(failing: StudyResult, tmp_path: Path) -> None:
             size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        beyond = (
+            "return [...document.querySelectorAll('tbody td')].map((cell) => cell.getBoundingClientRect())"
+            ".filter((box) => box.left < 0 || box.right > 390).length"
+        )
+        assert driver.execute_script(beyond) == 0
         assert driver.get_log("browser") == []
     finally:
         driver.quit()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import functional
+from ..local_paths import without_local_paths
 from ..naming import readable
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
@@ -94,7 +95,7 @@ def _sample(responses: Responses, rows: Sequence[int], given: Sample | None) -> 
     distractors = [index for index in responses.distractor[list(rows)].tolist() if index >= 0]
     return {
         "id": responses.sample_id[first],
-        "metadata": {str(name): str(value) for name, value in responses.metadata[first].items()},
+        "metadata": without_local_paths({str(name): str(value) for name, value in responses.metadata[first].items()}),
         "question": responses.question[first],
         "options": [own.get(index, "") for index in range(int(responses.option_count[first]))],
         "target": int(responses.target[first]),
@@ -110,7 +111,7 @@ def _response(responses: Responses, columns: Sequence[Column], row: int) -> dict
         "condition": responses.condition[row],
         "draw": int(responses.draw[row]),
         "status": responses.status[row],
-        "error": responses.error[row],
+        "error": without_local_paths(responses.error[row]),
         "carrier": responses.carrier[row],
         "readout": None if responses.readout[row] is None else readable(responses.readout[row] or ""),
         "correct": None if responses.status[row] in UNSCORED else choice == int(responses.target[row]),
@@ -173,7 +174,7 @@ def _thumbnail(image: ImageLike) -> dict[str, str]:
     try:
         small = open_image(image)
     except OSError as error:
-        return {"error": str(error)}
+        return {"error": without_local_paths(str(error))}
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     encoded = []
     for kind in ("PNG", "JPEG"):

@@ -68,12 +68,14 @@ class Finding:
         condition: the condition's name; None = the whole report.
         text: the sentence.
         is_limit: it says what can't be concluded.
+        labels: the conditions that it is about, as tables call them; none = the whole report.
     """
 
     kind: str
     condition: str | None
     text: str
     is_limit: bool
+    labels: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -104,7 +106,7 @@ class _Condition:
         return None if row is None or math.isnan(row.low) else row
 
     def finding(self, kind: str, text: str) -> Finding:
-        return Finding(kind, self.unit.condition, text, kind in _LIMITS)
+        return Finding(kind, self.unit.condition, text, kind in _LIMITS, (self.label,))
 
 
 def findings(
@@ -278,7 +280,7 @@ def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> It
         texts = [one for one in conditions if one.where == where and one.says]
         wrong = [one.label for one in texts if one.says == "wrong"]
         if wrong and len(wrong) == len(texts):
-            yield Finding("no_control", None, sentences.no_control(wrong), True)
+            yield Finding("no_control", None, sentences.no_control(wrong), True, tuple(wrong))
     scored = ~is_one_of(responses.status, *UNSCORED)
     draws = responses.draw.numpy()[scored]
     if len(draws) and len(np.unique(draws)) == 1:
@@ -356,7 +358,8 @@ def _is_uncovered(row: SummaryRow | None) -> bool:
 
 def _of_all(kind: str, those: Sequence[_Condition], say: Callable[[str], str]) -> Finding:
     condition = those[0].unit.condition if len(those) == 1 else None
-    return Finding(kind, condition, say(", ".join(one.label for one in those)), kind in _LIMITS)
+    labels = tuple(one.label for one in those)
+    return Finding(kind, condition, say(", ".join(labels)), kind in _LIMITS, labels)
 
 
 def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:

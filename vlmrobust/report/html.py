@@ -1,9 +1,4 @@
-"""A report as one page that needs nothing else: tables, pictures and every sample.
-
-What the model wrote, and what the samples hold, is untrusted. Jinja escapes what stands in the page's text, the data
-are JSON in which no tag can begin, the script puts them into the page as text, and the page's own policy lets no script
-run but its own, nor anything be loaded.
-"""
+"""A report as one page that needs nothing else: the result, tables, pictures and every sample."""
 
 import json
 import math
@@ -11,16 +6,17 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from hashlib import sha256
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..jsonl import json_safe
+from ..local_paths import without_local_paths
 from ..naming import readable, unit_labels
-from ..text import printable_part
 from ..types import Responses, Sample
 from .browse import browsable
 from .columns import Column
 from .findings import Finding
+from .headline import grouped_limits, headline
+from .rendering import rendered
 from .summary import SummaryRow
 from .tables import Table, overview, pairs_of
 
@@ -28,6 +24,12 @@ if TYPE_CHECKING:
     from ..plots.source import Reported
 
 __all__ = ["page"]
+
+
+_NUMBERS = (
+    "condition", "metric", "value", "95 %", "n", "of the pairs", "base", "difference", "95 %", "p", "p, adjusted",
+    "pairs", "errors", "not applicable", "coverage", "noise floor", "note",
+)  # fmt: skip
 
 
 class Cell(NamedTuple):
@@ -79,43 +81,39 @@ def page(
         seed: of their draw.
         judge: the identity of the one who says what is consistent.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    script = _own_file("page.js")
-    data = browsable(report.responses, columns, samples, max_samples, labels, seed)
-    environment = Environment(
-        loader=PackageLoader("vlmrobust.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=printable_part,
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     pictures, missing = _pictures(report)
     table = overview(report.responses, columns, rows, judge)
-    return environment.get_template("page.html").render(
+    manifest = without_local_paths(json_safe(report.manifest))
+    facts = _facts(report.responses, manifest)
+    return rendered(
+        "page.html",
+        scripts=("common.js", "page.js"),
+        styles=("page.css",),
         title=title,
-        style=_own_file("page.css"),
-        script=script,
-        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
-        facts=_facts(report.responses, report.manifest),
-        manifest=json.dumps(report.manifest, indent=2, ensure_ascii=False, default=str) if report.manifest else "",
-        findings=[finding.text for finding in findings if not finding.is_limit],
-        limits=[finding.text for finding in findings if finding.is_limit],
+        subtitle=_subtitle(dict(facts)),
+        headline=without_local_paths(list(headline(findings, rows))),
+        facts=facts,
+        manifest=json.dumps(manifest, indent=2, ensure_ascii=False, default=str) if manifest else "",
+        findings=[without_local_paths(finding.text) for finding in findings if not finding.is_limit],
+        limits=without_local_paths(grouped_limits(findings)),
         header=table.header,
         overview=_overview_rows(table),
-        notes=table.notes,
+        notes=without_local_paths(list(table.notes)),
         pictures=pictures,
         missing_pictures=missing,
         metrics=list(dict.fromkeys((row.metric, readable(row.metric)) for row in rows)),
+        number_header=_NUMBERS,
         numbers=list(_numbers(rows, columns)),
         total=len(set(report.responses.sample_id)),
-        data=data,
+        data=browsable(report.responses, columns, samples, max_samples, labels, seed),
     )
 
 
-def _own_file(name: str) -> str:
-    return files("vlmrobust.report").joinpath(name).read_text(encoding="utf-8")
+def _subtitle(facts: Mapping[str, str]) -> str:
+    """Return on one line what was asked, and how often."""
+    said = [facts["model"]] if "model" in facts else []
+    said += [f"{facts[name]} {name}" for name in ("samples", "conditions", "responses", "errors")]
+    return " · ".join([*said, *([facts["started"][:10]] if "started" in facts else [])])
 
 
 def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -131,8 +129,10 @@ def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str,
         "started": manifest.get("started"),
         "samples": len(set(responses.sample_id)),
         "conditions": len(set(responses.condition)),
+        "draws": len(set(responses.draw.tolist())),
         "responses": len(responses),
         "errors": int(responses.has_status("error").sum()),
+        "not applicable": int(responses.has_status("not_applicable").sum()),
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items())
         if isinstance(versions, Mapping)
         else None,
@@ -153,7 +153,12 @@ def _resumed(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _overview_rows(table: Table) -> list[tuple[str, list[Cell]]]:
-    return [("", [Cell(text, _leading(text)) for text in row]) for row in table.rows]
+    found = []
+    for (name, *texts), is_undecided in zip(table.rows, table.undecided, strict=True):
+        cells = [Cell(re.sub(r"(?<![\w.])-(?=\d)", "−", text), _leading(text)) for text in texts]
+        cells[:1] = [cell._replace(is_quiet=is_undecided) for cell in cells[:1]]
+        found.append(("", [Cell(name, _leading(name)), *cells]))
+    return found
 
 
 def _leading(text: str) -> float | str | None:
@@ -180,9 +185,11 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 _number(row.base_value),
                 _number(row.difference, sign="+")._replace(is_quiet=not certain),
                 _interval(row.low, row.high, sign="+")._replace(is_quiet=not certain),
+                _number(row.p),
                 _number(row.p_adjusted),
                 _pairs(row),
                 Cell(str(row.errors), row.errors),
+                Cell(str(row.not_applicable), row.not_applicable),
                 _number(row.coverage),
                 _number(row.noise_floor),
                 _text(row.note),

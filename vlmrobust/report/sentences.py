@@ -24,15 +24,21 @@ __all__ = [
     "inconsistent",
     "judged",
     "left_out",
+    "most_changed",
+    "most_flips",
     "neither",
     "no_control",
+    "none_told",
     "not_compared",
+    "of_base",
     "one_draw",
     "other_read_outs",
+    "pattern",
     "stubborn",
     "uncovered",
     "unjudged",
     "unjudged_for_errors",
+    "weak_ones",
     "why_not_compared",
 ]
 
@@ -237,6 +243,60 @@ def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> 
     parts = [f"failed responses: {errors}{each}"] if errors else []
     parts += [f"prompts that the condition does not fit: {not_applicable}{each}"] if not_applicable else []
     return f"{label}: {'; '.join(parts)}. They are in no number."
+
+
+def of_base(row: SummaryRow) -> str:
+    """Return accuracy where nothing is compared with it."""
+    return f"Accuracy under base is {_value(row)} (n = {row.n_value}); no condition is compared with it."
+
+
+def most_changed(labels: Sequence[str], rows: Sequence[SummaryRow], compared: int) -> str:
+    """Return under how many of the compared conditions accuracy falls, or rises, and under which the most."""
+    label, row = max(zip(labels, rows, strict=True), key=lambda one: abs(one[1].difference))
+    way = "falls" if row.difference < 0 else "rises"
+    where = f"under {label}" if len(rows) == 1 else f"under {len(rows)} of {compared} conditions, most under {label}"
+    return (
+        f"Accuracy {way} {where}: from {_share(row.base_value)} to {_share(row.paired_value)}, by {_amount(row)} "
+        f"(n = {row.n})."
+    )
+
+
+def most_flips(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
+    """Return under how many conditions more answers flip than by sampling, and under which the most."""
+    label, row = max(zip(labels, rows, strict=True), key=lambda one: one[1].paired_value)
+    where = f"under {label}" if len(rows) == 1 else f"under {len(rows)} conditions, most under {label}"
+    return (
+        f"More answers flip than by sampling alone {where}: {_share(row.paired_value)} against "
+        f"{_share(row.base_value)} (n = {row.n})."
+    )
+
+
+def none_told(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
+    """Return under which conditions accuracy can't be told from base."""
+    most = max(max(0.0, -row.low) for row in rows)
+    fall = "a fall" if len(rows) == 1 else "falls"
+    return (
+        f"Accuracy can't be told from base under {_few(labels)}; {fall} of up to {_share(most)} "
+        f"{'is' if len(rows) == 1 else 'are'} not excluded."
+    )
+
+
+def weak_ones(labels: Sequence[str]) -> str:
+    """Return under which conditions a change does not stand after the correction."""
+    return (
+        f"Under {_few(labels)} the interval of the change misses 0, but the correction for all comparisons undoes it."
+    )
+
+
+def pattern(kind: str, labels: Sequence[str]) -> str:
+    """Return under which wrong thoughts a model is brittle or a stubborn expert."""
+    if kind == "brittle":
+        return f"Brittle under {_few(labels)}: it follows the wrong thought, consistently, to the wrong answer."
+    return f"A stubborn expert under {_few(labels)}: it stays right against the wrong thought put before it."
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if len(labels) <= 4 else f"{len(labels)} conditions"
 
 
 def _under_base(row: SummaryRow) -> str:

@@ -33,11 +33,13 @@ class Table:
         header: one title per column; the first column names the row.
         rows: one text per column.
         notes: sentences below the table.
+        undecided: for each row, whether the interval of the change in its first number contains 0; none = no changes.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = field(default=())
+    undecided: tuple[bool, ...] = field(default=())
 
 
 def overview(
@@ -61,14 +63,16 @@ def overview(
     units = units_of(responses)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
     unanswered = [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
-    rows = []
+    rows, undecided = [], []
     for unit in units:
         metrics = cells.get((unit.condition, unit.carrier), {})
         statuses = [responses.status[row] for row in unit.rows]
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
         ended = "/".join(_share(statuses.count(status), scored) for status in unanswered)
         errors = f"{statuses.count('error')}"
-        count = metrics[shown[0].name].n_value if shown else 0
+        first = metrics.get(shown[0].name) if shown else None
+        count = 0 if first is None else first.n_value
+        undecided.append(first is not None and first.low <= 0 <= first.high)
         values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
         rows.append((labels[unit.condition, unit.carrier], *values, ended, str(count), errors))
     titles = [_title(column, first=column is shown[0]) for column in shown]
@@ -81,6 +85,7 @@ def overview(
             *_pair_notes(summary, shown),
             *_notes(summary, shown),
         ),
+        undecided=tuple(undecided),
     )
 
 

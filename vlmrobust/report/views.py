@@ -73,6 +73,22 @@ class Views:
             raise ValueError(f"field 'margin': expected a number between 0 and 1, got {margin}")
         return tuple(findings(self.responses, self._columns, self._rows, margin, self.judge))
 
+    def headline(self) -> tuple[str, ...]:
+        """Return what `findings` come to in at most five sentences, the most important first.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> model = vr.testing.FakeModel(accuracy=1.0, follow_think=1.0)
+            >>> report = vr.Evaluator(model, [vr.perturbations.WrongThink()]).run(vr.demo.samples(60))
+            >>> for sentence in report.headline():
+            ...     print(sentence)
+            Accuracy falls under wrong_think: from 1.00 to 0.00, by 1.00 [0.88, 1.00] (n = 60).
+            Brittle under wrong_think: it follows the wrong thought, consistently, to the wrong answer.
+        """
+        from .headline import headline
+
+        return headline(self.findings(), self._rows)
+
     def plot(self) -> "Figure":
         """Draw what the report can show in one figure; `vlmrobust.plots` has the plots one by one.
 

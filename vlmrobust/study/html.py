@@ -3,11 +3,14 @@
 Names and errors are untrusted text: Jinja escapes all of it, and the page's policy lets no script run.
 """
 
+import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ..local_paths import without_local_paths
 from ..text import printable_part
+from .headline import headline
 
 if TYPE_CHECKING:
     from .result import StudyResult
@@ -28,10 +31,11 @@ def page(result: "StudyResult") -> str:
     )
     return environment.get_template("page.html").render(
         style=_style("vlmrobust.report") + _style("vlmrobust.study"),
+        headline=headline(result),
         facts=_facts(result),
         sections=result.sections,
         curves=result.pictures,
-        study=result.study.model_dump_json(indent=2, exclude_defaults=True),
+        study=json.dumps(without_local_paths(result.study.model_dump(mode="json", exclude_defaults=True)), indent=2),
         quote=quote,
     )
 

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from ..report.markdown import block, inline
 from .cells import Cell
+from .headline import headline
 from .sections import Grid
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ __all__ = ["markdown"]
 
 def markdown(result: "StudyResult", page: str) -> str:
     """Return the page; pictures are in the HTML page alone, a file beside it, and named here."""
-    parts = ["# Study"]
+    parts = ["# Study", *map(block, headline(result))]
     for section in result.sections:
         parts += [
             f"## {section.title}",

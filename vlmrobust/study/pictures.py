@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..local_paths import without_local_paths
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -37,7 +39,7 @@ def drawn(result: "StudyResult") -> list[Curves]:
     """
     pictures = []
     for (model, benchmark), steps in stepped(result).items():
-        title = f"{model}, {benchmark}"
+        title = f"{without_local_paths(model)}, {benchmark}"
         pictures.append(_draw(title, _at_steps(result.summary, model, benchmark, steps), _METRICS))
         for judge in result.study.judges:
             judged = _at_steps(result.judged[result.judged["judge"] == judge.name], model, benchmark, steps)

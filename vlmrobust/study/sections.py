@@ -5,11 +5,12 @@ Every number stands with its 95 % interval and its n; what is undefined says why
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
+from ..local_paths import without_local_paths
 from ..naming import readable, unit_labels
 from ..report.keeping import kept_report
 from ..report.tables import Table, judge_note
@@ -74,22 +75,21 @@ def sections(result: "StudyResult") -> list[Section]:
     judged = (*RUN, "judge")
     cell = (
         "Each cell: value, change against base on the same samples, n. Where these samples are not all of both sides, "
-        "what is subtracted stands below."
+        "what is subtracted stands below. Grey: no number, or the interval of the change contains 0: no finding."
     )
-    return [
-        Section("runs", "Runs", "What was asked, and what failed.", _runs(result)),
+    listed = [
+        Section(
+            "accuracy",
+            "Accuracy",
+            f"{cell} An answer that is missing, cut off or unreadable is wrong; their share is said.",
+            _by_condition(result.summary, "accuracy", RUN, with_unanswered(result.summary)),
+        ),
         Section(
             "averages",
             "Accuracy over benchmarks",
             f"Benchmarks weigh the same, however many samples they have. {cell}",
             _by_condition(result.averages, "accuracy", ("model", "checkpoint"), change),
             "Averages need a model with two finished benchmarks.",
-        ),
-        Section(
-            "accuracy",
-            "Accuracy",
-            f"{cell} An answer that is missing, cut off or unreadable is wrong; their share is said.",
-            _by_condition(result.summary, "accuracy", RUN, with_unanswered(result.summary)),
         ),
         Section(
             "consistent-accuracy",
@@ -127,7 +127,7 @@ def sections(result: "StudyResult") -> list[Section]:
             "survival",
             "What tells which answers hold",
             "AUROC of what was seen under base, for being right under the condition: 0.5 = it tells nothing. Survival: "
-            "only samples that are right under base. n counts right + wrong responses.",
+            "only samples that are right under base. n counts right + wrong responses. Grey: the interval holds 0.5.",
             _survival(result.survival),
         ),
         Section(
@@ -145,7 +145,15 @@ def sections(result: "StudyResult") -> list[Section]:
             "are the library's own.",
             _findings(result.findings),
         ),
+        Section("runs", "Runs", "What was asked, and what failed.", _runs(result)),
     ]
+    return [replace(section, grid=_sendable(section.grid)) for section in listed]
+
+
+def _sendable(grid: Grid) -> Grid:
+    """Return a table without paths of this machine, which are in names of models and in errors."""
+    rows = tuple(tuple(cell._replace(text=without_local_paths(cell.text)) for cell in row) for row in grid.rows)
+    return replace(grid, rows=rows)
 
 
 def _judges(result: "StudyResult") -> str:

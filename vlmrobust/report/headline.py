@@ -1,0 +1,81 @@
+"""What a report comes to, in at most five sentences, and its limits by what they are about."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ..naming import unit_labels
+from . import sentences
+from .findings import Finding
+from .summary import SummaryRow
+
+__all__ = ["LIMITS", "MOST", "grouped_limits", "headline"]
+
+MOST = 5
+"""So many sentences at most."""
+
+LIMITS = {
+    "Form or content": ("form", "no_control"),
+    "Chance": ("one_draw", "few_groups"),
+    "What the judge says": ("judged", "judge_failed", "coverage"),
+    "Answers that are missing": ("abstention", "truncation", "left_out"),
+    "What is not compared": ("carrier", "readouts"),
+}
+"""The kinds of findings that are limits, by what they are about."""
+
+_LEADING = ("falls", "brittle", "stubborn", "inconsistent", "undecided", "rises", "flips", "weak", "undefined")
+_COMPARED = ("falls", "rises", "weak", "undecided")
+
+
+def headline(findings: Sequence[Finding], rows: Iterable[SummaryRow]) -> tuple[str, ...]:
+    """Return what findings come to, the most important first: at most `MOST` sentences, each for all its conditions.
+
+    Args:
+        findings: of a report.
+        rows: its summary.
+    """
+    rows = list(rows)
+    labels = unit_labels((row.condition, row.carrier) for row in rows)
+    by_metric: dict[str, dict[str, SummaryRow]] = {}
+    for row in rows:
+        by_metric.setdefault(row.metric, {})[labels[row.condition, row.carrier]] = row
+    of_kind: dict[str, list[Finding]] = {}
+    for finding in findings:
+        of_kind.setdefault(finding.kind, []).append(finding)
+    said = [
+        sentence
+        for kind in _LEADING
+        if kind in of_kind
+        for sentence in _said(kind, of_kind[kind], by_metric, sum(len(of_kind.get(each, ())) for each in _COMPARED))
+    ]
+    base = by_metric.get("accuracy", {}).get("base")
+    if not said and base is not None and base.n_value:
+        said = [sentences.of_base(base)]
+    return tuple(said[:MOST])
+
+
+def _said(
+    kind: str, found: Sequence[Finding], by_metric: Mapping[str, Mapping[str, SummaryRow]], compared: int
+) -> Iterator[str]:
+    labels = list(dict.fromkeys(label for finding in found for label in finding.labels))
+    accuracy, flips = ([by_metric.get(name, {}).get(label) for label in labels] for name in ("accuracy", "flip_rate"))
+    if kind in ("falls", "rises"):
+        yield sentences.most_changed(labels, [row for row in accuracy if row is not None], compared)
+    elif kind == "flips":
+        yield sentences.most_flips(labels, [row for row in flips if row is not None])
+    elif kind == "undecided":
+        yield sentences.none_told(labels, [row for row in accuracy if row is not None])
+    elif kind == "weak":
+        yield sentences.weak_ones(labels)
+    elif kind in ("brittle", "stubborn"):
+        yield sentences.pattern(kind, labels)
+    else:  # few, and each says why
+        yield found[0].text
+
+
+def grouped_limits(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """Return the sentences that say what can't be concluded, by what they are about."""
+    about = {kind: group for group, kinds in LIMITS.items() for kind in kinds}
+    groups: dict[str, list[str]] = {group: [] for group in LIMITS}
+    for finding in findings:
+        if finding.is_limit:
+            groups[about[finding.kind]].append(finding.text)
+    return {group: texts for group, texts in groups.items() if texts}

@@ -1,0 +1,48 @@
+"""Pages that need nothing else: a template, one style, and the only script that may run in it.
+
+What a model wrote, and what samples hold, is untrusted. Jinja escapes what stands in a page's text, the data are JSON
+in which no tag can begin, scripts put them into the page as text, and the page's own policy lets no script run but its
+own, nor anything be loaded.
+"""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from ..text import printable_part
+
+__all__ = ["rendered"]
+
+
+def rendered(template: str, *, scripts: Sequence[str], styles: Sequence[str], **values: Any) -> str:
+    """Return a page.
+
+    Args:
+        template: its file in this package; it extends `layout.html`, which asks for `title` and `data`.
+        scripts: files of this package, one after the other.
+        styles: likewise.
+        **values: what the template shows.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vlmrobust.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=printable_part,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    script = "\n".join(map(_own_file, scripts))
+    return environment.get_template(template).render(
+        style="".join(map(_own_file, styles)),
+        script=script,
+        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
+        **values,
+    )
+
+
+def _own_file(name: str) -> str:
+    return files("vlmrobust.report").joinpath(name).read_text(encoding="utf-8")
