@@ -60,6 +60,8 @@ class Evaluator:
             otherwise these are made inert before they are shown (`Prompt.with_inert`), and the manifest lists them.
         max_failures: how many responses in a row may fail for one reason before the run ends with it; a reason that
             names its own sample, such as a missing image, counts once a sample. None = any number.
+        progress_every: seconds between two lines on how far the run is, where standard error is no terminal and there
+            is no notebook, which have a bar; None = no lines.
 
     Raises:
         TypeError: the model has no `respond` and is no function, or something else than a perturbation is among the
@@ -90,6 +92,7 @@ class Evaluator:
         on_error: Failure = "record",
         strict: bool = False,
         max_failures: int | None = 32,
+        progress_every: float | None = 30.0,
     ) -> None:
         self._source = ModelSource(model)
         if distractor not in get_args(Distractor):
@@ -99,6 +102,8 @@ class Evaluator:
                 raise ValueError(f"field {name!r}: expected at least 1, got {number}")
         if on_error not in ("record", "raise"):
             raise ValueError(f"field 'on_error': expected 'record' or 'raise', got {on_error!r}")
+        if progress_every is not None and not progress_every > 0:
+            raise ValueError(f"field 'progress_every': expected seconds above 0, or None, got {progress_every}")
         self.conditions = check_conditions(perturbations)
         self.metrics = metrics
         self.style = style or Style()
@@ -107,6 +112,7 @@ class Evaluator:
         self.on_error: Failure = on_error
         self.strict = strict
         self.max_failures = max_failures
+        self.progress_every = progress_every
 
     @property
     def model(self) -> Model:
@@ -146,7 +152,7 @@ class Evaluator:
             self.strict,
             self.max_failures,
         )
-        job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out))
+        job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out), self.progress_every)
 
         def report(pairs: Iterable[Pair], manifest: Manifest) -> Report:
             responses = _in_arrays(pairs)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,40 @@ def test_verdicts_of_two_judges_are_not_compared(command: Command, runs: Runs, t
     assert result.exit_code == 2
     assert "got Panel of RuleJudge and RuleJudge here and RuleJudge in the other" in result.stderr
     assert command("compare", file, runs["good"], "--metrics", "accuracy").exit_code == 0
+
+
+def test_a_page_of_the_answers_that_differ(command: Command, runs: Runs, tmp_path: Path) -> None:
+    page = tmp_path / "flips.html"
+    result = command("compare", runs["poor"], runs["good"], "--html", page)
+    assert result.exit_code == 0
+    assert f"The page is {page}" in result.stderr
+    assert "the page has no images" in result.stderr  # these runs were made without a command
+    text = page.read_text(encoding="utf-8")
+    assert "pairs of answers poor alone is right in" in text
+    assert str(runs["poor"].parent) not in text
+
+
+def test_images_come_from_what_the_run_was_asked_with_or_from_the_data_named(
+    command: Command, rows: Path, loaded: list[object], tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        arguments = ("--model", "some/model", "--data", rows, "--out", tmp_path / name, "--conditions", "wrong_caption")
+        assert command("run", *arguments).exit_code == 0
+    # The second is made to be wrong everywhere, so that every answer differs.
+    report = Report.load(tmp_path / "two")
+    report.responses = replace(report.responses, choice=(report.responses.target + 1) % 3)
+    report.save(tmp_path / "two")
+    page = tmp_path / "page.html"
+    compare = ("compare", tmp_path / "one", tmp_path / "two", "--html", page)
+    result = command(*compare)
+    assert "no images" not in result.stderr, result.stderr
+    assert page.read_text(encoding="utf-8").count("data:image/png;base64") == 6
+    assert command("report", tmp_path / "one", "--html", page).exit_code == 0
+    assert page.read_text(encoding="utf-8").count("data:image/png;base64") == 6
+    moved = rows.rename(tmp_path / "moved.jsonl")
+    gone = command(*compare)
+    assert "the page has no images" in gone.stderr
+    assert "are not on this page" in page.read_text(encoding="utf-8")
+    assert "no images" not in command(*compare, "--data", moved).stderr
+    assert page.read_text(encoding="utf-8").count("data:image/png;base64") == 6
+    assert command("compare", tmp_path / "one", tmp_path / "two", "--data", moved).exit_code == 2

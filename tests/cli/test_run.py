@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -441,3 +442,56 @@ def test_ctrl_c_keeps_what_was_answered(command: Command, rows: Path, tmp_path: 
     }
     assert (len(answered), len(asked), answered & asked) == (8, 12, set())
     assert len(Report.load(out).frame) == 40
+
+
+def test_a_dry_run_counts_tokens_and_says_how_long_it_takes(command: Command, rows: Path, tmp_path: Path) -> None:
+    from transformers import AutoProcessor
+
+    weights = Path(demo.__file__).parent / "weights"
+    arguments = ("run", "--model", weights, "--data", rows, "--out", tmp_path / "run", "--dry-run")
+    arguments += ("--conditions", "wrong_caption", "--max-new-tokens", 50)
+    found = json.loads(command(*arguments, "--json", "--rate", 0.5).stdout)
+    assert found["seconds"] == 12 / 0.5
+    tokens = found["tokens"]
+    # The examples are what the model sees, but for its images, each of which is so many tokens.
+    processor = AutoProcessor.from_pretrained(weights)
+    image = processor(images=[Image.new("RGB", (8, 8))], text=["<|image_pad|>"], return_tensors="pt")[
+        "input_ids"
+    ].shape[1]
+    own = len(processor.tokenizer(found["examples"]["base"])["input_ids"]) + image - 1
+    assert tokens["of_images"] == 12 * image
+    assert tokens["prompts"] > 12 * own * 0.9
+    assert tokens["shared"] < tokens["prompts"]
+    assert (tokens["new_at_most"], tokens["counted_samples"], tokens["is_stand_in"]) == (12 * 50, 6, False)
+    said = command(*arguments, "--rate", 0.5).stdout
+    assert f"{tokens['prompts']:,} tokens of prompts" in said
+    assert "at most 600 new tokens" in said
+    assert "24 s at 0.5 responses a second" in said
+    assert "--rate RESPONSES" in command(*arguments).stdout
+    served = command(*arguments, "--base-url", "http://localhost:1/v1").stdout
+    assert "(four characters a token, images by the rule of Qwen2.5-VL)" in served
+
+
+def test_a_rate_without_a_dry_run_is_refused(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+    refused = command("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--rate", 3)
+    assert refused.exit_code == 2
+    assert "--dry-run" in refused.stderr
+    assert not loaded
+
+
+def test_the_pace_of_lines_is_an_option(
+    command: Command, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(FakeModel):
+        def respond(self, prompts: Any) -> Any:
+            time.sleep(0.4)
+            return super().respond(prompts)
+
+    monkeypatch.setattr(HFModel, "from_pretrained", lambda *arguments, **settings: Slow())
+    arguments = ("run", "--model", "m", "--data", rows, "--conditions", "base")
+    told = command(*arguments, "--out", tmp_path / "one", "--progress-every", 0.1)
+    assert told.exit_code == 0
+    assert "of 6 responses (" in told.stderr
+    quiet = command(*arguments, "--out", tmp_path / "two", "--progress-every", 0)
+    assert " responses (" not in quiet.stderr
+    assert "progress" not in (tmp_path / "one" / "run.toml").read_text()

@@ -31,6 +31,11 @@ def compare(
         typer.Option(help="Only these, separated by commas.", autocompletion=options.complete_conditions),
     ] = None,
     metrics: options.Metrics = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page of all answers that one has right and the other wrong."),
+    ] = None,
+    data: options.ImagesFrom = None,
     csv: options.Csv = False,
     json: options.Json = False,
     fail_if_worse: Annotated[
@@ -55,9 +60,12 @@ def compare(
     with refusals(context):
         from ..report import Report
         from .gates import gates_of, outcomes
+        from .images import samples_for_images
         from .measuring import with_metrics
 
         one_format(csv=csv, json=json)
+        if data is not None and html is None:
+            raise ValueError("--data: expected --html beside it, whose page shows the images")
         gates = gates_of(fail_if_worse, max_drop)
         names = options.listed(metrics)
         needed = [*names, *(gate.metric for gate in gates)]
@@ -69,6 +77,10 @@ def compare(
             table = table[table["condition"].isin(chosen)]
         found = outcomes(gates, table, this) if gates else []
         show_rows(table, names, csv=csv, json=json, judge=this.judge, reference="other")
+        if html is not None:
+            calls = (path.stem, other.stem) if path.stem != other.stem else (str(path), str(other))
+            this.side_by_side(that, html, names=calls, samples=samples_for_images(path, data))
+            say(f"The page is {html}")
     for outcome in found:
         say(f"{outcome.verdict}  {outcome.text}")
     verdicts = {outcome.verdict for outcome in found}

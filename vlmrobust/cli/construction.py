@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..named_judges import secret
@@ -12,8 +13,10 @@ from .options import pairs
 if TYPE_CHECKING:
     from ..data import AnswerAs, Samples
     from ..models import Model
+    from ..models.encoding import Encoder
+    from ..study.counting import StandInEncoder
 
-__all__ = ["engine_options", "model_of", "renderer_of", "samples_of"]
+__all__ = ["encoder_of", "engine_options", "model_of", "renderer_of", "samples_of"]
 
 
 def samples_of(
@@ -118,10 +121,28 @@ def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Call
 
     if is_served:
         return turns
+    processor = _processor(model, trust_remote_code)
+    return lambda prompt: prompt.render(processor)
+
+
+def encoder_of(*, model: str, is_served: bool, trust_remote_code: bool) -> "Encoder | StandInEncoder":
+    """Return what counts a prompt's tokens: a checkpoint's processor, or what stands in for one that is not at hand."""
+    from ..models.encoding import Encoder
+    from ..study.counting import StandInEncoder
+
+    if is_served:
+        return StandInEncoder()
+    try:
+        return Encoder(_processor(model, trust_remote_code))
+    except (OSError, ValueError, ImportError):
+        return StandInEncoder()
+
+
+@lru_cache(maxsize=1)
+def _processor(model: str, trust_remote_code: bool) -> Any:
     from transformers import AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
-    return lambda prompt: prompt.render(processor)
+    return AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
 
 
 def engine_options(values: Sequence[str] | None) -> dict[str, Any]:

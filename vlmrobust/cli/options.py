@@ -339,6 +339,24 @@ Out = Annotated[
     Path,
     typer.Option(help="Run directory: responses and report. The same call resumes.", rich_help_panel=_OUTPUT),
 ]
+ProgressEvery = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="Between two lines on how far the run is, where there is no terminal to draw a bar in; 0 = no lines.",
+        min=0,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RESPONSES",
+        help="With --dry-run: how long it takes at so many responses a second.",
+        min=0,
+        rich_help_panel=_OUTPUT,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show what would be asked, and load no weights.", rich_help_panel=_OUTPUT),
@@ -352,6 +370,15 @@ Csv = Annotated[
 Html = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write the report as one self-contained page.", rich_help_panel=_OUTPUT),
+]
+ImagesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="ROWS",
+        help="With --html: where the images are, as for run. By default what the run was asked with.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Metrics = Annotated[
     list[str] | None,

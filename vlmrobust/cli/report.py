@@ -40,6 +40,7 @@ def report(
         ),
     ] = None,
     html: options.Html = None,
+    data: options.ImagesFrom = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the pictures, as .png, .svg or .pdf.")
     ] = None,
@@ -57,9 +58,12 @@ def report(
     with refusals(context):
         from ..report import Report
         from ..report.tables import terminal_table
+        from .images import samples_for_images
         from .measuring import with_metrics
 
         one_format(csv=csv, json=json, by=by, contrast=contrast)
+        if data is not None and html is None:
+            raise ValueError("--data: expected --html beside it, whose page shows the images")
         if labels is not None and (by or contrast or metrics):
             raise ValueError("expected --labels, or --by, --contrast or --metrics, got both")
         names = options.listed(metrics)
@@ -73,7 +77,9 @@ def report(
             )
         else:
             show(loaded)
-        _write(loaded, html, plot, latex)
+        if html is not None:
+            say(f"The page is {loaded.to_html(html, samples=samples_for_images(path, data))}")
+        _write(loaded, plot, latex)
     finish(loaded)
 
 
@@ -137,9 +143,7 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
     return Table(header, cells, tuple(notes))
 
 
-def _write(report: "Report", html: Path | None, plot: Path | None, latex: Path | None) -> None:
-    if html is not None:
-        say(f"The page is {report.to_html(html)}")
+def _write(report: "Report", plot: Path | None, latex: Path | None) -> None:
     if plot is not None:
         report.plot().savefig(plot)
         say(f"The pictures are in {plot}")

@@ -57,6 +57,8 @@ def run(
     out: options.Out,
     config: options.Configuration = None,
     dry_run: options.DryRun = False,
+    rate: options.Rate = None,
+    progress_every: options.ProgressEvery = 30.0,
     json: options.Json = False,
     html: options.Html = None,
 ) -> None:
@@ -66,7 +68,7 @@ def run(
     """
     with refusals(context):
         from ..evaluator import Evaluator
-        from .construction import model_of, renderer_of, samples_of
+        from .construction import encoder_of, model_of, renderer_of, samples_of
         from .preview import as_text, preview
 
         names = options.listed(conditions)
@@ -96,10 +98,14 @@ def run(
             "seed": seed,
             "distractor": "runner_up" if runner_up else "random",
         }
+        if rate is not None and not dry_run:
+            raise ValueError("--rate: expected --dry-run beside it, which says how long a run takes")
         if dry_run:
             is_served = base_url is not None or api_key_env is not None
             render = renderer_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
-            found = preview(expand(samples, chosen, **asked), render)
+            encoder = encoder_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
+            prompts = expand(samples, chosen, **asked)
+            found = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
             show(as_json(found) if json else as_text(found))
             return
         answering = model_of(
@@ -117,7 +123,8 @@ def run(
             temperature=temperature,
             seed=seed,
         )
-        report = _ask(Evaluator(answering, chosen, strict=strict, **asked), samples, out, options_of(context))
+        evaluator = Evaluator(answering, chosen, strict=strict, progress_every=progress_every or None, **asked)
+        report = _ask(evaluator, samples, out, options_of(context))
         if not is_first_process():
             return
         show(as_json(report.summary) if json else report)

@@ -32,7 +32,8 @@ class Kept(Judge):
         folder: where its verdicts are, such as a run's.
 
     Attributes:
-        judge, folder: the same.
+        judge: the same.
+        folder: the same.
         min_contradiction: the judge's.
 
     Example:

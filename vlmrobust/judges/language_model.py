@@ -43,10 +43,12 @@ class LMJudge(LetterJudge):
         tokenizer: its tokenizer.
 
     Attributes:
-        model, tokenizer: the same.
+        model: the same.
+        tokenizer: the same.
         max_thought_tokens: of a longer thought the last tokens are shown, with a note that the beginning is left out.
         batch_tokens: how many tokens are processed together, padding included; vLLM has its own limit.
-        min_mass, min_probability: as in `LetterJudge`.
+        min_mass: as in `LetterJudge`.
+        min_probability: as in `LetterJudge`.
 
     Raises:
         ValueError: no token reads as a letter, the model has no LM head, or the template drops the question.

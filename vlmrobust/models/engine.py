@@ -56,7 +56,9 @@ class Engine:
         head: its LM head.
         decoding: how texts are decoded.
         vocabulary: which tokens read as which letter.
-        batch_size, batch_tokens, share_prefixes: see `HFModel`.
+        batch_size: see `HFModel`.
+        batch_tokens: see `HFModel`.
+        share_prefixes: see `HFModel`.
 
     Attributes:
         work: what was computed so far, and what was not; whoever replaces it begins to count anew.

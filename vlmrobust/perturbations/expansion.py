@@ -21,7 +21,12 @@ class Prompts(Sequence[Prompt]):
     they were tried: an index tries those before it, `len` and `list` try all.
 
     Args:
-        samples, perturbations, seed, style, draws, distractor: see `expand`.
+        samples: see `expand`.
+        perturbations: see `expand`.
+        seed: see `expand`.
+        style: see `expand`.
+        draws: see `expand`.
+        distractor: see `expand`.
         base: the responses under base.
     """
 

@@ -14,10 +14,11 @@ from ..naming import readable
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
 from .columns import Column
+from .images import missing_images, samples_by_id
 from .labels import Drawn, drawn
 from .pairing import UNSCORED
 
-__all__ = ["FLAGS", "browsable"]
+__all__ = ["FLAGS", "browsable", "response_shown", "sample_shown"]
 
 FLAGS = {
     "harmed": "right under base, wrong here",
@@ -54,19 +55,24 @@ def browsable(
     for row, sample_id in enumerate(responses.sample_id):
         rows.setdefault(sample_id, []).append(row)
     kept = list(rows)[:max_samples]
-    given = {sample.id: sample for sample in samples if sample.id in rows}
+    given = samples_by_id(responses, samples)
     flags = _flags(responses, columns)
     return {
         "conditions": {name: readable(name) for name in dict.fromkeys(responses.condition)},
         "flags": FLAGS,
         "metrics": [readable(column.name) for column in columns],
         # As text: JavaScript has no integers beyond 2**53.
+        "missing_images": missing_images(kept, given) if given else "",
         "labelling": {"seed": str(seed), "thoughts": [_to_label(one) for one in drawn(responses, labels, None, seed)]}
         if labels
         else None,
         "samples": [
-            _sample(responses, rows[sample_id], given.get(sample_id))
-            | {"responses": [_response(responses, columns, row) | {"flags": flags[row]} for row in rows[sample_id]]}
+            sample_shown(responses, rows[sample_id], given.get(sample_id))
+            | {
+                "responses": [
+                    response_shown(responses, columns, row) | {"flags": flags[row]} for row in rows[sample_id]
+                ]
+            }
             for sample_id in kept
         ],
     }
@@ -86,7 +92,8 @@ def _to_label(one: Drawn) -> dict[str, Any]:
     }
 
 
-def _sample(responses: Responses, rows: Sequence[int], given: Sample | None) -> dict[str, Any]:
+def sample_shown(responses: Responses, rows: Sequence[int], given: Sample | None) -> dict[str, Any]:
+    """Return a sample by the rows of its responses, with its images if it is given itself."""
     first = rows[0]
     shown = [
         (index, text) for row in rows for index, text in zip(responses.order[row], responses.options[row], strict=True)
@@ -104,7 +111,8 @@ def _sample(responses: Responses, rows: Sequence[int], given: Sample | None) -> 
     }
 
 
-def _response(responses: Responses, columns: Sequence[Column], row: int) -> dict[str, Any]:
+def response_shown(responses: Responses, columns: Sequence[Column], row: int) -> dict[str, Any]:
+    """Return what was asked and said in one response, with its values in some metrics."""
     choice = int(responses.choice[row])
     values = {column.name: float(column.scores[row]) for column in columns}
     return {

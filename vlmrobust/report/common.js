@@ -40,3 +40,74 @@ for (const table of document.querySelectorAll("table")) {
     header.firstElementChild.addEventListener("click", () => sortTable(table, header));
   }
 }
+
+const data = JSON.parse(byId("data").textContent);
+
+// --- a sample, and what was asked and said ---------------------------------------------------------------------------
+
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+function role(sample, index) {
+  if (index === sample.target) return "target";
+  return index !== null && index === sample.distractor ? "distractor" : "";
+}
+
+// What a sample asks, beside its images; before it stands what else is given.
+function described(sample, ...before) {
+  const notes = { target: " ✓ correct", distractor: " ✗ what misleading texts assert", "": "" };
+  const colours = { target: "right", distractor: "wrong", "": "" };
+  const options = sample.options.map((text, index) => make("li", { class: colours[role(sample, index)] },
+    `${LETTERS[index]}. ${text}${notes[role(sample, index)]}`));
+  const meta = Object.entries(sample.metadata).map(([name, value]) => `${name}: ${value}`);
+  const images = sample.images.map((image) => image.src
+    ? make("figure", {}, make("img", { src: image.src, alt: `image of sample ${sample.id}` }))
+    : make("p", { class: "note" }, image.error));
+  return make("div", { class: "about" }, ...images, make("div", { class: "said" }, ...before,
+    make("h3", {}, sample.question),
+    make("p", { class: "meta" }, [sample.id, ...meta].join(" · ")),
+    make("ul", { class: "options" }, ...options)));
+}
+
+function verdict(sample, response) {
+  if (response.correct === null) return make("span", {}, response.status.replace("_", " "));
+  const [sign, word] = response.correct ? ["✓", "right"] : ["✗", "wrong"];
+  const option = response.options.find((shown) => shown.index === response.answer);
+  const said = response.answer === null || !option ? response.status : `${option.letter}. ${option.text}`;
+  return make("span", { class: word }, `${said} ${sign}`);
+}
+
+function asked(sample, response) {
+  const parts = [];
+  if (response.context) {
+    parts.push(make("p", { class: "label" }, "put before the question"));
+    parts.push(make("p", { class: "turn" }, make("span", { class: "injected" }, response.context)));
+  }
+  if (response.question !== sample.question) {
+    parts.push(make("p", { class: "label" }, "asked"));
+    parts.push(make("p", { class: "turn" }, response.question));
+  }
+  return parts;
+}
+
+function turn(response) {
+  if (!response.prefill && !response.text) return [];
+  const label = response.prefill ? "the model's turn; what was put into its mouth is marked" : "the model's turn";
+  const prefill = response.prefill ? make("span", { class: "injected" }, response.prefill) : null;
+  return [make("p", { class: "label" }, label), make("p", { class: "turn" }, prefill, response.text)];
+}
+
+function bars(sample, response) {
+  const known = response.options.filter((option) => option.probability !== null);
+  if (known.length === 0) return null;
+  const marks = { target: " ✓", distractor: " ✗", "": "" };
+  const cells = known.flatMap((option) => {
+    const what = role(sample, option.index);
+    const name = `${option.letter}. ${option.text}${option.index === null ? " (added)" : ""}${marks[what]}`;
+    const fill = make("div", { class: `fill ${what}` });
+    fill.style.width = `${100 * option.probability}%`;
+    return [make("span", { class: "option", title: name }, name), make("div", { class: "track" }, fill),
+      make("span", { class: "share" }, option.probability.toFixed(2))];
+  });
+  const label = make("p", { class: "label" }, `probability of the letters, read: ${response.readout || "?"}`);
+  return make("div", {}, label, make("div", { class: "bars" }, ...cells));
+}

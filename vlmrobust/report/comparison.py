@@ -1,15 +1,31 @@
 """Two reports on the same samples, of two models or checkpoints: what of one is compared with what of the other."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..naming import unit_labels
 from ..types import Responses
 from .columns import Column
 from .pairing import Contrast, Floats, Integers, Mask, Unit, numbered, units_of
 
-__all__ = ["between"]
+__all__ = ["Pair", "between", "pairs_between"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two responses to one prompt.
+
+    Attributes:
+        label: how their condition is called.
+        here: the position of this report's response.
+        there: that of the other's.
+    """
+
+    label: str
+    here: int
+    there: int
 
 
 def between(
@@ -29,6 +45,20 @@ def between(
         list(_joined_columns(columns, other_columns, len(here), len(there))),
         list(_contrasts(here, there)),
     )
+
+
+def pairs_between(here: Responses, there: Responses) -> Iterator[Pair]:
+    """Yield the responses that `between` pairs, one by one: by condition, sample, and place among the draws."""
+    units = units_of(here)
+    labels = unit_labels((unit.condition, unit.carrier) for unit in units)
+    for contrast in _contrasts(here, there):
+        others: dict[str, list[int]] = {}
+        for row in sorted((contrast.base - len(here)).tolist(), key=lambda row: int(there.draw[row])):
+            others.setdefault(there.sample_id[row], []).append(row)
+        for row in sorted(contrast.unit.rows.tolist(), key=lambda row: int(here.draw[row])):
+            if waiting := others.get(here.sample_id[row]):
+                label = labels[contrast.unit.condition, contrast.unit.carrier]
+                yield Pair(label, row, waiting.pop(0))
 
 
 def _check_common(what: str, here: Collection[str], there: Collection[str]) -> None:

@@ -23,7 +23,7 @@ from .tables import Table, overview, pairs_of
 if TYPE_CHECKING:
     from ..plots.source import Reported
 
-__all__ = ["page"]
+__all__ = ["Cell", "interval_cell", "number_cell", "page", "text_cell"]
 
 
 _NUMBERS = (
@@ -176,23 +176,23 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
         yield (
             row.metric,
             [
-                _text(labels[row.condition, row.carrier]),
-                _text(readable(row.metric) + arrows[row.metric]),
-                _number(row.value),
-                _interval(row.value_low, row.value_high),
+                text_cell(labels[row.condition, row.carrier]),
+                text_cell(readable(row.metric) + arrows[row.metric]),
+                number_cell(row.value),
+                interval_cell(row.value_low, row.value_high),
                 Cell(str(row.n_value), row.n_value),
-                _number(row.paired_value),
-                _number(row.base_value),
-                _number(row.difference, sign="+")._replace(is_quiet=not certain),
-                _interval(row.low, row.high, sign="+")._replace(is_quiet=not certain),
-                _number(row.p),
-                _number(row.p_adjusted),
+                number_cell(row.paired_value),
+                number_cell(row.base_value),
+                number_cell(row.difference, sign="+")._replace(is_quiet=not certain),
+                interval_cell(row.low, row.high, sign="+")._replace(is_quiet=not certain),
+                _probability(row.p),
+                _probability(row.p_adjusted),
                 _pairs(row),
                 Cell(str(row.errors), row.errors),
                 Cell(str(row.not_applicable), row.not_applicable),
-                _number(row.coverage),
-                _number(row.noise_floor),
-                _text(row.note),
+                number_cell(row.coverage),
+                number_cell(row.noise_floor),
+                text_cell(row.note),
             ],
         )
 
@@ -202,15 +202,24 @@ def _pairs(row: SummaryRow) -> Cell:
     return Cell("–" if pairs is None else str(pairs), pairs)
 
 
-def _text(text: str) -> Cell:
+def text_cell(text: str) -> Cell:
+    """Return a cell of text, sorted by it."""
     return Cell(text, text or None)
 
 
-def _number(value: float, sign: str = "") -> Cell:
+def number_cell(value: float, sign: str = "") -> Cell:
+    """Return a number with three digits, a dash where it is undefined."""
     return Cell("–", None) if math.isnan(value) else Cell(f"{value:{sign}.3f}".replace("-", "−"), value)
 
 
-def _interval(low: float, high: float, sign: str = "") -> Cell:
+def _probability(value: float) -> Cell:
+    """Return a p-value: small ones with their power of ten, so that others can be computed from it."""
+    cell = number_cell(value)
+    return cell._replace(text=f"{value:.1e}".replace("-", "−")) if 0 < value < 0.001 else cell
+
+
+def interval_cell(low: float, high: float, sign: str = "") -> Cell:
+    """Return an interval, sorted by its width."""
     if math.isnan(low):
         return Cell("–", None)
     return Cell(f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−"), high - low)

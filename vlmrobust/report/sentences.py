@@ -18,6 +18,7 @@ __all__ = [
     "carried_otherwise",
     "change",
     "cut_off",
+    "differs",
     "disturbed_by_form",
     "few_groups",
     "flips",
@@ -28,11 +29,13 @@ __all__ = [
     "most_flips",
     "neither",
     "no_control",
+    "none_differs",
     "none_told",
     "not_compared",
     "of_base",
     "one_draw",
     "other_read_outs",
+    "others_differ",
     "pattern",
     "stubborn",
     "uncovered",
@@ -40,6 +43,7 @@ __all__ = [
     "unjudged_for_errors",
     "weak_ones",
     "why_not_compared",
+    "won_and_lost",
 ]
 
 
@@ -293,6 +297,29 @@ def pattern(kind: str, labels: Sequence[str]) -> str:
     if kind == "brittle":
         return f"Brittle under {_few(labels)}: it follows the wrong thought, consistently, to the wrong answer."
     return f"A stubborn expert under {_few(labels)}: it stays right against the wrong thought put before it."
+
+
+def won_and_lost(names: tuple[str, str], won: int, lost: int, pairs: int) -> str:
+    """Return how many answers one report alone has right."""
+    return f"Of {pairs} pairs of answers {names[0]} alone is right in {won}, and {names[1]} alone in {lost}."
+
+
+def differs(label: str, row: SummaryRow) -> str:
+    """Return accuracy under a condition in two reports."""
+    return (
+        f"{label}: accuracy is {_share(row.paired_value)} against {_share(row.base_value)}: {_difference(row)} "
+        f"(n = {row.n})."
+    )
+
+
+def none_differs(count: int) -> str:
+    """Return that no condition shows a difference."""
+    return f"Under none of the {count} conditions does the interval of the difference exclude 0."
+
+
+def others_differ(count: int) -> str:
+    """Return under how many more conditions accuracy differs."""
+    return f"Accuracy also differs under {count} more condition{'s' * (count > 1)}, by the intervals in the table."
 
 
 def _few(labels: Sequence[str]) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ..jsonl import write_atomically
 from ..types import Responses, Sample
 from .columns import Column
+from .comparison import between
 from .findings import Finding, findings
-from .summary import SummaryRow
+from .summary import SummaryRow, summarised
 from .tables import Table, html_table, markdown_table, overview, terminal_table
 
 if TYPE_CHECKING:
@@ -140,6 +141,59 @@ class Views:
             labels=labels,
             seed=self.seed,
             judge=self.judge,
+        )
+        if path is None:
+            return text
+        write_atomically(Path(path), text)
+        return Path(path)
+
+    def side_by_side(
+        self,
+        other: "Views",
+        path: str | Path | None = None,
+        *,
+        title: str = "Two reports side by side",
+        names: tuple[str, str] | None = None,
+        samples: Iterable[Sample] = (),
+        max_flips: int = 1000,
+    ) -> Path | str:
+        """Return a page of the answers that this report has right and another wrong, or the other way round.
+
+        Every such answer stands beside the other's, with its image, both thoughts and what was put before them; filters
+        are for won, lost and condition. The same responses are paired as in `compare`; it needs no network.
+
+        Args:
+            other: what this report is compared with.
+            path: where to write the page, and what is then returned; None = the page itself is returned.
+            title: of the page.
+            names: how the two are called; None = by their models where these differ, else "this" and "other".
+            samples: those that were asked, for their images. Ids may have a prefix here or there; what is not found is
+                said on the page.
+            max_flips: how many answers can be looked at; the counts are of all.
+
+        Raises:
+            ValueError: as in `compare`.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> samples = vr.demo.samples(8)
+            >>> reports = [vr.Evaluator(vr.testing.FakeModel(accuracy=share), []).run(samples) for share in (1, 0)]
+            >>> page = reports[0].side_by_side(reports[1], samples=samples)
+            >>> "Of 8 pairs of answers this alone is right in 8, and other alone in 0." in page
+            True
+        """
+        from .flips import side_by_side
+
+        parts = between(self.responses, self._columns, other.responses, other._columns)
+        own, theirs = (str((report.manifest.get("model") or {}).get("name", "")) for report in (self, other))
+        text = side_by_side(
+            self.responses,
+            other.responses,
+            summarised(*parts, self.seed),
+            title=title,
+            names=names or ((own, theirs) if own and theirs and own != theirs else ("this", "other")),
+            samples=samples,
+            max_flips=max_flips,
         )
         if path is None:
             return text

@@ -73,12 +73,14 @@ class Job:
         source: who is asked.
         samples: of whom.
         out: the run directory, None = none.
+        progress_every: seconds between two lines on how far it is where there is no bar, None = no lines.
     """
 
     plan: Plan
     source: ModelSource
     samples: Sequence[Sample]
     out: Path | None
+    progress_every: float | None = 30.0
 
     def shared(self, workers: str) -> Path:
         """Return the run directory, through which several workers share their answers.
@@ -139,7 +141,7 @@ class ThisProcess(Workers):
             if job.out is not None:
                 directory = stack.enter_context(RunDirectory(job.out, manifest))
                 manifest = directory.manifest
-            progress = stack.enter_context(Progress(job.plan.size(job.samples)))
+            progress = stack.enter_context(Progress(job.plan.size(job.samples), every=job.progress_every))
             batches = job.plan.batches(job.samples)
             rows = stack.enter_context(closing(answered(job.plan, job.source.model, batches, directory, progress)))
             return make(rows, manifest)

@@ -9,7 +9,7 @@ from .asking import Asking, Pair, Phase
 from .contract import checked, possible
 from .failing import Failing
 from .plan import Batch
-from .progress import Progress
+from .progress import Counted, Progress
 
 __all__ = ["Batchwise"]
 
@@ -49,7 +49,7 @@ class Batchwise:
         responses = self._respond(phase.to_ask)
         new = [*phase.failed, *zip(phase.to_ask, responses, strict=True)]
         self._asking.keep(new)
-        self._progress.add(len(phase.known) + len(new), len(new))
+        self._progress.add(Counted.of(len(phase.known), new))
         self._failing.check()
         return responses
 

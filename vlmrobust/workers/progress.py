@@ -1,42 +1,113 @@
-"""The bar that shows how much is answered."""
+"""How far a run is: a bar in a terminal or a notebook, and lines at a steady pace where there is neither."""
 
-from collections.abc import Sequence
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Never, Self
+from typing import TYPE_CHECKING, NamedTuple, Never, Self
 
 from ..perturbations import Perturbation
 from ..text import printable
+from ..types import Prompt, Response
 from .plan import Batch
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Counted", "Progress", "duration"]
+
+logger = logging.getLogger(__name__)
+
+
+class Counted(NamedTuple):
+    """What was answered.
+
+    Attributes:
+        responses: how many there are.
+        asked: those of them that are new, and not from disk.
+        tokens: that the model generated for these.
+        errors: those of them whose call failed.
+    """
+
+    responses: int = 0
+    asked: int = 0
+    tokens: int = 0
+    errors: int = 0
+
+    @classmethod
+    def of(cls, known: int, new: Iterable[tuple[Prompt, Response]] = ()) -> Self:
+        """Count new responses, and so many from disk."""
+        responses = [response for _, response in new]
+        return cls(
+            known + len(responses),
+            len(responses),
+            sum(response.n_tokens or 0 for response in responses),
+            sum(response.status == "error" for response in responses),
+        )
+
+    def plus(self, other: "Counted") -> "Counted":
+        """Return both together."""
+        return Counted(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class Progress:
-    """Counts responses, and shows the count where standard error is a terminal.
+    """Counts responses, and shows how far they are, how fast they come, and what went wrong.
+
+    In a terminal and in a notebook that is a bar; elsewhere, as in the log of a batch job, a line every so many
+    seconds, whether something was answered since or not: by the logger `vlmrobust.workers.progress` where that lets
+    `INFO` through, else on standard error.
 
     Args:
         total: the number of responses that are wanted.
-        shown: whether there is a bar at all.
+        shown: whether there is anything to see at all.
+        every: seconds between two lines; None = no lines.
+        clock: what says how many seconds have passed.
 
     Attributes:
-        asked: how many responses are new, and not from disk.
+        counted: what was answered so far.
     """
 
-    def __init__(self, total: int, *, shown: bool = True) -> None:
-        self.asked = 0
+    def __init__(
+        self,
+        total: int,
+        *,
+        shown: bool = True,
+        every: float | None = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counted = Counted()
+        self._total, self._clock, self._begun = total, clock, clock()
         self._bar = _bar(total) if shown else None
+        self._every = every if self._bar is not None and self._bar.disable else None
+        self._ended = threading.Event()
+        self._lines: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        self._begun = self._clock()
+        if self._every is not None:
+            self._lines = threading.Thread(target=self._tell_steadily, args=(self._every,), daemon=True)
+            self._lines.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
+        if self._lines is not None:
+            self._lines.join()
         if self._bar is not None:
             self._bar.close()
+
+    def _tell_steadily(self, every: float) -> None:
+        has_told = False
+        while not self._ended.wait(every):
+            _tell(self.line())
+            has_told = True
+        if has_told:  # a run that is over before the first line needs none
+            _tell(self.line())
 
     def name(self, batch: Batch, conditions: Sequence[Perturbation]) -> None:
         """Say what is asked now."""
@@ -44,15 +115,91 @@ class Progress:
             first, last = batch.start + 1, batch.start + len(batch.samples)
             self._bar.set_description(f"samples {first}–{last}: {_listed(conditions)}")
 
-    def add(self, responses: int, asked: int) -> None:
-        """Count responses, of which `asked` are new."""
-        self.asked += asked
+    def add(self, more: Counted) -> None:
+        """Count what was answered."""
+        self.counted = self.counted.plus(more)
         if self._bar is None:
             return
         if not self._bar.disable:
             # What was on disk already counts as done, but not for the rate.
-            self._bar.initial += responses - asked
-        self._bar.update(responses)
+            self._bar.initial += more.responses - more.asked
+            self._bar.set_postfix_str(", ".join(self._beside_the_bar()), refresh=False)
+        self._bar.update(more.responses)
+
+    def line(self) -> str:
+        """Return how far the run is.
+
+        Example:
+            >>> seconds = iter([0.0, 10.0])
+            >>> progress = Progress(100, shown=False, clock=lambda: next(seconds))
+            >>> progress.add(Counted(responses=30, asked=20, tokens=800, errors=1))
+            >>> said = "30 of 100 responses (30%), 2.0 responses/s, 80 tokens/s, 35 s left, 1 error"
+            >>> progress.line().startswith(said)
+            True
+        """
+        done, seconds = self.counted, max(1e-9, self._clock() - self._begun)
+        rate, left = done.asked / seconds, max(0, self._total - done.responses)
+        parts = [
+            f"{done.responses} of {self._total} responses ({done.responses / max(1, self._total):.0%})",
+            f"{_rate(rate)} responses/s",
+            f"{_rate(done.tokens / seconds)} tokens/s",
+            f"{duration(left / rate)} left" if rate else "0 s left" if not left else "time left not known yet",
+            _errors(done.errors),
+            *_memory(),
+        ]
+        return ", ".join(parts)
+
+    def _beside_the_bar(self) -> list[str]:
+        """Return what the bar, which has count, rate and time itself, does not say."""
+        seconds = max(1e-9, self._clock() - self._begun)
+        return [f"{_rate(self.counted.tokens / seconds)} tokens/s", _errors(self.counted.errors), *_memory()]
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    Example:
+        >>> duration(42), duration(250), duration(3 * 3600 + 300), duration(200_000)
+        ('42 s', '4 min', '3 h 05 min', '2 d 7 h')
+    """
+    minutes, hours = round(seconds / 60), int(seconds // 3600)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 or not value else f"{value:.2g}"
+
+
+def _errors(count: int) -> str:
+    return f"{count} error{'s' * (count != 1)}"
+
+
+def _tell(line: str) -> None:
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("%s", line)
+    else:
+        print(f"{datetime.now():%Y-%m-%d %H:%M:%S} vlmrobust: {line}", file=sys.stderr, flush=True)
+
+
+def _memory() -> list[str]:
+    """Return how much memory this process has, and its GPU where it uses one."""
+    found = []
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123 - no file
+            resident = next(line for line in status if line.startswith("VmRSS:"))
+        found.append(f"{int(resident.split()[1]) / 2**20:.1f} GiB memory")
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass  # no Linux
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found.append(f"{torch.cuda.memory_reserved() / 2**30:.1f} GiB on the GPU")
+    return found
 
 
 def _listed(conditions: Sequence[Perturbation]) -> str:

@@ -21,7 +21,7 @@ from .asking import Asking, Pair, Phase, Phases
 from .contract import checked, possible
 from .failing import Failing
 from .plan import Batch
-from .progress import Progress
+from .progress import Counted, Progress
 
 __all__ = ["Queue"]
 
@@ -137,7 +137,7 @@ class Queue:
 
     def _count(self, phase: Phase) -> None:
         self._unkept += phase.failed
-        self._progress.add(len(phase.known) + len(phase.failed), len(phase.failed))
+        self._progress.add(Counted.of(len(phase.known), phase.failed))
 
     def _ask(self, prompt: Prompt) -> Future[Response]:
         try:
@@ -155,17 +155,18 @@ class Queue:
         with suppress(Empty):
             while True:
                 arrived.append(self._arrived.get_nowait())
-        through = []
+        through, answered = [], []
         for future in arrived:
             one, place = self._on_their_way[future]
             one.answers[place] = response = self._response(one.to_ask[place], future)
             del self._on_their_way[future]
-            self._unkept.append((one.to_ask[place], response))
+            answered.append((one.to_ask[place], response))
+            self._unkept.append(answered[-1])
             if not self._failing.is_over:
                 self._failing.count(one.to_ask[place], response)
             if len(one.answers) == len(one.to_ask):
                 through.append(one)
-        self._progress.add(len(arrived), len(arrived))
+        self._progress.add(Counted.of(0, answered))
         return through
 
     def _response(self, prompt: Prompt, future: Future[Response]) -> Response:

@@ -113,7 +113,7 @@ class Ranks(Workers):
         total = sum(job.plan.size(batch.samples) for batch in share)
         with (
             RunDirectory(out, job.plan.manifest(job.source.model, job.samples, out)) as directory,
-            Progress(total, shown=self.rank == 0) as progress,
+            Progress(total, shown=self.rank == 0, every=job.progress_every) as progress,
             closing(answered(job.plan, job.source.model, share, directory, progress)) as rows,
         ):
             for _ in rows:

@@ -20,7 +20,7 @@ from .answering import answered
 from .base import Job, MakeReport, ModelSource, Workers
 from .failing import Failing
 from .plan import Batch, Plan
-from .progress import Progress
+from .progress import Counted, Progress
 
 __all__ = ["RayWorkers"]
 
@@ -75,11 +75,11 @@ class RayWorkers(Workers):
         with DirectoryLock(out) as lock:
             try:
                 with (
-                    Progress(job.plan.size(job.samples)) as progress,
+                    Progress(job.plan.size(job.samples), every=job.progress_every) as progress,
                     closing(self._answered(job, out, lock.run)) as batches,
                 ):
                     for batch in batches:
-                        progress.add(batch["responses"], batch["asked"])
+                        progress.add(Counted(*batch["counted"]))
             finally:
                 lock.await_others()  # Ray kills actors in its own time, and they keep the next run out until then
             with RunDirectory(out) as directory:
@@ -111,7 +111,7 @@ class RayWorkers(Workers):
                 for batch in islice(rest, said["room"]):
                     several = actor.__call__.options(concurrency_group=_SEVERAL) if said["several"] else actor.__call__
                     awaited[several.remote({"batch": pickle.dumps(batch)})] = actor
-                if "responses" in said:
+                if "counted" in said:
                     left -= 1
                     yield said
         finally:
@@ -160,11 +160,12 @@ class _Actor:
             with self._lock:  # after a restart, several threads may be the first
                 model, directory = self._source.model, self._opened(batch.samples)
             with closing(answered(self._plan, model, [batch], directory, progress, self._failing)) as rows:
-                responses = sum(1 for _ in rows)
+                for _ in rows:
+                    pass
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
             return {"error": _pickled(error)}
         several = is_concurrent(model)
-        return {"error": b"", "room": 1, "several": several, "responses": responses, "asked": progress.asked}
+        return {"error": b"", "room": 1, "several": several, "counted": tuple(progress.counted)}
 
 
 def _check_pickled(source: ModelSource) -> None:

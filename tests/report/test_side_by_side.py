@@ -1,0 +1,225 @@
+"""Two reports side by side: which answers are won and lost, where images come from, and the page in a browser."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from vlmrobust import Report, Sample, expand
+from vlmrobust.metrics import Accuracy
+from vlmrobust.perturbations import WrongCaption, WrongThink
+from vlmrobust.report.images import samples_by_id
+from vlmrobust.testing import FakeModel
+
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+def asked(count=40, prefix=""):
+    return [
+        Sample(
+            id=f"{prefix}q{index}",
+            images=[Image.new("RGB", (64, 48), (index % 255, 90, 90))],
+            question=f"Which is number {index}?",
+            options=("red", "blue", "green"),
+            answer=index % 3,
+        )
+        for index in range(count)
+    ]
+
+
+def reported(samples, **planted):
+    prompts = list(expand(samples, [WrongThink(), WrongCaption()]))
+    return Report.from_responses(prompts, FakeModel(**planted).respond(prompts))
+
+
+@pytest.fixture(scope="module")
+def two():
+    samples = asked()
+    return reported(samples, accuracy=0.8, follow_think=0.2), reported(samples, accuracy=0.6, follow_think=0.9, seed=1)
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def cells_of(page):
+    rows = re.findall(r"<tr>(.*?)</tr>", page.partition("<tbody>")[2], re.DOTALL)
+    return [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in rows]
+
+
+def expected(two):
+    """Return each answer's kind by what the two frames say of it, pair by pair."""
+    one, other = (report.frame.set_index(["sample_id", "condition"]) for report in two)
+    kinds = {}
+    for key, row in one.iterrows():
+        here, there = row["accuracy"], other.loc[key, "accuracy"]
+        differ = row["answer"] is not other.loc[key, "answer"] and row["answer"] != other.loc[key, "answer"]
+        kinds[key] = {(1, 0): "won", (0, 1): "lost", (1, 1): "right"}.get(
+            (here, there), "changed" if differ else "same"
+        )
+    return kinds
+
+
+def test_won_and_lost_are_those_of_the_frames(two):
+    one, other = two
+    found = data_of(one.side_by_side(other))
+    kinds = {(found["samples"][flip["sample"]]["id"], flip["condition"]): flip["kind"] for flip in found["flips"]}
+    assert kinds == {key: kind for key, kind in expected(two).items() if kind in ("won", "lost", "changed")}
+    assert {"won", "lost", "changed"} <= set(kinds.values())
+    for flip in found["flips"]:
+        assert (flip["here"]["correct"], flip["there"]["correct"]) == {
+            "won": (True, False),
+            "lost": (False, True),
+            "changed": (False, False),
+        }[flip["kind"]]
+
+
+def test_the_table_can_be_recomputed_and_is_that_of_compare(two):
+    one, other = two
+    page = one.side_by_side(other)
+    counts = Counter((condition, kind) for (_, condition), kind in expected(two).items())
+    accuracy = one.compare(other).query("metric == 'accuracy'").set_index("condition")
+    rows = cells_of(page)
+    assert [row[0] for row in rows] == ["base", "wrong_think", "wrong_caption"]
+    for name, *cells in rows:
+        pairs, won, lost, right, wrong = map(int, cells[:5])
+        assert (won, lost, right) == tuple(counts[name, kind] for kind in ("won", "lost", "right"))
+        assert pairs == won + lost + right + wrong == 40
+        here, there, difference = (float(cell.replace("−", "-")) for cell in cells[5:8])
+        assert here == pytest.approx((won + right) / pairs, abs=5e-4)
+        assert there == pytest.approx((lost + right) / pairs, abs=5e-4)
+        assert difference == pytest.approx((won - lost) / pairs, abs=5e-4)
+        assert difference == pytest.approx(accuracy.loc[name, "difference"], abs=5e-4)
+
+
+def test_the_headline_counts_all_and_names_what_differs(two):
+    one, other = two
+    page = one.side_by_side(other, names=("after", "before"))
+    said = re.findall(r"<li>(.*?)</li>", page)
+    kinds = Counter(expected(two).values())
+    assert said[0] == (
+        f"Of 120 pairs of answers after alone is right in {kinds['won']}, and before alone in {kinds['lost']}."
+    )
+    assert 1 < len(said) <= 5
+    assert said[1].startswith("wrong_think: accuracy is ")
+    assert re.findall(r"<li>(.*?)</li>", one.side_by_side(one))[1] == (
+        "Under none of the 3 conditions does the interval of the difference exclude 0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("in_report", "in_data"),
+    [("", ""), ("bench/", ""), ("", "set/"), ("model/bench/", ""), ("bench-1_", "other:"), ("a/", "b/")],
+)
+def test_images_are_found_whatever_stands_before_the_ids(in_report, in_data):
+    reports = [reported(asked(12, in_report), accuracy=share) for share in (1.0, 0.0)]
+    found = data_of(reports[0].side_by_side(reports[1], samples=asked(12, in_data)))
+    assert len(found["samples"]) == 12
+    assert all(sample["images"][0]["src"].startswith("data:image/") for sample in found["samples"])
+    assert "not on this page" not in reports[0].side_by_side(reports[1], samples=asked(12, in_data))
+
+
+def test_a_sample_that_asks_something_else_gives_no_image():
+    """An id that ends alike is not enough: question, answer and number of options are looked at."""
+    report = reported(asked(3, "bench/"))
+    others = [sample.replace(question="Another?") for sample in asked(3)]
+    assert samples_by_id(report.responses, others) == {}
+    assert set(samples_by_id(report.responses, asked(2))) == {"bench/q0", "bench/q1"}
+    twice = [*asked(1, "x/"), *asked(1, "y/")]
+    assert samples_by_id(report.responses, twice) == {}  # which of the two, nobody can tell
+
+
+def test_what_is_not_found_is_said():
+    one, other = (reported(asked(8), accuracy=share) for share in (1.0, 0.0))
+    assert "Images of 8 of 8 samples are not on this page (q0, q1, q2, …): samples are needed" in one.side_by_side(
+        other
+    )
+    page = one.side_by_side(other, samples=asked(6))
+    assert "Images of 2 of 8 samples are not on this page (q6, q7): none of the samples given has" in page
+    assert "Images of 2 of 8 samples are not on this page" in one.to_html(samples=asked(6))
+
+
+def test_a_limit_of_answers_leaves_the_counts(two):
+    one, other = two
+    page = one.side_by_side(other, max_flips=5)
+    assert len(data_of(page)["flips"]) == 5
+    total = sum(kind in ("won", "lost", "changed") for kind in expected(two).values())
+    assert f"The first 5 of {total} answers that differ can be looked at; counts are of all." in page
+    assert cells_of(page) == cells_of(one.side_by_side(other))
+
+
+def test_reports_without_a_sample_in_common_are_refused(two):
+    with pytest.raises(ValueError, match="samples in common"):
+        two[0].side_by_side(reported(asked(3, "else-")))
+
+
+def test_no_accuracy_leaves_the_counts(two, tmp_path):
+    from vlmrobust.metrics import LetterEntropy
+
+    one, other = (report.score([LetterEntropy()]) for report in two)
+    path = one.side_by_side(other, tmp_path / "page.html")
+    assert cells_of(path.read_text(encoding="utf-8"))[0][6:] == ["–"] * 4
+
+
+@pytest.mark.browser
+def test_filters_and_hostile_text_in_a_browser(driver, two, tmp_path):
+    one, other = two
+    path = one.side_by_side(other, tmp_path / "page.html", samples=asked())
+    driver.get(path.as_uri())
+    kinds = expected(two)
+
+    def run(script, *arguments):
+        return driver.execute_script(script, *arguments)
+
+    def shown():
+        return run("return state.shown.map((flip) => [data.samples[flip.sample].id, flip.condition])")
+
+    run("document.querySelector('[data-flag=won]').click()")
+    assert {tuple(key) for key in shown()} == {key for key, kind in kinds.items() if kind == "won"}
+    count = sum(kind == "won" for kind in kinds.values())
+    assert run("return document.querySelector('[data-flag=won]').textContent") == f"won {count}"
+    run("document.getElementById('condition').value = 'wrong_think'; filter()")
+    won = {key for key, kind in kinds.items() if kind == "won" and key[1] == "wrong_think"}
+    assert won
+    assert {tuple(key) for key in shown()} == won
+    cards = "return document.querySelectorAll('.flip').length"
+    assert run(cards) == min(20, len(won))
+    text = run("return document.querySelector('.flip').innerText")
+    first = next(key for key in kinds if key in won)
+    for report in two:
+        row = report.frame.set_index(["sample_id", "condition"]).loc[first]
+        assert row["text"] in text
+    assert run("return document.querySelector('.flip img').naturalWidth") == 64
+    run(
+        "document.querySelector('[data-flag=won]').click(); state.condition = ''; "
+        "document.getElementById('condition').value = ''; filter()"
+    )
+    before = run(cards)
+    assert before == 20
+    run("document.getElementById('more').click()")
+    assert run(cards) > before
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert run("return document.documentElement.scrollWidth") <= 390
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert driver.get_log("browser") == []
+
+    sample = Sample(id=HOSTILE, images=[b"no image"], question=HOSTILE, options=(HOSTILE, "blue"), answer=1)
+    prompts = list(expand([sample], []))
+    reports = [
+        Report.from_responses(
+            prompts,
+            [
+                response.replace(text=HOSTILE)
+                for response in FakeModel(accuracy=share, opens_images=False).respond(prompts)
+            ],
+            [Accuracy()],
+        )
+        for share in (1.0, 0.0)
+    ]
+    driver.get(reports[0].side_by_side(reports[1], tmp_path / "hostile.html", title=HOSTILE, samples=[sample]).as_uri())
+    assert run("return document.getElementById('flips').textContent").count(HOSTILE) >= 3
+    assert run("return window.hacked === undefined && document.scripts.length === 2")
+    assert driver.get_log("browser") == []
