@@ -131,6 +131,26 @@ def test_the_texts_in_the_documentation_are_those_that_are_shown() -> None:
         assert text == (prompt.context or prompt.prefill or prompt.text)
 
 
+def test_what_the_readme_leads_to_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)", text)
+    files = [target for target in targets if not target.startswith("http")]
+    assert "docs/pages/images/drops.svg" in files
+    assert [target for target in files if not (ROOT / target).is_file()] == []
+
+
+def test_the_changelog_has_a_section_for_this_version_below_what_is_to_come() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(vr.__version__)}\] - \d{{4}}-\d\d-\d\d", headings[1])
+
+
+def test_the_readme_cites_this_version() -> None:
+    [cited] = re.findall(r"version = \{([^}]+)\}", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert cited == vr.__version__
+
+
 def test_the_readme_names_every_default_metric() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for metric in vr.metrics.default_metrics():

@@ -84,7 +84,7 @@ def test_the_test_above_can_fail() -> None:
 # A module may import those of lower layers alone, and its own parts.
 LAYERS = (
     ("text",),
-    ("secrecy",),
+    ("secrecy", "local_paths"),
     ("log_records",),
     ("keyed", "naming", "jsonl", "prompting", "functional"),
     ("locking",),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..perturbations import NotApplicable
 from ..perturbations.expansion import Prompts
 from ..prompting import KNOWN_TOKENS
-from ..types import Prompt
+from ..types import Prompt, Style
 from ..workers.progress import duration
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _tokens(prompts: Prompts, encoder: "Encoder | StandInEncoder", new_tokens: i
     step = max(1, math.ceil(len(prompts.samples) / _COUNTED))
     some = list(prompts.samples)[::step]
     counts = count(
-        encoder, some, prompts.conditions, style=prompts.style, seed=prompts.seed, draws=prompts.draws
+        encoder, some, prompts.conditions, style=prompts.style or Style(), seed=prompts.seed, draws=prompts.draws
     ).times(len(prompts.samples) / max(1, len(some)))
     return {
         "prompts": round(counts.plain.tokens),
