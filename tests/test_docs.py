@@ -164,6 +164,20 @@ def test_docstring_examples(name: str) -> None:
     assert failed == 0
 
 
+def test_the_reference_is_built_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Such as of entries that are put together under Args; `mkdocs build --quiet --strict` would not hear of them."""
+    griffe = pytest.importorskip("griffe")
+    package = griffe.load("vlmrobust", search_paths=[str(ROOT)], docstring_parser="google")
+    pending, read = [package], 0
+    with caplog.at_level("WARNING", logger="griffe"):
+        while pending:
+            one = pending.pop()
+            read += len(one.docstring.parsed) if one.docstring else 0
+            pending += [member for member in one.members.values() if not member.is_alias]
+    assert read > 1000
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 def test_there_are_docstring_examples_and_a_wrong_one_fails() -> None:
     from vlmrobust import keyed
 

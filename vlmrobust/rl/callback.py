@@ -62,7 +62,9 @@ class RobustnessCallback(TrainerCallback):
         every: number of steps between two evaluations.
         metrics: what is measured; None = `default_metrics()`. An alarm whose metrics are not among them is not raised.
             This and the following are for perturbations alone; an `Evaluator` has its own.
-        style, batch_size, seed: see `Evaluator`.
+        style: see `Evaluator`.
+        batch_size: see `Evaluator`.
+        seed: see `Evaluator`.
         generation: options in place of the trainer's, each by its name; see `HFModel`.
         template: arguments for the chat template in place of the trainer's, each by its name.
         precision: what is computed in by autocast, float32 being none of it; None = as the trainer does. Also with an
