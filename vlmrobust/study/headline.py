@@ -29,5 +29,5 @@ def headline(result: "StudyResult") -> tuple[str, ...]:
     if others := len(by_count[_NAMED:]):
         said.append(f"It falls in some run under {others} more condition{'s' * (others > 1)}.")
     if finished and not falls:
-        said.append("No run shows a fall of accuracy.")
+        said.append("No run shows a fall of accuracy, corrected for all that is compared.")
     return tuple(said)
