@@ -107,8 +107,8 @@ def test_the_page_counts_pairs_of_what_is_compared_alone(answer):
     rows = re.findall(r'<tr data-metric="half".*?</tr>', page, re.S)
     texts = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in rows]
     base, x = ([text.strip() for text in row] for row in texts)
-    assert (base[2], base[4], base[5], base[10]) == ("1.000", "20", "–", "–")
-    assert (x[2], x[4], x[5], x[6], x[10]) == ("0.500", "40", "1.000", "1.000", "20")
+    assert (base[2], base[4], base[5], base[11]) == ("1.000", "20", "–", "–")
+    assert (x[2], x[4], x[5], x[6], x[11]) == ("0.500", "40", "1.000", "1.000", "20")
 
 
 def test_nothing_is_said_where_a_reader_can_subtract(answer):
