@@ -529,7 +529,7 @@ def test_in_how_many_parts_rows_are_put_into_arrays_does_not_matter(samples, mak
     mixed = [*samples, make_sample("two", options=("red", "blue"), images=(b"not decoded",))]
     evaluator = Evaluator(fake(truncated=0.3), [WrongThink(), AbstainOption()], METRICS, draws=2)
     whole = evaluator.run(mixed)
-    monkeypatch.setattr("vlmrobust.evaluator._PART", 5)
+    monkeypatch.setattr("vlmrobust.types.responses._PART", 5)
     parts = evaluator.run(mixed)
     assert parts.frame.equals(whole.frame)
     assert parts.summary.equals(whole.summary)
@@ -613,7 +613,7 @@ def test_a_directory_in_which_base_was_answered_twice_mends_itself(samples, tmp_
         shutil.copy(other / "manifest.json", run / "manifest.json")
     for file in other.glob("responses-*"):
         shutil.copy(file, run / "responses-007.jsonl")
-    (run / "report.jsonl").unlink()
+    (run / "report.parquet").unlink()
     report = Evaluator(Drawn(opens_images=False, seed=3), [early], METRICS, batch_size=4).run(samples, run)
     rows = {(id, condition): think for id, condition, think in report.frame[["sample_id", "condition", "think"]].values}
     for sample in samples:

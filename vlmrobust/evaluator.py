@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import get_args
 
@@ -26,8 +25,6 @@ from .workers.ranks import launched
 __all__ = ["Evaluator"]
 
 logger = logging.getLogger(__name__)
-
-_PART = 10_000  # rows that are in memory as objects
 
 
 class Evaluator:
@@ -155,7 +152,7 @@ class Evaluator:
         job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out), self.progress_every)
 
         def report(pairs: Iterable[Pair], manifest: Manifest) -> Report:
-            responses = _in_arrays(pairs)
+            responses = Responses.of_pairs(pairs)
             metrics = default_metrics() if self.metrics is None else self.metrics
             columns = score(responses, metrics, None if job.out is None else job.out / "verdicts")
             begun_with = manifest.model_dump(mode="json")
@@ -168,15 +165,3 @@ class Evaluator:
             return made
 
         return (launched() if workers is None else workers).run(job, report)
-
-
-def _in_arrays(pairs: Iterable[Pair]) -> Responses:
-    """Put prompts and responses into arrays, a part at a time: as objects they take many times the memory."""
-    rest, parts = iter(pairs), []
-    while part := list(islice(rest, _PART)):
-        prompts, responses = zip(*part, strict=True)
-        parts.append(Responses.of(prompts, responses))
-    while len(parts) > 1:
-        pairwise = [parts[place : place + 2] for place in range(0, len(parts), 2)]
-        parts = [Responses.joined(*both) if len(both) == 2 else both[0] for both in pairwise]
-    return parts[0]

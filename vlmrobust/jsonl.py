@@ -8,14 +8,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TextIO
 from uuid import uuid4
 
 __all__ = [
     "Lines",
     "OwnFile",
+    "atomic_draft",
     "create_atomically",
     "files",
     "is_running",
@@ -24,6 +25,7 @@ __all__ = [
     "read_lines",
     "unexpected",
     "write_atomically",
+    "write_lines_atomically",
 ]
 
 Position = tuple[int, int]
@@ -87,13 +89,39 @@ def _value(path: Path, number: int, line: bytes) -> Any:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file by a whole new one, in a new folder if need be: a reader, or a kill, never sees a part of one."""
+    with atomic_draft(path) as draft, _text_file(draft) as file:
+        file.write(text)
+
+
+def write_lines_atomically(path: Path, values: Iterable[Any]) -> None:
+    """Replace a JSON Lines file as `write_atomically` does, line by line; what JSON has no form for becomes text."""
+    with atomic_draft(path) as draft, _text_file(draft) as file:
+        for value in values:
+            file.write(json.dumps(json_safe(value), ensure_ascii=False, allow_nan=False, default=str))
+            file.write("\n")
+
+
+@contextmanager
+def atomic_draft(path: Path) -> Iterator[Path]:
+    """Yield where to write what takes the place of a file once it is whole, in a new folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _draft(path, text).replace(path)
+    draft = _draft_of(path)
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def create_atomically(path: Path, text: str) -> bool:
     """Write a file as a whole unless there is one; return whether it was written, and not by another process before."""
-    draft = _draft(path, text)
+    draft = _draft_of(path)
+    with _text_file(draft) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     try:
         path.hardlink_to(draft)
     except OSError:
@@ -105,14 +133,13 @@ def create_atomically(path: Path, text: str) -> bool:
     return True
 
 
-def _draft(path: Path, text: str) -> Path:
+def _draft_of(path: Path) -> Path:
     _clear_drafts(path.parent)
-    draft = path.with_name(f".{path.name}{_ending(os.getpid(), uuid4().hex)}")
-    with draft.open("w", encoding=_UTF_8[0], errors=_UTF_8[1]) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
+    return path.with_name(f".{path.name}{_ending(os.getpid(), uuid4().hex)}")
+
+
+def _text_file(path: Path) -> TextIO:
+    return path.open("w", encoding=_UTF_8[0], errors=_UTF_8[1])
 
 
 def _clear_drafts(folder: Path) -> None:

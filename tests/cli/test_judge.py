@@ -48,12 +48,12 @@ def coin(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[st
 
 def test_another_judge_changes_consistency_alone(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
     file = tmp_path / "coin.jsonl"
-    before = (runs["torn"] / "report.jsonl").read_bytes()
+    before = (runs["torn"] / "report.parquet").read_bytes()
     arguments = ("judge", runs["torn"], "--judge", "hf:org/coin", "--dtype", "bfloat16", "--device", "cpu")
     result = command(*arguments, "--out", file, "--json")
     assert result.exit_code == 0, result.output
     assert coin == [(("org/coin",), {"dtype": "bfloat16", "device": "cpu"})]
-    assert (runs["torn"] / "report.jsonl").read_bytes() == before
+    assert (runs["torn"] / "report.parquet").read_bytes() == before
     old, new = Report.load(runs["torn"]), Report.load(file)
     expected = old.score([Consistency(judge=Coin())])
     assert new.frame["consistency"].equals(expected.frame["consistency"])

@@ -18,7 +18,7 @@ Runs = dict[str, Path]
 
 
 def test_it_prints_what_the_run_has_printed(command: Command, runs: Runs) -> None:
-    for path in (runs["good"], runs["good"] / "report.jsonl"):
+    for path in (runs["good"], runs["good"] / "report.parquet"):
         result = command("report", path)
         assert (result.exit_code, result.stderr) == (0, "")
         assert result.stdout == f"{Report.load(path)}\n"
@@ -115,11 +115,11 @@ def test_what_is_not_there_is_refused(command: Command, runs: Runs, arguments: t
 def test_a_folder_without_a_report_is_refused(command: Command, tmp_path: Path) -> None:
     result = command("report", tmp_path)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: expected a report at {tmp_path / 'report.jsonl'}, found none")
+    assert result.stderr.startswith(f"Error: expected a report at {tmp_path / 'report.parquet'}, found none")
 
 
 def test_error_rows_are_an_exit_code(command: Command, runs: Runs, tmp_path: Path) -> None:
-    lines = (runs["good"] / "report.jsonl").read_text().splitlines()
+    lines = Report.load(runs["good"]).save(tmp_path / "whole.jsonl").read_text().splitlines()
     row = json.loads(lines[1]) | {"status": "error", "error": "no image"}
     path = tmp_path / "broken.jsonl"
     path.write_text("\n".join([lines[0], json.dumps(row), *lines[2:], ""]))

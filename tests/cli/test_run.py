@@ -174,7 +174,7 @@ def test_conditions_that_the_call_does_not_name_are_said(
     second = command(*arguments, "wrong_think")
     told = f"Note: {tmp_path / 'run'} also holds wrong_caption; the report is about what this call names.\n"
     assert told in second.stderr
-    part = tmp_path / "run" / "report.part.jsonl"
+    part = tmp_path / "run" / "report.part.parquet"
     assert f"Responses are in {tmp_path / 'run'}, and the report of this call is {part}\n" in second.stderr
     assert "Responses and report" not in second.stderr
     assert set(Report.load(tmp_path / "run").frame["condition"]) == {"base", "wrong_caption", "wrong_think"}
@@ -431,7 +431,7 @@ def test_ctrl_c_keeps_what_was_answered(command: Command, rows: Path, tmp_path: 
     told = f"Interrupted. What was answered is in {out}; the same call goes on where this one stopped.\n"
     assert stopped.stderr.endswith(told), stopped.stderr
     assert "Traceback" not in stopped.stderr
-    assert not (out / "report.jsonl").exists()
+    assert not (out / "report.parquet").exists()
     resumed = command("run", "--config", out / "run.toml")
     assert resumed.exit_code == 0, resumed.output
     answered = {

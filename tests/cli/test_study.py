@@ -67,7 +67,7 @@ def test_a_study_with_a_model_that_fails(command: Command, file: Path) -> None:
 def test_a_part_of_it_elsewhere(command: Command, file: Path, tmp_path: Path) -> None:
     result = command("study", file, "--models", "good", "--benchmarks", "colours", "--out", tmp_path / "else")
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "else" / "runs" / "good" / "colours" / "report.jsonl").is_file()
+    assert (tmp_path / "else" / "runs" / "good" / "colours" / "report.parquet").is_file()
     assert not (file.parent / "study").exists()
 
 

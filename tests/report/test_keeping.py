@@ -38,11 +38,11 @@ def test_a_smaller_report_stands_beside_a_larger_one(samples, tmp_path, caplog, 
     caplog.set_level(logging.INFO)
     less = dict(less)
     whole = run(samples, tmp_path)
-    content = (tmp_path / "report.jsonl").read_bytes()
+    content = (tmp_path / "report.parquet").read_bytes()
     part = run(samples[: less.pop("number", 6)], tmp_path, **less)
-    assert (tmp_path / "report.jsonl").read_bytes() == content
+    assert (tmp_path / "report.parquet").read_bytes() == content
     assert Report.load(tmp_path).frame.equals(whole.frame)
-    assert kept_report(tmp_path).name == "report.part.jsonl"
+    assert kept_report(tmp_path).name == "report.part.parquet"
     assert Report.load(kept_report(tmp_path)).summary.equals(part.summary)
     [record] = [record for record in caplog.records if "its report has more than this call names" in record.message]
     assert re.search(told, record.message)
@@ -57,11 +57,11 @@ def test_draws_count_as_well(samples, tmp_path):
 def test_a_larger_one_takes_its_place_and_the_part_goes(samples, tmp_path, caplog):
     run(samples[:3], tmp_path, [StopThink()], [Accuracy()])
     run(samples[:2], tmp_path, [StopThink()], [Accuracy()])
-    assert kept_report(tmp_path).name == "report.part.jsonl"
+    assert kept_report(tmp_path).name == "report.part.parquet"
     caplog.clear()
     whole = run(samples, tmp_path)
     assert Report.load(tmp_path).frame.equals(whole.frame)
-    assert not (tmp_path / "report.part.jsonl").exists()
+    assert not (tmp_path / "report.part.parquet").exists()
     assert not caplog.records
 
 

@@ -122,7 +122,7 @@ def test_the_table_prints_it_beside_every_flip_rate(samples):
 
 
 def test_a_report_that_an_older_version_saved_has_none(samples, tmp_path):
-    path = asked(samples, guess=0.5).save(tmp_path)
+    path = asked(samples, guess=0.5).save(tmp_path / "report.jsonl")
     head, *rows = path.read_text().splitlines()
     about = json.loads(head)
     for row in about["summary"]:

@@ -130,7 +130,7 @@ def test_a_saved_report_comes_back_equal(report, tmp_path, as_folder):
 
 
 def test_a_report_that_an_older_version_saved_can_be_read(report, tmp_path):
-    path = report.save(tmp_path)
+    path = report.save(tmp_path / "report.jsonl")
     head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
     older = [
         head,
@@ -147,7 +147,7 @@ def test_a_saved_report_is_valid_json_without_pickle(report, tmp_path):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    lines = report.save(tmp_path).read_text().splitlines()
+    lines = report.save(tmp_path / "report.jsonl").read_text().splitlines()
     assert len([json.loads(line, parse_constant=refuse) for line in lines]) == 1 + len(report)
 
 
@@ -162,13 +162,13 @@ def test_a_loaded_report_contrasts_means_and_says_what_it_lacks(report, tmp_path
 
 
 def test_loading_what_is_no_report_says_so(report, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected a report at .*report.jsonl, found none"):
+    with pytest.raises(FileNotFoundError, match=r"expected a report at .*report.parquet, found none"):
         Report.load(tmp_path)
     other = tmp_path / "other.jsonl"
     other.write_text('{"format": "something"}\n')
     with pytest.raises(ValueError, match="expected a file of format 'vlmrobust report 1', got 'something'"):
         Report.load(other)
-    path = report.save(tmp_path)
+    path = report.save(tmp_path / "report.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(ValueError, match=f"expected {len(report)} responses, got {len(report) - 1}"):
         Report.load(tmp_path)

@@ -69,7 +69,7 @@ def test_an_evaluator_of_the_trained_model(grpo: Callable[..., Any], tmp_path: P
     # Not attached: the values are in the history all the same, at the beginning and at the end.
     found = [entry["step"] for entry in trainer.state.log_history if "robustness/stop_think/accuracy" in entry]
     assert found == [0, 1]
-    assert (tmp_path / "robustness" / "step-1" / "report.jsonl").is_file()
+    assert (tmp_path / "robustness" / "step-1" / "report.parquet").is_file()
 
 
 @pytest.fixture

@@ -29,12 +29,13 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
     if not is_first_process():
         return
     if responses is not None:
+        from ..report.files import saved_in
         from ..report.keeping import kept_report
 
         kept = kept_report(responses)
         say(
             f"Responses and report are in {responses}"
-            if kept.name == "report.jsonl"
+            if kept == saved_in(responses)
             else f"Responses are in {responses}, and the report of this call is {kept}"
         )
     if page is not None:

@@ -23,7 +23,7 @@ class Reported(Protocol):
     """What a plot reads of a report."""
 
     @property
-    def frame(self) -> "pd.DataFrame":
+    def frame_without_texts(self) -> "pd.DataFrame":
         """One row per response."""
 
     @property
@@ -32,7 +32,7 @@ class Reported(Protocol):
 
     @property
     def responses(self) -> Responses:
-        """The responses, in the order of `frame`."""
+        """The responses, in the order of `frame_without_texts`."""
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -114,8 +114,8 @@ def shown_named(report: Reported, label: str) -> Shown:
 
 
 def responses_of(report: Reported, shown: Shown) -> "pd.DataFrame":
-    """Return the rows of `report.frame` that are drawn as one: without failed calls, and of one carrier."""
-    frame = report.frame
+    """Return the rows of the report that are drawn as one: without failed calls, and of one carrier."""
+    frame = report.frame_without_texts
     scored = ~frame["status"].isin(UNSCORED)
     return frame[scored & (frame["condition"] == shown.condition) & (frame["carrier"] == (shown.carrier or ""))]
 

@@ -4,6 +4,7 @@ import io
 import math
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -51,12 +52,13 @@ def browsable(
         labels: so many thoughts of each condition are drawn to be labelled.
         seed: of that draw.
     """
+    kept = dict.fromkeys(islice(dict.fromkeys(responses.sample_id), max_samples))
     rows: dict[str, list[int]] = {}
     for row, sample_id in enumerate(responses.sample_id):
-        rows.setdefault(sample_id, []).append(row)
-    kept = list(rows)[:max_samples]
+        if sample_id in kept:
+            rows.setdefault(sample_id, []).append(row)
     given = samples_by_id(responses, samples)
-    flags = _flags(responses, columns)
+    flags = _flags(responses, columns, list(chain.from_iterable(rows.values())))
     return {
         "conditions": {name: readable(name) for name in dict.fromkeys(responses.condition)},
         "flags": FLAGS,
@@ -150,13 +152,15 @@ def _options(responses: Responses, row: int) -> list[dict[str, Any]]:
     return listed
 
 
-def _flags(responses: Responses, columns: Sequence[Column]) -> list[list[str]]:
-    """Return the names out of `FLAGS` that hold for each response."""
+def _flags(responses: Responses, columns: Sequence[Column], rows: Sequence[int]) -> dict[int, list[str]]:
+    """Return by position the names out of `FLAGS` that hold for some responses, all of each of their samples."""
+    columns = [column.taken(rows) for column in columns if column.name == "consistency"]
+    responses = responses.select(rows)
     scored = ~responses.has_status(*UNSCORED)
     correct = functional.accuracy(responses.choice, responses.target, scored)
     before = _under_base(responses, correct)
     misled = torch.where(responses.asserted == responses.target, -1, responses.asserted)
-    consistency = next((column.scores for column in columns if column.name == "consistency"), None)
+    consistency = next((column.scores for column in columns), None)
     held = {
         "harmed": (before == 1) & (correct == 0),
         "helped": (before == 0) & (correct == 1),
@@ -166,7 +170,7 @@ def _flags(responses: Responses, columns: Sequence[Column]) -> list[list[str]]:
         "error": ~scored,
     }
     masks = {name: mask.tolist() for name, mask in held.items()}
-    return [[name for name in FLAGS if masks[name][row]] for row in range(len(responses))]
+    return {row: [name for name in FLAGS if masks[name][place]] for place, row in enumerate(rows)}
 
 
 def _under_base(responses: Responses, values: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,8 @@ from ..types import Responses
 
 __all__ = ["FRAME_COLUMNS", "Column", "measured_column", "score"]
 
+_PART = 100_000  # responses that are paired at once
+
 FRAME_COLUMNS = (
     "sample_id",
     "condition",
@@ -126,13 +128,19 @@ def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
     Under base itself, every draw is compared with every other one of its sample: what differs, differs by chance.
     """
     draws = responses.draw.tolist()
-    keys = list(zip(responses.sample_id, draws, strict=True))
-    base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
-    pairs = [(base[key], row) for row, key in enumerate(keys) if key in base and responses.condition[row] != "base"]
+    base = {
+        key: row
+        for row, key in enumerate(zip(responses.sample_id, draws, strict=True))
+        if responses.condition[row] == "base"
+    }
     values = _between_draws(responses, metric, base)
-    if pairs:
-        before, after = (list(side) for side in zip(*pairs, strict=True))
-        values[after] = metric(responses.select(before), responses.select(after)).double()
+    for begin in range(0, len(responses), _PART):
+        rows = range(begin, min(begin + _PART, len(responses)))
+        found = ((base.get((responses.sample_id[row], draws[row])), row) for row in rows)
+        pairs = [(first, row) for first, row in found if first is not None and responses.condition[row] != "base"]
+        if pairs:
+            before, after = (list(side) for side in zip(*pairs, strict=True))
+            values[after] = metric(responses.select(before), responses.select(after)).double()
     return values
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def concatenated(
         for key, value in parts[0].manifest.items()
         if all(part.manifest.get(key) == value for part in parts[1:])
     }
-    return reduce(Responses.joined, responses), list(_joined(parts)), common | {"reports": manifests}
+    return Responses.concatenated(responses), list(_joined(parts)), common | {"reports": manifests}
 
 
 def _check_metrics(first: Part, other: Part) -> None:

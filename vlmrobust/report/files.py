@@ -1,39 +1,51 @@
-"""A report on disk: one JSON Lines file, a head line and then one line per response."""
+"""A report on disk: one file, of columns or of lines, and what it is called in a run's directory."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ..functional.intervals import Outcome
-from ..jsonl import json_safe, read_lines, write_atomically
 from ..metrics import FollowRate, default_metrics
-from ..prompting import LETTERS
 from ..types import Responses
 from .columns import Column
 from .summary import SummaryRow
 
-__all__ = ["FORMAT", "PART", "WHOLE", "Key", "known_in", "read_report", "saved_in", "write_report"]
+__all__ = ["PART", "WHOLE", "Contents", "Key", "known_in", "read_report", "saved_in", "write_report"]
 
-WHOLE, PART = "report.jsonl", "report.part.jsonl"
+WHOLE, PART = "report.parquet", "report.part.parquet"
 """A run's report, and the one of a call that names less than it holds."""
+
+LINES = ".jsonl"
+"""How a report's file is called that holds lines, as all of them did before."""
+
+_OF_COLUMNS = b"PAR1"
+
+_FOLLOWS = FollowRate()
+_ABOUT = tuple(field.name for field in fields(Column) if field.name not in ("scores", "metric", "failures"))
+_LATER_COLUMNS = {"noise_floor": math.nan}  # which summaries of older files lack, and what stands for them
 
 Key = tuple[str, str, int]
 
-FORMAT = "vlmrobust report 1"
-"""What the head line of a report says."""
 
-_FOLLOWS = FollowRate()
-_FIELDS = tuple(field.name for field in fields(Responses) if field.init)
-# Which files of older versions lack, and what stands for them.
-_LATER_FIELDS = {"context": "", "letters": LETTERS, "option_tokens": None}
-_LATER_COLUMNS = {"noise_floor": math.nan}  # the same, of their summary
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """What a file of a report holds.
+
+    Attributes:
+        responses: all of them.
+        scores, failures: by metric, values, and by position why there is none.
+        head: the rest: how many responses there are, seed, manifest, summary, and what is to be known of each metric.
+    """
+
+    responses: Responses
+    scores: Mapping[str, NDArray[np.float64]]
+    failures: Mapping[str, Mapping[int, str]]
+    head: Mapping[str, Any]
 
 
 def write_report(
@@ -43,44 +55,50 @@ def write_report(
     summary: Sequence[SummaryRow],
     rest: Mapping[str, Any],
 ) -> Path:
-    """Write a report and return the file's path; metadata that JSON has no form for is written as text."""
+    """Write a report and return the file's path; metadata that JSON has no form for is written as text.
+
+    Args:
+        path: the file, which holds lines if its name ends in `.jsonl` and else columns; or a folder, in which it is
+            `WHOLE`, and takes the place of one of lines.
+        responses: all of them.
+        columns: their metrics.
+        summary: of them.
+        rest: what else there is to say, as JSON values.
+    """
     file = path / WHOLE if path.is_dir() else path
     head = {
-        "format": FORMAT,
         "responses": len(responses),
         **rest,
-        "metrics": [_about(column) for column in columns],
+        "metrics": [{name: getattr(column, name) for name in _ABOUT} for column in columns],
         "summary": [asdict(row) for row in summary],
     }
-    listed = {
-        name: value.tolist() if isinstance(value := getattr(responses, name), Tensor) else value for name in _FIELDS
-    }
-    scores = {column.name: column.scores.tolist() for column in columns}
-    rows = (
-        {name: values[row] for name, values in listed.items()}
-        | {"scores": {name: values[row] for name, values in scores.items()}}
-        for row in range(len(responses))
+    contents = Contents(
+        responses,
+        {column.name: column.scores for column in columns},
+        {column.name: column.failures for column in columns if column.failures},
+        head,
     )
-    lines = (json.dumps(json_safe(row), ensure_ascii=False, allow_nan=False, default=str) for row in (head, *rows))
-    write_atomically(file, "\n".join(lines) + "\n")
+    if file.suffix == LINES:
+        from .lines import write_lines as write
+    else:
+        from .parquet import write_columns as write
+    write(file, contents)
+    if file != path:
+        file.with_suffix(LINES).unlink(missing_ok=True)
     return file
 
 
-def _about(column: Column) -> dict[str, Any]:
-    about = {name: getattr(column, name) for name in _COLUMN_FIELDS}
-    return about | ({"failures": list(column.failures.items())} if column.failures else {})
+def saved_in(folder: Path, name: str = WHOLE) -> Path:
+    """Return a folder's report, the newer one where there is one of columns and one of lines.
 
-
-_COLUMN_FIELDS = (
-    "name",
-    "higher_is_better",
-    "is_paired",
-    "reads_letters",
-    "is_mean",
-    "outcome",
-    "reads_asserted",
-    "settings",
-)
+    Args:
+        folder: of a run.
+        name: `WHOLE` or `PART`.
+    """
+    columns = folder / name
+    lines = columns.with_suffix(LINES)
+    there = [file for file in (columns, lines) if file.is_file()]
+    return max(there, key=lambda file: file.stat().st_mtime_ns, default=columns)
 
 
 def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], dict[str, Any]]:
@@ -88,57 +106,50 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no report, or some of its lines are missing.
+        ValueError: it is no report, or a part of it is missing.
     """
     file = saved_in(path) if path.is_dir() else path
     if not file.exists():
         raise FileNotFoundError(
             f"expected a report at {file}, found none; a run that was not finished has none until it is resumed"
         )
-    lines = [value for _, value in read_lines(file)]
-    head = lines[0] if lines and isinstance(lines[0], dict) else {}
-    if head.get("format") != FORMAT:
-        raise ValueError(f"{file}: expected a file of format {FORMAT!r}, got {head.get('format')!r}")
-    rows = lines[1:]
-    if len(rows) != head["responses"]:
-        raise ValueError(f"{file}: expected {head['responses']} responses, got {len(rows)}")
+    if _holds_columns(file):
+        from .parquet import read_columns as read
+    else:
+        from .lines import read_all as read
+    contents = read(file)
+    head = contents.head
     columns = [
         Column(
-            scores=np.array([float(row["scores"][about["name"]]) for row in rows]),
+            scores=contents.scores[about["name"]],
             # Compared with base, what a text asserts is measured anew; for that its name is enough.
             metric=_FOLLOWS if about["name"] == _FOLLOWS.column else None,
-            **{**_older(about["name"]), **about, "failures": dict(about.get("failures", ()))},
+            failures=contents.failures.get(about["name"], {}),
+            **{**_older(about["name"]), **about},
         )
         for about in head["metrics"]
     ]
     summary = [_summary_row(row) for row in head["summary"]]
-    return _responses(rows), columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
-
-
-def saved_in(folder: Path, name: str = WHOLE) -> Path:
-    """Return a folder's report, which need not be there.
-
-    Args:
-        folder: of a run.
-        name: `WHOLE` or `PART`.
-    """
-    return folder / name
+    return contents.responses, columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
 
 
 def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
-    """Return the keys of the responses in a report's file, and by name how its metrics were set.
-
-    Both are empty if it is no report.
+    """Return the keys of the responses in a report's file, and by name how its metrics were set; nothing if it is none.
 
     Raises:
-        KeyError, TypeError, ValueError: it cannot be read.
+        KeyError, TypeError, ValueError: it can't be read.
     """
-    lines = (value for _, value in read_lines(file))
-    head = next(lines, None)
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        return set(), {}
-    keys = {(row["sample_id"], row["condition"], row["draw"]) for row in lines}
-    return keys, {about["name"]: about.get("settings") for about in head["metrics"]}
+    if _holds_columns(file):
+        from .parquet import read_keys
+    else:
+        from .lines import read_keys
+    keys, metrics = read_keys(file)
+    return keys, {about["name"]: about.get("settings") for about in metrics}
+
+
+def _holds_columns(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_OF_COLUMNS)) == _OF_COLUMNS
 
 
 def _older(name: str) -> dict[str, Any]:
@@ -154,27 +165,3 @@ def _summary_row(row: Mapping[str, Any]) -> SummaryRow:
     row = {**_LATER_COLUMNS, "paired_value": row["value"], "n_value": row["n"], **row}
     values: dict[str, Any] = {name: float(row[name]) if kind is float else row[name] for name, kind in kinds.items()}
     return SummaryRow(**values)
-
-
-def _responses(rows: Sequence[Mapping[str, Any]]) -> Responses:
-    blank = Responses.of([], [])
-    values: dict[str, Any] = {}
-    for name in _FIELDS:
-        like = getattr(blank, name)
-        column = [row.get(name, _LATER_FIELDS[name]) if name in _LATER_FIELDS else row[name] for row in rows]
-        if not isinstance(like, Tensor):
-            values[name] = tuple(_as_tuple(value) for value in column)
-        elif like.dtype == torch.int64:
-            values[name] = torch.tensor(column, dtype=like.dtype)
-        else:
-            shape = (len(rows), *((len(column[0]) if column else 0,) if like.ndim == 2 else ()))
-            values[name] = torch.tensor(_numbers(column), dtype=like.dtype).reshape(shape)
-    return Responses(**values)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _numbers(value: Any) -> Any:
-    return [_numbers(part) for part in value] if isinstance(value, list) else float(value)

@@ -1,6 +1,6 @@
 """The result of a run: every response with its values, and every condition compared with base."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +16,7 @@ from .columns import FRAME_COLUMNS, Column, score
 from .comparison import between
 from .concatenation import Part, concatenated
 from .files import read_report, write_report
+from .joining import pairs_of
 from .pairing import contrasts_with
 from .summary import SummaryRow, summarised
 from .typed import table_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Report"]
 
+_TEXTS = ("group", "text", "think", "error")
 _INDICES = {"draw": "draw", "target": "target", "answer": "choice", "distractor": "distractor", "asserted": "asserted"}
 
 
@@ -59,8 +61,8 @@ class Report(Analyses, Breakdowns, Views):
     @classmethod
     def from_responses(
         cls,
-        prompts: Sequence[Prompt],
-        responses: Sequence[Response],
+        prompts: Iterable[Prompt],
+        responses: Iterable[Response],
         metrics: Sequence[Metric | PairedMetric] | None = None,
         *,
         seed: int = 0,
@@ -70,7 +72,8 @@ class Report(Analyses, Breakdowns, Views):
 
         Args:
             prompts: what was asked, for instance from `expand`.
-            responses: what was said, in the same order.
+            responses: what was said, in the same order. Both may be iterators: a million responses are never in memory
+                as objects then.
             metrics: what is measured; None = `default_metrics()`.
             seed: keys the bootstrap.
             manifest: anything worth keeping about the run, as JSON values.
@@ -87,15 +90,7 @@ class Report(Analyses, Breakdowns, Views):
             >>> float(Report.from_responses(prompts, responses, [Accuracy()]).summary["value"].iloc[0])
             1.0
         """
-        seen: dict[tuple[str, str, int], int] = {}
-        for position, response in enumerate(responses):
-            if response.key in seen:
-                raise ValueError(
-                    f"expected responses with keys that differ, got {response.key} at positions {seen[response.key]} "
-                    f"and {position}; repeated draws of a prompt need different numbers in 'draw'"
-                )
-            seen[response.key] = position
-        arrays = Responses.of(prompts, responses)
+        arrays = Responses.of_pairs(pairs_of(prompts, responses))
         return cls(
             arrays, score(arrays, default_metrics() if metrics is None else metrics), seed=seed, manifest=manifest
         )
@@ -174,16 +169,30 @@ class Report(Analyses, Breakdowns, Views):
         """
         import pandas as pd
 
+        series = self._series(FRAME_COLUMNS[:-1])
+        series[FRAME_COLUMNS[-1]] = pd.array(self._metric_errors(), dtype="string")
+        return pd.DataFrame(series | {column.name: column.scores for column in self._columns})
+
+    @cached_property
+    def frame_without_texts(self) -> "pd.DataFrame":
+        """The columns of `frame` that a plot needs: nothing that was said. Not to be written into."""
+        import pandas as pd
+
+        series = self._series([name for name in FRAME_COLUMNS[:-1] if name not in _TEXTS])
+        return pd.DataFrame(series | {column.name: column.scores for column in self._columns}, copy=False)
+
+    def _series(self, names: Iterable[str]) -> dict[str, Any]:
+        import pandas as pd
+
         series: dict[str, Any] = {}
-        for name in FRAME_COLUMNS[:-1]:
+        for name in names:
             values = getattr(self.responses, _INDICES.get(name, name))
             if isinstance(values, Tensor):
                 numbers = values.numpy()
                 series[name] = pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)
             else:
                 series[name] = pd.array(list(values), dtype="string")
-        series[FRAME_COLUMNS[-1]] = pd.array(self._metric_errors(), dtype="string")
-        return pd.DataFrame(series | {column.name: column.scores for column in self._columns})
+        return series
 
     def _metric_errors(self) -> list[str | None]:
         """Return why responses that were asked have no value in some metric; None where nothing went wrong."""
@@ -274,11 +283,13 @@ class Report(Analyses, Breakdowns, Views):
         return Report(self.responses, columns, seed=self.seed, manifest=self.manifest)
 
     def save(self, path: str | Path) -> Path:
-        """Write the report as one JSON Lines file that `Report.load` reads, and return its path.
+        """Write the report as one file that `Report.load` reads, and return its path.
 
         Args:
-            path: the file, or a folder, in which it is named `report.jsonl`. In the directory of its own run it joins
-                the report that is there, which loses nothing: see `Evaluator.run`.
+            path: the file, or a folder, in which it is named `report.parquet`; in the directory of its own run it joins
+                the report that is there and takes nothing away, see `Evaluator.run`. A file whose name ends in `.jsonl`
+                is JSON Lines, a head and then a response a line; any other one is Parquet, which takes a fraction of
+                the time and the space.
         """
         from .keeping import is_of_run, keep_report
 

@@ -33,6 +33,9 @@ class Views:
         def frame(self) -> "pd.DataFrame": ...  # noqa: D102
 
         @property
+        def frame_without_texts(self) -> "pd.DataFrame": ...  # noqa: D102
+
+        @property
         def summary(self) -> "pd.DataFrame": ...  # noqa: D102
 
         @property

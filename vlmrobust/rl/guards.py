@@ -200,7 +200,9 @@ class Sufficient(Metric):
     def per_sample(self, responses: Responses) -> Tensor:
         """Return 1 where the reader comes to the answer that was given, else 0."""
         if isinstance(self.reader, Judge):
-            return self.reader.consistent(replace(responses, think=responses.own_think, prefill=("",) * len(responses)))
+            return self.reader.consistent(
+                replace(responses, think=tuple(responses.own_think), prefill=("",) * len(responses))
+            )
         values = []
         for row, thought in enumerate(responses.own_think):
             if responses.status[row] != "answered" or not thought.strip():

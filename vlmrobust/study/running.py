@@ -18,6 +18,7 @@ from ..metrics import Metric, PairedMetric, default_metrics
 from ..models import Model
 from ..named_conditions import conditions_named
 from ..named_metrics import metrics_named
+from ..report.files import saved_in
 from ..report.keeping import kept_report
 from ..workers import ThisProcess
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
@@ -139,7 +140,7 @@ class Runner:
             report = evaluator.run(samples, folder, workers=ThisProcess(lock.run))
             file = kept_report(folder)
             report.to_html(file.with_suffix(".html"), title=str(run.folder), samples=samples)
-            if file.name == "report.jsonl":  # what was made of a part is gone, and so is what shows it
+            if file == saved_in(folder):  # what was made of a part is gone, and so is what shows it
                 for shown in folder.glob("report.part*"):
                     shown.unlink(missing_ok=True)
             errors = int(report.responses.has_status("error").sum())
@@ -174,7 +175,7 @@ class Runner:
 def _finished(folder: Path, asked: Mapping[str, Any]) -> int | None:
     """Return the number of responses of a run that was finished as it is asked now; None = it was not."""
     marker = folder / _MARKER
-    if not (marker.is_file() and (folder / "report.jsonl").is_file()):
+    if not (marker.is_file() and saved_in(folder).is_file()):
         return None
     found = json.loads(marker.read_text(encoding="utf-8"))
     return int(found["responses"]) if found["asked"] == asked else None

@@ -1,8 +1,9 @@
 """Responses as a struct of arrays, for metrics that work on all of them at once."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain, islice
 from typing import Any, Self, TypeVar
 
 import torch
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from .prompt import Prompt
 from .response import Response
+from .texts import Texts, within_thoughts
 
 __all__ = ["Responses"]
 
 Derived = TypeVar("Derived")
+Value = TypeVar("Value")
+
+_PART = 10_000  # prompts and responses that are in memory as objects
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +39,8 @@ class Responses:
         question: what was asked, as shown.
         options, order: the options as shown, and their indices in `sample.options` (None = added).
         letters: the letters that these options were given, in their order; there may be more letters than options.
-        think, own_think, text: the thought, the model's own part of it, the completion.
+        think, own_think, text: the thought, the model's own part of it, the completion. The last two are tuples or, so
+            that no text is in memory three times, what is used like one (`Texts`).
         prefill: what the assistant's turn began with.
         status, readout, option_tokens, carrier, error: as in `Response`.
         metadata: the sample's own.
@@ -60,8 +66,8 @@ class Responses:
     order: tuple[tuple[int | None, ...], ...]
     letters: tuple[str, ...]
     think: tuple[str, ...]
-    own_think: tuple[str, ...]
-    text: tuple[str, ...]
+    own_think: Sequence[str]
+    text: Sequence[str]
     prefill: tuple[str, ...]
     status: tuple[str, ...]
     readout: tuple[str | None, ...]
@@ -70,6 +76,21 @@ class Responses:
     error: tuple[str | None, ...]
     metadata: tuple[Any, ...]
     _derived: list[tuple[object, Any]] = field(default_factory=list, init=False, repr=False)
+
+    @classmethod
+    def of_pairs(cls, pairs: Iterable[tuple[Prompt, Response]]) -> Self:
+        """Put prompts and their responses into arrays, a part at a time: as objects they take many times the memory.
+
+        Raises:
+            ValueError: the two of a pair do not belong together; the message says where.
+        """
+        rest, parts, begin = iter(pairs), [], 0
+        while part := list(islice(rest, _PART)):
+            prompts, responses = zip(*part, strict=True)
+            parts.append(cls._of_part(prompts, responses, begin))
+            begin += len(part)
+            del part, prompts, responses
+        return cls.concatenated(parts) if parts else cls._of_part((), (), 0)
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Self:
@@ -84,8 +105,12 @@ class Responses:
         """
         if len(prompts) != len(responses):
             raise ValueError(f"expected one response per prompt ({len(prompts)}), got {len(responses)}")
+        return cls._of_part(prompts, responses, 0)
+
+    @classmethod
+    def _of_part(cls, prompts: Sequence[Prompt], responses: Sequence[Response], begin: int) -> Self:
         pairs = list(zip(prompts, responses, strict=True))
-        for position, (prompt, response) in enumerate(pairs):
+        for position, (prompt, response) in enumerate(pairs, start=begin):
             expected = (prompt.sample.id, prompt.condition, prompt.draw)
             if response.key != expected:
                 raise ValueError(f"expected the response to {expected} at position {position}, got {response.key}")
@@ -98,9 +123,13 @@ class Responses:
         asked = [prompt for prompt, _ in pairs]
         samples = [prompt.sample for prompt in asked]
         counts = [len(sample.options) for sample in samples]
+        thoughts = tuple(response.think for response in said)
+        own_thoughts, texts = within_thoughts(
+            thoughts, [response.own_think for response in said], [response.text for response in said]
+        )
         return cls(
-            sample_id=tuple(response.sample_id for response in said),
-            condition=tuple(response.condition for response in said),
+            sample_id=tuple(sample.id for sample in samples),
+            condition=_shared(prompt.condition for prompt in asked),
             draw=_integers([response.draw for response in said]),
             group=tuple(sample.id if sample.group is None else sample.group for sample in samples),
             option_logprobs=_ragged([response.option_logprobs for response in said], max(counts, default=0)),
@@ -116,20 +145,20 @@ class Responses:
             token_entropy=_floats([response.token_entropy for response in said]),
             n_tokens=_integers([response.n_tokens for response in said]),
             well_formed=_floats([response.well_formed for response in said]),
-            context=tuple(prompt.context for prompt in asked),
-            question=tuple(prompt.question for prompt in asked),
-            options=tuple(prompt.options for prompt in asked),
-            order=tuple(prompt.order for prompt in asked),
-            letters=tuple(prompt.style.letters for prompt in asked),
-            think=tuple(response.think for response in said),
-            own_think=tuple(response.own_think for response in said),
-            text=tuple(response.text for response in said),
-            prefill=tuple(prompt.prefill for prompt in asked),
-            status=tuple(response.status for response in said),
-            readout=tuple(response.readout for response in said),
-            option_tokens=tuple(response.option_tokens for response in said),
-            carrier=tuple(response.carrier for response in said),
-            error=tuple(response.error for response in said),
+            context=_shared(prompt.context for prompt in asked),
+            question=_shared(prompt.question for prompt in asked),
+            options=_shared(prompt.options for prompt in asked),
+            order=_shared(prompt.order for prompt in asked),
+            letters=_shared(prompt.style.letters for prompt in asked),
+            think=thoughts,
+            own_think=own_thoughts,
+            text=texts,
+            prefill=_shared(prompt.prefill for prompt in asked),
+            status=_shared(response.status for response in said),
+            readout=_shared(response.readout for response in said),
+            option_tokens=_shared(response.option_tokens for response in said),
+            carrier=_shared(response.carrier for response in said),
+            error=_shared(response.error for response in said),
             metadata=tuple(sample.metadata for sample in samples),
         )
 
@@ -147,23 +176,42 @@ class Responses:
     def select(self, positions: Sequence[int]) -> Self:
         """Return the responses at `positions`, in that order."""
         index = torch.as_tensor(positions, dtype=torch.long)
+        places = index.tolist()
         chosen: dict[str, Any] = {}
         for name in (item.name for item in fields(self) if item.init):
             value = getattr(self, name)
-            chosen[name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())
+            if isinstance(value, Tensor):
+                chosen[name] = value[index]
+            elif isinstance(value, Texts):
+                chosen[name] = value.taken(places)
+            else:
+                chosen[name] = tuple(map(value.__getitem__, places))
         return type(self)(**chosen)
 
     @classmethod
     def joined(cls, first: Self, second: Self) -> Self:
         """Return the responses of both, those of `first` before those of `second`; letters are padded to one width."""
-        both: dict[str, Any] = {}
+        return cls.concatenated((first, second))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Self]) -> Self:
+        """Return the responses of at least one part, in their order; letters are padded to one width."""
+        if len(parts) == 1:
+            return parts[0]
+        whole: dict[str, Any] = {}
         for name in (item.name for item in fields(cls) if item.init):
-            one, other = getattr(first, name), getattr(second, name)
-            if isinstance(one, Tensor) and one.ndim == 2:
-                width = max(one.shape[1], other.shape[1])
-                one, other = _padded(one, width), _padded(other, width)
-            both[name] = torch.cat([one, other]) if isinstance(one, Tensor) else one + other
-        return cls(**both)
+            values = [getattr(part, name) for part in parts]
+            if all(isinstance(value, Texts) for value in values):
+                whole[name] = Texts.joined(values)
+                continue
+            if not isinstance(values[0], Tensor):
+                whole[name] = tuple(chain.from_iterable(values))
+                continue
+            if values[0].ndim == 2:
+                width = max(value.shape[1] for value in values)
+                values = [value if value.shape[1] == width else _padded(value, width) for value in values]
+            whole[name] = torch.cat(values)
+        return cls(**whole)
 
     def option_mean_logprobs(self) -> Tensor:
         """Return `(N, C)` float32, the mean log-probability (nats) of the tokens of each option's text.
@@ -202,6 +250,12 @@ class Responses:
         computed = compute(self)
         self._derived.append((key, computed))
         return computed
+
+
+def _shared(values: Iterable[Value]) -> tuple[Value, ...]:
+    """Return values, of which those that are equal are one object."""
+    known: dict[Value, Value] = {}
+    return tuple(known.setdefault(value, value) for value in values)
 
 
 def _integers(values: Sequence[int | None]) -> Tensor:
