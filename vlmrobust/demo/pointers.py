@@ -93,7 +93,7 @@ class Finder:
 
 def pointers_loss(attentions: tuple[torch.Tensor, ...], pointers: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Mean negative logarithm of the attention that goes where the pointers of these episodes point."""
-    place = torch.full((int(pointers[:, 0].max()) + 1,), -1)
+    place = torch.full((int(torch.cat([pointers[:, 0], rows]).max()) + 1,), -1)
     place[rows] = torch.arange(len(rows))
     of_batch = pointers[place[pointers[:, 0]] >= 0]
     losses = []

@@ -136,8 +136,15 @@ class Forward:
         self._accepted = frozenset(inspect.signature(model.forward).parameters)
         self.cache_name = "cache" if "cache" in self._accepted else "past_key_values"  # transformers < 5.24
 
-    def __call__(self, branches: Branches, tokens: Tensor, mask: Tensor) -> None:
-        """Append `(B, L)` tokens to the branches, padded on the right where `mask` is 0."""
+    def __call__(self, branches: Branches, tokens: Tensor, mask: Tensor, **arguments: Any) -> Any:
+        """Append `(B, L)` tokens to the branches, padded on the right where `mask` is 0; return the model's output.
+
+        Args:
+            branches: what the tokens follow.
+            tokens: what is appended.
+            mask: 1 where there is a token.
+            **arguments: for the model, beside those.
+        """
         branches.mask = torch.cat([branches.mask, mask], dim=1)
         position_ids = branches.position + mask.cumsum(1)
         branches.position = position_ids[..., -1:]
@@ -148,7 +155,7 @@ class Forward:
             if "cache_position" in self._accepted:  # transformers 4 cuts that mask by it
                 total = branches.mask.shape[1]
                 further["cache_position"] = torch.arange(total - tokens.shape[1], total, device=tokens.device)
-        self._model(
+        return self._model(
             input_ids=tokens,
             attention_mask=branches.mask,
             position_ids=position_ids,
@@ -156,6 +163,7 @@ class Forward:
             return_dict=True,
             **{self.cache_name: branches.cache},
             **further,
+            **arguments,
         )
 
     def branches(self, output: Any, inputs: Mapping[str, Any], positions: Tensor | None) -> Branches:

@@ -23,6 +23,7 @@ from .templates import continue_prefill
 
 if TYPE_CHECKING:
     from .callback import RobustnessCallback
+    from .shared_trainer import SharedGRPOTrainer
 
 __all__ = [
     "AccuracyReward",
@@ -31,6 +32,7 @@ __all__ = [
     "FaithfulnessReward",
     "FormatReward",
     "RobustnessCallback",
+    "SharedGRPOTrainer",
     "accuracy_reward",
     "consistency_reward",
     "continue_prefill",
@@ -42,9 +44,11 @@ __all__ = [
     "trainer_rows",
 ]
 
+_LATE = {"RobustnessCallback": "callback", "SharedGRPOTrainer": "shared_trainer"}
+
 
 def __getattr__(name: str) -> Any:
-    # The callback is a transformers class; rewards are used where another transformers is installed.
-    if name == "RobustnessCallback":
-        return importlib.import_module(".callback", __name__).RobustnessCallback
+    # These are classes of transformers and of TRL; rewards are used where others are installed, or none.
+    if name in _LATE:
+        return getattr(importlib.import_module(f".{_LATE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,275 @@
+"""TRL's GRPO trainer with steps that compute once what completions have in common."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import GRPOTrainer
+
+from ..models.sampling import warpers
+from .shared_rows import Prompts, SharedRows, different, expanded, split_images
+
+__all__ = ["SharedGRPOTrainer"]
+
+_SAMPLED = ("temperature", "top_k", "top_p", "min_p")
+
+
+class SharedGRPOTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer`, with the same loss and gradient, and cheaper steps.
+
+    What is computed once: a prompt and its images, for all of its completions, by the processor and by the model; what
+    completions say alike so far, while they are sampled; completions that are the same, in the loss. Completions whose
+    advantage is 0 go through the model without a gradient, where nothing else in the loss depends on them.
+
+    Everything else is TRL's. What is not one of the following is left to TRL altogether, step by step: one process,
+    transformers' own generation, models whose processor gives `image_grid_thw` (Qwen's) or no images, full attention,
+    no gradient checkpointing, no tools.
+
+    Args:
+        *args, **kwargs: see `trl.GRPOTrainer`.
+
+    Raises:
+        ValueError: there are several processes.
+
+    Example:
+        >>> from vlmrobust import rl
+        >>> rl.SharedGRPOTrainer.__mro__[1].__name__
+        'GRPOTrainer'
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.accelerator.num_processes > 1:
+            raise ValueError(
+                f"expected one process, got {self.accelerator.num_processes}; with several, take trl.GRPOTrainer"
+            )
+        self._inert: Tensor | None = None
+        self._shared = SharedRows(self.accelerator.unwrap_model(self.model))
+
+    # --- rows and the processor ------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> Any:
+        """Return TRL's data loader, which asks for every row as often as it has completions: here, once."""
+        own = self.train_dataset
+        if isinstance(own, Dataset) and not self.args.remove_unused_columns:
+            self.train_dataset = _ReadOnce(own)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = own
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        own = self.processing_class
+        if self._is_plain() and self._is_vlm:
+            self.processing_class = _EachOnce(own)
+        try:
+            return super()._generate_and_score_completions(inputs)  # type: ignore[no-any-return]
+        finally:
+            self.processing_class = own
+
+    def _is_plain(self) -> bool:
+        return not (self.use_vllm or self.use_transformers_continuous_batching or self.tools or self.rollout_func)
+
+    # --- rollouts -----------------------------------------------------------------------------------------------------
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,
+        multimodal_fields: Mapping[str, Any],
+        num_generations: int,
+        **further: Any,
+    ) -> tuple[list[list[int]], Any]:
+        options = {name: value for name, value in self.generation_config.to_dict().items() if name in _SAMPLED}
+        if not self._is_plain() or not self._samples_plainly() or not _fits(multimodal_fields):
+            return super()._generate_single_turn(  # type: ignore[no-any-return]
+                prompt_ids, images, multimodal_fields, num_generations, **further
+            )
+        prompts = self._prompts(prompt_ids, images, multimodal_fields)
+        if not self._shared.fits(prompts.tokens.shape[1] + self.max_completion_length):
+            return super()._generate_single_turn(  # type: ignore[no-any-return]
+                prompt_ids, images, multimodal_fields, num_generations, **further
+            )
+        suppressed = self.generation_config.suppress_tokens or []
+        processors = warpers(options)
+
+        def choose(logits: Tensor, rows: Tensor) -> Tensor:
+            scores = logits.float()
+            scores[:, suppressed] = -torch.inf
+            for warper in processors:
+                scores = warper(None, scores)
+            # The first token whose share of the whole, with all before it, exceeds a random number.
+            shares = scores.double().softmax(-1).cumsum(-1)
+            drawn = torch.rand(len(rows), 1, dtype=shares.dtype, device=shares.device) * shares[rows, -1:]
+            return torch.searchsorted(shares[rows], drawn, right=True)[:, 0].clamp(max=shares.shape[-1] - 1)
+
+        kinds = different(prompts.keys())
+        completions = self._shared.sample(
+            prompts.selected(kinds.firsts), kinds.kinds, choose, self.eos_token_ids, self.max_completion_length
+        )
+        return completions, None
+
+    def _samples_plainly(self) -> bool:
+        return self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs
+
+    def _prompts(self, prompt_ids: list[list[int]], images: Any, fields: Mapping[str, Any]) -> Prompts:
+        width = max(map(len, prompt_ids))
+
+        def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+            filled = [[value] * (width - len(row)) + list(row) for row in rows]
+            return torch.tensor(filled, device=self.accelerator.device)
+
+        tokens = padded(prompt_ids, self._tokenizer.pad_token_id)
+        mask = padded([[1] * len(row) for row in prompt_ids], 0)
+        if "pixel_values" not in fields:
+            return Prompts(tokens, mask)
+        counts = [len(group or ()) for group in images]
+        to = {"device": self.accelerator.device}
+        grids = torch.as_tensor(fields["image_grid_thw"], **to)
+        pixels, own = split_images(torch.as_tensor(fields["pixel_values"], **to), grids, counts)
+        types = fields.get("mm_token_type_ids")
+        return Prompts(tokens, mask, None if types is None else padded(types, 0), pixels, own)
+
+    # --- the loss -----------------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        advantages_alone = self.beta == 0.0 and not self._entropy_bonus_enabled and not self.aux_loss_enabled
+        advantages = inputs["advantages"]
+        self._inert = advantages == 0 if advantages_alone and advantages.dim() == 1 else None
+        try:
+            return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]
+        finally:
+            self._inert = None
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **fields: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        given = {name: value for name, value in fields.items() if value is not None}
+        at = input_ids.shape[1] - logits_to_keep
+        types = given.get("mm_token_type_ids")
+        own = self.accelerator.unwrap_model(model)
+        if (
+            compute_aux_loss
+            or own is not self.accelerator.unwrap_model(self.model)
+            or self.args.gradient_checkpointing
+            or not _fits(given)
+            or not self._shared.fits(input_ids.shape[1])
+            or (types is not None and bool(types[:, at - 1 :].any()))
+        ):
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **given
+            )
+        pixels = grids = None
+        if "pixel_values" in given:
+            pixels, grids = split_images(given["pixel_values"], given["image_grid_thw"], given["num_images"])
+        prompts = Prompts(
+            input_ids[:, :at], attention_mask[:, :at], None if types is None else types[:, :at], pixels, grids
+        )
+        with self.accelerator.autocast():
+            logps, entropies = self._scores(prompts, input_ids[:, at:], attention_mask[:, at:])
+        return logps, entropies if compute_entropy else None, None
+
+    def _scores(self, prompts: Prompts, completions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Score each different completion once, and those that no gradient comes from without one."""
+        asked = prompts.keys()
+        written = [tuple(row[own.bool()].tolist()) for row, own in zip(completions, mask, strict=True)]
+        inert = [False] * len(asked) if self._inert is None else self._inert.tolist()
+        if all(inert):
+            inert[0] = False  # the loss is 0, and `backward` still wants something to go back through
+        found: list[tuple[Tensor, Tensor]] = []
+        places = [0] * len(asked)
+        for without in (False, True):
+            rows = [row for row, is_inert in enumerate(inert) if is_inert == without]
+            if not rows:
+                continue
+            texts = different([(asked[row], written[row]) for row in rows])
+            firsts = [rows[first] for first in texts.firsts]
+            owners = different([asked[row] for row in firsts])
+            chosen = prompts.selected([firsts[first] for first in owners.firsts])
+            offset = sum(len(logps) for logps, _ in found)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not without):
+                found.append(self._shared.scores(chosen, owners.kinds, completions[firsts], mask[firsts]))
+            for row, kind in zip(rows, texts.kinds, strict=True):
+                places[row] = offset + kind
+        at = torch.tensor(places, device=mask.device)
+        logps, entropies = (torch.cat(parts)[at] for parts in zip(*found, strict=True))
+        return logps, entropies
+
+
+class _ReadOnce:
+    """Rows of a data set; those of a batch that are the same are read, and their images decoded, once."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
+        kinds = different(places)
+        read = self._rows.__getitems__([places[first] for first in kinds.firsts])
+        return [dict(read[kind]) for kind in kinds.kinds]
+
+
+class _EachOnce:
+    """A processor that is given each different prompt once, and repeats what it made of it."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
+        if not isinstance(text, list) or images is None or any(len(own or ()) == 0 for own in images):
+            return self._processor(images=images, text=text, **options)
+        kinds = different([(prompt, *map(_picture, own)) for prompt, own in zip(text, images, strict=True)])
+        encoded = self._processor(
+            images=[images[first] for first in kinds.firsts], text=[text[first] for first in kinds.firsts], **options
+        )
+        return expanded(encoded, [len(images[first]) for first in kinds.firsts], kinds.kinds)
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        if not options.get("return_dict") or not isinstance(conversation[0], list):
+            return self._processor.apply_chat_template(conversation, **options)
+        pictures = [_pictures(turns) for turns in conversation]
+        kinds = different([_key(turns) for turns in conversation])
+        some = [conversation[first] for first in kinds.firsts]
+        encoded = self._processor.apply_chat_template(some, **options)
+        return expanded(encoded, [len(pictures[first]) for first in kinds.firsts], kinds.kinds)
+
+
+def _pictures(turns: Any) -> list[Any]:
+    parts = [part for turn in turns if isinstance(turn["content"], list) for part in turn["content"]]
+    return [part["image"] for part in parts if part["type"] == "image"]
+
+
+def _picture(image: Any) -> Any:
+    return (image.mode, image.size, image.tobytes()) if hasattr(image, "tobytes") else id(image)
+
+
+def _key(turns: Any) -> tuple[Any, ...]:
+    said = tuple(
+        (turn["role"], content if isinstance(content := turn["content"], str) else _said(content)) for turn in turns
+    )
+    return said, *map(_picture, _pictures(turns))
+
+
+def _said(content: Any) -> tuple[Any, ...]:
+    return tuple((part["type"], part.get("text")) for part in content)
+
+
+def _fits(fields: Mapping[str, Any]) -> bool:
+    """Return whether prompts hold images as Qwen's do, or none."""
+    known = {"pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images"}
+    return set(fields) <= known and ("pixel_values" in fields) == ("image_grid_thw" in fields)
