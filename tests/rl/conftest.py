@@ -36,6 +36,7 @@ def grpo(rows: list[dict[str, Any]]) -> Callable[..., Any]:
         callbacks: Any = (),
         train_dataset: Any = None,
         peft_config: Any = None,
+        trainer_class: Any = None,
         **settings: Any,
     ) -> Any:
         from datasets import Dataset
@@ -58,7 +59,7 @@ def grpo(rows: list[dict[str, Any]]) -> Callable[..., Any]:
             "disable_tqdm": True,
         }
         engine = vr.demo.model()
-        return GRPOTrainer(
+        return (trainer_class or GRPOTrainer)(
             engine.model,
             rewards,
             args=GRPOConfig(str(out), **(defaults | settings)),

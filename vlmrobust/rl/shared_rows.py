@@ -166,7 +166,7 @@ class SharedRows:
             going = going[on]
             split, rows = (rows[on] * logits.shape[-1] + tokens[on]).unique(return_inverse=True)
             parents, tokens = split // logits.shape[-1], split % logits.shape[-1]
-            if len(parents) != len(logits) or not torch.equal(parents, torch.arange(len(logits), device=parents.device)):
+            if parents.tolist() != list(range(len(logits))):
                 branches.select(parents)
             tokens = tokens[:, None]
             logits = self._forward(branches, tokens, torch.ones_like(tokens)).logits[:, -1]

@@ -48,7 +48,7 @@ class SharedGRPOTrainer(GRPOTrainer):
         self._inert: Tensor | None = None
         self._shared = SharedRows(self.accelerator.unwrap_model(self.model))
 
-    # --- rows and the processor ------------------------------------------------------------------------------------------------
+    # --- rows and the processor ---------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:
         """Return TRL's data loader, which asks for every row as often as it has completions: here, once."""

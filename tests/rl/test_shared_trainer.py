@@ -1,0 +1,259 @@
+"""Steps that compute once what completions share, against TRL's own steps with the bundled model."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers.image_utils import to_numpy_array
+
+import vlmrobust as vr
+from vlmrobust.rl.shared_rows import Prompts, SharedRows, different
+from vlmrobust.rl.shared_trainer import _EachOnce, _ReadOnce
+
+# TRL still sets options that transformers has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+BATCH = {"per_device_train_batch_size": 12, "num_generations": 4, "max_completion_length": 48}
+
+
+def both(grpo: Callable[..., Any], out: Path, **settings: Any) -> tuple[Any, Any]:
+    """Return TRL's trainer and ours, of the same weights."""
+    trainers = tuple(grpo(out, trainer_class=kind, **BATCH, **settings) for kind in (None, vr.rl.SharedGRPOTrainer))
+    for trainer in trainers:
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+    return trainers
+
+
+def drawn(trainer: Any) -> list[dict[str, Any]]:
+    """Return three rows, one of them with a prefilled thought, each as often as it has completions."""
+    rows = list(trainer.train_dataset)
+    with_prefill = next(row for row in rows if row["prefill"])
+    without = [row for row in rows if not row["prefill"]][:2]
+    return [copy.copy(row) for row in (without[0], with_prefill, without[1]) for _ in range(4)]
+
+
+def written(trainer: Any, count: int) -> list[list[int]]:
+    """Return completions of various lengths; some rows of a prompt's say the same."""
+    texts = [
+        "<think>I see a red circle northwest, nothing northeast.</think><answer>A</answer><|im_end|>",
+        "<think>I see a red circle northwest, nothing northeast.</think><answer>B</answer><|im_end|>",
+        "<think>So the answer is red.</think><answer>C</answer><|im_end|>",
+        "<think>I see a red circle northwest, nothing northeast.</think><answer>A</answer><|im_end|>",
+    ]
+    tokenizer = trainer.processing_class.tokenizer
+    return [tokenizer(texts[row % len(texts)], add_special_tokens=False)["input_ids"] for row in range(count)]
+
+
+def scored(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return a batch with the completions of `written`."""
+    rows = drawn(trainer)
+    monkeypatch.setattr(trainer, "_generate_single_turn", lambda *args, **kwargs: (written(trainer, len(rows)), None))
+    return trainer._generate_and_score_completions(rows)
+
+
+def test_rewards_and_batches_are_those_of_trl(
+    grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers = both(grpo, tmp_path, rewards=[vr.rl.faithfulness_reward, vr.rl.accuracy_reward])
+    theirs, ours = (scored(trainer, monkeypatch) for trainer in trainers)
+    assert theirs.keys() == ours.keys()
+    for name, value in theirs.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, ours[name]), name
+        else:
+            assert value == ours[name], name
+    rewards = [dict(trainer._logs["rewards"]) for trainer in trainers]
+    assert rewards[0] == rewards[1]
+    assert len(set(rewards[0]["accuracy_reward"])) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"beta": 0.05}, {"num_iterations": 2}, {"temperature": 0.7, "loss_type": "grpo"}, {"entropy_coef": 0.01}],
+    ids=("plain", "reference", "old", "another loss", "entropy bonus"),
+)
+def test_the_gradient_is_that_of_trl(
+    grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    trainers = both(grpo, tmp_path, **settings)
+    found = []
+    for trainer in trainers:
+        inputs = scored(trainer, monkeypatch)
+        # One prompt whose completions are all worth the same, and two whose are not.
+        inputs["advantages"] = torch.tensor([0.5, -1.5, 1.0, 0.0, 0, 0, 0, 0, 1.0, 1.0, -1.0, -1.0])
+        order = torch.tensor([7, 2, 11, 0, 5, 9, 1, 4, 8, 3, 10, 6])  # TRL shuffles a batch
+        mixed = shuffled(inputs, order)
+        loss = trainer._compute_loss(trainer.model, mixed)
+        loss.backward()
+        gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+        metrics = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+        found.append((loss.item(), gradients, metrics))
+    (their_loss, theirs, their_metrics), (our_loss, ours, our_metrics) = found
+    assert our_loss == pytest.approx(their_loss, abs=1e-6)
+    assert theirs.keys() == ours.keys()
+    assert max(float(gradient.abs().max()) for gradient in theirs.values()) > 1e-3
+    for name, gradient in theirs.items():
+        assert torch.allclose(ours[name], gradient, rtol=1e-4, atol=1e-6), name
+    assert our_metrics == pytest.approx(their_metrics, abs=1e-5)
+
+
+def shuffled(inputs: dict[str, Any], order: torch.Tensor) -> dict[str, Any]:
+    from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
+
+    rows = split_pixel_values_by_grid(inputs)
+    mixed = {
+        name: value
+        if isinstance(value, torch.Tensor) and value.ndim == 0
+        else value[order]
+        if isinstance(value, torch.Tensor)
+        else [value[row] for row in order.tolist()]
+        for name, value in rows.items()
+    }
+    return unsplit_pixel_values_by_grid(mixed)
+
+
+def test_a_batch_without_any_advantage_has_a_gradient_of_zero(
+    grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, trainer = both(grpo, tmp_path)
+    inputs = scored(trainer, monkeypatch) | {"advantages": torch.zeros(12)}
+    loss = trainer._compute_loss(trainer.model, inputs)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in trainer.model.parameters())
+
+
+def prompts_of(trainer: Any, rows: list[dict[str, Any]]) -> Prompts:
+    processor = trainer.processing_class
+    texts = [processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in rows]
+    encoded = processor(
+        text=texts,
+        images=[row["images"] for row in rows],
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        return_mm_token_type_ids=True,
+    )
+    grids = list(encoded["image_grid_thw"].split(1))
+    pixels = list(encoded["pixel_values"].split([int(grid.prod()) for grid in grids]))
+    return Prompts(encoded["input_ids"], encoded["attention_mask"], encoded["mm_token_type_ids"], pixels, grids)
+
+
+def test_every_token_is_drawn_from_the_models_own_logits(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    """Rows that split and leave do not change what the others see: each completion, run by itself, says the same."""
+    trainer = grpo(tmp_path)
+    model = trainer.model.eval()
+    rows = list(trainer.train_dataset)
+    prompts = prompts_of(trainer, [rows[0], next(row for row in rows if row["prefill"]), rows[2]])
+    owners = [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    generator = torch.Generator().manual_seed(4)
+    seen: list[torch.Tensor] = []
+
+    def choose(logits: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        seen.append(logits[at])
+        return torch.multinomial((logits[at] / 3.0).softmax(-1), 1, generator=generator)[:, 0]
+
+    stop = trainer.processing_class.tokenizer.eos_token_id
+    shared = SharedRows(model)
+    texts = shared.sample(prompts, owners, choose, [stop], 12)
+    assert len({tuple(text) for text in texts}) > 6
+    assert shared.row_steps < sum(len(text) - 1 for text in texts)
+    given = [0] * len(texts)  # where the completion stands among those that were asked for at each step
+    for step, logits in enumerate(seen):
+        asked = [completion for completion, text in enumerate(texts) if len(text) > step]
+        assert len(asked) == len(logits)
+        for row, completion in enumerate(asked):
+            text, prompt = texts[completion], prompts.selected([owners[completion]])
+            tokens = torch.cat([prompt.tokens, torch.tensor([text[:step]], dtype=torch.long)], dim=1)
+            types = torch.nn.functional.pad(prompt.types, (0, step))
+            inputs = prompt.inputs() | {"input_ids": tokens, "mm_token_type_ids": types}
+            inputs["attention_mask"] = torch.ones_like(tokens)
+            with torch.no_grad():
+                alone = model(**inputs).logits[0, -1]
+            assert torch.allclose(logits[row], alone, atol=2e-4)
+            given[completion] += 1
+    assert given == [len(text) for text in texts]
+    assert all(len(text) == 12 or text[-1] == stop for text in texts)
+
+
+def test_completions_are_drawn_as_often_as_they_are_likely(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, max_completion_length=1, temperature=4.0)
+    row = next(iter(trainer.train_dataset))
+    prompts = prompts_of(trainer, [row])
+    with torch.no_grad():
+        logits = trainer.model.eval()(**prompts.inputs()).logits[0, -1] / 4.0
+    logits[trainer.model.config.image_token_id] = -torch.inf
+    expected = logits.softmax(-1)
+    torch.manual_seed(0)
+    count = 2_000
+    ids = [prompts.tokens[0].tolist()] * count
+    fields = {
+        "pixel_values": torch.cat(list(prompts.pixels) * count),
+        "image_grid_thw": torch.cat(list(prompts.grids) * count),
+        "mm_token_type_ids": [prompts.types[0].tolist()] * count,
+    }
+    texts, _ = trainer._generate_single_turn(ids, [row["images"]] * count, fields, 4)
+    counts = torch.bincount(torch.tensor([text[0] for text in texts]), minlength=len(expected))
+    spread = (count * expected * (1 - expected)).sqrt()
+    assert ((counts - count * expected).abs() <= 5 * spread + 3).all()
+    assert (counts > 0).sum() > 10
+
+
+def test_a_processor_is_asked_once_for_each_prompt(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = grpo(tmp_path)
+    rows = drawn(trainer)
+    own, once = trainer.processing_class, _EachOnce(trainer.processing_class)
+    texts = [own.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in rows]
+    images = [row["images"] for row in rows]
+    # Another image with the same text is another prompt.
+    images[1] = [rows[8]["images"][0]]
+    expected, found = (p(images=images, text=texts, padding=True, return_tensors="pt") for p in (own, once))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert not torch.equal(found["pixel_values"][:16], found["pixel_values"][16:32])
+
+
+def test_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    rows = grpo(tmp_path).train_dataset
+    read = _ReadOnce(rows).__getitems__([5, 5, 2, 5])
+    assert [row["question"] for row in read] == [rows[place]["question"] for place in (5, 5, 2, 5)]
+    assert read[0]["images"][0] is read[3]["images"][0]
+    assert (to_numpy_array(read[2]["images"][0]) == to_numpy_array(rows[2]["images"][0])).all()
+
+
+def test_a_training_runs_and_is_the_same_again(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    histories = []
+    for _ in range(2):
+        trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, max_steps=2, **BATCH)
+        trainer.train()
+        kept = [{k: v for k, v in e.items() if "time" not in k} for e in trainer.state.log_history if "reward" in e]
+        histories.append(kept)
+    assert histories[0] == histories[1]
+    assert [entry["step"] for entry in histories[0]] == [1, 2]
+    assert any(entry["grad_norm"] > 0 for entry in histories[0])
+
+
+def test_what_is_not_shared_is_left_to_trl(
+    grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = grpo(
+        tmp_path,
+        trainer_class=vr.rl.SharedGRPOTrainer,
+        max_steps=1,
+        repetition_penalty=1.1,
+        gradient_checkpointing=True,
+        **BATCH,
+    )
+    monkeypatch.setattr(SharedRows, "sample", None)
+    monkeypatch.setattr(SharedRows, "scores", None)
+    trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_rows_that_are_different() -> None:
+    found = different([(1, b"x"), (1, b"y"), (1, b"x"), (2, b"x")])
+    assert (found.firsts, found.kinds) == ([0, 1, 3], [0, 1, 0, 2])
