@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import vlmrobust as vr
 from vlmrobust.demo import evaluate, language, questions, shapes, vision
 from vlmrobust.demo.pointers import ASKED, SOURCE, Finder, pointers_loss
 from vlmrobust.demo.processor import IMAGE_TOKENS
@@ -151,7 +150,9 @@ class Lessons:
             pictures = vision.Pictures.draw([scene for scene, _, _ in read], map(evaluate.picture, own), processor)
             features.append(vision.features_of(model.model.visual, pictures))
             shown += [sample.replace(images=(b"not opened",)) for sample in own]  # rendered without being opened
-            drawn += [(scene, question, sample) for (scene, question, _), sample in zip(read, shown[-len(own) :], strict=True)]
+            drawn += [
+                (scene, question, sample) for (scene, question, _), sample in zip(read, shown[-len(own) :], strict=True)
+            ]
             self.grid = pictures.grid
         self.features = torch.cat(features)
         self.direct = Turns.write(drawn, [turn(sample, "direct", recipe, rng) for sample in shown], processor)
@@ -162,9 +163,7 @@ class Lessons:
         )
         thoughts = [turn(sample, str(kind), recipe, rng) for sample, kind in zip(shown, kinds, strict=True)]
         self.thoughts = Turns.write(drawn, thoughts, processor)
-        self._orders = [
-            language._batches(len(shown), size) for size in (recipe.direct_size, recipe.thought_size)
-        ]
+        self._orders = [language._batches(len(shown), size) for size in (recipe.direct_size, recipe.thought_size)]
 
     def loss(self, reader: language.Reader, shown: bool) -> torch.Tensor:
         """Return the loss of the next batch: letters behind given thoughts, and thoughts."""

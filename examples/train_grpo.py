@@ -1,31 +1,48 @@
-"""Do accuracy and faithfulness drift apart? GRPO on the demo's task, with the bundled model, on a CPU.
+"""Do accuracy and faithfulness drift apart? GRPO on the demo's task, with a small model, on a CPU.
 
-One start for all runs, good but not perfect: the bundled model with noise on its weights, taught again until it answers
-65 % or more. Then four configurations, from arXiv:2602.12506: the base reward, with adversarial augmentation, with the
-faithfulness reward, with both. Each run writes one small file with its trajectory.
+One start for all runs: a model that answers from the image, with a thought and without one, about six times in ten
+(`grpo_start.py`). Then four configurations, from arXiv:2602.12506: the base reward, with adversarial augmentation, with
+the faithfulness reward, with both; five seeds each. A run writes one small file; one that was killed goes on from its
+last checkpoint, and gives the same file but for the seconds.
 
-    python examples/train_grpo.py all                                    # everything, and the plot
-    python examples/train_grpo.py start                                  # or step by step
-    python examples/train_grpo.py run --configuration both --seed 0
-    python examples/train_grpo.py plot
+    export OMP_NUM_THREADS=1
+    python examples/train_grpo.py start                                    # the model, with its log and card
+    python examples/train_grpo.py rate                                     # the learning rate, by the base reward alone
+    python examples/train_grpo.py run --configuration both --seed 0        # one of twenty
+    python examples/train_grpo.py judge --judge openai:NAME --base-url URL # a second judge, of all runs there are
+    python examples/train_grpo.py page                                     # the page, from the files
+    python examples/train_grpo.py all                                      # whatever of these is not there
 """
 
 import argparse
+import importlib
 import json
 import platform
+import shutil
+import sys
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import vlmrobust as vr
+from vlmrobust.demo import questions, shapes
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
 
 CONFIGURATIONS = ("base", "augmented", "faithful", "both")
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
+KINDS = ("colour", "shape", "position")
 AUGMENTATION = {CorrectCaption(): 0.1, WrongCaption(): 0.1, CorrectThink(): 0.1, WrongThink(): 0.1}
-CONDITIONS = (StopThink(), WrongThink(), WrongCaption(), CorrectCaption(), CorrectThink())
+CONDITIONS = (
+    StopThink(),
+    WrongThink(),
+    WrongThink(hedge="but I think"),
+    WrongCaption(),
+    WrongCaption(disclaimer="but I could be wrong"),
+    CorrectCaption(),
+    CorrectThink(),
+)
 METRICS = (
     vr.metrics.Accuracy(),
     vr.metrics.Consistency(),
@@ -37,9 +54,10 @@ METRICS = (
     vr.metrics.FormatRate(),
     vr.metrics.ThoughtLength(),
 )
-START = {"noise": 0.3, "learning_rate": 3e-4, "batch_size": 16, "enough": 0.65, "every": 10, "seed": 0}
+RATES = (1e-5, 3e-5, 1e-4)
+RATE_SEEDS = (100, 101)
+RATE_STEPS = 150
 GRPO = {
-    "learning_rate": 5e-5,
     "lr_scheduler_type": "constant",
     "per_device_train_batch_size": 64,
     "num_generations": 8,
@@ -50,47 +68,10 @@ GRPO = {
 NEW_TOKENS = {"max_new_tokens": 80}
 
 
-def training_samples(count: int) -> list[vr.Sample]:
-    return vr.demo.samples(count, seed=101)
-
-
-def held_out_samples(count: int) -> list[vr.Sample]:
-    return vr.demo.samples(count, seed=202)
-
-
-# --- the start --------------------------------------------------------------------------------------------------------
-
-
-def make_start(folder: Path, samples: int) -> None:
-    """Put noise on the bundled model's language weights, and teach it again until it is good enough."""
-    import torch
-
-    torch.manual_seed(START["seed"])
-    engine = vr.demo.model(generation=NEW_TOKENS)
-    model = frozen_vision(engine.model)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with torch.no_grad():
-        for parameter in parameters:
-            if parameter.ndim >= 2:
-                parameter += START["noise"] * parameter.std() * torch.randn_like(parameter)
-    optimizer = torch.optim.AdamW(parameters, lr=START["learning_rate"])
-    evaluator = vr.Evaluator(engine, [], [vr.metrics.Accuracy()], batch_size=50)
-    for step, (inputs, labels) in enumerate(batches(engine.processor), start=1):
-        model.train()
-        loss = model(**inputs, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        if step % START["every"] == 0:
-            model.eval()
-            accuracy = float(evaluator.run(held_out_samples(samples)).summary["value"].iloc[0])
-            print(f"step {step}: loss {loss.item():.3f}, accuracy {accuracy:.3f}", flush=True)
-            if accuracy >= START["enough"] or step >= 50 * START["every"]:
-                break
-    model.save_pretrained(folder)
-    engine.processor.save_pretrained(folder)
-    (folder / "start.json").write_text(json.dumps({**START, "steps": step, "accuracy": accuracy}) + "\n")
+def samples(number: int, seed: int) -> list[vr.Sample]:
+    """Draw scenes that no training of the start shows, with the questions of the task's kinds."""
+    indices = (index for index in count() if shapes.KINDS[index % len(shapes.KINDS)] in KINDS)
+    return [questions.to_sample(index, seed) for index in islice(indices, number)]
 
 
 def frozen_vision(model: Any) -> Any:
@@ -99,89 +80,103 @@ def frozen_vision(model: Any) -> Any:
     return model
 
 
-def batches(processor: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield endless batches of prompts with the thoughts and answers to learn; there is no loss on the prompts."""
-    from vlmrobust.types import open_image
-
-    size = START["batch_size"]
-    prompts = [vr.Prompt.of(sample) for sample in training_samples(100 * size)]
-    while True:
-        for first in range(0, len(prompts), size):
-            batch = prompts[first : first + size]
-            images = [[open_image(prompt.images[0])] for prompt in batch]
-            asked = [prompt.render(processor) for prompt in batch]
-            wanted = [
-                f"<think>{p.sample.texts['correct_think']}</think><answer>{'ABCD'[p.sample.answer]}</answer><|im_end|>"
-                for p in batch
-            ]
-            options = {"padding": True, "padding_side": "right", "return_tensors": "pt", "add_special_tokens": False}
-            inputs = processor(text=[a + w for a, w in zip(asked, wanted, strict=True)], images=images, **options)
-            lengths = processor(text=asked, images=images, **options)["attention_mask"].sum(1)
-            labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-            for row, length in enumerate(lengths.tolist()):
-                labels[row, :length] = -100
-            yield dict(inputs), labels
-
-
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
 def train(
-    start: Path, out: Path, configuration: str, seed: int, steps: int, every: int, samples: int
+    start: Path, folder: Path, configuration: str, seed: int, steps: int, every: int, held_out: int, rate: float
 ) -> dict[str, Any]:
-    """Train with one configuration and return the trajectory."""
+    """Train with one configuration, from where an earlier process left off, and return the trajectory."""
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig
 
     augmented, faithful = configuration in ("augmented", "both"), configuration in ("faithful", "both")
-    rows = vr.rl.Augment(AUGMENTATION if augmented else {}, seed=seed)(training_samples(8 * steps))
-    checkpoint = str(start)
-    engine = vr.HFModel.from_pretrained(checkpoint, dtype="float32", generation=NEW_TOKENS)
+    rows = vr.rl.Augment(AUGMENTATION if augmented else {}, seed=seed)(samples(8 * steps, seed=1000 + seed))
+    engine = vr.HFModel.from_pretrained(str(start), dtype="float32", generation=NEW_TOKENS)
     frozen_vision(engine.model)
-    trainer = GRPOTrainer(
+    clock = clock_callback()
+    trainer = vr.rl.SharedGRPOTrainer(
         engine.model,
         [vr.rl.faithfulness_reward] if faithful else [vr.rl.accuracy_reward, vr.rl.format_reward],
         args=GRPOConfig(
-            str(out / "runs" / f"{configuration}-{seed}"),
+            str(folder),
+            learning_rate=rate,
             max_steps=steps,
             seed=seed,
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
             logging_steps=1,
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=2,
             report_to="none",
             disable_tqdm=True,
             **GRPO,
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=vr.rl.continue_prefill(engine.processor),
+        callbacks=[clock],
     )
     evaluator = vr.Evaluator(engine, CONDITIONS, METRICS, batch_size=25, seed=0)
-    vr.rl.RobustnessCallback(evaluator, held_out_samples(samples), every=every, budget=None).attach(trainer)
-    begun, cpu = time.perf_counter(), time.process_time()
-    with warnings.catch_warnings(record=True) as raised:
-        warnings.simplefilter("always", UserWarning)
-        trainer.train()
+    vr.rl.RobustnessCallback(evaluator, samples(held_out, seed=202), every=every, budget=None).attach(trainer)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    found = evaluations(trainer.state.log_history)
     return {
         "configuration": configuration,
         "seed": seed,
         "steps": steps,
-        "samples": samples,
+        "held_out": held_out,
         "shares": vr.rl.Augment.shares(rows),
-        "start": json.loads((start / "start.json").read_text()),
-        "grpo": GRPO,
-        "seconds": round(time.perf_counter() - begun),
-        "cpu_seconds": round(time.process_time() - cpu),
+        "start": json.loads((start / "start.json").read_text())["sha256"],
+        "grpo": GRPO | {"learning_rate": rate},
+        **clock.spent(),
         "versions": versions(),
-        "alarms": [str(entry.message) for entry in raised if str(entry.message).startswith("step ")],
-        "evaluations": evaluations(trainer.state.log_history),
+        "alarms": alarms(found),
+        "evaluations": found,
         "training": [
             {name: round(entry[name], 5) for name in ("step", "reward", "entropy", "completions/mean_length")}
             for entry in trainer.state.log_history
             if "reward" in entry
         ],
     }
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the last checkpoint that was written to its end; what was begun after it is put away."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())  # the last file of a checkpoint
+            return str(checkpoint)
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+    return None
+
+
+def clock_callback() -> Any:
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        """Counts seconds over all processes of a run; those after a checkpoint that is gone on from count once."""
+
+        def __init__(self) -> None:
+            self.before = {"seconds": 0.0, "cpu_seconds": 0.0}
+            self.began = time.perf_counter(), time.process_time()
+
+        def spent(self) -> dict[str, int]:
+            now = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
+            return {name: round(self.before[name] + more) for name, more in zip(self.before, now, strict=True)}
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / "seconds.json"
+            if file.exists():
+                self.before = json.loads(file.read_text())
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / "seconds.json").write_text(json.dumps(self.spent()))
+
+    return Clock()
 
 
 def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -197,6 +192,17 @@ def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def alarms(found: list[dict[str, Any]]) -> list[str]:
+    """Return what `RobustnessCallback` warned of, whichever process it was raised in."""
+    from vlmrobust.rl.alarms import Alarms
+
+    return [
+        f"step {later['step']}: {message}"
+        for later in found[1:]
+        for message in Alarms().raised(found[0]["base"], later["base"])
+    ]
+
+
 def versions() -> dict[str, str]:
     import torch
     import transformers
@@ -206,98 +212,99 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-# --- the plot ---------------------------------------------------------------------------------------------------------
-
-SHOWN = ("accuracy", "consistency", "letter_entropy", "token_entropy", "correct_probability", "thought_length")
-
-
-def saved(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted(results.glob("*-*.json"))]
+def write(file: Path, value: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def table(results: Path) -> str:
-    """Return the first and the last evaluation in Markdown: the mean over seeds, and the lowest and highest seed."""
-    shown = [("base", metric) for metric in ("accuracy", "consistency", "letter_entropy", "thought_length")]
-    shown += [(condition, "accuracy") for condition in ("wrong_caption", "wrong_think")]
-    shown += [("stop_think", "letter_entropy")]
-
-    def cell(values: list[float]) -> str:
-        return f"{sum(values) / len(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
-    titles = [f"{metric.replace('_', ' ')}, {condition}" for condition, metric in shown]
-    lines = [f"| configuration | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
-    by_configuration = {
-        name: [run for run in saved(results) if run["configuration"] == name] for name in CONFIGURATIONS
-    }
-    start = [run["evaluations"][0] for run in saved(results)]
-    last = {
-        f"{name} ({len(runs)} seeds)": [run["evaluations"][-1] for run in runs]
-        for name, runs in by_configuration.items()
-    }
-    for name, evaluations in {"the start": start, **last}.items():
-        cells = [cell([evaluation[c][m] for evaluation in evaluations]) for c, m in shown if evaluations]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    return "\n".join(lines)
+# --- what is made of runs ---------------------------------------------------------------------------------------------
 
 
-def plot(results: Path) -> Path:
-    """Draw every trajectory: a row for each metric, a column for each configuration; thin lines are seeds."""
-    from matplotlib.figure import Figure
-
-    runs = saved(results)
-    conditions = ["base", *(condition.condition for condition in CONDITIONS)]
-    figure = Figure(figsize=(3 * len(CONFIGURATIONS), 2.2 * len(SHOWN)), layout="constrained")
-    axes = figure.subplots(len(SHOWN), len(CONFIGURATIONS), sharex=True, sharey="row", squeeze=False)
-    for column, configuration in enumerate(CONFIGURATIONS):
-        own = [run["evaluations"] for run in runs if run["configuration"] == configuration]
-        axes[0][column].set_title(f"{configuration} ({len(own)} seeds)")
-        axes[-1][column].set_xlabel("GRPO step")
-        for row, metric in enumerate(SHOWN):
-            for number, condition in enumerate(conditions):
-                lines = [[(e["step"], e[condition].get(metric, float("nan"))) for e in run] for run in own]
-                for line in lines:
-                    axes[row][column].plot(*zip(*line, strict=True), color=f"C{number}", alpha=0.3, linewidth=0.8)
-                if lines:
-                    steps = [step for step, _ in lines[0]]
-                    means = [sum(value for _, value in points) / len(points) for points in zip(*lines, strict=True)]
-                    axes[row][column].plot(steps, means, color=f"C{number}", label=condition)
-            axes[row][0].set_ylabel(metric.replace("_", " "))
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(conditions))
-    target = results / "trajectories.svg"
-    figure.savefig(target)
-    return target
+def choose_rate(start: Path, out: Path, results: Path) -> float:
+    """Try learning rates with the base reward on seeds that no run has, and keep the one whose reward rises most."""
+    tried = []
+    for rate in RATES:
+        for seed in RATE_SEEDS:
+            run = train(start, out / "rates" / f"{rate}-{seed}", "base", seed, RATE_STEPS, RATE_STEPS, 60, rate)
+            rewards = [entry["reward"] for entry in run["training"]]
+            first, last = (sum(part) / len(part) for part in (rewards[:20], rewards[-20:]))
+            tried.append({"rate": rate, "seed": seed, "first": round(first, 4), "last": round(last, 4)})
+            print(json.dumps(tried[-1] | {"cpu_seconds": run["cpu_seconds"]}), flush=True)
+    gains = {rate: sum(t["last"] - t["first"] for t in tried if t["rate"] == rate) for rate in RATES}
+    chosen = max(gains, key=lambda rate: gains[rate])
+    write(results / "rates.json", {"steps": RATE_STEPS, "tried": tried, "chosen": chosen})
+    return chosen
 
 
-def main() -> None:
+def judge(out: Path, results: Path, name: str, base_url: str | None) -> None:
+    """Read the thoughts of every run's evaluations with another judge, and put what it says into the run's file."""
+    from vlmrobust.named_judges import judge_named, judged_metrics
+
+    chosen = judge_named(name, base_url=base_url, where="--judge")
+    for file in runs_of(results):
+        run = json.loads(file.read_text())
+        said = []
+        for evaluation in run["evaluations"]:
+            saved = out / "runs" / file.stem / "robustness" / f"step-{evaluation['step']}"
+            values = vr.Report.load(saved).score(judged_metrics(chosen), verdicts=saved / "verdicts").summary
+            own: dict[str, dict[str, float]] = {}
+            for row in values.to_dict("records"):
+                if row["metric"] in ("consistency", "consistency_coverage") and row["value"] == row["value"]:
+                    own.setdefault(row["condition"], {})[row["metric"]] = round(row["value"], 5)
+            said.append({"step": evaluation["step"], **own})
+        write(file, run | {"judges": run.get("judges", {}) | {chosen.title: said}})
+        print(f"{file}: {chosen.title}", flush=True)
+
+
+def runs_of(results: Path) -> list[Path]:
+    names = {f"{configuration}-{seed}.json" for configuration in CONFIGURATIONS for seed in SEEDS}
+    return [file for file in sorted(results.glob("*.json")) if file.name in names]
+
+
+def beside(name: str) -> Any:
+    """Return another of the examples' modules."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    return importlib.import_module(name)
+
+
+def main(words: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("all", "start", "run", "plot"))
+    parser.add_argument("stage", choices=("all", "start", "rate", "run", "judge", "page"))
     parser.add_argument("--configuration", choices=CONFIGURATIONS, default="base")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--every", type=int, default=25, help="steps between two evaluations")
-    parser.add_argument("--samples", type=int, default=100, help="held-out samples of an evaluation")
-    parser.add_argument("--out", type=Path, default=Path("runs/grpo"), help="for the start's weights and the reports")
-    parser.add_argument("--results", type=Path, default=Path("examples/grpo"), help="for trajectories and plot")
-    arguments = parser.parse_args()
-    start = arguments.out / "start"
-    if arguments.stage == "start" or (arguments.stage == "all" and not start.exists()):
-        make_start(start, arguments.samples)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--every", type=int, default=50, help="steps between two evaluations, and two checkpoints")
+    parser.add_argument("--samples", type=int, default=200, help="held-out samples of an evaluation")
+    parser.add_argument("--rate", type=float, help="the learning rate; default: the one that `rate` chose")
+    parser.add_argument("--judge", default="rules", help="rules, hf:NAME or openai:NAME")
+    parser.add_argument("--base-url")
+    parser.add_argument("--out", type=Path, default=Path("runs/grpo"), help="for weights, checkpoints and reports")
+    parser.add_argument("--results", type=Path, default=Path("examples/grpo"), help="for the small files")
+    given = parser.parse_args(None if words is None else list(words))
+    start = given.out / "start"
+    if given.stage == "start" or (given.stage == "all" and not (start / "start.json").exists()):
+        beside("grpo_start").make_start(start)
+        shutil.copy(start / "start.json", given.results / "start.json")
+    rates = given.results / "rates.json"
+    if given.stage == "rate" or (given.stage == "all" and given.rate is None and not rates.exists()):
+        choose_rate(start, given.out, given.results)
     chosen = {
-        "all": [(c, s) for c in CONFIGURATIONS for s in SEEDS],
-        "run": [(arguments.configuration, arguments.seed)],
+        "all": [(c, s) for s in SEEDS for c in CONFIGURATIONS],
+        "run": [(given.configuration, given.seed)],
     }
-    for configuration, seed in chosen.get(arguments.stage, []):
-        target = arguments.results / f"{configuration}-{seed}.json"
-        if target.exists() and arguments.stage == "all":
+    for configuration, seed in chosen.get(given.stage, []):
+        target = given.results / f"{configuration}-{seed}.json"
+        if target.exists() and given.stage == "all":
             continue
-        run = train(start, arguments.out, configuration, seed, arguments.steps, arguments.every, arguments.samples)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(run, indent=1) + "\n")
+        rate = given.rate or json.loads(rates.read_text())["chosen"]
+        folder = given.out / "runs" / target.stem
+        run = train(start, folder, configuration, seed, given.steps, given.every, given.samples, rate)
+        write(target, run)
         print(f"{target}: {run['seconds']} s, {run['cpu_seconds']} s of the processor", flush=True)
-    if arguments.stage in ("all", "plot"):
-        print(plot(arguments.results))
-        print(table(arguments.results))
+    if given.stage == "judge":
+        judge(given.out, given.results, given.judge, given.base_url)
+    if given.stage in ("all", "page"):
+        print(beside("grpo_page").write_page(given.results))
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def main() -> None:
     reference, ours = (statistics.median(own) for own in seconds)
     print(
         f"{reference:.3f} s of the processor a step before, {ours:.3f} s now: "
-        f"{statistics.median(ratios):.2f} times the steps per second ({min(ratios):.2f}-{max(ratios):.2f}, {len(ratios)} pairs)"
+        f"{statistics.median(ratios):.2f} times the steps per second "
+        f"({min(ratios):.2f}-{max(ratios):.2f}, {len(ratios)} pairs)"
     )
 
 
