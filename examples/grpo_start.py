@@ -13,19 +13,27 @@ On one machine the same versions and seed give the same weights; `start.json`, b
 and the card's figures.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+import vlmrobust as vr
 from vlmrobust.demo import evaluate, language, questions, shapes, vision
 from vlmrobust.demo.pointers import ASKED, SOURCE, Finder, pointers_loss
 from vlmrobust.demo.processor import IMAGE_TOKENS
+from vlmrobust.demo.train import Log
+from vlmrobust.perturbations import BlankImage, CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
+from vlmrobust.rl.undisturbed import undisturbed
 from vlmrobust.types import Prompt, Sample
+from vlmrobust.workers import ThisProcess
 
 KINDS = ("colour", "shape", "position")
 SHORT = ("", "Okay.", "Let me see.", "I look at it.", "This is it.", "Now the answer.", "I see.", "So.")
@@ -49,6 +57,13 @@ class Recipe:
     misled_true: float = 0.35
     captioned: float = 0.25
     false_captions: float = 0.25
+    noise: float = 0.3
+    noise_rate: float = 3e-4
+    every: int = 10
+    enough: float = 0.55
+    enough_direct: float = 0.4
+    most_steps: int = 400
+    held_out: int = 150
 
 
 @dataclass(frozen=True)
@@ -139,7 +154,7 @@ class Lessons:
     """Batches of turns, with their images' features."""
 
     def __init__(self, model: Any, processor: Any, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.recipe, self.processor = recipe, processor
         rng = np.random.default_rng([4, recipe.seed])
         indices = islice((i for i in range(10**6) if shapes.KINDS[i % len(shapes.KINDS)] in KINDS), recipe.scenes)
         drawn, features = [], []
@@ -182,3 +197,87 @@ class Lessons:
             if guided:
                 weighted = weighted + pointers_loss(attentions, turns.pointers, rows)
         return weighted
+
+
+def learn(lessons: Lessons, reader: language.Reader, parameters: list[Any], recipe: Recipe, log: Log) -> None:
+    """Teach all turns; for the first steps, where to look."""
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.1)
+    for step in range(1, recipe.steps + 1):
+        loss = lessons.loss(reader, shown=step <= recipe.shown_steps)
+        language._step(loss, optimizer, parameters)
+        schedule.step()
+        log.loss(step, loss.item())
+
+
+def disturb(lessons: Lessons, reader: language.Reader, parameters: list[Any], recipe: Recipe, log: Log) -> int:
+    """Put noise on the weights, and teach again until accuracy is in the middle; return the steps that it took."""
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.ndim >= 2:
+                parameter += recipe.noise * parameter.std() * torch.randn_like(parameter)
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.noise_rate)
+    for step in range(1, recipe.most_steps + 1):
+        language._step(lessons.loss(reader, shown=False), optimizer, parameters)
+        if step % recipe.every == 0:
+            found = accuracies(reader, lessons.processor, recipe.held_out, seed=303, conditions=(StopThink(),))
+            log.say(f"noise, step {step}: {found}")
+            if found["base"] >= recipe.enough and found["stop_think"] >= recipe.enough_direct:
+                return step
+    raise SystemExit(f"expected a start after {recipe.most_steps} steps at most, got none; another recipe is needed")
+
+
+def accuracies(
+    reader: language.Reader, processor: Any, count: int, seed: int, conditions: Sequence[vr.Perturbation]
+) -> dict[str, float]:
+    """Return the accuracy under base and some conditions, on scenes that no training shows."""
+    reader.model.model.language_model.set_attn_implementation("sdpa")
+    engine = vr.HFModel(reader.model, processor, {"max_new_tokens": 80})
+    with undisturbed(reader.model):
+        evaluator = vr.Evaluator(engine, conditions, [vr.metrics.Accuracy()], batch_size=50, seed=0)
+        report = evaluator.run(asked(count, seed), workers=ThisProcess())
+    means = report.frame.groupby("condition")["accuracy"].mean()
+    return {condition: round(float(means[condition]), 3) for condition in report.conditions}
+
+
+def asked(count: int, seed: int) -> list[Sample]:
+    indices = (index for index in range(10**6) if shapes.KINDS[index % len(shapes.KINDS)] in KINDS)
+    return [questions.to_sample(index, seed) for index in islice(indices, count)]
+
+
+CARD = (StopThink(), WrongThink(), WrongCaption(), CorrectThink(), CorrectCaption(), BlankImage())
+
+
+def make_start(folder: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+    """Teach the bundled model, save it with its log and card, and return these."""
+    import transformers
+
+    recipe = recipe or Recipe()
+    torch.manual_seed(recipe.seed)
+    model, processor = evaluate.load()
+    log = Log()
+    lessons = Lessons(model, processor, recipe)
+    reader = language.Reader(model, processor, lessons.grid)
+    parameters = reader.parameters[: -len(list(reader.last_layer.parameters()))]
+    learn(lessons, reader, parameters, recipe, log)
+    before = accuracies(reader, processor, recipe.held_out, seed=303, conditions=(StopThink(),))
+    log.say(f"before the noise: {before}")
+    steps = disturb(lessons, reader, parameters, recipe, log)
+    card = accuracies(reader, processor, 2 * recipe.held_out, seed=404, conditions=CARD)
+    log.say(f"card, {2 * recipe.held_out} other scenes: {card}")
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    record = {
+        "recipe": asdict(recipe),
+        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        "parameters": model.num_parameters(),
+        "steps_after_noise": steps,
+        "card": card,
+        "cpu_seconds": round(log.cpu_seconds()),
+        "versions": {"vlmrobust": vr.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        "losses": log.losses,
+        "lines": log.lines,
+    }
+    (folder / "start.json").write_text(json.dumps(record, indent=1) + "\n")
+    return record

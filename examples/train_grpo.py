@@ -93,6 +93,9 @@ def train(
     augmented, faithful = configuration in ("augmented", "both"), configuration in ("faithful", "both")
     rows = vr.rl.Augment(AUGMENTATION if augmented else {}, seed=seed)(samples(8 * steps, seed=1000 + seed))
     engine = vr.HFModel.from_pretrained(str(start), dtype="float32", generation=NEW_TOKENS)
+    if (checkpoint := last_checkpoint(folder)) is not None:
+        # transformers saves the weights of Qwen2.5-VL by other names than its Trainer looks for when it goes on.
+        engine.model.load_state_dict(type(engine.model).from_pretrained(checkpoint, dtype="float32").state_dict())
     frozen_vision(engine.model)
     clock = clock_callback()
     trainer = vr.rl.SharedGRPOTrainer(
@@ -120,7 +123,8 @@ def train(
     )
     evaluator = vr.Evaluator(engine, CONDITIONS, METRICS, batch_size=25, seed=0)
     vr.rl.RobustnessCallback(evaluator, samples(held_out, seed=202), every=every, budget=None).attach(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    trainer._load_from_checkpoint = lambda *args, **kwargs: None  # that has been done
+    trainer.train(resume_from_checkpoint=checkpoint)
     found = evaluations(trainer.state.log_history)
     return {
         "configuration": configuration,
@@ -279,11 +283,12 @@ def main(words: Iterable[str] | None = None) -> None:
     parser.add_argument("--judge", default="rules", help="rules, hf:NAME or openai:NAME")
     parser.add_argument("--base-url")
     parser.add_argument("--out", type=Path, default=Path("runs/grpo"), help="for weights, checkpoints and reports")
-    parser.add_argument("--results", type=Path, default=Path("examples/grpo"), help="for the small files")
+    parser.add_argument("--results", type=Path, default=Path("examples/grpo_runs"), help="for the small files")
     given = parser.parse_args(None if words is None else list(words))
     start = given.out / "start"
     if given.stage == "start" or (given.stage == "all" and not (start / "start.json").exists()):
         beside("grpo_start").make_start(start)
+        given.results.mkdir(parents=True, exist_ok=True)
         shutil.copy(start / "start.json", given.results / "start.json")
     rates = given.results / "rates.json"
     if given.stage == "rate" or (given.stage == "all" and given.rate is None and not rates.exists()):

@@ -1,0 +1,288 @@
+"""Write the documentation's page on the runs of `train_grpo.py` from their files, and draw their trajectories.
+
+    python examples/train_grpo.py page
+
+For every finding of arXiv:2602.12506 the page has what would show it, as a difference with its 95 % interval over seeds
+(Student's t), and a verdict that follows from the intervals alone.
+"""
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONFIGURATIONS = ("base", "augmented", "faithful", "both")
+PAGE = Path(__file__).parents[1] / "docs" / "pages" / "grpo_runs.md"
+SHOWN = ("accuracy", "consistency", "letter_entropy", "token_entropy", "correct_probability", "thought_length")
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+
+Run = dict[str, Any]
+Runs = dict[str, dict[int, Run]]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What would show a finding: a difference, seed by seed, and which way it would go."""
+
+    text: str
+    values: tuple[float, ...]
+    falls: bool = False
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        mean = statistics.mean(self.values)
+        if len(self.values) < 2:
+            return mean, -math.inf, math.inf
+        half = STUDENT[len(self.values)] * statistics.stdev(self.values) / math.sqrt(len(self.values))
+        return mean, mean - half, mean + half
+
+    @property
+    def verdict(self) -> str:
+        _, low, high = self.interval
+        if low <= 0 <= high:
+            return "not told from nothing"
+        return "seen" if (high < 0) == self.falls else "the opposite"
+
+    def __str__(self) -> str:
+        mean, low, high = self.interval
+        return f"{self.text}: {mean:+.3f} ({low:+.3f} to {high:+.3f}), {self.verdict}"
+
+
+def read(results: Path) -> Runs:
+    """Return the runs by configuration and seed."""
+    runs: Runs = {configuration: {} for configuration in CONFIGURATIONS}
+    for file in sorted(results.glob("*-*.json")):
+        run = json.loads(file.read_text())
+        runs[run["configuration"]][run["seed"]] = run
+    return runs
+
+
+def value(run: Run, condition: str, metric: str, at: int = -1) -> float:
+    return float(run["evaluations"][at].get(condition, {}).get(metric, math.nan))
+
+
+def change(condition: str, metric: str) -> Callable[[Run], float]:
+    return lambda run: value(run, condition, metric) - value(run, condition, metric, 0)
+
+
+def drop(condition: str) -> Callable[[Run], float]:
+    return lambda run: value(run, "base", "accuracy") - value(run, condition, "accuracy")
+
+
+def sign(runs: Runs, configuration: str, text: str, of: Callable[[Run], float], *, falls: bool = False) -> Sign:
+    return Sign(f"`{configuration}`, {text}", tuple(of(run) for run in runs[configuration].values()), falls)
+
+
+def between(runs: Runs, one: str, other: str, text: str, of: Callable[[Run], float], *, falls: bool = False) -> Sign:
+    """Compare two configurations, seed by seed."""
+    seeds = sorted(runs[one].keys() & runs[other].keys())
+    values = tuple(of(runs[one][seed]) - of(runs[other][seed]) for seed in seeds)
+    return Sign(f"`{one}` against `{other}`, {text}", values, falls)
+
+
+def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
+    """Return what would show each of the paper's findings; none where it cannot be tested here."""
+
+    def accuracy(condition: str) -> Callable[[Run], float]:
+        return lambda run: value(run, condition, "accuracy")
+
+    def more(run: Run) -> float:
+        return drop("wrong_think")(run) - drop("wrong_caption")(run)
+
+    def recovered(condition: str, hedged: str) -> Callable[[Run], float]:
+        return lambda run: value(run, hedged, "accuracy") - value(run, condition, "accuracy")
+
+    def end(condition: str, metric: str) -> Callable[[Run], float]:
+        return lambda run: value(run, condition, metric)
+
+    entropies = [
+        sign(
+            runs,
+            configuration,
+            f"letter entropy under `{condition}`, first to last",
+            change(condition, metric),
+            falls=True,
+        )
+        for configuration in CONFIGURATIONS
+        for condition, metric in (("base", "letter_entropy"), ("stop_think", "letter_entropy"))
+    ]
+    return [
+        (
+            "1. Misleading text costs accuracy, a wrong thought more than a wrong caption; hedges recover a part",
+            [
+                sign(runs, "base", "accuracy lost under `wrong_caption`", drop("wrong_caption")),
+                sign(runs, "base", "accuracy lost under `wrong_think`", drop("wrong_think")),
+                sign(runs, "base", "how much more under `wrong_think`", more),
+                sign(
+                    runs,
+                    "base",
+                    "recovered by the caption's hedge",
+                    recovered("wrong_caption", "wrong_caption_disclaimer"),
+                ),
+                sign(runs, "base", "recovered by the thought's hedge", recovered("wrong_think", "wrong_think_but")),
+            ],
+        ),
+        (
+            "2. The base reward raises accuracy while consistency falls",
+            [
+                sign(runs, "base", "accuracy, first to last", change("base", "accuracy")),
+                sign(runs, "base", "consistency, first to last", change("base", "consistency"), falls=True),
+            ],
+        ),
+        ("3. Letter entropy falls under every configuration, also for `stop_think`", entropies),
+        (
+            "4. Augmentation brings `wrong_caption` back; `wrong_think` improves little; consistency still falls",
+            [
+                between(
+                    runs, "augmented", "base", "accuracy under `wrong_caption` at the end", accuracy("wrong_caption")
+                ),
+                between(runs, "augmented", "base", "accuracy under `wrong_think` at the end", accuracy("wrong_think")),
+                sign(runs, "augmented", "consistency, first to last", change("base", "consistency"), falls=True),
+            ],
+        ),
+        (
+            "5. The faithfulness reward brings consistency back; with augmentation, thoughts become short",
+            [
+                between(runs, "faithful", "base", "consistency at the end", end("base", "consistency")),
+                sign(runs, "both", "words of a thought, first to last", change("base", "thought_length"), falls=True),
+            ],
+        ),
+        ("6. Stubborn experts and brittle confidence", []),
+    ]
+
+
+def verdict(signs: Sequence[Sign]) -> str:
+    """Return what the signs of a finding say together."""
+    if not signs or any(len(sign.values) < 2 for sign in signs):
+        return "could not be tested"
+    seen = sum(sign.verdict == "seen" for sign in signs)
+    return "appeared" if seen == len(signs) else "appeared in part" if seen else "did not appear"
+
+
+def table(runs: Runs) -> str:
+    """Return the first and the last evaluation: mean over seeds, lowest and highest in brackets."""
+    shown = [("base", metric) for metric in ("accuracy", "consistency", "letter_entropy", "thought_length")]
+    shown += [(condition, "accuracy") for condition in ("stop_think", "wrong_caption", "wrong_think")]
+
+    def cell(values: list[float]) -> str:
+        return f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+    titles = [f"{metric.replace('_', ' ')}, {condition}" for condition, metric in shown]
+    lines = [f"| configuration | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
+    every = [run for own in runs.values() for run in own.values()]
+    rows = {"the start": (every, 0)} | {f"{c} ({len(own)} seeds)": (list(own.values()), -1) for c, own in runs.items()}
+    for name, (own, at) in rows.items():
+        cells = [cell([value(run, c, m, at) for run in own]) for c, m in shown] if own else ["–"] * len(shown)
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
+def judges(runs: Runs) -> str:
+    """Return consistency under base at the end, by every judge."""
+    titles = sorted({title for own in runs.values() for run in own.values() for title in run.get("judges", {})})
+    lines = [
+        "| configuration | rules | " + "".join(f"{title} | " for title in titles),
+        "|---" * (len(titles) + 2) + "|",
+    ]
+    for configuration, own in runs.items():
+        if not own:
+            continue
+        by = [statistics.mean(value(run, "base", "consistency") for run in own.values())]
+        for title in titles:
+            said = [run["judges"][title][-1].get("base", {}).get("consistency", math.nan) for run in own.values()]
+            by.append(statistics.mean(said))
+        lines.append(f"| {configuration} | " + " | ".join(f"{mean:.3f}" for mean in by) + " |")
+    return "\n".join(lines)
+
+
+def plot(runs: Runs, target: Path) -> None:
+    """Draw every trajectory: a row for each metric, a column for each configuration; thin lines are seeds."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    first = next(run for own in runs.values() for run in own.values())
+    conditions = [name for name in first["evaluations"][0] if name != "step"]
+    with mpl.rc_context({"svg.hashsalt": "grpo"}):  # the same file from the same runs
+        figure = Figure(figsize=(3 * len(CONFIGURATIONS), 2.2 * len(SHOWN)), layout="constrained")
+        axes = figure.subplots(len(SHOWN), len(CONFIGURATIONS), sharex=True, sharey="row", squeeze=False)
+        for column, (configuration, own) in enumerate(runs.items()):
+            axes[0][column].set_title(f"{configuration} ({len(own)} seeds)")
+            axes[-1][column].set_xlabel("GRPO step")
+            for row, metric in enumerate(SHOWN):
+                axes[row][0].set_ylabel(metric.replace("_", " "))
+                for number, condition in enumerate(conditions):
+                    lines = [
+                        [(e["step"], e[condition].get(metric, math.nan)) for e in run["evaluations"]]
+                        for run in own.values()
+                    ]
+                    for line in lines:
+                        axes[row][column].plot(*zip(*line, strict=True), color=f"C{number}", alpha=0.3, linewidth=0.8)
+                    if lines:
+                        steps = [step for step, _ in lines[0]]
+                        means = [statistics.mean(v for _, v in points) for points in zip(*lines, strict=True)]
+                        axes[row][column].plot(steps, means, color=f"C{number}", label=condition)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.savefig(target, metadata={"Date": None})
+
+
+def page(runs: Runs, picture: str) -> str:
+    """Return the page in Markdown."""
+    every = [run for own in runs.values() for run in own.values()]
+    one = every[0]
+    spent = sum(run["cpu_seconds"] for run in every)
+    lines = [
+        "# Twenty runs on a laptop",
+        "",
+        "Made by `python examples/train_grpo.py page` from the runs' files; nothing is written by hand.",
+        "",
+        f"**What may be concluded:** what this one model of 1.4 million parameters did on this toy task in "
+        f"{one['steps']} steps, in {len(every)} runs. **What may not:** anything about large models, or that a finding "
+        "which does not appear here is wrong; intervals are over seeds of the training alone, on the same "
+        f"{one['held_out']} held-out samples and from the same start.",
+        "",
+        f"Learning rate {one['grpo']['learning_rate']:g}, chosen by the base reward alone on seeds that no run has "
+        f"(`rates.json`). {spent / 3600:.1f} hours of the processor in all, "
+        f"{spent / len(every) / 60:.0f} minutes a run.",
+        "",
+        "| finding of the paper | here |",
+        "|---|---|",
+    ]
+    found = findings(runs)
+    lines += [f"| {title} | **{verdict(signs)}** |" for title, signs in found]
+    for title, signs in found:
+        lines += ["", f"## {title}", ""]
+        lines += [f"- {each}" for each in signs] or ["One family of one size cannot show it: it compares models."]
+    alarms = sum(bool(run["alarms"]) for run in every)
+    lines += [
+        "",
+        "## First and last evaluation",
+        "",
+        table(runs),
+        "",
+        "Consistency under base at the end, by judge:",
+        "",
+    ]
+    lines += [
+        judges(runs),
+        "",
+        f"An alarm was raised in {alarms} of {len(every)} runs.",
+        "",
+        f"![Trajectories]({picture})",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_page(results: Path, target: Path = PAGE) -> Path:
+    """Write the page and its picture."""
+    runs = read(results)
+    if not any(runs.values()):
+        raise SystemExit(f"expected files of runs in {results}, found none; `run` makes them")
+    picture = results / "trajectories.svg"
+    plot(runs, picture)
+    target.write_text(page(runs, Path(os.path.relpath(picture, target.parent)).as_posix()))
+    return target
