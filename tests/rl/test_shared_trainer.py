@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers.image_utils import to_numpy_array
 
 import vlmrobust as vr
@@ -73,13 +74,21 @@ def test_rewards_and_batches_are_those_of_trl(
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"beta": 0.05}, {"num_iterations": 2}, {"temperature": 0.7, "loss_type": "grpo"}, {"entropy_coef": 0.01}],
-    ids=("plain", "reference", "old", "another loss", "entropy bonus"),
+    [
+        {},
+        {"beta": 0.05},
+        {"num_iterations": 2},
+        {"temperature": 0.7, "loss_type": "grpo"},
+        {"entropy_coef": 0.01},
+        {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)},
+    ],
+    ids=("plain", "reference", "old", "another loss", "entropy bonus", "adapter"),
 )
 def test_the_gradient_is_that_of_trl(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     trainers = both(grpo, tmp_path, **settings)
+    trainers[1].model.load_state_dict(trainers[0].model.state_dict())  # an adapter begins with random weights
     found = []
     for trainer in trainers:
         inputs = scored(trainer, monkeypatch)
@@ -252,6 +261,26 @@ def test_what_is_not_shared_is_left_to_trl(
     monkeypatch.setattr(SharedRows, "scores", None)
     trainer.train()
     assert trainer.state.global_step == 1
+
+
+def test_a_model_that_says_something_else_behind_a_cache_shares_nothing(
+    grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, trainer = both(grpo, tmp_path)
+    own = trainer.model.model.language_model.forward
+
+    def other(*args: Any, **kwargs: Any) -> Any:
+        output = own(*args, **kwargs)
+        if kwargs["inputs_embeds"].shape[1] == 1:
+            output.last_hidden_state = output.last_hidden_state + 0.1
+        return output
+
+    monkeypatch.setattr(trainer.model.model.language_model, "forward", other)
+    monkeypatch.setattr(SharedRows, "sample", None)
+    monkeypatch.setattr(SharedRows, "scores", None)
+    loss = trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(drawn(trainer)))
+    assert loss.requires_grad
+    assert "nothing is shared, its log-probabilities behind a cache differ by" in caplog.text
 
 
 def test_rows_that_are_different() -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..models.branches import Branches, Forward, bears_gaps, seen_positions
-from ..models.running import running_model
+from ..models.processing import FAULTS
+from ..models.running import running_model, tolerance
 
 __all__ = ["Different", "Prompts", "SharedRows", "different"]
 
@@ -133,6 +134,24 @@ class SharedRows:
         last = positions[0][..., -1:]
         last = last.expand(*last.shape[:-2], len(prompts.mask), 1)
         return Branches(getattr(output, self._forward.cache_name), prompts.mask, last, None), output.logits[:, -1]
+
+    @torch.no_grad()
+    def refusal(self, prompts: Prompts) -> str | None:
+        """Return why this model cannot share, None if it can: some prompts are read both ways, and have to agree."""
+        whole = self._model(**prompts.inputs(), logits_to_keep=1, return_dict=True).logits[:, -1]
+        try:
+            before, last = prompts.shortened()
+            branches, _ = self._begun(before)
+            parts = self._forward(branches, last, torch.ones_like(last)).logits[:, -1]
+        except torch.OutOfMemoryError:
+            raise
+        except FAULTS as error:
+            return f"{type(error).__name__}: {error}"
+        both = [logits.float().log_softmax(-1) for logits in (whole, parts)]
+        difference = float((both[0] - both[1]).abs().max())
+        if difference <= tolerance(self._model):
+            return None
+        return f"its log-probabilities behind a cache differ by {difference:.2g} from those without"
 
     @torch.no_grad()
     def sample(

@@ -1,31 +1,36 @@
 """TRL's GRPO trainer with steps that compute once what completions have in common."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
-from trl import GRPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from ..models.sampling import warpers
 from .shared_rows import Prompts, SharedRows, different, expanded, split_images
 
 __all__ = ["SharedGRPOTrainer"]
 
+logger = logging.getLogger(__name__)
+
+_Trainer: Any = GRPOTrainer  # TRL says of few of its methods what they take and return
+_OF_TOKENS = {"input_ids", "attention_mask"}
 _SAMPLED = ("temperature", "top_k", "top_p", "min_p")
 
 
-class SharedGRPOTrainer(GRPOTrainer):
+class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
     """`trl.GRPOTrainer`, with the same loss and gradient, and cheaper steps.
 
     What is computed once: a prompt and its images, for all of its completions, by the processor and by the model; what
     completions say alike so far, while they are sampled; completions that are the same, in the loss. Completions whose
     advantage is 0 go through the model without a gradient, where nothing else in the loss depends on them.
 
-    Everything else is TRL's. What is not one of the following is left to TRL altogether, step by step: one process,
-    transformers' own generation, models whose processor gives `image_grid_thw` (Qwen's) or no images, full attention,
-    no gradient checkpointing, no tools.
+    Everything else is TRL's, and so is a step that has anything else than: transformers' own generation, a processor
+    that gives `image_grid_thw` (Qwen's) or no images, full attention, no gradient checkpointing, tools or environments.
+    A few prompts are tried first; where the model says something else behind a cache, TRL does all of it.
 
     Args:
         *args, **kwargs: see `trl.GRPOTrainer`.
@@ -39,6 +44,9 @@ class SharedGRPOTrainer(GRPOTrainer):
         'GRPOTrainer'
     """
 
+    train_dataset: Any
+    processing_class: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.accelerator.num_processes > 1:
@@ -46,6 +54,7 @@ class SharedGRPOTrainer(GRPOTrainer):
                 f"expected one process, got {self.accelerator.num_processes}; with several, take trl.GRPOTrainer"
             )
         self._inert: Tensor | None = None
+        self._shares: bool | None = None
         self._shared = SharedRows(self.accelerator.unwrap_model(self.model))
 
     # --- rows and the processor ---------------------------------------------------------------------------------------
@@ -70,7 +79,20 @@ class SharedGRPOTrainer(GRPOTrainer):
             self.processing_class = own
 
     def _is_plain(self) -> bool:
-        return not (self.use_vllm or self.use_transformers_continuous_batching or self.tools or self.rollout_func)
+        others = self.use_vllm, self.use_transformers_continuous_batching, self.tools, self.rollout_func
+        return not any(others) and self.environment_factories is None
+
+    def _may_share(self, prompts: Prompts, completion: int) -> bool:
+        """Return whether prompts go through the model once; the first ones decide for it."""
+        if not self._shared.fits(prompts.tokens.shape[1] + completion):
+            return False
+        if self._shares is None:
+            with self.accelerator.autocast():
+                reason = self._shared.refusal(prompts.selected(different(prompts.keys()).firsts[:4]))
+            self._shares = reason is None
+            if reason is not None:
+                logger.warning("%s: nothing is shared, %s", type(self.model).__name__, reason)
+        return self._shares
 
     # --- rollouts -----------------------------------------------------------------------------------------------------
 
@@ -82,16 +104,14 @@ class SharedGRPOTrainer(GRPOTrainer):
         num_generations: int,
         **further: Any,
     ) -> tuple[list[list[int]], Any]:
+        prompts = None
+        if self._is_plain() and self._samples_plainly() and _fits(multimodal_fields):
+            prompts = self._prompts(prompt_ids, images, multimodal_fields)
+        if prompts is None or not self._may_share(prompts, self.max_completion_length):
+            return super()._generate_single_turn(  # type: ignore[no-any-return]
+                prompt_ids, images, multimodal_fields, num_generations, **further
+            )
         options = {name: value for name, value in self.generation_config.to_dict().items() if name in _SAMPLED}
-        if not self._is_plain() or not self._samples_plainly() or not _fits(multimodal_fields):
-            return super()._generate_single_turn(  # type: ignore[no-any-return]
-                prompt_ids, images, multimodal_fields, num_generations, **further
-            )
-        prompts = self._prompts(prompt_ids, images, multimodal_fields)
-        if not self._shared.fits(prompts.tokens.shape[1] + self.max_completion_length):
-            return super()._generate_single_turn(  # type: ignore[no-any-return]
-                prompt_ids, images, multimodal_fields, num_generations, **further
-            )
         suppressed = self.generation_config.suppress_tokens or []
         processors = warpers(options)
 
@@ -158,23 +178,30 @@ class SharedGRPOTrainer(GRPOTrainer):
         at = input_ids.shape[1] - logits_to_keep
         types = given.get("mm_token_type_ids")
         own = self.accelerator.unwrap_model(model)
+        prompts = None
         if (
-            compute_aux_loss
-            or own is not self.accelerator.unwrap_model(self.model)
-            or self.args.gradient_checkpointing
-            or not _fits(given)
-            or not self._shared.fits(input_ids.shape[1])
-            or (types is not None and bool(types[:, at - 1 :].any()))
+            not compute_aux_loss
+            and own is self.accelerator.unwrap_model(self.model)
+            and not self.args.gradient_checkpointing
+            and _fits(given)
+            and not (types is not None and bool(types[:, at - 1 :].any()))
         ):
+            pixels = grids = None
+            if "pixel_values" in given:
+                pixels, grids = split_images(given["pixel_values"], given["image_grid_thw"], given["num_images"])
+            told = None if types is None else types[:, :at]
+            prompts = Prompts(input_ids[:, :at], attention_mask[:, :at], told, pixels, grids)
+        if prompts is None or not self._may_share(prompts, logits_to_keep):
             return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **given
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **fields,
             )
-        pixels = grids = None
-        if "pixel_values" in given:
-            pixels, grids = split_images(given["pixel_values"], given["image_grid_thw"], given["num_images"])
-        prompts = Prompts(
-            input_ids[:, :at], attention_mask[:, :at], None if types is None else types[:, :at], pixels, grids
-        )
         with self.accelerator.autocast():
             logps, entropies = self._scores(prompts, input_ids[:, at:], attention_mask[:, at:])
         return logps, entropies if compute_entropy else None, None
@@ -237,6 +264,8 @@ class _EachOnce:
         encoded = self._processor(
             images=[images[first] for first in kinds.firsts], text=[text[first] for first in kinds.firsts], **options
         )
+        if not _fits(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
+            return self._processor(images=images, text=text, **options)
         return expanded(encoded, [len(images[first]) for first in kinds.firsts], kinds.kinds)
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
@@ -246,6 +275,8 @@ class _EachOnce:
         kinds = different([_key(turns) for turns in conversation])
         some = [conversation[first] for first in kinds.firsts]
         encoded = self._processor.apply_chat_template(some, **options)
+        if not _fits(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
+            return self._processor.apply_chat_template(conversation, **options)
         return expanded(encoded, [len(pictures[first]) for first in kinds.firsts], kinds.kinds)
 
 
