@@ -92,7 +92,8 @@ def train(
 
     augmented, faithful = configuration in ("augmented", "both"), configuration in ("faithful", "both")
     rows = vr.rl.Augment(AUGMENTATION if augmented else {}, seed=seed)(samples(8 * steps, seed=1000 + seed))
-    engine = vr.HFModel.from_pretrained(str(start), dtype="float32", generation=NEW_TOKENS)
+    weights = str(start)
+    engine = vr.HFModel.from_pretrained(weights, dtype="float32", generation=NEW_TOKENS)
     if (checkpoint := last_checkpoint(folder)) is not None:
         # transformers saves the weights of Qwen2.5-VL by other names than its Trainer looks for when it goes on.
         engine.model.load_state_dict(type(engine.model).from_pretrained(checkpoint, dtype="float32").state_dict())
@@ -277,7 +278,7 @@ def main(words: Iterable[str] | None = None) -> None:
     parser.add_argument("--configuration", choices=CONFIGURATIONS, default="base")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--every", type=int, default=50, help="steps between two evaluations, and two checkpoints")
+    parser.add_argument("--every", type=int, default=100, help="steps between two evaluations, and two checkpoints")
     parser.add_argument("--samples", type=int, default=200, help="held-out samples of an evaluation")
     parser.add_argument("--rate", type=float, help="the learning rate; default: the one that `rate` chose")
     parser.add_argument("--judge", default="rules", help="rules, hf:NAME or openai:NAME")
