@@ -42,7 +42,7 @@ def written(trainer: Any, count: int) -> list[list[int]]:
     texts = [
         "<think>I see a red circle northwest, nothing northeast.</think><answer>A</answer><|im_end|>",
         "<think>I see a red circle northwest, nothing northeast.</think><answer>B</answer><|im_end|>",
-        "<think>So the answer is red.</think><answer>C</answer><|im_end|>",
+        "<think>So the answer is red.</think><answer>C</answer>",
         "<think>I see a red circle northwest, nothing northeast.</think><answer>A</answer><|im_end|>",
     ]
     tokenizer = trainer.processing_class.tokenizer
@@ -80,9 +80,10 @@ def test_rewards_and_batches_are_those_of_trl(
         {"num_iterations": 2},
         {"temperature": 0.7, "loss_type": "grpo"},
         {"entropy_coef": 0.01},
+        {"mask_truncated_completions": True},
         {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)},
     ],
-    ids=("plain", "reference", "old", "another loss", "entropy bonus", "adapter"),
+    ids=("plain", "reference", "old", "another loss", "entropy bonus", "truncated", "adapter"),
 )
 def test_the_gradient_is_that_of_trl(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]

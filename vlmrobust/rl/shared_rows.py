@@ -205,7 +205,7 @@ class SharedRows:
             completions: `(B, C)` different completions, padded on the right.
             mask: `(B, C)`.
         """
-        width = int(mask.sum(1).max())
+        width = max(1, int(mask.sum(1).max()))  # truncated completions may be masked as a whole
         before, last = prompts.shortened()
         branches, _ = self._begun(before)
         at = torch.tensor(owners, device=mask.device)
