@@ -188,8 +188,10 @@ def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return for each evaluation its step, and the metrics of each condition."""
     found = []
     for entry in history:
+        # What an evaluation cost has a name of one part; one made again on going on says what the first has said.
         named = [(name.split("/")[1:], value) for name, value in entry.items() if name.startswith("robustness/")]
-        if named:
+        named = [(parts, value) for parts, value in named if len(parts) == 2]
+        if named and entry["step"] not in {earlier["step"] for earlier in found}:
             values: dict[str, dict[str, float]] = {}
             for (condition, metric), value in named:
                 values.setdefault(condition, {})[metric] = round(value, 5)
