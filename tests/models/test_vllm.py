@@ -300,6 +300,10 @@ def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         (ValueError("Model architectures ['X'] are not supported for now."), r"\['X'\].*HFModel takes any"),
         (ValueError("max_model_len (99999) is greater than the derived"), "max_model_len .*99999.*shorter context"),
         (RuntimeError("1.2 GiB KV cache is needed"), "1.2 GiB KV cache.*gpu_memory_utilization"),
+        (
+            RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}"),
+            "Failed core proc.*below if __name__ == '__main__':",
+        ),
     ],
 )
 def test_an_engine_that_does_not_start_says_why(engines: Any, error: Exception, message: str) -> None:

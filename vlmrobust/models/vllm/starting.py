@@ -46,6 +46,12 @@ _HINTS = (
         ("not supported for now", "has no vllm implementation", "unrecognized", "architecture"),
         "HFModel takes any image-text-to-text model of transformers",
     ),
+    # All that is told where nothing was logged: the process may have failed at importing the script that began it.
+    (
+        ("engine core initialization failed",),
+        "what it comes from is shown above; a script that starts an engine has to do so below "
+        "if __name__ == '__main__':, since the engine's process may import it once more",
+    ),
 )
 
 
