@@ -5,7 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "benchmarks" / "gpu_check.py"
@@ -39,6 +43,29 @@ def test_a_dry_run_writes_both_files(tmp_path: Path) -> None:
     table = (tmp_path / "gpu_check.md").read_text()
     assert table.startswith("# CPU (dry run, tiny sizes)")
     assert "| tiny | 16 | 2 | forced |" in table
+
+
+def test_what_fails_is_a_row_and_the_rest_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
+    check = importlib.import_module("gpu_check")
+    scale = check.Scale("cpu", {"tiny": check.TINY}, (16,), (1, 2), 4, 1, (), time.monotonic() + 60)
+    timed = check._timed
+
+    def short_of_memory(*given: Any, forced: bool) -> dict[str, Any]:
+        if forced:
+            raise RuntimeError("out of memory")
+        return timed(*given, forced=forced)
+
+    monkeypatch.setattr(check, "_timed", short_of_memory)
+    rows = list(check.rows_of(check.prefixes, scale))
+    assert [(row["task"], row["K"], row.get("failed")) for row in rows] == [
+        ("forced", 1, "RuntimeError: out of memory"),
+        ("forced", 2, "RuntimeError: out of memory"),
+        ("4 new tokens", 1, None),
+        ("4 new tokens", 2, None),
+    ]
+    monkeypatch.setattr(check.prefix, "build", lambda *_, **__: {}["no weights"])
+    assert list(check.rows_of(check.prefixes, scale)) == [{"failed": "KeyError: 'no weights'"}]
 
 
 def test_without_a_card_it_says_so(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def numbers(scale: Scale) -> Iterator[Row]:
                 row["letters, nats"] = _apart(found, expected)
                 row["shared against apart, nats"] = _apart(found, apart.respond(asked))
             except Exception as error:  # noqa: BLE001 - what fails is what is looked for
-                row["failed"] = f"{type(error).__name__}: {error}"[:300]
+                row["failed"] = _told(error)
             yield row
 
 
@@ -181,7 +181,11 @@ def prefixes(scale: Scale) -> Iterator[Row]:
                     if scale.left < 0:
                         yield row | {"left out": "no time was left"}
                         continue
-                    yield row | _timed(model, processor, image_tokens, count, scale, forced=forced)
+                    try:
+                        row |= _timed(model, processor, image_tokens, count, scale, forced=forced)
+                    except Exception as error:  # noqa: BLE001 - such as memory that does not suffice; the others go on
+                        row["failed"] = _told(error)
+                    yield row
         del model
         gc.collect()
         if scale.device != "cpu":
@@ -247,6 +251,18 @@ def vllm(scale: Scale) -> Iterator[Row]:
         yield json.loads(file.read_text()) if file.is_file() else {"failed": done.stderr[-600:]}
 
 
+def rows_of(part: Callable[[Scale], Iterator[Row]], scale: Scale) -> Iterator[Row]:
+    """Yield a part's rows, and one more that says why it ended early if it did: the next part is tried all the same."""
+    try:
+        yield from part(scale)
+    except Exception as error:  # noqa: BLE001 - what fails is what is looked for
+        yield {"failed": _told(error)}
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
 PARTS = {"numbers": numbers, "prefixes": prefixes, "vllm": vllm}
 
 
@@ -294,7 +310,7 @@ def main() -> None:
     found: dict[str, Any] = {"device": device, "versions": versions}
     for part in given.parts:
         found[part] = []
-        for row in PARTS[part](scale):
+        for row in rows_of(PARTS[part], scale):
             found[part].append(row)
             print(part, json.dumps(row), flush=True)
             written(found, given.out)
