@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from vlmrobust import Labels, Report, demo
+from vlmrobust import Evaluator, Labels, Report, demo
 from vlmrobust.data import Samples
 from vlmrobust.judges import LMJudge, OpenAIJudge, RuleJudge
 from vlmrobust.models import HFModel
@@ -46,6 +46,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(LMJudge, "from_pretrained", lambda name, **settings: RuleJudge(name=name))
     monkeypatch.setattr(OpenAIJudge, "conclude", lambda self, responses: RuleJudge().conclude(responses))
     monkeypatch.setenv("MY_KEY", "secret")
+    for machine, half in (("a", demo.samples(4)[:2]), ("b", demo.samples(4)[2:])):
+        Evaluator(FakeModel(), []).run(half, out=f"runs/machine-{machine}")
     return tmp_path
 
 

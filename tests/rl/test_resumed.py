@@ -99,7 +99,7 @@ def test_a_restored_run_goes_on_where_it_was(grpo: Callable[..., Any], checkpoin
     names = [name for name in entries[1] if name.endswith("/accuracy")]
     assert [entries[1][name] for name in names] == [entries[2][name] for name in names]
     assert "robustness/share_of_training" in entries[3]
-    assert (tmp_path / "robustness" / "step-2-resumed" / "report.jsonl").is_file()
+    assert (tmp_path / "robustness" / "step-2-resumed" / "report.parquet").is_file()
 
 
 def test_an_adapter_is_restored(grpo: Callable[..., Any], tmp_path: Path) -> None:
