@@ -79,7 +79,16 @@ ENVIRONMENTS: Mapping[str, Environment] = {
     "lmms_eval": _trainer(
         *("lmms-eval==0.7.3", "evaluate==0.4.6", "loguru", "pytz", "pytablewriter"),
         *("DataProperty", "mbstrdecoder", "pathvalidate", "tabledata", "tcolorpy", "typepy"),
-        imports=("lmms_eval.models.chat.huggingface",),
+        # What `evaluator` imports, which writes logs; it reaches into a filelock older than that of this process.
+        *("sacrebleu==2.5.1", "portalocker==3.2.0", "tabulate==0.9.0", "lxml", "sqlitedict==2.1.0", "filelock==3.20.0"),
+        imports=("lmms_eval.models.chat.huggingface", "lmms_eval.evaluator"),
+    ),
+    # VLMEvalKit as a package. Importing all of it takes the code of some eighty models and theirs; what writes
+    # predictions takes these.
+    "vlmevalkit": _trainer(
+        *("ms-vlmeval==0.0.20", "validators==0.35.0", "sty==1.0.6", "xlsxwriter==3.2.9", "openpyxl==3.1.5"),
+        *("et-xmlfile==2.0.0", "tabulate==0.9.0", "portalocker==3.2.0"),
+        imports=("validators", "sty", "xlsxwriter", "openpyxl", "tabulate", "portalocker"),
     ),
 }
 

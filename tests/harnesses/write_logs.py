@@ -1,18 +1,19 @@
-"""Writes the logs beside this file, with the real harnesses: `python tests/harnesses/write_logs.py`.
+"""Writes the logs beside this file, with the real harnesses: `python tests/harnesses/write_logs.py NAME`.
 
 The answers are canned; all else is what the packages do with them. Written with
 
 - inspect_ai 0.3.285 (`inspect eval`, its provider `mockllm`),
 - lmms_eval 0.7.3 (`simple_evaluate` and `EvaluationTracker`, as its command line calls them),
-- pandas 3 and xlsxwriter for VLMEvalKit, which is on no package index: the columns of `vlmeval/inference.py` and
-  `vlmeval/dataset/utils/multiple_choice.py`, written as `dump` in `vlmeval/smp/file.py` writes them.
+- ms-vlmeval 0.0.20, which is VLMEvalKit as a package (`infer_data_job`, `CustomMCQDataset`, its `evaluate`).
 
-lmms_eval is in no extra of this project; `pip install --no-deps lmms_eval` and what it then asks for is enough.
+The last two are in no extra of this project: `python tests/engines/environments.py lmms_eval FOLDER` (or `vlmevalkit`)
+makes an environment for each. `VLMROBUST_LOGS` names another folder to write to.
 """
 
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -159,6 +160,7 @@ def _lmms_rows() -> Iterable[dict[str, Any]]:
 
 
 def write_vlmevalkit(folder: Path) -> None:
+    """Let its dataset class ask a canned model, its runner write the predictions, and its evaluation judge them."""
     import csv
 
     import pandas as pd
@@ -178,12 +180,57 @@ def write_vlmevalkit(folder: Path) -> None:
     ]
     table = pd.DataFrame(rows)
     table.to_csv(folder / "Shapes.tsv", sep="\t", index=False, encoding="utf-8", quoting=csv.QUOTE_ALL)
-    table["prediction"] = [str(completion(sample)) for sample in samples()]
-    table.pop("image")
-    table.to_excel(folder / "Canned_Shapes.xlsx", index=False, engine="xlsxwriter")
-    table["hit"] = [int(completion(sample).endswith(f">{LETTERS[sample.answer]}</answer>")) for sample in samples()]
-    table["log"] = "exact matching"
-    table.to_excel(folder / "Canned_Shapes_exact_matching_result.xlsx", index=False, engine="xlsxwriter")
+
+    os.environ["LMUData"] = str(folder)
+    _only_parts_of_vlmeval()
+    from vlmeval.dataset.image_mcq import CustomMCQDataset
+    from vlmeval.inference import infer_data_job
+
+    class Canned:
+        """Says what is canned, or nothing to the last two questions."""
+
+        def __init__(self, silent: bool = False) -> None:
+            self.silent = silent
+
+        def set_dump_image(self, dump_image: Any) -> None:
+            pass
+
+        def generate(self, message: list[dict[str, str]], dataset: str) -> str:
+            assert [part["type"] for part in message] == ["image", "text"], message
+            found = [sample for sample in samples() if sample.question in message[-1]["value"]]
+            pictures = [sample for sample in found if _is_picture(sample, message[0]["value"])]
+            is_late = samples().index(pictures[0]) >= 2
+            return "" if self.silent and is_late else str(completion(pictures[0]))
+
+    for name in ("Canned", "Silent", "Split"):
+        os.environ["SPLIT_THINK"] = "1" if name == "Split" else ""
+        for written_as in ("xlsx", "tsv", "json"):
+            os.environ["PRED_FORMAT"] = written_as
+            dataset = CustomMCQDataset("Shapes")
+            infer_data_job(Canned(silent=name == "Silent"), str(folder), name, dataset)
+    os.environ["PRED_FORMAT"] = "xlsx"
+    dataset.evaluate(str(folder / "Canned_Shapes.xlsx"), model="exact_matching", nproc=1)
+    shutil.rmtree(folder / "images")
+    for beside in (*folder.glob("*.pkl"), *folder.glob("*_acc.*")):
+        beside.unlink()
+
+
+def _is_picture(sample: vr.Sample, path: str) -> bool:
+    return bool(open_image(path).tobytes() == open_image(png(sample)).tobytes())
+
+
+def _only_parts_of_vlmeval() -> None:
+    """Let modules of the package be imported without `__init__`, which imports the code of all models and judges."""
+    import importlib.util
+    from types import ModuleType
+
+    [home] = importlib.util.find_spec("vlmeval").submodule_search_locations  # type: ignore[union-attr]
+    for name, folder in (("vlmeval", home), ("vlmeval.dataset", f"{home}/dataset")):
+        package = sys.modules[name] = ModuleType(name)
+        package.__path__ = [folder]
+    for name, named in (("vlmeval.config", "supported_VLM"), ("vlmeval.api", "OpenAIWrapper")):
+        sys.modules[name] = ModuleType(name)
+        setattr(sys.modules[name], named, {})
 
 
 # --- inspect ----------------------------------------------------------------------------------------------------------
@@ -282,6 +329,7 @@ def _output(messages: list[Any], *_: Any) -> Any:
 
 if __name__ == "__main__":
     writers = {"lmms_eval": write_lmms_eval, "vlmevalkit": write_vlmevalkit, "inspect": write_inspect}
+    logs = Path(os.environ.get("VLMROBUST_LOGS", LOGS))
     for name in sys.argv[1:] or writers:
-        shutil.rmtree(LOGS / name, ignore_errors=True)  # lmms-eval appends to a log of the same name
-        writers[name](LOGS / name)
+        shutil.rmtree(logs / name, ignore_errors=True)  # lmms-eval appends to a log of the same name
+        writers[name](logs / name)
