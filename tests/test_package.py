@@ -86,7 +86,7 @@ LAYERS = (
     ("text",),
     ("secrecy", "local_paths"),
     ("log_records",),
-    ("keyed", "naming", "jsonl", "prompting", "functional"),
+    ("keyed", "naming", "machine", "jsonl", "prompting", "functional"),
     ("locking",),
     ("types",),
     ("styles",),

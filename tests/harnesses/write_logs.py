@@ -181,7 +181,7 @@ def write_vlmevalkit(folder: Path) -> None:
     table = pd.DataFrame(rows)
     table.to_csv(folder / "Shapes.tsv", sep="\t", index=False, encoding="utf-8", quoting=csv.QUOTE_ALL)
 
-    os.environ["LMUData"] = str(folder)
+    os.environ["LMUData"] = str(folder)  # noqa: SIM112 - it is called so
     _only_parts_of_vlmeval()
     from vlmeval.dataset.image_mcq import CustomMCQDataset
     from vlmeval.inference import infer_data_job

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from ..locking import DirectoryInUseError
@@ -46,8 +47,20 @@ class ExitCode(IntEnum):
 
 _EXPECTED = (ValueError, LookupError, OSError, ImportError, RefusedError, DirectoryInUseError)
 
+
+class _DebugAnywhere(TyperGroup):
+    """Takes `--debug` behind a command as well, where one adds it to a line that has failed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Bring the flag to the front; what stands behind `--` is no flag."""
+        end = args.index("--") if "--" in args else len(args)
+        others = [word for place, word in enumerate(args) if word != "--debug" or place > end]
+        return super().parse_args(ctx, ["--debug", *others] if len(others) < len(args) else args)
+
+
 app = typer.Typer(
     name="vlmrobust",
+    cls=_DebugAnywhere,
     help="Does a vision-language model still look at the image, and does its answer follow from its chain of thought?",
     epilog=(
         "Exit codes: 0 finished; 1 finished, but some rows are errors; 2 wrong usage, or input that was refused; "

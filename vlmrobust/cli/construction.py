@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..models.encoding import Encoder
     from ..study.counting import StandInEncoder
 
-__all__ = ["encoder_of", "engine_options", "model_of", "renderer_of", "samples_of"]
+__all__ = ["check_flags", "encoder_of", "engine_options", "model_of", "renderer_of", "samples_of"]
 
 
 def samples_of(
@@ -74,15 +74,13 @@ def model_of(
     """Return a checkpoint on one of the engines, or with an address or a key the model of a server.
 
     Raises:
-        ValueError: a flag for checkpoints stands beside those of a server, or one for another engine, or the key is not
-            there.
+        ValueError: the key is not there.
     """
     from ..models import HFModel, OpenAIModel, VLLMModel
 
     if base_url is None and api_key_env is None:
-        sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature, "seed": seed}
+        sampling = {"do_sample": True, "temperature": temperature, "seed": seed} if temperature else {}
         if engine == "vllm":
-            _refuse_beside("--engine vllm", {"--device": device is not None, "--batch-size": batch_size is not None})
             trusted = {"trust_remote_code": True} if trust_remote_code else {}
             return VLLMModel(
                 model,
@@ -91,7 +89,6 @@ def model_of(
                 force_answer=force_answer,
                 **trusted | engine_options(engine_option),
             )
-        _refuse_beside("--engine transformers", {"--engine-option": bool(engine_option)})
         return HFModel.from_pretrained(
             model,
             dtype=dtype,
@@ -101,18 +98,35 @@ def model_of(
             batch_size=batch_size,
             trust_remote_code=trust_remote_code,
         )
-    given = {
-        "--engine": engine != "transformers",
-        "--engine-option": bool(engine_option),
-        "--dtype": dtype != "auto",
-        "--device": device is not None,
-        "--trust-remote-code": trust_remote_code,
-        "--batch-size": batch_size is not None,
-        "--force-answer": force_answer,
-    }
-    _refuse_beside("--base-url", given)
     generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0, "seed": seed}
     return OpenAIModel(model, base_url, secret(api_key_env, "--api-key-env"), generation=generation)
+
+
+def check_flags(given: Mapping[str, Any]) -> None:
+    """Refuse flags of a model that do not go together, before anything is read or made.
+
+    Args:
+        given: the options of a call by name.
+
+    Raises:
+        ValueError: a flag for checkpoints stands beside those of a server, or one for another engine, or an engine's
+            option has not the form of one.
+    """
+    of_engine = {"--engine-option": bool(given["engine_option"])}
+    of_checkpoint = {"--device": given["device"] is not None, "--batch-size": given["batch_size"] is not None}
+    if given["base_url"] is not None or given["api_key_env"] is not None:
+        others = {
+            "--engine": given["engine"] != "transformers",
+            "--dtype": given["dtype"] != "auto",
+            "--trust-remote-code": given["trust_remote_code"],
+            "--force-answer": given["force_answer"],
+        }
+        _refuse_beside("--base-url", others | of_engine | of_checkpoint)
+    elif given["engine"] == "vllm":
+        _refuse_beside("--engine vllm", of_checkpoint)
+        engine_options(given["engine_option"])
+    else:
+        _refuse_beside("--engine transformers", of_engine)
 
 
 def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Callable[[Prompt], str]:
@@ -140,9 +154,9 @@ def encoder_of(*, model: str, is_served: bool, trust_remote_code: bool) -> "Enco
 
 @lru_cache(maxsize=1)
 def _processor(model: str, trust_remote_code: bool) -> Any:
-    from transformers import AutoProcessor
+    from ..models.loading import load_processor
 
-    return AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
+    return load_processor(model, {}, {"trust_remote_code": trust_remote_code})
 
 
 def engine_options(values: Sequence[str] | None) -> dict[str, Any]:

@@ -143,6 +143,16 @@ def complete_dtypes(incomplete: str) -> list[str]:
     return [name for name in ("auto", "bfloat16", "float16", "float32") if name.startswith(incomplete)]
 
 
+def _known_dtype(name: str) -> str:
+    from ..machine import check_dtype
+
+    try:
+        check_dtype(name, where="")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return name
+
+
 def _without_credentials(url: str | None) -> str | None:
     """Refuse an address that holds a password: it would be written beside the run."""
     try:
@@ -186,6 +196,7 @@ Dtype = Annotated[
     str,
     typer.Option(
         help="auto (the checkpoint's own), bfloat16, float16 or float32.",
+        callback=_known_dtype,
         autocompletion=complete_dtypes,
         rich_help_panel=_MODEL,
     ),
@@ -199,7 +210,7 @@ BatchSize = Annotated[
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.", rich_help_panel=_MODEL)]
 Temperature = Annotated[
     float | None,
-    typer.Option(min=0.01, help="Sample instead of decoding greedily; for --draws.", rich_help_panel=_MODEL),
+    typer.Option(min=0, help="Sample instead of decoding greedily, which 0 is; for --draws.", rich_help_panel=_MODEL),
 ]
 ForceAnswer = Annotated[
     bool,

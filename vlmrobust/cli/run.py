@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +69,22 @@ def run(
     """
     with refusals(context):
         from ..evaluator import Evaluator
-        from .construction import encoder_of, model_of, renderer_of, samples_of
+        from ..machine import check_device
+        from .begun import Begun, check_out
+        from .construction import check_flags, encoder_of, model_of, renderer_of, samples_of
         from .preview import as_text, preview
 
         names = options.listed(conditions)
         parts_of(names)  # a name that is not known is refused before anything is read
-        if draws > 1 and temperature is None:
-            raise ValueError("--draws: expected --temperature beside it: greedy draws of a prompt are all the same")
+        if draws > 1 and not temperature:
+            raise ValueError(
+                "--draws: expected a --temperature above 0 beside it: greedy draws of a prompt are all the same"
+            )
+        is_served = base_url is not None or api_key_env is not None
+        if not dry_run:
+            check_flags(context.params)
+            check_device(device, "--device")
+            check_out(out, html)
         samples = samples_of(
             data=data,
             benchmark=benchmark,
@@ -101,14 +111,14 @@ def run(
         if rate is not None and not dry_run:
             raise ValueError("--rate: expected --dry-run beside it, which says how long a run takes")
         if dry_run:
-            is_served = base_url is not None or api_key_env is not None
             render = renderer_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
             encoder = encoder_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
             prompts = expand(samples, chosen, **asked)
             found = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
             show(as_json(found) if json else as_text(found))
             return
-        answering = model_of(
+        load = partial(
+            model_of,
             model=model,
             engine=engine.value,
             engine_option=engine_option,
@@ -123,8 +133,19 @@ def run(
             temperature=temperature,
             seed=seed,
         )
-        evaluator = Evaluator(answering, chosen, strict=strict, progress_every=progress_every or None, **asked)
-        report = _ask(evaluator, samples, out, options_of(context))
+        given = options_of(context)
+        # A server's model has no weights: what is wrong with its options is said before the directory is made.
+        begun, answering = (None, load()) if is_served else (Begun.found(out), load)
+        evaluator = Evaluator(
+            answering if begun is None else begun.deferred(given, load),
+            chosen,
+            strict=strict,
+            progress_every=progress_every or None,
+            **asked,
+        )
+        if begun is not None:
+            begun.refuse_changes(evaluator, given)
+        report = _ask(evaluator, samples, out, given)
         if not is_first_process():
             return
         show(as_json(report.summary) if json else report)

@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..machine import check_device, check_dtype
 from ..models.identity import weights_digest
+from ..models.loading import SHARED, check_name, named
 from ..models.probe import Head, captured
 from ..models.vllm import VLLMText
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
@@ -110,9 +112,12 @@ class LMJudge(LetterJudge):
                 and `trust_remote_code` go to the tokenizer as well.
 
         Raises:
-            ValueError: a device is named on vLLM, which takes the cards it sees.
+            OSError: nothing is found under the name; the message has it.
+            ValueError: dtype or device is none, or none of this machine, or a device is named on vLLM, which takes the
+                cards it sees.
             ImportError, UnfitError: vLLM is not installed, or does not start, see `VLLMModel`.
         """
+        check_dtype(dtype)
         if engine == "vllm":
             if device is not None:
                 raise ValueError(f"field 'device': expected none, since vLLM takes the cards it sees, got {device!r}")
@@ -126,11 +131,14 @@ class LMJudge(LetterJudge):
             AutoTokenizer,
         )
 
-        shared = {key: model_kwargs[key] for key in ("trust_remote_code", "revision", "token") if key in model_kwargs}
-        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-        sees = type(AutoConfig.from_pretrained(name, **shared)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        model: Any = loader.from_pretrained(name, dtype=dtype, **model_kwargs)
+        check_device(device)
+        check_name(name)
+        shared = {key: model_kwargs[key] for key in SHARED if key in model_kwargs}
+        with named(name):
+            tokenizer = AutoTokenizer.from_pretrained(name, **shared)
+            sees = type(AutoConfig.from_pretrained(name, **shared)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            model: Any = loader.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model.eval(), tokenizer)

@@ -10,7 +10,7 @@ from typing import Any
 from .processing import FAULTS
 from .sampling import SAMPLING_OPTIONS
 
-__all__ = ["check_options", "config_of"]
+__all__ = ["check_options", "config_of", "greedy_at_zero"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,19 @@ def check_options(options: Mapping[str, Any], own: Any) -> None:
     idle = [name for name in SAMPLING_OPTIONS if name not in ("do_sample", "seed") and options.get(name) is not None]
     if idle and not options.get("do_sample"):
         logger.warning("generation: %s have no effect without do_sample=True; decoding is greedy", ", ".join(idle))
+
+
+def greedy_at_zero(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of which a temperature of 0 is what it says: greedy decoding, as without sampling options.
+
+    Example:
+        >>> greedy_at_zero({"max_new_tokens": 8, "do_sample": True, "temperature": 0.0, "seed": 1})
+        {'max_new_tokens': 8}
+    """
+    temperature = options.get("temperature")
+    if temperature is None or isinstance(temperature, bool) or temperature != 0:
+        return dict(options)
+    return {name: value for name, value in options.items() if name not in SAMPLING_OPTIONS}
 
 
 def config_of(settings: Mapping[str, Any]) -> Any:

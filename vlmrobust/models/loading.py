@@ -1,14 +1,16 @@
 """Checkpoints from the hub or a folder: a model, or an adapter with the model that it was made for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..machine import check_device, check_dtype
 from .running import check_adapter
 
-__all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load"]
+__all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load", "load_processor", "named"]
 
 SHARED = ("trust_remote_code", "revision", "token")
 """Options that go to the processor as well."""
@@ -35,11 +37,54 @@ def load(
 
     Raises:
         FileNotFoundError: `name` can only be a path, and there is no such folder.
-        ValueError: `dtype` is the name of none, or an adapter does not name its base.
+        OSError: nothing is found under the name; the message has it.
+        ValueError: `dtype` or `device` is the name of none, or of none that is here, or an adapter does not name its
+            base.
         ImportError: `name` is an adapter, and PEFT is not installed.
     """
+    check_dtype(dtype)
+    check_device(device)
     check_name(name)
-    _check_dtype(dtype)
+    with named(name):
+        loaded_processor, base, settings = _begin(name, processor, model)
+        loaded: Any = _model(base, dtype=dtype, **settings)
+        if adapter_config(name, model) is not None:
+            from peft import PeftModel
+
+            loaded = PeftModel.from_pretrained(loaded, name, **{key: model[key] for key in SHARED[1:] if key in model})
+    if device is not None:
+        loaded = loaded.to(device)
+    return loaded.eval(), loaded_processor
+
+
+def load_processor(name: str, processor: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
+    """Return the processor that `load` returns, without any weights.
+
+    Raises:
+        OSError: nothing is found under the name; the message has it.
+    """
+    check_name(name)
+    with named(name):
+        return _begin(name, processor, model)[0]
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Let what is said of a checkpoint that is not found name it: without the net, the hub's own message does not.
+
+    Raises:
+        OSError: what was raised, with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if name in str(error):
+            raise
+        raise OSError(f"expected a checkpoint's folder or a name on the hub, got {name!r}: {error}") from error
+
+
+def _begin(name: str, processor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+    """Return the processor, and the name and options of the model, which is an adapter's base."""
     from transformers import AutoProcessor
 
     adapter = adapter_config(name, model)
@@ -49,15 +94,8 @@ def load(
         settings["revision"] = adapter.revision or "main"
     from_adapter = adapter is not None and has_processor(name)
     shared = {key: value for key, value in (model if from_adapter else settings).items() if key in SHARED}
-    loaded_processor = AutoProcessor.from_pretrained(name if from_adapter else base, **shared, **processor)
-    loaded: Any = _model(base, dtype=dtype, **settings)
-    if adapter is not None:
-        from peft import PeftModel
-
-        loaded = PeftModel.from_pretrained(loaded, name, **{key: model[key] for key in SHARED[1:] if key in model})
-    if device is not None:
-        loaded = loaded.to(device)
-    return loaded.eval(), loaded_processor
+    loaded = AutoProcessor.from_pretrained(name if from_adapter else base, **shared, **processor)
+    return loaded, base, settings
 
 
 def _model(name: str, **settings: Any) -> Any:
@@ -119,10 +157,3 @@ def check_name(name: str) -> None:
     only_path = name.startswith((".", "/", "~")) or name.count("/") > 1  # on the hub it is 'name' or 'owner/name'
     if only_path and not Path(name).is_dir():
         raise FileNotFoundError(f"expected a checkpoint's folder or a name on the hub, found no folder at {name!r}")
-
-
-def _check_dtype(dtype: str | torch.dtype) -> None:
-    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ValueError(
-            f"field 'dtype': expected auto, bfloat16, float16, float32 or another torch dtype, got {dtype!r}"
-        )

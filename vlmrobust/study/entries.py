@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PlainSerializer, field_validator, model_validator
 
 from ..data import BENCHMARKS
+from ..machine import check_dtype
 from ..named_styles import named_style
 from ..naming import unknown_name
 from ..secrecy import Secrets, variable_shown
@@ -39,6 +40,12 @@ def _without_key(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
+def _is_dtype(name: str) -> str:
+    check_dtype(name, where="")
+    return name
+
+
+Dtype = Annotated[str, AfterValidator(_is_dtype)]
 Options = Annotated[Settings, AfterValidator(_without_key)]
 
 
@@ -154,7 +161,7 @@ class ModelEntry(Told):
     api_key_env: Annotated[Variable | None, Written] = None
     style: str | Style | None = None
     generation: Settings = Field(default_factory=dict)
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     device: str | None = None
     options: Options = Field(default_factory=dict)
     size: str | None = None
@@ -263,7 +270,7 @@ class JudgeEntry(Told):
     name: str
     base_url: Address | None = None
     api_key_env: Annotated[Variable | None, Written] = None
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     device: str | None = None
     options: Options = Field(default_factory=dict)
     size: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from ..data import Samples, load_benchmark, read_rows
 from ..judges import Judge
 from ..models import HFModel, Model, OpenAIModel, VLLMModel
+from ..models.generation_options import greedy_at_zero
 from ..named_judges import judge_named, secret
 from ..named_styles import named_style
 from ..types import Style
@@ -37,6 +38,7 @@ def model_of(entry: ModelEntry, stage: Stage, seed: int) -> Model:
     if entry.is_served:
         key = secret(entry.api_key_env, f"model {entry.name!r}, field 'api_key_env'")
         return OpenAIModel(name, entry.base_url, key, generation={"seed": seed} | settings, **options)
+    settings = greedy_at_zero(settings)
     sampling = {"seed": seed} if settings.get("do_sample") else {}
     if entry.engine == "vllm":
         return VLLMModel(name, sampling | settings, dtype=entry.dtype, **options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import styles
+from ...machine import check_dtype
 from ...prompting import SpecialTokens, thought_note
 from ...types import Prompt, Response, Style
 from ..base import UnfitError
@@ -19,7 +20,7 @@ from ..identity import (
     template_digest,
     tokenizer_digest,
 )
-from ..loading import SHARED, check_name, has_processor
+from ..loading import SHARED, check_name, has_processor, named
 from ..vocabulary import LetterVocabulary
 from .adapter import Adapter
 from .answering import Answering
@@ -63,7 +64,7 @@ class VLLMModel:
     Raises:
         ImportError: vLLM is not installed; the message says what to install.
         FileNotFoundError: `model` can only be a path, and there is no such folder.
-        ValueError: an option is unknown, or set elsewhere.
+        ValueError: an option is unknown, or set elsewhere, or `dtype` is the name of none.
         UnfitError: vLLM does not know the model, has too little memory for it, or cannot take the adapter.
 
     Example:
@@ -89,6 +90,7 @@ class VLLMModel:
             raise ValueError(f"field 'concurrency': expected at least 1, got {concurrency}")
         check_installed()
         check_options(engine)
+        check_dtype(dtype)
         check_name(model)
         from transformers import AutoConfig, AutoProcessor
 
@@ -97,7 +99,8 @@ class VLLMModel:
         if adapter is not None and found is None:
             raise UnfitError(f"field 'adapter': expected the folder of a LoRA adapter, got {adapter!r}")
         self.model = found.base if found is not None and adapter is None else model
-        config = AutoConfig.from_pretrained(self.model, **shared)
+        with named(self.model):
+            config = AutoConfig.from_pretrained(self.model, **shared)
         self._config = config_settings(config)
         if found is not None:
             found.check(self.model, config, tower=bool(engine.get("enable_tower_connector_lora")))
