@@ -18,7 +18,7 @@ from ..types.image import DerivedImage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Collected", "Disagreement", "Imported", "LoggedImage", "one_file", "sample_of", "value_of"]
+__all__ = ["Collected", "Disagreement", "Imported", "LoggedImage", "one_file", "opened", "sample_of", "value_of"]
 
 Pair = tuple[Prompt, Response]
 
@@ -204,6 +204,16 @@ def value_of(row: Mapping[str, Any], name: str) -> Any:
     if name not in row:
         raise ValueError(f"field {name!r}: expected a value, got a row with {', '.join(map(repr, row)) or 'nothing'}")
     return row[name]
+
+
+def opened(prompt: Prompt, opener: str) -> Prompt:
+    """Return a prompt to read a logged text by, which goes on from what the chat template has written.
+
+    Args:
+        prompt: what was asked; one that has a prefill has the opener in it.
+        opener: what the template has written; empty = nothing.
+    """
+    return prompt.replace(prefill=opener) if opener and not prompt.prefill else prompt
 
 
 def one_file(path: str | Path, pattern: str) -> Path:

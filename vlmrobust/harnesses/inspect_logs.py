@@ -9,7 +9,7 @@ from ..data.fields import images_of
 from ..models.server.replies import Reply, response_of
 from ..models.server.steps import Steps
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, LoggedImage, Pair, one_file, sample_of
+from .imported import Collected, Imported, LoggedImage, Pair, one_file, opened, sample_of
 from .lettered import split_options
 
 __all__ = ["RECORD", "Answered", "asked", "read_inspect", "recorded", "said"]
@@ -21,8 +21,10 @@ which it may have `texts`, `distractor` and `group`, as rows of data have them."
 _FINISH_REASONS = {"max_tokens": "length", "model_length": "length"}
 
 
-def read_inspect(path: str | Path, *, style: Style | None = None, condition: str | None = None) -> Imported:
-    """Read a log of inspect_ai, `.eval` or `.json`, of a task whose samples have choices.
+def read_inspect(
+    path: str | Path, *, style: Style | None = None, condition: str | None = None, opener: str = ""
+) -> Imported:
+    r"""Read a log of inspect_ai, `.eval` or `.json`, of a task whose samples have choices.
 
     Needs `pip install vlmrobust[harnesses]`. Epochs are draws. Reasoning that a provider returns apart is put back in
     the thought's tags, and log-probabilities become letters where the answer was written. A sample that failed is an
@@ -32,6 +34,8 @@ def read_inspect(path: str | Path, *, style: Style | None = None, condition: str
         path: the file, or a folder that holds one `.eval` file.
         style: how the answers are read; None = as `perturbed` has recorded, or else `Style()`.
         condition: the name of what the run changed; None = as `perturbed` has recorded, or else `base`.
+        opener: what the chat template has written where the assistant begins, such as `<think>\n`, where the model's
+            texts lack it; one that does repeat it is read the same.
 
     Returns:
         The prompts, with the samples' metadata, and the responses as our parser reads them. What the first
@@ -51,7 +55,7 @@ def read_inspect(path: str | Path, *, style: Style | None = None, condition: str
     samples = read_eval_log(log, resolve_attachments="full").samples or []
     for logged in samples:
         place = f"{log.name}, sample {logged.id!r}, epoch {logged.epoch}"
-        collected.add(place, _pairs, logged, style, condition)
+        collected.add(place, _pairs, logged, style, condition, opener)
     return collected.imported(log.name)
 
 
@@ -81,7 +85,7 @@ class Answered:
         return f"sample {self.id!r}, epoch {self.epoch}"
 
 
-def _pairs(place: str, logged: Any, style: Style | None, condition: str | None) -> Iterator[Pair]:
+def _pairs(place: str, logged: Any, style: Style | None, condition: str | None, opener: str) -> Iterator[Pair]:
     answered = Answered(
         id=logged.id,
         epoch=logged.epoch,
@@ -96,7 +100,7 @@ def _pairs(place: str, logged: Any, style: Style | None, condition: str | None) 
     prompt = recorded(answered, style)
     if condition is not None:
         prompt = prompt.replace(condition=condition)
-    yield prompt, said(prompt, answered)
+    yield prompt, said(opened(prompt, opener), answered)
 
 
 def _verdict(scores: Mapping[str, Any]) -> dict[str, Any]:

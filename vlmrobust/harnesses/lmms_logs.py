@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.fields import index_of
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, Pair, one_file, sample_of, value_of
+from .imported import Collected, Imported, Pair, one_file, opened, sample_of, value_of
 from .lettered import split_options
 
 __all__ = ["read_lmms_eval"]
@@ -26,6 +26,7 @@ def read_lmms_eval(
     samples: Sequence[Sample] | None = None,
     style: Style | None = None,
     condition: str = "base",
+    opener: str = "",
 ) -> Imported:
     r"""Read a log of lmms-eval, `<date>_samples_<task>.jsonl`, or of lm-eval, `samples_<task>_<date>.jsonl`.
 
@@ -41,6 +42,8 @@ def read_lmms_eval(
             them from 0. They bring images and metadata along.
         style: how the answers are read; None = `Style()`.
         condition: the name of what the run changed; `base` = nothing.
+        opener: what the chat template has written where the assistant begins, such as `<think>\n`, where the model's
+            texts lack it; one that does repeat it is read the same.
 
     Returns:
         The prompts, with the task's own columns in `sample.metadata`, and the responses as our parser reads them.
@@ -65,7 +68,7 @@ def read_lmms_eval(
     with log.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                collected.add(f"{log.name}, line {number}", _pairs, line, samples, style, condition, seen)
+                collected.add(f"{log.name}, line {number}", _pairs, line, samples, style, condition, opener, seen)
     return collected.imported(log.name)
 
 
@@ -75,6 +78,7 @@ def _pairs(
     samples: Sequence[Sample] | None,
     style: Style | None,
     condition: str,
+    opener: str,
     seen: dict[Any, tuple[list[str], Any]],
 ) -> Iterator[Pair]:
     row = json.loads(line)
@@ -88,7 +92,7 @@ def _pairs(
     sample = _logged_sample(place, row) if samples is None else _own_sample(row, samples)
     for draw, text in enumerate(texts):
         prompt = Prompt.of(sample, style=style, draw=draw).replace(condition=condition)
-        yield prompt, Response.parse(prompt, text)
+        yield prompt, Response.parse(opened(prompt, opener), text)
         # What the task has made of an answer, it has made of the first one.
         sample = sample.replace(
             metadata={name: value for name, value in sample.metadata.items() if name != "harness_answer"}

@@ -10,7 +10,7 @@ from ..data.fields import from_base64, from_json_text, is_missing
 from ..data.files import with_shared_images
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, Pair, sample_of, value_of
+from .imported import Collected, Imported, Pair, opened, sample_of, value_of
 
 __all__ = ["read_vlmevalkit"]
 
@@ -27,6 +27,7 @@ def read_vlmevalkit(
     images: str | Path | None = None,
     style: Style | None = None,
     condition: str = "base",
+    opener: str = "",
 ) -> Imported:
     r"""Read a prediction file of VLMEvalKit, `<model>_<dataset>.xlsx` (or `.tsv`, `.csv`, `.json`).
 
@@ -41,6 +42,8 @@ def read_vlmevalkit(
         images: the dataset's `.tsv` with a column `image` in base64; None = the samples have no images to open.
         style: how the answers are read; None = `Style()`.
         condition: the name of what the run changed; `base` = nothing.
+        opener: what the chat template has written where the assistant begins, such as `<think>\n`, where the model's
+            texts lack it; one that does repeat it is read the same.
 
     Returns:
         The prompts, with the other columns (`category`, `l2-category`, `split`, `hint`, …) in `sample.metadata`, and
@@ -67,7 +70,7 @@ def read_vlmevalkit(
     collected = Collected()
     # The questions themselves first: a report's first condition is what circular accuracy is compared with.
     for number, row in sorted(enumerate(rows, start=2), key=lambda item: _rotation(str(item[1].get("index")))[0]):
-        collected.add(f"{log.name}, row {number}", _pairs, row, asked, pictures, style, condition)
+        collected.add(f"{log.name}, row {number}", _pairs, row, asked, pictures, style, condition, opener)
     return collected.imported(log.name)
 
 
@@ -114,6 +117,7 @@ def _pairs(
     pictures: Mapping[str, str],
     style: Style | None,
     condition: str,
+    opener: str,
 ) -> Iterator[Pair]:
     rotation, original = _rotation(_index(row))
     if original not in asked:
@@ -132,7 +136,7 @@ def _pairs(
     if text.startswith(_FAILED):
         yield prompt, Response.failed(prompt, text.strip())
     else:
-        yield prompt, Response.parse(prompt, text, reasoning=row.get("thinking"))
+        yield prompt, Response.parse(opened(prompt, opener), text, reasoning=row.get("thinking"))
 
 
 def _rotation(index: str) -> tuple[int, str]:
