@@ -18,6 +18,7 @@ __all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
 TEXTS = ("wrong_caption", "correct_caption", "wrong_think", "correct_think")
 FIELDS = ("id", "image", "images", "question", "options", "answer", "distractor", "group", "texts", *TEXTS, "metadata")
 _NUMBERED_MARK = re.compile(r"<image[ _](\d{1,3})>")
+_ENDLESS, _SHOWN = re.compile(r"\S{400,}"), 80
 _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
 Columns = Mapping[str, str | Sequence[str]]
@@ -73,7 +74,7 @@ class RowReader:
 
     def _note(self, problem: str) -> None:
         # What a row holds is repeated in part; an address in it may be signed.
-        self.problems.append(f"{self.row.place}: {without_secrets(problem)}")
+        self.problems.append(f"{self.row.place}: {_shortened(without_secrets(problem))}")
 
     def sample(self, number: str | None, check_images: bool) -> Sample | None:
         """Return the sample, or None where something else than an image file is wrong.
@@ -193,6 +194,11 @@ class RowReader:
         if both := sorted(set(given) & set(others)):
             self.refuse("metadata", f"expected each name once, got {both[0]!r} in 'metadata' and as a column")
         return {**given, **{name: value for name, value in others.items() if _is_json(value)}}
+
+
+def _shortened(problem: str) -> str:
+    """Return a message without the rest of a picture in base64, or of whatever else has no end."""
+    return _ENDLESS.sub(lambda found: f"{found[0][:_SHOWN]}… ({len(found[0])} characters)", problem)
 
 
 def _text(value: Any) -> str:

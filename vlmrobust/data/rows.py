@@ -12,7 +12,7 @@ from .fields import AnswerAs
 from .hub import is_dataset, undecoded
 from .row import FIELDS, TEXTS, Columns, Row, RowReader, column_of
 
-__all__ = ["FIELDS", "TEXTS", "AnswerAs", "Columns", "Row", "RowsError", "Samples", "samples_from"]
+__all__ = ["FIELDS", "TEXTS", "AnswerAs", "Columns", "Row", "RowsError", "Samples", "placed_rows", "samples_from"]
 
 _SHOWN = 20
 
@@ -99,7 +99,7 @@ def samples_from(
         >>> sample.answer, sample.metadata
         (1, {'kind': 'colour'})
     """
-    placed = [row if isinstance(row, Row) else _placed(number, row) for number, row in enumerate(_mappings(rows))]
+    placed = list(placed_rows(rows))
     left_out = [f"{row.place}: {row.left_out}" for row in placed if row.left_out is not None]
     placed = [row for row in placed if row.left_out is None]
     mapping = _checked_columns(columns or {}, placed)
@@ -152,6 +152,11 @@ def _mappings(rows: Any) -> Iterable[Any]:
     return dataset
 
 
+def placed_rows(rows: Any) -> Iterator[Row]:
+    """Return rows, a DataFrame or a dataset with the places of their rows, counted from 0."""
+    return (row if isinstance(row, Row) else _placed(number, row) for number, row in enumerate(_mappings(rows)))
+
+
 def _placed(number: int, row: Any) -> Row:
     if not isinstance(row, Mapping):
         raise TypeError(f"expected rows that map columns to values, got {type(row).__name__} as row {number}")
@@ -165,9 +170,8 @@ def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:
     for field, names in columns.items():
         for name in [names] if isinstance(names, str) else names:
             if there and name not in there:
-                raise ValueError(
-                    f"columns, field {field!r}: expected one of the columns {', '.join(sorted(there))}, got {name!r}"
-                )
+                known = ", ".join(sorted(there))
+                raise ValueError(f"columns, field {field!r}: expected one of the columns {known}, got {name!r:.80}")
         if not isinstance(names, str) and field not in ("options", "images"):
             raise ValueError(f"columns, field {field!r}: expected one column, got {list(names)!r}")
     return columns

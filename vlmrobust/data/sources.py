@@ -3,20 +3,21 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .files import SUFFIXES, read_file
 from .hub import read_dataset
 from .row import Row
-from .rows import AnswerAs, Columns, Samples, samples_from
+from .rows import AnswerAs, Columns, Samples, placed_rows, samples_from
 
 __all__ = ["check_undivided", "first", "read_rows"]
 
 
 def read_rows(
-    source: str | Path,
+    source: Any,
     columns: Columns | None = None,
     *,
+    root: str | Path | None = None,
     split: str | None = None,
     limit: int | None = None,
     on_error: Literal["raise", "record"] = "raise",
@@ -24,18 +25,20 @@ def read_rows(
     answer_as: AnswerAs = "any",
     download_urls: bool = False,
 ) -> Samples:
-    """Read samples from a file, a folder or a Hugging Face dataset.
+    """Read samples from a file, a folder or a Hugging Face dataset, or from rows in memory.
 
     - `rows.jsonl`, `rows.json`, `rows.csv` or `rows.tsv`: image paths are relative to the file. A cell of a CSV file
       may hold JSON, such as the list of options.
     - `rows.parquet` (needs the extra `data`).
     - a folder with `metadata.jsonl` or `metadata.csv` whose `file_name` names the image, in the folder itself or in a
       folder named after `split` (the layout of Hugging Face's imagefolder).
-    - anything else is the name or the folder of a Hugging Face dataset (needs the extra `data`).
+    - any other text is the name or the folder of a Hugging Face dataset (needs the extra `data`).
+    - rows in memory: a DataFrame, a dataset of the library `datasets`, or mappings.
 
     Args:
-        source: the path or the name.
+        source: the path or the name, or the rows.
         columns: which column holds a field, see `samples_from`.
+        root: the folder that relative image paths start from; None = the file's, or else the current one.
         split: the part of a dataset, such as "test"; needed where there are several. A single file has none.
         limit: the first so many rows alone.
         on_error: see `samples_from`.
@@ -48,11 +51,11 @@ def read_rows(
         RowsError: something is wrong with a row; each problem names file, line, sample and field.
         ValueError: the format or the split is not known, a single file is to have a split, or `columns` does not fit.
     """
-    rows, root = _open(source, split)
+    rows, home = _open(source, split) if isinstance(source, str | Path) else (_in_memory(source, split), None)
     return samples_from(
         first(rows, limit),
         columns,
-        root=root,
+        root=home if root is None else root,
         on_error=on_error,
         check_images=check_images,
         answer_as=answer_as,
@@ -86,6 +89,12 @@ def check_undivided(file: Path, where: str = "", **asked: object) -> None:
         if value:
             begun = f"{where}: " if where else ""
             raise ValueError(f"{begun}a single file has no {parts}: expected none for {file.name!r}, got {value!r}")
+
+
+def _in_memory(rows: Any, split: str | None) -> Iterator[Row]:
+    if split is not None:
+        raise ValueError(f"rows in memory have no splits: expected none, got {split!r}")
+    return placed_rows(rows)
 
 
 def _open(source: str | Path, split: str | None) -> tuple[Iterator[Row], Path | None]:

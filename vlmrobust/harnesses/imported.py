@@ -18,7 +18,19 @@ from ..types.image import DerivedImage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Collected", "Disagreement", "Imported", "LoggedImage", "one_file", "opened", "sample_of", "value_of"]
+__all__ = [
+    "Collected",
+    "Disagreement",
+    "Imported",
+    "LoggedImage",
+    "check_reader",
+    "one_file",
+    "opened",
+    "sample_of",
+    "value_of",
+]
+
+_HEAD = 65_536  # bytes, in which the first row of a log begins
 
 Pair = tuple[Prompt, Response]
 
@@ -204,6 +216,34 @@ def value_of(row: Mapping[str, Any], name: str) -> Any:
     if name not in row:
         raise ValueError(f"field {name!r}: expected a value, got a row with {', '.join(map(repr, row)) or 'nothing'}")
     return row[name]
+
+
+def check_reader(log: Path, reader: str) -> None:
+    """Refuse a log that is another reader's, as far as its name and its beginning say it.
+
+    Raises:
+        ValueError: it is; the message names the reader that takes it.
+    """
+    found = _reader_of(log)
+    if found is not None and found != reader:
+        raise ValueError(f"{log.name}: expected a log that {reader} takes, got one of another harness: use {found}")
+
+
+def _reader_of(log: Path) -> str | None:
+    """Return the name of the reader that a log is for; None = it cannot be told."""
+    if log.suffix in (".eval", ".xlsx"):
+        return "read_inspect" if log.suffix == ".eval" else "read_vlmevalkit"
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:
+        head = file.read(_HEAD).decode("utf-8", "replace").lstrip("\ufeff \n")
+    if log.suffix == ".jsonl" and '"doc_id"' in head:
+        return "read_lmms_eval"
+    if log.suffix in (".tsv", ".csv") and "prediction" in head.partition("\n")[0]:
+        return "read_vlmevalkit"
+    if log.suffix == ".json" and head.startswith("["):
+        return "read_vlmevalkit" if '"prediction"' in head else None
+    return "read_inspect" if log.suffix == ".json" and '"eval"' in head and '"status"' in head else None
 
 
 def opened(prompt: Prompt, opener: str) -> Prompt:

@@ -9,7 +9,7 @@ from ..data.fields import images_of
 from ..models.server.replies import Reply, response_of
 from ..models.server.steps import Steps
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, LoggedImage, Pair, one_file, opened, sample_of
+from .imported import Collected, Imported, LoggedImage, Pair, check_reader, one_file, opened, sample_of
 from .lettered import split_options
 
 __all__ = ["RECORD", "Answered", "asked", "read_inspect", "recorded", "said"]
@@ -47,6 +47,7 @@ def read_inspect(
         ValueError: it has no samples, or none that can be read.
     """
     log = one_file(path, "*.eval")
+    check_reader(log, "read_inspect")
     try:
         from inspect_ai.log import read_eval_log
     except ImportError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.fields import index_of
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, Pair, one_file, opened, sample_of, value_of
+from .imported import Collected, Imported, Pair, check_reader, one_file, opened, sample_of, value_of
 from .lettered import split_options
 
 __all__ = ["read_lmms_eval"]
@@ -64,6 +64,7 @@ def read_lmms_eval(
         (1, 1.0)
     """
     log = one_file(path, "*samples_*.jsonl")
+    check_reader(log, "read_lmms_eval")
     collected, seen = Collected(), dict[Any, tuple[list[str], Any]]()
     with log.open("rb") as file:
         for number, line in enumerate(file, start=1):

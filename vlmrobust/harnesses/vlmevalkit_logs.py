@@ -10,7 +10,7 @@ from ..data.fields import from_base64, from_json_text, is_missing
 from ..data.files import with_shared_images
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, Pair, opened, sample_of, value_of
+from .imported import Collected, Imported, Pair, check_reader, opened, sample_of, value_of
 
 __all__ = ["read_vlmevalkit"]
 
@@ -64,6 +64,7 @@ def read_vlmevalkit(
         (1, {'category': 'hue'})
     """
     log = Path(path)
+    check_reader(log, "read_vlmevalkit")
     rows = _table(log)
     pictures = {} if images is None else _pictures(Path(images))
     asked = {_index(row): row for row in rows if "index" in row}
