@@ -78,7 +78,7 @@ def test_an_image_that_is_none_leaves_its_row_out(tmp_path: Path) -> None:
     images = written(tmp_path, {"index": 8, "image": "%%"}, name="Colours.tsv")
     read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8}), images=images)
     assert len(read) == 1
-    assert read.problems[0].startswith("Model_Colours.tsv, row 3: expected an image in base64, got '%%'")
+    assert read.problems[0].startswith("Model_Colours.tsv, line 3: expected an image in base64, got '%%'")
 
 
 @pytest.mark.parametrize("name", ["m_d.xlsx", "m_d.tsv", "m_d.csv", "m_d.json"])
@@ -154,7 +154,7 @@ def test_a_table_without_predictions_is_refused(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_read_are_listed(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8, **change}))
     assert len(read) == 1
-    assert read.problems[0].startswith("Model_Colours.tsv, row 3: ")
+    assert read.problems[0].startswith("Model_Colours.tsv, line 3: ")
     assert problem in read.problems[0]
 
 
@@ -170,3 +170,23 @@ def test_what_is_needed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(ImportError, match=r"needs openpyxl: pip install vlmrobust\[harnesses\]"):
         read_vlmevalkit(PREDICTIONS)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_rows_that_do_not_add_up_are_counted(tmp_path: Path, suffix: str) -> None:
+    cut = "\t" if suffix == "tsv" else ","
+    whole = ["7", "Which?", "red", "blue", "B", "B"]
+    rows = [
+        ["index", "question", "A", "B", "answer", "prediction"],
+        ["1", "Which?", "red", "blue", "B", "B", "more"],
+        ["2", '"Which?', "red", "blue", "B", "B"],
+        whole,
+        ["3", "Which?", "red"],
+        ["8", *whole[1:]],
+    ]
+    log = tmp_path / f"Model_Colours.{suffix}"
+    log.write_text("".join(cut.join(row) + "\n" for row in rows))
+    read = read_vlmevalkit(log)
+    assert [prompt.sample.id for prompt in read.prompts] == ["7", "8"]
+    assert [problem.partition(": ")[0] for problem in read.problems] == [f"{log.name}, line {n}" for n in (2, 3, 5)]
+    assert "expected 6 cells, got 1 more" in read.problems[0]

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data import Row
 from ..data.fields import from_base64, from_json_text, is_missing
-from ..data.files import with_shared_images
+from ..data.files import read_file, with_shared_images
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
 from .imported import Collected, Imported, Pair, check_reader, opened, sample_of, value_of
 
 __all__ = ["read_vlmevalkit"]
-
-Table = list[dict[str, Any]]
 
 _CIRCLE = 1_000_000  # circular evaluation numbers the copies of question 7 as 1000007, 2000007, …
 _FAILED = "Failed to obtain answer"
@@ -67,59 +66,74 @@ def read_vlmevalkit(
     check_reader(log, "read_vlmevalkit")
     rows = _table(log)
     pictures = {} if images is None else _pictures(Path(images))
-    asked = {_index(row): row for row in rows if "index" in row}
+    asked = {_index(row.values): row.values for row in rows if "index" in row.values}
     collected = Collected()
     # The questions themselves first: a report's first condition is what circular accuracy is compared with.
-    for number, row in sorted(enumerate(rows, start=2), key=lambda item: _rotation(str(item[1].get("index")))[0]):
-        collected.add(f"{log.name}, row {number}", _pairs, row, asked, pictures, style, condition, opener)
+    for row in sorted(rows, key=_rotated_by):
+        collected.add(row.place, _pairs, row, asked, pictures, style, condition, opener)
     return collected.imported(log.name)
 
 
-def _table(path: Path) -> Table:
+def _table(path: Path) -> list[Row]:
     """Return the rows without empty cells, every cell as it was written; an empty prediction is one of no text."""
     if not path.is_file():
         raise FileNotFoundError(f"expected a prediction file of VLMEvalKit at {str(path)!r}, found none")
+    if path.suffix in (".tsv", ".csv"):
+        rows = list(read_file(path))
+    else:
+        rows = [Row(f"{path.name}, row {number}", cells) for number, cells in enumerate(_cells(path), start=2)]
+    has_predictions = any("prediction" in row.values for row in rows)
+    return [_written(row, has_predictions) for row in rows]
+
+
+def _cells(path: Path) -> list[dict[Any, Any]]:
     import pandas as pd
 
-    # "None" and "NA" are options like others.
-    as_written: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
     if path.suffix == ".xlsx":
         try:
-            frame = pd.read_excel(path, dtype=object, engine="openpyxl", **as_written)
+            # "None" and "NA" are options like others.
+            frame = pd.read_excel(path, dtype=object, engine="openpyxl", keep_default_na=False, na_values=[""])
         except ImportError as error:
             raise ImportError("reading .xlsx needs openpyxl: pip install vlmrobust[harnesses]") from error
-    elif path.suffix in (".tsv", ".csv"):
-        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, **as_written)
     elif path.suffix == ".json":
         frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")), dtype=object)
     else:  # not .pkl: it runs what it holds
         raise ValueError(f"expected a prediction file in .xlsx, .tsv, .csv or .json, got {path.name!r}")
-    rows = frame.to_dict("records")
-    written = [{str(name): value for name, value in row.items() if not is_missing(value)} for row in rows]
-    if "prediction" in frame.columns:
-        return [row if "prediction" in row else {**row, "prediction": ""} for row in written]
-    return written
+    return frame.to_dict("records")
+
+
+def _written(row: Row, has_predictions: bool) -> Row:
+    values = {str(name): value for name, value in row.values.items() if not is_missing(value)}  # noqa: PD011
+    if has_predictions and row.problem is None:
+        values.setdefault("prediction", "")
+    return replace(row, values=values)
 
 
 def _index(row: Mapping[str, Any]) -> str:
     return str(value_of(row, "index")).strip()
 
 
+def _rotated_by(row: Row) -> int:
+    return _rotation(str(row.values.get("index")))[0]  # noqa: PD011 - not of pandas
+
+
 def _pictures(path: Path) -> dict[str, str]:
-    table = (Row(f"{path.name}, row {number}", row) for number, row in enumerate(_table(path), start=2))
-    cells = [row.values for row in with_shared_images(table)]  # noqa: PD011 - not of pandas
+    cells = [row.values for row in with_shared_images(_table(path))]  # noqa: PD011 - not of pandas
     return {_index(row): row["image"] for row in cells if "image" in row}
 
 
 def _pairs(
     place: str,
-    row: Mapping[str, Any],
+    read: Row,
     asked: Mapping[str, Mapping[str, Any]],
     pictures: Mapping[str, str],
     style: Style | None,
     condition: str,
     opener: str,
 ) -> Iterator[Pair]:
+    if read.problem is not None:
+        raise ValueError(read.problem)
+    row = read.values  # noqa: PD011 - not of pandas
     rotation, original = _rotation(_index(row))
     if original not in asked:
         raise ValueError(f"field 'index': expected the question {original} that {_index(row)} rotates, found none")
