@@ -23,10 +23,11 @@ def check_dtype(dtype: Any, where: str = "field 'dtype'") -> None:
         ValueError: it is none; the message says which one was meant, where that can be told.
 
     Example:
-        >>> check_dtype("bf16")
-        Traceback (most recent call last):
-        ValueError: field 'dtype': expected auto, bfloat16, float16, float32 or another of torch's floating-point
-            dtypes, got 'bf16'; did you mean 'bfloat16'?
+        >>> try:
+        ...     check_dtype("bf16")
+        ... except ValueError as error:
+        ...     print(str(error).partition("; ")[2])
+        did you mean 'bfloat16'?
     """
     import torch
 
