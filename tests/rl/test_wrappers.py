@@ -153,6 +153,24 @@ def test_easyr1_gets_its_batch_at_once(easyr1: Any, monkeypatch: pytest.MonkeyPa
         easyr1.compute_score(inputs, aditive=0.5)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        (TEXTS[0], TypeError, "EasyR1, reward inputs: expected a list of dictionaries, .*got one str: "),
+        ({"response": "A", "ground_truth": "A"}, TypeError, "EasyR1, reward inputs: expected a list .*got one dict: "),
+        ([TEXTS[0]], TypeError, "EasyR1, reward inputs, row 0: expected a dictionary with response and .*, got str: "),
+        (
+            [{"response": "A", "ground_truth": json.dumps(COLUMNS)}, {"response": "A", "answer": "A"}],
+            ValueError,
+            "EasyR1, reward inputs, row 1: expected a key 'ground_truth', got the keys response, answer",
+        ),
+    ],
+)
+def test_easyr1_names_what_is_no_batch(easyr1: Any, inputs: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        easyr1.compute_score(inputs)
+
+
 def test_easyr1(easyr1: Any) -> None:
     assert easyr1.REWARD_TYPE == "batch"
     assert isinstance(easyr1.REWARD_NAME, str)

@@ -15,6 +15,8 @@ __all__ = ["REWARD_NAME", "REWARD_TYPE", "compute_score"]
 REWARD_NAME = "vlmrobust"
 REWARD_TYPE = "batch"
 
+_KEYS = ("response", "ground_truth")
+
 
 def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -> list[dict[str, float]]:
     """Return the terms of the reward for a whole batch, the reward itself as `overall`.
@@ -24,8 +26,9 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -
         **settings: which reward, as in `vlmrobust.rl.configured.reward_of`.
 
     Raises:
-        ValueError: a setting is not known, a column is missing, or a value in it cannot be read; row and column are
-            named.
+        ValueError: a setting is not known, a key or a column is missing, or a value in it cannot be read; row and
+            column are named.
+        TypeError: the batch is no list of dictionaries.
 
     Example:
         >>> ground_truth = '{"solution": "B", "question": "Which?", "options": ["red", "blue"]}'
@@ -34,6 +37,24 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -
         >>> scores["overall"]
         1.1
     """
-    completions, ground_truths = ([given[name] for given in reward_inputs] for name in ("response", "ground_truth"))
+    if isinstance(reward_inputs, str | Mapping):
+        raise TypeError(
+            f"EasyR1, reward inputs: expected a list of dictionaries, with {' and '.join(_KEYS)}, got one "
+            f"{type(reward_inputs).__name__}: {reward_inputs!r:.80}"
+        )
+    completions, ground_truths = (
+        [_given(given, f"row {row}", name) for row, given in enumerate(reward_inputs)] for name in _KEYS
+    )
     found = scored(completions, ground_truths, [None] * len(completions), settings, trainer="EasyR1")
     return [{"overall": terms["score"], **{name: terms[name] for name in terms if name != "score"}} for terms in found]
+
+
+def _given(given: Any, row: str, name: str) -> Any:
+    where = f"EasyR1, reward inputs, {row}"
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{where}: expected a dictionary with {' and '.join(_KEYS)}, got {type(given).__name__}: {given!r:.80}"
+        )
+    if name not in given:
+        raise ValueError(f"{where}: expected a key {name!r}, got the keys {', '.join(map(str, given)) or '(none)'}")
+    return given[name]
