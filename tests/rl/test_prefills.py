@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vlmrobust.rl import FormatReward, prefills, rewards
+from vlmrobust.rl import FormatReward, rewards, tallies
 from vlmrobust.rl.prefills import is_continued, message_text
 from vlmrobust.types import Style
 
@@ -17,7 +17,7 @@ OWN_TURN = "<think>The cube is blue.</think><answer>B</answer>"
 
 @pytest.fixture(autouse=True)
 def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefills, "_TALLIES", {})
+    monkeypatch.setattr(tallies, "_COUNTS", {})
 
 
 def columns_of(count: int, **more: Any) -> dict[str, Any]:
@@ -49,7 +49,10 @@ def test_what_is_not_the_policys_own_is_not_judged() -> None:
         (PREFILL, GOES_ON, True),
         (PREFILL, OWN_TURN, False),
         (PREFILL, f"\n  {OWN_TURN}", False),
-        (PREFILL, " Look. <think>It is blue.", True),  # a second thought further on is the policy's, not the trainer's
+        (PREFILL, f"Sure. {OWN_TURN}", False),
+        (PREFILL, " Look. <think>It is blue.", False),
+        # A second thought, once the first is closed, is the policy's, not the trainer's.
+        (PREFILL, " So it is.</think> Again: <think>It is blue.</think><answer>B</answer>", True),
         ("<think>Red.</think>", OWN_TURN, True),  # nothing is open
         ("<think>Red.</think> Or <think>", OWN_TURN, False),
         ("The answer is", OWN_TURN, True),
@@ -75,6 +78,18 @@ def test_a_thought_that_is_opened_inside_another(prefill: str, completion: str, 
 )
 def test_the_messages_that_a_trainer_shows(messages: Any, expected: bool) -> None:
     assert is_continued(PREFILL, GOES_ON, Style(), messages) is expected
+
+
+@pytest.mark.parametrize("begun", ["Sure. ", "Let me look.\n", "Ich denke nach: "])
+def test_words_in_front_of_an_own_thought(begun: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Found, counted and read as written; unless the trainer shows that the turn did begin with the prefill."""
+    logged: dict[str, float] = {}
+    reward = rewards.ConsistencyReward()
+    assert reward(completions=[begun + OWN_TURN], **columns_of(1, log_metric=logged.__setitem__)) == [1.0]
+    assert logged["consistency_reward/prefill_not_continued"] == 1.0
+    assert "1 completions so far did not go on from the prefill" in caplog.text
+    assert is_continued(PREFILL, begun + OWN_TURN, Style(), f"<|im_start|>assistant\n{PREFILL}")
+    assert not is_continued(PREFILL, begun + OWN_TURN, Style(), "<|im_start|>assistant\n")
 
 
 def test_other_tags() -> None:

@@ -83,7 +83,7 @@ def test_verl_with_another_reward_and_a_prefill() -> None:
         ("B", COLUMNS | {"options": "red, blue"}, "row 0, column 'options': expected a list of texts, got a string"),
         ("B", COLUMNS | {"options": [1, 2]}, "row 0, column 'options': expected a list of texts, got 1 in it"),
         ("B", COLUMNS | {"options": 3}, "row 0, column 'options': expected a list of texts, got 3"),
-        ("B", COLUMNS | {"question": 7}, "row 0, column 'question': expected text, got 7"),
+        ("B", COLUMNS | {"question": 7}, "row 0, column 'question': expected text, got int: 7"),
     ],
 )
 def test_errors_say_where(ground_truth: Any, extra_info: Any, message: str) -> None:

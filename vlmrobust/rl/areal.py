@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .decoded import without_end
-from .packed import scored
+from .packed import checked_text, scored
 
 __all__ = ["reward_fn"]
 
@@ -34,11 +34,14 @@ def reward_fn(
 
     Raises:
         ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
+        TypeError: prompt or completion is no text.
 
     Example:
         >>> row = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
         >>> reward_fn("…", "<think>It is blue.</think><answer>B</answer><|im_end|>", [], [], **row)
         1.1
     """
-    [terms] = scored([without_end(completions)], [row], [None], settings or {}, trainer="AReaL", prompts=[prompt])
+    completion = without_end(checked_text(completions, "AReaL, completions"))
+    asked = checked_text(prompt, "AReaL, prompt")
+    [terms] = scored([completion], [row], [None], settings or {}, trainer="AReaL", prompts=[asked])
     return terms["score"]

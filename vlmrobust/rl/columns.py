@@ -1,5 +1,6 @@
 """The columns of training rows: how a prompt is written into them, and how completions are read with them."""
 
+import logging
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,10 +9,13 @@ from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style, open_image
 from ..types.image import needs_no_care
 from .prefills import is_continued, message_text, report_not_continued
+from .tallies import counted
 
 __all__ = ["COLUMNS", "Read", "read", "row_of"]
 
 COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
+
+logger = logging.getLogger(__name__)
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _UNSEEN = b"rewards do not look at images"
@@ -113,17 +117,21 @@ def read(
     known = _known(columns, needs, reader)
     if isinstance(completions, str | Mapping):
         completions = _as_one(completions, known, reader)
+    elif not _is_list(completions):
+        got = f"{type(completions).__name__}: {completions!r:.80}"
+        raise TypeError(f"{reader}: expected a list of completions, each a text or a list of messages, got {got}")
     count = len(completions)
     for name, values in known.items():
         if name in _NOT_READ:
             continue
-        if isinstance(values, str) or not isinstance(values, Sized) or len(values) != count:
-            is_one = isinstance(values, str) or not isinstance(values, Sized)
-            got = f"{values!r:.80}" if is_one else f"{len(values)} values"
+        if not _is_list(values) or len(values) != count:
+            got = f"{len(values)} values" if _is_list(values) else f"{type(values).__name__}: {values!r:.80}"
             raise ValueError(
                 f"{reader}: expected column {name!r} to have one value per completion ({count}), got {got}"
             )
     rows = [row for row in range(count) if all(known[name][row] is not None for name in needs)]
+    if len(rows) < count:
+        _report_none(known, needs, count, reader)
     asked: dict[tuple[Any, ...], Prompt] = {}
     prompts, responses = [], []
     prefilled = not_continued = 0
@@ -132,24 +140,57 @@ def read(
         values = {name: known[name][row] for name in known if name not in _NOT_READ}
         options = _options(values.get("options"), where)
         text, reasoning = _written(completions[row], where)
-        prefill = values.get("prefill") or ""
+        prefill = _text(values.get("prefill"), "prefill", where) or ""
         begun = prefill or opener
         if begun and not is_continued(begun, text, style, _of_row(known, "messages", row) if prefill else None):
             begun = opener if prefill and is_continued(opener, text, style) else ""
             not_continued += bool(prefill)
         prefilled += bool(prefill)
-        key = (values.get("question"), options, values.get("solution"), begun)
+        solution = values.get("solution")
+        if solution is not None and not isinstance(solution, str):
+            raise _no_letter(solution, style.letters[: len(options)] if options else style.letters, where)
+        key = (_text(values.get("question"), "question", where), options, solution, begun)
         if key not in asked:  # a group of completions shares its prompt
             asked[key] = _prompt(*key, style=style, where=where)
         prompt = asked[key]
         own = None if reasoning is None else _own(reasoning, prompt)
         prompts.append(prompt)
-        responses.append(Response.parse(prompt, text, reasoning=own, finish_reason=values.get("finish_reason")))
+        ended = _text(values.get("finish_reason"), "finish_reason", where)
+        responses.append(Response.parse(prompt, text, reasoning=own, finish_reason=ended))
     report_not_continued(not_continued, reader)
     return Read(rows, Responses.of(prompts, responses), prefilled, not_continued)
 
 
 _NOT_READ = ("prompt", "images", "condition", "messages")
+
+
+def _is_list(values: Any) -> bool:
+    """Whether something has its values in order, and is neither a text nor a mapping."""
+    return (
+        isinstance(values, Sized) and hasattr(values, "__getitem__") and not isinstance(values, str | bytes | Mapping)
+    )
+
+
+def _report_none(known: Mapping[str, Any], needs: Sequence[str], count: int, reader: str) -> None:
+    """Count rows whose value is None, as those of another task are, and say so whenever there are twice as many."""
+    for name in needs:
+        lacking = sum(value is None for value in known[name])
+        if (so_far := counted(f"{reader}: None in {name}", lacking)) is not None:
+            logger.warning(
+                "%s: column %r is None in %d of the %d rows of this batch, and in %d rows so far; they are not "
+                "rewarded (none_value says what they get)",
+                reader,
+                name,
+                lacking,
+                count,
+                so_far,
+            )
+
+
+def _text(value: Any, name: str, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{where}, column {name!r}: expected text, got {type(value).__name__}: {value!r:.80}")
+    return value
 
 
 def _known(columns: Mapping[str, Any], needs: Sequence[str], reader: str) -> dict[str, Any]:
@@ -186,8 +227,9 @@ def _of_row(known: Mapping[str, Any], name: str, row: int) -> Any:
 def _options(options: Any, where: str) -> tuple[str, ...] | None:
     if options is None:
         return None
-    if isinstance(options, str):  # its characters would be the options
-        raise ValueError(f"{where}, column 'options': expected a list of texts, got a string: {options!r:.80}")
+    if isinstance(options, str | Mapping):  # its characters, or its keys, would be the options
+        kind = "a string" if isinstance(options, str) else "a mapping"
+        raise ValueError(f"{where}, column 'options': expected a list of texts, got {kind}: {options!r:.80}")
     try:
         found = tuple(options)
     except TypeError:
@@ -199,11 +241,15 @@ def _options(options: Any, where: str) -> tuple[str, ...] | None:
 
 
 def _prompt(
-    question: str | None, options: tuple[str, ...] | None, solution: Any, prefill: str, *, style: Style, where: str
+    question: str | None,
+    options: tuple[str, ...] | None,
+    solution: str | None,
+    prefill: str,
+    *,
+    style: Style,
+    where: str,
 ) -> Prompt:
     shown = tuple(f"{_NEVER_WRITTEN}{letter}" for letter in style.letters) if options is None else options
-    if question is not None and not isinstance(question, str):
-        raise ValueError(f"{where}, column 'question': expected text, got {question!r:.80}")
     asked = question or "(not given)"
     marks = sum(text.count(IMAGE_MARK) for text in (asked, *shown))
     answer = 0 if solution is None else _index(solution, shown, style, where)
@@ -220,25 +266,29 @@ def _prompt(
     )
 
 
-def _index(solution: Any, options: Sequence[str], style: Style, where: str) -> int:
+def _index(solution: str, options: Sequence[str], style: Style, where: str) -> int:
     """Return the option that a solution names: by its letter, or in any way in which an answer may name it."""
-    if isinstance(solution, str):
-        letter = style.letters.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
-        if 0 <= letter < len(options):
-            return letter
-        opened, closed = style.answer_opener, style.answer_closer
-        parsed = parse_completion(
-            solution if opened in solution else f"{opened}{solution}{closed}",
-            options=options,
-            letters=style.letters,
-            think_tags=style.think_tags,
-            answer_tags=style.answer_tags,
-            answer_by=style.answer_by,
-        )
-        if parsed.answer is not None:
-            return parsed.answer
-    letters = f"one of {style.letters[: len(options)]}"
-    raise ValueError(f"{where}, column 'solution': expected the letter of an option ({letters}), got {solution!r:.80}")
+    letter = style.letters.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
+    if 0 <= letter < len(options):
+        return letter
+    opened, closed = style.answer_opener, style.answer_closer
+    parsed = parse_completion(
+        solution if opened in solution else f"{opened}{solution}{closed}",
+        options=options,
+        letters=style.letters,
+        think_tags=style.think_tags,
+        answer_tags=style.answer_tags,
+        answer_by=style.answer_by,
+    )
+    if parsed.answer is None:
+        raise _no_letter(solution, style.letters[: len(options)], where)
+    return parsed.answer
+
+
+def _no_letter(solution: Any, letters: Sequence[str], where: str) -> ValueError:
+    return ValueError(
+        f"{where}, column 'solution': expected the letter of an option (one of {letters}), got {solution!r:.80}"
+    )
 
 
 def _written(completion: Any, where: str) -> tuple[str, str | None]:
@@ -249,6 +299,8 @@ def _written(completion: Any, where: str) -> tuple[str, str | None]:
     if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
         got = type(completion).__name__
         raise TypeError(f"{where}, completion: expected text or a list of chat messages, got {got}: {completion!r:.80}")
+    if messages and not any("role" in message for message in messages):
+        raise TypeError(f"{where}, completion: expected chat messages with a role, got {completion!r:.80}")
     message: Mapping[str, Any] = next(
         (message for message in reversed(messages) if message.get("role") == "assistant"), {}
     )
@@ -259,7 +311,10 @@ def _written(completion: Any, where: str) -> tuple[str, str | None]:
             f"{where}, completion: expected a message whose content is text or a list of parts, got "
             f"{type(content).__name__}: {content!r:.80}"
         )
-    return text, next((message[name] for name in _REASONING if message.get(name)), None)
+    reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
+    if reasoning is not None and not isinstance(reasoning, str):
+        raise TypeError(f"{where}, completion: expected a thought that is text, got {reasoning!r:.80}")
+    return text, reasoning
 
 
 def _own(reasoning: str, prompt: Prompt) -> str | None:

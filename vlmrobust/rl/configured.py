@@ -59,6 +59,8 @@ def reward_of(settings: Mapping[str, Any], *, where: str) -> Reward:
 Known are reward, name, style, opener, none_value, judge, format_weight, additive, guards, unsure
     """
     place = f"{where}, settings of the reward"
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{place}: expected a mapping of names, got {type(settings).__name__}: {settings!r:.80}")
     if isinstance(settings.get("reward"), Reward):
         if more := [name for name in settings if name != "reward"]:
             raise ValueError(f"{place}: expected a reward by itself, which has its own, got {', '.join(more)} as well")

@@ -4,7 +4,7 @@ In EasyR1's configuration `reward_function` is this file's path and `:compute_sc
 truth alone, so put the columns into it as JSON text. What stands in `reward_function_kwargs` chooses the reward.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # EasyR1 loads the file by its path, outside of its package.
@@ -37,11 +37,12 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -
         >>> scores["overall"]
         1.1
     """
-    if isinstance(reward_inputs, str | Mapping):
+    if isinstance(reward_inputs, str | Mapping) or not isinstance(reward_inputs, Iterable):
         raise TypeError(
             f"EasyR1, reward inputs: expected a list of dictionaries, with {' and '.join(_KEYS)}, got one "
             f"{type(reward_inputs).__name__}: {reward_inputs!r:.80}"
         )
+    reward_inputs = list(reward_inputs)
     completions, ground_truths = (
         [_given(given, f"row {row}", name) for row, given in enumerate(reward_inputs)] for name in _KEYS
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 # OpenRLHF loads the file by its path, outside of its package.
 from vlmrobust.rl.decoded import completion_in, without_end
-from vlmrobust.rl.packed import scored
+from vlmrobust.rl.packed import checked_list, checked_text, scored
 
 __all__ = ["reward_func"]
 
@@ -44,6 +44,7 @@ def reward_func(
     Raises:
         ValueError: a setting is not known, a column is missing, or a value in it cannot be read; row and column are
             named.
+        TypeError: queries, prompts or labels are no list, or a query or a prompt is no text.
 
     Example:
         >>> prompt = "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
@@ -53,14 +54,30 @@ def reward_func(
         tensor([1.1000])
     """
     try:
-        pairs = zip(queries, prompts, strict=True)
-        completions = [without_end(completion_in(query, prompt)) for query, prompt in pairs]
-        found = scored(completions, labels, [None] * len(labels), settings, trainer="OpenRLHF", prompts=prompts)
+        completions, asked = _completions(queries, prompts)
+        labels = checked_list(labels, len(completions), "OpenRLHF, labels")
+        found = scored(completions, labels, [None] * len(labels), settings, trainer="OpenRLHF", prompts=asked)
     except Exception:
-        logger.exception("OpenRLHF goes on without a reward for %d completions", len(queries))
+        count = f"{len(queries)} completions" if isinstance(queries, Sequence) else "all completions"
+        logger.exception("OpenRLHF goes on without a reward for %s", count)
         raise
     terms: dict[str, Tensor] = {
         name: torch.tensor([row[name] for row in found]) for name in (found[0] if found else {})
     }
     score = terms.pop("score", torch.zeros(0))
     return {"rewards": score, "scores": score, "extra_logs": terms}
+
+
+def _completions(queries: Any, prompts: Any) -> tuple[list[str], list[str]]:
+    """Return the completions in queries, and the prompts."""
+    queries = checked_list(queries, None, "OpenRLHF, queries")
+    prompts = checked_list(prompts, len(queries), "OpenRLHF, prompts")
+    completions, asked = [], []
+    for row, (query, prompt) in enumerate(zip(queries, prompts, strict=True)):
+        asked.append(checked_text(prompt, f"OpenRLHF, prompts, row {row}"))
+        query = checked_text(query, f"OpenRLHF, queries, row {row}")
+        try:
+            completions.append(without_end(completion_in(query, prompt)))
+        except ValueError as error:
+            raise ValueError(f"OpenRLHF, queries, row {row}: {error}") from error
+    return completions, asked

@@ -7,7 +7,7 @@ from typing import Any
 from .columns import COLUMNS
 from .configured import reward_of
 
-__all__ = ["packed_columns", "scored"]
+__all__ = ["checked_list", "checked_text", "packed_columns", "scored"]
 
 
 def packed_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
@@ -31,7 +31,52 @@ def packed_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) ->
     return {name: [value] for name, value in _row(ground_truth, extra).items()}
 
 
+def checked_list(given: Any, count: int | None, what: str) -> list[Any]:
+    """Return what a trainer hands over as a list of values, one per completion.
+
+    Args:
+        given: a list, or what is as good as one.
+        count: how many values are expected; None = any number.
+        what: which trainer's argument it is, for messages.
+
+    Raises:
+        TypeError: it is a text, a mapping, or no list at all.
+        ValueError: it has another length.
+
+    Example:
+        >>> checked_list(("a", "b"), 2, "a trainer, prompts")
+        ['a', 'b']
+    """
+    one = isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__") or not hasattr(given, "__getitem__")
+    if one:
+        raise TypeError(
+            f"{what}: expected a list of one value per completion, got {type(given).__name__}: {given!r:.80}"
+        )
+    if count is not None and len(given) != count:
+        raise ValueError(f"{what}: expected {count} values, one per completion, got {len(given)}")
+    return list(given)
+
+
+def checked_text(given: Any, what: str) -> str:
+    """Return a text, such as a completion that a trainer hands over decoded.
+
+    Raises:
+        TypeError: it is none.
+
+    Example:
+        >>> checked_text("<answer>B</answer>", "a trainer, row 0, completion")
+        '<answer>B</answer>'
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"{what}: expected text, got {type(given).__name__}: {given!r:.80}")
+    return given
+
+
 def _row(ground_truth: Any, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    if extra is not None and not isinstance(extra, Mapping):
+        raise ValueError(
+            f"expected further columns (extra_info) as a mapping or None, got {type(extra).__name__}: {extra!r:.80}"
+        )
     given: Any = ground_truth
     if isinstance(given, str) and given.lstrip().startswith("{"):
         try:
@@ -91,9 +136,12 @@ def scored(
     columns = {name: [row.get(name) for row in rows] for name in COLUMNS if any(name in row for row in rows)}
     for number, row in enumerate(rows):
         if missing := [name for name in reward.needs if name not in row]:
+            given = ground_truths[number]
+            is_letter = isinstance(given, str) and not given.lstrip().startswith("{")
             raise ValueError(
                 f"{trainer}, {reward.__name__}, row {number}: expected a column {missing[0]!r}, got the columns "
                 f"{', '.join(sorted(row)) or '(none)'}"
+                + (f"; the ground truth is no JSON text with columns: {given!r:.80}" if is_letter else "")
             )
     if prompts is not None:
         columns["messages"] = list(prompts)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..types import Style
+from .tallies import counted
 
 __all__ = ["is_continued", "message_text", "report_not_continued"]
 
@@ -26,14 +27,17 @@ def message_text(content: Any) -> str | None:
         return content
     if not isinstance(content, Sequence) or not all(isinstance(part, Mapping | str) for part in content):
         return None
-    return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
+    texts = [part if isinstance(part, str) else part.get("text") or "" for part in content]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 
 def is_continued(prefill: str, completion: str, style: Style, shown: Any = None) -> bool:
     """Whether a completion goes on from what its turn is said to have begun with.
 
-    It does not where it opens a thought of its own inside one that is open, and where what the trainer shows says
-    otherwise: messages in which no turn of the assistant's begins with the prefill, or a prompt that does not end so.
+    It does not where it opens a thought of its own inside one that is open, before it closes any, and where what the
+    trainer shows says otherwise: messages in which no turn of the assistant's begins with the prefill, or a prompt that
+    does not end so. Where the trainer shows that the turn does begin so, a thought that is opened further on ("Look.
+    <think>…") is a part of the policy's going on.
 
     Args:
         prefill: what the turn is said to have begun with.
@@ -44,42 +48,27 @@ def is_continued(prefill: str, completion: str, style: Style, shown: Any = None)
     Example:
         >>> is_continued("<think>It is red.", " No, blue.</think>", Style())
         True
-        >>> is_continued("<think>It is red.", "<think>It is blue.</think>", Style())
+        >>> is_continued("<think>It is red.", "Sure. <think>It is blue.</think>", Style())
         False
     """
     opened, closed = style.think_tags
     is_open = opened in prefill and closed not in prefill.rpartition(opened)[2]
-    if is_open and completion.lstrip().startswith(opened):
+    is_opened_anew = is_open and opened in completion.partition(closed)[0]
+    if is_opened_anew and completion.lstrip().startswith(opened):
         return False
     begun = prefill.strip()
     if isinstance(shown, str):  # a template may have opened the thought itself, with a line break
         return shown.rstrip().endswith(begun.removeprefix(opened).lstrip())
     turns = _assistant_texts(shown)
-    return turns is None or any(text.lstrip().startswith(begun) for text in turns)
+    if turns is None:
+        return not is_opened_anew
+    return any(text.lstrip().startswith(begun) for text in turns)
 
 
 def _assistant_texts(messages: Any) -> list[str] | None:
     if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
         return None
     return [message_text(turn.get("content")) or "" for turn in messages if turn.get("role") == "assistant"]
-
-
-class _Tally:
-    """How many were found so far, and from how many on that is told again: a training is no place for a line each."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.next = 1
-
-    def add(self, more: int) -> bool:
-        self.count += more
-        if self.count < self.next:
-            return False
-        self.next = 2 * self.count
-        return True
-
-
-_TALLIES: dict[str, _Tally] = {}
 
 
 def report_not_continued(count: int, reader: str) -> None:
@@ -89,10 +78,10 @@ def report_not_continued(count: int, reader: str) -> None:
         count: how many more there are.
         reader: who found them.
     """
-    if count and (tally := _TALLIES.setdefault(reader, _Tally())).add(count):
+    if (so_far := counted(f"{reader}: not continued", count)) is not None:
         logger.warning(
             "%s: %d completions so far did not go on from the prefill of their row; they are read as they were "
             "written, without it. Does the trainer leave a last message of the assistant's open? See continue_prefill.",
             reader,
-            tally.count,
+            so_far,
         )

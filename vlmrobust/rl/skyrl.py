@@ -8,7 +8,7 @@ and rows with `env_class: vlmrobust` and a `reward_spec` whose `ground_truth` ho
 from collections.abc import Mapping
 from typing import Any
 
-from .packed import scored
+from .packed import checked_text, scored
 
 try:
     from skyrl_gym.envs.base_text_env import BaseTextEnv
@@ -35,8 +35,8 @@ class FaithfulnessEnv(BaseTextEnv):  # type: ignore[misc]  # of another package,
 
     def __init__(self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self._settings = dict(env_config or {})
-        self._row = dict(extras or {})
+        self._settings = _mapping(env_config, "environment's configuration")
+        self._row = _mapping(extras, "extras")
         self._terms: dict[str, float] = {}
 
     def step(self, action: str) -> dict[str, Any]:
@@ -44,12 +44,20 @@ class FaithfulnessEnv(BaseTextEnv):  # type: ignore[misc]  # of another package,
 
         Raises:
             ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
+            TypeError: the completion is no text, or a part of the row no mapping.
         """
-        ground_truth = (self._row.get("reward_spec") or {}).get("ground_truth")
+        ground_truth = _mapping(self._row.get("reward_spec"), "extras, 'reward_spec'").get("ground_truth")
         extra = self._row.get("extra_info")
-        [self._terms] = scored([action], [ground_truth], [extra], self._settings, trainer="SkyRL")
+        completion = checked_text(action, "SkyRL, action")
+        [self._terms] = scored([completion], [ground_truth], [extra], self._settings, trainer="SkyRL")
         return {"observations": [], "reward": self._terms["score"], "done": True, "metadata": self._terms}
 
     def get_metrics(self) -> dict[str, Any]:
         """Return the terms of the last reward, which SkyRL averages."""
         return self._terms
+
+
+def _mapping(given: Any, what: str) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"SkyRL, {what}: expected a mapping or None, got {type(given).__name__}: {given!r:.80}")
+    return dict(given or {})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # verl loads the file outside of its package where it is given by its path.
-from vlmrobust.rl.packed import scored
+from vlmrobust.rl.packed import checked_text, scored
 
 __all__ = ["compute_score"]
 
@@ -41,6 +41,7 @@ def compute_score(
 
     Raises:
         ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
+        TypeError: the completion is no text.
 
     Example:
         >>> columns = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
@@ -49,5 +50,6 @@ def compute_score(
         >>> compute_score("demo", "<answer>B</answer>", columns, reward="accuracy")
         {'score': 1.0}
     """
-    [terms] = scored([solution_str], [ground_truth], [extra_info], reward_kwargs, trainer="verl")
+    completion = checked_text(solution_str, "verl, solution_str")
+    [terms] = scored([completion], [ground_truth], [extra_info], reward_kwargs, trainer="verl")
     return terms

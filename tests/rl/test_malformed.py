@@ -1,0 +1,142 @@
+"""Rewards that are handed another kind of thing than a trainer hands over: each error names trainer, row and column."""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vlmrobust.rl import areal, easyr1, faithfulness_reward, openrlhf, tallies, verl
+from vlmrobust.rl.rewards import AccuracyReward, ConsistencyReward
+from vlmrobust.rl.skyrl import FaithfulnessEnv
+
+TURN = "<think>The bird is green.</think><answer>A</answer>"
+ROW = {"solution": "A", "question": "What colour is the bird?", "options": ["green", "grey"]}
+LABEL = json.dumps(ROW)
+ASKED = "What colour is the bird? "
+COLUMNS = {name: [value] * 2 for name, value in ROW.items()}
+# What each trainer alone adds to its call, and what messages call it.
+ADDED = {"TRL": {"log_metric": lambda *_: None}, "ms-swift": {"request_id": ["1"]}, "VLM-R1": {"accu_reward_method": 1}}
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "_COUNTS", {})
+
+
+def of_openrlhf(queries: Any = None, prompts: Any = None, labels: Any = None) -> Any:
+    queries = [ASKED + TURN] * 2 if queries is None else queries
+    return openrlhf.reward_func(queries, [ASKED] * 2 if prompts is None else prompts, labels or [LABEL] * 2)
+
+
+def of_skyrl(action: Any = TURN, spec: Any = None, **more: Any) -> Any:
+    return FaithfulnessEnv(extras={"reward_spec": spec or {"ground_truth": ROW}, **more}).step(action)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: of_openrlhf(prompts=ASKED), "OpenRLHF, prompts: expected a list .* got str: 'What"),
+        (lambda: of_openrlhf(queries=ASKED + TURN), "OpenRLHF, queries: expected a list .* got str"),
+        (lambda: of_openrlhf(queries={"a": 1}), "OpenRLHF, queries: expected a list .* got dict"),
+        (lambda: of_openrlhf(queries=7), "OpenRLHF, queries: expected a list .* got int"),
+        (lambda: of_openrlhf(labels=LABEL), "OpenRLHF, labels: expected a list .* got str"),
+        (lambda: of_openrlhf(labels=[LABEL]), "OpenRLHF, labels: expected 2 values, .* got 1"),
+        (lambda: of_openrlhf(prompts=[ASKED]), "OpenRLHF, prompts: expected 2 values, .* got 1"),
+        (lambda: of_openrlhf(queries=[ASKED + TURN, None]), "OpenRLHF, queries, row 1: expected text, got NoneType"),
+        (lambda: of_openrlhf(prompts=[ASKED, ["x"]]), "OpenRLHF, prompts, row 1: expected text, got list"),
+        (lambda: of_openrlhf(queries=[ASKED + TURN, "B"]), "OpenRLHF, queries, row 1: expected a query with the end"),
+        (
+            lambda: of_openrlhf(labels=[LABEL, "nope"]),
+            "OpenRLHF, .*row 1: .*column 'question'.*no JSON text with columns: 'nope'",
+        ),
+        (lambda: verl.compute_score("d", [TURN], ROW), "verl, solution_str: expected text, got list"),
+        (lambda: verl.compute_score("d", None, ROW), "verl, solution_str: expected text, got NoneType"),
+        (
+            lambda: verl.compute_score("d", TURN, "A", "extra"),
+            r"verl, .*row 0: expected further columns \(extra_info\) as a mapping or None, got str: 'extra'",
+        ),
+        (lambda: verl.compute_score("d", TURN, ["A"], ROW | {"solution": None}), "verl, .*row 0, column 'solution'"),
+        (lambda: verl.compute_score("d", TURN, ROW | {"prefill": 3}), "verl, .*row 0, column 'prefill': .* got int: 3"),
+        (
+            lambda: verl.compute_score("d", TURN, ROW | {"options": {"A": "green"}}),
+            "verl, .*row 0, column 'options': expected a list of texts, got a mapping",
+        ),
+        (lambda: areal.reward_fn(ASKED, [TURN], **ROW), "AReaL, completions: expected text, got list"),
+        (lambda: areal.reward_fn([ASKED], TURN, **ROW), "AReaL, prompt: expected text, got list"),
+        (
+            lambda: areal.reward_fn(ASKED, TURN, settings="x", **ROW),
+            "AReaL, settings .*: expected a mapping .* got str",
+        ),
+        (lambda: of_skyrl([TURN]), "SkyRL, action: expected text, got list"),
+        (lambda: of_skyrl(spec="A"), "SkyRL, extras, 'reward_spec': expected a mapping or None, got str: 'A'"),
+        (lambda: of_skyrl(extra_info="x"), "SkyRL, .*row 0: expected further columns .* got str"),
+        (lambda: FaithfulnessEnv("x"), "SkyRL, environment's configuration: expected a mapping or None, got str"),
+        (lambda: FaithfulnessEnv(extras=[1]), "SkyRL, extras: expected a mapping or None, got list"),
+        (lambda: easyr1.compute_score(5), "EasyR1, reward inputs: expected a list of dictionaries, .* got one int"),
+        (
+            lambda: easyr1.compute_score([{"response": {"a": 1}, "ground_truth": LABEL}]),
+            "EasyR1, .*row 0, completion: expected ",
+        ),
+    ],
+)
+def test_one_ground_truth_each(call: Callable[[], Any], told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^{told}"):
+        call()
+
+
+@pytest.mark.parametrize("trainer", ADDED)
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"completions": None}, "expected completions, or prompts and completions"),
+        ({"completions": 3}, "expected a list of completions, .* got int: 3"),
+        ({"completions": {TURN}}, "expected a list of completions, .* got set"),
+        ({"completions": TURN}, "expected a list of 2 completions"),
+        ({"completions": [TURN, None]}, "row 1, completion: expected text or a list of chat messages, got NoneType"),
+        ({"completions": [TURN, [TURN]]}, "row 1, completion: expected text or a list of chat messages, got list"),
+        (
+            {"completions": [TURN, [{"role": "assistant", "content": [{"type": "text", "text": 3}]}]]},
+            "row 1, completion: expected a message whose content is text or a list of parts",
+        ),
+        (
+            {"completions": [TURN, [{"role": "assistant", "content": TURN, "reasoning": ["x"]}]]},
+            "row 1, completion: expected a thought that is text",
+        ),
+        ({"question": "Which?"}, r"expected column 'question' to have one value per completion \(2\), got str"),
+        ({"question": {"a": 1, "b": 2}}, r"expected column 'question' to have .* \(2\), got dict"),
+        ({"options": [["green", "grey"]]}, r"expected column 'options' to have .* \(2\), got 1 values"),
+        ({"options": [["green", "grey"], {"A": "green"}]}, "row 1, column 'options': .* got a mapping"),
+        ({"question": ["Which?", ["Which?"]]}, "row 1, column 'question': expected text, got list"),
+        ({"prefill": ["", {"a": 1}]}, "row 1, column 'prefill': expected text, got dict"),
+        ({"solution": ["A", {"a": 1}]}, "row 1, column 'solution': expected the letter of an option"),
+    ],
+)
+def test_one_column_each(trainer: str, change: dict[str, Any], told: str) -> None:
+    given = {"completions": [TURN] * 2} | COLUMNS | ADDED[trainer] | change
+    name = "" if change.get("completions", "") is None else f"{trainer}, "
+    with pytest.raises((ValueError, TypeError), match=f"^{name}faithfulness_reward[:,] ?{told}"):
+        faithfulness_reward(**given)
+
+
+def test_none_is_told_of_by_column_and_rows(caplog: pytest.LogCaptureFixture) -> None:
+    """Rows of another task have None, and get None: that is no error, but it is said, and not at every step."""
+    columns = COLUMNS | {"solution": ["A", None], "log_metric": lambda *_: None}
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            assert AccuracyReward()(completions=[TURN] * 2, **columns) == [1.0, None]
+    told = [record.getMessage() for record in caplog.records]
+    assert [re.findall(r"\d+", text) for text in told] == [["1", "2", "1"], ["1", "2", "2"], ["1", "2", "4"]]
+    assert all(text.startswith("TRL, accuracy_reward: column 'solution' is None in 1 of the 2 rows") for text in told)
+
+
+def test_none_in_all_rows_of_a_batch(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert ConsistencyReward()(completions=[TURN] * 2, **COLUMNS | {"options": [None] * 2}) == [None] * 2
+    assert "consistency_reward: column 'options' is None in 2 of the 2 rows of this batch" in caplog.text
+    with caplog.at_level(logging.WARNING):
+        caplog.clear()
+        assert ConsistencyReward()(completions=[TURN] * 2, **COLUMNS) == [1.0] * 2
+    assert not caplog.records
