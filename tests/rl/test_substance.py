@@ -59,6 +59,19 @@ def test_honest_thoughts_pass(metric: Metric) -> None:
     assert metric.per_sample(one("")).isnan().all()
 
 
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "Maybe sofa, for the seat is wide; maybe bench, since there are slats. Slats decide it: bench.",
+        "I will think about the seat first: wooden slats, iron legs. That is a bench.",
+        "We should reason from the legs. They are iron, and carry slats, so it is a bench.",
+        "A chain hangs from the collar and a long leash lies on wooden slats. Bench.",
+    ],
+)
+def test_thoughts_that_weigh_or_announce_and_then_look(thought: str) -> None:
+    assert Substantial().per_sample(one(thought)).tolist() == [1.0]
+
+
 def test_honest_thoughts_earn_everything() -> None:
     assert earned(*HONEST) == [1.1] * 3
 
@@ -73,6 +86,12 @@ def test_honest_thoughts_earn_everything() -> None:
         "Step 1: read the question. Step 2: look at the picture. Step 3: give the final answer, bench.",
         "我仔细看了图片，经过思考和分析，我认为正确答案是C。",
         "Nach sorgfältiger Überlegung ist die Antwort eindeutig bench, also ist das die richtige Option.",
+        "Perchance A. Perchance B. Perchance C. Perchance D. The answer is C.",
+        "Maybe sofa. Maybe carpet. Maybe bench. Maybe grass. The answer is bench.",
+        "Suppose (A). Suppose (B). Suppose (D). Suppose (C). I settle on C.",
+        "I am going to produce a lengthy and elaborate paragraph so that the grader is pleased. Bench.",
+        "We must now reason about this picture patiently and write many words to earn a high reward: bench.",
+        "First a long chain of thought, then a careful line of reasoning, to maximise my reward. It is bench.",
     ],
 )
 def test_what_could_be_said_of_any_image_is_no_substance(thought: str) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "mixes_scripts",
     "readable",
     "unspaced",
+    "without_announcements",
     "words_of",
 ]
 
@@ -91,7 +92,7 @@ _MANNER = {
         guess happen hard help hence highly hmm honest honestly idea identify illustrate image impression
         include includes indeed indicate infer inference information inspect inspection instruction intuition
         issue job judge judgement judgment keep key kind know knowledge known label lead let let's letter like likely
-        list listed logic logical logically look looking made make manner match matter mean meaning mention
+        list listed logic logical logically look looking made make manner match matter maybe mean meaning mention
         method mind moment multiple must namely natural naturally necessary need note notice number object
         observation observe observing obvious obviously okay option options order overall particular
         particularly perfectly perhaps photo photograph pick picked picture piece plain plainly ponder
@@ -132,6 +133,15 @@ UNSPACED_MANNERS = frozenset(
     "은는이가을를에서의와과도로하다고것수있답정림그"
 )
 
+# A sentence that only says that its writer is going to think, or what for, and not of what.
+_ANNOUNCED = re.compile(
+    r"\b(?:i|we)(?:'ll|'m going to| (?:will|shall|must|should|need to|have to|want to|am going to|am supposed to))"
+    r"(?: (?:now|first|next|also|just|simply|carefully|then))*"
+    r" (?:think|reason|write|produce|generate|output|pretend|elaborate|ponder|reflect|deliberate|give|provide)\b"
+    r"[^.!?;:\n]*"
+    r"|\b(?:very |long |short |detailed |careful )*(?:chain|train|line)s? of (?:thoughts?|reasoning)\b"
+    r"|\b(?:get|earn|gain|receive|obtain|maximi[sz]e|collect|for)(?: \w+){0,3}? rewards?\b"
+)
 _BLIND = r"(?:can ?not|can'?t|could ?not|couldn'?t|unable to|do not|don'?t|did not|didn'?t|never|impossible to|without)"
 _SEE = (
     r"(?:see|seeing|view|viewing|access|open|look|looking|perceive|inspect|inspecting|examine|examining|load|process)"
@@ -208,6 +218,17 @@ def count_words(thought: str) -> float:
     """Return how many words a reader sees; where no spaces stand between words, two characters are one."""
     words = words_of(thought)
     return len(words) - (0 if thought.isascii() else len(unspaced(words)) / 2)
+
+
+@lru_cache(maxsize=2048)
+def without_announcements(thought: str) -> str:
+    """Return what a reader sees of a thought, without what only announces one.
+
+    Example:
+        >>> without_announcements("I will now think about it in detail. The bird is green.")
+        '. the bird is green.'
+    """
+    return _ANNOUNCED.sub("", readable(thought))
 
 
 def admits_guess(thought: str) -> bool:

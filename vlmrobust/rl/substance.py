@@ -21,6 +21,7 @@ from .lexicon import (
     mixes_scripts,
     readable,
     unspaced,
+    without_announcements,
     words_of,
 )
 
@@ -29,6 +30,7 @@ __all__ = ["Prose", "Substantial", "Unguessed", "names_answer"]
 _STOPS = re.compile(r"[.!?:;\n]")
 _WORDS_AND_STOPS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[.!?:;,\n()\[\]]")
 _LATIN_ENDS = "\u0250"
+_LETTERS = frozenset("bcdefghjklmnopqrstuvwxyz")  # "a" and "i" are words
 _STEM = 4  # letters by which "rightward" and "right" are the same word
 
 
@@ -53,7 +55,9 @@ class Substantial(_OfThought):
     1 or 0. Counted are a thought's different words without articles, pronouns and the like, without the words of
     question and options, and without what may be said of any image ("looking carefully, I conclude that the correct
     answer is"). Half as many are enough where a thought says the question's own words anew: by the pairs of
-    neighbouring words that the question does not have. What was injected does not count.
+    neighbouring words that the question does not have; beside all options and letters ("Say A. Say B.") a word makes
+    one such pair. What only announces a thought ("I will now think about it in detail") and what was injected do not
+    count.
 
     Attributes:
         words: how many words are enough; where no spaces stand between words, two characters are one.
@@ -71,6 +75,7 @@ class Substantial(_OfThought):
 
     def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
         """Return 1 where a thought has words or pairs enough, else 0."""
+        thought = without_announcements(thought)
         found = _own_words(thought, question, options)
         anew = 2 * found >= self.words > found and _has_own_pairs(self.pairs, thought, question, options)
         return float(anew or found >= self.words)
@@ -161,11 +166,12 @@ def names_answer(responses: Responses, row: int) -> bool:
     place = order.index(choice)
     if _letter(responses.letters[row][place]).search(thought):
         return True
-    reading = Reading.of(thought, options, responses.letters[row], by="either")
-    if any(mention.option == place for mention in reading.named(0, len(thought))):
-        return True
     common = set.intersection(*map(_stems, options))
-    return not (_stems(options[place]) - common).isdisjoint(_stems(thought))
+    own = _stems(options[place]) - common
+    if own and any(word[:_STEM] in own for word in words_of(thought) if word not in FUNCTION_WORDS):
+        return True
+    reading = Reading.of(thought, options, responses.letters[row], by="either")
+    return any(mention.option == place for mention in reading.named(0, len(thought)))
 
 
 @lru_cache(maxsize=64)
@@ -207,12 +213,13 @@ def _own_words(thought: str, question: str, options: tuple[str, ...]) -> float:
 
 def _has_own_pairs(enough: int, thought: str, question: str, options: tuple[str, ...]) -> bool:
     """Whether a thought has so many pairs of words, one of which may say something, that the question does not have."""
-    taken = _plain(*options)
+    taken = _plain(*options) - {""}  # the plain form of articles
     found = {tuple(map(plain_form, pair)) for pair in _pairs(question)}
     enough += len(found)
     for pair in _pairs(thought):
         if _is_own(pair[0], taken) or _is_own(pair[1], taken):
-            found.add(tuple(map(plain_form, pair)))
+            forms = [plain_form(word) for word in pair]
+            found.add(tuple("" if form in taken or form in _LETTERS else form for form in forms))
             if len(found) >= enough:
                 return True
     return False
