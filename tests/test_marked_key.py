@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from openai_server import ChatServer, ToyModel
 from typer.testing import CliRunner
+from written import written
 
 from vlmrobust import Evaluator, OpenAIModel, cli, demo
 from vlmrobust.data import RowsError, read_rows
@@ -68,8 +69,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def assert_nowhere(folder: Path, *told: str) -> None:
-    texts = {str(path): path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()}
-    for place, text in (texts | {f"text {number}": text for number, text in enumerate(told)}).items():
+    for place, text in (written(folder) | {f"text {number}": text for number, text in enumerate(told)}).items():
         assert "MARKED-" not in text.upper(), place
 
 
@@ -128,7 +128,7 @@ def test_a_password_of_the_address(server: ChatServer, tmp_path: Path, caplog: A
     at = server.url.replace("://", "://bobby:sword-MARKED-fishy@")
     report = Evaluator(OpenAIModel("toy", at, max_retries=0), [], [Accuracy()]).run(demo.samples(1), tmp_path / "run")
     assert "bad credentials: Basic [key]" in report.frame["error"][0]
-    sent += [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    sent += written(tmp_path).values()
     assert not any(coded in text for text in [*sent, caplog.text, *capfd.readouterr()])
     assert_nowhere(tmp_path, caplog.text)
 
@@ -365,7 +365,7 @@ def test_a_key_for_the_name_of_its_variable_in_a_study(tmp_path: Path, data: Pat
         study.run(tmp_path / "out", tell=told.append)
     except ValueError as refused:
         told.append(str(refused))
-    texts = [*told, *(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())]
+    texts = [*told, *written(tmp_path / "out").values()]
     assert not any("MARKED" in text for text in texts)
 
 

@@ -33,7 +33,8 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
     A few prompts are tried first; where the model says something else behind a cache, TRL does all of it.
 
     Args:
-        *args, **kwargs: see `trl.GRPOTrainer`.
+        *args: see `trl.GRPOTrainer`.
+        **kwargs: the same.
 
     Raises:
         ValueError: there are several processes.

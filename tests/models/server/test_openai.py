@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from openai_server import KEY, ToyModel
 from PIL import Image
+from written import written
 
 from vlmrobust import Evaluator, OpenAIModel, Prompt, Sample, Style, expand
 from vlmrobust.metrics import CorrectProbability, NegativeLogLikelihood
@@ -465,8 +466,9 @@ def test_the_key_is_nowhere_but_in_the_request(server, model_at, tmp_path, caplo
     assert (report.frame["error"].dropna().str.contains(r"not with \[key\]")).any()
     server.prefill = "never"
     model_at(server).respond(asked_prompts(1, WrongThink()))
-    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    files = written(tmp_path)
     shown = [
+        *files.values(),
         repr(model),
         str(model.identity()),
         str(model.usage),
@@ -474,8 +476,8 @@ def test_the_key_is_nowhere_but_in_the_request(server, model_at, tmp_path, caplo
         caplog.text,
         *capfd.readouterr(),
     ]
-    assert written
-    for text in (written.decode(), *shown):
+    assert any(file.endswith(".parquet") and "[key]" in text for file, text in files.items())
+    for text in shown:
         assert KEY not in text
     assert server.keys == {f"Bearer {KEY}"}
 
