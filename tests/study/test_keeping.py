@@ -30,7 +30,7 @@ ALL: dict[str, Any] = {
 
 def content(result: StudyResult) -> dict[str, bytes]:
     """Return what stands in the folder of the whole."""
-    files = [*result.out.glob("study.[hmj]*"), *(result.out / "tables").iterdir(), *result.out.rglob("report.*l")]
+    files = [*result.out.glob("study.[hmj]*"), *(result.out / "tables").iterdir(), *result.out.rglob("report.*")]
     files += result.out.rglob("report-*")
     return {str(file.relative_to(result.out)): file.read_bytes() for file in files if ".part" not in file.name}
 
