@@ -28,13 +28,24 @@ def test_the_table_of_conditions_holds_the_papers_and_names_them_right() -> None
     assert [made[condition.condition] for condition in paper_conditions()] == list(paper_conditions())
 
 
-def test_conditions_lists_every_one_with_a_line(command: Command) -> None:
+def test_conditions_lists_every_one_with_a_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     result = command("conditions")
     assert result.exit_code == 0
     for name, make in (CONDITIONS | {"swapped_image": partial(SwappedImage, pool=[b"x"])}).items():
         [line] = [line for line in result.stdout.splitlines() if line.split(" ")[0] == name]
         assert (make().__doc__ or "").strip().splitlines()[0] in line
     assert "[hedge='but I think']" in result.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 61])
+def test_no_line_is_wider_than_the_terminal(command: Command, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = command("conditions").stdout
+    monkeypatch.setenv("COLUMNS", "300")
+    wide = command("conditions").stdout
+    assert max(map(len, narrow.splitlines())) <= columns < max(map(len, wide.splitlines()))
+    assert narrow.split() == wide.split()  # broken between words, nothing lost
 
 
 def test_every_condition_has_an_example(listed: dict[str, dict[str, Any]]) -> None:
@@ -73,7 +84,8 @@ def test_what_happens_to_the_image_is_said(listed: dict[str, dict[str, Any]], na
     assert listed[name]["example"] == {"image": image}
 
 
-def test_some_conditions_of_another_sample(command: Command) -> None:
+def test_some_conditions_of_another_sample(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     result = command("conditions", "wrong_caption+abstain_option", "--sample", 2)
     first, *example = result.stdout.splitlines()
     assert first.startswith("wrong_caption+abstain_option ")

@@ -11,7 +11,7 @@ from ..types import ImageLike, Prompt, Response, Sample
 from ..types.image import DerivedImage
 from . import options
 from .app import refusals
-from .output import as_json, show
+from .output import as_json, show, wrapped
 
 __all__ = ["conditions"]
 
@@ -48,7 +48,7 @@ def conditions(
             return
         for one in found:
             show(_text(one))
-        show("\nJoin names with + to apply several, for instance wrong_think+abstain_option.")
+        show("\n" + wrapped("Join names with + to apply several, for instance wrong_think+abstain_option."))
 
 
 def described(condition: Perturbation, sample: Sample) -> Described:
@@ -104,5 +104,8 @@ def _image(image: ImageLike, sample: Sample) -> str:
 
 def _text(one: Described) -> str:
     settings = ", ".join(f"{field}={value!r}" for field, value in one.settings.items())
-    lines = [f"{one.name:<25} {one.description}{f' [{settings}]' if settings else ''}"]
-    return "\n".join([*lines, *(f"    {part + ':':<10} {text or '(nothing)'}" for part, text in one.example.items())])
+    lines = [
+        wrapped(f"{one.description}{f' [{settings}]' if settings else ''}", f"{one.name:<25} ", indent=26),
+        *(wrapped(text or "(nothing)", f"    {part + ':':<10} ") for part, text in one.example.items()),
+    ]
+    return "\n".join(lines)

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import shutil
+import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ __all__ = [
     "say",
     "show",
     "show_rows",
+    "wrapped",
 ]
 
 OVERVIEW_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
@@ -47,6 +50,35 @@ def say(text: object) -> None:
     """Print what is no result: a warning, where files are, how a gate came out."""
     if is_first_process():
         typer.echo(printable(str(text)), err=True)
+
+
+def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int | None = None) -> str:
+    """Return a text that follows a label, in lines that a terminal does not break again.
+
+    Args:
+        text: one line; spaces within it stay.
+        label: what the first line begins with.
+        indent: how far the lines after the first are moved in; None = as far as the label is long.
+        width: in characters; None = the terminal's, or 80 where there is none.
+
+    Example:
+        >>> print(wrapped("A caption that strongly suggests one wrong option.", "wrong_caption: ", width=44))
+        wrong_caption: A caption that strongly
+                       suggests one wrong option.
+    """
+    space = width or shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+    inner = " " * (len(label) if indent is None else indent)
+    return textwrap.fill(
+        text,
+        width=max(space, len(inner) + _NARROWEST),
+        initial_indent=label,
+        subsequent_indent=inner,
+        break_on_hyphens=False,
+    )
+
+
+_NO_TERMINAL = 80  # characters of a line where the output is no terminal and COLUMNS is not set
+_NARROWEST = 20  # characters for a text; a terminal that leaves less breaks its lines itself
 
 
 def as_json(value: Any) -> str:
