@@ -143,3 +143,13 @@ def test_prompt_digests_differ_with_what_is_shown(make_sample, change):
     images = sample_content(prompt.sample)["images"]
     assert prompt_digest(prompt, images) == prompt_digest(Prompt.of(make_sample()), images)
     assert prompt_digest(prompt.replace(**change), images) != prompt_digest(prompt, images)
+
+
+def test_a_run_whose_style_was_recorded_before_a_field_goes_on_where_it_was_asked_the_same():
+    plain = manifest()
+    older = plain.replace(style={name: value for name, value in plain.style.items() if "thought" not in name})
+    assert len(older.style) < len(plain.style)
+    assert older.joined(plain).style == older.style
+    assert plain.joined(older).style == plain.style
+    with pytest.raises(ValueError, match=r"field 'style.template_opens_thought': expected False, .* got True"):
+        older.joined(manifest(style=Style(template_opens_thought=True)))

@@ -22,6 +22,7 @@ from .types.validated import Frozen
 __all__ = ["Manifest", "config_of", "first_difference", "prompt_digest", "sample_content"]
 
 _ABSENT = "nothing"
+_LATER_IN_STYLES = {"template_opens_thought": False}  # what older runs did not record, and how they were asked
 
 
 class Manifest(Frozen):
@@ -97,6 +98,8 @@ class Manifest(Frozen):
         known = {name: config for name, config in other.conditions.items() if name in self.conditions}
         begun = self.model_dump(include={"format", "model", "seed", "distractor", "style"})
         asked = other.model_dump(include={"format", "model", "seed", "distractor", "style"})
+        for side in (begun, asked):
+            side["style"] = {**_LATER_IN_STYLES, **side["style"]}
         begun["conditions"] = {name: self.conditions[name] for name in known}
         asked["conditions"] = known
         unknown = [name for name in _LATER_FIELDS if name in other.model and name not in self.model]
