@@ -345,10 +345,18 @@ def test_names_on_the_hub_and_folders_are_looked_up_with_every_dtype(
             HFModel.from_pretrained(name, dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "torch.bfloat16", "nn", ""])
-def test_what_is_no_dtype_is_refused_before_anything_is_loaded(dtype: str) -> None:
-    sentence = f"field 'dtype': expected auto, bfloat16, float16, float32 or another torch dtype, got '{dtype}'"
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+@pytest.mark.parametrize(
+    ("dtype", "hint"),
+    [
+        ("bf16", "; did you mean 'bfloat16'?"),
+        ("torch.bfloat16", "; did you mean 'bfloat16'?"),
+        ("nn", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_no_dtype_is_refused_before_anything_is_loaded(dtype: str, hint: str) -> None:
+    kinds = "auto, bfloat16, float16, float32 or another of torch's floating-point dtypes"
+    with pytest.raises(ValueError, match=f"^field 'dtype': expected {kinds}, got '{dtype}'{re.escape(hint)}$"):
         HFModel.from_pretrained("owner/name", dtype=dtype)
 
 
