@@ -28,21 +28,13 @@ from typing import Any
 
 import vlmrobust as vr
 from vlmrobust.demo import questions, shapes
-from vlmrobust.perturbations import CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
+from vlmrobust.perturbations import CorrectCaption, CorrectThink, WrongCaption, WrongThink, paper_conditions
 
 CONFIGURATIONS = ("base", "augmented", "faithful", "both")
 SEEDS = (0, 1, 2, 3, 4)
 KINDS = ("colour", "shape", "position")
 AUGMENTATION = {CorrectCaption(): 0.1, WrongCaption(): 0.1, CorrectThink(): 0.1, WrongThink(): 0.1}
-CONDITIONS = (
-    StopThink(),
-    WrongThink(),
-    WrongThink(hedge="but I think"),
-    WrongCaption(),
-    WrongCaption(disclaimer="but I could be wrong"),
-    CorrectCaption(),
-    CorrectThink(),
-)
+CONDITIONS = paper_conditions()[1:]  # base is asked anyway
 METRICS = (
     vr.metrics.Accuracy(),
     vr.metrics.Consistency(),

@@ -57,5 +57,5 @@ def test_all_names_are_offered_for_nothing(complete: Callable[[str], list[str]],
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_for_a_shell_is_shown(shell: str) -> None:
     result = CliRunner().invoke(cli.app, ["--show-completion", shell], prog_name="vlmrobust")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert "_VLMROBUST_COMPLETE" in result.stdout

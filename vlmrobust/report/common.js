@@ -111,3 +111,23 @@ function bars(sample, response) {
   const label = make("p", { class: "label" }, `probability of the letters, read: ${response.readout || "?"}`);
   return make("div", {}, label, make("div", { class: "bars" }, ...cells));
 }
+
+// The controls above the list: a condition, words, and buttons that put their name among those chosen or take it away.
+function openFilters(buttons, chosen, filter) {
+  for (const [name, label] of Object.entries(data.conditions)) byId("condition").append(make("option", { value: name }, label));
+  for (const [name, meaning] of Object.entries(buttons)) {
+    const button = make("button", { type: "button", title: meaning, "data-flag": name });
+    button.addEventListener("click", () => {
+      if (!chosen.delete(name)) chosen.add(name);
+      filter();
+    });
+    byId("flags").append(button);
+  }
+  let pause = null;
+  byId("search").addEventListener("input", () => {
+    clearTimeout(pause);
+    pause = setTimeout(filter, 120);
+  });
+  byId("condition").addEventListener("change", filter);
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+}

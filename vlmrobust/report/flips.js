@@ -55,23 +55,6 @@ function card(flip) {
     make("div", { class: "responses two" }, side(sample, data.names[0], flip.here), side(sample, data.names[1], flip.there)));
 }
 
-for (const [name, label] of Object.entries(data.conditions)) byId("condition").append(make("option", { value: name }, label));
-
-for (const [kind, meaning] of Object.entries(KINDS)) {
-  const button = make("button", { type: "button", title: meaning, "data-flag": kind });
-  button.addEventListener("click", () => {
-    if (!state.kinds.delete(kind)) state.kinds.add(kind);
-    filter();
-  });
-  byId("flags").append(button);
-}
-
-let pause = null;
-byId("search").addEventListener("input", () => {
-  clearTimeout(pause);
-  pause = setTimeout(filter, 120);
-});
-byId("condition").addEventListener("change", filter);
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
+openFilters(KINDS, state.kinds, filter);
 byId("more").addEventListener("click", more);
 filter();

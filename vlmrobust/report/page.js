@@ -366,24 +366,7 @@ if (byId("labels")) openLabelling();
 
 // --- controls ---------------------------------------------------------------------------------------------------------
 
-for (const [name, label] of Object.entries(data.conditions)) byId("condition").append(make("option", { value: name }, label));
-
-for (const [flag, meaning] of Object.entries(data.flags)) {
-  const button = make("button", { type: "button", title: meaning, "data-flag": flag });
-  button.addEventListener("click", () => {
-    if (!state.flags.delete(flag)) state.flags.add(flag);
-    filter();
-  });
-  byId("flags").append(button);
-}
-
-let pause = null;
-byId("search").addEventListener("input", () => {
-  clearTimeout(pause);
-  pause = setTimeout(filter, 120);
-});
-byId("condition").addEventListener("change", filter);
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
+openFilters(data.flags, state.flags, filter);
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, select, textarea");
