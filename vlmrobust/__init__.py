@@ -1,8 +1,11 @@
 """Does a vision-language model still look at the image, and does its answer follow from its chain of thought?"""
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from .former_paths import FormerPaths
 
 if TYPE_CHECKING:
     from . import demo, functional, judges, metrics, perturbations, plots, rl, styles, testing
@@ -77,6 +80,9 @@ _HOMES = {
     "merge_runs": "merging",
     "paper_conditions": "perturbations",
 }
+
+# Asked last, after the module was found nowhere else.
+sys.meta_path.append(FormerPaths(__name__))
 
 
 def __getattr__(name: str) -> Any:

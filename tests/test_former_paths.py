@@ -1,0 +1,49 @@
+"""Names are found where earlier versions had them: in imports, and in pickles."""
+
+import importlib
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+
+import vlmrobust
+from vlmrobust.former_paths import FORMER, FormerPaths
+
+NAMES = Path(__file__).parent / "golden" / "names.txt"
+"""For each module of 0.1.0 that had names for others: its path, a colon, the names."""
+
+
+def test_names_are_found_where_they_were() -> None:
+    missing = []
+    for line in NAMES.read_text().splitlines():
+        path, _, names = line.partition(":")
+        module = importlib.import_module(path)
+        missing += [f"{path}.{name}" for name in names.split() if not hasattr(module, name)]
+    assert missing == []
+
+
+def test_former_paths_name_modules_that_are_there() -> None:
+    for former, now in FORMER.items():
+        for target in now.split():
+            assert importlib.import_module(f"vlmrobust.{target}").__name__ == f"vlmrobust.{target}", former
+
+
+def test_a_class_of_a_former_module_is_unpickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = FormerPaths("vlmrobust", {"kinds.question": "types.style types.sample", "kinds": "types"})
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    sample = vlmrobust.Sample(id="q", images=["a.png"], question="Which?", options=["a", "b"], answer=0)
+    written = pickle.dumps(sample, protocol=0).replace(b"vlmrobust.types.sample", b"vlmrobust.kinds.question")
+    assert b"vlmrobust.kinds.question" in written
+    try:
+        assert pickle.loads(written) == sample
+        with pytest.raises(AttributeError, match=r"it is now vlmrobust.types.style and vlmrobust.types.sample"):
+            getattr(importlib.import_module("vlmrobust.kinds.question"), "Nothing")  # noqa: B009
+    finally:
+        for name in ("vlmrobust.kinds", "vlmrobust.kinds.question"):
+            sys.modules.pop(name, None)
+
+
+def test_what_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"vlmrobust\.nothing"):
+        importlib.import_module("vlmrobust.nothing")

@@ -1,0 +1,56 @@
+"""Resolve modules by the paths that they had in earlier versions, so that old pickles and imports go on working."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["FORMER", "FormerPaths"]
+
+FORMER: Mapping[str, str] = {}
+"""For each former module, below the package, the modules where its names are now, with spaces between."""
+
+
+class FormerPaths(MetaPathFinder, Loader):
+    """Finds a former module as an empty one whose names are looked up where they are now.
+
+    Args:
+        package: the package that the paths are below.
+        former: for each former module the modules where its names are now, with spaces between.
+
+    Example:
+        >>> finder = FormerPaths("vlmrobust", {"kinds.sample": "types.sample types"})
+        >>> finder.find_spec("vlmrobust.kinds.sample").loader.targets("vlmrobust.kinds.sample")
+        ['vlmrobust.types.sample', 'vlmrobust.types']
+        >>> finder.find_spec("vlmrobust.kinds.nothing")
+    """
+
+    def __init__(self, package: str, former: Mapping[str, str] = FORMER) -> None:
+        self.package = package
+        self.former = former
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return how a former module is made; None for every other name."""
+        package, _, name = fullname.partition(".")
+        return ModuleSpec(fullname, self, is_package=True) if package == self.package and name in self.former else None
+
+    def targets(self, fullname: str) -> list[str]:
+        """Return the modules where the names of a former module are now."""
+        return [f"{self.package}.{name}" for name in self.former[fullname.partition(".")[2]].split()]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module a `__getattr__` that asks the modules where its names are now."""
+        targets = self.targets(module.__name__)
+
+        def look_up(name: str) -> Any:
+            for target in targets:
+                if not name.startswith("__") and hasattr(now := import_module(target), name):
+                    return getattr(now, name)
+            now_in = " and ".join(targets)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}; it is now {now_in}")
+
+        module.__dict__["__getattr__"] = look_up
