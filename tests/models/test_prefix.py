@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from vlmrobust import Prompt, Response, Sample, expand, paper_conditions
 from vlmrobust.models import HFModel
 from vlmrobust.models.branches import bears_gaps
-from vlmrobust.models.encoding import Rendered
 from vlmrobust.models.prefix import families, packed
+from vlmrobust.models.rendered import Rendered
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
 
 pytestmark = [

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from ..prompting import letter_columns
 from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
-from .encoding import Encoder, Rendered
+from .encoding import Encoder
 from .generation import Decoding
 from .probe import Head, captured
 from .processing import FAULTS
+from .rendered import Rendered
 from .running import tolerance
 from .vocabulary import Ending, LetterVocabulary, Member, Members, letter_logprobs
 

@@ -2,64 +2,28 @@
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from ..prompting import SpecialTokens, chat_turns, check_template_arguments, render_turns
-from ..types import Prompt, Response, open_image
+from ..types import Prompt, open_image
 from ..types.prompt import begun, made_of_images
 from .base import UnfitError
 from .processing import FAULTS, Processing, last_tokens
+from .rendered import Rendered
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .options import ScoredText
-
 _TOKENS_PER_IMAGE = 1024  # a guess, where the processor does not say
 
-__all__ = ["Encoder", "EncodingError", "Rendered"]
+__all__ = ["Encoder", "EncodingError"]
 
 
 class EncodingError(ValueError):
     """A processor refused a text or an image, for instance one that is too thin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """One prompt, ready for a processor.
-
-    Attributes:
-        prompt: the prompt, its prefill being what stands in the assistant's turn (an opener of the template included).
-        turns: the chat template's rendering and the prefill.
-        images: decoded.
-        forced: where nothing is left to think, what stands between the prefill and the letter, which is then read in
-            one forward pass; None = a text is to be decoded.
-        written: the response so far, where the model's own text stands in `forced`.
-        scored: the option's text that is scored, which stands at the end of `forced`, or follows it where the
-            processor takes answers apart; None = a letter is read.
-    """
-
-    prompt: Prompt
-    turns: str
-    images: tuple["Image", ...]
-    forced: str | None = None
-    written: Response | None = None
-    scored: "ScoredText | None" = None
-
-    @property
-    def kin(self) -> tuple[Any, ...]:
-        """What prompts have in common that may share a beginning: sample and images, or being one prompt's options."""
-        which = () if self.scored is None else (self.prompt.condition, self.prompt.draw)
-        return (self.prompt.sample.id, *map(id, self.images), *which)
-
-    @property
-    def text(self) -> str:
-        """All text that the model goes on from."""
-        return self.turns + (self.forced or "")
 
 
 class Encoder:

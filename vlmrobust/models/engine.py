@@ -10,7 +10,7 @@ from torch import Tensor
 from ..types import Response
 from .ahead import LookAhead
 from .branches import Reached
-from .encoding import Encoder, EncodingError, Rendered
+from .encoding import Encoder, EncodingError
 from .generation import Decoding, Written
 from .plain import Begun, PlainEngine
 from .planning import Batch, Queue, plan
@@ -18,6 +18,7 @@ from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
+from .rendered import Rendered
 from .rolling import Rolling
 from .running import tolerance
 from .self_check import SelfCheck

@@ -13,7 +13,7 @@ import torch
 from .. import styles
 from ..prompting import SpecialTokens, thought_note
 from ..types import Prompt, Response, Style
-from .encoding import Encoder, Rendered
+from .encoding import Encoder
 from .engine import Engine
 from .generation import Decoding
 from .identity import (
@@ -29,6 +29,7 @@ from .loading import load
 from .options import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
 from .reading import closed, forced_text, read_response
+from .rendered import Rendered
 from .running import adapters, autocast_name, check_decoder_only, context_of, evaluating, running_model
 from .vocabulary import LetterVocabulary
 from .work import Work

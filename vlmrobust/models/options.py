@@ -22,17 +22,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
-from .encoding import Encoder, Rendered
+from .encoding import Encoder
 from .engine import Engine
 from .reading import not_finite
+from .rendered import Rendered, ScoredText
 from .vocabulary import TAIL
 
-__all__ = ["Frame", "OptionReader", "ScoredText", "forced_frame", "option_response", "own_frame", "scored_texts"]
+__all__ = ["Frame", "OptionReader", "forced_frame", "option_response", "own_frame", "scored_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,60 +64,6 @@ def own_frame(prompt: Prompt, response: Response) -> Frame | None:
     if start < len(prompt.prefill):
         return None
     return Frame(turn[len(prompt.prefill) : start], inside[len(inside.rstrip()) :] + prompt.style.answer_closer)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredText:
-    """The tokens at the end of a text whose log-probability is asked for.
-
-    Attributes:
-        tokens: the tokens.
-        rest: how many further tokens the text has, which are not scored.
-        ends: tokens of which any one has to follow; none = nothing has to.
-        answer: the option's text and what ends it, where the processor takes answers apart; else empty.
-    """
-
-    tokens: tuple[int, ...]
-    rest: int
-    ends: tuple[int, ...]
-    answer: str = ""
-
-    @property
-    def count(self) -> int:
-        """Over how many tokens the log-probability is summed."""
-        return len(self.tokens) + bool(self.ends)
-
-    def stands_in(self, tokens: Sequence[int]) -> bool:
-        """Return whether a whole text's tokens have these where they are looked for."""
-        start = len(tokens) - len(self.tokens) - self.rest
-        return tuple(tokens[start : start + len(self.tokens)]) == self.tokens
-
-    @property
-    def places(self) -> int:
-        """How many positions at the end of the text are looked at."""
-        return len(self.tokens) + self.rest + 1
-
-    @property
-    def used(self) -> int:
-        """Of how many of them, from the first on, logits are needed."""
-        return self.count
-
-    def read(self, logits: Tensor) -> list[float]:
-        """Return the log-probability of the tokens (nats), and the first position's log-normaliser.
-
-        The options of a prompt have that position in common, so that the latter is the same for all of them, unless
-        the model sees ahead.
-
-        Args:
-            logits: `(used, V)` float32, next-token logits before each of the tokens, and after the last.
-        """
-        normalisers = logits.logsumexp(-1)
-        count = len(self.tokens)
-        chosen = logits[torch.arange(count), list(self.tokens)] - normalisers[:count]
-        total = chosen.double().sum()
-        if self.ends:
-            total = total + logits[count, list(self.ends)].logsumexp(-1) - normalisers[count]
-        return [float(total), float(normalisers[0])]
 
 
 class OptionReader:

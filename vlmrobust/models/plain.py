@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .branches import Branches, Forward, Reached, seen_positions
-from .encoding import Encoder, EncodingError, Rendered
+from .encoding import Encoder, EncodingError
 from .generation import Decoding, Written
 from .probe import GenerationProbe, Head, Log, captured
+from .rendered import Rendered
 
 __all__ = ["Begun", "PlainEngine", "Reading", "T", "last_rows"]
 

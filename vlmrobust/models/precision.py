@@ -12,9 +12,9 @@ import torch
 
 from .ahead import LookAhead
 from .branches import Forward
-from .encoding import Rendered
 from .generation import Decoding, Written
 from .probe import Head, captured
+from .rendered import Rendered
 from .running import kinds_of_numbers
 
 __all__ = ["Independence", "is_half"]

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
 from .caches import unknown
-from .encoding import Encoder, Rendered
+from .encoding import Encoder
 from .generation import Decoding
 from .plain import Begun, PlainEngine, Reading, T, last_rows
 from .probe import Head, captured
 from .processing import FAULTS
+from .rendered import Rendered
 from .running import tolerance
 
 __all__ = ["FAULTS", "Family", "SharedEngine", "families", "packed"]

@@ -12,9 +12,9 @@ from ..types import Prompt, Response
 from ..types.response import parse_turn
 from .ahead import Decoded, Look, LookAhead
 from .branches import Branches, Reached
-from .encoding import Rendered
 from .generation import Written
 from .probe import Head
+from .rendered import Rendered
 from .vocabulary import LetterVocabulary, Members
 
 __all__ = [

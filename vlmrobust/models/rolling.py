@@ -22,11 +22,11 @@ from torch import Tensor
 
 from .ahead import Look, LookAhead
 from .branches import Branches, Forward, joined
-from .encoding import Rendered
 from .generation import Decoding, Written
 from .plain import Begun
 from .probe import Head, Log, captured, note
 from .reading import Draft, TextReader
+from .rendered import Rendered
 from .sampling import GumbelNoise
 from .stepping import Stepping
 from .vocabulary import Member

@@ -16,11 +16,12 @@ from torch import Tensor
 from ..types import Prompt, Sample, Style
 from .base import UnfitError
 from .branches import bears_gaps
-from .encoding import Encoder, EncodingError, Rendered
+from .encoding import Encoder, EncodingError
 from .generation import Decoding
 from .plain import PlainEngine, last_rows
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
+from .rendered import Rendered
 from .running import tolerance
 from .sampling import SAMPLING_OPTIONS
 from .vocabulary import LetterVocabulary, letter_logprobs

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .ahead import LookAhead
 from .branches import bears_gaps, joined
-from .encoding import Rendered
 from .generation import Decoding
+from .rendered import Rendered
 
 __all__ = ["Stepping"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from ..models.encoding import Rendered
 from ..models.prefix import Family, families
 from ..models.reading import forced_text
+from ..models.rendered import Rendered
 from ..perturbations import NotApplicable, Perturbation
 from ..perturbations.expansion import Prompts
 from ..types import Prompt, Sample, Style, open_image

@@ -18,9 +18,10 @@ from ...types import Prompt, Response
 from ...types.image import image_digest
 from ...types.prompt import made_of_images
 from ...types.response import parse_turn
-from ..encoding import Encoder, EncodingError, Rendered
-from ..options import Frame, ScoredText, forced_frame, option_response, own_frame, scored_texts
+from ..encoding import Encoder, EncodingError
+from ..options import Frame, forced_frame, option_response, own_frame, scored_texts
 from ..reading import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
+from ..rendered import Rendered, ScoredText
 from ..server.steps import logsumexp
 from ..vocabulary import LetterVocabulary
 from .engine import Output, Request
