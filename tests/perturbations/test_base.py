@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vlmrobust import Prompt, Sample
+from vlmrobust import Prompt, Response, Sample
 from vlmrobust.perturbations import (
     AbstainOption,
     Base,
@@ -59,7 +59,7 @@ class Second(Perturbation):
     needs_base = True
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        return prompt.replace(context=f"You said: {prompt.base}")
+        return prompt.replace(context=f"You said: {prompt.base.text if prompt.base else None}")
 
 
 def test_one_class_with_one_method(make_sample: Make) -> None:
@@ -95,7 +95,11 @@ def test_a_mistake_is_named_by_sample_and_condition(make_sample: Make) -> None:
 def test_a_condition_that_needs_the_base_answer_says_so(make_sample: Make) -> None:
     with pytest.raises(ValueError, match="sample 'q1', condition 'second': expected the response under base"):
         Second()(Prompt.of(make_sample()))
-    assert Second()(Prompt.of(make_sample()).replace(base="B")).context == "You said: B"
+    asked = Prompt.of(make_sample())
+    said = Response.parse(asked, "<answer>B</answer>")
+    assert Second()(asked.replace(base=said)).context == "You said: <answer>B</answer>"
+    with pytest.raises(ValidationError, match="base"):
+        asked.replace(base="B")
 
 
 def test_draws_are_keyed_by_seed_and_sample_and_by_nothing_else(make_sample: Make) -> None:

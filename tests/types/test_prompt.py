@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vlmrobust import Prompt, Sample, Style
+from vlmrobust import Prompt, Response, Sample, Style
 
 Make = Callable[..., Sample]
 
@@ -85,10 +85,12 @@ def test_replace_checks_again_and_names_the_sample(make_sample: Make, changes: d
 
 
 def test_base_travels_with_replace_and_is_not_written(make_sample: Make) -> None:
-    prompt = Prompt.of(make_sample()).replace(base="a response")
-    assert prompt.replace(question="Why?").base == "a response"
+    asked = Prompt.of(make_sample())
+    said = Response.parse(asked, "<answer>blue, I say</answer>")
+    prompt = asked.replace(base=said)
+    assert prompt.replace(question="Why?").base is said
     assert "base" not in prompt.model_dump()
-    assert "a response" not in repr(prompt)
+    assert "blue, I say" not in repr(prompt)
 
 
 @given(st.integers(2, 26), st.integers(0, 3), st.randoms())

@@ -44,12 +44,12 @@ class _OwnThought(Perturbation):
         Raises:
             NotApplicable: nothing, or its thought was cut off and is no whole that could be changed.
         """
-        thought: str = prompt.base.own_think
-        if not thought.strip():
+        base = prompt.base
+        if base is None or not base.own_think.strip():
             raise NotApplicable(f"condition {self.condition!r} changes the thought under base, and there was none")
-        if prompt.base.status == "truncated":
+        if base.status == "truncated":
             raise NotApplicable(f"condition {self.condition!r} changes the thought under base, which was cut off")
-        return thought
+        return base.own_think
 
 
 class EarlyAnswer(_OwnThought):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -10,12 +10,10 @@ from ..prompting import assistant_prefix, chat_turns, render_turns, template_sou
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
 from ..prompting.special_tokens import SpecialTokens, inert_tags
 from .image import ImageLike, image_key
+from .response import Response
 from .sample import Sample
 from .style import Style
 from .validated import Frozen, as_made
-
-if TYPE_CHECKING:
-    from .response import Response
 
 __all__ = ["Prompt", "begun", "made_of_images"]
 
@@ -59,7 +57,7 @@ class Prompt(Frozen):
     prefill: str = ""
     distractor: int | None = None
     asserted: int | None = None
-    base: Any = Field(default=None, repr=False, exclude=True)
+    base: Response | None = Field(default=None, repr=False, exclude=True)
 
     @classmethod
     def of(
@@ -69,7 +67,7 @@ class Prompt(Frozen):
         style: Style | None = None,
         draw: int = 0,
         distractor: int | None = None,
-        base: "Response | None" = None,
+        base: Response | None = None,
     ) -> "Prompt":
         """Return the unperturbed prompt of a sample."""
         return cls(

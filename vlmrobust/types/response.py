@@ -8,11 +8,11 @@ from pydantic import model_validator
 
 from ..secrecy import error_text
 from ..text import writable
-from .prompt import Prompt
 from .validated import Frozen
 
 if TYPE_CHECKING:
     from ..prompting import Parsed
+    from .prompt import Prompt  # a prompt may hold the response to the unperturbed one
 
 __all__ = ["Carrier", "Readout", "Response", "Status"]
 
@@ -113,7 +113,7 @@ class Response(Frozen):
     @classmethod
     def parse(
         cls,
-        prompt: Prompt,
+        prompt: "Prompt",
         completion: str,
         *,
         reasoning: str | None = None,
@@ -148,7 +148,7 @@ class Response(Frozen):
             ValueError: `option_logprobs` has the wrong length or a NaN; the message names sample and condition.
 
         Example:
-            >>> from vlmrobust.types import Sample
+            >>> from vlmrobust.types import Prompt, Sample
             >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
             >>> response = Response.parse(Prompt.of(sample), "<think>It is blue.</think><answer>B</answer>")
             >>> response.answer, response.status, response.own_think
@@ -189,7 +189,7 @@ class Response(Frozen):
 
     def with_options(
         self,
-        prompt: Prompt,
+        prompt: "Prompt",
         option_logprobs: Sequence[float],
         *,
         readout: Readout,
@@ -209,14 +209,14 @@ class Response(Frozen):
         return self.replace(**_of_options(prompt, option_logprobs, readout, option_tokens))
 
     @classmethod
-    def failed(cls, prompt: Prompt, error: BaseException | str, status: Status = "error") -> "Response":
+    def failed(cls, prompt: "Prompt", error: BaseException | str, status: Status = "error") -> "Response":
         """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
         shown = error if isinstance(error, str) else error_text(error)
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
 
 
 def _of_options(
-    prompt: Prompt, logprobs: Sequence[float], readout: Readout, tokens: Sequence[int] | None
+    prompt: "Prompt", logprobs: Sequence[float], readout: Readout, tokens: Sequence[int] | None
 ) -> dict[str, Any]:
     """Return the fields of a response that hold its options' log-probabilities; see `Response.with_options`."""
     if any(map(math.isnan, logprobs)):
@@ -266,13 +266,13 @@ def _problem(response: Response) -> str | None:
     return None
 
 
-def _without_prefill(prompt: Prompt, completion: str) -> str:
+def _without_prefill(prompt: "Prompt", completion: str) -> str:
     prefill = prompt.prefill.strip()
     begun = completion.lstrip()
     return begun[len(prefill) :] if prefill and begun.startswith(prefill) else completion
 
 
-def parse_turn(prompt: Prompt, completion: str) -> "Parsed":
+def parse_turn(prompt: "Prompt", completion: str) -> "Parsed":
     """Parse the whole assistant turn, prefill and completion together, by the prompt's style."""
     from ..prompting import parse_completion
 
@@ -290,7 +290,7 @@ def parse_turn(prompt: Prompt, completion: str) -> "Parsed":
     )
 
 
-def _status(prompt: Prompt, parsed: "Parsed", finish_reason: str | None) -> Status:
+def _status(prompt: "Prompt", parsed: "Parsed", finish_reason: str | None) -> Status:
     if parsed.answer is not None:
         return "abstained" if prompt.order[parsed.answer] is None else "answered"
     return "truncated" if finish_reason == "length" or parsed.open_thought else "unparsed"
