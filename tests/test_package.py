@@ -1,4 +1,4 @@
-"""The package as a whole: public names, what importing it costs, and which module may know which."""
+"""The package as a whole: its public names, and what importing it costs."""
 
 import ast
 import importlib
@@ -79,73 +79,7 @@ def test_the_test_above_can_fail() -> None:
     assert heavy_modules_after("import vlmrobust, PIL.Image, scipy") == {"PIL", "scipy"}
 
 
-# --- arrows -----------------------------------------------------------------------------------------------------------
-
-# A module may import those of lower layers alone, and its own parts.
-LAYERS = (
-    ("text",),
-    ("secrecy", "local_paths"),
-    ("log_records",),
-    ("keyed", "naming", "machine", "jsonl", "prompting", "functional"),
-    ("locking",),
-    ("types",),
-    ("styles",),
-    ("perturbations", "models", "data"),
-    ("judges",),
-    ("metrics",),
-    ("manifest",),
-    ("store", "plots"),
-    ("report",),
-    ("merging", "workers", "harnesses"),
-    ("evaluator",),
-    ("named_conditions", "named_judges", "named_metrics", "named_styles"),
-    ("rl", "testing", "demo"),
-    ("study",),
-    ("cli",),
-)
-LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 FOR_CLI_ALONE = {"rl", "testing", "demo"}
-
-
-def imported_parts(source: str, module: tuple[str, ...], is_package: bool) -> set[str]:
-    """Return the first names below `vlmrobust` that a module's source imports, anywhere in it."""
-    parts = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            targets = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            package = ("vlmrobust", *(module if is_package else module[:-1]))
-            start = list(package[: len(package) - node.level + 1]) if node.level else []
-            start += (node.module or "").split(".") if node.module else []
-            targets = [[*start, alias.name] for alias in node.names]
-        else:
-            continue
-        parts |= {target[1] for target in targets if target[0] == "vlmrobust" and len(target) > 1}
-    return parts & LAYER.keys()
-
-
-def all_modules() -> dict[tuple[str, ...], tuple[str, bool]]:
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        module = path.relative_to(ROOT).with_suffix("").parts
-        is_package = module[-1] == "__init__"
-        found[module[:-1] if is_package else module] = (path.read_text(encoding="utf-8"), is_package)
-    return found
-
-
-MODULES = all_modules()
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if module], ids=".".join)
-def test_arrows_point_one_way(module: tuple[str, ...]) -> None:
-    owner, (source, is_package) = module[0], MODULES[module]
-    assert owner in LAYER, f"{owner} has no layer yet: put it into LAYERS"
-    wrong = {
-        part
-        for part in imported_parts(source, module, is_package)
-        if part != owner and (LAYER[part] >= LAYER[owner] or (part in FOR_CLI_ALONE and owner != "cli"))
-    }
-    assert not wrong
 
 
 def test_the_package_itself_does_not_import_what_is_for_later() -> None:
@@ -158,28 +92,6 @@ def test_the_package_itself_does_not_import_what_is_for_later() -> None:
     assert vlmrobust.demo.__name__ == "vlmrobust.demo"
     with pytest.raises(AttributeError, match="nothing"):
         _ = vlmrobust.nothing
-
-
-@pytest.mark.parametrize(
-    ("source", "module", "is_package", "expected"),
-    [
-        ("from ..types import Prompt", ("models", "base"), False, {"types"}),
-        ("from ..types.response import parse_turn", ("models", "base"), False, {"types"}),
-        ("from .. import demo as bundled", ("models", "base"), False, {"demo"}),
-        ("from ..judges import Judge", ("metrics",), True, {"judges"}),
-        ("from .judges import Judge", ("metrics",), True, {"metrics"}),
-        ("from ..judges import Judge", ("metrics", "base"), False, {"judges"}),
-        ("from . import demo", ("cli",), False, {"demo"}),
-        ("def f():\n    import vlmrobust.rl.rewards", ("cli",), False, {"rl"}),
-        ("from vlmrobust.testing import FakeModel", ("cli",), False, {"testing"}),
-        ("from vlmrobust import testing", ("cli",), False, {"testing"}),
-        ("import torch", ("cli",), False, set()),
-    ],
-)
-def test_imports_are_found_however_they_are_written(
-    source: str, module: tuple[str, ...], is_package: bool, expected: set[str]
-) -> None:
-    assert imported_parts(source, module, is_package) == expected
 
 
 def test_typed() -> None:
