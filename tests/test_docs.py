@@ -1,5 +1,6 @@
 """What README, documentation and examples show is run; what docstrings show is run too."""
 
+import ast
 import doctest
 import importlib
 import json
@@ -8,6 +9,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,10 @@ from vlmrobust.data import samples_from
 from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md")),
+    *sorted((ROOT / "docs" / "pages").rglob("*.md")),
+]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -149,6 +154,47 @@ def test_the_changelog_has_a_section_for_this_version_below_what_is_to_come() ->
 def test_the_readme_cites_this_version() -> None:
     [cited] = re.findall(r"version = \{([^}]+)\}", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert cited == vr.__version__
+
+
+def test_the_citation_file_cites_this_version() -> None:
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {vr.__version__}" in lines
+    [released] = re.findall(
+        rf"^## \[{re.escape(vr.__version__)}\] - (.*)$",
+        (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert f'date-released: "{released}"' in lines
+
+
+def messages_of_the_package() -> Iterator[str]:
+    """Yield every text in the code, with … for what is put into it."""
+    for path in Path(vr.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[sdr]", "…", node.value)
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_package() -> None:
+    page = (ROOT / "docs" / "pages" / "troubleshooting.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^`(.+)`$", page, re.MULTILINE)
+    assert len(shown) > 15
+    known = "\n".join(messages_of_the_package())
+    missing = [text for text in shown if not re.search(".*".join(map(re.escape, text.split("…"))), known)]
+    assert missing == []
+
+
+def test_files_named_for_contributors_are_there() -> None:
+    for page in ("CONTRIBUTING.md", "tests/README.md", "docs/pages/architecture.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:vlmrobust|tests|docs)/[\w/.]+)`", text):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+        for name in re.findall(r"`((?:\w+/)+\w+\.py|\w+/)`", text):
+            assert any((folder / name).exists() for folder in (ROOT, ROOT / "vlmrobust", ROOT / "tests")), (
+                f"{page}: {name}"
+            )
 
 
 def test_the_readme_names_every_default_metric() -> None:
