@@ -7,7 +7,8 @@ from typing import get_args
 
 from .jsonl import json_safe
 from .manifest import Manifest
-from .metrics import Metric, PairedMetric, default_metrics
+from .metrics import Metric, PairedMetric
+from .metrics.catalogue import default_metrics, metrics_named
 from .models.base import Model
 from .perturbations import Perturbation
 from .perturbations.conditions import check_conditions
@@ -41,7 +42,8 @@ class Evaluator:
         model: anything with `respond(prompts) -> list[Response]`, or a function that returns one, which is called where
             it is needed.
         perturbations: the conditions; `Base()` is put in front if it is not among them.
-        metrics: what is measured; None = `default_metrics()`.
+        metrics: what is measured: metrics, the names of their columns, or `module:Class` of one's own; None =
+            `default_metrics()`.
         style: how questions are put; None = the default style.
         draws: how often each prompt is asked (for models that sample).
         batch_size: how many samples are handed to one `respond` call.
@@ -62,24 +64,25 @@ class Evaluator:
 
     Raises:
         TypeError: the model has no `respond` and is no function, or something else than a perturbation is among the
-            conditions.
-        ValueError: two conditions or metrics have one name, or a number is below 1.
+            conditions, or than a metric among the metrics.
+        ValueError: two conditions or metrics have one name, the name of a metric is not known (the message has the
+            nearest), or a number is below 1.
 
     Example:
         >>> from vlmrobust import Sample
         >>> from vlmrobust.perturbations import StopThink
         >>> from vlmrobust.testing import FakeModel
         >>> sample = Sample(id="q1", images=[b"not decoded"], question="Which?", options=["red", "blue"], answer=1)
-        >>> report = Evaluator(FakeModel(opens_images=False), [StopThink()]).run([sample])
-        >>> list(report.frame["condition"])
-        ['base', 'stop_think']
+        >>> report = Evaluator(FakeModel(opens_images=False), [StopThink()], ["accuracy", "consistency"]).run([sample])
+        >>> list(report.frame["condition"]), report.metrics
+        (['base', 'stop_think'], ('accuracy', 'consistency'))
     """
 
     def __init__(
         self,
         model: Model | Callable[[], Model],
         perturbations: Sequence[Perturbation],
-        metrics: Sequence[Metric | PairedMetric] | None = None,
+        metrics: Sequence[Metric | PairedMetric | str] | None = None,
         *,
         style: Style | None = None,
         draws: int = 1,
@@ -102,7 +105,7 @@ class Evaluator:
         if progress_every is not None and not progress_every > 0:
             raise ValueError(f"field 'progress_every': expected seconds above 0, or None, got {progress_every}")
         self.conditions = check_conditions(perturbations)
-        self.metrics = metrics
+        self.metrics = None if metrics is None else metrics_named(metrics)
         self.style = style or Style()
         self.draws, self.batch_size, self.seed = draws, batch_size, seed
         self.distractor: Distractor = distractor

@@ -1,11 +1,16 @@
-"""How classes get the names that stand in reports, how people see these names, and which they meant by another."""
+"""How classes get the names that stand in reports, how people see these names, and what a name given by them means."""
 
+import importlib
+import importlib.util
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
-__all__ = ["did_you_mean", "readable", "snake_case", "unit_labels", "unknown_name"]
+__all__ = ["did_you_mean", "imported", "readable", "snake_case", "unit_labels", "unknown_name"]
 
 Unit = tuple[str, str | None]
 
@@ -79,3 +84,53 @@ def unknown_name(name: str, known: Collection[str]) -> str:
     nearest = did_you_mean(name, known)
     begun = f"{nearest} Known" if nearest else "known"
     return f"got {name!r}; {begun} are {', '.join(known)}"
+
+
+def imported(name: str, kind: str, where: str) -> Any:
+    """Return what is called `module:name` or `file.py:name`; its module is imported, which runs its code.
+
+    Args:
+        name: where it is.
+        kind: what it should be, for messages.
+        where: what messages begin with.
+
+    Raises:
+        ValueError: the name has another form, or there is no such file, module or name in it.
+
+    Example:
+        >>> imported("vlmrobust.naming:readable", "function", where="example")("wrong_think")
+        'wrong think'
+    """
+    place, _, wanted = name.rpartition(":")
+    if not place or not wanted:
+        raise ValueError(f"{where}: expected module:{kind} or file.py:{kind}, got {name!r}")
+    module = _file_module(Path(place), where) if place.endswith(".py") else _module(place, where)
+    found = getattr(module, wanted, None)
+    if found is None:
+        raise ValueError(f"{where}: expected a {kind.lower()} {wanted!r} in {place}, found none")
+    return found
+
+
+def _module(name: str, where: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # what it imports itself is missing
+        raise ValueError(f"{where}: expected a module {name!r} that can be imported: {error}") from None
+
+
+def _file_module(path: Path, where: str) -> Any:
+    name = str(path)  # no other module is called like it
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"{where}: expected a Python file, found none at {name!r}")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -8,8 +8,8 @@ from pydantic import ConfigDict
 
 from vlmrobust.judges import Panel, RuleJudge
 from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, ExpectedCalibrationError, Metric
+from vlmrobust.metrics.catalogue import METRICS
 from vlmrobust.metrics.settings import metric_of, settings_of
-from vlmrobust.named_metrics import METRICS
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)

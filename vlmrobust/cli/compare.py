@@ -1,6 +1,7 @@
 """`vlmrobust compare`: two models or checkpoints on the same samples, and gates for continuous integration."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,9 +68,11 @@ def compare(
         if data is not None and html is None:
             raise ValueError("--data: expected --html beside it, whose page shows the images")
         gates = gates_of(fail_if_worse, max_drop)
-        names = options.listed(metrics)
-        needed = [*names, *(gate.metric for gate in gates)]
-        this, that = (with_metrics(Report.load(each), needed) for each in (path, other))
+        wanted = [*(named := options.listed(metrics)), *(gate.metric for gate in gates)]
+        this, needed = with_metrics(Report.load(path), wanted)
+        that, _ = with_metrics(Report.load(other), wanted)
+        names = needed[: len(named)]
+        gates = [replace(gate, metric=column) for gate, column in zip(gates, needed[len(named) :], strict=True)]
         table = this.compare(that)
         _check_judges(this, that, needed if names else this.metrics)
         if chosen := options.listed(conditions):

@@ -11,6 +11,7 @@ from ..functional import fleiss_kappa, strict_agreement
 from ..judges import Judge, Panel, RuleJudge
 from ..named_judges import judge_named, judged_metrics
 from ..report import Report
+from ..report.columns import metric_errors
 from ..report.keeping import keys_of
 from .measuring import measured
 
@@ -86,7 +87,7 @@ def is_outdated(judged: Report, run: Report) -> bool:
     """Return whether a judge failed on some thoughts of a report, or the run has got responses or metrics since."""
     known = set(keys_of(judged.responses))
     has_grown = any(key not in known for key in keys_of(run.responses)) or not set(run.metrics) <= set(judged.metrics)
-    return has_grown or bool(judged.frame["metric_error"].notna().any())
+    return has_grown or any(metric_errors(judged._columns, len(judged)))
 
 
 @dataclass(frozen=True, slots=True)

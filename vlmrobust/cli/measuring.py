@@ -1,23 +1,28 @@
 """Metrics by the names of their columns, and reports in which some are measured anew; no model is asked."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..metrics import Metric, PairedMetric
-from ..named_metrics import METRICS, metrics_named
+from ..metrics.catalogue import METRICS, metrics_named
+from ..naming import unknown_name
 from ..report import Report
 
 __all__ = ["METRICS", "direction_of", "is_paired", "measured", "with_metrics"]
 
 
-def with_metrics(report: Report, names: Collection[str]) -> Report:
-    """Return a report that has all of some metrics; those that it lacks are measured on its responses.
+def with_metrics(report: Report, names: Sequence[str]) -> tuple[Report, list[str]]:
+    """Return a report that has all of some metrics, and the columns of these, in their order.
+
+    What the report lacks is measured on its responses, and so is what a class of one's own measures.
 
     Raises:
-        ValueError: a name is not known; the message has the nearest, or all.
+        ValueError: a name is not known; the message has the nearest, and lists all.
     """
-    missing = [name for name in names if name not in report.metrics]
-    return measured(report, metrics_named(missing, report.metrics)) if missing else report
+    named = [name if name in report.metrics else metrics_named([name], others=report.metrics)[0] for name in names]
+    missing = {metric.column: metric for metric in named if not isinstance(metric, str)}
+    columns = [metric if isinstance(metric, str) else metric.column for metric in named]
+    return measured(report, list(missing.values())) if missing else report, columns
 
 
 def measured(report: Report, metrics: Sequence[Metric | PairedMetric], verdicts: Path | None = None) -> Report:
@@ -44,7 +49,7 @@ def direction_of(report: Report, metric: str) -> int:
     """
     found = {column.name: column.higher_is_better for column in report._columns}
     if metric not in found:
-        raise ValueError(f"expected a metric of the report ({', '.join(found)}), got {metric!r}")
+        raise ValueError(f"expected a metric of the report, {unknown_name(metric, found)}")
     better = found[metric]
     if better is None:
         raise ValueError(f"metric {metric!r}: expected one of which more, or less, is better; of this one neither is")

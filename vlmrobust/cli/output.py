@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..report.tables import Table
 
 __all__ = [
-    "OVERVIEW_METRICS",
     "as_csv",
     "as_json",
     "differences",
@@ -30,9 +29,6 @@ __all__ = [
     "show_rows",
     "wrapped",
 ]
-
-OVERVIEW_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
-"""What a table in a terminal shows of the metrics unless it is told which; JSON and CSV have all."""
 
 
 def is_first_process() -> bool:
@@ -124,14 +120,15 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
 
     Args:
         table: with the columns of `Report.summary`, and perhaps others in front.
-        metrics: those to show; none = `OVERVIEW_METRICS`, and a note names the others.
+        metrics: those to show; none = `PAPER_METRICS`, and a note names the others.
         reference: how the other side is called.
     """
+    from ..metrics.catalogue import PAPER_METRICS
     from ..naming import readable
     from ..report.tables import Table, pairs_of
 
     known = list(dict.fromkeys(table["metric"]))
-    shown = list(metrics) or [name for name in OVERVIEW_METRICS if name in known] or known
+    shown = list(metrics) or [name for name in PAPER_METRICS if name in known] or known
     leading = list(table.columns[: list(table.columns).index("condition")])
     rows = [row for row in rows_of(table) if row["metric"] in shown]
     cells: list[tuple[str, Callable[[dict[str, Any]], str]]] = [

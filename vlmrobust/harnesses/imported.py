@@ -104,7 +104,7 @@ class Imported:
             found.setdefault(prompt.sample.id, prompt.sample)
         return list(found.values())
 
-    def report(self, metrics: Sequence[Metric | PairedMetric] | None = None, *, seed: int = 0) -> Report:
+    def report(self, metrics: Sequence[Metric | PairedMetric | str] | None = None, *, seed: int = 0) -> Report:
         """Report on what was read, see `Report.from_responses`; its manifest lists the problems.
 
         Args:

@@ -20,6 +20,7 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ..metrics import Accuracy, Consistency, ConsistencyCoverage, FollowRate, Metric, TruncatedRate, UnparsedRate
+from ..metrics.catalogue import metrics_named
 from ..models.server.images import data_url
 from ..perturbations import Base, NotApplicable, Perturbation
 from ..perturbations.distractor import draw_distractor
@@ -75,25 +76,20 @@ def perturbed(condition: Perturbation | None = None, *, style: Style | None = No
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
-def robustness(metrics: Sequence[Metric] | None = None, *, style: Style | None = None) -> Scorer:
+def robustness(metrics: Sequence[Metric | str] | None = None, *, style: Style | None = None) -> Scorer:
     """Measure a response as a report does: one value per metric, NaN where it is undefined, which inspect leaves out.
 
     Args:
-        metrics: what is measured; None = accuracy, shares of unparsed and truncated answers, follow rate, consistency
-            and its coverage.
+        metrics: what is measured, by names too; None = accuracy, shares of unparsed and truncated answers, follow rate,
+            consistency and its coverage.
         style: how answers are read in a task without `perturbed`; None = `Style()`.
 
     Returns:
         A scorer. `Score.answer` is the letter of the answer among the sample's `choices`, whatever was shown;
         `Score.explanation` is the thought.
     """
-    columns = metrics or (
-        Accuracy(),
-        UnparsedRate(),
-        TruncatedRate(),
-        FollowRate(),
-        Consistency(),
-        ConsistencyCoverage(),
+    columns = metrics_named(
+        metrics or (Accuracy(), UnparsedRate(), TruncatedRate(), FollowRate(), Consistency(), ConsistencyCoverage())
     )
 
     async def score(state: TaskState, target: Target) -> Score:

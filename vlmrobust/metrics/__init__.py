@@ -1,9 +1,9 @@
 """Metrics: responses in, one number per response out, NaN where undefined; and the base classes for your own."""
 
-from ..functional import QUADRANTS
 from .accuracy import AbstainRate, Accuracy, FollowRate, TruncatedRate, UnparsedRate
 from .base import BaseMetric, Metric, PairedMetric
 from .calibration import AreaUnderRiskCoverage, ExpectedCalibrationError
+from .catalogue import default_metrics
 from .consistency import (
     Consistency,
     ConsistencyCoverage,
@@ -63,40 +63,3 @@ __all__ = [
     "default_metrics",
     "quadrant_labels",
 ]
-
-
-def default_metrics() -> tuple[Metric | PairedMetric, ...]:
-    """Return the metrics of a report that names none: each share beside the ones it must be read with.
-
-    They are what arXiv:2602.12506 measures, and what is cheap beside it. Proper scores, calibration, divergence,
-    repetition and acknowledgement are for those who name them.
-
-    Example:
-        >>> [metric.column for metric in default_metrics()][:3]
-        ['accuracy', 'unparsed_rate', 'truncated_rate']
-    """
-    return (
-        Accuracy(),
-        UnparsedRate(),
-        TruncatedRate(),
-        AbstainRate(),
-        FollowRate(),
-        FlipRate(),
-        Harmed(),
-        Helped(),
-        RobustAccuracy(),
-        CorrectProbability(),
-        CorrectProbability(with_added=True),
-        DistractorProbability(),
-        LetterEntropy(),
-        LetterEntropy(with_added=True),
-        RelativeLetterEntropy(),
-        LetterMass(),
-        TokenEntropy(),
-        FormatRate(),
-        ThoughtLength(),
-        Consistency(),
-        ConsistencyCoverage(),
-        ConsistencyGivenCorrect(),
-        *(Quadrant(kind=kind) for kind in QUADRANTS),
-    )

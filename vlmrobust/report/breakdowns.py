@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from ..naming import did_you_mean
 from ..types import Responses
 from .card import Benchmark, ModelCardSection, card_section, run_of
 from .findings import Finding
@@ -34,30 +35,47 @@ class Breakdowns:
 
         def _select(self, rows: Sequence[int]) -> Self: ...
 
-    def by(self, column: str) -> "pd.DataFrame":
-        """Return the summary of each group of samples that share a value in their metadata.
+    def by(self, column: str | Sequence[str], *more: str) -> "pd.DataFrame":
+        """Return the summary of each group of samples that share a value in their metadata, or one in each of several.
 
         Intervals are over the groups (`Sample.group`) of its samples, as in `summary`, and `p_adjusted` counts the
-        conditions within one value: with many values, some intervals miss 0 by chance.
+        conditions within one group of samples: with many of these, some intervals miss 0 by chance.
 
         Args:
-            column: a key of `sample.metadata`; samples without it form a group of their own, named NA.
+            column: a key of `sample.metadata`, or several; samples without it form a group of their own, named NA.
+            *more: further keys.
 
         Returns:
-            The columns of `summary` behind one named `column`, or `metadata.…` where the summary has one of that name.
+            The columns of `summary` behind one for each key, called like it, or `metadata.…` where the summary has one
+            of that name. Groups are ordered by their values as text, key by key, NA last; there is one for each
+            combination that occurs.
 
         Raises:
-            KeyError: no sample has it.
+            KeyError: no sample has one of the keys; the message names it, and those that there are.
+            ValueError: there is no key, or one comes twice.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> samples = [
+            ...     sample.replace(metadata={"kind": "ab"[n % 2], "split": "train" if n < 4 else "test"})
+            ...     for n, sample in enumerate(vr.demo.samples(8))
+            ... ]
+            >>> report = vr.Evaluator(vr.testing.FakeModel(accuracy=1.0), [], ["accuracy"]).run(samples)
+            >>> report.by("kind", "split")[["kind", "split", "metric", "value", "n"]].values.tolist()[:2]
+            [['a', 'test', 'accuracy', 1.0, 2], ['a', 'train', 'accuracy', 1.0, 2]]
         """
         import pandas as pd
 
+        keys = [*([column] if isinstance(column, str) else column), *more]
+        if not keys or len(set(keys)) < len(keys):
+            raise ValueError(f"expected columns of the samples' metadata, each once, got {keys}")
         tables = []
-        for value, part in self._parts(column):
+        for values, part in self._parts(keys):
             table = part.summary
             # The summary has columns of its own, such as `condition` and `n`, and so may the metadata.
-            table.insert(
-                0, f"metadata.{column}" if column in table else column, pd.Series([value] * len(table), dtype="string")
-            )
+            names = [f"metadata.{key}" if key in table else key for key in keys]
+            for place, (name, value) in enumerate(zip(names, values, strict=True)):
+                table.insert(place, name, pd.Series([value] * len(table), dtype="string"))
             tables.append(table)
         return pd.concat(tables, ignore_index=True)
 
@@ -85,7 +103,7 @@ class Breakdowns:
             '1/5 each: colour (n = 2), count (n = 1), position (n = 1), relation (n = 1), shape (n = 1)'
         """
         categories, without = [], 0
-        for value, part in self._parts(column):
+        for (value,), part in self._parts([column]):
             if value is None:
                 without = len(set(part.responses.sample_id))
             else:
@@ -132,7 +150,7 @@ class Breakdowns:
         if isinstance(dataset, str):
             benchmarks = [Benchmark(dataset, dataset, self._rows, self.findings())]
         else:
-            parts = self._parts(str(by))
+            parts = [(value, part) for (value,), part in self._parts([str(by)])]
             if unknown := [str(name) for name, _ in parts if name not in dataset]:
                 raise KeyError(
                     f"expected an id in 'dataset' for each value of {by!r}, got none for {', '.join(unknown)}"
@@ -144,13 +162,21 @@ class Breakdowns:
                 raise ValueError(f"field 'dataset': expected ids that differ, got {dict(dataset)}")
         return card_section(model_name, benchmarks, metrics, run_of(self.responses, self.manifest))
 
-    def _parts(self, column: str) -> list[tuple[str | None, Self]]:
-        """Return the values of a metadata column, None for samples without it last, each with the report on these."""
-        groups: dict[str | None, list[int]] = {}
+    def _parts(self, keys: Sequence[str]) -> list[tuple[tuple[str | None, ...], Self]]:
+        """Return what values of keys of the metadata occur together, each with the report on samples that have them.
+
+        They are in the order of their texts, None for samples without a key last.
+        """
+        known = sorted({key for metadata in self.responses.metadata for key in metadata})
+        if unknown := [key for key in keys if key not in known]:
+            near = did_you_mean(unknown[0], known)
+            raise KeyError(
+                f"expected a column of the samples' metadata ({', '.join(known) or 'none'}); "
+                f"got {', '.join(map(repr, unknown))}{f'; {near}' if near else ''}"
+            )
+        groups: dict[tuple[str | None, ...], list[int]] = {}
         for row, metadata in enumerate(self.responses.metadata):
-            groups.setdefault(str(metadata[column]) if column in metadata else None, []).append(row)
-        if not any(value is not None for value in groups):
-            known = sorted({key for metadata in self.responses.metadata for key in metadata})
-            raise KeyError(f"expected a column of the samples' metadata ({', '.join(known) or 'none'}); got {column!r}")
-        ordered = sorted(groups, key=lambda value: (value is None, value or ""))
-        return [(value, self._select(groups[value])) for value in ordered]
+            values = tuple(str(metadata[key]) if key in metadata else None for key in keys)
+            groups.setdefault(values, []).append(row)
+        ordered = sorted(groups, key=lambda values: [(value is None, value or "") for value in values])
+        return [(values, self._select(groups[values])) for values in ordered]

@@ -1,20 +1,28 @@
-"""Metrics applied: one column of values per metric, with what a summary has to know of it."""
+"""The columns of a report: what was asked and said, and one of values per metric, with what a summary has to know."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..functional import letter_probabilities
 from ..functional.intervals import Outcome
-from ..metrics import BaseMetric, JudgedMetric, Metric, PairedMetric
+from ..jsonl import json_safe
+from ..metrics import JudgedMetric, Metric, PairedMetric
+from ..metrics.catalogue import metrics_named
 from ..metrics.settings import settings_of
 from ..types import Responses
 
-__all__ = ["FRAME_COLUMNS", "Column", "measured_column", "score"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FRAME_COLUMNS", "Column", "frame_of", "frame_without_texts", "measured_column", "metric_errors", "score"]
 
 _PART = 100_000  # responses that are paired at once
 
@@ -34,7 +42,12 @@ FRAME_COLUMNS = (
     "think",
     "error",
     "metric_error",
+    "question",
+    "options",
 )
+_OF_SAMPLES = re.compile(r"probability_\d+|metadata\..*", re.DOTALL)  # what follows the metrics, as samples have it
+_TEXTS = frozenset({"group", "text", "think", "error", "metric_error", "question", "options"})
+_FIELDS = {"answer": "choice"}  # what a column is called in `Responses` where that is another name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,28 +87,31 @@ class Column:
 
 
 def score(
-    responses: Responses, metrics: Sequence[Metric | PairedMetric], verdicts: Path | None = None
+    responses: Responses,
+    metrics: Sequence[Metric | PairedMetric | str],
+    verdicts: Path | None = None,
+    own: Mapping[str, Metric | PairedMetric] | None = None,
 ) -> tuple[Column, ...]:
     """Apply metrics to responses.
 
     Args:
         responses: all of them.
-        metrics: what is measured.
+        metrics: what is measured, or the names of it.
         verdicts: the folder in which judges' verdicts are kept; None = they are not.
+        own: what names stand for before the library's metrics.
 
     Raises:
         TypeError: something else than a metric is among them.
-        ValueError: two metrics, or a metric and a column of the frame, have one name.
+        ValueError: the name of a metric is not known; two metrics, or a metric and a column of the frame, have one
+            name.
     """
     names = list(FRAME_COLUMNS)
     columns = []
-    for metric in metrics:
-        if not isinstance(metric, BaseMetric):
-            raise TypeError(f"expected metrics, got {type(metric).__name__}: {metric!r:.100}")
-        if metric.column in names:
+    for metric in metrics_named(metrics, own):
+        if metric.column in names or _OF_SAMPLES.fullmatch(metric.column):
             raise ValueError(
-                f"expected metrics with names that differ from each other and from {', '.join(FRAME_COLUMNS)}; "
-                f"got {metric.column!r} twice; set 'name' on one of them"
+                f"expected metrics with names that differ from each other and from {', '.join(FRAME_COLUMNS)}, "
+                f"probability_0, … and metadata.…; got {metric.column!r} twice; set 'name' on one of them"
             )
         names.append(metric.column)
         asked = metric if verdicts is None or not isinstance(metric, JudgedMetric) else metric.keeping(verdicts)
@@ -166,3 +182,100 @@ def _between_draws(responses: Responses, metric: PairedMetric, base: Mapping[tup
         counts[after] += (~found.isnan()).double()
     means: torch.Tensor = sums / counts
     return means
+
+
+def frame_of(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
+    """Return one row per response: see `Report.frame`."""
+    import pandas as pd
+
+    asked = {name: _series(responses, name) for name in FRAME_COLUMNS if name not in ("metric_error", "options")}
+    asked["metric_error"] = pd.array(metric_errors(columns, len(responses)), dtype="string")
+    asked["options"] = pd.Series(_own_options(responses), dtype=object)
+    measured = {column.name: column.scores for column in columns}
+    rest = _probabilities(responses) | _metadata(responses.metadata)
+    # A report of before may have a metric of one of the names that came later: it stays what it was.
+    later = {name: values for name, values in rest.items() if name not in measured}
+    return pd.DataFrame({name: asked[name] for name in FRAME_COLUMNS} | measured | later)
+
+
+def frame_without_texts(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
+    """Return the columns of the frame that a plot needs, with the columns' own values: not to be written into."""
+    import pandas as pd
+
+    asked = {name: _series(responses, name) for name in FRAME_COLUMNS if name not in _TEXTS}
+    return pd.DataFrame(asked | {column.name: column.scores for column in columns}, copy=False)
+
+
+def metric_errors(columns: Sequence[Column], count: int) -> list[str | None]:
+    """Return why responses that were asked have no value in some metric; None where nothing went wrong."""
+    found: list[str | None] = [None] * count
+    for column in reversed(columns):
+        for row, message in column.failures.items():
+            found[row] = message
+    return found
+
+
+def _series(responses: Responses, name: str) -> Any:
+    import pandas as pd
+
+    values = getattr(responses, _FIELDS.get(name, name))
+    if isinstance(values, torch.Tensor):
+        numbers = values.numpy()
+        return pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)
+    # Questions are mostly one object in many rows: refer to it, where Arrow would copy it.
+    return pd.array(list(values), dtype="string[python]" if name == "question" else "string")
+
+
+def _own_options(responses: Responses) -> list[tuple[str | None, ...]]:
+    """Return the options' texts as shown, in the samples' order, added ones behind; None for one that is not shown."""
+    known: dict[tuple[tuple[str, ...], tuple[int | None, ...], int], tuple[str | None, ...]] = {}
+    found = []
+    for key in zip(responses.options, responses.order, responses.option_count.tolist(), strict=True):
+        if key not in known:
+            options, order, count = key
+            own = dict(zip(order, options, strict=True))
+            added = [option for option, index in zip(options, order, strict=True) if index is None]
+            known[key] = (*map(own.get, range(count)), *added)
+        found.append(known[key])
+    return found
+
+
+def _probabilities(responses: Responses) -> dict[str, Any]:
+    """Return the letters' probabilities by the index of the option, where letter metrics have a value."""
+    is_read = responses.has_status("answered", "abstained")
+    found = letter_probabilities(responses.option_logprobs)
+    return {
+        f"probability_{index}": torch.where(is_read & (index < responses.option_count), of_option, np.nan).numpy()
+        for index, of_option in enumerate(found.unbind(dim=1))
+    }
+
+
+def _metadata(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a column per key, each value of which is made once for all rows of a sample."""
+    distinct: dict[int, tuple[int, Mapping[str, Any]]] = {}
+    rows = np.fromiter((distinct.setdefault(id(one), (len(distinct), one))[0] for one in metadata), np.int64)
+    samples = [one for _, one in distinct.values()]
+    keys = dict.fromkeys(key for one in samples for key in one)
+    return {f"metadata.{key}": _typed([one.get(key) for one in samples]).take(rows) for key in keys}
+
+
+def _typed(values: Sequence[Any]) -> Any:
+    """Return values as an array of their kind, None being NA; of several kinds, or of no plain one, as texts."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    dtypes = {(bool,): "boolean", (int,): "Int64", (float,): "Float64", (float, int): "Float64"}
+    dtype = dtypes.get(tuple(sorted(kinds, key=lambda kind: kind.__name__)))
+    if dtype is not None:
+        try:
+            return pd.array(list(values), dtype=dtype)  # type: ignore[call-overload]
+        except OverflowError:  # an integer of more than 64 bits
+            pass
+    return pd.array([None if value is None else _text(value) for value in values], dtype="string[python]")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    is_nested = isinstance(value, Iterable)
+    return json.dumps(json_safe(value), ensure_ascii=False, default=str) if is_nested else str(value)

@@ -5,14 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
-
 from ..judges import RuleJudge
 from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
 from .analyses import Analyses
 from .breakdowns import Breakdowns
-from .columns import FRAME_COLUMNS, Column, score
+from .columns import Column, frame_of, frame_without_texts, score
 from .comparison import between
 from .concatenation import Part, concatenated
 from .files import read_report, write_report
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Report"]
-
-_TEXTS = ("group", "text", "think", "error")
-_INDICES = {"draw": "draw", "target": "target", "answer": "choice", "distractor": "distractor", "asserted": "asserted"}
 
 
 class Report(Analyses, Breakdowns, Views):
@@ -63,7 +58,7 @@ class Report(Analyses, Breakdowns, Views):
         cls,
         prompts: Iterable[Prompt],
         responses: Iterable[Response],
-        metrics: Sequence[Metric | PairedMetric] | None = None,
+        metrics: Sequence[Metric | PairedMetric | str] | None = None,
         *,
         seed: int = 0,
         manifest: Mapping[str, Any] | None = None,
@@ -74,7 +69,7 @@ class Report(Analyses, Breakdowns, Views):
             prompts: what was asked, for instance from `expand`.
             responses: what was said, in the same order. Both may be iterators: a million responses are never in memory
                 as objects then.
-            metrics: what is measured; None = `default_metrics()`.
+            metrics: what is measured, by names too, see `Evaluator`; None = `default_metrics()`.
             seed: keys the bootstrap.
             manifest: anything worth keeping about the run, as JSON values.
 
@@ -83,11 +78,10 @@ class Report(Analyses, Breakdowns, Views):
 
         Example:
             >>> from vlmrobust import Sample, expand
-            >>> from vlmrobust.metrics import Accuracy
             >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
             >>> prompts = list(expand([sample], []))
             >>> responses = [Response.parse(prompt, "<answer>B</answer>") for prompt in prompts]
-            >>> float(Report.from_responses(prompts, responses, [Accuracy()]).summary["value"].iloc[0])
+            >>> float(Report.from_responses(prompts, responses, ["accuracy"]).summary["value"].iloc[0])
             1.0
         """
         arrays = Responses.of_pairs(pairs_of(prompts, responses))
@@ -164,43 +158,29 @@ class Report(Analyses, Breakdowns, Views):
         """One row per response: its key, what was asked and said, and one column per metric (NaN = undefined).
 
         `error` says why a call failed, `metric_error` why a response has no value in a metric that asked for one, such
-        as a judge's request that failed. `target`, `answer`, `distractor` and `asserted` are indices in
-        `sample.options`, NA where there is none.
-        """
-        import pandas as pd
+        as a judge's request that failed. `question` is as shown; `options` are the texts as shown, in the order of
+        `sample.options`, added ones behind. `target`, `answer`, `distractor` and `asserted` are indices in them, NA
+        where there is none.
 
-        series = self._series(FRAME_COLUMNS[:-1])
-        series[FRAME_COLUMNS[-1]] = pd.array(self._metric_errors(), dtype="string")
-        return pd.DataFrame(series | {column.name: column.scores for column in self._columns})
+        Behind the metrics stand the letters' probabilities by the same indices, `probability_0`, `probability_1`, …,
+        renormalised over the sample's own options and defined where letter metrics are, and the samples' metadata,
+        `metadata.<key>`: numbers where all values of a key are, else texts, what is nested as JSON.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> report = vr.Evaluator(vr.testing.FakeModel(accuracy=1.0), [], ["accuracy"]).run(vr.demo.samples(4))
+            >>> row = report.frame.iloc[0]
+            >>> row["question"], row["options"][row["answer"]]
+            ('What colour is the cross?', 'blue')
+            >>> bool(row[f"probability_{row['target']}"] > 0.5), row["metadata.kind"]
+            (True, 'colour')
+        """
+        return frame_of(self.responses, self._columns)
 
     @cached_property
     def frame_without_texts(self) -> "pd.DataFrame":
         """The columns of `frame` that a plot needs: nothing that was said. Not to be written into."""
-        import pandas as pd
-
-        series = self._series([name for name in FRAME_COLUMNS[:-1] if name not in _TEXTS])
-        return pd.DataFrame(series | {column.name: column.scores for column in self._columns}, copy=False)
-
-    def _series(self, names: Iterable[str]) -> dict[str, Any]:
-        import pandas as pd
-
-        series: dict[str, Any] = {}
-        for name in names:
-            values = getattr(self.responses, _INDICES.get(name, name))
-            if isinstance(values, Tensor):
-                numbers = values.numpy()
-                series[name] = pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)
-            else:
-                series[name] = pd.array(list(values), dtype="string")
-        return series
-
-    def _metric_errors(self) -> list[str | None]:
-        """Return why responses that were asked have no value in some metric; None where nothing went wrong."""
-        found: list[str | None] = [None] * len(self)
-        for column in reversed(self._columns):
-            for row, message in column.failures.items():
-                found[row] = message
-        return found
+        return frame_without_texts(self.responses, self._columns)
 
     @cached_property
     def _rows(self) -> tuple[SummaryRow, ...]:
@@ -267,19 +247,27 @@ class Report(Analyses, Breakdowns, Views):
         columns = [column.taken(rows) for column in self._columns]
         return type(self)(self.responses.select(rows), columns, seed=self.seed, manifest=self.manifest)
 
-    def score(self, metrics: Sequence[Metric | PairedMetric], *, verdicts: str | Path | None = None) -> "Report":
+    def score(self, metrics: Sequence[Metric | PairedMetric | str], *, verdicts: str | Path | None = None) -> "Report":
         """Return a report on the same responses with these metrics in place of the old; needs no model.
 
         Args:
-            metrics: what is measured.
+            metrics: what is measured, by names too, see `Evaluator`. A name is this report's metric, judge and all, if
+                it was measured in this process, else the library's, whose judge are the rules.
             verdicts: a folder in which the verdicts of costly judges are kept, so that after a kill, or a request that
                 failed, only the others are asked for; None = they are not kept.
 
         Raises:
-            ValueError: two metrics have one name.
+            ValueError: two metrics have one name, or a name is not known; the message has the nearest.
             RefusedError: a judge failed on every thought.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> report = vr.Evaluator(vr.testing.FakeModel(), []).run(vr.demo.samples(4))
+            >>> report.score(["brier_score", "consistency"]).metrics
+            ('brier_score', 'consistency')
         """
-        columns = score(self.responses, metrics, None if verdicts is None else Path(verdicts))
+        own = {column.name: column.metric for column in self._columns if column.metric is not None}
+        columns = score(self.responses, metrics, None if verdicts is None else Path(verdicts), own)
         return Report(self.responses, columns, seed=self.seed, manifest=self.manifest)
 
     def save(self, path: str | Path) -> Path:

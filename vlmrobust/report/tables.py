@@ -9,7 +9,7 @@ from typing import Any
 
 from ..judges import measured
 from ..judges.measured import title_of
-from ..metrics import default_metrics
+from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..naming import readable, unit_labels
 from ..text import printable
 from ..types import Responses
@@ -23,6 +23,10 @@ __all__ = ["Table", "html_table", "judge_note", "markdown_table", "on_pairs", "o
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _WIDTH = 120
+_SMALL_PRINT = (
+    "Second line: the change from base on the same samples, with its 95 % interval; brackets alone: the 95 % interval of "
+    "the value."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +47,35 @@ class Table:
 
 
 def overview(
-    responses: Responses, columns: Sequence[Column], summary: Sequence[SummaryRow], judge: Mapping[str, Any]
+    responses: Responses,
+    columns: Sequence[Column],
+    summary: Sequence[SummaryRow],
+    judge: Mapping[str, Any],
+    *,
+    metrics: Sequence[str] = _MAIN,
+    with_intervals: bool = False,
 ) -> Table:
     """Return one row per condition: the main metrics, and beside them what they have to be read with.
 
     The first metric stands with its difference from base and the 95 % interval. The user's own metrics follow the
     library's main ones; of the library's others, `Report.summary` tells. With several draws the flip rate is shown, its
     noise floor beside it.
+
+    Args:
+        responses: what was said.
+        columns: the metrics' values.
+        summary: of all of them.
+        judge: who says what is consistent.
+        metrics: the main ones, as far as the report has them; others than the default ones stand alone.
+        with_intervals: each metric stands with its difference, on a second line of its cell.
     """
     by_name = {column.name: column for column in columns}
     floors = {row.metric: row for row in summary if row.condition == "base" and not math.isnan(row.noise_floor)}
-    shown = [by_name[name] for name in _MAIN if name in by_name and (name != "flip_rate" or name in floors)]
-    library = {metric.column for metric in default_metrics()}
-    shown += [column for column in columns if column.name not in library]
+    shown = [by_name[name] for name in metrics if name in by_name]
+    if metrics in (_MAIN, PAPER_METRICS):
+        shown = [column for column in shown if column.name != "flip_rate" or column.name in floors]
+        library = {metric.column for metric in default_metrics()}
+        shown += [column for column in columns if column.name not in library]
     shown = shown or list(columns)
     cells: dict[tuple[str, str | None], dict[str, SummaryRow]] = {}
     for row in summary:
@@ -65,24 +85,30 @@ def overview(
     unanswered = [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
     rows, undecided = [], []
     for unit in units:
-        metrics = cells.get((unit.condition, unit.carrier), {})
+        values = cells.get((unit.condition, unit.carrier), {})
         statuses = [responses.status[row] for row in unit.rows]
         scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
         ended = "/".join(_share(statuses.count(status), scored) for status in unanswered)
         errors = f"{statuses.count('error')}"
-        first = metrics.get(shown[0].name) if shown else None
+        first = values.get(shown[0].name) if shown else None
         count = 0 if first is None else first.n_value
         undecided.append(first is not None and first.low <= 0 <= first.high)
-        values = [_cell(metrics.get(column.name), first=column is shown[0]) for column in shown]
-        rows.append((labels[unit.condition, unit.carrier], *values, ended, str(count), errors))
-    titles = [_title(column, first=column is shown[0]) for column in shown]
+        texts = [
+            _cell_of_two_lines(values.get(column.name))
+            if with_intervals
+            else _cell(values.get(column.name), first=column is shown[0])
+            for column in shown
+        ]
+        rows.append((labels[unit.condition, unit.carrier], *texts, ended, str(count), errors))
+    titles = [_title(column, first=column is shown[0] and not with_intervals) for column in shown]
     return Table(
         header=("condition", *titles, "/ ".join(unanswered), "n", "errors"),
         rows=tuple(rows),
         notes=(
+            *([_SMALL_PRINT] if with_intervals else []),
             *_judge_notes(summary, judge),
             *_floor_notes(floors, len(set(responses.draw.tolist()))),
-            *_pair_notes(summary, shown),
+            *_pair_notes(summary, shown, shown if with_intervals else shown[:1]),
             *_notes(summary, shown),
         ),
         undecided=tuple(undecided),
@@ -106,10 +132,21 @@ def _cell(row: SummaryRow | None, *, first: bool) -> str:
         return f"{row.value:.2f} ({row.coverage:.0%})"
     if row.metric == "flip_rate" and not math.isnan(row.noise_floor):
         return f"{row.value:.2f} ({row.noise_floor:.2f})"
-    if not first or math.isnan(row.difference):
-        return f"{row.value:.2f}"
+    return f"{row.value:.2f} {_change(row)}" if first and not math.isnan(row.difference) else f"{row.value:.2f}"
+
+
+def _cell_of_two_lines(row: SummaryRow | None) -> str:
+    if row is None or math.isnan(row.value):
+        return "–"
+    if not math.isnan(row.difference):
+        return f"{_cell(row, first=False)}\n{_change(row)}"
+    own = "" if math.isnan(row.value_low) else f"\n[{row.value_low:.2f}, {row.value_high:.2f}]"
+    return f"{_cell(row, first=False)}{own}"
+
+
+def _change(row: SummaryRow) -> str:
     interval = "[no interval]" if math.isnan(row.low) else f"[{row.low:+.2f}, {row.high:+.2f}]"
-    return f"{row.value:.2f} {row.difference:+.2f} {interval}"
+    return f"{row.difference:+.2f} {interval}"
 
 
 def _share(count: int, total: int) -> str:
@@ -172,16 +209,21 @@ def on_pairs(row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int
     return f"{pairs} pairs: {meant[0]}, base {meant[1]}".replace("-", "−")
 
 
-def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> Iterator[str]:
-    """Yield a metric's two values on the pairs, where these are not what is printed, so that nobody subtracts those."""
-    names = {column.name for column in shown}
+def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column], changes: Sequence[Column]) -> Iterator[str]:
+    """Yield a metric's two values on the pairs, where these are not what is printed, so that nobody subtracts those.
+
+    Args:
+        summary: all rows.
+        shown: whose values are printed.
+        changes: whose differences are too.
+    """
+    names, subtracted = ({column.name for column in those} for those in (shown, changes))
     under_base = {row.metric: asdict(row) for row in summary if row.condition == "base"}
     metrics: dict[tuple[str, str], list[str]] = {}
     for row in summary:
         if row.metric not in names:
             continue
-        is_first = row.metric == shown[0].name  # the others stand without their differences
-        if said := on_pairs(asdict(row), under_base.get(row.metric), 2, is_subtracted=is_first):
+        if said := on_pairs(asdict(row), under_base.get(row.metric), 2, is_subtracted=row.metric in subtracted):
             metrics.setdefault((row.condition, said), []).append(readable(row.metric))
     for (condition, said), of_said in metrics.items():
         yield f"{condition}: {', '.join(of_said)} on {said}"

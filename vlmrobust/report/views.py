@@ -1,10 +1,12 @@
 """How a report is looked at: as a table, as a figure, as a page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..jsonl import write_atomically
+from ..metrics.catalogue import PAPER_METRICS
+from ..naming import unknown_name
 from ..types import Responses, Sample
 from .columns import Column
 from .comparison import between
@@ -43,6 +45,8 @@ class Views:
 
         @property
         def _rows(self) -> tuple[SummaryRow, ...]: ...
+
+        def _parts(self, keys: Sequence[str]) -> list[tuple[tuple[str | None, ...], Self]]: ...
 
     def findings(self, *, margin: float = 0.1) -> tuple[Finding, ...]:
         """Return what the numbers allow to say, in plain sentences, and what can't be concluded from them.
@@ -208,25 +212,54 @@ class Views:
         return markdown_table(self._overview())
 
     def to_latex(
-        self, path: str | Path | None = None, *, caption: str | None = None, label: str | None = None
+        self,
+        path: str | Path | None = None,
+        *,
+        metrics: Sequence[str] | None = None,
+        by: str | Sequence[str] | None = None,
+        caption: str | None = None,
+        label: str | None = None,
     ) -> Path | str:
-        r"""Return the overview as a LaTeX table with rules of `booktabs`, intervals and notes below it.
+        r"""Return a table for a paper: a row per condition, a column per metric, in LaTeX with rules of `booktabs`.
+
+        Under each value stands its change from base on the same samples with the 95 % interval, under base the value's
+        own interval. Notes stand below the table.
 
         Args:
             path: where to write it, and what is then returned; None = the table itself is returned.
+            metrics: columns of the report; None = accuracy, P(correct), letter entropy, consistency, and those of one's
+                own.
+            by: keys of `sample.metadata` whose values name groups of rows, such as the `column` of `Report.concat`.
             caption: what stands above the table, as plain text.
             label: what `\ref` takes.
+
+        Raises:
+            KeyError: no sample has one of the keys.
+            ValueError: the report has no metric of such a name, or the label is none for LaTeX.
 
         Example:
             >>> from vlmrobust import Evaluator, demo, perturbations
             >>> from vlmrobust.testing import FakeModel
             >>> report = Evaluator(FakeModel(), [perturbations.WrongThink()]).run(demo.samples(20))
-            >>> print(report.to_latex(label="tab:robustness").splitlines()[3])
-              \begin{tabular}{lrrrrrrrrr}
+            >>> print(report.to_latex(metrics=["accuracy"], label="tab:robustness").splitlines()[6])
+                condition & accuracy $\uparrow$ & unparsed/ truncated & n & errors \\
         """
-        from .latex import latex_table
+        from .latex import joined, latex_table
 
-        text = latex_table(self._overview(), caption, label)
+        known = [column.name for column in self._columns]
+        if unknown := [name for name in metrics or () if name not in known]:
+            raise ValueError(f"expected metrics of the report, {unknown_name(unknown[0], known)}")
+        shown = PAPER_METRICS if metrics is None else metrics
+        keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+        parts = self._parts(keys) if keys else [((), self)]
+        tables = [
+            (
+                ["–" if value is None else value for value in values],
+                overview(part.responses, part._columns, part._rows, self.judge, metrics=shown, with_intervals=True),
+            )
+            for values, part in parts
+        ]
+        text = latex_table(joined(tables, keys), caption, label, names=1 + len(keys))
         if path is None:
             return text
         write_atomically(Path(path), text + "\n")

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from ..evaluator import Evaluator
 from ..metrics import Metric, PairedMetric
+from ..metrics.catalogue import metrics_named
 from ..models import HFModel
 from ..perturbations import Perturbation
 from ..report import Report
@@ -60,7 +61,8 @@ class RobustnessCallback(TrainerCallback):
             it as it was told to.
         samples: what is asked, the same at every step.
         every: number of steps between two evaluations.
-        metrics: what is measured; None = `default_metrics()`. An alarm whose metrics are not among them is not raised.
+        metrics: what is measured, by names too, see `Evaluator`; None = `default_metrics()`. An alarm whose metrics are
+            not among them is not raised.
             This and the following are for perturbations alone; an `Evaluator` has its own.
         style: see `Evaluator`.
         batch_size: see `Evaluator`.
@@ -73,14 +75,15 @@ class RobustnessCallback(TrainerCallback):
         alarms: thresholds of the warnings.
 
     Raises:
-        ValueError: two samples have one id, `every` is below 1, `budget` below 0, or an `Evaluator` is given with
-            settings that it has itself; when training begins: the model is sharded, the evaluator has another one, the
-            weights are coarser than `precision`, or a resumed run has other weights than its checkpoint.
+        ValueError: two samples have one id, `every` is below 1, `budget` below 0, the name of a metric is not known, or
+            an `Evaluator` is given with settings that it has itself; when training begins: the model is sharded, the
+            evaluator has another one, the weights are coarser than `precision`, or a resumed run has other weights than
+            its checkpoint.
 
     Example:
         >>> from vlmrobust import demo
         >>> from vlmrobust.perturbations import WrongThink
-        >>> RobustnessCallback([WrongThink()], demo.samples(20), every=250, budget=0.05).every
+        >>> RobustnessCallback([WrongThink()], demo.samples(20), metrics=["accuracy", "consistency"], budget=0.05).every
         250
 
     Source: arXiv:2602.12506 evaluates checkpoints about every 250 steps.
@@ -92,7 +95,7 @@ class RobustnessCallback(TrainerCallback):
         samples: Iterable[Sample],
         every: int = 250,
         *,
-        metrics: Sequence[Metric | PairedMetric] | None = None,
+        metrics: Sequence[Metric | PairedMetric | str] | None = None,
         style: Style | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
@@ -118,7 +121,9 @@ class RobustnessCallback(TrainerCallback):
         self._evaluator = evaluator if isinstance(evaluator, Evaluator) else None
         self._perturbations = () if isinstance(evaluator, Evaluator) else tuple(evaluator)
         self._asked = {"generation": dict(generation or {}), "template": dict(template or {})}
-        given = {"metrics": metrics, "style": style, "batch_size": batch_size, "seed": seed}
+        # A name that is not known is said now, not when training begins.
+        measured = None if metrics is None else metrics_named(metrics)
+        given = {"metrics": measured, "style": style, "batch_size": batch_size, "seed": seed}
         self._settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         own = [*self._settings, *(name for name, value in self._asked.items() if value)]
         if self._evaluator is not None and own:

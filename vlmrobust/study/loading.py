@@ -1,10 +1,6 @@
 """The entries of a study → models, samples and judges: the one table of what an entry becomes."""
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..data import Samples, load_benchmark, read_rows
@@ -13,6 +9,7 @@ from ..models import HFModel, Model, OpenAIModel, VLLMModel
 from ..models.generation_options import greedy_at_zero
 from ..named_judges import judge_named, secret
 from ..named_styles import named_style
+from ..naming import imported
 from ..types import Style
 from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 
@@ -105,28 +102,7 @@ def function_named(name: str) -> Callable[..., Any]:
         >>> function_named("vlmrobust.demo:model").__name__
         'model'
     """
-    place, _, function = name.rpartition(":")
-    if not place or not function:
-        raise ValueError(f"field 'factory': expected module:function or file.py:function, got {name!r}")
-    found = getattr(
-        _file_module(Path(place)) if place.endswith(".py") else importlib.import_module(place), function, None
-    )
+    found = imported(name, "function", where="field 'factory'")
     if not callable(found):
-        raise ValueError(f"field 'factory': expected a function {function!r} in {place}, found none")
+        raise ValueError(f"field 'factory': expected a function at {name!r}, got {found!r:.100}")
     return found  # type: ignore[no-any-return]
-
-
-def _file_module(path: Path) -> Any:
-    name = str(path)  # no other module is called like it
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"field 'factory': expected a Python file, found none at {name!r}")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

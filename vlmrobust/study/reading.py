@@ -41,6 +41,8 @@ def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
                 _place(entry, folder)
     for name, size in values.get("sizes", {}).items():
         _check_keys(size, Size, f"{path}, sizes {name}")
+    if isinstance(values.get("metrics"), list):
+        values["metrics"] = [_placed(name, folder) if isinstance(name, str) else name for name in values["metrics"]]
     if "out" in values:
         values["out"] = str(folder / str(values["out"]))
     return values
@@ -74,6 +76,11 @@ def _place(entry: dict[str, Any], folder: Path) -> None:
     data = entry.get("data")
     if isinstance(data, str) and (data.startswith(".") or Path(data).suffix or (folder / data).exists()):
         entry["data"] = str(folder / data)
-    module, colon, function = str(entry.get("factory", "")).rpartition(":")
-    if colon and module.endswith(".py"):
-        entry["factory"] = f"{folder / module}:{function}"
+    if "factory" in entry:
+        entry["factory"] = _placed(str(entry["factory"]), folder)
+
+
+def _placed(name: str, folder: Path) -> str:
+    """Make the path in `file.py:name` start at a folder; a module's name is no path."""
+    module, colon, wanted = name.rpartition(":")
+    return f"{folder / module}:{wanted}" if colon and module.endswith(".py") else name

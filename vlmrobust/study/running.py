@@ -14,10 +14,10 @@ from ..evaluator import Evaluator
 from ..jsonl import write_atomically
 from ..locking import DirectoryLock
 from ..manifest import config_of, sample_content
-from ..metrics import Metric, PairedMetric, default_metrics
+from ..metrics import Metric, PairedMetric
+from ..metrics.catalogue import default_metrics, metrics_named
 from ..models import Model
 from ..named_conditions import conditions_named
-from ..named_metrics import metrics_named
 from ..report.files import saved_in
 from ..report.keeping import kept_report
 from ..workers import ThisProcess

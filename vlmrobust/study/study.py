@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ..metrics.catalogue import metrics_named
 from ..named_conditions import parts_of
-from ..named_metrics import metrics_named
 from ..perturbations import paper_conditions
 from ..perturbations.distractor import Distractor
 from ..types.validated import Frozen, named_errors
@@ -32,7 +32,7 @@ class Study(Frozen):
         conditions: by the names that `vlmrobust conditions` lists, several joined with `+`; the paper's eight if not
             given.
         judges: who reads the thoughts that were written; no model is asked again for it.
-        metrics: what is measured beside the default metrics, by name.
+        metrics: what is measured beside the default metrics, by name; `module:Class` or `file.py:Class` for your own.
         draws: how often each prompt is asked; more than one needs models that sample.
         seed: keys every random draw.
         distractor: see `Evaluator`.

@@ -1,0 +1,142 @@
+"""The one table of metrics by the names of their columns, and what a list of names stands for."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from ..functional import QUADRANTS
+from ..naming import imported, unknown_name
+from .accuracy import AbstainRate, Accuracy, FollowRate, TruncatedRate, UnparsedRate
+from .base import BaseMetric, Metric, PairedMetric
+from .calibration import AreaUnderRiskCoverage, ExpectedCalibrationError
+from .consistency import Consistency, ConsistencyCoverage, ConsistencyGivenCorrect, ConsistentAccuracy, Quadrant
+from .letters import (
+    BrierScore,
+    CorrectProbability,
+    DistractorProbability,
+    LetterEntropy,
+    LetterMass,
+    NegativeLogLikelihood,
+    RelativeLetterEntropy,
+)
+from .paired import FlipRate, Harmed, Helped, LetterDivergence, RobustAccuracy
+from .text import FormatRate, TokenEntropy
+from .thoughts import ConflictAcknowledgement, Repetition, ThoughtLength
+
+__all__ = ["METRICS", "PAPER_METRICS", "default_metrics", "metrics_named"]
+
+PAPER_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
+"""What a table has to show that has room for a few: the measures of arXiv:2602.12506, by the names of their columns."""
+
+
+def default_metrics() -> tuple[Metric | PairedMetric, ...]:
+    """Return the metrics of a report that names none: each share beside the ones it must be read with.
+
+    They are what arXiv:2602.12506 measures, and what is cheap beside it. Proper scores, calibration, divergence,
+    repetition and acknowledgement are for those who name them.
+
+    Example:
+        >>> [metric.column for metric in default_metrics()][:3]
+        ['accuracy', 'unparsed_rate', 'truncated_rate']
+    """
+    return (
+        Accuracy(),
+        UnparsedRate(),
+        TruncatedRate(),
+        AbstainRate(),
+        FollowRate(),
+        FlipRate(),
+        Harmed(),
+        Helped(),
+        RobustAccuracy(),
+        CorrectProbability(),
+        CorrectProbability(with_added=True),
+        DistractorProbability(),
+        LetterEntropy(),
+        LetterEntropy(with_added=True),
+        RelativeLetterEntropy(),
+        LetterMass(),
+        TokenEntropy(),
+        FormatRate(),
+        ThoughtLength(),
+        Consistency(),
+        ConsistencyCoverage(),
+        ConsistencyGivenCorrect(),
+        *(Quadrant(kind=kind) for kind in QUADRANTS),
+    )
+
+
+METRICS: dict[str, Metric | PairedMetric] = {
+    metric.column: metric
+    for metric in (
+        *default_metrics(),
+        AreaUnderRiskCoverage(),
+        BrierScore(),
+        ConflictAcknowledgement(),
+        ConsistentAccuracy(),
+        ExpectedCalibrationError(),
+        LetterDivergence(),
+        NegativeLogLikelihood(),
+        Repetition(),
+    )
+}
+
+
+def metrics_named(
+    metrics: Iterable[Metric | PairedMetric | str],
+    own: Mapping[str, Metric | PairedMetric] | None = None,
+    others: Collection[str] = (),
+) -> tuple[Metric | PairedMetric, ...]:
+    """Return the metrics that are given themselves, by the names of their columns, or by where one's own class is.
+
+    Args:
+        metrics: metrics; names; `module:Class` or `file.py:Class`, whose module is imported, which runs its code.
+        own: what names stand for before the library's, such as the metrics of a report.
+        others: what else there is; for the message alone.
+
+    Raises:
+        TypeError: something else is among them, or a text stands in place of a list.
+        ValueError: a name is not known (the message has the nearest, and lists all), or there is no such class.
+
+    Example:
+        >>> [metric.column for metric in metrics_named(["accuracy", LetterEntropy(), "vlmrobust.metrics:BrierScore"])]
+        ['accuracy', 'letter_entropy', 'brier_score']
+        >>> metrics_named(["brier_scores"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: expected the name of a metric, got 'brier_scores'; did you mean 'brier_score'? Known are accuracy...
+    """
+    if isinstance(metrics, str):
+        raise TypeError(f"expected a list of metrics, got the text {metrics!r}; a list of one is [{metrics!r}]")
+    return tuple(_metric(given, own or {}, others) for given in metrics)
+
+
+def _metric(
+    given: Metric | PairedMetric | str, own: Mapping[str, Metric | PairedMetric], others: Collection[str]
+) -> Metric | PairedMetric:
+    if isinstance(given, Metric | PairedMetric):
+        return given
+    if isinstance(given, type) and issubclass(given, BaseMetric):
+        raise TypeError(f"expected metrics, or their names, got the class {given.__name__}; write {given.__name__}()")
+    if not isinstance(given, str):
+        raise TypeError(f"expected metrics, or their names, got {type(given).__name__}: {given!r:.100}")
+    known = {**METRICS, **own}
+    if given in known:
+        return known[given]
+    if ":" in given:
+        return _from_module(given)
+    names = list(dict.fromkeys((*others, *known)))
+    raise ValueError(
+        f"expected the name of a metric, {unknown_name(given, names)}; one of your own is module:Class or file.py:Class"
+    )
+
+
+def _from_module(place: str) -> Metric | PairedMetric:
+    found = imported(place, "Class", where=f"metric {place!r}")
+    if isinstance(found, type) and issubclass(found, Metric | PairedMetric):
+        try:
+            found = found()
+        except (TypeError, ValueError) as error:  # an abstract one, or one that has to be set
+            raise ValueError(
+                f"metric {place!r}: expected a class that needs no settings, or a metric that is made there: {error}"
+            ) from error
+    if not isinstance(found, Metric | PairedMetric):
+        raise ValueError(f"metric {place!r}: expected a Metric or a PairedMetric there, got {found!r:.100}")
+    return found
