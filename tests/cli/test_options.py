@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from vlmrobust import cli
 from vlmrobust.cli import options
-from vlmrobust.cli.measuring import METRICS
 from vlmrobust.data import BENCHMARKS
+from vlmrobust.metrics.catalogue import METRICS
 from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
 from vlmrobust.named_styles import STYLES
 

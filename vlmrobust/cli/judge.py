@@ -13,7 +13,7 @@ from . import options
 from .app import refusals
 from .finishing import finish
 from .options import PanelRule
-from .output import as_json, rows_of, say, show
+from .output import as_json, rows_of, say, show, show_rows
 
 if TYPE_CHECKING:
     from ..judges import Judge, LabelledThought, Rate
@@ -62,6 +62,14 @@ def judge(
     dtype: options.Dtype = "auto",
     device: options.Device = None,
     engine_option: options.EngineOption = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metrics that depend on the judge, by name, separated by commas, to be measured and shown; all of the "
+            "report's are measured in any case.",
+            autocompletion=options.complete_judged_metrics,
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Say how good the judge is on labelled thoughts instead.")
     ] = False,
@@ -83,6 +91,8 @@ def judge(
         servers["engine"] = engine_options(engine_option)
         if labels is not None and not (check and path):
             raise ValueError("expected --labels beside --check and the run that they are of, got it without")
+        if check and metrics:
+            raise ValueError("expected --metrics, or --check, which has measures of its own, got both")
         if check:
             run = None if labels is None or path is None else Report.load(path)
             judging = judges_named(judges, rule.value, **servers, report=run)
@@ -100,16 +110,19 @@ def judge(
             chosen = judges_named(judges, rule.value, **servers, report=old)
             if there is not None and there.judge != chosen.identity():
                 raise ValueError(f"expected a file of this judge, {file} is by another; name another with --out")
-            new = rejudged(old, chosen, folder / "verdicts")
+            new, names = rejudged(old, chosen, folder / "verdicts", options.listed(metrics))
             new.save(file)
         agreed = agreement(old, new)
         before, after = old.judge, new.judge
         if json:
-            rows = new.summary[new.summary["metric"].isin(JUDGED)]
+            rows = new.summary[new.summary["metric"].isin(names or JUDGED)]
             show(as_json({"old": before, "new": after, "agreement": asdict(agreed), "summary": rows}))
         else:
             show(f"{title_of(before)} → {title_of(after)}\n{_in_words(agreed)}\n")
-            show(terminal_table(_by_condition(old, new)))
+            if names:
+                show_rows(new.summary, names, csv=False, json=False, judge=after)
+            else:
+                show(terminal_table(_by_condition(old, new)))
     say(f"The judged report is {file}; vlmrobust report and compare read it")
     finish(new)
 

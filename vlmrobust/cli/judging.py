@@ -9,7 +9,10 @@ import torch
 
 from ..functional import fleiss_kappa, strict_agreement
 from ..judges import Judge, Panel, RuleJudge
+from ..metrics import JudgedMetric, Metric
+from ..metrics.catalogue import metrics_named
 from ..named_judges import judge_named, judged_metrics
+from ..naming import unknown_name
 from ..report import Report
 from ..report.columns import metric_errors
 from ..report.keeping import keys_of
@@ -67,20 +70,34 @@ def judges_named(
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
 
 
-def rejudged(report: Report, judge: Judge, verdicts: Path) -> Report:
+def rejudged(report: Report, judge: Judge, verdicts: Path, names: Sequence[str] = ()) -> tuple[Report, list[str]]:
     """Return a report whose thoughts are judged by another judge; all that does not depend on it stays as it was.
 
     Args:
         report: of the thoughts.
         judge: who reads them.
         verdicts: the folder in which its verdicts are kept.
+        names: of metrics that depend on the judge, and are measured though the report lacks them.
+
+    Returns:
+        The report, and the columns of the metrics that are named.
+
+    Raises:
+        ValueError: a metric does not depend on a judge, or is not known.
     """
-    wanted = [
-        metric for metric in judged_metrics(judge) if metric.column in report.metrics or metric.column == "consistency"
-    ]
-    again = measured(report, wanted, verdicts)
+    ours = {metric.column: metric for metric in judged_metrics(judge)}
+    wanted: dict[str, Metric] = {
+        name: metric for name, metric in ours.items() if name in report.metrics or name == "consistency"
+    }
+    columns = []
+    for name, metric in zip(names, metrics_named(names, ours), strict=True):
+        if not isinstance(metric, JudgedMetric):
+            raise ValueError(f"--metrics: expected metrics that depend on the judge, {unknown_name(name, ours)}")
+        wanted[metric.column] = metric.replace(judge=judge)
+        columns.append(metric.column)
+    again = measured(report, list(wanted.values()), verdicts)
     again.manifest["judge"] = judge.identity()
-    return again
+    return again, columns
 
 
 def is_outdated(judged: Report, run: Report) -> bool:

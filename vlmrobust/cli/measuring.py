@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..metrics import Metric, PairedMetric
-from ..metrics.catalogue import METRICS, metrics_named
+from ..metrics.catalogue import metrics_named
 from ..naming import unknown_name
 from ..report import Report
 
-__all__ = ["METRICS", "direction_of", "is_paired", "measured", "with_metrics"]
+__all__ = ["direction_of", "is_paired", "measured", "with_metrics"]
 
 
 def with_metrics(report: Report, names: Sequence[str]) -> tuple[Report, list[str]]:

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 import typer
 
+from ..metrics import JudgedMetric
+from ..metrics.catalogue import METRICS
 from ..named_conditions import CONDITIONS, FROM_SAMPLES
 from ..named_styles import STYLES, named_style
 from .configuration import read_configuration
-from .measuring import METRICS
 
 __all__ = ["AnswerAs", "Engine", "PanelRule", "PrefillsAs", "Trainer", "listed", "pairs"]
 
@@ -124,6 +125,16 @@ def complete_conditions(incomplete: str) -> list[str]:
 def complete_metrics(incomplete: str) -> list[str]:
     """Return the names of metrics that a list may go on with."""
     return _completed(incomplete, METRICS, ",")
+
+
+def complete_judged_metrics(incomplete: str) -> list[str]:
+    """Return the names of metrics that depend on the judge that a list may go on with.
+
+    Example:
+        >>> complete_judged_metrics("consistency,consistent_c")
+        ['consistency,consistent_correct']
+    """
+    return _completed(incomplete, [name for name, one in METRICS.items() if isinstance(one, JudgedMetric)], ",")
 
 
 def complete_judges(incomplete: str) -> list[str]:
@@ -394,7 +405,18 @@ ImagesFrom = Annotated[
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        help="Names, separated by commas. One that the report lacks is measured on its responses.",
+        help="Names, separated by commas; one of your own is module:Class or file.py:Class. What the report lacks is "
+        "measured on its responses.",
         autocompletion=complete_metrics,
+    ),
+]
+Measured = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metrics",
+        help="What is measured, by name, separated by commas, in place of the default metrics; one of your own is "
+        "module:Class or file.py:Class.",
+        autocompletion=complete_metrics,
+        rich_help_panel=_ASKED,
     ),
 ]

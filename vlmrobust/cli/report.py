@@ -1,6 +1,6 @@
 """`vlmrobust report`: a report that is there, shown again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +26,12 @@ def report(
     context: typer.Context,
     path: ReportPath,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="One summary per value of a column of the samples' metadata.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="One summary per value of a column of the samples' metadata; of several, separated by commas, one per "
+            "combination.",
+        ),
     ] = None,
     contrast: Annotated[
         tuple[str, str] | None,
@@ -45,7 +50,17 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Write the pictures, as .png, .svg or .pdf.")
     ] = None,
     latex: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the table in LaTeX, for a paper; it needs booktabs.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a table in LaTeX for a paper, with intervals; --metrics are its columns, --by groups rows.",
+        ),
+    ] = None,
+    frame: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write Report.frame, a row per response with all that is known, as .csv or .parquet."
+        ),
     ] = None,
     csv: options.Csv = False,
     json: options.Json = False,
@@ -53,25 +68,28 @@ def report(
     """Show the report of a run again: as a table, a page, a picture, or data. No model is asked.
 
     CSV and JSON have one row per condition and metric, with the columns of Report.summary; what is undefined is an
-    empty cell, or null.
+    empty cell, or null. What is written with --frame has one row per response.
     """
     with refusals(context):
+        from ..jsonl import atomic_draft
         from ..report import Report
         from ..report.tables import terminal_table
         from .images import samples_for_images
         from .measuring import with_metrics
 
         one_format(csv=csv, json=json, by=by, contrast=contrast)
+        if frame is not None and frame.suffix not in _FRAMES:
+            raise ValueError(f"--frame: expected a file whose name ends in .csv or .parquet, got {frame.name!r}")
         if data is not None and html is None:
             raise ValueError("--data: expected --html beside it, whose page shows the images")
         if labels is not None and (by or contrast or metrics):
             raise ValueError("expected --labels, or --by, --contrast or --metrics, got both")
-        names = options.listed(metrics)
-        loaded = with_metrics(Report.load(path), names)
-        table = _table(loaded, by, contrast) if labels is None else loaded.consistency(labels)
+        keys = options.listed(by)
+        loaded, names = with_metrics(Report.load(path), options.listed(metrics))
+        table = _table(loaded, keys, contrast) if labels is None else loaded.consistency(labels)
         if labels is not None and not (csv or json):
             show(terminal_table(_estimates(rows_of(table))))
-        elif csv or json or by or contrast or names:
+        elif csv or json or keys or contrast or names:
             show_rows(
                 table, names, csv=csv, json=json, judge=loaded.judge, reference=contrast[1] if contrast else "base"
             )
@@ -79,11 +97,21 @@ def report(
             show(loaded)
         if html is not None:
             say(f"The page is {loaded.to_html(html, samples=samples_for_images(path, data))}")
-        _write(loaded, plot, latex)
+        if plot is not None:
+            loaded.plot().savefig(plot)
+            say(f"The pictures are in {plot}")
+        if latex is not None:
+            say(f"The table is in {loaded.to_latex(latex, metrics=names or None, by=keys or None)}")
+        if frame is not None:
+            with atomic_draft(frame) as draft:
+                _FRAMES[frame.suffix](loaded.frame, draft)
+            say(f"The responses are in {frame}")
     finish(loaded)
 
 
-def one_format(*, csv: bool, json: bool, by: str | None = None, contrast: tuple[str, str] | None = None) -> None:
+def one_format(
+    *, csv: bool, json: bool, by: Sequence[str] | None = None, contrast: tuple[str, str] | None = None
+) -> None:
     """Refuse flags that exclude one another.
 
     Raises:
@@ -91,14 +119,27 @@ def one_format(*, csv: bool, json: bool, by: str | None = None, contrast: tuple[
     """
     if csv and json:
         raise ValueError("expected --csv or --json, got both")
-    if by is not None and contrast is not None:
+    if by and contrast is not None:
         raise ValueError("expected --by or --contrast, got both")
 
 
-def _table(report: "Report", by: str | None, contrast: tuple[str, str] | None) -> "pd.DataFrame":
+def _table(report: "Report", keys: Sequence[str], contrast: tuple[str, str] | None) -> "pd.DataFrame":
     if contrast is not None:
         return report.contrast(*contrast)
-    return report.summary if by is None else report.by(by)
+    return report.by(keys) if keys else report.summary
+
+
+def _write_csv(frame: "pd.DataFrame", path: Path) -> None:
+    from ..report.csv import write_csv
+
+    write_csv(frame, path)
+
+
+def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
+    frame.to_parquet(path, index=False)
+
+
+_FRAMES: dict[str, Callable[["pd.DataFrame", Path], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
 
 
 def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
@@ -141,11 +182,3 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
     )
     notes = dict.fromkeys(f"{row['condition']}: {row['note']}" for row in rows if row["note"])
     return Table(header, cells, tuple(notes))
-
-
-def _write(report: "Report", plot: Path | None, latex: Path | None) -> None:
-    if plot is not None:
-        report.plot().savefig(plot)
-        say(f"The pictures are in {plot}")
-    if latex is not None:
-        say(f"The table is in {report.to_latex(latex)}")

@@ -51,6 +51,7 @@ def run(
     skip_bad_rows: options.SkipBadRows = False,
     strict: options.Strict = False,
     conditions: options.Conditions = None,
+    metrics: options.Measured = None,
     style: options.QuestionStyle = "think",
     runner_up: options.RunnerUp = False,
     draws: options.Draws = 1,
@@ -70,12 +71,14 @@ def run(
     with refusals(context):
         from ..evaluator import Evaluator
         from ..machine import check_device
+        from ..metrics.catalogue import metrics_named
         from .begun import Begun, check_out
         from .construction import check_flags, encoder_of, model_of, renderer_of, samples_of
         from .preview import as_text, preview
 
         names = options.listed(conditions)
         parts_of(names)  # a name that is not known is refused before anything is read
+        measured = metrics_named(options.listed(metrics)) or None
         if draws > 1 and not temperature:
             raise ValueError(
                 "--draws: expected a --temperature above 0 beside it: greedy draws of a prompt are all the same"
@@ -139,6 +142,7 @@ def run(
         evaluator = Evaluator(
             answering if begun is None else begun.deferred(given, load),
             chosen,
+            measured,
             strict=strict,
             progress_every=progress_every or None,
             **asked,

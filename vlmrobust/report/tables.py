@@ -19,13 +19,23 @@ from .pairing import units_of
 from .sentences import TYPICAL
 from .summary import SummaryRow
 
-__all__ = ["Table", "html_table", "judge_note", "markdown_table", "on_pairs", "overview", "pairs_of", "terminal_table"]
+__all__ = [
+    "Table",
+    "html_table",
+    "judge_note",
+    "markdown_table",
+    "on_pairs",
+    "overview",
+    "pairs_of",
+    "terminal_table",
+    "unanswered",
+]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _WIDTH = 120
 _SMALL_PRINT = (
-    "Second line: the change from base on the same samples, with its 95 % interval; brackets alone: the 95 % interval of "
-    "the value."
+    "Second line: the change from base on the same samples, with its 95 % interval; brackets alone: the 95 % interval "
+    "of the value."
 )
 
 
@@ -52,8 +62,9 @@ def overview(
     summary: Sequence[SummaryRow],
     judge: Mapping[str, Any],
     *,
-    metrics: Sequence[str] = _MAIN,
+    metrics: Sequence[str] | None = None,
     with_intervals: bool = False,
+    statuses: Sequence[str] | None = None,
 ) -> Table:
     """Return one row per condition: the main metrics, and beside them what they have to be read with.
 
@@ -66,30 +77,33 @@ def overview(
         columns: the metrics' values.
         summary: of all of them.
         judge: who says what is consistent.
-        metrics: the main ones, as far as the report has them; others than the default ones stand alone.
+        metrics: what is shown, of the columns; None = the main ones, and the user's own.
         with_intervals: each metric stands with its difference, on a second line of its cell.
+        statuses: those whose shares stand beside, see `unanswered`; None = those of these responses.
     """
     by_name = {column.name: column for column in columns}
     floors = {row.metric: row for row in summary if row.condition == "base" and not math.isnan(row.noise_floor)}
-    shown = [by_name[name] for name in metrics if name in by_name]
-    if metrics in (_MAIN, PAPER_METRICS):
-        shown = [column for column in shown if column.name != "flip_rate" or column.name in floors]
+    if metrics is None:
+        main = PAPER_METRICS if with_intervals else _MAIN
+        shown = [by_name[name] for name in main if name in by_name and (name != "flip_rate" or name in floors)]
         library = {metric.column for metric in default_metrics()}
         shown += [column for column in columns if column.name not in library]
-    shown = shown or list(columns)
+        shown = shown or list(columns)
+    else:
+        shown = [by_name[name] for name in metrics]
     cells: dict[tuple[str, str | None], dict[str, SummaryRow]] = {}
     for row in summary:
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
     units = units_of(responses)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
-    unanswered = [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
+    beside = unanswered(responses) if statuses is None else statuses
     rows, undecided = [], []
     for unit in units:
         values = cells.get((unit.condition, unit.carrier), {})
-        statuses = [responses.status[row] for row in unit.rows]
-        scored = len(statuses) - statuses.count("error") - statuses.count("not_applicable")
-        ended = "/".join(_share(statuses.count(status), scored) for status in unanswered)
-        errors = f"{statuses.count('error')}"
+        ends = [responses.status[row] for row in unit.rows]
+        scored = len(ends) - ends.count("error") - ends.count("not_applicable")
+        ended = "/".join(_share(ends.count(status), scored) for status in beside)
+        errors = f"{ends.count('error')}"
         first = values.get(shown[0].name) if shown else None
         count = 0 if first is None else first.n_value
         undecided.append(first is not None and first.low <= 0 <= first.high)
@@ -102,17 +116,22 @@ def overview(
         rows.append((labels[unit.condition, unit.carrier], *texts, ended, str(count), errors))
     titles = [_title(column, first=column is shown[0] and not with_intervals) for column in shown]
     return Table(
-        header=("condition", *titles, "/ ".join(unanswered), "n", "errors"),
+        header=("condition", *titles, "/ ".join(beside), "n", "errors"),
         rows=tuple(rows),
         notes=(
             *([_SMALL_PRINT] if with_intervals else []),
-            *_judge_notes(summary, judge),
+            *_judge_notes(summary, shown, judge),
             *_floor_notes(floors, len(set(responses.draw.tolist()))),
             *_pair_notes(summary, shown, shown if with_intervals else shown[:1]),
             *_notes(summary, shown),
         ),
         undecided=tuple(undecided),
     )
+
+
+def unanswered(responses: Responses) -> list[str]:
+    """Return the statuses without an answer whose shares stand beside the metrics."""
+    return [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
 
 
 def _title(column: Column, *, first: bool) -> str:
@@ -170,8 +189,9 @@ def judge_note(judge: Mapping[str, Any]) -> str:
     )
 
 
-def _judge_notes(summary: Sequence[SummaryRow], judge: Mapping[str, Any]) -> Iterator[str]:
-    if any("consisten" in row.metric and not math.isnan(row.value) for row in summary):
+def _judge_notes(summary: Sequence[SummaryRow], shown: Sequence[Column], judge: Mapping[str, Any]) -> Iterator[str]:
+    judged = {column.name for column in shown if "consisten" in column.name}
+    if any(row.metric in judged and not math.isnan(row.value) for row in summary):
         yield judge_note(judge)
 
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..jsonl import write_atomically
-from ..metrics.catalogue import PAPER_METRICS
 from ..naming import unknown_name
 from ..types import Responses, Sample
 from .columns import Column
 from .comparison import between
 from .findings import Finding, findings
 from .summary import SummaryRow, summarised
-from .tables import Table, html_table, markdown_table, overview, terminal_table
+from .tables import Table, html_table, markdown_table, overview, terminal_table, unanswered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,13 +248,21 @@ class Views:
         known = [column.name for column in self._columns]
         if unknown := [name for name in metrics or () if name not in known]:
             raise ValueError(f"expected metrics of the report, {unknown_name(unknown[0], known)}")
-        shown = PAPER_METRICS if metrics is None else metrics
         keys = [] if by is None else [by] if isinstance(by, str) else list(by)
         parts = self._parts(keys) if keys else [((), self)]
+        statuses = unanswered(self.responses)
         tables = [
             (
                 ["–" if value is None else value for value in values],
-                overview(part.responses, part._columns, part._rows, self.judge, metrics=shown, with_intervals=True),
+                overview(
+                    part.responses,
+                    part._columns,
+                    part._rows,
+                    self.judge,
+                    metrics=metrics,
+                    with_intervals=True,
+                    statuses=statuses,
+                ),
             )
             for values, part in parts
         ]
