@@ -2,11 +2,13 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from vlmrobust.report.csv import csv_text
+from vlmrobust.report import csv as written
+from vlmrobust.report.csv import csv_text, write_csv
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,17 @@ def test_everything_else_is_as_pandas_writes_it() -> None:
     before = table.copy()
     assert csv_text(table) == table.to_csv(index=False)
     pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4, 5])
+def test_a_file_in_parts_is_the_text_in_one(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written, "_ROWS", 2)
+    texts = ["a\nb", "=1+1", 'say "é"', "", "x,y"][:rows]
+    table = pd.DataFrame({"text": pd.Series(texts, dtype="string"), "n": range(rows)})
+    write_csv(table, tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_bytes().decode() == csv_text(table)
+
+
+def test_several_texts_in_a_cell_are_a_list() -> None:
+    rows = list(csv.reader(io.StringIO(csv_text(pd.DataFrame({"options": [("red, or", 'a "é"'), ("x", None)]})))))
+    assert rows == [["options"], ['["red, or", "a \\"é\\""]'], ['["x", null]']]

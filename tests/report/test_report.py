@@ -6,14 +6,15 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 
-from vlmrobust import Metric, Report, expand, paper_conditions
-from vlmrobust.metrics import Accuracy, CorrectProbability, default_metrics
-from vlmrobust.perturbations import AbstainOption, WrongThink
+from vlmrobust import Metric, Report, demo, expand, paper_conditions
+from vlmrobust.judges import RuleJudge
+from vlmrobust.metrics import Accuracy, BrierScore, Consistency, CorrectProbability, default_metrics
+from vlmrobust.perturbations import AbstainOption, RotatedOptions, WrongThink
 from vlmrobust.testing import FakeModel
 
 COLUMNS = [
     "sample_id", "condition", "draw", "group", "target", "answer", "distractor", "asserted", "status", "readout",
-    "carrier", "text", "think", "error", "metric_error",
+    "carrier", "text", "think", "error", "metric_error", "question", "options",
 ]  # fmt: skip
 SUMMARY = ["condition", "metric", "value", "base_value", "difference", "low", "high", "n", "errors"]
 
@@ -60,12 +61,14 @@ def test_frame_has_a_row_per_response_and_the_columns_of_the_design(report, aske
     prompts, responses = asked
     frame = report.frame
     assert len(report) == len(frame) == len(responses)
-    assert list(frame.columns) == COLUMNS + [metric.column for metric in default_metrics()] + ["best"]
+    metrics = [metric.column for metric in default_metrics()] + ["best"]
+    behind = [*(f"probability_{index}" for index in range(5)), "metadata.kind", "metadata.size"]
+    assert list(frame.columns) == COLUMNS + metrics + behind
     for name in ("draw", "target", "answer", "distractor", "asserted"):
         assert frame[name].dtype == pd.Int64Dtype()
     for name in ("sample_id", "condition", "status", "text", "error"):
         assert frame[name].dtype == "string"
-    assert (frame.dtypes[len(COLUMNS) :] == "float64").all()
+    assert (frame[metrics].dtypes == "float64").all()
     for row, prompt, response in zip(frame.to_dict("records"), prompts, responses, strict=True):
         assert (row["sample_id"], row["condition"], row["draw"]) == response.key
         assert row["target"] == prompt.sample.answer
@@ -73,6 +76,80 @@ def test_frame_has_a_row_per_response_and_the_columns_of_the_design(report, aske
             assert pd.isna(found) if expected is None else found == expected
         assert row["group"] == (prompt.sample.group or prompt.sample.id)
         assert row["text"] == response.text
+
+
+def test_frame_says_what_was_asked_and_how_likely_each_option_was(report, asked):
+    frame = report.frame
+    for row, prompt, response in zip(frame.to_dict("records"), *asked, strict=True):
+        shown = dict(zip(prompt.order, prompt.options, strict=True))
+        own = [shown[index] for index in range(len(prompt.sample.options))]
+        assert row["question"] == prompt.question
+        assert row["options"] == (*own, *([shown[None]] if None in shown else []))
+        likely = [row[f"probability_{index}"] for index in range(5)]
+        if response.option_logprobs is None or response.status not in ("answered", "abstained"):
+            assert all(math.isnan(value) for value in likely)
+        else:
+            weights = [math.exp(logprob) for logprob in response.option_logprobs]
+            assert likely[: len(own)] == pytest.approx([weight / sum(weights) for weight in weights], rel=1e-5)
+            assert all(math.isnan(value) for value in likely[len(own) :])
+        for key in ("kind", "size"):
+            found, expected = row[f"metadata.{key}"], prompt.sample.metadata.get(key)
+            assert pd.isna(found) if expected is None else found == expected
+    assert "I'm not sure" in {option for options in frame["options"] for option in options}
+    assert (frame["metadata.size"].dtype, frame["metadata.kind"].dtype) == (pd.Int64Dtype(), "string")
+    rows = frame[frame["correct_probability"].notna()]
+    picked = [row[f"probability_{row['target']}"] for row in rows.to_dict("records")]
+    assert len(picked) > 50
+    assert picked == rows["correct_probability"].tolist()
+
+
+def test_frame_has_the_same_values_as_a_file_of_parquet(report, tmp_path):
+    report.frame.to_parquet(tmp_path / "frame.parquet")
+    read = pd.read_parquet(tmp_path / "frame.parquet")
+    assert [tuple(options) for options in read["options"]] == report.frame["options"].tolist()
+    assert_frame_equal(read.drop(columns="options"), report.frame.drop(columns="options"), check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ([1, 2, None], "Int64", [1, 2, pd.NA]),
+        ([1, 2.5, None], "Float64", [1.0, 2.5, pd.NA]),
+        ([True, None, False], "boolean", [True, pd.NA, False]),
+        (["x", None, "y"], "string", ["x", pd.NA, "y"]),
+        ([True, 1, "x"], "string", ["True", "1", "x"]),
+        ([10**30, 1, 2], "string", [str(10**30), "1", "2"]),
+        ([["a", "é"], {"b": 1}, None], "string", ['["a", "é"]', '{"b": 1}', pd.NA]),
+        ([None, None, None], "string", [pd.NA] * 3),
+    ],
+    ids=str,
+)
+def test_metadata_has_the_kind_that_its_values_have(answer, values, dtype, expected):
+    pairs = [answer(f"s{index}", metadata={"of": value}) for index, value in enumerate(values)]
+    found = Report.from_responses(*zip(*pairs, strict=True), []).frame["metadata.of"]
+    assert found.dtype == dtype
+    assert found.tolist() == expected
+
+
+def test_rotated_options_stand_in_the_order_of_the_sample():
+    prompts = list(expand(demo.samples(3), [RotatedOptions(by=1)]))
+    frame = Report.from_responses(prompts, FakeModel(accuracy=1.0).respond(prompts), []).frame
+    assert {prompt.options for prompt in prompts} != set(frame["options"])
+    assert [row["options"][row["answer"]] for row in frame.to_dict("records")] == [
+        prompt.sample.options[prompt.sample.answer] for prompt in prompts
+    ]
+
+
+def test_a_question_is_one_text_however_many_rows_have_it(report):
+    distinct = {id(question) for question in report.frame["question"].array._ndarray}
+    assert len(distinct) == report.frame["question"].nunique() < len(report)
+
+
+def test_the_summary_makes_no_frame(asked):
+    report = Report.from_responses(*asked, ["accuracy"])
+    assert len(report.summary)
+    assert str(report)
+    assert "frame" not in vars(report)
 
 
 def test_summary_has_the_columns_of_the_design_and_a_row_per_condition_and_metric(report):
@@ -107,6 +184,48 @@ def test_by_groups_by_metadata_and_names_those_without(report):
     assert even["value"] == pytest.approx(part.query("condition == 'base'")["accuracy"].mean())
     with pytest.raises(KeyError, match=r"expected a column of the samples' metadata \(kind, size\); got 'colour'"):
         report.by("colour")
+
+
+def test_by_several_columns_is_the_summary_of_each_combination(report, asked):
+    table = report.by("kind", "size")
+    assert_frame_equal(table, report.by(["kind", "size"]))
+    assert list(table.columns[:3]) == ["kind", "size", "condition"]
+    assert list(table.columns[2:]) == list(report.summary.columns)
+    found = list(dict.fromkeys(zip(table["kind"], table["size"], strict=True)))
+    evens, odds = ["10", "2", "4", "6", "8"], ["1", "11", "3", "5", "7", "9"]  # as text
+    assert found == [*(("even", size) for size in evens), *(("odd", size) for size in odds), (pd.NA, pd.NA)]
+    values = report.frame.groupby(["metadata.kind", "metadata.size", "condition", "sample_id"])["accuracy"].mean()
+    values = values.groupby(level=[0, 1, 2]).mean()
+    rows = table[(table["metric"] == "accuracy") & table["kind"].notna()]
+    assert len(rows) == len(values) == 11 * len(report.conditions)
+    for row in rows.to_dict("records"):
+        assert row["value"] == pytest.approx(values[row["kind"], int(row["size"]), row["condition"]], nan_ok=True)
+    alone = report.by("size", "kind").query("metric == 'accuracy'")
+    assert list(alone.columns[:2]) == ["size", "kind"]
+
+
+def test_columns_to_group_by_are_named_where_they_are_unknown(report):
+    message = r"\(kind, size\); got 'sise', 'colour'; did you mean 'size'\?"
+    with pytest.raises(KeyError, match=message):
+        report.by("kind", "sise", "colour")
+    for wrong in ((), ["kind", "kind"]):
+        with pytest.raises(ValueError, match="expected columns of the samples' metadata, each once"):
+            report.by(wrong)
+
+
+def test_metrics_may_be_given_by_name(report, asked):
+    named = Report.from_responses(*asked, ["consistency", CorrectProbability(name="p"), "brier_score"], seed=4)
+    assert named.metrics == ("consistency", "p", "brier_score")
+    given = [Consistency(), CorrectProbability(name="p"), BrierScore()]
+    assert_frame_equal(named.summary, report.score(given).summary, check_exact=True)
+
+
+def test_a_name_is_the_reports_own_metric_before_the_librarys(asked):
+    judge = RuleJudge(min_contradiction=0.5)
+    report = Report.from_responses(*asked, [Consistency(judge=judge), Best()])
+    again = report.score(["consistency", "best"])
+    assert again.judge == judge.identity() != RuleJudge().identity()
+    assert again.frame["best"].equals(report.frame["best"])
 
 
 def test_score_measures_the_same_responses_by_other_metrics(report):
@@ -180,8 +299,11 @@ def test_names_and_keys_that_collide_are_refused(answer):
         Report.from_responses(prompts, responses, [Accuracy(), Accuracy()])
     with pytest.raises(ValueError, match="got 'text' twice"):
         Report.from_responses(prompts, responses, [Accuracy(name="text")])
-    with pytest.raises(TypeError, match="expected metrics, got str: 'accuracy'"):
-        Report.from_responses(prompts, responses, ["accuracy"])
+    for name in ("question", "metadata.kind", "probability_0"):
+        with pytest.raises(ValueError, match=f"got '{name}' twice"):
+            Report.from_responses(prompts, responses, [Accuracy(name=name)])
+    with pytest.raises(TypeError, match="expected metrics, or their names, got int: 3"):
+        Report.from_responses(prompts, responses, [3])
     prompts, responses = zip(answer("a"), answer("a"), strict=True)
     with pytest.raises(ValueError, match=r"got \('a', 'base', 0\) at positions 0 and 1"):
         Report.from_responses(prompts, responses)
@@ -191,5 +313,6 @@ def test_no_responses_and_no_metrics_make_an_empty_report(answer):
     empty = Report.from_responses([], [])
     assert (len(empty), len(empty.frame), len(empty.summary)) == (0, 0, 0)
     prompts, responses = zip(answer("a"), strict=True)
-    assert list(Report.from_responses(prompts, responses, []).frame.columns) == COLUMNS
+    behind = ["probability_0", "probability_1", "probability_2"]
+    assert list(Report.from_responses(prompts, responses, []).frame.columns) == COLUMNS + behind
     assert "base" in str(Report.from_responses(prompts, responses, []))

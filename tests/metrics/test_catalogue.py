@@ -1,0 +1,117 @@
+"""What a list of metrics stands for: metrics themselves, their names, and classes of one's own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlmrobust import Evaluator, Study
+from vlmrobust.metrics import Accuracy, Consistency, LetterEntropy, Repetition, default_metrics
+from vlmrobust.metrics.catalogue import METRICS, PAPER_METRICS, metrics_named
+from vlmrobust.perturbations import WrongThink
+from vlmrobust.rl import RobustnessCallback
+from vlmrobust.testing import FakeModel
+
+OWN = """
+import torch
+from vlmrobust import Metric
+from vlmrobust.metrics import Repetition
+
+
+class Words(Metric):
+    def per_sample(self, responses):
+        return torch.tensor([float(len(text.split())) for text in responses.text])
+
+
+class Needy(Words):
+    words: tuple[str, ...]
+
+
+class Abstract(Metric):
+    pass
+
+
+LONG = Repetition(n=5, name="long")
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return path
+
+
+def test_every_name_is_the_metric_of_that_column() -> None:
+    assert [metric.column for metric in metrics_named(METRICS)] == list(METRICS)
+    assert {metric.column for metric in default_metrics()} <= set(METRICS)
+    assert set(PAPER_METRICS) <= set(METRICS)
+
+
+def test_names_and_metrics_stand_side_by_side(own: Path) -> None:
+    found = metrics_named(
+        ["letter_entropy", Repetition(n=4), f"{own}:Words", f"{own}:LONG", "vlmrobust.metrics:Accuracy"]
+    )
+    assert found[0] == LetterEntropy()
+    assert [metric.column for metric in found] == ["letter_entropy", "repetition", "words", "long", "accuracy"]
+    assert found[4] == Accuracy()
+    assert metrics_named(["accuracy"], {"accuracy": Accuracy(name="mine")})[0].column == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("LetterEntropy", "got 'LetterEntropy'; did you mean 'letter_entropy'? Known are accuracy, "),
+        ("zzz", "got 'zzz'; known are accuracy, "),
+        ("", "got ''; known are accuracy, "),
+        (
+            "no_such_module:Words",
+            "metric 'no_such_module:Words': expected a module 'no_such_module' that can be imported",
+        ),
+        ("{own}:Word", "expected a class 'Word' in {own}, found none"),
+        ("{own}x.py:Words", "expected a Python file, found none at '{own}x.py'"),
+        ("{own}:NUMBER", "expected a Metric or a PairedMetric there, got 3"),
+        ("{own}:Needy", "expected a class that needs no settings, or a metric that is made there"),
+        ("{own}:Abstract", "expected a class that needs no settings, or a metric that is made there"),
+        ("vlmrobust.demo:", "expected module:Class or file.py:Class, got 'vlmrobust.demo:'"),
+    ],
+)
+def test_what_is_no_metric_is_refused(name: str, message: str, own: Path) -> None:
+    with pytest.raises(ValueError) as refused:
+        metrics_named([name.format(own=own)])
+    assert message.format(own=own) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("accuracy", r"expected a list of metrics, got the text 'accuracy'; a list of one is \['accuracy'\]"),
+        ([Accuracy], r"got the class Accuracy; write Accuracy\(\)"),
+        ([3], "expected metrics, or their names, got int: 3"),
+    ],
+)
+def test_what_is_no_list_of_metrics_is_refused(given: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        metrics_named(given)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda metrics: Evaluator(FakeModel(), [WrongThink()], metrics),
+        lambda metrics: RobustnessCallback([WrongThink()], [], metrics=metrics),
+        lambda metrics: Study(
+            models=[{"name": "m", "factory": "a:b"}], benchmarks=[{"name": "cv-bench"}], metrics=metrics
+        ),
+    ],
+    ids=["Evaluator", "RobustnessCallback", "Study"],
+)
+def test_a_name_that_is_not_known_is_said_before_anything_is_asked(make: Callable[[list[str]], object]) -> None:
+    with pytest.raises(ValueError, match=r"got 'consistensy'; did you mean 'consistency'\? Known are accuracy, "):
+        make(["accuracy", "consistensy"])
+
+
+def test_an_evaluator_measures_what_is_named() -> None:
+    assert Evaluator(FakeModel(), [], ["consistency"]).metrics == (Consistency(),)
+    assert Evaluator(FakeModel(), []).metrics is None
