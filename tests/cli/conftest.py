@@ -85,3 +85,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, model in models.items():
         Evaluator(model, [WrongThink(), WrongCaption()]).run(SAMPLES, folder / name)
     return {name: folder / name for name in models}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A file with a metric of one's own, `Words`, and one that depends on a judge, `Sure`."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "import torch\n"
+        "from vlmrobust import Metric\n"
+        "from vlmrobust.metrics import Consistency\n"
+        "class Words(Metric):\n"
+        "    def per_sample(self, responses):\n"
+        "        return torch.tensor([float(len(text.split())) for text in responses.text])\n"
+        "class Sure(Consistency):\n"
+        "    pass\n"
+    )
+    return path

@@ -68,6 +68,28 @@ def test_another_judge_changes_consistency_alone(command: Command, runs: Runs, t
     assert new.manifest["model"] == old.manifest["model"]
 
 
+def test_metrics_that_depend_on_the_judge_may_be_named(
+    command: Command, runs: Runs, own: Path, tmp_path: Path, coin: list[Any]
+) -> None:
+    arguments = ("judge", runs["torn"], "--judge", "hf:org/coin", "--out", tmp_path / "a.jsonl")
+    result = command(*arguments, "--metrics", f"consistent_accuracy,{own}:Sure", "--json")
+    assert result.exit_code == 0, result.output
+    assert {row["metric"] for row in json.loads(result.stdout)["summary"]} == {"consistent_accuracy", "sure"}
+    frame = Report.load(tmp_path / "a.jsonl").frame
+    assert frame["sure"].equals(frame["consistency"].rename("sure"))  # the coin's verdicts too
+    assert not frame["sure"].equals(Report.load(runs["torn"]).frame["consistency"].rename("sure"))
+    table = command(*arguments[:-1], tmp_path / "c.jsonl", "--metrics", "consistent_accuracy").stdout
+    assert "consistent accuracy" in table
+    for wrong, message in (
+        ("accuracy", "expected metrics that depend on the judge, got 'accuracy'; "),
+        ("consistancy", "got 'consistancy'; did you mean 'consistency'?"),
+    ):
+        refused = command(*arguments[:-1], tmp_path / "b.jsonl", "--metrics", wrong)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+        assert not (tmp_path / "b.jsonl").exists()
+
+
 def test_what_has_changed_is_said(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
     arguments = ("judge", runs["torn"], "--judge", "hf:org/coin", "--out")
     found = json.loads(command(*arguments, tmp_path / "a.jsonl", "--json").stdout)

@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import Result
 
+import vlmrobust as vr
 from vlmrobust.metrics import BrierScore
 from vlmrobust.report import Report
+from vlmrobust.testing import FakeModel
 
 Command = Callable[..., Result]
 Runs = dict[str, Path]
@@ -81,6 +84,68 @@ def test_a_table_for_a_paper(command: Command, runs: Runs, tmp_path: Path) -> No
     assert (tmp_path / "table.tex").read_text() == f"{Report.load(runs['good']).to_latex()}\n"
 
 
+def test_a_table_for_a_paper_has_the_metrics_and_groups_that_are_named(
+    command: Command, runs: Runs, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.tex"
+    result = command("report", runs["good"], "--latex", path, "--metrics", "follow_rate,brier_score", "--by", "kind")
+    assert result.exit_code == 0, result.output
+    report = Report.load(runs["good"]).score(["follow_rate", "brier_score"])
+    assert path.read_text() == f"{report.to_latex(metrics=report.metrics, by='kind')}\n"
+
+
+def test_by_several_columns_of_the_metadata(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # the table in one piece
+    samples = [
+        sample.replace(metadata={"kind": "ab"[n % 2], "split": "xyz"[n % 3]})
+        for n, sample in enumerate(vr.demo.samples(24))
+    ]
+    report = vr.Evaluator(FakeModel(accuracy=0.5), [], ["accuracy"]).run(samples, tmp_path / "run")
+    for flags in (["--by", "kind,split"], ["--by", "kind", "--by", "split"]):
+        text = command("report", tmp_path / "run", *flags, "--csv").stdout
+        pd.testing.assert_frame_equal(
+            pd.read_csv(io.StringIO(text))[["kind", "split", "value", "n"]],
+            report.by("kind", "split")[["kind", "split", "value", "n"]],
+            check_dtype=False,
+        )
+    table = command("report", tmp_path / "run", "--by", "split,kind").stdout
+    assert [line.split()[:4] for line in table.splitlines() if " base " in line and " accuracy " in line] == [
+        [split, kind, "base", "accuracy"] for split in "xyz" for kind in "ab"
+    ]
+    refused = command("report", tmp_path / "run", "--by", "kind,spilt")
+    assert refused.exit_code == 2
+    assert "metadata (kind, split); got 'spilt'; did you mean 'split'?" in refused.stderr
+
+
+def test_the_responses_are_written_as_a_file(command: Command, runs: Runs, tmp_path: Path) -> None:
+    frame = Report.load(runs["torn"]).frame
+    for name in ("frame.csv", "sub/frame.parquet"):
+        result = command("report", runs["torn"], "--frame", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert f"The responses are in {tmp_path / name}" in " ".join(result.stderr.split())
+    read = pd.read_csv(tmp_path / "frame.csv", keep_default_na=False, na_values=[""])
+    assert list(read.columns) == list(frame.columns)
+    assert [tuple(json.loads(cell)) for cell in read["options"]] == frame["options"].tolist()
+    assert read["text"].tolist() == frame["text"].tolist()
+    assert read["metadata.kind"].tolist() == frame["metadata.kind"].tolist()
+    for name in ("accuracy", "consistency", "probability_2", "letter_entropy"):
+        assert read[name].tolist() == pytest.approx(frame[name].tolist(), nan_ok=True)
+    again = pd.read_parquet(tmp_path / "sub" / "frame.parquet")
+    pd.testing.assert_frame_equal(
+        again.drop(columns="options"), frame.drop(columns="options"), check_dtype=False, check_exact=True
+    )
+
+
+def test_a_metric_of_ones_own_is_measured(command: Command, runs: Runs, own: Path) -> None:
+    found = json.loads(command("report", runs["good"], "--metrics", f"{own}:Words,accuracy", "--json").stdout)
+    assert {row["metric"] for row in found} == {"words", "accuracy"}
+    report = Report.load(runs["good"])
+    for condition in report.conditions:
+        texts = report.frame[report.frame["condition"] == condition]["text"]
+        [row] = [row for row in found if (row["metric"], row["condition"]) == ("words", condition)]
+        assert row["value"] == pytest.approx(texts.str.split().str.len().mean())
+
+
 def test_a_page_and_pictures(command: Command, runs: Runs, tmp_path: Path) -> None:
     page, picture = tmp_path / "page.html", tmp_path / "plots.svg"
     result = command("report", runs["good"], "--html", page, "--plot", picture)
@@ -101,6 +166,11 @@ def test_a_page_and_pictures(command: Command, runs: Runs, tmp_path: Path) -> No
         ),
         (("--metrics", "acuracy"), "expected the name of a metric, got 'acuracy'; did you mean 'accuracy'?"),
         (("--metrics", "zzz"), "got 'zzz'; known are accuracy, "),
+        (
+            ("--metrics", "nothing.py:Words"),
+            "metric 'nothing.py:Words': expected a Python file, found none at 'nothing.py'",
+        ),
+        (("--frame", "frame.xlsx"), "--frame: expected a file whose name ends in .csv or .parquet, got 'frame.xlsx'"),
         (("--csv", "--json"), "expected --csv or --json, got both"),
         (("--by", "kind", "--contrast", "base", "base"), "expected --by or --contrast, got both"),
     ],

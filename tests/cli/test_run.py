@@ -40,6 +40,24 @@ def test_run_reports_and_resumes(command: Command, rows: Path, tmp_path: Path, l
     assert "wrong_think+abstain_option" in again.stdout
 
 
+def test_metrics_are_measured_in_place_of_the_default_ones(
+    command: Command, rows: Path, own: Path, tmp_path: Path, loaded: list[Any]
+) -> None:
+    arguments = ("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run", "--conditions", "wrong_think")
+    wrong = command(*arguments, "--metrics", "accuracy,letter_entropie")
+    assert wrong.exit_code == 2
+    assert "got 'letter_entropie'; did you mean 'letter_entropy'? Known are accuracy, " in wrong.stderr
+    assert not (tmp_path / "run").exists()
+    result = command(*arguments, "--metrics", f"accuracy,{own}:Words")
+    assert result.exit_code == 0, result.output
+    assert Report.load(tmp_path / "run").metrics == ("accuracy", "words")
+    assert "accuracy ↑" in result.stdout
+    assert "words" in result.stdout
+    assert "consistency" not in result.stdout
+    again = command("run", "--config", tmp_path / "run" / "run.toml", "--json")  # which says what was measured
+    assert {row["metric"] for row in json.loads(again.stdout)} == {"accuracy", "words"}
+
+
 def test_images_are_swapped_with_those_of_the_other_rows(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
 ) -> None:

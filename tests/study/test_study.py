@@ -151,3 +151,14 @@ def test_the_files_in_the_documentation_are_studies(tmp_path: Path) -> None:
             field for field in kind.model_fields if not re.search(rf"`{field}`|\b{field} = |\[{field}[\].]", page)
         ]
         assert not missing
+
+
+def test_metrics_of_ones_own_start_at_the_file(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from vlmrobust.metrics import Repetition\nLONG = Repetition(n=5, name='long')\n")
+    (tmp_path / "study.toml").write_text(
+        'metrics = ["brier_score", "own.py:LONG", "vlmrobust.metrics:Accuracy"]\n'
+        '[[models]]\nname = "m"\nfactory = "own.py:LONG"\n[[benchmarks]]\nname = "cv-bench"\n'
+    )
+    study = Study.from_toml(tmp_path / "study.toml")
+    assert study.metrics == ("brier_score", f"{tmp_path / 'own.py'}:LONG", "vlmrobust.metrics:Accuracy")
+    assert study.models[0].factory == study.metrics[1]
