@@ -9,7 +9,9 @@ from typing import Any
 
 __all__ = ["FORMER", "FormerPaths"]
 
-FORMER: Mapping[str, str] = {}
+FORMER: Mapping[str, str] = {
+    "named_metrics": "metrics.catalogue",
+}
 """For each former module, below the package, the modules where its names are now, with spaces between."""
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from values import samples
 
 import vlmrobust as vr
+from vlmrobust.metrics.catalogue import metrics_named
 from vlmrobust.named_conditions import conditions_named
-from vlmrobust.named_metrics import metrics_named
 from vlmrobust.testing import FakeModel
 
 CONDITIONS = (

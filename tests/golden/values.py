@@ -13,8 +13,8 @@ from pydantic import BaseModel
 import vlmrobust as vr
 from vlmrobust.functional import bootstrap_mean, reliability_curve
 from vlmrobust.judges import LabelledThought, Panel, RuleJudge, Verdicts
+from vlmrobust.metrics.catalogue import METRICS
 from vlmrobust.named_conditions import CONDITIONS
-from vlmrobust.named_metrics import METRICS
 from vlmrobust.report import Label, Labels
 from vlmrobust.testing import FakeModel
 
