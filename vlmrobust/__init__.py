@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .report import Labels, Report
     from .study import Study
     from .types import Prompt, Response, Responses, Sample, Style
+    from .written_texts import WrittenTexts
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ __all__ = [
     "Study",
     "Style",
     "VLLMModel",
+    "WrittenTexts",
     "demo",
     "expand",
     "functional",
@@ -76,6 +78,7 @@ _HOMES = {
     "Study": "study",
     "Style": "types",
     "VLLMModel": "models",
+    "WrittenTexts": "written_texts",
     "expand": "perturbations",
     "merge_runs": "merging",
     "paper_conditions": "perturbations",

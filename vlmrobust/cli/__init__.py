@@ -11,8 +11,9 @@ from .merge import merge
 from .report import report
 from .run import run
 from .study import study
+from .texts import texts
 
 __all__ = ["ExitCode", "app", "main"]
 
-for command in (demo, conditions, check_server, run, study, report, compare, judge, merge, grpo_rows):
+for command in (demo, conditions, check_server, run, study, report, compare, judge, merge, texts, grpo_rows):
     app.command()(command)

@@ -142,6 +142,11 @@ def complete_judges(incomplete: str) -> list[str]:
     return [name for name in ("rules", "self", "hf:", "vllm:", "openai:") if name.startswith(incomplete)]
 
 
+def complete_writers(incomplete: str) -> list[str]:
+    """Return how a writer of texts may begin."""
+    return [name for name in ("hf:", "vllm:", "openai:") if name.startswith(incomplete)]
+
+
 def complete_benchmarks(incomplete: str) -> list[str]:
     """Return the names of published benchmarks."""
     from ..data import BENCHMARKS
@@ -307,6 +312,14 @@ SkipBadRows = Annotated[
     ),
 ]
 
+Texts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Captions and thoughts that `vlmrobust texts` had written for these samples.",
+        rich_help_panel=_DATA,
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option(

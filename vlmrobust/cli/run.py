@@ -49,6 +49,7 @@ def run(
     check_images: options.CheckImages = True,
     download_urls: options.DownloadUrls = False,
     skip_bad_rows: options.SkipBadRows = False,
+    texts: options.Texts = None,
     strict: options.Strict = False,
     conditions: options.Conditions = None,
     metrics: options.Measured = None,
@@ -104,6 +105,10 @@ def run(
         if samples.changes:
             more = f" (and {len(samples.changes) - 1} more)" if len(samples.changes) > 1 else ""
             say(f"Note: {samples.changes[0]}{more}")
+        if texts is not None:
+            from ..written_texts import WrittenTexts
+
+            samples[:] = WrittenTexts.load(texts).given(samples, every_option=runner_up)
         chosen = conditions_named(names, samples) if names else paper_conditions()
         asked: dict[str, Any] = {
             "style": named_style(style),
