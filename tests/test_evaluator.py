@@ -639,3 +639,18 @@ def test_rows_of_other_versions_are_told_and_not_refused(samples, tmp_path, capl
     assert f"begun under vlmrobust 0.0.1, torch 1.0, gone on with under vlmrobust {now['vlmrobust']}, torch " in told
     report.to_html(tmp_path / "page.html")
     assert "gone on with under" in (tmp_path / "page.html").read_text()
+
+
+def test_a_preview_has_the_first_prompt_of_each_condition_as_the_model_sees_it() -> None:
+    model = demo.model()
+    scenes = [scene.replace(texts={}) for scene in demo.samples(2)]
+    conditions = [WrongThink(), EarlyAnswer(), RotatedOptions(by=7)]
+    found = Evaluator(model, conditions, seed=4).preview(scenes)
+    first = {prompt.condition: prompt for prompt in reversed(list(expand(scenes, conditions[:1], seed=4)))}
+    assert list(found) == ["base", "wrong_think", "early_answer_50", "rotated_options_7"]
+    assert found["base"] == first["base"].render(model.processor)
+    assert found["wrong_think"] == first["wrong_think"].render(model.processor)
+    assert found["wrong_think"].startswith("<|im_start|>")
+    assert found["early_answer_50"] == "(made of the model's own answer under base)"
+    assert found["rotated_options_7"].startswith("(not applicable to any sample: ")
+    assert Evaluator(FakeModel(), []).preview(scenes)["base"] == first["base"].transcript()

@@ -154,6 +154,7 @@ def test_one_text_that_fails_takes_the_other_of_its_kind_along(tmp_path: Path) -
         ("The kite may be red or blue.", False),
         ("The kite is red, as option A says.", False),
         ("The kite is red (A).", False),
+        ("The kite is red.</answer>", False),
         ("<think>They want red", False),
         ("", False),
         ("I cannot see the image.", False),
@@ -292,12 +293,13 @@ def test_a_run_is_not_gone_on_with_in_other_texts(tmp_path: Path) -> None:
 
 
 def test_the_evaluated_model_may_write_and_what_it_cannot_is_written_by_rules(tmp_path: Path) -> None:
-    scenes = [scene.replace(texts={}) for scene in demo.samples(2)]
-    texts = WrittenTexts.write(scenes, demo.model(), tmp_path / "texts.jsonl")
-    assert texts.counts["texts"] == 8
-    assert texts.counts["by rules"] >= 4  # it knows no captions
-    assert all(row.refused for row in texts.rows if row.form == "rules" and row.kind == "caption")
-    assert texts.given(scenes)[0].texts.keys() == {"wrong_caption", "correct_caption", "wrong_think", "correct_think"}
+    tiny = demo.model()
+    model = vr.HFModel(tiny.model, tiny.processor, {"max_new_tokens": 24})
+    [scene] = (scene.replace(texts={}) for scene in demo.samples(1))
+    texts = WrittenTexts.write([scene], model, tmp_path / "texts.jsonl")
+    assert texts.counts == {"texts": 4, "at once": 0, "asked again": 0, "by rules": 4}  # it knows no captions
+    assert {row.attempts for row in texts.rows} == {2}
+    assert texts.given([scene])[0].texts.keys() == {"wrong_caption", "correct_caption", "wrong_think", "correct_think"}
 
 
 @pytest.mark.parametrize("templated", [True, False])
@@ -375,7 +377,8 @@ def test_from_the_command_line_with_a_server(tmp_path: Path, monkeypatch: pytest
     running = ["run", "--model", "any", "--data", str(rows), "--out", str(out), "--conditions", "wrong_caption"]
     told = CliRunner().invoke(cli.app, [*running, "--texts", str(file)])
     assert told.exit_code == 0, told.output
-    shown = {row.context for row in map(_Context, vr.Report.load(out).frame.to_dict("records")) if row.wrong}
+    asked = vr.Report.load(out).responses
+    shown = {context for context, name in zip(asked.context, asked.condition, strict=True) if name == "wrong_caption"}
     assert shown == {row["text"] for row in rows_of(file) if row["kind"] == "caption" and not _is_right(row)}
     assert "texts.jsonl" in (out / "run.toml").read_text()
 
@@ -386,11 +389,6 @@ def test_from_the_command_line_with_a_server(tmp_path: Path, monkeypatch: pytest
     told = CliRunner().invoke(cli.app, [*running[:-3], str(tmp_path / "c"), "--texts", str(file)])
     assert told.exit_code == 2
     assert "sample 'sky', field 'question'" in told.stderr
-
-
-class _Context:
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.wrong, self.context = row["condition"] == "wrong_caption", row["context"]
 
 
 def _is_right(row: dict[str, Any]) -> bool:

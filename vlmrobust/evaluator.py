@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -9,8 +10,8 @@ from .jsonl import json_safe
 from .manifest import Manifest
 from .metrics import Metric, PairedMetric
 from .metrics.catalogue import default_metrics, metrics_named
-from .models.base import Model
-from .perturbations import Perturbation
+from .models.base import Model, rendered_by
+from .perturbations import Perturbation, expand
 from .perturbations.conditions import check_conditions
 from .perturbations.distractor import Distractor
 from .report import Report
@@ -118,6 +119,35 @@ class Evaluator:
     def model(self) -> Model:
         """Who is asked; a function that returns it is called now if it was not before."""
         return self._source.model
+
+    def preview(self, samples: Iterable[Sample]) -> dict[str, str]:
+        """Return by condition the first prompt as the model sees it, special tokens included: a look before a run.
+
+        In brackets why there is none: the condition changes what the model says under base, or fits no sample.
+
+        Args:
+            samples: those of the run.
+
+        Example:
+            >>> from vlmrobust import Sample
+            >>> from vlmrobust.perturbations import WrongCaption
+            >>> from vlmrobust.testing import FakeModel
+            >>> sample = Sample(id="q1", images=["cube.png"], question="What colour is the cube?",
+            ...                 options=["red", "blue"], answer=1)
+            >>> for text in Evaluator(FakeModel(), [WrongCaption()]).preview([sample]).values():
+            ...     print(text.splitlines()[0])
+            [user] <image> What colour is the cube?
+            [user] <image> Caption: The cube is red.
+        """
+        prompts = expand(
+            list(samples),
+            self.conditions,
+            seed=self.seed,
+            style=self.style,
+            draws=self.draws,
+            distractor=self.distractor,
+        )
+        return prompts.first_of_each(partial(rendered_by, self.model))
 
     def run(
         self, samples: Iterable[Sample], out: str | Path | None = None, *, workers: Workers | None = None

@@ -54,6 +54,7 @@ _WORDINGS: Mapping[Kind, tuple[Wording, str]] = {"caption": (CAPTIONS, "caption"
 """Of each kind the library's words, and its name behind `wrong_` in `Sample.texts`, which keys the words too."""
 
 _LONGEST = 2000  # characters
+_MARKUP = re.compile(r"</?\w+>|<\|")
 # Options move about under some conditions: a letter would assert another one there.
 _LETTER = re.compile(r"\b(?:[Oo]ption|[Aa]nswer|[Cc]hoice)(?: is)?:? \(?[A-Z]\b(?!['’ ]\w)|\([A-Z]\)")
 
@@ -393,7 +394,7 @@ def _bare(sentence: str) -> str:
 def _is_fit(draft: _Draft) -> bool:
     lettered = any(len(option.strip()) == 1 for option in draft.sample.options)
     text = draft.texts[-1]
-    return len(text) <= _LONGEST and (lettered or not _LETTER.search(text))
+    return len(text) <= _LONGEST and not _MARKUP.search(text) and (lettered or not _LETTER.search(text))
 
 
 def _rows(drafts: Sequence[_Draft], writer: str, judge: str, seed: int) -> Iterator[WrittenText]:

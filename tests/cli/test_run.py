@@ -353,6 +353,46 @@ def test_a_dry_run_shows_prompts_and_loads_no_weights(command: Command, rows: Pa
     assert "[assistant begins] <think>" in served.stdout
 
 
+def test_a_long_run_shows_its_first_prompts_before_it_begins_and_on_standard_error_alone(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, out = Path(demo.__file__).parent / "weights", tmp_path / "run"
+    arguments: tuple[Any, ...] = ("run", "--model", weights, "--data", rows, "--conditions", "wrong_think", "--json")
+    marks = ("── base ──", "── wrong_think ──", "<|im_start|>user\n<|vision_start|><|image_pad|>", "<think>")
+    short = command(*arguments, "--out", tmp_path / "short")
+    assert "──" not in short.stderr
+    wanted = command(*arguments, "--out", tmp_path / "wanted", "--preview")
+    assert all(mark in wanted.stderr for mark in marks)
+    monkeypatch.setattr(cli.preview, "LONG", 11)  # twelve are asked
+    long = command(*arguments, "--out", out)
+    assert "12 prompts are about to be asked" in long.stderr
+    assert all(mark in long.stderr for mark in marks)
+    assert "──" not in long.stdout
+    assert json.loads(long.stdout) == json.loads(short.stdout)
+    assert "──" not in command(*arguments, "--out", out).stderr  # it goes on
+    assert "──" not in command(*arguments, "--out", tmp_path / "quiet", "--no-preview").stderr
+    assert "preview" not in (tmp_path / "wanted" / "run.toml").read_text()
+
+
+def test_what_is_shown_of_a_long_prompt_are_its_ends(command: Command, rows: Path, tmp_path: Path, loaded: Any) -> None:
+    row = json.loads(rows.read_text().splitlines()[0])
+    rows.write_text(json.dumps(row | {"question": f"Before all, {'look again, ' * 200}which colour?"}))
+    arguments = ("run", "--model", "m", "--base-url", "http://localhost:1/v1", "--data", rows, "--out", tmp_path / "run")
+    told = command(*arguments, "--conditions", "wrong_caption", "--preview").stderr
+    shown = told.split("── wrong_caption ──\n")[1].split("\nError")[0]
+    assert "[user] <image> Caption" in shown
+    assert "characters…]" in shown
+    assert len(shown.split("</answer>.")[0]) < 700
+
+
+def test_a_checkpoint_without_a_processor_is_no_reason_not_to_begin(
+    command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
+) -> None:
+    told = command("run", "--model", tmp_path / "none", "--data", rows, "--out", tmp_path / "run", "--preview")
+    assert told.exit_code == 0, told.output
+    assert "Note: the first prompts cannot be shown" in told.stderr
+
+
 def test_a_run_can_be_repeated_from_what_it_has_written(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
 ) -> None:

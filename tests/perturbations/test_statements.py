@@ -181,14 +181,14 @@ def claim(prompt: Prompt, option: int, rng: object) -> str:
 
 @pytest.mark.parametrize("condition", [WrongCaption, CorrectCaption, WrongThink, CorrectThink, AddedMistake])
 def test_the_words_version_is_part_of_a_runs_identity(condition: Callable[..., Perturbation]) -> None:
-    assert config_of(condition())["version"] == 2
+    assert config_of(condition())["version"] == 3
     assert "version" not in config_of(condition(source=claim))  # it is known by its name
 
 
 def test_what_says_nothing_of_the_librarys_has_no_version() -> None:
     assert "version" not in config_of(StopThink())
     nested = config_of(NeutralThink() + WrongCaption())["perturbations"]
-    assert [part["version"] for part in nested] == [2, 2]
+    assert [part["version"] for part in nested] == [3, 3]
 
 
 def test_every_kind_of_text_is_worded_both_ways() -> None:

@@ -19,7 +19,7 @@ from ..secrecy import may_hold_a_secret, without_secrets
 __all__ = ["options_of", "read_configuration", "write_configuration"]
 
 _NOT_IN_A_FILE = ("config", "help")
-_OF_ONE_CALL = ("config", "dry_run", "rate", "progress_every", "json", "html")
+_OF_ONE_CALL = ("config", "dry_run", "preview", "rate", "progress_every", "json", "html")
 
 
 def read_configuration(context: typer.Context, path: Path | None) -> Path | None:

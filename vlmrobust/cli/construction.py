@@ -131,10 +131,8 @@ def check_flags(given: Mapping[str, Any]) -> None:
 
 def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Callable[[Prompt], str]:
     """Return what shows a prompt as the model sees it: a checkpoint's chat template, without its weights, or turns."""
-    from .preview import turns
-
     if is_served:
-        return turns
+        return Prompt.transcript
     processor = _processor(model, trust_remote_code)
     return lambda prompt: prompt.render(processor)
 

@@ -396,6 +396,14 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show what would be asked, and load no weights.", rich_help_panel=_OUTPUT),
 ]
+ShowPrompts = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Show the first prompt of each condition before a run begins. Default: of more than 1,000 prompts.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.", rich_help_panel=_OUTPUT)
 ]

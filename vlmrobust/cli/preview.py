@@ -1,12 +1,10 @@
-"""`vlmrobust run --dry-run`: what would be asked, without any weights."""
+"""What a run would ask, without any weights: all of it for `vlmrobust run --dry-run`, briefly before a long run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..perturbations import NotApplicable
 from ..perturbations.expansion import Prompts
-from ..prompting import KNOWN_TOKENS
 from ..types import Prompt, Style
 from ..workers.progress import duration
 
@@ -14,9 +12,12 @@ if TYPE_CHECKING:
     from ..models.encoding import Encoder
     from ..study.counting import StandInEncoder
 
-__all__ = ["as_text", "preview"]
+__all__ = ["announced", "as_text", "is_long", "preview"]
 
 _COUNTED = 50  # samples whose tokens are counted; more are taken to be alike
+
+LONG = 1000  # prompts; a run of more shows the first ones before it begins
+_SHOWN = 600  # characters of a prompt that is shown before a run
 
 Render = Callable[[Prompt], str]
 
@@ -45,9 +46,7 @@ def preview(
         "prompts": prompts.planned,
         "tokens": _tokens(prompts, encoder, new_tokens),
         "seconds": prompts.planned / rate if rate else None,
-        "examples": {
-            condition.condition: _example(prompts, index, render) for index, condition in enumerate(prompts.conditions)
-        },
+        "examples": prompts.first_of_each(render),
     }
 
 
@@ -70,19 +69,6 @@ def _tokens(prompts: Prompts, encoder: "Encoder | StandInEncoder", new_tokens: i
     }
 
 
-def _example(prompts: Prompts, index: int, render: Render) -> str:
-    condition = prompts.conditions[index]
-    if prompts.needs_base(condition):
-        return "(made of the model's own answer under base)"
-    reason = "no samples"
-    for sample in prompts.samples:
-        try:
-            return render(prompts.make(sample, condition))
-        except NotApplicable as error:
-            reason = str(error)
-    return f"(not applicable to any sample: {reason})"
-
-
 def as_text(found: dict[str, Any]) -> str:
     """Return a preview for a terminal."""
     lines = [
@@ -90,10 +76,34 @@ def as_text(found: dict[str, Any]) -> str:
         f"{found['prompts']} prompts",
         *_said_of_tokens(found),
         "The first prompt of each condition:",
+        *_headed(found["examples"]),
     ]
-    for name, text in found["examples"].items():
-        lines += [f"\n── {name} ──", text]
     return "\n".join(lines)
+
+
+def is_long(prompts: Prompts) -> bool:
+    """Return whether a run takes so long that what it begins with is worth a look."""
+    return prompts.planned > LONG
+
+
+def announced(prompts: Prompts, render: Render) -> str:
+    """Return what is shown before a long run: how much is asked, and the first prompt of each condition, cut short."""
+    count = f"{prompts.planned:,} prompts are about to be asked; the first of each condition:"
+    return "\n".join([count, *_headed(prompts.first_of_each(lambda prompt: _shortened(render(prompt))))])
+
+
+def _headed(examples: Mapping[str, str]) -> Iterator[str]:
+    for name, text in examples.items():
+        yield from (f"\n── {name} ──", text)
+
+
+def _shortened(text: str) -> str:
+    """Return a prompt without its middle: what a condition changes stands at its ends."""
+    left_out = len(text) - _SHOWN
+    if left_out <= 0:
+        return text
+    half = _SHOWN // 2
+    return f"{text[:half]} […{left_out:,} characters…] {text[-half:]}"
 
 
 def _said_of_tokens(found: dict[str, Any]) -> list[str]:
@@ -112,13 +122,3 @@ def _said_of_tokens(found: dict[str, Any]) -> list[str]:
     else:
         lines.append("how long it takes: --rate RESPONSES, so many a second, as a run prints while it goes on")
     return lines
-
-
-def turns(prompt: Prompt) -> str:
-    """Return a prompt as chat turns, as a server gets it."""
-    lines = []
-    prompt = prompt.with_inert(KNOWN_TOKENS)
-    for turn in prompt.messages():
-        parts = ["<image>" if part["type"] == "image" else part["text"] for part in turn["content"]]
-        lines.append(f"[{turn['role']}] {' '.join(parts)}")
-    return "\n".join([*lines, *([f"[assistant begins] {prompt.prefill}"] if prompt.prefill else [])])

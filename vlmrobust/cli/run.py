@@ -19,6 +19,7 @@ from .output import as_json, is_first_process, say, show
 
 if TYPE_CHECKING:
     from ..evaluator import Evaluator
+    from ..perturbations.expansion import Prompts
     from ..report import Report
     from ..types import Sample
 
@@ -60,6 +61,7 @@ def run(
     out: options.Out,
     config: options.Configuration = None,
     dry_run: options.DryRun = False,
+    show_prompts: options.ShowPrompts = None,
     rate: options.Rate = None,
     progress_every: options.ProgressEvery = 30.0,
     json: options.Json = False,
@@ -75,7 +77,7 @@ def run(
         from ..metrics.catalogue import metrics_named
         from .begun import Begun, check_out
         from .construction import check_flags, encoder_of, model_of, renderer_of, samples_of
-        from .preview import as_text, preview
+        from .preview import as_text, is_long, preview
 
         names = options.listed(conditions)
         parts_of(names)  # a name that is not known is refused before anything is read
@@ -118,13 +120,16 @@ def run(
         }
         if rate is not None and not dry_run:
             raise ValueError("--rate: expected --dry-run beside it, which says how long a run takes")
+        prompts = expand(samples, chosen, **asked)
+        known: dict[str, Any] = {"model": model, "is_served": is_served, "trust_remote_code": trust_remote_code}
         if dry_run:
-            render = renderer_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
-            encoder = encoder_of(model=model, is_served=is_served, trust_remote_code=trust_remote_code)
-            prompts = expand(samples, chosen, **asked)
+            render, encoder = renderer_of(**known), encoder_of(**known)
             found = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
             show(as_json(found) if json else as_text(found))
             return
+        is_new = not (out / "manifest.json").exists()
+        if show_prompts or (show_prompts is None and is_new and is_long(prompts)):
+            _announce(prompts, **known)
         load = partial(
             model_of,
             model=model,
@@ -161,6 +166,17 @@ def run(
         if html is not None:
             report.to_html(html, samples=samples)
     finish(report, responses=out, page=html, problems=len(samples.problems))
+
+
+def _announce(prompts: "Prompts", **known: Any) -> None:
+    """Show what a run begins with; what cannot be shown is no reason not to run: what is wrong, its rows say."""
+    from .construction import renderer_of
+    from .preview import announced
+
+    try:
+        say(announced(prompts, renderer_of(**known)))
+    except (OSError, ValueError, ImportError) as error:
+        say(f"Note: the first prompts cannot be shown: {error}")
 
 
 def _ask(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, given: dict[str, Any]) -> "Report":

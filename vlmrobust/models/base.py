@@ -17,6 +17,7 @@ __all__ = [
     "expect",
     "identity_of",
     "is_concurrent",
+    "rendered_by",
     "special_tokens_of",
     "work_of",
 ]
@@ -40,7 +41,7 @@ class Model(Protocol):
     told before the first prompt of a run how many there are at most, and in which style. If it has `work() -> dict`,
     whatever it says of what the run took is logged when the run has ended, and is in the report's manifest. A model
     with `special_tokens` makes these inert in what it is shown (`Prompt.with_inert`); a run says beforehand where in
-    the samples they stand.
+    the samples they stand. If it has `rendered(prompt) -> str`, that is how `Evaluator.preview` shows a prompt.
     """
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -111,6 +112,12 @@ def work_of(model: Model) -> Mapping[str, Any]:
     """Return what a model says of what it has computed, as JSON values; empty where it says nothing."""
     said = getattr(model, "work", None)
     return dict(said()) if callable(said) else {}
+
+
+def rendered_by(model: Model, prompt: Prompt) -> str:
+    """Return a prompt as a model sees it: by its own `rendered`, or else as chat turns."""
+    render = getattr(model, "rendered", None)
+    return str(render(prompt)) if callable(render) else prompt.transcript()
 
 
 def special_tokens_of(model: Model) -> SpecialTokens | None:

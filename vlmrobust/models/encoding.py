@@ -97,6 +97,10 @@ class Encoder:
         """Return a user's text and images, rendered up to where the assistant begins."""
         return render_turns(self.processor, chat_turns(text, images), **self.arguments)[0]
 
+    def rendered(self, prompt: Prompt) -> str:
+        """Return a prompt's text alone, as `render` does; its images are not opened."""
+        return begun(prompt, self.processor, **self.arguments)[1]
+
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
         """Decode a prompt's images and render its text.
 

@@ -253,6 +253,10 @@ class HFModel:
         """The tokenizer's special tokens, which are made inert in what a prompt shows."""
         return self._encoder.special
 
+    def rendered(self, prompt: Prompt) -> str:
+        """Return the text that the model goes on from, with its special tokens; an image is one placeholder."""
+        return self._encoder.rendered(prompt)
+
     @torch.inference_mode()
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts, in batches across samples and conditions; see `Model.respond`."""

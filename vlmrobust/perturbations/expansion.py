@@ -1,6 +1,6 @@
 """Samples × conditions → prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args, overload
 
 from ..types import Prompt, Response, Sample, Style, check_samples
@@ -71,6 +71,25 @@ class Prompts(Sequence[Prompt]):
             prompt = self.stand_in(*self._place(position))
             pairs.append((prompt, Response.failed(prompt, reason, "not_applicable")))
         return pairs
+
+    def first_of_each(self, show: Callable[[Prompt], str]) -> dict[str, str]:
+        """Return by condition its first prompt as text, or in brackets why there is none yet, or none at all.
+
+        Args:
+            show: makes a prompt text.
+        """
+        return {condition.condition: self._first(condition, show) for condition in self.conditions}
+
+    def _first(self, condition: Perturbation, show: Callable[[Prompt], str]) -> str:
+        if self.needs_base(condition):
+            return "(made of the model's own answer under base)"
+        reason = "no samples"
+        for sample in self.samples:
+            try:
+                return show(self.make(sample, condition))
+            except NotApplicable as error:
+                reason = str(error)
+        return f"(not applicable to any sample: {reason})"
 
     def __repr__(self) -> str:
         counts = {"sample": len(self.samples), "condition": len(self.conditions), "draw": self.draws}

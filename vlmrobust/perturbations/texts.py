@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-WORDED = 2  # version of the words below; 1 quoted question and option in every sample
+WORDED = 3  # version of the words below and of statements; 1 quoted question and option in every sample
 
 
 class Wording(NamedTuple):

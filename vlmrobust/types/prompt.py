@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ..prompting import assistant_prefix, chat_turns, render_turns, template_source, template_tags
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
-from ..prompting.special_tokens import SpecialTokens, inert_tags
+from ..prompting.special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 from .image import ImageLike, image_key
 from .response import Response
 from .sample import Sample
@@ -138,6 +138,24 @@ class Prompt(Frozen):
             ValueError: it has no chat template, or its template drops the user's text.
         """
         return begun(self, processor, **arguments)[1]
+
+    def transcript(self) -> str:
+        """Return the chat turns as text, as a server gets them: what a model without a template of ours is shown.
+
+        Example:
+            >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
+            >>> print(Prompt.of(sample, style=Style(mode="direct")).transcript())
+            [user] <image> Which?
+            A. red
+            B. blue
+            Answer with the letter of the correct option only.
+        """
+        prompt = self.with_inert(KNOWN_TOKENS)
+        lines = []
+        for turn in prompt.messages():
+            parts = ("<image>" if part["type"] == "image" else part["text"] for part in turn["content"])
+            lines.append(f"[{turn['role']}] {' '.join(parts)}")
+        return "\n".join([*lines, *([f"[assistant begins] {prompt.prefill}"] if prompt.prefill else [])])
 
     def with_inert(self, special: SpecialTokens) -> "Prompt":
         """Return the prompt with a model's special tokens made inert in all that is data: see `SpecialTokens.inert`.

@@ -146,6 +146,10 @@ class VLLMModel:
     def _tokenizer(self) -> Any:
         return self._encoder.tokenizer
 
+    def rendered(self, prompt: Prompt) -> str:
+        """Return the text that the model goes on from, with its special tokens; an image is one placeholder."""
+        return self._encoder.rendered(prompt)
+
     @property
     def special_tokens(self) -> SpecialTokens:
         """The tokenizer's special tokens, which are made inert in what a prompt shows."""

@@ -11,6 +11,7 @@ from .words import (
     PREPOSITIONS,
     as_thing,
     is_ing,
+    is_noun_phrase,
     is_participle,
     is_plural,
     lowered,
@@ -148,11 +149,15 @@ def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
 
 
 def why(core: str, option: str | None, options: Sequence[str]) -> str | None:
-    """Why is the man running? late: The man is running, and the reason is "late"."""
+    """Why is the gate shut? the wind: The reason the gate is shut is the wind."""
     found = re.fullmatch(rf"why ({AUXILIARY}) (.+)", core, re.I)
     said = declared(found[1].lower(), found[2], True) if found and "n't" not in found[1] else None
-    if said is None or option is None:
-        return said and f"{said}, for some reason"
+    if said is None:
+        return None
+    if all(map(is_noun_phrase, options)):
+        return f"there is a reason why {said}" if option is None else f"the reason {said} is {lowered(option)}"
+    if option is None:
+        return f"{said}, for some reason"
     if re.match(r"(?:because|to|for|since|due to|so that|as|in order to) ", option, re.I):
         return f"{said} {lowered(option)}"
     return f'{said}, and the reason is "{option}"'

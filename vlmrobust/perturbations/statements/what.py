@@ -11,6 +11,7 @@ from .words import (
     POSITIONS,
     PREPOSITIONS,
     as_thing,
+    as_value,
     base_verb,
     inflected,
     is_adjectival,
@@ -110,7 +111,7 @@ def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, 
     if re.match(rf"(?:the |its |his |her )?(?:{_ATTRIBUTE.pattern} of\b|{kind}|{named})", rest, re.I) and not is_ing(
         words[-1]
     ):
-        return f"{rest} {be} {'something' if option is None else lowered(option)}"
+        return f"{rest} {be} {'something' if option is None else _as_value(rest, option)}"
     if rest.endswith(" like"):
         return f"{rest.removesuffix(' like')} {be} {'something' if option is None else option}"
     if made := re.fullmatch(r"(.+) (made (?:of|from|out of))", rest):
@@ -127,6 +128,23 @@ def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, 
     said = "something" if option is None else option
     plain = _UNCOUNTED.search(rest)
     return f"{rest} {be} {said if plain or option is None else as_thing(option)}"
+
+
+def _as_value(asked: str, option: str) -> str:
+    """Return what the angle, the movement, … of something is: "a high angle", "a move to the right", "static"."""
+    if not (of := _SEEN_FROM.search(asked)):
+        return lowered(option)
+    value = as_value(option)
+    words = value.split()
+    moves = of[0] == "movement" and words[-1] in PREPOSITIONS | POSITIONS | {"out", "away", "forward", "backward"}
+    if len(words) == 1 or not (moves or words[-1] in ("angle", "shot", "view")):
+        return value
+    if words[0] in DETERMINERS:
+        return value
+    return f"{'an' if value[0].casefold() in 'aeiou' else 'a'} {value}"
+
+
+_SEEN_FROM = re.compile(r"\b(?:angle|movement|composition|framing|perspective|lighting|mood|weather|season)\b")
 
 
 def _gap(subject: str, verbs: str, option: str | None, noun: str = "") -> str | None:

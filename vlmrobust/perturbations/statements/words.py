@@ -17,12 +17,14 @@ __all__ = [
     "VERBS",
     "all_lowered",
     "as_thing",
+    "as_value",
     "base_verb",
     "capitalised",
     "inflected",
     "is_adjectival",
     "is_adjective",
     "is_ing",
+    "is_noun_phrase",
     "is_participle",
     "is_past",
     "is_plural",
@@ -131,6 +133,7 @@ _COMPOUND = re.compile(
 _ADJECTIVAL = re.compile(
     r"(?:[a-z]{2,}(?:al|ory|ive|ous|ic|ful|less|able|ible|ary|ish)|[a-z]+-[a-z]+ed)", re.IGNORECASE
 )
+_OF_A_PEOPLE = re.compile(r"[A-Z][a-z]+(?:ian|ese|ish|ican)|Dutch|French|Greek|Thai|Swiss|Czech|German")
 _COUNTS = _listed(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty several many few"
@@ -193,6 +196,32 @@ def is_participle(word: str) -> bool:
 def is_proper(text: str) -> bool:
     """Return whether a text looks like a name: a capital beyond its first letter, or a digit."""
     return bool(re.search(r"\d|\b\w+ [A-Z]|[a-z][A-Z]|\b[A-Z]{2}", text))
+
+
+def is_noun_phrase(text: str) -> bool:
+    """Return whether a short text may stand for a thing: nothing in it is a verb, and it does not end in an adjective.
+
+    Example:
+        >>> [is_noun_phrase(text) for text in ("the cold wind", "too cold", "wind blowing", "catching fish", "he won")]
+        [True, False, False, False, False]
+    """
+    words = [word.casefold() for word in re.findall(r"[\w'-]+", text)]
+    if not 0 < len(words) < 6 or words[0] in PRONOUNS | PREPOSITIONS | {"too", "so", "very", "because"}:
+        return False
+    verbs = any(is_ing(word) or word in BE | MODALS | PAST - {"left", "cut"} for word in words)
+    last = words[-1]
+    return not (verbs or is_adjectival(last) or is_participle(last) or last.endswith("ly") or last in PREPOSITIONS)
+
+
+def as_value(option: str) -> str:
+    """Return an option that says how something is, such as a camera's angle, in lower case unless it is a name.
+
+    Example:
+        >>> as_value("High Angle"), as_value("Dutch angle"), as_value("HDR look")
+        ('high angle', 'Dutch angle', 'HDR look')
+    """
+    kept = re.compile(rf"{_OF_A_PEOPLE.pattern}|.*(?:\d|[A-Z]{{2}}|[a-z][A-Z]).*")
+    return " ".join(word if kept.fullmatch(word) else word.lower() for word in option.split(" "))
 
 
 def is_plural(text: str) -> bool:
