@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 from PIL import Image
 
-from vlmrobust import Perturbation, Prompt, Response, Style, paper_conditions
+from vlmrobust import Perturbation, Prompt, Response, Style, demo, expand, paper_conditions
 from vlmrobust.evaluator import Evaluator
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import (
@@ -20,6 +20,7 @@ from vlmrobust.perturbations import (
     Base,
     EarlyAnswer,
     NotApplicable,
+    RotatedOptions,
     StopThink,
     WrongCaption,
     WrongThink,

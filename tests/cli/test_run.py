@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import Result
 
 from vlmrobust import demo, styles
+from vlmrobust.cli import preview
 from vlmrobust.data import Samples
 from vlmrobust.models import HFModel
 from vlmrobust.perturbations import paper_conditions
@@ -363,7 +364,7 @@ def test_a_long_run_shows_its_first_prompts_before_it_begins_and_on_standard_err
     assert "──" not in short.stderr
     wanted = command(*arguments, "--out", tmp_path / "wanted", "--preview")
     assert all(mark in wanted.stderr for mark in marks)
-    monkeypatch.setattr(cli.preview, "LONG", 11)  # twelve are asked
+    monkeypatch.setattr(preview, "LONG", 11)  # twelve are asked
     long = command(*arguments, "--out", out)
     assert "12 prompts are about to be asked" in long.stderr
     assert all(mark in long.stderr for mark in marks)
@@ -377,7 +378,17 @@ def test_a_long_run_shows_its_first_prompts_before_it_begins_and_on_standard_err
 def test_what_is_shown_of_a_long_prompt_are_its_ends(command: Command, rows: Path, tmp_path: Path, loaded: Any) -> None:
     row = json.loads(rows.read_text().splitlines()[0])
     rows.write_text(json.dumps(row | {"question": f"Before all, {'look again, ' * 200}which colour?"}))
-    arguments = ("run", "--model", "m", "--base-url", "http://localhost:1/v1", "--data", rows, "--out", tmp_path / "run")
+    arguments = (
+        "run",
+        "--model",
+        "m",
+        "--base-url",
+        "http://localhost:1/v1",
+        "--data",
+        rows,
+        "--out",
+        tmp_path / "run",
+    )
     told = command(*arguments, "--conditions", "wrong_caption", "--preview").stderr
     shown = told.split("── wrong_caption ──\n")[1].split("\nError")[0]
     assert "[user] <image> Caption" in shown
