@@ -14,6 +14,7 @@ import vlmrobust as vr
 from vlmrobust import Evaluator, Prompt, Response, Sample, WrittenTexts, cli, demo
 from vlmrobust.judges import RuleJudge
 from vlmrobust.models.base import RefusedError
+from vlmrobust.named_judges import writer_named
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
 from vlmrobust.written_texts import TextModel
@@ -396,13 +397,6 @@ def _is_right(row: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("writer", ["rules", "hf:", "gpt-5", "self"])
-def test_a_writer_that_is_none_is_refused(writer: str, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(
-        json.dumps({"id": "a", "image": "x.png", "question": "Which?", "options": ["a", "b"], "answer": 0})
-    )
-    told = CliRunner().invoke(
-        cli.app,
-        ["texts", "--writer", writer, "--out", "t.jsonl", "--no-check-images", "--data", str(tmp_path / "rows.jsonl")],
-    )
-    assert told.exit_code == 2
-    assert "--writer: expected hf:NAME, vllm:NAME or openai:NAME" in told.stderr
+def test_a_writer_that_is_none_is_refused(writer: str) -> None:
+    with pytest.raises(ValueError, match="--writer: expected hf:NAME, vllm:NAME or openai:NAME, got"):
+        writer_named(writer, where="--writer")
