@@ -19,10 +19,8 @@ from .report.columns import score
 from .report.keeping import keep_report
 from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
-from .workers.answering import Pair
-from .workers.base import Job, ModelSource
-from .workers.plan import Failure, Plan
-from .workers.ranks import launched
+from .workers.plan import Failure, Pair, Plan
+from .workers.processes import Job, ModelSource, launched
 
 __all__ = ["Evaluator"]
 

@@ -11,6 +11,13 @@ __all__ = ["FORMER", "FormerPaths"]
 
 FORMER: Mapping[str, str] = {
     "named_metrics": "metrics.catalogue",
+    "workers.asking": "workers.plan",
+    "workers.base": "workers.processes",
+    "workers.batchwise": "workers.answering",
+    "workers.contract": "workers.failures",
+    "workers.failing": "workers.failures",
+    "workers.queueing": "workers.answering",
+    "workers.ranks": "workers.processes",
 }
 """For each former module, below the package, the modules where its names are now, with spaces between."""
 

@@ -28,7 +28,7 @@ from vlmrobust.perturbations import AbstainOption, EarlyAnswer, StopThink, Wrong
 from vlmrobust.report import Report
 from vlmrobust.study import Study
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.ranks import launched
+from vlmrobust.workers.processes import launched
 
 SAMPLES = [
     Sample(

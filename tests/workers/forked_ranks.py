@@ -1,6 +1,6 @@
 """Runs by several ranks, each a forked child with the environment that torchrun gives it; prints what came out as JSON.
 
-Run as `python forked_ranks.py FOLDER`; `test_ranks.py` does. Forked, since starting an interpreter for each takes long.
+Run as `python forked_ranks.py FOLDER`; `test_processes.py` does. Forked, since starting an interpreter each is slow.
 """
 
 import json

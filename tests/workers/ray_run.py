@@ -14,8 +14,8 @@ from counted import CONDITIONS, EARLY, SAMPLES, QueuedModel, asked, busy, evalua
 
 from vlmrobust import Evaluator, OpenAIModel, Style
 from vlmrobust.workers import RayWorkers
-from vlmrobust.workers.base import ModelSource
 from vlmrobust.workers.plan import Plan
+from vlmrobust.workers.processes import ModelSource
 from vlmrobust.workers.ray import _Actor
 
 

@@ -4,8 +4,7 @@ Whoever answers, the batches are the same, every worker appends to files of its 
 recorded is not asked again; so the number of workers may change whenever a run is resumed.
 """
 
-from .base import ThisProcess, Workers
-from .ranks import Ranks
+from .processes import Ranks, ThisProcess, Workers
 from .ray import RayWorkers
 
 __all__ = ["Ranks", "RayWorkers", "ThisProcess", "Workers"]

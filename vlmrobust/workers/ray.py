@@ -17,9 +17,9 @@ from ..secrecy import error_text
 from ..store import RunDirectory
 from ..types import Sample
 from .answering import answered
-from .base import Job, MakeReport, ModelSource, Workers
-from .failing import Failing
+from .failures import Failing
 from .plan import Batch, Plan
+from .processes import Job, MakeReport, ModelSource, Workers
 from .progress import Counted, Progress
 
 __all__ = ["RayWorkers"]
@@ -128,7 +128,7 @@ class _Actor:
 
     def __init__(self, plan: Plan, source: ModelSource, out: Path, run: str) -> None:
         self._plan, self._source, self._out = plan, source, out
-        self._held = DirectoryLock(out, run).__enter__()  # until the actor ends
+        self._directory_lock = DirectoryLock(out, run).__enter__()  # until the actor ends
         self._failing = Failing(plan.max_failures)
         self._lock = threading.Lock()
         self._directory: RunDirectory | None = None

@@ -34,7 +34,7 @@ from vlmrobust.perturbations import (
 )
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers import queueing
+from vlmrobust.workers import answering
 
 METRICS = [Accuracy()]
 HERE = Path(__file__).parent
@@ -67,7 +67,7 @@ def served(
     """Evaluate a server in virtual time."""
     evaluator = Evaluator(server, conditions, METRICS, **options)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(queueing, "SimpleQueue", server.queue)
+        patched.setattr(answering, "SimpleQueue", server.queue)
         return evaluator.run(samples_of(count), out=out)
 
 
@@ -132,7 +132,7 @@ def test_places_stay_taken_where_conditions_need_the_base_answer(distractor: str
 
 
 def test_rows_that_wait_for_an_earlier_one_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queueing, "_MOST_ROWS", 40)
+    monkeypatch.setattr(answering, "_MOST_ROWS", 40)
     server = VirtualServer(4, lambda key: 1000.0 if key[:2] == ("q3", "base") else 1.0)
     asked_meanwhile: list[int] = []
     plain = server.says
