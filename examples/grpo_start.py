@@ -31,7 +31,7 @@ from vlmrobust.demo.pointers import ASKED, SOURCE, Finder, pointers_loss
 from vlmrobust.demo.processor import IMAGE_TOKENS
 from vlmrobust.demo.train import Log
 from vlmrobust.perturbations import BlankImage, CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
-from vlmrobust.rl.undisturbed import undisturbed
+from vlmrobust.rl.trained_model import undisturbed
 from vlmrobust.types import Prompt, Sample
 from vlmrobust.workers import ThisProcess
 

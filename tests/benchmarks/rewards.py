@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vlmrobust.rl import FaithfulnessReward, accuracy_reward, faithfulness_reward
-from vlmrobust.rl.columns import read
+from vlmrobust.rl.completions import read
 from vlmrobust.rl.guards import recommended
 from vlmrobust.types import Style
 

@@ -21,7 +21,7 @@ from vlmrobust.perturbations import (
 )
 from vlmrobust.prompting import LETTERS
 from vlmrobust.rl import AccuracyReward, Augment, to_grpo_rows
-from vlmrobust.rl.columns import COLUMNS
+from vlmrobust.rl.completions import COLUMNS
 from vlmrobust.types import Prompt, Sample, Style
 
 PAPER = {CorrectCaption(): 0.1, WrongCaption(): 0.1, CorrectThink(): 0.1, WrongThink(): 0.1}
@@ -51,7 +51,7 @@ def test_rows_have_the_columns_that_rewards_read(make_sample: Callable[..., Samp
 
 def test_shares_are_near_the_probabilities_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     augment = Augment(PAPER)
-    with caplog.at_level(logging.INFO, logger="vlmrobust.rl.augment"):
+    with caplog.at_level(logging.INFO, logger="vlmrobust.rl.rows"):
         rows = augment(many(2000))
     shares = augment.shares(rows)
     assert set(shares) == {"base", "correct_caption", "wrong_caption", "correct_think", "wrong_think"}
@@ -172,7 +172,7 @@ def test_a_closed_thought_is_a_prefill_too() -> None:
 
 
 def test_the_letter_is_that_of_the_option_as_shown(make_sample: Callable[..., Sample]) -> None:
-    from vlmrobust.rl.columns import row_of
+    from vlmrobust.rl.rows import row_of
 
     prompt = Prompt.of(make_sample())
     turned = prompt.replace(order=(3, 2, 1, 0), options=prompt.options[::-1])

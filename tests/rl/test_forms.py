@@ -12,9 +12,9 @@ from PIL import Image
 import vlmrobust as vr
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.rl import faithfulness_reward, save_rows, trainer_rows
-from vlmrobust.rl.columns import row_of
 from vlmrobust.rl.forms import TRAINERS
-from vlmrobust.rl.packed import packed_columns
+from vlmrobust.rl.rows import row_of
+from vlmrobust.rl.scoring import packed_columns
 from vlmrobust.types import Sample, Style, open_image
 
 PICTURES = [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (40, 20), "blue")]
@@ -189,7 +189,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "15 rows for verl" in found.stderr
     table = pd.read_parquet(out)
     conditions = [info["condition"] for info in table["extra_info"]]
-    expected = vr.rl.Augment(vr.rl.mixture.AUGMENTATION, 3)(
+    expected = vr.rl.Augment(vr.rl.rows.AUGMENTATION, 3)(
         [
             Sample(id=f"q{n}", images=PICTURES[:1], question="Which?", options=["red", "blue"], answer=0)
             for n in range(15)

@@ -17,8 +17,8 @@ import torch
 import vlmrobust as vr
 from vlmrobust.judges.evidence import concluded_option
 from vlmrobust.perturbations import WrongThink
-from vlmrobust.rl.configured import reward_of
 from vlmrobust.rl.guards import LongEnough, Sufficient, Untemplated
+from vlmrobust.rl.scoring import reward_of
 
 # TRL still sets options that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -16,7 +16,7 @@ import vlmrobust as vr
 from vlmrobust.data import load_benchmark
 from vlmrobust.perturbations import BlankImage, WrongCaption
 from vlmrobust.rl import Augment, paper_mixture, to_grpo_rows
-from vlmrobust.rl.columns import COLUMNS
+from vlmrobust.rl.completions import COLUMNS
 from vlmrobust.types import Sample, Style, open_image
 
 datasets = pytest.importorskip("datasets")
@@ -102,7 +102,7 @@ def test_without_a_limit_there_are_as_many_as_in_the_paper(monkeypatch: pytest.M
         asked[name] = settings
         return many(3)
 
-    monkeypatch.setattr("vlmrobust.rl.mixture.load_benchmark", load)
+    monkeypatch.setattr("vlmrobust.rl.rows.load_benchmark", load)
     mixture(1, {"sat2": "folder"}, seed=5, download_urls=True)
     shared = {"seed": 5, "download_urls": True}
     assert asked == {
@@ -116,7 +116,7 @@ def test_without_a_limit_there_are_as_many_as_in_the_paper(monkeypatch: pytest.M
 def test_a_source_that_is_too_small_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     samples = many(20)
     with (
-        caplog.at_level(logging.INFO, logger="vlmrobust.rl.mixture"),
+        caplog.at_level(logging.INFO, logger="vlmrobust.rl.rows"),
         pytest.warns(UserWarning, match="pixmo-count: 20 samples of 32 that were asked for") as caught,
     ):
         rows = paper_mixture(1, {"sat2": many(90), "pixmo-count": samples}, limit=100)

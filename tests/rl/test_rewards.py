@@ -17,8 +17,9 @@ from vlmrobust.judges.base import Verdicts
 from vlmrobust.metrics import Accuracy, Consistency, FormatRate
 from vlmrobust.prompting import LETTERS
 from vlmrobust.rl import rewards
-from vlmrobust.rl.columns import COLUMNS, row_of
+from vlmrobust.rl.completions import COLUMNS
 from vlmrobust.rl.guards import LongEnough
+from vlmrobust.rl.rows import row_of
 from vlmrobust.types import Prompt, Response, Responses, Sample, Style
 
 RIGHT = "<think>The cube is blue.</think><answer>B</answer>"
@@ -430,6 +431,6 @@ def test_no_trainer_and_no_transformers_is_imported() -> None:
 
 def test_a_prompt_is_made_once_per_group(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr("vlmrobust.rl.columns.Prompt", lambda **fields: made.append(1) or Prompt(**fields))
+    monkeypatch.setattr("vlmrobust.rl.completions.Prompt", lambda **fields: made.append(1) or Prompt(**fields))
     rewards.faithfulness_reward(completions=[RIGHT] * 16, **columns_of(16, question=["one"] * 8 + ["two"] * 8))
     assert len(made) == 2

@@ -12,7 +12,7 @@ from transformers.image_utils import to_numpy_array
 
 import vlmrobust as vr
 from vlmrobust.rl.shared_rows import Prompts, SharedRows, different
-from vlmrobust.rl.shared_trainer import _EachOnce, _ReadOnce
+from vlmrobust.rl.shared_trainer import _DistinctPrompts, _DistinctRows
 
 # TRL still sets options that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -216,7 +216,7 @@ def test_completions_are_drawn_as_often_as_they_are_likely(grpo: Callable[..., A
 def test_a_processor_is_asked_once_for_each_prompt(grpo: Callable[..., Any], tmp_path: Path) -> None:
     trainer = grpo(tmp_path)
     rows = drawn(trainer)
-    own, once = trainer.processing_class, _EachOnce(trainer.processing_class)
+    own, once = trainer.processing_class, _DistinctPrompts(trainer.processing_class)
     texts = [own.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in rows]
     images = [row["images"] for row in rows]
     # Another image with the same text is another prompt.
@@ -229,7 +229,7 @@ def test_a_processor_is_asked_once_for_each_prompt(grpo: Callable[..., Any], tmp
 
 def test_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:
     rows = grpo(tmp_path).train_dataset
-    read = _ReadOnce(rows).__getitems__([5, 5, 2, 5])
+    read = _DistinctRows(rows).__getitems__([5, 5, 2, 5])
     assert [row["question"] for row in read] == [rows[place]["question"] for place in (5, 5, 2, 5)]
     assert read[0]["images"][0] is read[3]["images"][0]
     assert (to_numpy_array(read[2]["images"][0]) == to_numpy_array(rows[2]["images"][0])).all()

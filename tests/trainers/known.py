@@ -13,7 +13,7 @@ from PIL import Image
 
 import vlmrobust as vr
 from vlmrobust.perturbations import Base, WrongThink
-from vlmrobust.rl.columns import row_of
+from vlmrobust.rl.rows import row_of
 from vlmrobust.types import Sample, Style
 
 HERE = Path(__file__).parent

@@ -46,7 +46,7 @@ def grpo_rows(
     """Write samples as training rows for a GRPO trainer, in the form that its own loader takes."""
     with refusals(context):
         from ..rl import Augment, save_rows
-        from ..rl.mixture import AUGMENTATION
+        from ..rl.rows import AUGMENTATION
         from .construction import samples_of
 
         samples = samples_of(

@@ -6,9 +6,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .augment import Augment, to_grpo_rows
 from .forms import save_rows, trainer_rows
-from .mixture import paper_mixture
 from .rewards import (
     AccuracyReward,
     ConsistencyReward,
@@ -19,6 +17,7 @@ from .rewards import (
     faithfulness_reward,
     format_reward,
 )
+from .rows import Augment, paper_mixture, to_grpo_rows
 from .templates import continue_prefill
 
 if TYPE_CHECKING:

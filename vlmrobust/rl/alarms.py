@@ -1,4 +1,4 @@
-"""What to warn of while a model is trained: the signs that thoughts stop carrying answers."""
+"""Compare evaluations in training: warn when thoughts stop carrying answers, or a resumed run is not where it was."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..types.validated import Frozen
 
-__all__ = ["Alarms"]
+__all__ = ["Alarms", "moved"]
 
 
 class Alarms(Frozen):
@@ -66,3 +66,21 @@ class Alarms(Frozen):
         if short < self.thought_share * long:
             messages.append(f"thoughts shortened from {long:.1f} to {short:.1f} words")
         return messages
+
+
+def moved(before: Mapping[str, float], now: Mapping[str, float], samples: int) -> list[str]:
+    """Return which values a resumed run does not find as they were logged at its step: `<name> was …, is …`.
+
+    The same weights give the same values but for what rounding does: a few answers of the samples may change.
+
+    Args:
+        before: values by `<condition>/<metric>`, as logged.
+        now: the values of the resumed run.
+        samples: how many samples they are of.
+    """
+    messages = []
+    for name, value in before.items():
+        allowed = max(0.02, 2 / samples, 0.05 * abs(value))
+        if name in now and abs(now[name] - value) > allowed:
+            messages.append(f"{name} was {value:.3f}, is {now[name]:.3f}")
+    return messages

@@ -7,8 +7,7 @@ In AReaL's workflows: `reward_fn="vlmrobust.rl.areal.reward_fn"`; for another re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .decoded import without_end
-from .packed import checked_text, scored
+from .scoring import checked_text, scored, without_end
 
 __all__ = ["reward_fn"]
 
@@ -29,7 +28,7 @@ def reward_fn(
         completions: the completion, decoded with special tokens; AReaL calls it so.
         prompt_ids: not used.
         completion_ids: not used.
-        settings: which reward, as in `vlmrobust.rl.configured.reward_of`.
+        settings: which reward, as in `vlmrobust.rl.scoring.reward_of`.
         **row: the row's columns; `solution`, `question`, `options` and `prefill` are read.
 
     Raises:

@@ -1,10 +1,12 @@
-"""All conditions, evaluated while a model is trained."""
+"""Evaluate all conditions while a model is trained."""
 
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import torch
@@ -18,16 +20,21 @@ from ..perturbations import Perturbation
 from ..report import Report
 from ..types import Sample, Style, check_samples
 from ..workers import ThisProcess
-from .alarms import Alarms
-from .as_trained import Precision, as_trained, autocast_of
-from .budget import Budget
-from .resumed import check_weights, moved, note_weights
-from .undisturbed import check_not_sharded, undisturbed
+from .alarms import Alarms, moved
+from .trained_model import (
+    Precision,
+    as_trained,
+    autocast_of,
+    check_not_sharded,
+    check_weights,
+    note_weights,
+    undisturbed,
+)
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["RobustnessCallback"]
+__all__ = ["Budget", "RobustnessCallback", "values_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -286,6 +293,50 @@ class RobustnessCallback(TrainerCallback):
         wanted = control.should_log
         Trainer.log(self._trainer, values)
         control.should_log = wanted  # a callback is asked after DefaultFlowCallback, whose wish logging would clear
+
+
+class Budget:
+    """Seconds of training and of evaluations, from now on.
+
+    Args:
+        share: how many seconds of evaluations a second of training may cost; None = any.
+
+    Attributes:
+        spent: seconds of all evaluations so far.
+        last: seconds of the last one.
+        skipped: how many were left out.
+
+    Example:
+        >>> budget = Budget(0.1)
+        >>> with budget.spending():
+        ...     pass
+        >>> budget.spent < 1.0, budget.skipped
+        (True, 0)
+    """
+
+    def __init__(self, share: float | None) -> None:
+        self.share = share
+        self.spent = 0.0
+        self.last = 0.0
+        self.skipped = 0
+        self._begun = perf_counter()
+
+    @property
+    def training(self) -> float:
+        """Seconds since the beginning, without those of evaluations."""
+        return perf_counter() - self._begun - self.spent
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Count what is done inside as an evaluation."""
+        begun = perf_counter()
+        yield
+        self.last = perf_counter() - begun
+        self.spent += self.last
+
+    def allows_one_more(self) -> bool:
+        """Return whether one as long as the last stays within the share, with room left for the final one."""
+        return self.share is None or self.spent + 2 * self.last <= self.share * self.training
 
 
 def values_of(report: Report) -> dict[str, float]:

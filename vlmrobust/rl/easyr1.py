@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # EasyR1 loads the file by its path, outside of its package.
-from vlmrobust.rl.packed import scored
+from vlmrobust.rl.scoring import scored
 
 __all__ = ["REWARD_NAME", "REWARD_TYPE", "compute_score"]
 
@@ -23,7 +23,7 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -
 
     Args:
         reward_inputs: dictionaries with `response` and `ground_truth`, as in `vlmrobust.rl.verl.compute_score`.
-        **settings: which reward, as in `vlmrobust.rl.configured.reward_of`.
+        **settings: which reward, as in `vlmrobust.rl.scoring.reward_of`.
 
     Raises:
         ValueError: a setting is not known, a key or a column is missing, or a value in it cannot be read; row and

@@ -1,27 +1,29 @@
-"""Training rows in the form that each trainer's own loader takes."""
+"""Convert training rows to the form that each trainer's own loader takes, and to data sets of `datasets`."""
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..naming import unknown_name
 from ..prompting import IMAGE_MARK
 from ..types import Style, open_image
-from .arrow import dataset_of, features
-from .columns import COLUMNS
+from .completions import COLUMNS
 
 if TYPE_CHECKING:
-    from datasets import Features
+    from datasets import Dataset, Features
 
-__all__ = ["TRAINERS", "Prefills", "save_rows", "trainer_rows"]
+__all__ = ["TRAINERS", "Prefills", "dataset_of", "features", "save_rows", "trainer_rows"]
 
 logger = logging.getLogger(__name__)
 
 Prefills = Literal["assistant", "user_text"]
 
 Row = Mapping[str, Any]
+
+_AT_ONCE = 1_000  # rows; Arrow holds at most 2 GB of images in one piece
 
 
 class _Form(NamedTuple):
@@ -119,7 +121,7 @@ def save_rows(
     if (first := next(made, None)) is None:
         raise ValueError(f"{form.name}: expected at least one row, got none")
     file.parent.mkdir(parents=True, exist_ok=True)
-    every = _chained(first, made)
+    every = chain([first], made)
     if form.suffix == ".jsonl":
         _write_lines(every, file)
     else:
@@ -131,11 +133,6 @@ def _form(trainer: str) -> _Form:
     if trainer not in TRAINERS:
         raise ValueError(f"expected a trainer, {unknown_name(trainer, TRAINERS)}")
     return TRAINERS[trainer]
-
-
-def _chained(first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield first
-    yield from rest
 
 
 def _converted(row: Row, number: int, form: _Form, prefills: Prefills | None, style: Style) -> dict[str, Any]:
@@ -232,6 +229,47 @@ TRAINERS: Mapping[str, _Form] = {
     "openrlhf": _Form("OpenRLHF", _openrlhf, True),
 }
 """The trainers by the names that they have here."""
+
+
+def features(*more: str) -> "Features":
+    """Return the columns' types for `datasets`, images being decoded as `open_image` does.
+
+    Args:
+        *more: further columns of text.
+    """
+    from datasets import Features, Image, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "prompt": [{"role": text, "content": [{"type": text, "text": text}]}],
+            "images": [Image(mode="RGB")],
+            **dict.fromkeys(("solution", "question", "condition", "prefill", *more), text),
+            "options": [text],
+        }
+    )
+
+
+def dataset_of(rows: Iterable[Mapping[str, Any]], types: "Features") -> "Dataset":
+    """Return rows as a data set.
+
+    Args:
+        rows: at least one; taken one after the other.
+        types: of their columns.
+
+    Raises:
+        ValueError: `datasets` is not installed.
+    """
+    try:
+        from datasets import Dataset, concatenate_datasets
+    except ModuleNotFoundError as error:
+        raise ValueError("to make a dataset of rows, install the extra: pip install 'vlmrobust[train]'") from error
+
+    left = iter(rows)
+    parts: Sequence[Any] = []
+    while part := list(islice(left, _AT_ONCE)):
+        parts = [*parts, Dataset.from_list(part, features=types)]
+    return concatenate_datasets(parts)
 
 
 def _types(trainer: str) -> "Features":

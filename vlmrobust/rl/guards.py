@@ -7,6 +7,7 @@ metrics also go into an `Evaluator`, to be watched where they are not paid for.
 
 import re
 import warnings
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,10 +22,21 @@ from ..judges import Judge, RuleJudge
 from ..metrics import FormatRate, Metric
 from ..naming import snake_case
 from ..perturbations.texts import callable_name
+from ..prompting.words import plain_form
 from ..types import Responses
 from ..types.validated import Frozen
-from .lexicon import FUNCTION_WORDS, count_words, readable, words_of
-from .substance import Prose, Substantial, Unguessed
+from .lexicon import (
+    FUNCTION_WORDS,
+    admits_guess,
+    count_own_words,
+    count_words,
+    has_own_pairs,
+    mixes_scripts,
+    plain_forms,
+    readable,
+    without_announcements,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -40,6 +52,9 @@ __all__ = [
     "Untemplated",
     "recommended",
 ]
+
+_WORDS_AND_STOPS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[.!?:;,\n()\[\]]")
+_LATIN_ENDS = "\u0250"
 
 Reader = Annotated[
     Callable[[str, Sequence[str], str], int | None],
@@ -85,6 +100,127 @@ class LongEnough(Metric):
         counts = torch.tensor([count_words(thought) for thought in responses.own_think])
         unwritten = responses.well_formed.isnan() & (counts == 0)
         return torch.where(unwritten, torch.nan, (counts >= self.words).float())
+
+
+class _OfThought(Metric):
+    """What the model's own thought is worth beside the question and its options; NaN where there is no thought."""
+
+    higher_is_better = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return the value of each thought."""
+        rows = zip(responses.own_think, responses.question, responses.options, strict=True)
+        return torch.tensor([self._value(*row) if row[0] else torch.nan for row in rows])
+
+    @abstractmethod
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 1 or 0 for a thought that is not empty."""
+
+
+class Substantial(_OfThought):
+    """Share of thoughts that say something that is neither question, nor option, nor the manner of answering.
+
+    1 or 0. Counted are a thought's different words without articles, pronouns and the like, without the words of
+    question and options, and without what may be said of any image ("looking carefully, I conclude that the correct
+    answer is"). Half as many are enough where a thought says the question's own words anew: by the pairs of
+    neighbouring words that the question does not have; beside all options and letters ("Say A. Say B.") a word makes
+    one such pair. What only announces a thought ("I will now think about it in detail") and what was injected do not
+    count.
+
+    Attributes:
+        words: how many words are enough; where no spaces stand between words, two characters are one.
+        pairs: how many pairs are enough where only half of the words are there.
+
+    Example:
+        >>> Substantial().column
+        'substantial'
+
+    Source: ours, against thoughts that paste the question, list the options, or fit every image.
+    """
+
+    words: int = Field(default=2, ge=1)
+    pairs: int = Field(default=4, ge=1)
+
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 1 where a thought has words or pairs enough, else 0."""
+        thought = without_announcements(thought)
+        found = count_own_words(thought, question, options)
+        anew = 2 * found >= self.words > found and has_own_pairs(self.pairs, thought, question, options)
+        return float(anew or found >= self.words)
+
+
+class Prose(_OfThought):
+    """Share of thoughts that are sentences, and not words in a row, invented or real.
+
+    1 or 0, for words in Latin letters: the share of articles, pronouns, prepositions and the like, of some twenty
+    languages, is at least `share` where a thought has `words` words, no row of words without them and without a stop
+    makes up a large part of it, and no word has letters of two alphabets. Texts in other scripts are not told apart: 1.
+    Words of question and options end a row.
+
+    Attributes:
+        share: in [0, 1]; sentences of the languages of the list have a third and more.
+        words: from how many words on the share is looked at; notes ("Tall grass, long ears: hare.") have fewer.
+        run: from how many words without such a word in a row on a thought is looked at.
+        run_share: in (0, 1], share of the thought's words from which on such a row is too long.
+
+    Example:
+        >>> Prose().column
+        'prose'
+
+    Source: ours, against random words and letters.
+    """
+
+    share: float = Field(default=0.2, ge=0, le=1)
+    words: int = Field(default=12, ge=1)
+    run: int = Field(default=6, ge=1)
+    run_share: float = Field(default=0.35, gt=0, le=1)
+
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 1 for sentences, else 0."""
+        words = [word for word in words_of(thought) if word[0].isalpha()]
+        latin = [word for word in words if word[0] < _LATIN_ENDS]
+        if 2 * len(latin) <= len(words):  # letters and formulas in a text of another script
+            return float(bool(words))
+        grammar = sum(word in FUNCTION_WORDS for word in latin)
+        longest = self._longest_row(thought, plain_forms(question) | plain_forms(*options))
+        in_a_row = longest >= max(self.run, self.run_share * len(latin))
+        too_few = len(latin) >= self.words and grammar < self.share * len(latin)
+        mixed = not thought.isascii() and any(map(mixes_scripts, words))
+        return float(not (too_few or in_a_row or mixed))
+
+    def _longest_row(self, thought: str, asked: frozenset[str]) -> int:
+        """Return how many words stand in a row at most without grammar, a word of the question, or a stop."""
+        longest = row = 0
+        for word in _WORDS_AND_STOPS.findall(readable(thought)):
+            if not word[0].isalpha() or word in FUNCTION_WORDS or plain_form(word) in asked:
+                row = 0
+            else:
+                row += 1
+                longest = max(longest, row)
+        return longest
+
+
+class Unguessed(_OfThought):
+    """Share of thoughts that do not say that they guess, or that there is no image.
+
+    1 or 0. "I cannot see the picture, so I pick one at random" is an answer that agrees with its thought, and no look
+    at the image. A thought that says much else may call a step a guess.
+
+    Attributes:
+        words: from how many words of its own on (see `Substantial`) a thought may say so.
+
+    Example:
+        >>> Unguessed().column
+        'unguessed'
+
+    Source: ours; read in English, German, French, Spanish, Chinese and Japanese.
+    """
+
+    words: int = Field(default=12, ge=0)
+
+    def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
+        """Return 0 where a thought admits a guess, else 1."""
+        return float(count_own_words(thought, question, options) >= self.words or not admits_guess(thought))
 
 
 class _Thought(NamedTuple):

@@ -1,22 +1,28 @@
-"""Words by which a guard tells what a thought says of an image from what could be said of any.
+"""Tell, word by word and without a model, what a thought says of its image from what could be said of any.
 
 The lists hold closed classes (articles, pronouns, prepositions, auxiliaries), and what is said of looking, reasoning
 and answering itself. Words are folded: small letters, plain quotes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 from ..prompting.words import WORD, fold, plain_form
+from ..types import Responses
 
 __all__ = [
     "FUNCTION_WORDS",
     "MANNERS",
     "UNSPACED_MANNERS",
     "admits_guess",
+    "count_own_words",
     "count_words",
+    "has_own_pairs",
     "mixes_scripts",
+    "names_answer",
+    "plain_forms",
     "readable",
     "unspaced",
     "without_announcements",
@@ -194,6 +200,9 @@ _INVISIBLE = re.compile(
 )
 _MIXED = re.compile(r"[a-z][\u0370-\u04ff]|[\u0370-\u04ff][a-z]")
 _TOKENS = re.compile(rf"{WORD}+(?:'{WORD}+)*|[^\W\d_]")
+_STOPS = re.compile(r"[.!?:;\n]")
+_LETTERS = frozenset("bcdefghjklmnopqrstuvwxyz")  # "a" and "i" are words
+_BEGINNING = 4  # letters by which "rightward" and "right" are the same word
 _HIDDEN = re.compile(r"<!--.*?(?:-->|$)|</?[a-z][^<>]{0,40}>", re.DOTALL)
 
 
@@ -241,3 +250,82 @@ def admits_guess(thought: str) -> bool:
 def mixes_scripts(word: str) -> bool:
     """Whether a word has Greek or Cyrillic letters among Latin ones, which look the same and read as another word."""
     return _MIXED.search(word) is not None
+
+
+def names_answer(responses: Responses, row: int) -> bool:
+    """Whether the thought of a row names the option that was answered, or a word that not all options have."""
+    from ..prompting.mentions import Reading  # its patterns take a while to compile
+
+    choice, order, options = int(responses.choice[row]), responses.order[row], responses.options[row]
+    thought = responses.think[row]
+    if choice < 0 or choice not in order or not thought.strip():
+        return False
+    place = order.index(choice)
+    if _letter(responses.letters[row][place]).search(thought):
+        return True
+    common = set.intersection(*map(_beginnings, options))
+    own = _beginnings(options[place]) - common
+    if own and any(word[:_BEGINNING] in own for word in words_of(thought) if word not in FUNCTION_WORDS):
+        return True
+    reading = Reading.of(thought, options, responses.letters[row], by="either")
+    return any(mention.option == place for mention in reading.named(0, len(thought)))
+
+
+@lru_cache(maxsize=64)
+def _letter(letter: str) -> re.Pattern[str]:
+    """Return where a letter stands alone and is no word, as "A" is in front of another one."""
+    follows = r"| [a-zà-ÿ]|['’]" if letter in "AEIOY" else ""
+    return re.compile(rf"(?<![^\W_\u0e00-\uffff]){re.escape(letter)}(?![^\W_\u0e00-\uffff]{follows})")
+
+
+def _beginnings(text: str) -> set[str]:
+    return {word[:_BEGINNING] for word in words_of(text) if len(word) >= _BEGINNING and word not in FUNCTION_WORDS}
+
+
+@lru_cache(maxsize=2048)
+def plain_forms(*texts: str) -> frozenset[str]:
+    """Return the plain forms of the words of texts."""
+    return frozenset(plain_form(word) for text in texts for word in words_of(text))
+
+
+def _is_own(word: str, taken: frozenset[str]) -> bool:
+    """Whether a word may say something of an image: neither grammar, nor the manner of answering, nor taken."""
+    form = plain_form(word)
+    return not (
+        len(word) < 2
+        or not word[0].isalpha()
+        or word in FUNCTION_WORDS
+        or word in MANNERS
+        or form in MANNERS
+        or form in taken
+    )
+
+
+@lru_cache(maxsize=2048)
+def count_own_words(thought: str, question: str, options: tuple[str, ...]) -> float:
+    """Return how many different words of a thought may say something that question and options do not."""
+    taken = plain_forms(question) | plain_forms(*options)
+    words = set(words_of(thought))
+    characters = set(unspaced(words)) - UNSPACED_MANNERS - taken
+    return len({plain_form(word) for word in words if _is_own(word, taken)}) + len(characters) / 2
+
+
+def has_own_pairs(enough: int, thought: str, question: str, options: tuple[str, ...]) -> bool:
+    """Whether a thought has so many pairs of words, one of which may say something, that the question does not have."""
+    taken = plain_forms(*options) - {""}  # the plain form of articles
+    found = {tuple(map(plain_form, pair)) for pair in _pairs(question)}
+    enough += len(found)
+    for pair in _pairs(thought):
+        if _is_own(pair[0], taken) or _is_own(pair[1], taken):
+            forms = [plain_form(word) for word in pair]
+            found.add(tuple("" if form in taken or form in _LETTERS else form for form in forms))
+            if len(found) >= enough:
+                return True
+    return False
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Return the neighbouring words of a text; a stop is between the last of a sentence and the first of the next."""
+    for sentence in _STOPS.split(readable(text)):
+        words = words_of(sentence)
+        yield from pairwise(words)

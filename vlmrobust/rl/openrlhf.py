@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 # OpenRLHF loads the file by its path, outside of its package.
-from vlmrobust.rl.decoded import completion_in, without_end
-from vlmrobust.rl.packed import checked_list, checked_text, scored
+from vlmrobust.rl.scoring import checked_list, checked_text, completion_in, scored, without_end
 
 __all__ = ["reward_func"]
 
@@ -36,7 +35,7 @@ def reward_func(
         queries: N prompts with their completions, decoded with special tokens.
         prompts: the N prompts.
         labels: the columns `solution`, `question`, `options` and `prefill` of each, as JSON text.
-        **settings: which reward, as in `vlmrobust.rl.configured.reward_of`.
+        **settings: which reward, as in `vlmrobust.rl.scoring.reward_of`.
 
     Returns:
         `rewards` and `scores`, each `(N,)`, and `extra_logs`: the other terms by name, each `(N,)`.

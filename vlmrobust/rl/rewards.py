@@ -17,9 +17,9 @@ from ..metrics import Accuracy, Consistency, FormatRate
 from ..naming import snake_case
 from ..types import Responses, Style
 from ..types.validated import Frozen
-from .columns import Read, read
+from .completions import Read, read
 from .guards import Guard
-from .substance import names_answer
+from .lexicon import names_answer
 
 __all__ = [
     "AccuracyReward",

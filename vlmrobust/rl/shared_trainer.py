@@ -64,7 +64,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         """Return TRL's data loader, which asks for every row as often as it has completions: here, once."""
         own = self.train_dataset
         if isinstance(own, Dataset) and not self.args.remove_unused_columns:
-            self.train_dataset = _ReadOnce(own)
+            self.train_dataset = _DistinctRows(own)
         try:
             return super().get_train_dataloader()
         finally:
@@ -73,7 +73,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         own = self.processing_class
         if self._is_plain() and self._is_vlm:
-            self.processing_class = _EachOnce(own)
+            self.processing_class = _DistinctPrompts(own)
         try:
             return super()._generate_and_score_completions(inputs)  # type: ignore[no-any-return]
         finally:
@@ -234,7 +234,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         return logps, entropies
 
 
-class _ReadOnce:
+class _DistinctRows:
     """Rows of a data set; those of a batch that are the same are read, and their images decoded, once."""
 
     def __init__(self, rows: Dataset) -> None:
@@ -249,7 +249,7 @@ class _ReadOnce:
         return [dict(read[kind]) for kind in kinds.kinds]
 
 
-class _EachOnce:
+class _DistinctPrompts:
     """A processor that is given each different prompt once, and repeats what it made of it."""
 
     def __init__(self, processor: Any) -> None:

@@ -8,7 +8,7 @@ and rows with `env_class: vlmrobust` and a `reward_spec` whose `ground_truth` ho
 from collections.abc import Mapping
 from typing import Any
 
-from .packed import checked_text, scored
+from .scoring import checked_text, scored
 
 try:
     from skyrl_gym.envs.base_text_env import BaseTextEnv
@@ -22,7 +22,7 @@ class FaithfulnessEnv(BaseTextEnv):  # type: ignore[misc]  # of another package,
     """Rewards the first turn, and is done.
 
     Args:
-        env_config: which reward, as in `vlmrobust.rl.configured.reward_of`.
+        env_config: which reward, as in `vlmrobust.rl.scoring.reward_of`.
         extras: the row: `reward_spec` with `ground_truth`, the columns as a mapping or as JSON text; and `extra_info`,
             which may hold those that it does not.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # verl loads the file outside of its package where it is given by its path.
-from vlmrobust.rl.packed import checked_text, scored
+from vlmrobust.rl.scoring import checked_text, scored
 
 __all__ = ["compute_score"]
 
@@ -33,7 +33,7 @@ def compute_score(
         extra_info: may hold those of these columns that `ground_truth` does not, or has as None.
         reward_router_address: not used.
         reward_model_tokenizer: not used.
-        **reward_kwargs: which reward, as in `vlmrobust.rl.configured.reward_of`.
+        **reward_kwargs: which reward, as in `vlmrobust.rl.scoring.reward_of`.
 
     Returns:
         `score`, and for the default reward the terms `format`, `accuracy`, `consistency` and each guard; the same keys

@@ -1,77 +1,30 @@
-"""The columns of training rows: how a prompt is written into them, and how completions are read with them."""
+"""Read completions with their rows' columns, by the code that reads a model's answers everywhere else.
+
+A trainer that opens a new turn, or that drops a last message of the assistant's, still hands the column `prefill` to
+the reward. Read with it, an injected thought would be part of what the policy never saw: so completions that do not
+continue their prefill are found, counted, and read without it.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence, Sized
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..prompting import IMAGE_MARK, KNOWN_TOKENS, parse_completion
-from ..types import Prompt, Response, Responses, Sample, Style, open_image
-from ..types.image import needs_no_care
-from .prefills import is_continued, message_text, report_not_continued
-from .tallies import counted
+from ..prompting import IMAGE_MARK, parse_completion
+from ..types import Prompt, Response, Responses, Sample, Style
 
-__all__ = ["COLUMNS", "Read", "read", "row_of"]
-
-COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
+__all__ = ["COLUMNS", "Read", "counted", "is_continued", "message_text", "read", "report_not_continued"]
 
 logger = logging.getLogger(__name__)
+
+COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
+"""What training rows have."""
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _UNSEEN = b"rewards do not look at images"
 # Where the options are not known, letters alone can be read: no text that a model writes has this private character.
 _NEVER_WRITTEN = "\ue000"
-
-
-def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, Any]:
-    """Return a prompt as a row of TRL's conversational format.
-
-    A prefilled thought is a last message of the assistant's, which `continue_prefill` leaves open.
-
-    Args:
-        prompt: what is asked.
-        style: how the answers to all rows are read.
-        decode: decode the images; otherwise files stay files, and only what is no file is made.
-
-    Raises:
-        ValueError: an option was added or taken away, or the prompt has another style, so that the row could not be
-            read as the prompt would be.
-        OSError: an image cannot be decoded.
-    """
-    sample = prompt.sample
-    if sorted(prompt.order, key=lambda index: -1 if index is None else index) != list(range(len(sample.options))):
-        raise ValueError(
-            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'order': expected every option of the sample "
-            f"and no other, as training rows have no place for more, got {prompt.order}"
-        )
-    if prompt.style != style:
-        raise ValueError(
-            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'style': expected the style of all rows, as "
-            f"training rows have no place for another, got {prompt.style}"
-        )
-    prompt = prompt.with_inert(KNOWN_TOKENS)  # the tokenizer is the trainer's
-    messages = prompt.messages()
-    if prompt.prefill:
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
-    return {
-        "prompt": messages,
-        "images": [open_image(image) if decode else _stored(image) for image in prompt.images],
-        "solution": style.letters[prompt.order.index(sample.answer)],
-        "question": prompt.question,
-        "options": list(prompt.options),
-        "condition": prompt.condition,
-        "prefill": prompt.prefill,
-    }
-
-
-def _stored(image: Any) -> Any:
-    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read.
-
-    What `datasets` would show otherwise than `open_image`, such as a transparent drawing, is decoded here.
-    """
-    if not isinstance(image, str | Path | bytes) or not needs_no_care(image):
-        return open_image(image)
-    return image if isinstance(image, bytes) else str(Path(image).resolve())
+_NOT_READ = ("prompt", "images", "condition", "messages")
+_COUNTS: dict[str, tuple[int, int]] = {}
 
 
 class Read(NamedTuple):
@@ -159,9 +112,6 @@ def read(
         responses.append(Response.parse(prompt, text, reasoning=own, finish_reason=ended))
     report_not_continued(not_continued, reader)
     return Read(rows, Responses.of(prompts, responses), prefilled, not_continued)
-
-
-_NOT_READ = ("prompt", "images", "condition", "messages")
 
 
 def _is_list(values: Any) -> bool:
@@ -324,3 +274,97 @@ def _own(reasoning: str, prompt: Prompt) -> str | None:
         return None
     begun = prompt.prefill.strip().removeprefix(think_open).strip()
     return reasoning.lstrip().removeprefix(begun) if begun else reasoning
+
+
+# --- prefills ---------------------------------------------------------------------------------------------------------
+
+
+def message_text(content: Any) -> str | None:
+    """Return the text of a message's content, a text or a list of parts; None = it is neither.
+
+    Example:
+        >>> message_text([{"type": "image"}, {"type": "text", "text": "It is red."}])
+        'It is red.'
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence) or not all(isinstance(part, Mapping | str) for part in content):
+        return None
+    texts = [part if isinstance(part, str) else part.get("text") or "" for part in content]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+
+
+def is_continued(prefill: str, completion: str, style: Style, shown: Any = None) -> bool:
+    """Whether a completion goes on from what its turn is said to have begun with.
+
+    It does not where it opens a thought of its own inside one that is open, before it closes any, and where what the
+    trainer shows says otherwise: messages in which no turn of the assistant's begins with the prefill, or a prompt that
+    does not end so. Where the trainer shows that the turn does begin so, a thought that is opened further on ("Look.
+    <think>…") is a part of the policy's going on.
+
+    Args:
+        prefill: what the turn is said to have begun with.
+        completion: what came.
+        style: names the tags of a thought.
+        shown: the chat turns that were asked and came, or the prompt as text, where the trainer shows them.
+
+    Example:
+        >>> is_continued("<think>It is red.", " No, blue.</think>", Style())
+        True
+        >>> is_continued("<think>It is red.", "Sure. <think>It is blue.</think>", Style())
+        False
+    """
+    opened, closed = style.think_tags
+    is_open = opened in prefill and closed not in prefill.rpartition(opened)[2]
+    is_opened_anew = is_open and opened in completion.partition(closed)[0]
+    if is_opened_anew and completion.lstrip().startswith(opened):
+        return False
+    begun = prefill.strip()
+    if isinstance(shown, str):  # a template may have opened the thought itself, with a line break
+        return shown.rstrip().endswith(begun.removeprefix(opened).lstrip())
+    turns = _assistant_texts(shown)
+    if turns is None:
+        return not is_opened_anew
+    return any(text.lstrip().startswith(begun) for text in turns)
+
+
+def _assistant_texts(messages: Any) -> list[str] | None:
+    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
+        return None
+    return [message_text(turn.get("content")) or "" for turn in messages if turn.get("role") == "assistant"]
+
+
+def report_not_continued(count: int, reader: str) -> None:
+    """Count completions that did not go on from their prefill, and say so in the log whenever there are twice as many.
+
+    Args:
+        count: how many more there are.
+        reader: who found them.
+    """
+    if (so_far := counted(f"{reader}: not continued", count)) is not None:
+        logger.warning(
+            "%s: %d completions so far did not go on from the prefill of their row; they are read as they were "
+            "written, without it. Does the trainer leave a last message of the assistant's open? See continue_prefill.",
+            reader,
+            so_far,
+        )
+
+
+def counted(what: str, more: int) -> int | None:
+    """Add to a count of this process, and return it where it is to be told: at first, and whenever it has doubled.
+
+    Args:
+        what: what is counted.
+        more: how many more there are.
+
+    Example:
+        >>> [counted("doctest", more) for more in (1, 0, 1, 1, 1)]
+        [1, None, 2, None, 4]
+    """
+    if not more:
+        return None
+    count, told_from = _COUNTS.get(what, (0, 1))
+    count += more
+    is_told = count >= told_from
+    _COUNTS[what] = (count, 2 * count if is_told else told_from)
+    return count if is_told else None

@@ -1,4 +1,4 @@
-"""Prefills that were not gone on from: counted, and not put before what the policy wrote."""
+"""Prefills that were not continued: counted, and not put before what the policy wrote."""
 
 import logging
 import math
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vlmrobust.rl import FormatReward, rewards, tallies
-from vlmrobust.rl.prefills import is_continued, message_text
+from vlmrobust.rl import FormatReward, completions, rewards
+from vlmrobust.rl.completions import is_continued, message_text
 from vlmrobust.types import Style
 
 PREFILL = "<think>It is red."
@@ -17,7 +17,7 @@ OWN_TURN = "<think>The cube is blue.</think><answer>B</answer>"
 
 @pytest.fixture(autouse=True)
 def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tallies, "_COUNTS", {})
+    monkeypatch.setattr(completions, "_COUNTS", {})
 
 
 def columns_of(count: int, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,342 @@
+"""Make training rows of samples: as they are, adversarially augmented, or the paper's data in its two stages."""
+
+import logging
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from ..data import load_benchmark, samples_from
+from ..keyed import generator, subset
+from ..perturbations import (
+    Base,
+    CorrectCaption,
+    CorrectThink,
+    NotApplicable,
+    Perturbation,
+    WrongCaption,
+    WrongThink,
+    expand,
+)
+from ..perturbations.conditions import check_conditions
+from ..prompting import KNOWN_TOKENS
+from ..types import Prompt, Sample, Style, check_samples, open_image
+from ..types.image import needs_no_care
+from ..types.validated import Frozen
+from .forms import dataset_of, features
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["AUGMENTATION", "Augment", "paper_mixture", "row_of", "to_grpo_rows"]
+
+logger = logging.getLogger(__name__)
+
+Source: TypeAlias = str | Path | Iterable[Sample] | None
+
+_FIRST = {"sat2": 32_000, "pixmo-count": 15_000}
+_STAGES: dict[int, dict[str, int]] = {1: _FIRST, 2: _FIRST | {"geometry3k": 2_101}}
+AUGMENTATION: Mapping[Perturbation, float] = dict.fromkeys(
+    (CorrectCaption(), WrongCaption(), CorrectThink(), WrongThink()), 0.1
+)
+"""What the paper augments its rows with, and how often."""
+
+
+def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, Any]:
+    """Return a prompt as a row of TRL's conversational format.
+
+    A prefilled thought is a last message of the assistant's, which `continue_prefill` leaves open.
+
+    Args:
+        prompt: what is asked.
+        style: how the answers to all rows are read.
+        decode: decode the images; otherwise files stay files, and only what is no file is made.
+
+    Raises:
+        ValueError: an option was added or taken away, or the prompt has another style, so that the row could not be
+            read as the prompt would be.
+        OSError: an image cannot be decoded.
+    """
+    sample = prompt.sample
+    if sorted(prompt.order, key=lambda index: -1 if index is None else index) != list(range(len(sample.options))):
+        raise ValueError(
+            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'order': expected every option of the sample "
+            f"and no other, as training rows have no place for more, got {prompt.order}"
+        )
+    if prompt.style != style:
+        raise ValueError(
+            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'style': expected the style of all rows, as "
+            f"training rows have no place for another, got {prompt.style}"
+        )
+    prompt = prompt.with_inert(KNOWN_TOKENS)  # the tokenizer is the trainer's
+    messages = prompt.messages()
+    if prompt.prefill:
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
+    return {
+        "prompt": messages,
+        "images": [open_image(image) if decode else _stored(image) for image in prompt.images],
+        "solution": style.letters[prompt.order.index(sample.answer)],
+        "question": prompt.question,
+        "options": list(prompt.options),
+        "condition": prompt.condition,
+        "prefill": prompt.prefill,
+    }
+
+
+def _stored(image: Any) -> Any:
+    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read.
+
+    What `datasets` would show otherwise than `open_image`, such as a transparent drawing, is decoded here.
+    """
+    if not isinstance(image, str | Path | bytes) or not needs_no_care(image):
+        return open_image(image)
+    return image if isinstance(image, bytes) else str(Path(image).resolve())
+
+
+class Augment(Frozen):
+    """Puts each perturbation into a prompt with its probability; at most one per prompt.
+
+    Which sample gets which is keyed by the seed and the sample's id, whatever the order or the worker. A perturbation
+    that does not fit a sample leaves it as it is.
+
+    Attributes:
+        probabilities: pairs of a perturbation and its probability in [0, 1]; a mapping is taken as well. What is
+            missing to 1 stays unperturbed.
+        seed: keys every draw, together with the sample's id.
+        style: how questions are put.
+
+    Raises:
+        ValueError: the probabilities add up to more than 1, or two perturbations have one name.
+
+    Example:
+        >>> from vlmrobust.perturbations import CorrectCaption, WrongCaption
+        >>> from vlmrobust import demo
+        >>> augment = Augment({CorrectCaption(): 0.1, WrongCaption(): 0.1}, seed=0)
+        >>> rows = augment(demo.samples(200))
+        >>> augment.shares(rows)
+        {'base': 0.785, 'correct_caption': 0.09, 'wrong_caption': 0.125}
+
+    Source: arXiv:2602.12506, which gives correct and wrong captions and thoughts 10 % each.
+    """
+
+    probabilities: tuple[tuple[SerializeAsAny[Perturbation], float], ...]
+    seed: int = 0
+    style: Style = Field(default_factory=Style)
+
+    def __init__(
+        self,
+        probabilities: Mapping[Perturbation, float] | Sequence[tuple[Perturbation, float]],
+        seed: int = 0,
+        **fields: Any,
+    ) -> None:
+        pairs = probabilities.items() if isinstance(probabilities, Mapping) else probabilities
+        super().__init__(**{"probabilities": tuple(pairs), "seed": seed} | fields)
+
+    @model_validator(mode="after")
+    def _are_probabilities(self) -> "Augment":
+        check_conditions([perturbation for perturbation, _ in self.probabilities])
+        values = [probability for _, probability in self.probabilities]
+        if any(not 0 <= value <= 1 for value in values) or sum(values) > 1 + 1e-9:
+            raise ValueError(f"field 'probabilities': expected values in [0, 1] that add up to at most 1, got {values}")
+        return self
+
+    def prompts(self, samples: Iterable[Sample]) -> list[Prompt]:
+        """Return one prompt per sample, perturbed or not."""
+        checked = check_samples(samples)
+        made = expand(checked, [], seed=self.seed, style=self.style)
+        prompts = []
+        for sample in checked:
+            try:
+                prompts.append(made.make(sample, self._drawn(sample)))
+            except NotApplicable:
+                prompts.append(made.make(sample, Base()))
+        return prompts
+
+    def __call__(
+        self,
+        data: "Iterable[Sample] | Iterable[Mapping[str, Any]] | Dataset",
+        columns: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return training rows in TRL's conversational format for images.
+
+        Args:
+            data: samples; rows as `samples_from` takes them; or a `datasets.Dataset` of such rows, which is mapped row
+                by row and numbered where it has no column `id`.
+            columns: which column holds a field, as for `samples_from`.
+
+        Returns:
+            Rows with `prompt`, `images`, `solution` (the correct letter), `question`, `options`, `condition` and
+            `prefill`, as a list with decoded images, or as a `datasets.Dataset` if one was given.
+
+        Raises:
+            ValueError: a row makes no sample, or a perturbation adds options or changes the style.
+        """
+        if "datasets" in sys.modules and isinstance(data, sys.modules["datasets"].Dataset):
+            return self._mapped(data, columns)
+        items = list(data)
+        if not all(isinstance(item, Sample) for item in items):
+            items = list(samples_from(items, columns))
+        rows = [row_of(prompt, self.style) for prompt in self.prompts(items)]
+        logger.info("%d training rows: %s", len(rows), self.shares(rows))
+        return rows
+
+    @staticmethod
+    def shares(rows: Any, column: str = "condition") -> dict[str, float]:
+        """Return the share of rows under each condition, in [0, 1].
+
+        Args:
+            rows: what calling this returned, a list or a `datasets.Dataset`.
+            column: what is counted; "source" = where the rows of `paper_mixture` come from.
+        """
+        counts = Counter([row[column] for row in rows] if isinstance(rows, list) else rows[column])
+        total = sum(counts.values())
+        return {value: count / total for value, count in sorted(counts.items())}
+
+    def _drawn(self, sample: Sample) -> Perturbation:
+        point = float(generator(self.seed, sample.id, "augment").random())
+        for perturbation, probability in self.probabilities:
+            point -= probability
+            if point < 0:
+                return perturbation
+        return Base()
+
+    def _mapped(self, data: "Dataset", columns: Mapping[str, Any] | None) -> "Dataset":
+        named = columns or {}
+        identity = named.get("id", "id")
+
+        def augmented(row: dict[str, Any], index: int) -> dict[str, Any]:
+            numbered = row if identity in data.column_names else {**row, "id": str(index)}
+            [prompt] = self.prompts(samples_from([numbered], named))
+            return row_of(prompt, self.style)
+
+        rows = data.map(augmented, with_indices=True, remove_columns=data.column_names, features=features())
+        logger.info("%d training rows: %s", len(rows), self.shares(rows))
+        return rows
+
+
+def to_grpo_rows(samples: Iterable[Sample], style: Style | None = None) -> list[dict[str, Any]]:
+    """Return samples as training rows in TRL's conversational format for images, none of them perturbed.
+
+    Args:
+        samples: with ids that differ.
+        style: how questions are put; None = the default style.
+
+    Returns:
+        Rows with the columns that `Augment` describes.
+
+    Example:
+        >>> from vlmrobust import demo
+        >>> [row] = to_grpo_rows(demo.samples(1))
+        >>> sorted(row)
+        ['condition', 'images', 'options', 'prefill', 'prompt', 'question', 'solution']
+    """
+    rows: list[dict[str, Any]] = Augment((), style=style or Style())(samples)
+    return rows
+
+
+def paper_mixture(
+    stage: Literal[1, 2] = 2,
+    sources: Mapping[str, Source] | None = None,
+    *,
+    augment: bool | Mapping[Perturbation, float] = False,
+    limit: int | None = None,
+    seed: int = 0,
+    style: Style | None = None,
+    download_urls: bool = False,
+) -> "Dataset":
+    """Return the paper's training data as rows for TRL, shuffled.
+
+    The first stage is SAT-2 (32,000 rows) and PixMo-Count (15,000), the second these and Geometry3K (all 2,101). Which
+    rows of a larger source are taken, the order of rows and options, the options around counts and what is augmented
+    are keyed by the seed and the samples' ids. Needs the extra `train`.
+
+    Args:
+        stage: 1 or 2.
+        sources: for "sat2", "pixmo-count" and "geometry3k", what `load_benchmark` takes as `source`, or samples of
+            yours; None, or none given = the hub. "sat2" needs one: it is an archive there.
+        augment: True = a correct caption, a wrong caption, a correct thought and a wrong thought with a probability of
+            0.1 each, as in the paper; a mapping = these perturbations with these probabilities, as for `Augment`.
+        limit: so many rows in all, in the same shares; None = as many as in the paper.
+        seed: for everything that is drawn.
+        style: how questions are put; None = the default style.
+        download_urls: fetch the images of PixMo-Count; needed where its rows have addresses alone.
+
+    Returns:
+        A `datasets.Dataset` with the columns that `Augment` describes and `source`. Images are kept as files and
+        decoded whenever a row is read. A warning tells where a source has fewer samples than are asked for.
+
+    Raises:
+        ValueError: the stage, a name in `sources` or the limit is not right, `datasets` is not installed, or a source
+            cannot be read, see `load_benchmark`.
+
+    Example:
+        >>> from vlmrobust import demo
+        >>> samples = demo.samples(40)
+        >>> rows = paper_mixture(1, {"sat2": samples, "pixmo-count": samples}, augment=True, limit=40)
+        >>> Augment.shares(rows, "source")
+        {'pixmo-count': 0.325, 'sat2': 0.675}
+        >>> Augment.shares(rows)
+        {'base': 0.55, 'correct_caption': 0.1, 'correct_think': 0.125, 'wrong_caption': 0.05, 'wrong_think': 0.175}
+
+    Source: arXiv:2602.12506.
+    """
+    counts = _counts(stage, limit)
+    given = dict(sources or {})
+    if unknown := sorted(given.keys() - _STAGES[2].keys()):
+        raise ValueError(f"sources: expected names among {', '.join(_STAGES[2])}, got {', '.join(unknown)}")
+    samples: list[Sample] = []
+    for name, count in counts.items():
+        found = _samples(name, given.get(name), count, seed, download_urls)
+        if len(found) < count:
+            warnings.warn(f"{name}: {len(found)} samples of {count} that were asked for", stacklevel=2)
+        samples += found
+    shown = style or Style()
+    augmented = Augment(AUGMENTATION if augment is True else augment or {}, seed, style=shown)
+    rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _name)), shown)
+    shares = augmented.shares(rows, "source") | augmented.shares(rows)
+    logger.info("%d training rows of stage %d: %s", len(rows), stage, shares)
+    return rows
+
+
+def _counts(stage: int, limit: int | None) -> dict[str, int]:
+    """Return how many rows of each source there shall be; what division leaves goes to the largest remainders."""
+    if stage not in _STAGES:
+        raise ValueError(f"expected stage 1 or 2, got {stage!r}")
+    counts = _STAGES[stage]
+    if limit is None:
+        return counts
+    if limit < 1:
+        raise ValueError(f"expected a limit of at least 1, got {limit}")
+    total = sum(counts.values())
+    shared = {name: limit * count // total for name, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda name: limit * counts[name] % total, reverse=True)
+    for name in by_remainder[: limit - sum(shared.values())]:
+        shared[name] += 1
+    return {name: count for name, count in shared.items() if count}
+
+
+def _samples(name: str, source: Source, count: int, seed: int, download_urls: bool) -> list[Sample]:
+    """Return so many samples of a source, drawn by key, with ids that differ from those of other sources."""
+    if source is None or isinstance(source, str | Path):
+        drawn: list[Sample] = load_benchmark(name, source=source, drawn=count, seed=seed, download_urls=download_urls)
+    else:
+        drawn = subset(source, count, seed, _name)
+    return [sample.replace(id=f"{name}/{sample.id}") for sample in drawn if not _lacks_images(sample)]
+
+
+def _name(sample: Sample) -> str:
+    return sample.id
+
+
+def _lacks_images(sample: Sample) -> bool:
+    """Whether an image file is not there: an evaluation lists it as an error, but a training would end at it."""
+    return any(isinstance(image, str | Path) and not Path(image).is_file() for image in sample.images)
+
+
+def _dataset(prompts: Sequence[Prompt], style: Style) -> "Dataset":
+    rows = (row_of(prompt, style, decode=False) | {"source": prompt.sample.id.partition("/")[0]} for prompt in prompts)
+    return dataset_of(rows, features("source"))
