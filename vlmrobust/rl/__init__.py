@@ -1,6 +1,6 @@
-"""Training with the paper's rewards, augmentation and curves, plugged into GRPO trainers as they are.
+"""Train with the paper's rewards, augmentation and curves, plugged into existing GRPO trainers.
 
-`vlmrobust.rl.rewards` works with any trainer; the modules that are called like a trainer hold what it looks for.
+`vlmrobust.rl.rewards` works with any trainer; a module named after a trainer holds what that trainer looks for.
 """
 
 import importlib

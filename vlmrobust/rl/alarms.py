@@ -69,9 +69,9 @@ class Alarms(Frozen):
 
 
 def moved(before: Mapping[str, float], now: Mapping[str, float], samples: int) -> list[str]:
-    """Return which values a resumed run does not find as they were logged at its step: `<name> was …, is …`.
+    """Return which values of a resumed run differ from those logged at its step: `<name> was …, is …`.
 
-    The same weights give the same values but for what rounding does: a few answers of the samples may change.
+    The same weights give the same values up to rounding, which may change a few answers.
 
     Args:
         before: values by `<condition>/<metric>`, as logged.

@@ -1,4 +1,4 @@
-"""The reward as AReaL calls it, one completion at a time, in a process of its own.
+"""Compute the reward as AReaL calls it, one completion at a time, in its own process.
 
 In AReaL's workflows: `reward_fn="vlmrobust.rl.areal.reward_fn"`; for another reward than the default one
 `functools.partial(reward_fn, settings={"guards": "recommended"})`, which can be pickled as well.

@@ -296,7 +296,7 @@ class RobustnessCallback(TrainerCallback):
 
 
 class Budget:
-    """Seconds of training and of evaluations, from now on.
+    """Counts seconds of training and of the evaluations that interrupt it, and says which evaluations are left out.
 
     Args:
         share: how many seconds of evaluations a second of training may cost; None = any.
@@ -328,14 +328,14 @@ class Budget:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Count what is done inside as an evaluation."""
+        """Count the time inside as an evaluation."""
         begun = perf_counter()
         yield
         self.last = perf_counter() - begun
         self.spent += self.last
 
     def allows_one_more(self) -> bool:
-        """Return whether one as long as the last stays within the share, with room left for the final one."""
+        """Return whether another evaluation as long as the last stays within the share, with room for the final one."""
         return self.share is None or self.spent + 2 * self.last <= self.share * self.training
 
 

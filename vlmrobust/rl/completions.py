@@ -31,10 +31,10 @@ class Read(NamedTuple):
     """Completions that were read.
 
     Attributes:
-        rows: those that have all that is needed.
-        responses: in these rows.
-        prefilled: how many of them have a prefill.
-        not_continued: in how many of these the policy did not go on from it.
+        rows: positions of the rows that have all that is needed.
+        responses: the responses in these rows.
+        prefilled: how many of these rows have a prefill.
+        not_continued: in how many of those the policy did not continue it.
     """
 
     rows: list[int]
@@ -55,19 +55,19 @@ def read(
     """Read completions with the code that reads a model's answers everywhere else.
 
     Args:
-        completions: N texts, or N lists of chat messages, the last of the assistant's being read.
-        columns: lists of N values by column; others than those of `COLUMNS`, `finish_reason`, `messages` (what
-            was asked and came, or the prompt as text) and `problem` (VLM-R1's question) are ignored.
+        completions: N texts, or N lists of chat messages, of which the last one by the assistant is read.
+        columns: lists of N values by column; others than those of `COLUMNS`, `finish_reason`, `messages` (prompt and
+            completion, or the prompt as text) and `problem` (VLM-R1's question) are ignored.
         needs: the columns without which a row cannot be read.
         style: how answers are read.
         opener: what the chat template itself begins the assistant's turn with; used where `prefill` is empty.
-        reader: who asks, for messages.
+        reader: the reward that reads them, for messages.
 
     Raises:
         ValueError: a column is missing or has another length, or a value in it cannot be read.
         TypeError: a completion is neither text nor messages.
     """
-    known = _known(columns, needs, reader)
+    known = _known_columns(columns, needs, reader)
     if isinstance(completions, str | Mapping):
         completions = _as_one(completions, known, reader)
     elif not _is_list(completions):
@@ -92,7 +92,7 @@ def read(
         where = f"{reader}, row {row}"
         values = {name: known[name][row] for name in known if name not in _NOT_READ}
         options = _options(values.get("options"), where)
-        text, reasoning = _written(completions[row], where)
+        text, reasoning = _text_and_thought(completions[row], where)
         prefill = _text(values.get("prefill"), "prefill", where) or ""
         begun = prefill or opener
         if begun and not is_continued(begun, text, style, _of_row(known, "messages", row) if prefill else None):
@@ -106,7 +106,7 @@ def read(
         if key not in asked:  # a group of completions shares its prompt
             asked[key] = _prompt(*key, style=style, where=where)
         prompt = asked[key]
-        own = None if reasoning is None else _own(reasoning, prompt)
+        own = None if reasoning is None else _own_thought(reasoning, prompt)
         prompts.append(prompt)
         ended = _text(values.get("finish_reason"), "finish_reason", where)
         responses.append(Response.parse(prompt, text, reasoning=own, finish_reason=ended))
@@ -115,14 +115,14 @@ def read(
 
 
 def _is_list(values: Any) -> bool:
-    """Whether something has its values in order, and is neither a text nor a mapping."""
+    """Whether something is a sequence of values, and neither a text nor a mapping."""
     return (
         isinstance(values, Sized) and hasattr(values, "__getitem__") and not isinstance(values, str | bytes | Mapping)
     )
 
 
 def _report_none(known: Mapping[str, Any], needs: Sequence[str], count: int, reader: str) -> None:
-    """Count rows whose value is None, as those of another task are, and say so whenever there are twice as many."""
+    """Count rows whose value is None, as those of another task are, and log the count whenever it has doubled."""
     for name in needs:
         lacking = sum(value is None for value in known[name])
         if (so_far := counted(f"{reader}: None in {name}", lacking)) is not None:
@@ -143,8 +143,8 @@ def _text(value: Any, name: str, where: str) -> str | None:
     return value
 
 
-def _known(columns: Mapping[str, Any], needs: Sequence[str], reader: str) -> dict[str, Any]:
-    """Return the columns that are looked at, without those that are None as a whole."""
+def _known_columns(columns: Mapping[str, Any], needs: Sequence[str], reader: str) -> dict[str, Any]:
+    """Return the columns that are read, without those that are None as a whole."""
     wanted = (*COLUMNS, "finish_reason", "messages")
     known = {name: columns[name] for name in wanted if columns.get(name) is not None}
     if "question" not in known and columns.get("problem") is not None:
@@ -241,8 +241,8 @@ def _no_letter(solution: Any, letters: Sequence[str], where: str) -> ValueError:
     )
 
 
-def _written(completion: Any, where: str) -> tuple[str, str | None]:
-    """Return a completion's text, and the thought where it comes apart from it."""
+def _text_and_thought(completion: Any, where: str) -> tuple[str, str | None]:
+    """Return a completion's text, and its thought where that comes separately."""
     if isinstance(completion, str):
         return completion, None
     messages = [completion] if isinstance(completion, Mapping) else completion
@@ -267,7 +267,7 @@ def _written(completion: Any, where: str) -> tuple[str, str | None]:
     return text, reasoning
 
 
-def _own(reasoning: str, prompt: Prompt) -> str | None:
+def _own_thought(reasoning: str, prompt: Prompt) -> str | None:
     """Return a separate thought without the prefill, which a response template may have read along with it."""
     think_open, think_close = prompt.style.think_tags
     if think_close in prompt.prefill:
@@ -295,18 +295,18 @@ def message_text(content: Any) -> str | None:
 
 
 def is_continued(prefill: str, completion: str, style: Style, shown: Any = None) -> bool:
-    """Whether a completion goes on from what its turn is said to have begun with.
+    """Whether a completion continues what its turn is said to have begun with.
 
-    It does not where it opens a thought of its own inside one that is open, before it closes any, and where what the
-    trainer shows says otherwise: messages in which no turn of the assistant's begins with the prefill, or a prompt that
-    does not end so. Where the trainer shows that the turn does begin so, a thought that is opened further on ("Look.
-    <think>…") is a part of the policy's going on.
+    It does not where it opens its own thought inside one that is still open, before closing any, nor where the trainer
+    shows otherwise: by messages in which no assistant turn begins with the prefill, or by a prompt that does not end
+    with it. Where the trainer shows that the turn does begin so, a thought that is opened further on ("Look. <think>…")
+    is part of the continuation.
 
     Args:
         prefill: what the turn is said to have begun with.
-        completion: what came.
+        completion: what the policy wrote.
         style: names the tags of a thought.
-        shown: the chat turns that were asked and came, or the prompt as text, where the trainer shows them.
+        shown: the chat turns of prompt and completion, or the prompt as text, where the trainer shows them.
 
     Example:
         >>> is_continued("<think>It is red.", " No, blue.</think>", Style())
@@ -335,11 +335,11 @@ def _assistant_texts(messages: Any) -> list[str] | None:
 
 
 def report_not_continued(count: int, reader: str) -> None:
-    """Count completions that did not go on from their prefill, and say so in the log whenever there are twice as many.
+    """Count completions that did not continue their prefill, and log the count whenever it has doubled.
 
     Args:
         count: how many more there are.
-        reader: who found them.
+        reader: the reward that found them.
     """
     if (so_far := counted(f"{reader}: not continued", count)) is not None:
         logger.warning(
@@ -351,7 +351,9 @@ def report_not_continued(count: int, reader: str) -> None:
 
 
 def counted(what: str, more: int) -> int | None:
-    """Add to a count of this process, and return it where it is to be told: at first, and whenever it has doubled.
+    """Add to a count of this process; return it when it is due for the log: at first, and whenever it has doubled.
+
+    A training is no place for a line each.
 
     Args:
         what: what is counted.
@@ -363,8 +365,8 @@ def counted(what: str, more: int) -> int | None:
     """
     if not more:
         return None
-    count, told_from = _COUNTS.get(what, (0, 1))
+    count, due_at = _COUNTS.get(what, (0, 1))
     count += more
-    is_told = count >= told_from
-    _COUNTS[what] = (count, 2 * count if is_told else told_from)
-    return count if is_told else None
+    is_due = count >= due_at
+    _COUNTS[what] = (count, 2 * count if is_due else due_at)
+    return count if is_due else None

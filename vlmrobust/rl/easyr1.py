@@ -1,4 +1,4 @@
-"""The reward as EasyR1 calls it: a list of dictionaries in, a list of dictionaries out.
+"""Compute the reward as EasyR1 calls it: a list of dictionaries in, a list of dictionaries out.
 
 In EasyR1's configuration `reward_function` is this file's path and `:compute_score`. EasyR1 hands a reward the ground
 truth alone, so put the columns into it as JSON text. What stands in `reward_function_kwargs` chooses the reward.

@@ -30,10 +30,10 @@ class _Form(NamedTuple):
     """How a trainer wants its rows.
 
     Attributes:
-        name: as the trainer writes its own.
-        convert: makes a row, of the original one, the turns as texts, and its number.
-        can_continue: a last message of the assistant's reaches the chat template, so that `continue_prefill` works.
-        suffix: of the file.
+        name: the trainer's own spelling of its name.
+        convert: makes a row from the original one, its turns as texts, and its number.
+        can_continue: a final assistant message reaches the chat template, so that `continue_prefill` works.
+        suffix: the file's ending.
     """
 
     name: str
@@ -50,9 +50,9 @@ def trainer_rows(
     Args:
         rows: what `Augment`, `to_grpo_rows` or `paper_mixture` return.
         trainer: trl, ms-swift, verl, easyr1, vlm-r1 or openrlhf.
-        prefills: what becomes of prefilled thoughts: a last message of the assistant's, which `continue_prefill` leaves
-            open, or a part of the user's text, as for a server that goes on from no prefill. None = the first, where
-            the trainer lets the chat template see that message; where it does not, such a row is refused.
+        prefills: what becomes of prefilled thoughts: a final assistant message, which `continue_prefill` leaves open,
+            or part of the user's text, as for a server that cannot continue a prefill. None = the first, where the
+            trainer lets the chat template see that message; where it does not, such a row is refused.
         style: the rows' own; names the tags of a thought for the user's text. None = the default style.
 
     Returns:
@@ -228,7 +228,7 @@ TRAINERS: Mapping[str, _Form] = {
     "vlm-r1": _Form("VLM-R1", _vlm_r1, False, ".jsonl"),
     "openrlhf": _Form("OpenRLHF", _openrlhf, True),
 }
-"""The trainers by the names that they have here."""
+"""The trainers by their names here."""
 
 
 def features(*more: str) -> "Features":

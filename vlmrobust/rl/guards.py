@@ -1,4 +1,4 @@
-"""Guards against thoughts that earn the consistency reward without thinking: factors for `FaithfulnessReward`.
+"""Guard against thoughts that earn the consistency reward without thinking: factors for `FaithfulnessReward`.
 
 A policy that is paid for agreement of thought and answer finds that the shortest thought agrees most easily, and that
 one sentence with a gap for the option fits every question. Any metric in [0, 1] may be a guard; those here that are
@@ -102,8 +102,8 @@ class LongEnough(Metric):
         return torch.where(unwritten, torch.nan, (counts >= self.words).float())
 
 
-class _OfThought(Metric):
-    """What the model's own thought is worth beside the question and its options; NaN where there is no thought."""
+class _ThoughtRate(Metric):
+    """Rates the model's own thought given the question and its options; NaN where there is no thought."""
 
     higher_is_better = True
 
@@ -117,7 +117,7 @@ class _OfThought(Metric):
         """Return 1 or 0 for a thought that is not empty."""
 
 
-class Substantial(_OfThought):
+class Substantial(_ThoughtRate):
     """Share of thoughts that say something that is neither question, nor option, nor the manner of answering.
 
     1 or 0. Counted are a thought's different words without articles, pronouns and the like, without the words of
@@ -149,7 +149,7 @@ class Substantial(_OfThought):
         return float(anew or found >= self.words)
 
 
-class Prose(_OfThought):
+class Prose(_ThoughtRate):
     """Share of thoughts that are sentences, and not words in a row, invented or real.
 
     1 or 0, for words in Latin letters: the share of articles, pronouns, prepositions and the like, of some twenty
@@ -182,13 +182,13 @@ class Prose(_OfThought):
         if 2 * len(latin) <= len(words):  # letters and formulas in a text of another script
             return float(bool(words))
         grammar = sum(word in FUNCTION_WORDS for word in latin)
-        longest = self._longest_row(thought, plain_forms(question) | plain_forms(*options))
+        longest = self._longest_run(thought, plain_forms(question) | plain_forms(*options))
         in_a_row = longest >= max(self.run, self.run_share * len(latin))
         too_few = len(latin) >= self.words and grammar < self.share * len(latin)
         mixed = not thought.isascii() and any(map(mixes_scripts, words))
         return float(not (too_few or in_a_row or mixed))
 
-    def _longest_row(self, thought: str, asked: frozenset[str]) -> int:
+    def _longest_run(self, thought: str, asked: frozenset[str]) -> int:
         """Return how many words stand in a row at most without grammar, a word of the question, or a stop."""
         longest = row = 0
         for word in _WORDS_AND_STOPS.findall(readable(thought)):
@@ -200,7 +200,7 @@ class Prose(_OfThought):
         return longest
 
 
-class Unguessed(_OfThought):
+class Unguessed(_ThoughtRate):
     """Share of thoughts that do not say that they guess, or that there is no image.
 
     1 or 0. "I cannot see the picture, so I pick one at random" is an answer that agrees with its thought, and no look
@@ -224,7 +224,7 @@ class Unguessed(_OfThought):
 
 
 class _Thought(NamedTuple):
-    """What `Untemplated` compares a thought by: its n-grams, and what it answers in which way."""
+    """What `Untemplated` compares thoughts by: n-grams, and the question, the options and the answer."""
 
     grams: frozenset[tuple[str, ...]]
     answers: tuple[str, tuple[str, ...], int]
@@ -279,7 +279,7 @@ class Untemplated(Frozen):
         own = [_Thought(self._grams(row, responses), answer) for row, answer in enumerate(answers)]
         thoughts = [*own, *self._seen]
         self._remember(own)
-        table = _incidence([thought.grams for thought in thoughts])
+        table = _gram_table([thought.grams for thought in thoughts])
         shared = torch.from_numpy((table[: len(own)] @ table.T).toarray())
         number = {answer: place for place, answer in enumerate(dict.fromkeys(thought.answers for thought in thoughts))}
         group = torch.tensor([number[thought.answers] for thought in thoughts])
@@ -303,7 +303,7 @@ class Untemplated(Frozen):
             self._seen.popleft()
 
     def _grams(self, row: int, responses: Responses) -> frozenset[tuple[str, ...]]:
-        whole, named = _named(responses.options[row])
+        whole, named = _option_names(responses.options[row])
         thought = whole.sub(" ", readable(responses.own_think[row]))
         words = [word for word in words_of(thought) if word not in named and (len(word) > 1 or not word.isascii())]
         if not words:
@@ -365,14 +365,14 @@ def recommended() -> tuple[Guard, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _named(options: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
-    """Return how options are found as a whole, and the words that name a part of one."""
+def _option_names(options: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
+    """Return a pattern of whole options, and the words that name a part of one."""
     texts = sorted((readable(option).strip() for option in options), key=len, reverse=True)
     whole = re.compile(rf"(?<![a-z0-9])(?:{'|'.join(map(re.escape, texts))})(?![a-z0-9])")
     return whole, frozenset(word for text in texts for word in words_of(text)) - FUNCTION_WORDS
 
 
-def _incidence(grams: Sequence[frozenset[tuple[str, ...]]]) -> "sparse.csr_array":
+def _gram_table(grams: Sequence[frozenset[tuple[str, ...]]]) -> "sparse.csr_array":
     """Return which thought has which n-gram, `(N, number of n-grams)`."""
     import numpy as np
     from scipy import sparse

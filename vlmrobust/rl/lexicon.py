@@ -311,7 +311,7 @@ def count_own_words(thought: str, question: str, options: tuple[str, ...]) -> fl
 
 
 def has_own_pairs(enough: int, thought: str, question: str, options: tuple[str, ...]) -> bool:
-    """Whether a thought has so many pairs of words, one of which may say something, that the question does not have."""
+    """Whether a thought has enough pairs of words, one of which may say something, that the question does not have."""
     taken = plain_forms(*options) - {""}  # the plain form of articles
     found = {tuple(map(plain_form, pair)) for pair in _pairs(question)}
     enough += len(found)

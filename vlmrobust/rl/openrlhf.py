@@ -1,4 +1,4 @@
-"""The reward as OpenRLHF calls it: queries in, rewards, scores and logs out.
+"""Compute the reward as OpenRLHF calls it: queries in, rewards, scores and logs out.
 
 `--reward.remote_url /path/to/vlmrobust/rl/openrlhf.py` takes this file, and `--data.label_key label` the column that
 holds a row's columns as JSON text. For another reward than the default one write a file of your own:

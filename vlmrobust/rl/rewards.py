@@ -1,4 +1,4 @@
-"""Rewards for GRPO trainers: the metrics, called as trainers call a reward.
+"""Reward completions with the metrics, called as GRPO trainers call a reward.
 
 One object serves TRL, ms-swift and VLM-R1 unchanged: called with completions as texts or chat messages, by keyword or
 by position, and the dataset's columns by name. It imports no trainer, and not transformers either.
@@ -37,8 +37,8 @@ __all__ = [
 class Reward(Frozen, ABC):
     r"""A number per completion. Subclasses write `terms(responses)`; calling one is what a trainer does.
 
-    The prefill of a row's column `prefill` is put before its completion, so that a thought which the policy goes on
-    with is read as a whole. Completions, and the thoughts in them, are read by the code that evaluation uses.
+    The prefill in a row's column `prefill` is put before its completion, so that a thought which the policy continues
+    is read as a whole. Completions, and the thoughts in them, are read by the code that evaluation uses.
 
     Attributes:
         name: how the reward is called in a trainer's logs; None = the class name in snake case.

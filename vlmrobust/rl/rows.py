@@ -49,12 +49,12 @@ AUGMENTATION: Mapping[Perturbation, float] = dict.fromkeys(
 def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, Any]:
     """Return a prompt as a row of TRL's conversational format.
 
-    A prefilled thought is a last message of the assistant's, which `continue_prefill` leaves open.
+    A prefilled thought is a final assistant message, which `continue_prefill` leaves open.
 
     Args:
         prompt: what is asked.
         style: how the answers to all rows are read.
-        decode: decode the images; otherwise files stay files, and only what is no file is made.
+        decode: decode the images; otherwise files stay files, and only other images are decoded.
 
     Raises:
         ValueError: an option was added or taken away, or the prompt has another style, so that the row could not be
@@ -90,7 +90,7 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
 def _stored(image: Any) -> Any:
     """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read.
 
-    What `datasets` would show otherwise than `open_image`, such as a transparent drawing, is decoded here.
+    Images that `datasets` would decode differently from `open_image`, such as transparent drawings, are decoded here.
     """
     if not isinstance(image, str | Path | bytes) or not needs_no_care(image):
         return open_image(image)
@@ -296,14 +296,14 @@ def paper_mixture(
         samples += found
     shown = style or Style()
     augmented = Augment(AUGMENTATION if augment is True else augment or {}, seed, style=shown)
-    rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _name)), shown)
+    rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _id_of)), shown)
     shares = augmented.shares(rows, "source") | augmented.shares(rows)
     logger.info("%d training rows of stage %d: %s", len(rows), stage, shares)
     return rows
 
 
 def _counts(stage: int, limit: int | None) -> dict[str, int]:
-    """Return how many rows of each source there shall be; what division leaves goes to the largest remainders."""
+    """Return the number of rows per source; what division leaves over goes to the largest remainders."""
     if stage not in _STAGES:
         raise ValueError(f"expected stage 1 or 2, got {stage!r}")
     counts = _STAGES[stage]
@@ -324,16 +324,16 @@ def _samples(name: str, source: Source, count: int, seed: int, download_urls: bo
     if source is None or isinstance(source, str | Path):
         drawn: list[Sample] = load_benchmark(name, source=source, drawn=count, seed=seed, download_urls=download_urls)
     else:
-        drawn = subset(source, count, seed, _name)
+        drawn = subset(source, count, seed, _id_of)
     return [sample.replace(id=f"{name}/{sample.id}") for sample in drawn if not _lacks_images(sample)]
 
 
-def _name(sample: Sample) -> str:
+def _id_of(sample: Sample) -> str:
     return sample.id
 
 
 def _lacks_images(sample: Sample) -> bool:
-    """Whether an image file is not there: an evaluation lists it as an error, but a training would end at it."""
+    """Whether an image file is missing: an evaluation lists it as an error, but a training would stop at it."""
     return any(isinstance(image, str | Path) and not Path(image).is_file() for image in sample.images)
 
 

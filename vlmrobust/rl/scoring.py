@@ -58,15 +58,15 @@ def scored(
     trainer: str,
     prompts: Sequence[str] | None = None,
 ) -> list[dict[str, float]]:
-    """Return what completions earn, by term, the reward itself as `score`; the same terms for each of them.
+    """Return the terms of each completion's reward, and the reward itself as `score`; each has the same terms.
 
     Args:
         completions: N texts.
         ground_truths: one each, see `packed_columns`.
         extras: further columns of each, see `packed_columns`.
         settings: which reward, see `reward_of`.
-        trainer: who calls, for messages.
-        prompts: what was asked, as text, where the trainer shows it: so it is seen whether it ends with the prefill.
+        trainer: the trainer that calls, for messages.
+        prompts: the prompts as text, where the trainer shows them, which tells whether they end with the prefill.
 
     Returns:
         N mappings; a term that is undefined is 0.
@@ -105,7 +105,7 @@ def scored(
 
 
 def reward_of(settings: Mapping[str, Any], *, where: str) -> Reward:
-    """Return the reward that settings stand for; the same settings are the same reward, with what it remembers.
+    """Return the reward that settings describe; equal settings give the same object, with what it remembers.
 
     Args:
         settings: plain values by name, none of which has to be there:
@@ -115,7 +115,7 @@ def reward_of(settings: Mapping[str, Any], *, where: str) -> Reward:
             `api_key_env`, `dtype`, `device` and `options`, see `judge_named`;
             `style`: a name, see `named_style`;
             and the reward's other fields by their names, such as `additive: 0.5` and `format_weight`.
-        where: whose settings they are, for messages.
+        where: the trainer whose settings they are, for messages.
 
     Raises:
         ValueError: a name or a field is not known, the nearest being told, or a value does not fit.

@@ -1,4 +1,4 @@
-"""Rollouts and log-probabilities in which what rows have in common is computed once.
+"""Compute rollouts and log-probabilities of rows, and what they have in common only once.
 
 Completions of one prompt share the prompt, image and all; and as long as they say the same, they share what they say.
 

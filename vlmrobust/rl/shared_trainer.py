@@ -1,4 +1,4 @@
-"""TRL's GRPO trainer with steps that compute once what completions have in common."""
+"""Train with TRL's GRPO trainer, and compute only once what completions have in common."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             raise ValueError(
                 f"expected one process, got {self.accelerator.num_processes}; with several, take trl.GRPOTrainer"
             )
-        self._inert: Tensor | None = None
+        self._zero_advantage: Tensor | None = None
         self._shares: bool | None = None
         self._shared = SharedRows(self.accelerator.unwrap_model(self.model))
 
@@ -106,7 +106,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         **further: Any,
     ) -> tuple[list[list[int]], Any]:
         prompts = None
-        if self._is_plain() and self._samples_plainly() and _fits(multimodal_fields):
+        if self._is_plain() and self._samples_plainly() and _has_known_images(multimodal_fields):
             prompts = self._prompts(prompt_ids, images, multimodal_fields)
         if prompts is None or not self._may_share(prompts, self.max_completion_length):
             return super()._generate_single_turn(  # type: ignore[no-any-return]
@@ -158,11 +158,11 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         advantages_alone = self.beta == 0.0 and not self._entropy_bonus_enabled and not self.aux_loss_enabled
         advantages = inputs["advantages"]
-        self._inert = advantages == 0 if advantages_alone and advantages.dim() == 1 else None
+        self._zero_advantage = advantages == 0 if advantages_alone and advantages.dim() == 1 else None
         try:
             return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]
         finally:
-            self._inert = None
+            self._zero_advantage = None
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -184,7 +184,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             not compute_aux_loss
             and own is self.accelerator.unwrap_model(self.model)
             and not self.args.gradient_checkpointing
-            and _fits(given)
+            and _has_known_images(given)
             and not (types is not None and bool(types[:, at - 1 :].any()))
         ):
             pixels = grids = None
@@ -211,7 +211,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         """Score each different completion once, and those that no gradient comes from without one."""
         asked = prompts.keys()
         written = [tuple(row[own.bool()].tolist()) for row, own in zip(completions, mask, strict=True)]
-        inert = [False] * len(asked) if self._inert is None else self._inert.tolist()
+        inert = [False] * len(asked) if self._zero_advantage is None else self._zero_advantage.tolist()
         if all(inert):
             inert[0] = False  # the loss is 0, and `backward` still wants something to go back through
         found: list[tuple[Tensor, Tensor]] = []
@@ -235,7 +235,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
 
 
 class _DistinctRows:
-    """Rows of a data set; those of a batch that are the same are read, and their images decoded, once."""
+    """Wraps a data set: equal rows of a batch are read, and their images decoded, once."""
 
     def __init__(self, rows: Dataset) -> None:
         self._rows = rows
@@ -250,7 +250,7 @@ class _DistinctRows:
 
 
 class _DistinctPrompts:
-    """A processor that is given each different prompt once, and repeats what it made of it."""
+    """Wraps a processor: each distinct prompt is processed once, and the result repeated for its rows."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
@@ -261,47 +261,47 @@ class _DistinctPrompts:
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
         if not isinstance(text, list) or images is None or any(len(own or ()) == 0 for own in images):
             return self._processor(images=images, text=text, **options)
-        kinds = different([(prompt, *map(_picture, own)) for prompt, own in zip(text, images, strict=True)])
+        kinds = different([(prompt, *map(_image_key, own)) for prompt, own in zip(text, images, strict=True)])
         encoded = self._processor(
             images=[images[first] for first in kinds.firsts], text=[text[first] for first in kinds.firsts], **options
         )
-        if not _fits(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
+        if not _has_known_images(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
             return self._processor(images=images, text=text, **options)
         return expanded(encoded, [len(images[first]) for first in kinds.firsts], kinds.kinds)
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         if not options.get("return_dict") or not isinstance(conversation[0], list):
             return self._processor.apply_chat_template(conversation, **options)
-        pictures = [_pictures(turns) for turns in conversation]
-        kinds = different([_key(turns) for turns in conversation])
+        pictures = [_images_of(turns) for turns in conversation]
+        kinds = different([_conversation_key(turns) for turns in conversation])
         some = [conversation[first] for first in kinds.firsts]
         encoded = self._processor.apply_chat_template(some, **options)
-        if not _fits(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
+        if not _has_known_images(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
             return self._processor.apply_chat_template(conversation, **options)
         return expanded(encoded, [len(pictures[first]) for first in kinds.firsts], kinds.kinds)
 
 
-def _pictures(turns: Any) -> list[Any]:
+def _images_of(turns: Any) -> list[Any]:
     parts = [part for turn in turns if isinstance(turn["content"], list) for part in turn["content"]]
     return [part["image"] for part in parts if part["type"] == "image"]
 
 
-def _picture(image: Any) -> Any:
+def _image_key(image: Any) -> Any:
     return (image.mode, image.size, image.tobytes()) if hasattr(image, "tobytes") else id(image)
 
 
-def _key(turns: Any) -> tuple[Any, ...]:
-    said = tuple(
-        (turn["role"], content if isinstance(content := turn["content"], str) else _said(content)) for turn in turns
-    )
-    return said, *map(_picture, _pictures(turns))
+def _conversation_key(turns: Any) -> tuple[Any, ...]:
+    contents = [turn["content"] for turn in turns]
+    keys = [content if isinstance(content, str) else _content_key(content) for content in contents]
+    said = tuple(zip((turn["role"] for turn in turns), keys, strict=True))
+    return said, *map(_image_key, _images_of(turns))
 
 
-def _said(content: Any) -> tuple[Any, ...]:
+def _content_key(content: Any) -> tuple[Any, ...]:
     return tuple((part["type"], part.get("text")) for part in content)
 
 
-def _fits(fields: Mapping[str, Any]) -> bool:
+def _has_known_images(fields: Mapping[str, Any]) -> bool:
     """Return whether prompts hold images as Qwen's do, or none."""
     known = {"pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images"}
     return set(fields) <= known and ("pixel_values" in fields) == ("image_grid_thw" in fields)

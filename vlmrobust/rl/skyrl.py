@@ -1,4 +1,4 @@
-"""The reward as an environment of SkyRL's gym: one turn, no tools.
+"""Serve the reward as an environment of SkyRL's gym: one turn, no tools.
 
     skyrl_gym.register(id="vlmrobust", entry_point="vlmrobust.rl.skyrl:FaithfulnessEnv")
 

@@ -1,8 +1,8 @@
-"""A chat template that leaves a last message of the assistant's open, so that a rollout goes on from it.
+"""Wrap a chat template so that it leaves a final assistant message open, and a rollout continues it.
 
-Trainers always ask for a new turn of the assistant's (`add_generation_prompt=True`). A head before the template takes
-a last message of the assistant's off the conversation, and a tail after it puts its text behind the generation prompt.
-`continue_final_message` is not relied on: thinking templates insert an empty thought before the message, or raise.
+Trainers always ask for a new assistant turn (`add_generation_prompt=True`). A head before the template takes a final
+assistant message off the conversation, and a tail after it puts its text behind the generation prompt. This does not
+use `continue_final_message`: thinking templates insert an empty thought before the message, or raise.
 """
 
 import copy
@@ -13,8 +13,8 @@ from ..types import Style
 
 __all__ = ["continue_prefill"]
 
-# What transformers marks the end of a final message with that is to be continued; TRL renders prompts a second time
-# in this way, to get at the images.
+# transformers marks the end of a final message to be continued with this; TRL renders prompts a second time in this
+# way, to find the images.
 _CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG"
 # The line break at the end is swallowed by the tag before it, and the template begins on a line of its own.
 _HEAD = (
@@ -35,9 +35,9 @@ _TAIL_IN_THOUGHT = (
 
 
 def continue_prefill(processor: Any, style: Style | None = None) -> Any:
-    r"""Return a copy of a processor whose chat template leaves a last message of the assistant's open.
+    r"""Return a copy of a processor whose chat template leaves a final assistant message open.
 
-    Rollouts then continue a prefilled thought, as a part of the prompt, on which there is no loss. Where the template
+    Rollouts then continue a prefilled thought, which is part of the prompt and has no loss. Where the template
     itself opens the thought, the prefill's own opener is dropped. Every other conversation is rendered as before.
 
     Args:

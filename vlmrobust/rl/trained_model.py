@@ -25,7 +25,7 @@ __all__ = [
 Precision = Literal["float32", "bfloat16", "float16"]
 
 _LIMITS = ("max_completion_length", "max_new_tokens")
-# What generation settings may say about where a text ends: as `generate` calls it, and as vLLM does.
+# Generation settings about where a text ends, by the names of `generate` and of vLLM.
 _ENDS = {
     **{name: name for name in ("max_new_tokens", "min_new_tokens", "eos_token_id", "stop_strings")},
     **{"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "stop": "stop_strings"},
@@ -37,13 +37,13 @@ _VALUES = 4096  # of each parameter are looked at
 
 
 class AsTrained(NamedTuple):
-    """What of a trainer's settings an evaluation takes over.
+    """What an evaluation takes over from a trainer's settings.
 
     Attributes:
-        generation: options for `generate`: the limit, and what else ends a text. How rollouts are sampled is not among
-            them: an evaluation is greedy.
+        generation: options for `generate`: the token limit, and what else ends a text. How rollouts are sampled is not
+            among them: an evaluation is greedy.
         template: arguments for the chat template.
-        autocast: what the trainer computes in by autocast; None = in what the weights are.
+        autocast: the data type of the trainer's autocast; None = that of the weights.
     """
 
     generation: dict[str, Any]
@@ -55,7 +55,7 @@ def as_trained(args: Any, model: Any, processor: Any) -> AsTrained:
     """Return what an evaluation takes over from a trainer, so that it measures what is trained.
 
     Args:
-        args: the trainer's arguments; TRL's are known by name, and what others call alike.
+        args: the trainer's arguments; TRL's names are read, and those of others that are the same.
         model: the model that is trained.
         processor: the trainer's `processing_class`.
 
@@ -82,15 +82,15 @@ def as_trained(args: Any, model: Any, processor: Any) -> AsTrained:
             generation[_ENDS[name]] = value
     given = getattr(args, "chat_template_kwargs", None)
     template = dict(given) if isinstance(given, Mapping) else {}
-    known_here = {name: value for name, value in template.items() if _is_read(name, processor)}
+    known_here = {name: value for name, value in template.items() if _reads_argument(name, processor)}
     return AsTrained(generation, known_here, autocast_of(args))
 
 
 def autocast_of(args: Any) -> torch.dtype | None:
-    """Return what a trainer computes in by autocast; None = in what the weights are, as DeepSpeed does.
+    """Return the data type of a trainer's autocast; None = that of the weights, as with DeepSpeed.
 
     Args:
-        args: its arguments.
+        args: the trainer's arguments.
     """
     if getattr(args, "deepspeed_plugin", None) is not None:
         return None
@@ -99,7 +99,7 @@ def autocast_of(args: Any) -> torch.dtype | None:
     return _KINDS.get(str(kind))
 
 
-def _is_read(name: str, processor: Any) -> bool:
+def _reads_argument(name: str, processor: Any) -> bool:
     """Return whether the chat template reads an argument; others make no difference to the trainer either."""
     try:
         check_template_arguments(processor, {name: None})
@@ -120,12 +120,12 @@ def undisturbed(model: Any, autocast: torch.dtype | None = None) -> Iterator[Non
     module's mode, gradient checkpointing, `use_cache`, what Qwen's models keep of the last prompt's positions, and the
     random states of Python, NumPy, torch and CUDA are what they were.
 
-    A trainer hides its autocast inside the model's forward pass, and that of a PEFT model has none in its layers'. Here
-    it is around the whole, so that all models compute alike, and whoever reads logits knows how they were rounded.
+    A trainer hides its autocast inside the model's forward pass, where the layers of a PEFT model have none. Here it is
+    around everything, so that all models compute alike, and readers of logits know how they were rounded.
 
     Args:
         model: a Hugging Face model on any device.
-        autocast: what is computed in by autocast, whatever the trainer does; None = in what the weights are.
+        autocast: the data type of autocast, whatever the trainer does; None = that of the weights.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2)
@@ -174,7 +174,7 @@ def _configs(model: Any) -> list[Any]:
 
 
 def check_not_sharded(model: Any, args: Any) -> None:
-    """Refuse a model of which each process holds a part only.
+    """Refuse a model of which each process holds only a part.
 
     Args:
         model: the model that is trained.
@@ -196,13 +196,16 @@ def check_not_sharded(model: Any, args: Any) -> None:
 
 
 def note_weights(state: Any, model: Any) -> None:
-    """Put into a trainer's state what the trained weights are, so that a checkpoint that is saved now has it.
+    """Note digests of the trained weights in a trainer's state, so that a checkpoint that is saved now has them.
 
     Args:
         state: the trainer's `TrainerState`.
         model: the model that is trained.
     """
-    state.stateful_callbacks[_NOTE] = {"args": {}, "attributes": {"step": state.global_step, "weights": _marks(model)}}
+    state.stateful_callbacks[_NOTE] = {
+        "args": {},
+        "attributes": {"step": state.global_step, "weights": _digests(model)},
+    }
 
 
 def check_weights(state: Any, model: Any) -> bool:
@@ -221,7 +224,7 @@ def check_weights(state: Any, model: Any) -> bool:
     noted = note["attributes"] if note else {}
     if noted.get("step") != state.global_step:
         return False
-    saved, now = noted["weights"], _marks(model)
+    saved, now = noted["weights"], _digests(model)
     others = [name for name, mark in saved.items() if now.get(name) != mark]
     if others:
         raise ValueError(
@@ -234,8 +237,8 @@ def check_weights(state: Any, model: Any) -> bool:
     return True
 
 
-def _marks(model: Any) -> dict[str, str]:
-    """Return a short digest of each trained parameter: of some of its values, whatever they are stored as."""
+def _digests(model: Any) -> dict[str, str]:
+    """Return a short digest of each trained parameter: of some of its values, whatever their data type."""
     marks = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

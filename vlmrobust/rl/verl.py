@@ -1,4 +1,4 @@
-"""The reward as verl calls it, one sample at a time.
+"""Compute the reward as verl calls it, one sample at a time.
 
 In verl's configuration: `reward.custom_reward_function.path=pkg://vlmrobust.rl.verl`, or this file's path, and
 `.name=compute_score`. What stands in `.reward_kwargs` chooses the reward, its guards, its judge and its style.

@@ -1,7 +1,7 @@
-"""Who answers the batches of a run: this process, the ranks of torchrun or accelerate, or the actors of a Ray cluster.
+"""Answer a run's batches in this process, on the ranks of torchrun or accelerate, or on the actors of a Ray cluster.
 
-Whoever answers, the batches are the same, every worker appends to files of its own in the run directory, and what is
-recorded is not asked again; so the number of workers may change whenever a run is resumed.
+Whichever workers answer, the batches are the same, each worker appends to its own files in the run directory, and what
+is recorded is not asked again; so the number of workers may change whenever a run is resumed.
 """
 
 from .processes import Ranks, ThisProcess, Workers

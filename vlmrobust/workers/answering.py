@@ -40,15 +40,15 @@ def answered(
     progress: Progress | None = None,
     failing: Failing | None = None,
 ) -> Generator[Pair, None, None]:
-    """Ask what is not on disk yet, put it there at once, and yield all prompts and responses in the plan's order.
+    """Ask what is not on disk yet, write it there at once, and yield all prompts and responses in the plan's order.
 
     Args:
         plan: what is asked.
-        model: who is asked.
-        batches: of whom.
-        directory: None = nothing is kept.
-        progress: counts.
-        failing: counts what failed before, where there are several calls; None = nothing did.
+        model: the model that is asked.
+        batches: the samples that it is asked about.
+        directory: the run directory; None = nothing is kept.
+        progress: counts responses; None = nobody does.
+        failing: counts failures across several calls; None = those of this call.
     """
     asking, counted = Asking(plan, directory), progress or Progress(0, shown=False)
     failed = failing or Failing(plan.max_failures)
@@ -59,7 +59,7 @@ def answered(
 
 
 def recorded(plan: Plan, samples: Sequence[Sample], directory: RunDirectory) -> Iterator[Pair]:
-    """Yield what a finished run has on disk, in the order of samples, conditions and draws.
+    """Yield what a finished run has on disk, by sample, condition and draw.
 
     Raises:
         LookupError: a response is missing.
@@ -83,13 +83,13 @@ def _rows(phases: Phases, answer: Callable[[Phase], Sequence[Response]]) -> list
 
 
 class Batchwise:
-    """Asks one list of prompts for each phase of a batch, which is on disk when it is answered.
+    """Asks one list of prompts for each phase of a batch, and writes the answers to disk at once.
 
     Args:
         asking: what is asked, and where answers are kept.
-        model: who is asked.
-        progress: counts.
-        failing: counts what fails.
+        model: the model that is asked.
+        progress: counts responses.
+        failing: counts failures.
     """
 
     def __init__(self, asking: Asking, model: Model, progress: Progress, failing: Failing) -> None:
@@ -112,7 +112,7 @@ class Batchwise:
         return responses
 
     def _respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Ask the model; what raises is asked again in smaller parts until the culprits are alone."""
+        """Ask the model; prompts that raise are asked again in smaller parts, down to the single culprits."""
         if not prompts:
             return []
         method = f"{type(self._model).__name__}.respond"
@@ -141,7 +141,7 @@ class Batchwise:
         return self._counted(prompts, [possible(response, prompt, method, on_error) for prompt, response in pairs])
 
     def _part(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Ask some of what raised, unless the run is over; what was answered is put on disk before it ends."""
+        """Ask a part of the prompts that raised, unless the run is over; answers are written to disk before it ends."""
         if self._failing.is_over:
             return [Response.failed(prompt, "not asked: all before it failed for one reason") for prompt in prompts]
         return self._respond(prompts)
@@ -155,14 +155,14 @@ class Batchwise:
 
 @dataclass(slots=True, eq=False)
 class _Unfinished:
-    """A sample of which something is still to be answered, or which waits for an earlier one.
+    """A sample that is not fully answered, or whose rows wait for those of an earlier one.
 
     Attributes:
-        sample: which.
-        phases: what it asks.
-        to_ask: the prompts of the phase that it is in.
-        answers: what was answered of them, by their places.
-        rows: what came out; None = it is not finished.
+        sample: the sample.
+        phases: its phases.
+        to_ask: the prompts of the current phase.
+        answers: the answers to them so far, by position.
+        rows: its prompts and responses; None = not all are there.
     """
 
     sample: Sample
@@ -173,19 +173,19 @@ class _Unfinished:
 
 
 class Queue:
-    """Keeps a model's prompts coming, across samples and batches.
+    """Keeps a concurrent model full, across samples and batches.
 
-    What is in memory is bounded: a sample is begun while fewer than `2 · concurrency` prompts are on their way, and
-    fewer than 10,000 rows wait for an earlier one. What a prompt holds of an image is how to make it.
+    Memory is bounded: a sample is begun only while fewer than `2 · concurrency` prompts are in flight and fewer than
+    10,000 rows wait for an earlier one. A prompt does not hold its images, but knows how to make them.
 
     Args:
         asking: what is asked, and where answers are kept.
-        model: who is asked.
-        progress: counts.
-        failing: counts what fails.
+        model: the model that is asked.
+        progress: counts responses.
+        failing: counts failures.
 
     Raises:
-        ValueError: the model answers none at a time.
+        ValueError: the model's `concurrency` is below 1.
     """
 
     def __init__(self, asking: Asking, model: ConcurrentModel, progress: Progress, failing: Failing) -> None:
@@ -201,8 +201,8 @@ class Queue:
     def answer(self, batches: Iterable[Batch]) -> Generator[Pair, None, None]:
         """Yield the prompts and responses of batches in order, while later ones are answered.
 
-        Whatever ends it, an error, an interrupt or the caller: what was not begun is cancelled, what is on its way is
-        not waited for, and what was answered is on disk.
+        However it ends (an error, an interrupt, the caller), prompts that were not begun are cancelled, those in flight
+        are not waited for, and every answer that has come is on disk.
         """
         try:
             for batch in batches:
@@ -215,7 +215,7 @@ class Queue:
             while self._unfinished:
                 yield from self._next_rows()
         finally:
-            self._leave()
+            self._close()
 
     def _has_room(self) -> bool:
         plan, busy = self._asking.plan, len(self._in_flight)
@@ -225,25 +225,25 @@ class Queue:
     def _begin(self, sample: Sample) -> None:
         one = _Unfinished(sample, self._asking.phases([sample]))
         self._unfinished.append(one)
-        self._go_on(one)
+        self._advance(one)
 
     def _next_rows(self) -> Iterator[Pair]:
-        """Wait for an answer, if there is one to come; take all that came, and yield the rows whose turn it is."""
-        answered = self._take() if self._in_flight else []
-        self._keep()
+        """Wait for an answer, if one is due; take all that have come, and yield the rows whose turn it is."""
+        answered = self._take_answers() if self._in_flight else []
+        self._save()
         self._failing.check()
         for one in answered:
             responses = [one.answers[place] for place in range(len(one.to_ask))]
             one.answers = {}
-            self._go_on(one, responses)
-        self._keep()  # rows that stand for prompts which could not be made
+            self._advance(one, responses)
+        self._save()  # rows that stand for prompts which could not be made
         while self._unfinished and self._unfinished[0].rows is not None:
             one = self._unfinished.popleft()
             self._asking.end([one.sample])
             yield from one.rows or ()
 
-    def _go_on(self, one: _Unfinished, responses: Sequence[Response] | None = None) -> None:
-        """Ask a sample's next phase in which there is something to ask; at its end its rows are there."""
+    def _advance(self, one: _Unfinished, responses: Sequence[Response] | None = None) -> None:
+        """Ask a sample's next phase that has prompts to ask; after its last one, set its rows."""
         try:
             phase = next(one.phases) if responses is None else one.phases.send(responses)
             self._count(phase)
@@ -266,20 +266,20 @@ class Queue:
     def _ask(self, prompt: Prompt) -> Future[Response]:
         try:
             future = self._model.ask(prompt)
-        except Exception as error:  # noqa: BLE001 - taken up where the answer would have been
+        except Exception as error:  # noqa: BLE001 - handled where the answer would have been
             future = Future()
             future.set_exception(error)
         if not isinstance(future, Future):
             raise TypeError(f"{self._method}: expected a concurrent.futures.Future, got {type(future).__name__}")
         return future
 
-    def _take(self) -> list[_Unfinished]:
-        """Take what came, waiting for one answer at least; return the samples whose phase is through."""
+    def _take_answers(self) -> list[_Unfinished]:
+        """Take the answers that have come, waiting for at least one; return the samples whose phase is answered."""
         arrived = [self._arrived.get()]
         with suppress(Empty):
             while True:
                 arrived.append(self._arrived.get_nowait())
-        through, answered = [], []
+        finished, answered = [], []
         for future in arrived:
             one, place = self._in_flight[future]
             one.answers[place] = response = self._response(one.to_ask[place], future)
@@ -289,9 +289,9 @@ class Queue:
             if not self._failing.is_over:
                 self._failing.count(one.to_ask[place], response)
             if len(one.answers) == len(one.to_ask):
-                through.append(one)
+                finished.append(one)
         self._progress.add(Counted.of(0, answered))
-        return through
+        return finished
 
     def _response(self, prompt: Prompt, future: Future[Response]) -> Response:
         on_error = self._asking.plan.on_error
@@ -304,13 +304,13 @@ class Queue:
             return Response.failed(prompt, error)
         return possible(checked(response, prompt, self._method), prompt, self._method, on_error)
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         if self._unsaved:
             self._asking.keep(self._unsaved)
             self._unsaved = []
 
-    def _leave(self) -> None:
-        """Cancel what was not begun, and keep what was answered but not taken yet."""
+    def _close(self) -> None:
+        """Cancel prompts that were not begun, and keep answers that were not taken yet."""
         for future in self._in_flight:
             future.cancel()
         for future, (one, place) in self._in_flight.items():
@@ -318,4 +318,4 @@ class Queue:
                 with suppress(Exception):  # what is no response is asked again
                     self._unsaved.append((one.to_ask[place], self._response(one.to_ask[place], future)))
         self._in_flight = {}
-        self._keep()
+        self._save()

@@ -14,9 +14,9 @@ from .plan import Failure
 __all__ = ["Failing", "checked", "possible"]
 
 _ROUNDING = 0.05  # of the sum of as many probabilities in half precision as there are letters
-# What differs between two errors of one kind: quoted values, numbers, and the keys that servers give to requests.
+# What differs between two errors of one kind: quoted values, numbers, and servers' request ids.
 _DETAILS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\b(?=\w*\d)[\w-]+")
-# A prompt that is too long is one row's fault, however many there are.
+# A prompt that is too long is the fault of its row, however many there are.
 _TOO_LONG = re.compile(
     r"model's context|context[ _](?:length|window|size)|context_length_exceeded|max_model_len"
     r"|(?:prompt|input|request)\b.{0,40}\btoo long|exceeds? the (?:available )?context",
@@ -25,12 +25,12 @@ _TOO_LONG = re.compile(
 
 
 def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
-    """Return what a model has said to a prompt, if that is a response to it.
+    """Return what a model returned for a prompt, if that is a response to it.
 
     Args:
-        response: what it has said.
+        response: what it returned.
         prompt: what it was asked.
-        method: which has returned it, such as "HFModel.respond".
+        method: the method that returned it, such as "HFModel.respond".
         place: where among several, such as " at position 3".
 
     Raises:
@@ -57,12 +57,12 @@ def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Resp
 
 
 def possible(response: Response, prompt: Prompt, method: str, on_error: Failure) -> Response:
-    """Return a response, or the failure that it is where it holds what cannot be, such as a NaN for a letter.
+    """Return a response, or a failure in its place where it holds impossible values, such as a NaN for a letter.
 
-    It is validated, since a copy that never was (`model_construct`, `model_copy`) may hold anything.
+    It is validated, since one made by `model_construct` or `model_copy` may hold anything.
 
     Raises:
-        ValueError: it is one, and failures end the run.
+        ValueError: it is a failure, and failures end the run.
     """
 
     def validated() -> Response:
@@ -84,7 +84,7 @@ def possible(response: Response, prompt: Prompt, method: str, on_error: Failure)
 
 
 def _letters_problem(response: Response) -> str | None:
-    """Return what of a model's letters cannot be; those of logs that others wrote are read as they are."""
+    """Return what is impossible in a model's letter probabilities; those in other tools' logs are read as they are."""
     numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
     if not numbers:
         return None

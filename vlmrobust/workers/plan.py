@@ -37,10 +37,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run asks of samples: all that workers need to know beside samples and model; see `Evaluator`.
+    """What a run asks of samples: all that workers need to know besides the samples and the model; see `Evaluator`.
 
-    A batch is the unit of work, and batches depend on the samples and `batch_size` alone: whoever answers one, and in
-    whatever order, asks the same.
+    A batch is the unit of work. Batches depend on the samples and `batch_size` alone, so that it makes no difference
+    which worker answers one, or in what order.
     """
 
     conditions: Sequence[Perturbation]
@@ -124,10 +124,10 @@ class Phase:
     """What some conditions ask of some samples.
 
     Attributes:
-        conditions: which.
-        to_ask: the prompts that are to be answered.
-        failed: prompts that could not be made, and the rows that stand for their answers.
-        known: what was answered before.
+        conditions: the conditions.
+        to_ask: prompts that are to be answered.
+        failed: prompts that could not be made, with the rows that stand for their answers.
+        known: prompts that were answered before, with their answers.
     """
 
     conditions: Sequence[Perturbation]
@@ -145,7 +145,7 @@ class Asking:
     Args:
         plan: what is asked.
         directory: None = nothing is kept.
-        final: nobody is asked: what is not recorded is an error, and failed responses are what they are.
+        final: no model is asked: what is not recorded is an error, and failed responses stay as they are.
     """
 
     def __init__(self, plan: Plan, directory: RunDirectory | None, *, final: bool = False) -> None:
@@ -153,24 +153,24 @@ class Asking:
         self._directory, self._final = directory, final
 
     def begin(self, samples: Sequence[Sample]) -> None:
-        """Take up samples, before their phases."""
+        """Begin samples, before their phases."""
         if self._directory is not None:
             self._directory.begin(samples)
 
     def keep(self, pairs: Sequence[Pair]) -> None:
-        """Put answers on disk."""
+        """Write answers to disk."""
         if self._directory is not None:
             self._directory.record([prompt for prompt, _ in pairs], [response for _, response in pairs])
 
     def end(self, samples: Sequence[Sample]) -> None:
-        """Let go of samples, after their phases."""
+        """End samples, after their phases."""
         if self._directory is not None:
             self._directory.end(samples)
 
     def phases(self, samples: Sequence[Sample]) -> Phases:
         """Yield what to ask, base first where a condition needs it; return prompts and responses in order.
 
-        What is sent are the responses to a phase's `to_ask`, in that order.
+        Send the responses to a phase's `to_ask`, in that order.
         """
         prompts = self.plan.prompts(samples)
         answered: dict[tuple[str, str, int], Pair] = {}
@@ -191,7 +191,7 @@ class Asking:
             for condition in conditions:
                 for draw in range(self.plan.draws):
                     prompt, failure = self._make(prompts, sample, condition, draw, base)
-                    # What stands for a prompt that could not be made is not the prompt that was answered before.
+                    # A stand-in for a prompt that could not be made is not the prompt that was answered before.
                     before = self._known(prompt) if failure is None or failure.status != "error" else None
                     if before is None and self._final:
                         before = failure

@@ -26,11 +26,11 @@ from .progress import Progress
 
 __all__ = ["Job", "ModelSource", "Ranks", "ThisProcess", "Workers", "launched"]
 
-_PATIENCE = timedelta(days=30)  # one rank may be done long before another; one that dies is noticed at once
+_TIMEOUT = timedelta(days=30)  # one rank may finish long before another; one that dies is noticed at once
 
 
 class ModelSource:
-    """A model, or a function that returns one: another process that gets it calls the function for itself.
+    """A model, or a function that returns one; a process that receives the source calls the function itself.
 
     Raises:
         TypeError: it is neither.
@@ -46,7 +46,7 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """What was given, without the arguments that a function was given with: a key may be among them."""
+        """The name of the class or function, without a partial function's arguments, which may hold an API key."""
         given = self._given.func if isinstance(self._given, partial) else self._given
         return str(getattr(given, "__qualname__", type(given).__qualname__))
 
@@ -64,7 +64,7 @@ class ModelSource:
         return model
 
     def work(self) -> Mapping[str, Any]:
-        """What the model says of what it has computed in this process; empty where it was not made here."""
+        """The counts of work that the model reports for this process; empty where it was not made here."""
         made = self._given if isinstance(self._given, Model) else vars(self).get("model")
         return {} if made is None else work_of(made)
 
@@ -74,14 +74,14 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Job:
-    """A run: what is asked of whom, and where the answers are kept.
+    """A run: what is asked, of which model, and where the answers are kept.
 
     Attributes:
         plan: what is asked.
-        source: who is asked.
-        samples: of whom.
-        out: the run directory, None = none.
-        progress_every: seconds between two lines on how far it is where there is no bar, None = no lines.
+        source: the model that is asked.
+        samples: the samples that it is asked about.
+        out: the run directory; None = none.
+        progress_every: seconds between two lines of progress where there is no bar; None = no lines.
     """
 
     plan: Plan
@@ -112,7 +112,7 @@ MakeReport = Callable[[Iterable[Pair], Manifest], Report]
 
 
 class Workers(ABC):
-    """Who answers the batches of a run."""
+    """Answers the batches of a run."""
 
     @abstractmethod
     def run(self, job: Job, make: MakeReport) -> Report:
@@ -125,10 +125,10 @@ class Workers(ABC):
 
 @dataclass(frozen=True)
 class ThisProcess(Workers):
-    """Answers everything in this process, also where it is one of several ranks.
+    """Answers everything in this process, even where it is one of several ranks.
 
     Attributes:
-        of_run: the run that holds the directory already (`locking.DirectoryLock.run`), and is joined; None = none does.
+        of_run: the run to join, which has locked the directory already (`locking.DirectoryLock.run`); None = none.
 
     Example:
         >>> from vlmrobust import Evaluator, demo
@@ -156,7 +156,7 @@ class ThisProcess(Workers):
 
 
 def launched() -> Workers:
-    """Return the workers that this process was launched as: a rank among several, or itself alone."""
+    """Return the workers that this process was launched as: one of several ranks, or itself alone."""
     return Ranks.launched() or ThisProcess()
 
 
@@ -164,8 +164,8 @@ def launched() -> Workers:
 class Ranks(Workers):
     """One of several processes that make the same call: rank r of w answers the batches r, r + w, r + 2w, ….
 
-    Every rank writes files of its own in the run directory, so that a run may be resumed by another number of ranks.
-    They meet twice over gloo: when all is answered, and when rank 0 has saved the report; then all return it.
+    Every rank writes its own files in the run directory, so that a run may be resumed by another number of ranks. They
+    synchronise twice over gloo: when all is answered, and when rank 0 has saved the report; then all return it.
 
     Attributes:
         rank: which process this is, from 0.
@@ -212,7 +212,7 @@ class Ranks(Workers):
 
     @contextmanager
     def _locked(self, group: Any, out: Path) -> Iterator[None]:
-        """Hold the directory together: rank 0 enters first, and the others follow it, or hear why they cannot."""
+        """Lock the directory jointly: rank 0 locks it first, and the others follow, or learn why they cannot."""
         with ExitStack() as stack:
             told: list[Any] = [new_run(), None]
             if self.rank == 0:
@@ -253,7 +253,7 @@ class Ranks(Workers):
 def _group() -> Iterator[Any]:
     """Yield a process group of all ranks that waits as long as it takes, over gloo, which needs no GPU."""
     if distributed.is_initialized():
-        group = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        group = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
         try:
             yield group
         finally:
@@ -263,7 +263,7 @@ def _group() -> Iterator[Any]:
 
     store, rank, world_size, calls = _rendezvous()
     own = PrefixStore(f"vlmrobust/{next(calls)}", store)
-    distributed.init_process_group("gloo", store=own, rank=rank, world_size=world_size, timeout=_PATIENCE)
+    distributed.init_process_group("gloo", store=own, rank=rank, world_size=world_size, timeout=_TIMEOUT)
     try:
         yield distributed.group.WORLD
     finally:
@@ -274,17 +274,17 @@ def _group() -> Iterator[Any]:
 def _rendezvous() -> tuple[Any, int, int, Iterator[int]]:
     """Return where the ranks leave their addresses, rank and world size, and a count of the groups made there.
 
-    torch names every group alike once the one before is destroyed, and the store outlives them all: without a prefix of
-    its own a second group would find the addresses of the first. Every rank makes the same calls, so counts agree.
+    torch gives every group the same name once the one before is destroyed, and the store outlives them all: without its
+    own prefix, a second group would find the addresses of the first. Every rank makes the same calls, so counts agree.
     """
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
 
-    store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, world_size = next(rendezvous("env://", timeout=_TIMEOUT))
     return store, rank, world_size, count()
 
 
 class _SavedReport(Report):
-    """The report that rank 0 has saved, read when it is first looked at: it may be large, and most ranks never look."""
+    """The report that rank 0 has saved, read at first use: it may be large, and most ranks never use it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

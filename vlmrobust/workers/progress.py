@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal or a notebook, and lines at a steady pace where there is neither."""
+"""Show how far a run is: by a bar in a terminal or a notebook, elsewhere by lines at a steady pace."""
 
 import logging
 import sys
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class Counted(NamedTuple):
-    """What was answered.
+    """Counts of responses.
 
     Attributes:
-        responses: how many there are.
-        asked: those of them that are new, and not from disk.
-        tokens: that the model generated for these.
-        errors: those of them whose call failed.
+        responses: all responses.
+        asked: the new ones among them, which were not on disk.
+        tokens: generated for the new ones.
+        errors: new ones whose call failed.
     """
 
     responses: int = 0
@@ -54,17 +54,17 @@ class Counted(NamedTuple):
 
 
 class Progress:
-    """Counts responses, and shows how far they are, how fast they come, and what went wrong.
+    """Counts responses, and shows how many there are, how fast they come, and how many failed.
 
-    In a terminal and in a notebook that is a bar; elsewhere, as in the log of a batch job, a line every so many
-    seconds, whether something was answered since or not: by the logger `vlmrobust.workers.progress` where that lets
+    In a terminal and in a notebook, that is a bar; elsewhere, as in the log of a batch job, a line every so many
+    seconds, whether or not anything was answered since: by the logger `vlmrobust.workers.progress` where that lets
     `INFO` through, else on standard error.
 
     Args:
-        total: the number of responses that are wanted.
-        shown: whether there is anything to see at all.
+        total: the number of responses to come.
+        shown: whether anything is shown at all.
         every: seconds between two lines; None = no lines.
-        clock: what says how many seconds have passed.
+        clock: returns the time in seconds.
 
     Attributes:
         counted: what was answered so far.
@@ -88,7 +88,7 @@ class Progress:
     def __enter__(self) -> Self:
         self._begun = self._clock()
         if self._every is not None:
-            self._lines = threading.Thread(target=self._tell_steadily, args=(self._every,), daemon=True)
+            self._lines = threading.Thread(target=self._write_lines, args=(self._every,), daemon=True)
             self._lines.start()
         return self
 
@@ -101,13 +101,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _tell_steadily(self, every: float) -> None:
-        has_told = False
+    def _write_lines(self, every: float) -> None:
+        is_written = False
         while not self._ended.wait(every):
-            _tell(self.line())
-            has_told = True
-        if has_told:  # a run that is over before the first line needs none
-            _tell(self.line())
+            _write_line(self.line())
+            is_written = True
+        if is_written:  # a run that is over before the first line needs none
+            _write_line(self.line())
 
     def name(self, batch: Batch, conditions: Sequence[Perturbation]) -> None:
         """Say what is asked now."""
@@ -150,13 +150,13 @@ class Progress:
         return ", ".join(parts)
 
     def _beside_the_bar(self) -> list[str]:
-        """Return what the bar, which has count, rate and time itself, does not say."""
+        """Return what the bar, which shows count, rate and time itself, leaves out."""
         seconds = max(1e-9, self._clock() - self._begun)
         return [f"{_rate(self.counted.tokens / seconds)} tokens/s", _errors(self.counted.errors), *_memory()]
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a duration in words.
 
     Example:
         >>> duration(42), duration(250), duration(3 * 3600 + 300), duration(200_000)
@@ -180,7 +180,7 @@ def _errors(count: int) -> str:
     return f"{count} error{'s' * (count != 1)}"
 
 
-def _tell(line: str) -> None:
+def _write_line(line: str) -> None:
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", line)
     else:

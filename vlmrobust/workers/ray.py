@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster, each with a model of its own; batches go to whoever is free."""
+"""Run a job on the actors of a Ray cluster, each with its own model; batches go to whichever actor is free."""
 
 import math
 import os
@@ -33,7 +33,7 @@ class RayWorkers(Workers):
     """Actors of Ray (extra `ray`) on one or many machines, which share the file system of the run directory.
 
     The cluster is the one that `ray.init(…)` has joined before, else a new one on this machine. An actor that dies is
-    restarted, as often as it takes, and asks again what it had not recorded. An error that a model or a perturbation
+    restarted, as often as necessary, and asks again what it had not recorded. An error that a model or a perturbation
     raises does not kill its actor: it is recorded or reaches the caller, as `on_error` says.
 
     Give the evaluator a function that returns the model, such as
@@ -41,9 +41,9 @@ class RayWorkers(Workers):
     process never. A model itself is pickled and sent to every actor, where it can be: an `OpenAIModel` cannot.
 
     Attributes:
-        count: how many actors, each with a model.
-        num_gpus: how many GPUs an actor takes, None = Ray's default, which is none.
-        num_cpus: how many CPUs an actor takes, None = one, or Ray's default where it takes a GPU.
+        count: number of actors, each with a model.
+        num_gpus: GPUs per actor; None = Ray's default, which is none.
+        num_cpus: CPUs per actor; None = one, or Ray's default where an actor takes a GPU.
 
     Raises:
         ValueError: `count` is below 1.
@@ -94,14 +94,14 @@ class RayWorkers(Workers):
         rest, left = iter(batches), len(batches)
         remote: Any = ray.remote  # its annotations leave concurrency groups out
         kind = remote(concurrency_groups={_SEVERAL: _MOST_AT_ONCE})(_Actor)
-        # Ray restarts actors, and repeats what they were at, without limit.
+        # Ray restarts actors, and repeats their unfinished calls, without limit.
         settings: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
         alone = 1 if self.num_gpus is None and self.num_cpus is None else self.num_cpus
         settings |= {"num_gpus": self.num_gpus, "num_cpus": alone}
         source = ray.put(job.source)  # weights may be large: once for all actors
         actors = [kind.options(**settings).remote(job.plan, source, out, run) for _ in batches[: self.count]]
         try:
-            # How many batches an actor wants next; an actor that never gets its place holds nobody up.
+            # Calls by actor; an actor that is never scheduled delays no other.
             awaited = {actor.room.remote(): actor for actor in actors}
             while left:
                 [answer], _ = ray.wait(list(awaited), num_returns=1)
@@ -120,10 +120,10 @@ class RayWorkers(Workers):
 
 
 class _Actor:
-    """Answers batches; what goes wrong is returned, since Ray would wrap what is raised in errors of its own.
+    """Answers batches; errors are returned, since Ray would wrap raised ones in its own classes.
 
-    A model that is asked prompt by prompt gets the batches of several threads at a time, so that it does not run dry at
-    the end of each; any other gets one after another, from one thread.
+    A model that is asked prompt by prompt gets batches from several threads at a time, so that it does not run dry at
+    the end of each; any other model gets one after another, from one thread.
     """
 
     def __init__(self, plan: Plan, source: ModelSource, out: Path, run: str) -> None:
@@ -134,7 +134,7 @@ class _Actor:
         self._directory: RunDirectory | None = None
 
     def _opened(self, samples: Sequence[Sample]) -> RunDirectory:
-        """Return the directory, whose manifest gets to know what is made inert in some samples."""
+        """Return the directory, after its manifest has listed what is made inert in some samples."""
         if self._directory is None:
             self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples, self._out))
         elif acting := self._plan.acting(self._source.model, samples):
@@ -182,7 +182,7 @@ def _check_pickled(source: ModelSource) -> None:
 
 
 def _pickled(error: Exception) -> bytes:
-    """Return an error with its notes; of one that does not survive it, what it says."""
+    """Return a pickled error with its notes; for one that cannot be pickled, a stand-in with its message."""
     pickle = _cloudpickle()
     try:
         pickled: bytes = pickle.dumps(error)
