@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ..prompting import IMAGE_MARK, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style
 
-__all__ = ["COLUMNS", "Read", "counted", "is_continued", "message_text", "read", "report_not_continued"]
+__all__ = ["COLUMNS", "Read", "counted", "is_continued", "is_list", "message_text", "read", "report_not_continued"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +70,15 @@ def read(
     known = _known_columns(columns, needs, reader)
     if isinstance(completions, str | Mapping):
         completions = _as_one(completions, known, reader)
-    elif not _is_list(completions):
+    elif not is_list(completions):
         got = f"{type(completions).__name__}: {completions!r:.80}"
         raise TypeError(f"{reader}: expected a list of completions, each a text or a list of messages, got {got}")
     count = len(completions)
     for name, values in known.items():
         if name in _NOT_READ:
             continue
-        if not _is_list(values) or len(values) != count:
-            got = f"{len(values)} values" if _is_list(values) else f"{type(values).__name__}: {values!r:.80}"
+        if not is_list(values) or len(values) != count:
+            got = f"{len(values)} values" if is_list(values) else f"{type(values).__name__}: {values!r:.80}"
             raise ValueError(
                 f"{reader}: expected column {name!r} to have one value per completion ({count}), got {got}"
             )
@@ -114,7 +114,7 @@ def read(
     return Read(rows, Responses.of(prompts, responses), prefilled, not_continued)
 
 
-def _is_list(values: Any) -> bool:
+def is_list(values: Any) -> bool:
     """Whether something is a sequence of values, and neither a text nor a mapping."""
     return (
         isinstance(values, Sized) and hasattr(values, "__getitem__") and not isinstance(values, str | bytes | Mapping)

@@ -1,7 +1,6 @@
 """Convert training rows to the form that each trainer's own loader takes, and to data sets of `datasets`."""
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features
 
 __all__ = ["TRAINERS", "Prefills", "dataset_of", "features", "save_rows", "trainer_rows"]
-
-logger = logging.getLogger(__name__)
 
 Prefills = Literal["assistant", "user_text"]
 

@@ -14,7 +14,7 @@ from ..naming import snake_case, unknown_name
 from ..prompting import KNOWN_TOKENS
 from ..types.validated import Frozen, named_errors
 from . import guards
-from .completions import COLUMNS
+from .completions import COLUMNS, is_list
 from .rewards import AccuracyReward, ConsistencyReward, FaithfulnessReward, FormatReward, Reward
 
 __all__ = [
@@ -45,7 +45,7 @@ GUARDS: Mapping[str, Any] = {
 _MADE: dict[str, Reward] = {}
 _MAKING = Lock()
 
-_FEWEST = 16
+_FEWEST = 16  # characters of a prompt's end that have to be found
 _END = re.compile(rf"(?:\s*(?:{KNOWN_TOKENS.pattern.pattern}))+\s*\Z")
 
 
@@ -262,8 +262,7 @@ def checked_list(given: Any, count: int | None, what: str) -> list[Any]:
         >>> checked_list(("a", "b"), 2, "a trainer, prompts")
         ['a', 'b']
     """
-    one = isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__") or not hasattr(given, "__getitem__")
-    if one:
+    if not is_list(given):
         raise TypeError(
             f"{what}: expected a list of one value per completion, got {type(given).__name__}: {given!r:.80}"
         )
