@@ -32,6 +32,10 @@ FORMER: Mapping[str, str] = {
     "workers.failing": "workers.failures",
     "workers.queueing": "workers.answering",
     "workers.ranks": "workers.processes",
+    "testing.metric_checks": "testing.extension_checks",
+    "testing.perturbation_checks": "testing.extension_checks",
+    "testing.requirement": "testing.model_checks",
+    "testing.samples": "testing.model_checks",
 }
 """For each former module, below the package, the modules where its names are now, with spaces between."""
 

@@ -1,8 +1,7 @@
 """A model with planted behaviour, and conformance checks that you can run on your own classes."""
 
+from .extension_checks import check_metric, check_perturbation
 from .fake_model import FakeModel
-from .metric_checks import check_metric
 from .model_checks import check_model
-from .perturbation_checks import check_perturbation
 
 __all__ = ["FakeModel", "check_metric", "check_model", "check_perturbation"]

@@ -18,7 +18,7 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.models.base import RefusedError
 from vlmrobust.models.server.pool import Pool
 from vlmrobust.perturbations import EarlyAnswer, StopThink, WrongCaption
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 
 def many_samples(count):

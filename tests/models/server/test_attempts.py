@@ -16,7 +16,7 @@ from vlmrobust.models.server import attempts as module
 from vlmrobust.models.server.attempts import Attempts
 from vlmrobust.models.server.shared import Shared
 from vlmrobust.perturbations import StopThink
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 REQUEST = http.Request("POST", "http://server/v1")
 

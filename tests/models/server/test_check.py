@@ -7,7 +7,7 @@ from openai_server import ToyModel
 
 from vlmrobust import Evaluator
 from vlmrobust.models.base import RefusedError
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 
 def told(found):

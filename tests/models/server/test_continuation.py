@@ -8,7 +8,7 @@ from openai_server import ToyModel
 from vlmrobust import Report, expand
 from vlmrobust.models.server.messages import BEGUN, COMPLETE
 from vlmrobust.perturbations import StopThink, WrongThink
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 
 def prompts(count=2):

@@ -13,7 +13,7 @@ from vlmrobust.models.server.letter_tokens import MOST, CheckpointTokens, Served
 from vlmrobust.models.vocabulary import letter_of
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.prompting import LETTERS
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 FORMS = ("{}", " {}", "({}", ">{}", "[{}", '"{}', "\n{}", "\t{}", "_{}")
 

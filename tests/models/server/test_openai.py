@@ -19,7 +19,7 @@ from vlmrobust.models.base import RefusedError
 from vlmrobust.models.sampling import sampling_seed
 from vlmrobust.perturbations import Base, StopThink, WrongCaption, WrongThink
 from vlmrobust.testing import check_model
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 
 def test_it_keeps_what_the_evaluator_relies_on(server, model_at):

@@ -7,7 +7,7 @@ from vlmrobust import Style, expand
 from vlmrobust.models.server.option_texts import sum_of_texts
 from vlmrobust.models.server.replies import PromptToken
 from vlmrobust.perturbations import StopThink
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 STYLE = Style(answer_by="text")
 

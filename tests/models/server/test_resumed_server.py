@@ -16,7 +16,7 @@ from vlmrobust.jsonl import files, read_lines
 from vlmrobust.models.base import RefusedError
 from vlmrobust.models.server import attempts
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
-from vlmrobust.testing.samples import varied_samples
+from vlmrobust.testing.model_checks import varied_samples
 
 
 @pytest.fixture
