@@ -1,7 +1,15 @@
 """Tensors in, tensors out: letters, calibration, robustness and paired statistics, for people with their own loop."""
 
-from .agreement import fleiss_kappa, pairwise_agreement, strict_agreement
-from .averages import average_interval
+from .agreement import (
+    answer_entropy,
+    draw_agreement,
+    fleiss_kappa,
+    majority_correct,
+    majority_share,
+    pairwise_agreement,
+    pass_at_k,
+    strict_agreement,
+)
 from .bootstrap import (
     Difference,
     Estimate,
@@ -19,30 +27,33 @@ from .calibration import (
     negative_log_likelihood,
     reliability_curve,
 )
-from .draws import answer_entropy, draw_agreement, majority_correct, majority_share, pass_at_k
-from .entropy import mean_token_entropy, token_entropy
 from .intervals import mean_interval, mean_intervals, paired_interval, paired_intervals
-from .letters import (
+from .log_probabilities import (
+    TokenScores,
     correct_log_odds,
     correct_probability,
     letter_divergence,
     letter_entropy,
     letter_mass,
     letter_probabilities,
+    mean_token_entropy,
     relative_letter_entropy,
+    score_tokens,
+    token_entropy,
 )
 from .prediction_powered import PoweredDifference, post_stratified_difference, post_stratified_rate
-from .ranking import auroc, auroc_interval
-from .resampling import resample_counts
-from .robustness import QUADRANTS, accuracy, follow, quadrants
-from .scoring import TokenScores, score_tokens
-from .selective import (
+from .ranking import (
     RiskCoverage,
     area_under_risk_coverage,
+    auroc,
+    auroc_interval,
     excess_area_under_risk_coverage,
     risk_coverage_curve,
 )
+from .resampling import resample_counts
+from .robustness import QUADRANTS, accuracy, follow, quadrants
 from .statistics import (
+    average_interval,
     benjamini_hochberg,
     holm,
     mcnemar_exact,

@@ -1,23 +1,30 @@
-"""Bootstrap intervals of means and of paired differences, by groups, of many columns at once, in bounded memory."""
+"""Bootstrap means and paired differences, by groups, of many columns at once: intervals and p-values."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .limits import Method, bca_limits, percentile_limits, two_sided_p
-from .resampling import Floats, Groups, columns_by_group, replicate_means
+from .resampling import Floats, GroupedColumn, Groups, columns_by_group, replicate_means
 
 __all__ = [
     "Difference",
     "Estimate",
+    "Method",
+    "bca_limits",
     "bootstrap_mean",
     "bootstrap_means",
+    "expanded_p",
     "paired_bootstrap",
     "paired_bootstraps",
+    "percentile_limits",
+    "two_sided_p",
 ]
+
+Method = Literal["percentile", "bca"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +117,9 @@ def bootstrap_means(
 ) -> list[Estimate]:
     """Return `bootstrap_mean` of every column, all from the same resamples, which are drawn once.
 
-    A column's result is the one it would have alone, to the last bit: it does not depend on the other columns.
-
-    Args:
-        columns: each `(n,)`, NaN = undefined. They are taken one at a time, so that an iterator of a thousand columns
-            needs the memory of one, and of `groups` and `replicates` numbers for each.
-        groups: n labels, for all columns.
-        rng: where the replicates come from.
-        replicates: how many resamples.
-        level: the intervals' coverage, in (0, 1).
-        method: `percentile` or `bca`.
+    A column's result is the one it would have alone, to the last bit: it does not depend on the other columns. They are
+    taken one at a time, so that an iterator of a thousand columns needs the memory of one, and of as many numbers as
+    there are groups and replicates for each.
 
     Raises:
         ValueError: as `bootstrap_mean`; the message says which column.
@@ -145,24 +145,15 @@ def paired_bootstrap(
 ) -> Difference:
     """Return the mean paired difference condition − base and its percentile bootstrap interval.
 
-    As `bootstrap_mean`, over the pairs that are defined on both sides. The p-value is
-    p = 2 · min(1 + #{θ* ≤ 0}, 1 + #{θ* ≥ 0}) / (replicates + 1), at most 1, over the replicates θ*: never below
-    2 / (replicates + 1), which is all that so many replicates can say.
-
-    Args:
-        base: `(n,)`, NaN = undefined.
-        condition: `(n,)`, position i is the sample at position i of `base`.
-        groups: n labels; pairs of one label are resampled together. None = each pair is its own group.
-        rng: where the replicates come from.
-        replicates: how many resamples.
-        level: the interval's coverage, in (0, 1).
-        method: of the interval, `percentile` or `bca`; p is the percentiles' in both cases.
+    As `bootstrap_mean`, over the pairs that are defined on both sides; position i of either is the same sample. The
+    p-value is p = 2 · min(1 + #{θ* ≤ 0}, 1 + #{θ* ≥ 0}) / (replicates + 1), at most 1, over the replicates θ*, whatever
+    the method: never below 2 / (replicates + 1), which is all that so many replicates can say.
 
     Returns:
         NaN everywhere without a defined pair, and a NaN interval and p with a single group.
 
     Raises:
-        ValueError: a shape does not fit, a value is infinite, or `level`, `replicates` or `method` is none that can be.
+        ValueError: as `bootstrap_mean`.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -185,15 +176,7 @@ def paired_bootstraps(
     level: float = 0.95,
     method: Method = "percentile",
 ) -> list[Difference]:
-    """Return `paired_bootstrap` of every pair of columns, all from the same resamples, which are drawn once.
-
-    Args:
-        pairs: base and condition, each `(n,)`, NaN = undefined; taken one at a time, as in `bootstrap_means`.
-        groups: n labels, for all pairs.
-        rng: where the replicates come from.
-        replicates: how many resamples.
-        level: the intervals' coverage, in (0, 1).
-        method: `percentile` or `bca`.
+    """Return `paired_bootstrap` of every pair (base, condition), all from the same resamples, which are drawn once.
 
     Raises:
         ValueError: as `paired_bootstrap`; the message says which pair.
@@ -256,3 +239,99 @@ def _estimates_and_replicates(
             low, high = percentile_limits(means, column.groups, level)
         found.append((Estimate(column.value, low, high, column.n), means))
     return found
+
+
+def percentile_limits(replicates: Floats, groups: int, level: float) -> tuple[float, float]:
+    """Return (low, high), the percentiles of replicates, expanded for few groups as in `bootstrap_mean`.
+
+    NaN with fewer than two groups, which cannot be resampled, and without a replicate that is no NaN.
+
+    Example:
+        >>> [round(float(limit), 2) for limit in percentile_limits(np.linspace(0, 1, 1001), 50, 0.9)]
+        [0.05, 0.95]
+    """
+    from scipy.special import ndtr
+
+    known = replicates[~np.isnan(replicates)]
+    if groups < 2 or not len(known):
+        return math.nan, math.nan
+    tail = float(ndtr(_expanded_quantile(groups, level)))
+    low, high = np.quantile(known, [tail, 1 - tail]).tolist()
+    return low, high
+
+
+def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple[float, float]:
+    """Return (low, high), the bias-corrected and accelerated percentiles of a column's replicates.
+
+    The percentiles are Φ(z₀ + (z₀ + z) / (1 − a (z₀ + z))) at the lower and upper normal quantile z, expanded for few
+    groups as in `percentile_limits`: z₀ is the normal quantile of the share of replicates below the mean (half of those
+    equal to it), a = Σ dᵢ³ / (6 (Σ dᵢ²)^1.5) the skewness of the mean without each group i, dᵢ = mean of these − i-th.
+
+    NaN with fewer than two groups, where all replicates are on one side of the mean, and where the skewness is too
+    large for the formula, which at usual levels it can be with few groups alone.
+
+    Source:
+        Efron, Journal of the American Statistical Association 82 (1987); Efron and Tibshirani, An Introduction to the
+        Bootstrap (1993), section 14.3.
+    """
+    from scipy.special import ndtr, ndtri
+
+    known = replicates[~np.isnan(replicates)]
+    if column.groups < 2 or not len(known):
+        return math.nan, math.nan
+    below, up_to = np.count_nonzero(known < column.ratio), np.count_nonzero(known <= column.ratio)
+    bias = float(ndtri((below + up_to) / (2 * len(known))))
+    if math.isinf(bias):
+        return math.nan, math.nan
+    quantile = _expanded_quantile(column.groups, level)
+    shifted = np.array([bias + quantile, bias - quantile])
+    room = 1 - _skewness(column.jackknife()) / 6 * shifted
+    if (room <= 0).any():
+        return math.nan, math.nan
+    low, high = np.quantile(known, ndtr(bias + shifted / room)).tolist()
+    return low, high
+
+
+def expanded_p(replicates: Floats, groups: int) -> float:
+    """Return the p-value whose interval is that of `percentile_limits`: 1 − the level at which it ends at 0.
+
+    That is 2 · P(t(G − 1) > z / √(G / (G − 1))), with Φ(−z) the smaller share of replicates on either side of 0; NaN
+    with fewer than two groups, and without a replicate.
+    """
+    from scipy.special import ndtri, stdtr
+
+    share = two_sided_p(replicates) / 2
+    if groups < 2 or math.isnan(share):
+        return math.nan
+    return min(1.0, 2 * float(stdtr(groups - 1, float(ndtri(share)) / math.sqrt(groups / (groups - 1)))))
+
+
+def two_sided_p(replicates: Floats) -> float:
+    """Return the p-value of `paired_bootstrap`, over the replicates that are defined.
+
+    Example:
+        >>> two_sided_p(np.array([0.1, 0.2, 0.3]))
+        0.5
+    """
+    known = replicates[~np.isnan(replicates)]
+    if not len(known):
+        return math.nan
+    extreme = int(min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0)))
+    return min(1.0, 2 * (1 + extreme) / (len(known) + 1))
+
+
+def _skewness(jackknife: Floats) -> float:
+    """Return Σ d³ / (Σ d²)^1.5, 0 where leaving out a group changes nothing."""
+    influence = jackknife.mean() - jackknife
+    largest = float(np.abs(influence).max())
+    if largest == 0:
+        return 0.0
+    influence /= largest
+    return float((influence**3).sum() / (influence**2).sum() ** 1.5)
+
+
+def _expanded_quantile(groups: int, level: float) -> float:
+    """Return the lower one of the two quantiles that enclose the level, in standard errors without √(G/(G−1))."""
+    from scipy.special import stdtrit
+
+    return -math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, (1 + level) / 2))

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .letters import correct_log_odds, letter_probabilities
+from .log_probabilities import correct_log_odds, letter_probabilities
+from .ranking import block_sums, dense_ranks, kept_weights, precise
 from .statistics import wilson_interval
-from .ties import block_sums, dense_ranks, kept_weights, precise
 
 __all__ = [
     "ReliabilityCurve",

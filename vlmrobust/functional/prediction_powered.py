@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from .bootstrap import Estimate
 from .resampling import Floats, Integers
+from .statistics import recovered_limits
 
 __all__ = ["PoweredDifference", "post_stratified_difference", "post_stratified_rate"]
 
@@ -170,10 +171,5 @@ def _together(base: _Side, here: _Side) -> PoweredDifference:
     before, after = base.estimate, here.estimate
     size = math.sqrt(float((base.left**2).sum() * (here.left**2).sum()))
     alike = float((base.left * here.left).sum()) / size if size > 0 else 0.0
-    down, up = after.value - after.low, after.high - after.value
-    base_down, base_up = before.value - before.low, before.high - before.value
-    low = math.sqrt(max(0.0, down**2 - 2 * alike * down * base_up + base_up**2))
-    high = math.sqrt(max(0.0, up**2 - 2 * alike * up * base_down + base_down**2))
-    change = after.value - before.value
-    low, high = np.clip((change - low, change + high), -1.0, 1.0).tolist()
+    low, high = recovered_limits((before.value, before.low, before.high), (after.value, after.low, after.high), alike)
     return PoweredDifference(before.value, after.value, low, high, after.n)

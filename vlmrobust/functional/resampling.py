@@ -1,20 +1,20 @@
-"""Groups drawn with replacement: one set of resamples for many columns, as a matrix product."""
+"""Draw groups with replacement, or subsets of them: one set of draws for many columns, as a matrix product."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GroupedColumn", "columns_by_group", "group_codes", "replicate_means", "resample_counts"]
+__all__ = ["GroupedColumn", "columns_by_group", "group_codes", "replicate_means", "resample_counts", "subsets"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Groups = Sequence[Any] | NDArray[Any]
 
-# 16 MiB of counts at a time, whatever the number of replicates and groups.
+# 16 MiB of draws at a time, whatever the number of replicates and groups.
 _CHUNK_ELEMENTS = 2**21
 # Beyond this, groups are merged at random: the interval's width then has a standard error of 0.8 %, about what 10,000
 # replicates leave anyhow, and a million samples cost what 8,192 do.
@@ -44,6 +44,34 @@ def resample_counts(count: int, replicates: int, rng: np.random.Generator) -> It
         for row, drawn in enumerate(rng.integers(count, size=(rows, count), dtype=np.int32)):
             counts[row] = np.bincount(drawn, minlength=count)
         yield counts
+
+
+def subsets(count: int, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield subsets of so many groups, a chunk at a time: all but the empty one where they are few, else random ones.
+
+    Args:
+        count: number of groups, G.
+        replicates: how many random ones, each group being in half of them.
+        rng: where they come from.
+
+    Yields:
+        `(r, G)` float64, 1 for a group that is in the subset.
+
+    Example:
+        >>> [chunk.tolist() for chunk in subsets(2, 100, np.random.default_rng(0))]
+        [[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]
+    """
+    total = 2**count - 1 if count < 60 and 2**count - 1 <= replicates else 0
+    rows = max(1, _CHUNK_ELEMENTS // count)
+    width = -(-count // 32) * 4  # whole words: chunks don't change what is drawn
+    for start in range(0, total or replicates, rows):
+        size = min(rows, (total or replicates) - start)
+        if total:
+            numbers = np.arange(start + 1, start + size + 1, dtype=np.int64)
+            yield ((numbers[:, None] >> np.arange(count)) & 1).astype(np.float64)
+        else:
+            drawn = np.frombuffer(rng.bytes(size * width), dtype=np.uint8).reshape(size, width)
+            yield np.unpackbits(drawn, axis=1, count=count).astype(np.float64)
 
 
 def group_codes(groups: Groups | None, n: int) -> Integers:
@@ -122,8 +150,13 @@ def columns_by_group(columns: Iterable[Floats], groups: Groups | None, rng: np.r
     return grouped
 
 
-def replicate_means(columns: Sequence[GroupedColumn], replicates: int, rng: np.random.Generator) -> Floats:
-    """Return `(len(columns), replicates)`, NaN where a replicate drew no defined value of a column."""
+def replicate_means(
+    columns: Sequence[GroupedColumn],
+    replicates: int,
+    rng: np.random.Generator,
+    draw: Callable[[int, int, np.random.Generator], Iterator[Floats]] = resample_counts,
+) -> Floats:
+    """Return `(len(columns), r)` means over `resample_counts` or `subsets`, NaN where no defined value was drawn."""
     if not columns:
         return np.empty((0, replicates))
     sums = np.stack([column.sums for column in columns])
@@ -132,9 +165,9 @@ def replicate_means(columns: Sequence[GroupedColumn], replicates: int, rng: np.r
     units = np.array([column.unit for column in columns])[:, None]
     means = np.full((len(columns), replicates), math.nan)
     start = 0
-    for counts in resample_counts(sums.shape[1], replicates, rng):
+    for counts in draw(sums.shape[1], replicates, rng):
         drawn = (sizes @ counts.T)[which.ravel()]
         part = means[:, start : start + len(counts)]
         np.divide((sums @ counts.T) * units, drawn, out=part, where=drawn > 0)
         start += len(counts)
-    return means
+    return means[:, :start]  # all subsets of a few groups are fewer than `replicates`

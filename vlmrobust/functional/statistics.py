@@ -1,7 +1,7 @@
-"""Closed forms: intervals, tests and power of rates and of paired rates, and corrections for their number."""
+"""Compute closed forms for rates and paired rates (intervals, tests, power), and correct p-values for their number."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +10,7 @@ from .bootstrap import checked
 from .resampling import Floats
 
 __all__ = [
+    "average_interval",
     "benjamini_hochberg",
     "holm",
     "mcnemar_exact",
@@ -95,14 +96,7 @@ def newcombe_paired_interval(
     excess = a * d - b * c
     corrected = max(excess - n / 2, 0.0) if excess > 0 else excess
     phi = corrected / math.sqrt(margins) if margins > 0 else 0.0
-
-    def added(first: float, second: float) -> float:
-        return math.sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
-
-    difference = p1 - p2
-    low = difference - added(p1 - low1, high2 - p2)
-    high = difference + added(high1 - p1, p2 - low2)
-    return max(-1.0, low), min(1.0, high)
+    return recovered_limits((p2, low2, high2), (p1, low1, high1), phi)
 
 
 def tango_interval(base_only: int, condition_only: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -319,6 +313,21 @@ def minimum_detectable_effect(
     return effect if effect <= discordant else math.nan
 
 
+def recovered_limits(
+    base: tuple[float, float, float], condition: tuple[float, float, float], correlation: float
+) -> tuple[float, float]:
+    """Return the limits of a difference of two rates, from each one's (value, low, high) and their correlation."""
+    (base_value, base_low, base_high), (value, low, high) = base, condition
+
+    def added(first: float, second: float) -> float:
+        return math.sqrt(max(0.0, first**2 - 2 * correlation * first * second + second**2))
+
+    difference = value - base_value
+    below = difference - added(value - low, base_high - base_value)
+    above = difference + added(high - value, base_value - base_low)
+    return max(below, -1.0), min(above, 1.0)  # NaN stays NaN
+
+
 def _step_adjusted(p_values: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
     """Apply a correction to the p-values there are, in ascending order; none becomes larger than 1."""
     values = checked("p_values", p_values)
@@ -339,3 +348,53 @@ def normal_quantile(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"expected 'level' between 0 and 1, got {level}")
     return float(ndtri((1 + level) / 2))
+
+
+def average_interval(
+    values: ArrayLike, low: ArrayLike, high: ArrayLike, blocks: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
+    r"""Return the interval of the plain average of k estimates from each one's own interval.
+
+    The method of variance estimates recovery: with $m = \frac1k \sum v_i$, the lower limit is
+    $m - \frac1k \sqrt{\sum_b (\sum_{i \in b} (v_i - l_i))^2}$ and the upper one likewise, over blocks b of estimates.
+    Blocks are independent of each other; within one, any dependence is allowed for by adding the widths up. With one
+    estimate per block it is Newcombe's square-and-add, so an interval does not shrink to a point at rates of 0 and 1.
+
+    Args:
+        values: `(k,)`, the estimates.
+        low: `(k,)`, their lower limits.
+        high: `(k,)`, their upper limits, all of the level that is wanted.
+        blocks: k labels; estimates of one label may depend on each other. None = all are independent.
+
+    Returns:
+        (low, high), NaN without an estimate, or if one of them or of its limits is NaN.
+
+    Raises:
+        ValueError: the lengths differ.
+
+    Example:
+        >>> [round(limit, 3) for limit in average_interval([0.5, 0.7], [0.4, 0.6], [0.6, 0.8])]
+        [0.529, 0.671]
+        >>> [round(limit, 3) for limit in average_interval([0.5, 0.7], [0.4, 0.6], [0.6, 0.8], ["same", "same"])]
+        [0.5, 0.7]
+
+    Source:
+        Zou and Donner, Statistics in Medicine 27 (2008) 1693–1702.
+    """
+    given = [checked(name, side) for name, side in (("values", values), ("low", low), ("high", high))]
+    labels: list[Hashable] = [*range(len(given[0]))] if blocks is None else [*blocks]
+    lengths = [*map(len, given), len(labels)]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"expected 'values', 'low', 'high' and 'blocks' of one length, got {', '.join(map(str, lengths))}"
+        )
+    if not labels:
+        return math.nan, math.nan
+    estimates, lower, upper = given
+    codes = [labels.index(label) for label in labels]
+    below, above = (
+        float(np.sqrt((np.bincount(codes, weights=widths) ** 2).sum())) / len(labels)
+        for widths in (estimates - lower, upper - estimates)
+    )
+    average = float(estimates.mean())
+    return average - below, average + above

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..functional.limits import expanded_p, percentile_limits
+from ..functional.bootstrap import expanded_p, percentile_limits
+from ..functional.intervals import FEWEST_GROUPS
 from ..functional.resampling import resample_counts
-from ..functional.sign_flips import FEWEST_GROUPS
 from ..types import Responses
 from .columns import Column
 from .pairing import Floats, Integers, Mask, SampleIndex

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..functional.averages import average_interval
+from ..functional.statistics import average_interval
 from .summary import SummaryRow
 
 __all__ = ["Category", "MacroRow", "macro_rows"]

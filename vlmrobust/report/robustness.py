@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..functional import pass_at_k
-from ..functional.limits import percentile_limits
+from ..functional.bootstrap import percentile_limits
+from ..functional.intervals import FEWEST_GROUPS
 from ..functional.resampling import columns_by_group, replicate_means
-from ..functional.sign_flips import FEWEST_GROUPS
 from ..functional.statistics import wilson_interval
 from ..keyed import generator
 from ..metrics import Accuracy

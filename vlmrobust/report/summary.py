@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..functional.intervals import Outcome, mean_intervals, paired_intervals
-from ..functional.sign_flips import FEWEST_GROUPS
+from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals, paired_intervals
 from ..functional.statistics import holm
 from ..keyed import generator
 from ..types import Responses

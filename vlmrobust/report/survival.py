@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import functional
+from ..functional.intervals import FEWEST_GROUPS
 from ..functional.resampling import group_codes, resample_counts
-from ..functional.sign_flips import FEWEST_GROUPS
 from ..keyed import generator
 from ..metrics import Accuracy, ThoughtLength
 from ..types import Responses

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..functional import fleiss_kappa, mean_intervals, strict_agreement
-from ..functional.limits import percentile_limits
+from ..functional.bootstrap import percentile_limits
 from ..functional.resampling import columns_by_group, replicate_means
 from ..keyed import generator
 from ..report import Report
