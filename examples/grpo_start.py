@@ -23,13 +23,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
+from demo_language import (
+    ASKED,
+    IMAGE_TOKENS,
+    SOURCE,
+    Drawn,
+    Episodes,
+    Finder,
+    Log,
+    Reader,
+    Turn,
+    batches,
+    one_cycle,
+    pointers_loss,
+    step,
+)
+from demo_vision import Pictures, features_of
 
 import vlmrobust as vr
-from vlmrobust.demo import evaluate, language, questions, shapes, vision
-from vlmrobust.demo.pointers import ASKED, SOURCE, Finder, pointers_loss
-from vlmrobust.demo.processor import IMAGE_TOKENS
-from vlmrobust.demo.train import Log
+from vlmrobust.demo import evaluate, questions, shapes
 from vlmrobust.perturbations import BlankImage, CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
 from vlmrobust.rl.trained_model import undisturbed
 from vlmrobust.types import Prompt, Sample
@@ -66,16 +78,6 @@ class Recipe:
     held_out: int = 150
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A prompt, what is put behind it, and what is learnt behind that."""
-
-    prompt: Prompt
-    given: str
-    wanted: str
-    kind: str
-
-
 def turn(sample: Sample, kind: str, recipe: Recipe, rng: np.random.Generator) -> Turn:
     """Draw what is learnt of a sample."""
     prompt, answer = Prompt.of(sample), sample.answer
@@ -95,42 +97,8 @@ def turn(sample: Sample, kind: str, recipe: Recipe, rng: np.random.Generator) ->
         answer = answer if rng.random() < recipe.misled_true else asserted
     else:
         wanted = f"<think>{sample.texts['correct_think']}</think>"
-    return Turn(prompt, given, f"{wanted}<answer>{'ABCD'[answer]}</answer><|im_end|>", kind)
-
-
-@dataclass
-class Turns:
-    """Turns as tokens: what is learnt (roles as in `language.Episodes`), and where to look for it."""
-
-    ids: torch.Tensor
-    roles: torch.Tensor
-    pointers: torch.Tensor
-
-    @classmethod
-    def write(cls, drawn: list[language.Drawn], turns: list[Turn], processor: Any) -> "Turns":
-        """Tokenize turns, prompts rendered as they are asked later."""
-
-        def encoded(texts: list[str]) -> list[list[int]]:
-            return processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-        mark = language.IMAGE_MARK
-        prompts = encoded([t.prompt.render(processor).replace(mark, mark * IMAGE_TOKENS) for t in turns])
-        given, wanted = encoded([t.given for t in turns]), encoded([t.wanted for t in turns])
-        length = max(len(p) + len(g) + len(w) for p, g, w in zip(prompts, given, wanted, strict=True))
-        ids = torch.full((len(turns), length), processor.tokenizer.pad_token_id)
-        roles = torch.zeros(len(turns), length, dtype=torch.long)
-        finder = Finder(processor.tokenizer)
-        pointers: list[tuple[int, ...]] = []
-        for row, (p, g, w) in enumerate(zip(prompts, given, wanted, strict=True)):
-            end = len(p) + len(g) + len(w)
-            ids[row, :end] = torch.tensor(p + g + w)
-            roles[row, len(p) + len(g) : end] = language.DESCRIPTION
-            roles[row, end - 3] = language.LETTER
-            if turns[row].kind in ("thought", "concluding"):
-                roles[row, end - 7] = language.CONCLUSION
-            if turns[row].kind == "direct":
-                pointers += [(row, *pointer) for pointer in looks(finder, *drawn[row][:2], p, end - 4)]
-        return cls(ids, roles, torch.tensor(pointers))
+    wanted += f"<answer>{'ABCD'[answer]}</answer><|im_end|>"
+    return Turn(prompt, wanted, given, concludes=kind in ("thought", "concluding"))
 
 
 def looks(
@@ -157,78 +125,79 @@ class Lessons:
         self.recipe, self.processor = recipe, processor
         rng = np.random.default_rng([4, recipe.seed])
         indices = islice((i for i in range(10**6) if shapes.KINDS[i % len(shapes.KINDS)] in KINDS), recipe.scenes)
-        drawn, features = [], []
+        drawn: list[Drawn] = []
+        features = []
         shown: list[Sample] = []
         while some := list(islice(indices, 64)):
             read = [(*questions.draw(i, recipe.seed, "training"), i) for i in some]
             own = [questions.to_sample(i, recipe.seed, "training") for i in some]
-            pictures = vision.Pictures.draw([scene for scene, _, _ in read], map(evaluate.picture, own), processor)
-            features.append(vision.features_of(model.model.visual, pictures))
+            pictures = Pictures.draw([scene for scene, _, _ in read], map(evaluate.picture, own), processor)
+            features.append(features_of(model.model.visual, pictures))
             shown += [sample.replace(images=(b"not opened",)) for sample in own]  # rendered without being opened
             drawn += [
                 (scene, question, sample) for (scene, question, _), sample in zip(read, shown[-len(own) :], strict=True)
             ]
             self.grid = pictures.grid
         self.features = torch.cat(features)
-        self.direct = Turns.write(drawn, [turn(sample, "direct", recipe, rng) for sample in shown], processor)
+        finder = Finder(processor.tokenizer)
+
+        def pointers(row: int, asked: list[int], tokens: list[int]) -> Iterator[tuple[int, int, int, int]]:
+            return looks(finder, *drawn[row][:2], asked, len(tokens) - 4)
+
+        direct = [turn(sample, "direct", recipe, rng) for sample in shown]
+        self.direct = Episodes.write(direct, processor, pointers)
         kinds = rng.choice(
             ["concluding", "misled", "thought"],
             len(shown),
             p=[recipe.concluding, recipe.misled, 1 - recipe.concluding - recipe.misled],
         )
         thoughts = [turn(sample, str(kind), recipe, rng) for sample, kind in zip(shown, kinds, strict=True)]
-        self.thoughts = Turns.write(drawn, thoughts, processor)
-        self._orders = [language._batches(len(shown), size) for size in (recipe.direct_size, recipe.thought_size)]
+        self.thoughts = Episodes.write(thoughts, processor, lambda *_: ())
+        self._orders = [batches(len(shown), size) for size in (recipe.direct_size, recipe.thought_size)]
 
-    def loss(self, reader: language.Reader, shown: bool) -> torch.Tensor:
+    def loss(self, reader: Reader, shown: bool) -> torch.Tensor:
         """Return the loss of the next batch: letters behind given thoughts, and thoughts."""
         weighted = 0.0
         for turns, order in zip((self.direct, self.thoughts), self._orders, strict=True):
             rows = next(order)
-            roles = turns.roles[rows]
-            length = int((roles > 0).any(0).nonzero().max()) + 1
-            ids, roles = turns.ids[rows, :length], roles[:, 1:length]
             guided = shown and len(turns.pointers) > 0
-            logits, attentions = reader.read(ids, roles > 0, self.features[rows], attentions=guided)
-            chosen = roles[roles > 0]
-            weights = torch.where(chosen == language.DESCRIPTION, 1.0, self.recipe.answer_weight)
-            losses = functional.cross_entropy(logits, ids[:, 1:][roles > 0], reduction="none")
-            weighted = weighted + (losses * weights).sum() / weights.sum()
+            loss, attentions = reader.loss(
+                turns, rows, self.features[rows], self.recipe.answer_weight, attentions=guided
+            )
+            weighted = weighted + loss
             if guided:
                 weighted = weighted + pointers_loss(attentions, turns.pointers, rows)
         return weighted
 
 
-def learn(lessons: Lessons, reader: language.Reader, parameters: list[Any], recipe: Recipe, log: Log) -> None:
+def learn(lessons: Lessons, reader: Reader, parameters: list[Any], recipe: Recipe, log: Log) -> None:
     """Teach all turns; for the first steps, where to look."""
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.1)
-    for step in range(1, recipe.steps + 1):
-        loss = lessons.loss(reader, shown=step <= recipe.shown_steps)
-        language._step(loss, optimizer, parameters)
-        schedule.step()
-        log.loss(step, loss.item())
+    optimizer, schedule = one_cycle(parameters, recipe.rate, recipe.steps)
+    for number in range(1, recipe.steps + 1):
+        loss = lessons.loss(reader, shown=number <= recipe.shown_steps)
+        step(loss, optimizer, parameters, schedule)
+        log.loss(number, loss.item())
 
 
-def disturb(lessons: Lessons, reader: language.Reader, parameters: list[Any], recipe: Recipe, log: Log) -> int:
+def disturb(lessons: Lessons, reader: Reader, parameters: list[Any], recipe: Recipe, log: Log) -> int:
     """Put noise on the weights, and teach again until accuracy is in the middle; return the steps that it took."""
     with torch.no_grad():
         for parameter in parameters:
             if parameter.ndim >= 2:
                 parameter += recipe.noise * parameter.std() * torch.randn_like(parameter)
     optimizer = torch.optim.AdamW(parameters, lr=recipe.noise_rate)
-    for step in range(1, recipe.most_steps + 1):
-        language._step(lessons.loss(reader, shown=False), optimizer, parameters)
-        if step % recipe.every == 0:
+    for number in range(1, recipe.most_steps + 1):
+        step(lessons.loss(reader, shown=False), optimizer, parameters)
+        if number % recipe.every == 0:
             found = accuracies(reader, lessons.processor, recipe.held_out, seed=303, conditions=(StopThink(),))
-            log.say(f"noise, step {step}: {found}")
+            log.say(f"noise, step {number}: {found}")
             if found["base"] >= recipe.enough and found["stop_think"] >= recipe.enough_direct:
-                return step
+                return number
     raise SystemExit(f"expected a start after {recipe.most_steps} steps at most, got none; another recipe is needed")
 
 
 def accuracies(
-    reader: language.Reader, processor: Any, count: int, seed: int, conditions: Sequence[vr.Perturbation]
+    reader: Reader, processor: Any, count: int, seed: int, conditions: Sequence[vr.Perturbation]
 ) -> dict[str, float]:
     """Return the accuracy under base and some conditions, on scenes that no training shows."""
     reader.model.model.language_model.set_attn_implementation("sdpa")
@@ -257,7 +226,7 @@ def make_start(folder: Path, recipe: Recipe | None = None) -> dict[str, Any]:
     model, processor = evaluate.load()
     log = Log()
     lessons = Lessons(model, processor, recipe)
-    reader = language.Reader(model, processor, lessons.grid)
+    reader = Reader(model, processor, lessons.grid)
     parameters = reader.parameters[: -len(list(reader.last_layer.parameters()))]
     learn(lessons, reader, parameters, recipe, log)
     before = accuracies(reader, processor, recipe.held_out, seed=303, conditions=(StopThink(),))

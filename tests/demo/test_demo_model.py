@@ -4,14 +4,15 @@ import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
+import demo_language
 import pytest
 import torch
+import train_demo
 import transformers
 
 from vlmrobust import Prompt, demo
-from vlmrobust.demo import evaluate, language, pointers, processor, questions, shapes
+from vlmrobust.demo import evaluate, questions
 
 WEIGHTS = evaluate.WEIGHTS
 LOG = json.loads((WEIGHTS / "training_log.json").read_text())
@@ -64,9 +65,9 @@ def test_any_text_comes_back_from_the_tokenizer(loaded, text):
 
 def test_options_and_letters_are_single_tokens(loaded):
     tokenizer = loaded[1].tokenizer
-    for word in (*processor.OPTION_WORDS, *processor.TAGS, "A", "B", "C", "D"):
+    for word in (*demo_language.OPTION_WORDS, *train_demo.TAGS, "A", "B", "C", "D"):
         assert len(tokenizer.encode(word, add_special_tokens=False)) == 1
-    for word in processor.OPTION_WORDS:
+    for word in demo_language.OPTION_WORDS:
         assert len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1
 
 
@@ -75,7 +76,7 @@ def test_an_image_takes_few_tokens_whatever_its_size(loaded):
 
     for size in [(224, 224), (56, 56), (640, 480)]:
         batch = loaded[1].image_processor([Image.new("RGB", size)], return_tensors="pt")
-        assert batch["image_grid_thw"].prod() // 4 <= processor.IMAGE_TOKENS
+        assert batch["image_grid_thw"].prod() // 4 <= demo_language.IMAGE_TOKENS
 
 
 def test_prompts_have_no_system_turn_and_end_where_the_assistant_begins(loaded):
@@ -120,7 +121,7 @@ def test_training_asks_as_the_library_asks(loaded):
     """The prompt at test time is token for token the one of training, and pointers point at equal words."""
     tokenizer = loaded[1].tokenizer
     drawn = [(*questions.draw(i, split="training"), questions.to_sample(i, split="training")) for i in range(25)]
-    episodes = language.Episodes.write(drawn, loaded[1])
+    episodes = train_demo.episodes_of(drawn, loaded[1], train_demo.Recipe(captioned=0.0))
     for row, (_, question, sample) in enumerate(drawn):
         prompt = Prompt.of(sample)
         batch = loaded[1](text=[prompt.render(loaded[1])], images=[[evaluate.picture(prompt)]], return_tensors="pt")
@@ -128,8 +129,8 @@ def test_training_asks_as_the_library_asks(loaded):
         assert torch.equal(episodes.ids[row, : len(asked)], asked)
         assert (episodes.roles[row, : len(asked)] == 0).all()
         learnt = {role: episodes.ids[row][episodes.roles[row] == role] for role in (2, 3)}
-        assert tokenizer.decode(learnt[language.CONCLUSION]).strip() == question.options[question.answer]
-        assert tokenizer.decode(learnt[language.LETTER]) == "ABCD"[question.answer]
+        assert tokenizer.decode(learnt[demo_language.CONCLUSION]).strip() == question.options[question.answer]
+        assert tokenizer.decode(learnt[demo_language.LETTER]) == "ABCD"[question.answer]
         of_row = episodes.pointers[episodes.pointers[:, 0] == row]
         assert (of_row[:, 4] <= of_row[:, 3]).all()
         [letter] = [p for p in of_row.tolist() if tokenizer.decode(episodes.ids[row, p[3]]) == "<answer>"]
@@ -141,19 +142,19 @@ def test_pointer_losses_are_the_negative_logarithm_of_attention():
     where = torch.tensor([[7, 0, 1, 4, 2], [9, 1, 0, 3, 3], [8, 0, 0, 1, 1]])
     rows = torch.tensor([9, 7])
     expected = torch.log(torch.tensor(5.0)).item()
-    assert pointers.pointers_loss((uniform, uniform), where, rows).item() == pytest.approx(expected, abs=1e-4)
-    assert pointers.offsets_loss((uniform,)).item() == pytest.approx(expected, abs=1e-4)
+    assert demo_language.pointers_loss((uniform, uniform), where, rows).item() == pytest.approx(expected, abs=1e-4)
+    assert demo_language.offsets_loss((uniform,)).item() == pytest.approx(expected, abs=1e-4)
     right = uniform.clone()
     right[1, 1, 4, 2] = 1.0  # episode 7 is the second row
-    assert pointers.pointers_loss((right, uniform), where, rows).item() == pytest.approx(expected / 2, abs=1e-4)
+    assert demo_language.pointers_loss((right, uniform), where, rows).item() == pytest.approx(expected / 2, abs=1e-4)
 
 
 @pytest.mark.skipif(transformers.__version__ < "5", reason="the training makes its tokenizer with transformers 5")
 def test_training_runs_from_nothing_and_gives_the_same_weights_again(tmp_path):
     digests = []
     for run in ("one", "two"):
-        command = [sys.executable, "-m", "vlmrobust.demo.train", "--out", str(tmp_path / run), "--steps-scale", "0.01"]
-        subprocess.run(command, check=True, capture_output=True, cwd=Path(shapes.__file__).parents[2])
+        command = [sys.executable, train_demo.__file__, "--out", str(tmp_path / run), "--steps-scale", "0.01"]
+        subprocess.run(command, check=True, capture_output=True)
         log = json.loads((tmp_path / run / "training_log.json").read_text())
         digests.append(log["sha256"])
     assert digests[0] == digests[1]

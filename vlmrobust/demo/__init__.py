@@ -20,14 +20,14 @@ __all__ = ["model", "samples"]
 
 
 def samples(n: int, seed: int = 0) -> list[Sample]:
-    """Draws ``n`` samples that the demo model was not trained on; the first ones are the same for every ``n``.
+    """Draw `n` samples that the demo model was not trained on; the first ones are the same for every `n`.
 
     Args:
-        n: How many.
-        seed: Another seed gives other scenes.
+        n: how many.
+        seed: another seed gives other scenes.
 
     Returns:
-        Samples with ready-made true and false captions and thoughts; ``metadata["kind"]`` is one of colour, shape,
+        Samples with ready-made true and false captions and thoughts; `metadata["kind"]` is one of colour, shape,
         count, position and relation.
     """
     from vlmrobust.demo import questions
@@ -36,10 +36,10 @@ def samples(n: int, seed: int = 0) -> list[Sample]:
 
 
 def model(**kwargs: Any) -> HFModel:
-    """Loads the bundled model, a small Qwen2.5-VL, in float32.
+    """Load the bundled model, a small Qwen2.5-VL, in float32.
 
     Args:
-        **kwargs: Passed on to ``HFModel.from_pretrained``; they override the defaults.
+        **kwargs: passed on to `HFModel.from_pretrained`; they override the defaults.
     """
     from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Measures the demo model on unseen scenes: by kind, with a blank image, and misled by captions and thoughts.
+"""Measure the demo model on unseen scenes: by kind, with a blank image, and misled by captions and thoughts.
 
-Run it as ``python -m vlmrobust.demo.evaluate --samples 500 --seed 1``; the model card's figures come from it.
+Run it as `python -m vlmrobust.demo.evaluate --samples 500 --seed 1`; the model card's figures come from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONDITIONS = ("base", "blank_image", "wrong_caption", "correct_caption", "wrong_
 
 
 def ask(sample: Sample, condition: str) -> Prompt:
-    """The sample's prompt under one of ``CONDITIONS``; the wrong option asserted is the next one after the answer."""
+    """Return the sample's prompt under one of `CONDITIONS`; the wrong option asserted is the one after the answer."""
     from PIL import Image
 
     prompt = Prompt.of(sample)
@@ -45,7 +45,7 @@ def ask(sample: Sample, condition: str) -> Prompt:
 
 @torch.no_grad()
 def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int = 50) -> list[str]:
-    """Decodes greedily what follows the prompts."""
+    """Decode greedily what follows the prompts."""
     processor.tokenizer.padding_side = "left"
     texts: list[str] = []
     for start in range(0, len(prompts), batch_size):
@@ -63,14 +63,14 @@ def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int 
 
 
 def picture(of: Prompt | Sample) -> Any:
-    """The first image, decoded."""
+    """Return the first image, decoded."""
     from vlmrobust.types import open_image
 
     return open_image(of.images[0])
 
 
 def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str, Any]:
-    """Accuracy under every condition, by kind under base, and how often a wrong text is followed."""
+    """Return accuracy under every condition, by kind under base, and how often a wrong text is followed."""
     samples = questions.samples(n, seed)
     result: dict[str, Any] = {"samples": n, "seed": seed}
     for condition in CONDITIONS:
@@ -104,7 +104,7 @@ def _mean(values: Any) -> float:
 
 
 def load(folder: Path = WEIGHTS) -> tuple[Any, Any]:
-    """Loads the model in float32, and its processor."""
+    """Load the model in float32, and its processor."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
@@ -112,7 +112,7 @@ def load(folder: Path = WEIGHTS) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    """Prints the figures as JSON."""
+    """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--samples", type=int, default=500)

@@ -1,8 +1,8 @@
-"""Four-option questions about scenes of coloured shapes, with true and false captions and thoughts.
+"""Ask four-option questions about scenes of coloured shapes, with true and false captions and thoughts.
 
-Everything here is a pure function of small integers: sample ``index`` of ``samples(n, seed)`` is the same for every
-``n``. An eighth of all scenes is reserved: :func:`samples` draws from it and the training of the demo model from the
-rest, so a sample never shows a scene that the model was trained on.
+Everything here is a pure function of small integers: sample `index` of `samples(n, seed)` is the same for every `n`. An
+eighth of all scenes is reserved: `samples` draws from it and the training of the demo model from the rest, so a sample
+never shows a scene that the model was trained on.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Question:
     """A question about a scene, with everything that can be said about each of its options.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: one of `KINDS`.
         text: The question.
         options: Four words, the right one among them.
         answer: The index of the right option.
-        statement: What the option claims, as a clause with ``{}`` where the option stands.
+        statement: What the option claims, as a clause with `{}` where the option stands.
         scenes: For each option a scene in which that option would be right (for the right one, the true scene).
         compared: The two things that a question about a relation compares.
         counted: The word whose things a question about a number counts.
@@ -48,12 +48,12 @@ class Question:
     counted: str = ""
 
     def caption(self, option: int) -> str:
-        """A caption that claims the option."""
+        """Return a caption that claims the option."""
         word = self.options[option]
         return f"In this image {self.statement.format(f'{word} of' if word in ('left', 'right') else word)}."
 
     def thought(self, option: int) -> str:
-        """A thought that describes a scene and concludes with the option; it never names a letter."""
+        """Return a thought that describes a scene and concludes with the option; it never names a letter."""
         scene = self.scenes[option]
         steps = []
         if self.compared:
@@ -64,7 +64,7 @@ class Question:
         return " ".join([scene.describe(), *steps, f"So the answer is {self.options[option]}."])
 
     def shuffled(self, rng: np.random.Generator) -> Question:
-        """The same question with its options in random order."""
+        """Return the same question with its options in random order."""
         order = [int(i) for i in rng.permutation(len(self.options))]
         return replace(
             self,
@@ -75,7 +75,7 @@ class Question:
 
 
 def relation(first: int, second: int) -> str | None:
-    """How cell ``first`` lies to cell ``second``; ``None`` if they share neither a row nor a column."""
+    """Return how cell `first` lies to cell `second`; None if they share neither a row nor a column."""
     (row, column), (other_row, other_column) = divmod(first, 2), divmod(second, 2)
     if row == other_row and column != other_column:
         return "left" if column < other_column else "right"
@@ -106,7 +106,7 @@ def _question(kind: str, text: str, statement: str, scene_of: dict[str, Scene], 
 
 
 def _options(right: str, present: Iterable[str], words: Iterable[str], rng: np.random.Generator) -> list[str]:
-    """The right word and three others, first those that the scene shows: being there must not give it away."""
+    """Return the right word and three others, first those that the scene shows: being there must not give it away."""
     near = sorted(set(present) - {right})
     far = [word for word in words if word != right and word not in near]
     near = [near[i] for i in rng.permutation(len(near))]
@@ -143,7 +143,7 @@ def _with_word(thing: Thing, word: str) -> Thing:
 
 
 def _with_count(scene: Scene, word: str, count: int) -> Scene:
-    """Changes as few cells as possible, things before empty cells, until ``count`` things have the word."""
+    """Change as few cells as possible, things before empty cells, until `count` things have the word."""
     words = tuple(COLOURS) if word in COLOURS else SHAPES
     other = words[(words.index(word) + 1) % len(words)]
     matches = [i for i, thing in enumerate(scene.cells) if thing is not None and word in thing.words]
@@ -205,12 +205,12 @@ _ASK: dict[str, Callable[[np.random.Generator], Question | None]] = {
 
 
 def draw(index: int, seed: int = 0, split: Split = "samples") -> tuple[Scene, Question]:
-    """The scene and question number ``index``; kinds take turns.
+    """Draw the scene and question number `index`; kinds take turns.
 
     Args:
         index: Number of the draw.
         seed: Another seed gives other draws.
-        split: ``"samples"`` draws reserved scenes, ``"training"`` the others.
+        split: "samples" draws reserved scenes, "training" the others.
     """
     kind = KINDS[index % len(KINDS)]
     rng = np.random.default_rng([0 if split == "samples" else 1, seed, index])
@@ -223,7 +223,7 @@ def draw(index: int, seed: int = 0, split: Split = "samples") -> tuple[Scene, Qu
 
 
 def to_sample(index: int, seed: int = 0, split: Split = "samples") -> Sample:
-    """Number ``index`` of the draws as a :class:`vlmrobust.Sample`, with true and false captions and thoughts."""
+    """Return number `index` of the draws as a `vlmrobust.Sample`, with true and false captions and thoughts."""
     from vlmrobust.types import Sample
 
     scene, question = draw(index, seed, split)
@@ -245,14 +245,14 @@ def to_sample(index: int, seed: int = 0, split: Split = "samples") -> Sample:
 
 
 def samples(n: int, seed: int = 0) -> list[Sample]:
-    """Draws ``n`` samples; the first ones are the same for every ``n``.
+    """Draw `n` samples; the first ones are the same for every `n`.
 
     Args:
         n: How many.
         seed: Another seed gives other scenes.
 
     Returns:
-        Samples whose kinds (``metadata["kind"]``) take turns.
+        Samples whose kinds (`metadata["kind"]`) take turns.
     """
     if n < 0 or seed < 0:
         raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}")

@@ -1,4 +1,4 @@
-"""Scenes of coloured shapes on a two by two grid: their words, and their pictures."""
+"""Describe and draw scenes of coloured shapes on a two by two grid."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What stands in the four cells, in the order of ``POSITIONS``; ``None`` is an empty cell."""
+    """What stands in the four cells, in the order of `POSITIONS`; None is an empty cell."""
 
     cells: tuple[Thing | None, ...]
 
@@ -61,7 +61,7 @@ class Scene:
         return [thing for thing in self.cells if thing is not None]
 
     def describe(self) -> str:
-        """One sentence that names what every cell holds."""
+        """Return one sentence that names what every cell holds."""
         parts = [
             f"{NOTHING if thing is None else f'a {thing}'} {position}"
             for thing, position in zip(self.cells, POSITIONS, strict=True)
@@ -69,11 +69,11 @@ class Scene:
         return f"I see {', '.join(parts)}."
 
     def where(self, thing: Thing) -> str:
-        """The position of the first such thing."""
+        """Return the position of the first such thing."""
         return POSITIONS[self.cells.index(thing)]
 
     def tally(self, word: str) -> str:
-        """How many things have the word, counted up from cell to cell."""
+        """Say how many things have the word, counted up from cell to cell."""
         parts, count = [], 0
         for thing, position in zip(self.cells, POSITIONS, strict=True):
             count += thing is not None and word in thing.words
@@ -81,16 +81,16 @@ class Scene:
         return ", ".join(parts)
 
     def put(self, cell: int, thing: Thing | None) -> Scene:
-        """The same scene with something else in one cell."""
+        """Return the same scene with something else in one cell."""
         return Scene((*self.cells[:cell], thing, *self.cells[cell + 1 :]))
 
     def is_reserved(self) -> bool:
-        """Whether the scene is one of those that training never shows."""
+        """Return whether the scene is one of those that training never shows."""
         return zlib.crc32(self.describe().encode()) % RESERVED == 0
 
 
 def render(scene: Scene, index: int = 0, seed: int = 0) -> Image:
-    """Draws the scene; ``index`` and ``seed`` vary sizes, places and shades."""
+    """Draw the scene; `index` and `seed` vary sizes, places and shades."""
     from PIL import Image, ImageDraw
 
     rng = np.random.default_rng([2, seed, index])
@@ -111,7 +111,7 @@ def render(scene: Scene, index: int = 0, seed: int = 0) -> Image:
 
 
 def outline(shape: str) -> list[tuple[float, float]]:
-    """The corners of a shape of radius one around the origin."""
+    """Return the corners of a shape of radius one around the origin."""
 
     def ring(corners: int, start: float, radii: tuple[float, ...] = (1.0,)) -> list[tuple[float, float]]:
         angles = [start + 2 * np.pi * i / corners for i in range(corners)]

@@ -1,36 +1,60 @@
-"""Trains the bundled demo model from nothing: ``python -m vlmrobust.demo.train --out DIR``.
+"""Train the bundled demo model from nothing: `python examples/train_demo.py --out DIR`.
 
 Five stages, each the cheapest way that was found to teach its part:
 
 1. the vision tower learns to name what every cell of a scene holds;
 2. its last layer is fitted to the embeddings of those words, and the rest of it is frozen;
 3. the language model learns to describe the scene, conclude, and give the letter, with short prompts, while a few of
-   its attention heads are shown where to look (see :mod:`vlmrobust.demo.pointers`);
+   its attention heads are shown where to look (`demo_language.Finder`);
 4. it goes on without being shown;
-5. and with the library's own prompts, rendered by :class:`vlmrobust.Prompt` as they are asked later.
+5. and with the library's own prompts, rendered by `vlmrobust.Prompt` as they are asked later.
 
-Nothing false is ever trained on: neither a wrong caption nor a wrong thought. Scenes that
-:func:`vlmrobust.demo.samples` draws are never shown. On one machine the same seed gives the same weights. It takes
-transformers 5, which makes the tokenizer; transformers 4.57 loads the result as well.
+Nothing false is ever trained on: neither a wrong caption nor a wrong thought. Scenes that `vlmrobust.demo.samples`
+draws are never shown. On one machine the same seed gives the same weights. It takes transformers 5, which makes the
+tokenizer; transformers 4.57 loads the result as well.
 """
-
-from __future__ import annotations
 
 import argparse
 import hashlib
 import json
 import platform
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import demo_vision
+import numpy as np
 import torch
+from demo_language import IMAGE_SIDE, OPTION_WORDS, Drawn, Episodes, Finder, Log, Reader, Turn, learn_to_answer
 
-from vlmrobust.demo import evaluate, language, questions, vision
-from vlmrobust.demo.processor import build_processor
+from vlmrobust.demo import evaluate, questions
+from vlmrobust.prompting import LETTERS
 from vlmrobust.types import Prompt, Style
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+# ChatML as Qwen2.5-VL writes it, without the system turn that its template adds on its own: prompts stay short.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] in ('image', 'image_url') %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -56,14 +80,64 @@ class Recipe:
     vision_width: int = 96
     vision_layers: int = 3
 
-    def scaled(self, factor: float) -> Recipe:
-        """The same recipe with fewer scenes and steps, to see that it runs."""
+    def scaled(self, factor: float) -> "Recipe":
+        """Return the same recipe with fewer scenes and steps, to see that it runs."""
         names = ("scenes", "held_out", "see_steps", "shown_steps", "short_steps", "full_steps")
         return replace(self, **{name: max(20, round(getattr(self, name) * factor)) for name in names})
 
 
+def train_tokenizer(texts: Iterable[str]) -> Any:
+    """Train a byte-level BPE with Qwen's rules for splitting words; any text comes back as it went in.
+
+    Args:
+        texts: What its words are learned from; every option word becomes one token, with and without a space before.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    frame = Qwen2Tokenizer(vocab={"<|endoftext|>": 0}, merges=[])  # for its normaliser and its pattern
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = frame.backend_tokenizer.normalizer
+    tokenizer.pre_tokenizer = frame.backend_tokenizer.pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048,  # never reached: merging ends where no pair is left that occurs often
+        min_frequency=20,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    options = [text for word in (*OPTION_WORDS, "user", "assistant") for text in (word, f" {word}")] * 100
+    tokenizer.train_from_iterator([*texts, *options], trainer)
+    learned = json.loads(tokenizer.to_str())["model"]
+    settings: dict[str, Any] = {
+        "merges": [tuple(pair) for pair in learned["merges"]],
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": None,
+        "model_max_length": 4096,
+        "padding_side": "left",
+        "extra_special_tokens": list(SPECIAL_TOKENS),
+    }
+    qwen = Qwen2Tokenizer(vocab=learned["vocab"], **settings)
+    qwen.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    return qwen
+
+
+def build_processor(texts: Iterable[str]) -> Any:
+    """Return the stock Qwen2.5-VL processor around a tokenizer trained on texts."""
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    pixels = {"shortest_edge": IMAGE_SIDE**2, "longest_edge": IMAGE_SIDE**2}
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=pixels),
+        tokenizer=train_tokenizer(texts),
+        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
 def build_model(recipe: Recipe, tokenizer: Any) -> Any:
-    """A small, untrained Qwen2.5-VL."""
+    """Return a small, untrained Qwen2.5-VL."""
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     def token(text: str) -> int:
@@ -110,44 +184,41 @@ def build_model(recipe: Recipe, tokenizer: Any) -> Any:
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=token("<|im_end|>"), pad_token_id=token("<|endoftext|>"), max_new_tokens=96
     )
-    language.start_copying(model)
+    start_copying(model)
     return model
 
 
-class Log:
-    """What happened, with the seconds since the start; printed, and written beside the weights."""
+def start_copying(model: Any, scale: float = 2.0) -> None:
+    """Start every attention head from equal queries and keys, so that words attend to the same words.
 
-    def __init__(self) -> None:
-        self.started, self.cpu_started = time.perf_counter(), time.process_time()
-        self.lines: list[str] = []
-        self.losses: list[tuple[int, float]] = []
-        self._recent: list[float] = []
+    Looking a word up elsewhere in the text is most of what this model does; from independent queries and keys that
+    takes very long to emerge. (The idea is called mimetic initialisation.)
+    """
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            attention = layer.self_attn
+            attention.k_proj.weight.mul_(scale)
+            attention.q_proj.weight.copy_(attention.k_proj.weight)
+            attention.o_proj.weight.mul_(0.5)
+            layer.mlp.down_proj.weight.mul_(0.5)
 
-    def say(self, text: str) -> None:
-        """Notes a line."""
-        line = f"{self.seconds():7.0f} s, {self.cpu_seconds():7.0f} s CPU: {text}"
-        self.lines.append(line)
-        print(line, flush=True)
 
-    def loss(self, step: int, value: float, every: int = 50) -> None:
-        """Notes the mean loss of every so many steps."""
-        self._recent.append(value)
-        if step % every == 0:
-            self.losses.append((step, round(sum(self._recent) / len(self._recent), 4)))
-            self.say(f"step {step}: loss {self.losses[-1][1]}")
-            self._recent = []
-
-    def seconds(self) -> float:
-        """Wall time since the start."""
-        return time.perf_counter() - self.started
-
-    def cpu_seconds(self) -> float:
-        """CPU time of this process since the start."""
-        return time.process_time() - self.cpu_started
+def episodes_of(drawn: list[Drawn], processor: Any, recipe: Recipe, style: Style | None = None) -> Episodes:
+    """Return samples as the library asks them, with the thought and letter to learn; some carry a true caption."""
+    rng = np.random.default_rng([3, recipe.seed])
+    turns = []
+    for _, _, sample in drawn:
+        prompt = Prompt.of(sample, style=style)
+        if rng.random() < recipe.captioned:
+            prompt = prompt.replace(context=sample.texts["correct_caption"])
+        thought, letter = sample.texts["correct_think"], LETTERS[sample.answer]
+        turns.append(Turn(prompt, f"<think>{thought}</think><answer>{letter}</answer><|im_end|>"))
+    finder = Finder(processor.tokenizer)
+    return Episodes.write(turns, processor, lambda row, asked, tokens: finder.pointers(*drawn[row][:2], asked, tokens))
 
 
 def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
-    """Runs all stages; returns the model and its processor."""
+    """Run all stages and return the model and its processor."""
     torch.manual_seed(recipe.seed)
     samples = [questions.to_sample(index, recipe.seed, "training") for index in range(recipe.scenes)]
     drawn = [(*questions.draw(index, recipe.seed, "training"), sample) for index, sample in enumerate(samples)]
@@ -158,23 +229,20 @@ def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
     processor = build_processor(corpus)
     model = build_model(recipe, processor.tokenizer)
     tower = model.model.visual
-    pictures = vision.Pictures.draw(
+    pictures = demo_vision.Pictures.draw(
         [scene for scene, _, _ in drawn], (evaluate.picture(sample) for sample in samples), processor
     )
     log.say(f"{recipe.scenes} scenes drawn, {len(processor.tokenizer)} tokens, {model.num_parameters()} parameters")
 
-    seen = vision.learn_to_see(tower, pictures, recipe.see_steps, 64, recipe.see_rate)
+    seen = demo_vision.learn_to_see(tower, pictures, recipe.see_steps, 64, recipe.see_rate)
     log.say(f"stage 1: cells named right {seen:.4f}")
-    features = vision.features_of(tower, pictures)
+    features = demo_vision.features_of(tower, pictures)
 
-    reader = language.Reader(model, processor, pictures.grid)
-    explained = vision.speak_words(model, pictures, features, processor.tokenizer)
+    reader = Reader(model, processor, pictures.grid)
+    explained = demo_vision.speak_words(model, pictures, features, processor.tokenizer)
     log.say(f"stage 2: variance explained {explained:.4f}")
-    short, full = (
-        language.Episodes.write(drawn, processor, captioned=recipe.captioned, style=style, seed=recipe.seed)
-        for style in (Style(instruction=""), None)
-    )
-    language.learn_to_answer(
+    short, full = (episodes_of(drawn, processor, recipe, style) for style in (Style(instruction=""), None))
+    learn_to_answer(
         reader,
         [(short, recipe.shown_steps, 1.0), (short, recipe.short_steps, 0.0), (full, recipe.full_steps, 0.0)],
         features,
@@ -187,7 +255,7 @@ def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
 
 
 def rewrite(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Changes a JSON file."""
+    """Change a JSON file."""
     file.write_text(json.dumps(change(json.loads(file.read_text())), indent=2) + "\n")
 
 
@@ -205,7 +273,7 @@ def _with_older_rope(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(model: Any, processor: Any, folder: Path) -> str:
-    """Writes weights in half precision and all that both transformers 4.57 and 5 need to load them.
+    """Write weights in half precision and all that both transformers 4.57 and 5 need to load them.
 
     Returns:
         The SHA-256 of the weights.
@@ -223,7 +291,7 @@ def save(model: Any, processor: Any, folder: Path) -> str:
 
 
 def main() -> None:
-    """Trains, saves, measures the saved model, and writes ``training_log.json`` beside it."""
+    """Train, save, measure the saved model, and write `training_log.json` beside it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--seed", type=int, default=0)
@@ -241,7 +309,7 @@ def main() -> None:
     import transformers
 
     record = {
-        "command": f"python -m vlmrobust.demo.train --seed {recipe.seed} --steps-scale {arguments.steps_scale}",
+        "command": f"python examples/train_demo.py --seed {recipe.seed} --steps-scale {arguments.steps_scale}",
         "recipe": asdict(recipe),
         "sha256": digest,
         "parameters": model.num_parameters(),

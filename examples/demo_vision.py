@@ -1,11 +1,9 @@
-"""The first two stages of training the demo model: the vision tower learns to see, then to speak the text's words.
+"""Teach the demo model's vision tower: the first two stages of `train_demo.py`.
 
 Trained from scratch through the language model alone, the tower stays blind for very long. So it is first taught what
 every cell holds, by two classifiers that are thrown away afterwards; then its output is fitted to the sum of the
 embeddings of the words for it, so that the language model finds words where the image stands.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from demo_language import one_cycle, step
 from torch import nn
 from torch.nn import functional
 
@@ -31,13 +30,13 @@ class Pictures:
     grid: torch.Tensor
     """(3,), the same for every image: time, height and width in patches"""
     colour_ids: torch.Tensor
-    """(images, cells), indices in ``COLOUR_WORDS``"""
+    """(images, cells), indices in `COLOUR_WORDS`"""
     shape_ids: torch.Tensor
-    """(images, cells), indices in ``SHAPE_WORDS``"""
+    """(images, cells), indices in `SHAPE_WORDS`"""
 
     @classmethod
-    def draw(cls, scenes: list[shapes.Scene], images: Iterable[Any], processor: Any) -> Pictures:
-        """Processes images of scenes, a few at a time."""
+    def draw(cls, scenes: list[shapes.Scene], images: Iterable[Any], processor: Any) -> "Pictures":
+        """Process images of scenes, a few at a time."""
         pixels, grids = [], []
         rest = iter(images)
         while some := list(islice(rest, 64)):
@@ -63,9 +62,9 @@ class Pictures:
 
 
 def hidden_features(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """What goes into the last linear layer of the tower: (images, cells, features)."""
+    """Return what goes into the last linear layer of the tower: (images, cells, features)."""
     found: list[torch.Tensor] = []
-    hook = tower.merger.mlp[2].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))  # type: ignore[union-attr,index]
+    hook = tower.merger.mlp[2].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:
         tower(pixels.flatten(0, 1), grid_thw=grid.expand(len(pixels), 3))
     finally:
@@ -74,16 +73,15 @@ def hidden_features(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) 
 
 
 def learn_to_see(tower: nn.Module, pictures: Pictures, steps: int, batch_size: int, rate: float) -> float:
-    """Stage 1: trains the tower on colour and shape of every cell.
+    """Train the tower on colour and shape of every cell.
 
     Returns:
         The share of cells named right over the last tenth of the steps.
     """
-    width = tower.merger.mlp[2].in_features  # type: ignore[union-attr,index]
+    width = tower.merger.mlp[2].in_features
     heads = nn.Linear(width, len(COLOUR_WORDS) + len(SHAPE_WORDS))
     parameters = [*tower.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    optimizer, schedule = one_cycle(parameters, rate, steps, betas=(0.9, 0.999))
     right: list[float] = []
     for _ in range(steps):
         rows = torch.randint(len(pictures), (batch_size,))
@@ -91,11 +89,7 @@ def learn_to_see(tower: nn.Module, pictures: Pictures, steps: int, batch_size: i
         colour, shape = logits.split([len(COLOUR_WORDS), len(SHAPE_WORDS)], dim=-1)
         loss = functional.cross_entropy(colour.flatten(0, 1), pictures.colour_ids[rows].flatten())
         loss = loss + functional.cross_entropy(shape.flatten(0, 1), pictures.shape_ids[rows].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        step(loss, optimizer, parameters, schedule)
         both = (colour.argmax(-1) == pictures.colour_ids[rows]) & (shape.argmax(-1) == pictures.shape_ids[rows])
         right.append(both.float().mean().item())
     last = right[-max(1, steps // 10) :]
@@ -104,14 +98,14 @@ def learn_to_see(tower: nn.Module, pictures: Pictures, steps: int, batch_size: i
 
 @torch.no_grad()
 def features_of(tower: nn.Module, pictures: Pictures, batch_size: int = 128) -> torch.Tensor:
-    """:func:`hidden_features` of all pictures, without gradients."""
+    """Return `hidden_features` of all pictures, without gradients."""
     batches = pictures.pixels.split(batch_size)
     return torch.cat([hidden_features(tower, pixels, pictures.grid) for pixels in batches])
 
 
 @torch.no_grad()
 def speak_words(model: Any, pictures: Pictures, features: torch.Tensor, tokenizer: Any) -> float:
-    """Stage 2: fits the tower's last layer, by least squares, to the words' embeddings.
+    """Fit the tower's last layer, by least squares, to the words' embeddings.
 
     Returns:
         The share of the embeddings' variance that the fit explains.
@@ -119,7 +113,7 @@ def speak_words(model: Any, pictures: Pictures, features: torch.Tensor, tokenize
 
     def embeddings(words: tuple[str, ...]) -> torch.Tensor:
         ids = [tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
-        return model.get_input_embeddings().weight[torch.tensor(ids).squeeze(1)]  # type: ignore[no-any-return]
+        return model.get_input_embeddings().weight[torch.tensor(ids).squeeze(1)]
 
     target = (embeddings(COLOUR_WORDS)[pictures.colour_ids] + embeddings(SHAPE_WORDS)[pictures.shape_ids]).flatten(0, 1)
     inputs = functional.pad(features.flatten(0, 1), (0, 1), value=1.0)
