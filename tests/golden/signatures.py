@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
@@ -13,6 +14,15 @@ from pydantic import BaseModel
 
 import vlmrobust
 from vlmrobust.cli import app
+from vlmrobust.former_paths import FORMER
+
+FIRST_NAMES = {
+    path: names.split()
+    for path, _, names in (
+        line.partition(":") for line in (Path(__file__).parent / "names.txt").read_text(encoding="utf-8").splitlines()
+    )
+}
+"""The names that every module of 0.1.0 had for others."""
 
 PACKAGES = (
     "data",
@@ -65,7 +75,8 @@ def public_names() -> Iterator[tuple[str, Any]]:
         yield f"vlmrobust.{name}", getattr(vlmrobust, name)
     for package in (*PACKAGES, *NAMED):
         module = importlib.import_module(f"vlmrobust.{package}")
-        for name in module.__all__:
+        # A module of an earlier version has its names alone, wherever they are now.
+        for name in FIRST_NAMES[module.__name__] if package in FORMER else module.__all__:
             yield f"{module.__name__}.{name}", getattr(module, name)
 
 
