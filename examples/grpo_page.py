@@ -8,17 +8,39 @@ For every finding of arXiv:2602.12506 the page has what would show it, as a diff
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 CONFIGURATIONS = ("base", "augmented", "faithful", "both")
 PAGE = Path(__file__).parents[1] / "docs" / "pages" / "grpo_runs.md"
+PICTURE = "images/grpo_runs.svg"
 SHOWN = ("accuracy", "consistency", "letter_entropy", "token_entropy", "correct_probability", "thought_length")
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+CARD = {
+    "base": "with its own thought",
+    "stop_think": "without a thought",
+    "blank_image": "on a blank image",
+    "correct_caption": "with a true caption",
+    "wrong_caption": "with a false caption",
+    "correct_think": "with a true thought begun",
+    "wrong_think": "with a false thought begun",
+}
+ENDS = (
+    ("base", "accuracy"),
+    ("base", "consistency"),
+    ("base", "consistency_coverage"),
+    ("base", "letter_entropy"),
+    ("base", "thought_length"),
+    ("stop_think", "accuracy"),
+    ("stop_think", "letter_entropy"),
+    ("wrong_caption", "accuracy"),
+    ("wrong_think", "accuracy"),
+)
+MISLED = ("accuracy", "follow_rate", "consistency")
 
 Run = dict[str, Any]
 Runs = dict[str, dict[int, Run]]
@@ -37,7 +59,8 @@ class Sign:
         mean = statistics.mean(self.values)
         if len(self.values) < 2:
             return mean, -math.inf, math.inf
-        half = STUDENT[len(self.values)] * statistics.stdev(self.values) / math.sqrt(len(self.values))
+        critical = float(stats.t.ppf(0.975, len(self.values) - 1))
+        half = critical * statistics.stdev(self.values) / math.sqrt(len(self.values))
         return mean, mean - half, mean + half
 
     @property
@@ -87,9 +110,6 @@ def between(runs: Runs, one: str, other: str, text: str, of: Callable[[Run], flo
 def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
     """Return what would show each of the paper's findings; none where it cannot be tested here."""
 
-    def accuracy(condition: str) -> Callable[[Run], float]:
-        return lambda run: value(run, condition, "accuracy")
-
     def more(run: Run) -> float:
         return drop("wrong_think")(run) - drop("wrong_caption")(run)
 
@@ -138,9 +158,14 @@ def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
             "4. Augmentation brings `wrong_caption` back; `wrong_think` improves little; consistency still falls",
             [
                 between(
-                    runs, "augmented", "base", "accuracy under `wrong_caption` at the end", accuracy("wrong_caption")
+                    runs,
+                    "augmented",
+                    "base",
+                    "accuracy lost under `wrong_caption` at the end",
+                    drop("wrong_caption"),
+                    falls=True,
                 ),
-                between(runs, "augmented", "base", "accuracy under `wrong_think` at the end", accuracy("wrong_think")),
+                sign(runs, "augmented", "how much more is still lost under `wrong_think`", more),
                 sign(runs, "augmented", "consistency, first to last", change("base", "consistency"), falls=True),
             ],
         ),
@@ -163,21 +188,27 @@ def verdict(signs: Sequence[Sign]) -> str:
     return "appeared" if seen == len(signs) else "appeared in part" if seen else "did not appear"
 
 
-def table(runs: Runs) -> str:
+def table(runs: Runs, shown: Sequence[tuple[str, str]]) -> str:
     """Return the first and the last evaluation: mean over seeds, lowest and highest in brackets."""
-    shown = [("base", metric) for metric in ("accuracy", "consistency", "letter_entropy", "thought_length")]
-    shown += [(condition, "accuracy") for condition in ("stop_think", "wrong_caption", "wrong_think")]
 
     def cell(values: list[float]) -> str:
-        return f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+        known = [value for value in values if value == value]
+        return f"{statistics.mean(known):.2f} ({min(known):.2f}–{max(known):.2f})" if known else "–"
 
     titles = [f"{metric.replace('_', ' ')}, {condition}" for condition, metric in shown]
     lines = [f"| configuration | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
     every = [run for own in runs.values() for run in own.values()]
     rows = {"the start": (every, 0)} | {f"{c} ({len(own)} seeds)": (list(own.values()), -1) for c, own in runs.items()}
     for name, (own, at) in rows.items():
-        cells = [cell([value(run, c, m, at) for run in own]) for c, m in shown] if own else ["–"] * len(shown)
+        cells = [cell([value(run, c, m, at) for run in own]) for c, m in shown]
         lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
+def card(start: Run) -> str:
+    """Return what the start can: its accuracy on scenes that nothing was learnt from."""
+    lines = ["| the start answers | accuracy |", "|---|---|"]
+    lines += [f"| {said} | {start['card'][condition]:.2f} |" for condition, said in CARD.items()]
     return "\n".join(lines)
 
 
@@ -230,47 +261,71 @@ def plot(runs: Runs, target: Path) -> None:
         figure.savefig(target, metadata={"Date": None})
 
 
-def page(runs: Runs, picture: str) -> str:
+def page(runs: Runs, start: Run, picture: str) -> str:
     """Return the page in Markdown."""
     every = [run for own in runs.values() for run in own.values()]
     one = every[0]
-    spent = sum(run["cpu_seconds"] for run in every)
+    cpu, wall = (sum(run[name] for run in every) for name in ("cpu_seconds", "seconds"))
+    alarms = sum(bool(run["alarms"]) for run in every)
+    found = findings(runs)
     lines = [
-        "# Twenty runs on a laptop",
+        f"# {len(every)} runs on a laptop",
         "",
         "Made by `python examples/train_grpo.py page` from the runs' files; nothing is written by hand.",
         "",
-        f"**What may be concluded:** what this one model of 1.4 million parameters did on this toy task in "
-        f"{one['steps']} steps, in {len(every)} runs. **What may not:** anything about large models, or that a finding "
-        "which does not appear here is wrong; intervals are over seeds of the training alone, on the same "
-        f"{one['held_out']} held-out samples and from the same start.",
-        "",
-        f"Learning rate {one['grpo']['learning_rate']:g}, chosen by the base reward alone on seeds that no run has "
-        f"(`rates.json`). {spent / 3600:.1f} hours of the processor in all, "
-        f"{spent / len(every) / 60:.0f} minutes a run.",
+        f"**What may be concluded:** what this one model of {start['parameters'] / 1e6:.1f} million parameters did on "
+        f"this toy task in {one['steps']} steps, in {len(every)} runs. **What may not:** anything about large models, "
+        "or that a finding which does not appear here is wrong. Intervals are 95 % (Student's t) over seeds of the "
+        f"training alone, on the same {one['held_out']} held-out samples and from the same start; none is corrected "
+        "for how many there are.",
         "",
         "| finding of the paper | here |",
         "|---|---|",
+        *(f"| {title} | **{verdict(signs)}** |" for title, signs in found),
+        "",
+        "A finding appeared where every sign of it below is seen, and in part where some are.",
+        "",
+        "## The start",
+        "",
+        f"The bundled model, taught to answer without a thought as well, then disturbed "
+        f"({start['steps_after_noise']} steps after the noise; {start['cpu_seconds'] / 60:.0f} minutes of one core; "
+        "`start.json` has recipe and log). "
+        f"On {2 * start['recipe']['held_out']} other scenes:",
+        "",
+        card(start),
+        "",
+        f"Learning rate {one['grpo']['learning_rate']:g}, chosen by the base reward alone on seeds that no run has "
+        f"(`rates.json`). The runs took {wall / 3600:.1f} hours, {cpu / 3600:.1f} of a processor: "
+        f"{cpu / len(every) / 60:.1f} minutes each.",
     ]
-    found = findings(runs)
-    lines += [f"| {title} | **{verdict(signs)}** |" for title, signs in found]
     for title, signs in found:
         lines += ["", f"## {title}", ""]
-        lines += [f"- {each}" for each in signs] or ["One family of one size cannot show it: it compares models."]
-    alarms = sum(bool(run["alarms"]) for run in every)
+        lines += [f"- {each}" for each in signs]
+        if not signs:
+            lines += [
+                "Could not be tested: the finding compares models. Which kind this one is can be told: who follows a "
+                "wrong thought, consistently, to a wrong answer is brittle; who answers rightly in spite of the "
+                "thought that stands before the answer is stubborn, and inconsistent. Under `wrong_think`:",
+                "",
+                table(runs, [("wrong_think", metric) for metric in MISLED]),
+            ]
     lines += [
         "",
         "## First and last evaluation",
         "",
-        table(runs),
+        "The mean over seeds, and in brackets the lowest and the highest. Entropies are in nats, lengths in words.",
         "",
-        "Consistency under base at the end, by judge:",
+        table(runs, ENDS),
         "",
-    ]
-    lines += [
+        "Consistency under base at the end, by judge. `Conclusion` takes the option that a thought names last, and "
+        "shares nothing with the rules; no language model was within reach where these runs were made, "
+        "`judge --judge` adds one.",
+        "",
         judges(runs),
         "",
-        f"An alarm was raised in {alarms} of {len(every)} runs.",
+        f"`RobustnessCallback` raised an alarm in {alarms} of {len(every)} runs.",
+        "",
+        "Thin lines are seeds, thick ones their mean:",
         "",
         f"![Trajectories]({picture})",
     ]
@@ -278,11 +333,12 @@ def page(runs: Runs, picture: str) -> str:
 
 
 def write_page(results: Path, target: Path = PAGE) -> Path:
-    """Write the page and its picture."""
+    """Write the page and its picture, which is below the page."""
     runs = read(results)
     if not any(runs.values()):
         raise SystemExit(f"expected files of runs in {results}, found none; `run` makes them")
-    picture = results / "trajectories.svg"
+    picture = target.parent / PICTURE
+    picture.parent.mkdir(parents=True, exist_ok=True)
     plot(runs, picture)
-    target.write_text(page(runs, Path(os.path.relpath(picture, target.parent)).as_posix()))
+    target.write_text(page(runs, json.loads((results / "start.json").read_text()), PICTURE))
     return target

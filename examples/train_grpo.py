@@ -9,7 +9,8 @@ last checkpoint, and gives the same file but for the seconds.
     python examples/train_grpo.py start                                    # the model, with its log and card
     python examples/train_grpo.py rate                                     # the learning rate, by the base reward alone
     python examples/train_grpo.py run --configuration both --seed 0        # one of twenty
-    python examples/train_grpo.py judge --judge openai:NAME --base-url URL # a second judge, of all runs there are
+    python examples/train_grpo.py judge                                    # a second judge, of all runs there are
+    python examples/train_grpo.py judge --judge openai:NAME --base-url URL # a language model as one more
     python examples/train_grpo.py page                                     # the page, from the files
     python examples/train_grpo.py all                                      # whatever of these is not there
 """
@@ -18,6 +19,7 @@ import argparse
 import importlib
 import json
 import platform
+import re
 import shutil
 import sys
 import time
@@ -26,8 +28,11 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import vlmrobust as vr
 from vlmrobust.demo import questions, shapes
+from vlmrobust.judges import Judge, Verdicts
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, WrongCaption, WrongThink, paper_conditions
 
 CONFIGURATIONS = ("base", "augmented", "faithful", "both")
@@ -58,6 +63,27 @@ GRPO = {
     "beta": 0.0,
 }
 NEW_TOKENS = {"max_new_tokens": 80}
+
+
+class Conclusion(Judge):
+    """A second judge that shares nothing with the rules: the option that a thought names last is what it asserts.
+
+    It knows no negation, hedge or comparison; the thoughts of this task have none to speak of.
+    """
+
+    is_costly = False
+
+    def conclude(self, responses: vr.Responses) -> Verdicts:
+        asserted = []
+        for thought, options, order in zip(responses.think, responses.options, responses.order, strict=True):
+            said = {
+                match.end(): -1 if index is None else index
+                for option, index in zip(options, order, strict=True)
+                for match in re.finditer(rf"\b{re.escape(option)}\b", thought or "", re.IGNORECASE)
+            }
+            asserted.append(said[max(said)] if said else None)
+        option = torch.tensor([-1 if one is None else one for one in asserted], dtype=torch.int64)
+        return Verdicts.of(option, torch.tensor([one is None for one in asserted], dtype=torch.bool))
 
 
 def samples(number: int, seed: int) -> list[vr.Sample]:
@@ -239,9 +265,11 @@ def judge(out: Path, results: Path, name: str, base_url: str | None) -> None:
     """Read the thoughts of every run's evaluations with another judge, and put what it says into the run's file."""
     from vlmrobust.named_judges import judge_named, judged_metrics
 
-    chosen = judge_named(name, base_url=base_url, where="--judge")
+    chosen = Conclusion() if name == "conclusion" else judge_named(name, base_url=base_url, where="--judge")
     for file in runs_of(results):
         run = json.loads(file.read_text())
+        if chosen.title in run.get("judges", {}):
+            continue
         said = []
         for evaluation in run["evaluations"]:
             saved = out / "runs" / file.stem / "robustness" / f"step-{evaluation['step']}"
@@ -275,7 +303,7 @@ def main(words: Iterable[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=100, help="steps between two evaluations, and two checkpoints")
     parser.add_argument("--samples", type=int, default=200, help="held-out samples of an evaluation")
     parser.add_argument("--rate", type=float, help="the learning rate; default: the one that `rate` chose")
-    parser.add_argument("--judge", default="rules", help="rules, hf:NAME or openai:NAME")
+    parser.add_argument("--judge", default="conclusion", help="conclusion, rules, hf:NAME or openai:NAME")
     parser.add_argument("--base-url")
     parser.add_argument("--out", type=Path, default=Path("runs/grpo"), help="for weights, checkpoints and reports")
     parser.add_argument("--results", type=Path, default=Path("examples/grpo_runs"), help="for the small files")
@@ -301,7 +329,7 @@ def main(words: Iterable[str] | None = None) -> None:
         run = train(start, folder, configuration, seed, given.steps, given.every, given.samples, rate)
         write(target, run)
         print(f"{target}: {run['seconds']} s, {run['cpu_seconds']} s of the processor", flush=True)
-    if given.stage == "judge":
+    if given.stage in ("all", "judge"):
         judge(given.out, given.results, given.judge, given.base_url)
     if given.stage in ("all", "page"):
         print(beside("grpo_page").write_page(given.results))

@@ -93,10 +93,23 @@ def run_of(configuration: str, seed: int, accuracy: tuple[float, float], consist
         "steps": 600,
         "held_out": 200,
         "grpo": {"learning_rate": 5e-5},
+        "seconds": 400,
         "cpu_seconds": 360,
         "alarms": [],
         "evaluations": evaluations,
     }
+
+
+def write_start(results: Path) -> None:
+    names = ("base", "stop_think", "blank_image", "correct_caption", "wrong_caption", "correct_think", "wrong_think")
+    start = {
+        "parameters": 1_400_000,
+        "steps_after_noise": 60,
+        "cpu_seconds": 600,
+        "recipe": {"held_out": 150},
+        "card": dict.fromkeys(names, 0.6),
+    }
+    (results / "start.json").write_text(json.dumps(start))
 
 
 def test_the_page_says_of_each_finding_what_came_out(tmp_path: Path) -> None:
@@ -106,6 +119,7 @@ def test_the_page_says_of_each_finding_what_came_out(tmp_path: Path) -> None:
             run = run_of(configuration, seed, (0.6, 0.7), (0.9, 0.8))
             (tmp_path / f"{configuration}-{seed}.json").write_text(json.dumps(run))
     (tmp_path / "rates.json").write_text("{}")
+    write_start(tmp_path)
     text = pages.write_page(tmp_path, tmp_path / "page.md").read_text()
     verdicts = dict(
         line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ") and "**" in line
@@ -122,7 +136,11 @@ def test_the_page_says_of_each_finding_what_came_out(tmp_path: Path) -> None:
     # 0.10 to 0.14 in five seeds: mean 0.12, and 2.776 standard errors of 0.00707 to each side.
     assert "accuracy, first to last: +0.120 (+0.100 to +0.140), seen" in text
     assert text.index("What may be concluded") < text.index("| finding of the paper")
-    assert (tmp_path / "trajectories.svg").stat().st_size > 1000
+    assert "1.4 million parameters" in text
+    assert "| without a thought | 0.60 |" in text
+    # There is no follow rate in these files, and a metric that is nowhere is no number.
+    assert "| base (5 seeds) | 0.72 (0.70–0.74) | – | 0.78 (0.76–0.80) |" in text
+    assert (tmp_path / "images" / "grpo_runs.svg").stat().st_size > 1000
     again = pages.write_page(tmp_path, tmp_path / "again.md").read_text()
     assert again == text
 
@@ -137,3 +155,37 @@ def test_a_single_seed_tests_nothing(tmp_path: Path) -> None:
 def test_no_runs_are_no_page(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="expected files of runs"):
         example("grpo_page").write_page(tmp_path)
+
+
+def test_the_second_judge_takes_the_option_that_is_named_last(small: Any) -> None:
+    sample = vr.Sample(id="q", images=["x.png"], question="What colour?", options=["red", "blue", "green"], answer=0)
+    thoughts = {
+        "I see a red one. So the answer is Green.": 2,
+        "blue, or rather red": 0,
+        "The reddish one is greenish.": None,
+        "": None,
+    }
+    prompt = vr.Prompt.of(sample)
+    said = [
+        vr.Response(sample_id="q", condition="base", think=think, answer=1, status="answered") for think in thoughts
+    ]
+    verdicts = small.Conclusion().verdicts(vr.Responses.of([prompt] * len(said), said))
+    found = [
+        None if unsure else option
+        for option, unsure in zip(verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True)
+    ]
+    assert found == list(thoughts.values())
+
+
+def test_the_second_judge_is_put_beside_the_rules(small: Any, start: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    run = small.train(start, tmp_path / "runs" / "base-0", "base", 0, steps=1, every=1, held_out=6, rate=1e-5)
+    small.write(results / "base-0.json", run)
+    small.judge(tmp_path, results, "conclusion", None)
+    said = json.loads((results / "base-0.json").read_text())["judges"]["Conclusion"]
+    assert [entry["step"] for entry in said] == [0, 1]
+    assert 0 <= said[0]["base"]["consistency"] <= 1
+    assert said[0]["base"]["consistency_coverage"] > 0.5
+    # A run that the judge has read is not read again, so that its reports may be gone.
+    shutil.rmtree(tmp_path / "runs")
+    small.judge(tmp_path, results, "conclusion", None)
