@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO, TypeVar
 from uuid import uuid4
 
 __all__ = [
     "Lines",
     "OwnFile",
+    "Position",
     "atomic_draft",
+    "batches",
     "create_atomically",
     "files",
     "is_running",
@@ -29,6 +31,9 @@ __all__ = [
 ]
 
 Position = tuple[int, int]
+"""Two numbers: index and count within a batch, or bytes and lines from a file's beginning."""
+
+Described = TypeVar("Described")
 
 _DRAFT = re.compile(r"\..+?(?:\.(?P<process>\d+))?\.(?P<key>[0-9a-f]{32})")
 _ABANDONED = 3600.0  # seconds after which nobody writes a file any more
@@ -72,9 +77,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
         yield number, _value(path, number, line)
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _whole_lines(path: Path, begin: Position = (0, 0)) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        file.seek(begin[0])
+        for number, line in enumerate(file, start=begin[1] + 1):
             if line.endswith(b"\n"):
                 yield number, line
 
@@ -208,33 +214,44 @@ def places(
     """
     found: dict[str, tuple[Lines, ...]] = {}
     for path in paths:
-        for lines, ids in _joined(_whole_batches(path, describe), together):
+        for lines, ids in _joined(batches(path, describe), together):
             found |= {sample: (*found.get(sample, ()), lines) for sample in ids}
     return found
 
 
-def _whole_batches(path: Path, describe: Callable[[Any], tuple[str, Position]]) -> Iterator[tuple[Lines, list[str]]]:
-    """Yield where each batch of a file is, and the sample ids of its lines."""
-    ids: list[str] = []
-    first = offset = end = 0
-    for number, line in _whole_lines(path):
+def batches(
+    path: Path, describe: Callable[[Any], tuple[Described, Position]], begin: Position = (0, 0)
+) -> Iterator[tuple[Lines, list[Described]]]:
+    """Yield where each whole batch of a file is, and what its lines are about.
+
+    Args:
+        path: a JSON Lines file.
+        describe: returns what a line's value is about, and index and count within the batch.
+        begin: bytes and lines that are left out at its beginning.
+
+    Raises:
+        ValueError: a line has another value; the message names file and line.
+    """
+    about: list[Described] = []
+    first, offset, end = begin[1] + 1, begin[0], begin[0]
+    for number, line in _whole_lines(path, begin):
         row = _value(path, number, line)
         try:
-            sample, (index, count) = describe(row)
+            one, (index, count) = describe(row)
         except (KeyError, TypeError, ValueError) as error:
             raise unexpected(path, number, row, error) from None
         if index == 0:
-            ids, first, offset = [], number, end
-        ids.append(sample)
+            about, first, offset = [], number, end
+        about.append(one)
         end += len(line)
-        if index + 1 == count == len(ids):
-            yield Lines(path, first, offset, end - offset), ids
+        if index + 1 == count == len(about):
+            yield Lines(path, first, offset, end - offset), about
 
 
-def _joined(batches: Iterable[tuple[Lines, list[str]]], together: int) -> Iterator[tuple[Lines, list[str]]]:
+def _joined(whole: Iterable[tuple[Lines, list[str]]], together: int) -> Iterator[tuple[Lines, list[str]]]:
     """Yield batches, those that follow one another as one as long as they have few lines."""
     held: tuple[Lines, list[str]] | None = None
-    for lines, ids in batches:
+    for lines, ids in whole:
         if held is not None:
             before, known = held
             if before.offset + before.length == lines.offset and len(known) + len(ids) <= together:

@@ -21,6 +21,7 @@ from .report.keeping import keep_report
 from .report.runs import Run, report_of_runs
 from .store import RecordedRow, RunDirectory, changed
 from .types import Response
+from .unreported import NOTE
 
 __all__ = ["merge_runs"]
 
@@ -39,6 +40,7 @@ _KNOWN = (
     "report.jsonl",
     "report.parquet",
     "report.part.*",
+    NOTE,
     "run.toml",
     ".*",
 )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..functional.intervals import Outcome
 from ..metrics import FollowRate, default_metrics
 from ..types import Responses
+from ..unreported import unreported_in
 from .columns import Column
 from .summary import SummaryRow
 
@@ -110,8 +111,10 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
     """
     file = saved_in(path) if path.is_dir() else path
     if not file.exists():
+        held = unreported_in(path) if path.is_dir() else None
         raise FileNotFoundError(
-            f"expected a report at {file}, found none; a run that was not finished has none until it is resumed"
+            f"expected a report at {file}, found none; "
+            + (str(held) if held else "a run that was not finished has none until it is resumed")
         )
     if _holds_columns(file):
         from .parquet import read_columns as read

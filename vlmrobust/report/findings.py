@@ -45,6 +45,7 @@ KINDS = {
     "carrier": "the text was carried otherwise than under other conditions",
     "readouts": "letters were read elsewhere than under base",
     "left_out": "responses that are in no number",
+    "unreported": "responses of the run directory that are in no report",
 }
 """What a finding can be about; from `form` on they say what can't be concluded."""
 

@@ -16,7 +16,7 @@ LIMITS = {
     "Form or content": ("form", "no_control"),
     "Chance": ("one_draw", "few_groups"),
     "What the judge says": ("judged", "judge_failed", "coverage"),
-    "Answers that are missing": ("abstention", "truncation", "left_out"),
+    "Answers that are missing": ("abstention", "truncation", "left_out", "unreported"),
     "What is not compared": ("carrier", "readouts"),
 }
 """The kinds of findings that are limits, by what they are about."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..judges import RuleJudge
 from ..types import Responses
+from ..unreported import Unreported, note_unreported
 from .columns import Column
 from .concatenation import Part
 from .files import PART, WHOLE, Key, known_in, saved_in
@@ -30,7 +31,8 @@ def keep_report(report: Report, folder: Path) -> Path:
     """Join the report of a call to the one in a run directory, and return the file of the call's own.
 
     The directory's has samples, conditions, draws and metrics of all calls. Where a call named less, its own is
-    `report.part…` beside it, and the log says what else there is.
+    `report.part…` beside it, and the log says what else there is. It also says which responses are in neither; where
+    the report is about the whole directory, its `unreported` counts them.
     """
     kept = [held for name in (WHOLE, PART) if (held := _Held.of(saved_in(folder, name))) is not None]
     keys, metrics = set(keys_of(report.responses)), metric_settings(report)
@@ -42,6 +44,7 @@ def keep_report(report: Report, folder: Path) -> Path:
         saved = report._write(folder)
         while (part := saved_in(folder, PART)).exists():
             part.unlink()
+        report.unreported = _unreported(saved, report)
         return saved
     logger.info(
         "run directory %s: its report has more than this call names (%s), and keeps it; this call alone is in %s",
@@ -50,11 +53,18 @@ def keep_report(report: Report, folder: Path) -> Path:
         PART,
     )
     # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
-    whole = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
+    whole, is_new = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
     saved = report._write(folder / PART)
-    if whole is not None:
-        whole._write(folder)
+    _unreported(whole._write(folder) if is_new else saved_in(folder), whole)
     return saved
+
+
+def _unreported(file: Path, whole: Report) -> Unreported:
+    """Return what a run directory holds beside its report in a file; note it there, and say it in the log."""
+    found = note_unreported(file.parent, file, whole.responses)
+    if found:
+        logger.warning("run directory %s: %s", file.parent, found)
+    return found
 
 
 def is_of_run(report: Report, folder: Path) -> bool:
@@ -134,8 +144,8 @@ class _Held:
         return cls(file, keys, metrics) if metrics else None
 
 
-def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
-    """Return what reports on disk and a new one say together; None where the new one says nothing new."""
+def _grown(kept: Sequence[_Held], report: Report) -> tuple[Report, bool]:
+    """Return what reports on disk and a new one say together, and whether the new one says anything new."""
     before = [Report.load(held.file) for held in kept]
     otherwise: dict[str, Otherwise] = {}
     for held in kept:
@@ -150,7 +160,7 @@ def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
             )
     columns = [column for column in report._columns if column.name not in otherwise]
     if len(before) == 1 and set(keys_of(report.responses)) <= kept[0].keys and _holds(before[0], report, columns):
-        return None
+        return before[0], False
     parts = [
         *(
             Part(held.file.name, old.responses, old._columns, {}, old.judge)
@@ -158,7 +168,7 @@ def _grown(kept: Sequence[_Held], report: Report) -> Report | None:
         ),
         Part("this call", report.responses, columns, {}, report.judge),
     ]
-    return report_of(parts, report.manifest, report.seed, kept[0].file.parent)
+    return report_of(parts, report.manifest, report.seed, kept[0].file.parent), True
 
 
 def _holds(whole: Report, part: Report, columns: Sequence[Column]) -> bool:

@@ -1,19 +1,22 @@
 """The result of a run: every response with its values, and every condition compared with base."""
 
+import logging
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..judges import RuleJudge
 from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
+from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
 from .breakdowns import Breakdowns
 from .columns import Column, frame_of, frame_without_texts, score
 from .comparison import between
 from .concatenation import Part, concatenated
-from .files import read_report, write_report
+from .files import read_report, saved_in, write_report
 from .joining import pairs_of
 from .pairing import contrasts_with
 from .summary import SummaryRow, summarised
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Report"]
+
+logger = logging.getLogger(__name__)
 
 
 class Report(Analyses, Breakdowns, Views):
@@ -36,6 +41,7 @@ class Report(Analyses, Breakdowns, Views):
         responses: the responses as arrays.
         seed: keys the bootstrap.
         manifest: what the run was begun with; empty without one.
+        unreported: how many responses its run directory holds that are not in it, where it was loaded from one.
     """
 
     def __init__(
@@ -46,10 +52,12 @@ class Report(Analyses, Breakdowns, Views):
         seed: int = 0,
         manifest: Mapping[str, Any] | None = None,
         summary: Sequence[SummaryRow] | None = None,
+        unreported: Unreported | None = None,
     ) -> None:
         self.responses = responses
         self.seed = seed
         self.manifest = dict(manifest or {})
+        self.unreported = unreported or Unreported()
         self._columns = tuple(columns)
         self._loaded_summary = summary
 
@@ -130,7 +138,8 @@ class Report(Analyses, Breakdowns, Views):
             for name, report in zip(labels, reports, strict=True)
         ]
         responses, columns, manifest = concatenated(parts, column, is_named=names is not None)
-        return cls(responses, columns, seed=reports[0].seed, manifest=manifest)
+        left_out = reduce(operator.add, (report.unreported for report in reports))
+        return cls(responses, columns, seed=reports[0].seed, manifest=manifest, unreported=left_out)
 
     def __len__(self) -> int:
         return len(self.responses)
@@ -268,7 +277,7 @@ class Report(Analyses, Breakdowns, Views):
         """
         own = {column.name: column.metric for column in self._columns if column.metric is not None}
         columns = score(self.responses, metrics, None if verdicts is None else Path(verdicts), own)
-        return Report(self.responses, columns, seed=self.seed, manifest=self.manifest)
+        return Report(self.responses, columns, seed=self.seed, manifest=self.manifest, unreported=self.unreported)
 
     def save(self, path: str | Path) -> Path:
         """Write the report as one file that `Report.load` reads, and return its path.
@@ -297,11 +306,21 @@ class Report(Analyses, Breakdowns, Views):
     def load(cls, path: str | Path) -> Self:
         """Read a saved report, or the one in a run directory.
 
-        Its values are those that were saved; `score` measures anew.
+        Its values are those that were saved; `score` measures anew. What the directory holds beside the report, as a
+        call that was killed leaves it, is counted in `unreported`, said in the log and wherever the report is shown.
+
+        Args:
+            path: the file, or the folder.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is none; the message counts the responses that are there nevertheless.
             ValueError: the file is no report, or a part of it is missing.
         """
-        responses, columns, summary, rest = read_report(Path(path))
-        return cls(responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"])
+        path = Path(path)
+        responses, columns, summary, rest = read_report(path)
+        left_out = find_unreported(path, saved_in(path), responses) if path.is_dir() else None
+        if left_out:
+            logger.warning("%s: %s", path, left_out)
+        return cls(
+            responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"], unreported=left_out
+        )

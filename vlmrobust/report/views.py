@@ -1,12 +1,14 @@
 """How a report is looked at: as a table, as a figure, as a page."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..jsonl import write_atomically
 from ..naming import unknown_name
 from ..types import Responses, Sample
+from ..unreported import Unreported
 from .columns import Column
 from .comparison import between
 from .findings import Finding, findings
@@ -26,6 +28,7 @@ class Views:
     responses: Responses
     seed: int
     manifest: dict[str, Any]
+    unreported: Unreported
     _columns: tuple[Column, ...]
 
     if TYPE_CHECKING:
@@ -78,7 +81,8 @@ class Views:
         """
         if not 0 < margin < 1:
             raise ValueError(f"field 'margin': expected a number between 0 and 1, got {margin}")
-        return tuple(findings(self.responses, self._columns, self._rows, margin, self.judge))
+        left_out = [Finding("unreported", None, str(self.unreported), True)] if self.unreported else []
+        return (*findings(self.responses, self._columns, self._rows, margin, self.judge), *left_out)
 
     def headline(self) -> tuple[str, ...]:
         """Return what `findings` come to in at most five sentences, the most important first.
@@ -281,4 +285,5 @@ class Views:
         return html_table(self._overview())
 
     def _overview(self) -> Table:
-        return overview(self.responses, self._columns, self._rows, self.judge)
+        table = overview(self.responses, self._columns, self._rows, self.judge)
+        return replace(table, notes=(*table.notes, str(self.unreported))) if self.unreported else table
