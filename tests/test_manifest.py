@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from vlmrobust import Compose, Perturbation, Prompt, Style
 from vlmrobust.manifest import Manifest, config_of, first_difference, prompt_digest, sample_content
 from vlmrobust.perturbations import AbstainOption, Base, WrongCaption, WrongThink, paper_conditions
 from vlmrobust.testing import FakeModel
+from vlmrobust.types import Turn
 
 
 def told(prompt, option, rng):
@@ -133,6 +135,7 @@ def test_sample_content_knows_images_by_what_they_show(make_sample, tmp_path):
         {"question": "Which shape?"},
         {"context": "A photo."},
         {"prefill": "<think>"},
+        {"history": (Turn(role="assistant", text="B"), Turn(role="user", text="Are you sure?"))},
         {"order": (1, 0, 2, 3)},
         {"asserted": 2},
         {"images": (Image.new("RGB", (56, 56), "blue"),)},
@@ -143,6 +146,15 @@ def test_prompt_digests_differ_with_what_is_shown(make_sample, change):
     images = sample_content(prompt.sample)["images"]
     assert prompt_digest(prompt, images) == prompt_digest(Prompt.of(make_sample()), images)
     assert prompt_digest(prompt.replace(**change), images) != prompt_digest(prompt, images)
+
+
+def test_a_prompt_without_a_history_has_the_digest_that_it_had_before_there_was_one(make_sample):
+    prompt = Prompt.of(make_sample())
+    fields = ("context", "question", "options", "order", "prefill", "distractor", "asserted")
+    content = json.loads(prompt.model_dump_json(include=set(fields)))
+    known = sample_content(prompt.sample)["images"]
+    encoded = json.dumps({**content, "images": known}, sort_keys=True)
+    assert prompt_digest(prompt, known) == hashlib.blake2b(encoded.encode(), digest_size=16).hexdigest()
 
 
 def test_a_run_whose_style_was_recorded_before_a_field_goes_on_where_it_was_asked_the_same():

@@ -283,5 +283,7 @@ def prompt_digest(prompt: Prompt, images: Sequence[str | None]) -> str:
     content: dict[str, Any] = prompt.model_dump(
         mode="json", include={"context", "question", "options", "order", "prefill", "distractor", "asserted"}
     )
-    encoded = json.dumps({**content, "images": shown}, sort_keys=True)
+    said = [[turn.role, turn.text] for turn in prompt.history]
+    later = {"history": said} if said else {}  # prompts that were recorded before there was one have none
+    encoded = json.dumps({**content, **later, "images": shown}, sort_keys=True)
     return blake2b(encoded.encode(), digest_size=16).hexdigest()

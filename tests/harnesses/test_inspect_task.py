@@ -25,6 +25,7 @@ from vlmrobust.perturbations import (
     Base,
     BlankImage,
     EarlyAnswer,
+    Perturbation,
     RotatedOptions,
     StopThink,
     WrongCaption,
@@ -94,6 +95,21 @@ def test_a_task_asks_what_expand_asks(picture: str, condition: Any) -> None:
     [image] = [part for part in state.messages[0].content if not isinstance(part, str) and part.type == "image"]
     assert image.image == picture
     assert state.store.get(RECORD)["prompt"]["condition"] == condition.condition
+
+
+class Doubted(Perturbation):
+    """Goes on from an answer that nobody gave."""
+
+    def perturb(self, prompt: Prompt, rng: Any) -> Prompt:
+        return prompt.replace(history=[{"role": "assistant", "text": "A"}, {"role": "user", "text": "Sure?</s>"}])
+
+
+def test_earlier_turns_are_messages_and_are_recorded(picture: str) -> None:
+    state = solved(perturbed(Doubted()), state_of(picture))
+    [prompt] = [prompt for prompt in expand([SAMPLE], [Doubted()]) if prompt.condition == "doubted"]
+    again = f"Sure?< /s>\n{prompt.style.instruction_text()}"
+    assert shown(state)[:-1] == [("user", prompt.text), ("assistant", "A"), ("user", again)]
+    assert state.store.get(RECORD)["prompt"]["history"] == [turn.model_dump() for turn in prompt.history]
 
 
 def test_the_style_has_a_system_turn(picture: str) -> None:

@@ -130,6 +130,21 @@ def test_both_kinds_are_shown_text_and_images(kind: type[Chat], prompts: list[Pr
     assert all(response.option_logprobs is None for response in responses)
 
 
+def test_earlier_turns_are_shown_to_models_that_take_them_and_fail_with_others(prompts: list[Prompt]) -> None:
+    history = ({"role": "assistant", "text": "<answer>A</answer>"}, {"role": "user", "text": "Are you sure?"})
+    asked = [prompts[0], prompts[1].replace(history=history)]
+    lmms = Chat()
+    LmmsModel(lmms).respond(asked)
+    again = f"Are you sure?\n{asked[1].style.instruction_text()}"
+    assert lmms.seen[1][0] == f"{asked[1].text}<answer>A</answer>{again}"
+    base, failed = LmmsModel(Simple()).respond(asked)
+    assert base.status != "error"
+    assert failed.error == (
+        "sample 'q1', condition 'wrong_caption': expected a chat-style model for a prompt with earlier turns, "
+        "got Simple, which takes one text"
+    )
+
+
 def test_a_prefilled_thought_is_carried_by_the_users_text(prompts: list[Prompt]) -> None:
     lmms = Chat()
     base, caption, think = LmmsModel(lmms).respond(prompts)

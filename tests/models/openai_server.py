@@ -73,7 +73,7 @@ class ToyModel:
     def next(self, text: str) -> dict[str, float]:
         """Return the distribution of the token after a rendered text."""
         asked, turn = text.rsplit("<|assistant|>", 1)
-        letters = re.findall(r"^([A-Z])\. ", asked.rsplit("<|user|>", 1)[-1], re.MULTILINE)
+        letters = re.findall(r"^([A-Z])\. ", asked.partition("<|user|>")[2], re.MULTILINE)
         opened, closed = "<think>" in turn, "</think>" in turn
         if turn.endswith("</answer>") or len(TOKENS.findall(turn)) > 200:
             return {END: 1.0}

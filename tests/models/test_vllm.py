@@ -69,6 +69,19 @@ def test_texts_and_letters_are_those_of_transformers(
     assert len(engines.made[0].asked) == len(prompts) + (texts if not along else 0)
 
 
+def test_earlier_turns_are_those_of_transformers(made: Callable[..., VLLMModel], engines: Any) -> None:
+    history = (
+        {"role": "assistant", "text": "<think>I see it.</think><answer>A</answer>"},
+        {"role": "user", "text": "Are you sure?"},
+    )
+    prompts = [prompt.replace(history=history) for prompt in prompts_of(1)[:3]]
+    model = made()
+    same(model.respond(prompts), demo.model(generation=TOKENS).respond(prompts))
+    decoded = model._encoder.tokenizer.decode(engines.made[0].asked[0][0]["prompt_token_ids"])
+    assert decoded.count("<|im_start|>") == 4
+    assert "<|im_end|>\n<|im_start|>user\nAre you sure?\nThink" in decoded
+
+
 @pytest.mark.parametrize("mode", ["think", "direct"])
 def test_option_texts_are_scored_as_in_transformers(made: Callable[..., VLLMModel], mode: Any) -> None:
     prompts = prompts_of(1, Style(answer_by="text", mode=mode))

@@ -131,3 +131,54 @@ def test_another_error_of_the_processor_is_passed_on():
 def test_the_prefill_is_appended_and_the_thought_opened_once(rendered, prefill, expected):
     assert assistant_prefix(rendered, prefill, "<think>") == expected
     assert expected[0].endswith(expected[1])
+
+
+def second(text, count=1, said="<think>It is red.</think><answer>B</answer>", again="Are you sure?"):
+    parts = [("assistant", said), ("user", again)]
+    return [
+        *chat_turns(text, count),
+        *({"role": role, "content": [{"type": "text", "text": part}]} for role, part in parts),
+    ]
+
+
+PLAIN_ANSWERS = (
+    "{% for turn in messages %}[{{ turn.role }}]{% if turn.role == 'assistant' %}{{ turn.content + '</s>' }}{% else %}"
+    + CONTENT
+    + "{% endif %}{% endfor %}[assistant]"
+)
+DROPS_PARTS = PLAIN_ANSWERS.replace("turn.content + '</s>'", "turn.content if turn.content is string")
+DROPS_THOUGHTS = PLAIN.replace("part.text }}", "part.text.split('</think>')[-1] }}")
+DROPS_ANSWERS = DROPS_SYSTEM.replace("'system'", "'assistant'")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (PLAIN, "<think>It is red.</think><answer>B</answer>"),
+        (PLAIN_ANSWERS, "<think>It is red.</think><answer>B</answer></s>"),
+        (DROPS_PARTS, "<think>It is red.</think><answer>B</answer>"),
+        (DROPS_THOUGHTS, "<answer>B</answer>"),
+    ],
+)
+def test_an_earlier_answer_stands_between_the_users_turns_in_the_form_that_the_template_takes(template, said):
+    text, folded = render_turns(Templated(template), second("What? </answer>"))
+    assert text == f"[user]<img>What? </answer>[assistant]{said}[user]Are you sure?[assistant]"
+    assert not folded
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
+def test_a_system_turn_goes_to_the_first_turn_of_several(template):
+    turns = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, *second("What?", said="B")]
+    expected = "[user]<img>Be brief.\n\nWhat?[assistant]B[user]Are you sure?[assistant]"
+    assert render_turns(Templated(template), turns) == (expected, True)
+
+
+def test_a_template_that_drops_the_earlier_answer_is_refused():
+    message = r"chat template of Templated to keep what the assistant said before, got a rendering without '/answer>'"
+    with pytest.raises(ValueError, match=message):
+        render_turns(Templated(DROPS_ANSWERS), second("What? </answer>", again="Sure? </answer>"))
+
+
+def test_an_error_that_no_form_of_the_earlier_answer_mends_is_passed_on():
+    with pytest.raises(TemplateError, match="broken"):
+        render_turns(Templated("{{ raise_exception('broken') }}"), second("What?"))

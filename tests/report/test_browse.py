@@ -69,6 +69,16 @@ def test_what_was_shown_and_said_is_there(asked):
         assert "".join(option["letter"] for option in row["options"]) == "ABCDE"[: len(prompt.options)]
 
 
+def test_earlier_turns_are_there(samples):
+    said = [{"role": "assistant", "text": "<answer>B</answer>"}, {"role": "user", "text": "Are you <b>sure</b>?"}]
+    prompts = [
+        prompt if prompt.condition == "base" else prompt.replace(history=said)
+        for prompt in expand(samples, [WrongThink()])
+    ]
+    data = browsed(prompts, FakeModel().respond(prompts))
+    assert [row["history"] for row in data["samples"][0]["responses"]] == [[], said]
+
+
 def test_letters_are_those_that_were_shown(samples):
     prompts = list(expand(samples, [OptionLetters() + AbstainOption()]))
     data = browsed(prompts, FakeModel().respond(prompts))

@@ -50,7 +50,10 @@ def pairs():
             prompt = Prompt.of(sample, style=Style(letters="VWXYZ" if number else "ABCDEFG"), draw=number)
             order = (1, 0, *range(2, len(options)), None)
             shown = [*(options[index] for index in order[:-1]), "I'm not sure"]
-            prompt = prompt.replace(condition=condition, order=order, options=shown)
+            earlier = (
+                [{"role": "assistant", "text": "«B» 🙂"}, {"role": "user", "text": "Sûr?\n"}] if number == 2 else ()
+            )
+            prompt = prompt.replace(condition=condition, order=order, options=shown, history=earlier)
             said = {
                 "sample_id": sample.id,
                 "condition": condition,
@@ -201,6 +204,7 @@ def test_an_old_folder_is_loaded(old):
     assert report.frame[["sample_id", "accuracy", "answer"]].to_numpy().tolist() == [["a", 0.0, 0], ["b", 1.0, 1]]
     assert report.summary[["value", "n"]].to_numpy().tolist() == [[0.5, 2]]
     assert report.responses.option_logprobs.tolist() == [[-0.5, -math.inf]] * 2
+    assert (report.responses.context, report.responses.history) == (("", ""), ((), ()))
     assert report.score([Accuracy()]).frame["accuracy"].tolist() == [0.0, 1.0]
     keys, metrics = files.known_in(old / "report.jsonl")
     assert (keys, set(metrics)) == ({("a", "base", 0), ("b", "base", 0)}, {"accuracy"})

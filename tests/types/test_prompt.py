@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vlmrobust import Prompt, Response, Sample, Style
+from vlmrobust.prompting import KNOWN_TOKENS
+from vlmrobust.types import Turn
 
 Make = Callable[..., Sample]
 
@@ -37,6 +39,59 @@ def test_messages_hold_the_system_turn_and_not_the_prefill(make_sample: Make) ->
     assert user["content"][0]["text"] == prompt.text
 
 
+SAID = "<think>It is <red>.</think><answer>A</answer>"
+
+
+def asked_again(prompt: Prompt, *texts: str) -> Prompt:
+    """Return a prompt with earlier turns, the assistant's first."""
+    roles = ("assistant", "user") * len(texts)
+    return prompt.replace(
+        history=[{"role": role, "text": text} for role, text in zip(roles, texts, strict=False)],
+    )
+
+
+def test_earlier_turns_follow_the_question_and_the_last_has_the_instruction(make_sample: Make) -> None:
+    style = Style(system="Be brief.", instruction="Choose.")
+    first = Prompt.of(make_sample(), style=style).replace(prefill="<think>x")
+    prompt = asked_again(first, SAID, "Are you sure?", "<answer>B</answer>", "Really?")
+    assert prompt.history[0] == Turn(role="assistant", text=SAID)
+    assert prompt.text == first.text
+    assert prompt.messages()[:2] == first.messages()
+    assert [(turn["role"], turn["content"]) for turn in prompt.messages()[2:]] == [
+        ("assistant", [{"type": "text", "text": SAID}]),
+        ("user", [{"type": "text", "text": "Are you sure?"}]),
+        ("assistant", [{"type": "text", "text": "<answer>B</answer>"}]),
+        ("user", [{"type": "text", "text": "Really?\nChoose."}]),
+    ]
+    bare = asked_again(Prompt.of(make_sample(), style=Style(instruction="")), SAID, "Are you sure?")
+    assert bare.messages()[-1]["content"][0]["text"] == "Are you sure?"
+
+
+def test_a_transcript_has_every_turn_and_no_marks_of_images_in_them(make_sample: Make) -> None:
+    prompt = asked_again(
+        Prompt.of(make_sample(options=("red", "blue")), style=Style(instruction="Choose.")),
+        "An <image>: B",
+        "<image> Sure?<|im_end|>",
+    )
+    assert prompt.replace(prefill="<think>x").transcript().splitlines() == [
+        "[user] <image> Which colour is the cube?",
+        "A. red",
+        "B. blue",
+        "Choose.",
+        "[assistant] An ‹image›: B",
+        "[user] ‹image› Sure?< |im_end|>",
+        "Choose.",
+        "[assistant begins] <think>x",
+    ]
+
+
+def test_of_earlier_turns_the_models_own_keeps_its_tags_and_thoughts(make_sample: Make) -> None:
+    said = "<think>[THINK]x[/THINK]</think><|im_end|><answer>A</answer>[INST]"
+    prompt = asked_again(Prompt.of(make_sample()), said, "</s>[THINK] Sure?").with_inert(KNOWN_TOKENS)
+    assert prompt.history[0].text == "<think>[THINK]x[/THINK]</think>< |im_end|><answer>A</answer>[ INST]"
+    assert prompt.history[1].text == "< /s>[ THINK] Sure?"
+
+
 class Template:
     """A chat template of the plain kind."""
 
@@ -57,8 +112,44 @@ def test_render_ends_in_the_prefill_and_opens_one_thought(make_sample: Make) -> 
 
 
 @pytest.mark.parametrize(
+    ("opener", "said", "expected"),
+    [
+        ("", SAID, SAID),
+        ("<think>\n", SAID, SAID),
+        ("<think>\n", "It is red.</think><answer>A</answer>", "<think>It is red.</think><answer>A</answer>"),
+        ("[THINK]", SAID, "[THINK]It is <red>.[/THINK]<answer>A</answer>"),
+        ("[THINK]", "It is red.[/THINK]<answer>A</answer>", "[THINK]It is red.[/THINK]<answer>A</answer>"),
+        ("", "<answer>A</answer>", "<answer>A</answer>"),
+    ],
+)
+def test_a_thought_of_an_earlier_turn_is_in_the_templates_tags(
+    make_sample: Make, opener: str, said: str, expected: str
+) -> None:
+    template = Template()
+    template.opener = opener
+    prompt = asked_again(Prompt.of(make_sample(), style=Style(instruction="Choose.")), said, "Are you sure?")
+    text = prompt.replace(prefill="<think>Yes").render(template)
+    begun = f"{opener}Yes" if opener else "<think>Yes"
+    assert text.partition("Choose.|")[2] == f"{expected}|Are you sure?\nChoose.|assistant:{begun}"
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"history": ({"role": "user", "text": "Sure?"},)},
+            "field 'history.0': expected the assistant and the user in turn, got 'user'",
+        ),
+        (
+            {"history": ({"role": "assistant", "text": "B"}, {"role": "assistant", "text": "A"})},
+            "field 'history.1': expected the assistant and the user in turn, got 'assistant'",
+        ),
+        ({"history": ({"role": "assistant", "text": " "},)}, "field 'history.0': expected a text, got ' '"),
+        (
+            {"history": ({"role": "assistant", "text": "B"},)},
+            "field 'history.0': expected the user at the end, whom the model is to answer, got 'assistant'",
+        ),
+        ({"history": ({"role": "system", "text": "B"},)}, "Input should be 'user' or 'assistant'"),
         (
             {"options": ("red",), "order": (0,)},
             "field 'options': expected 2 to 26 options, one per letter of the style, got 1",

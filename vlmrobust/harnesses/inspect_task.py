@@ -126,6 +126,9 @@ def _record(state: TaskState, prompt: Prompt, **more: Any) -> None:
     state.store.set(RECORD, {"prompt": fields, **more})
 
 
+_ROLES = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+
+
 def _messages(prompt: Prompt) -> list[ChatMessage]:
     prompt = prompt.with_inert(KNOWN_TOKENS)
     images = iter(prompt.images)
@@ -135,8 +138,7 @@ def _messages(prompt: Prompt) -> list[ChatMessage]:
             ContentText(text=part["text"]) if part["type"] == "text" else ContentImage(image=_address(next(images)))
             for part in turn["content"]
         ]
-        role = ChatMessageSystem if turn["role"] == "system" else ChatMessageUser
-        messages.append(role(content=content))
+        messages.append(_ROLES[turn["role"]](content=content))
     if prompt.prefill:
         messages.append(ChatMessageAssistant(content=prompt.prefill))
     return messages

@@ -43,13 +43,21 @@ class LmmsModel:
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts in one call of `generate_until`; see `Model.respond`.
 
-        An image that cannot be opened fails its own prompt. What the model raises is raised.
+        An image that cannot be opened fails its own prompt, and so do earlier turns where the model is a simple one,
+        which takes one text. What the model raises is raised.
         """
         from lmms_eval.api.instance import Instance, unwrap_generation_output
 
         shown: dict[int, list[dict[str, Any]]] = {}
         failed: dict[int, Response] = {}
         for number, prompt in enumerate(prompts):
+            if prompt.history and self.lmms.is_simple:
+                failed[number] = Response.failed(
+                    prompt,
+                    f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected a chat-style model for a "
+                    f"prompt with earlier turns, got {type(self.lmms).__name__}, which takes one text",
+                )
+                continue
             try:
                 shown[number] = _messages(prompt)
             except OSError as error:

@@ -22,6 +22,8 @@ __all__ = [
 
 IMAGE_MARK = "<image>"
 
+_END = 8  # characters of an earlier answer that tell whether it is there; its thought may be left out
+
 
 class ChatTemplate(Protocol):
     """What rendering needs of a Hugging Face processor (or tokenizer)."""
@@ -112,23 +114,50 @@ def check_template_arguments(processor: Any, arguments: Mapping[str, Any]) -> No
 def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]], **arguments: Any) -> tuple[str, bool]:
     """Render chat turns up to the point where the assistant begins to write.
 
-    A template without a system role raises or drops that turn; then its text is put in front of the user's.
+    A template without a system role raises or drops that turn; then its text is put in front of the user's. One that
+    takes earlier turns of the assistant as plain strings alone is given these.
 
     Args:
         processor: anything with `apply_chat_template`; where only its tokenizer has a template, that is used.
-        turns: as made by `chat_turns`.
+        turns: as made by `chat_turns`, perhaps with further ones of the assistant and the user.
         **arguments: for the template, such as `enable_thinking`.
 
     Returns:
         The rendered text, and whether the system turn had to be folded into the user's.
 
     Raises:
-        ValueError: the processor has no chat template, or its template drops the user's text.
+        ValueError: the processor has no chat template, or its template drops the user's text, or what the assistant
+            said before. Thoughts of earlier turns it may leave out.
     """
     from jinja2.exceptions import TemplateError
 
+    plain = [_with_plain_text(turn) if turn["role"] == "assistant" else turn for turn in turns]
+    forms = [turns] if plain == list(turns) else [turns, plain]
+    lost = None
+    for form in forms:
+        try:
+            text, folded = _rendered(processor, form, arguments)
+        except (TemplateError, TypeError):
+            if form is forms[-1]:
+                raise
+            continue
+        if (lost := _lost(text, turns)) is None:
+            return text, folded
+    assert lost is not None, "a form that was rendered has lost something, or is returned"
+    raise ValueError(
+        f"expected the chat template of {type(processor).__name__} to keep {lost[0]}, "
+        f"got a rendering without {lost[1]!r:.80}"
+    )
+
+
+def _rendered(
+    processor: ChatTemplate, turns: Sequence[dict[str, Any]], arguments: Mapping[str, Any]
+) -> tuple[str, bool]:
+    """Return turns rendered, and whether the system turn had to be folded into the user's."""
+    from jinja2.exceptions import TemplateError
+
     template = template_of(processor)
-    asked = arguments | {"add_generation_prompt": True, "tokenize": False}
+    asked = {**arguments, "add_generation_prompt": True, "tokenize": False}
 
     def rendered(conversation: Sequence[dict[str, Any]]) -> str:
         try:
@@ -150,12 +179,33 @@ def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]], **arg
         if not has_system:
             raise
         folded = True
-    if folded:
-        text = rendered(_fold_system_turn(turns))
-    for part in turns[-1]["content"]:
-        if part["type"] == "text" and part["text"].strip() not in text:
-            raise ValueError(
-                f"expected the chat template of {type(processor).__name__} to keep the user's text, "
-                f"got a rendering without {part['text'].strip()!r:.80}"
-            )
-    return text, folded
+    return (rendered(_fold_system_turn(turns)) if folded else text), folded
+
+
+def _with_plain_text(turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {**turn, "content": "".join(part["text"] for part in turn["content"])}
+
+
+def _lost(text: str, turns: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Return what of the turns is not in a rendering, in their order: whose text, and the text; None = all is there."""
+    said = [
+        (turn["role"], part["text"].strip())
+        for turn in turns
+        if turn["role"] != "system"
+        for part in turn["content"]
+        if part["type"] == "text"
+    ]
+    place = 0
+    answer = ""
+    for role, wanted in said:
+        if role == "assistant":
+            answer = wanted[-_END:]
+            continue
+        begin = text.find(wanted, place)
+        if begin < 0:
+            return "the user's text", wanted
+        if answer not in text[place:begin]:
+            return "what the assistant said before", answer
+        answer = ""
+        place = begin + len(wanted)
+    return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from .chat import template_source
 
-__all__ = ["assistant_prefix", "template_tags", "thought_note"]
+__all__ = ["assistant_prefix", "marks_thoughts", "template_tags", "thought_note", "with_opener"]
 
 # What chat templates of transformers open and close thoughts with; others are known by their words.
 _THOUGHT_TAGS = (
@@ -53,6 +53,30 @@ def template_tags(rendered: str, think_tags: tuple[str, str], source: str = "") 
         if _is_thoughts(opening) and closing in _closing_tags(opening):
             return opening, closing
     return think_tags
+
+
+def marks_thoughts(token: str) -> bool:
+    """Return whether a special token begins or ends thoughts, by its name or because templates use it so.
+
+    Example:
+        >>> [marks_thoughts(token) for token in ("</think>", "<|end_of_thought|>", "<channel|>", "<|im_end|>")]
+        [True, True, True, False]
+    """
+    return any(token in tag for pair in _THOUGHT_TAGS for tag in pair) or bool(_OF_THOUGHTS.search(_named(token)))
+
+
+def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
+    """Return a whole turn of a model, whose thought a template may have opened: then it only ends in what was written.
+
+    Example:
+        >>> with_opener("It is red.</think>A", ("<think>", "</think>"))
+        '<think>It is red.</think>A'
+        >>> with_opener("A", ("<think>", "</think>"))
+        'A'
+    """
+    opening, closing = think_tags
+    thought, closed, _ = turn.partition(closing)
+    return opening + turn if closed and opening not in thought else turn
 
 
 def _last_tag(rendered: str) -> str:

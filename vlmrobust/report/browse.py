@@ -128,6 +128,7 @@ def response_shown(responses: Responses, columns: Sequence[Column], row: int) ->
         "answer": choice if choice >= 0 else None,
         "context": responses.context[row],
         "question": responses.question[row],
+        "history": [{"role": role, "text": text} for role, text in responses.history[row]],
         "prefill": responses.prefill[row],
         "text": responses.text[row],
         "options": _options(responses, row),

@@ -86,8 +86,16 @@ function asked(sample, response) {
     parts.push(make("p", { class: "label" }, "asked"));
     parts.push(make("p", { class: "turn" }, response.question));
   }
+  for (const said of response.history) {
+    const isUser = said.role === "user";
+    parts.push(make("p", { class: "label" }, isUser ? "then the user said" : "the model's turn before"));
+    parts.push(make("p", { class: "turn" }, isUser ? make("span", { class: "injected" }, said.text) : said.text));
+  }
   return parts;
 }
+
+const wordsOf = (response) => [response.context, response.question, ...response.history.map((said) => said.text),
+  response.prefill, response.text];
 
 function turn(response) {
   if (!response.prefill && !response.text) return [];

@@ -4,7 +4,7 @@ const state = { condition: "", kinds: new Set(), words: "", shown: [], filled: 0
 function textOf(flip) {
   if (flip.searched === undefined) {
     const sample = data.samples[flip.sample];
-    const sides = [flip.here, flip.there].flatMap((side) => [side.context, side.question, side.prefill, side.text]);
+    const sides = [flip.here, flip.there].flatMap(wordsOf);
     flip.searched = [sample.id, sample.question, ...sample.options, ...sides].filter(Boolean).join("\n").toLowerCase();
   }
   return flip.searched;

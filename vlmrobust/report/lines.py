@@ -21,7 +21,7 @@ __all__ = ["FORMAT", "LATER_FIELDS", "as_tuples", "read_all", "read_keys", "writ
 FORMAT = "vlmrobust report 1"
 """What the head line says."""
 
-LATER_FIELDS: Mapping[str, Any] = {"context": "", "letters": LETTERS, "option_tokens": None}
+LATER_FIELDS: Mapping[str, Any] = {"context": "", "history": (), "letters": LETTERS, "option_tokens": None}
 """Which files of older versions lack, and what stands for them."""
 
 _ROWS = 10_000  # that are in memory as objects while they are read

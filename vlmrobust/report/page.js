@@ -13,7 +13,7 @@ const state = { condition: "", flags: new Set(), words: "", shown: [], current: 
 function textOf(sample, response) {
   if (response.searched === undefined) {
     const options = response.options.map((option) => option.text);
-    const parts = [sample.id, response.context, response.question, ...options, response.prefill, response.text, response.error];
+    const parts = [sample.id, ...options, ...wordsOf(response), response.error];
     response.searched = parts.filter(Boolean).join("\n").toLowerCase();
   }
   return response.searched;

@@ -1,8 +1,8 @@
 """A report as one Parquet file: a column for each field of the responses and each metric, and a head in its metadata.
 
-Any reader of Parquet opens it (`pandas.read_parquet`). Numbers are numbers, texts are texts; options, their order, the
-counts of their tokens and the samples' metadata are JSON. An own thought that is the whole thought is null: texts are
-the bulk of a report, and most models are given no thought to go on with.
+Any reader of Parquet opens it (`pandas.read_parquet`). Numbers are numbers, texts are texts; options, their order,
+earlier turns, the counts of tokens and the samples' metadata are JSON. An own thought that is the whole thought is
+null: texts are the bulk of a report, and most models are given no thought to go on with.
 """
 
 import json
@@ -37,7 +37,7 @@ _HEAD = b"vlmrobust"  # its key in the metadata of the file's schema
 _ROWS = 20_000  # that are in memory twice while they are written or read
 _SCORE, _FAILURE = "scores.", "failures."  # what the names of a metric's columns begin with
 _KEY = ("sample_id", "condition", "draw")
-_JSON = frozenset({"options", "order", "option_tokens", "metadata"})
+_JSON = frozenset({"options", "order", "history", "option_tokens", "metadata"})
 _DIFFERENT = frozenset({"think", "own_think", "text"})  # hardly ever twice the same; all other texts mostly are
 _BLANK = Responses.of([], [])
 _LONGEST = 2**31 - 1  # bytes of the file's metadata, in which the manifest is

@@ -320,7 +320,7 @@ def _check_result(perturbation: Perturbation, prompt: Prompt, changed: Prompt) -
         f"{where}: expected 'asserted' to be the distractor ({expected[0]}) or the answer ({expected[1]}), since all "
         f"conditions of a sample assert the same wrong option, got {changed.asserted}",
     )
-    shown = ("context", "question", "prefill", "options", "images")
+    shown = ("context", "question", "history", "prefill", "options", "images")
     require(
         any(getattr(changed, field) != getattr(prompt, field) for field in shown),
         f"{where}: expected a text that asserts option {changed.asserted}, got a prompt that shows nothing new",

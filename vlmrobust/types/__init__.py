@@ -6,6 +6,7 @@ from .response import Carrier, Readout, Response, Status
 from .responses import Responses
 from .sample import Sample, check_samples
 from .style import Style
+from .turn import Turn
 
 __all__ = [
     "Carrier",
@@ -17,6 +18,7 @@ __all__ = [
     "Sample",
     "Status",
     "Style",
+    "Turn",
     "check_samples",
     "image_digest",
     "open_image",

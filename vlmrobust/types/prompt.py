@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 
 from ..prompting import assistant_prefix, chat_turns, render_turns, template_source, template_tags
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
+from ..prompting.opened import marks_thoughts, with_opener
 from ..prompting.special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 from .image import ImageLike, image_key
 from .response import Response
 from .sample import Sample
 from .style import Style
+from .turn import Turn, order_problem
 from .validated import Frozen, as_made
 
 __all__ = ["Prompt", "begun", "made_of_images"]
@@ -33,6 +35,9 @@ class Prompt(Frozen):
         question: the question that is shown.
         options: the options that are shown, with the style's letters in this order.
         order: for each shown option its index in `sample.options`; None = an added option, such as "I'm not sure".
+        history: what was said since the question, where the model is asked once more: its answer, then the user's
+            words, and so on in turn; empty = the question is asked for the first time. The question itself is the first
+            turn, and the style's instruction follows the user's last words.
         prefill: raw text that the assistant's turn begins with, tags included; may be empty.
         distractor: index in `sample.options` of the wrong option that every condition of this sample asserts.
         asserted: index in `sample.options` of the option that the injected text claims; None = nothing is claimed.
@@ -43,6 +48,9 @@ class Prompt(Frozen):
         >>> prompt = Prompt.of(sample)
         >>> print(prompt.replace(context="A photo of a red cube.").text.splitlines()[0])
         A photo of a red cube.
+        >>> said = [{"role": "assistant", "text": "<answer>B</answer>"}, {"role": "user", "text": "Are you sure?"}]
+        >>> [turn["role"] for turn in prompt.replace(history=said).messages()]
+        ['user', 'assistant', 'user']
     """
 
     sample: Annotated[Sample, as_made(Sample)]
@@ -54,6 +62,7 @@ class Prompt(Frozen):
     question: str
     options: tuple[str, ...]
     order: tuple[int | None, ...]
+    history: tuple[Turn, ...] = ()
     prefill: str = ""
     distractor: int | None = None
     asserted: int | None = None
@@ -102,6 +111,8 @@ class Prompt(Frozen):
             refuse("asserted", f"the index of one of {count} options", self.asserted)
         if self.distractor is not None and (not 0 <= self.distractor < count or self.distractor == self.sample.answer):
             refuse("distractor", f"the index of a wrong option (0 to {count - 1})", self.distractor)
+        if problem := order_problem(self.history):
+            refuse(*problem)
         return self
 
     @property
@@ -111,18 +122,25 @@ class Prompt(Frozen):
 
     @cached_property
     def text(self) -> str:
-        """The user's text: context, question, lettered options, instruction."""
+        """What the user asks, first of all: context, question, lettered options, instruction."""
         question = self.style.question_text(self.question, self.options)
         # A mark in question or option is a place for an image; one in a caption would move it.
         return f"{inert_tags(self.context, (IMAGE_MARK,))}\n\n{question}" if self.context else question
 
     def messages(self) -> list[dict[str, Any]]:
-        """Return the chat turns (system, user); the prefill is not among them, it is appended to their rendering.
+        """Return the chat turns: system, user, and what has been said since (`history`).
 
-        Image parts are `{"type": "image"}` placeholders, to be filled from `images` in order.
+        The prefill is not among them, it is appended to their rendering. Image parts are `{"type": "image"}`
+        placeholders, to be filled from `images` in order; all of them stand in the turn of the question.
         """
         style = self.style
-        return chat_turns(self.text, len(self.images), system=style.system, image_position=style.image_position)
+        turns = chat_turns(self.text, len(self.images), system=style.system, image_position=style.image_position)
+        for place, turn in enumerate(self.history, start=1):
+            said = inert_tags(turn.text, (IMAGE_MARK,))  # there is no image to stand in its place
+            if place == len(self.history):
+                said = style.asked_again(said)
+            turns.append({"role": turn.role, "content": [{"type": "text", "text": said}]})
+        return turns
 
     def render(self, processor: ChatTemplate, **arguments: Any) -> str:
         """Return the text that a model is to continue: the chat template's rendering, then the prefill.
@@ -160,8 +178,9 @@ class Prompt(Frozen):
     def with_inert(self, special: SpecialTokens) -> "Prompt":
         """Return the prompt with a model's special tokens made inert in all that is data: see `SpecialTokens.inert`.
 
-        Context, question, options and the begun turn, in which the tags of the style stay. A model does this with what
-        it gets before it shows it to its tokenizer; the text of the style is the user's own, and is left as it is.
+        Context, question, options, what was said since, and the begun turn. In that, and in what the model said, the
+        tags of the style stay, and in the latter the marks of thoughts as well. A model does this with what it gets
+        before it shows it to its tokenizer; the text of the style is the user's own, and is left as it is.
 
         Args:
             special: the model's special tokens.
@@ -177,6 +196,7 @@ class Prompt(Frozen):
             "context": special.inert(self.context),
             "question": special.inert(self.question),
             "options": tuple(map(special.inert, self.options)),
+            "history": tuple(turn.replace(text=_inert_turn(turn, special, tags)) for turn in self.history),
             "prefill": inert_tags(special.inert(self.prefill, keep=tags), (IMAGE_MARK,)),
         }
         return self if all(getattr(self, name) == value for name, value in changed.items()) else self.replace(**changed)
@@ -225,19 +245,41 @@ def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Pr
     prompt = prompt.with_inert(SpecialTokens.of(processor))
     rendered, _ = render_turns(processor, prompt.messages(), **arguments)
     tags = template_tags(rendered, prompt.style.think_tags, template_source(processor))
-    if tags != prompt.style.think_tags:
-        prompt = _retagged(prompt, tags)
+    if (tagged := _tagged(prompt, tags)) != prompt:
+        prompt = tagged
         rendered, _ = render_turns(processor, prompt.messages(), **arguments)
     text, prefix = assistant_prefix(rendered, prompt.prefill, *tags)
     return (prompt if prefix == prompt.prefill else prompt.replace(prefill=prefix)), text
 
 
-def _retagged(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
+def _tagged(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
+    """Return the prompt with the template's tags of thoughts, and those of earlier turns as a template would show them.
+
+    What a template has opened itself is not in the text that the model wrote behind it.
+    """
+    own = prompt.style.think_tags
+    history = tuple(
+        turn.replace(text=with_opener(_with_tags(turn.text, own, tags), tags)) if turn.role == "assistant" else turn
+        for turn in prompt.history
+    )
+    if tags == own:
+        return prompt if history == prompt.history else prompt.replace(history=history)
     # What stands there of the template's tags was injected: nothing else than the style's own begins or ends a thought.
-    prefill = inert_tags(prompt.prefill, (tag for tag in tags if tag not in prompt.style.think_tags))
-    for own, other in zip(prompt.style.think_tags, tags, strict=True):
-        prefill = prefill.replace(own, other)
-    return prompt.replace(style=prompt.style.replace(think_tags=tags), prefill=prefill)
+    prefill = _with_tags(inert_tags(prompt.prefill, (tag for tag in tags if tag not in own)), own, tags)
+    return prompt.replace(style=prompt.style.replace(think_tags=tags), history=history, prefill=prefill)
+
+
+def _with_tags(text: str, own: tuple[str, str], others: tuple[str, str]) -> str:
+    for tag, other in zip(own, others, strict=True):
+        text = text.replace(tag, other)
+    return text
+
+
+def _inert_turn(turn: Turn, special: SpecialTokens, tags: Sequence[str]) -> str:
+    """Return what was said in a turn without tokens that act; the model's own may think and answer in it."""
+    if turn.role == "user":
+        return special.inert(turn.text)
+    return special.inert(turn.text, keep=(*tags, *filter(marks_thoughts, special.found(turn.text))))
 
 
 def made_of_images(prompt: Prompt, make: Callable[[ImageLike], Made], made: dict[Any, Made]) -> list[Made]:

@@ -44,6 +44,8 @@ class Responses:
         prefill: what the assistant's turn began with.
         status, readout, option_tokens, carrier, error: as in `Response`.
         metadata: the sample's own.
+        history: what was said since the question, where the model was asked once more: pairs of role and text. Given as
+            `()`, it is empty for all.
     """
 
     sample_id: tuple[str, ...]
@@ -76,6 +78,17 @@ class Responses:
     error: tuple[str | None, ...]
     metadata: tuple[Any, ...]
     _derived: list[tuple[object, Any]] = field(default_factory=list, init=False, repr=False)
+    history: tuple[tuple[tuple[str, str], ...], ...] = ()  # last, as pickles of earlier versions end before it
+
+    def __post_init__(self) -> None:
+        if not self.history:
+            object.__setattr__(self, "history", ((),) * len(self))
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        for item, value in zip(fields(self), state, strict=False):
+            object.__setattr__(self, item.name, value)
+        if len(state) < len(fields(self)):
+            object.__setattr__(self, "history", ((),) * len(self))
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[tuple[Prompt, Response]]) -> Self:
@@ -160,6 +173,7 @@ class Responses:
             carrier=_shared(response.carrier for response in said),
             error=_shared(response.error for response in said),
             metadata=tuple(sample.metadata for sample in samples),
+            history=_shared(tuple((turn.role, turn.text) for turn in prompt.history) for prompt in asked),
         )
 
     def __len__(self) -> int:

@@ -134,6 +134,16 @@ class Style(Frozen):
         parts = {"question": question, "options": self.options_text(options), "instruction": self.instruction_text()}
         return _PART.sub(lambda part: parts[part[1]], self.question_template)
 
+    def asked_again(self, words: str) -> str:
+        r"""Return what the user says in a later turn: some words, and the instruction once more.
+
+        Example:
+            >>> Style(instruction="Choose.").asked_again("Are you sure?")
+            'Are you sure?\nChoose.'
+        """
+        instruction = self.instruction_text()
+        return f"{words}\n{instruction}" if instruction else words
+
     def options_text(self, options: Sequence[str]) -> str:
         """Return the lettered options, one a line."""
         lines = zip(self.letters, options, strict=False)

@@ -43,6 +43,13 @@ class Frozen(BaseModel):
             raise ValueError(find_unwritable(values))
         return self
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        # A pickle of an earlier version has no fields that came later; these are what they are by default.
+        for name, field in type(self).model_fields.items():
+            if name not in self.__dict__ and not field.is_required():
+                self.__dict__[name] = field.get_default(call_default_factory=True)
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated like a new one.
 
