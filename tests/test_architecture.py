@@ -32,10 +32,6 @@ KNOWN_CIRCLES = {
             "study",
         )
     ),
-    # A report is saved by what knows the report's class.
-    frozenset({"report.keeping", "report.report"}),
-    # Both forms of a report's file import what the module that picks one of them holds.
-    frozenset({"report.files", "report.lines", "report.parquet"}),
     # A prompt may hold a response, and a response is read by its prompt; the latter is an annotation alone.
     frozenset({"types.prompt", "types.response"}),
 }

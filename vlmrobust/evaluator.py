@@ -16,7 +16,6 @@ from .perturbations.conditions import check_conditions
 from .perturbations.distractor import Distractor
 from .report import Report
 from .report.columns import score
-from .report.keeping import keep_report
 from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
 from .workers.plan import Failure, Pair, Plan
@@ -192,7 +191,7 @@ class Evaluator:
                 begun_with["work"] = work
             made = Report(responses, columns, seed=self.seed, manifest=begun_with)
             if job.out is not None:
-                keep_report(made, job.out)
+                made._keep(job.out)
             return made
 
         return (launched() if workers is None else workers).run(job, report)

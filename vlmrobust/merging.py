@@ -17,7 +17,6 @@ from .jsonl import OwnFile, files, read_lines, write_atomically
 from .locking import DirectoryLock
 from .manifest import Manifest
 from .report import Report
-from .report.keeping import keep_report
 from .report.runs import Run, report_of_runs
 from .store import RecordedRow, RunDirectory, changed
 from .types import Response
@@ -99,7 +98,7 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, differing: Dif
             _add_verdicts(run.path / "verdicts", target / "verdicts")
             if run.path.resolve() != target.resolve() and (left := _left_behind(run.path)):
                 logger.warning("%s: not merged, and to be made again: %s", run.path, ", ".join(left))
-        keep_report(report, target)
+        report._keep(target)
     return report
 
 

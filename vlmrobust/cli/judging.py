@@ -15,7 +15,7 @@ from ..named_judges import judge_named, judged_metrics
 from ..naming import unknown_name
 from ..report import Report
 from ..report.columns import metric_errors
-from ..report.keeping import keys_of
+from ..report.contents import keys_of
 from .measuring import measured
 
 __all__ = ["JUDGED", "Agreement", "agreement", "is_outdated", "judges_named", "rejudged"]

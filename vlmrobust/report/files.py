@@ -1,22 +1,20 @@
 """A report on disk: one file, of columns or of lines, and what it is called in a run's directory."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..functional.intervals import Outcome
 from ..metrics import FollowRate, default_metrics
-from ..types import Responses
 from ..unreported import unreported_in
+from . import lines, parquet
 from .columns import Column
+from .contents import Contents, Key, ReportData, with_judge
 from .summary import SummaryRow
 
-__all__ = ["PART", "WHOLE", "Contents", "Key", "known_in", "read_report", "saved_in", "write_report"]
+__all__ = ["PART", "WHOLE", "known_in", "read_report", "saved_in", "write_report"]
 
 WHOLE, PART = "report.parquet", "report.part.parquet"
 """A run's report, and the one of a call that names less than it holds."""
@@ -30,59 +28,30 @@ _FOLLOWS = FollowRate()
 _ABOUT = tuple(field.name for field in fields(Column) if field.name not in ("scores", "metric", "failures"))
 _LATER_COLUMNS = {"noise_floor": math.nan}  # which summaries of older files lack, and what stands for them
 
-Key = tuple[str, str, int]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Contents:
-    """What a file of a report holds.
-
-    Attributes:
-        responses: all of them.
-        scores, failures: by metric, values, and by position why there is none.
-        head: the rest: how many responses there are, seed, manifest, summary, and what is to be known of each metric.
-    """
-
-    responses: Responses
-    scores: Mapping[str, NDArray[np.float64]]
-    failures: Mapping[str, Mapping[int, str]]
-    head: Mapping[str, Any]
-
-
-def write_report(
-    path: Path,
-    responses: Responses,
-    columns: Sequence[Column],
-    summary: Sequence[SummaryRow],
-    rest: Mapping[str, Any],
-) -> Path:
+def write_report(path: Path, report: ReportData) -> Path:
     """Write a report and return the file's path; metadata that JSON has no form for is written as text.
 
     Args:
         path: the file, which holds lines if its name ends in `.jsonl` and else columns; or a folder, in which it is
             `WHOLE`, and takes the place of one of lines.
-        responses: all of them.
-        columns: their metrics.
-        summary: of them.
-        rest: what else there is to say, as JSON values.
+        report: what is written, with its judge in the manifest unless that is the default one.
     """
     file = path / WHOLE if path.is_dir() else path
     head = {
-        "responses": len(responses),
-        **rest,
-        "metrics": [{name: getattr(column, name) for name in _ABOUT} for column in columns],
-        "summary": [asdict(row) for row in summary],
+        "responses": len(report.responses),
+        "seed": report.seed,
+        "manifest": with_judge(report.manifest, report.columns),
+        "metrics": [{name: getattr(column, name) for name in _ABOUT} for column in report.columns],
+        "summary": [asdict(row) for row in report.summary],
     }
     contents = Contents(
-        responses,
-        {column.name: column.scores for column in columns},
-        {column.name: column.failures for column in columns if column.failures},
+        report.responses,
+        {column.name: column.scores for column in report.columns},
+        {column.name: column.failures for column in report.columns if column.failures},
         head,
     )
-    if file.suffix == LINES:
-        from .lines import write_lines as write
-    else:
-        from .parquet import write_columns as write
+    write = lines.write_lines if file.suffix == LINES else parquet.write_columns
     write(file, contents)
     if file != path:
         file.with_suffix(LINES).unlink(missing_ok=True)
@@ -102,8 +71,8 @@ def saved_in(folder: Path, name: str = WHOLE) -> Path:
     return max(there, key=lambda file: file.stat().st_mtime_ns, default=columns)
 
 
-def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], dict[str, Any]]:
-    """Read what `write_report` has written: responses, columns, summary, and the rest of the head.
+def read_report(path: Path) -> ReportData:
+    """Read what `write_report` has written.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -116,11 +85,7 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
             f"expected a report at {file}, found none; "
             + (str(held) if held else "a run that was not finished has none until it is resumed")
         )
-    if _holds_columns(file):
-        from .parquet import read_columns as read
-    else:
-        from .lines import read_all as read
-    contents = read(file)
+    contents = parquet.read_columns(file) if _holds_columns(file) else lines.read_all(file)
     head = contents.head
     columns = [
         Column(
@@ -133,7 +98,7 @@ def read_report(path: Path) -> tuple[Responses, list[Column], list[SummaryRow], 
         for about in head["metrics"]
     ]
     summary = [_summary_row(row) for row in head["summary"]]
-    return contents.responses, columns, summary, {"seed": head["seed"], "manifest": head["manifest"]}
+    return ReportData(contents.responses, columns, summary, head["seed"], head["manifest"])
 
 
 def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
@@ -142,11 +107,7 @@ def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]
     Raises:
         KeyError, TypeError, ValueError: it can't be read.
     """
-    if _holds_columns(file):
-        from .parquet import read_keys
-    else:
-        from .lines import read_keys
-    keys, metrics = read_keys(file)
+    keys, metrics = (parquet if _holds_columns(file) else lines).read_keys(file)
     return keys, {about["name"]: about.get("settings") for about in metrics}
 
 

@@ -6,46 +6,52 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ..judges import RuleJudge
-from ..types import Responses
 from ..unreported import Unreported, note_unreported
 from .columns import Column
 from .concatenation import Part
-from .files import PART, WHOLE, Key, known_in, saved_in
+from .contents import Key, ReportData, keys_of
+from .files import PART, WHOLE, known_in, read_report, saved_in, write_report
 from .merging import NOT_MEASURED, Otherwise, Settings, merged, set_otherwise
-from .report import Report
+from .pairing import contrasts_with
+from .summary import summarised
 
-__all__ = ["in_words", "is_of_run", "keep_report", "kept_report", "keys_of", "metric_settings", "report_of"]
+__all__ = ["Kept", "in_words", "is_of_run", "keep_report", "kept_report", "metric_settings", "report_of"]
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
 
 
-def keep_report(report: Report, folder: Path) -> Path:
-    """Join the report of a call to the one in a run directory, and return the file of the call's own.
+class Kept(NamedTuple):
+    """Where a call's report is, and what its run directory holds that no report has; None = it is about a part."""
+
+    file: Path
+    unreported: Unreported | None
+
+
+def keep_report(report: ReportData, folder: Path) -> Kept:
+    """Join the report of a call to the one in a run directory.
 
     The directory's has samples, conditions, draws and metrics of all calls. Where a call named less, its own is
-    `report.part…` beside it, and the log says what else there is. It also says which responses are in neither; where
-    the report is about the whole directory, its `unreported` counts them.
+    `report.part…` beside it, and the log says what else there is. It also says which responses are in neither.
     """
     kept = [held for name in (WHOLE, PART) if (held := _Held.of(saved_in(folder, name))) is not None]
-    keys, metrics = set(keys_of(report.responses)), metric_settings(report)
+    keys, metrics = set(keys_of(report.responses)), metric_settings(report.columns)
     more = [held for held in kept if not (held.keys <= keys and held.metrics.keys() <= metrics.keys())]
     if not more:
         for held in kept[:1]:
             for other in set_otherwise(held.metrics, metrics):
                 logger.warning("%s: %s; all %d responses are measured anew", held.file, in_words(other), len(held.keys))
-        saved = report._write(folder)
+        saved = write_report(folder, report)
         while (part := saved_in(folder, PART)).exists():
             part.unlink()
-        report.unreported = _unreported(saved, report)
-        return saved
+        return Kept(saved, _unreported(saved, report))
     logger.info(
         "run directory %s: its report has more than this call names (%s), and keeps it; this call alone is in %s",
         folder,
@@ -54,12 +60,12 @@ def keep_report(report: Report, folder: Path) -> Path:
     )
     # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
     whole, is_new = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
-    saved = report._write(folder / PART)
-    _unreported(whole._write(folder) if is_new else saved_in(folder), whole)
-    return saved
+    saved = write_report(folder / PART, report)
+    _unreported(write_report(folder, whole) if is_new else saved_in(folder), whole)
+    return Kept(saved, None)
 
 
-def _unreported(file: Path, whole: Report) -> Unreported:
+def _unreported(file: Path, whole: ReportData) -> Unreported:
     """Return what a run directory holds beside its report in a file; note it there, and say it in the log."""
     found = note_unreported(file.parent, file, whole.responses)
     if found:
@@ -67,11 +73,11 @@ def _unreported(file: Path, whole: Report) -> Unreported:
     return found
 
 
-def is_of_run(report: Report, folder: Path) -> bool:
-    """Return whether a folder is the directory of the run that a report is about."""
+def is_of_run(about: Mapping[str, Any], folder: Path) -> bool:
+    """Return whether a folder is the directory of the run that a report is about, by the report's manifest."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        return all(report.manifest[name] == manifest[name] for name in ("model", "seed", "style"))
+        return all(about[name] == manifest[name] for name in ("model", "seed", "style"))
     except (OSError, KeyError, TypeError, ValueError):  # there is none, or it is not known what the report is of
         return False
 
@@ -82,12 +88,7 @@ def kept_report(folder: Path) -> Path:
     return part if part.exists() else saved_in(folder)
 
 
-def keys_of(responses: Responses) -> Iterator[Key]:
-    """Yield the keys of responses."""
-    return zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
-
-
-def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> Report:
+def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
     """Return the report on parts of one run; the log says what could not be measured on all of it.
 
     Args:
@@ -109,7 +110,8 @@ def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, whe
     about = {key: value for key, value in manifest.items() if key != "judge"}
     if found.judge != RuleJudge().identity():  # columns that are loaded name none
         about["judge"] = dict(found.judge)
-    return Report(found.responses, found.columns, seed=seed, manifest=about)
+    summary = summarised(found.responses, found.columns, contrasts_with("base", found.responses), seed)
+    return ReportData(found.responses, found.columns, tuple(summary), seed, about)
 
 
 def in_words(other: Otherwise) -> str:
@@ -118,9 +120,9 @@ def in_words(other: Otherwise) -> str:
     return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
 
 
-def metric_settings(report: Report) -> dict[str, Settings]:
-    """Return how a report's metrics were set, by their names."""
-    return {column.name: column.settings for column in report._columns}
+def metric_settings(columns: Sequence[Column]) -> dict[str, Settings]:
+    """Return how metrics were set, by their names."""
+    return {column.name: column.settings for column in columns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +146,12 @@ class _Held:
         return cls(file, keys, metrics) if metrics else None
 
 
-def _grown(kept: Sequence[_Held], report: Report) -> tuple[Report, bool]:
+def _grown(kept: Sequence[_Held], report: ReportData) -> tuple[ReportData, bool]:
     """Return what reports on disk and a new one say together, and whether the new one says anything new."""
-    before = [Report.load(held.file) for held in kept]
+    before = [read_report(held.file) for held in kept]
     otherwise: dict[str, Otherwise] = {}
     for held in kept:
-        for other in set_otherwise(held.metrics, metric_settings(report)):
+        for other in set_otherwise(held.metrics, metric_settings(report.columns)):
             otherwise.setdefault(other.metric, other)
             logger.warning(
                 "%s: %s: the report of all calls keeps it as it was, this call's own has it as it is now; 'name' keeps "
@@ -158,12 +160,12 @@ def _grown(kept: Sequence[_Held], report: Report) -> tuple[Report, bool]:
                 in_words(other),
                 len(held.keys),
             )
-    columns = [column for column in report._columns if column.name not in otherwise]
+    columns = [column for column in report.columns if column.name not in otherwise]
     if len(before) == 1 and set(keys_of(report.responses)) <= kept[0].keys and _holds(before[0], report, columns):
         return before[0], False
     parts = [
         *(
-            Part(held.file.name, old.responses, old._columns, {}, old.judge)
+            Part(held.file.name, old.responses, old.columns, {}, old.judge)
             for old, held in zip(before, kept, strict=True)
         ),
         Part("this call", report.responses, columns, {}, report.judge),
@@ -171,9 +173,9 @@ def _grown(kept: Sequence[_Held], report: Report) -> tuple[Report, bool]:
     return report_of(parts, report.manifest, report.seed, kept[0].file.parent), True
 
 
-def _holds(whole: Report, part: Report, columns: Sequence[Column]) -> bool:
+def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bool:
     """Return whether a report has all responses of another as they are there, and some columns of it."""
-    held = {column.name: column for column in whole._columns}
+    held = {column.name: column for column in whole.columns}
     if not all(column.name in held and NOT_MEASURED not in held[column.name].failures.values() for column in columns):
         return False
     place = {key: row for row, key in enumerate(keys_of(whole.responses))}

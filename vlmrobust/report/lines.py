@@ -14,7 +14,7 @@ from ..jsonl import read_lines, write_lines_atomically
 from ..prompting import LETTERS
 from ..types import Responses
 from ..types.texts import within_thoughts
-from .files import Contents, Key
+from .contents import Contents, Key
 
 __all__ = ["FORMAT", "LATER_FIELDS", "as_tuples", "read_all", "read_keys", "write_lines"]
 

@@ -19,7 +19,7 @@ from ..jsonl import atomic_draft, json_safe
 from ..text import writable
 from ..types import Responses
 from ..types.texts import within_thoughts
-from .files import Contents, Key
+from .contents import Contents, Key
 from .lines import LATER_FIELDS, as_tuples
 
 if TYPE_CHECKING:

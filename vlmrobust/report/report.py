@@ -7,8 +7,7 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..judges import RuleJudge
-from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
+from ..metrics import Metric, PairedMetric, default_metrics
 from ..types import Prompt, Response, Responses
 from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
@@ -16,8 +15,10 @@ from .breakdowns import Breakdowns
 from .columns import Column, frame_of, frame_without_texts, score
 from .comparison import between
 from .concatenation import Part, concatenated
+from .contents import ReportData, judge_of, with_judge
 from .files import read_report, saved_in, write_report
 from .joining import pairs_of
+from .keeping import is_of_run, keep_report
 from .pairing import contrasts_with
 from .summary import SummaryRow, summarised
 from .typed import table_of
@@ -134,7 +135,7 @@ class Report(Analyses, Breakdowns, Views):
                 f"slash in another; got {labels} for {len(reports)} reports"
             )
         parts = [
-            Part(name, report.responses, report._columns, report._saved_manifest(), report.judge)
+            Part(name, report.responses, report._columns, with_judge(report.manifest, report._columns), report.judge)
             for name, report in zip(labels, reports, strict=True)
         ]
         responses, columns, manifest = concatenated(parts, column, is_named=names is not None)
@@ -157,10 +158,7 @@ class Report(Analyses, Breakdowns, Views):
     @property
     def judge(self) -> dict[str, Any]:
         """The identity of the judge whose verdicts `consistency` holds: its class, and what else decides them."""
-        metric = next((column.metric for column in self._columns if column.name == "consistency"), None)
-        if isinstance(metric, JudgedMetric):
-            return metric.judge.identity()
-        return dict(self.manifest.get("judge") or RuleJudge().identity())
+        return judge_of(self._columns, self.manifest)
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
@@ -288,19 +286,30 @@ class Report(Analyses, Breakdowns, Views):
                 is JSON Lines, a head and then a response a line; any other one is Parquet, which takes a fraction of
                 the time and the space.
         """
-        from .keeping import is_of_run, keep_report
+        if is_of_run(self.manifest, Path(path)):
+            return self._keep(Path(path))
+        return write_report(Path(path), self._data)
 
-        if is_of_run(self, Path(path)):
-            return keep_report(self, Path(path))
-        return self._write(path)
+    def _keep(self, folder: Path) -> Path:
+        """Join the report to the one in the directory of its run, and return the file of its own."""
+        file, unreported = keep_report(self._data, folder)
+        self.unreported = self.unreported if unreported is None else unreported
+        return file
 
-    def _write(self, path: str | Path) -> Path:
-        rest = {"seed": self.seed, "manifest": self._saved_manifest()}
-        return write_report(Path(path), self.responses, self._columns, self._rows, rest)
+    @property
+    def _data(self) -> ReportData:
+        return ReportData(self.responses, self._columns, self._rows, self.seed, self.manifest)
 
-    def _saved_manifest(self) -> dict[str, Any]:
-        """Return the manifest with the judge, unless that is the default one: columns that are loaded name none."""
-        return self.manifest | ({} if self.judge == RuleJudge().identity() else {"judge": self.judge})
+    @classmethod
+    def _of_data(cls, data: ReportData, unreported: Unreported | None = None) -> Self:
+        return cls(
+            data.responses,
+            data.columns,
+            seed=data.seed,
+            manifest=data.manifest,
+            summary=data.summary,
+            unreported=unreported,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -317,10 +326,8 @@ class Report(Analyses, Breakdowns, Views):
             ValueError: the file is no report, or a part of it is missing.
         """
         path = Path(path)
-        responses, columns, summary, rest = read_report(path)
-        left_out = find_unreported(path, saved_in(path), responses) if path.is_dir() else None
+        data = read_report(path)
+        left_out = find_unreported(path, saved_in(path), data.responses) if path.is_dir() else None
         if left_out:
             logger.warning("%s: %s", path, left_out)
-        return cls(
-            responses, columns, summary=summary, seed=rest["seed"], manifest=rest["manifest"], unreported=left_out
-        )
+        return cls._of_data(data, left_out)

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..types import Responses
 from .concatenation import Part
-from .files import Key, saved_in
-from .keeping import in_words, keys_of, metric_settings, report_of
+from .contents import Key, keys_of
+from .files import saved_in
+from .keeping import in_words, metric_settings, report_of
 from .merging import set_otherwise
 from .report import Report
 
@@ -65,7 +66,7 @@ def report_of_runs(runs: Sequence[Run], manifest: Mapping[str, Any], seed: int) 
         ]
         columns = [column.taken(rows) for column in report._columns]
         parts.append(Part(str(file), responses.select(rows), columns, {}, report.judge))
-    return report_of(parts, manifest, seed, runs[0].path)
+    return Report._of_data(report_of(parts, manifest, seed, runs[0].path))
 
 
 def _answered(responses: Responses) -> Iterator[Key]:
@@ -96,7 +97,7 @@ def _check_alike(reports: Mapping[Path, Report]) -> None:
     seen: list[tuple[Path, Report]] = []
     for file, report in reports.items():
         for before, earlier in seen:
-            for other in set_otherwise(metric_settings(earlier), metric_settings(report)):
+            for other in set_otherwise(metric_settings(earlier._columns), metric_settings(report._columns)):
                 raise ValueError(
                     f"{file}: {in_words(other)}, and {before} has it so; measure it again in one of them, by a call "
                     "that names all of its responses, or under another 'name'"
