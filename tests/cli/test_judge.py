@@ -118,7 +118,7 @@ def test_what_has_changed_is_said(command: Command, runs: Runs, tmp_path: Path, 
 def test_the_same_judge_agrees_with_itself_and_stands_beside_the_report(command: Command, runs: Runs) -> None:
     result = command("judge", runs["poor"], "--judge", "rules", "--json")
     assert json.loads(result.stdout)["agreement"]["same"] == 1.0
-    file = runs["poor"] / "report-rules.jsonl"
+    file = runs["poor"] / "report-rules.parquet"
     assert str(file) in result.stderr
     saved = file.read_bytes()
     again = command("judge", runs["poor"], "--judge", "rules")
@@ -126,7 +126,32 @@ def test_the_same_judge_agrees_with_itself_and_stands_beside_the_report(command:
     assert f"expected a file that is not there yet, {file} is; name another with --out" in again.stderr
     assert file.read_bytes() == saved
     assert command("report", file).stdout == command("report", runs["poor"]).stdout
+    assert saved.startswith(b"PAR1")
     file.unlink()
+
+
+def test_a_judged_report_of_an_earlier_version_is_known_and_replaced_once_it_is_outdated(
+    command: Command, runs: Runs, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    report = Report.load(runs["poor"])
+    report.save(run / "report.jsonl")
+    lines = report.save(run / "report-rules.jsonl")
+    refused = command("judge", run, "--judge", "rules")
+    assert refused.exit_code == 2
+    assert f"expected a file that is not there yet, {lines} is; name another with --out" in refused.stderr
+    report._select(range(6)).save(lines)
+    assert command("judge", run, "--judge", "rules").exit_code == 0
+    assert not lines.exists()
+    assert len(Report.load(run / "report-rules.parquet")) == len(report)
+
+
+@pytest.mark.parametrize(("name", "begin"), [("mine.jsonl", b"{"), ("mine.parquet", b"PAR1"), ("mine", b"PAR1")])
+def test_what_it_is_written_as_is_said_by_its_name(
+    command: Command, runs: Runs, tmp_path: Path, name: str, begin: bytes
+) -> None:
+    assert command("judge", runs["poor"], "--judge", "rules", "--out", tmp_path / name).exit_code == 0
+    assert (tmp_path / name).read_bytes().startswith(begin)
 
 
 def test_several_judges_are_a_panel(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
@@ -335,7 +360,7 @@ def test_a_run_directory_that_is_in_use_is_not_written_into(
         assert not coin, "no judge is loaded for nothing"
         assert command("judge", run, "--judge", "rules", "--out", tmp_path / "rules.jsonl").exit_code == 0
     assert command("judge", run / "report.jsonl", "--judge", "hf:org/coin").exit_code == 0
-    assert {path.name for path in run.iterdir()} == {"report.jsonl", "report-hf-org+coin.jsonl"}
+    assert {path.name for path in run.iterdir()} == {"report.jsonl", "report-hf-org+coin.parquet"}
 
 
 def test_a_judge_at_work_keeps_others_out(
@@ -354,4 +379,4 @@ def test_a_judge_at_work_keeps_others_out(
     assert command("judge", run, "--judge", "hf:org/coin").exit_code == 0
     assert refused
     assert {result.exit_code for result in refused} == {2}
-    assert not (run / "report-rules.jsonl").exists()
+    assert not (run / "report-rules.parquet").exists()

@@ -88,7 +88,7 @@ def test_links_of_a_part_lead_to_the_reports_of_the_part(study: Studies, folder:
     run = folder / "out" / "runs" / "one" / "few"
     assert (run / "report.part.html").is_file()
     judged = {row.file for row in part.judgement_rows if row.benchmark == "few" and row.model == "one"}
-    assert judged == {f"runs/one/few/report.part-{name}.jsonl" for name in ("rules", "hf-org+contrary")}
+    assert judged == {f"runs/one/few/report.part-{name}.parquet" for name in ("rules", "hf-org+contrary")}
     for file in judged:
         assert set(Report.load(folder / "out" / file).conditions) == {"base"}
         whole = file.replace("report.part-", "report-")

@@ -49,7 +49,11 @@ def judge(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The judged report, a new file. Default: beside the report, by the judge."),
+        typer.Option(
+            metavar="FILE",
+            help="The judged report, a new file: Parquet, or lines where it ends in .jsonl. Default: beside the "
+            "report, by the judge.",
+        ),
     ] = None,
     rule: Annotated[
         PanelRule,
@@ -83,6 +87,7 @@ def judge(
     with refusals(context):
         from ..judges.measured import title_of
         from ..report import Report
+        from ..report.files import LINES, saved_in
         from ..report.tables import terminal_table
         from .construction import engine_options
         from .judging import JUDGED, agreement, is_outdated, judges_named, rejudged
@@ -101,26 +106,29 @@ def judge(
         if path is None:
             raise ValueError("expected a run directory or a saved report, or --check, got neither")
         folder = path if path.is_dir() else path.parent
-        file = out or _beside(folder, judges)
+        name = _named_after(judges)
+        file, before = (folder / name, saved_in(folder, name)) if out is None else (out, out)
         with _held(folder, file, judges):
             old = Report.load(path)
-            there = Report.load(file) if file.exists() else None
+            there = Report.load(before) if before.exists() else None
             if there is not None and not is_outdated(there, old):
-                raise ValueError(f"expected a file that is not there yet, {file} is; name another with --out")
+                raise ValueError(f"expected a file that is not there yet, {before} is; name another with --out")
             chosen = judges_named(judges, rule.value, **servers, report=old)
             if there is not None and there.judge != chosen.identity():
-                raise ValueError(f"expected a file of this judge, {file} is by another; name another with --out")
+                raise ValueError(f"expected a file of this judge, {before} is by another; name another with --out")
             new, names = rejudged(old, chosen, folder / "verdicts", options.listed(metrics))
             new.save(file)
+            if out is None:  # as earlier versions wrote it
+                file.with_suffix(LINES).unlink(missing_ok=True)
         agreed = agreement(old, new)
-        before, after = old.judge, new.judge
+        was, now = old.judge, new.judge
         if json:
             rows = new.summary[new.summary["metric"].isin(names or JUDGED)]
-            show(as_json({"old": before, "new": after, "agreement": asdict(agreed), "summary": rows}))
+            show(as_json({"old": was, "new": now, "agreement": asdict(agreed), "summary": rows}))
         else:
-            show(f"{title_of(before)} → {title_of(after)}\n{_in_words(agreed)}\n")
+            show(f"{title_of(was)} → {title_of(now)}\n{_in_words(agreed)}\n")
             if names:
-                show_rows(new.summary, names, csv=False, json=False, judge=after)
+                show_rows(new.summary, names, csv=False, json=False, judge=now)
             else:
                 show(terminal_table(_by_condition(old, new)))
     say(f"The judged report is {file}; vlmrobust report and compare read it")
@@ -162,10 +170,10 @@ def _held(folder: Path, file: Path, judges: list[str]) -> AbstractContextManager
     return DirectoryLock(folder) if folder.is_dir() and is_written else nullcontext()
 
 
-def _beside(folder: Path, judges: list[str]) -> Path:
+def _named_after(judges: list[str]) -> str:
     from ..named_judges import slug_of
 
-    return folder / f"report-{'-'.join(map(slug_of, judges))}.jsonl"
+    return f"report-{'-'.join(map(slug_of, judges))}.parquet"
 
 
 def _in_words(agreed: "Agreement") -> str:

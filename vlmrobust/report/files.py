@@ -14,7 +14,7 @@ from .columns import Column
 from .contents import Contents, Key, ReportData, with_judge
 from .summary import SummaryRow
 
-__all__ = ["PART", "WHOLE", "known_in", "read_report", "saved_in", "write_report"]
+__all__ = ["LINES", "PART", "WHOLE", "known_in", "read_report", "saved_in", "write_report"]
 
 WHOLE, PART = "report.parquet", "report.part.parquet"
 """A run's report, and the one of a call that names less than it holds."""
@@ -63,7 +63,7 @@ def saved_in(folder: Path, name: str = WHOLE) -> Path:
 
     Args:
         folder: of a run.
-        name: `WHOLE` or `PART`.
+        name: `WHOLE`, `PART`, or what a judged one is called.
     """
     columns = folder / name
     lines = columns.with_suffix(LINES)

@@ -9,6 +9,7 @@ from ..judges import Judge
 from ..locking import DirectoryLock
 from ..named_judges import judged_metrics, slug_of
 from ..report import Report
+from ..report.files import LINES, saved_in
 from ..report.keeping import kept_report
 from .entries import JudgeEntry, secrets_of
 from .holding import Once
@@ -36,7 +37,7 @@ def judgements(
     judge = Once(lambda: judge_of(entry))
     for run in runs:
         # Beside the report that is judged: what is said of a part does not take the place of what is said of the whole.
-        file = Path(run.folder) / f"{kept_report(out / run.folder).stem}-{slug_of(entry.name)}.jsonl"
+        file = Path(run.folder) / f"{kept_report(out / run.folder).stem}-{slug_of(entry.name)}.parquet"
         row = JudgementRow(
             model=run.model,
             checkpoint=run.checkpoint,
@@ -61,12 +62,15 @@ def judgements(
 
 
 def _kept_or_judged(file: Path, report: Report, entry: JudgeEntry, judge: Callable[[], Judge]) -> Report:
-    kept = None if entry.name == "rules" else _kept(file, report, entry)  # rules are quick, and change
-    if kept is not None:
-        return kept
-    judged = report.score(judged_metrics(judge()), verdicts=file.with_name("verdicts"))
-    judged.manifest |= {"judge": judge().identity(), "judge_entry": _entry(entry)}
+    before = saved_in(file.parent, file.name)
+    judged = None if entry.name == "rules" else _kept(before, report, entry)  # rules are quick, and change
+    if judged is not None and before == file:
+        return judged
+    if judged is None:
+        judged = report.score(judged_metrics(judge()), verdicts=file.with_name("verdicts"))
+        judged.manifest |= {"judge": judge().identity(), "judge_entry": _entry(entry)}
     judged.save(file)
+    file.with_suffix(LINES).unlink(missing_ok=True)  # as earlier versions wrote it
     return judged
 
 
