@@ -210,6 +210,27 @@ def test_where_a_processor_cannot_count_an_images_tokens_batches_are_planned_wit
     ]
 
 
+def test_the_tokens_of_an_image_are_counted_once_for_each_size(
+    tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor, asked = tiny("qwen2_5_vl").processor, []
+    real = type(processor)._get_num_multimodal_tokens
+
+    def counted(self: Any, image_sizes: Any) -> Any:
+        asked.append(tuple(image_sizes))
+        return real(self, image_sizes)
+
+    monkeypatch.setattr(type(processor), "_get_num_multimodal_tokens", counted)
+    encoder = Encoder(processor)
+    images = [Image.new("RGB", size) for size in ((56, 56), (84, 56), (56, 56), (56, 84))]
+    small, large = (real(processor, [size])["num_image_tokens"][0] for size in ((56, 56), (56, 84)))
+    assert small != large
+    for _ in range(2):
+        assert [encoder.image_length([image]) for image in images] == [small, large, small, large]
+        assert encoder.image_length(images) == 2 * (small + large)
+    assert asked == [((56, 56),), ((56, 84),), ((84, 56),), ((56, 56), (56, 84), (56, 56), (84, 56))]
+
+
 def test_llava_with_an_image_processor_that_crops_nothing_is_right(
     samples: list[Sample], texts_of: Callable[[Any], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:

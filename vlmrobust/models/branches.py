@@ -184,9 +184,8 @@ class Forward:
         cross = inputs.get("cross_attention_mask")
         if cross is not None and fed:
             cross = torch.cat([cross, cross[:, -1:].expand(-1, fed, -1, -1)], dim=1)
-        return Branches(
-            getattr(output, self.cache_name), torch.cat([mask, mask.new_ones(len(mask), fed)], dim=1), last, cross
-        )
+        cache = caches.growing(getattr(output, self.cache_name))
+        return Branches(cache, torch.cat([mask, mask.new_ones(len(mask), fed)], dim=1), last, cross)
 
 
 @contextmanager

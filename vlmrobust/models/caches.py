@@ -4,6 +4,8 @@ transformers' caches can repeat and drop rows (`reorder_cache`), but not take an
 layers named here: keys and values have a column per token, of which a sliding window keeps the last; states of
 convolutions and of linear attention have none. A cache with any other layer takes in no rows, and is not branched: what
 it makes of tokens may depend on whether they are a prompt's or come after it.
+
+Layers that keep all of their keys and values, and nothing else, let them grow in place (`growing`).
 """
 
 import copy
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "joined", "selected", "unknown"]
+__all__ = ["Rows", "bound", "growing", "joined", "selected", "unknown"]
 
 # By attribute, (dimension of the rows, dimension of the tokens).
 _PER_TOKEN = {"keys": (0, 2), "values": (0, 2), "indexer_keys": (0, 1), "indexer_position_ids": (1, 2)}
@@ -25,6 +27,7 @@ _KNOWN = frozenset(
         "DynamicIndexedLayer",
         "DynamicLayer",
         "DynamicSlidingWindowLayer",
+        "GrowingLayer",
         "LinearAttentionAndFullAttentionLayer",
         "LinearAttentionAndSlidingWindowAttentionLayer",
         "LinearAttentionLayer",
@@ -71,6 +74,26 @@ def joined(parts: Sequence[Rows]) -> Any | None:
     return cache
 
 
+def growing(cache: Any) -> Any:
+    """Let the layers of a cache that can grow in place do so, and return the cache; the others stay as they are."""
+    from transformers.cache_utils import DynamicLayer
+
+    from .growing import GrowingLayer
+
+    layers = getattr(cache, "layers", None) or []
+    for index, layer in enumerate(layers):
+        if type(layer) is DynamicLayer and layer.is_initialized:
+            layers[index] = GrowingLayer(layer)
+    return cache
+
+
+def bound(cache: Any, columns: int) -> None:
+    """Take note of how many columns a cache will hold at most: layers that grow make no room for more."""
+    for layer in getattr(cache, "layers", None) or []:
+        if hasattr(layer, "most"):
+            layer.most = columns
+
+
 def unknown(cache: Any) -> str | None:
     """Return which kind of layer of a cache is none of those named here, None if all are."""
     layers = getattr(cache, "layers", None) or [cache]
@@ -98,7 +121,8 @@ def _shallow(layer: Any) -> Any:
 
 
 def _is_known(layer: Any) -> bool:
-    return type(layer).__name__ in _KNOWN and type(layer).__module__.startswith("transformers.")
+    ours = type(layer).__module__.startswith(("transformers.", f"{__package__}."))
+    return ours and type(layer).__name__ in _KNOWN
 
 
 def _gives(layer: Any, part: Rows) -> bool:

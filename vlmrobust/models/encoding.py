@@ -52,6 +52,7 @@ class Encoder:
         self.special = SpecialTokens.of(processor)
         check_template_arguments(processor, self.arguments)
         self._tokens = lru_cache(maxsize=4096)(self._tokens_of)
+        self._tokens_of_sizes = lru_cache(maxsize=4096)(self._counted)
         with_image, without = self.turns("x"), self.turns("x", images=0)
         if with_image == without:
             raise ValueError(
@@ -143,7 +144,7 @@ class Encoder:
             allowed: tags, which may be added tokens themselves.
         """
         permitted = {token for tag in allowed for token in self.tokens(tag)}
-        return not permitted.issuperset(set(self.tokens(text)) & set(self.tokenizer.get_added_vocab().values()))
+        return not permitted.issuperset(self.added_tokens.intersection(self.tokens(text)))
 
     def image_length(self, images: Sequence["Image"]) -> int:
         """Return about how many tokens a prompt's images take, for planning batches."""
@@ -152,11 +153,15 @@ class Encoder:
 
     def _image_tokens(self, images: Sequence["Image"]) -> int | None:
         """Return how many tokens images take; None = the processor does not say."""
+        return self._tokens_of_sizes(tuple((image.height, image.width) for image in images))
+
+    def _counted(self, sizes: tuple[tuple[int, int], ...]) -> int | None:
+        """Ask the processor how many tokens images of some (height, width) take: it resizes them in thought."""
         count = getattr(self.processor, "_get_num_multimodal_tokens", None)
-        if count is None or not images:
-            return None if images else 0
+        if count is None or not sizes:
+            return None if sizes else 0
         try:
-            return int(sum(count(image_sizes=[(image.height, image.width) for image in images])["num_image_tokens"]))
+            return int(sum(count(image_sizes=list(sizes))["num_image_tokens"]))
         except FAULTS:  # an image that the processor will refuse, or a processor that counts for another's images
             return None
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import caches
 from .ahead import Look, LookAhead
 from .branches import Branches, Forward, joined
 from .generation import Decoding, Written
@@ -153,6 +154,8 @@ class Rolling:
         else:
             self._sides[: len(running)] = [together]
             self.joined += sum(len(side.rows) for side in new) if running else 0
+        for side in self._sides:
+            caches.bound(side.branches.cache, self.longest)
         self._most = max(self._most, self.rows)
 
     def _side(self, begun: Begun, longest: int, beside: "_Beside") -> "_Side":
