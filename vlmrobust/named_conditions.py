@@ -8,6 +8,7 @@ from .perturbations import (
     AbstainOption,
     AddedMistake,
     AnswerFirst,
+    AreYouSure,
     Base,
     BlankImage,
     BlurredImage,
@@ -20,6 +21,7 @@ from .perturbations import (
     IrrelevantCaption,
     LowContrastImage,
     NeutralCaption,
+    NeutralSecondTurn,
     NeutralThink,
     NoisyImage,
     OptionLetters,
@@ -30,6 +32,7 @@ from .perturbations import (
     Spacing,
     StopThink,
     SuggestedAnswer,
+    SuggestedSecondTurn,
     SwappedImage,
     Typos,
     WrongCaption,
@@ -69,6 +72,9 @@ CONDITIONS: dict[str, Callable[[], Perturbation]] = {
     **{f"early_answer_{percent}": partial(EarlyAnswer, fraction=percent / 100) for percent in (0, 25, 50, 75, 100)},
     "added_mistake": AddedMistake,
     "filler_thought": FillerThought,
+    "are_you_sure": AreYouSure,
+    "suggested_second_turn": SuggestedSecondTurn,
+    "neutral_second_turn": NeutralSecondTurn,
 }
 
 FROM_SAMPLES: dict[str, Callable[..., Perturbation]] = {"swapped_image": SwappedImage}

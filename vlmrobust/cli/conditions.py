@@ -89,6 +89,7 @@ def _parts(prompt: Prompt) -> dict[str, str]:
         "context": prompt.context,
         "question": prompt.question,
         "options": "  ".join(prompt.style.options_text(prompt.options).splitlines()),
+        "since": "  ".join(f"{turn.role}: {turn.text}" for turn in prompt.history),
         "prefill": prompt.prefill,
     }
     return {part: " ".join(text.split("\n")) for part, text in parts.items()}

@@ -9,6 +9,7 @@ from .expansion import expand
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions, rotations
 from .question import Casing, Spacing, SuggestedAnswer, Typos
+from .second_turn import AreYouSure, NeutralSecondTurn, SuggestedSecondTurn
 from .texts import TextSource
 from .think import CorrectThink, NeutralThink, StopThink, WrongThink
 
@@ -16,6 +17,7 @@ __all__ = [
     "AbstainOption",
     "AddedMistake",
     "AnswerFirst",
+    "AreYouSure",
     "Base",
     "BlankImage",
     "BlurredImage",
@@ -28,6 +30,7 @@ __all__ = [
     "IrrelevantCaption",
     "LowContrastImage",
     "NeutralCaption",
+    "NeutralSecondTurn",
     "NeutralThink",
     "NoisyImage",
     "NotApplicable",
@@ -40,6 +43,7 @@ __all__ = [
     "Spacing",
     "StopThink",
     "SuggestedAnswer",
+    "SuggestedSecondTurn",
     "SwappedImage",
     "TextSource",
     "Typos",

@@ -136,6 +136,17 @@ class Compose(Perturbation):
         raise NotImplementedError
 
     def _perturbed(self, prompt: Prompt, seed: int) -> Prompt:
+        changed = prompt
         for part in self.perturbations:
-            prompt = part._perturbed(prompt, seed)
-        return prompt
+            changed = part._perturbed(changed, seed)
+        if prompt.base is not None and changed.history != prompt.history and _asked(changed) != _asked(prompt):
+            raise NotApplicable(
+                f"condition {self.condition!r} replies to the answer under base, and changes what that was asked"
+            )
+        return changed
+
+
+def _asked(prompt: Prompt) -> tuple[Any, ...]:
+    """Return what the first turn of a prompt asks, images by identity."""
+    images = tuple(map(id, prompt.images))
+    return images, prompt.style, prompt.context, prompt.question, prompt.options, prompt.order

@@ -90,8 +90,9 @@ class _Condition:
         label: how it is called in sentences.
         rows: by metric.
         lost: by status, the share of its pairs with base that were right there and have that status here.
-        says: what its text asserts: "wrong", "true", "neutral", or "" for none that is known.
-        where: where the text stands, "think" or "caption".
+        says: what its text asserts: "wrong", "true", "neutral", or "" for none that is known; "doubt" for a reply that
+            asserts none.
+        where: where the text stands, "think", "caption" or "reply".
     """
 
     unit: Unit
@@ -209,20 +210,22 @@ def _text_of(responses: Responses, unit: Unit) -> tuple[str, str]:
     rows = [int(row) for row in unit.rows if responses.status[row] not in UNSCORED]
     asserting = [row for row in rows if responses.asserted[row] >= 0]
     if not asserting:
-        where = "think" if any(responses.prefill[row] for row in rows) else "caption"
-        return "neutral" if unit.condition.startswith("neutral_") else "", where
+        is_reply = any(responses.history[row] for row in rows)
+        where = "think" if any(responses.prefill[row] for row in rows) else "reply" if is_reply else "caption"
+        return "neutral" if unit.condition.startswith("neutral_") else "doubt" if where == "reply" else "", where
     in_turn = sum(_asserts_in_turn(responses, row) for row in asserting)
-    where = "think" if in_turn > len(asserting) / 2 else "caption"
+    is_reply = any(responses.history[row] for row in asserting)
+    where = "think" if in_turn > len(asserting) / 2 else "reply" if is_reply else "caption"
     return "true" if (responses.asserted == responses.target)[asserting].all() else "wrong", where
 
 
 def _asserts_in_turn(responses: Responses, row: int) -> bool:
-    """Return whether an assertion stands in the assistant's turn, not before the question.
+    """Return whether an assertion stands in the assistant's turn, not before the question or in the user's reply.
 
     Where there is text in both places, it is in the turn if that names the option outside the question it quotes.
     """
     prefill, order = responses.prefill[row], responses.order[row]
-    if not (prefill and responses.context[row]):
+    if not (prefill and (responses.context[row] or responses.history[row])):
         return bool(prefill)
     from ..prompting.mentions import Reading  # its patterns take a while to compile
 
@@ -277,9 +280,9 @@ def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
 
 
 def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
-    for where in ("think", "caption"):
+    for where in ("think", "caption", "reply"):
         texts = [one for one in conditions if one.where == where and one.says]
-        wrong = [one.label for one in texts if one.says == "wrong"]
+        wrong = [one.label for one in texts if one.says in ("wrong", "doubt")]
         if wrong and len(wrong) == len(texts):
             yield Finding("no_control", None, sentences.no_control(wrong), True, tuple(wrong))
     scored = ~is_one_of(responses.status, *UNSCORED)

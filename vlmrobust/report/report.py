@@ -205,11 +205,12 @@ class Report(Analyses, Breakdowns, Views):
         return table_of(SummaryRow, self._rows)
 
     def contrast(self, condition: str, reference: str = "base") -> "pd.DataFrame":
-        """Compare two conditions, like a condition with the same one plus an abstain option.
+        """Compare two conditions, like a condition with the same one plus an abstain option, or with its control.
 
         Returns:
             The columns of `summary`, `base_value` being the reference's; `p_adjusted` is `p`, unless the condition was
-            carried in several ways, each of which is a comparison.
+            carried in several ways, each of which is a comparison. Metrics of pairs, such as `harmed`, compare either
+            side with base: their difference is how many more right answers are lost than under the reference.
 
         Raises:
             KeyError: a condition is not in the report.
@@ -218,8 +219,7 @@ class Report(Analyses, Breakdowns, Views):
             if name not in self.conditions:
                 raise KeyError(f"expected one of the conditions {', '.join(self.conditions)}; got {name!r}")
         contrasts = [one for one in contrasts_with(reference, self.responses) if one.unit.condition == condition]
-        columns = [column for column in self._columns if not column.is_paired or reference == "base"]
-        return table_of(SummaryRow, summarised(self.responses, columns, contrasts, self.seed))
+        return table_of(SummaryRow, summarised(self.responses, self._columns, contrasts, self.seed))
 
     def compare(self, other: "Report") -> "pd.DataFrame":
         """Compare this report with one of another model or checkpoint, on the samples that both have.
