@@ -15,23 +15,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "pages" / "architecture.md"
 
 # Circles that are to be taken apart, by the modules in them: none may grow, and a new one is a fault.
 KNOWN_CIRCLES = {
-    # The classes of a study and of its result call what works on them, which imports the classes.
-    frozenset(
-        f"study.{name}"
-        for name in (
-            "asked",
-            "headline",
-            "html",
-            "keeping",
-            "markdown",
-            "pictures",
-            "planning",
-            "result",
-            "running",
-            "sections",
-            "study",
-        )
-    ),
     # A prompt may hold a response, and a response is read by its prompt; the latter is an annotation alone.
     frozenset({"types.prompt", "types.response"}),
 }

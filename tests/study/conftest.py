@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from vlmrobust.judges import Judge, LMJudge, RuleJudge, Verdicts
-from vlmrobust.study import Study
-from vlmrobust.study.result import StudyResult
+from vlmrobust.study import Study, StudyResult
 
 MODELS = '''\
 """Models of the study: each call of a factory, and each key that is asked, is written down."""
@@ -151,7 +150,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out of reports and studies what takes most of the time: pictures, and looking for unused memory."""
     monkeypatch.setattr("vlmrobust.study.running.free_memory", lambda: None)
     monkeypatch.setattr("vlmrobust.plots.panels.svgs", lambda report: [])
-    monkeypatch.setattr("vlmrobust.study.pictures.drawn", lambda result: [])
+    monkeypatch.setattr("vlmrobust.study.study.drawn", lambda result: [])
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,8 @@ from vlmrobust.functional import QUADRANTS
 from vlmrobust.judges import RuleJudge
 from vlmrobust.metrics import Accuracy
 from vlmrobust.named_judges import judged_metrics
-from vlmrobust.study import sections
+from vlmrobust.study import StudyResult, sections
 from vlmrobust.study.cells import RUN, change, records_of, short, with_base
-from vlmrobust.study.result import StudyResult
 
 BLUE, RED, NONE = "So the answer is blue.", "So the answer is red.", "Hm."
 

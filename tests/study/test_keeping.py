@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from vlmrobust import Report
-from vlmrobust.study import Study
+from vlmrobust.study import Study, StudyResult
 from vlmrobust.study.keeping import kept_page
-from vlmrobust.study.result import StudyResult
 
 Studies = Callable[..., Study]
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from vlmrobust.study.result import StudyResult
+from vlmrobust.study import StudyResult
 from vlmrobust.study.sections import sections
 
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> | *a* [b](c)"

@@ -11,9 +11,9 @@ from statsmodels.stats.inter_rater import fleiss_kappa
 from vlmrobust import Report, Responses
 from vlmrobust.judges import Judge, RuleJudge
 from vlmrobust.metrics import ConsistentAccuracy, Metric, default_metrics
+from vlmrobust.study import StudyResult
 from vlmrobust.study.agreement import agreement
 from vlmrobust.study.pictures import stepped
-from vlmrobust.study.result import StudyResult
 from vlmrobust.study.rows import JudgementRow
 
 

@@ -12,8 +12,7 @@ from ..report import Report
 from ..report.files import LINES, saved_in
 from ..report.keeping import kept_report
 from .entries import JudgeEntry, secrets_of
-from .holding import Once
-from .loading import judge_of
+from .loading import Once, judge_of
 from .rows import JudgementRow, RunRow
 
 __all__ = ["judgements"]

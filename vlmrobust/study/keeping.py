@@ -5,15 +5,13 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..jsonl import write_atomically
 from ..report.csv import csv_text
-
-if TYPE_CHECKING:
-    from .result import StudyResult
+from .tables import StudyTables
 
 __all__ = ["keep_result", "kept_page"]
 
@@ -27,12 +25,17 @@ _SHOWN = 5
 Run = tuple[str, str, str]
 
 
-def keep_result(result: "StudyResult") -> Path:
+def keep_result(result: StudyTables, markdown: Callable[[str], str], html: Callable[[], str]) -> Path:
     """Write tables and pages of a study into its folder, and return its page as HTML.
 
     Where those that are there have runs, samples, conditions, judges, metrics or draws that this call does not name,
     they stay; these stand beside them (`study.part.html`, `study.part.md`, `study.part.json`, `tables.part`), and the
     log says what is left out.
+
+    Args:
+        result: the tables.
+        markdown: returns the page as Markdown; is given the name of the other page, which has the pictures.
+        html: returns the page as HTML.
     """
     left_out = list(_left_out(result))
     stem = _PART if left_out else _WHOLE
@@ -49,8 +52,8 @@ def keep_result(result: "StudyResult") -> Path:
         write_atomically(tables / f"{name}.csv", csv_text(getattr(result, name)))
     page = result.out / f"{stem}.html"
     write_atomically(page.with_name(f"{stem}.json"), result.study.model_dump_json(indent=2) + "\n")
-    write_atomically(page.with_name(f"{stem}.md"), result.to_markdown(page.name))
-    write_atomically(page, result.to_html())
+    write_atomically(page.with_name(f"{stem}.md"), markdown(page.name))
+    write_atomically(page, html())
     if not left_out:
         for ending in ("html", "md", "json"):
             (result.out / f"{_PART}.{ending}").unlink(missing_ok=True)
@@ -64,7 +67,7 @@ def kept_page(out: Path) -> Path:
     return part if part.exists() else out / f"{_WHOLE}.html"
 
 
-def _left_out(result: "StudyResult") -> Iterator[str]:
+def _left_out(result: StudyTables) -> Iterator[str]:
     """Yield what is in the folder that a call does not name, in words."""
     page, file = result.out / f"{_WHOLE}.json", result.out / _TABLES_OF[_WHOLE] / "runs.csv"
     if not (page.exists() and file.exists()):

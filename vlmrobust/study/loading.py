@@ -1,7 +1,11 @@
-"""The entries of a study → models, samples and judges: the one table of what an entry becomes."""
+"""The entries of a study → models, samples and judges: the one table of what an entry becomes.
 
+What is large is loaded when it is first needed, and let go before the next.
+"""
+
+import gc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..data import Samples, load_benchmark, read_rows
 from ..judges import Judge
@@ -13,7 +17,9 @@ from ..naming import imported
 from ..types import Style
 from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 
-__all__ = ["function_named", "judge_of", "model_of", "samples_of", "style_of"]
+__all__ = ["Once", "free_memory", "function_named", "judge_of", "model_of", "samples_of", "style_of"]
+
+Made = TypeVar("Made")
 
 
 def model_of(entry: ModelEntry, stage: Stage, seed: int) -> Model:
@@ -106,3 +112,40 @@ def function_named(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise ValueError(f"field 'factory': expected a function at {name!r}, got {found!r:.100}")
     return found  # type: ignore[no-any-return]
+
+
+class Once(Generic[Made]):
+    """Something that is made when it is first asked for, and that fails each time as it failed first.
+
+    Example:
+        >>> made = Once(lambda: print("made") or 1)
+        >>> made(), made()
+        made
+        (1, 1)
+    """
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._made: list[Made] = []
+        self._error: Exception | None = None
+
+    def __call__(self) -> Made:
+        """Return it."""
+        if self._error is not None:
+            raise self._error
+        if not self._made:
+            try:
+                self._made.append(self._make())
+            except Exception as error:
+                self._error = error
+                raise
+        return self._made[0]
+
+
+def free_memory() -> None:
+    """Give back what nothing refers to any more, on a GPU as well."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

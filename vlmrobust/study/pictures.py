@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..local_paths import without_local_paths
+from .tables import StudyTables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .result import StudyResult
 
 __all__ = ["Curves", "drawn", "stepped"]
 
@@ -32,7 +32,7 @@ class Curves(NamedTuple):
         return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
 
 
-def drawn(result: "StudyResult") -> list[Curves]:
+def drawn(result: StudyTables) -> list[Curves]:
     """Return the curves of each model that has several checkpoints with steps, per benchmark, then per judge.
 
     The steps at which a run failed are missing. Bands are 95 % intervals over samples.
@@ -48,7 +48,7 @@ def drawn(result: "StudyResult") -> list[Curves]:
     return pictures
 
 
-def stepped(result: "StudyResult") -> dict[tuple[str, str], dict[int, str]]:
+def stepped(result: StudyTables) -> dict[tuple[str, str], dict[int, str]]:
     """Return by model and benchmark the finished checkpoints by their steps, in order, where there are several."""
     found: dict[tuple[str, str], dict[int, str]] = {}
     for row in result.run_rows:

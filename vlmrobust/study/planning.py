@@ -1,30 +1,54 @@
-"""A study → its plan: prompts are made and counted, nothing is asked, and nothing is downloaded."""
+"""A study → its plan: prompts are made and counted, nothing is asked, and nothing is downloaded.
+
+Of a model its processor, size and limit are known, as far as they are at hand without its weights.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..data import BENCHMARKS
 from ..judges.asking import PROMPT
+from ..models import HFModel
+from ..models.encoding import Encoder
 from ..named_conditions import conditions_named
+from ..secrecy import error_text
 from ..types import Sample
-from .asked import Asked, asked, one_line
-from .cost import Rates, Work, work_of
-from .counting import Counts, count
-from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size
-from .holding import free_memory
-from .loading import samples_of, style_of
+from .cost import Rates, Work, size_of, work_of
+from .counting import Counts, StandInEncoder, count
+from .definition import StudyDefinition
+from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, secrets_of
+from .loading import free_memory, model_of, samples_of, style_of
 from .plan import Plan, PlanRow
-from .study import Study
 
-__all__ = ["plan_of"]
+__all__ = ["Asked", "asked", "one_line", "plan_of"]
 
 _NEW_TOKENS = 512  # the models' own default
 _BATCH_TOKENS = 32_768  # the same
 
 
-def plan_of(study: Study, rates: Rates | None, at_most: int) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a plan knows of a model.
+
+    Attributes:
+        encoder: counts its tokens.
+        size: None = not known, or a server's own.
+        limit: of new tokens; None = not known.
+        bytes_per_value: of its weights and its cache.
+        stand_ins: what was not at hand, `what: what stands in for it`.
+    """
+
+    encoder: Any
+    size: Size | None
+    limit: int | None
+    bytes_per_value: int
+    stand_ins: tuple[str, ...]
+
+
+def plan_of(study: StudyDefinition, rates: Rates | None, at_most: int) -> Plan:
     """Return the plan of a study; see `Study.plan`."""
     data = {entry.name: _data(entry, study.seed) for entry in study.benchmarks}
     rows = []
@@ -83,7 +107,7 @@ def _made_up(colour: str) -> Sample:
 
 
 def _row(
-    study: Study,
+    study: StudyDefinition,
     entry: ModelEntry,
     model: Asked,
     benchmark: BenchmarkEntry,
@@ -132,7 +156,7 @@ def _values_held(size: Size, cached: float) -> float:
     return weights + 2 * size.layers * size.kv_width * cached
 
 
-def _rows_together(study: Study, entry: ModelEntry, counted: Counts, new_tokens: int) -> float:
+def _rows_together(study: StudyDefinition, entry: ModelEntry, counted: Counts, new_tokens: int) -> float:
     """Return how many texts are decoded together: those of a batch of samples, as far as the engine's limits allow."""
     if not counted.texts:
         return 1.0
@@ -175,7 +199,7 @@ def _filled(
     )
 
 
-def _judge_row(study: Study, judge: JudgeEntry, rows: Sequence[PlanRow], rates: Rates | None) -> PlanRow:
+def _judge_row(study: StudyDefinition, judge: JudgeEntry, rows: Sequence[PlanRow], rates: Rates | None) -> PlanRow:
     """Return what a judge takes that reads every text once: one forward pass over each, and one letter."""
     known = [row for row in rows if not math.isnan(row.texts)]
     texts = sum(row.texts for row in known)
@@ -188,3 +212,78 @@ def _judge_row(study: Study, judge: JudgeEntry, rows: Sequence[PlanRow], rates: 
     stand_ins += ["size: of the study's sizes" if size else "size: none, so that no operations are counted"]
     memory = math.nan if size is None else 2 * _values_held(size, 0)
     return _filled(f"judge {judge.name}", "", 1, math.nan, counts, 0, [work, work], memory, rates, "; ".join(stand_ins))
+
+
+def asked(entry: ModelEntry, study: StudyDefinition) -> Asked:
+    """Return what is known of a model without downloading, and without loading a checkpoint's weights.
+
+    A factory is called: its model knows the tokenizer.
+    """
+    stated = study.sizes.get(entry.size or "")
+    names = ("max_new_tokens", "max_tokens", "max_completion_tokens")
+    limit = next((int(entry.generation[name]) for name in names if name in entry.generation), None)
+    stand_ins = []
+    width = 4 if entry.dtype == "float32" else 2
+    encoder: Any = None
+    size: Size | None = None
+    if entry.factory is not None:
+        try:
+            with secrets_of(entry).held():
+                model: Any = model_of(entry, entry.stages[0], study.seed)
+        except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
+            model = None
+            stand_ins.append(f"model: none, its factory failed ({secrets_of(entry).hidden(one_line(error))})")
+        if isinstance(model, HFModel):
+            encoder, size = Encoder(model.processor), size_of(model.model)
+            width = model.model.dtype.itemsize
+            limit = limit or model.identity()["generation"]["max_new_tokens"]
+    elif not entry.is_served:
+        name = str(entry.stages[0].checkpoint or entry.checkpoint)
+        encoder, size = _processor(name, entry), _size(name, entry)
+    if encoder is None:
+        rule = (
+            "InternVL's tiles" if stated is not None and stated.image == "internvl" else "Qwen2.5-VL's 28 × 28 pixels"
+        )
+        stand_ins.append(f"tokenizer: 4 characters a token, images by {rule} a token")
+        encoder = StandInEncoder("qwen2_5_vl" if stated is None else stated.image)
+    if size is None and stated is not None:
+        size = stated
+        stand_ins.append("size: of the study's sizes")
+    elif size is None:
+        whose = "a server's own" if entry.is_served else "none, give 'size'"
+        stand_ins.append(f"size: {whose}, so that no operations are counted")
+    return Asked(encoder, size, limit, width, tuple(stand_ins))
+
+
+def one_line(error: Exception) -> str:
+    r"""Return an error as a part of a line whose parts are set apart by semicolons.
+
+    Example:
+        >>> one_line(ValueError("first;\nsecond"))
+        'ValueError: first, second'
+    """
+    return " ".join(error_text(error).replace(";", ",").split())
+
+
+def _processor(name: str, entry: ModelEntry) -> Encoder | None:
+    from transformers import AutoProcessor
+
+    trusted = bool(entry.options.get("trust_remote_code", False))
+    try:
+        return Encoder(AutoProcessor.from_pretrained(name, local_files_only=True, trust_remote_code=trusted))
+    except Exception:  # noqa: BLE001 - whatever is missing, a stand-in is named in its place
+        return None
+
+
+def _size(name: str, entry: ModelEntry) -> Size | None:
+    """Return the size of a checkpoint whose configuration is at hand, from a model without memory for its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    trusted = bool(entry.options.get("trust_remote_code", False))
+    try:
+        config = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=trusted)
+        with torch.device("meta"):
+            return size_of(AutoModelForImageTextToText.from_config(config, trust_remote_code=trusted))
+    except Exception:  # noqa: BLE001 - the same
+        return None

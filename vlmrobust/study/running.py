@@ -21,13 +21,11 @@ from ..named_conditions import conditions_named
 from ..report.files import saved_in
 from ..report.keeping import kept_report
 from ..workers import ThisProcess
+from .definition import StudyDefinition
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
-from .holding import Once, free_memory
 from .judging import judgements
-from .loading import model_of, samples_of, style_of
-from .result import StudyResult
+from .loading import Once, free_memory, model_of, samples_of, style_of
 from .rows import JudgementRow, RunRow
-from .study import Study
 
 __all__ = ["Runner"]
 
@@ -76,7 +74,7 @@ class Runner:
         ValueError: this process is one of several.
     """
 
-    def __init__(self, study: Study, out: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, study: StudyDefinition, out: Path, tell: Callable[[str], None]) -> None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError(
                 "expected one process for a study, got several, as torchrun starts them; several machines share a "
@@ -89,8 +87,8 @@ class Runner:
         self.samples = {entry.name: Once(partial(samples_of, entry, study.seed)) for entry in study.benchmarks}
         self._shown = {name: Once(partial(self._shown_of, samples)) for name, samples in self.samples.items()}
 
-    def run(self) -> StudyResult:
-        """Ask, judge, and write tables and pages."""
+    def run(self) -> tuple[list[RunRow], list[JudgementRow]]:
+        """Ask and judge; return a row per run, and one per finished run and judge."""
         self.out.mkdir(parents=True, exist_ok=True)
         runs = [row for entry in self.study.models for stage in entry.stages for row in self._stage(entry, stage)]
         finished = [row for row in runs if row.status == "finished"]
@@ -98,9 +96,7 @@ class Runner:
         for judge in self.study.judges:
             judged += judgements(judge, finished, self.out, self.tell)
             free_memory()
-        result = StudyResult(self.study, self.out, runs, judged)
-        result.save()
-        return result
+        return runs, judged
 
     def _stage(self, entry: ModelEntry, stage: Stage) -> Iterator[RunRow]:
         model = Once(partial(model_of, entry, stage, self.study.seed))

@@ -28,11 +28,11 @@ from .cells import (
     with_interval,
     with_unanswered,
 )
+from .tables import StudyTables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .result import StudyResult
 
 __all__ = ["Cell", "Grid", "Section", "overview", "sections"]
 
@@ -70,7 +70,7 @@ class Section:
     missing: str = "No run was finished."
 
 
-def sections(result: "StudyResult") -> list[Section]:
+def sections(result: StudyTables) -> list[Section]:
     """Return what the page shows but for its pictures."""
     judged = (*RUN, "judge")
     cell = (
@@ -156,14 +156,14 @@ def _sendable(grid: Grid) -> Grid:
     return replace(grid, rows=rows)
 
 
-def _judges(result: "StudyResult") -> str:
+def _judges(result: StudyTables) -> str:
     """Return how wrong the rates of the study's judges may be."""
     names = dict.fromkeys(row.judge for row in result.judgement_rows if row.status == "judged")
     notes = [judge_note(RuleJudge().identity() if name == "rules" else {"class": name}) for name in names]
     return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes)
 
 
-def overview(result: "StudyResult") -> Table:
+def overview(result: StudyTables) -> Table:
     """Return runs and accuracies as a table for a terminal."""
     grid = _by_condition(result.summary, "accuracy", RUN, short)
     failed = [f"{row.folder}: failed: {row.error}" for row in result.run_rows if row.status == "failed"]
@@ -184,7 +184,7 @@ def overview(result: "StudyResult") -> Table:
     return Table(("run", *grid.header[grid.names :]), rows, notes)
 
 
-def _runs(result: "StudyResult") -> Grid:
+def _runs(result: StudyTables) -> Grid:
     rows = []
     for row in result.run_rows:
         page = kept_report(result.out / row.folder).with_suffix(".html").name
@@ -252,7 +252,7 @@ def _survival(table: "pd.DataFrame") -> Grid:
     return _spread(records, (*RUN, "predictor", "population"), area)
 
 
-def _agreement(result: "StudyResult") -> Grid:
+def _agreement(result: StudyTables) -> Grid:
     rows = []
     for row in records_of(result.agreement):
         strict = with_interval(row["strict"], row["strict_low"], row["strict_high"])

@@ -1,29 +1,28 @@
-"""A study: which models are asked which benchmarks under which conditions, and who judges their thoughts."""
+"""A study and what it came to, as their users see them: what is asked, run, planned, shown and saved."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, field_validator, model_validator
-
-from ..metrics.catalogue import metrics_named
-from ..named_conditions import parts_of
-from ..perturbations import paper_conditions
-from ..perturbations.distractor import Distractor
-from ..types.validated import Frozen, named_errors
-from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size
+from ..report.tables import terminal_table
+from ..types.validated import named_errors
+from .definition import StudyDefinition, read_study
+from .keeping import keep_result
+from .pages import markdown, page
+from .pictures import Curves, drawn
+from .rows import JudgementRow, RunRow
+from .sections import Section, overview, sections
+from .tables import StudyTables
 
 if TYPE_CHECKING:
     from .cost import Rates
     from .plan import Plan
-    from .result import StudyResult
 
-__all__ = ["Study"]
-
-_PAPER_CONDITIONS = tuple(condition.condition for condition in paper_conditions())
+__all__ = ["Study", "StudyResult"]
 
 
-class Study(Frozen):
+class Study(StudyDefinition):
     """Models × benchmarks × conditions × judges, in one folder that resumes.
 
     Attributes:
@@ -54,55 +53,6 @@ class Study(Frozen):
         >>> study.run("studies/first")  # doctest: +SKIP
     """
 
-    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
-    benchmarks: Annotated[tuple[BenchmarkEntry, ...], Field(min_length=1)]
-    conditions: tuple[str, ...] = _PAPER_CONDITIONS
-    judges: tuple[JudgeEntry, ...] = (JudgeEntry(name="rules"),)
-    metrics: tuple[str, ...] = ()
-    draws: Annotated[int, Field(ge=1)] = 1
-    seed: int = 0
-    distractor: Distractor = "random"
-    batch_size: Annotated[int, Field(ge=1)] = 8
-    strict: bool = False
-    sizes: Mapping[str, Size] = Field(default_factory=dict)
-    out: Path | None = None
-
-    @field_validator("judges", mode="before")
-    @classmethod
-    def _judges_by_name(cls, judges: Any) -> Any:
-        return [{"name": judge} if isinstance(judge, str) else judge for judge in judges]
-
-    @field_validator("conditions")
-    @classmethod
-    def _conditions_are_known(cls, conditions: tuple[str, ...]) -> tuple[str, ...]:
-        parts_of(conditions)
-        return conditions if "base" in conditions else ("base", *conditions)
-
-    @field_validator("metrics")
-    @classmethod
-    def _metrics_are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        metrics_named(metrics)
-        return metrics
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        for field in ("models", "benchmarks", "judges"):
-            names = [entry.name for entry in getattr(self, field)]
-            if len({name.lower() for name in names}) < len(names):
-                raise ValueError(f"field {field!r}: expected names that differ, got {names}")
-        sizes = {entry.name: entry.size for entry in self.models} | {entry.name: entry.size for entry in self.judges}
-        for name, size in sizes.items():
-            if size is not None and size not in self.sizes:
-                known = ", ".join(self.sizes) or "none"
-                raise ValueError(f"{name!r}, field 'size': expected one of 'sizes' ({known}), got {size!r}")
-        greedy = [model.name for model in self.models if not (model.factory or _samples(model))]
-        if self.draws > 1 and greedy:
-            raise ValueError(
-                f"field 'draws': expected models that sample, got {', '.join(greedy)} without; greedy draws of a "
-                "prompt are all the same (generation: do_sample = true, or a server's temperature)"
-            )
-        return self
-
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
         """Read a study from a TOML file; relative paths in it start at the file.
@@ -111,8 +61,6 @@ class Study(Frozen):
             ValueError: it is no TOML, a key is not known (the message has the nearest), or an entry does not fit.
             OSError: it cannot be read.
         """
-        from .reading import read_study
-
         values = read_study(Path(path), cls)
         study: Self = named_errors("study", str(path), lambda: cls(**values))
         return study
@@ -152,7 +100,9 @@ class Study(Frozen):
         folder = self.out if out is None else Path(out)
         if folder is None:
             raise ValueError("field 'out': expected a folder, got none")
-        return Runner(self, folder, tell or (lambda text: None)).run()
+        result = StudyResult(self, folder, *Runner(self, folder, tell or (lambda text: None)).run())
+        result.save()
+        return result
 
     def plan(self, rates: "Rates | None" = None, *, at_most: int = 100) -> "Plan":
         """Count what `run` would take: prompts, tokens, floating-point operations, bytes; no weights are loaded.
@@ -169,7 +119,53 @@ class Study(Frozen):
         return plan_of(self, rates, at_most)
 
 
-def _samples(model: ModelEntry) -> bool:
-    if model.is_served:
-        return model.generation.get("temperature", 0) not in (0, 0.0)
-    return bool(model.generation.get("do_sample"))
+class StudyResult(StudyTables):
+    """The tables of a study, and its pages.
+
+    Attributes:
+        study: what was asked.
+        out: its folder.
+    """
+
+    study: Study
+
+    def __init__(self, study: Study, out: Path, runs: Sequence[RunRow], judgements: Sequence[JudgementRow]) -> None:
+        super().__init__(study, out, runs, judgements)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a run or a judge failed, or rows are errors."""
+        return any(row.status == "failed" or row.errors for row in self.run_rows) or any(
+            row.status == "failed" for row in self.judgement_rows
+        )
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """What the pages show but for their pictures."""
+        return sections(self)
+
+    @cached_property
+    def pictures(self) -> list[Curves]:
+        """The curves over checkpoints, drawn."""
+        return drawn(self)
+
+    def to_markdown(self, page: str = "study.html") -> str:
+        """Return the page as Markdown; what others wrote is escaped, and pictures are in the page of that name."""
+        return markdown(self, self.sections, self.pictures, page)
+
+    def to_html(self) -> str:
+        """Return the page as HTML, which needs no network; what others wrote is escaped."""
+        return page(self, self.sections, self.pictures)
+
+    def save(self) -> Path:
+        """Write the tables as CSV, and the pages `study.md` and `study.html`, into the folder; return the latter.
+
+        Where those that are there have more than this study names, such as another benchmark, they stay, and these are
+        `study.part.md`, `study.part.html` and `tables.part`.
+        """
+        return keep_result(self, self.to_markdown, self.to_html)
+
+    def __str__(self) -> str:
+        return terminal_table(overview(self))
+
+    __repr__ = __str__

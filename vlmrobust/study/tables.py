@@ -1,6 +1,7 @@
 """The tables of a study, from the reports in its folder; of which few are in memory at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,12 +13,13 @@ from ..report import MacroRow, Report, SummaryRow, SurvivalRow
 from ..report.keeping import kept_report
 from ..report.typed import table_of
 from .agreement import agreement
+from .definition import StudyDefinition
 from .rows import AgreementRow, FindingRow, JudgementRow, RunRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TablesOfRuns", "tables_of_judges", "tables_of_runs"]
+__all__ = ["StudyTables", "TablesOfRuns", "tables_of_judges", "tables_of_runs"]
 
 _JUDGED = frozenset(metric.column for metric in judged_metrics(RuleJudge()))
 _STAGE = ("model", "checkpoint")
@@ -26,12 +28,77 @@ _JUDGEMENT = (*_RUN, "judge")
 
 
 class TablesOfRuns(NamedTuple):
-    """What the reports of finished runs say; see `StudyResult`."""
+    """What the reports of finished runs say; see `StudyTables`."""
 
     summary: "pd.DataFrame"
     survival: "pd.DataFrame"
     averages: "pd.DataFrame"
     findings: "pd.DataFrame"
+
+
+class StudyTables:
+    """The tables of a study, each of which is made when it is first asked for.
+
+    Attributes:
+        study: what was asked.
+        out: its folder.
+        run_rows, judgement_rows: the rows of `runs` and `judgements`.
+    """
+
+    def __init__(
+        self, study: StudyDefinition, out: Path, runs: Sequence[RunRow], judgements: Sequence[JudgementRow]
+    ) -> None:
+        self.study, self.out = study, out
+        self.run_rows, self.judgement_rows = tuple(runs), tuple(judgements)
+
+    @property
+    def runs(self) -> "pd.DataFrame":
+        """One row per model, checkpoint and benchmark: finished, or failed with its error; see `RunRow`."""
+        return table_of(RunRow, self.run_rows)
+
+    @property
+    def judgements(self) -> "pd.DataFrame":
+        """One row per run and judge; see `JudgementRow`."""
+        return table_of(JudgementRow, self.judgement_rows)
+
+    @property
+    def summary(self) -> "pd.DataFrame":
+        """The rows of `Report.summary` of every run, but for what depends on a judge, with the run in front."""
+        return self._of_runs.summary
+
+    @property
+    def survival(self) -> "pd.DataFrame":
+        """The rows of `Report.survival()` of every run: AUROC of base confidence for what holds."""
+        return self._of_runs.survival
+
+    @property
+    def averages(self) -> "pd.DataFrame":
+        """Averages over a model's benchmarks, each of which weighs the same; see `MacroRow`."""
+        return self._of_runs.averages
+
+    @property
+    def findings(self) -> "pd.DataFrame":
+        """What the numbers of every run allow to say, and what not, in sentences: `Report.findings()`."""
+        return self._of_runs.findings
+
+    @property
+    def judged(self) -> "pd.DataFrame":
+        """Like `summary`, of what depends on a judge: consistency, its coverage, consistent accuracy, the quadrants."""
+        return self._of_judges[0]
+
+    @property
+    def agreement(self) -> "pd.DataFrame":
+        """How far the judges agree on each run, all of them and each two; see `AgreementRow`."""
+        return self._of_judges[1]
+
+    @cached_property
+    def _of_runs(self) -> TablesOfRuns:
+        return tables_of_runs(self.run_rows, self.out)
+
+    @cached_property
+    def _of_judges(self) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        judged = [row for row in self.judgement_rows if row.status == "judged"]
+        return tables_of_judges(judged, self.out, self.study.seed)
 
 
 def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
@@ -70,7 +137,7 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
 
 
 def tables_of_judges(rows: Iterable[JudgementRow], out: Path, seed: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Return what depends on a judge, and how far judges agree; see `StudyResult`.
+    """Return what depends on a judge, and how far judges agree; see `StudyTables`.
 
     Args:
         rows: of runs that were judged.

@@ -1,17 +1,91 @@
-"""A TOML file → the fields of a study: unknown keys are refused, paths start at the file."""
+"""What a study asks: its fields, what must hold between them, and how a TOML file says them.
+
+In a file unknown keys are refused, and relative paths start at the file.
+"""
 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from ..metrics.catalogue import metrics_named
+from ..named_conditions import parts_of
 from ..naming import did_you_mean
+from ..perturbations import paper_conditions
+from ..perturbations.distractor import Distractor
 from ..types import Style
+from ..types.validated import Frozen
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, Stage
 
-__all__ = ["read_study"]
+__all__ = ["StudyDefinition", "read_study"]
+
+_PAPER_CONDITIONS = tuple(condition.condition for condition in paper_conditions())
+
+
+class StudyDefinition(Frozen):
+    """The fields of a `Study`, which says what each of them is.
+
+    Raises:
+        pydantic.ValidationError: an entry does not fit; the message names it and the field.
+    """
+
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    benchmarks: Annotated[tuple[BenchmarkEntry, ...], Field(min_length=1)]
+    conditions: tuple[str, ...] = _PAPER_CONDITIONS
+    judges: tuple[JudgeEntry, ...] = (JudgeEntry(name="rules"),)
+    metrics: tuple[str, ...] = ()
+    draws: Annotated[int, Field(ge=1)] = 1
+    seed: int = 0
+    distractor: Distractor = "random"
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    strict: bool = False
+    sizes: Mapping[str, Size] = Field(default_factory=dict)
+    out: Path | None = None
+
+    @field_validator("judges", mode="before")
+    @classmethod
+    def _judges_by_name(cls, judges: Any) -> Any:
+        return [{"name": judge} if isinstance(judge, str) else judge for judge in judges]
+
+    @field_validator("conditions")
+    @classmethod
+    def _conditions_are_known(cls, conditions: tuple[str, ...]) -> tuple[str, ...]:
+        parts_of(conditions)
+        return conditions if "base" in conditions else ("base", *conditions)
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        metrics_named(metrics)
+        return metrics
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        for field in ("models", "benchmarks", "judges"):
+            names = [entry.name for entry in getattr(self, field)]
+            if len({name.lower() for name in names}) < len(names):
+                raise ValueError(f"field {field!r}: expected names that differ, got {names}")
+        sizes = {entry.name: entry.size for entry in self.models} | {entry.name: entry.size for entry in self.judges}
+        for name, size in sizes.items():
+            if size is not None and size not in self.sizes:
+                known = ", ".join(self.sizes) or "none"
+                raise ValueError(f"{name!r}, field 'size': expected one of 'sizes' ({known}), got {size!r}")
+        greedy = [model.name for model in self.models if not (model.factory or _samples(model))]
+        if self.draws > 1 and greedy:
+            raise ValueError(
+                f"field 'draws': expected models that sample, got {', '.join(greedy)} without; greedy draws of a "
+                "prompt are all the same (generation: do_sample = true, or a server's temperature)"
+            )
+        return self
+
+
+def _samples(model: ModelEntry) -> bool:
+    if model.is_served:
+        return model.generation.get("temperature", 0) not in (0, 0.0)
+    return bool(model.generation.get("do_sample"))
+
 
 _PARTS: dict[str, type[BaseModel]] = {"models": ModelEntry, "benchmarks": BenchmarkEntry, "judges": JudgeEntry}
 
