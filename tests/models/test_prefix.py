@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vlmrobust import Prompt, Response, Sample, expand, paper_conditions
 from vlmrobust.models import HFModel
 from vlmrobust.models.branches import bears_gaps
-from vlmrobust.models.prefix import families, packed
+from vlmrobust.models.prefix import families
 from vlmrobust.models.rendered import Rendered
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
 
@@ -90,7 +90,7 @@ def test_suffixes_that_go_in_several_passes_answer_alike(
     taken = {}
     try:
         for cost in (0, 10**6):
-            monkeypatch.setattr("vlmrobust.models.prefix._PASS", cost)
+            monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", cost)
             engine = HFModel(made.model, made.processor, options)
             engine.respond(prompts)
             seen.clear()
@@ -101,6 +101,29 @@ def test_suffixes_that_go_in_several_passes_answer_alike(
     tokens = {cost: sum(rows * columns for rows, columns in shapes) for cost, shapes in taken.items()}
     assert len(taken[0]) > len(taken[10**6])
     assert tokens[0] < tokens[10**6]
+
+
+# Full attention, windows that are soon full, linear attention, and convolutions: in the latter three nothing is padded.
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "qwen3_5", "lfm2_vl", "mllama"])
+def test_stems_change_nothing(
+    family: str, writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := zoo.missing(family):
+        pytest.skip(reason)
+    made = writer(family)
+    prompts = list(expand(samples[1:4], paper_conditions(), draws=2))
+    options = {"max_new_tokens": LIMIT, "do_sample": True, "temperature": 1.3, "seed": 3}
+    expected = HFModel(made.model, made.processor, options, share_prefixes=False).respond(prompts)
+    shared = {}
+    for cost in (10**6, 0):
+        monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", cost)
+        engine = HFModel(made.model, made.processor, options)
+        assert_same(engine.respond(prompts), expected)
+        shared[cost] = engine.work()["shared_tokens"]
+    # Rows of two caches cannot be put into one where there is cross attention: then there are no stems.
+    assert (shared[0] > shared[10**6] > 0) is (family != "mllama")
+    for batch_size in (3, 7):
+        assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
 
 
 def test_an_image_goes_through_the_vision_tower_once(
@@ -192,22 +215,6 @@ def test_a_prefix_is_common_holds_the_images_and_leaves_what_is_read(
         longest = min(len(rows[position]) for position in family.positions) - places
         same = {rows[position][family.prefix] for position in family.positions}
         assert family.prefix == longest or len(same) > 1
-
-
-def partitions(lengths: Sequence[int]) -> list[list[list[int]]]:
-    if not lengths:
-        return [[]]
-    return [[list(lengths[:end]), *rest] for end in range(1, len(lengths) + 1) for rest in partitions(lengths[end:])]
-
-
-@given(rows=st.dictionaries(st.integers(1, 400), st.integers(1, 12), min_size=1, max_size=7))
-def test_suffixes_go_through_the_model_in_the_passes_that_cost_least(rows: dict[int, int]) -> None:
-    def cost(passes: list[list[int]]) -> int:
-        return sum(256 + max(lengths) * sum(rows[length] for length in lengths) for lengths in passes)
-
-    found = packed(rows)
-    assert sorted(length for lengths in found for length in lengths) == sorted(rows)
-    assert cost(found) == min(map(cost, partitions(sorted(rows))))
 
 
 def test_other_samples_and_other_images_do_not_share(make_sample: Callable[..., Sample]) -> None:

@@ -2,21 +2,23 @@
 
 The conditions of a sample have their beginning in common: the system turn, the image, often the question. This
 beginning (the *prefix*) goes through the model once per sample; its cache is then branched, once per condition, and
-what differs (the *suffixes*) runs as a batch.
+what differs (the *suffixes*) runs as a batch. Suffixes that begin alike share that beginning (a *stem*) likewise.
 
-What shares: prompts of one sample with the same images, all of which stand in the common prefix (`families`).
+What shares: prompts of one sample with the same images, all of which stand in the common prefix (`families`); behind
+it those for which a stem is worth a pass of its own (`packing`).
 What branches: the cache, by its own `reorder_cache`, which every kind of cache layer has.
 Positions: read off the prefix's own forward pass and counted on from there, so that no rotary scheme is known by name.
 What goes together: suffixes of similar lengths, padded on the right, where the cache can hold that padding
 (`bears_gaps`); elsewhere, as with states of linear attention and convolutions, or sliding windows that are full, those
-of one length. Each goes on from a copy of the cache as the prefix left it; their rows are put side by side to be
+of one length. Each goes on from a copy of the cache as prefix and stem left it; their rows are put side by side to be
 decoded (`rolling`).
 What falls back to the plain path: a prompt that shares nothing; a model whose logits differ from the plain path's on
 the first batch (prefix-LMs such as PaliGemma), or whose cache has layers of a kind that is not known (`caches`).
 """
 
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,16 +29,14 @@ from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
 from .caches import unknown
 from .encoding import Encoder
 from .generation import Decoding
+from .packing import PASS_COST, Packing, Twig
 from .plain import Begun, PlainEngine, Reading, T, last_rows
 from .probe import Head, captured
 from .processing import FAULTS
 from .rendered import Rendered
 from .running import tolerance
 
-__all__ = ["FAULTS", "Family", "SharedEngine", "families", "packed"]
-
-# What a pass costs beside its tokens, in tokens: all weights are read, and all kernels are started.
-_PASS = 256
+__all__ = ["FAULTS", "Family", "SharedEngine", "families"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class SharedEngine:
 
     Attributes:
         tokens: how many tokens the prompts had that were answered so far.
-        spared: those of them that did not go through the model, since they stand in another prompt's prefix.
+        spared: those of them that did not go through the model, since they stand in another prompt's prefix or stem.
     """
 
     def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, plain: PlainEngine) -> None:
@@ -150,63 +150,99 @@ class SharedEngine:
         """
         read: dict[int, T] = {}
         begun: list[Begun] = []
+        items = {pair[0]: pair[1] for family in batch for pair in zip(family.positions, family.items, strict=True)}
         prefixes = self._prefill(batch)
-        groups = self._groups(batch, prefixes, joins=joins)
-        for number, group in enumerate(groups):
-            rows = torch.tensor([branch.prefix for branch in group], device=self._model.device)
-            if number + 1 < len(groups):
-                branches = prefixes.selected(rows)
-            else:
-                (branches := prefixes).select(rows)
-            some, others = self._answered(group, branches, places, reading)
+        packing = self._packing(batch, prefixes.mask.shape[1], joins=joins)
+        twigs = packing.twigs([dict(zip(family.positions, family.suffixes, strict=True)) for family in batch], places)
+        rows = [row for row, some in enumerate(twigs) for _ in some]
+        behind = [twig for some in twigs for twig in some]
+        self.spared += sum(twig.spared for twig in behind)
+        for ends, branches in self._ends(packing, behind, rows, prefixes):
+            some, others = self._answered(ends, items, branches, places, reading)
             read |= some
             begun += others
         return read, begun
 
-    def _groups(self, batch: Sequence[Family], prefixes: Branches, *, joins: bool) -> "list[list[_Branch]]":
-        """Return the prompts that may go on from their prefixes together."""
-        rows = [
-            _Branch(number, *row)
-            for number, family in enumerate(batch)
-            for row in zip(family.positions, family.items, family.suffixes, strict=True)
-        ]
-        writes = any(row.item.forced is None for row in rows)
+    def _packing(self, batch: Sequence[Family], width: int, *, joins: bool) -> Packing:
+        """Return what may go on together from prefixes that are so many columns wide."""
+        items = [item for family in batch for item in family.items]
+        writes = any(item.forced is None for item in items)
+        nothing_follows = all(item.scored is not None for item in items)
         new = self._decoding.config.max_new_tokens if writes else 0
-        longest = prefixes.mask.shape[1] + max(len(row.suffix) for row in rows) + new
-        nothing_follows = all(row.item.scored is not None for row in rows)
-        by_length: dict[int, list[_Branch]] = defaultdict(list)
-        for row in rows:
-            by_length[len(row.suffix)].append(row)
-        if not (nothing_follows or bears_gaps(self._model.config.get_text_config(), longest)):
-            return list(by_length.values())
-        if writes and not joins:
-            return [rows]
-        together = packed({length: len(some) for length, some in by_length.items()})
-        return [[row for length in lengths for row in by_length[length]] for lengths in together]
+        longest = width + max(len(suffix) for family in batch for suffix in family.suffixes) + new
+        config = self._model.config.get_text_config()
+        gaps = bears_gaps(config, longest)
+
+        def fits(rows: int, columns: int) -> bool:
+            total = width + columns + new
+            return rows * total <= len(items) * longest and (not gaps or bears_gaps(config, total))
+
+        # Texts that cannot be put into one cache are decoded one pass after another.
+        return Packing(gaps, gaps or nothing_follows, fits, PASS_COST if joins or not writes else sys.maxsize)
+
+    def _ends(
+        self, packing: Packing, twigs: Sequence[Twig], rows: Sequence[int], branches: Branches
+    ) -> Iterator[tuple[list[Twig], Branches]]:
+        """Run stems through the model, and yield the ends of prompts with what they go on from, a row for each.
+
+        Args:
+            packing: says what goes together.
+            twigs: what follows.
+            rows: the row of the branches that each follows.
+            branches: these; they are used up.
+        """
+        passes = packing.passes(twigs)
+        for number, places in enumerate(passes):
+            chosen = torch.tensor([rows[place] for place in places], device=self._model.device)
+            if number + 1 < len(passes):
+                own = branches.selected(chosen)
+            else:
+                (own := branches).select(chosen)
+            together = [twigs[place] for place in places]
+            if not together[0].twigs:
+                yield together, own
+                continue
+            self._appended(together, own, 1)
+            following = [(row, twig) for row, stem in enumerate(together) for twig in stem.twigs]
+            yield from self._ends(packing, [twig for _, twig in following], [row for row, _ in following], own)
 
     def _answered(
-        self, group: "Sequence[_Branch]", branches: Branches, places: int, reading: Reading[T]
+        self,
+        ends: Sequence[Twig],
+        items: Mapping[int, Rendered],
+        branches: Branches,
+        places: int,
+        reading: Reading[T],
     ) -> tuple[Mapping[int, T], list[Begun]]:
-        """Run suffixes through the model, each behind its prefix; the branches are used up."""
-        reads = torch.tensor([row.item.forced is not None for row in group], device=self._model.device)
-        tokens, mask = self._padded([row.suffix for row in group])
-        wanted = mask.sum(1, keepdim=True) + torch.arange(-places, 0, device=mask.device)
-        with captured(self._model, self._head, wanted) as seen:
-            self._forward(branches, tokens, mask)
-        hidden, logits = seen.last(places)
+        """Run the ends of prompts through the model; the branches that they go on from are used up."""
+        items = {twig.prompt: items[twig.prompt] for twig in ends}
+        reads = torch.tensor([item.forced is not None for item in items.values()], device=self._model.device)
+        hidden, logits = self._appended(ends, branches, places)
         self._head.check(hidden[:, -1], logits[:, -1])
         read: Mapping[int, T] = {}
         if reads.any():
             rows = self._head.rows_at_once(hidden, logits)[reads]
-            items = {row.position: row.item for row in group if row.item.forced is not None}
-            read = reading(items, rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
+            forced = {position: item for position, item in items.items() if item.forced is not None}
+            read = reading(forced, rows, Reached(branches, reads.nonzero()[:, 0], kept=not reads.all()))
         if reads.all():
             return read, []
         writes = (~reads).nonzero()[:, 0]
         if read:
             branches.select(writes)
-        begun = {row.position: row.item for row in group if row.item.forced is None}
+        begun = {position: item for position, item in items.items() if item.forced is None}
         return read, [Begun(begun, branches, hidden[writes][:, -1:], logits[writes][:, -1:])]
+
+    def _appended(self, twigs: Sequence[Twig], branches: Branches, places: int) -> tuple[Tensor, Tensor]:
+        """Append twigs to branches, a row each; return what the LM head is given at their last places, and logits."""
+        width = max(len(twig.tokens) for twig in twigs)
+        pad = self._decoding.config.pad_token_id
+        tokens = torch.tensor([[*twig.tokens, *[pad] * (width - len(twig.tokens))] for twig in twigs])
+        lengths = torch.tensor([[len(twig.tokens)] for twig in twigs])
+        mask, wanted = (torch.arange(width) < lengths).long(), lengths + torch.arange(-places, 0)
+        device = self._model.device
+        with captured(self._model, self._head, wanted.to(device)) as seen:
+            self._forward(branches, tokens.to(device), mask.to(device))
+        return seen.last(places)
 
     def refusal(self, family: Family, letters: Callable[[Tensor], Tensor]) -> str | None:
         """Return why this model cannot share, None if it can: a family is read both ways, and has to come out the same.
@@ -249,53 +285,6 @@ class SharedEngine:
         if kind := unknown(branches.cache):
             raise NotImplementedError(f"what a cache's {kind} does with what follows a prompt is not known")
         return branches
-
-    def _padded(self, suffixes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Return suffixes as `(B, L)` tokens, padded on the right, and their mask."""
-        width = max(map(len, suffixes))
-        pad = self._decoding.config.pad_token_id
-        tokens = torch.tensor([[*suffix, *[pad] * (width - len(suffix))] for suffix in suffixes])
-        lengths = torch.tensor([len(suffix) for suffix in suffixes])
-        mask = (torch.arange(width) < lengths[:, None]).long()
-        return tokens.to(self._model.device), mask.to(self._model.device)
-
-
-def packed(rows: Mapping[int, int]) -> list[list[int]]:
-    """Return which lengths go through the model in one pass, padded to the longest, so that all passes cost least.
-
-    Args:
-        rows: how many rows there are of each length.
-
-    Example:
-        >>> packed({50: 10, 52: 10, 90: 20})
-        [[50, 52], [90]]
-    """
-    lengths = sorted(rows)
-    # By how many of the lengths have been packed: the least cost, and how many were before the last pass.
-    best: list[tuple[int, int]] = [(0, 0)]
-    for end in range(1, len(lengths) + 1):
-        count, found = 0, []
-        for start in range(end - 1, -1, -1):
-            count += rows[lengths[start]]
-            found.append((best[start][0] + count * lengths[end - 1] + _PASS, start))
-        best.append(min(found))
-    passes: list[list[int]] = []
-    end = len(lengths)
-    while end:
-        start = best[end][1]
-        passes.insert(0, lengths[start:end])
-        end = start
-    return passes
-
-
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """A prompt that goes on from its prefix: which one that is, where the prompt stood among all, and its suffix."""
-
-    prefix: int
-    position: int
-    item: Rendered
-    suffix: tuple[int, ...]
 
 
 def _cut_suffixes(encoded: Mapping[str, Any], lengths: Sequence[int], pad: int) -> dict[str, Any]:

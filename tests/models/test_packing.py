@@ -1,0 +1,148 @@
+"""Which tokens go through the model together, and which of them once, against slow ways of finding it out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmrobust.models.packing import PASS_COST, Packing, Twig, packed
+
+
+def partitions(lengths: Sequence[int]) -> list[list[list[int]]]:
+    if not lengths:
+        return [[]]
+    return [[list(lengths[:end]), *rest] for end in range(1, len(lengths) + 1) for rest in partitions(lengths[end:])]
+
+
+@given(
+    rows=st.dictionaries(st.integers(1, 400), st.integers(1, 12), min_size=1, max_size=7),
+    pass_cost=st.sampled_from([0, 30, PASS_COST, 10**9]),
+)
+def test_suffixes_go_through_the_model_in_the_passes_that_cost_least(rows: dict[int, int], pass_cost: int) -> None:
+    def cost(passes: list[list[int]]) -> int:
+        return sum(pass_cost + max(lengths) * sum(rows[length] for length in lengths) for lengths in passes)
+
+    found = packed(rows, pass_cost)
+    assert sorted(length for lengths in found for length in lengths) == sorted(rows)
+    assert cost(found) == min(map(cost, partitions(sorted(rows))))
+
+
+def packing(**changes: Any) -> Packing:
+    settings: dict[str, Any] = {
+        "stems_padded": True,
+        "ends_padded": True,
+        "fits": lambda rows, columns: True,
+        "pass_cost": 0,
+    }
+    return Packing(**settings | changes)
+
+
+def paths(twigs: Sequence[Twig], before: tuple[int, ...] = ()) -> Iterator[tuple[int, tuple[int, ...], int]]:
+    """Yield every prompt with all of its tokens, and how many of them are in no stem."""
+    for twig in twigs:
+        assert twig.tokens
+        assert (twig.prompt == -1) is bool(twig.twigs)
+        if twig.twigs:
+            assert len(twig.twigs) > 1
+            yield from paths(twig.twigs, before + twig.tokens)
+        else:
+            yield twig.prompt, before + twig.tokens, len(twig.tokens)
+
+
+def computed(twigs: Sequence[Twig]) -> int:
+    return sum(len(twig.tokens) + computed(twig.twigs) for twig in twigs)
+
+
+def distinct(suffixes: Mapping[int, Sequence[int]], places: int) -> int:
+    """Count the tokens that no way can avoid: those that differ in something before, and all that are read."""
+    heads = {tuple(tokens[:end]) for tokens in suffixes.values() for end in range(1, len(tokens) - places + 1)}
+    return len(heads) + places * len(suffixes)
+
+
+def some_suffixes(places: int) -> st.SearchStrategy[dict[int, list[int]]]:
+    tokens = st.lists(st.integers(1, 2), min_size=places, max_size=places + 9)
+    return st.lists(tokens, min_size=1, max_size=7).map(lambda rows: dict(enumerate(rows)))
+
+
+@given(data=st.data(), places=st.integers(1, 3), pass_cost=st.integers(0, 40), padded=st.booleans())
+def test_every_prompt_keeps_its_tokens_and_those_that_are_read_are_its_own(
+    data: st.DataObject, places: int, pass_cost: int, padded: bool
+) -> None:
+    suffixes = data.draw(st.lists(some_suffixes(places), min_size=1, max_size=3))
+    made = packing(pass_cost=pass_cost, stems_padded=padded, ends_padded=padded)
+    found = made.twigs(suffixes, places)
+    for some, twigs in zip(suffixes, found, strict=True):
+        assert {prompt: tokens for prompt, tokens, _ in paths(twigs)} == {p: tuple(t) for p, t in some.items()}
+        assert len(list(paths(twigs))) == len(some)
+        assert all(own >= places for _, _, own in paths(twigs))
+        assert computed(twigs) == sum(map(len, some.values())) - sum(twig.spared for twig in twigs)
+        assert computed(twigs) >= distinct(some, places)
+
+
+QUESTION, CAPTION, THOUGHT = list(range(100, 160)), list(range(200, 230)), list(range(300, 340))
+
+
+def conditions(draws: int) -> dict[int, list[int]]:
+    """Return suffixes like those of real conditions: with and without a caption and a begun thought, several draws."""
+    kinds = [QUESTION, QUESTION + THOUGHT, QUESTION + THOUGHT + [7, 8], CAPTION + QUESTION, [9, *QUESTION]]
+    return dict(enumerate([*kind, 1] for kind in kinds for _ in range(draws)))
+
+
+def test_stems_are_those_of_stems_and_leave_the_least() -> None:
+    suffixes = conditions(draws=12)
+    [twigs] = packing().twigs([suffixes], 1)
+    assert computed(twigs) == distinct(suffixes, 1)
+    question = next(twig for twig in twigs if twig.prompts == 36)
+    assert question.tokens == tuple(QUESTION)
+    assert sum(not twig.twigs for twig in question.twigs) == 12  # the draws without a thought
+    [thought] = [twig for twig in question.twigs if twig.twigs]
+    assert thought.tokens == tuple(THOUGHT)
+
+
+def test_short_beginnings_are_no_stems_of_their_own() -> None:
+    suffixes = {0: [1, 2, *QUESTION], 1: [1, 2, *QUESTION, 5], 2: [1, 2, *CAPTION], 3: [1, 9]}
+    [twigs] = packing().twigs([suffixes], 1)
+    assert sorted((len(twig.tokens), twig.prompts) for twig in twigs) == [(2, 1), (32, 1), (61, 2)]
+
+
+def test_a_stem_has_to_be_worth_its_pass() -> None:
+    def stems(**changes: Any) -> int:
+        samples = [conditions(draws=1) for _ in range(changes.pop("samples", 1))]
+        found = packing(**changes).twigs(samples, 1)
+        return sum(bool(twig.twigs) for twigs in found for twig in twigs)
+
+    assert stems(pass_cost=0) == 1
+    assert stems(pass_cost=PASS_COST) == 0
+    assert stems(pass_cost=PASS_COST, samples=8) == 8  # one pass for all samples
+    # Texts that could not be put together again are not taken apart.
+    assert stems(pass_cost=10**12, samples=8) == 0
+
+
+def test_what_would_not_fit_is_not_taken_apart() -> None:
+    seen = []
+
+    def fits(rows: int, columns: int) -> bool:
+        seen.append((rows, columns))
+        return columns <= 101
+
+    without = packing(fits=fits).twigs([conditions(draws=1)], 1)
+    assert not any(twig.twigs for twigs in without for twig in twigs)
+    assert max(columns for _, columns in seen) > 101
+    assert any(twig.twigs for twigs in packing().twigs([conditions(draws=1)], 1) for twig in twigs)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_one_pass_takes_stems_or_ends_and_one_length_where_nothing_is_padded(padded: bool) -> None:
+    made = packing(stems_padded=padded, ends_padded=padded, pass_cost=20)
+    [twigs] = packing().twigs([conditions(draws=12)], 1)
+    level = [twig for twig in twigs for twig in (twig, *twig.twigs)]
+    passes = made.passes(level)
+    assert sorted(place for places in passes for place in places) == list(range(len(level)))
+    kinds = [{bool(level[place].twigs) for place in places} for places in passes]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert not any(later > earlier for (earlier,), (later,) in pairwise(kinds)), "stems come first"
+    if not padded:
+        assert all(len({len(level[place].tokens) for place in places}) == 1 for places in passes)
