@@ -51,7 +51,7 @@ def asked(engine: HFModel, prompts: Sequence[Prompt]) -> tuple[list[Response], l
 
 @pytest.mark.parametrize("family", ["qwen3_5", "lfm2_vl", "mistral_large4", "inkling2"])
 def test_a_prefix_goes_through_a_hybrid_cache_once_and_every_suffix_behind_it(
-    family: str, tiny: Build, samples: list[Sample]
+    family: str, tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if reason := zoo.missing(family):
         pytest.skip(reason)
@@ -61,6 +61,7 @@ def test_a_prefix_goes_through_a_hybrid_cache_once_and_every_suffix_behind_it(
     prompts = list(expand(samples[2:3], [WrongCaption(), WrongThink(), StopThink()]))
     tokens = [len(made.processor.tokenizer.encode(prompt.render(made.processor))) for prompt in prompts]
     assert len(set(tokens)) == 4, "the test needs prompts of four lengths"
+    monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", 10**6)  # no stem is worth so much
     engine = HFModel(made.model, made.processor, {"max_new_tokens": 1})
     _, seen, work = asked(engine, prompts)
     prefix, *suffixes = seen
@@ -70,6 +71,12 @@ def test_a_prefix_goes_through_a_hybrid_cache_once_and_every_suffix_behind_it(
     assert len(set(lengths)) == sum(columns > 1 for _, columns in suffixes), "those of one length go together"
     assert work["shared_tokens"] == 3 * prefix[1]
     assert prefix[1] + sum(lengths) == (work["prompt_tokens"] - work["shared_tokens"])
+    monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", 0)
+    _, seen, stemmed = asked(engine, prompts)
+    # The question, of 26 options, is the same for all but the one with a caption.
+    assert stemmed["shared_tokens"] > work["shared_tokens"] + 2 * 200
+    through = sum(rows * columns for rows, columns in seen if columns > 1)
+    assert 0 <= stemmed["prompt_tokens"] - stemmed["shared_tokens"] - through <= 4  # a suffix may be one token
 
 
 @pytest.mark.parametrize("share_prefixes", [True, False])
