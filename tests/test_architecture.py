@@ -1,4 +1,4 @@
-"""Which module imports which: no circles but the known ones, and no arrow that the architecture page does not have."""
+"""Which module imports which: no circles, and no arrow that the architecture page does not have."""
 
 import ast
 import re
@@ -12,12 +12,6 @@ import vlmrobust
 
 ROOT = Path(vlmrobust.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "pages" / "architecture.md"
-
-# Circles that are to be taken apart, by the modules in them: none may grow, and a new one is a fault.
-KNOWN_CIRCLES = {
-    # A prompt may hold a response, and a response is read by its prompt; the latter is an annotation alone.
-    frozenset({"types.prompt", "types.response"}),
-}
 
 FOR_CLI_ALONE = {"rl", "testing", "demo"}
 
@@ -134,20 +128,13 @@ IMPORTS = {
 GRAPH = {module: found.all - {""} for module, found in IMPORTS.items() if module}
 
 
-def test_there_are_no_circles_but_the_known_ones() -> None:
-    found = circles(GRAPH)
-    new = sorted(sorted(circle) for circle in found if not any(circle <= known for known in KNOWN_CIRCLES))
-    assert new == [], "modules that import each other, directly or through others"
-
-
-@pytest.mark.parametrize("known", sorted(KNOWN_CIRCLES, key=min), ids=min)
-def test_known_circles_are_still_there(known: frozenset[str]) -> None:
-    """One that was taken apart, or lost a module, is taken off the list, so that it does not come back."""
-    assert known in circles(GRAPH)
+def test_there_are_no_circles() -> None:
+    found = sorted(map(sorted, circles(GRAPH)))
+    assert found == [], "modules that import each other, directly or through others"
 
 
 def test_nothing_runs_in_a_circle_when_it_is_imported() -> None:
-    """Not one, known or not: `import` would depend on which module comes first."""
+    """Not the package itself either: `import` would depend on which module comes first."""
     assert circles({module: found.at_once for module, found in IMPORTS.items()}) == set()
 
 

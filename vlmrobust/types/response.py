@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from pydantic import model_validator
 
 from ..secrecy import error_text
 from ..text import writable
+from .sample import Sample
+from .style import Style
 from .validated import Frozen
 
 if TYPE_CHECKING:
     from ..prompting import Parsed
-    from .prompt import Prompt  # a prompt may hold the response to the unperturbed one
 
-__all__ = ["Carrier", "Readout", "Response", "Status"]
+__all__ = ["Carrier", "PromptLike", "Readout", "Response", "Status"]
 
 Status = Literal["answered", "abstained", "unparsed", "truncated", "not_applicable", "error"]
 Readout = Literal[
@@ -29,6 +30,41 @@ Carrier = Literal["assistant_prefill", "user_text"]
 
 _STATUSES = get_args(Status)
 _ROUNDING = 1e-3  # of a sum of probabilities in half precision
+
+
+class PromptLike(Protocol):
+    """What a response needs of the prompt that it answers: a `Prompt`, which may itself hold a response."""
+
+    @property
+    def sample(self) -> Sample:
+        """What is asked about."""
+
+    @property
+    def condition(self) -> str:
+        """The name of the perturbation."""
+
+    @property
+    def draw(self) -> int:
+        """Which of the answers to this prompt it is."""
+
+    @property
+    def style(self) -> Style:
+        """How the answer is read."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options as they are shown."""
+
+    @property
+    def order(self) -> tuple[int | None, ...]:
+        """Their indices in `sample.options`; None = an added option."""
+
+    @property
+    def prefill(self) -> str:
+        """What the assistant's turn begins with."""
+
+    def to_sample_order(self, values: Sequence[float], missing: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Split one value per shown option into those of the sample's options, in its order, and of added ones."""
 
 
 class Response(Frozen):
@@ -113,7 +149,7 @@ class Response(Frozen):
     @classmethod
     def parse(
         cls,
-        prompt: "Prompt",
+        prompt: PromptLike,
         completion: str,
         *,
         reasoning: str | None = None,
@@ -189,7 +225,7 @@ class Response(Frozen):
 
     def with_options(
         self,
-        prompt: "Prompt",
+        prompt: PromptLike,
         option_logprobs: Sequence[float],
         *,
         readout: Readout,
@@ -209,14 +245,14 @@ class Response(Frozen):
         return self.replace(**_of_options(prompt, option_logprobs, readout, option_tokens))
 
     @classmethod
-    def failed(cls, prompt: "Prompt", error: BaseException | str, status: Status = "error") -> "Response":
+    def failed(cls, prompt: PromptLike, error: BaseException | str, status: Status = "error") -> "Response":
         """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
         shown = error if isinstance(error, str) else error_text(error)
         return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
 
 
 def _of_options(
-    prompt: "Prompt", logprobs: Sequence[float], readout: Readout, tokens: Sequence[int] | None
+    prompt: PromptLike, logprobs: Sequence[float], readout: Readout, tokens: Sequence[int] | None
 ) -> dict[str, Any]:
     """Return the fields of a response that hold its options' log-probabilities; see `Response.with_options`."""
     if any(map(math.isnan, logprobs)):
@@ -266,13 +302,13 @@ def _problem(response: Response) -> str | None:
     return None
 
 
-def _without_prefill(prompt: "Prompt", completion: str) -> str:
+def _without_prefill(prompt: PromptLike, completion: str) -> str:
     prefill = prompt.prefill.strip()
     begun = completion.lstrip()
     return begun[len(prefill) :] if prefill and begun.startswith(prefill) else completion
 
 
-def parse_turn(prompt: "Prompt", completion: str) -> "Parsed":
+def parse_turn(prompt: PromptLike, completion: str) -> "Parsed":
     """Parse the whole assistant turn, prefill and completion together, by the prompt's style."""
     from ..prompting import parse_completion
 
@@ -290,7 +326,7 @@ def parse_turn(prompt: "Prompt", completion: str) -> "Parsed":
     )
 
 
-def _status(prompt: "Prompt", parsed: "Parsed", finish_reason: str | None) -> Status:
+def _status(prompt: PromptLike, parsed: "Parsed", finish_reason: str | None) -> Status:
     if parsed.answer is not None:
         return "abstained" if prompt.order[parsed.answer] is None else "answered"
     return "truncated" if finish_reason == "length" or parsed.open_thought else "unparsed"
