@@ -51,7 +51,7 @@ from .ranking import (
     risk_coverage_curve,
 )
 from .resampling import resample_counts
-from .robustness import QUADRANTS, accuracy, follow, quadrants
+from .robustness import QUADRANTS, accuracy, follow, poisson_binomial_tail, quadrants
 from .statistics import (
     average_interval,
     benjamini_hochberg,
@@ -111,6 +111,7 @@ __all__ = [
     "paired_intervals",
     "pairwise_agreement",
     "pass_at_k",
+    "poisson_binomial_tail",
     "post_stratified_difference",
     "post_stratified_rate",
     "quadrants",

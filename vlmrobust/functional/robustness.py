@@ -1,11 +1,11 @@
-"""What was chosen, against what is true and what was asserted."""
+"""What was chosen, against what is true and what was asserted; and how often that is so by chance."""
 
 import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["QUADRANTS", "accuracy", "follow", "quadrants"]
+__all__ = ["QUADRANTS", "accuracy", "follow", "poisson_binomial_tail", "quadrants"]
 
 QUADRANTS = ("consistent_correct", "consistent_incorrect", "inconsistent_correct", "inconsistent_incorrect")
 """The names of the codes that `quadrants` returns."""
@@ -65,6 +65,40 @@ def quadrants(consistent: Tensor, correct: Tensor) -> Tensor:
     undefined = consistent.isnan() | correct.isnan()
     codes = 2 * (consistent != 1).long() + (correct != 1).long()
     return codes.masked_fill(undefined, -1)
+
+
+def poisson_binomial_tail(probabilities: Tensor) -> Tensor:
+    r"""Return the chance that at least k of K independent events happen, for k = 0 … K.
+
+    $P(\sum_i X_i \ge k)$ with $X_i \sim \mathrm{Bernoulli}(p_i)$; the distribution of the sum is convolved one event
+    at a time. With equal $p_i$ it is a binomial tail.
+
+    Args:
+        probabilities: `(..., K)`, each event's, in [0, 1].
+
+    Returns:
+        `(..., K + 1)` float64 in [0, 1], from 1 at k = 0 downwards; NaN where a probability is.
+
+    Raises:
+        ValueError: a probability is below 0 or above 1.
+
+    Example:
+        >>> poisson_binomial_tail(torch.tensor([0.5, 0.5]))
+        tensor([1.0000, 0.7500, 0.2500], dtype=torch.float64)
+
+    Source:
+        Hong, Computational Statistics & Data Analysis 59 (2013), on its computation.
+    """
+    chances = probabilities.double()
+    if bool(((chances < 0) | (chances > 1)).any()):
+        raise ValueError(f"expected probabilities between 0 and 1, got {chances.min():g} to {chances.max():g}")
+    exactly = torch.zeros(*chances.shape[:-1], chances.shape[-1] + 1, dtype=torch.float64, device=chances.device)
+    exactly[..., 0] = 1
+    for chance in chances.unbind(-1):
+        happened = torch.nn.functional.pad(exactly[..., :-1] * chance[..., None], (1, 0))
+        exactly = exactly * (1 - chance[..., None]) + happened
+    # From the far end, so that small chances are not lost beside large ones.
+    return exactly.flip(-1).cumsum(-1).flip(-1).clamp(max=1.0)
 
 
 def _chose(choice: Tensor, option: Tensor, defined: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ matplotlib is the extra `plot`; it is imported when something is drawn. Nothing 
 settings, and no display is needed. Text is drawn as it stands, never read as a formula.
 """
 
+from .curve import robustness_curve
 from .letters import entropies, probabilities, reliability
 from .source import NothingToPlot
 from .tables import drops, quadrants
@@ -16,5 +17,6 @@ __all__ = [
     "probabilities",
     "quadrants",
     "reliability",
+    "robustness_curve",
     "trajectory",
 ]

@@ -9,9 +9,11 @@ from ..types import Responses
 from .circular import circular
 from .columns import Column
 from .corrected import ConsistencyRow, consistency_rows
+from .curve import CurveRow, robustness_curve
 from .draws import draw_rows
 from .labels import Drawn, Labels, drawn, labelled
 from .robustness import HedgeRow, decodes_greedily, hedge_recovery, robust_accuracy
+from .rotation import PositionRow, position_bias, rotation_average
 from .summary import SummaryRow
 from .survival import SurvivalRow, survival
 from .typed import table_of
@@ -58,6 +60,95 @@ class Analyses:
             1.0
         """
         return table_of(SummaryRow, [circular(self.responses, conditions, self.seed, greedy=self._is_greedy(greedy))])
+
+    def rotation_average(
+        self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None
+    ) -> "pd.DataFrame":
+        """Return accuracy and P(correct) where the options' probabilities are averaged over all their rotations.
+
+        Each option then stood once behind each letter, so that a leaning towards letters or places cancels out. The
+        answer is the likeliest option of the average; of tied ones, picking one at random. Probabilities are those of
+        the letters (or texts), renormalised over the sample's own options.
+
+        A sample of which a rotation was not asked, failed, or has no letters is left out; `note` counts them.
+
+        Args:
+            conditions: as in `circular`.
+            greedy: see `robust_accuracy`. A model that samples gains by averaging several answers, whatever was
+                rotated; then `note` says so.
+
+        Returns:
+            Two rows with the columns of `summary`, `accuracy` and `correct_probability`: `base_value` is that of the
+            first condition alone, on the same samples.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: the report has no rotations.
+
+        Source: the average over cyclic permutations of Zheng et al., arXiv:2309.03882.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> prompts = list(vr.expand(vr.demo.samples(4, seed=0), vr.perturbations.rotations(4)))
+            >>> report = vr.Report.from_responses(prompts, vr.testing.FakeModel(accuracy=1.0).respond(prompts))
+            >>> report.rotation_average()["metric"].tolist()
+            ['accuracy', 'correct_probability']
+        """
+        rows = rotation_average(self.responses, conditions, self.seed, greedy=self._is_greedy(greedy))
+        return table_of(SummaryRow, rows)
+
+    def position_bias(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return how probable each place among the options is, and how often an answer in it is found.
+
+        One row per number of options and place; see `PositionRow` for the columns. Under all rotations every option
+        stands in every place once: without a leaning `probability` is 1 / options everywhere, for a model that knows
+        everything and for one that knows nothing.
+
+        Args:
+            conditions: as in `circular`.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: the report has no rotations.
+
+        Source: Zheng et al., arXiv:2309.03882, whose RStd is the standard deviation of `recall` over the places.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> prompts = list(vr.expand(vr.demo.samples(4, seed=0), vr.perturbations.rotations(4)))
+            >>> report = vr.Report.from_responses(prompts, vr.testing.FakeModel(accuracy=1.0).respond(prompts))
+            >>> set(report.position_bias()["recall"])
+            {1.0}
+        """
+        return table_of(PositionRow, position_bias(self.responses, conditions, self.seed))
+
+    def robustness_curve(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the share of samples that are right under at least k of K conditions, for k = 0 … K.
+
+        Between accuracy under one condition and the worst case: at K it is right under all of them. Two curves stand
+        beside it: `chance`, by guessing, and `independent`, what the same accuracies give if samples did not differ in
+        how much they stand. A sample for which one of the conditions was not asked, failed or does not fit is left out;
+        `note` counts them.
+
+        Args:
+            conditions: the K; None = all that were scored, base and controls among them. Those that leak the answer
+                (`correct_…`) lift the curve.
+
+        Returns:
+            K + 1 rows; see `CurveRow` for the columns.
+
+        Raises:
+            KeyError: a condition is not in the report.
+            ValueError: no sample is scored under all of them.
+
+        Example:
+            >>> import vlmrobust as vr
+            >>> model = vr.testing.FakeModel(accuracy=1.0, follow_think=1.0)
+            >>> report = vr.Evaluator(model, [vr.perturbations.WrongThink()]).run(vr.demo.samples(20))
+            >>> report.robustness_curve()["value"].tolist()
+            [1.0, 1.0, 0.0]
+        """
+        return table_of(CurveRow, robustness_curve(self.responses, conditions, self.seed))
 
     def robust_accuracy(self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None) -> "pd.DataFrame":
         """Return the share of samples that are right under base and under all of some conditions: the worst case.

@@ -23,8 +23,10 @@ from .summary import SummaryRow, summarised, too_few
 __all__ = [
     "HedgeRow",
     "against_asked_as_often",
+    "chosen_conditions",
     "decodes_greedily",
     "hedge_recovery",
+    "notes_on",
     "robust_accuracy",
     "without_score",
 ]
@@ -57,24 +59,48 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
         ValueError: there is none but base.
     """
     scores = Accuracy()(responses).double().numpy()
-    asked = list(dict.fromkeys(responses.condition))
-    scored = {responses.condition[row] for row in np.flatnonzero(~np.isnan(scores)).tolist()}
-    wanted = [name for name in asked if name in scored] if conditions is None else list(conditions)
-    for name in ("base", *wanted):
-        if name not in asked:
-            raise KeyError(f"expected one of the conditions {', '.join(asked)}; got {name!r}")
-    names = [name for name in dict.fromkeys(wanted) if name != "base"]
+    wanted = chosen_conditions(responses, conditions, scores)
+    if "base" not in responses.condition:
+        raise KeyError(f"expected one of the conditions {', '.join(dict.fromkeys(responses.condition))}; got 'base'")
+    names = [name for name in wanted if name != "base"]
     if not names:
         raise ValueError("expected conditions beside 'base', got none")
     base = np.flatnonzero(np.array(responses.condition) == "base")
     together = _lowest(responses, ["base", *names], base, scores)
     left_out = without_score(responses, base, together)
-    notes = [f"{left_out} samples left out: a condition was not asked, failed or does not fit"] if left_out else []
-    carriers = [unit.condition for unit in units_of(responses)]
-    notes += [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
+    notes = notes_on(responses, names, left_out)
     return against_asked_as_often(
         responses, base, together, len(names) + 1, seed, name=" & ".join(names), note="; ".join(notes), greedy=greedy
     )
+
+
+def chosen_conditions(responses: Responses, conditions: Sequence[str] | None, scores: Floats) -> list[str]:
+    """Return the conditions that are taken together, each once; None = all that have a score.
+
+    Raises:
+        KeyError: a condition is not in the report.
+    """
+    asked = list(dict.fromkeys(responses.condition))
+    if conditions is None:
+        scored = {responses.condition[row] for row in np.flatnonzero(~np.isnan(scores)).tolist()}
+        return [name for name in asked if name in scored]
+    for name in conditions:
+        if name not in asked:
+            raise KeyError(f"expected one of the conditions {', '.join(asked)}; got {name!r}")
+    return list(dict.fromkeys(conditions))
+
+
+def notes_on(responses: Responses, names: Sequence[str], left_out: int) -> list[str]:
+    """Return what there is to say of conditions that are taken together.
+
+    Args:
+        responses: all of a report.
+        names: of the conditions.
+        left_out: how many samples are not scored under all of them.
+    """
+    notes = [f"{left_out} samples left out: a condition was not asked, failed or does not fit"] if left_out else []
+    carriers = [unit.condition for unit in units_of(responses)]
+    return notes + [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
 
 
 def without_score(responses: Responses, rows: Integers, scores: Floats) -> int:

@@ -1,0 +1,262 @@
+"""Probabilities of the options averaged over all rotations, and what the places of options do to them."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import functional
+from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals
+from ..keyed import generator
+from ..types import Responses
+from .columns import Column
+from .pairing import UNSCORED, Contrast, Floats, Integers, SampleIndex, Unit
+from .robustness import without_score
+from .summary import SummaryRow, summarised, too_few
+
+__all__ = ["PositionRow", "position_bias", "rotating_conditions", "rotation_average", "rotations_of"]
+
+_ROTATED = re.compile(r"rotated_options_\d+")
+_LEFT_OUT = "samples left out: a rotation was not asked or failed, or its letters were not read where the others' were"
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    """One place among the options, for samples with as many options, all of whose rotations were asked.
+
+    Attributes:
+        options: how many options the samples have.
+        position: the place, from 0.
+        letter: the letter that stands there; several in turn where styles differ.
+        probability: of that letter among the options', averaged over rotations and samples. Each option stands in each
+            place once, so that a model without a leaning has `expected` there, whatever it knows.
+        low, high: its 95 % interval.
+        expected: 1 / options.
+        recall: the share of samples that are answered right when the correct option stands there.
+        recall_low, recall_high: its 95 % interval.
+        n: number of samples, draws averaged.
+        note: what is left out, and why something is undefined.
+    """
+
+    options: int
+    position: int
+    letter: str
+    probability: float
+    low: float
+    high: float
+    expected: float
+    recall: float
+    recall_low: float
+    recall_high: float
+    n: int
+    note: str
+
+
+def rotating_conditions(responses: Responses, conditions: Sequence[str] | None) -> list[str]:
+    """Return the conditions that together show every rotation.
+
+    Args:
+        responses: all of a report.
+        conditions: their names; None = `base` and `rotated_options_…`.
+
+    Raises:
+        KeyError: a condition is not in the report.
+        ValueError: there are fewer than two.
+    """
+    asked = list(dict.fromkeys(responses.condition))
+    if conditions is None:
+        conditions = [name for name in asked if name == "base" or _ROTATED.fullmatch(name)]
+    for name in conditions:
+        if name not in asked:
+            raise KeyError(f"expected one of the conditions {', '.join(asked)}; got {name!r}")
+    if len(conditions) < 2:
+        raise ValueError(
+            f"expected conditions that rotate the options, got {', '.join(conditions) or 'none'}; "
+            "run the report's conditions with rotations(n)"
+        )
+    return list(conditions)
+
+
+def rotations_of(responses: Responses, conditions: Sequence[str]) -> dict[int, list[int] | None]:
+    """Return by position of each response under the first condition those of all its rotations, itself among them.
+
+    None where not all were asked and answered.
+    """
+    draws = responses.draw.tolist()
+    seen: dict[tuple[str, int], list[int]] = {}
+    for row, name in enumerate(responses.condition):
+        if name in conditions and responses.status[row] != "not_applicable":
+            seen.setdefault((responses.sample_id[row], draws[row]), []).append(row)
+    found: dict[int, list[int] | None] = {}
+    for row, name in enumerate(responses.condition):
+        if name != conditions[0]:
+            continue
+        rows = seen.get((responses.sample_id[row], draws[row]), [])
+        first = _own_order(responses, row)
+        wanted = {first[by:] + first[:by] for by in range(len(first))}
+        found[row] = rows if wanted == {_own_order(responses, other) for other in rows} else None
+    return found
+
+
+def _own_order(responses: Responses, row: int) -> tuple[int, ...]:
+    return tuple(option for option in responses.order[row] if option is not None)
+
+
+def rotation_average(
+    responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool
+) -> list[SummaryRow]:
+    """Return accuracy and P(correct) of the averaged probabilities, against the first condition's own.
+
+    Args:
+        responses: all of a report.
+        conditions: see `rotating_conditions`.
+        seed: keys the intervals.
+        greedy: whether the model is known to be decoded greedily.
+
+    Raises:
+        KeyError: a condition is not in the report.
+        ValueError: there are fewer than two.
+    """
+    names = rotating_conditions(responses, conditions)
+    once = {row: rows and _once(responses, rows) for row, rows in rotations_of(responses, names).items()}
+    every = {row: rows if rows and _read_alike(responses, rows) else None for row, rows in once.items()}
+    reference = np.array(list(every), dtype=np.int64)
+    shown = responses.select(reference.tolist())
+    probabilities = functional.letter_probabilities(responses.option_logprobs.double())
+    blank = torch.full((probabilities.shape[1],), math.nan, dtype=torch.float64)
+    averaged = torch.stack([*(blank if rows is None else probabilities[rows].mean(0) for rows in every.values())])
+    target = shown.target[:, None]
+    chance = averaged.gather(1, target)[:, 0]
+    leads = averaged == averaged.amax(1, keepdim=True)
+    right = torch.where(chance.isnan(), math.nan, leads.gather(1, target)[:, 0] / leads.sum(1))
+    plain = functional.accuracy(shown.choice, shown.target, ~shown.has_status(*UNSCORED)).double()
+    base = functional.correct_probability(shown.option_logprobs, shown.target).double()
+    notes = []
+    if left_out := without_score(responses, reference, right.numpy()):
+        notes.append(f"{left_out} {_LEFT_OUT}")
+    if not greedy:
+        notes.append("the other side is one answer; a model that samples gains by averaging alone")
+    columns = [
+        _column("accuracy", right, plain, "share" if bool((right.frac() > 0).any()) else "rate"),
+        _column("correct_probability", chance, base, "mean"),
+    ]
+    name = "rotation_average"
+    unit = Unit(name, shown.carrier[0] if len(shown) else None, np.arange(len(shown)))
+    contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {names[0]}", note="; ".join(notes))
+    renamed = replace(shown, condition=(name,) * len(shown))
+    return summarised(Responses.joined(renamed, shown), columns, [contrast], seed)
+
+
+def _column(name: str, here: Tensor, there: Tensor, outcome: Outcome) -> Column:
+    return Column(
+        name=name,
+        scores=torch.cat([here, there]).numpy(),
+        higher_is_better=True,
+        is_paired=False,
+        reads_letters=False,
+        is_mean=True,
+        metric=None,
+        outcome=outcome,
+    )
+
+
+def _once(responses: Responses, rows: Sequence[int]) -> list[int]:
+    """Return the responses to each order of the options, the first of those that show the same."""
+    first: dict[tuple[int, ...], int] = {}
+    for row in rows:
+        first.setdefault(_own_order(responses, row), row)
+    return list(first.values())
+
+
+def _read_alike(responses: Responses, rows: Sequence[int]) -> bool:
+    """Return whether letters were read of all responses, at one place."""
+    is_one = len({responses.readout[row] for row in rows}) == 1
+    return is_one and not bool(responses.option_logprobs[list(rows)].isnan().any())
+
+
+def position_bias(responses: Responses, conditions: Sequence[str] | None, seed: int) -> list[PositionRow]:
+    """Return a row for each number of options and each place among them.
+
+    Args:
+        responses: all of a report.
+        conditions: see `rotating_conditions`.
+        seed: keys the intervals.
+
+    Raises:
+        KeyError: a condition is not in the report.
+        ValueError: there are fewer than two.
+    """
+    names = rotating_conditions(responses, conditions)
+    found = rotations_of(responses, names).items()
+    whole = {row: _once(responses, rows) for row, rows in found if rows is not None}
+    asked = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name == names[0]}
+    left_out = len(asked) - len({responses.sample_id[row] for row in whole})
+    note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
+    counts = sorted({len(rows) for rows in whole.values()})
+    return [
+        row
+        for count in counts
+        for row in _at_places(responses, [rows for rows in whole.values() if len(rows) == count], count, seed, note)
+    ]
+
+
+def _at_places(
+    responses: Responses, rotations: Sequence[Sequence[int]], count: int, seed: int, note: str
+) -> list[PositionRow]:
+    samples = SampleIndex.of(responses)
+    rows = np.array(rotations, dtype=np.int64)
+    orders = torch.tensor([_own_order(responses, row) for row in rows.ravel().tolist()])
+    letters = functional.letter_probabilities(responses.option_logprobs[rows.ravel()].double())
+    at_place = letters.gather(1, orders).reshape(*rows.shape, count)
+    alike = torch.tensor([_read_alike(responses, own) for own in rotations])
+    probability = torch.where(alike[:, None], at_place.mean(1), math.nan).numpy()
+    scored = ~responses.has_status(*UNSCORED)
+    right = functional.accuracy(responses.choice, responses.target, scored)[rows.ravel()].double()
+    is_there = orders == responses.target[rows.ravel()][:, None]
+    recall = torch.where(is_there, right[:, None], 0.0).reshape(*rows.shape, count).sum(1).numpy()
+    estimates = []
+    measured: tuple[tuple[Floats, Outcome], ...] = ((probability, "mean"), (recall, "share"))
+    for values, outcome in measured:
+        means = [samples.means(_placed(responses, rows[:, 0], values[:, place]), rows[:, 0]) for place in range(count)]
+        rng = generator(seed, "bootstrap", "position bias", str(count))
+        estimates.append(mean_intervals(means, samples.group, outcomes=[outcome] * count, rng=rng))
+    chosen = np.isin(np.arange(len(samples.group)), samples.code[rows[:, 0]])
+    groups, counted = samples.group_count(chosen), int(chosen.sum())
+    few = too_few(groups, is_of_samples=groups == counted) if groups < FEWEST_GROUPS else ""
+    unread = int((~alike).sum())
+    unread_note = f"{unread} responses without letters, or with letters read at several places" if unread else ""
+    found = []
+    for place, (of_letters, of_answers) in enumerate(zip(*estimates, strict=True)):
+        low, high = _interval(of_letters.low, of_letters.high)
+        recall_low, recall_high = _interval(of_answers.low, of_answers.high)
+        row = PositionRow(
+            options=count,
+            position=place,
+            letter=", ".join(dict.fromkeys(responses.letters[row][place] for row in rows.ravel().tolist())),
+            probability=of_letters.value,
+            low=low,
+            high=high,
+            expected=1 / count,
+            recall=of_answers.value,
+            recall_low=recall_low,
+            recall_high=recall_high,
+            n=counted,
+            note="; ".join(filter(None, (note, unread_note, few))),
+        )
+        found.append(row)
+    return found
+
+
+def _placed(responses: Responses, rows: Integers, values: Floats) -> Floats:
+    """Return `(N,)`, values at the rows that they are of, NaN elsewhere."""
+    scores = np.full(len(responses), math.nan)
+    scores[rows] = values
+    return scores
+
+
+def _interval(low: float, high: float) -> tuple[float, float]:
+    return (low, high) if low < high else (math.nan, math.nan)
