@@ -6,7 +6,7 @@ import pytest
 
 from vlmrobust import Perturbation, Report, Response, Sample, expand
 from vlmrobust.metrics import Accuracy, Consistency, LetterEntropy
-from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
+from vlmrobust.perturbations import AreYouSure, StopThink, WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
 
 pytestmark = pytest.mark.browser
@@ -216,6 +216,23 @@ def test_nothing_is_requested_but_the_page(page, url):
     assert [address for address in found if not address.startswith("data:")] == [url]
 
 
+def said(answer, reply):
+    return [{"role": "assistant", "text": answer}, {"role": "user", "text": reply}]
+
+
+def test_a_second_turn_is_shown_in_its_order(driver, tmp_path):
+    _, samples = made(3, [])
+    prompts = list(expand(samples, [AreYouSure()], base=FakeModel().respond(list(expand(samples, [])))))
+    report = Report.from_responses(prompts, FakeModel().respond(prompts), METRICS)
+    driver.get(report.to_html(tmp_path / "page.html", samples=samples).as_uri())
+    words = "[...document.querySelectorAll('.response:nth-child(2) .turn')].map((node) => node.textContent)"
+    assert run(driver, f"return {words}") == [*(turn.text for turn in prompts[1].history), report.responses.text[1]]
+    assert run(driver, "return document.querySelector('.injected').textContent") == "Are you sure?"
+    type_search(driver, "are you sure?")
+    assert len(listed(driver)) == 3
+    assert driver.get_log("browser") == []
+
+
 def test_hostile_text_is_shown_and_not_run(driver, tmp_path):
     sample = Sample(
         id=HOSTILE,
@@ -226,7 +243,7 @@ def test_hostile_text_is_shown_and_not_run(driver, tmp_path):
         metadata={HOSTILE: HOSTILE},
     )
     prompts = [
-        prompt.replace(condition=name, context=HOSTILE, prefill=HOSTILE)
+        prompt.replace(condition=name, context=HOSTILE, prefill=HOSTILE, history=said(HOSTILE, HOSTILE))
         for prompt in expand([sample], [])
         for name in ("base", HOSTILE)
     ]
@@ -236,7 +253,7 @@ def test_hostile_text_is_shown_and_not_run(driver, tmp_path):
     driver.get(report.to_html(tmp_path / "page.html", title=HOSTILE, samples=[sample]).as_uri())
     assert driver.title == HOSTILE
     text = run(driver, "return document.getElementById('detail').textContent")
-    assert text.count(HOSTILE) >= 6
+    assert text.count(HOSTILE) >= 10
     assert run(driver, "return document.scripts.length") == 2
     assert run(driver, "return window.hacked === undefined")
     assert run(driver, "return document.querySelectorAll('[onerror], [onload], #detail svg').length") == 0

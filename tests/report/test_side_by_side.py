@@ -9,7 +9,7 @@ from PIL import Image
 
 from vlmrobust import Report, Sample, expand
 from vlmrobust.metrics import Accuracy
-from vlmrobust.perturbations import WrongCaption, WrongThink
+from vlmrobust.perturbations import AreYouSure, WrongCaption, WrongThink
 from vlmrobust.report.images import samples_by_id
 from vlmrobust.testing import FakeModel
 
@@ -74,6 +74,25 @@ def test_won_and_lost_are_those_of_the_frames(two):
             "lost": (False, True),
             "changed": (False, False),
         }[flip["kind"]]
+
+
+def test_a_second_turn_stands_on_both_sides_as_each_was_asked():
+    samples = asked(6)
+
+    def second(accuracy):
+        model = FakeModel(accuracy=accuracy)
+        prompts = list(expand(samples, [AreYouSure()], base=model.respond(list(expand(samples, [])))))
+        return Report.from_responses(prompts, model.respond(prompts))
+
+    one, other = second(1.0), second(0.0)
+    flips = [flip for flip in data_of(one.side_by_side(other))["flips"] if flip["condition"] == "are_you_sure"]
+    assert len(flips) == 6
+    for flip in flips:
+        sample = samples[flip["sample"]]
+        for side, is_right in (("here", True), ("there", False)):
+            answer, reply = flip[side]["history"]
+            assert (answer["role"], reply) == ("assistant", {"role": "user", "text": "Are you sure?"})
+            assert (f"<answer>{'ABC'[sample.answer]}</answer>" in answer["text"]) is is_right
 
 
 def test_the_table_can_be_recomputed_and_is_that_of_compare(two):
