@@ -55,13 +55,18 @@ class Sign:
     falls: bool = False
 
     @property
+    def known(self) -> list[float]:
+        """What was measured: no consistency is where no thought names an option any more."""
+        return [value for value in self.values if not math.isnan(value)]
+
+    @property
     def interval(self) -> tuple[float, float, float]:
-        mean = statistics.mean(self.values)
-        if len(self.values) < 2:
-            return mean, -math.inf, math.inf
-        critical = float(stats.t.ppf(0.975, len(self.values) - 1))
-        half = critical * statistics.stdev(self.values) / math.sqrt(len(self.values))
-        return mean, mean - half, mean + half
+        known = self.known
+        if len(known) < 2:
+            return statistics.mean(known or [math.nan]), -math.inf, math.inf
+        critical = float(stats.t.ppf(0.975, len(known) - 1))
+        half = critical * statistics.stdev(known) / math.sqrt(len(known))
+        return statistics.mean(known), statistics.mean(known) - half, statistics.mean(known) + half
 
     @property
     def verdict(self) -> str:
@@ -72,7 +77,9 @@ class Sign:
 
     def __str__(self) -> str:
         mean, low, high = self.interval
-        return f"{self.text}: {mean:+.3f} ({low:+.3f} to {high:+.3f}), {self.verdict}"
+        said = f"{self.text}: {mean:+.3f} ({low:+.3f} to {high:+.3f}), {self.verdict}"
+        undefined = len(self.values) - len(self.known)
+        return f"{said}; undefined in {undefined} of {len(self.values)} seeds" if undefined else said
 
 
 def read(results: Path) -> Runs:
@@ -108,7 +115,7 @@ def between(runs: Runs, one: str, other: str, text: str, of: Callable[[Run], flo
 
 
 def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
-    """Return what would show each of the paper's findings; none where it cannot be tested here."""
+    """Return what would show each of the paper's findings."""
 
     def more(run: Run) -> float:
         return drop("wrong_think")(run) - drop("wrong_caption")(run)
@@ -174,33 +181,71 @@ def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
             [
                 between(runs, "faithful", "base", "consistency at the end", end("base", "consistency")),
                 sign(runs, "both", "words of a thought, first to last", change("base", "thought_length"), falls=True),
+                between(
+                    runs, "both", "base", "words of a thought at the end", end("base", "thought_length"), falls=True
+                ),
             ],
         ),
-        ("6. Stubborn experts and brittle confidence", []),
+        (
+            "6. Stubborn experts ignore a wrong thought, inconsistently; brittle models follow it, consistently",
+            [
+                between(
+                    runs, "augmented", "base", "accuracy under `wrong_think` at the end", end("wrong_think", "accuracy")
+                ),
+                between(
+                    runs,
+                    "augmented",
+                    "base",
+                    "consistency under `wrong_think` at the end",
+                    end("wrong_think", "consistency"),
+                    falls=True,
+                ),
+                between(
+                    runs,
+                    "faithful",
+                    "base",
+                    "accuracy under `wrong_think` at the end",
+                    end("wrong_think", "accuracy"),
+                    falls=True,
+                ),
+                between(
+                    runs,
+                    "faithful",
+                    "base",
+                    "consistency under `wrong_think` at the end",
+                    end("wrong_think", "consistency"),
+                ),
+            ],
+        ),
     ]
 
 
 def verdict(signs: Sequence[Sign]) -> str:
     """Return what the signs of a finding say together."""
-    if not signs or any(len(sign.values) < 2 for sign in signs):
+    if any(len(sign.known) < 2 for sign in signs):
         return "could not be tested"
     seen = sum(sign.verdict == "seen" for sign in signs)
     return "appeared" if seen == len(signs) else "appeared in part" if seen else "did not appear"
 
 
+def over_seeds(values: Sequence[float]) -> str:
+    """Return mean, lowest and highest, and in how many of all there is a value, unless in all."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    said = f"{statistics.mean(known):.2f} ({min(known):.2f}–{max(known):.2f})"
+    return said if len(known) == len(values) else f"{said}, {len(known)} of {len(values)}"
+
+
 def table(runs: Runs, shown: Sequence[tuple[str, str]]) -> str:
     """Return the first and the last evaluation: mean over seeds, lowest and highest in brackets."""
-
-    def cell(values: list[float]) -> str:
-        known = [value for value in values if value == value]
-        return f"{statistics.mean(known):.2f} ({min(known):.2f}–{max(known):.2f})" if known else "–"
 
     titles = [f"{metric.replace('_', ' ')}, {condition}" for condition, metric in shown]
     lines = [f"| configuration | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
     every = [run for own in runs.values() for run in own.values()]
     rows = {"the start": (every, 0)} | {f"{c} ({len(own)} seeds)": (list(own.values()), -1) for c, own in runs.items()}
     for name, (own, at) in rows.items():
-        cells = [cell([value(run, c, m, at) for run in own]) for c, m in shown]
+        cells = [over_seeds([value(run, c, m, at) for run in own]) for c, m in shown]
         lines.append(f"| {' | '.join([name, *cells])} |")
     return "\n".join(lines)
 
@@ -216,17 +261,16 @@ def judges(runs: Runs) -> str:
     """Return consistency under base at the end, by every judge."""
     titles = sorted({title for own in runs.values() for run in own.values() for title in run.get("judges", {})})
     lines = [
-        "| configuration | rules | " + "".join(f"{title} | " for title in titles),
+        f"| {' | '.join(['configuration', 'rules', *titles])} |",
         "|---" * (len(titles) + 2) + "|",
     ]
     for configuration, own in runs.items():
         if not own:
             continue
-        by = [statistics.mean(value(run, "base", "consistency") for run in own.values())]
+        by = [[value(run, "base", "consistency") for run in own.values()]]
         for title in titles:
-            said = [run["judges"][title][-1].get("base", {}).get("consistency", math.nan) for run in own.values()]
-            by.append(statistics.mean(said))
-        lines.append(f"| {configuration} | " + " | ".join(f"{mean:.3f}" for mean in by) + " |")
+            by.append([run["judges"][title][-1].get("base", {}).get("consistency", math.nan) for run in own.values()])
+        lines.append(f"| {configuration} | {' | '.join(map(over_seeds, by))} |")
     return "\n".join(lines)
 
 
@@ -254,7 +298,8 @@ def plot(runs: Runs, target: Path) -> None:
                         axes[row][column].plot(*zip(*line, strict=True), color=f"C{number}", alpha=0.3, linewidth=0.8)
                     if lines:
                         steps = [step for step, _ in lines[0]]
-                        means = [statistics.mean(v for _, v in points) for points in zip(*lines, strict=True)]
+                        known = [[v for _, v in points if not math.isnan(v)] for points in zip(*lines, strict=True)]
+                        means = [statistics.mean(values or [math.nan]) for values in known]
                         axes[row][column].plot(steps, means, color=f"C{number}", label=condition)
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -301,19 +346,21 @@ def page(runs: Runs, start: Run, picture: str) -> str:
     for title, signs in found:
         lines += ["", f"## {title}", ""]
         lines += [f"- {each}" for each in signs]
-        if not signs:
-            lines += [
-                "Could not be tested: the finding compares models. Which kind this one is can be told: who follows a "
-                "wrong thought, consistently, to a wrong answer is brittle; who answers rightly in spite of the "
-                "thought that stands before the answer is stubborn, and inconsistent. Under `wrong_think`:",
-                "",
-                table(runs, [("wrong_think", metric) for metric in MISLED]),
-            ]
+    lines += [
+        "",
+        "The paper finds both kinds among models; here they are configurations of one. The signs of findings 4 and 6 "
+        "and the last of 5 were written down when the first runs had been seen, the others before. "
+        "Under `wrong_think`:",
+        "",
+        table(runs, [("wrong_think", metric) for metric in MISLED]),
+    ]
     lines += [
         "",
         "## First and last evaluation",
         "",
-        "The mean over seeds, and in brackets the lowest and the highest. Entropies are in nats, lengths in words.",
+        "The mean over seeds, and in brackets the lowest and the highest. Entropies are in nats, lengths in words. "
+        "Coverage is the share of answers whose thought concludes that an option is right: where none does, there is "
+        "no consistency.",
         "",
         table(runs, ENDS),
         "",

@@ -131,7 +131,7 @@ def test_the_page_says_of_each_finding_what_came_out(tmp_path: Path) -> None:
         3: "did not appear",
         4: "appeared in part",
         5: "did not appear",
-        6: "could not be tested",
+        6: "did not appear",
     }
     # 0.10 to 0.14 in five seeds: mean 0.12, and 2.776 standard errors of 0.00707 to each side.
     assert "accuracy, first to last: +0.120 (+0.100 to +0.140), seen" in text
@@ -150,6 +150,16 @@ def test_a_single_seed_tests_nothing(tmp_path: Path) -> None:
     (tmp_path / "base-0.json").write_text(json.dumps(run_of("base", 0, (0.6, 0.7), (0.9, 0.8))))
     runs = pages.read(tmp_path)
     assert {pages.verdict(signs) for _, signs in pages.findings(runs)} == {"could not be tested"}
+
+
+def test_a_seed_without_thoughts_is_counted_and_not_averaged(tmp_path: Path) -> None:
+    pages = example("grpo_page")
+    runs = {"base": {seed: run_of("base", seed, (0.6, 0.7), (0.9, 0.8)) for seed in range(5)}}
+    del runs["base"][4]["evaluations"][-1]["base"]["consistency"]
+    said = str(pages.sign(runs, "base", "consistency", pages.change("base", "consistency"), falls=True))
+    # -0.10 to -0.13 in four seeds: mean -0.115, and 3.182 standard errors of 0.00645 to each side.
+    assert said == "`base`, consistency: -0.115 (-0.136 to -0.094), seen; undefined in 1 of 5 seeds"
+    assert "0.79 (0.77–0.80), 4 of 5 |" in pages.table(runs, [("base", "consistency")])
 
 
 def test_no_runs_are_no_page(tmp_path: Path) -> None:
