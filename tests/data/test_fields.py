@@ -104,7 +104,7 @@ def test_options(cell: object, expected: tuple[str, ...]) -> None:
         ({"A": "red", "C": "blue"}, r"without a gap, got \['A', 'C'\]"),
         (["red", None], "expected text in every option, got NoneType at index 1"),
         (["red", float("nan")], "expected text in every option, got float at index 1"),
-        ('["red", ', "expected JSON in a cell that begins with"),
+        ('["red", ', "in a cell that begins with"),
     ],
 )
 def test_what_are_no_options(cell: object, message: str) -> None:

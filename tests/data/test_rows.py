@@ -477,7 +477,10 @@ def test_a_text_may_begin_with_a_bracket(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"wrong_caption": '{"B": "A blue'}, "expected JSON in a cell that begins with '{'"),
+        (
+            {"wrong_caption": '{"B": "A blue'},
+            "expected an object, as JSON or as Python writes it, in a cell that begins with '{'",
+        ),
         ({"options": "[" * 100_000}, "nested too deeply"),
         ({"metadata": '{"a": ' * 50_000}, "nested too deeply"),
         ({"answer": "9" * 5000}, "field 'answer': "),

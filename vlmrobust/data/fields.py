@@ -2,22 +2,20 @@
 
 import base64
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from ..prompting import LETTERS
+from .cells import from_cell, from_json, looks_nested
 
 __all__ = [
     "AnswerAs",
     "Fetch",
     "from_base64",
     "from_json",
-    "from_json_text",
     "images_of",
     "index_of",
     "is_base64_image",
@@ -32,7 +30,7 @@ Fetch = Callable[[str], bytes]
 
 _SHORT = 64  # characters; a cell that is no longer is no image in base64 (VLMEvalKit, image_base.py)
 _IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-_OBJECT = re.compile(r'\s*\{\s*(?:"|\}\s*\Z)')
+_OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
 
 
 def is_missing(value: object) -> bool:
@@ -43,43 +41,6 @@ def is_missing(value: object) -> bool:
         (True, True, True, False)
     """
     return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
-
-
-def from_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text, whose objects name each key once.
-
-    Raises:
-        ValueError: it is no JSON, an object has a key twice (the last would win without a word), a number has more
-            digits than Python reads, or it is nested too deeply.
-
-    Example:
-        >>> from_json('{"answer": 0, "answer": 1}')
-        Traceback (most recent call last):
-        ValueError: expected each key of an object once, got 'answer' twice
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("expected JSON of a depth that can be read, got lists or objects nested too deeply") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"expected each key of an object once, got {twice!r} twice")
-    return values
-
-
-def from_json_text(value: Any) -> Any:
-    """Return what a cell of a CSV file holds: `["red", "blue"]` and `{"A": "red"}` are read as JSON."""
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        try:
-            return from_json(value)
-        except ValueError as error:
-            raise ValueError(f"expected JSON in a cell that begins with {value.lstrip()[0]!r}, got {error}") from error
-    return value
 
 
 def name_of(value: Any) -> str:
@@ -98,7 +59,7 @@ def name_of(value: Any) -> str:
 
 
 def options_of(value: Any) -> tuple[str, ...]:
-    """Return the options from a list, from JSON text of one, or from a mapping of the letters A, B, … to texts.
+    """Return the options from a list, from one as text, or from a mapping of the letters A, B, … to texts.
 
     True and False, which spreadsheets make of these words, are the options "True" and "False".
 
@@ -106,10 +67,10 @@ def options_of(value: Any) -> tuple[str, ...]:
         ValueError: it is none of these, or an option is neither text nor number.
 
     Example:
-        >>> options_of(["red", 3]), options_of('{"A": "red", "B": "blue"}')
-        (('red', '3'), ('red', 'blue'))
+        >>> options_of(["red", 3]), options_of('{"A": "red", "B": "blue"}'), options_of("['red', 'blue']")
+        (('red', '3'), ('red', 'blue'), ('red', 'blue'))
     """
-    value = from_json_text(value)
+    value = from_cell(value)
     if isinstance(value, Mapping):
         letters = sorted(letter for letter in value if not is_missing(value[letter]))
         if letters != list(LETTERS[: len(letters)]):
@@ -220,9 +181,8 @@ def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tupl
         >>> images_of("data:image/png;base64,YWJj", None)
         (b'abc',)
     """
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        with suppress(ValueError):  # a file may be called [1].png
-            value = from_json(value)
+    if looks_nested(value):  # a file may be called [1].png
+        value = from_cell(value)
     if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
         value = [value]
     if not value:
@@ -306,7 +266,7 @@ def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:
         '[Photo] A blue cube.'
     """
     if isinstance(value, str) and _OBJECT.match(value):  # another bracket is a caption's own
-        value = from_json_text(value)
+        value = from_cell(value)
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..text import can_be_written
-from .fields import from_json, is_base64_image
+from .cells import from_json
+from .fields import is_base64_image
 from .hub import read_parquet
 from .row import Row
 
@@ -140,7 +141,7 @@ def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str,
         return Row(place, {}, f"expected {columns} cells, got {len(values[None])} more")
     if not can_be_written(values.values()):
         return Row(place, {}, "expected text in UTF-8, got bytes that are none")
-    return Row(place, values)
+    return Row(place, values, is_text=True)
 
 
 def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:

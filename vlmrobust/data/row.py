@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from ..secrecy import error_message, error_text, without_secrets
 from ..types import Sample
 from ..types.image import decoded
-from .fields import AnswerAs, Fetch, from_json_text, images_of, index_of, is_missing, name_of, options_of, texts_of
+from .cells import from_cell, nested_or_text
+from .fields import AnswerAs, Fetch, images_of, index_of, is_missing, name_of, options_of, texts_of
 
 __all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
 
@@ -37,12 +38,14 @@ class Row:
         values: by column.
         problem: why the row could not be read at all; None = it could.
         left_out: why the row is no multiple-choice question and makes no sample; None = it is one.
+        is_text: every cell is text, as in CSV, where lists and objects are written as such.
     """
 
     place: str
     values: Mapping[str, Any]
     problem: str | None = None
     left_out: str | None = None
+    is_text: bool = False
 
 
 def column_of(field: str, columns: Columns) -> str:
@@ -69,8 +72,11 @@ class RowReader:
         self._name = "<no id>"
 
     def refuse(self, field: str, problem: object) -> None:
-        """Note what is wrong with a field."""
-        self._note(f"sample {self._name!r}, field {field!r}: {problem}")
+        """Note what is wrong with a field, and in which column it stands where that is called otherwise."""
+        columns = self.columns.get(field, field)
+        named = [columns] if isinstance(columns, str) else columns
+        where = "" if columns == field else f", column{'s' * (len(named) > 1)} {', '.join(map(repr, named))}"
+        self._note(f"sample {self._name!r}, field {field!r}{where}: {problem}")
 
     def _note(self, problem: str) -> None:
         # What a row holds is repeated in part; an address in it may be signed.
@@ -193,6 +199,8 @@ class RowReader:
         others = {name: value for name, value in self.row.values.items() if name not in self._used}
         if both := sorted(set(given) & set(others)):
             self.refuse("metadata", f"expected each name once, got {both[0]!r} in 'metadata' and as a column")
+        if self.row.is_text:
+            others = {name: nested_or_text(value) for name, value in others.items()}
         return {**given, **{name: value for name, value in others.items() if _is_json(value)}}
 
 
@@ -208,7 +216,7 @@ def _text(value: Any) -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    value = from_json_text(value)
+    value = from_cell(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"expected a mapping, got {type(value).__name__}: {value!r:.80}")
     return value

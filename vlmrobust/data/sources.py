@@ -27,8 +27,8 @@ def read_rows(
 ) -> Samples:
     """Read samples from a file, a folder or a Hugging Face dataset, or from rows in memory.
 
-    - `rows.jsonl`, `rows.json`, `rows.csv` or `rows.tsv`: image paths are relative to the file. A cell of a CSV file
-      may hold JSON, such as the list of options.
+    - `rows.jsonl`, `rows.json`, `rows.csv` or `rows.tsv`: image paths are relative to the file. A cell of a CSV or
+      TSV file may hold a list or an object, as JSON or as Python writes it: options, images, texts, metadata.
     - `rows.parquet` (needs the extra `data`).
     - a folder with `metadata.jsonl` or `metadata.csv` whose `file_name` names the image, in the folder itself or in a
       folder named after `split` (the layout of Hugging Face's imagefolder).

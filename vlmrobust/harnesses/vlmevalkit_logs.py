@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Row
-from ..data.fields import from_base64, from_json_text, is_missing
+from ..data.cells import from_cell, looks_nested
+from ..data.fields import from_base64, is_missing
 from ..data.files import read_file, with_shared_images
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
@@ -178,5 +179,5 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
 
 def _decoded(cell: str) -> list[bytes]:
     """Decode a cell: one image, or a list of them as Python writes it."""
-    shown = from_json_text(cell.replace("'", '"')) if cell.startswith("[") else [cell]
+    shown = from_cell(cell) if looks_nested(cell) else [cell]
     return [from_base64(one) for one in shown]

@@ -1,10 +1,10 @@
 """Rows of benchmarks of seeing and reasoning at large → the fields of a sample."""
 
-import ast
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..cells import from_cell
 from ..fields import is_missing
 from .questions import LeftOut, published, split_options, without_instruction
 from .tables import image_of_cell, lettered_options
@@ -152,7 +152,7 @@ def read_mmmu(row: Mapping[str, Any]) -> Fields:
     """
     if row["question_type"] != "multiple-choice":
         raise LeftOut("an open question")
-    question, options = row["question"], ast.literal_eval(row["options"])
+    question, options = row["question"], from_cell(row["options"])
     marks = _MARK.findall(question)
     numbered = not marks or any(_MARK.search(option) for option in options)
     return {
