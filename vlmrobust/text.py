@@ -5,11 +5,24 @@ is valid anywhere, and moves a terminal's cursor, rewrites its lines or turns it
 """
 
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-__all__ = ["can_be_written", "find_unwritable", "printable", "printable_part", "writable"]
+__all__ = [
+    "can_be_written",
+    "find_unwritable",
+    "printable",
+    "printable_part",
+    "terminal_width",
+    "wrapped",
+    "writable",
+]
+
+_NO_TERMINAL = 80  # characters of a line where the output is no terminal and COLUMNS is not set
+_NARROWEST = 20  # characters for a text; a terminal that leaves less breaks its lines itself
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
@@ -36,6 +49,54 @@ def printable(text: str) -> str:
         q1\u001b[2J\u202eevil
     """
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def terminal_width() -> int:
+    """Return how many characters a line has: as many as the terminal, or as COLUMNS says, or 80 where there is none."""
+    return shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+
+
+def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int | None = None) -> str:
+    r"""Return a text in lines that a terminal does not break again; a word that is longer than a line stays whole.
+
+    Args:
+        text: its line breaks and the spaces within its lines stay.
+        label: what the first line begins with.
+        indent: how far lines are moved in that go on with the one before; None = as far as the label is long, or as
+            that line is moved in itself.
+        width: in characters; None = `terminal_width()`.
+
+    Example:
+        >>> print(wrapped("A caption that strongly suggests one wrong option.", "wrong_caption: ", width=44))
+        wrong_caption: A caption that strongly
+                       suggests one wrong option.
+        >>> print(wrapped("Found:\n  one thing or another, and more of it", width=32))
+        Found:
+          one thing or another, and more
+          of it
+    """
+    space = width or terminal_width()
+    lines = []
+    for number, line in enumerate(text.split("\n")):
+        own = label if number == 0 else ""
+        moved = len(own) or len(line) - len(line.lstrip(" "))
+        inner = min(moved, space // 2) if indent is None else indent
+        if len(own) + len(line) <= space:
+            lines.append(own + line)
+            continue
+        lines.append(
+            textwrap.fill(
+                line if own else line[moved:],
+                width=max(space, inner + _NARROWEST),
+                initial_indent=own or " " * moved,
+                subsequent_indent=" " * inner,
+                expand_tabs=False,
+                replace_whitespace=False,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    return "\n".join(lines)
 
 
 def printable_part(value: Any) -> Any:

@@ -17,6 +17,12 @@ from vlmrobust.testing import FakeModel
 Command = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not break messages, whose words are tested."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 @pytest.fixture(scope="session")
 def command() -> Command:
     """Run a command in this process: `command("report", path)`."""

@@ -33,7 +33,7 @@ def test_the_help_lists_every_command_and_the_exit_codes(command: Command) -> No
         "demo",
         "conditions",
         "check-server",
-        *("run", "study", "report", "compare", "judge", "merge", "grpo-rows"),
+        *("run", "study", "report", "compare", "judge", "merge", "texts", "grpo-rows"),
     ]
     for name in COMMANDS.commands:
         assert f" {name} " in shown

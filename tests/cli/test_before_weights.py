@@ -114,6 +114,8 @@ def test_a_file_in_the_place_of_the_run(command: Command, shapes: Path, weights_
             f"Error: --out: expected a folder, or a place for one, got {str(out)!r}: {shapes} is a file"
             in result.stderr
         )
+    result = command(*asked(shapes, "--html", shapes.parent / "new" / ".." / shapes.name / "page.html"))
+    assert "Error: --html: expected a folder, or a place for one" in result.stderr
     result = command(*asked(shapes, "--html", shapes / "page.html"))
     assert f"Error: --html: expected a folder, or a place for one, got {str(shapes)!r}" in result.stderr
     assert not weights_loaded

@@ -29,11 +29,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = []
     for sample in demo.samples(40):
         sample.images[0].save(f"{sample.id}.png")
-        row = {"id": sample.id, "image": f"{sample.id}.png", "category": sample.metadata["kind"]}
+        row = {"id": sample.id, "image": f"{sample.id}.png", "category": sample.metadata["kind"], "split": "val"}
         lines.append(json.dumps(row | {name: getattr(sample, name) for name in ("question", "options", "answer")}))
     Path("rows.jsonl").write_text("\n".join(lines))
     [options] = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     Path("run.toml").write_text(options)
+
+    Path("own.py").write_text(
+        "import torch\n"
+        "from vlmrobust import Metric\n"
+        "class ShortThought(Metric):\n"
+        "    def per_sample(self, responses):\n"
+        "        return torch.tensor([float(len(text) < 40) for text in responses.own_think])\n"
+    )
 
     def model(name: str, *arguments: Any, **settings: Any) -> FakeModel:
         return FakeModel(accuracy=0.1 if "checkpoints" in name else 1.0, follow_think=0.3)
@@ -67,4 +75,4 @@ def test_every_line_of_the_page_works_in_its_turn(command: Callable[..., Result]
         if file:
             assert json.loads(result.stdout), line
     there = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    assert {"report.html", "plots.png", "runs/again/run.toml", "runs/before/report-hf-Qwen+Qwen3-32B.jsonl"} <= there
+    assert {"report.html", "plots.png", "runs/again/run.toml", "runs/before/report-hf-Qwen+Qwen3-32B.parquet"} <= there

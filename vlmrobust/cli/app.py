@@ -1,5 +1,6 @@
 """What all commands share: the application, its exit codes, and how an error is shown."""
 
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from .. import __version__
 from ..locking import DirectoryInUseError
 from ..models.base import RefusedError
 from ..secrecy import Secrets, error_message, error_text, variable_shown
-from ..text import printable
+from ..text import printable, wrapped
 from .output import say
 
 __all__ = ["ExitCode", "app", "main", "refusals"]
@@ -98,7 +99,7 @@ def refusals(context: typer.Context) -> Iterator[None]:
     """Show refused input, failures and Ctrl-C as a message instead of a traceback, and exit with their code."""
     secrets = _secrets_of(context.params)
     try:
-        with secrets.held():
+        with secrets.held(), _warnings_told():
             yield
     except KeyboardInterrupt as stop:
         say(" ".join(("Interrupted.", *map(str, stop.args))))
@@ -107,8 +108,31 @@ def refusals(context: typer.Context) -> Iterator[None]:
         raise
     except Exception as error:
         told = "".join(traceback.format_exception(error)) if context.obj else f"Error: {_message(error)}"
-        typer.echo(printable(secrets.hidden(told)), err=True)
+        told = printable(secrets.hidden(told))
+        typer.echo(told if context.obj else wrapped(told), err=True)
         raise typer.Exit(ExitCode.REFUSED) from error
+
+
+class _Told(logging.Handler):
+    """Prints what is logged, by every process, in lines that fit."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(wrapped(printable(f"{record.levelname.capitalize()}: {self.format(record)}")), err=True)
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Print warnings of the log where nobody else handles them."""
+    root = logging.getLogger()
+    if root.handlers:
+        yield
+        return
+    told = _Told(logging.WARNING)
+    root.addHandler(told)
+    try:
+        yield
+    finally:
+        root.removeHandler(told)
 
 
 def _message(error: Exception) -> str:

@@ -31,7 +31,8 @@ def check_out(out: Path, page: Path | None = None) -> None:
     for flag, folder in (("--out", out), ("--html", None if page is None else page.parent)):
         if folder is None:
             continue
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        whole = folder.resolve()  # `new/../file` is below a file as well
+        there = next(place for place in (whole, *whole.parents) if place.exists())
         if not there.is_dir():
             raise ValueError(f"{flag}: expected a folder, or a place for one, got {str(folder)!r}: {there} is a file")
         if not os.access(there, os.W_OK | os.X_OK):

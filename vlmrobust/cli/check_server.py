@@ -5,7 +5,7 @@ import typer
 from ..named_styles import named_style
 from . import options
 from .app import ExitCode, refusals
-from .output import as_json, say, show
+from .output import as_json, say, show, show_data
 
 __all__ = ["check_server"]
 
@@ -34,11 +34,11 @@ def check_server(
         generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0}
         key = secret(api_key_env, "--api-key-env")
         found = OpenAIModel(model, base_url, key, generation=generation, tokenizer=tokenizer).check(named_style(style))
-        show(
-            as_json(found.model_dump(mode="json"))
-            if json
-            else "\n".join(map("{0[0]:<20}  {0[1]}".format, found.rows()))
-        )
+        if json:
+            show_data(as_json(found.model_dump(mode="json")))
+        else:
+            for name, said in found.rows():
+                show(said, f"{name:<20}  ")
         for warning in found.warnings:
             say(f"Warning: {warning}")
     raise typer.Exit(ExitCode.GATE_FAILED if found.warnings else ExitCode.FINISHED)

@@ -7,11 +7,12 @@ import typer
 from ..named_conditions import CONDITIONS, FROM_SAMPLES, conditions_named
 from ..naming import readable, snake_case
 from ..perturbations import Perturbation, expand
+from ..text import wrapped
 from ..types import ImageLike, Prompt, Response, Sample
 from ..types.image import DerivedImage
 from . import options
 from .app import refusals
-from .output import as_json, show, wrapped
+from .output import as_json, show, show_data
 
 __all__ = ["conditions"]
 
@@ -44,11 +45,11 @@ def conditions(
         chosen = conditions_named(options.listed(names) or [*CONDITIONS, *FROM_SAMPLES], scenes)
         found = [described(condition, scenes[sample]) for condition in chosen]
         if json:
-            show(as_json([one._asdict() for one in found]))
+            show_data(as_json([one._asdict() for one in found]))
             return
         for one in found:
             show(_text(one))
-        show("\n" + wrapped("Join names with + to apply several, for instance wrong_think+abstain_option."))
+        show("\nJoin names with + to apply several, for instance wrong_think+abstain_option.")
 
 
 def described(condition: Perturbation, sample: Sample) -> Described:

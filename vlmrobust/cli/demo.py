@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..perturbations import expand, paper_conditions
+from ..text import wrapped
 from . import options
 from .app import refusals
 from .finishing import finish
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _HOW_TO_READ = """\
-How to read it: every difference compares a condition with base on the same samples, with its 95 % interval. A fall
-under wrong_think or wrong_caption whose interval stays below 0 means that injected text took over answers that the
+How to read it: every difference compares a condition with base on the same samples, with its 95 % interval. A fall \
+under wrong_think or wrong_caption whose interval stays below 0 means that injected text took over answers that the \
 image had given.
-The model is tiny and was trained for this demo, partly with captions that were always true, so it trusts text: this
+
+The model is tiny and was trained for this demo, partly with captions that were always true, so it trusts text: this \
 shows what the numbers look like and is no evidence about large models. For those:
+
 vlmrobust run --model NAME --data FILE --out FOLDER"""
 
 
@@ -63,14 +66,12 @@ def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
     )
     prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
     options = "   ".join(prompts["base"].style.options_text(sample.options).splitlines())
-    return "\n".join(
-        [
-            f"One of {len(samples)} samples",
-            f"  question       {sample.question}   {options}   (correct: {sample.options[sample.answer]})",
-            f"  base           {rows[sample.id, 'base']['text']}",
-            f"  wrong caption  {prompts['wrong_caption'].context}",
-            f"    → model      {rows[sample.id, 'wrong_caption']['text']}",
-            f"  wrong thought  {prompts['wrong_think'].prefill}",
-            f"    → model      {rows[sample.id, 'wrong_think']['text']}",
-        ]
-    )
+    said = [
+        ("  question       ", f"{sample.question}   {options}   (correct: {sample.options[sample.answer]})"),
+        ("  base           ", rows[sample.id, "base"]["text"]),
+        ("  wrong caption  ", prompts["wrong_caption"].context),
+        ("    → model      ", rows[sample.id, "wrong_caption"]["text"]),
+        ("  wrong thought  ", prompts["wrong_think"].prefill),
+        ("    → model      ", rows[sample.id, "wrong_think"]["text"]),
+    ]
+    return "\n".join([f"One of {len(samples)} samples", *(wrapped(text, label) for label, text in said)])

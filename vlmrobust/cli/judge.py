@@ -13,7 +13,7 @@ from . import options
 from .app import refusals
 from .finishing import finish
 from .options import PanelRule
-from .output import as_json, rows_of, say, show, show_rows
+from .output import as_json, rows_of, say, show, show_data, show_rows
 
 if TYPE_CHECKING:
     from ..judges import Judge, LabelledThought, Rate
@@ -88,7 +88,7 @@ def judge(
         from ..judges.measured import title_of
         from ..report import Report
         from ..report.files import LINES, saved_in
-        from ..report.tables import terminal_table
+        from ..report.terminal import terminal_table
         from .construction import engine_options
         from .judging import JUDGED, agreement, is_outdated, judges_named, rejudged
 
@@ -124,7 +124,7 @@ def judge(
         was, now = old.judge, new.judge
         if json:
             rows = new.summary[new.summary["metric"].isin(names or JUDGED)]
-            show(as_json({"old": was, "new": now, "agreement": asdict(agreed), "summary": rows}))
+            show_data(as_json({"old": was, "new": now, "agreement": asdict(agreed), "summary": rows}))
         else:
             show(f"{title_of(was)} → {title_of(now)}\n{_in_words(agreed)}\n")
             if names:
@@ -138,13 +138,13 @@ def judge(
 def _check(judge: "Judge", path: Path | None, thoughts: Sequence["LabelledThought"] | None, *, json: bool) -> None:
     """Show how good a judge is on labelled thoughts: those given, those of a file, or those that ship."""
     from ..judges import check, labelled_thoughts, read_labelled
-    from ..report.tables import Table, terminal_table
+    from ..report.terminal import Table, terminal_table
 
     if thoughts is None:
         thoughts = labelled_thoughts() if path is None else read_labelled(path)
     found = check(judge, thoughts)
     if json:
-        show(as_json(found.to_dict()))
+        show_data(as_json(found.to_dict()))
         return
     columns = ("balanced accuracy", "coverage", "wrong", "false alarms", "misses", "named")
     parts = {"all": found, **found.styles}

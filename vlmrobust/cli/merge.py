@@ -9,7 +9,7 @@ import typer
 from . import options
 from .app import refusals
 from .finishing import finish
-from .output import as_json, say, show
+from .output import as_json, say, show, show_data
 
 __all__ = ["merge"]
 
@@ -50,6 +50,6 @@ def merge(
         from ..merging import merge_runs
 
         merged = merge_runs(paths, out, differing=differing.value)
-        show(as_json(merged.summary) if json else merged)
+        show_data(as_json(merged.summary)) if json else show(merged)
         say(f"The run of {len(paths)} directories is in {out}")
     finish(merged)

@@ -3,15 +3,13 @@
 import json
 import math
 import os
-import shutil
-import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..text import printable
+from ..text import printable, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +24,8 @@ __all__ = [
     "rows_of",
     "say",
     "show",
+    "show_data",
     "show_rows",
-    "wrapped",
 ]
 
 
@@ -36,45 +34,22 @@ def is_first_process() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) == 1 or int(os.environ.get("RANK", 0)) == 0
 
 
-def show(text: object) -> None:
-    """Print a result."""
+def show(text: object, label: str = "") -> None:
+    """Print a result for a reader, in lines that fit; a label stands in front of the first."""
     if is_first_process():
-        typer.echo(printable(str(text)))
+        typer.echo(wrapped(printable(str(text)), printable(label)))
+
+
+def show_data(text: str) -> None:
+    """Print a result for a program: JSON or CSV, whose lines are as long as they are."""
+    if is_first_process():
+        typer.echo(printable(text))
 
 
 def say(text: object) -> None:
     """Print what is no result: a warning, where files are, how a gate came out."""
     if is_first_process():
-        typer.echo(printable(str(text)), err=True)
-
-
-def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int | None = None) -> str:
-    """Return a text that follows a label, in lines that a terminal does not break again.
-
-    Args:
-        text: one line; spaces within it stay.
-        label: what the first line begins with.
-        indent: how far the lines after the first are moved in; None = as far as the label is long.
-        width: in characters; None = the terminal's, or 80 where there is none.
-
-    Example:
-        >>> print(wrapped("A caption that strongly suggests one wrong option.", "wrong_caption: ", width=44))
-        wrong_caption: A caption that strongly
-                       suggests one wrong option.
-    """
-    space = width or shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
-    inner = " " * (len(label) if indent is None else indent)
-    return textwrap.fill(
-        text,
-        width=max(space, len(inner) + _NARROWEST),
-        initial_indent=label,
-        subsequent_indent=inner,
-        break_on_hyphens=False,
-    )
-
-
-_NO_TERMINAL = 80  # characters of a line where the output is no terminal and COLUMNS is not set
-_NARROWEST = 20  # characters for a text; a terminal that leaves less breaks its lines itself
+        typer.echo(wrapped(printable(str(text))), err=True)
 
 
 def as_json(value: Any) -> str:
@@ -148,6 +123,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         header=tuple(title for title, _ in cells),
         rows=tuple(tuple(cell(row) for _, cell in cells) for row in rows),
         notes=(*_notes(rows), *([f"Other metrics, for --metrics: {', '.join(left_out)}."] if left_out else [])),
+        names=len(leading) + 2,
     )
 
 
@@ -170,11 +146,12 @@ def show_rows(
         judge: the identity of the one who says what is consistent.
         reference: as in `differences`.
     """
-    from ..report.tables import judge_note, terminal_table
+    from ..report.tables import judge_note
+    from ..report.terminal import terminal_table
 
     if csv or json:
         chosen = table[table["metric"].isin(list(metrics))] if metrics else table
-        show(as_csv(chosen) if csv else as_json(chosen))
+        show_data(as_csv(chosen) if csv else as_json(chosen))
     else:
         shown = differences(table, metrics, reference=reference)
         judged = any("consisten" in cell for row in shown.rows for cell in row)

@@ -73,7 +73,7 @@ def report(
     with refusals(context):
         from ..jsonl import atomic_draft
         from ..report import Report
-        from ..report.tables import terminal_table
+        from ..report.terminal import terminal_table
         from .images import samples_for_images
         from .measuring import with_metrics
 
@@ -181,4 +181,4 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
         "labelled pairs",
     )
     notes = dict.fromkeys(f"{row['condition']}: {row['note']}" for row in rows if row["note"])
-    return Table(header, cells, tuple(notes))
+    return Table(header, cells, tuple(notes), names=2)

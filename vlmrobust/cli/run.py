@@ -15,7 +15,7 @@ from . import options
 from .app import refusals
 from .configuration import options_of, write_configuration
 from .finishing import finish
-from .output import as_json, is_first_process, say, show
+from .output import as_json, is_first_process, say, show, show_data
 
 if TYPE_CHECKING:
     from ..evaluator import Evaluator
@@ -125,7 +125,7 @@ def run(
         if dry_run:
             render, encoder = renderer_of(**known), encoder_of(**known)
             found = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
-            show(as_json(found) if json else as_text(found))
+            show_data(as_json(found)) if json else show(as_text(found))
             return
         is_new = not (out / "manifest.json").exists()
         if show_prompts or (show_prompts is None and is_new and is_long(prompts)):
@@ -162,7 +162,7 @@ def run(
         report = _ask(evaluator, samples, out, given)
         if not is_first_process():
             return
-        show(as_json(report.summary) if json else report)
+        show_data(as_json(report.summary)) if json else show(report)
         if html is not None:
             report.to_html(html, samples=samples)
     finish(report, responses=out, page=html, problems=len(samples.problems))

@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .app import ExitCode, refusals
-from .output import as_json, say, show
+from .output import as_json, say, show, show_data
 
 if TYPE_CHECKING:
     from ..study.cost import Rates
@@ -61,10 +61,10 @@ def study(
         asked = Study.from_toml(path).only(options.listed(models), options.listed(benchmarks))
         if dry_run:
             plan = asked.plan(_rates(throughput, bandwidth), at_most=at_most)
-            show(as_json(plan.table) if json else plan)
+            show_data(as_json(plan.table)) if json else show(plan)
             return
         result = asked.run(out, tell=say)
-        show(as_json(result.runs) if json else result)
+        show_data(as_json(result.runs)) if json else show(result)
     say(f"Tables and runs are in {result.out}")
     say(f"The page is {kept_page(result.out)}")
     if result.failed:

@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .app import refusals
-from .output import as_json, say, show
+from .output import as_json, say, show, show_data
 
 __all__ = ["texts"]
 
@@ -93,7 +93,7 @@ def texts(
         )
         counts = written.counts
         if json:
-            show(as_json({"file": str(out), "digest": written.digest, **counts}))
+            show_data(as_json({"file": str(out), "digest": written.digest, **counts}))
         else:
             show(", ".join(f"{number} {name}" for name, number in counts.items()))
     say(f"The texts are in {out}; vlmrobust run --texts {out} uses them")

@@ -1,23 +1,22 @@
-"""The overview of a report as a table: for a terminal, for Markdown, and for a notebook."""
+"""The overview of a report as a table, and tables for Markdown and for a notebook."""
 
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from io import StringIO
+from dataclasses import asdict
 from typing import Any
 
 from ..judges import measured
 from ..judges.measured import title_of
 from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..naming import readable, unit_labels
-from ..text import printable
 from ..types import Responses
 from .columns import Column
 from .markdown import block, inline
 from .pairing import units_of
 from .sentences import TYPICAL
 from .summary import SummaryRow
+from .terminal import Table, terminal_table
 
 __all__ = [
     "Table",
@@ -32,28 +31,10 @@ __all__ = [
 ]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
-_WIDTH = 120
 _SMALL_PRINT = (
     "Second line: the change from base on the same samples, with its 95 % interval; brackets alone: the 95 % interval "
     "of the value."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Text to be shown.
-
-    Attributes:
-        header: one title per column; the first column names the row.
-        rows: one text per column.
-        notes: sentences below the table.
-        undecided: for each row, whether the interval of the change in its first number contains 0; none = no changes.
-    """
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = field(default=())
-    undecided: tuple[bool, ...] = field(default=())
 
 
 def overview(
@@ -263,62 +244,6 @@ def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str,
         *(f"{', '.join(where)}: {note} – {of_note}" for (note, of_note), where in conditions.items()),
         *(f"{condition}: not applicable to {count} responses" for condition, count in skipped.items()),
     )
-
-
-def terminal_table(table: Table, width: int | None = None) -> str:
-    """Draw a table for a terminal; one that is too wide goes on below, its first column repeated.
-
-    Args:
-        table: what is shown.
-        width: in characters; None = the terminal's, or 120 where there is none.
-    """
-    import shutil
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = Table(
-        tuple(map(printable, table.header)),
-        tuple(tuple(map(printable, row)) for row in table.rows),
-        tuple(map(printable, table.notes)),
-    )
-    space = width or shutil.get_terminal_size((_WIDTH, 24)).columns
-    out = StringIO()
-    # In a notebook, rich would show every part at once instead of writing it to the file.
-    console = Console(
-        file=out, width=space, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
-    )
-    for part in _parts(table, space):
-        drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-        for index in part:
-            drawn.add_column(
-                Text(table.header[index]),
-                justify="left" if index == 0 else "right",
-                width=_cell_width(table, index),
-                overflow="fold",
-            )
-        for row in table.rows:
-            drawn.add_row(*(Text(row[index]) for index in part))
-        console.print(drawn)
-    for note in table.notes:
-        console.print(Text(note))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def _cell_width(table: Table, index: int) -> int:
-    return max(map(len, (*table.header[index].split(), *(row[index] for row in table.rows))))
-
-
-def _parts(table: Table, space: int) -> list[list[int]]:
-    widths = [_cell_width(table, index) + 1 for index in range(len(table.header))]
-    parts: list[list[int]] = [[0]]
-    for index in range(1, len(table.header)):
-        if len(parts[-1]) > 1 and sum(widths[column] for column in (*parts[-1], index)) > space:
-            parts.append([0])
-        parts[-1].append(index)
-    return parts
 
 
 def markdown_table(table: Table) -> str:

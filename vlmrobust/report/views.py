@@ -13,7 +13,8 @@ from .columns import Column
 from .comparison import between
 from .findings import Finding, findings
 from .summary import SummaryRow, summarised
-from .tables import Table, html_table, markdown_table, overview, terminal_table, unanswered
+from .tables import html_table, markdown_table, overview, unanswered
+from .terminal import Table, terminal_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..report.tables import Table, terminal_table
+from ..report.terminal import Table, terminal_table
 from ..report.typed import table_of
 from .cost import Rates
 
