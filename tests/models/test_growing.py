@@ -21,7 +21,7 @@ from vlmrobust.models.rolling import Rolling
 
 HEADS, WIDTH = 2, 3
 # What is done to a cache, with a number of which is made what is needed.
-ACTIONS = ("append", "select", "crop", "repeat", "choose", "replace", "copy")
+ACTIONS = ("append", "select", "leave", "crop", "repeat", "choose", "replace", "copy", "share")
 
 
 def states(rows: int, columns: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -50,6 +50,10 @@ def done(layer: Any, action: str, number: int) -> Any:
         assert all(torch.equal(one, held) for one, held in zip(returned, (layer.keys, layer.values), strict=True))
     elif action == "select":
         layer.reorder_cache(torch.tensor([place % rows for place in range(number, number + 1 + number % 4)]))
+    elif action == "leave" and rows > 1:  # the last comes into its place
+        kept = [*range(rows - 1)]
+        kept[number % rows : number % rows + 1] = [rows - 1] * (number % rows < rows - 1)
+        layer.reorder_cache(torch.tensor(kept))
     elif action == "crop":
         layer.crop(-min(number % 4, columns - 1))
     elif action == "repeat" and rows < 8:
@@ -60,14 +64,24 @@ def done(layer: Any, action: str, number: int) -> Any:
         layer.keys, layer.values = states(rows, columns, number)
     elif action == "copy":
         layer = copy.deepcopy(layer)
+    elif action == "share":
+        layer = copy.copy(layer)
     return layer
 
 
 @given(actions=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 99)), max_size=12))
 def test_a_growing_layer_holds_what_a_dynamic_one_holds(actions: list[tuple[str, int]]) -> None:
-    [plain], layer = filled().layers, grown(filled())
+    [plain], layer = filled(rows=4).layers, grown(filled(rows=4))
+    given = layer.keys
+    left = [(given, given.clone())]
     for action, number in actions:
+        before = layer
         plain, layer = done(plain, action, number), done(layer, action, number)
+        if layer is not before:
+            left.append((before, before.keys.clone()))
+        # Neither what was given nor what was copied changes with the copy.
+        for other, held in left:
+            assert torch.equal(other if isinstance(other, Tensor) else other.keys, held)
         assert torch.equal(layer.keys, plain.keys)
         assert torch.equal(layer.values, plain.values)
         assert layer.get_seq_length() == plain.get_seq_length()
@@ -81,6 +95,20 @@ def test_tokens_are_written_in_place_and_the_room_grows_by_steps() -> None:
         places.append((layer.keys.data_ptr(), layer.values.data_ptr()))
     assert len(set(places)) == 4  # 100 tokens, and 32 columns to spare each time
     assert layer.keys.shape[2] == 105
+
+
+def test_a_row_that_leaves_takes_no_copy_of_the_others() -> None:
+    layer = grown(filled(rows=8))
+    layer.update(*states(8, 1, 1))
+    place, expected = layer.keys.data_ptr(), layer.keys.clone()
+    layer.reorder_cache(torch.tensor([0, 7, 2, 3, 6, 5]))
+    assert layer.keys.data_ptr() == place
+    assert torch.equal(layer.keys, expected[[0, 7, 2, 3, 6, 5]])
+    layer.update(*states(6, 1, 2))
+    assert layer.keys.data_ptr() == place
+    layer.reorder_cache(torch.tensor([3, 2, 1, 0]))
+    assert layer.keys.data_ptr() != place
+    assert torch.equal(layer.keys[:, :, :-1], expected[[3, 2, 7, 0]])
 
 
 def test_there_is_no_room_for_more_than_the_longest_text_takes() -> None:

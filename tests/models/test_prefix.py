@@ -90,7 +90,7 @@ def test_suffixes_that_go_in_several_passes_answer_alike(
     taken = {}
     try:
         for cost in (0, 10**6):
-            monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", cost)
+            monkeypatch.setattr("vlmrobust.models.prefix.pass_cost", lambda kind, cost=cost: cost)
             engine = HFModel(made.model, made.processor, options)
             engine.respond(prompts)
             seen.clear()
@@ -116,7 +116,7 @@ def test_stems_change_nothing(
     expected = HFModel(made.model, made.processor, options, share_prefixes=False).respond(prompts)
     shared = {}
     for cost in (10**6, 0):
-        monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", cost)
+        monkeypatch.setattr("vlmrobust.models.prefix.pass_cost", lambda kind, cost=cost: cost)
         engine = HFModel(made.model, made.processor, options)
         assert_same(engine.respond(prompts), expected)
         shared[cost] = engine.work()["shared_tokens"]

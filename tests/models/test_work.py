@@ -61,7 +61,7 @@ def test_a_prefix_goes_through_a_hybrid_cache_once_and_every_suffix_behind_it(
     prompts = list(expand(samples[2:3], [WrongCaption(), WrongThink(), StopThink()]))
     tokens = [len(made.processor.tokenizer.encode(prompt.render(made.processor))) for prompt in prompts]
     assert len(set(tokens)) == 4, "the test needs prompts of four lengths"
-    monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", 10**6)  # no stem is worth so much
+    monkeypatch.setattr("vlmrobust.models.prefix.pass_cost", lambda kind: 10**6)  # no stem is worth so much
     engine = HFModel(made.model, made.processor, {"max_new_tokens": 1})
     _, seen, work = asked(engine, prompts)
     prefix, *suffixes = seen
@@ -71,7 +71,7 @@ def test_a_prefix_goes_through_a_hybrid_cache_once_and_every_suffix_behind_it(
     assert len(set(lengths)) == sum(columns > 1 for _, columns in suffixes), "those of one length go together"
     assert work["shared_tokens"] == 3 * prefix[1]
     assert prefix[1] + sum(lengths) == (work["prompt_tokens"] - work["shared_tokens"])
-    monkeypatch.setattr("vlmrobust.models.prefix.PASS_COST", 0)
+    monkeypatch.setattr("vlmrobust.models.prefix.pass_cost", lambda kind: 0)
     _, seen, stemmed = asked(engine, prompts)
     # The question, of 26 options, is the same for all but the one with a caption.
     assert stemmed["shared_tokens"] > work["shared_tokens"] + 2 * 200

@@ -7,6 +7,7 @@ This module imports transformers, and is itself imported by whoever has a cache 
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
@@ -20,8 +21,8 @@ class GrowingLayer(DynamicLayer):
 
     `keys` and `values` are what it holds, views of the room. Whoever sets them, as `crop` does, leaves no room.
 
-    A shallow copy has the room in common: before a token is appended to one of the two, its rows have to be chosen
-    (`reorder_cache`), or its keys and values set.
+    Rows that leave do so in place too: those that move into their places are copied, and no others. A shallow copy has
+    the room in common until either is changed.
 
     Args:
         layer: what it takes the place of.
@@ -34,6 +35,7 @@ class GrowingLayer(DynamicLayer):
         self.most: int | None = None
         self._rooms: dict[str, Tensor | None] = {}
         self._held: dict[str, int] = {}
+        self._in_common: set[str] = set()
         for name, value in vars(layer).items():
             setattr(self, name, value)
 
@@ -64,9 +66,29 @@ class GrowingLayer(DynamicLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep some rows, or repeat them, with the room that they have."""
+        wanted = beam_idx.tolist()
+        moved = [place for place, row in enumerate(wanted) if row != place]
         for name, room in self._rooms.items():
-            if room is not None and self._held[name]:
-                self._rooms[name] = room.index_select(0, beam_idx.to(room.device))
+            if room is None or not self._held[name]:
+                continue
+            rows = beam_idx.to(room.device)
+            if name in self._in_common or len(wanted) > len(room) or 2 * len(moved) > len(wanted):
+                self._rooms[name] = room.index_select(0, rows)
+                self._in_common.discard(name)
+                continue
+            if moved:
+                places = torch.tensor(moved, device=room.device)
+                held = room[:, :, : self._held[name]]
+                held[places] = held[rows[places]]
+            self._rooms[name] = room[: len(wanted)]
+
+    def __copy__(self) -> "GrowingLayer":
+        """Return a layer that holds the same; whichever of the two is changed first makes a room of its own."""
+        made = GrowingLayer.__new__(GrowingLayer)
+        self._in_common = set(self._rooms)
+        vars(made).update(vars(self))
+        made._rooms, made._held, made._in_common = dict(self._rooms), dict(self._held), set(self._in_common)
+        return made
 
     def _get(self, name: str) -> Tensor | None:
         room = self._rooms[name]
@@ -75,6 +97,7 @@ class GrowingLayer(DynamicLayer):
     def _set(self, name: str, held: Tensor | None) -> None:
         self._rooms[name] = held
         self._held[name] = held.shape[2] if held is not None and held.ndim == 4 else 0
+        self._in_common.add(name)  # with whoever made it
 
     def _takes(self, name: str, states: Tensor) -> bool:
         room = self._rooms[name]
@@ -86,11 +109,12 @@ class GrowingLayer(DynamicLayer):
         room, start = self._rooms[name], self._held[name]
         assert room is not None
         end = start + states.shape[2]
-        if end > room.shape[2]:
+        if end > room.shape[2] or name in self._in_common:
             columns = max(end, min(end + _SPARE, self.most or end + _SPARE))
             wider = room.new_empty(*room.shape[:2], columns, room.shape[3])
             wider[:, :, :start] = room[:, :, :start]
             self._rooms[name] = room = wider
+            self._in_common.discard(name)
         room[:, :, start:end] = states
         self._held[name] = end
         return room[:, :, :end]

@@ -15,10 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-__all__ = ["PASS_COST", "Packing", "Twig", "packed"]
-
-PASS_COST = 256
-"""What a pass costs beside its tokens, in tokens: all weights are read, and all kernels are started."""
+__all__ = ["Packing", "Twig", "packed", "pass_cost"]
 
 # How many tokens a stem has to spare to be one; all of these are tried.
 _LEAST = (8, 64)
@@ -106,7 +103,7 @@ class Packing:
 
 def _stemmed(suffixes: Mapping[int, Sequence[int]], places: int, least: int) -> list[Twig]:
     """Return what follows one prefix, with every stem that spares more tokens than `least`."""
-    heads = sorted((tuple(tokens[: len(tokens) - places]), prompt) for prompt, tokens in suffixes.items())
+    heads = sorted((tuple(tokens[: max(0, len(tokens) - places)]), prompt) for prompt, tokens in suffixes.items())
     return _behind(heads, 0, suffixes, least)
 
 
@@ -132,7 +129,16 @@ def _behind(
     return found
 
 
-def packed(rows: Mapping[int, int], pass_cost: int = PASS_COST) -> list[list[int]]:
+def pass_cost(kind: str) -> int:
+    """Return what a pass costs beside its tokens, in tokens: all weights are read, and all kernels are started.
+
+    Args:
+        kind: of the device; what was measured on CPUs is on the page on performance.
+    """
+    return 64 if kind == "cpu" else 256
+
+
+def packed(rows: Mapping[int, int], pass_cost: int) -> list[list[int]]:
     """Return which lengths go through the model in one pass, padded to the longest, so that all passes cost least.
 
     Args:
@@ -140,7 +146,7 @@ def packed(rows: Mapping[int, int], pass_cost: int = PASS_COST) -> list[list[int
         pass_cost: what a pass costs beside its tokens, in tokens.
 
     Example:
-        >>> packed({50: 10, 52: 10, 90: 20})
+        >>> packed({50: 10, 52: 10, 90: 20}, pass_cost=64)
         [[50, 52], [90]]
     """
     lengths = sorted(rows)

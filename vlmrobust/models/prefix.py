@@ -29,7 +29,7 @@ from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
 from .caches import unknown
 from .encoding import Encoder
 from .generation import Decoding
-from .packing import PASS_COST, Packing, Twig
+from .packing import Packing, Twig, pass_cost
 from .plain import Begun, PlainEngine, Reading, T, last_rows
 from .probe import Head, captured
 from .processing import FAULTS
@@ -153,7 +153,9 @@ class SharedEngine:
         items = {pair[0]: pair[1] for family in batch for pair in zip(family.positions, family.items, strict=True)}
         prefixes = self._prefill(batch)
         packing = self._packing(batch, prefixes.mask.shape[1], joins=joins)
-        twigs = packing.twigs([dict(zip(family.positions, family.suffixes, strict=True)) for family in batch], places)
+        suffixes = [dict(zip(family.positions, family.suffixes, strict=True)) for family in batch]
+        # Passes of one token a row are left to decoding: some caches take those by another way.
+        twigs = packing.twigs(suffixes, max(2, places))
         rows = [row for row, some in enumerate(twigs) for _ in some]
         behind = [twig for some in twigs for twig in some]
         self.spared += sum(twig.spared for twig in behind)
@@ -178,7 +180,8 @@ class SharedEngine:
             return rows * total <= len(items) * longest and (not gaps or bears_gaps(config, total))
 
         # Texts that cannot be put into one cache are decoded one pass after another.
-        return Packing(gaps, gaps or nothing_follows, fits, PASS_COST if joins or not writes else sys.maxsize)
+        cost = pass_cost(self._model.device.type) if joins or not writes else sys.maxsize
+        return Packing(gaps, gaps or nothing_follows, fits, cost)
 
     def _ends(
         self, packing: Packing, twigs: Sequence[Twig], rows: Sequence[int], branches: Branches

@@ -6,7 +6,7 @@
                        └──────────────────────────┘
 
 What leaves: a row whose text has ended, before the next step; its cache goes with it (`reorder_cache`, which every kind
-of cache layer has).
+of cache layer has), and one of the last rows comes into its place.
 What joins: rows of prompts that have gone through the model meanwhile, where the cache can take them in (`caches`);
 elsewhere they wait until all that run have ended, and go on by themselves.
 What rides along: where a letter of an ended text may go on as a word (`ahead`), its row takes part in one more step,
@@ -191,14 +191,15 @@ class Rolling:
             return []
         texts = [self._decoding.written(logs[place]) for place in ended]
         drafts = self._texts.drafts([side.rows[place].item for place in ended], texts)
-        self._go_on(side, tokens, dict(zip(ended, drafts, strict=True)))
+        going = _closed_up(len(side.rows), ended)
+        self._go_on(side, tokens, going, dict(zip(ended, drafts, strict=True)))
         left = [
             Ended(side.rows[place].position, written, draft)
             for place, written, draft in zip(ended, texts, drafts, strict=True)
         ]
         self.ended += len(ended)
         self.dropped += sum(side.rows[place].beside.spared(len(logs[place].tokens) - 1) for place in ended)
-        side.rows = [row for place, row in enumerate(side.rows) if place not in set(ended)]
+        side.rows = [side.rows[place] for place in going]
         if not side.rows:
             self._sides.pop(0)
         for draft in drafts:
@@ -206,9 +207,8 @@ class Rolling:
                 self._ahead.look_anew(draft.look)  # what the cache could not be taken back to
         return left
 
-    def _go_on(self, side: _Side, tokens: Tensor, drafts: dict[int, Draft]) -> None:
+    def _go_on(self, side: _Side, tokens: Tensor, going: Sequence[int], drafts: dict[int, Draft]) -> None:
         """Let the rows that have ended leave, and run the others; letters of the former ride along."""
-        going = [place for place in range(len(side.rows)) if place not in drafts]
         asked = [
             (place, draft.look, member)
             for place, draft in drafts.items()
@@ -261,6 +261,16 @@ class Rolling:
     def _backs(branches: Branches, going: int, asked: "Sequence[_Ask]") -> Tensor:
         backs = [0] * going + [member.back for _, _, member in asked]
         return torch.tensor(backs, device=branches.mask.device)
+
+
+def _closed_up(count: int, ended: Sequence[int]) -> list[int]:
+    """Return the rows that go on, of so many: the last in the places of those that have ended, so that few move."""
+    going = [place for place in range(count) if place not in set(ended)]
+    order = list(range(len(going)))
+    free = [place for place in ended if place < len(going)]
+    for place, row in zip(free, going[len(going) - len(free) :], strict=True):
+        order[place] = row
+    return order
 
 
 _Ask = tuple[int, Look, Member]  # the row of a text that has ended, and which of its letters is looked past
