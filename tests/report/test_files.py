@@ -104,7 +104,10 @@ def test_all_of_a_report_comes_back(report, tmp_path, monkeypatch, name, rows):
     loaded = Report.load(tmp_path / name)
     as_json = tuple({**one, "no number": "Infinity"} if one else {} for one in report.responses.metadata)
     assert_same(report.responses, loaded.responses, metadata=as_json)
-    assert_frame_equal(loaded.frame, report.frame, check_exact=True)
+    # What is no number in JSON is text on disk, and so in the column that the frame has of it.
+    assert set(loaded.frame["metadata.no number"].dropna()) == {"Infinity"}
+    told = report.frame.drop(columns="metadata.no number")
+    assert_frame_equal(loaded.frame.drop(columns="metadata.no number"), told, check_exact=True)
     assert_frame_equal(loaded.summary, report.summary, check_exact=True)
     assert loaded.frame["metric_error"].tolist()[1::2] == [f"nobody knows {row} 🤷" for row in (1, 3, 5)]
     assert (loaded.manifest, loaded.seed) == (report.manifest, 3)
