@@ -12,8 +12,8 @@ from .metrics import Metric, PairedMetric
 from .metrics.catalogue import default_metrics, metrics_named
 from .models.base import Model, rendered_by
 from .perturbations import Perturbation, expand
-from .perturbations.conditions import check_conditions
-from .perturbations.distractor import Distractor
+from .perturbations.expansion import check_conditions
+from .perturbations.texts import Distractor
 from .report import Report
 from .report.columns import score
 from .types import Responses, Sample, Style, check_samples

@@ -17,9 +17,8 @@ from .jsonl import read_lines, write_lines_atomically
 from .judges import Judge, RuleJudge
 from .keyed import generator
 from .models.base import Model, identity_of
-from .perturbations.distractor import draw_distractor
 from .perturbations.statements import statements
-from .perturbations.texts import CAPTIONS, THOUGHTS, Wording, quotable, worded
+from .perturbations.texts import CAPTIONS, THOUGHTS, Wording, draw_distractor, quotable, worded
 from .prompting import SpecialTokens
 from .types import Prompt, Response, Responses, Sample, Style, check_samples
 from .types.validated import Frozen

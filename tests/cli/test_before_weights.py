@@ -11,7 +11,7 @@ from typer.testing import Result
 from vlmrobust import demo
 from vlmrobust.judges import LMJudge
 from vlmrobust.models import HFModel
-from vlmrobust.models.generation_options import greedy_at_zero
+from vlmrobust.models.generation import greedy_at_zero
 from vlmrobust.study.entries import ModelEntry, Stage
 from vlmrobust.study.loading import model_of
 from vlmrobust.types import open_image

@@ -20,7 +20,7 @@ from vlmrobust import Prompt, Response, Responses, Sample, Style
 from vlmrobust.harnesses.inspect_logs import RECORD, asked
 from vlmrobust.harnesses.inspect_task import _answered, perturbed, robustness
 from vlmrobust.metrics import Accuracy, Consistency, FollowRate, FormatRate, default_metrics
-from vlmrobust.models.server.images import data_url
+from vlmrobust.models.server.messages import data_url
 from vlmrobust.perturbations import (
     Base,
     BlankImage,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Style
-from vlmrobust.harnesses.lettered import Lettered, split_options
+from vlmrobust.harnesses.imported import Lettered, split_options
 
 WORDS = st.text(string.ascii_lowercase + " ", min_size=1, max_size=20).map(str.strip).filter(bool)
 QUESTIONS = WORDS.filter(lambda text: not text.endswith(("options", "choices")))  # that would be their label

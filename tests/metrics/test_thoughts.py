@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust.metrics import ConflictAcknowledgement, Repetition, ThoughtLength
-from vlmrobust.metrics.acknowledgement import acknowledges_conflict
+from vlmrobust.metrics.thoughts import acknowledges_conflict
 
 NAN = math.nan
 

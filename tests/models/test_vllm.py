@@ -19,8 +19,8 @@ from vlmrobust import Evaluator, Prompt, Response, Style, VLLMModel, demo
 from vlmrobust.models.base import RefusedError, UnfitError, is_concurrent
 from vlmrobust.models.sampling import sampling_seed
 from vlmrobust.models.vllm import answering
-from vlmrobust.models.vllm.failures import Failures
-from vlmrobust.models.vllm.sampling import Sampling
+from vlmrobust.models.vllm.answering import Sampling
+from vlmrobust.models.vllm.starting import Failures
 from vlmrobust.prompting import letter_columns
 from vlmrobust.testing import check_model
 

@@ -19,7 +19,7 @@ from vlmrobust.perturbations import (
     WrongThink,
     draw_distractor,
 )
-from vlmrobust.perturbations.conditions import check_conditions
+from vlmrobust.perturbations.expansion import check_conditions
 from vlmrobust.perturbations.statements import statements
 
 Make = Callable[..., Sample]

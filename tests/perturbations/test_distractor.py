@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vlmrobust import Response, Sample
 from vlmrobust.perturbations import draw_distractor
-from vlmrobust.perturbations.distractor import runner_up
+from vlmrobust.perturbations.texts import runner_up
 
 Make = Callable[..., Sample]
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from vlmrobust.perturbations.pixels import Blurred, LowContrast, Noisy
+from vlmrobust.perturbations.image import Blurred, LowContrast, Noisy
 from vlmrobust.types import open_image
 
 SEVERITIES = range(1, 6)

@@ -6,7 +6,7 @@ from operator import add
 
 import pytest
 
-from vlmrobust.types.texts import Texts, within_thoughts
+from vlmrobust.types.responses import Texts, within_thoughts
 
 # Thought, own part, text: as models leave them, and as nobody should.
 ROWS = [

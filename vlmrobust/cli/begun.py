@@ -104,7 +104,7 @@ class Begun:
         same = all((self.options.get(name) or None) == (given.get(name) or None) for name in _OF_THE_MODEL)
         if not self.options or not same or given.get("engine") != "transformers" or not self._weights_are_kept(given):
             return load
-        from ..models.deferred import DeferredModel
+        from ..models.identity import DeferredModel
         from ..models.loading import load_processor
         from ..prompting import SpecialTokens
 

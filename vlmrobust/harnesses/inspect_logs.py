@@ -9,8 +9,7 @@ from ..data.fields import images_of
 from ..models.server.replies import Reply, response_of
 from ..models.server.steps import Steps
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, LoggedImage, Pair, check_reader, one_file, opened, sample_of
-from .lettered import split_options
+from .imported import Collected, Imported, LoggedImage, Pair, check_reader, one_file, opened, sample_of, split_options
 
 __all__ = ["RECORD", "Answered", "asked", "read_inspect", "recorded", "said"]
 

@@ -21,9 +21,9 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ..metrics import Accuracy, Consistency, ConsistencyCoverage, FollowRate, Metric, TruncatedRate, UnparsedRate
 from ..metrics.catalogue import metrics_named
-from ..models.server.images import data_url
+from ..models.server.messages import data_url
 from ..perturbations import Base, NotApplicable, Perturbation
-from ..perturbations.distractor import draw_distractor
+from ..perturbations.texts import draw_distractor
 from ..prompting import KNOWN_TOKENS, LETTERS
 from ..report.columns import score as measured
 from ..types import ImageLike, Prompt, Responses, Style

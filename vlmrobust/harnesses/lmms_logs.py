@@ -7,8 +7,7 @@ from typing import Any
 
 from ..data.fields import index_of
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, Pair, check_reader, one_file, opened, sample_of, value_of
-from .lettered import split_options
+from .imported import Collected, Imported, Pair, check_reader, one_file, opened, sample_of, split_options, value_of
 
 __all__ = ["read_lmms_eval"]
 

@@ -1,8 +1,18 @@
 """Metrics: responses in, one number per response out, NaN where undefined; and the base classes for your own."""
 
-from .accuracy import AbstainRate, Accuracy, FollowRate, TruncatedRate, UnparsedRate
+from .accuracy import (
+    AbstainRate,
+    Accuracy,
+    FlipRate,
+    FollowRate,
+    Harmed,
+    Helped,
+    LetterDivergence,
+    RobustAccuracy,
+    TruncatedRate,
+    UnparsedRate,
+)
 from .base import BaseMetric, Metric, PairedMetric
-from .calibration import AreaUnderRiskCoverage, ExpectedCalibrationError
 from .catalogue import default_metrics
 from .consistency import (
     Consistency,
@@ -14,17 +24,17 @@ from .consistency import (
     quadrant_labels,
 )
 from .letters import (
+    AreaUnderRiskCoverage,
     BrierScore,
     CorrectProbability,
     DistractorProbability,
+    ExpectedCalibrationError,
     LetterEntropy,
     LetterMass,
     NegativeLogLikelihood,
     RelativeLetterEntropy,
 )
-from .paired import FlipRate, Harmed, Helped, LetterDivergence, RobustAccuracy
-from .text import FormatRate, TokenEntropy
-from .thoughts import ConflictAcknowledgement, Repetition, ThoughtLength
+from .thoughts import ConflictAcknowledgement, FormatRate, Repetition, ThoughtLength, TokenEntropy
 
 __all__ = [
     "AbstainRate",

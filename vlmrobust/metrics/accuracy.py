@@ -1,5 +1,6 @@
-"""Which option was chosen: the correct one, the distractor, an added one, or none that could be read."""
+"""Which option was chosen, and what a condition changes in it, response by response."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -7,9 +8,20 @@ from torch import Tensor
 
 from .. import functional
 from ..types import Responses
-from .base import Metric, failed
+from .base import Metric, PairedMetric, failed
 
-__all__ = ["AbstainRate", "Accuracy", "FollowRate", "TruncatedRate", "UnparsedRate"]
+__all__ = [
+    "AbstainRate",
+    "Accuracy",
+    "FlipRate",
+    "FollowRate",
+    "Harmed",
+    "Helped",
+    "LetterDivergence",
+    "RobustAccuracy",
+    "TruncatedRate",
+    "UnparsedRate",
+]
 
 
 class Accuracy(Metric):
@@ -99,3 +111,110 @@ class TruncatedRate(_StatusRate):
 
     higher_is_better = False
     counted = "truncated"
+
+
+class FlipRate(PairedMetric):
+    """Share of samples that are answered otherwise than under base.
+
+    1 or 0; no answer (abstained, unparsed, truncated) counts as one answer more.
+
+    Example:
+        >>> FlipRate().column
+        'flip_rate'
+    """
+
+    is_rate = True
+
+    higher_is_better = False
+
+    def per_pair(self, base: Responses, responses: Responses) -> Tensor:
+        """Return 1 where the two answers differ, else 0."""
+        return base.choice != responses.choice
+
+
+class Harmed(PairedMetric):
+    """Share of samples that are right under base and not right here.
+
+    1 or 0. `helped` − `harmed` is the difference in accuracy, which hides how many answers moved. Over base accuracy it
+    is the share of right answers that are lost.
+
+    Example:
+        >>> Harmed().column
+        'harmed'
+    """
+
+    is_rate = True
+
+    higher_is_better = False
+
+    def per_pair(self, base: Responses, responses: Responses) -> Tensor:
+        """Return 1 where right became wrong, else 0."""
+        return _right(base) & ~_right(responses)
+
+
+class Helped(PairedMetric):
+    """Share of samples that are not right under base and right here.
+
+    1 or 0. Under a control that leaks the answer it is expected; under a wrong text it is chance, or luck in guessing.
+
+    Example:
+        >>> Helped().column
+        'helped'
+    """
+
+    is_rate = True
+
+    higher_is_better = True
+
+    def per_pair(self, base: Responses, responses: Responses) -> Tensor:
+        """Return 1 where wrong became right, else 0."""
+        return ~_right(base) & _right(responses)
+
+
+class RobustAccuracy(PairedMetric):
+    """Share of samples that are right under base and here.
+
+    1 or 0; base accuracy − `harmed`. `Report.robust_accuracy` takes several conditions together.
+
+    Example:
+        >>> RobustAccuracy().column
+        'robust_accuracy'
+    """
+
+    is_rate = True
+
+    higher_is_better = True
+
+    def per_pair(self, base: Responses, responses: Responses) -> Tensor:
+        """Return 1 where both answers are right, else 0."""
+        return _right(base) & _right(responses)
+
+
+class LetterDivergence(PairedMetric):
+    """Jensen–Shannon divergence of the letter distributions under base and here, in nats, in [0, ln 2].
+
+    It moves where the answer does not: a distribution may shift without a flip. NaN where one of the two has no letters
+    or no answer, or where they were read at different places.
+
+    Example:
+        >>> LetterDivergence().column
+        'letter_divergence'
+
+    Source:
+        Lin, IEEE Transactions on Information Theory 37 (1991).
+    """
+
+    reads_letters = True
+
+    def per_pair(self, base: Responses, responses: Responses) -> Tensor:
+        """Return the divergence."""
+        comparable = torch.tensor(
+            [first == second for first, second in zip(base.readout, responses.readout, strict=True)], dtype=torch.bool
+        )
+        comparable &= base.has_status("answered", "abstained") & responses.has_status("answered", "abstained")
+        divergence = functional.letter_divergence(base.option_logprobs, responses.option_logprobs)
+        return torch.where(comparable, divergence, math.nan)
+
+
+def _right(responses: Responses) -> Tensor:
+    return responses.choice == responses.target

@@ -4,22 +4,32 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ..functional import QUADRANTS
 from ..naming import imported, unknown_name
-from .accuracy import AbstainRate, Accuracy, FollowRate, TruncatedRate, UnparsedRate
+from .accuracy import (
+    AbstainRate,
+    Accuracy,
+    FlipRate,
+    FollowRate,
+    Harmed,
+    Helped,
+    LetterDivergence,
+    RobustAccuracy,
+    TruncatedRate,
+    UnparsedRate,
+)
 from .base import BaseMetric, Metric, PairedMetric
-from .calibration import AreaUnderRiskCoverage, ExpectedCalibrationError
 from .consistency import Consistency, ConsistencyCoverage, ConsistencyGivenCorrect, ConsistentAccuracy, Quadrant
 from .letters import (
+    AreaUnderRiskCoverage,
     BrierScore,
     CorrectProbability,
     DistractorProbability,
+    ExpectedCalibrationError,
     LetterEntropy,
     LetterMass,
     NegativeLogLikelihood,
     RelativeLetterEntropy,
 )
-from .paired import FlipRate, Harmed, Helped, LetterDivergence, RobustAccuracy
-from .text import FormatRate, TokenEntropy
-from .thoughts import ConflictAcknowledgement, Repetition, ThoughtLength
+from .thoughts import ConflictAcknowledgement, FormatRate, Repetition, ThoughtLength, TokenEntropy
 
 __all__ = ["METRICS", "PAPER_METRICS", "default_metrics", "metrics_named"]
 

@@ -1,20 +1,10 @@
-"""How sure the model was of its letter.
-
-All are read from the letter distribution and defined where a letter was read and the text has an answer (status
-`answered` or `abstained`). Values of different read-outs are not comparable.
-
-Where a style answers by text, the options' texts stand for their letters. A text's log-probability is summed over its
-tokens; `per_token=True` takes their mean instead, which does not favour short options, but is no log-probability of
-anything; it is NaN where letters were read.
-
-By default probabilities are those of the sample's own options, renormalised over them: comparable with base, and silent
-on an option that a condition adds. `with_added=True` takes all options that are shown.
-"""
+"""How sure the model was of its letter, and whether that says how often it is right."""
 
 import math
 from abc import abstractmethod
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from .. import functional
@@ -22,9 +12,11 @@ from ..types import Responses
 from .base import Metric
 
 __all__ = [
+    "AreaUnderRiskCoverage",
     "BrierScore",
     "CorrectProbability",
     "DistractorProbability",
+    "ExpectedCalibrationError",
     "LetterEntropy",
     "LetterMass",
     "NegativeLogLikelihood",
@@ -181,3 +173,87 @@ class LetterMass(_LetterMetric):
 
     def _values(self, responses: Responses) -> Tensor:
         return functional.letter_mass(responses.option_logprobs, responses.added_logprobs)
+
+
+class _ConfidenceMetric(Metric):
+    higher_is_better = False
+    reads_letters = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return the confidence: the renormalised probability of the answered letter."""
+        return functional.correct_probability(responses.option_logprobs, responses.choice)
+
+
+class ExpectedCalibrationError(_ConfidenceMetric):
+    """Mean gap between confidence and accuracy over bins of confidence, in [0, 1].
+
+    A condition's value is `functional.expected_calibration_error` of all its responses; its column in `report.frame` is
+    the confidence. The error is biased upwards at small n, more so with many bins: read it beside
+    `functional.calibration_error_floor`. A condition with fewer defined responses has a higher floor.
+
+    Attributes:
+        bins: how many.
+        equal_mass: bins that hold equally many responses, instead of equally wide ones.
+
+    Example:
+        >>> ExpectedCalibrationError().column, ExpectedCalibrationError(bins=10, equal_mass=True).column
+        ('expected_calibration_error', 'expected_calibration_error_equal_mass_10')
+
+    Source:
+        Guo et al., arXiv:1706.04599; Nixon et al., arXiv:1904.01685 (equal mass).
+    """
+
+    bins: int = Field(default=15, ge=1)
+    equal_mass: bool = False
+
+    @property
+    def column(self) -> str:
+        """`expected_calibration_error`, with what is not the default."""
+        mass, bins = "_equal_mass" if self.equal_mass else "", "" if self.bins == 15 else f"_{self.bins}"
+        return self.name or f"expected_calibration_error{mass}{bins}"
+
+    def aggregate(self, values: Tensor, responses: Responses, weights: Tensor | None = None) -> float:
+        """Return the error of these confidences."""
+        correct = (responses.choice == responses.target).double()
+        error = functional.expected_calibration_error(
+            values, correct, bins=self.bins, equal_mass=self.equal_mass, weights=weights
+        )
+        return float(error)
+
+
+class AreaUnderRiskCoverage(_ConfidenceMetric):
+    """Mean error rate over all shares of questions that could be answered, the surest first (AURC), in [0, 1].
+
+    A condition's value is `functional.area_under_risk_coverage` of all its responses, ranked by the log-odds of the
+    answered letter; its column in `report.frame` is the confidence. It holds the error rate itself: `excess=True` takes
+    away what the best possible order would leave.
+
+    Attributes:
+        excess: the area above that of the best order (E-AURC).
+
+    Example:
+        >>> AreaUnderRiskCoverage().column, AreaUnderRiskCoverage(excess=True).column
+        ('area_under_risk_coverage', 'excess_area_under_risk_coverage')
+
+    Source:
+        Geifman, Uziel and El-Yaniv, arXiv:1805.08206.
+    """
+
+    excess: bool = False
+
+    @property
+    def column(self) -> str:
+        """`area_under_risk_coverage`, or `excess_area_under_risk_coverage`."""
+        return self.name or ("excess_" if self.excess else "") + "area_under_risk_coverage"
+
+    def aggregate(self, values: Tensor, responses: Responses, weights: Tensor | None = None) -> float:
+        """Return the area of these answers."""
+        # Not by the values: float32 probabilities saturate at 1 and tie.
+        odds = responses.derive("log-odds of the answer", _answer_log_odds)
+        correct = torch.where(values.isnan(), values, (responses.choice == responses.target).to(values))
+        area = functional.excess_area_under_risk_coverage if self.excess else functional.area_under_risk_coverage
+        return float(area(odds, correct, weights))
+
+
+def _answer_log_odds(responses: Responses) -> Tensor:
+    return functional.correct_log_odds(responses.option_logprobs.double(), responses.choice)

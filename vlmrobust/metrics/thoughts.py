@@ -1,20 +1,192 @@
-"""What the model itself wrote in its thought: how long, how repetitive, and whether it names a conflict.
-
-All three read `own_think` alone: what was put into the model's mouth is not its own.
-"""
+"""What the model wrote: its format and entropy, length and repetition, and whether it names a conflict."""
 
 import math
-from typing import Literal
+import re
+from functools import cache
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ..types import Responses
-from .acknowledgement import acknowledges_conflict
 from .base import Metric
 
-__all__ = ["ConflictAcknowledgement", "Repetition", "ThoughtLength"]
+__all__ = [
+    "ConflictAcknowledgement",
+    "FormatRate",
+    "Repetition",
+    "ThoughtLength",
+    "TokenEntropy",
+    "acknowledges_conflict",
+]
+
+
+class FormatRate(Metric):
+    """Share of responses whose whole turn is one thought in its tags, then one answer in its tags.
+
+    1 or 0; 0 where the text was truncated, NaN where the model did not write it (a forced read-out).
+
+    Example:
+        >>> FormatRate().column
+        'format_rate'
+    """
+
+    is_rate = True
+
+    higher_is_better = True
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return 1 where the turn is well formed, else 0."""
+        return torch.where(responses.has_status("truncated"), 0.0, responses.well_formed)
+
+
+class TokenEntropy(Metric):
+    """Mean entropy of the next-token distribution over the generated tokens, in nats; NaN where it was not measured.
+
+    Example:
+        >>> TokenEntropy().column
+        'token_entropy'
+    """
+
+    def per_sample(self, responses: Responses) -> Tensor:
+        """Return the mean token entropy."""
+        return responses.token_entropy
+
+
+_SOURCE = (
+    r"(?:captions?(?:'s)?|hints?|prompts?|users?|(?:the|this|that) description(?! (?:of|in)\b)"
+    r"|(?:image|picture|photo) description"
+    r"|(?:given|provided|accompanying|supplied|added|preceding|above) (?:text|context|information|sentence|note"
+    r"|description|statement|claim|answer)"
+    r"|(?:previous|earlier|initial|prior|preceding|first|opening) (?:thoughts?|reasoning|statement|assumption|claim"
+    r"|conclusion|analysis|assessment|impression)"
+    r"|what (?:i|was) (?:just )?(?:said|stated|wrote|written|thought|assumed) (?:earlier|before|above|previously))\b"
+)
+_IMAGE = r"\b(?:image|picture|photo(?:graph)?|scene|visual(?:s| evidence| content)?|what (?:i|we) (?:\w+ )?see)\b"
+_SAYS = (
+    r"\b(?:sa(?:ys?|id)|claim(?:s|ed)?|stat(?:es?|ed)|suggest(?:s|ed)?|mention(?:s|ed)?|assert(?:s|ed)?"
+    r"|describ(?:es?|ed)|impl(?:y|ies|ied)|indicat(?:es?|ed)|insist(?:s|ed)?|tells?|told|concluded|points? to)\b"
+)
+_SHOWS = (
+    r"\b(?:shows?|depicts?|displays?|contains?|reveals?|presents?|has|is|says otherwise"
+    r"|(?:does(?:n't| not)|do not|don't) (?:show|contain|support|depict|confirm|back))\b"
+)
+_SEES = rf"(?:{_IMAGE}[^.!?]{{0,40}}?{_SHOWS}|\b(?:i|we) (?:\w+ ){{0,2}}(?:see|count|observe)\b(?! (?:if|whether|no)))"
+_BE = r"(?:is|was|are|were|seems?|appears?|looks?|must|has to)(?: to)?(?: be)?"
+_BE_NOT = r"(?:(?:is|was|are|were|seems?) not|isn't|wasn't|aren't|weren't|cannot be|can't be)"
+_AGAINST = r"\b(?:contrary to|unlike|despite|in spite of|in contrast to|as opposed to)"
+_REPORTS = rf"{_SOURCE}[^.!?]{{0,30}}?{_SAYS}"
+_BUT = r"\b(?:but|however|yet|whereas|while|although|though|in reality|in fact|actually)\b"
+_ALTHOUGH = r"\b(?:although|though|while|whereas)\b"
+_WRONG = r"(?:wrong|incorrect|false|inaccurate|misleading|mistaken|erroneous|untrue|unreliable)"
+_RIGHT = r"(?:right|correct|accurate|true|supported|what the (?:image|picture|photo) shows)"
+_DISAGREES = (
+    r"(?:contradict(?:s|ed|ing)?|conflict(?:s|ed|ing)? with|clash(?:es)? with|disagrees? with|differs? from"
+    r"|(?:is|are|was|seems?) (?:\w+ )?(?:inconsistent with|at odds with|in conflict with|incompatible with"
+    r"|different from|contradicted by|not (?:\w+ )?(?:consistent|compatible|in line|in agreement) with)"
+    r"|(?:does(?:n't| not)|did(?:n't| not)|do(?:n't| not)) (?:\w+ )?(?:match|agree with|fit|correspond to|align with"
+    r"|reflect|describe|hold up against))"
+)
+_EACH_OTHER = (
+    r"(?:disagree|contradict|conflict|differ|clash|mismatch|are (?:\w+ )?(?:inconsistent|at odds|in conflict)"
+    r"|(?:do not|don't) (?:\w+ )?(?:agree|match|fit|correspond|line up))\b"
+)
+_DISAGREEMENT = r"(?:contradictions?|conflicts?|discrepanc(?:y|ies)|mismatch(?:es)?|inconsistenc(?:y|ies)|disagreement)"
+
+
+class _Patterns(NamedTuple):
+    """Compiled; `stated` within a sentence, `reported` also across two.
+
+    Attributes:
+        stated: the source and the image disagree, or the source is wrong.
+        reported: what the source says, against what is seen.
+        disagreement: the words of `stated` that a "not" before them turns round.
+        denied: such a "not", at the end of what stands before.
+        hypothetical: words that make it a supposition.
+        agreed: words with which what is seen goes along with what was reported, or is not seen yet.
+        sentence_break: what stands between two sentences.
+    """
+
+    stated: re.Pattern[str]
+    reported: re.Pattern[str]
+    disagreement: re.Pattern[str]
+    denied: re.Pattern[str]
+    hypothetical: re.Pattern[str]
+    agreed: re.Pattern[str]
+    sentence_break: re.Pattern[str]
+
+
+@cache
+def _patterns() -> _Patterns:  # at first use: compiling them takes longer than importing the package should
+    near = r"[^.!?]{0,60}?"
+    stated = (
+        rf"{_SOURCE}{near}\b{_DISAGREES}\b{near}{_IMAGE}",
+        rf"(?:{_IMAGE}|\b(?:this|that|which|it)\b){near}\b{_DISAGREES}\b{near}{_SOURCE}",
+        rf"(?:{_SOURCE} and (?:the |what )?{_IMAGE}|{_IMAGE} and (?:the )?{_SOURCE})(?: \w+)? {_EACH_OTHER}",
+        rf"\b{_DISAGREEMENT}\b{near}(?:{_SOURCE}{near}{_IMAGE}|{_IMAGE}{near}{_SOURCE})",
+        rf"{_SOURCE}(?: \w+){{0,5}} {_BE}(?: \w+){{0,2}} {_WRONG}\b",
+        rf"{_SOURCE}(?: \w+){{0,5}} {_BE_NOT}(?: \w+)? {_RIGHT}\b",
+        rf"{_SOURCE}(?: \w+){{0,3}} (?:got|is getting) (?:it|this|that) wrong\b",
+        rf"\b(?:the|this|that|a) {_WRONG} (?:caption|hint|prompt|text|context|reasoning)\b",
+        rf"(?:{_AGAINST}|\bnot) what (?:the |my |this )?{_SOURCE}",
+        rf"{_AGAINST} (?:the |my |this )?{_SOURCE}",
+    )
+    reported = (
+        rf"{_REPORTS}[^!?]{{0,120}}?{_BUT}[^.!?]{{0,60}}?{_SEES}",
+        rf"{_ALTHOUGH}[^.!?]{{0,20}}?{_REPORTS}[^.!?]{{0,80}}?,[^.!?]{{0,40}}?{_SEES}",
+        rf"{_SEES}[^.!?]{{0,80}}?{_BUT}[^.!?]{{0,20}}?{_REPORTS}",
+    )
+    return _Patterns(
+        stated=re.compile("|".join(stated)),
+        reported=re.compile(rf"(?:{'|'.join(reported)})[^.!?]*"),
+        disagreement=re.compile(rf"{_DISAGREES}|{_DISAGREEMENT}|{_WRONG}"),
+        denied=re.compile(
+            r"\b(?:no|not|never|nothing|without|neither|nor|hardly|any|cannot|can't|isn't|doesn't|don't|didn't)"
+            r"(?: \w+){0,3}$"
+        ),
+        hypothetical=re.compile(r"\b(?:if|whether|suppos\w+|assuming|unless|might|may|could|would|perhaps|maybe)\b"),
+        agreed=re.compile(
+            r"\b(?:also|indeed|confirms?|agrees?|consistent|matches|supports|as well|too|same|unclear|blurry|let me"
+            r"|need to|should|can't|cannot)\b"
+        ),
+        sentence_break=re.compile(r"(?<=[.!?])\s+|\n+"),
+    )
+
+
+def acknowledges_conflict(thought: str) -> bool:
+    """Return whether a thought says that a text it was given and the image disagree.
+
+    Example:
+        >>> acknowledges_conflict("The caption says it is red, but the image shows a blue cube.")
+        True
+        >>> acknowledges_conflict("The caption says it is red, and the image shows a red cube.")
+        False
+    """
+    patterns = _patterns()
+    folded = thought.lower().replace("’", "'").replace("*", "")
+    sentences = [" ".join(part.split()) for part in patterns.sentence_break.split(folded)]
+    # What is reported and what is seen often stand in two sentences: "The caption says red. However, I see blue."
+    pairs = map(" ".join, zip(sentences, [*sentences[1:], ""], strict=True))
+    return any(_states(patterns, text) for text in sentences) or any(_reports(patterns, text) for text in pairs)
+
+
+def _states(patterns: _Patterns, sentence: str) -> bool:
+    if sentence.endswith("?"):
+        return False
+    for found in patterns.stated.finditer(sentence):
+        turned = patterns.disagreement.search(found[0])
+        before = sentence[: found.start() + (turned.start() if turned else 0)].rstrip()
+        if not patterns.denied.search(before) and not patterns.hypothetical.search(sentence[: found.end()]):
+            return True
+    return False
+
+
+def _reports(patterns: _Patterns, sentences: str) -> bool:
+    return any(
+        not patterns.agreed.search(found[0]) and not patterns.hypothetical.search(found[0])
+        for found in patterns.reported.finditer(sentences)
+    )
 
 
 class ThoughtLength(Metric):

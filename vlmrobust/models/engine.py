@@ -12,7 +12,7 @@ from .ahead import LookAhead
 from .branches import Reached
 from .encoding import Encoder, EncodingError
 from .generation import Decoding, Written
-from .plain import Begun, PlainEngine
+from .plain import Begun, PlainEngine, Stepping
 from .planning import Batch, Queue, plan
 from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
@@ -22,7 +22,6 @@ from .rendered import Rendered
 from .rolling import Rolling
 from .running import tolerance
 from .self_check import SelfCheck
-from .stepping import Stepping
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
 from .work import Work
 

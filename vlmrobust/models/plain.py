@@ -1,9 +1,7 @@
-"""The plain path: a padded batch of whole prompts through the model's own forward and `generate`.
-
-It works for every architecture that Hugging Face's `generate` works for, and is what any faster path is compared with.
-"""
+"""The plain path, and a comparison with it: a padded batch of whole prompts through the model's own forward."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,13 +9,75 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .branches import Branches, Forward, Reached, seen_positions
+from .ahead import LookAhead
+from .branches import Branches, Forward, Reached, bears_gaps, joined, seen_positions
 from .encoding import Encoder, EncodingError
 from .generation import Decoding, Written
 from .probe import GenerationProbe, Head, Log, captured
 from .rendered import Rendered
 
-__all__ = ["Begun", "PlainEngine", "Reading", "T", "last_rows"]
+__all__ = ["Begun", "PlainEngine", "Reading", "Stepping", "T", "last_rows"]
+
+
+class Stepping:
+    """Whether texts can be decoded over a cache step by step, and rows of several caches in one: found out once.
+
+    Args:
+        model: a Hugging Face model.
+        decoding: how texts are decoded.
+        ahead: compares what a cache says with the model's own `generate`.
+        token: any token, which stands after the prompt that is compared.
+
+    Attributes:
+        works: whether a step over the cache says what `generate` says; None = not compared yet.
+        joins: whether it does so too where the cache was put together from two.
+        takes_uneven: whether prompts of several lengths can be decoded over one cache: put together, or with gaps.
+    """
+
+    def __init__(self, model: Any, decoding: Decoding, ahead: LookAhead, token: int) -> None:
+        self.works: bool | None = None if decoding.is_token_by_token else False
+        self.joins = False
+        self.takes_uneven = False
+        self._config = model.config.get_text_config()
+        self._ahead = ahead
+        self._token = token
+        # Attention by blocks depends on the column that a token stands in.
+        kinds = getattr(self._config, "layer_types", None) or []
+        self._by_column = "chunked_attention" in kinds
+
+    def fits(self, item: Rendered) -> bool:
+        """Return whether texts can be decoded so; the first prompt decides for the model."""
+        if self._ahead.works is False:
+            return False
+        if self.works is None:
+            self.works = self._compared(item)
+        return self.works
+
+    def _compared(self, item: Rendered) -> bool:
+        branches = self._ahead.prefilled(item)
+        if branches is None:
+            return False
+        one = torch.zeros(1, dtype=torch.int64, device=branches.mask.device)
+        token = torch.full((1, 1), self._token, device=one.device)
+
+        def alone() -> Tensor:
+            return self._ahead.after(branches.selected(one), token)
+
+        def beside_a_longer_one() -> Tensor:
+            longer, same = branches.selected(one), branches.selected(one)
+            self._ahead.after(longer, token)
+            both = joined([longer, same])
+            if both is None:
+                raise NotImplementedError("its cache takes in no rows")
+            return self._ahead.after(both, token.expand(2, 1))[1:]
+
+        self.joins = not self._by_column and self._ahead.difference(item, self._token, beside_a_longer_one) is None
+        self.takes_uneven = self.joins or bears_gaps(self._config, sys.maxsize)
+        reason = None if self.joins else self._ahead.difference(item, self._token, alone)
+        if self._ahead.works is None:
+            self._ahead.believe(reason)
+        return reason is None
+
 
 T = TypeVar("T")
 # What is made, by position, of prompts, their `(R, places, …)` rows for `Head.logits`, and where they stand in a cache.

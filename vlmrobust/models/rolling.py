@@ -24,12 +24,11 @@ from . import caches
 from .ahead import Look, LookAhead
 from .branches import Branches, Forward, joined
 from .generation import Decoding, Written
-from .plain import Begun
+from .plain import Begun, Stepping
 from .probe import Head, Log, captured, note
 from .reading import Draft, TextReader
 from .rendered import Rendered
 from .sampling import GumbelNoise
-from .stepping import Stepping
 from .vocabulary import Member
 
 __all__ = ["Ended", "Rolling"]

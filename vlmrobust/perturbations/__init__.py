@@ -2,16 +2,23 @@
 
 from .base import Compose, NotApplicable, Perturbation
 from .caption import CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCaption
-from .conditions import Base, paper_conditions
-from .cot import AddedMistake, EarlyAnswer, FillerThought, ParaphrasedThought, early_answering
-from .distractor import draw_distractor
-from .expansion import expand
+from .expansion import Base, expand, paper_conditions
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions, rotations
 from .question import Casing, Spacing, SuggestedAnswer, Typos
 from .second_turn import AreYouSure, NeutralSecondTurn, SuggestedSecondTurn
-from .texts import TextSource
-from .think import CorrectThink, NeutralThink, StopThink, WrongThink
+from .texts import TextSource, draw_distractor
+from .think import (
+    AddedMistake,
+    CorrectThink,
+    EarlyAnswer,
+    FillerThought,
+    NeutralThink,
+    ParaphrasedThought,
+    StopThink,
+    WrongThink,
+    early_answering,
+)
 
 __all__ = [
     "AbstainOption",

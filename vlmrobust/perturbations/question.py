@@ -10,7 +10,7 @@ from ..prompting import IMAGE_MARK
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 from .caption import before_question, distractor_of
-from .severity import Graded
+from .image import Graded
 from .texts import quotable
 
 __all__ = ["OPINIONS", "Casing", "Spacing", "SuggestedAnswer", "Typos"]

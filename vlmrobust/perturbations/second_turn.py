@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..prompting.opened import with_opener
+from ..prompting.tags import with_opener
 from ..types import Prompt, Response, Style, Turn
 from .base import NotApplicable, Perturbation
 from .caption import distractor_of

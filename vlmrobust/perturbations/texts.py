@@ -1,20 +1,17 @@
-"""Where misleading and true texts come from: the sample's own, the library's words, or any callable.
-
-A text source is a callable `(prompt, option, rng) -> str` that returns text asserting option `option` of the sample. It
-is not told whether that option is right: wrong and correct texts differ in the option alone. Controls that assert
-nothing are made of the same words, or of sentences about something else.
-"""
+"""Which wrong option is asserted, and the words that assert it: the sample's, the library's, or any callable's."""
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
+from ..keyed import generator
 from ..prompting import inert_tags
-from ..types import Prompt
+from ..types import Prompt, Response, Sample
 from .base import NotApplicable
 from .statements import statement, statements
 
@@ -24,16 +21,55 @@ __all__ = [
     "MISTAKES",
     "THOUGHTS",
     "WORDED",
+    "Distractor",
     "TextSource",
     "Wording",
     "assertion",
     "callable_name",
+    "draw_distractor",
     "irrelevant",
     "named_callable",
     "neutral",
     "quotable",
+    "runner_up",
     "worded",
 ]
+
+
+Distractor = Literal["random", "runner_up"]
+
+
+def draw_distractor(sample: Sample, seed: int) -> int:
+    """Return the wrong option that all conditions of a sample assert: its own, or one drawn by seed and sample.
+
+    Example:
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
+        >>> draw_distractor(sample, seed=0)
+        0
+    """
+    if sample.distractor is not None:
+        return sample.distractor
+    wrong = [index for index in range(len(sample.options)) if index != sample.answer]
+    return wrong[int(generator(seed, sample.id, "distractor").integers(len(wrong)))]
+
+
+def runner_up(sample: Sample, base: Response) -> int | None:
+    """Return the wrong option that was likeliest under base, the first of equals; None where no letters were read.
+
+    Where the model is right it is its second choice, where it is wrong, its answer. A sample's own distractor wins.
+
+    Example:
+        >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=1)
+        >>> base = Response(sample_id="q1", condition="base", status="answered", answer=1,
+        ...                 option_logprobs=(-3.0, -0.1, -2.5))
+        >>> runner_up(sample, base)
+        2
+    """
+    if sample.distractor is not None:
+        return sample.distractor
+    logprobs = base.option_logprobs or ()
+    wrong = [index for index, value in enumerate(logprobs) if index != sample.answer and value > -math.inf]
+    return max(wrong, key=logprobs.__getitem__, default=None)
 
 
 WORDED = 3  # version of the words below and of statements; 1 quoted question and option in every sample

@@ -6,9 +6,8 @@ settings, and no display is needed. Text is drawn as it stands, never read as a 
 
 from .curve import robustness_curve
 from .letters import entropies, probabilities, reliability
-from .source import NothingToPlot
-from .tables import drops, quadrants
-from .trajectory import trajectory
+from .look import NothingToPlot
+from .tables import drops, quadrants, trajectory
 
 __all__ = [
     "NothingToPlot",

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from .look import FAINT, INK, canvas, dress, legend_below
-from .source import NothingToPlot
+from .look import FAINT, INK, NothingToPlot, canvas, dress, legend_below
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,22 @@ import torch
 
 from .. import functional
 from ..naming import readable
-from .look import FAINT, INK, canvas, dress, fitted, legend_below, name_rows
-from .source import NothingToPlot, Reported, Shown, check_metrics, responses_of, shown_named, shown_of
+from .look import (
+    FAINT,
+    INK,
+    NothingToPlot,
+    Reported,
+    Shown,
+    canvas,
+    check_metrics,
+    dress,
+    fitted,
+    legend_below,
+    name_rows,
+    responses_of,
+    shown_named,
+    shown_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..naming import readable
 from .letters import entropies, probabilities, reliability
-from .look import figure, look
-from .source import NothingToPlot, Reported, metric_rows
+from .look import NothingToPlot, Reported, figure, look, metric_rows
 from .tables import drops, quadrants
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from .chat import (
     template_of,
     template_source,
 )
-from .letters import LETTERS, MARKS, letter_columns
-from .opened import assistant_prefix, template_tags, thought_note
 from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
+from .tags import assistant_prefix, template_tags, thought_note
+from .words import LETTERS, MARKS, letter_columns
 
 if TYPE_CHECKING:
     from .parsing import Parsed, parse_completion

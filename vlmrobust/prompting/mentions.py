@@ -11,8 +11,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
-from .letters import LETTERS
-from .words import WORD, fold, squeeze, stands_alone
+from .words import LETTERS, WORD, fold, squeeze, stands_alone
 
 __all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "whole_option"]
 

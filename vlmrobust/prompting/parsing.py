@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .claims import Claim, bare_claim, claims, read_claim, sole_claim
-from .letters import LETTERS
 from .mentions import Reading
 from .tags import Span, Tags, find_tags
+from .words import LETTERS
 
 __all__ = ["Parsed", "parse_completion"]
 

@@ -1,11 +1,25 @@
-"""Where the tags stand that mark a thought and an answer."""
+"""Tags that mark a thought and an answer, and turns that a chat template begins inside a thought."""
 
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-__all__ = ["Span", "Tags", "find_tags", "tag_pattern"]
+from .chat import template_source
+
+__all__ = [
+    "Span",
+    "Tags",
+    "assistant_prefix",
+    "find_tags",
+    "marks_thoughts",
+    "tag_pattern",
+    "template_tags",
+    "thought_note",
+    "with_opener",
+]
+
 
 Span = tuple[int, int]
 
@@ -75,3 +89,202 @@ def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, st
     if answer_tags is None:
         found += [[], []]
     return Tags(*found)
+
+
+# What chat templates of transformers open and close thoughts with; others are known by their words.
+_THOUGHT_TAGS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel>thought", "<channel|>"),
+    ("<thinking>", "</thinking>"),
+    ("<seed:think>", "</seed:think>"),
+    ("◁think▷", "◁/think▷"),
+)
+_TAG = r"<\|?[^\s<>|]+\|?>|\[[^\s\[\]]+\]|◁[^\s◁▷]+▷"
+_PARTS_OF_TAG = re.compile(r"(<\|?|\[|◁)(.+?)(\|?>|\]|▷)")
+_OF_THOUGHTS = re.compile(r"think|thought|reason|reflect|rationale|deliberat|analysis|scratchpad", re.IGNORECASE)
+_OF_TURNS = re.compile(
+    r"assistant|model|bot|\bai\b|role|header|turn|message|inst|im_|answer|response|output|final|content|text|eos|bos",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(r"/|end|close|stop|.*_(?:end|close|stop)$", re.IGNORECASE)
+_WORDS_OF_OPENERS = (("begin", "end"), ("start", "end"), ("open", "close"))
+
+
+def template_tags(rendered: str, think_tags: tuple[str, str], source: str = "") -> tuple[str, str]:
+    r"""Return the tags of the thought that a template has opened, or closed again, where the assistant begins.
+
+    Args:
+        rendered: the template's output, ending where the assistant begins.
+        think_tags: the style's, which are returned where the template has begun no thought of other tags.
+        source: the template, which may hold the closing tag; else that is derived from the opening one.
+
+    Example:
+        >>> template_tags("[/INST][THINK]", ("<think>", "</think>"))
+        ('[THINK]', '[/THINK]')
+        >>> template_tags("<|assistant|>\n<|begin_of_thought|>\n", ("<think>", "</think>"))
+        ('<|begin_of_thought|>', '<|end_of_thought|>')
+        >>> template_tags("[/INST]", ("<think>", "</think>"))
+        ('<think>', '</think>')
+    """
+    for pair in (think_tags, *_THOUGHT_TAGS):
+        if _opener(rendered, pair[0]) or _closed_thought(rendered, pair):
+            return pair
+    if (last := _last_tag(rendered)) and _is_thoughts(last) and (closing := _closing_tag(last, source)):
+        return last, closing
+    if closed := re.search(rf"({_TAG})\s*({_TAG})\s*\Z", rendered):
+        opening, closing = closed.groups()
+        if _is_thoughts(opening) and closing in _closing_tags(opening):
+            return opening, closing
+    return think_tags
+
+
+def marks_thoughts(token: str) -> bool:
+    """Return whether a special token begins or ends thoughts, by its name or because templates use it so.
+
+    Example:
+        >>> [marks_thoughts(token) for token in ("</think>", "<|end_of_thought|>", "<channel|>", "<|im_end|>")]
+        [True, True, True, False]
+    """
+    return any(token in tag for pair in _THOUGHT_TAGS for tag in pair) or bool(_OF_THOUGHTS.search(_named(token)))
+
+
+def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
+    """Return a whole turn of a model, whose thought a template may have opened: then it only ends in what was written.
+
+    Example:
+        >>> with_opener("It is red.</think>A", ("<think>", "</think>"))
+        '<think>It is red.</think>A'
+        >>> with_opener("A", ("<think>", "</think>"))
+        'A'
+    """
+    opening, closing = think_tags
+    thought, closed, _ = turn.partition(closing)
+    return opening + turn if closed and opening not in thought else turn
+
+
+def _last_tag(rendered: str) -> str:
+    """Return the opening tag that a rendering ends with, be it one of thoughts or not; empty if there is none."""
+    found = re.search(rf"({_TAG})\s*\Z", rendered)
+    return found[1] if found and not _CLOSING.match(_named(found[1])) else ""
+
+
+def _named(tag: str) -> str:
+    found = _PARTS_OF_TAG.fullmatch(tag)
+    return found[2] if found else ""
+
+
+def _is_thoughts(tag: str) -> bool:
+    """Return whether a tag opens thoughts, by the words in its name."""
+    return bool(_OF_THOUGHTS.search(_named(tag))) and not _CLOSING.match(_named(tag))
+
+
+def _closing_tags(opening: str) -> list[str]:
+    """Return what may close what a tag opens, the likeliest first."""
+    found = _PARTS_OF_TAG.fullmatch(opening)
+    if found is None:
+        return []
+    left, name, right = found.groups()
+    for begins, ends in _WORDS_OF_OPENERS:
+        word = name[: len(begins)] if name.lower().startswith(begins) else name[-len(begins) :]
+        if word.lower() == begins:
+            other = ends.upper() if word.isupper() else ends.capitalize() if word.istitle() else ends
+            return [left + name.replace(word, other, 1) + right]
+    if left == "<|" and right == ">":
+        return [f"<{name}|>"]
+    tags = [f"{left}/{name}{right}"]
+    if left == "<|":
+        words = ("end_of_", "END_OF_") if name.isupper() else ("end_of_", "end_", "endof", "/")
+        tags += [f"<|{word}{name}|>" for word in words] + [f"</|{name}|>", f"<|{name}_end|>", f"</{name}|>"]
+    return tags
+
+
+def _closing_tag(opening: str, source: str) -> str | None:
+    """Return what closes what a tag opens: what the template itself has, else what its form leaves no doubt about."""
+    tags = _closing_tags(opening)
+    return next((tag for tag in tags if tag in source), tags[0] if len(tags) == 1 else None)
+
+
+def _opener(rendered: str, think_open: str) -> str:
+    return rendered[rendered.rindex(think_open) :] if rendered.rstrip().endswith(think_open) else ""
+
+
+def _closed_thought(rendered: str, think_tags: tuple[str, str]) -> str:
+    """Return the empty thought, closed, that a rendering ends with: what it says where thinking is switched off."""
+    opening, closing = map(re.escape, think_tags)
+    found = re.search(rf"{opening}\s*{closing}\s*\Z", rendered)
+    return found[0] if found else ""
+
+
+def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> str | None:
+    """Return what a chat template says of thoughts that a style does not expect, None if nothing.
+
+    Args:
+        processor: has the template.
+        rendered: its output, ending where the assistant begins.
+        think_tags: the style's.
+    """
+    source = template_source(processor)
+    opened = template_tags(rendered, think_tags, source)
+    if opened != think_tags:
+        return f"the chat template begins thoughts with {opened[0]!r}, which takes the place of {think_tags[0]!r}"
+    if _closed_thought(rendered, think_tags):
+        advice = "; template={'enable_thinking': True} leaves it open" if "enable_thinking" in source else ""
+        return f"the chat template puts an empty thought, closed, before what the model writes{advice}"
+    last = _last_tag(rendered)
+    if last and last != think_tags[0] and not _OF_TURNS.search(_named(last)):
+        closing = _closing_tag(last, source)
+        if _is_thoughts(last) or (closing and closing in source):
+            closing = closing or "its closing tag"
+            return (
+                f"the chat template begins what the model writes with {last!r}, which is not taken for a thought; "
+                f"Style(think_tags=({last!r}, {closing!r})) takes it for one"
+            )
+    others = [pair for pair in (*_THOUGHT_TAGS, *_thoughts_in(source)) if pair[0] in source and pair[1] in source]
+    if others and think_tags[0] not in source:
+        return (
+            f"the chat template knows thoughts in {others[0][0]!r} and {others[0][1]!r}, the style's tags are "
+            f"{think_tags[0]!r} and {think_tags[1]!r}; Style(think_tags={others[0]!r}) asks for the model's own"
+        )
+    return None
+
+
+def _thoughts_in(source: str) -> list[tuple[str, str]]:
+    """Return the tags of thoughts that a template holds in both forms, opening and closing."""
+    pairs = [
+        (tag, closing)
+        for tag in dict.fromkeys(re.findall(_TAG, source))
+        if _is_thoughts(tag)
+        for closing in _closing_tags(tag)
+    ]
+    return [pair for pair in pairs if pair[1] in source]
+
+
+def assistant_prefix(rendered: str, prefill: str, think_open: str, think_close: str | None = None) -> tuple[str, str]:
+    r"""Return the rendered text to continue, and what of the assistant's turn stands in it.
+
+    Where the template itself opens the thought (`…<think>\n`), the prefill's own opener is dropped, and the template's
+    counts as prefilled: then the thought is read the same way for every model. Where it puts an empty thought, closed,
+    before a prefill that begins with a thought, that is dropped: the turn would hold two.
+
+    Args:
+        rendered: the template's output, ending where the assistant begins.
+        prefill: raw text that the assistant is to continue from.
+        think_open: the tag that opens a thought.
+        think_close: the tag that closes it.
+
+    Example:
+        >>> assistant_prefix("<assistant><think>\n", "<think>It is red.", "<think>")
+        ('<assistant><think>\nIt is red.', '<think>\nIt is red.')
+        >>> assistant_prefix("<assistant>", "<think>It is red.", "<think>")
+        ('<assistant><think>It is red.', '<think>It is red.')
+        >>> assistant_prefix("<assistant><think>\n\n</think>\n\n", "<think>It is red.", "<think>", "</think>")
+        ('<assistant><think>It is red.', '<think>It is red.')
+    """
+    begins = prefill.lstrip().startswith(think_open)
+    if opener := _opener(rendered, think_open):
+        rest = prefill.lstrip().removeprefix(think_open) if begins else prefill
+        return rendered + rest, opener + rest
+    if begins and think_close is not None:
+        rendered = rendered.removesuffix(_closed_thought(rendered, (think_open, think_close)))
+    return rendered + prefill, prefill

@@ -1,9 +1,4 @@
-r"""Folded text, its words in their plain form, and where a word in it stands alone.
-
-A *folded* text is in lower case, with plain quotes, dashes and brackets, and as long as the original, so that positions
-hold for both. A *squeezed* text is made of its words' plain forms without anything between them: "Ice-creams",
-"ice cream" and "icecream" are the same, and so are "$15^{\circ}$", "15°" and "fifteen degrees".
-"""
+"""Letters that options are shown with, folded text, and where a word in it stands alone."""
 
 import re
 import string
@@ -11,7 +6,33 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["WORD", "WORDS", "Squeezed", "fold", "plain_form", "squeeze", "stands_alone"]
+__all__ = [
+    "LETTERS",
+    "MARKS",
+    "WORD",
+    "WORDS",
+    "Squeezed",
+    "fold",
+    "letter_columns",
+    "plain_form",
+    "squeeze",
+    "stands_alone",
+]
+
+
+LETTERS = string.ascii_uppercase
+MARKS = LETTERS + string.digits
+
+
+def letter_columns(letters: str) -> list[int]:
+    """Return where letters or digits stand among all `MARKS`, the columns of a table of their log-probabilities.
+
+    Example:
+        >>> letter_columns("PQ")
+        [15, 16]
+    """
+    return [MARKS.index(letter) for letter in letters]
+
 
 _UNSPACED = (
     r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"

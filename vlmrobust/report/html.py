@@ -21,7 +21,7 @@ from .summary import SummaryRow
 from .tables import Table, overview, pairs_of
 
 if TYPE_CHECKING:
-    from ..plots.source import Reported
+    from ..plots.look import Reported
 
 __all__ = ["Cell", "interval_cell", "number_cell", "page", "text_cell"]
 

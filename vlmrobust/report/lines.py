@@ -13,7 +13,7 @@ from torch import Tensor
 from ..jsonl import read_lines, write_lines_atomically
 from ..prompting import LETTERS
 from ..types import Responses
-from ..types.texts import within_thoughts
+from ..types.responses import within_thoughts
 from .contents import Contents, Key
 
 __all__ = ["FORMAT", "LATER_FIELDS", "as_tuples", "read_all", "read_keys", "write_lines"]

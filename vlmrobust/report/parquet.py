@@ -18,7 +18,7 @@ from torch import Tensor
 from ..jsonl import atomic_draft, json_safe
 from ..text import writable
 from ..types import Responses
-from ..types.texts import within_thoughts
+from ..types.responses import within_thoughts
 from .contents import Contents, Key
 from .lines import LATER_FIELDS, as_tuples
 

@@ -22,7 +22,7 @@ from ..perturbations import (
     WrongThink,
     expand,
 )
-from ..perturbations.conditions import check_conditions
+from ..perturbations.expansion import check_conditions
 from ..prompting import KNOWN_TOKENS
 from ..types import Prompt, Sample, Style, check_samples, open_image
 from ..types.image import needs_no_care

@@ -14,7 +14,7 @@ from ..metrics.catalogue import metrics_named
 from ..named_conditions import parts_of
 from ..naming import did_you_mean
 from ..perturbations import paper_conditions
-from ..perturbations.distractor import Distractor
+from ..perturbations.texts import Distractor
 from ..types import Style
 from ..types.validated import Frozen
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, Stage

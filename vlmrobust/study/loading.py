@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from ..data import Samples, load_benchmark, read_rows
 from ..judges import Judge
 from ..models import HFModel, Model, OpenAIModel, VLLMModel
-from ..models.generation_options import greedy_at_zero
+from ..models.generation import greedy_at_zero
 from ..named_judges import judge_named, secret
 from ..named_styles import named_style
 from ..naming import imported

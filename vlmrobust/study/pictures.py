@@ -68,7 +68,7 @@ def _at_steps(
 
 def _draw(title: str, summaries: "list[tuple[int, pd.DataFrame]]", metrics: tuple[str, ...]) -> Curves:
     from .. import plots
-    from ..plots.source import NothingToPlot
+    from ..plots.look import NothingToPlot
 
     asked = {str(name) for _, summary in summaries for name in summary["condition"]}
     conditions = [name for name in _CONDITIONS if name in asked]

@@ -22,7 +22,7 @@ from ..perturbations import (
     expand,
     paper_conditions,
 )
-from ..perturbations.conditions import in_place_of_one
+from ..perturbations.expansion import in_place_of_one
 from ..types import Prompt, Response, Responses, Sample, Style
 from .fake_model import FakeModel
 from .model_checks import require, varied_samples

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from ..prompting import assistant_prefix, chat_turns, render_turns, template_source, template_tags
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
-from ..prompting.opened import marks_thoughts, with_opener
 from ..prompting.special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
+from ..prompting.tags import marks_thoughts, with_opener
 from .image import ImageLike, image_key
 from .response import Response
 from .sample import Sample

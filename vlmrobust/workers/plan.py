@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 from ..manifest import Manifest
 from ..models.base import Model, special_tokens_of
 from ..perturbations import NotApplicable, Perturbation
-from ..perturbations.distractor import Distractor
 from ..perturbations.expansion import BaseResponses, Prompts
+from ..perturbations.texts import Distractor
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample, Style
 from ..types.acting import Acting, acting_in, listed

@@ -16,7 +16,7 @@ from openai_server import KEY
 from vlmrobust import Evaluator, OpenAIModel, expand, paper_conditions
 from vlmrobust.metrics import Accuracy
 from vlmrobust.models.base import RefusedError
-from vlmrobust.models.server.pool import Pool
+from vlmrobust.models.server.client import Pool
 from vlmrobust.perturbations import EarlyAnswer, StopThink, WrongCaption
 from vlmrobust.testing.model_checks import varied_samples
 

@@ -14,7 +14,7 @@ from vlmrobust import Evaluator, OpenAIModel
 from vlmrobust.models.base import RefusedError
 from vlmrobust.models.server import attempts as module
 from vlmrobust.models.server.attempts import Attempts
-from vlmrobust.models.server.shared import Shared
+from vlmrobust.models.server.client import Shared
 from vlmrobust.perturbations import StopThink
 from vlmrobust.testing.model_checks import varied_samples
 

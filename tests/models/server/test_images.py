@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from vlmrobust.models.server.images import data_url
+from vlmrobust.models.server.messages import data_url
 from vlmrobust.types import open_image
 from vlmrobust.types.image import DerivedImage
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmrobust.models.server.turns import rebuilt, token_at
+from vlmrobust.models.server.replies import rebuilt, token_at
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 WORDS = [" red", " A", "B", "é", "\n", "  ", ">", "<answer>", "</answer>", "|im", "end|>", "雪", "\n\n", "<"]

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from .chat import NOT_UNDERSTOOD
+from .client import Shared
 from .messages import Continuing, Way, continued
-from .replies import Reply
-from .shared import Shared
-from .turns import begun_by
+from .replies import Reply, begun_by
 
 __all__ = ["Ask", "Continuation", "refusal", "repeats"]
 

@@ -14,19 +14,15 @@ from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import RefusedError
 from ..reading import forced_text, shown_letters
-from .chat import Chat
-from .check import ServerCheck
-from .checking import check_server
-from .client import make_client
+from .chat import Chat, Price, Usage
+from .check import ServerCheck, check_server
+from .client import Pool, make_client
 from .continuation import Continuation
-from .images import SharedUrls, data_url
 from .letters import Letters
-from .messages import Continuing, Way, messages_of
+from .messages import Continuing, SharedUrls, Way, data_url, messages_of
 from .option_texts import FIELD, Forced, OptionTexts
-from .pool import Pool
 from .replies import response_of
 from .steps import Step
-from .usage import Price, Usage
 
 __all__ = ["OpenAIModel"]
 

@@ -14,8 +14,8 @@ from ...types import Prompt, Response
 from ..options import Frame, own_frame
 from ..reading import forced_text
 from .chat import Chat
+from .client import Shared
 from .replies import PromptToken
-from .shared import Shared
 
 __all__ = ["Forced", "OptionTexts", "sum_of_texts"]
 

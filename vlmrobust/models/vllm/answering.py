@@ -1,36 +1,200 @@
-"""A prompt as a flow of requests: its text, its letters, and the texts of its options.
-
-Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over
-the whole vocabulary, where the letter stands (`letters`). Where a text is still to be written, few tokens are asked for
-at every step; many would cost more than one request more, which reads them at the one step that counts, of a prompt
-that lies in the cache already. What a letter goes on to is not looked at: capitals count in full, small letters that
-could be words not at all, unless the model wrote one.
-"""
+"""A prompt as a flow of requests: its text, its letters, and the texts of its options."""
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...prompting import letter_columns
+from ...prompting import MARKS, letter_columns
 from ...types import Prompt, Response
 from ...types.image import image_digest
 from ...types.prompt import made_of_images
 from ...types.response import parse_turn
 from ..encoding import Encoder, EncodingError
+from ..generation import check_options
 from ..options import Frame, forced_frame, option_response, own_frame, scored_texts
 from ..reading import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
 from ..rendered import Rendered, ScoredText
+from ..sampling import sampling_seed
 from ..server.steps import logsumexp
-from ..vocabulary import LetterVocabulary
+from ..vocabulary import LetterFamily, LetterVocabulary
 from .engine import Output, Request
-from .letters import Asking, by_token, letter_tokens, letters_at, logprobs_after, one_token, places_of
-from .sampling import Sampling
 
-__all__ = ["Answering"]
+__all__ = [
+    "Answering",
+    "Asking",
+    "Requesting",
+    "Sampling",
+    "by_token",
+    "letter_tokens",
+    "letters_at",
+    "logprobs_after",
+    "one_token",
+    "places_of",
+]
+
+
+_WORDS = {
+    "max_new_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
+    "repetition_penalty": "repetition_penalty",
+    "stop_strings": "stop",
+}
+_DRAWN = ("temperature", "top_k", "top_p", "min_p")
+_READ = ("do_sample", "eos_token_id", "pad_token_id", "seed")
 
 logger = logging.getLogger(__name__)
+
+
+class Sampling:
+    """Greedy decoding without penalties, unless the options say otherwise; see `HFModel`.
+
+    Args:
+        options: as `HFModel` takes them; `seed` keys the seeds of texts.
+        own: the checkpoint's generation config, of which the tokens that end a text are kept.
+        tokenizer: its tokenizer, whose end token is taken where the config names none.
+
+    Attributes:
+        options: what was given, with the defaults.
+        stop_tokens: the tokens that end a text.
+
+    Raises:
+        ValueError: an option is none of `HFModel`'s, or one that vLLM has not.
+    """
+
+    def __init__(self, options: Mapping[str, Any], own: Any, tokenizer: Any) -> None:
+        check_options(options, own)
+        for name, value in options.items():
+            if value is not None and name not in (*_WORDS, *_DRAWN, *_READ):
+                known = ", ".join(sorted((*_WORDS, *_DRAWN, "do_sample", "eos_token_id", "seed")))
+                raise ValueError(f"field 'generation': expected options that vLLM knows ({known}), got {name!r}")
+        self.options: dict[str, Any] = {"max_new_tokens": 512} | dict(options)
+        ends = self.options.get("eos_token_id")
+        for fallback in (own.eos_token_id, tokenizer.eos_token_id):
+            ends = fallback if ends is None else ends
+        self.stop_tokens = tuple([ends] if isinstance(ends, int) else ends or ())
+
+    def of(self, key: tuple[str, str, int]) -> dict[str, Any]:
+        """Return what `SamplingParams` is told for one text.
+
+        Args:
+            key: (sample id, condition, draw), by which the seed is drawn.
+        """
+        given = {name: value for name, value in self.options.items() if value is not None}
+        told = {word: given[name] for name, word in _WORDS.items() if name in given}
+        # The tokens alone end a text, whatever vLLM's own reading of the checkpoint is.
+        told |= {"ignore_eos": True, "stop_token_ids": list(self.stop_tokens), "detokenize": "stop" in told}
+        if "stop" in told:
+            told["skip_special_tokens"] = False
+        if not given.get("do_sample"):
+            return {"temperature": 0.0} | told
+        drawn = {"temperature": 1.0} | {name: given[name] for name in _DRAWN if name in given}
+        return drawn | told | {"seed": sampling_seed(int(given.get("seed", 0)), key)}
+
+    def cut(self, tokens: list[int]) -> tuple[list[int], int]:
+        """Return a text's tokens without the one that ended it, and how many were generated."""
+        end = next((place for place, token in enumerate(tokens) if token in self.stop_tokens), len(tokens))
+        return tokens[:end], min(end + 1, len(tokens))
+
+
+_MOST = 128  # tokens that a request may name
+
+Asking = Generator[Sequence[Request], Sequence[Output], Any]
+Requesting = Callable[[Sequence[int], Mapping[str, Any]], Request]
+"""Returns a request for tokens and sampling."""
+
+
+def one_token(ids: Sequence[int]) -> dict[str, Any]:
+    """Return what is told to get the log-probabilities of some tokens as the next one."""
+    told = {"temperature": 0.0, "max_tokens": 1, "ignore_eos": True, "detokenize": False}
+    return told | ({"logprob_token_ids": list(ids), "flat_logprobs": True} if ids else {})
+
+
+def by_token(logprobs: Mapping[int, Any]) -> dict[int, float]:
+    """Return log-probabilities (nats) by token."""
+    return {token: float(found.logprob) for token, found in logprobs.items()}
+
+
+def letter_tokens(family: LetterFamily, rows: Sequence[int], size: int) -> list[int]:
+    """Return the tokens that may read as a letter.
+
+    Args:
+        family: of a place.
+        rows: which letters.
+        size: how many tokens the engine's vocabulary has.
+    """
+    found = (token for row in rows for token in family.tokens[row].tolist())
+    return list(dict.fromkeys(token for token in found if 0 <= token < size))
+
+
+def places_of(
+    tokens: Sequence[int], path: Sequence[int], families: Sequence[LetterFamily], rows: Sequence[int], size: int
+) -> list[tuple[Sequence[int], list[int]]]:
+    """Return, for each place at which a letter's token may begin, what stands before and which tokens are asked for.
+
+    Args:
+        tokens: all that stands before the letter.
+        path: the last of them, with which the letter may merge.
+        families: of each place, one more than there are tokens in the path.
+        rows: which letters.
+        size: how many tokens the engine's vocabulary has.
+    """
+    begin = len(tokens) - len(path)
+    return [
+        (tokens[: begin + place], [*path[place : place + 1], *letter_tokens(family, rows, size)])
+        for place, family in enumerate(families)
+    ]
+
+
+def logprobs_after(request: Requesting, places: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Asking:
+    """Ask for the log-probabilities of some tokens after others, and return them by token for each place.
+
+    Args:
+        request: makes requests.
+        places: what stands before, and which tokens.
+    """
+    asked = [
+        (place, request(tokens, one_token(ids[start : start + _MOST])))
+        for place, (tokens, ids) in enumerate(places)
+        for start in range(0, len(ids), _MOST)
+    ]
+    outputs = yield [each for _, each in asked]
+    found: list[dict[int, float]] = [{} for _ in places]
+    for (place, _), output in zip(asked, outputs, strict=True):
+        found[place] |= by_token(output.logprobs[0])
+    return found
+
+
+def letters_at(
+    steps: Sequence[Mapping[int, float]],
+    path: Sequence[int],
+    families: Sequence[LetterFamily],
+    rows: Sequence[int],
+    *,
+    small: bool = False,
+) -> list[float]:
+    """Return the log-probabilities of all letters and digits, summed over all places, -inf for those not in `rows`.
+
+    Args:
+        steps: log-probabilities by token at each place.
+        path: the tokens that lead from one place to the next.
+        families: of each place.
+        rows: which letters.
+        small: count the small letters that could be words as well.
+    """
+    letters: list[list[float]] = [[] for _ in MARKS]
+    reached = 0.0
+    for place, (found, family) in enumerate(zip(steps, families, strict=True)):
+        for row in rows:
+            cells = zip(family.tokens[row].tolist(), family.counted[row].tolist(), strict=True)
+            letters[row] += [
+                reached + found[token] for token, counted in cells if token in found and (small or counted == 0.0)
+            ]
+        if place < len(path):
+            reached += found[path[place]]
+    return [logsumexp(values) for values in letters]
+
 
 _ALONG = 16  # tokens that are asked for at every step of a text, at most
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ...secrecy import error_text
 from ..base import RefusedError
 from ..encoding import EncodingError
-from .failures import Failures
+from .starting import Failures
 
 if TYPE_CHECKING:
     from PIL.Image import Image

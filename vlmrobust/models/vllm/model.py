@@ -22,12 +22,9 @@ from ..identity import (
 )
 from ..loading import SHARED, check_name, has_processor, named
 from ..vocabulary import LetterVocabulary
-from .adapter import Adapter
-from .answering import Answering
+from .answering import Answering, Sampling
 from .engine import Flow, VLLMEngine
-from .failures import Failures
-from .sampling import Sampling
-from .starting import check_installed, check_options, deciding, dtype_of, start, weights_of
+from .starting import Adapter, Failures, check_installed, check_options, deciding, dtype_of, start, weights_of
 from .text import VLLMText
 
 __all__ = ["VLLMModel"]

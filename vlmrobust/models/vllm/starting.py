@@ -1,16 +1,212 @@
-"""vLLM's engine from a checkpoint's name, and what is said where it does not start."""
+"""vLLM's engine from a checkpoint's name and adapters, and what is said where it fails."""
 
+import copy
+import json
+import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
-from ...secrecy import without_secrets
-from ..base import UnfitError
+import torch
+
+from ...secrecy import error_text, without_secrets
+from ..base import RefusedError, UnfitError
 from ..identity import weights_files
-from .adapter import Adapter
-from .failures import Failures
+from ..loading import adapter_config
 
-__all__ = ["check_installed", "check_options", "deciding", "dtype_of", "start", "weights_of"]
+__all__ = ["Adapter", "Failures", "check_installed", "check_options", "deciding", "dtype_of", "start", "weights_of"]
+
+
+_FILE = "adapter_model.safetensors"
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has places
+_PART = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.\w+)?\.weight$")
+_TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|multi_modal_projector)\.")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter in a folder.
+
+    Attributes:
+        name: of the folder.
+        base: the name of the model that it was made for.
+        rank: the largest of its ranks.
+        settings: its PEFT config.
+    """
+
+    name: str
+    base: str
+    rank: int
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def found(cls, name: str, options: Mapping[str, Any]) -> Self | None:
+        """Return what is in a folder; None = no adapter.
+
+        Raises:
+            UnfitError: it is none that vLLM takes.
+        """
+        config = adapter_config(name, options)
+        if config is None:
+            return None
+        kind = str(getattr(config.peft_type, "value", config.peft_type))
+        if kind != "LORA":
+            raise UnfitError(f"expected a LoRA adapter, which is what vLLM takes, got {kind} (adapter {name!r})")
+        if not (Path(name) / _FILE).is_file():
+            raise UnfitError(f"adapter {name!r}: expected a folder here with {_FILE}, found none")
+        rank = max([int(config.r), *map(int, (getattr(config, "rank_pattern", None) or {}).values())])
+        settings = json.loads(json.dumps(config.to_dict(), sort_keys=True, default=_plain))
+        return cls(name, str(config.base_model_name_or_path), rank, settings)
+
+    @property
+    def file(self) -> Path:
+        """The file of its weights."""
+        return Path(self.name) / _FILE
+
+    def options(self) -> dict[str, Any]:
+        """Return what the engine is told."""
+        rank = next((size for size in _RANKS if size >= self.rank), self.rank)
+        return {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+
+    def request(self) -> Any:
+        """Return vLLM's `LoRARequest`."""
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest("adapter", 1, str(Path(self.name).absolute()))
+
+    def check(self, base: str, config: Any, *, tower: bool = False) -> None:
+        """Refuse an adapter whose matrices are not those of a base.
+
+        Args:
+            base: the base's name.
+            config: the base's, of transformers.
+            tower: the engine is told to take matrices of the image encoder as well.
+
+        Raises:
+            UnfitError: a module is not there, or has other dimensions, or is one that vLLM leaves out.
+        """
+        modules = _modules(config)
+        for module, part, shape in self._shapes():
+            if _TOWER.search(module) and not tower:
+                raise UnfitError(
+                    f"adapter {self.name!r}: expected modules of the language model alone, got {module!r}; vLLM leaves "
+                    "those of the image encoder out unless enable_tower_connector_lora=True is given"
+                )
+            found = modules.get(module)
+            if found is None:
+                raise UnfitError(
+                    f"adapter {self.name!r}, made for {self.base!r}: expected modules of {base!r}, got {module!r}"
+                )
+            ends = found[1] if part == "A" else found[0]
+            own = shape[1] if part == "A" else shape[0]
+            if own != ends:
+                raise UnfitError(
+                    f"adapter {self.name!r}, made for {self.base!r}: expected {ends} "
+                    f"{'inputs' if part == 'A' else 'outputs'} of {module!r} as in {base!r}, got {own}"
+                )
+
+    def _shapes(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        from safetensors import safe_open
+
+        with safe_open(self.file, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        parts = [(_PART.match(name), shape) for name, shape in shapes.items()]
+        return [(found["module"], found["part"], shape) for found, shape in parts if found is not None]
+
+
+def _modules(config: Any) -> dict[str, tuple[int, int]]:
+    """Return outputs and inputs of a model's linear layers, without its weights."""
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    return {
+        name: (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
+
+
+_CAUSE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b: .+", re.MULTILINE)
+_LONGEST = 600  # characters of a cause
+_WRAPPED = re.compile(
+    r"See root cause above|[Ss]ee stack trace|WorkerProc initialization failed|EngineCore encountered"
+)
+
+
+class Failures:
+    """A log of errors that all of the engine's processes write to, beside what they show.
+
+    Args:
+        options: of the engine; where they, or `VLLM_LOGGING_CONFIG_PATH`, say how to log, that is left alone.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._begun = 0
+        self._folder: TemporaryDirectory[str] | None = None
+        if "logging_config" not in options and not os.environ.get("VLLM_LOGGING_CONFIG_PATH"):
+            self._folder = TemporaryDirectory(prefix="vlmrobust-vllm")
+
+    def options(self) -> dict[str, Any]:
+        """Return what the engine is told."""
+        if self._folder is None:
+            return {}
+        try:
+            from vllm.config.logging import LoggingConfig
+            from vllm.logger import DEFAULT_LOGGING_CONFIG
+        except ImportError:  # another version; its own log says what fails
+            return {}
+        config = copy.deepcopy(DEFAULT_LOGGING_CONFIG)
+        config["formatters"]["plain"] = {"format": "%(message)s"}
+        config["handlers"]["kept"] = {
+            "class": "logging.FileHandler",
+            "filename": str(self._log),
+            "formatter": "plain",
+            "level": "ERROR",
+            "delay": True,
+        }
+        config["loggers"]["vllm"]["handlers"] = [*config["loggers"]["vllm"]["handlers"], "kept"]
+        file = Path(self._folder.name) / "logging.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        return {"logging_config": LoggingConfig(pylogging_config_file=str(file))}
+
+    def cause(self, error: BaseException) -> str:
+        """Return what an error of the engine comes from: of what its processes wrote, or else its own text."""
+        written = self._written()[self._begun :].decode(errors="replace")
+        found = [line for line in _CAUSE.findall(written) if not _WRAPPED.search(line)]
+        return (found[0] if found else error_text(error))[:_LONGEST]
+
+    def started(self) -> None:
+        """Leave out what was written until now: it has hindered nothing."""
+        self._begun = len(self._written())
+
+    def died(self, error: BaseException) -> RefusedError:
+        """Return what is said of every prompt once the engine is gone."""
+        return RefusedError(
+            f"vLLM's engine died: {self.cause(error)}; what was answered is kept, and the same call goes on with a new "
+            "engine"
+        )
+
+    def close(self) -> None:
+        """Remove the log."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @property
+    def _log(self) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name) / "errors.log"
+
+    def _written(self) -> bytes:
+        return self._log.read_bytes() if self._folder is not None and self._log.is_file() else b""
+
 
 _OURS = {
     "model": "the first argument",

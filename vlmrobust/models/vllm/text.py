@@ -8,10 +8,9 @@ from ..encoding import EncodingError
 from ..identity import WeightFiles, template_digest, tokenizer_digest
 from ..loading import SHARED, check_name
 from ..vocabulary import ForcedPrefix
+from .answering import letters_at, logprobs_after, places_of
 from .engine import Flow, Request, VLLMEngine
-from .failures import Failures
-from .letters import letters_at, logprobs_after, places_of
-from .starting import check_installed, check_options, deciding, dtype_of, start, weights_of
+from .starting import Failures, check_installed, check_options, deciding, dtype_of, start, weights_of
 
 __all__ = ["VLLMText"]
 

@@ -1,22 +1,65 @@
-"""Questions and options made into statements, by rules: "Which colour is it?" and "red" say that it is red.
-
-A rule reads one kind of question and writes the statement that asserts an option. What no rule is sure of is None: a
-question of another kind, an option that does not fit the question's grammar, formulas, code. A sample is written as a
-whole: if one of its options cannot be said, none is, so that its wrong and its correct texts have the same form.
-"""
+"""Questions and options made into statements, by rules: "Which colour is it?" and "red" say that it is red."""
 
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from .asked import question_proper
 from .clauses import is_sentence
 from .closed import how_many, how_much, one_or_other, which_of_them, yes_or_no
 from .wh import asked_for, blank_filled, what_in_place, what_is_done, what_is_shown, where, which_caption, why
 from .what import what_or_who, which_one
 from .words import all_lowered, capitalised, lowered
 
-__all__ = ["statement", "statements"]
+__all__ = ["question_proper", "statement", "statements"]
+
+
+_MARK = re.compile(r"<image[ _]?\d*>")
+
+
+_ASIDE = re.compile(r" \((?:highlighted|marked|outlined|shown|circled|enclosed|in (?:the |a )?\w+ box)[^()]*\)")
+
+
+_REQUEST = re.compile(
+    r"(?:please |kindly )?(?:select|choose|pick|answer|estimate|respond|think|reply|give|options?|note|hint)\b", re.I
+)
+
+
+_LEAD = re.compile(
+    r"(?P<lead>(?:in|on|at|after|before|when|while|during|from|if|according|based|considering|judging|given|looking|"
+    r"with|for|refer|referring|relative|compared|among|of)\b[^?]*?), (?P<core>(?:(?:in|on|at|to|by|from|of) )?"
+    r"(?:what|which|who|where|when|why|how|is|are|was|were|does|do|did|can|has|have|will|select|choose|determine|find|identify|calculate)\b.*)",
+    re.I,
+)
+
+
+_BACKGROUND = re.compile(
+    r"(?:according|based|considering|judging|given|looking|relative|compared|refer|referring)\b", re.I
+)
+
+
+def question_proper(question: str) -> tuple[str, str | None]:
+    """Return what is said before the question proper, and the question without its question mark."""
+    text = " ".join(_MARK.sub(" ", question).split())
+    parts = re.findall(r".+?[.?!](?=\s|$)|.+$", text)
+    while len(parts) > 1 and _REQUEST.match(parts[-1].strip()) and "?" not in parts[-1]:
+        parts.pop()
+    if any("?" in part for part in parts[:-1]):
+        return "", None  # two questions
+    core = _ASIDE.sub("", parts[-1].strip()) if parts else ""
+    core = re.sub(r"^(?:complete the (?:sentence|statement)|fill in the blanks?)\W+", "", core, flags=re.I)
+    core = re.sub(r"^((?:which|what|who)\b[^:]*): (?=.+ or )", r"\1, ", core, flags=re.I)
+    if re.match(r"(?:which|what|who)\b.*: ", core, re.I):
+        return "", None
+    core = re.sub(r" ?\(\)", "", core)
+    if not core or len(core) > 300 or "```" in core or re.search(r"\((?!\w+\))|[\[\]\"“;]|\?.", core):
+        return "", None
+    core = core if not core.endswith(".") else core.rstrip(" .")
+    core = re.sub(r"^(what|who|where|how|when)'s ", r"\1 is ", core.rstrip(" ?"), flags=re.I)
+    core = re.sub(r"^(?:so|and|now|then|please),? ", "", core, flags=re.I)
+    if found := _LEAD.fullmatch(core):
+        return "" if _BACKGROUND.match(found["lead"]) else found["lead"], found["core"]
+    return "", core
+
 
 _OPEN = re.compile(
     r"(?:none of|all of (?:the above|them)|(?:i'?m |i am )?not? sure|(?:unsure|unknown|unclear|uncertain)$"
