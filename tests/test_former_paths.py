@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def test_former_paths_name_modules_that_are_there() -> None:
     for former, now in FORMER.items():
         for target in now.split():
             assert importlib.import_module(f"vlmrobust.{target}").__name__ == f"vlmrobust.{target}", former
+
+
+def test_no_former_path_is_the_name_of_something_that_a_package_has() -> None:
+    """Python binds a module that is imported to its name in the package, and would put it in the other's place."""
+    source = "import importlib\nfrom vlmrobust.former_paths import FORMER\n"
+    source += "paths = [f'vlmrobust.{former}'.rpartition('.') for former in FORMER]\n"
+    source += "print([name for home, _, name in paths if name in vars(importlib.import_module(home))])"
+    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_class_of_a_former_module_is_unpickled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,3 +165,19 @@ def test_a_run_whose_style_was_recorded_before_a_field_goes_on_where_it_was_aske
     assert plain.joined(older).style == plain.style
     with pytest.raises(ValueError, match=r"field 'style.template_opens_thought': expected False, .* got True"):
         older.joined(manifest(style=Style(template_opens_thought=True)))
+
+
+@pytest.mark.parametrize("home", ["vlmrobust.perturbations.earlier", "vlmrobust.perturbations"])
+def test_a_class_is_the_same_in_whichever_module_of_ours_it_was(home):
+    now = manifest(Base(), WrongThink())
+    configs = {**now.conditions, "wrong_think": {**now.conditions["wrong_think"], "class": f"{home}.WrongThink"}}
+    begun = now.replace(conditions=configs)
+    assert begun.joined(now).conditions == now.conditions
+    other = now.replace(conditions={**configs, "wrong_think": {**configs["wrong_think"], "class": f"{home}.Other"}})
+    with pytest.raises(ValueError, match=r"field 'conditions.wrong_think.class': .*Other"):
+        other.joined(now)
+    ones_own = now.replace(
+        conditions={**configs, "wrong_think": {**configs["wrong_think"], "class": "my.a.WrongThink"}}
+    )
+    with pytest.raises(ValueError, match=r"field 'conditions.wrong_think.class': .*my.a.WrongThink"):
+        ones_own.joined(now)

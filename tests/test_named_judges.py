@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vlmrobust.judges import LMJudge, OpenAIJudge, Panel, RuleJudge
-from vlmrobust.judges.checking import title_of
+from vlmrobust.judges.measured import title_of
 from vlmrobust.metrics import BaseMetric
 from vlmrobust.named_judges import judge_named, judged_metrics, secret
 

@@ -231,6 +231,8 @@ def _field_config(model: BaseModel, field: str, owner: str) -> Any:
 def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str] | None:
     """Return where two JSON values first differ: the path of the field, and both values as text; None = nowhere.
 
+    A class of this package is the same in whichever of its modules it is, and was in an earlier version.
+
     Example:
         >>> first_difference({"model": {"dtype": "float32"}}, {"model": {"dtype": "bfloat16"}})
         ('model.dtype', "'float32'", "'bfloat16'")
@@ -249,7 +251,20 @@ def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str
             if difference := first_difference(left, right, f"{field}[{index}]"):
                 return difference
         return None
-    return None if old == new else (field, f"{old!r:.300}", f"{new!r:.300}")
+    if old == new or (field.rpartition(".")[2] == "class" and _public_class(old) == _public_class(new)):
+        return None
+    return field, f"{old!r:.300}", f"{new!r:.300}"
+
+
+def _public_class(path: Any) -> str:
+    """Return a class of this package as users import it, whichever module it is in or was, and others as they are.
+
+    Example:
+        >>> _public_class("vlmrobust.perturbations.conditions.Base"), _public_class("mine.conditions.Base")
+        ('vlmrobust.perturbations.Base', 'mine.conditions.Base')
+    """
+    parts = str(path).split(".")
+    return ".".join((*parts[:2], parts[-1]) if parts[0] == "vlmrobust" else parts)
 
 
 def _digest_or_none(image: ImageLike) -> str | None:

@@ -9,6 +9,7 @@ from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import Judge, RuleJudge, Verdicts
 from vlmrobust.judges.base import without_answers
 from vlmrobust.models.base import RefusedError
+from vlmrobust.types import Turn
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def responses(make_sample):
             asserted=2,
             condition="shown",
             context="The cube is blue.",
+            history=(Turn(role="assistant", text="B"), Turn(role="user", text="Are you sure?")),
         )
         prompts.append(prompt)
         logprobs = [-1.0, -0.5, -3.0, -4.0, -5.0]
@@ -100,6 +102,7 @@ def test_no_judge_sees_an_answer(responses):
     assert (seen.distractor == -1).all()
     assert (seen.asserted == -1).all()
     assert not any(seen.text)
+    assert not any(seen.history)
     assert not any(seen.metadata)
 
 

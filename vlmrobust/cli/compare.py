@@ -102,7 +102,7 @@ def _check_conditions(names: Collection[str], report: "Report") -> None:
 
 def _check_judges(this: "Report", that: "Report", metrics: Collection[str]) -> None:
     """Refuse to compare what different judges have said; files of a run name a judge if it is not the default one."""
-    from ..judges.checking import title_of
+    from ..judges.measured import title_of
     from .judging import JUDGED
 
     here, there = this.judge, that.judge

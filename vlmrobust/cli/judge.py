@@ -85,7 +85,7 @@ def judge(
 ) -> None:
     """Judge the thoughts of a run again, and say what has changed. The model is not asked, the run's report stays."""
     with refusals(context):
-        from ..judges.checking import title_of
+        from ..judges.measured import title_of
         from ..report import Report
         from ..report.files import LINES, saved_in
         from ..report.terminal import terminal_table

@@ -1,8 +1,9 @@
 """Judges read a thought and say which option it asserts; they never see the answer."""
 
 from .base import Judge, Verdicts
-from .checking import Checked, LabelledThought, Measured, Rate, check, labelled_thoughts, measured, read_labelled
+from .checking import Checked, LabelledThought, Rate, check, labelled_thoughts, read_labelled
 from .language_model import LMJudge
+from .measured import Measured, measured
 from .panel import Agreement, Kept, Panel
 from .rules import RuleJudge
 from .server import OpenAIJudge

@@ -56,7 +56,7 @@ def without_answers(responses: Responses) -> Responses:
 
     Left are the keys, the question, the options as shown and the thoughts. The sample's metadata goes as well, since a
     data set may keep its solution there; so does the status, since `abstained` is an answer, and what stood before the
-    question, since a caption tells one.
+    question or was said since, since a caption tells an answer, and so does an earlier turn.
     """
     count = len(responses)
     nothing = torch.full((count,), -1, dtype=torch.int64)
@@ -73,6 +73,7 @@ def without_answers(responses: Responses) -> Responses:
         n_tokens=nothing,
         well_formed=unknown,
         context=("",) * count,
+        history=((),) * count,
         text=("",) * count,
         status=("",) * count,
         readout=(None,) * count,

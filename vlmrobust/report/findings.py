@@ -10,7 +10,7 @@ import numpy as np
 
 from ..functional.statistics import holm
 from ..judges import measured
-from ..judges.checking import title_of
+from ..judges.measured import title_of
 from ..naming import unit_labels
 from ..perturbations.texts import quotable
 from ..types import Responses
