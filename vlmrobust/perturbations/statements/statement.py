@@ -6,9 +6,19 @@ from functools import lru_cache
 
 from .clauses import is_sentence
 from .closed import how_many, how_much, one_or_other, which_of_them, yes_or_no
-from .wh import asked_for, blank_filled, what_in_place, what_is_done, what_is_shown, where, which_caption, why
+from .wh import (
+    asked_for,
+    asked_why,
+    blank_filled,
+    what_in_place,
+    what_is_done,
+    what_is_shown,
+    where,
+    which_caption,
+    why,
+)
 from .what import what_or_who, which_one
-from .words import all_lowered, capitalised, lowered
+from .words import AUXILIARY, all_lowered, capitalised, lowered
 
 __all__ = ["question_proper", "statement", "statements"]
 
@@ -112,13 +122,24 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
     written: str | None = None
     if all(map(is_sentence, sentences := tuple(map(_unlabelled, choices)))):
         written = "what is asked about can be seen" if said is None else sentences[choices.index(said)]
-        lead = ""
+        if (fact := _explained(question, core)) is not None:
+            written = f"{fact}, for some reason" if said is None else f"{fact} because {lowered(written)}"
+        else:
+            lead = ""
     elif core is not None:
         written = next((text for rule in _RULES if (text := rule(core, said, choices))), None)
     if written is None or "?" in written:
         return None
     written = capitalised(f"{lead}, {lowered(written)}" if lead else written)
     return written if written.endswith((".", "!")) else f"{written}."
+
+
+def _explained(question: str, core: str | None) -> str | None:
+    """Return what a question asks the reason for, which may be a sentence before it ("The gate is shut. Why?")."""
+    if (before := re.fullmatch(r"(.+)\. Why\?", " ".join(_MARK.sub(" ", question).split()))) is not None:
+        fact = re.split(r"(?<=[.!?])\s", before[1])[-1]
+        return fact if re.search(rf"\w (?:{AUXILIARY})\b", fact) else None
+    return None if core is None else asked_why(core)
 
 
 def _plain(text: str) -> str:

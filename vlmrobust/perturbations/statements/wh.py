@@ -21,6 +21,7 @@ from .words import (
 
 __all__ = [
     "asked_for",
+    "asked_why",
     "blank_filled",
     "what_in_place",
     "what_is_done",
@@ -148,10 +149,15 @@ def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
     return f"{rest} {be} {said}"
 
 
+def asked_why(core: str) -> str | None:
+    """Return what a question asks the reason for: "why is the gate shut" says that the gate is shut."""
+    found = re.fullmatch(rf"why ({AUXILIARY}) (.+)", core, re.I)
+    return declared(found[1].lower(), found[2], True) if found and "n't" not in found[1] else None
+
+
 def why(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """Why is the gate shut? the wind: The reason the gate is shut is the wind."""
-    found = re.fullmatch(rf"why ({AUXILIARY}) (.+)", core, re.I)
-    said = declared(found[1].lower(), found[2], True) if found and "n't" not in found[1] else None
+    said = asked_why(core)
     if said is None:
         return None
     if all(map(is_noun_phrase, options)):
