@@ -7,10 +7,12 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from vlmrobust.data import RowsError, read_rows, samples_from
+from vlmrobust.data import RowsError, load_benchmark, read_rows, samples_from
+from vlmrobust.rl import Augment
 
 ROW = {"id": "q", "image": "red.png", "question": "Which?", "options": ["red", "blue"], "answer": "B"}
 PICTURE = base64.b64encode(random.Random(3).randbytes(34_000)).decode()
@@ -22,7 +24,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", [list, pd.DataFrame, datasets.Dataset.from_list])
+@pytest.mark.parametrize("kind", [list, pd.DataFrame, datasets.Dataset.from_list, pa.Table.from_pylist])
 def test_rows_in_memory_with_images_below_a_root(pictures: Path, kind: Any) -> None:
     rows = kind([ROW, {**ROW, "id": "r", "answer": "A"}])
     for read in (read_rows, samples_from):
@@ -34,6 +36,62 @@ def test_rows_in_memory_with_images_below_a_root(pictures: Path, kind: Any) -> N
     assert len(read_rows(rows, root=pictures, limit=1)) == 1
     with pytest.raises(ValueError, match="rows in memory have no splits"):
         read_rows(rows, split="test")
+
+
+def test_of_the_splits_of_a_dataset_one_is_read(pictures: Path) -> None:
+    splits = datasets.DatasetDict(
+        {name: datasets.Dataset.from_list([{**ROW, "id": name}]) for name in ("train", "test")}
+    )
+    assert [sample.id for sample in read_rows(splits, root=pictures, split="test")] == ["test"]
+    with pytest.raises(TypeError, match="of a dataset's splits, give one"):
+        read_rows(splits, root=pictures)
+    with pytest.raises(ValueError, match="expected one of the splits train, test, got 'val'"):
+        read_rows(splits, root=pictures, split="val")
+
+
+class Frame:
+    """As much of a frame of polars as is used."""
+
+    columns = tuple(ROW)
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        return [ROW]
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame([ROW]), pa.Table.from_pylist([ROW]), Frame()], ids=str)
+def test_training_rows_are_made_of_tables_too(pictures: Path, monkeypatch: pytest.MonkeyPatch, table: Any) -> None:
+    monkeypatch.chdir(pictures)
+    [row] = Augment({})(table)
+    assert (row["solution"], row["options"]) == ("B", ["red", "blue"])
+
+
+def test_a_benchmarks_rows_may_be_in_memory() -> None:
+    row = {
+        "idx": 3,
+        "type": "2D",
+        "task": "Count",
+        "image": b"not decoded",
+        "question": "How many?",
+        "choices": ["1", "2"],
+        "answer": "(B)",
+        "source": "ADE20K",
+        "filename": "x.png",
+    }
+    expected = load_benchmark("cv-bench", source=[row])
+    assert (expected[0].options, expected[0].answer) == (("1", "2"), 1)
+    for table in (
+        pd.DataFrame([row]),
+        datasets.Dataset.from_list([row]),
+        datasets.DatasetDict(test=datasets.Dataset.from_list([row])),
+    ):
+        assert load_benchmark("cv-bench", source=table, split="test" if isinstance(table, dict) else None) == expected
+    with pytest.raises(ValueError, match="rows in memory have no configs: expected none for blink, got"):
+        load_benchmark("blink", source=[row], configs=["Counting"])
+    with pytest.raises(RowsError, match="row 0: expected a column 'idx' as cv-bench has it"):
+        load_benchmark("cv-bench", source=pd.DataFrame([ROW]))
 
 
 def test_the_root_of_a_file_may_be_another_folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

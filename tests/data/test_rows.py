@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from vlmrobust.data import Row, RowsError, read_rows, samples_from
+from vlmrobust.data.sharing import with_shared_images
 from vlmrobust.types import open_image
 
 Cells = dict[str, Any]
@@ -300,12 +301,26 @@ def test_a_bad_line_of_a_table_takes_no_other_with_it(
     assert [sample.id for sample in samples] == [f"q{number}" for number in range(9) if f"q{number}" not in gone]
 
 
-def test_a_cell_of_a_text_may_span_lines_with_commas(folder: Path) -> None:
-    (folder / "rows.csv").write_text(
-        'id,image,question,answer,A,B\nq1,red.png,"One, two,\nthree, four, or\nfive, six: which?",A,red,blue\n'
-    )
+@pytest.mark.parametrize(
+    "question",
+    ["One, two,\nthree, four, or\nfive, six: which?", "Which comes first?\nred, blue, green, pink, cyan, gray"],
+)
+def test_a_cell_of_a_text_may_span_lines_with_commas(folder: Path, question: str) -> None:
+    (folder / "rows.csv").write_text(f'id,image,question,answer,A,B\nq1,red.png,"{question}",A,red,blue\n')
     [sample] = read_rows(folder / "rows.csv", {"options": ["A", "B"]})
-    assert sample.question == "One, two,\nthree, four, or\nfive, six: which?"
+    assert sample.question == question
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_rows_that_a_quote_would_swallow_are_read(folder: Path, suffix: str) -> None:
+    delimiter = "," if suffix == ".csv" else "\t"
+    rows = [delimiter.join(line.split("\t")) for line in lines(9, q3='"Stop sign where?', q7='a sign with Stop"')]
+    (folder / f"rows{suffix}").write_text(
+        "\n".join([delimiter.join(["id", "image", "question", "A", "B", "answer"]), *rows, ""])
+    )
+    samples = read_rows(folder / f"rows{suffix}", {"options": ["A", "B"]}, on_error="record")
+    assert [sample.id for sample in samples] == [f"q{number}" for number in range(9) if number != 3]
+    assert len(samples.problems) == 1
 
 
 def test_a_folder_as_imagefolder_lays_it_out(folder: Path) -> None:
@@ -518,9 +533,52 @@ def test_images_in_base64_are_decoded_and_shared_ones_found(folder: Path) -> Non
     (folder / "rows.tsv").write_text("".join("\t".join(map(str, cells)) + "\n" for cells in table))
     read = read_rows(folder / "rows.tsv", {"id": "index", "options": ["A", "B"]}, on_error="record")
     assert [sample.images for sample in read] == [(picture("red"),)] * 2
-    assert read.problems == (
-        "rows.tsv, line 4: expected an image, or the index of an earlier row that has it, got '9'",
+    assert read.problems == ("rows.tsv, line 4: expected an image, or the index of a row that has it, got '9'",)
+
+
+@pytest.mark.parametrize("kind", [".tsv", ".csv", "frame", "rows"])
+def test_a_shared_image_may_be_a_later_rows_and_be_shared_on(folder: Path, kind: str) -> None:
+    cell, other = (base64.b64encode(picture(colour)).decode() for colour in ("red", "blue"))
+    cells = {3: "5", 4: "3", 5: cell, 6: "5", 7: other, 8: "8", 9: "7"}
+    asked = {"question": "Which?", "A": "red", "B": "blue", "answer": "A"}
+    table: Any = [{"index": index, "image": image, **asked} for index, image in cells.items()]
+    frame = pd.DataFrame(table)
+    if kind.startswith("."):
+        table = folder / f"rows{kind}"
+        frame.to_csv(table, index=False, sep="\t" if kind == ".tsv" else ",")
+    read = read_rows(
+        frame if kind == "frame" else table, {"id": "index", "options": ["A", "B"]}, root=folder, on_error="record"
     )
+    assert {sample.id: sample.images for sample in read} == {
+        **{index: (picture("red"),) for index in "3456"},
+        **{index: (picture("blue"),) for index in "79"},
+    }
+    assert len(read.problems) == 1
+    assert "expected an image, or the index of a row that has it, got '8'" in read.problems[0]
+
+
+def test_of_a_few_rows_no_more_are_read_than_share_an_image() -> None:
+    cell = base64.b64encode(picture("red")).decode()
+    taken = []
+
+    def rows() -> Iterator[Row]:
+        for index, image in enumerate([cell, "a.png", "4", "b.png", cell, "0", "c.png"]):
+            taken.append(index)
+            yield Row(f"row {index}", {"index": index, "image": image})
+
+    shared = (row.values["image"] for row in with_shared_images(rows()))  # noqa: PD011 - not of pandas
+    assert [next(shared), next(shared)] == [cell, "a.png"]
+    assert taken == [0, 1]
+    assert next(shared) == cell
+    assert taken == [0, 1, 2, 3, 4]
+    assert list(shared) == ["b.png", cell, cell, "c.png"]
+
+
+@pytest.mark.parametrize("marks", ["<image 2> <image 1>", "<image2> <image1>", "<Image_2> <IMAGE-1>"])
+def test_numbered_marks_are_written_in_several_ways(marks: str) -> None:
+    cells = row("q1", images=[b"first", b"second"], question=f"Compare {marks}.", image=None)
+    [sample] = samples_from([cells])
+    assert (sample.question, sample.images) == ("Compare <image> <image>.", (b"second", b"first"))
 
 
 def test_images_may_lie_in_several_columns_and_marks_say_where_they_stand(folder: Path) -> None:
@@ -540,8 +598,11 @@ def test_images_may_lie_in_several_columns_and_marks_say_where_they_stand(folder
 def test_a_spreadsheets_booleans_are_words() -> None:
     [sample] = samples_from([row("q1", image=b"x", options=[True, False], answer=False)])
     assert (sample.options, sample.answer) == (("True", "False"), 1)
-    [sample] = samples_from([row("q1", image=b"x", options=["TRUE", "FALSE"], answer=True)])
-    assert sample.answer == 0
+    for options, answer in ((["TRUE", "FALSE"], True), (["True", "False"], "TRUE"), (["TRUE", "FALSE"], "True")):
+        [sample] = samples_from([row("q1", image=b"x", options=options, answer=answer)])
+        assert sample.answer == 0
+    [sample] = samples_from([row("q1", image=b"x", options=["TRUE", "True"], answer="True")])
+    assert sample.answer == 1, "what is written alike comes first"
     with pytest.raises(RowsError, match=r"field 'answer': .*got True with the options \['yes', 'no'\]"):
         samples_from([row("q1", image=b"x", options=["yes", "no"], answer=True)])
 

@@ -177,6 +177,58 @@ def test_a_log_of_lm_eval_is_read(tmp_path: Path) -> None:
     assert read.prompts[0].sample.metadata == {"exact_match": 1.0}
 
 
+EXAMPLE = "<image>What is it?\nA. a cat\nB. a dog\nAnswer: A\n\n"
+TEMPLATED = (
+    "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Which colour?\nA. red\nB. blue<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "doc", "options"),
+    [
+        (EXAMPLE + "<image>Which colour?\nA. red\nB. blue\nAnswer:", {"choices": ["red", "blue"]}, ("red", "blue")),
+        (TEMPLATED, {"options": "['red', 'blue']"}, ("red", "blue")),
+        (TEMPLATED, {}, ("red", "blue")),
+        ("Look, and say which.", {"A": "red", "B": "blue", "C": None}, ("red", "blue")),
+        ("Which colour?\nA. blue\nB. red", {"choices": ["red", "blue"]}, ("blue", "red")),  # as the task put them
+        ("Which one is meant?\nA. red\nB. blue", {"choices": ["cyan", "pink"]}, ("red", "blue")),
+    ],
+)
+def test_a_question_is_found_among_examples_and_in_templates(
+    tmp_path: Path, shown: str, doc: dict[str, Any], options: tuple[str, ...]
+) -> None:
+    log = tmp_path / "samples_colours_2026-11-28T10-00-00.000000.jsonl"
+    log.write_text(json.dumps(of_lm_eval(0, "B", shown, **doc)) + "\n")
+    read = read_lmms_eval(log)
+    [sample] = read.samples
+    assert (sample.options, read.problems) == (options, ())
+    assert sample.question == ("Which one is meant?" if "meant" in shown else "Which colour?")
+
+
+def test_a_question_about_several_images_has_as_many(tmp_path: Path) -> None:
+    shown = "<image>\n<image>\nWhich of the two?\nA. the first\nB. the second"
+    marked = {"question": "Is <image 2> like <image 1>?", "choices": ["yes", "no"]}
+    lines = [of_lm_eval(0, "B", shown), of_lm_eval(1, "B", "Is it?", **marked)]
+    log = tmp_path / "samples_colours_2026-11-28T10-00-00.000000.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read = read_lmms_eval(log)
+    assert [len(sample.images) for sample in read.samples] == [2, 2]
+    assert [len(set(map(str, sample.images))) for sample in read.samples] == [2, 2]
+    assert read.samples[1].question == "Is <image> like <image>?"
+
+
+def test_what_a_filter_has_made_of_an_answer_is_the_reading_of_the_harness(tmp_path: Path) -> None:
+    lines = [
+        {**LINE, "resps": [["So it is B."]], "filtered_resps": ["A"]},
+        {**LINE, "doc_id": 1, "resps": [["B"]], "filtered_resps": ["B"]},  # nothing was made of it
+        {**LINE, "doc_id": 2, "resps": [["A", "B"]], "filtered_resps": ["B"]},  # of which of them it is not said
+    ]
+    read = read_lmms_eval(written(tmp_path, *lines))
+    assert [sample.metadata.get("harness_answer") for sample in read.samples] == ["A", None, None]
+    assert [found.sample_id for found in read.disagreements()] == ["0"]
+
+
 def test_a_document_twice_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected each sample, condition and draw once"):
         read_lmms_eval(written(tmp_path, LINE, LINE))

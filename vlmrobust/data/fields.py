@@ -5,6 +5,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ Fetch = Callable[[str], bytes]
 
 _SHORT = 64  # characters; a cell that is no longer is no image in base64 (VLMEvalKit, image_base.py)
 _IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
 
 
@@ -148,13 +150,14 @@ def _as_letter(value: Any, options: Sequence[str]) -> int | None:
 
 
 def _as_text(value: Any, options: Sequence[str]) -> int | None:
-    if isinstance(value, bool):  # as a spreadsheet writes it: TRUE
-        return next(
-            (index for index, option in enumerate(options) if option.strip().lower() == str(value).lower()), None
-        )
     if not isinstance(value, str | int | float):
         return None
-    return next((index for index, option in enumerate(options) if _same_text(str(value), option)), None)
+    text = str(value)
+    exact = (index for index, option in enumerate(options) if _same_text(text, option))
+    # A spreadsheet makes TRUE of True, in the answer or in an option.
+    word = text.strip().lower()
+    alike = (index for index, option in enumerate(options) if word in _BOOLEANS and option.strip().lower() == word)
+    return next(chain(exact, alike), None)
 
 
 def _same_text(first: str, second: str) -> bool:

@@ -2,17 +2,16 @@
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..text import can_be_written
 from .cells import from_json
-from .fields import is_base64_image
 from .hub import read_parquet
 from .row import Row
+from .sharing import with_shared_images
 
 __all__ = ["SUFFIXES", "read_file", "with_shared_images"]
 
@@ -29,7 +28,7 @@ def read_file(path: Path) -> Iterator[Row]:
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise ValueError(f"expected a file of rows that ends in {', '.join(SUFFIXES)}, got {path.name!r}")
-    return reader(path)
+    return with_shared_images(reader(path))
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -132,7 +131,8 @@ def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str,
     # One cell may span lines; if one of these is as long as a row, a quote was meant as a quote.
     looks_like_rows = delimiter == "\t" or columns >= _MANY
     for number, line in enumerate(lines.taken[1:] if looks_like_rows and columns > 1 else (), start=1):
-        if line.rstrip("\r\n").count(delimiter) == columns - 1:
+        # A comma that separates cells is not followed by a space, one that separates words is.
+        if line.rstrip("\r\n").count(delimiter) == columns - 1 and ", " not in (line if delimiter == "," else ""):
             lines.give_back()
             return Row(
                 place, {}, f"expected a quote that is closed in its row, got one that goes on for {number} lines"
@@ -142,25 +142,6 @@ def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str,
     if not can_be_written(values.values()):
         return Row(place, {}, "expected text in UTF-8, got bytes that are none")
     return Row(place, values, is_text=True)
-
-
-def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
-    """Fill in images that rows share: a cell `image` that is an earlier row's `index` stands for that row's image.
-
-    Source: VLMEvalKit, vlmeval/dataset/image_base.py.
-    """
-    images: dict[str, str] = {}
-    for row in rows:
-        image = row.values.get("image")
-        if isinstance(image, str) and "index" in row.values:
-            if is_base64_image(image) or image.startswith("["):
-                images[str(row.values["index"])] = image
-            elif image in images:
-                row = replace(row, values={**row.values, "image": images[image]})
-            elif image.isdecimal() and images:
-                problem = f"expected an image, or the index of an earlier row that has it, got {image!r}"
-                row = replace(row, problem=problem)
-        yield row
 
 
 def _twice(names: Sequence[str]) -> str | None:
@@ -181,7 +162,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_table(","),
-    ".tsv": lambda path: with_shared_images(_read_table("\t")(path)),
+    ".tsv": _read_table("\t"),
     ".parquet": lambda path: read_parquet([path]),
 }
 SUFFIXES = tuple(_READERS)

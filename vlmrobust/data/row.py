@@ -14,11 +14,11 @@ from ..types.image import decoded
 from .cells import from_cell, nested_or_text
 from .fields import AnswerAs, Fetch, images_of, index_of, is_missing, name_of, options_of, texts_of
 
-__all__ = ["FIELDS", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
+__all__ = ["FIELDS", "NUMBERED_MARK", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
 
 TEXTS = ("wrong_caption", "correct_caption", "wrong_think", "correct_think")
 FIELDS = ("id", "image", "images", "question", "options", "answer", "distractor", "group", "texts", *TEXTS, "metadata")
-_NUMBERED_MARK = re.compile(r"<image[ _](\d{1,3})>")
+NUMBERED_MARK = re.compile(r"<image[ _-]?(\d{1,3})>", re.IGNORECASE)
 _ENDLESS, _SHOWN = re.compile(r"\S{400,}"), 80
 _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
@@ -187,11 +187,11 @@ class RowReader:
         question, images = fields["question"], fields["images"]
         if question is None or images is None:
             return
-        numbers = [int(number) for number in _NUMBERED_MARK.findall(question)]
+        numbers = [int(number) for number in NUMBERED_MARK.findall(question)]
         if outside := [number for number in numbers if not 1 <= number <= len(images)]:
             self.refuse("question", f"expected marks of images up to <image {len(images)}>, got <image {outside[0]}>")
         elif sorted(numbers) == list(range(1, len(images) + 1)):
-            fields["question"] = _NUMBERED_MARK.sub("<image>", question)
+            fields["question"] = NUMBERED_MARK.sub("<image>", question)
             fields["images"] = tuple(images[number - 1] for number in numbers)
 
     def _metadata(self) -> dict[str, Any]:

@@ -11,8 +11,20 @@ from .download import CONNECTIONS, Downloader
 from .fields import AnswerAs
 from .hub import is_dataset, undecoded
 from .row import FIELDS, TEXTS, Columns, Row, RowReader, column_of
+from .sharing import with_shared_images
 
-__all__ = ["FIELDS", "TEXTS", "AnswerAs", "Columns", "Row", "RowsError", "Samples", "placed_rows", "samples_from"]
+__all__ = [
+    "FIELDS",
+    "TEXTS",
+    "AnswerAs",
+    "Columns",
+    "Row",
+    "RowsError",
+    "Samples",
+    "is_table",
+    "placed_rows",
+    "samples_from",
+]
 
 _SHOWN = 20
 
@@ -73,8 +85,8 @@ def samples_from(
     far as they are JSON values. If no row has a column `id`, the rows are numbered from 0.
 
     Args:
-        rows: mappings from column to value, a pandas DataFrame, or a dataset of the library `datasets`. An image is a
-            path, the bytes of a file, a PIL image, or a `data:` URL.
+        rows: mappings from column to value, a DataFrame of pandas or polars, a table of pyarrow, or a dataset of the
+            library `datasets`. An image is a path, the bytes of a file, a PIL image, or a `data:` URL.
         columns: which column holds a field, where it is not called like it: `{"question": "prompt"}`. Options may lie
             in several columns: `{"options": ["A", "B", "C", "D"]}`; empty cells among them are no options. So
             may images: `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, say where
@@ -148,13 +160,30 @@ def _mappings(rows: Any) -> Iterable[Any]:
             {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
             for record in cells.to_dict("records")  # arrays are what pandas makes of lists in a parquet file
         )
+    for method in ("to_pylist", "to_dicts"):  # a table of pyarrow, a frame of polars
+        if hasattr(rows, method):
+            found: Iterable[Any] = getattr(rows, method)()
+            return found
     dataset: Iterable[Any] = undecoded(rows) if is_dataset(rows) else rows
     return dataset
 
 
+def is_table(value: object) -> bool:
+    """Return whether a value is a table of some library, whose rows are not what iterating over it gives.
+
+    Example:
+        >>> import pandas as pd
+        >>> is_table(pd.DataFrame({"id": ["q1"]})), is_table([{"id": "q1"}])
+        (True, False)
+    """
+    return hasattr(value, "columns") or hasattr(value, "column_names")
+
+
 def placed_rows(rows: Any) -> Iterator[Row]:
     """Return rows, a DataFrame or a dataset with the places of their rows, counted from 0."""
-    return (row if isinstance(row, Row) else _placed(number, row) for number, row in enumerate(_mappings(rows)))
+    return with_shared_images(
+        row if isinstance(row, Row) else _placed(number, row) for number, row in enumerate(_mappings(rows))
+    )
 
 
 def _placed(number: int, row: Any) -> Row:

@@ -1,6 +1,6 @@
 """What people have – a file, a folder or a Hugging Face dataset – → samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from .hub import read_dataset
 from .row import Row
 from .rows import AnswerAs, Columns, Samples, placed_rows, samples_from
 
-__all__ = ["check_undivided", "first", "read_rows"]
+__all__ = ["check_undivided", "first", "in_memory", "read_rows"]
 
 
 def read_rows(
@@ -33,7 +33,7 @@ def read_rows(
     - a folder with `metadata.jsonl` or `metadata.csv` whose `file_name` names the image, in the folder itself or in a
       folder named after `split` (the layout of Hugging Face's imagefolder).
     - any other text is the name or the folder of a Hugging Face dataset (needs the extra `data`).
-    - rows in memory: a DataFrame, a dataset of the library `datasets`, or mappings.
+    - rows in memory: a DataFrame, a dataset of the library `datasets`, one split of it, or mappings.
 
     Args:
         source: the path or the name, or the rows.
@@ -51,7 +51,7 @@ def read_rows(
         RowsError: something is wrong with a row; each problem names file, line, sample and field.
         ValueError: the format or the split is not known, a single file is to have a split, or `columns` does not fit.
     """
-    rows, home = _open(source, split) if isinstance(source, str | Path) else (_in_memory(source, split), None)
+    rows, home = _open(source, split) if isinstance(source, str | Path) else (in_memory(source, split), None)
     return samples_from(
         first(rows, limit),
         columns,
@@ -91,8 +91,17 @@ def check_undivided(file: Path, where: str = "", **asked: object) -> None:
             raise ValueError(f"{begun}a single file has no {parts}: expected none for {file.name!r}, got {value!r}")
 
 
-def _in_memory(rows: Any, split: str | None) -> Iterator[Row]:
-    if split is not None:
+def in_memory(rows: Any, split: str | None = None) -> Iterator[Row]:
+    """Return rows that are in memory; of the splits of a dataset, one.
+
+    Raises:
+        ValueError: there is no such split, or there are none.
+    """
+    if split is not None and isinstance(rows, Mapping):
+        if split not in rows:
+            raise ValueError(f"expected one of the splits {', '.join(map(str, rows))}, got {split!r}")
+        rows = rows[split]
+    elif split is not None:
         raise ValueError(f"rows in memory have no splits: expected none, got {split!r}")
     return placed_rows(rows)
 

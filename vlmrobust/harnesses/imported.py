@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..data import Row, RowsError, samples_from
 from ..data.fields import index_of
+from ..data.row import NUMBERED_MARK
 from ..metrics import Metric, PairedMetric
 from ..report import Report
 from ..types import Prompt, Response, Sample
@@ -286,9 +287,20 @@ def sample_of(place: str, values: Mapping[str, Any]) -> Sample:
     Raises:
         RowsError: naming place, sample and field of everything that is wrong.
     """
-    images = values.get("images") or [LoggedImage(source=f"{place}, sample {values.get('id')!r}")]
+    images = values.get("images") or [
+        LoggedImage(source=f"{place}, sample {values.get('id')!r}{f', image {number}' if number > 1 else ''}")
+        for number in range(1, max(1, _marked(values)) + 1)
+    ]
     [sample] = samples_from([Row(place, {**values, "images": images})])
     return sample
+
+
+def _marked(values: Mapping[str, Any]) -> int:
+    """Return how many images a row's texts name by marks, numbered or not."""
+    options = values.get("options")
+    texts = [values.get("question"), *(options.values() if isinstance(options, Mapping) else options or ())]
+    text = " ".join(text for text in texts if isinstance(text, str))
+    return max([text.count("<image>"), *(int(number) for number in NUMBERED_MARK.findall(text))])
 
 
 def value_of(row: Mapping[str, Any], name: str) -> Any:

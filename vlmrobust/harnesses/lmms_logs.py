@@ -1,11 +1,13 @@
 """The per-sample logs of lmms-eval and of lm-eval, from which it comes (`--log_samples`)."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.fields import index_of
+from ..data.fields import index_of, is_missing, options_of
+from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
 from .imported import Collected, Imported, Pair, check_reader, one_file, opened, sample_of, split_options, value_of
 
@@ -16,6 +18,7 @@ _OWN = frozenset({
     "doc_id", "doc", "target", "arguments", "filtered_resps", "resps", "input", "token_counts", "doc_hash",
     "input_media", "filter", "metrics", "prompt_hash", "target_hash",
 })  # fmt: skip
+_TEMPLATE = re.compile(r"<\|[^<>|]{1,40}\|>(?:(?:user|assistant|system)\b)?|</?s>|</?(?:start|end)_of_turn>|\[/?INST\]")
 _EXTRACTED = ("parsed_pred", "pred", "extracted_answer")
 
 
@@ -124,18 +127,36 @@ def _logged_sample(place: str, row: Mapping[str, Any]) -> Sample:
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return question and options as they were shown, or else as the document has them."""
-    doc = row.get("doc")
+    """Return question and options as they were shown; where the document has the same ones, its question.
+
+    What was shown may begin with examples, and stand between the marks of a chat template.
+    """
+    doc = _of_document(row.get("doc"))
     shown = _first_text(row["arguments"]) if "input" not in row and row.get("arguments") else value_of(row, "input")
     try:
         if not isinstance(shown, str):
             raise ValueError(f"field 'input': expected the text that was shown, got {shown!r:.80}; give 'samples'")
-        lettered = split_options(shown)
+        lettered = split_options(_TEMPLATE.sub("\n", shown))
     except ValueError:
-        if isinstance(doc, Mapping) and "question" in doc and (options := doc.get("options") or doc.get("choices")):
-            return {"question": doc["question"], "options": options}
-        raise
-    return {"question": lettered.question, "options": list(lettered.options)}
+        if doc is None:
+            raise
+        return {"question": doc[0], "options": doc[1]}
+    # The letters are those of what was shown, in whose order a task may have put the options.
+    is_of_document = doc is not None and sorted(doc[1]) == sorted(lettered.options)
+    question = doc[0] if doc is not None and is_of_document else lettered.question
+    return {"question": question, "options": list(lettered.options)}
+
+
+def _of_document(doc: Any) -> tuple[str, list[str]] | None:
+    """Return the question and the options of a document that has them under names that are usual."""
+    if not isinstance(doc, Mapping) or not isinstance(doc.get("question"), str):
+        return None
+    lettered = {name: doc[name] for name in LETTERS if not is_missing(doc.get(name))}
+    options = doc.get("options") or doc.get("choices") or lettered
+    try:
+        return doc["question"], list(options_of(options))
+    except ValueError:
+        return None
 
 
 def _first_text(arguments: Any) -> Any:
@@ -167,6 +188,8 @@ def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
             metadata |= {**value, **metadata} if isinstance(value, Mapping) else {name: value}
     extracted = next((metadata[name] for name in _EXTRACTED if name in metadata), None)
     filtered = row.get("filtered_resps")
+    if isinstance(filtered, list) and len(filtered) == len(said := _texts(row)) == 1 and filtered != said:
+        [filtered] = filtered
     if extracted is None and "resps" in row and isinstance(filtered, str):
         extracted = filtered
     return metadata if extracted is None else {**metadata, "harness_answer": extracted}

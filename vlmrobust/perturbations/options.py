@@ -50,7 +50,7 @@ _JOINED = r"(?:\s*(?:,|;|/|&|\+|\b(?:and|or|nor|und|oder|et|ou|y|o)\b|[和与或
 _ONE = r"(?<![^\W\u3000-\uffff])(?:([A-Z])|\(([A-Za-z])\))(?![^\W\u3000-\uffff])"
 _LETTERS_NAMED = re.compile(
     rf"{_ONE}{_JOINED}{_ONE}"
-    rf"|\b(?i:options?|choices?|answers?|only|both|neither|either|not)\s+{_ONE}|选项\s*{_ONE}"
+    rf"|\b(?i:options?|choices?|answers?|only|both|neither|either|not|same as)\s+{_ONE}|选项\s*{_ONE}"
     rf"|{_ONE}\s+(?:is|are)\s+(?:correct|right|true|wrong|incorrect|false)\b"
 )
 _ABOVE = r"(?:above|below|preceding|previous|foregoing|aforementioned|other (?:options|choices|answers))"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ..data import load_benchmark, samples_from
+from ..data.rows import is_table
 from ..keyed import generator, subset
 from ..perturbations import (
     Base,
@@ -177,8 +178,8 @@ class Augment(Frozen):
         """
         if "datasets" in sys.modules and isinstance(data, sys.modules["datasets"].Dataset):
             return self._mapped(data, columns)
-        items = list(data)
-        if not all(isinstance(item, Sample) for item in items):
+        items: Any = data if is_table(data) else list(data)
+        if is_table(items) or not all(isinstance(item, Sample) for item in items):
             items = list(samples_from(items, columns))
         rows = [row_of(prompt, self.style) for prompt in self.prompts(items)]
         logger.info("%d training rows: %s", len(rows), self.shares(rows))

@@ -250,7 +250,7 @@ def test_rows_of_a_table_share_images(tmp_path: Path) -> None:
     assert [(sample.group, sample.metadata["circular"]) for sample in samples] == [("1", False), ("1", True)]
     assert samples[0].metadata["l2-category"] == "x"
     [problem] = samples.problems
-    assert problem.endswith("line 4: expected an image, or the index of an earlier row that has it, got '7'")
+    assert problem.endswith("line 4: expected an image, or the index of a row that has it, got '7'")
 
 
 def test_a_table_of_3dsrbench(tmp_path: Path) -> None:

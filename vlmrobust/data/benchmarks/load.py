@@ -14,7 +14,7 @@ from ..files import read_file
 from ..hub import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, samples_from
-from ..sources import check_undivided, first
+from ..sources import check_undivided, first, in_memory
 from .numbers import nearby_numbers
 from .questions import LeftOut
 from .table import BENCHMARKS, Published
@@ -25,7 +25,7 @@ __all__ = ["load_benchmark"]
 def load_benchmark(
     name: str,
     *,
-    source: str | Path | None = None,
+    source: Any = None,
     split: str | None = None,
     configs: Sequence[str] = (),
     limit: int | None = None,
@@ -46,7 +46,8 @@ def load_benchmark(
     Args:
         name: such as "cv-bench".
         source: a file or a folder with the benchmark's own files, instead of the hub: a copy of its repository or a
-            mirror with the same columns. Needed where the benchmark is not on the hub.
+            mirror with the same columns; or its rows in memory, as `read_rows` takes them. Needed where the benchmark
+            is not on the hub.
         split: the part to read; None = the usual one, see `BENCHMARKS`, or all of a single file, which has no others.
         configs: the configurations to read, such as `["Counting"]` of BLINK; empty = the usual ones, see `BENCHMARKS`.
         limit: the first so many rows alone.
@@ -84,12 +85,15 @@ def load_benchmark(
     if limit is not None and drawn is not None:
         raise ValueError(f"{name}: expected the first rows (limit) or drawn ones, got both: {limit} and {drawn}")
     chosen = replace(entry, split=split or entry.split, configs=tuple(configs) or entry.configs)
-    path = _located(chosen, source)
+    held = None if source is None or isinstance(source, str | Path) else in_memory(source, split)
+    if held is not None and configs:
+        raise ValueError(f"rows in memory have no configs: expected none for {name}, got {list(configs)!r}")
+    path = _located(chosen, source) if held is None else None
     if path is not None and path.is_file():
         check_undivided(path, name, splits=split, configs=configs)
     read = (
         _fields(chosen, row, str(number) if part is None else f"{part}/{number}", seed)
-        for part, part_rows in _parts(chosen, path, streaming)
+        for part, part_rows in (_parts(chosen, path, streaming) if held is None else [(None, held)])
         for number, row in enumerate(part_rows)
     )
     rows = list(first(read, limit)) if drawn is None else _drawn(read, drawn, seed)
