@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from .cells import looks_nested
 from .fields import is_base64_image
@@ -58,9 +58,9 @@ def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _is_image(image: Any) -> bool:
+def _is_image(image: Any) -> TypeGuard[str]:
     return is_base64_image(image) or looks_nested(image)
 
 
-def _may_share(image: Any) -> bool:
+def _may_share(image: Any) -> TypeGuard[str]:
     return isinstance(image, str) and image.isdecimal()
