@@ -167,7 +167,7 @@ def test_the_plain_path_says_the_same(tiny: Build, pair: list[Sample]) -> None:
             assert one.option_tokens == other.option_tokens
 
 
-def test_all_options_of_a_prompt_are_one_pass_over_its_cache(
+def test_all_options_of_a_prompt_go_over_its_cache(
     tiny: Build, pair: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny("qwen2_5_vl")
@@ -182,9 +182,11 @@ def test_all_options_of_a_prompt_are_one_pass_over_its_cache(
     forward.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
     monkeypatch.setattr(made.model, "forward", forward)
     engine.respond(forced(pair))
-    (prompts, length), (rows, suffix) = shapes
-    assert (prompts, rows) == (2, 8)
-    assert 2 * suffix < length
+    (prompts, length), *passes = shapes
+    assert (prompts, sum(rows for rows, _ in passes)) == (2, 8)
+    assert all(2 * suffix < length for _, suffix in passes)
+    # Options of very different lengths may go in two passes, where that is less work than padding.
+    assert sum(rows * suffix for rows, suffix in passes) <= 8 * max(suffix for _, suffix in passes)
 
 
 def test_added_options_are_scored_as_well(tiny: Build, pair: list[Sample]) -> None:
