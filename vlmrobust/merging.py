@@ -38,6 +38,7 @@ _KNOWN = (
     "verdicts",
     "report.jsonl",
     "report.parquet",
+    "weights.json",  # digests of a checkpoint's files, which are taken again where they are needed
     "report.part.*",
     NOTE,
     "run.toml",

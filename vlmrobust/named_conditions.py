@@ -1,9 +1,9 @@
-"""Conditions by the names that the command line knows: the one table of them."""
+"""Conditions by the names that the command line knows, the one table of them, or by where one's own class is."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from .naming import unknown_name
+from .naming import made_at, unknown_name
 from .perturbations import (
     AbstainOption,
     AddedMistake,
@@ -85,7 +85,7 @@ def parts_of(names: Sequence[str]) -> list[list[str]]:
     """Return the names that are joined with `+` in each of some names.
 
     Raises:
-        ValueError: a name is not known; the message has the nearest, and lists all.
+        ValueError: a name is not known (the message has the nearest, and lists all), or one's own class is not there.
 
     Example:
         >>> parts_of(["base", "wrong_caption+abstain_option"])
@@ -93,20 +93,26 @@ def parts_of(names: Sequence[str]) -> list[list[str]]:
     """
     parts = [[part.strip() for part in name.split("+")] for name in names]
     known = (*CONDITIONS, *FROM_SAMPLES)
-    if unknown := [part for joined in parts for part in joined if part not in known]:
-        raise ValueError(f"expected a condition, or several joined with +, {unknown_name(unknown[0], known)}")
+    for part in (part for joined in parts for part in joined if part not in known):
+        if ":" not in part:
+            raise ValueError(
+                f"expected a condition, or several joined with +, {unknown_name(part, known)}; one of your own is "
+                "module:Class or file.py:Class"
+            )
+        made_at(part, (Perturbation,), "condition")
     return parts
 
 
 def conditions_named(names: Sequence[str], samples: Sequence[Sample] = ()) -> list[Perturbation]:
-    """Return the conditions of some names, each from the tables, or several of them joined with `+`.
+    """Return the conditions of some names, each from the tables or one's own, or several of them joined with `+`.
 
     Args:
-        names: of conditions.
+        names: of conditions; `module:Class` or `file.py:Class` of one's own, whose module is imported, which runs its
+            code.
         samples: for conditions that show something of other samples.
 
     Raises:
-        ValueError: a name is not known; the message has the nearest, and lists all.
+        ValueError: a name is not known (the message has the nearest, and lists all), or one's own class is not there.
 
     Example:
         >>> [condition.condition for condition in conditions_named(["base", "wrong_caption+abstain_option"])]
@@ -114,6 +120,15 @@ def conditions_named(names: Sequence[str], samples: Sequence[Sample] = ()) -> li
     """
     conditions: list[Perturbation] = []
     for parts in parts_of(names):
-        made = [CONDITIONS[part]() if part in CONDITIONS else FROM_SAMPLES[part](pool=samples) for part in parts]
+        made = [_made(part, samples) for part in parts]
         conditions.append(made[0] if len(made) == 1 else Compose(*made))
     return conditions
+
+
+def _made(part: str, samples: Sequence[Sample]) -> Perturbation:
+    if part in CONDITIONS:
+        return CONDITIONS[part]()
+    if part in FROM_SAMPLES:
+        return FROM_SAMPLES[part](pool=samples)
+    own: Perturbation = made_at(part, (Perturbation,), "condition")
+    return own

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-__all__ = ["did_you_mean", "imported", "readable", "snake_case", "unit_labels", "unknown_name"]
+__all__ = ["did_you_mean", "imported", "made_at", "readable", "snake_case", "unit_labels", "unknown_name"]
 
 Unit = tuple[str, str | None]
 
@@ -108,6 +108,38 @@ def imported(name: str, kind: str, where: str) -> Any:
     found = getattr(module, wanted, None)
     if found is None:
         raise ValueError(f"{where}: expected a {kind.lower()} {wanted!r} in {place}, found none")
+    return found
+
+
+def made_at(name: str, kinds: tuple[type, ...], what: str) -> Any:
+    """Return what is called `module:Class` or `file.py:Class`: an object of some kinds, or one that its class makes.
+
+    Args:
+        name: where it is.
+        kinds: the classes that it may be of.
+        what: how messages call such an object.
+
+    Raises:
+        ValueError: there is no such file, module or name, it is of another kind, or its class has to be set.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> made_at("fractions:Fraction", (Fraction,), "number")
+        Fraction(0, 1)
+    """
+    where = f"{what} {name!r}"
+    found = imported(name, "Class", where=where)
+    if isinstance(found, type) and issubclass(found, kinds):
+        try:
+            found = found()
+        except (TypeError, ValueError) as error:  # an abstract one, or one that has to be set
+            raise ValueError(
+                f"{where}: expected a class that needs no settings, or a {what} that is made there: {error}"
+            ) from error
+    if not isinstance(found, kinds):
+        raise ValueError(
+            f"{where}: expected a {' or a '.join(kind.__name__ for kind in kinds)} there, got {found!r:.100}"
+        )
     return found
 
 

@@ -61,7 +61,9 @@ class Frame:
         return [ROW]
 
 
-@pytest.mark.parametrize("table", [pd.DataFrame([ROW]), pa.Table.from_pylist([ROW]), Frame()], ids=str)
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame([ROW]), pa.Table.from_pylist([ROW]), Frame()], ids=["pandas", "pyarrow", "polars"]
+)
 def test_training_rows_are_made_of_tables_too(pictures: Path, monkeypatch: pytest.MonkeyPatch, table: Any) -> None:
     monkeypatch.chdir(pictures)
     [row] = Augment({})(table)

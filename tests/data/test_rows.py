@@ -85,6 +85,11 @@ BAD_ROWS = [
     (row(answer="C"), "sample 'q1', field 'answer': expected an index from 0 to 1, a letter from A to B"),
     (row(answer=2), "sample 'q1', field 'answer': expected an index from 0 to 1"),
     (row(answer=None), "sample 'q1', field 'answer': expected a value in column 'answer', got none"),
+    (
+        {"id": "q1", "image": "red.png", "prompt": "Which?", "options": ["red", "blue"], "answer": 0},
+        "sample 'q1', field 'question': expected a value in column 'question', got the columns id, image, prompt, "
+        "options, answer; which one holds it is said by columns",
+    ),
     (row(distractor="A"), "sample 'q1', field 'distractor': expected the index of a wrong option"),
     (row(options=["red"], answer=0), "sample 'q1', field 'options': expected 2 to 26 options, got 1"),
     (row(options=["red", "red "], answer=0), "sample 'q1', field 'options': expected different options"),

@@ -162,3 +162,13 @@ def test_metrics_of_ones_own_start_at_the_file(tmp_path: Path) -> None:
     study = Study.from_toml(tmp_path / "study.toml")
     assert study.metrics == ("brier_score", f"{tmp_path / 'own.py'}:LONG", "vlmrobust.metrics:Accuracy")
     assert study.models[0].factory == study.metrics[1]
+
+
+def test_conditions_of_ones_own_start_at_the_file(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from vlmrobust.perturbations import Casing\nLOUD = Casing(name='loud')\n")
+    (tmp_path / "study.toml").write_text(
+        'conditions = ["base", "wrong_think+own.py:LOUD"]\n'
+        '[[models]]\nname = "m"\nfactory = "own.py:LOUD"\n[[benchmarks]]\nname = "cv-bench"\n'
+    )
+    study = Study.from_toml(tmp_path / "study.toml")
+    assert study.conditions == ("base", f"wrong_think+{tmp_path / 'own.py'}:LOUD")

@@ -332,7 +332,8 @@ Strict = Annotated[
 Conditions = Annotated[
     list[str] | None,
     typer.Option(
-        help="Names, separated by commas; join with + to apply several. Default: the paper's eight.",
+        help="Names, separated by commas; join with + to apply several; one of your own is module:Class or "
+        "file.py:Class. Default: the paper's eight.",
         autocompletion=complete_conditions,
         rich_help_panel=_ASKED,
     ),

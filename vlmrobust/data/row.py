@@ -140,9 +140,17 @@ class RowReader:
     def _required(self, field: str, convert: Callable[[Any], Value]) -> Value | None:
         value = self._cell(field)
         if value is None:
-            self.refuse(field, f"expected a value in column {column_of(field, self.columns)!r}, got none")
+            self.refuse(
+                field, f"expected a value in column {column_of(field, self.columns)!r}, {self._none_there(field)}"
+            )
             return None
         return self._converted(field, value, convert)
+
+    def _none_there(self, field: str) -> str:
+        """Say that a field has no value: none in its column, or no such column among those that are there."""
+        if column_of(field, self.columns) in self.row.values:
+            return "got none"
+        return f"got the columns {', '.join(map(str, self.row.values))}; which one holds it is said by columns"
 
     def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
         try:

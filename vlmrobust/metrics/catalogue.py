@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from ..functional import QUADRANTS
-from ..naming import imported, unknown_name
+from ..naming import made_at, unknown_name
 from .accuracy import (
     AbstainRate,
     Accuracy,
@@ -131,22 +131,9 @@ def _metric(
     if given in known:
         return known[given]
     if ":" in given:
-        return _from_module(given)
+        own_metric: Metric | PairedMetric = made_at(given, (Metric, PairedMetric), "metric")
+        return own_metric
     names = list(dict.fromkeys((*others, *known)))
     raise ValueError(
         f"expected the name of a metric, {unknown_name(given, names)}; one of your own is module:Class or file.py:Class"
     )
-
-
-def _from_module(place: str) -> Metric | PairedMetric:
-    found = imported(place, "Class", where=f"metric {place!r}")
-    if isinstance(found, type) and issubclass(found, Metric | PairedMetric):
-        try:
-            found = found()
-        except (TypeError, ValueError) as error:  # an abstract one, or one that has to be set
-            raise ValueError(
-                f"metric {place!r}: expected a class that needs no settings, or a metric that is made there: {error}"
-            ) from error
-    if not isinstance(found, Metric | PairedMetric):
-        raise ValueError(f"metric {place!r}: expected a Metric or a PairedMetric there, got {found!r:.100}")
-    return found

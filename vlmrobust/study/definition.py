@@ -115,11 +115,16 @@ def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
                 _place(entry, folder)
     for name, size in values.get("sizes", {}).items():
         _check_keys(size, Size, f"{path}, sizes {name}")
-    if isinstance(values.get("metrics"), list):
-        values["metrics"] = [_placed(name, folder) if isinstance(name, str) else name for name in values["metrics"]]
+    for field in ("metrics", "conditions"):
+        if isinstance(names := values.get(field), list):
+            values[field] = [_all_placed(name, folder) if isinstance(name, str) else name for name in names]
     if "out" in values:
         values["out"] = str(folder / str(values["out"]))
     return values
+
+
+def _all_placed(name: str, folder: Path) -> str:
+    return "+".join(_placed(part.strip(), folder) for part in name.split("+"))
 
 
 def _check_parts(entry: Mapping[str, Any], where: str) -> None:
