@@ -237,9 +237,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def write(file: Path, value: Any) -> None:
+def write(file: Path, value: dict[str, Any]) -> None:
+    """Write a field a line, and of a list an entry a line."""
+    fields = [f" {json.dumps(name)}: {_entries(entry)}" for name, entry in value.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value, indent=1) + "\n")
+    file.write_text("{\n" + ",\n".join(fields) + "\n}\n")
+
+
+def _entries(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    return "[\n" + ",\n".join(f"  {json.dumps(entry)}" for entry in value) + "\n ]"
 
 
 # --- what is made of runs ---------------------------------------------------------------------------------------------

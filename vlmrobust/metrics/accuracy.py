@@ -1,4 +1,11 @@
-"""Which option was chosen, and what a condition changes in it, response by response."""
+"""Which option was chosen, and what a condition changes in it, response by response.
+
+How far P(correct), P(distractor) or an entropy shifts is no metric of its own: it is the `difference` of the plain
+metric in the summary, which is on the same pairs.
+
+In a report with several draws, the row of base itself compares its draws with each other: sampled answers flip by
+themselves, and that is the floor of every flip rate. With one draw it is undefined.
+"""
 
 import math
 from typing import ClassVar

@@ -1,4 +1,19 @@
-"""How sure the model was of its letter, and whether that says how often it is right."""
+"""How sure the model was of its letter, and whether that says how often it is right.
+
+All are read from the letter distribution and defined where a letter was read and the text has an answer (status
+`answered` or `abstained`). Values of different read-outs are not comparable.
+
+Where a style answers by text, the options' texts stand for their letters. A text's log-probability is summed over its
+tokens; `per_token=True` takes their mean instead, which does not favour short options, but is no log-probability of
+anything; it is NaN where letters were read.
+
+By default probabilities are those of the sample's own options, renormalised over them: comparable with base, and silent
+on an option that a condition adds. `with_added=True` takes all options that are shown.
+
+Calibration error and area under the risk-coverage curve belong to a set of responses, not to one: the value per
+response is the confidence that they are made of, the renormalised probability of the letter that was answered. It is
+defined where a letter was read and one of the sample's options was answered.
+"""
 
 import math
 from abc import abstractmethod

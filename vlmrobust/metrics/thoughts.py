@@ -1,4 +1,14 @@
-"""What the model wrote: its format and entropy, length and repetition, and whether it names a conflict."""
+"""What the model wrote: its format and entropy, length and repetition, and whether it names a conflict.
+
+`FormatRate` and `TokenEntropy` are about the whole text. The others read `own_think` alone: what was put into the
+model's mouth is not its own.
+
+`ConflictAcknowledgement` finds English phrases, and is conservative: a phrase counts where it names its source (a
+caption, a hint, the given text, the earlier reasoning) and says that it is wrong, or that the image shows otherwise.
+Silent disagreement ("The cube is blue."), self-correction without a source ("Wait, it is blue.") and other languages
+are not found; doubt, a question and a condition ("if the caption is wrong") do not count. So the share is a lower
+bound.
+"""
 
 import math
 import re

@@ -1,4 +1,7 @@
-"""What decides a Hugging Face model's answers, as JSON values; and a checkpoint whose answers are all there."""
+"""What decides a Hugging Face model's answers, as JSON values; and a checkpoint whose answers are all there.
+
+Settings are compared, not files: a checkpoint may move, and what a newer library writes besides decides nothing.
+"""
 
 import hashlib
 import io

@@ -1,4 +1,8 @@
-"""The plain path, and a comparison with it: a padded batch of whole prompts through the model's own forward."""
+"""The plain path, and a comparison with it: a padded batch of whole prompts through the model's own forward.
+
+The plain path works for every architecture that Hugging Face's `generate` works for, and is what any faster path is
+compared with.
+"""
 
 import inspect
 import sys

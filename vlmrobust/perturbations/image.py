@@ -1,4 +1,9 @@
-"""The image changed: blank, another, none, or one that is harder to see. Text and options stay."""
+"""The image changed: blank, another, none, or one that is harder to see. Text and options stay.
+
+Images made of others are references until a model needs the pixels. The settings are those of ImageNet-C (Hendrycks and
+Dietterich, arXiv:1903.12261), whose images are 224 pixels wide and high. What has a size there (a blur's radius, the
+grain of noise) grows with the image's shorter side, since models scale large images down.
+"""
 
 import hashlib
 from abc import abstractmethod

@@ -1,4 +1,9 @@
-"""Which wrong option is asserted, and the words that assert it: the sample's, the library's, or any callable's."""
+"""Which wrong option is asserted, and the words that assert it: the sample's, the library's, or any callable's.
+
+A text source is a callable `(prompt, option, rng) -> str` that returns text asserting option `option` of the sample. It
+is not told whether that option is right: wrong and correct texts differ in the option alone. Controls that assert
+nothing are made of the same words, or of sentences about something else.
+"""
 
 import functools
 import math

@@ -1,4 +1,12 @@
-"""Thoughts put into the assistant's turn: empty, wrong, true or neutral ones, and the model's own, cut or changed."""
+"""Thoughts put into the assistant's turn: empty, wrong, true or neutral ones, and the model's own, cut or changed.
+
+Whether an answer depends on the thought before it shows in what becomes of the answer when the thought is changed. All
+conditions that change the model's own thought need the response under base. A thought that is complete is closed, and
+the letter is read there; compare such conditions with `early_answer_100`, the whole thought read in the same way,
+rather than with `base`.
+
+Source of these: Lanham et al., arXiv:2307.13702.
+"""
 
 import math
 import re

@@ -1,4 +1,9 @@
-"""Letters that options are shown with, folded text, and where a word in it stands alone."""
+r"""Letters that options are shown with, folded text, and where a word in it stands alone.
+
+A *folded* text is in lower case, with plain quotes, dashes and brackets, and as long as the original, so that positions
+hold for both. A *squeezed* text is made of its words' plain forms without anything between them: "Ice-creams",
+"ice cream" and "icecream" are the same, and so are "$15^{\circ}$", "15°" and "fifteen degrees".
+"""
 
 import re
 import string

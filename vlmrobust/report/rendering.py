@@ -9,11 +9,14 @@ from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..text import printable_part
 
-__all__ = ["rendered"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["rendered", "templates"]
 
 
 def rendered(template: str, *, scripts: Sequence[str], styles: Sequence[str], **values: Any) -> str:
@@ -25,15 +28,7 @@ def rendered(template: str, *, scripts: Sequence[str], styles: Sequence[str], **
         styles: likewise.
         **values: what the template shows.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vlmrobust.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=printable_part,
-    )
+    environment = templates("vlmrobust.report")
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     script = "\n".join(map(_own_file, scripts))
     return environment.get_template(template).render(
@@ -41,6 +36,19 @@ def rendered(template: str, *, scripts: Sequence[str], styles: Sequence[str], **
         script=script,
         script_digest=b64encode(sha256(script.encode()).digest()).decode(),
         **values,
+    )
+
+
+def templates(package: str) -> "Environment":
+    """Return what renders a package's templates: text is escaped and printable, and an unknown name fails."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=printable_part,
     )
 
 

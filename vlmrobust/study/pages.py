@@ -12,7 +12,7 @@ from urllib.parse import quote
 from ..local_paths import without_local_paths
 from ..naming import readable
 from ..report.markdown import block, inline
-from ..text import printable_part
+from ..report.rendering import templates
 from .cells import Cell
 from .pictures import Curves
 from .sections import Grid, Section
@@ -46,23 +46,20 @@ def headline(result: StudyTables) -> tuple[str, ...]:
 
 def page(result: StudyTables, sections: Sequence[Section], pictures: Sequence[Curves]) -> str:
     """Return the page as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vlmrobust.study", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=printable_part,
-    )
-    return environment.get_template("page.html").render(
-        style=_style("vlmrobust.report") + _style("vlmrobust.study"),
-        headline=headline(result),
-        facts=_facts(result),
-        sections=sections,
-        curves=pictures,
-        study=json.dumps(without_local_paths(result.study.model_dump(mode="json", exclude_defaults=True)), indent=2),
-        quote=quote,
+    return (
+        templates("vlmrobust.study")
+        .get_template("page.html")
+        .render(
+            style=_style("vlmrobust.report") + _style("vlmrobust.study"),
+            headline=headline(result),
+            facts=_facts(result),
+            sections=sections,
+            curves=pictures,
+            study=json.dumps(
+                without_local_paths(result.study.model_dump(mode="json", exclude_defaults=True)), indent=2
+            ),
+            quote=quote,
+        )
     )
 
 

@@ -1,4 +1,9 @@
-"""Images as the user has them – path, bytes or PIL image – and the RGB pixels that a model is shown."""
+"""Images as the user has them – path, bytes or PIL image – and the RGB pixels that a model is shown.
+
+What PIL alone would make white, black or wrap is scaled: its own conversion cuts off what is above 255, so that a
+picture of 16 bits is white and one of fractions black, and drops transparency, so that a black drawing on a transparent
+ground is all black.
+"""
 
 import hashlib
 import io

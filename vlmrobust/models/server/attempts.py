@@ -1,4 +1,8 @@
-"""Requests that are tried again, after which failures and how long; an attempt's time is bounded as a whole."""
+"""Requests that are tried again, after which failures and how long; an attempt's time is bounded as a whole.
+
+HTTP libraries bound each wait: a server that sends a byte now and then is never late. Here every read and write of a
+connection gets what is left of the attempt's time.
+"""
 
 import email.utils
 import importlib

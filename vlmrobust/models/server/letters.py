@@ -1,4 +1,12 @@
-"""How a server's letters are read: exactly, token by token, or from its top k."""
+"""How a server's letters are read: exactly, token by token, or from its top k.
+
+Exactly, where it returns the log-probabilities of tokens that it is told by number (vLLM). That is asked, not assumed,
+since servers ignore what they do not know.
+
+The numbers come from the checkpoint's tokenizer, where it is given, and then all forms of a letter are found ("A", "
+A", "(A", ">A"); or from the server's `/tokenize`, and then those of `_FORMS`, and whatever it makes of the letter
+behind a text.
+"""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence

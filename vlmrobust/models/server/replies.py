@@ -1,4 +1,9 @@
-"""What an OpenAI-compatible server returns: its text, tags and all, what it cost, and its tokens."""
+"""What an OpenAI-compatible server returns: its text, tags and all, what it cost, and its tokens.
+
+What a server shows is a view: a parser sets the thought apart and drops its tags, some tokens are not shown at all, and
+some servers show the prefill once more. The tokens hold what was generated, and behind it what ended the turn. Where
+that begins, what is shown tells.
+"""
 
 import re
 from bisect import bisect_left

@@ -1,4 +1,14 @@
-"""A prompt as a flow of requests: its text, its letters, and the texts of its options."""
+"""A prompt as a flow of requests: its text, its letters, and the texts of its options.
+
+Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over
+the whole vocabulary, where the letter stands. Where a text is still to be written, few tokens are asked for at every
+step; many would cost more than one request more, which reads them at the one step that counts, of a prompt that lies in
+the cache already. What a letter goes on to is not looked at: capitals count in full, small letters that could be words
+not at all, unless the model wrote one.
+
+vLLM returns the log-probabilities of up to 128 tokens that it is told, at one step; where several tokens stand before a
+letter with which it may merge, each place at which the letter's token may begin is a request of its own.
+"""
 
 import logging
 import math

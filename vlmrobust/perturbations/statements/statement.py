@@ -1,4 +1,9 @@
-"""Questions and options made into statements, by rules: "Which colour is it?" and "red" say that it is red."""
+"""Questions and options made into statements, by rules: "Which colour is it?" and "red" say that it is red.
+
+A rule reads one kind of question and writes the statement that asserts an option. What no rule is sure of is None: a
+question of another kind, an option that does not fit the question's grammar, formulas, code. A sample is written as a
+whole: if one of its options cannot be said, none is, so that its wrong and its correct texts have the same form.
+"""
 
 import re
 from collections.abc import Callable, Sequence
