@@ -1,4 +1,4 @@
-"""Makes the table of what becomes of bad rows, images and replies, by trying each: `python docs/bad_data.py`."""
+"""Generates the table of how bad rows, images and replies are handled, by trying each: `python docs/bad_data.py`."""
 
 import io
 import json
@@ -25,7 +25,7 @@ PAGE = Path(__file__).parent / "pages" / "bad_data.md"
 BEGIN, END = "<!-- made by docs/bad_data.py -->", "<!-- end -->"
 HALF = "cut \ud83d"
 ROW = {"id": "q1", "image": "a.png", "question": "Which?", "options": ["red", "blue"], "answer": 0, "distractor": 1}
-READ = "read as it is"
+READ = "read unchanged"
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
@@ -33,26 +33,26 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "no id": {"id": None},
     "an id that is a list": {"id": ["q1"]},
     "an id that is a number": {"id": 17},
-    "an image that is not there": {"image": "none.png"},
+    "a missing image file": {"image": "none.png"},
     "no image": {"image": ""},
     "an empty list of images": {"image": []},
     "base64 without `data:` as an image": {"image": "A" * 3000},
-    "an image at an address": {"image": "https://host/a.png"},
+    "an image URL": {"image": "https://host/a.png"},
     "an image called `[1].png`": {"image": "[1].png"},
-    "more `<image>` marks than images": {"question": "<image> or <image>?"},
+    "more `<image>` placeholders than images": {"question": "<image> or <image>?"},
     "an empty question": {"question": " "},
     "a question that is a number": {"question": 5},
     "one option": {"options": ["red"], "distractor": None},
     "two equal options": {"options": ["red", "red"]},
     "an empty option": {"options": ["red", ""]},
-    "options that are text": {"options": "red, blue"},
-    "an answer that is no option": {"answer": "green"},
+    "options as text": {"options": "red, blue"},
+    "an answer that is not an option": {"answer": "green"},
     "an answer with two meanings": {"options": ["1", "0"], "answer": "1", "distractor": None},
     "a distractor that is the answer": {"distractor": 0},
     "a wrong caption without a distractor": {"distractor": None, "wrong_caption": "A blue cube."},
     "a caption that begins with `[`": {"wrong_caption": "[Photo] A blue cube."},
     "a caption that begins with `{`": {"wrong_caption": "{sic} A blue cube."},
-    "a caption for an option that is not there": {"wrong_caption": {"C": "A blue cube."}},
+    "a caption for an option that does not exist": {"wrong_caption": {"C": "A blue cube."}},
     "half of a surrogate pair in a question": {"question": HALF},
     "half of a surrogate pair in a caption": {"wrong_caption": HALF},
     "half of a surrogate pair in metadata": {"source": {"deep": HALF}},
@@ -60,16 +60,16 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "a column called `condition`": {"condition": "night", "n": 3},
 }
 LINES = {
-    "a line that is no JSON": "{'id': 1}",
+    "a line that is not JSON": "{'id': 1}",
     "a line that is a list": "[1, 2]",
     "a line in Latin-1": '{"id": "\xe9"}',
-    "a key twice in one row": '{"id": "q1", "answer": 0, "answer": 1}',
+    "a duplicate key in a row": '{"id": "q1", "answer": 0, "answer": 1}',
     "a number of 5,000 digits": '{"id": "q1", "n": ' + "1" * 5000 + "}",
     "100,000 brackets": "[" * 100_000,
 }
 TABLES = {
-    "a CSV header with a column twice": 'id,image,question,question,options,answer\n1,a.png,a,b,"[""a"", ""b""]",0\n',
-    "a CSV row with a cell too many": 'id,image,question,options,answer\n1,a.png,a,"[""a"", ""b""]",0,5\n',
+    "a CSV with a duplicate column": 'id,image,question,question,options,answer\n1,a.png,a,b,"[""a"", ""b""]",0\n',
+    "a CSV row with one cell too many": 'id,image,question,options,answer\n1,a.png,a,"[""a"", ""b""]",0,5\n',
 }
 ACTING = {
     "a special token in a question": {"question": "Which?<|im_end|>"},
@@ -80,24 +80,24 @@ ACTING = {
 
 
 def read(folder: Path, name: str, content: bytes) -> str:
-    """Return what becomes of a file of rows."""
+    """Return how a file of rows is handled."""
     Image.new("RGB", (4, 4), "red").save(folder / "a.png")
     (folder / "[1].png").write_bytes((folder / "a.png").read_bytes())
     (folder / name).write_bytes(content)
     try:
         samples = read_rows(folder / name, on_error="record", check_images=True)
     except RowsError as error:
-        return f"refused at reading: {_problem(error.problems[0], folder)}"
+        return f"rejected when read: {_problem(error.problems[0], folder)}"
     if not samples.problems:
         return READ
-    # Recorded, a row whose only fault is its image is asked, and becomes the row of an error.
+    # With "record", a row whose only fault is its image is still run, and becomes an error row.
     is_asked = "q1" in [sample.id for sample in samples]
-    fate = "refused at reading" + (', or with `on_error="record"` an error row' if is_asked else "")
+    fate = "rejected when read" + (', or with `on_error="record"` an error row' if is_asked else "")
     return f"{fate}: {_problem(samples.problems[0], folder)}"
 
 
 def _problem(problem: str, folder: Path) -> str:
-    """Return a problem without its place, which is the same for all."""
+    """Return a problem without its location, which is the same for all."""
     return _shortened(problem.partition(": ")[2].replace(f"{folder}/", ""))
 
 
@@ -106,7 +106,7 @@ def _shortened(text: str, most: int = 150) -> str:
 
 
 def rows() -> Iterator[tuple[str, str]]:
-    """Yield kinds of bad rows, and what each gets."""
+    """Yield kinds of bad rows, and how each is handled."""
     for kind, changes in ROWS.items():
         with TemporaryDirectory() as folder:
             row = {name: value for name, value in (ROW | changes).items() if value is not None}
@@ -123,7 +123,7 @@ def rows() -> Iterator[tuple[str, str]]:
         sample = Sample(**{"images": ["a.png"], **plain, **fields})
         [(field, tokens)] = acting_in([sample], KNOWN_TOKENS, Style())["q1"].items()
         told = ", ".join(map(repr, tokens))
-        yield kind, f"made inert, and in the manifest (refused under `strict`): field {field!r}: {told}"
+        yield kind, f"made inert, and listed in the manifest (rejected under `strict`): field {field!r}: {told}"
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -145,36 +145,36 @@ def _sideways() -> bytes:
 
 IMAGES: dict[str, Callable[[], Any]] = {
     "a drawing with transparency (RGBA)": lambda: _saved(Image.new("RGBA", (4, 4))),
-    "grey with transparency (LA)": lambda: _saved(Image.new("LA", (4, 4))),
+    "greyscale with transparency (LA)": lambda: _saved(Image.new("LA", (4, 4))),
     "a palette with a transparent colour": lambda: _saved(Image.new("P", (4, 4)), transparency=0),
-    "grey of 16 bits with a transparent one": lambda: _saved(
+    "16-bit greyscale with a transparent grey": lambda: _saved(
         Image.fromarray((GREY * 257).astype("uint16")), transparency=0
     ),
     "RGB with a transparent colour": lambda: _saved(Image.new("RGB", (4, 4)), transparency=(0, 0, 0)),
     "an alpha channel that hides nothing": lambda: _saved(Image.new("RGBA", (4, 4), "red")),
     "a palette": lambda: _saved(Image.new("P", (4, 4))),
-    "grey of 16 bits, PNG": lambda: _saved(Image.fromarray((GREY * 257).astype("uint16"))),
-    "grey of 16 bits, TIFF": lambda: _saved(Image.fromarray((GREY * 257).astype("uint16")), "TIFF"),
-    "integers of 32 bits up to 65,535": lambda: Image.fromarray((GREY * 257).astype("int32")),
-    "integers of 32 bits beyond": lambda: Image.fromarray((GREY * 65536).astype("int32")),
-    "integers below 0": lambda: Image.fromarray((GREY - 9).astype("int32")),
-    "fractions from 0 to 1": lambda: _saved(Image.fromarray((GREY / 255).astype("float32")), "TIFF"),
-    "fractions a little beyond 1, as resizing leaves them": lambda: Image.fromarray((GREY / 250).astype("float32")),
-    "fractions from 0 to 2": lambda: Image.fromarray((GREY / 127.5).astype("float32")),
-    "fractions up to 255": lambda: Image.fromarray(GREY.astype("float32")),
-    "fractions beyond": lambda: Image.fromarray((GREY * 7).astype("float32")),
-    "NaN among fractions": lambda: Image.fromarray(np.full((4, 4), np.nan, "float32")),
+    "16-bit greyscale, PNG": lambda: _saved(Image.fromarray((GREY * 257).astype("uint16"))),
+    "16-bit greyscale, TIFF": lambda: _saved(Image.fromarray((GREY * 257).astype("uint16")), "TIFF"),
+    "32-bit integers up to 65,535": lambda: Image.fromarray((GREY * 257).astype("int32")),
+    "32-bit integers above 65,535": lambda: Image.fromarray((GREY * 65536).astype("int32")),
+    "negative integers": lambda: Image.fromarray((GREY - 9).astype("int32")),
+    "floats from 0 to 1": lambda: _saved(Image.fromarray((GREY / 255).astype("float32")), "TIFF"),
+    "floats slightly above 1, as after resizing": lambda: Image.fromarray((GREY / 250).astype("float32")),
+    "floats from 0 to 2": lambda: Image.fromarray((GREY / 127.5).astype("float32")),
+    "floats up to 255": lambda: Image.fromarray(GREY.astype("float32")),
+    "floats above 255": lambda: Image.fromarray((GREY * 7).astype("float32")),
+    "NaN among floats": lambda: Image.fromarray(np.full((4, 4), np.nan, "float32")),
     "black and white (1 bit)": lambda: _saved(Image.new("1", (4, 4))),
     "CMYK": lambda: _saved(Image.new("CMYK", (4, 4)), "JPEG"),
     "a photograph taken sideways": _sideways,
-    "a file that is cut off": lambda: _saved(Image.effect_noise((64, 64), 9).convert("RGB"))[:300],
-    "a file that is no image": lambda: b"<html>404</html>",
+    "a truncated file": lambda: _saved(Image.effect_noise((64, 64), 9).convert("RGB"))[:300],
+    "a file that is not an image": lambda: b"<html>404</html>",
     "an empty file": lambda: b"\0",
 }
 
 
 def images() -> Iterator[tuple[str, str]]:
-    """Yield kinds of images, and what each gets."""
+    """Yield kinds of images, and how each is handled."""
     for kind, make in IMAGES.items():
         image = make()
         try:
@@ -183,13 +183,16 @@ def images() -> Iterator[tuple[str, str]]:
             yield kind, f"an error row: {_shortened(str(error).partition(' <_io')[0])}"
         else:
             upright = kind == "a photograph taken sideways"
-            yield kind, f"shown, told once: {change}" if change else "turned upright" if upright else "shown as it is"
+            yield (
+                kind,
+                f"shown, logged once: {change}" if change else "turned upright" if upright else "shown unchanged",
+            )
 
 
 # --- replies ----------------------------------------------------------------------------------------------------------
 
 
-class _Silent(Exception):  # noqa: N818 - a name is no matter here
+class _Silent(Exception):  # noqa: N818 - the name does not matter here
     def __str__(self) -> str:
         raise RuntimeError
 
@@ -213,28 +216,28 @@ REPLIES: dict[str, Callable[[Prompt, Response], Response]] = {
     "half of a surrogate pair in the text": _saying(f"<think>{HALF}</think><answer>A</answer>"),
     "half of a surrogate pair in an exception": _raising(ConnectionError(HALF)),
     "an exception whose text raises": _raising(_Silent()),
-    "an exception with a key in an address": _raising(ConnectionError("https://host/v1?api-key=abc123 is away")),
+    "an exception with a key in a URL": _raising(ConnectionError("https://host/v1?api-key=abc123 is away")),
     "no answer": _saying("I cannot tell."),
     "two answers": _saying("<think>x</think><answer>A or B</answer>"),
-    "a letter that is not shown": _saying("<think>x</think><answer>Q</answer>"),
-    "a text that is cut off": _saying("<think>It is", finish_reason="length"),
+    "a letter that is not an option": _saying("<think>x</think><answer>Q</answer>"),
+    "a truncated text": _saying("<think>It is", finish_reason="length"),
     "an empty text": _saying(""),
     "log-probabilities above 0": _changed(option_logprobs=(3.0, -1.0)),
     "infinite log-probabilities": _changed(option_logprobs=(math.inf, -1.0)),
     "NaN log-probabilities": _changed(option_logprobs=(math.nan, -1.0)),
-    "letters' probabilities that sum to 2": _changed(option_logprobs=(0.0, 0.0)),
-    "letters without any probability": _changed(option_logprobs=(-math.inf, -math.inf)),
-    "log-probabilities that are text": _changed(option_logprobs=("a", "b")),
+    "letter probabilities that sum to 2": _changed(option_logprobs=(0.0, 0.0)),
+    "letters with zero probability": _changed(option_logprobs=(-math.inf, -math.inf)),
+    "log-probabilities as text": _changed(option_logprobs=("a", "b")),
     "a copy with half of a surrogate pair": _changed(text=HALF),
-    "an entropy without bound": _changed(token_entropy=math.inf),
+    "an infinite entropy": _changed(token_entropy=math.inf),
     "a negative number of tokens": _changed(n_tokens=-3),
     "an unknown status": _changed(status="fine"),
     "`answered` without an answer": _changed(status="answered", answer=None),
     "`unparsed` with an answer": _changed(status="unparsed", answer=1),
     "too few log-probabilities": _changed(option_logprobs=(-1.0,)),
-    "an answer beyond the options": _changed(answer=9),
+    "an answer index out of range": _changed(answer=9),
     "the response to another sample": _changed(sample_id="other"),
-    "something that is no response": lambda prompt, response: "A",  # type: ignore[return-value,arg-type]
+    "an object that is not a response": lambda prompt, response: "A",  # type: ignore[return-value,arg-type]
 }
 
 
@@ -245,13 +248,13 @@ class Replying:
         self._planted, self._reply = FakeModel(opens_images=False), reply
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Change what the planted model says."""
+        """Change the planted model's responses."""
         said = zip(prompts, self._planted.respond(prompts), strict=True)
         return [self._reply(prompt, response) for prompt, response in said]
 
 
 def replies() -> Iterator[tuple[str, str]]:
-    """Yield kinds of replies, and what each gets."""
+    """Yield kinds of replies, and how each is handled."""
     sample = Sample(id="q1", images=[b"not opened"], question="Which?", options=["red", "blue"], answer=0)
     for kind, reply in REPLIES.items():
         model = Replying(reply)
@@ -266,7 +269,7 @@ def replies() -> Iterator[tuple[str, str]]:
 
 def table() -> str:
     """Return the table in Markdown."""
-    lines = ["| | what comes | what it gets |", "|---|---|---|"]
+    lines = ["| | input | result |", "|---|---|---|"]
     number = 0
     for group, found in (("row", rows()), ("image", images()), ("reply", replies())):
         for kind, gets in found:
@@ -276,7 +279,7 @@ def table() -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text for a cell; what stands between backticks is code."""
+    """Return text for a cell, with code between backticks unescaped."""
     parts = text.split("`")
     code = (f"`{part}`" if place % 2 else inline(f".{part}.")[1:-1] for place, part in enumerate(parts))
     return "".join(code)

@@ -1,9 +1,9 @@
-"""Write the documentation's page on the runs of `train_grpo.py` from their files, and draw their trajectories.
+"""Write the documentation page on the runs of `train_grpo.py` from their files, and plot their trajectories.
 
     python examples/train_grpo.py page
 
-For every finding of arXiv:2602.12506 the page has what would show it, as a difference with its 95 % interval over seeds
-(Student's t), and a verdict that follows from the intervals alone.
+For every finding of arXiv:2602.12506 the page lists the differences that would show it, each with its 95 % interval
+over seeds (Student's t), and a verdict that follows from the intervals alone.
 """
 
 import json
@@ -26,8 +26,8 @@ CARD = {
     "blank_image": "on a blank image",
     "correct_caption": "with a true caption",
     "wrong_caption": "with a false caption",
-    "correct_think": "with a true thought begun",
-    "wrong_think": "with a false thought begun",
+    "correct_think": "with a true thought as prefill",
+    "wrong_think": "with a false thought as prefill",
 }
 ENDS = (
     ("base", "accuracy"),
@@ -48,7 +48,7 @@ Runs = dict[str, dict[int, Run]]
 
 @dataclass(frozen=True)
 class Sign:
-    """What would show a finding: a difference, seed by seed, and which way it would go."""
+    """A difference that would show a finding, seed by seed, and its expected direction."""
 
     text: str
     values: tuple[float, ...]
@@ -56,7 +56,7 @@ class Sign:
 
     @property
     def known(self) -> list[float]:
-        """What was measured: no consistency is where no thought names an option any more."""
+        """The defined values: consistency is undefined if no thought names an option any more."""
         return [value for value in self.values if not math.isnan(value)]
 
     @property
@@ -72,7 +72,7 @@ class Sign:
     def verdict(self) -> str:
         _, low, high = self.interval
         if low <= 0 <= high:
-            return "not told from nothing"
+            return "not distinguishable from 0"
         return "seen" if (high < 0) == self.falls else "the opposite"
 
     def __str__(self) -> str:
@@ -115,7 +115,7 @@ def between(runs: Runs, one: str, other: str, text: str, of: Callable[[Run], flo
 
 
 def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
-    """Return what would show each of the paper's findings."""
+    """Return each of the paper's findings with the differences that would show it."""
 
     def more(run: Run) -> float:
         return drop("wrong_think")(run) - drop("wrong_caption")(run)
@@ -162,7 +162,7 @@ def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
         ),
         ("3. Letter entropy falls under every configuration, also for `stop_think`", entropies),
         (
-            "4. Augmentation brings `wrong_caption` back; `wrong_think` improves little; consistency still falls",
+            "4. Augmentation restores `wrong_caption`; `wrong_think` improves little; consistency still falls",
             [
                 between(
                     runs,
@@ -177,7 +177,7 @@ def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
             ],
         ),
         (
-            "5. The faithfulness reward brings consistency back; with augmentation, thoughts become short",
+            "5. The faithfulness reward restores consistency; with augmentation, thoughts become short",
             [
                 between(runs, "faithful", "base", "consistency at the end", end("base", "consistency")),
                 sign(runs, "both", "words of a thought, first to last", change("base", "thought_length"), falls=True),
@@ -221,7 +221,7 @@ def findings(runs: Runs) -> list[tuple[str, list[Sign]]]:
 
 
 def verdict(signs: Sequence[Sign]) -> str:
-    """Return what the signs of a finding say together."""
+    """Return the verdict on a finding from all of its signs."""
     if any(len(sign.known) < 2 for sign in signs):
         return "could not be tested"
     seen = sum(sign.verdict == "seen" for sign in signs)
@@ -229,7 +229,7 @@ def verdict(signs: Sequence[Sign]) -> str:
 
 
 def over_seeds(values: Sequence[float]) -> str:
-    """Return mean, lowest and highest, and in how many of all there is a value, unless in all."""
+    """Return mean, lowest and highest, and the number of defined values unless all are defined."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return "–"
@@ -251,7 +251,7 @@ def table(runs: Runs, shown: Sequence[tuple[str, str]]) -> str:
 
 
 def card(start: Run) -> str:
-    """Return what the start can: its accuracy on scenes that nothing was learnt from."""
+    """Return the accuracy of the start on scenes that were not used for training."""
     lines = ["| the start answers | accuracy |", "|---|---|"]
     lines += [f"| {said} | {start['card'][condition]:.2f} |" for condition, said in CARD.items()]
     return "\n".join(lines)
@@ -314,33 +314,33 @@ def page(runs: Runs, start: Run, picture: str) -> str:
     alarms = sum(bool(run["alarms"]) for run in every)
     found = findings(runs)
     lines = [
-        f"# {len(every)} runs on a laptop",
+        f"# {len(every)} GRPO runs on a laptop",
         "",
-        "Made by `python examples/train_grpo.py page` from the runs' files; nothing is written by hand.",
+        "Generated by `python examples/train_grpo.py page` from the runs' files; nothing is written by hand.",
         "",
         f"**What may be concluded:** what this one model of {start['parameters'] / 1e6:.1f} million parameters did on "
         f"this toy task in {one['steps']} steps, in {len(every)} runs. **What may not:** anything about large models, "
-        "or that a finding which does not appear here is wrong. Intervals are 95 % (Student's t) over seeds of the "
-        f"training alone, on the same {one['held_out']} held-out samples and from the same start; none is corrected "
-        "for how many there are.",
+        "or that a finding that does not appear here is wrong. Intervals are 95 % (Student's t) over training seeds "
+        f"only, on the same {one['held_out']} held-out samples and from the same start. They are not corrected for "
+        "multiple comparisons.",
         "",
         "| finding of the paper | here |",
         "|---|---|",
         *(f"| {title} | **{verdict(signs)}** |" for title, signs in found),
         "",
-        "A finding appeared where every sign of it below is seen, and in part where some are.",
+        "A finding appeared if all of its expected differences below are seen, and in part if some are.",
         "",
         "## The start",
         "",
-        f"The bundled model, taught to answer without a thought as well, then disturbed "
+        f"The bundled model was also trained to answer without a thought, and then disturbed by noise "
         f"({start['steps_after_noise']} steps after the noise; {start['cpu_seconds'] / 60:.0f} minutes of one core; "
         "`start.json` has recipe and log). "
         f"On {2 * start['recipe']['held_out']} other scenes:",
         "",
         card(start),
         "",
-        f"Learning rate {one['grpo']['learning_rate']:g}, chosen by the base reward alone on seeds that no run has "
-        f"(`rates.json`). The runs took {wall / 3600:.1f} hours, {cpu / 3600:.1f} of a processor: "
+        f"The learning rate, {one['grpo']['learning_rate']:g}, was chosen by the base reward alone on seeds that no "
+        f"run uses (`rates.json`). The runs took {wall / 3600:.1f} hours and {cpu / 3600:.1f} hours of CPU time: "
         f"{cpu / len(every) / 60:.1f} minutes each.",
     ]
     for title, signs in found:
@@ -348,8 +348,9 @@ def page(runs: Runs, start: Run, picture: str) -> str:
         lines += [f"- {each}" for each in signs]
     lines += [
         "",
-        "The paper finds both kinds among models; here they are configurations of one. The signs of findings 4 and 6 "
-        "and the last of 5 were written down when the first runs had been seen, the others before. "
+        "The paper finds both kinds among different models; here they are configurations of one model. The expected "
+        "differences of findings 4 and 6 and the last one of 5 were specified after the first runs had been seen, the "
+        "others before. "
         "Under `wrong_think`:",
         "",
         table(runs, [("wrong_think", metric) for metric in MISLED]),
@@ -358,21 +359,21 @@ def page(runs: Runs, start: Run, picture: str) -> str:
         "",
         "## First and last evaluation",
         "",
-        "The mean over seeds, and in brackets the lowest and the highest. Entropies are in nats, lengths in words. "
-        "Coverage is the share of answers whose thought concludes that an option is right: where none does, there is "
-        "no consistency.",
+        "The mean over seeds, with the lowest and the highest value in brackets. Entropies are in nats, lengths in "
+        "words. Coverage is the share of answers whose thought concludes that an option is right. If no thought does, "
+        "consistency is undefined.",
         "",
         table(runs, ENDS),
         "",
         "Consistency under base at the end, by judge. `Conclusion` takes the option that a thought names last, and "
-        "shares nothing with the rules; no language model was within reach where these runs were made, "
+        "shares nothing with the rules. No language model was available where these runs were made; "
         "`judge --judge` adds one.",
         "",
         judges(runs),
         "",
         f"`RobustnessCallback` raised an alarm in {alarms} of {len(every)} runs.",
         "",
-        "Thin lines are seeds, thick ones their mean:",
+        "Thin lines are seeds, thick lines their mean:",
         "",
         f"![Trajectories]({picture})",
     ]
