@@ -21,32 +21,32 @@ REFUSED: dict[str, tuple[str, str]] = {
     "pp_formulanet": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
     "udop": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
     "vision-encoder-decoder": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
-    "pi0": (_NO_TEMPLATE, "a robot's policy: it writes movements, not text"),
-    "evolla": ("to give an image a place", "it reads proteins; its chat template gives an image no place"),
+    "pi0": (_NO_TEMPLATE, "a robot policy: it outputs actions, not text"),
+    "evolla": ("to give an image a place", "it reads proteins; its chat template has no place for an image"),
     "diffusion_gemma": (
         "it decodes otherwise than token by token",
-        "it writes blocks by diffusion, not token by token",
+        "it generates blocks by diffusion, not token by token",
     ),
-    "shieldgemma2": ("to keep the rendered text", "its processor puts texts of its own in place of the prompt"),
+    "shieldgemma2": ("to keep the rendered text", "its processor replaces the prompt with its own text"),
     "t5gemma2": ("expected a decoder-only model", "an encoder–decoder"),
     "llama4": ("to answer one prompt with an image", "every forward raises in transformers 5.24"),
-    "mistral4": ("expected a processor with a tokenizer", "a language model alone, without a processor of images"),
+    "mistral4": ("expected a processor with a tokenizer", "a language model only, without an image processor"),
 }
 # What is not built, and why.
 NOT_BUILT: dict[str, str] = {
     "pixtral": "in transformers 4 only: the name of an image encoder, whose models are LLaVA's",
 }
-_ALONE = "prompts go through it one by one, since"
+_ALONE = "prompts are run one by one, because"
 # What holds for a family beside being right.
 NOTES: dict[str, str] = {
     "emu3": f"{_ALONE} a batch of images of several sizes changes what is seen (upstream)",
     "hunyuan_vl": f"{_ALONE} images are numbered across a batch, which moves them (upstream)",
     "minimax_m3_vl": f"{_ALONE} its sparse attention counts padding (upstream)",
-    "perception_lm": "several images in one prompt only where they are cut into equally many tiles",
+    "perception_lm": "several images in one prompt only if they are split into equally many tiles",
     "phi4_multimodal": f"{_ALONE} another image in the batch changes what is seen (upstream)",
-    "qwen2_5_omni": "asked is the part that reads and writes, its thinker",
-    "qwen3_omni_moe": "asked is the part that reads and writes, its thinker",
-    "unlimited_ocr": "chat templates of the checkpoints know no roles",
+    "qwen2_5_omni": "only its thinker, which reads and writes text, is used",
+    "qwen3_omni_moe": "only its thinker, which reads and writes text, is used",
+    "unlimited_ocr": "the checkpoints' chat templates have no roles",
 }
 # model type → what is wrong today
 PENDING: dict[str, str] = {}
