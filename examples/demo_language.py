@@ -1,10 +1,10 @@
-"""Teach the demo model's language model: turns as tokens, where to look, and the steps of a training.
+"""Train the demo model's language model: tokenized turns, attention targets, and training steps.
 
-`train_demo.py` and `grpo_start.py` use it. Looking words up takes several attention heads that are of no use one
-without the other, so a small model finds them late or never. For the first steps a few heads are therefore shown what
-to look at: those of the first layer the tokens just before, one of the second layer the words that the question asks
-about, one of the third layer what the next word is copied from: a cell of the image, a word of the description, an
-option. Afterwards they are free.
+Used by `train_demo.py` and `grpo_start.py`. Looking up words takes several attention heads that are useless without
+each other, so a small model learns them late or never. For the first steps, a few heads are therefore given attention
+targets: those of the first layer the preceding tokens, one of the second layer the words that the question asks
+about, one of the third layer the source of the next word (a cell of the image, a word of the description, an
+option). Afterwards their attention is free.
 """
 
 import time
@@ -22,41 +22,41 @@ from vlmrobust.types import Prompt, Sample
 
 OPTION_WORDS = (*shapes.COLOURS, *shapes.SHAPES, *shapes.NUMBERS, *shapes.POSITIONS, *shapes.RELATIONS)
 IMAGE_SIDE = 56
-"""Images are reduced to this many pixels a side: one token of the language model for each cell of a scene."""
+"""Side of the resized images in pixels: one language-model token for each cell of a scene."""
 IMAGE_TOKENS = (IMAGE_SIDE // 28) ** 2
 IMAGE_MARK = "<|image_pad|>"
 DESCRIPTION, CONCLUSION, LETTER = 1, 2, 3
 Drawn = tuple[shapes.Scene, questions.Question, Sample]
 Pointer = tuple[int, int, int, int]
-"""Layer, head, token that looks, token that it should look at."""
+"""Layer, head, query token, and the token that it should attend to."""
 
 OFFSETS = (1, 2, 3)
-"""How far back the first heads of the first layer look."""
+"""How many tokens back the first heads of the first layer attend."""
 ASKED, SOURCE = 1, 2
-"""The layers that look at what is asked about, and at what the next word is copied from."""
+"""The layers that attend to what the question asks about, and to the source of the next word."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A prompt, what is learnt behind it, and what is put between the two."""
+    """A prompt, the target text after it, and the given text between the two."""
 
     prompt: Prompt
     wanted: str
     given: str = ""
     concludes: bool = True
-    """whether what is learnt names the answer before its letter"""
+    """whether the target text names the answer before its letter"""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Turns as tokens."""
+    """Tokenized turns."""
 
     ids: torch.Tensor
     """(episodes, tokens), padded on the right"""
     roles: torch.Tensor
-    """(episodes, tokens): 0 where nothing is learnt, else `DESCRIPTION`, `CONCLUSION` or `LETTER`"""
+    """(episodes, tokens): 0 for tokens without loss, else `DESCRIPTION`, `CONCLUSION` or `LETTER`"""
     pointers: torch.Tensor
-    """(pointers, 5): episode, layer, head, token that looks, token that it should look at"""
+    """(pointers, 5): episode, layer, head, query token, and the token that it should attend to"""
 
     @classmethod
     def write(
@@ -65,12 +65,12 @@ class Episodes:
         processor: Any,
         pointers: Callable[[int, list[int], list[int]], Iterable[Pointer]],
     ) -> "Episodes":
-        """Render prompts through the library itself, exactly as they are asked later, and tokenize them with the rest.
+        """Render prompts with the library, exactly as in an evaluation, and tokenize them with the target texts.
 
         Args:
-            turns: what to ask and to learn.
+            turns: prompts and target texts.
             processor: renders and tokenizes.
-            pointers: where to look, from a row, its prompt's tokens and all of its tokens.
+            pointers: attention targets, from a row, its prompt's tokens and all of its tokens.
         """
 
         def encoded(texts: list[str]) -> list[list[int]]:
@@ -96,7 +96,7 @@ class Episodes:
 
 
 class Reader:
-    """Run the language model over episodes whose images were encoded beforehand."""
+    """Run the language model on episodes with precomputed image features."""
 
     def __init__(self, model: Any, processor: Any, grid: torch.Tensor) -> None:
         self.model = model
@@ -108,7 +108,7 @@ class Reader:
         self.parameters: list[nn.Parameter] = [*rest, *self.last_layer.parameters()]
 
     def positions(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return M-RoPE's positions, those of one episode: the image stands at the same place in all of them."""
+        """Return the M-RoPE positions of one episode for all: the image is at the same position in each."""
         one = ids[:1]
         marks = (one == self.image_id).int()
         found, _ = self.model.model.get_rope_index(one, mm_token_type_ids=marks, image_grid_thw=self.grid[None])
@@ -117,10 +117,10 @@ class Reader:
     def read(
         self, ids: torch.Tensor, chosen: torch.Tensor, features: torch.Tensor, *, attentions: bool = False
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Predict the chosen tokens, (episodes, tokens - 1), from what stands before them.
+        """Predict the chosen tokens, (episodes, tokens - 1), from the tokens before them.
 
         Returns:
-            Their logits; and for each layer the attention, (episodes, heads, tokens, tokens), if it is asked for.
+            Their logits, and the attention of each layer, (episodes, heads, tokens, tokens), if requested.
         """
         language_model = self.model.model.language_model
         language_model.set_attn_implementation("eager" if attentions else "sdpa")
@@ -134,7 +134,7 @@ class Reader:
     def loss(
         self, episodes: Episodes, rows: torch.Tensor, features: torch.Tensor, weight: float, *, attentions: bool = False
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return the mean loss of some episodes' tokens, and `read`'s attention.
+        """Return the mean loss over some episodes' tokens, and `read`'s attention.
 
         Conclusions and letters count `weight` times as much as other tokens.
         """
@@ -165,7 +165,7 @@ class Finder:
         """Return the pointers for a prompt and all its tokens, with the answer."""
         image = prompt.index(self.image_id)
         options = max(i for i, token in enumerate(prompt[:-1]) if token == self.lettered)
-        # Behind the question a caption would repeat its words; the last ones before the options are the question's.
+        # A caption may name the same words, so take the last ones before the options: those of the question.
         asked = [i for i in range(image + IMAGE_TOKENS, options) if prompt[i] in self.naming]
         asked = asked[-{"position": 2, "relation": 4}.get(question.kind, 1) :]
         letters = [options + 4 * i + 2 for i in range(len(question.options))]  # A|.|red|newline
@@ -189,7 +189,7 @@ class Finder:
             at += 7
         if question.counted:  # I|count|none|northwest|,|one|northeast|,
             for cell, position in enumerate(shapes.POSITIONS):
-                # A position stands behind its cell's words, so there the cell can be compared with what is counted.
+                # A position comes after its cell's words, so the cell can be compared with the counted thing there.
                 place, thing = said[cell, position], scene.cells[cell]
                 matches = thing is not None and question.counted in thing.words
                 found.append((ASKED, 0, place, asked[0] if matches else place))
@@ -204,7 +204,7 @@ class Finder:
             for (cell, word), place in said.items():
                 thing = scene.cells[cell]
                 if word == right and thing is not None and told <= {self.ids[w] for w in thing.words}:
-                    # A colour stands before its shape, so only from the shape on is it known to belong to it.
+                    # A colour comes before its shape, so only from the shape on is it known to belong to it.
                     found.append((SOURCE, 0, concludes, place + (question.kind == "colour")))
         # A true caption names the right option; nothing else before the options does.
         right_id = self.ids[question.options[question.answer]]
@@ -214,7 +214,7 @@ class Finder:
 
 
 def pointers_loss(attentions: tuple[torch.Tensor, ...], pointers: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return the mean negative logarithm of the attention that goes where the pointers of these episodes point."""
+    """Return the mean negative log of the attention on the targets of these episodes."""
     place = torch.full((int(torch.cat([pointers[:, 0], rows]).max()) + 1,), -1)
     place[rows] = torch.arange(len(rows))
     of_batch = pointers[place[pointers[:, 0]] >= 0]
@@ -226,7 +226,7 @@ def pointers_loss(attentions: tuple[torch.Tensor, ...], pointers: torch.Tensor, 
 
 
 def offsets_loss(attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Return the same for the heads of the first layer that look at the tokens just before."""
+    """Return the same for the heads of the first layer that attend to the preceding tokens."""
     losses = [
         -(attentions[0][:, head].diagonal(-offset, dim1=1, dim2=2) + 1e-6).log().mean()
         for head, offset in enumerate(OFFSETS)
@@ -237,7 +237,7 @@ def offsets_loss(attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
 def one_cycle(
     parameters: Sequence[nn.Parameter], rate: float, steps: int, betas: tuple[float, float] = (0.9, 0.98)
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Return AdamW, and one cycle of its learning rate."""
+    """Return AdamW and a one-cycle learning-rate schedule."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=betas)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
 
@@ -257,7 +257,7 @@ def step(
 
 
 def batches(count: int, batch_size: int) -> Iterator[torch.Tensor]:
-    """Yield batches of rows without end, in a new order each time round."""
+    """Yield batches of rows endlessly, in a new order in each epoch."""
     while True:
         yield from torch.randperm(count).split(batch_size)
 
@@ -271,17 +271,17 @@ def learn_to_answer(
     weight: float,
     watch: Callable[[int, float], None],
 ) -> None:
-    """Teach to describe every cell, conclude, and give the letter.
+    """Train the model to describe every cell, conclude, and give the letter.
 
     Args:
         reader: Runs the model.
-        stages: Episodes, the number of steps on them, and how much it counts where attention goes; one after the
+        stages: Episodes, the number of steps on them, and the weight of the attention loss; run one after the
             other under one learning-rate schedule.
-        features: Of the episodes' images.
+        features: Features of the episodes' images.
         batch_size: Episodes per step.
         rate: The highest learning rate.
         weight: How much more the conclusion and the letter count than other tokens.
-        watch: Called with the step and its loss.
+        watch: Called with each step and its loss.
     """
     total = sum(steps for _, steps, _ in stages)
     optimizer, schedule = one_cycle(reader.parameters, rate, total)
@@ -300,7 +300,7 @@ def learn_to_answer(
 
 
 class Log:
-    """What happened, with the seconds since the start; printed, and written beside the weights."""
+    """Log lines with the seconds since the start; printed, and saved with the weights."""
 
     def __init__(self) -> None:
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
@@ -309,13 +309,13 @@ class Log:
         self._recent: list[float] = []
 
     def say(self, text: str) -> None:
-        """Note a line."""
+        """Log a line."""
         line = f"{self.seconds():7.0f} s, {self.cpu_seconds():7.0f} s CPU: {text}"
         self.lines.append(line)
         print(line, flush=True)
 
     def loss(self, step: int, value: float, every: int = 50) -> None:
-        """Note the mean loss of every so many steps."""
+        """Log the mean loss at regular intervals."""
         self._recent.append(value)
         if step % every == 0:
             self.losses.append((step, round(sum(self._recent) / len(self._recent), 4)))

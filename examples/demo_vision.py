@@ -23,7 +23,7 @@ SHAPE_WORDS = (*shapes.SHAPES, shapes.NOTHING)
 
 @dataclass
 class Pictures:
-    """Images as the processor hands them on, and what their cells hold."""
+    """Processed images, and the contents of their cells."""
 
     pixels: torch.Tensor
     """(images, patches, values of a patch)"""
@@ -62,7 +62,7 @@ class Pictures:
 
 
 def hidden_features(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Return what goes into the last linear layer of the tower: (images, cells, features)."""
+    """Return the inputs of the tower's last linear layer: (images, cells, features)."""
     found: list[torch.Tensor] = []
     hook = tower.merger.mlp[2].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:
@@ -73,10 +73,10 @@ def hidden_features(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) 
 
 
 def learn_to_see(tower: nn.Module, pictures: Pictures, steps: int, batch_size: int, rate: float) -> float:
-    """Train the tower on colour and shape of every cell.
+    """Train the tower to predict colour and shape of every cell.
 
     Returns:
-        The share of cells named right over the last tenth of the steps.
+        The share of correctly named cells over the last tenth of the steps.
     """
     width = tower.merger.mlp[2].in_features
     heads = nn.Linear(width, len(COLOUR_WORDS) + len(SHAPE_WORDS))
@@ -105,7 +105,7 @@ def features_of(tower: nn.Module, pictures: Pictures, batch_size: int = 128) -> 
 
 @torch.no_grad()
 def speak_words(model: Any, pictures: Pictures, features: torch.Tensor, tokenizer: Any) -> float:
-    """Fit the tower's last layer, by least squares, to the words' embeddings.
+    """Fit the tower's last layer to the word embeddings by least squares.
 
     Returns:
         The share of the embeddings' variance that the fit explains.
@@ -117,7 +117,7 @@ def speak_words(model: Any, pictures: Pictures, features: torch.Tensor, tokenize
 
     target = (embeddings(COLOUR_WORDS)[pictures.colour_ids] + embeddings(SHAPE_WORDS)[pictures.shape_ids]).flatten(0, 1)
     inputs = functional.pad(features.flatten(0, 1), (0, 1), value=1.0)
-    # Normal equations with a little ridge: features can be collinear.
+    # Normal equations with a small ridge term, since features can be collinear.
     gram = inputs.T @ inputs / len(inputs) + 1e-4 * torch.eye(inputs.shape[1])
     solution = torch.linalg.solve(gram, inputs.T @ target / len(inputs))
     last = model.model.visual.merger.mlp[2]

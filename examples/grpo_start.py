@@ -1,15 +1,15 @@
-"""Make the start of `train_grpo.py`'s runs: a small model that answers from the image, with a thought and without one.
+"""Train the initial model of `train_grpo.py`'s runs: small, and able to answer with and without a thought.
 
-It goes on from the bundled model, which was taught nothing false and cannot answer without a thought. Here it learns
-five kinds of turns, so that every finding of arXiv:2602.12506 could appear from there: thoughts as before; short ones
-that conclude at once; given ones that say nothing, after which only the letter is left; given ones that conclude
-wrongly, the letter behind them being the thought's or the true one; and captions, some of them false. For the first
-steps it is shown where to look in the image. Then noise is put on its weights, and it is taught again until its
-accuracy is in the middle, so that there is room above and below.
+It continues from the bundled model, which was trained on nothing false and cannot answer without a thought. Here it
+learns five kinds of turns, so that every finding of arXiv:2602.12506 could appear: thoughts as before; short ones that
+conclude at once; given ones without content, after which only the letter is left; given ones with a wrong conclusion,
+followed by the thought's letter or the true one; and captions, some of them false. For the first steps it gets
+attention targets in the image. Then noise is added to its weights, and training continues until its accuracy is in the
+middle, so that it can change in both directions.
 
     OMP_NUM_THREADS=1 python examples/train_grpo.py start
 
-On one machine the same versions and seed give the same weights; `start.json`, beside them, has recipe, log, versions
+On one machine, the same versions and seed give the same weights. `start.json` next to them has recipe, log, versions
 and the card's figures.
 """
 
@@ -49,12 +49,12 @@ from vlmrobust.workers import ThisProcess
 
 KINDS = ("colour", "shape", "position")
 SHORT = ("", "Okay.", "Let me see.", "I look at it.", "This is it.", "Now the answer.", "I see.", "So.")
-"""What the given thoughts say that say nothing; `stop_think`'s own words are none of them."""
+"""Given thoughts without content; `stop_think`'s own words are not among them."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that the start depends on besides the code and the bundled weights."""
+    """All settings of the start, apart from the code and the bundled weights."""
 
     seed: int = 0
     scenes: int = 6_000
@@ -79,7 +79,7 @@ class Recipe:
 
 
 def turn(sample: Sample, kind: str, recipe: Recipe, rng: np.random.Generator) -> Turn:
-    """Draw what is learnt of a sample."""
+    """Draw the training turn of a sample."""
     prompt, answer = Prompt.of(sample), sample.answer
     wrong = [option for option in range(len(sample.options)) if option != sample.answer]
     if rng.random() < recipe.captioned:
@@ -104,7 +104,7 @@ def turn(sample: Sample, kind: str, recipe: Recipe, rng: np.random.Generator) ->
 def looks(
     finder: Finder, scene: shapes.Scene, question: questions.Question, prompt: list[int], at: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Yield where to look for a letter in the image itself: at what is asked about, its cell, and the option."""
+    """Yield the attention targets of a letter: what is asked about, its cell in the image, and the option."""
     image = prompt.index(finder.image_id)
     options = max(place for place, token in enumerate(prompt[:-1]) if token == finder.lettered)
     asked = [place for place in range(image + IMAGE_TOKENS, options) if prompt[place] in finder.naming]
@@ -156,7 +156,7 @@ class Lessons:
         self._orders = [batches(len(shown), size) for size in (recipe.direct_size, recipe.thought_size)]
 
     def loss(self, reader: Reader, shown: bool) -> torch.Tensor:
-        """Return the loss of the next batch: letters behind given thoughts, and thoughts."""
+        """Return the loss of the next batch: letters after given thoughts, and thoughts."""
         weighted = 0.0
         for turns, order in zip((self.direct, self.thoughts), self._orders, strict=True):
             rows = next(order)
@@ -171,7 +171,7 @@ class Lessons:
 
 
 def learn(lessons: Lessons, reader: Reader, parameters: list[Any], recipe: Recipe, log: Log) -> None:
-    """Teach all turns; for the first steps, where to look."""
+    """Train on all turns, with attention targets for the first steps."""
     optimizer, schedule = one_cycle(parameters, recipe.rate, recipe.steps)
     for number in range(1, recipe.steps + 1):
         loss = lessons.loss(reader, shown=number <= recipe.shown_steps)
@@ -180,7 +180,7 @@ def learn(lessons: Lessons, reader: Reader, parameters: list[Any], recipe: Recip
 
 
 def disturb(lessons: Lessons, reader: Reader, parameters: list[Any], recipe: Recipe, log: Log) -> int:
-    """Put noise on the weights, and teach again until accuracy is in the middle; return the steps that it took."""
+    """Add noise to the weights, train until accuracy is in the middle, and return the number of steps."""
     with torch.no_grad():
         for parameter in parameters:
             if parameter.ndim >= 2:
@@ -193,13 +193,13 @@ def disturb(lessons: Lessons, reader: Reader, parameters: list[Any], recipe: Rec
             log.say(f"noise, step {number}: {found}")
             if found["base"] >= recipe.enough and found["stop_think"] >= recipe.enough_direct:
                 return number
-    raise SystemExit(f"expected a start after {recipe.most_steps} steps at most, got none; another recipe is needed")
+    raise SystemExit(f"expected a start after {recipe.most_steps} steps at most, got none; change the recipe")
 
 
 def accuracies(
     reader: Reader, processor: Any, count: int, seed: int, conditions: Sequence[vr.Perturbation]
 ) -> dict[str, float]:
-    """Return the accuracy under base and some conditions, on scenes that no training shows."""
+    """Return the accuracy under base and some conditions, on scenes not used for training."""
     reader.model.model.language_model.set_attn_implementation("sdpa")
     engine = vr.HFModel(reader.model, processor, {"max_new_tokens": 80})
     with undisturbed(reader.model):
@@ -218,7 +218,7 @@ CARD = (StopThink(), WrongThink(), WrongCaption(), CorrectThink(), CorrectCaptio
 
 
 def make_start(folder: Path, recipe: Recipe | None = None) -> dict[str, Any]:
-    """Teach the bundled model, save it with its log and card, and return these."""
+    """Train the bundled model, save it with its log and card, and return these."""
     import transformers
 
     recipe = recipe or Recipe()

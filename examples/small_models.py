@@ -1,7 +1,7 @@
-"""Models and rows of examples/small.toml: an earlier stage of the bundled model, and tiny random ones.
+"""Models and rows of examples/small.toml: an earlier stage of the bundled model, and tiny random models.
 
-The functions are named in the study's file as factories. The rows are drawn by the bundled generator and written in the
-layouts of CV-Bench and 3DSRBench; to draw them again:
+The study file names these functions as factories. The rows are drawn by the bundled generator and written in the
+layouts of CV-Bench and 3DSRBench. To draw them again:
 
     python examples/small_models.py
 """
@@ -21,7 +21,7 @@ NEW_TOKENS = {"max_new_tokens": 80}
 
 
 def demo(noise: float = 0.0) -> vr.HFModel:
-    """The bundled model, its weights disturbed by as much noise as an earlier stage may be away."""
+    """The bundled model, with noise on its weights to imitate an earlier stage of training."""
     model = vr.demo.model(generation=NEW_TOKENS)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def demo(noise: float = 0.0) -> vr.HFModel:
 
 
 def qwen2_5_vl(new_tokens: int = 12) -> vr.HFModel:
-    """A Qwen2.5-VL of random weights, with the bundled processor."""
+    """A Qwen2.5-VL with random weights and the bundled processor."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     bundled = vr.demo.model()
@@ -45,7 +45,7 @@ def qwen2_5_vl(new_tokens: int = 12) -> vr.HFModel:
 
 
 def internvl(new_tokens: int = 12) -> vr.HFModel:
-    """An InternVL of random weights; its tokenizer is the bundled one with InternVL's names for images."""
+    """An InternVL with random weights; its tokenizer is the bundled one with InternVL's image tokens."""
     import transformers as hf
 
     named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
@@ -82,7 +82,7 @@ def internvl(new_tokens: int = 12) -> vr.HFModel:
 
 
 def write_rows(folder: Path, samples: int = 40) -> None:
-    """Writes counts and relations as CV-Bench has them, colours and shapes as 3DSRBench does."""
+    """Write counts and relations in CV-Bench's layout, colours and shapes in 3DSRBench's."""
     drawn = [(sample, sample.metadata["kind"]) for sample in vr.demo.samples(samples, seed=404)]
     counts = [(sample, kind) for sample, kind in drawn if kind in ("count", "relation")]
     others = [(sample, kind) for sample, kind in drawn if kind in ("colour", "shape")]

@@ -1,17 +1,17 @@
-"""Train the bundled demo model from nothing: `python examples/train_demo.py --out DIR`.
+"""Train the bundled demo model from scratch: `python examples/train_demo.py --out DIR`.
 
-Five stages, each the cheapest way that was found to teach its part:
+Five stages, each the cheapest way that was found to train its part:
 
-1. the vision tower learns to name what every cell of a scene holds;
+1. the vision tower learns to name the contents of every cell of a scene;
 2. its last layer is fitted to the embeddings of those words, and the rest of it is frozen;
 3. the language model learns to describe the scene, conclude, and give the letter, with short prompts, while a few of
-   its attention heads are shown where to look (`demo_language.Finder`);
-4. it goes on without being shown;
-5. and with the library's own prompts, rendered by `vlmrobust.Prompt` as they are asked later.
+   its attention heads get attention targets (`demo_language.Finder`);
+4. training continues without these targets;
+5. and then with the library's own prompts, rendered by `vlmrobust.Prompt` as in an evaluation.
 
-Nothing false is ever trained on: neither a wrong caption nor a wrong thought. Scenes that `vlmrobust.demo.samples`
-draws are never shown. On one machine the same seed gives the same weights. It takes transformers 5, which makes the
-tokenizer; transformers 4.57 loads the result as well.
+The model is never trained on anything false: neither a wrong caption nor a wrong thought. Scenes that
+`vlmrobust.demo.samples` draws are never used. On one machine, the same seed gives the same weights. The script needs
+transformers 5, which builds the tokenizer; transformers 4.57 can load the result as well.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-# ChatML as Qwen2.5-VL writes it, without the system turn that its template adds on its own: prompts stay short.
+# ChatML as in Qwen2.5-VL, without the default system turn of its template, to keep prompts short.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -59,7 +59,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that the training depends on besides the code."""
+    """All training settings, apart from the code."""
 
     seed: int = 0
     scenes: int = 20_000
@@ -81,16 +81,16 @@ class Recipe:
     vision_layers: int = 3
 
     def scaled(self, factor: float) -> "Recipe":
-        """Return the same recipe with fewer scenes and steps, to see that it runs."""
+        """Return the same recipe with fewer scenes and steps, for a test run."""
         names = ("scenes", "held_out", "see_steps", "shown_steps", "short_steps", "full_steps")
         return replace(self, **{name: max(20, round(getattr(self, name) * factor)) for name in names})
 
 
 def train_tokenizer(texts: Iterable[str]) -> Any:
-    """Train a byte-level BPE with Qwen's rules for splitting words; any text comes back as it went in.
+    """Train a byte-level BPE with Qwen's word-splitting rules; every text survives a round trip unchanged.
 
     Args:
-        texts: What its words are learned from; every option word becomes one token, with and without a space before.
+        texts: Training texts; every option word becomes one token, with and without a leading space.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
@@ -101,7 +101,7 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
     tokenizer.pre_tokenizer = frame.backend_tokenizer.pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=2048,  # never reached: merging ends where no pair is left that occurs often
+        vocab_size=2048,  # never reached: merging ends when no frequent pair is left
         min_frequency=20,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -124,7 +124,7 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
 
 
 def build_processor(texts: Iterable[str]) -> Any:
-    """Return the stock Qwen2.5-VL processor around a tokenizer trained on texts."""
+    """Return the stock Qwen2.5-VL processor with a tokenizer trained on the texts."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     pixels = {"shortest_edge": IMAGE_SIDE**2, "longest_edge": IMAGE_SIDE**2}
@@ -189,10 +189,10 @@ def build_model(recipe: Recipe, tokenizer: Any) -> Any:
 
 
 def start_copying(model: Any, scale: float = 2.0) -> None:
-    """Start every attention head from equal queries and keys, so that words attend to the same words.
+    """Initialise every attention head with equal queries and keys, so that words attend to the same words.
 
-    Looking a word up elsewhere in the text is most of what this model does; from independent queries and keys that
-    takes very long to emerge. (The idea is called mimetic initialisation.)
+    Most of this model's work is looking up a word elsewhere in the text; with independent queries and keys, this takes
+    very long to emerge. (The idea is called mimetic initialisation.)
     """
     with torch.no_grad():
         for layer in model.model.language_model.layers:
@@ -204,7 +204,7 @@ def start_copying(model: Any, scale: float = 2.0) -> None:
 
 
 def episodes_of(drawn: list[Drawn], processor: Any, recipe: Recipe, style: Style | None = None) -> Episodes:
-    """Return samples as the library asks them, with the thought and letter to learn; some carry a true caption."""
+    """Return samples with the library's prompts and the target thought and letter; some have a true caption."""
     rng = np.random.default_rng([3, recipe.seed])
     turns = []
     for _, _, sample in drawn:
@@ -255,7 +255,7 @@ def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
 
 
 def rewrite(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Change a JSON file."""
+    """Update a JSON file."""
     file.write_text(json.dumps(change(json.loads(file.read_text())), indent=2) + "\n")
 
 
@@ -273,7 +273,7 @@ def _with_older_rope(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(model: Any, processor: Any, folder: Path) -> str:
-    """Write weights in half precision and all that both transformers 4.57 and 5 need to load them.
+    """Save the weights in half precision, with all files that transformers 4.57 and 5 need to load them.
 
     Returns:
         The SHA-256 of the weights.
@@ -281,21 +281,21 @@ def save(model: Any, processor: Any, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
     processor.save_pretrained(folder)
-    # transformers 4 reads these two, transformers 5 the processor's own file.
+    # transformers 4 reads these two files, transformers 5 the processor's own file.
     processor.image_processor.save_pretrained(folder)
     processor.video_processor.save_pretrained(folder)
-    # Two names have changed between them; transformers 5 still reads the older ones.
+    # Two names differ between the versions; transformers 5 still reads the older ones.
     rewrite(folder / "tokenizer_config.json", _with_older_special_tokens)
     rewrite(folder / "config.json", _with_older_rope)
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def main() -> None:
-    """Train, save, measure the saved model, and write `training_log.json` beside it."""
+    """Train, save, evaluate the saved model, and write `training_log.json` next to it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps-scale", type=float, default=1.0, help="0.02 only shows that it runs")
+    parser.add_argument("--steps-scale", type=float, default=1.0, help="0.02 for a test run")
     arguments = parser.parse_args()
     recipe = Recipe(seed=arguments.seed)
     if arguments.steps_scale != 1.0:

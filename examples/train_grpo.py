@@ -1,18 +1,18 @@
 """Do accuracy and faithfulness drift apart? GRPO on the demo's task, with a small model, on a CPU.
 
-One start for all runs: a model that answers from the image, with a thought and without one, about six times in ten
-(`grpo_start.py`). Then four configurations, from arXiv:2602.12506: the base reward, with adversarial augmentation, with
-the faithfulness reward, with both; five seeds each. A run writes one small file; one that was killed goes on from its
-last checkpoint, and gives the same file but for the seconds.
+All runs start from one model, which answers from the image, with and without a thought, right about six times in ten
+(`grpo_start.py`). There are four configurations, from arXiv:2602.12506: the base reward, with adversarial augmentation,
+with the faithfulness reward, and with both; five seeds each. A run writes one small file. An interrupted run resumes
+from its last checkpoint and gives the same file except for the seconds.
 
     export OMP_NUM_THREADS=1
-    python examples/train_grpo.py start                                    # the model, with its log and card
-    python examples/train_grpo.py rate                                     # the learning rate, by the base reward alone
-    python examples/train_grpo.py run --configuration both --seed 0        # one of twenty
-    python examples/train_grpo.py judge                                    # a second judge, of all runs there are
-    python examples/train_grpo.py judge --judge openai:NAME --base-url URL # a language model as one more
-    python examples/train_grpo.py page                                     # the page, from the files
-    python examples/train_grpo.py all                                      # whatever of these is not there
+    python examples/train_grpo.py start                                    # the initial model, with its log and card
+    python examples/train_grpo.py rate                                     # choose the learning rate by the base reward
+    python examples/train_grpo.py run --configuration both --seed 0        # one of the twenty runs
+    python examples/train_grpo.py judge                                    # a second judge for all existing runs
+    python examples/train_grpo.py judge --judge openai:NAME --base-url URL # a language model as another judge
+    python examples/train_grpo.py page                                     # the page, from the result files
+    python examples/train_grpo.py all                                      # all steps whose results are missing
 """
 
 import argparse
@@ -39,7 +39,7 @@ CONFIGURATIONS = ("base", "augmented", "faithful", "both")
 SEEDS = (0, 1, 2, 3, 4)
 KINDS = ("colour", "shape", "position")
 AUGMENTATION = {CorrectCaption(): 0.1, WrongCaption(): 0.1, CorrectThink(): 0.1, WrongThink(): 0.1}
-CONDITIONS = paper_conditions()[1:]  # base is asked anyway
+CONDITIONS = paper_conditions()[1:]  # base is always included
 METRICS = (
     vr.metrics.Accuracy(),
     vr.metrics.Consistency(),
@@ -66,9 +66,9 @@ NEW_TOKENS = {"max_new_tokens": 80}
 
 
 class Conclusion(Judge):
-    """A second judge that shares nothing with the rules: the option that a thought names last is what it asserts.
+    """A second judge that is independent of the rules: a thought asserts the option that it names last.
 
-    It knows no negation, hedge or comparison; the thoughts of this task have none to speak of.
+    It ignores negations, hedges and comparisons; the thoughts of this task have hardly any.
     """
 
     is_costly = False
@@ -87,7 +87,7 @@ class Conclusion(Judge):
 
 
 def samples(number: int, seed: int) -> list[vr.Sample]:
-    """Draw scenes that no training of the start shows, with the questions of the task's kinds."""
+    """Draw scenes not used to train the start, with the task's kinds of questions."""
     indices = (index for index in count() if shapes.KINDS[index % len(shapes.KINDS)] in KINDS)
     return [questions.to_sample(index, seed) for index in islice(indices, number)]
 
@@ -104,7 +104,7 @@ def frozen_vision(model: Any) -> Any:
 def train(
     start: Path, folder: Path, configuration: str, seed: int, steps: int, every: int, held_out: int, rate: float
 ) -> dict[str, Any]:
-    """Train with one configuration, from where an earlier process left off, and return the trajectory."""
+    """Train one configuration, resuming from the last checkpoint, and return the trajectory."""
     from datasets import Dataset
     from trl import GRPOConfig
 
@@ -113,7 +113,7 @@ def train(
     weights = str(start)
     engine = vr.HFModel.from_pretrained(weights, dtype="float32", generation=NEW_TOKENS)
     if (checkpoint := last_checkpoint(folder)) is not None:
-        # transformers saves the weights of Qwen2.5-VL by other names than its Trainer looks for when it goes on.
+        # transformers saves the weights of Qwen2.5-VL under other names than its Trainer expects when it resumes.
         engine.model.load_state_dict(type(engine.model).from_pretrained(checkpoint, dtype="float32").state_dict())
     frozen_vision(engine.model)
     clock = clock_callback()
@@ -142,7 +142,7 @@ def train(
     )
     evaluator = vr.Evaluator(engine, CONDITIONS, METRICS, batch_size=25, seed=0)
     vr.rl.RobustnessCallback(evaluator, samples(held_out, seed=202), every=every, budget=None).attach(trainer)
-    trainer._load_from_checkpoint = lambda *args, **kwargs: None  # that has been done
+    trainer._load_from_checkpoint = lambda *args, **kwargs: None  # already loaded above
     trainer.train(resume_from_checkpoint=checkpoint)
     found = evaluations(trainer.state.log_history)
     return {
@@ -166,7 +166,7 @@ def train(
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the last checkpoint that was written to its end; what was begun after it is put away."""
+    """Return the last complete checkpoint; incomplete ones after it are deleted."""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
         try:
             json.loads((checkpoint / "trainer_state.json").read_text())  # the last file of a checkpoint
@@ -180,7 +180,7 @@ def clock_callback() -> Any:
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
-        """Counts seconds over all processes of a run; those after a checkpoint that is gone on from count once."""
+        """Counts seconds over all processes of a run; time lost after the last checkpoint is not counted."""
 
         def __init__(self) -> None:
             self.before = {"seconds": 0.0, "cpu_seconds": 0.0}
@@ -203,10 +203,10 @@ def clock_callback() -> Any:
 
 
 def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each evaluation its step, and the metrics of each condition."""
+    """Return the step of each evaluation, and the metrics of each condition."""
     found = []
     for entry in history:
-        # What an evaluation cost has a name of one part; one made again on going on says what the first has said.
+        # Names with one part are costs. A repeated evaluation after resuming has the same values as the first.
         named = [(name.split("/")[1:], value) for name, value in entry.items() if name.startswith("robustness/")]
         named = [(parts, value) for parts, value in named if len(parts) == 2]
         if named and entry["step"] not in {earlier["step"] for earlier in found}:
@@ -218,7 +218,7 @@ def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def alarms(found: list[dict[str, Any]]) -> list[str]:
-    """Return what `RobustnessCallback` warned of, whichever process it was raised in."""
+    """Return the warnings of `RobustnessCallback`, whichever process raised them."""
     from vlmrobust.rl.alarms import Alarms
 
     return [
@@ -238,7 +238,7 @@ def versions() -> dict[str, str]:
 
 
 def write(file: Path, value: dict[str, Any]) -> None:
-    """Write a field a line, and of a list an entry a line."""
+    """Write one field per line, and one list entry per line."""
     fields = [f" {json.dumps(name)}: {_entries(entry)}" for name, entry in value.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{\n" + ",\n".join(fields) + "\n}\n")
@@ -250,11 +250,11 @@ def _entries(value: Any) -> str:
     return "[\n" + ",\n".join(f"  {json.dumps(entry)}" for entry in value) + "\n ]"
 
 
-# --- what is made of runs ---------------------------------------------------------------------------------------------
+# --- results of all runs ----------------------------------------------------------------------------------------------
 
 
 def choose_rate(start: Path, out: Path, results: Path) -> float:
-    """Try learning rates with the base reward on seeds that no run has, and keep the one whose reward rises most."""
+    """Try learning rates with the base reward on seeds that no run uses, and keep the one with the largest gain."""
     tried = []
     for rate in RATES:
         for seed in RATE_SEEDS:
@@ -270,7 +270,7 @@ def choose_rate(start: Path, out: Path, results: Path) -> float:
 
 
 def judge(out: Path, results: Path, name: str, base_url: str | None) -> None:
-    """Read the thoughts of every run's evaluations with another judge, and put what it says into the run's file."""
+    """Judge the thoughts of every run's evaluations with another judge, and add the results to the run's file."""
     from vlmrobust.named_judges import judge_named, judged_metrics
 
     chosen = Conclusion() if name == "conclusion" else judge_named(name, base_url=base_url, where="--judge")
@@ -297,7 +297,7 @@ def runs_of(results: Path) -> list[Path]:
 
 
 def beside(name: str) -> Any:
-    """Return another of the examples' modules."""
+    """Return another module of the examples."""
     sys.path.insert(0, str(Path(__file__).parent))
     return importlib.import_module(name)
 
@@ -308,13 +308,15 @@ def main(words: Iterable[str] | None = None) -> None:
     parser.add_argument("--configuration", choices=CONFIGURATIONS, default="base")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--every", type=int, default=100, help="steps between two evaluations, and two checkpoints")
-    parser.add_argument("--samples", type=int, default=200, help="held-out samples of an evaluation")
-    parser.add_argument("--rate", type=float, help="the learning rate; default: the one that `rate` chose")
+    parser.add_argument("--every", type=int, default=100, help="steps between evaluations and between checkpoints")
+    parser.add_argument("--samples", type=int, default=200, help="held-out samples per evaluation")
+    parser.add_argument("--rate", type=float, help="learning rate; default: the one chosen by `rate`")
     parser.add_argument("--judge", default="conclusion", help="conclusion, rules, hf:NAME or openai:NAME")
     parser.add_argument("--base-url")
-    parser.add_argument("--out", type=Path, default=Path("runs/grpo"), help="for weights, checkpoints and reports")
-    parser.add_argument("--results", type=Path, default=Path("examples/grpo_runs"), help="for the small files")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/grpo"), help="folder for weights, checkpoints and reports"
+    )
+    parser.add_argument("--results", type=Path, default=Path("examples/grpo_runs"), help="folder for the result files")
     given = parser.parse_args(None if words is None else list(words))
     start = given.out / "start"
     if given.stage == "start" or (given.stage == "all" and not (start / "start.json").exists()):
@@ -336,7 +338,7 @@ def main(words: Iterable[str] | None = None) -> None:
         folder = given.out / "runs" / target.stem
         run = train(start, folder, configuration, seed, given.steps, given.every, given.samples, rate)
         write(target, run)
-        print(f"{target}: {run['seconds']} s, {run['cpu_seconds']} s of the processor", flush=True)
+        print(f"{target}: {run['seconds']} s, {run['cpu_seconds']} s CPU", flush=True)
     if given.stage in ("all", "judge"):
         judge(given.out, given.results, given.judge, given.base_url)
     if given.stage in ("all", "page"):
