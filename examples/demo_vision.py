@@ -1,8 +1,8 @@
-"""Teach the demo model's vision tower: the first two stages of `train_demo.py`.
+"""Train the demo model's vision tower: the first two stages of `train_demo.py`.
 
-Trained from scratch through the language model alone, the tower stays blind for very long. So it is first taught what
-every cell holds, by two classifiers that are thrown away afterwards; then its output is fitted to the sum of the
-embeddings of the words for it, so that the language model finds words where the image stands.
+Trained from scratch through the language model alone, the tower learns nothing useful for a very long time. So it first
+learns the contents of every cell, with two temporary classifiers. Then its output is fitted to the sum of the
+embeddings of the words for that content, so that the language model finds words at the image's positions.
 """
 
 from collections.abc import Iterable
