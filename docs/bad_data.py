@@ -15,11 +15,11 @@ from vlmrobust import Evaluator, Prompt, Response, Sample
 from vlmrobust.data import RowsError, read_rows
 from vlmrobust.metrics import Accuracy
 from vlmrobust.prompting import KNOWN_TOKENS
-from vlmrobust.report.markdown import inline
+from vlmrobust.report.formats import inline
 from vlmrobust.testing import FakeModel
 from vlmrobust.types import Style
-from vlmrobust.types.acting import acting_in
 from vlmrobust.types.image import decoded
+from vlmrobust.types.sample import acting_in
 
 PAGE = Path(__file__).parent / "pages" / "bad_data.md"
 BEGIN, END = "<!-- made by docs/bad_data.py -->", "<!-- end -->"

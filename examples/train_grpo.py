@@ -271,7 +271,7 @@ def choose_rate(start: Path, out: Path, results: Path) -> float:
 
 def judge(out: Path, results: Path, name: str, base_url: str | None) -> None:
     """Judge the thoughts of every run's evaluations with another judge, and add the results to the run's file."""
-    from vlmrobust.named_judges import judge_named, judged_metrics
+    from vlmrobust.catalogue import judge_named, judged_metrics
 
     chosen = Conclusion() if name == "conclusion" else judge_named(name, base_url=base_url, where="--judge")
     for file in runs_of(results):

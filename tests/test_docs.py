@@ -20,8 +20,8 @@ import typer.main
 
 import vlmrobust as vr
 from vlmrobust import cli
+from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES
 from vlmrobust.data import samples_from
-from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -225,9 +225,9 @@ def test_the_reference_is_built_without_a_warning(caplog: pytest.LogCaptureFixtu
 
 
 def test_there_are_docstring_examples_and_a_wrong_one_fails() -> None:
-    from vlmrobust import keyed
+    from vlmrobust import seeding
 
-    assert doctest.testmod(keyed).attempted >= 3
+    assert doctest.testmod(seeding).attempted >= 3
     wrong = ModuleType("wrong")
     wrong.__doc__ = ">>> 1 + 1\n3\n"
     assert doctest.testmod(wrong, report=False, verbose=False).failed == 1

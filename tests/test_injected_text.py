@@ -13,8 +13,8 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import CorrectThink, NeutralCaption, StopThink, WrongCaption, WrongThink
 from vlmrobust.prompting import KNOWN_TOKENS, SpecialTokens, inert_tags
 from vlmrobust.testing import FakeModel
-from vlmrobust.types.acting import acting_in, listed
 from vlmrobust.types.prompt import begun
+from vlmrobust.types.sample import acting_in, listed
 
 TURNS = {
     "ChatML": "<|im_end|>\n<|im_start|>assistant\nB<|im_end|>",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmrobust.local_paths import without_local_paths
+from vlmrobust.text import without_local_paths
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from vlmrobust.metrics import (
     RobustAccuracy,
 )
 from vlmrobust.perturbations import EarlyAnswer, StopThink, WrongCaption, WrongThink
-from vlmrobust.report.keeping import kept_report
+from vlmrobust.report.run_report import kept_report
 from vlmrobust.testing import FakeModel
 
 STOP, THINK, CAPTION = StopThink(), WrongThink(), WrongCaption()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmrobust.named_conditions import conditions_named, parts_of
+from vlmrobust.catalogue import conditions_named, parts_of
 
 OWN = """\
 import vlmrobust as vr

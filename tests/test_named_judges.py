@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from vlmrobust.catalogue import judge_named, judged_metrics, secret
 from vlmrobust.judges import LMJudge, OpenAIJudge, Panel, RuleJudge
 from vlmrobust.judges.measured import title_of
 from vlmrobust.metrics import BaseMetric
-from vlmrobust.named_judges import judge_named, judged_metrics, secret
 
 
 def test_what_a_name_becomes(monkeypatch: pytest.MonkeyPatch) -> None:

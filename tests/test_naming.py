@@ -2,8 +2,7 @@
 
 import pytest
 
-from vlmrobust.named_conditions import CONDITIONS, parts_of
-from vlmrobust.named_styles import STYLES, named_style
+from vlmrobust.catalogue import CONDITIONS, STYLES, named_style, parts_of
 from vlmrobust.naming import did_you_mean, unknown_name
 
 

@@ -14,7 +14,7 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption
 from vlmrobust.testing import FakeModel
 from vlmrobust.text import find_unwritable, printable, writable
-from vlmrobust.types.validated import Frozen
+from vlmrobust.types.frozen import Frozen
 
 HALF = "cut \ud83d"
 ROW = {"id": "q1", "image": "a.png", "question": "Which?", "options": ["red", "blue"], "answer": 0, "distractor": 1}

@@ -19,7 +19,7 @@ from vlmrobust.jsonl import batches
 from vlmrobust.metrics import Accuracy, CorrectProbability
 from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
-from vlmrobust.report.keeping import kept_report
+from vlmrobust.report.run_report import kept_report
 from vlmrobust.testing import FakeModel
 from vlmrobust.unreported import Unreported
 

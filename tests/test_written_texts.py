@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import vlmrobust as vr
 from vlmrobust import Evaluator, Prompt, Response, Sample, WrittenTexts, cli, demo
+from vlmrobust.catalogue import writer_named
 from vlmrobust.judges import RuleJudge
 from vlmrobust.models.base import RefusedError
-from vlmrobust.named_judges import writer_named
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
 from vlmrobust.written_texts import TextModel

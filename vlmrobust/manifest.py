@@ -16,8 +16,8 @@ from .jsonl import json_safe
 from .models.base import Model, identity_of
 from .perturbations import Perturbation
 from .types import ImageLike, Prompt, Sample, Style, image_digest
-from .types.acting import Acting
-from .types.validated import Frozen
+from .types.frozen import Frozen
+from .types.sample import Acting
 
 __all__ = ["Manifest", "config_of", "first_difference", "prompt_digest", "sample_content"]
 

@@ -15,13 +15,13 @@ from typing import Any, Literal, NoReturn, Self
 
 from .jsonl import read_lines, write_lines_atomically
 from .judges import Judge, RuleJudge
-from .keyed import generator
 from .models.base import Model, identity_of
 from .perturbations.statements import statements
 from .perturbations.texts import CAPTIONS, THOUGHTS, Wording, draw_distractor, quotable, worded
 from .prompting import SpecialTokens
+from .seeding import generator
 from .types import Prompt, Response, Responses, Sample, Style, check_samples
-from .types.validated import Frozen
+from .types.frozen import Frozen
 
 __all__ = ["TextModel", "WrittenText", "WrittenTexts"]
 

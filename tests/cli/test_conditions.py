@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from vlmrobust import demo, expand
-from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
+from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES
 from vlmrobust.perturbations import SwappedImage, paper_conditions
 
 Command = Callable[..., Result]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import Result
 
-from vlmrobust.cli.configuration import write_configuration
+from vlmrobust.cli.app import write_configuration
 
 Command = Callable[..., Result]
 

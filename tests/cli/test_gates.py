@@ -9,7 +9,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from vlmrobust import Report, Response, Sample, expand
-from vlmrobust.cli.gates import LEVEL, Gate, outcomes
+from vlmrobust.cli.compare import LEVEL, Gate, outcomes
 from vlmrobust.metrics import Accuracy, FollowRate
 from vlmrobust.perturbations import WrongCaption
 from vlmrobust.testing import FakeModel

@@ -6,11 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from vlmrobust import cli
+from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES, STYLES
 from vlmrobust.cli import options
 from vlmrobust.data import BENCHMARKS
 from vlmrobust.metrics.catalogue import METRICS
-from vlmrobust.named_conditions import CONDITIONS, FROM_SAMPLES
-from vlmrobust.named_styles import STYLES
 
 
 def completed(line: str) -> list[str]:

@@ -91,8 +91,9 @@ def study_lines(folder: Path) -> list[str]:
 
 def planted_report() -> vr.Report:
     """Return a report of a model whose behaviours are planted."""
-    from vlmrobust.metrics.catalogue import metrics_named
     from vlmrobust.named_conditions import conditions_named
+
+    from vlmrobust.metrics.catalogue import metrics_named
 
     model = FakeModel(accuracy=0.75, follow_think=0.5, contradict=0.25, unparsed=0.125, opens_images=False)
     metrics = metrics_named(["accuracy", "correct_probability", "letter_entropy", "consistency"])

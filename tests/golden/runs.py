@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from values import samples
+from vlmrobust.named_conditions import conditions_named
 
 import vlmrobust as vr
 from vlmrobust.metrics.catalogue import metrics_named
-from vlmrobust.named_conditions import conditions_named
 from vlmrobust.testing import FakeModel
 
 CONDITIONS = (

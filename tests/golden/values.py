@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel
+from vlmrobust.named_conditions import CONDITIONS
 
 import vlmrobust as vr
 from vlmrobust.functional import bootstrap_mean, reliability_curve
 from vlmrobust.judges import LabelledThought, Panel, RuleJudge, Verdicts
 from vlmrobust.metrics.catalogue import METRICS
-from vlmrobust.named_conditions import CONDITIONS
 from vlmrobust.report import Label, Labels
 from vlmrobust.testing import FakeModel
 

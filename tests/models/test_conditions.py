@@ -9,8 +9,8 @@ import torch
 import zoo
 
 from vlmrobust import Evaluator, Prompt, Response, Sample, expand
+from vlmrobust.catalogue import CONDITIONS
 from vlmrobust.models import HFModel
-from vlmrobust.named_conditions import CONDITIONS
 from vlmrobust.perturbations import (
     OptionLetters,
     ParaphrasedThought,

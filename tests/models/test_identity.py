@@ -194,7 +194,7 @@ def test_a_prompt_is_as_long_as_its_processor_makes_it():
 def test_the_context_is_that_of_the_config(config, context):
     from types import SimpleNamespace
 
-    from vlmrobust.models.running import context_of
+    from vlmrobust.models.unwrapping import context_of
 
     text = SimpleNamespace(**config)
     assert context_of(SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))) == context

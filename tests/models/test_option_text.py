@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vlmrobust import Evaluator, HFModel, Prompt, Response, Responses, Sample, Style, expand, metrics
 from vlmrobust.models import reading
-from vlmrobust.models.options import forced_frame, scored_texts
+from vlmrobust.models.option_texts import forced_frame, scored_texts
 from vlmrobust.models.rendered import Rendered, ScoredText
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongCaption
 

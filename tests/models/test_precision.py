@@ -11,7 +11,7 @@ import zoo
 
 from vlmrobust import Prompt, Sample, Style, expand
 from vlmrobust.models import HFModel
-from vlmrobust.models.running import tolerance
+from vlmrobust.models.unwrapping import tolerance
 from vlmrobust.perturbations import StopThink
 
 Build = Callable[[str], zoo.Tiny]

@@ -9,7 +9,7 @@ from PIL import Image
 
 import vlmrobust as vr
 from vlmrobust import Perturbation, Response, Sample, perturbations
-from vlmrobust.named_conditions import CONDITIONS
+from vlmrobust.catalogue import CONDITIONS
 from vlmrobust.perturbations import NeutralCaption, NoisyImage, ParaphrasedThought, RotatedOptions, SwappedImage
 from vlmrobust.testing import check_perturbation
 

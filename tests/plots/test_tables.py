@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from vlmrobust import Report
 from vlmrobust.metrics import Accuracy
 from vlmrobust.plots import NothingToPlot, drops, quadrants
-from vlmrobust.plots.tables import PARTS
+from vlmrobust.plots.panels import PARTS
 
 
 def row_names(axes):

@@ -9,10 +9,10 @@ from pandas.testing import assert_frame_equal
 
 from vlmrobust import Evaluator, Report, Sample, Style
 from vlmrobust.functional import average_interval, paired_interval
-from vlmrobust.keyed import generator
 from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, FlipRate
 from vlmrobust.perturbations import WrongCaption, WrongThink
-from vlmrobust.report.macro import Category, macro_rows
+from vlmrobust.report.breakdowns import Category, macro_rows
+from vlmrobust.seeding import generator
 from vlmrobust.testing import FakeModel
 
 METRICS = [Accuracy(), Consistency(), FlipRate()]

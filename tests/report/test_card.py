@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from vlmrobust import Evaluator, Report, Sample
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption, WrongThink
-from vlmrobust.report.markdown import block, inline
+from vlmrobust.report.formats import block, inline
 from vlmrobust.testing import FakeModel
 
 HOSTILE = "# <script>alert(1)</script> | [a](http://x) *b* `c` _d_ & ~~e~~ ![f](g)\n---\n- x: y"

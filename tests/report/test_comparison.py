@@ -10,8 +10,8 @@ from statsmodels.stats.multitest import multipletests
 
 from vlmrobust import Metric, PairedMetric, Report
 from vlmrobust.functional import paired_interval
-from vlmrobust.keyed import generator
 from vlmrobust.metrics import Accuracy, CorrectProbability, FollowRate
+from vlmrobust.seeding import generator
 
 LETTERS = {"option_logprobs": (-2.0, -0.5, -3.0), "readout": "own_thought"}
 

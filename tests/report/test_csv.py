@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vlmrobust.report import csv as written
-from vlmrobust.report.csv import csv_text, write_csv
+from vlmrobust.report import formats as written
+from vlmrobust.report.formats import csv_text, write_csv
 
 
 @pytest.mark.parametrize(

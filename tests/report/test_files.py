@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vlmrobust import Prompt, Response, Responses, Sample, Style
 from vlmrobust.metrics import Accuracy, CorrectProbability, FlipRate, Metric
-from vlmrobust.report import Report, files, lines, parquet
+from vlmrobust.report import Report, contents, files, parquet
 from vlmrobust.types import responses as arrays
 
 METRICS = [Accuracy(), FlipRate(), CorrectProbability()]
@@ -97,7 +97,7 @@ def assert_same(one: Responses, other: Responses, **but) -> None:
 @pytest.mark.parametrize("rows", [1, 4, 20_000])
 def test_all_of_a_report_comes_back(report, tmp_path, monkeypatch, name, rows):
     monkeypatch.setattr(parquet, "_ROWS", rows)
-    monkeypatch.setattr(lines, "_ROWS", rows)
+    monkeypatch.setattr(contents, "_ROWS", rows)
     (tmp_path / "folder").mkdir()
     file = report.save(tmp_path / name)
     assert file == (tmp_path / name / "report.parquet" if name == "folder" else tmp_path / name)

@@ -11,10 +11,10 @@ from statsmodels.stats.proportion import proportion_confint
 from vlmrobust import Judge, Labels, Report, Response, Sample, expand
 from vlmrobust.functional import post_stratified_rate
 from vlmrobust.judges import RuleJudge, Verdicts, check
-from vlmrobust.keyed import generator
 from vlmrobust.metrics import Accuracy, Consistency
 from vlmrobust.perturbations import AbstainOption, WrongCaption
 from vlmrobust.report import Drawn, Label
+from vlmrobust.seeding import generator
 
 OPTIONS = ("red", "blue", "green")
 

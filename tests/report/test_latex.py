@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Evaluator, Report, demo, perturbations
-from vlmrobust.report.latex import escaped, latex_table
+from vlmrobust.report.formats import escaped, latex_table
 from vlmrobust.report.tables import Table
 from vlmrobust.testing import FakeModel
 

@@ -10,7 +10,7 @@ from PIL import Image
 from vlmrobust import Report, Sample, expand
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import AreYouSure, WrongCaption, WrongThink
-from vlmrobust.report.images import samples_by_id
+from vlmrobust.report.browse import samples_by_id
 from vlmrobust.testing import FakeModel
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

@@ -11,8 +11,8 @@ from statsmodels.stats.multitest import multipletests
 from vlmrobust import Metric, PairedMetric, Prompt, Report, Response
 from vlmrobust.functional import wilson_interval
 from vlmrobust.functional.intervals import mean_interval, paired_interval
-from vlmrobust.keyed import generator
 from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, LetterEntropy, Quadrant
+from vlmrobust.seeding import generator
 
 LETTERS = {"option_logprobs": (-2.0, -0.5, -3.0), "readout": "own_thought"}
 

@@ -5,8 +5,8 @@ import torch
 
 from vlmrobust import Metric, Report
 from vlmrobust.metrics import Accuracy, LetterEntropy, default_metrics
+from vlmrobust.report.formats import Table, terminal_table
 from vlmrobust.report.tables import html_table, markdown_table
-from vlmrobust.report.terminal import Table, terminal_table
 
 
 def report(pairs, metrics=None):

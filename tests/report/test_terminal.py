@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from vlmrobust.report.terminal import Table, terminal_table
+from vlmrobust.report.formats import Table, terminal_table
 
 WORDS = st.text("abcdefgh 中文é", max_size=40)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Report
-from vlmrobust.named_judges import slug_of
+from vlmrobust.catalogue import slug_of
 from vlmrobust.study import Study
 from vlmrobust.study.entries import JudgeEntry
 

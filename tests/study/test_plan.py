@@ -14,12 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo import build
 
 from vlmrobust import HFModel, demo, expand
+from vlmrobust.catalogue import conditions_named
 from vlmrobust.models.encoding import Encoder
 from vlmrobust.models.reading import forced_text
-from vlmrobust.named_conditions import conditions_named
 from vlmrobust.study import Study
-from vlmrobust.study.cost import Rates, Work, size_of, work_of
-from vlmrobust.study.counting import Counts, Passes, StandInEncoder, count
+from vlmrobust.study.counting import Counts, Passes, Rates, StandInEncoder, Work, count, size_of, work_of
 from vlmrobust.study.loading import function_named, samples_of
 from vlmrobust.types import Sample, Style, image_digest, open_image
 

@@ -14,7 +14,7 @@ from vlmrobust.metrics import ConsistentAccuracy, Metric, default_metrics
 from vlmrobust.study import StudyResult
 from vlmrobust.study.agreement import agreement
 from vlmrobust.study.pictures import stepped
-from vlmrobust.study.rows import JudgementRow
+from vlmrobust.study.tables import JudgementRow
 
 
 def test_every_run_has_its_report_and_all_tables_name_it(finished: StudyResult, contrary: Judge) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import vlmrobust as vr
-from vlmrobust.named_styles import named_style
+from vlmrobust.catalogue import named_style
 from vlmrobust.study import Study
 from vlmrobust.study.entries import BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 from vlmrobust.study.loading import function_named, style_of

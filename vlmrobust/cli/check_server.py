@@ -2,7 +2,7 @@
 
 import typer
 
-from ..named_styles import named_style
+from ..catalogue import named_style
 from . import options
 from .app import ExitCode, refusals
 from .output import as_json, say, show, show_data
@@ -28,8 +28,8 @@ def check_server(
     answer, or its tokens are not those of the tokenizer.
     """
     with refusals(context):
+        from ..catalogue import secret
         from ..models import OpenAIModel
-        from ..named_judges import secret
 
         generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0}
         key = secret(api_key_env, "--api-key-env")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from ..named_conditions import CONDITIONS, FROM_SAMPLES, conditions_named
+from ..catalogue import CONDITIONS, FROM_SAMPLES, conditions_named
 from ..naming import readable, snake_case
 from ..perturbations import Perturbation, expand
 from ..text import wrapped

@@ -30,7 +30,7 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
         return
     if responses is not None:
         from ..report.files import saved_in
-        from ..report.keeping import kept_report
+        from ..report.run_report import kept_report
 
         kept = kept_report(responses)
         say(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..named_styles import named_style
+from ..catalogue import named_style
 from . import options
 from .app import refusals
 from .options import PrefillsAs, Trainer

@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 
 import typer
 
+from ..catalogue import CONDITIONS, FROM_SAMPLES, STYLES, named_style
 from ..metrics import JudgedMetric
 from ..metrics.catalogue import METRICS
-from ..named_conditions import CONDITIONS, FROM_SAMPLES
-from ..named_styles import STYLES, named_style
-from .configuration import read_configuration
+from .app import read_configuration
 
 __all__ = ["AnswerAs", "Engine", "PanelRule", "PrefillsAs", "Trainer", "listed", "pairs"]
 
@@ -160,7 +159,7 @@ def complete_dtypes(incomplete: str) -> list[str]:
 
 
 def _known_dtype(name: str) -> str:
-    from ..machine import check_dtype
+    from ..devices import check_dtype
 
     try:
         check_dtype(name, where="")

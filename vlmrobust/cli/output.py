@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 def as_csv(table: "pd.DataFrame") -> str:
     """Return a table as comma-separated values, an empty cell where it is undefined."""
-    from ..report.csv import csv_text
+    from ..report.formats import csv_text
 
     return csv_text(table).rstrip("\n")
 
@@ -146,8 +146,8 @@ def show_rows(
         judge: the identity of the one who says what is consistent.
         reference: as in `differences`.
     """
+    from ..report.formats import terminal_table
     from ..report.tables import judge_note
-    from ..report.terminal import terminal_table
 
     if csv or json:
         chosen = table[table["metric"].isin(list(metrics))] if metrics else table

@@ -1,5 +1,6 @@
-"""`vlmrobust report`: a report that is there, shown again."""
+"""`vlmrobust report`: show, plot and export a report that exists."""
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +17,49 @@ if TYPE_CHECKING:
 
     from ..report import Report
     from ..report.tables import Table
+    from ..types import Sample
 
-__all__ = ["ReportPath", "one_format", "report"]
+__all__ = ["ReportPath", "one_format", "report", "samples_for_images"]
+
+
+def samples_for_images(run: Path, data: str | None) -> "list[Sample]":
+    """Return the samples of a run: of the data that are named, else as its `run.toml` says; none, with a line why.
+
+    Args:
+        run: a run directory, or a saved report.
+        data: rows that the samples are read from.
+
+    Raises:
+        ValueError: something is wrong with the data that are named.
+        FileNotFoundError: they are not there.
+    """
+    from .construction import samples_of
+
+    if data is not None:
+        return list(samples_of(**_asked({"data": data}), skip_bad_rows=True))
+    file = (run if run.is_dir() else run.parent) / "run.toml"
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+        return list(samples_of(**_asked(given), skip_bad_rows=True))
+    except (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        say(f"Note: the page has no images, as the samples of {run} were not found ({said}); name their file: --data")
+        return []
+
+
+def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of `vlmrobust run` that say where samples come from, each by default as there."""
+    defaults = {
+        "data": None,
+        "benchmark": None,
+        "split": None,
+        "columns": None,
+        "answer_as": "any",
+        "limit": None,
+        "download_urls": False,
+    }
+    return {"check_images": False, **{name: given.get(name, value) for name, value in defaults.items()}}
+
 
 ReportPath = Annotated[Path, typer.Argument(help="A run directory, or a saved report.", show_default=False)]
 
@@ -73,9 +115,8 @@ def report(
     with refusals(context):
         from ..jsonl import atomic_draft
         from ..report import Report
-        from ..report.terminal import terminal_table
-        from .images import samples_for_images
-        from .measuring import with_metrics
+        from ..report.formats import terminal_table
+        from .construction import with_metrics
 
         one_format(csv=csv, json=json, by=by, contrast=contrast)
         if frame is not None and frame.suffix not in _FRAMES:
@@ -130,7 +171,7 @@ def _table(report: "Report", keys: Sequence[str], contrast: tuple[str, str] | No
 
 
 def _write_csv(frame: "pd.DataFrame", path: Path) -> None:
-    from ..report.csv import write_csv
+    from ..report.formats import write_csv
 
     write_csv(frame, path)
 

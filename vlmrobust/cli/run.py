@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..named_conditions import conditions_named, parts_of
-from ..named_styles import named_style
+from ..catalogue import conditions_named, named_style, parts_of
 from ..perturbations import expand, paper_conditions
 from . import options
-from .app import refusals
-from .configuration import options_of, write_configuration
+from .app import options_of, refusals, write_configuration
 from .finishing import finish
 from .output import as_json, is_first_process, say, show, show_data
 
@@ -72,12 +70,11 @@ def run(
     Started by torchrun, all its processes answer, and the first one speaks for them.
     """
     with refusals(context):
+        from ..devices import check_device
         from ..evaluator import Evaluator
-        from ..machine import check_device
         from ..metrics.catalogue import metrics_named
-        from .begun import Begun, check_out
         from .construction import check_flags, encoder_of, model_of, renderer_of, samples_of
-        from .preview import as_text, is_long, preview
+        from .preview import Begun, as_text, check_out, is_long, preview
 
         names = options.listed(conditions)
         parts_of(names)  # a name that is not known is refused before anything is read

@@ -10,7 +10,7 @@ from .app import ExitCode, refusals
 from .output import as_json, say, show, show_data
 
 if TYPE_CHECKING:
-    from ..study.cost import Rates
+    from ..study.counting import Rates
 
 __all__ = ["study"]
 
@@ -56,7 +56,7 @@ def study(
     """
     with refusals(context):
         from ..study import Study
-        from ..study.keeping import kept_page
+        from ..study.outputs import kept_page
 
         asked = Study.from_toml(path).only(options.listed(models), options.listed(benchmarks))
         if dry_run:
@@ -73,7 +73,7 @@ def study(
 
 
 def _rates(throughput: float | None, bandwidth: float | None) -> "Rates | None":
-    from ..study.cost import Rates
+    from ..study.counting import Rates
 
     if throughput is None and bandwidth is None:
         return None

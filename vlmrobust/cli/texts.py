@@ -56,7 +56,7 @@ def texts(
 ) -> None:
     """Let a model write the captions and thoughts of samples once; run --texts FILE uses them, without the model."""
     with refusals(context):
-        from ..named_judges import judge_named, writer_named
+        from ..catalogue import judge_named, writer_named
         from ..written_texts import WrittenTexts
         from .construction import engine_options, samples_of
 

@@ -11,7 +11,7 @@ from ..text import can_be_written
 from .cells import from_json
 from .hub import read_parquet
 from .row import Row
-from .sharing import with_shared_images
+from .rows import with_shared_images
 
 __all__ = ["SUFFIXES", "read_file", "with_shared_images"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..models.base import RefusedError
 from ..secrecy import error_text
 from ..types import Responses
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 
 __all__ = ["MANY", "Judge", "Verdicts", "without_answers"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..functional.intervals import FEWEST_GROUPS
 from ..jsonl import read_lines
-from ..keyed import generator
 from ..prompting import LETTERS
+from ..seeding import generator
 from ..types import Prompt, Response, Responses, Sample, Style
 from .base import Judge
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..machine import check_device, check_dtype
+from ..devices import check_device, check_dtype
 from ..models.identity import weights_digest
 from ..models.loading import SHARED, check_name, named
 from ..models.probe import Head, captured
@@ -17,7 +17,7 @@ from ..models.vllm import VLLMText
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
 from ..prompting import LETTERS, MARKS, letter_columns
 from ..secrecy import error_text
-from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, offered, question_of
+from .letter_judge import LEFT_OUT, Case, LetterJudge, defanged, fangs, offered, question_of
 
 if TYPE_CHECKING:
     from ..models import HFModel, VLLMModel

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..functional import fleiss_kappa, pairwise_agreement, strict_agreement
 from ..jsonl import OwnFile, files, read_lines
-from ..keyed import integer_key
+from ..seeding import integer_key
 from ..types import Responses
 from .base import Judge, Verdicts
 

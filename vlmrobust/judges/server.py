@@ -16,9 +16,9 @@ from ..models.server.client import make_client, secrets_of
 from ..models.server.replies import Reply
 from ..prompting import KNOWN_TOKENS, MARKS
 from ..secrecy import Secrets, without_secrets
-from ..types.validated import Address, Settings, Told
-from .asking import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
+from ..types.frozen import Address, Settings, Told
 from .base import MANY
+from .letter_judge import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..naming import snake_case
 from ..types import Responses
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 
 __all__ = ["BaseMetric", "Metric", "PairedMetric"]
 

@@ -78,7 +78,7 @@ def growing(cache: Any) -> Any:
     """Let the layers of a cache that can grow in place do so, and return the cache; the others stay as they are."""
     from transformers.cache_utils import DynamicLayer
 
-    from .growing import GrowingLayer
+    from .growing_cache import GrowingLayer
 
     layers = getattr(cache, "layers", None) or []
     for index, layer in enumerate(layers):

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from ..types import Response
-from .ahead import LookAhead
+from .base import Work
 from .branches import Reached
+from .continuous_batching import Rolling
 from .encoding import Encoder, EncodingError
 from .generation import Decoding, Written
-from .plain import Begun, PlainEngine, Stepping
+from .look_ahead import LookAhead
+from .plain_engine import Begun, PlainEngine, Stepping
 from .planning import Batch, Queue, plan
 from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
 from .reading import TextReader
 from .rendered import Rendered
-from .rolling import Rolling
-from .running import tolerance
 from .self_check import SelfCheck
+from .unwrapping import tolerance
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
-from .work import Work
 
 __all__ = ["Engine", "Outcome"]
 

@@ -13,6 +13,7 @@ import torch
 from .. import styles
 from ..prompting import SpecialTokens, thought_note
 from ..types import Prompt, Response, Style
+from .base import Work
 from .encoding import Encoder
 from .engine import Engine
 from .generation import Decoding
@@ -26,13 +27,12 @@ from .identity import (
     weights_files,
 )
 from .loading import load
-from .options import Frame, OptionReader, forced_frame, own_frame
+from .option_texts import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
 from .reading import closed, forced_text, read_response
 from .rendered import Rendered
-from .running import adapters, autocast_name, check_decoder_only, context_of, evaluating, running_model
+from .unwrapping import adapters, autocast_name, check_decoder_only, context_of, evaluating, running_model
 from .vocabulary import LetterVocabulary
-from .work import Work
 
 __all__ = ["HFModel"]
 

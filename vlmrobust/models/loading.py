@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..machine import check_device, check_dtype
-from .running import check_adapter
+from ..devices import check_device, check_dtype
+from .unwrapping import check_adapter
 
 __all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load", "load_processor", "named"]
 

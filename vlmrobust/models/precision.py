@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from .ahead import LookAhead
 from .branches import Forward
 from .generation import Decoding, Written
+from .look_ahead import LookAhead
 from .probe import Head, captured
 from .rendered import Rendered
-from .running import kinds_of_numbers
+from .unwrapping import kinds_of_numbers
 
 __all__ = ["Independence", "is_half"]
 

@@ -30,11 +30,11 @@ from .caches import unknown
 from .encoding import Encoder
 from .generation import Decoding
 from .packing import Packing, Twig, pass_cost
-from .plain import Begun, PlainEngine, Reading, T, last_rows
+from .plain_engine import Begun, PlainEngine, Reading, T, last_rows
 from .probe import Head, captured
 from .processing import FAULTS
 from .rendered import Rendered
-from .running import tolerance
+from .unwrapping import tolerance
 
 __all__ = ["FAULTS", "Family", "SharedEngine", "families"]
 

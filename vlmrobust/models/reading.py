@@ -10,9 +10,9 @@ import torch
 from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .ahead import Decoded, Look, LookAhead
 from .branches import Branches, Reached
 from .generation import Written
+from .look_ahead import Decoded, Look, LookAhead
 from .probe import Head
 from .rendered import Rendered
 from .vocabulary import LetterVocabulary, Members

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..keyed import integer_key
+from ..seeding import integer_key
 
 __all__ = ["SAMPLING_OPTIONS", "GumbelNoise", "sampling_seed", "warpers"]
 

@@ -18,12 +18,12 @@ from .base import UnfitError
 from .branches import bears_gaps
 from .encoding import Encoder, EncodingError
 from .generation import Decoding
-from .plain import PlainEngine, last_rows
+from .plain_engine import PlainEngine, last_rows
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
 from .rendered import Rendered
-from .running import tolerance
 from .sampling import SAMPLING_OPTIONS
+from .unwrapping import tolerance
 from .vocabulary import LetterVocabulary, letter_logprobs
 
 __all__ = ["SelfCheck"]

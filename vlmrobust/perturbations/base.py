@@ -6,10 +6,10 @@ from typing import Any, ClassVar, final
 import numpy as np
 from pydantic import Field, SerializeAsAny
 
-from ..keyed import generator
 from ..naming import snake_case
+from ..seeding import generator
 from ..types import Prompt
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 
 __all__ = ["Compose", "NotApplicable", "Perturbation"]
 

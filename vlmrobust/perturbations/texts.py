@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
-from ..keyed import generator
 from ..prompting import inert_tags
+from ..seeding import generator
 from ..types import Prompt, Response, Sample
 from .base import NotApplicable
 from .statements import statement, statements

@@ -7,7 +7,7 @@ settings, and no display is needed. Text is drawn as it stands, never read as a 
 from .curve import robustness_curve
 from .letters import entropies, probabilities, reliability
 from .look import NothingToPlot
-from .tables import drops, quadrants
+from .panels import drops, quadrants
 from .trajectory import trajectory
 
 __all__ = [

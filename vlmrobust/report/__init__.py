@@ -1,17 +1,16 @@
 """What a run came to: tables of responses and of conditions compared with base."""
 
+from .aggregates import ConsistencyRow
+from .breakdowns import MacroRow
 from .card import ModelCardSection
 from .columns import Column
-from .corrected import ConsistencyRow
-from .curve import CurveRow
 from .findings import Finding
 from .labels import Drawn, Label, Labels
-from .macro import MacroRow
 from .report import Report
 from .robustness import HedgeRow
 from .rotation import PositionRow
 from .summary import SummaryRow
-from .survival import SurvivalRow
+from .survival import CurveRow, SurvivalRow
 
 __all__ = [
     "Column",

@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..judges import LabelledThought
 from ..types import Responses
-from .circular import circular
-from .columns import Column
-from .corrected import ConsistencyRow, consistency_rows
-from .curve import CurveRow, robustness_curve
+from .aggregates import ConsistencyRow, consistency_rows
+from .columns import Column, table_of
 from .draws import draw_rows
 from .labels import Drawn, Labels, drawn, labelled
 from .robustness import HedgeRow, decodes_greedily, hedge_recovery, robust_accuracy
-from .rotation import PositionRow, position_bias, rotation_average
+from .rotation import PositionRow, circular, position_bias, rotation_average
 from .summary import SummaryRow
-from .survival import SurvivalRow, survival
-from .typed import table_of
+from .survival import CurveRow, SurvivalRow, robustness_curve, survival
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..naming import readable, unit_labels
 from ..types import Responses
 from .findings import Finding
-from .markdown import block, inline
+from .formats import block, inline
 from .summary import SummaryRow
 from .tables import Table, markdown_table, on_pairs
 

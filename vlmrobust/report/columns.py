@@ -1,11 +1,11 @@
-"""The columns of a report: what was asked and said, and one of values per metric, with what a summary has to know."""
+"""Hold a report's columns: what was asked and answered, and one of values per metric."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 import numpy as np
 import torch
@@ -22,7 +22,17 @@ from ..types import Responses
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FRAME_COLUMNS", "Column", "frame_of", "frame_without_texts", "measured_column", "metric_errors", "score"]
+__all__ = [
+    "FRAME_COLUMNS",
+    "Column",
+    "frame_of",
+    "frame_without_texts",
+    "measured_column",
+    "metric_errors",
+    "score",
+    "table_of",
+]
+
 
 _PART = 100_000  # responses that are paired at once
 
@@ -279,3 +289,21 @@ def _text(value: Any) -> str:
         return value
     is_nested = isinstance(value, Iterable)
     return json.dumps(json_safe(value), ensure_ascii=False, default=str) if is_nested else str(value)
+
+
+_DTYPES = {int: "int64", float: "float64", bool: "bool"}
+
+
+def table_of(kind: type, rows: Sequence[Any]) -> "pd.DataFrame":
+    """Return one line per row; text is "string" with NA for None, and an empty table has its columns too.
+
+    Args:
+        kind: the rows' dataclass, of `int`, `float`, `bool` and text fields.
+        rows: its instances.
+    """
+    import pandas as pd
+
+    types = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    table = pd.DataFrame([asdict(row) for row in rows], columns=names)
+    return table.astype({name: _DTYPES.get(types[name], "string") for name in names})

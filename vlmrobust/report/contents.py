@@ -1,19 +1,40 @@
-"""What a report holds, as plain values: what it is made of, and what is in its file."""
+"""Hold what a report is made of as plain values, and read and write them as JSON Lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..jsonl import read_lines, write_lines_atomically
 from ..judges import RuleJudge
 from ..metrics import JudgedMetric
+from ..prompting import LETTERS
 from ..types import Responses
+from ..types.responses import within_thoughts
 from .columns import Column
 from .summary import SummaryRow
 
-__all__ = ["Contents", "Key", "ReportData", "judge_of", "keys_of", "with_judge"]
+__all__ = [
+    "FORMAT",
+    "LATER_FIELDS",
+    "Contents",
+    "Key",
+    "ReportData",
+    "as_tuples",
+    "judge_of",
+    "keys_of",
+    "read_all",
+    "read_keys",
+    "with_judge",
+    "write_lines",
+]
+
 
 Key = tuple[str, str, int]
 
@@ -75,3 +96,97 @@ def with_judge(manifest: Mapping[str, Any], columns: Sequence[Column]) -> dict[s
     """Return a manifest with the judge, unless that is the default one: columns that are loaded name none."""
     judge = judge_of(columns, manifest)
     return dict(manifest) | ({} if judge == RuleJudge().identity() else {"judge": judge})
+
+
+FORMAT = "vlmrobust report 1"
+"""What the head line says."""
+
+LATER_FIELDS: Mapping[str, Any] = {"context": "", "history": (), "letters": LETTERS, "option_tokens": None}
+"""Which files of older versions lack, and what stands for them."""
+
+_ROWS = 10_000  # that are in memory as objects while they are read
+_FIELDS = tuple(field.name for field in fields(Responses) if field.init)
+
+
+def write_lines(file: Path, contents: Contents) -> None:
+    """Write a report."""
+    write_lines_atomically(file, _lines(contents))
+
+
+def _lines(contents: Contents) -> Iterator[dict[str, Any]]:
+    responses, failures = contents.responses, contents.failures
+    metrics = [
+        about | ({"failures": list(failures[about["name"]].items())} if about["name"] in failures else {})
+        for about in contents.head["metrics"]
+    ]
+    yield {"format": FORMAT, **contents.head, "metrics": metrics}
+    listed = {
+        name: value.tolist() if isinstance(value := getattr(responses, name), Tensor) else value for name in _FIELDS
+    }
+    scores = {name: values.tolist() for name, values in contents.scores.items()}
+    for row in range(len(responses)):
+        yield {name: values[row] for name, values in listed.items()} | {
+            "scores": {name: values[row] for name, values in scores.items()}
+        }
+
+
+def read_all(file: Path) -> Contents:
+    """Read what `write_lines` has written.
+
+    Raises:
+        ValueError: it is no report, or some of its lines are missing.
+    """
+    rest = (value for _, value in read_lines(file))
+    first = next(rest, None)
+    head = first if isinstance(first, dict) else {}
+    if head.get("format") != FORMAT:
+        raise ValueError(f"{file}: expected a file of format {FORMAT!r}, got {head.get('format')!r}")
+    names = [about["name"] for about in head["metrics"]]
+    scores: dict[str, list[float]] = {name: [] for name in names}
+    parts: list[Responses] = []
+    while rows := list(islice(rest, _ROWS)):
+        parts.append(_responses(rows))
+        for name in names:
+            scores[name].extend(float(row["scores"][name]) for row in rows)
+    responses = Responses.concatenated(parts or [_responses([])])
+    if len(responses) != head["responses"]:
+        raise ValueError(f"{file}: expected {head['responses']} responses, got {len(responses)}")
+    failures = {about["name"]: dict(about.pop("failures", ())) for about in head["metrics"]}
+    return Contents(responses, {name: np.array(values) for name, values in scores.items()}, failures, head)
+
+
+def read_keys(file: Path) -> tuple[set[Key], list[dict[str, Any]]]:
+    """Return the keys of the responses and what is said of each metric; of both none if the file is no report."""
+    lines = (value for _, value in read_lines(file))
+    head = next(lines, None)
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        return set(), []
+    keys = {(row["sample_id"], row["condition"], row["draw"]) for row in lines}
+    return keys, list(head["metrics"])
+
+
+def _responses(rows: Sequence[Mapping[str, Any]]) -> Responses:
+    blank = Responses.of([], [])
+    values: dict[str, Any] = {}
+    for name in _FIELDS:
+        like = getattr(blank, name)
+        column = [row.get(name, LATER_FIELDS[name]) if name in LATER_FIELDS else row[name] for row in rows]
+        if not isinstance(like, Tensor):
+            values[name] = tuple(as_tuples(value) for value in column)
+        elif like.dtype == torch.int64:
+            values[name] = torch.tensor(column, dtype=like.dtype)
+        else:
+            shape = (len(rows), *((len(column[0]) if column else 0,) if like.ndim == 2 else ()))
+            values[name] = torch.tensor(_numbers(column), dtype=like.dtype).reshape(shape)
+    thoughts = values["think"]
+    values["own_think"], values["text"] = within_thoughts(thoughts, values["own_think"], values["text"])
+    return Responses(**values)
+
+
+def as_tuples(value: Any) -> Any:
+    """Return a JSON value with tuples in the place of lists, those within objects aside."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
+def _numbers(value: Any) -> Any:
+    return [_numbers(part) for part in value] if isinstance(value, list) else float(value)

@@ -9,9 +9,9 @@ from typing import Any
 from ..functional.intervals import Outcome
 from ..metrics import FollowRate, default_metrics
 from ..unreported import unreported_in
-from . import lines, parquet
+from . import parquet
 from .columns import Column
-from .contents import Contents, Key, ReportData, with_judge
+from .contents import Contents, Key, ReportData, read_all, read_keys, with_judge, write_lines
 from .summary import SummaryRow
 
 __all__ = ["LINES", "PART", "WHOLE", "known_in", "read_report", "saved_in", "write_report"]
@@ -51,7 +51,7 @@ def write_report(path: Path, report: ReportData) -> Path:
         {column.name: column.failures for column in report.columns if column.failures},
         head,
     )
-    write = lines.write_lines if file.suffix == LINES else parquet.write_columns
+    write = write_lines if file.suffix == LINES else parquet.write_columns
     write(file, contents)
     if file != path:
         file.with_suffix(LINES).unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def read_report(path: Path) -> ReportData:
             f"expected a report at {file}, found none; "
             + (str(held) if held else "a run that was not finished has none until it is resumed")
         )
-    contents = parquet.read_columns(file) if _holds_columns(file) else lines.read_all(file)
+    contents = parquet.read_columns(file) if _holds_columns(file) else read_all(file)
     head = contents.head
     columns = [
         Column(
@@ -107,7 +107,7 @@ def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]
     Raises:
         KeyError, TypeError, ValueError: it can't be read.
     """
-    keys, metrics = (parquet if _holds_columns(file) else lines).read_keys(file)
+    keys, metrics = (parquet.read_keys if _holds_columns(file) else read_keys)(file)
     return keys, {about["name"]: about.get("settings") for about in metrics}
 
 

@@ -14,7 +14,7 @@ from ..judges.measured import title_of
 from ..naming import unit_labels
 from ..perturbations.texts import quotable
 from ..types import Responses
-from . import sentences
+from . import finding_texts
 from .columns import Column
 from .pairing import UNSCORED, Unit, is_one_of, units_of
 from .summary import SummaryRow
@@ -87,7 +87,7 @@ class _Condition:
     """A condition, carried in one way, with its rows of the summary.
 
     Attributes:
-        label: how it is called in sentences.
+        label: how it is called in finding_texts.
         rows: by metric.
         lost: by status, the share of its pairs with base that were right there and have that status here.
         says: what its text asserts: "wrong", "true", "neutral", or "" for none that is known; "doubt" for a reply that
@@ -133,11 +133,11 @@ def findings(
             yield from _changes(one)
             yield from _pattern(one, margin)
         elif (consistency := one.rows.get("consistency")) is not None and consistency.value_high < 0.5:
-            yield one.finding("inconsistent", sentences.inconsistent(one.label, consistency))
+            yield one.finding("inconsistent", finding_texts.inconsistent(one.label, consistency))
     yield from _undefined(conditions)
     yield from _limits_of_all(responses, conditions)
     if any("consisten" in name and not math.isnan(row.value) for one in conditions for name, row in one.rows.items()):
-        yield Finding("judged", None, sentences.judged(title_of(judge), measured(judge)), True)
+        yield Finding("judged", None, finding_texts.judged(title_of(judge), measured(judge)), True)
     yield from _judge_failures(responses, columns, conditions)
     for one in conditions:
         yield from _limits(one)
@@ -241,11 +241,11 @@ def _changes(one: _Condition) -> Iterator[Finding]:
         reasons = list(_objections(accuracy))
         kind = "falls" if accuracy.high < 0 else "rises" if accuracy.low > 0 else "undecided"
         kind = "weak" if reasons else kind
-        yield one.finding(kind, sentences.change(one.label, accuracy, reasons))
+        yield one.finding(kind, finding_texts.change(one.label, accuracy, reasons))
     flips = one.compared("flip_rate")
     if flips is not None and not math.isnan(flips.noise_floor):
         is_shown = flips.low > 0 and flips.p_adjusted < _ALPHA
-        yield one.finding("flips" if is_shown else "flips_by_chance", sentences.flips(one.label, flips, is_shown))
+        yield one.finding("flips" if is_shown else "flips_by_chance", finding_texts.flips(one.label, flips, is_shown))
 
 
 def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
@@ -254,9 +254,9 @@ def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
     for one in conditions:
         accuracy = one.rows.get("accuracy")
         if one.unit.condition != "base" and accuracy is not None and math.isnan(accuracy.low):
-            reasons.setdefault(sentences.why_not_compared(accuracy), []).append(one)
+            reasons.setdefault(finding_texts.why_not_compared(accuracy), []).append(one)
     for why, those in reasons.items():
-        yield _of_all("undefined", those, partial(sentences.not_compared, metric="accuracy", why=why))
+        yield _of_all("undefined", those, partial(finding_texts.not_compared, metric="accuracy", why=why))
 
 
 def _objections(row: SummaryRow) -> Iterator[str]:
@@ -272,11 +272,11 @@ def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
         return
     fell = consistency.high < 0 and consistency.p_adjusted < _ALPHA
     if accuracy.low > -margin and fell and consistency.value_high < 0.5:
-        yield one.finding("stubborn", sentences.stubborn(one.label, accuracy, consistency, margin))
+        yield one.finding("stubborn", finding_texts.stubborn(one.label, accuracy, consistency, margin))
     elif accuracy.high < -margin and follow.value_low > 0.5 and consistency.value_low > 0.5:
-        yield one.finding("brittle", sentences.brittle(one.label, accuracy, follow, consistency, margin))
+        yield one.finding("brittle", finding_texts.brittle(one.label, accuracy, follow, consistency, margin))
     else:
-        yield one.finding("neither", sentences.neither(one.label, accuracy, follow, consistency))
+        yield one.finding("neither", finding_texts.neither(one.label, accuracy, follow, consistency))
 
 
 def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
@@ -284,14 +284,14 @@ def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> It
         texts = [one for one in conditions if one.where == where and one.says]
         wrong = [one.label for one in texts if one.says in ("wrong", "doubt")]
         if wrong and len(wrong) == len(texts):
-            yield Finding("no_control", None, sentences.no_control(wrong), True, tuple(wrong))
+            yield Finding("no_control", None, finding_texts.no_control(wrong), True, tuple(wrong))
     scored = ~is_one_of(responses.status, *UNSCORED)
     draws = responses.draw.numpy()[scored]
     if len(draws) and len(np.unique(draws)) == 1:
-        yield Finding("one_draw", None, sentences.one_draw(), True)
+        yield Finding("one_draw", None, finding_texts.one_draw(), True)
     groups = len({responses.group[row] for row in np.flatnonzero(scored).tolist()})
     if 0 < groups < _ENOUGH_GROUPS:
-        yield Finding("few_groups", None, sentences.few_groups(groups, _ENOUGH_GROUPS), True)
+        yield Finding("few_groups", None, finding_texts.few_groups(groups, _ENOUGH_GROUPS), True)
 
 
 def _judge_failures(
@@ -303,7 +303,7 @@ def _judge_failures(
         failed = [row for row in rows if row in failures]
         if failed:
             first, thoughts = failed[0], sum(bool(responses.think[row].strip()) for row in rows)
-            said = sentences.unjudged_for_errors(
+            said = finding_texts.unjudged_for_errors(
                 one.label, len(failed), thoughts, responses.sample_id[first], failures[first]
             )
             yield one.finding("judge_failed", said)
@@ -314,11 +314,11 @@ def _limits(one: _Condition) -> Iterator[Finding]:
     is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
     fall = accuracy if is_shown else None
     if fall is not None and one.says in ("true", "neutral") and fall.high < -sum(one.lost.values()):
-        yield one.finding("form", sentences.disturbed_by_form(one.label, fall))
+        yield one.finding("form", finding_texts.disturbed_by_form(one.label, fall))
     abstained = one.rows.get("abstain_rate")
     part = one.lost["abstained"]
     if abstained is not None and (_is_many(abstained) or _is_part(fall, part, [abstained])):
-        yield one.finding("abstention", sentences.abstained(one.label, abstained, fall, part))
+        yield one.finding("abstention", finding_texts.abstained(one.label, abstained, fall, part))
     yield from _cut_off(one, fall)
 
 
@@ -326,14 +326,14 @@ def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> 
     """Yield the limits that conditions have in common, one sentence for all that share one."""
     unjudged = [one for one in conditions if "consistency" in one.rows and one.rows["consistency"].coverage == 0]
     if unjudged:
-        yield _of_all("coverage", unjudged, sentences.unjudged)
+        yield _of_all("coverage", unjudged, finding_texts.unjudged)
     covered = [(one, one.rows["consistency"]) for one in conditions if _is_uncovered(one.rows.get("consistency"))]
     if covered:
         rows = [row for _, row in covered]
-        yield _of_all("coverage", [one for one, _ in covered], lambda label: sentences.uncovered(label, rows))
+        yield _of_all("coverage", [one for one, _ in covered], lambda label: finding_texts.uncovered(label, rows))
     carried = [one for one in conditions if one.unit.carrier == "user_text" and one.unit.condition != "base"]
     if carried:
-        yield _of_all("carrier", carried, sentences.carried_otherwise)
+        yield _of_all("carrier", carried, finding_texts.carried_otherwise)
     noted: dict[tuple[str, tuple[str, ...]], list[_Condition]] = {}
     for one in conditions:
         of_note: dict[str, list[str]] = {}
@@ -343,14 +343,14 @@ def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> 
         for note, names in of_note.items():
             noted.setdefault((note, tuple(names)), []).append(one)
     for (note, metrics), those in noted.items():
-        yield _of_all("readouts", those, partial(sentences.other_read_outs, metrics=metrics, note=note))
+        yield _of_all("readouts", those, partial(finding_texts.other_read_outs, metrics=metrics, note=note))
     missing: dict[tuple[int, int], list[_Condition]] = {}
     for one in conditions:
         for row in list(one.rows.values())[:1]:  # they are the same by every metric
             if row.errors or row.not_applicable:
                 missing.setdefault((row.errors, row.not_applicable), []).append(one)
     for (errors, not_applicable), those in missing.items():
-        say = partial(sentences.left_out, errors=errors, not_applicable=not_applicable, is_each=len(those) > 1)
+        say = partial(finding_texts.left_out, errors=errors, not_applicable=not_applicable, is_each=len(those) > 1)
         yield _of_all("left_out", those, say)
 
 
@@ -375,7 +375,7 @@ def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
     # Of a condition that is compared it matters as a part of what is found.
     is_alone = one.compared("accuracy") is None
     if _is_part(fall, part, rates) or (is_alone and any(map(_is_many, rates))):
-        yield one.finding("truncation", sentences.cut_off(one.label, truncated, unparsed, fall, part))
+        yield one.finding("truncation", finding_texts.cut_off(one.label, truncated, unparsed, fall, part))
 
 
 def _is_many(row: SummaryRow) -> bool:

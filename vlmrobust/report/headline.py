@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..naming import unit_labels
-from . import sentences
+from . import finding_texts
 from .findings import Finding
 from .summary import SummaryRow
 
@@ -48,7 +48,7 @@ def headline(findings: Sequence[Finding], rows: Iterable[SummaryRow]) -> tuple[s
     ]
     base = by_metric.get("accuracy", {}).get("base")
     if not said and base is not None and base.n_value:
-        said = [sentences.of_base(base)]
+        said = [finding_texts.of_base(base)]
     return tuple(said[:MOST])
 
 
@@ -58,15 +58,15 @@ def _said(
     labels = list(dict.fromkeys(label for finding in found for label in finding.labels))
     accuracy, flips = ([by_metric.get(name, {}).get(label) for label in labels] for name in ("accuracy", "flip_rate"))
     if kind in ("falls", "rises"):
-        yield sentences.most_changed(labels, [row for row in accuracy if row is not None], compared)
+        yield finding_texts.most_changed(labels, [row for row in accuracy if row is not None], compared)
     elif kind == "flips":
-        yield sentences.most_flips(labels, [row for row in flips if row is not None])
+        yield finding_texts.most_flips(labels, [row for row in flips if row is not None])
     elif kind == "undecided":
-        yield sentences.none_told(labels, [row for row in accuracy if row is not None])
+        yield finding_texts.none_told(labels, [row for row in accuracy if row is not None])
     elif kind == "weak":
-        yield sentences.weak_ones(labels)
+        yield finding_texts.weak_ones(labels)
     elif kind in ("brittle", "stubborn"):
-        yield sentences.pattern(kind, labels)
+        yield finding_texts.pattern(kind, labels)
     else:  # few, and each says why
         yield found[0].text
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..jsonl import json_safe
-from ..local_paths import without_local_paths
 from ..naming import readable, unit_labels
+from ..text import without_local_paths
 from ..types import Responses, Sample
 from .browse import browsable
 from .columns import Column

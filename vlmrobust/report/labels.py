@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 
 from ..jsonl import write_atomically
 from ..judges import LabelledThought
-from ..keyed import integer_key, subset
+from ..seeding import integer_key, subset
 from ..types import Responses
-from ..types.validated import Frozen, named_errors
+from ..types.frozen import Frozen, named_errors
 from .pairing import Mask
 
 __all__ = [

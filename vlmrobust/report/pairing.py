@@ -1,14 +1,17 @@
-"""Which responses are compared with which: by condition and carrier, by sample, by read-out."""
+"""Match responses for comparison: by condition and carrier, by sample, by read-out, by what a text asserts."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ..metrics import Metric
 from ..types import Responses
+from .columns import Column
 
 __all__ = [
     "UNSCORED",
@@ -18,11 +21,13 @@ __all__ = [
     "Mask",
     "SampleIndex",
     "Unit",
+    "by_one_option",
     "contrasts_with",
     "is_one_of",
     "numbered",
     "units_of",
 ]
+
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -191,3 +196,47 @@ class SampleIndex:
         of_sample = np.zeros(len(self.group), dtype=np.int64)
         of_sample[chosen] = np.unique(self.group[chosen], return_inverse=True)[1]
         return of_sample[self.code[rows]]
+
+
+def by_one_option(responses: Responses, column: Column, contrast: Contrast) -> Column | None:
+    """Return a column with a contrast's two sides measured by the same wrong option, that which a text asserts.
+
+    A side whose text asserts nothing wrong, such as base, is measured by what the other side asserts to the same
+    sample, in the same draw if there is one. A text that asserts the distractor changes nothing: that is what a side
+    without one is measured by anyhow.
+
+    Args:
+        responses: all of them.
+        column: a metric that reads what the text asserts.
+        contrast: two of its sides.
+
+    Returns:
+        None where the column was loaded without its metric, and a text asserts another option than the distractor.
+    """
+    misled = responses.is_misled()
+    is_other = misled & (responses.asserted != responses.distractor)
+    sides = contrast.unit.rows, contrast.base
+    if not any(bool(is_other[rows].any()) for rows in sides):
+        return column
+    if not isinstance(column.metric, Metric):
+        return None
+    scores = column.scores.copy()
+    for own, others in (sides, sides[::-1]):
+        rows = torch.from_numpy(own[~misled[own].numpy()])
+        asserted = _asserted(responses, rows.tolist(), others[misled[others].numpy()])
+        rows = rows[asserted >= 0]
+        measured = replace(responses.select(rows.tolist()), asserted=asserted[asserted >= 0])
+        scores[rows.numpy()] = column.metric(measured).double().numpy()
+    return replace(column, scores=scores)
+
+
+def _asserted(responses: Responses, rows: list[int], others: Integers) -> torch.Tensor:
+    """Return what is asserted among `others` to the sample of each of `rows`, -1 = nothing."""
+    draws = responses.draw.tolist()
+    of_draw = {(responses.sample_id[row], draws[row]): row for row in others.tolist()}
+    of_sample = {responses.sample_id[row]: row for row in reversed(others.tolist())}
+    found = [
+        of_draw.get((responses.sample_id[row], draws[row]), of_sample.get(responses.sample_id[row], -1)) for row in rows
+    ]
+    beside = torch.tensor(found, dtype=torch.int64)
+    return torch.where(beside < 0, -1, responses.asserted[beside])

@@ -19,8 +19,7 @@ from ..jsonl import atomic_draft, json_safe
 from ..text import writable
 from ..types import Responses
 from ..types.responses import within_thoughts
-from .contents import Contents, Key
-from .lines import LATER_FIELDS, as_tuples
+from .contents import LATER_FIELDS, Contents, Key, as_tuples
 
 if TYPE_CHECKING:
     import pyarrow as pa

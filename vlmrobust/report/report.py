@@ -12,16 +12,14 @@ from ..types import Prompt, Response, Responses
 from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
 from .breakdowns import Breakdowns
-from .columns import Column, frame_of, frame_without_texts, score
+from .columns import Column, frame_of, frame_without_texts, score, table_of
 from .comparison import between
-from .concatenation import Part, concatenated
+from .concatenation import Part, concatenated, pairs_of
 from .contents import ReportData, judge_of, with_judge
 from .files import read_report, saved_in, write_report
-from .joining import pairs_of
-from .keeping import is_of_run, keep_report
 from .pairing import contrasts_with
+from .run_report import is_of_run, keep_report
 from .summary import SummaryRow, summarised
-from .typed import table_of
 from .views import Views
 
 if TYPE_CHECKING:

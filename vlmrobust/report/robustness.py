@@ -13,8 +13,8 @@ from ..functional.bootstrap import percentile_limits
 from ..functional.intervals import FEWEST_GROUPS
 from ..functional.resampling import columns_by_group, replicate_means
 from ..functional.statistics import wilson_interval
-from ..keyed import generator
 from ..metrics import Accuracy
+from ..seeding import generator
 from ..types import Responses
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of

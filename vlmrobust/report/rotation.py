@@ -1,4 +1,4 @@
-"""Probabilities of the options averaged over all rotations, and what the places of options do to them."""
+"""Score all rotations of the options together: circular accuracy, averaged probabilities, position bias."""
 
 import math
 import re
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from .. import functional
 from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals
-from ..keyed import generator
+from ..seeding import generator
 from ..types import Responses
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, SampleIndex, Unit
-from .robustness import without_score
+from .robustness import against_asked_as_often, without_score
 from .summary import SummaryRow, summarised, too_few
 
-__all__ = ["PositionRow", "position_bias", "rotating_conditions", "rotation_average", "rotations_of"]
+__all__ = ["PositionRow", "circular", "position_bias", "rotating_conditions", "rotation_average", "rotations_of"]
+
 
 _ROTATED = re.compile(r"rotated_options_\d+")
 _LEFT_OUT = "samples left out: a rotation was not asked or failed, or its letters were not read where the others' were"
@@ -260,3 +261,29 @@ def _placed(responses: Responses, rows: Integers, values: Floats) -> Floats:
 
 def _interval(low: float, high: float) -> tuple[float, float]:
     return (low, high) if low < high else (math.nan, math.nan)
+
+
+def circular(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
+    """Return circular accuracy, against the reference asked as often.
+
+    Args:
+        responses: all of a report.
+        conditions: those that together show every rotation, the reference first; None = `base` and `rotated_options_…`.
+        seed: keys the interval.
+        greedy: whether the model is known to be decoded greedily.
+
+    Raises:
+        KeyError: a condition is not in the report.
+        ValueError: there are fewer than two.
+    """
+    conditions = rotating_conditions(responses, conditions)
+    right = functional.accuracy(responses.choice, responses.target, ~responses.has_status(*UNSCORED)).double().numpy()
+    rotations = rotations_of(responses, conditions)
+    reference = np.array(list(rotations), dtype=np.int64)
+    everywhere = np.array([math.nan if rows is None else right[rows].min() for rows in rotations.values()])
+    left_out = without_score(responses, reference, everywhere)
+    note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
+    times = len(set(conditions))
+    return against_asked_as_often(
+        responses, reference, everywhere, times, seed, name="circular", note=note, greedy=greedy
+    )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..types import Responses
+from .accumulation import set_otherwise
 from .concatenation import Part
 from .contents import Key, keys_of
 from .files import saved_in
-from .keeping import in_words, metric_settings, report_of
-from .merging import set_otherwise
 from .report import Report
+from .run_report import in_words, metric_settings, report_of
 
 __all__ = ["Run", "report_of_runs"]
 

@@ -8,12 +8,11 @@ import numpy as np
 
 from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals, paired_intervals
 from ..functional.statistics import holm
-from ..keyed import generator
+from ..seeding import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
-from .asserted import by_one_option
 from .columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of
+from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, by_one_option, is_one_of
 
 __all__ = ["SAME", "SummaryRow", "summarised", "too_few"]
 

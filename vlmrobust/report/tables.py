@@ -12,11 +12,10 @@ from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..naming import readable, unit_labels
 from ..types import Responses
 from .columns import Column
-from .markdown import block, inline
+from .finding_texts import TYPICAL
+from .formats import Table, block, inline, terminal_table
 from .pairing import units_of
-from .sentences import TYPICAL
 from .summary import SummaryRow
-from .terminal import Table, terminal_table
 
 __all__ = [
     "Table",

@@ -12,9 +12,9 @@ from ..unreported import Unreported
 from .columns import Column
 from .comparison import between
 from .findings import Finding, findings
+from .formats import Table, terminal_table
 from .summary import SummaryRow, summarised
 from .tables import html_table, markdown_table, overview, unanswered
-from .terminal import Table, terminal_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +193,7 @@ class Views:
             >>> "Of 8 pairs of answers this alone is right in 8, and other alone in 0." in page
             True
         """
-        from .flips import side_by_side
+        from .comparison import side_by_side
 
         parts = between(self.responses, self._columns, other.responses, other._columns)
         own, theirs = (str((report.manifest.get("model") or {}).get("name", "")) for report in (self, other))
@@ -248,7 +248,7 @@ class Views:
             >>> print(report.to_latex(metrics=["accuracy"], label="tab:robustness").splitlines()[6])
                 condition & accuracy $\uparrow$ & unparsed/ truncated & n & errors \\
         """
-        from .latex import joined, latex_table
+        from .formats import joined, latex_table
 
         known = [column.name for column in self._columns]
         if unknown := [name for name in metrics or () if name not in known]:

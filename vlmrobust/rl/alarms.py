@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 
 __all__ = ["Alarms", "moved"]
 

@@ -24,7 +24,7 @@ from ..naming import snake_case
 from ..perturbations.texts import callable_name
 from ..prompting.words import plain_form
 from ..types import Responses
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 from .lexicon import (
     FUNCTION_WORDS,
     admits_guess,

@@ -16,7 +16,7 @@ from ..judges import Judge, RuleJudge
 from ..metrics import Accuracy, Consistency, FormatRate
 from ..naming import snake_case
 from ..types import Responses, Style
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 from .completions import Read, read
 from .guards import Guard
 from .lexicon import names_answer

@@ -12,7 +12,6 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from ..data import load_benchmark, samples_from
 from ..data.rows import is_table
-from ..keyed import generator, subset
 from ..perturbations import (
     Base,
     CorrectCaption,
@@ -25,9 +24,10 @@ from ..perturbations import (
 )
 from ..perturbations.expansion import check_conditions
 from ..prompting import KNOWN_TOKENS
+from ..seeding import generator, subset
 from ..types import Prompt, Sample, Style, check_samples, open_image
+from ..types.frozen import Frozen
 from ..types.image import needs_no_care
-from ..types.validated import Frozen
 from .forms import dataset_of, features
 
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
+from ..catalogue import judge_named, named_style
 from ..metrics import FormatRate
-from ..named_judges import judge_named
-from ..named_styles import named_style
 from ..naming import snake_case, unknown_name
 from ..prompting import KNOWN_TOKENS
-from ..types.validated import Frozen, named_errors
+from ..types.frozen import Frozen, named_errors
 from . import guards
 from .completions import COLUMNS, is_list
 from .rewards import AccuracyReward, ConsistencyReward, FaithfulnessReward, FormatReward, Reward

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..models.branches import Branches, Forward, bears_gaps, seen_positions
 from ..models.processing import FAULTS
-from ..models.running import running_model, tolerance
+from ..models.unwrapping import running_model, tolerance
 
 __all__ = ["Different", "Prompts", "SharedRows", "different"]
 

@@ -1,6 +1,6 @@
 """A whole study as one value: models × benchmarks × conditions × judges → one folder, one page."""
 
-from .cost import Rates
+from .counting import Rates
 from .study import Study, StudyResult
 
 __all__ = ["Rates", "Study", "StudyResult"]

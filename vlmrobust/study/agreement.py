@@ -9,8 +9,8 @@ import torch
 from ..functional import fleiss_kappa, mean_intervals, strict_agreement
 from ..functional.bootstrap import percentile_limits
 from ..functional.resampling import columns_by_group, replicate_means
-from ..keyed import generator
 from ..report import Report
+from ..seeding import generator
 
 __all__ = ["agreement"]
 

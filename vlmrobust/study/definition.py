@@ -10,13 +10,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from ..catalogue import parts_of
 from ..metrics.catalogue import metrics_named
-from ..named_conditions import parts_of
 from ..naming import did_you_mean
 from ..perturbations import paper_conditions
 from ..perturbations.texts import Distractor
 from ..types import Style
-from ..types.validated import Frozen
+from ..types.frozen import Frozen
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, Stage
 
 __all__ = ["StudyDefinition", "read_study"]

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainSerializer, field_validator, model_validator
 
+from ..catalogue import named_style
 from ..data import BENCHMARKS
-from ..machine import check_dtype
-from ..named_styles import named_style
+from ..devices import check_dtype
 from ..naming import unknown_name
 from ..secrecy import Secrets, variable_shown
 from ..types import Style
-from ..types.validated import Address, Frozen, Settings, Told
+from ..types.frozen import Address, Frozen, Settings, Told
 
 __all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage", "secrets_of"]
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..catalogue import judged_metrics, slug_of
 from ..judges import Judge
 from ..locking import DirectoryLock
-from ..named_judges import judged_metrics, slug_of
 from ..report import Report
 from ..report.files import LINES, saved_in
-from ..report.keeping import kept_report
+from ..report.run_report import kept_report
 from .entries import JudgeEntry, secrets_of
 from .loading import Once, judge_of
-from .rows import JudgementRow, RunRow
+from .tables import JudgementRow, RunRow
 
 __all__ = ["judgements"]
 

@@ -7,12 +7,11 @@ import gc
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+from ..catalogue import judge_named, named_style, secret
 from ..data import Samples, load_benchmark, read_rows
 from ..judges import Judge
 from ..models import HFModel, Model, OpenAIModel, VLLMModel
 from ..models.generation import greedy_at_zero
-from ..named_judges import judge_named, secret
-from ..named_styles import named_style
 from ..naming import imported
 from ..types import Style
 from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from urllib.parse import quote
 
-from ..local_paths import without_local_paths
 from ..naming import readable
-from ..report.markdown import block, inline
+from ..report.formats import block, inline
 from ..report.rendering import templates
-from .cells import Cell
+from ..text import without_local_paths
+from .page_cells import Cell
 from .pictures import Curves
 from .sections import Grid, Section
 from .tables import StudyTables

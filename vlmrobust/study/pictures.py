@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..local_paths import without_local_paths
+from ..text import without_local_paths
 from .tables import StudyTables
 
 if TYPE_CHECKING:

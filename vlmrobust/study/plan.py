@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..report.terminal import Table, terminal_table
-from ..report.typed import table_of
-from .cost import Rates
+from ..report.columns import table_of
+from ..report.formats import Table, terminal_table
+from .counting import Rates
 
 if TYPE_CHECKING:
     import pandas as pd

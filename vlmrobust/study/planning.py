@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..catalogue import conditions_named
 from ..data import BENCHMARKS
-from ..judges.asking import PROMPT
+from ..judges.letter_judge import PROMPT
 from ..models import HFModel
 from ..models.encoding import Encoder
-from ..named_conditions import conditions_named
 from ..secrecy import error_text
 from ..types import Sample
-from .cost import Rates, Work, size_of, work_of
-from .counting import Counts, StandInEncoder, count
+from .counting import Counts, Rates, StandInEncoder, Work, count, size_of, work_of
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, secrets_of
 from .loading import free_memory, model_of, samples_of, style_of

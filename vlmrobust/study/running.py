@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from ..catalogue import conditions_named
 from ..data import Samples
 from ..evaluator import Evaluator
 from ..jsonl import write_atomically
@@ -17,15 +18,14 @@ from ..manifest import config_of, sample_content
 from ..metrics import Metric, PairedMetric
 from ..metrics.catalogue import default_metrics, metrics_named
 from ..models import Model
-from ..named_conditions import conditions_named
 from ..report.files import saved_in
-from ..report.keeping import kept_report
+from ..report.run_report import kept_report
 from ..workers import ThisProcess
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
 from .judging import judgements
 from .loading import Once, free_memory, model_of, samples_of, style_of
-from .rows import JudgementRow, RunRow
+from .tables import JudgementRow, RunRow
 
 __all__ = ["Runner"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
-from ..local_paths import without_local_paths
 from ..naming import readable, unit_labels
-from ..report.keeping import kept_report
+from ..report.run_report import kept_report
 from ..report.tables import Table, judge_note
-from .cells import (
+from ..text import without_local_paths
+from .page_cells import (
     RUN,
     Cell,
     Row,

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..report.tables import terminal_table
-from ..types.validated import named_errors
+from ..types.frozen import named_errors
 from .definition import StudyDefinition, read_study
-from .keeping import keep_result
+from .outputs import keep_result
 from .pages import markdown, page
 from .pictures import Curves, drawn
-from .rows import JudgementRow, RunRow
 from .sections import Section, overview, sections
-from .tables import StudyTables
+from .tables import JudgementRow, RunRow, StudyTables
 
 if TYPE_CHECKING:
-    from .cost import Rates
+    from .counting import Rates
     from .plan import Plan
 
 __all__ = ["Study", "StudyResult"]

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr
 
-from ..keyed import generator
+from ..seeding import generator
 from ..types import Prompt, Readout, Response, open_image
+from ..types.frozen import Frozen
 from ..types.prompt import made_of_images
-from ..types.validated import Frozen
 
 __all__ = ["FakeModel"]
 

@@ -1,12 +1,11 @@
 """The values that travel through the library: samples, styles, prompts and responses."""
 
 from .image import ImageLike, image_digest, open_image
-from .prompt import Prompt
+from .prompt import Prompt, Turn
 from .response import Carrier, Readout, Response, Status
 from .responses import Responses
 from .sample import Sample, check_samples
 from .style import Style
-from .turn import Turn
 
 __all__ = [
     "Carrier",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 from pydantic import PlainSerializer, PlainValidator
 
 from ..secrecy import error_text
-from .validated import Frozen
+from .frozen import Frozen
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,8 +1,8 @@
-"""One sample under one condition: everything that is shown to the model."""
+"""Define a prompt: what one model is asked about one sample under one condition, with the turns before it."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -10,14 +10,47 @@ from ..prompting import assistant_prefix, chat_turns, render_turns, template_sou
 from ..prompting.chat import IMAGE_MARK, ChatTemplate
 from ..prompting.special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 from ..prompting.tags import marks_thoughts, with_opener
+from .frozen import Frozen, as_made
 from .image import ImageLike, image_key
 from .response import Response
 from .sample import Sample
 from .style import Style
-from .turn import Turn, order_problem
-from .validated import Frozen, as_made
 
-__all__ = ["Prompt", "begun", "made_of_images"]
+__all__ = ["Prompt", "Turn", "begun", "made_of_images", "order_problem"]
+
+
+class Turn(Frozen):
+    """One turn of a chat, as it was said.
+
+    Attributes:
+        role: who said it, the "user" or the "assistant".
+        text: what was said; of the assistant, the whole turn, tags included.
+
+    Example:
+        >>> Turn(role="user", text="Are you sure?")
+        Turn(role='user', text='Are you sure?')
+    """
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+def order_problem(history: Sequence[Turn]) -> tuple[str, str, object] | None:
+    """Return what is wrong with the turns behind a question: the field, what was expected, what came; None = nothing.
+
+    Example:
+        >>> order_problem([Turn(role="user", text="Are you sure?")])
+        ('history.0', 'the assistant and the user in turn', 'user')
+    """
+    for place, turn in enumerate(history):
+        if turn.role != ("assistant", "user")[place % 2]:
+            return f"history.{place}", "the assistant and the user in turn", turn.role
+        if not turn.text.strip():
+            return f"history.{place}", "a text", turn.text
+    if len(history) % 2:
+        return f"history.{len(history) - 1}", "the user at the end, whom the model is to answer", history[-1].role
+    return None
+
 
 Made = TypeVar("Made")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, field_validator, model_validator
 
 from ..prompting import LETTERS
-from .validated import Frozen
+from .frozen import Frozen
 
 __all__ = ["Letters", "Style"]
 

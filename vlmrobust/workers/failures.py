@@ -8,7 +8,7 @@ from typing import Any
 
 from ..models.base import RefusedError
 from ..types import Prompt, Response
-from ..types.validated import named_errors
+from ..types.frozen import named_errors
 from .plan import Failure
 
 __all__ = ["Failing", "checked", "possible"]

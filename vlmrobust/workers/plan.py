@@ -17,7 +17,7 @@ from ..perturbations.expansion import BaseResponses, Prompts
 from ..perturbations.texts import Distractor
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample, Style
-from ..types.acting import Acting, acting_in, listed
+from ..types.sample import Acting, acting_in, listed
 
 __all__ = ["Asking", "Batch", "Failure", "Pair", "Phase", "Phases", "Plan", "shard"]
 

@@ -17,7 +17,7 @@ from ..locking import DirectoryInUseError, DirectoryLock, new_run
 from ..manifest import Manifest
 from ..models.base import Model, work_of
 from ..report import Report
-from ..report.keeping import kept_report
+from ..report.run_report import kept_report
 from ..store import RunDirectory
 from ..types import Sample
 from .answering import answered, recorded

@@ -10,8 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.data.benchmarks.numbers import OPTIONS, nearby_numbers
-from vlmrobust.data.benchmarks.questions import LeftOut
+from vlmrobust.data.benchmarks.questions import OPTIONS, LeftOut, nearby_numbers
 
 COUNTS = st.integers(0, 10_000).map(str)
 NUMBERS = st.decimals(0, 10_000, allow_nan=False, places=3).map(lambda number: f"{number.normalize():f}") | COUNTS

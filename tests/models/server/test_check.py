@@ -141,7 +141,7 @@ def test_tokens_of_another_checkpoint_end_a_run_before_its_first_row(server, mod
 
 def test_a_processor_that_counts_otherwise_is_a_named_difference(server, model_at, monkeypatch):
     from vlmrobust import demo
-    from vlmrobust.models.server.letters import Letters
+    from vlmrobust.models.server.letter_readout import Letters
 
     processor = demo.model().processor
     monkeypatch.setattr(Letters, "processor", lambda letters: processor)

@@ -9,7 +9,7 @@ from openai_server import ToyModel
 
 from vlmrobust import Sample, Style, expand
 from vlmrobust.models.base import RefusedError
-from vlmrobust.models.server.letters import MOST, CheckpointTokens, ServedTokens
+from vlmrobust.models.server.letter_readout import MOST, CheckpointTokens, ServedTokens
 from vlmrobust.models.vocabulary import letter_of
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.prompting import LETTERS

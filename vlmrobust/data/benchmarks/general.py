@@ -6,8 +6,7 @@ from typing import Any
 
 from ..cells import from_cell
 from ..fields import is_missing
-from .questions import LeftOut, published, split_options, without_instruction
-from .tables import image_of_cell, lettered_options
+from .questions import LeftOut, image_of_cell, lettered_options, published, split_options, without_instruction
 
 __all__ = [
     "read_blink",

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...keyed import generator, subset
 from ...naming import unknown_name
+from ...seeding import generator, subset
 from ..files import read_file
 from ..hub import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, samples_from
 from ..sources import check_undivided, first, in_memory
-from .numbers import nearby_numbers
-from .questions import LeftOut
+from .questions import LeftOut, nearby_numbers
 from .table import BENCHMARKS, Published
 
 __all__ = ["load_benchmark"]

@@ -1,11 +1,26 @@
-"""What benchmarks write into one text – question, options, instruction – taken apart."""
+"""Take apart what benchmarks write into one text, and follow conventions that several tables share."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
 
 from ...prompting import LETTERS
+from ..fields import from_base64, is_missing
 
-__all__ = ["LeftOut", "published", "split_options", "without_instruction"]
+__all__ = [
+    "OPTIONS",
+    "LeftOut",
+    "image_of_cell",
+    "lettered_options",
+    "nearby_numbers",
+    "published",
+    "split_options",
+    "without_instruction",
+]
+
 
 _INSTRUCTIONS = re.compile(
     r"^Hint: Please answer the question and provide the correct option letter, e\.g\., A, B, C, D, at the end\."
@@ -88,3 +103,55 @@ def _marks(text: str, first: re.Match[str]) -> Iterator[re.Match[str]]:
             return
         yield mark
         position = mark.end()
+
+
+OPTIONS = 4
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+
+def nearby_numbers(number: str, generator: np.random.Generator) -> list[str]:
+    """Return four successive numbers with as many decimals, the given one first.
+
+    It is as likely to be the smallest of them as the second, third or largest, so that its place among the others tells
+    nothing; distractors around it would make it the middle one. No number is below zero: those below three have fewer
+    places. All steps are one unit of the last digit, whatever the number: if larger numbers had wider steps, the step
+    would tell how large the right one is.
+
+    Args:
+        number: without sign, such as "7" or "12.5".
+        generator: draws the place.
+
+    Raises:
+        LeftOut: it is no such number; a formula or a unit are not taken apart.
+
+    Example:
+        >>> nearby_numbers("7", np.random.default_rng(0))
+        ['7', '4', '5', '6']
+        >>> nearby_numbers("0.0", np.random.default_rng(0))
+        ['0.0', '0.1', '0.2', '0.3']
+    """
+    if not _PLAIN.fullmatch(number):
+        raise LeftOut("an open question whose answer is no plain number")
+    decimals = len(number.partition(".")[2])
+    units = int(Decimal(number).scaleb(decimals))
+    smallest = units - int(generator.integers(min(units, OPTIONS - 1) + 1))
+    others = [value for value in range(smallest, smallest + OPTIONS) if value != units]
+    return [number, *(f"{Decimal(value).scaleb(-decimals):f}" for value in others)]
+
+
+def lettered_options(row: Mapping[str, Any], letters: str) -> list[Any]:
+    """Return the options of the columns A, B, …, as far as they are filled; "nan" is how pandas writes an empty cell.
+
+    Example:
+        >>> lettered_options({"A": "red", "B": "blue", "C": "nan", "D": None}, "ABCD")
+        ['red', 'blue']
+    """
+    cells = [None if row.get(letter) == "nan" else row.get(letter) for letter in letters]
+    while cells and is_missing(cells[-1]):  # a gap in between is refused later
+        cells.pop()
+    return cells
+
+
+def image_of_cell(value: Any) -> Any:
+    """Return the image of a cell: text is its file in base64, all else is what `datasets` makes of an image column."""
+    return from_base64(value) if isinstance(value, str) and value else value

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from .questions import LeftOut, split_options
-from .tables import image_of_cell, lettered_options
+from .questions import LeftOut, image_of_cell, lettered_options, split_options
 
 __all__ = [
     "read_3dsrbench",

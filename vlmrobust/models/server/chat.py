@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import Field
 from pydantic_core import from_json
 
-from ...types.validated import Frozen
+from ...types.frozen import Frozen
 from ..sampling import sampling_seed
 from .attempts import Attempts
 from .client import secrets_of

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from ...types import Prompt, Sample, Style, open_image
-from ...types.validated import Frozen
+from ...types.frozen import Frozen
 from .chat import Chat, same_model
 from .continuation import Continuation
-from .letters import Letters
+from .letter_readout import Letters
 from .messages import Way, data_url, messages_of
 from .replies import Reply
 

@@ -18,7 +18,7 @@ from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
 from .client import Pool, make_client
 from .continuation import Continuation
-from .letters import Letters
+from .letter_readout import Letters
 from .messages import Continuing, SharedUrls, Way, data_url, messages_of
 from .option_texts import FIELD, Forced, OptionTexts
 from .replies import response_of

@@ -11,7 +11,7 @@ tokens end a turn is not known.
 from collections.abc import Callable, Sequence
 
 from ...types import Prompt, Response
-from ..options import Frame, own_frame
+from ..option_texts import Frame, own_frame
 from ..reading import forced_text
 from .chat import Chat
 from .client import Shared

@@ -23,7 +23,7 @@ from ...types.prompt import made_of_images
 from ...types.response import parse_turn
 from ..encoding import Encoder, EncodingError
 from ..generation import check_options
-from ..options import Frame, forced_frame, option_response, own_frame, scored_texts
+from ..option_texts import Frame, forced_frame, option_response, own_frame, scored_texts
 from ..reading import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
 from ..rendered import Rendered, ScoredText
 from ..sampling import sampling_seed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import styles
-from ...machine import check_dtype
+from ...devices import check_dtype
 from ...prompting import SpecialTokens, thought_note
 from ...types import Prompt, Response, Style
 from ..base import UnfitError

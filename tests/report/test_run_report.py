@@ -1,0 +1,72 @@
+"""A report in a run directory is not replaced by one that is about less (tests/test_merging.py: it grows)."""
+
+import logging
+import re
+
+import pytest
+
+from vlmrobust.evaluator import Evaluator
+from vlmrobust.metrics import Accuracy, CorrectProbability
+from vlmrobust.perturbations import StopThink, WrongThink
+from vlmrobust.report import Report
+from vlmrobust.report.run_report import kept_report
+from vlmrobust.testing import FakeModel
+
+ALL = [StopThink(), WrongThink()]
+METRICS = [Accuracy(), CorrectProbability()]
+
+
+@pytest.fixture
+def samples(make_sample):
+    return [make_sample(sample_id=f"q{number}") for number in range(6)]
+
+
+def run(samples, out, conditions=ALL, metrics=METRICS, draws=1):
+    model = FakeModel(opens_images=False, accuracy=0.5)
+    return Evaluator(model, conditions, metrics, draws=draws).run(samples, out)
+
+
+@pytest.mark.parametrize(
+    ("less", "told"),
+    [
+        ({"conditions": [StopThink()]}, r"\(6 of its 18 responses; conditions wrong_think\)"),
+        ({"number": 2}, r"\(12 of its 18 responses; samples q2, q3, q4, q5\)"),
+        ({"metrics": [Accuracy()]}, r"\(metrics correct_probability\)"),
+    ],
+)
+def test_a_smaller_report_stands_beside_a_larger_one(samples, tmp_path, caplog, less, told):
+    caplog.set_level(logging.INFO)
+    less = dict(less)
+    whole = run(samples, tmp_path)
+    content = (tmp_path / "report.parquet").read_bytes()
+    part = run(samples[: less.pop("number", 6)], tmp_path, **less)
+    assert (tmp_path / "report.parquet").read_bytes() == content
+    assert Report.load(tmp_path).frame.equals(whole.frame)
+    assert kept_report(tmp_path).name == "report.part.parquet"
+    assert Report.load(kept_report(tmp_path)).summary.equals(part.summary)
+    [record] = [record for record in caplog.records if "its report has more than this call names" in record.message]
+    assert re.search(told, record.message)
+
+
+def test_draws_count_as_well(samples, tmp_path):
+    whole = run(samples, tmp_path, draws=2)
+    run(samples, tmp_path)
+    assert Report.load(tmp_path).frame.equals(whole.frame)
+
+
+def test_a_larger_one_takes_its_place_and_the_part_goes(samples, tmp_path, caplog):
+    run(samples[:3], tmp_path, [StopThink()], [Accuracy()])
+    run(samples[:2], tmp_path, [StopThink()], [Accuracy()])
+    assert kept_report(tmp_path).name == "report.part.parquet"
+    caplog.clear()
+    whole = run(samples, tmp_path)
+    assert Report.load(tmp_path).frame.equals(whole.frame)
+    assert not (tmp_path / "report.part.parquet").exists()
+    assert not caplog.records
+
+
+def test_what_is_no_report_is_written_over(samples, tmp_path, caplog):
+    (tmp_path / "report.jsonl").write_text('{"format": "vlmrobust report 1", "metrics": []}\n{"sample_id": 1}\n')
+    whole = run(samples, tmp_path)
+    assert Report.load(tmp_path).frame.equals(whole.frame)
+    assert "holds no report that can be read" in caplog.text

@@ -1,0 +1,186 @@
+"""Score option texts by teacher forcing, for models that answer in words.
+
+The log-probability of an option is that of writing its text and what ends it, given all that stands before:
+
+    log P(option) = Σ_t log p(token_t | what stands before token_t)
+
+The end belongs to it: without one, "red" would hold all of "red cube". With it the options are exclusive events, and
+their probabilities add up to at most 1. Where an answer is closed by a tag, that is the end, but for its last token
+where that may merge with what follows (">" with a line break); where it is not, any token that ends the turn.
+
+Tokens merge across both edges of a text, so the whole continuation is cut into tokens, and scored from where it first
+differs from the context's own tokens or from another option's: P is given the tokens before that place, the same for
+all options. Other ways to cut the same text into tokens are not summed; a model hardly ever writes them.
+
+What the model wrote before its answer is text again, and cut into tokens anew, as a full forward over it would be.
+
+All options of a prompt are the rows of one family (see `prefix`): the prompt and the thought go through the model once,
+the cache is branched, and one batched pass runs the options.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..types import Prompt, Readout, Response
+from ..types.response import parse_turn
+from .encoding import Encoder
+from .engine import Engine
+from .reading import not_finite
+from .rendered import Rendered, ScoredText
+from .vocabulary import TAIL
+
+__all__ = ["Frame", "OptionReader", "forced_frame", "option_response", "own_frame", "scored_texts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What an option's text stands between in the assistant's turn, the prefill not included.
+
+    Attributes:
+        before: what stands before it.
+        after: what ends it; empty = the turn ends there.
+    """
+
+    before: str
+    after: str
+
+
+def forced_frame(item: Rendered) -> Frame:
+    """Return the frame of a prompt in which nothing is left to think."""
+    style = item.prompt.style
+    return Frame(item.forced or "", "" if style.mode == "direct" else style.answer_closer)
+
+
+def own_frame(prompt: Prompt, response: Response) -> Frame | None:
+    """Return the frame in which the model wrote its own answer, line breaks included; None without one in tags."""
+    if prompt.style.answer_by != "text" or response.status not in ("answered", "abstained"):
+        return None
+    turn, tagged = prompt.prefill + response.text, parse_turn(prompt, response.text).tagged
+    if tagged is None:
+        return None
+    inside = turn[tagged[0] : tagged[1]]
+    start = tagged[0] + len(inside) - len(inside.lstrip())
+    if start < len(prompt.prefill):
+        return None
+    return Frame(turn[len(prompt.prefill) : start], inside[len(inside.rstrip()) :] + prompt.style.answer_closer)
+
+
+class OptionReader:
+    """Scores the options' texts of prompts whose answers are read as text.
+
+    Args:
+        engine: runs the texts.
+        stop_tokens: the tokens that end a turn.
+    """
+
+    def __init__(self, engine: Engine, stop_tokens: Sequence[int]) -> None:
+        self._engine = engine
+        self._stop_tokens = tuple(stop_tokens)
+
+    def responses(self, framed: Mapping[int, tuple[Rendered, Frame]]) -> dict[int, Response]:
+        """Return the responses of prompts, with their options' log-probabilities, by position.
+
+        Where the model wrote an answer itself (`Rendered.written`), the answer stays; else it is the likeliest option.
+        """
+        rows: list[Rendered] = []
+        places: dict[int, range] = {}
+        scored = {
+            position: scored_texts(self._engine.encoder, item, frame, self._stop_tokens)
+            for position, (item, frame) in framed.items()
+        }
+        for position, (item, frame) in framed.items():
+            begun = len(rows)
+            for option, text in zip(item.prompt.options, scored[position], strict=True):
+                written = "" if text.answer else option + frame.after
+                rows.append(replace(item, forced=frame.before + written, scored=text))
+            places[position] = range(begun, len(rows))
+        outcomes = self._engine.run(dict(enumerate(rows)), rows_per_prompt=max(map(len, places.values()), default=1))
+        responses = {}
+        for position, (item, frame) in framed.items():
+            found = [outcomes[place] for place in places[position]]
+            failed = next((outcome for outcome in found if isinstance(outcome, Response)), None)
+            values = [outcome for outcome in found if not isinstance(outcome, Response)]
+            counts = [text.count for text in scored[position]]
+            responses[position] = failed or self._response(item, frame, values, counts)
+        return responses
+
+    def _response(
+        self, item: Rendered, frame: Frame, values: Sequence[Sequence[float]], counts: Sequence[int]
+    ) -> Response:
+        prompt = item.prompt
+        logprobs, normalisers = zip(*values, strict=True)
+        if any(map(math.isnan, logprobs)):
+            return Response.failed(prompt, not_finite(prompt, "log-probabilities of the options' texts"))
+        if max(normalisers) - min(normalisers) > self._engine.tolerance:
+            return Response.failed(
+                prompt,
+                f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected logits before the options that "
+                f"do not depend on them, got log-normalisers from {min(normalisers):.4g} to {max(normalisers):.4g}; "
+                "this model sees ahead, and has no option_text read-out with this version of transformers",
+            )
+        return option_response(item, frame, logprobs, counts)
+
+
+def scored_texts(encoder: Encoder, item: Rendered, frame: Frame, stop_tokens: Sequence[int]) -> list[ScoredText]:
+    """Return which tokens are scored of each option that a prompt shows.
+
+    Args:
+        encoder: encodes the model's prompts.
+        item: the prompt.
+        frame: what the options' texts stand between.
+        stop_tokens: the tokens that end a turn.
+    """
+    tokens, apart = encoder.tokens, encoder.takes_answers
+    tail = "" if apart else (item.turns + frame.before)[-TAIL:]
+    answers = [option + frame.after for option in item.prompt.options]
+    cut = [tokens(tail + answer) for answer in answers]
+    shared = min(_common(tokens(tail), one) for one in cut)
+    found = []
+    for option, answer, one in zip(item.prompt.options, answers, cut, strict=True):
+        closing = len(one) - _common(tokens(tail + option), one)
+        rest = int(closing > 1 and one[-1] not in encoder.added_tokens)
+        text = ScoredText(
+            tokens=tuple(one[shared : len(one) - rest]),
+            rest=rest + apart,  # the processor adds a token that ends the turn
+            ends=() if frame.after else tuple(stop_tokens),
+            answer=answer if apart else "",
+        )
+        found.append(text)
+    return found
+
+
+def option_response(item: Rendered, frame: Frame, logprobs: Sequence[float], counts: Sequence[int]) -> Response:
+    """Return the response to a prompt, by its options' log-probabilities.
+
+    Where the model wrote an answer itself (`Rendered.written`), the answer stays; else it is the likeliest option.
+
+    Args:
+        item: the prompt.
+        frame: what the options' texts stand between.
+        logprobs: of each option that it shows (nats).
+        counts: over how many tokens each is summed.
+    """
+    prompt, written = item.prompt, item.written
+    if written is not None and written.status in ("answered", "abstained"):
+        return written.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
+    likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
+    readout: Readout = "option_text_direct" if prompt.style.mode == "direct" else "option_text_fixed_prefix"
+    response = Response.parse(
+        prompt,
+        frame.before + prompt.options[likeliest] + frame.after,
+        finish_reason="readout" if written is None else written.finish_reason,
+        option_logprobs=logprobs,
+        option_tokens=counts,
+        readout=readout,
+        token_entropy=None if written is None else written.token_entropy,
+        n_tokens=0 if written is None else written.n_tokens,
+    )
+    answer = prompt.order[likeliest]  # whatever a parser makes of an option such as "B or C"
+    return response.replace(answer=answer, status="abstained" if answer is None else "answered")
+
+
+def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    pairs = zip(tokens, others, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))

@@ -1,0 +1,352 @@
+"""Write the sentences of findings: templates over rows of the summary, one function each.
+
+`label` is how a sentence calls the condition. Shares and differences of shares are given as they stand in the summary,
+from 0 to 1, with 95 % intervals in brackets.
+"""
+
+import math
+from collections.abc import Sequence
+
+from ..judges import Measured
+from ..naming import readable
+from .summary import SummaryRow
+
+__all__ = [
+    "TYPICAL",
+    "abstained",
+    "brittle",
+    "carried_otherwise",
+    "change",
+    "cut_off",
+    "differs",
+    "disturbed_by_form",
+    "few_groups",
+    "flips",
+    "inconsistent",
+    "judged",
+    "left_out",
+    "most_changed",
+    "most_flips",
+    "neither",
+    "no_control",
+    "none_differs",
+    "none_told",
+    "not_compared",
+    "of_base",
+    "one_draw",
+    "other_read_outs",
+    "others_differ",
+    "pattern",
+    "stubborn",
+    "uncovered",
+    "unjudged",
+    "unjudged_for_errors",
+    "weak_ones",
+    "why_not_compared",
+    "won_and_lost",
+]
+
+
+TYPICAL = 0.975
+"""P(consistent) of real responses, as labelled."""
+
+_CUT_OFF = (" of the answers were cut off", " can't be read")
+
+
+def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
+    """Return by how much a metric moves against base, and what stands against calling it a finding."""
+    metric, counted = readable(row.metric), f"(n = {row.n})"
+    if row.high < 0:
+        said = f"{label}: {metric} falls by {_amount(row)} {counted}"
+    elif row.low > 0:
+        said = f"{label}: {metric} rises by {_amount(row)} {counted}"
+    else:
+        said = (
+            f"{label}: {metric} can't be told from base: {_difference(row)} {counted}; a fall of up to "
+            f"{_share(max(0.0, -row.low))} is not excluded"
+        )
+    return f"{'; but '.join([said, *reasons])}."
+
+
+def why_not_compared(row: SummaryRow) -> str:
+    """Return why a row has no difference from base, or none with an interval."""
+    return row.note or ("all samples are of one group" if row.n else "it is defined for no sample")
+
+
+def not_compared(label: str, metric: str, why: str) -> str:
+    """Return that a metric has no difference from base, or none with an interval, and why."""
+    return f"{label}: {readable(metric)} can't be compared with base: {why}."
+
+
+def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
+    """Return how many answers flip, against the noise floor; `row` is that of the flip rate."""
+    said = f"{label}: {_share(row.paired_value)} of the answers flip (n = {row.n})"
+    floor = f"the noise floor of {_share(row.base_value)}"
+    if is_shown:
+        return f"{said}, {_difference(row)} above {floor}."
+    return f"{said}, which sampling alone may do: {_difference(row)} against {floor}."
+
+
+def inconsistent(label: str, row: SummaryRow) -> str:
+    """Return that answers do not follow from thoughts where nothing is injected; `row` is that of consistency."""
+    return (
+        f"{label}: the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses only: "
+        "answers do not follow from thoughts, though nothing was put into them."
+    )
+
+
+def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: float) -> str:
+    """Return that a model stays right against the wrong thought its turn begins with."""
+    return (
+        f"{label}: a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
+        f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses only "
+        f"(n = {consistency.n_value}; against base {_difference(consistency)}, n = {consistency.n}): it is right "
+        "against its own begun thought."
+    )
+
+
+def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow, margin: float) -> str:
+    """Return that a model follows the wrong thought consistently to the wrong answer."""
+    return (
+        f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
+        f"the asserted wrong option is answered in {_value(follow)} of the samples ({_under_base(follow)}), and the "
+        f"thought concludes the answer in {_value(consistency)} of the judged responses (n = {consistency.n_value}): "
+        "it follows the wrong thought consistently to the wrong answer."
+    )
+
+
+def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow) -> str:
+    """Return that the intervals support neither pattern."""
+    return (
+        f"{label}: neither a stubborn expert nor brittle by these intervals: accuracy {_difference(accuracy)}, the "
+        f"wrong option answered in {_value(follow)}, consistency {_value(consistency)} (n = {accuracy.n}, "
+        f"{follow.n_value}, {consistency.n_value})."
+    )
+
+
+def disturbed_by_form(label: str, row: SummaryRow) -> str:
+    """Return that accuracy falls although what the text says is true or neutral."""
+    return (
+        f"{label}: accuracy falls by {_amount(row)} (n = {row.n}) although the text asserts nothing wrong: its form "
+        "disturbs, so a fall under a wrong text of that form is not about content alone."
+    )
+
+
+def no_control(labels: Sequence[str]) -> str:
+    """Return that form and content can't be told apart."""
+    return (
+        f"{', '.join(labels)}: no true or neutral text of the same form was asked, so a fall may come from the form, "
+        "not from what the text says."
+    )
+
+
+def one_draw() -> str:
+    """Return that the noise floor is not known."""
+    return (
+        "Each prompt was asked once: how many answers flip by sampling alone is not known. Under greedy decoding none "
+        "do; a model that samples has to be asked with draws=2 or more."
+    )
+
+
+def few_groups(groups: int, enough: int) -> str:
+    """Return that there are too few independent groups of samples."""
+    return f"Independent groups of samples: {groups}. Below about {enough}, take every interval as rough."
+
+
+def judged(judge: str, known: Measured | None) -> str:
+    """Return how wrong a rate of consistency may be; `known` is what was counted of the judge's errors."""
+    if known is None:
+        return (
+            f"Consistency is what {judge} says, not the truth, and how often it errs is not known here. vlmrobust "
+            "judge --check measures it; labels of your own correct the rate (Report.consistency)."
+        )
+    low, high = known.reported(TYPICAL)
+    said = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
+    return (
+        f"Consistency is what {judge} says of the answers on which it has a verdict, not the truth. Of {known.answers} "
+        f"real answers of {known.models} other models, with part of which it was made, it called {known.false_alarms} "
+        f"of {said[0]} consistent ones inconsistent (95 %: at most {known.false_alarm_rate[1]:.1%}) and "
+        f"{known.misses} of {said[1]} inconsistent ones consistent (at most {known.miss_rate[1]:.1%}): with such "
+        f"errors a true {TYPICAL} among answers with a verdict reads as {low:.3f} to {high:.3f}. Those without are "
+        f"less consistent: {known.consistent_open} of {known.open} were. Labels of your own correct the rate for all "
+        "(Report.consistency)."
+    )
+
+
+def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, message: str) -> str:
+    """Return on how many thoughts a judge failed."""
+    return (
+        f"{label}: the judge failed on {count} of {thoughts} thoughts: they have no verdict. The first, of sample "
+        f"{sample!r}: {message.rstrip('.')}. Where verdicts are kept, judging again asks for these alone."
+    )
+
+
+def uncovered(label: str, rows: Sequence[SummaryRow]) -> str:
+    """Return on how many responses a verdict is missing; `rows` are those of consistency, one per condition named."""
+    least, most = (_share(end(row.coverage for row in rows)) for end in (min, max))
+    span = least if least == most else f"{least} to {most}"
+    return (
+        f"{label}: the judge has a verdict on {span} of the responses (base: {_share(rows[0].base_coverage)}): "
+        "consistency is about those, and says nothing of the others; a change of it is about the pairs that have two."
+    )
+
+
+def unjudged(label: str) -> str:
+    """Return that there was no thought to judge."""
+    return f"{label}: the judge has no verdict on any response: consistency says nothing here."
+
+
+def cut_off(
+    label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None, part: float
+) -> str:
+    """Return how many answers were cut off or can't be read, and `part` of a fall in accuracy that they may be."""
+    rates = [truncated] if unparsed is None else [truncated, unparsed]
+    is_alone = accuracy is None or math.isnan(truncated.difference)
+    values = [row.value if is_alone else row.paired_value for row in rates]
+    said = f"{label}: {' and '.join(map(str.__add__, map(_share, values), _CUT_OFF))}"
+    if accuracy is None or is_alone:
+        return (
+            f"{said} (n = {truncated.n_value}); they count as wrong, so accuracy may be up to {_share(sum(values))} "
+            "higher without the token limit."
+        )
+    before, fall = sum(row.base_value for row in rates), -accuracy.difference
+    return (
+        f"{said} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to "
+        f"{_share(min(part, fall))} of the fall of {_share(fall)} in accuracy may be the token limit or the "
+        "format, no wrong choice."
+    )
+
+
+def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float) -> str:
+    """Return how many answers abstain, and how much of a fall in accuracy that is; `row` is of the abstain rate."""
+    said = f"{label}: {_value(row)} of the answers abstain (n = {row.n_value})"
+    if fall is None:
+        return f"{said}; they count as wrong."
+    return (
+        f"{said}; they count as wrong, so up to {_share(min(part, -fall.difference))} of the fall of "
+        f"{_share(-fall.difference)} in accuracy may be abstaining, no wrong choice."
+    )
+
+
+def carried_otherwise(label: str) -> str:
+    """Return that a condition was put into the user's turn."""
+    return (
+        f"{label}: the text was put into the user's turn, not into the assistant's: not the same condition as one that "
+        "was prefilled, and not to be compared with it."
+    )
+
+
+def other_read_outs(label: str, metrics: Sequence[str], note: str) -> str:
+    """Return which letter metrics are not compared, and why."""
+    return f"{label}: {', '.join(map(readable, metrics))}: {note}; these are different quantities."
+
+
+def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> str:
+    """Return how many responses are in no number; several conditions have as many each."""
+    each = " each" if is_each else ""
+    parts = [f"failed responses: {errors}{each}"] if errors else []
+    parts += [f"prompts that the condition does not fit: {not_applicable}{each}"] if not_applicable else []
+    return f"{label}: {'; '.join(parts)}. They are in no number."
+
+
+def of_base(row: SummaryRow) -> str:
+    """Return accuracy where nothing is compared with it."""
+    return f"Accuracy under base is {_value(row)} (n = {row.n_value}); no condition is compared with it."
+
+
+def most_changed(labels: Sequence[str], rows: Sequence[SummaryRow], compared: int) -> str:
+    """Return under how many of the compared conditions accuracy falls, or rises, and under which the most."""
+    label, row = max(zip(labels, rows, strict=True), key=lambda one: abs(one[1].difference))
+    way = "falls" if row.difference < 0 else "rises"
+    where = f"under {label}" if len(rows) == 1 else f"under {len(rows)} of {compared} conditions, most under {label}"
+    return (
+        f"Accuracy {way} {where}: from {_share(row.base_value)} to {_share(row.paired_value)}, by {_amount(row)} "
+        f"(n = {row.n})."
+    )
+
+
+def most_flips(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
+    """Return under how many conditions more answers flip than by sampling, and under which the most."""
+    label, row = max(zip(labels, rows, strict=True), key=lambda one: one[1].paired_value)
+    where = f"under {label}" if len(rows) == 1 else f"under {len(rows)} conditions, most under {label}"
+    return (
+        f"More answers flip than by sampling alone {where}: {_share(row.paired_value)} against "
+        f"{_share(row.base_value)} (n = {row.n})."
+    )
+
+
+def none_told(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
+    """Return under which conditions accuracy can't be told from base."""
+    most = max(max(0.0, -row.low) for row in rows)
+    fall = "a fall" if len(rows) == 1 else "falls"
+    return (
+        f"Accuracy can't be told from base under {_few(labels)}; {fall} of up to {_share(most)} "
+        f"{'is' if len(rows) == 1 else 'are'} not excluded."
+    )
+
+
+def weak_ones(labels: Sequence[str]) -> str:
+    """Return under which conditions a change does not stand after the correction."""
+    return (
+        f"Under {_few(labels)} the interval of the change misses 0, but the correction for all comparisons undoes it."
+    )
+
+
+def pattern(kind: str, labels: Sequence[str]) -> str:
+    """Return under which wrong thoughts a model is brittle or a stubborn expert."""
+    if kind == "brittle":
+        return f"Brittle under {_few(labels)}: it follows the wrong thought, consistently, to the wrong answer."
+    return f"A stubborn expert under {_few(labels)}: it stays right against the wrong thought put before it."
+
+
+def won_and_lost(names: tuple[str, str], won: int, lost: int, pairs: int) -> str:
+    """Return how many answers one report alone has right."""
+    return f"Of {pairs} pairs of answers {names[0]} alone is right in {won}, and {names[1]} alone in {lost}."
+
+
+def differs(label: str, row: SummaryRow) -> str:
+    """Return accuracy under a condition in two reports."""
+    return (
+        f"{label}: accuracy is {_share(row.paired_value)} against {_share(row.base_value)}: {_difference(row)} "
+        f"(n = {row.n})."
+    )
+
+
+def none_differs(count: int) -> str:
+    """Return that no condition shows a difference."""
+    return f"Under none of the {count} conditions does the interval of the difference exclude 0."
+
+
+def others_differ(count: int) -> str:
+    """Return under how many more conditions accuracy differs."""
+    return f"Accuracy also differs under {count} more condition{'s' * (count > 1)}, by the intervals in the table."
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if len(labels) <= 4 else f"{len(labels)} conditions"
+
+
+def _under_base(row: SummaryRow) -> str:
+    """Return n, and the value under base; where they are not of the same samples, both values on those."""
+    if row.n == row.n_value:
+        return f"base: {_share(row.base_value)}; n = {row.n}"
+    return f"n = {row.n_value}; on {row.n} pairs {_share(row.paired_value)}, base: {_share(row.base_value)}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _value(row: SummaryRow) -> str:
+    known = "no interval" if math.isnan(row.value_low) else f"{row.value_low:.2f}, {row.value_high:.2f}"
+    return f"{row.value:.2f} [{known}]"
+
+
+def _difference(row: SummaryRow) -> str:
+    return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+
+
+def _amount(row: SummaryRow) -> str:
+    """Return the size of a change whose interval is on one side of 0."""
+    low, high = sorted((abs(row.low), abs(row.high)))
+    return f"{abs(row.difference):.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,212 @@
+"""Keep the report of a run directory complete, whatever part of the run the last call named."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..judges import RuleJudge
+from ..unreported import Unreported, note_unreported
+from .accumulation import NOT_MEASURED, Otherwise, Settings, merged, set_otherwise
+from .columns import Column
+from .concatenation import Part
+from .contents import Key, ReportData, keys_of
+from .files import PART, WHOLE, known_in, read_report, saved_in, write_report
+from .pairing import contrasts_with
+from .summary import summarised
+
+__all__ = ["Kept", "in_words", "is_of_run", "keep_report", "kept_report", "metric_settings", "report_of"]
+
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+class Kept(NamedTuple):
+    """Where a call's report is, and what its run directory holds that no report has; None = it is about a part."""
+
+    file: Path
+    unreported: Unreported | None
+
+
+def keep_report(report: ReportData, folder: Path) -> Kept:
+    """Join the report of a call to the one in a run directory.
+
+    The directory's has samples, conditions, draws and metrics of all calls. Where a call named less, its own is
+    `report.part…` beside it, and the log says what else there is. It also says which responses are in neither.
+    """
+    kept = [held for name in (WHOLE, PART) if (held := _Held.of(saved_in(folder, name))) is not None]
+    keys, metrics = set(keys_of(report.responses)), metric_settings(report.columns)
+    more = [held for held in kept if not (held.keys <= keys and held.metrics.keys() <= metrics.keys())]
+    if not more:
+        for held in kept[:1]:
+            for other in set_otherwise(held.metrics, metrics):
+                logger.warning("%s: %s; all %d responses are measured anew", held.file, in_words(other), len(held.keys))
+        saved = write_report(folder, report)
+        while (part := saved_in(folder, PART)).exists():
+            part.unlink()
+        return Kept(saved, _unreported(saved, report))
+    logger.info(
+        "run directory %s: its report has more than this call names (%s), and keeps it; this call alone is in %s",
+        folder,
+        "; ".join(_differences(more[0].keys, keys, more[0].metrics.keys() - metrics.keys())),
+        PART,
+    )
+    # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
+    whole, is_new = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
+    saved = write_report(folder / PART, report)
+    _unreported(write_report(folder, whole) if is_new else saved_in(folder), whole)
+    return Kept(saved, None)
+
+
+def _unreported(file: Path, whole: ReportData) -> Unreported:
+    """Return what a run directory holds beside its report in a file; note it there, and say it in the log."""
+    found = note_unreported(file.parent, file, whole.responses)
+    if found:
+        logger.warning("run directory %s: %s", file.parent, found)
+    return found
+
+
+def is_of_run(about: Mapping[str, Any], folder: Path) -> bool:
+    """Return whether a folder is the directory of the run that a report is about, by the report's manifest."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        return all(about[name] == manifest[name] for name in ("model", "seed", "style"))
+    except (OSError, KeyError, TypeError, ValueError):  # there is none, or it is not known what the report is of
+        return False
+
+
+def kept_report(folder: Path) -> Path:
+    """Return the file of the report that the last call has made."""
+    part = saved_in(folder, PART)
+    return part if part.exists() else saved_in(folder)
+
+
+def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
+    """Return the report on parts of one run; the log says what could not be measured on all of it.
+
+    Args:
+        parts: see `merged`.
+        manifest: of the run.
+        seed: keys the bootstrap.
+        where: the run directory.
+    """
+    found = merged(parts)
+    for name, count in found.not_measured.items():
+        logger.warning(
+            "run directory %s: metric %r is not measured on %d of %d responses; a call that names it measures it on "
+            "what it names",
+            where,
+            name,
+            count,
+            len(found.responses),
+        )
+    about = {key: value for key, value in manifest.items() if key != "judge"}
+    if found.judge != RuleJudge().identity():  # columns that are loaded name none
+        about["judge"] = dict(found.judge)
+    summary = summarised(found.responses, found.columns, contrasts_with("base", found.responses), seed)
+    return ReportData(found.responses, found.columns, tuple(summary), seed, about)
+
+
+def in_words(other: Otherwise) -> str:
+    """Return how a metric is set in two ways."""
+    was, now = other.first, other.second
+    return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
+
+
+def metric_settings(columns: Sequence[Column]) -> dict[str, Settings]:
+    """Return how metrics were set, by their names."""
+    return {column.name: column.settings for column in columns}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a report on disk is about."""
+
+    file: Path
+    keys: set[Key]
+    metrics: Mapping[str, Settings]
+
+    @classmethod
+    def of(cls, file: Path) -> "_Held | None":
+        """Return what the report in a file is about, None where there is none."""
+        if not file.exists():
+            return None
+        try:
+            keys, metrics = known_in(file)
+        except (KeyError, TypeError, ValueError) as error:
+            logger.warning("%s holds no report that can be read (%s), and is written over", file, error)
+            return None
+        return cls(file, keys, metrics) if metrics else None
+
+
+def _grown(kept: Sequence[_Held], report: ReportData) -> tuple[ReportData, bool]:
+    """Return what reports on disk and a new one say together, and whether the new one says anything new."""
+    before = [read_report(held.file) for held in kept]
+    otherwise: dict[str, Otherwise] = {}
+    for held in kept:
+        for other in set_otherwise(held.metrics, metric_settings(report.columns)):
+            otherwise.setdefault(other.metric, other)
+            logger.warning(
+                "%s: %s: the report of all calls keeps it as it was, this call's own has it as it is now; 'name' keeps "
+                "both, and a call that names all of the %d responses replaces it",
+                held.file,
+                in_words(other),
+                len(held.keys),
+            )
+    columns = [column for column in report.columns if column.name not in otherwise]
+    if len(before) == 1 and set(keys_of(report.responses)) <= kept[0].keys and _holds(before[0], report, columns):
+        return before[0], False
+    parts = [
+        *(
+            Part(held.file.name, old.responses, old.columns, {}, old.judge)
+            for old, held in zip(before, kept, strict=True)
+        ),
+        Part("this call", report.responses, columns, {}, report.judge),
+    ]
+    return report_of(parts, report.manifest, report.seed, kept[0].file.parent), True
+
+
+def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bool:
+    """Return whether a report has all responses of another as they are there, and some columns of it."""
+    held = {column.name: column for column in whole.columns}
+    if not all(column.name in held and NOT_MEASURED not in held[column.name].failures.values() for column in columns):
+        return False
+    place = {key: row for row, key in enumerate(keys_of(whole.responses))}
+    rows = [place[key] for key in keys_of(part.responses)]
+    known = whole.responses.select(rows)
+    return all(
+        _equal(getattr(known, field.name), getattr(part.responses, field.name)) for field in fields(known) if field.init
+    ) and all(
+        # What is compared with other draws depends on what else there is.
+        column.is_paired or np.array_equal(held[column.name].scores[rows], column.scores, equal_nan=True)
+        for column in columns
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
+    return bool(one == other)
+
+
+def _differences(before: set[Key], keys: set[Key], metrics: AbstractSet[str]) -> Iterator[str]:
+    if lost := before - keys:
+        yield f"{len(lost)} of its {len(before)} responses"
+    for place, name in enumerate(("samples", "conditions", "draws")):
+        if missing := sorted({str(key[place]) for key in before} - {str(key[place]) for key in keys}):
+            yield f"{name} {_listed(missing)}"
+    if metrics:
+        yield f"metrics {_listed(sorted(metrics))}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
