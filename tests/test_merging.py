@@ -27,7 +27,7 @@ from vlmrobust.metrics import (
     RobustAccuracy,
 )
 from vlmrobust.perturbations import EarlyAnswer, StopThink, WrongCaption, WrongThink
-from vlmrobust.report.run_report import kept_report
+from vlmrobust.report.run_report import last_report_file
 from vlmrobust.testing import FakeModel
 
 STOP, THINK, CAPTION = StopThink(), WrongThink(), WrongCaption()
@@ -139,7 +139,7 @@ def test_a_call_reports_on_what_it_names(samples, tmp_path, caplog):
     report, asked = call(tmp_path, samples[3:], [CAPTION], [Accuracy()], draws=1)
     assert asked == 5 + 6
     assert (report.conditions, report.metrics, len(report)) == (("base", "wrong_caption"), ("accuracy",), 12)
-    assert_equal_tables(Report.load(kept_report(tmp_path)), report)
+    assert_equal_tables(Report.load(last_report_file(tmp_path)), report)
     told = [record.getMessage() for record in caplog.records if "more than this call names" in record.message]
     assert re.search(
         r"\(23 of its 24 responses; samples q0, q1, q2; conditions stop_think, wrong_think; draws 1;", told[0]
@@ -255,7 +255,7 @@ def test_what_the_last_version_left_beside_the_report_joins_it(samples, tmp_path
     """Of two calls that named other samples, the second one's report was the part, and in no other."""
     call(tmp_path / "run", samples[:3], [STOP])
     call(tmp_path / "more", samples[3:6], [STOP])
-    file = kept_report(tmp_path / "more")
+    file = last_report_file(tmp_path / "more")
     shutil.copytree(tmp_path / "run", tmp_path / "old")
     for kind in ("responses", "samples"):
         shutil.copy(tmp_path / "more" / f"{kind}-000.jsonl", tmp_path / "old" / f"{kind}-001.jsonl")
@@ -266,7 +266,7 @@ def test_what_the_last_version_left_beside_the_report_joins_it(samples, tmp_path
 
 def test_reports_from_before_settings_were_saved_grow_as_well(samples, tmp_path):
     file = call(tmp_path, samples[:4], [STOP], FIRST)[0].save(tmp_path / "report.jsonl")
-    kept = kept_report(tmp_path)
+    kept = last_report_file(tmp_path)
     if kept != file:
         kept.unlink()
     head, *rows = file.read_text().splitlines()
@@ -444,7 +444,7 @@ def test_directories_are_added_to_one_that_holds_a_run(two, samples, tmp_path):
 def test_a_merge_that_was_cut_off_is_finished_by_the_same_call(two, samples, tmp_path):
     folders = two()
     merge_runs(folders, tmp_path / "c")
-    kept_report(tmp_path / "c").unlink()
+    last_report_file(tmp_path / "c").unlink()
     file = tmp_path / "c" / "responses-000.jsonl"
     file.write_bytes(file.read_bytes()[:-1500])
     merge_runs(folders, tmp_path / "c")
@@ -468,13 +468,13 @@ def test_answers_of_a_call_that_was_not_finished_are_kept_and_told(samples, tmp_
     a, b = tmp_path / "a", tmp_path / "b"
     call(a, samples[:2], [STOP], draws=1)
     call(b, samples[2:4], [STOP], draws=1)
-    kept_report(b).unlink()
+    last_report_file(b).unlink()
     merged = merge_runs([a, b], tmp_path / "c")
     assert len(merged) == 4
     assert f"{b}: 4 of 4 answers are in no report, as of a call that was not finished" in caplog.text
     report, asked = call(tmp_path / "c", samples[:4], [STOP], draws=1)
     assert (len(report), asked) == (8, 0)
-    kept_report(a).unlink()
+    last_report_file(a).unlink()
     with pytest.raises(FileNotFoundError, match=r"expected a report in one of .*a, .*b, found none"):
         merge_runs([a, b], tmp_path / "d")
 

@@ -19,7 +19,7 @@ from vlmrobust.jsonl import batches
 from vlmrobust.metrics import Accuracy, CorrectProbability
 from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
-from vlmrobust.report.run_report import kept_report
+from vlmrobust.report.run_report import last_report_file
 from vlmrobust.testing import FakeModel
 from vlmrobust.unreported import Unreported
 
@@ -253,9 +253,9 @@ def test_a_copy_and_a_single_file_load_without_lines(tmp_path, caplog):
     run(tmp_path / "run", samples=SAMPLES[:2], conditions=[])
     killed(tmp_path / "run", "answering")
     caplog.clear()
-    assert not Report.load(kept_report(tmp_path / "run")).unreported  # the file is what was asked for
+    assert not Report.load(last_report_file(tmp_path / "run")).unreported  # the file is what was asked for
     (tmp_path / "copy").mkdir()
-    shutil.copy(kept_report(tmp_path / "run"), tmp_path / "copy")
+    shutil.copy(last_report_file(tmp_path / "run"), tmp_path / "copy")
     assert not Report.load(tmp_path / "copy").unreported
     assert not caplog.records
 

@@ -96,8 +96,8 @@ def assert_same(one: Responses, other: Responses, **but) -> None:
 @pytest.mark.parametrize("name", ["one.parquet", "one.jsonl", "one", "folder"])
 @pytest.mark.parametrize("rows", [1, 4, 20_000])
 def test_all_of_a_report_comes_back(report, tmp_path, monkeypatch, name, rows):
-    monkeypatch.setattr(parquet, "_ROWS", rows)
-    monkeypatch.setattr(contents, "_ROWS", rows)
+    monkeypatch.setattr(parquet, "_CHUNK", rows)
+    monkeypatch.setattr(contents, "_CHUNK", rows)
     (tmp_path / "folder").mkdir()
     file = report.save(tmp_path / name)
     assert file == (tmp_path / name / "report.parquet" if name == "folder" else tmp_path / name)
@@ -209,7 +209,7 @@ def test_an_old_folder_is_loaded(old):
     assert report.responses.option_logprobs.tolist() == [[-0.5, -math.inf]] * 2
     assert (report.responses.context, report.responses.history) == (("", ""), ((), ()))
     assert report.score([Accuracy()]).frame["accuracy"].tolist() == [0.0, 1.0]
-    keys, metrics = files.known_in(old / "report.jsonl")
+    keys, metrics = files.read_keys_and_settings(old / "report.jsonl")
     assert (keys, set(metrics)) == ({("a", "base", 0), ("b", "base", 0)}, {"accuracy"})
 
 
@@ -220,7 +220,9 @@ def test_columns_take_the_place_of_lines(old):
     after = Report.load(old)
     assert_same(before.responses, after.responses)
     assert_frame_equal(before.summary, after.summary)
-    assert files.known_in(old / "report.parquet") == files.known_in(before.save(old / "lines.jsonl"))
+    assert files.read_keys_and_settings(old / "report.parquet") == files.read_keys_and_settings(
+        before.save(old / "lines.jsonl")
+    )
 
 
 @pytest.mark.parametrize("newer", ["report.jsonl", "report.parquet"])
@@ -252,7 +254,7 @@ def test_what_is_no_whole_report_is_refused_by_name(report, tmp_path):
     pd.DataFrame({"sample_id": ["q"]}).to_parquet(file)
     with pytest.raises(ValueError, match="expected a file of format 'vlmrobust report 2', got None"):
         Report.load(tmp_path)
-    assert files.known_in(file) == (set(), {})
+    assert files.read_keys_and_settings(file) == (set(), {})
 
 
 def test_a_save_that_fails_leaves_what_was_there(report, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Evaluator, Report, demo, perturbations
-from vlmrobust.report.formats import escaped, latex_table
+from vlmrobust.report.formats import latex_escaped, latex_table
 from vlmrobust.report.tables import Table
 from vlmrobust.testing import FakeModel
 
@@ -32,7 +32,7 @@ def shown(latex: str) -> str:
 
 @given(TEXT)
 def test_a_text_is_shown_as_it_is(text: str) -> None:
-    latex = escaped(text)
+    latex = latex_escaped(text)
     assert shown(latex.replace("$-$", "-")) == text
     bare = latex.replace("$-$", "")
     for command in COMMANDS:
@@ -132,4 +132,4 @@ def test_what_is_not_there_is_no_column_of_a_table(report: Report) -> None:
 
 @pytest.mark.parametrize("text", ["1e-3", "a-1", "2024-05-06", "well-formed"])
 def test_a_hyphen_is_no_minus(text: str) -> None:
-    assert escaped(text) == text
+    assert latex_escaped(text) == text

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from vlmrobust import Metric, Report, cli
 from vlmrobust.metrics import Accuracy, Consistency
 from vlmrobust.report import Labels
-from vlmrobust.report.tables import on_pairs
+from vlmrobust.report.tables import values_on_pairs
 
 RIGHT, LOST = 1, {"status": "error", "error": "lost"}
 
@@ -115,10 +115,10 @@ def test_nothing_is_said_where_a_reader_can_subtract(answer):
     pairs = [answer(f"s{n}", condition, int(n < 20)) for n in range(40) for condition in ("base", "x")]
     report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])
     base, x = report.summary.to_dict("records")
-    assert on_pairs(x, base, 3) == on_pairs(base, base, 3) == ""
+    assert values_on_pairs(x, base, 3) == values_on_pairs(base, base, 3) == ""
     assert "pairs" not in str(report)
-    assert on_pairs(x | {"n": 30}, base, 3) == "30 pairs: 0.500, base 0.500"
-    assert on_pairs(x | {"n": 30}, base, 3, is_subtracted=False) == ""
+    assert values_on_pairs(x | {"n": 30}, base, 3) == "30 pairs: 0.500, base 0.500"
+    assert values_on_pairs(x | {"n": 30}, base, 3, is_subtracted=False) == ""
 
 
 def test_estimates_of_consistency_have_both_sides_of_their_change(answer):

@@ -9,7 +9,7 @@ from vlmrobust.evaluator import Evaluator
 from vlmrobust.metrics import Accuracy, CorrectProbability
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.report import Report
-from vlmrobust.report.run_report import kept_report
+from vlmrobust.report.run_report import last_report_file
 from vlmrobust.testing import FakeModel
 
 ALL = [StopThink(), WrongThink()]
@@ -42,8 +42,8 @@ def test_a_smaller_report_stands_beside_a_larger_one(samples, tmp_path, caplog, 
     part = run(samples[: less.pop("number", 6)], tmp_path, **less)
     assert (tmp_path / "report.parquet").read_bytes() == content
     assert Report.load(tmp_path).frame.equals(whole.frame)
-    assert kept_report(tmp_path).name == "report.part.parquet"
-    assert Report.load(kept_report(tmp_path)).summary.equals(part.summary)
+    assert last_report_file(tmp_path).name == "report.part.parquet"
+    assert Report.load(last_report_file(tmp_path)).summary.equals(part.summary)
     [record] = [record for record in caplog.records if "its report has more than this call names" in record.message]
     assert re.search(told, record.message)
 
@@ -57,7 +57,7 @@ def test_draws_count_as_well(samples, tmp_path):
 def test_a_larger_one_takes_its_place_and_the_part_goes(samples, tmp_path, caplog):
     run(samples[:3], tmp_path, [StopThink()], [Accuracy()])
     run(samples[:2], tmp_path, [StopThink()], [Accuracy()])
-    assert kept_report(tmp_path).name == "report.part.parquet"
+    assert last_report_file(tmp_path).name == "report.part.parquet"
     caplog.clear()
     whole = run(samples, tmp_path)
     assert Report.load(tmp_path).frame.equals(whole.frame)

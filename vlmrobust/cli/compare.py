@@ -15,7 +15,7 @@ import typer
 
 from ..functional.statistics import holm
 from ..report import Report
-from ..report.summary import SAME
+from ..report.summary import EQUAL_DIFFERENCES
 from . import options
 from .app import ExitCode, refusals
 from .construction import direction_of, is_paired
@@ -210,7 +210,7 @@ def _rows(gate: Gate, table: "pd.DataFrame", report: Report) -> Iterator[dict[st
 
 def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> Outcome:
     where = f"{gate.metric} under {row['condition']}"
-    if row["difference"] == 0 and row["note"].endswith(SAME):
+    if row["difference"] == 0 and row["note"].endswith(EQUAL_DIFFERENCES):
         return Outcome("passed", f"{where}: the same for every one of {row['n']} samples")
     if math.isnan(row["difference"]) or math.isnan(row["low"]):
         return Outcome("cannot tell", f"{where}: {row['note'] or 'no difference is defined'}")

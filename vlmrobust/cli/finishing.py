@@ -29,13 +29,13 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
     if not is_first_process():
         return
     if responses is not None:
-        from ..report.files import saved_in
-        from ..report.run_report import kept_report
+        from ..report.files import report_file
+        from ..report.run_report import last_report_file
 
-        kept = kept_report(responses)
+        kept = last_report_file(responses)
         say(
             f"Responses and report are in {responses}"
-            if kept == saved_in(responses)
+            if kept == report_file(responses)
             else f"Responses are in {responses}, and the report of this call is {kept}"
         )
     if page is not None:

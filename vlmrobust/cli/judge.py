@@ -228,7 +228,7 @@ def judge(
     with refusals(context):
         from ..judges.measured import title_of
         from ..report import Report
-        from ..report.files import LINES, saved_in
+        from ..report.files import LINES, report_file
         from ..report.formats import terminal_table
         from .construction import engine_options
 
@@ -247,7 +247,7 @@ def judge(
             raise ValueError("expected a run directory or a saved report, or --check, got neither")
         folder = path if path.is_dir() else path.parent
         name = _named_after(judges)
-        file, before = (folder / name, saved_in(folder, name)) if out is None else (out, out)
+        file, before = (folder / name, report_file(folder, name)) if out is None else (out, out)
         with _held(folder, file, judges):
             old = Report.load(path)
             there = Report.load(before) if before.exists() else None

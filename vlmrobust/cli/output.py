@@ -100,7 +100,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
     """
     from ..metrics.catalogue import PAPER_METRICS
     from ..naming import readable
-    from ..report.tables import Table, pairs_of
+    from ..report.tables import Table, pair_count
 
     known = list(dict.fromkeys(table["metric"]))
     shown = list(metrics) or [name for name in PAPER_METRICS if name in known] or known
@@ -115,7 +115,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         ("paired", lambda row: _number(row["paired_value"])),
         (reference, lambda row: _number(row["base_value"])),
         ("difference\n[95 % interval]", _interval),
-        ("pairs", lambda row: "–" if (pairs := pairs_of(row)) is None else str(pairs)),
+        ("pairs", lambda row: "–" if (pairs := pair_count(row)) is None else str(pairs)),
         ("errors", lambda row: str(row["errors"])),
     ]
     left_out = [name for name in known if name not in shown and not metrics]

@@ -12,17 +12,17 @@ from .look import (
     FAINT,
     INK,
     NothingToPlot,
+    PlottedCondition,
     Reported,
-    Shown,
     canvas,
     check_metrics,
     dress,
     fitted,
     legend_below,
     name_rows,
+    plotted_condition,
+    plotted_conditions,
     responses_of,
-    shown_named,
-    shown_of,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["entropies", "probabilities", "reliability"]
 
 # What became of an answer: colour, marker and opacity; those that changed stand out.
-FATES = {
+TRANSITIONS = {
     "stays right": ("#8A8A8A", "o", 0.5),
     "stays wrong": ("#8A8A8A", "x", 0.5),
     "harmed": ("#D55E00", "v", 0.8),
@@ -60,28 +60,28 @@ def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes 
         NothingToPlot: condition or metric is missing, or no pair is defined on both sides in one read-out.
     """
     check_metrics(report, "accuracy", "correct_probability")
-    shown = shown_named(report, condition)
-    pairs, apart = _pairs(report, shown)
+    shown = plotted_condition(report, condition)
+    pairs, n_apart = _pairs(report, shown)
     if pairs.empty:
-        reason = f"; {apart} pairs were read at different places" if apart else ""
+        reason = f"; {n_apart} pairs were read at different places" if n_apart else ""
         raise NothingToPlot(f"expected P(correct) under base and {condition} on the same samples, got none{reason}")
     name = fitted(readable(shown.label), lines=1)
     with canvas(axes, 5.4, 5.0) as chosen:
         chosen.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
-        for fate, (colour, marker, opacity) in FATES.items():
-            of_fate = pairs[pairs["fate"] == fate]
+        for transition, (colour, marker, opacity) in TRANSITIONS.items():
+            selected = pairs[pairs["transition"] == transition]
             chosen.scatter(
-                of_fate["base"],
-                of_fate["here"],
+                selected["base"],
+                selected["here"],
                 s=24,
                 c=colour,
                 marker=marker,
                 alpha=opacity,
                 linewidths=1.0 if marker == "x" else 0,
-                label=f"{fate} ({len(of_fate)})",
+                label=f"{transition} ({len(selected)})",
                 rasterized=len(pairs) > _MANY,
             )
-        left_out = f" ({apart} pairs left out)" if apart else ""
+        left_out = f" ({n_apart} pairs left out)" if n_apart else ""
         dress(
             chosen,
             title=f"What {name} does to each sample{left_out}",
@@ -94,20 +94,20 @@ def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes 
         return chosen
 
 
-def _pairs(report: Reported, shown: Shown) -> "tuple[pd.DataFrame, int]":
+def _pairs(report: Reported, shown: PlottedCondition) -> "tuple[pd.DataFrame, int]":
     """Return base and condition side by side with the answer's fate, and how many pairs differ in their read-out."""
     columns = ["sample_id", "draw", "readout", "accuracy", "correct_probability"]
-    base, here = (responses_of(report, side)[columns] for side in (shown_named(report, "base"), shown))
+    base, here = (responses_of(report, side)[columns] for side in (plotted_condition(report, "base"), shown))
     both = base.merge(here, on=["sample_id", "draw"], suffixes=("_base", "_here"))
     both = both.dropna(subset=["correct_probability_base", "correct_probability_here"])
     same = (both["readout_base"] == both["readout_here"]).fillna(value=False)
     kept = both[same]
     before, after = kept["accuracy_base"] == 1, kept["accuracy_here"] == 1
-    fates = np.select(
+    transitions = np.select(
         [before & after, ~before & ~after, before & ~after], ["stays right", "stays wrong", "harmed"], "helped"
     )
     table = kept[["sample_id", "draw"]].assign(
-        base=kept["correct_probability_base"], here=kept["correct_probability_here"], fate=fates
+        base=kept["correct_probability_base"], here=kept["correct_probability_here"], transition=transitions
     )
     return table, int((~same).sum())
 
@@ -125,7 +125,7 @@ def entropies(report: Reported, axes: "Axes | None" = None) -> "Axes":
         NothingToPlot: there is no such metric, or it is defined nowhere.
     """
     check_metrics(report, "letter_entropy")
-    rows = [row for shown in shown_of(report) for row in _entropy_rows(report, shown)]
+    rows = [row for shown in plotted_conditions(report) for row in _entropy_rows(report, shown)]
     if not rows:
         raise NothingToPlot("expected letter entropies, got none: no letters were read")
     largest = math.log(int(report.responses.option_count.max()))
@@ -152,7 +152,9 @@ def entropies(report: Reported, axes: "Axes | None" = None) -> "Axes":
         return chosen
 
 
-def _entropy_rows(report: Reported, shown: Shown) -> "list[tuple[Shown, str, NDArray[np.float64]]]":
+def _entropy_rows(
+    report: Reported, shown: PlottedCondition
+) -> "list[tuple[PlottedCondition, str, NDArray[np.float64]]]":
     defined = responses_of(report, shown).dropna(subset=["letter_entropy"])
     by_readout = list(defined.groupby("readout", sort=False))
     names = [
@@ -182,7 +184,7 @@ def reliability(
     Source:
         The curve is `functional.reliability_curve`.
     """
-    sides = list(dict.fromkeys((shown_named(report, "base"), shown_named(report, condition))))
+    sides = list(dict.fromkeys((plotted_condition(report, "base"), plotted_condition(report, condition))))
     curves = [(shown, *_curve(report, shown, bins)) for shown in sides]
     most = max(float(curve.n.max()) for _, _, curve in curves)
     if most == 0:
@@ -222,7 +224,7 @@ def reliability(
         return chosen
 
 
-def _curve(report: Reported, shown: Shown, bins: int) -> tuple[str, functional.ReliabilityCurve]:
+def _curve(report: Reported, shown: PlottedCondition, bins: int) -> tuple[str, functional.ReliabilityCurve]:
     """Return where the letters were read, in words, and the curve."""
     rows = responses_of(report, shown).dropna(subset=["answer"])
     chosen = report.responses.select(rows.index.to_numpy().tolist())

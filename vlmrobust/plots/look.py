@@ -18,8 +18,8 @@ __all__ = [
     "FAINT",
     "INK",
     "NothingToPlot",
+    "PlottedCondition",
     "Reported",
-    "Shown",
     "canvas",
     "dress",
     "figure",
@@ -28,9 +28,9 @@ __all__ = [
     "look",
     "metric_rows",
     "name_rows",
+    "plotted_condition",
+    "plotted_conditions",
     "responses_of",
-    "shown_named",
-    "shown_of",
 ]
 
 
@@ -62,7 +62,7 @@ class Reported(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PlottedCondition:
     """The responses of one condition, carried in one way, as they are drawn.
 
     Attributes:
@@ -107,7 +107,7 @@ def looks_of(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
     return _LOOKS | {name: _OTHER_LOOKS[index % len(_OTHER_LOOKS)] for index, name in enumerate(others)}
 
 
-def shown_of(report: Reported) -> list[Shown]:
+def plotted_conditions(report: Reported) -> list[PlottedCondition]:
     """Return what is drawn of a report, in the order of its summary.
 
     Raises:
@@ -117,38 +117,40 @@ def shown_of(report: Reported) -> list[Shown]:
     if table.empty:
         raise NothingToPlot("expected a report with responses and metrics, got one without")
     conditions = [str(name) for name in table["condition"]]
-    carriers = [given if isinstance(given, str) else None for given in table["carrier"]]
+    carriers = [carrier if isinstance(carrier, str) else None for carrier in table["carrier"]]
     looks, labels = looks_of(conditions), unit_labels(zip(conditions, carriers, strict=True))
-    return [Shown(condition, carrier, label, *looks[condition]) for (condition, carrier), label in labels.items()]
+    return [
+        PlottedCondition(condition, carrier, label, *looks[condition]) for (condition, carrier), label in labels.items()
+    ]
 
 
-def shown_named(report: Reported, label: str) -> Shown:
+def plotted_condition(report: Reported, label: str) -> PlottedCondition:
     """Return the one of `shown_of` that has this label.
 
     Raises:
         NothingToPlot: there is none; the message lists those that there are.
     """
-    known = shown_of(report)
+    known = plotted_conditions(report)
     for shown in known:
         if shown.label == label:
             return shown
     raise NothingToPlot(f"expected one of the conditions {', '.join(one.label for one in known)}; got {label!r}")
 
 
-def responses_of(report: Reported, shown: Shown) -> "pd.DataFrame":
+def responses_of(report: Reported, shown: PlottedCondition) -> "pd.DataFrame":
     """Return the rows of the report that are drawn as one: without failed calls, and of one carrier."""
     frame = report.frame_without_texts
     scored = ~frame["status"].isin(UNSCORED)
     return frame[scored & (frame["condition"] == shown.condition) & (frame["carrier"] == (shown.carrier or ""))]
 
 
-def metric_rows(report: Reported, metric: str) -> "list[tuple[Shown, pd.Series[Any]]]":
+def metric_rows(report: Reported, metric: str) -> "list[tuple[PlottedCondition, pd.Series[Any]]]":
     """Return what is drawn, each with its row of the summary.
 
     Raises:
         NothingToPlot: the report has no such metric; the message lists those it has.
     """
-    shown = shown_of(report)
+    shown = plotted_conditions(report)
     check_metrics(report, metric)
     rows = report.summary[report.summary["metric"] == metric]
     return [(one, rows.iloc[index]) for index, one in enumerate(shown)]
@@ -208,9 +210,9 @@ def figure(width: float, height: float) -> "Figure":
         ImportError: matplotlib is not installed.
     """
     _need_matplotlib()
-    from .picture import Picture
+    from .picture import NotebookFigure
 
-    return Picture(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 @contextmanager

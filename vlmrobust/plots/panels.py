@@ -19,8 +19,8 @@ from .look import (
     look,
     metric_rows,
     name_rows,
+    plotted_conditions,
     responses_of,
-    shown_of,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PARTS", "Panel", "drops", "overview", "panels", "quadrants", "svgs"]
+__all__ = ["PARTS", "Plot", "drops", "overview", "panels", "quadrants", "svgs"]
 
 
 # From the left: what is correct, from consistent to inconsistent, so that the correct part ends at the accuracy.
@@ -72,7 +72,7 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
         reason = "; ".join(notes) or "there is nothing but base, or the metric compares with base by itself"
         raise NothingToPlot(f"expected a difference of {metric!r} from base under some condition, got none: {reason}")
     with canvas(axes, 6.4, 1.1 + 0.34 * len(rows)) as chosen:
-        beside = chosen.get_yaxis_transform()
+        row_transform = chosen.get_yaxis_transform()
         chosen.axvline(0, color=INK, linewidth=1, zorder=1.5)
         for place, (shown, row) in enumerate(rows):
             change = row["difference"]
@@ -92,7 +92,13 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
             )
             number = f"{change:+.2f}".replace("-", "−")
             chosen.text(
-                1.01, place, f"{number}  n={row['n']}", transform=beside, va="center", fontsize="small", color=INK
+                1.01,
+                place,
+                f"{number}  n={row['n']}",
+                transform=row_transform,
+                va="center",
+                fontsize="small",
+                color=INK,
             )
         name_rows(chosen, [readable(shown.label) for shown, _ in rows])
         dress(chosen, title=f"Change in {readable(metric)}", x="change from base, on the same samples")
@@ -114,7 +120,7 @@ def quadrants(report: Reported, axes: "Axes | None" = None) -> "Axes":
         NothingToPlot: a metric is missing, or no response is scored.
     """
     check_metrics(report, "accuracy", "consistency")
-    found = [(shown, _shares(responses_of(report, shown))) for shown in shown_of(report)]
+    found = [(shown, _shares(responses_of(report, shown))) for shown in plotted_conditions(report)]
     rows = [(shown, shares) for shown, shares in found if shares is not None]
     if not rows:
         raise NothingToPlot("expected responses that are scored, got none")
@@ -171,7 +177,7 @@ _WIDTH = 6.4
 _COLUMNS = 2
 
 
-class Panel(NamedTuple):
+class Plot(NamedTuple):
     """One plot of a report.
 
     Attributes:
@@ -187,7 +193,7 @@ class Panel(NamedTuple):
     draw: "Callable[[Axes], Axes]"
 
 
-def panels(report: Reported, new_axes: "Callable[[Panel], Axes]") -> "list[tuple[Panel, Axes]]":
+def panels(report: Reported, new_axes: "Callable[[Plot], Axes]") -> "list[tuple[Plot, Axes]]":
     """Draw every plot for which a report has the data, and return them with their axes.
 
     The plots of one condition show the one under which accuracy falls most.
@@ -196,7 +202,7 @@ def panels(report: Reported, new_axes: "Callable[[Panel], Axes]") -> "list[tuple
         report: a `Report`.
         new_axes: makes the axes of a plot; those of a plot that the report has no data for are removed again.
     """
-    drawn = []
+    plotted = []
     for panel in _candidates(report):
         axes = new_axes(panel)
         try:
@@ -204,8 +210,8 @@ def panels(report: Reported, new_axes: "Callable[[Panel], Axes]") -> "list[tuple
         except NothingToPlot:
             axes.remove()
         else:
-            drawn.append((panel, axes))
-    return drawn
+            plotted.append((panel, axes))
+    return plotted
 
 
 def overview(report: Reported) -> "Figure":
@@ -219,22 +225,22 @@ def overview(report: Reported) -> "Figure":
         ImportError: matplotlib is not installed.
     """
     with look():
-        whole = figure(_WIDTH, 1)
-        drawn = panels(report, lambda panel: whole.add_subplot())
-        if not drawn:
+        combined = figure(_WIDTH, 1)
+        plotted = panels(report, lambda panel: combined.add_subplot())
+        if not plotted:
             raise NothingToPlot("expected something to draw, got a report without differences, verdicts and letters")
-        rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
+        rows = [plotted[start : start + _COLUMNS] for start in range(0, len(plotted), _COLUMNS)]
         heights = [max(panel.height for panel, _ in row) for row in rows]
-        whole.set_size_inches(_WIDTH * len(rows[0]), sum(heights))
-        whole.get_layout_engine().set(h_pad=0.14, w_pad=0.12)  # type: ignore[union-attr, call-arg]
-        grid = whole.add_gridspec(len(rows), len(rows[0]), height_ratios=heights)
+        combined.set_size_inches(_WIDTH * len(rows[0]), sum(heights))
+        combined.get_layout_engine().set(h_pad=0.14, w_pad=0.12)  # type: ignore[union-attr, call-arg]
+        grid = combined.add_gridspec(len(rows), len(rows[0]), height_ratios=heights)
         for number, row in enumerate(rows):
             for place, (_, axes) in enumerate(row):
                 axes.set_subplotspec(grid[number, place])
-    return whole
+    return combined
 
 
-def svgs(report: Reported) -> list[tuple[Panel, str]]:
+def svgs(report: Reported) -> list[tuple[Plot, str]]:
     """Draw all that can be drawn of a report, each plot by itself, as SVG on a transparent ground.
 
     Args:
@@ -244,55 +250,55 @@ def svgs(report: Reported) -> list[tuple[Panel, str]]:
         ImportError: matplotlib is not installed.
     """
     with look():
-        figures: dict[Panel, Figure] = {}
-        drawn = panels(report, lambda panel: figures.setdefault(panel, figure(_WIDTH, panel.height)).add_subplot())
+        figures: dict[Plot, Figure] = {}
+        plotted = panels(report, lambda panel: figures.setdefault(panel, figure(_WIDTH, panel.height)).add_subplot())
         from .picture import svg_of
 
-        return [(panel, svg_of(figures[panel], transparent=True)) for panel, _ in drawn]
+        return [(panel, svg_of(figures[panel], transparent=True)) for panel, _ in plotted]
 
 
-def _candidates(report: Reported) -> Iterator[Panel]:
+def _candidates(report: Reported) -> Iterator[Plot]:
     count = len(report.summary[["condition", "carrier"]].drop_duplicates())
     for metric in ("accuracy", "consistency"):
-        yield Panel(
+        yield Plot(
             f"drops {metric}",
             f"How much {readable(metric)} changes against base, on the same samples. An interval that crosses 0 is no "
             "finding.",
             1.1 + 0.34 * count,
             lambda axes, metric=metric: drops(report, metric, axes),  # type: ignore[misc]
         )
-    yield Panel(
+    yield Plot(
         "quadrants",
         "Blue is correct and ends at the accuracy; orange is not. Hatched: the thought concludes something else than "
         "what is answered. Faint: no verdict on the thought.",
         1.7 + 0.36 * count,
         lambda axes: quadrants(report, axes),
     )
-    yield Panel(
+    yield Plot(
         "entropies",
         "How the letter's entropy is distributed. Rows whose letters were read at different places (after the model's "
         "own thought, after a fixed prefix) are different quantities.",
         1.1 + 0.42 * count,
         lambda axes: entropies(report, axes),
     )
-    hardest = _hardest(report)
-    if hardest is None:
+    worst = _largest_drop(report)
+    if worst is None:
         return
-    yield Panel(
+    yield Plot(
         "probabilities",
-        f"Each point is a sample. Below the diagonal, {readable(hardest)} took probability from the correct option.",
+        f"Each point is a sample. Below the diagonal, {readable(worst)} took probability from the correct option.",
         5.0,
-        lambda axes: probabilities(report, hardest, axes),
+        lambda axes: probabilities(report, worst, axes),
     )
-    yield Panel(
+    yield Plot(
         "reliability",
         "Points below the diagonal: surer than right. Bars at the foot: how many answers are in each bin.",
         5.0,
-        lambda axes: reliability(report, hardest, axes),
+        lambda axes: reliability(report, worst, axes),
     )
 
 
-def _hardest(report: Reported) -> str | None:
+def _largest_drop(report: Reported) -> str | None:
     """Return the label of what lowers accuracy most, None where no difference of it is known."""
     try:
         rows = metric_rows(report, "accuracy")

@@ -6,10 +6,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["Picture", "svg_of"]
+__all__ = ["NotebookFigure", "svg_of"]
 
 
-class Picture(Figure):
+class NotebookFigure(Figure):
     """A matplotlib figure that belongs to no window and to no list of open figures."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:

@@ -55,16 +55,16 @@ def trajectory(
     found = {metric: _curves(ordered, metric, conditions) for metric in metrics}
     looks = looks_of(conditions)
     with look():
-        drawn = figure(0.6 + 3.6 * len(metrics), 3.4)
-        for axes, metric in zip(drawn.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        combined = figure(0.6 + 3.6 * len(metrics), 3.4)
+        for axes, metric in zip(combined.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
             for condition, rows in found[metric].items():
                 _curve(axes, condition, rows, *looks[condition])
             title = readable(metric) + (" (judged)" if metric == "consistency" else "")
             dress(axes, title=title, x="training step", y="nats" if metric.endswith("entropy") else "", grid="y")
             axes.set_xticks([step for step, _ in ordered] if len(ordered) <= 8 else axes.get_xticks())
-        handles, labels = drawn.axes[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside lower center", ncols=len(conditions))
-    return drawn
+        handles, labels = combined.axes[0].get_legend_handles_labels()
+        combined.legend(handles, labels, loc="outside lower center", ncols=len(conditions))
+    return combined
 
 
 def _curve(
@@ -73,11 +73,11 @@ def _curve(
     def column(name: str) -> list[float]:
         return [math.nan if row is None else float(row[name]) for _, row in rows]
 
-    at = [step for step, _ in rows]
-    axes.fill_between(at, column("value_low"), column("value_high"), color=colour, alpha=0.16, linewidth=0)
+    steps = [step for step, _ in rows]
+    axes.fill_between(steps, column("value_low"), column("value_high"), color=colour, alpha=0.16, linewidth=0)
     line = "-" if condition == "base" else (0, (5, 1.2))
     axes.plot(
-        at,
+        steps,
         column("value"),
         color=colour,
         marker=marker,
@@ -96,15 +96,15 @@ def _in_order(
         raise ValueError("expected at least one report, got none")
     if steps is not None and len(steps) != len(reports):
         raise ValueError(f"expected one step per report ({len(reports)}), got {len(steps)}")
-    given: list[tuple[int, Reported]] = []
+    pairs: list[tuple[int, Reported]] = []
     for position, item in enumerate(reports):
         if isinstance(item, tuple):
             if steps is not None:
                 raise ValueError("expected 'steps' or pairs of step and report, got both")
-            given.append(item)
+            pairs.append(item)
         else:
-            given.append((_step_of(item, position) if steps is None else steps[position], item))
-    ordered = sorted(given, key=lambda pair: pair[0])
+            pairs.append((_step_of(item, position) if steps is None else steps[position], item))
+    ordered = sorted(pairs, key=lambda pair: pair[0])
     for (step, _), (following, _) in pairwise(ordered):
         if step == following:
             raise ValueError(f"expected one report per step, got two of step {step}; draw another run by itself")

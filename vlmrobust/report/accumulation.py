@@ -15,17 +15,17 @@ from .columns import Column, measured_column
 from .concatenation import Part
 from .pairing import UNSCORED
 
-__all__ = ["NOT_MEASURED", "Merged", "Otherwise", "merged", "set_otherwise"]
+__all__ = ["NOT_MEASURED", "MergedParts", "SettingConflict", "merge", "setting_conflicts"]
 
 
 Settings = Mapping[str, Any] | None
 
 NOT_MEASURED = "not measured: no call that named this response named the metric"
-_SAME = 1e-6  # what is measured again on another machine
+_TOLERANCE = 1e-6  # what is measured again on another machine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Merged:
+class MergedParts:
     """Parts as one.
 
     Attributes:
@@ -41,7 +41,7 @@ class Merged:
     not_measured: Mapping[str, int]
 
 
-class Otherwise(NamedTuple):
+class SettingConflict(NamedTuple):
     """A metric that two parts set in two ways: its name, the field, and both values as text."""
 
     metric: str
@@ -50,7 +50,7 @@ class Otherwise(NamedTuple):
     second: str
 
 
-def set_otherwise(first: Mapping[str, Settings], second: Mapping[str, Settings]) -> list[Otherwise]:
+def setting_conflicts(first: Mapping[str, Settings], second: Mapping[str, Settings]) -> list[SettingConflict]:
     """Return which metrics two parts set in two ways, of those that they have in common, as far as both say how.
 
     Args:
@@ -61,11 +61,11 @@ def set_otherwise(first: Mapping[str, Settings], second: Mapping[str, Settings])
     for name, other in second.items():
         # Another version of the library may have fields more.
         if (one := first.get(name)) and other and (difference := first_difference(*in_common(one, other))):
-            found.append(Otherwise(name, *difference))
+            found.append(SettingConflict(name, *difference))
     return found
 
 
-def merged(parts: Sequence[Part]) -> Merged:
+def merge(parts: Sequence[Part]) -> MergedParts:
     """Put reports on parts of one run together.
 
     Where two parts hold one response, the later part's stands; so does what it says of a sample's group and metadata.
@@ -81,7 +81,7 @@ def merged(parts: Sequence[Part]) -> Merged:
     joined = reduce(Responses.joined, (part.responses for part in parts))
     keys = list(zip(joined.sample_id, joined.condition, joined.draw.tolist(), strict=True))
     rows = _in_order(joined, {key: row for row, key in enumerate(keys)}.values())
-    responses = _as_their_samples_are(joined, rows)
+    responses = _with_latest_metadata(joined, rows)
     starts = np.cumsum([0, *(len(part.responses) for part in parts)]).tolist()
     columns, not_measured = [], {}
     for name in dict.fromkeys(column.name for part in parts for column in part.columns):
@@ -95,12 +95,12 @@ def merged(parts: Sequence[Part]) -> Merged:
         if metric is not None and not (isinstance(metric, JudgedMetric) and metric.asks):
             columns.append(measured_column(responses, metric))
             continue
-        column = _collected(joined, keys, rows, owners)
+        column = _gathered_column(joined, keys, rows, owners)
         columns.append(replace(column, metric=metric))
         if count := sum(message == NOT_MEASURED for message in column.failures.values()):
             not_measured[name] = count
     judges = [part.judge for part in parts if any(column.name == "consistency" for column in part.columns)]
-    return Merged(responses, columns, (judges or [part.judge for part in parts])[-1], not_measured)
+    return MergedParts(responses, columns, (judges or [part.judge for part in parts])[-1], not_measured)
 
 
 def _in_order(joined: Responses, rows: Iterable[int]) -> list[int]:
@@ -112,7 +112,7 @@ def _in_order(joined: Responses, rows: Iterable[int]) -> list[int]:
     return sorted(rows, key=lambda row: (sample[joined.sample_id[row]], condition[joined.condition[row]], draw[row]))
 
 
-def _as_their_samples_are(joined: Responses, rows: Sequence[int]) -> Responses:
+def _with_latest_metadata(joined: Responses, rows: Sequence[int]) -> Responses:
     """Return some responses, with group and metadata of each sample as the last part has them."""
     last = {sample: row for row, sample in enumerate(joined.sample_id)}
     responses = joined.select(rows)
@@ -137,20 +137,20 @@ def _metric(owners: Sequence[_Owner]) -> Metric | PairedMetric | None:
     # Files from before settings were saved: the default of this name, if it says of them what stands there.
     name = owners[0][2].name
     default = next((metric for metric in default_metrics() if metric.column == name), None)
-    if default is None or not all(_measures(default, part, column) for _, part, column in owners):
+    if default is None or not all(_reproduces(default, part, column) for _, part, column in owners):
         return None
     return default
 
 
-def _measures(metric: Metric | PairedMetric, part: Part, column: Column) -> bool:
+def _reproduces(metric: Metric | PairedMetric, part: Part, column: Column) -> bool:
     """Return whether a metric, measured again, has the values of a column."""
     if isinstance(metric, JudgedMetric) and part.judge != metric.judge.identity():
         return False
     again = measured_column(part.responses, metric).scores
-    return bool(np.allclose(again, column.scores, rtol=_SAME, atol=_SAME, equal_nan=True))
+    return bool(np.allclose(again, column.scores, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True))
 
 
-def _collected(
+def _gathered_column(
     joined: Responses, keys: Sequence[tuple[str, str, int]], rows: Sequence[int], owners: Sequence[_Owner]
 ) -> Column:
     """Return a column's values where a part has measured them on the same answer."""
@@ -161,7 +161,7 @@ def _collected(
     failures: dict[int, str] = {}
     for place, row in enumerate(rows):
         known = found.get(keys[row])
-        if known is not None and _is_same_answer(joined, known[0], row):
+        if known is not None and _same_answer(joined, known[0], row):
             _, column, own = known
             scores[place] = column.scores[own]
             if own in column.failures:
@@ -171,7 +171,7 @@ def _collected(
     return replace(owners[-1][2], scores=scores, failures=failures)
 
 
-def _is_same_answer(joined: Responses, one: int, other: int) -> bool:
+def _same_answer(joined: Responses, one: int, other: int) -> bool:
     return one == other or all(
         values[one] == values[other] for values in (joined.status, joined.text, joined.think, joined.choice)
     )

@@ -15,7 +15,7 @@ from ..functional.resampling import resample_counts
 from ..seeding import generator
 from ..types import Responses
 from .columns import Column
-from .labels import Labels, by_position, check_drawn, sample_and_draw, with_answer_and_thought
+from .labels import Labels, check_random_draw, labels_by_row, sample_and_draw, with_answer_and_thought
 from .pairing import Floats, Integers, Mask, SampleIndex, Unit, units_of
 
 __all__ = ["AggregateDifference", "ConsistencyRow", "aggregate_difference", "aggregate_interval", "consistency_rows"]
@@ -48,7 +48,7 @@ def aggregate_interval(
     """Return the metric's aggregate over some samples' rows, and its 95 % percentile interval over resampled groups."""
     defined = samples.defined_rows(column.scores, rows, chosen)
     aggregate = _Aggregate(responses, column, defined)
-    replicates = np.array([aggregate(weights) for weights in _resampled(samples, chosen, defined, rng)])
+    replicates = np.array([aggregate(weights) for weights in _resample_weights(samples, chosen, defined, rng)])
     groups = samples.group_count(chosen)
     limits = percentile_limits(replicates, groups, _LEVEL) if groups >= FEWEST_GROUPS else (math.nan, math.nan)
     return aggregate(None), *limits
@@ -73,7 +73,7 @@ def aggregate_difference(
     replicates = np.array(
         [
             (after(weights[:split]), before(weights[split:]))
-            for weights in _resampled(samples, chosen, np.concatenate(sides), rng)
+            for weights in _resample_weights(samples, chosen, np.concatenate(sides), rng)
         ]
     )
     differences, groups = replicates[:, 0] - replicates[:, 1], samples.group_count(chosen)
@@ -102,7 +102,7 @@ class _Aggregate:
         return float(self._metric.aggregate(self._values.clone(), self._responses, drawn))
 
 
-def _resampled(samples: SampleIndex, chosen: Mask, rows: Integers, rng: np.random.Generator) -> Iterator[Floats]:
+def _resample_weights(samples: SampleIndex, chosen: Mask, rows: Integers, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield, for each resample of the chosen samples' groups, how often each of `rows` was drawn."""
     codes = samples.group_codes(chosen, rows)
     for chunk in resample_counts(samples.group_count(chosen), _REPLICATES, rng):
@@ -110,7 +110,7 @@ def _resampled(samples: SampleIndex, chosen: Mask, rows: Integers, rng: np.rando
             yield counts[codes]
 
 
-_ENOUGH = 30
+_MIN_LABELS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +173,16 @@ def consistency_rows(
     if judged is None:
         names = ", ".join(column.name for column in columns)
         raise ValueError(f"expected a report with the metric 'consistency', got {names}; Report.score adds it")
-    given = by_position(responses, labels)
-    check_drawn(responses, labels, given)
+    label_by_row = labels_by_row(responses, labels)
+    check_random_draw(responses, labels, label_by_row)
     units = units_of(responses)
-    most = max((sum(row in given for row in unit.rows.tolist()) for unit in units), default=0)
-    if most < _ENOUGH:
+    most = max((sum(row in label_by_row for row in unit.rows.tolist()) for unit in units), default=0)
+    if most < _MIN_LABELS:
         raise ValueError(
-            f"expected at least {_ENOUGH} labels under one condition for an interval, got at most {most}; missing: "
-            f"{_ENOUGH - most}"
+            f"expected at least {_MIN_LABELS} labels under one condition for an interval, got at most {most}; missing: "
+            f"{_MIN_LABELS - most}"
         )
-    estimates = _Estimates(responses, judged, given, seed)
+    estimates = _Estimates(responses, judged, label_by_row, seed)
     base = next((unit for unit in units if unit.condition == "base"), None)
     return [row for unit in units for row in estimates.rows(unit, base)]
 
@@ -190,31 +190,31 @@ def consistency_rows(
 class _Estimates:
     """A judge's verdicts beside people's labels."""
 
-    def __init__(self, responses: Responses, judged: Floats, given: Mapping[int, int | None], seed: int) -> None:
+    def __init__(self, responses: Responses, judged: Floats, label_by_row: Mapping[int, int | None], seed: int) -> None:
         self.responses, self.judged, self.seed = responses, judged, seed
         self.readable = with_answer_and_thought(responses)
         self.verdicts = np.where(np.isnan(judged), 2, judged)
-        self.said = np.full(len(responses), math.nan)  # 1 consistent, 0 inconsistent, 2 nothing concluded
-        for row, label in given.items():
-            self.said[row] = 2 if label is None else float(label == int(responses.choice[row]))
+        self.verdict_by_label = np.full(len(responses), math.nan)  # 1 consistent, 0 inconsistent, 2 nothing concluded
+        for row, label in label_by_row.items():
+            self.verdict_by_label[row] = 2 if label is None else float(label == int(responses.choice[row]))
 
     def rows(self, unit: Unit, base: Unit | None) -> Iterator[ConsistencyRow]:
         own = unit.rows[self.readable[unit.rows]]
         verdicts = self.judged[own][~np.isnan(self.judged[own])]
         before, after = ([], []) if base is None or unit is base else self._pairs(base, unit)
         for name, code in (("consistent", 1), ("inconsistent", 0)):
-            said = self._is(code)
+            verdict_by_label = self._is(code)
             key = ("labels", unit.condition, unit.carrier or "", name)
-            count = int((~np.isnan(said[own])).sum())
-            pairs = int((~np.isnan(said[before]) & ~np.isnan(said[after])).sum())
+            count = int((~np.isnan(verdict_by_label[own])).sum())
+            pairs = int((~np.isnan(verdict_by_label[before]) & ~np.isnan(verdict_by_label[after])).sum())
             value = low = high = base_value = paired_value = difference = down = up = math.nan
-            if count >= _ENOUGH:
-                found = post_stratified_rate(said[own], self.verdicts[own], rng=generator(self.seed, *key))
+            if count >= _MIN_LABELS:
+                found = post_stratified_rate(verdict_by_label[own], self.verdicts[own], rng=generator(self.seed, *key))
                 value, low, high = found.value, found.low, found.high
-            if pairs >= _ENOUGH:
+            if pairs >= _MIN_LABELS:
                 both = post_stratified_difference(
-                    said[before],
-                    said[after],
+                    verdict_by_label[before],
+                    verdict_by_label[after],
                     self.verdicts[before],
                     self.verdicts[after],
                     rng=generator(self.seed, *key, "pairs"),
@@ -237,12 +237,12 @@ class _Estimates:
                 judged=float((verdicts == code).mean()) if len(verdicts) else math.nan,
                 coverage=len(verdicts) / len(own) if len(own) else math.nan,
                 carrier=unit.carrier,
-                note=_missing(count, pairs if base is not None and unit is not base else _ENOUGH),
+                note=_missing(count, pairs if base is not None and unit is not base else _MIN_LABELS),
                 paired_value=paired_value,
             )
 
     def _is(self, code: int) -> Floats:
-        return np.where(np.isnan(self.said), math.nan, self.said == code)
+        return np.where(np.isnan(self.verdict_by_label), math.nan, self.verdict_by_label == code)
 
     def _pairs(self, base: Unit, unit: Unit) -> tuple[list[int], list[int]]:
         """Return the readable responses of a unit, and before them those to the same samples under base."""
@@ -257,8 +257,8 @@ class _Estimates:
 
 def _missing(count: int, pairs: int) -> str:
     notes = [
-        f"{having} {what} of the {_ENOUGH} that an interval needs"
+        f"{having} {what} of the {_MIN_LABELS} that an interval needs"
         for having, what in ((count, "labels"), (pairs, "labelled pairs"))
-        if having < _ENOUGH
+        if having < _MIN_LABELS
     ]
     return "; ".join(notes)

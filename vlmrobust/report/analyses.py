@@ -9,7 +9,7 @@ from ..types import Responses
 from .aggregates import ConsistencyRow, consistency_rows
 from .columns import Column, table_of
 from .draws import draw_rows
-from .labels import Drawn, Labels, drawn, labelled
+from .labels import Drawn, Labels, draw_thoughts, labelled
 from .robustness import HedgeRow, decodes_greedily, hedge_recovery, robust_accuracy
 from .rotation import PositionRow, circular, position_bias, rotation_average
 from .summary import SummaryRow
@@ -169,8 +169,8 @@ class Analyses:
         row = robust_accuracy(self.responses, conditions, self.seed, greedy=self._is_greedy(greedy))
         return table_of(SummaryRow, [row])
 
-    def _is_greedy(self, said: bool | None) -> bool:
-        return decodes_greedily(self.manifest) if said is None else said
+    def _is_greedy(self, greedy: bool | None) -> bool:
+        return decodes_greedily(self.manifest) if greedy is None else greedy
 
     def hedge_recovery(self) -> "pd.DataFrame":
         """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.
@@ -247,7 +247,7 @@ class Analyses:
             KeyError: a condition is not in the report.
             ValueError: fewer than one are asked for.
         """
-        return drawn(self.responses, count, conditions, self.seed if seed is None else seed)
+        return draw_thoughts(self.responses, count, conditions, self.seed if seed is None else seed)
 
     def consistency(self, labels: Labels | str | Path) -> "pd.DataFrame":
         """Estimate consistency from the judge's verdicts on all thoughts and people's labels of some.
@@ -276,8 +276,8 @@ class Analyses:
             >>> report.consistency(vr.Labels(seed=report.seed, labels=read))["value"].tolist()
             [0.0, 0.0]
         """
-        given = labels if isinstance(labels, Labels) else Labels.read(labels)
-        return table_of(ConsistencyRow, consistency_rows(self.responses, self._columns, given, self.seed))
+        parsed = labels if isinstance(labels, Labels) else Labels.read(labels)
+        return table_of(ConsistencyRow, consistency_rows(self.responses, self._columns, parsed, self.seed))
 
     def labelled(self, labels: Labels | str | Path) -> list[LabelledThought]:
         """Return the labelled thoughts, for `judges.check`: how good is a judge on this model's own?

@@ -16,13 +16,13 @@ from ..text import without_local_paths
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
 from .columns import Column
-from .labels import Drawn, drawn
+from .labels import Drawn, draw_thoughts
 from .pairing import UNSCORED
 
-__all__ = ["FLAGS", "browsable", "missing_images", "response_shown", "sample_shown", "samples_by_id"]
+__all__ = ["FLAGS", "browser_data", "missing_images", "response_data", "sample_data", "samples_by_id"]
 
 
-_PREFIX = re.compile(r"(?<![^\W_])(?=[^\W_])")  # where a word begins
+_WORD_START = re.compile(r"(?<![^\W_])(?=[^\W_])")  # where a word begins
 
 
 def samples_by_id(responses: Responses, samples: Iterable[Sample]) -> dict[str, Sample]:
@@ -37,34 +37,34 @@ def samples_by_id(responses: Responses, samples: Iterable[Sample]) -> dict[str, 
     """
     given = list(samples)
     own = {sample.id: sample for sample in given}
-    by_end: dict[str, list[Sample]] = {}
+    by_suffix: dict[str, list[Sample]] = {}
     for sample in given:
-        for end in _ends(sample.id):
-            by_end.setdefault(end, []).append(sample)
+        for end in _suffixes(sample.id):
+            by_suffix.setdefault(end, []).append(sample)
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(responses.sample_id):
         rows.setdefault(name, []).append(row)
-    found = {name: own.get(name) or _by_end(responses, rows[name], name, by_end) for name in rows}
+    found = {name: own.get(name) or _find_by_suffix(responses, rows[name], name, by_suffix) for name in rows}
     return {name: sample for name, sample in found.items() if sample is not None}
 
 
-def _ends(name: str) -> Iterator[str]:
+def _suffixes(name: str) -> Iterator[str]:
     """Yield a name's ends that begin with a word, the longest first."""
-    for place in _PREFIX.finditer(name):
+    for place in _WORD_START.finditer(name):
         yield name[place.start() :]
 
 
-def _by_end(
-    responses: Responses, rows: Sequence[int], name: str, by_end: Mapping[str, Sequence[Sample]]
+def _find_by_suffix(
+    responses: Responses, rows: Sequence[int], name: str, by_suffix: Mapping[str, Sequence[Sample]]
 ) -> Sample | None:
-    for end in _ends(name):
-        alike = [sample for sample in by_end.get(end, ()) if _asks_the_same(responses, rows, sample)]
-        if alike:
-            return alike[0] if len(alike) == 1 else None
+    for end in _suffixes(name):
+        matching = [sample for sample in by_suffix.get(end, ()) if _is_same_question(responses, rows, sample)]
+        if matching:
+            return matching[0] if len(matching) == 1 else None
     return None
 
 
-def _asks_the_same(responses: Responses, rows: Sequence[int], sample: Sample) -> bool:
+def _is_same_question(responses: Responses, rows: Sequence[int], sample: Sample) -> bool:
     row = rows[0]
     if int(responses.target[row]) != sample.answer or int(responses.option_count[row]) != len(sample.options):
         return False
@@ -91,10 +91,10 @@ FLAGS = {
 }
 """What responses can be filtered by, each with what it means."""
 
-_THUMBNAIL = 360
+_THUMBNAIL_SIZE = 360
 
 
-def browsable(
+def browser_data(
     responses: Responses,
     columns: Sequence[Column],
     samples: Iterable[Sample],
@@ -125,22 +125,21 @@ def browsable(
         "metrics": [readable(column.name) for column in columns],
         # As text: JavaScript has no integers beyond 2**53.
         "missing_images": missing_images(kept, given) if given else "",
-        "labelling": {"seed": str(seed), "thoughts": [_to_label(one) for one in drawn(responses, labels, None, seed)]}
+        "labelling": {
+            "seed": str(seed),
+            "thoughts": [_label_task(one) for one in draw_thoughts(responses, labels, None, seed)],
+        }
         if labels
         else None,
         "samples": [
-            sample_shown(responses, rows[sample_id], given.get(sample_id))
-            | {
-                "responses": [
-                    response_shown(responses, columns, row) | {"flags": flags[row]} for row in rows[sample_id]
-                ]
-            }
+            sample_data(responses, rows[sample_id], given.get(sample_id))
+            | {"responses": [response_data(responses, columns, row) | {"flags": flags[row]} for row in rows[sample_id]]}
             for sample_id in kept
         ],
     }
 
 
-def _to_label(one: Drawn) -> dict[str, Any]:
+def _label_task(one: Drawn) -> dict[str, Any]:
     """Return a thought that can be labelled; an added option is none of those that it can conclude."""
     shown = zip(one.letters, one.options, one.order, strict=True)
     return {
@@ -154,7 +153,7 @@ def _to_label(one: Drawn) -> dict[str, Any]:
     }
 
 
-def sample_shown(responses: Responses, rows: Sequence[int], given: Sample | None) -> dict[str, Any]:
+def sample_data(responses: Responses, rows: Sequence[int], given: Sample | None) -> dict[str, Any]:
     """Return a sample by the rows of its responses, with its images if it is given itself."""
     first = rows[0]
     shown = [
@@ -173,7 +172,7 @@ def sample_shown(responses: Responses, rows: Sequence[int], given: Sample | None
     }
 
 
-def response_shown(responses: Responses, columns: Sequence[Column], row: int) -> dict[str, Any]:
+def response_data(responses: Responses, columns: Sequence[Column], row: int) -> dict[str, Any]:
     """Return what was asked and said in one response, with its values in some metrics."""
     choice = int(responses.choice[row])
     values = {column.name: float(column.scores[row]) for column in columns}
@@ -219,7 +218,7 @@ def _flags(responses: Responses, columns: Sequence[Column], rows: Sequence[int])
     responses = responses.select(rows)
     scored = ~responses.has_status(*UNSCORED)
     correct = functional.accuracy(responses.choice, responses.target, scored)
-    before = _under_base(responses, correct)
+    before = _base_values(responses, correct)
     misled = torch.where(responses.asserted == responses.target, -1, responses.asserted)
     consistency = next((column.scores for column in columns), None)
     held = {
@@ -234,7 +233,7 @@ def _flags(responses: Responses, columns: Sequence[Column], rows: Sequence[int])
     return {row: [name for name in FLAGS if masks[name][place]] for place, row in enumerate(rows)}
 
 
-def _under_base(responses: Responses, values: torch.Tensor) -> torch.Tensor:
+def _base_values(responses: Responses, values: torch.Tensor) -> torch.Tensor:
     """Return for each response the value of the same sample and draw under base, NaN where there is none."""
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
     pairs = zip(keys, responses.condition, values.tolist(), strict=True)
@@ -248,7 +247,7 @@ def _thumbnail(image: ImageLike) -> dict[str, str]:
         small = open_image(image)
     except OSError as error:
         return {"error": without_local_paths(str(error))}
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.thumbnail((_THUMBNAIL_SIZE, _THUMBNAIL_SIZE))
     encoded = []
     for kind in ("PNG", "JPEG"):
         out = io.BytesIO()

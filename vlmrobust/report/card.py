@@ -10,7 +10,7 @@ from ..types import Responses
 from .findings import Finding
 from .formats import block, inline
 from .summary import SummaryRow
-from .tables import Table, markdown_table, on_pairs
+from .tables import Table, markdown_table, values_on_pairs
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -152,7 +152,7 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
             f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
             "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
-            "; ".join(filter(None, (str(row.n_value), on_pairs(asdict(row), under_base.get(row.metric), 3)))),
+            "; ".join(filter(None, (str(row.n_value), values_on_pairs(asdict(row), under_base.get(row.metric), 3)))),
             str(row.errors),
         )
         for label, row in _shown(benchmark, metrics)

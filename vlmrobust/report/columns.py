@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-_PART = 100_000  # responses that are paired at once
+_CHUNK = 100_000  # responses that are paired at once
 
 FRAME_COLUMNS = (
     "sample_id",
@@ -55,9 +55,9 @@ FRAME_COLUMNS = (
     "question",
     "options",
 )
-_OF_SAMPLES = re.compile(r"probability_\d+|metadata\..*", re.DOTALL)  # what follows the metrics, as samples have it
+_SAMPLE_COLUMN = re.compile(r"probability_\d+|metadata\..*", re.DOTALL)  # what follows the metrics, as samples have it
 _TEXTS = frozenset({"group", "text", "think", "error", "metric_error", "question", "options"})
-_FIELDS = {"answer": "choice"}  # what a column is called in `Responses` where that is another name
+_RESPONSES_FIELD = {"answer": "choice"}  # what a column is called in `Responses` where that is another name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +118,7 @@ def score(
     names = list(FRAME_COLUMNS)
     columns = []
     for metric in metrics_named(metrics, own):
-        if metric.column in names or _OF_SAMPLES.fullmatch(metric.column):
+        if metric.column in names or _SAMPLE_COLUMN.fullmatch(metric.column):
             raise ValueError(
                 f"expected metrics with names that differ from each other and from {', '.join(FRAME_COLUMNS)}, "
                 f"probability_0, … and metadata.…; got {metric.column!r} twice; set 'name' on one of them"
@@ -160,8 +160,8 @@ def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
         if responses.condition[row] == "base"
     }
     values = _between_draws(responses, metric, base)
-    for begin in range(0, len(responses), _PART):
-        rows = range(begin, min(begin + _PART, len(responses)))
+    for begin in range(0, len(responses), _CHUNK):
+        rows = range(begin, min(begin + _CHUNK, len(responses)))
         found = ((base.get((responses.sample_id[row], draws[row])), row) for row in rows)
         pairs = [(first, row) for first, row in found if first is not None and responses.condition[row] != "base"]
         if pairs:
@@ -175,14 +175,14 @@ def _between_draws(responses: Responses, metric: PairedMetric, base: Mapping[tup
 
     Halves of the draws would give the same on average, from k/2 pairs instead of all k (k − 1).
     """
-    of_sample: dict[str, list[int]] = {}
+    rows_of_sample: dict[str, list[int]] = {}
     for (sample, _), row in sorted(base.items()):
-        of_sample.setdefault(sample, []).append(row)
+        rows_of_sample.setdefault(sample, []).append(row)
     sums, counts = torch.zeros(2, len(responses), dtype=torch.float64)
-    for shift in range(1, max(map(len, of_sample.values()), default=0)):
+    for shift in range(1, max(map(len, rows_of_sample.values()), default=0)):
         pairs = [
             (rows[place - shift], row)
-            for rows in of_sample.values()
+            for rows in rows_of_sample.values()
             if len(rows) > shift
             for place, row in enumerate(rows)
         ]
@@ -198,7 +198,7 @@ def frame_of(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
     """Return one row per response: see `Report.frame`."""
     import pandas as pd
 
-    asked = {name: _series(responses, name) for name in FRAME_COLUMNS if name not in ("metric_error", "options")}
+    asked = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in ("metric_error", "options")}
     asked["metric_error"] = pd.array(metric_errors(columns, len(responses)), dtype="string")
     asked["options"] = pd.Series(_own_options(responses), dtype=object)
     measured = {column.name: column.scores for column in columns}
@@ -212,7 +212,7 @@ def frame_without_texts(responses: Responses, columns: Sequence[Column]) -> "pd.
     """Return the columns of the frame that a plot needs, with the columns' own values: not to be written into."""
     import pandas as pd
 
-    asked = {name: _series(responses, name) for name in FRAME_COLUMNS if name not in _TEXTS}
+    asked = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in _TEXTS}
     return pd.DataFrame(asked | {column.name: column.scores for column in columns}, copy=False)
 
 
@@ -225,10 +225,10 @@ def metric_errors(columns: Sequence[Column], count: int) -> list[str | None]:
     return found
 
 
-def _series(responses: Responses, name: str) -> Any:
+def _array_of(responses: Responses, name: str) -> Any:
     import pandas as pd
 
-    values = getattr(responses, _FIELDS.get(name, name))
+    values = getattr(responses, _RESPONSES_FIELD.get(name, name))
     if isinstance(values, torch.Tensor):
         numbers = values.numpy()
         return pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)

@@ -11,18 +11,18 @@ from ..naming import readable, unit_labels
 from ..text import without_local_paths
 from ..types import Responses, Sample
 from . import finding_texts
-from .browse import missing_images, response_shown, sample_shown, samples_by_id
+from .browse import missing_images, response_data, sample_data, samples_by_id
 from .columns import Column
-from .html import Cell, interval_cell, number_cell, text_cell
+from .html import TableCell, interval_cell, number_cell, text_cell
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, Unit, numbered, units_of
-from .rendering import rendered
+from .rendering import render_page
 from .summary import SummaryRow
 
-__all__ = ["Pair", "between", "pairs_between", "side_by_side"]
+__all__ = ["ResponsePair", "join_for_comparison", "response_pairs", "side_by_side"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ResponsePair:
     """Two responses to one prompt.
 
     Attributes:
@@ -36,7 +36,7 @@ class Pair:
     there: int
 
 
-def between(
+def join_for_comparison(
     here: Responses, columns: Sequence[Column], there: Responses, other_columns: Sequence[Column]
 ) -> tuple[Responses, list[Column], list[Contrast]]:
     """Return the responses of two reports as one, their metrics' values, and each condition here with that there.
@@ -55,7 +55,7 @@ def between(
     )
 
 
-def pairs_between(here: Responses, there: Responses) -> Iterator[Pair]:
+def response_pairs(here: Responses, there: Responses) -> Iterator[ResponsePair]:
     """Yield the responses that `between` pairs, one by one: by condition, sample, and place among the draws."""
     units = units_of(here)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
@@ -66,7 +66,7 @@ def pairs_between(here: Responses, there: Responses) -> Iterator[Pair]:
         for row in sorted(contrast.unit.rows.tolist(), key=lambda row: int(here.draw[row])):
             if waiting := others.get(here.sample_id[row]):
                 label = labels[contrast.unit.condition, contrast.unit.carrier]
-                yield Pair(label, row, waiting.pop(0))
+                yield ResponsePair(label, row, waiting.pop(0))
 
 
 def _check_common(what: str, here: Collection[str], there: Collection[str]) -> None:
@@ -114,24 +114,24 @@ def _contrasts(here: Responses, there: Responses) -> Iterator[Contrast]:
     others: dict[str, list[Unit]] = {}
     for unit in units_of(there):
         others.setdefault(unit.condition, []).append(unit)
-    where, none = "in the other report", np.empty(0, dtype=np.int64)
+    where, no_rows = "in the other report", np.empty(0, dtype=np.int64)
     for unit in units_of(here):
         candidates = others.get(unit.condition, [])
-        alike = [
+        matching = [
             other for other in candidates if other.carrier == unit.carrier or None in (other.carrier, unit.carrier)
         ]
-        if alike:
-            yield _contrast(unit, alike[0], here, there, where)
+        if matching:
+            yield _contrast(unit, matching[0], here, there, where)
         elif candidates:
             carriers = " and ".join(str(other.carrier) for other in candidates)
-            yield Contrast(unit, none, where, note=f"carriers differ ({carriers} {where}, {unit.carrier} here)")
+            yield Contrast(unit, no_rows, where, note=f"carriers differ ({carriers} {where}, {unit.carrier} here)")
         else:
-            yield Contrast(unit, none, where)
+            yield Contrast(unit, no_rows, where)
     for condition in dict.fromkeys(there.condition):
         if condition not in here.condition:
             for other in others[condition]:
                 rows = other.rows + len(here)
-                yield Contrast(Unit(condition, other.carrier, none), rows, where, note="no responses in this report")
+                yield Contrast(Unit(condition, other.carrier, no_rows), rows, where, note="no responses in this report")
 
 
 def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where: str) -> Contrast:
@@ -149,7 +149,7 @@ def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where:
         notes.append(f"{alone} samples in this report only")
     if alone := len(two.keys() - one.keys()):
         notes.append(f"{alone} samples in the other report only")
-    here_kept, there_kept = _as_many_draws(here, unit.rows, there, other.rows)
+    here_kept, there_kept = _equalise_draws(here, unit.rows, there, other.rows)
     if not (here_kept.all() and there_kept.all()):
         notes.append("draws differ in number: as many are compared as both reports have of a sample, the first ones")
     rows = other.rows[there_kept]
@@ -159,7 +159,7 @@ def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where:
     return Contrast(replace(unit, rows=unit.rows[here_kept]), rows + len(here), where, note="; ".join(notes))
 
 
-def _as_many_draws(here: Responses, rows: Integers, there: Responses, other_rows: Integers) -> tuple[Mask, Mask]:
+def _equalise_draws(here: Responses, rows: Integers, there: Responses, other_rows: Integers) -> tuple[Mask, Mask]:
     """Return which rows to keep so that a sample of both sides has as many draws on one as on the other.
 
     A mean over four draws moves in quarters and one over a single draw in ones: where rates are near 0 or 1, their
@@ -185,7 +185,7 @@ def _listed(names: Collection[str]) -> str:
     return f"{shown}, … ({len(names)} in all)" if len(names) > 3 else shown or "none"
 
 
-_NAMED = 3
+_MAX_NAMED = 3
 _HEADER = ("condition", "pairs", "won", "lost", "both right", "both wrong", "accuracy", "other", "difference", "95 %")
 
 
@@ -193,7 +193,7 @@ _HEADER = ("condition", "pairs", "won", "lost", "both right", "both wrong", "acc
 class _Flip:
     """Two answers to one prompt, of which one alone is right, or both are wrong in other ways."""
 
-    pair: Pair
+    pair: ResponsePair
     kind: str
 
 
@@ -219,7 +219,7 @@ def side_by_side(
         max_flips: how many answers can be looked at; the counts are of all.
     """
     names = (without_local_paths(names[0]), without_local_paths(names[1]))
-    pairs = [pair for pair in pairs_between(here, there) if _is_scored(here, there, pair)]
+    pairs = [pair for pair in response_pairs(here, there) if _is_scored(here, there, pair)]
     kinds = [_kind(here, there, pair) for pair in pairs]
     flips = [_Flip(pair, kind) for pair, kind in zip(pairs, kinds, strict=True) if kind in ("won", "lost", "changed")]
     counts: dict[str, Counter[str]] = {}
@@ -235,7 +235,7 @@ def side_by_side(
         if name in places:
             of_sample[name].append(row)
     left_out = f"The first {len(shown)} of {len(flips)} answers that differ can be looked at; counts are of all."
-    return rendered(
+    return render_page(
         "flips.html",
         scripts=("common.js", "flips.js"),
         styles=("page.css",),
@@ -252,15 +252,15 @@ def side_by_side(
             "names": names,
             "conditions": {flip.pair.label: readable(flip.pair.label) for flip in shown},
             "has_draws": len(set(here.draw.tolist())) > 1,
-            "samples": [sample_shown(here, rows, found.get(name)) for name, rows in of_sample.items()],
+            "samples": [sample_data(here, rows, found.get(name)) for name, rows in of_sample.items()],
             "flips": [
                 {
                     "sample": places[here.sample_id[flip.pair.here]],
                     "condition": flip.pair.label,
                     "draw": int(here.draw[flip.pair.here]),
                     "kind": flip.kind,
-                    "here": response_shown(here, (), flip.pair.here),
-                    "there": response_shown(there, (), flip.pair.there),
+                    "here": response_data(here, (), flip.pair.here),
+                    "there": response_data(there, (), flip.pair.there),
                 }
                 for flip in shown
             ],
@@ -268,11 +268,11 @@ def side_by_side(
     )
 
 
-def _is_scored(here: Responses, there: Responses, pair: Pair) -> bool:
+def _is_scored(here: Responses, there: Responses, pair: ResponsePair) -> bool:
     return here.status[pair.here] not in UNSCORED and there.status[pair.there] not in UNSCORED
 
 
-def _kind(here: Responses, there: Responses, pair: Pair) -> str:
+def _kind(here: Responses, there: Responses, pair: ResponsePair) -> str:
     one, other, target = int(here.choice[pair.here]), int(there.choice[pair.there]), int(here.target[pair.here])
     if (one == target) != (other == target):
         return "won" if one == target else "lost"
@@ -285,19 +285,21 @@ def _headline(
     total: Counter[str] = sum(counts.values(), Counter())
     yield finding_texts.won_and_lost(names, total["won"], total["lost"], total.total())
     known = [(label, row) for label, row in accuracy.items() if not math.isnan(row.low)]
-    told = sorted((one for one in known if one[1].low > 0 or one[1].high < 0), key=lambda one: -abs(one[1].difference))
-    for label, row in told[:_NAMED]:
-        yield finding_texts.differs(label, row)
-    if known and not told:
-        yield finding_texts.none_differs(len(known))
-    elif len(told) > _NAMED:
-        yield finding_texts.others_differ(len(told) - _NAMED)
+    decisive = sorted(
+        (one for one in known if one[1].low > 0 or one[1].high < 0), key=lambda one: -abs(one[1].difference)
+    )
+    for label, row in decisive[:_MAX_NAMED]:
+        yield finding_texts.accuracy_differs(label, row)
+    if known and not decisive:
+        yield finding_texts.no_accuracy_differs(len(known))
+    elif len(decisive) > _MAX_NAMED:
+        yield finding_texts.more_accuracies_differ(len(decisive) - _MAX_NAMED)
 
 
-def _cells(label: str, counts: Counter[str], row: SummaryRow | None) -> list[Cell]:
+def _cells(label: str, counts: Counter[str], row: SummaryRow | None) -> list[TableCell]:
     pairs, right = counts.total(), counts["both right"]
     wrong = counts["both wrong"] + counts["changed"]
-    numbers = [Cell(str(count), count) for count in (pairs, counts["won"], counts["lost"], right, wrong)]
+    numbers = [TableCell(str(count), count) for count in (pairs, counts["won"], counts["lost"], right, wrong)]
     values = (math.nan,) * 5 if row is None else (row.paired_value, row.base_value, row.difference, row.low, row.high)
     value, other, difference, low, high = values
     is_quiet = low <= 0 <= high

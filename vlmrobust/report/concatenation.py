@@ -11,10 +11,10 @@ from ..manifest import first_difference
 from ..types import Prompt, Response, Responses
 from .columns import Column
 
-__all__ = ["Part", "concatenated", "pairs_of"]
+__all__ = ["Part", "checked_pairs", "concatenate"]
 
 
-def pairs_of(prompts: Iterable[Prompt], responses: Iterable[Response]) -> Iterator[tuple[Prompt, Response]]:
+def checked_pairs(prompts: Iterable[Prompt], responses: Iterable[Response]) -> Iterator[tuple[Prompt, Response]]:
     """Yield each prompt with its response.
 
     Raises:
@@ -44,7 +44,7 @@ def _check_counts(prompts: int, responses: int) -> None:
         raise ValueError(f"expected one response per prompt ({prompts}), got {responses}")
 
 
-Content = tuple[int, int, str | None, tuple[str, ...] | None]
+SampleContent = tuple[int, int, str | None, tuple[str, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +66,7 @@ class Part:
     judge: Mapping[str, Any]
 
 
-def concatenated(
+def concatenate(
     parts: Sequence[Part], column: str, *, is_named: bool
 ) -> tuple[Responses, list[Column], dict[str, Any]]:
     """Return the responses of all parts, their metrics, and a manifest that holds theirs.
@@ -96,7 +96,7 @@ def concatenated(
         for key, value in parts[0].manifest.items()
         if all(part.manifest.get(key) == value for part in parts[1:])
     }
-    return Responses.concatenated(responses), list(_joined(parts)), common | {"reports": manifests}
+    return Responses.concatenated(responses), list(_joined_columns(parts)), common | {"reports": manifests}
 
 
 def _check_metrics(first: Part, other: Part) -> None:
@@ -156,7 +156,7 @@ def _check_samples(parts: Sequence[Part]) -> None:
 
 def _renamed(parts: Sequence[Part], column: str) -> Iterator[Responses]:
     """Yield each part's responses under new sample ids, samples that parts have in common in one group."""
-    group_of: dict[tuple[str, Content], str] = {}
+    group_of: dict[tuple[str, SampleContent], str] = {}
     for part in parts:
         responses = part.responses
         content = _contents(responses)
@@ -176,9 +176,9 @@ def _renamed(parts: Sequence[Part], column: str) -> Iterator[Responses]:
         )
 
 
-def _contents(responses: Responses) -> dict[str, Content]:
+def _contents(responses: Responses) -> dict[str, SampleContent]:
     """Return what tells two samples of one id apart: the answer, the number of options, and what base shows."""
-    found: dict[str, Content] = {}
+    found: dict[str, SampleContent] = {}
     rows = zip(responses.sample_id, responses.target.tolist(), responses.option_count.tolist(), strict=True)
     for row, (sample, target, count) in enumerate(rows):
         if responses.condition[row] == "base":
@@ -188,7 +188,7 @@ def _contents(responses: Responses) -> dict[str, Content]:
     return found
 
 
-def _joined(parts: Sequence[Part]) -> Iterator[Column]:
+def _joined_columns(parts: Sequence[Part]) -> Iterator[Column]:
     for column in parts[0].columns:
         same = [next(other for other in part.columns if other.name == column.name) for part in parts]
         metric = next((one.metric for one in same if one.metric is not None), None)

@@ -104,7 +104,7 @@ FORMAT = "vlmrobust report 1"
 LATER_FIELDS: Mapping[str, Any] = {"context": "", "history": (), "letters": LETTERS, "option_tokens": None}
 """Which files of older versions lack, and what stands for them."""
 
-_ROWS = 10_000  # that are in memory as objects while they are read
+_CHUNK = 10_000  # that are in memory as objects while they are read
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
 
 
@@ -116,8 +116,8 @@ def write_lines(file: Path, contents: Contents) -> None:
 def _lines(contents: Contents) -> Iterator[dict[str, Any]]:
     responses, failures = contents.responses, contents.failures
     metrics = [
-        about | ({"failures": list(failures[about["name"]].items())} if about["name"] in failures else {})
-        for about in contents.head["metrics"]
+        entry | ({"failures": list(failures[entry["name"]].items())} if entry["name"] in failures else {})
+        for entry in contents.head["metrics"]
     ]
     yield {"format": FORMAT, **contents.head, "metrics": metrics}
     listed = {
@@ -141,17 +141,17 @@ def read_all(file: Path) -> Contents:
     head = first if isinstance(first, dict) else {}
     if head.get("format") != FORMAT:
         raise ValueError(f"{file}: expected a file of format {FORMAT!r}, got {head.get('format')!r}")
-    names = [about["name"] for about in head["metrics"]]
+    names = [entry["name"] for entry in head["metrics"]]
     scores: dict[str, list[float]] = {name: [] for name in names}
     parts: list[Responses] = []
-    while rows := list(islice(rest, _ROWS)):
+    while rows := list(islice(rest, _CHUNK)):
         parts.append(_responses(rows))
         for name in names:
             scores[name].extend(float(row["scores"][name]) for row in rows)
     responses = Responses.concatenated(parts or [_responses([])])
     if len(responses) != head["responses"]:
         raise ValueError(f"{file}: expected {head['responses']} responses, got {len(responses)}")
-    failures = {about["name"]: dict(about.pop("failures", ())) for about in head["metrics"]}
+    failures = {entry["name"]: dict(entry.pop("failures", ())) for entry in head["metrics"]}
     return Contents(responses, {name: np.array(values) for name, values in scores.items()}, failures, head)
 
 
@@ -177,7 +177,7 @@ def _responses(rows: Sequence[Mapping[str, Any]]) -> Responses:
             values[name] = torch.tensor(column, dtype=like.dtype)
         else:
             shape = (len(rows), *((len(column[0]) if column else 0,) if like.ndim == 2 else ()))
-            values[name] = torch.tensor(_numbers(column), dtype=like.dtype).reshape(shape)
+            values[name] = torch.tensor(_floats(column), dtype=like.dtype).reshape(shape)
     thoughts = values["think"]
     values["own_think"], values["text"] = within_thoughts(thoughts, values["own_think"], values["text"])
     return Responses(**values)
@@ -188,5 +188,5 @@ def as_tuples(value: Any) -> Any:
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
-def _numbers(value: Any) -> Any:
-    return [_numbers(part) for part in value] if isinstance(value, list) else float(value)
+def _floats(value: Any) -> Any:
+    return [_floats(part) for part in value] if isinstance(value, list) else float(value)

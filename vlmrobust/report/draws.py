@@ -13,12 +13,12 @@ from ..metrics import Accuracy
 from ..types import Responses
 from .columns import Column
 from .pairing import UNSCORED, Contrast, SampleIndex, contrasts_with, is_one_of, numbered, units_of
-from .summary import SummaryRow, summarised
+from .summary import SummaryRow, summarise
 
 __all__ = ["draw_rows"]
 
 # What depends on how many draws there are, also where the model stays the same.
-_BIASED = ("majority_accuracy", "majority_share", "answer_entropy")
+_DEPENDS_ON_DRAWS = ("majority_accuracy", "majority_share", "answer_entropy")
 
 
 def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -> list[SummaryRow]:
@@ -40,21 +40,21 @@ def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -
     contrasts = contrasts_with("base", responses)
     columns = list(_columns(responses, attempts))
     rows = [
-        *summarised(responses, [one for one in columns if one.name not in _BIASED], contrasts, seed),
-        *summarised(
+        *summarise(responses, [one for one in columns if one.name not in _DEPENDS_ON_DRAWS], contrasts, seed),
+        *summarise(
             responses,
-            [one for one in columns if one.name in _BIASED],
-            list(_with_as_many_draws(responses, contrasts)),
+            [one for one in columns if one.name in _DEPENDS_ON_DRAWS],
+            list(_with_equal_draws(responses, contrasts)),
             seed,
         ),
     ]
     units = [(contrast.unit.condition, contrast.unit.carrier) for contrast in contrasts]
     names = [column.name for column in columns]
     rows.sort(key=lambda row: (units.index((row.condition, row.carrier)), names.index(row.metric)))
-    return [_without_what_does_not_apply(row) for row in rows]
+    return [_without_noise_floor(row) for row in rows]
 
 
-def _with_as_many_draws(responses: Responses, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
+def _with_equal_draws(responses: Responses, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
     """Yield each contrast with those samples of base alone of which the unit has as many draws, if it has any."""
     samples = SampleIndex.of(responses)
     scored = ~is_one_of(responses.status, *UNSCORED)
@@ -71,7 +71,7 @@ def _with_as_many_draws(responses: Responses, contrasts: Sequence[Contrast]) -> 
         yield replace(contrast, base=contrast.base[~unequal[samples.code[contrast.base]]], note=note)
 
 
-def _without_what_does_not_apply(row: SummaryRow) -> SummaryRow:
+def _without_noise_floor(row: SummaryRow) -> SummaryRow:
     if row.metric == "accuracy":
         return row
     # Votes and chances are of all draws together, so that there is no other draw to compare them with.
@@ -87,16 +87,16 @@ def _columns(responses: Responses, attempts: Sequence[int]) -> Iterator[Column]:
     draws = torch.zeros(count).double().index_add_(0, cell[made], torch.ones(len(cell)).double()[made])
     correct = torch.zeros(count).double().index_add_(0, cell[made], right[made])
     target = torch.zeros(count).double().index_copy_(0, cell[made], responses.target[made].double())
-    together = {"majority_accuracy": functional.majority_correct(answers, target)}
-    together |= {f"pass_at_{k}": functional.pass_at_k(correct, draws, k) for k in attempts}
+    joint = {"majority_accuracy": functional.majority_correct(answers, target)}
+    joint |= {f"pass_at_{k}": functional.pass_at_k(correct, draws, k) for k in attempts}
     agreement = {
         "majority_share": functional.majority_share(answers),
         "draw_agreement": functional.draw_agreement(answers),
         "answer_entropy": functional.answer_entropy(answers),
     }
-    for name, values in (together | agreement).items():
+    for name, values in (joint | agreement).items():
         scores = torch.where(made, values[cell], math.nan)
-        yield _column(name, scores, higher_is_better=True if name in together else None)
+        yield _column(name, scores, higher_is_better=True if name in joint else None)
 
 
 def _column(name: str, scores: Tensor, *, higher_is_better: bool | None) -> Column:

@@ -14,7 +14,7 @@ from .columns import Column
 from .contents import Contents, Key, ReportData, read_all, read_keys, with_judge, write_lines
 from .summary import SummaryRow
 
-__all__ = ["LINES", "PART", "WHOLE", "known_in", "read_report", "saved_in", "write_report"]
+__all__ = ["LINES", "PART", "WHOLE", "read_keys_and_settings", "read_report", "report_file", "write_report"]
 
 WHOLE, PART = "report.parquet", "report.part.parquet"
 """A run's report, and the one of a call that names less than it holds."""
@@ -22,11 +22,11 @@ WHOLE, PART = "report.parquet", "report.part.parquet"
 LINES = ".jsonl"
 """How a report's file is called that holds lines, as all of them did before."""
 
-_OF_COLUMNS = b"PAR1"
+_PARQUET_MAGIC = b"PAR1"
 
-_FOLLOWS = FollowRate()
-_ABOUT = tuple(field.name for field in fields(Column) if field.name not in ("scores", "metric", "failures"))
-_LATER_COLUMNS = {"noise_floor": math.nan}  # which summaries of older files lack, and what stands for them
+_FOLLOW_RATE = FollowRate()
+_COLUMN_FIELDS = tuple(field.name for field in fields(Column) if field.name not in ("scores", "metric", "failures"))
+_LATER_SUMMARY_FIELDS = {"noise_floor": math.nan}  # which summaries of older files lack, and what stands for them
 
 
 def write_report(path: Path, report: ReportData) -> Path:
@@ -42,7 +42,7 @@ def write_report(path: Path, report: ReportData) -> Path:
         "responses": len(report.responses),
         "seed": report.seed,
         "manifest": with_judge(report.manifest, report.columns),
-        "metrics": [{name: getattr(column, name) for name in _ABOUT} for column in report.columns],
+        "metrics": [{name: getattr(column, name) for name in _COLUMN_FIELDS} for column in report.columns],
         "summary": [asdict(row) for row in report.summary],
     }
     contents = Contents(
@@ -58,7 +58,7 @@ def write_report(path: Path, report: ReportData) -> Path:
     return file
 
 
-def saved_in(folder: Path, name: str = WHOLE) -> Path:
+def report_file(folder: Path, name: str = WHOLE) -> Path:
     """Return a folder's report, the newer one where there is one of columns and one of lines.
 
     Args:
@@ -67,8 +67,8 @@ def saved_in(folder: Path, name: str = WHOLE) -> Path:
     """
     columns = folder / name
     lines = columns.with_suffix(LINES)
-    there = [file for file in (columns, lines) if file.is_file()]
-    return max(there, key=lambda file: file.stat().st_mtime_ns, default=columns)
+    existing = [file for file in (columns, lines) if file.is_file()]
+    return max(existing, key=lambda file: file.stat().st_mtime_ns, default=columns)
 
 
 def read_report(path: Path) -> ReportData:
@@ -78,54 +78,54 @@ def read_report(path: Path) -> ReportData:
         FileNotFoundError: there is no such file.
         ValueError: it is no report, or a part of it is missing.
     """
-    file = saved_in(path) if path.is_dir() else path
+    file = report_file(path) if path.is_dir() else path
     if not file.exists():
-        held = unreported_in(path) if path.is_dir() else None
+        unreported = unreported_in(path) if path.is_dir() else None
         raise FileNotFoundError(
             f"expected a report at {file}, found none; "
-            + (str(held) if held else "a run that was not finished has none until it is resumed")
+            + (str(unreported) if unreported else "a run that was not finished has none until it is resumed")
         )
-    contents = parquet.read_columns(file) if _holds_columns(file) else read_all(file)
+    contents = parquet.read_columns(file) if _is_parquet(file) else read_all(file)
     head = contents.head
     columns = [
         Column(
-            scores=contents.scores[about["name"]],
+            scores=contents.scores[entry["name"]],
             # Compared with base, what a text asserts is measured anew; for that its name is enough.
-            metric=_FOLLOWS if about["name"] == _FOLLOWS.column else None,
-            failures=contents.failures.get(about["name"], {}),
-            **{**_older(about["name"]), **about},
+            metric=_FOLLOW_RATE if entry["name"] == _FOLLOW_RATE.column else None,
+            failures=contents.failures.get(entry["name"], {}),
+            **{**_defaults_of_older_files(entry["name"]), **entry},
         )
-        for about in head["metrics"]
+        for entry in head["metrics"]
     ]
     summary = [_summary_row(row) for row in head["summary"]]
     return ReportData(contents.responses, columns, summary, head["seed"], head["manifest"])
 
 
-def known_in(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
+def read_keys_and_settings(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
     """Return the keys of the responses in a report's file, and by name how its metrics were set; nothing if it is none.
 
     Raises:
         KeyError, TypeError, ValueError: it can't be read.
     """
-    keys, metrics = (parquet.read_keys if _holds_columns(file) else read_keys)(file)
-    return keys, {about["name"]: about.get("settings") for about in metrics}
+    keys, metrics = (parquet.read_keys if _is_parquet(file) else read_keys)(file)
+    return keys, {entry["name"]: entry.get("settings") for entry in metrics}
 
 
-def _holds_columns(file: Path) -> bool:
+def _is_parquet(file: Path) -> bool:
     with file.open("rb") as opened:
-        return opened.read(len(_OF_COLUMNS)) == _OF_COLUMNS
+        return opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
 
 
-def _older(name: str) -> dict[str, Any]:
+def _defaults_of_older_files(name: str) -> dict[str, Any]:
     """Return what a file of an older version does not say of a library's metric."""
     is_rate = any(metric.column == name and metric.is_rate for metric in default_metrics())
     outcome: Outcome = "rate" if is_rate else "mean"
-    return {"outcome": outcome, "reads_asserted": name == _FOLLOWS.column}
+    return {"outcome": outcome, "reads_asserted": name == _FOLLOW_RATE.column}
 
 
 def _summary_row(row: Mapping[str, Any]) -> SummaryRow:
     kinds = {field.name: field.type for field in fields(SummaryRow)}
     # Value and difference were of the same samples before.
-    row = {**_LATER_COLUMNS, "paired_value": row["value"], "n_value": row["n"], **row}
+    row = {**_LATER_SUMMARY_FIELDS, "paired_value": row["value"], "n_value": row["n"], **row}
     values: dict[str, Any] = {name: float(row[name]) if kind is float else row[name] for name, kind in kinds.items()}
     return SummaryRow(**values)

@@ -14,34 +14,34 @@ from .summary import SummaryRow
 __all__ = [
     "TYPICAL",
     "abstained",
+    "accuracy_differs",
+    "base_accuracy",
     "brittle",
-    "carried_otherwise",
+    "carried_in_user_turn",
     "change",
     "cut_off",
-    "differs",
-    "disturbed_by_form",
     "few_groups",
     "flips",
+    "form_effect",
     "inconsistent",
     "judged",
     "left_out",
+    "more_accuracies_differ",
     "most_changed",
     "most_flips",
     "neither",
+    "no_accuracy_differs",
     "no_control",
-    "none_differs",
-    "none_told",
+    "none_distinguishable",
     "not_compared",
-    "of_base",
     "one_draw",
     "other_read_outs",
-    "others_differ",
     "pattern",
     "stubborn",
+    "uncorrected_only",
     "uncovered",
     "unjudged",
     "unjudged_for_errors",
-    "weak_ones",
     "why_not_compared",
     "won_and_lost",
 ]
@@ -57,15 +57,15 @@ def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
     """Return by how much a metric moves against base, and what stands against calling it a finding."""
     metric, counted = readable(row.metric), f"(n = {row.n})"
     if row.high < 0:
-        said = f"{label}: {metric} falls by {_amount(row)} {counted}"
+        sentence = f"{label}: {metric} falls by {_amount(row)} {counted}"
     elif row.low > 0:
-        said = f"{label}: {metric} rises by {_amount(row)} {counted}"
+        sentence = f"{label}: {metric} rises by {_amount(row)} {counted}"
     else:
-        said = (
+        sentence = (
             f"{label}: {metric} can't be told from base: {_difference(row)} {counted}; a fall of up to "
             f"{_share(max(0.0, -row.low))} is not excluded"
         )
-    return f"{'; but '.join([said, *reasons])}."
+    return f"{'; but '.join([sentence, *reasons])}."
 
 
 def why_not_compared(row: SummaryRow) -> str:
@@ -80,11 +80,11 @@ def not_compared(label: str, metric: str, why: str) -> str:
 
 def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
     """Return how many answers flip, against the noise floor; `row` is that of the flip rate."""
-    said = f"{label}: {_share(row.paired_value)} of the answers flip (n = {row.n})"
+    sentence = f"{label}: {_share(row.paired_value)} of the answers flip (n = {row.n})"
     floor = f"the noise floor of {_share(row.base_value)}"
     if is_shown:
-        return f"{said}, {_difference(row)} above {floor}."
-    return f"{said}, which sampling alone may do: {_difference(row)} against {floor}."
+        return f"{sentence}, {_difference(row)} above {floor}."
+    return f"{sentence}, which sampling alone may do: {_difference(row)} against {floor}."
 
 
 def inconsistent(label: str, row: SummaryRow) -> str:
@@ -124,7 +124,7 @@ def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
     )
 
 
-def disturbed_by_form(label: str, row: SummaryRow) -> str:
+def form_effect(label: str, row: SummaryRow) -> str:
     """Return that accuracy falls although what the text says is true or neutral."""
     return (
         f"{label}: accuracy falls by {_amount(row)} (n = {row.n}) although the text asserts nothing wrong: its form "
@@ -161,12 +161,12 @@ def judged(judge: str, known: Measured | None) -> str:
             "judge --check measures it; labels of your own correct the rate (Report.consistency)."
         )
     low, high = known.reported(TYPICAL)
-    said = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
+    sentence = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
     return (
         f"Consistency is what {judge} says of the answers on which it has a verdict, not the truth. Of {known.answers} "
         f"real answers of {known.models} other models, with part of which it was made, it called {known.false_alarms} "
-        f"of {said[0]} consistent ones inconsistent (95 %: at most {known.false_alarm_rate[1]:.1%}) and "
-        f"{known.misses} of {said[1]} inconsistent ones consistent (at most {known.miss_rate[1]:.1%}): with such "
+        f"of {sentence[0]} consistent ones inconsistent (95 %: at most {known.false_alarm_rate[1]:.1%}) and "
+        f"{known.misses} of {sentence[1]} inconsistent ones consistent (at most {known.miss_rate[1]:.1%}): with such "
         f"errors a true {TYPICAL} among answers with a verdict reads as {low:.3f} to {high:.3f}. Those without are "
         f"less consistent: {known.consistent_open} of {known.open} were. Labels of your own correct the rate for all "
         "(Report.consistency)."
@@ -203,15 +203,15 @@ def cut_off(
     rates = [truncated] if unparsed is None else [truncated, unparsed]
     is_alone = accuracy is None or math.isnan(truncated.difference)
     values = [row.value if is_alone else row.paired_value for row in rates]
-    said = f"{label}: {' and '.join(map(str.__add__, map(_share, values), _CUT_OFF))}"
+    sentence = f"{label}: {' and '.join(map(str.__add__, map(_share, values), _CUT_OFF))}"
     if accuracy is None or is_alone:
         return (
-            f"{said} (n = {truncated.n_value}); they count as wrong, so accuracy may be up to {_share(sum(values))} "
-            "higher without the token limit."
+            f"{sentence} (n = {truncated.n_value}); they count as wrong, so accuracy may be up to "
+            f"{_share(sum(values))} higher without the token limit."
         )
     before, fall = sum(row.base_value for row in rates), -accuracy.difference
     return (
-        f"{said} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to "
+        f"{sentence} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to "
         f"{_share(min(part, fall))} of the fall of {_share(fall)} in accuracy may be the token limit or the "
         "format, no wrong choice."
     )
@@ -219,16 +219,16 @@ def cut_off(
 
 def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float) -> str:
     """Return how many answers abstain, and how much of a fall in accuracy that is; `row` is of the abstain rate."""
-    said = f"{label}: {_value(row)} of the answers abstain (n = {row.n_value})"
+    sentence = f"{label}: {_value(row)} of the answers abstain (n = {row.n_value})"
     if fall is None:
-        return f"{said}; they count as wrong."
+        return f"{sentence}; they count as wrong."
     return (
-        f"{said}; they count as wrong, so up to {_share(min(part, -fall.difference))} of the fall of "
+        f"{sentence}; they count as wrong, so up to {_share(min(part, -fall.difference))} of the fall of "
         f"{_share(-fall.difference)} in accuracy may be abstaining, no wrong choice."
     )
 
 
-def carried_otherwise(label: str) -> str:
+def carried_in_user_turn(label: str) -> str:
     """Return that a condition was put into the user's turn."""
     return (
         f"{label}: the text was put into the user's turn, not into the assistant's: not the same condition as one that "
@@ -249,7 +249,7 @@ def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> 
     return f"{label}: {'; '.join(parts)}. They are in no number."
 
 
-def of_base(row: SummaryRow) -> str:
+def base_accuracy(row: SummaryRow) -> str:
     """Return accuracy where nothing is compared with it."""
     return f"Accuracy under base is {_value(row)} (n = {row.n_value}); no condition is compared with it."
 
@@ -275,7 +275,7 @@ def most_flips(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
     )
 
 
-def none_told(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
+def none_distinguishable(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
     """Return under which conditions accuracy can't be told from base."""
     most = max(max(0.0, -row.low) for row in rows)
     fall = "a fall" if len(rows) == 1 else "falls"
@@ -285,7 +285,7 @@ def none_told(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
     )
 
 
-def weak_ones(labels: Sequence[str]) -> str:
+def uncorrected_only(labels: Sequence[str]) -> str:
     """Return under which conditions a change does not stand after the correction."""
     return (
         f"Under {_few(labels)} the interval of the change misses 0, but the correction for all comparisons undoes it."
@@ -304,7 +304,7 @@ def won_and_lost(names: tuple[str, str], won: int, lost: int, pairs: int) -> str
     return f"Of {pairs} pairs of answers {names[0]} alone is right in {won}, and {names[1]} alone in {lost}."
 
 
-def differs(label: str, row: SummaryRow) -> str:
+def accuracy_differs(label: str, row: SummaryRow) -> str:
     """Return accuracy under a condition in two reports."""
     return (
         f"{label}: accuracy is {_share(row.paired_value)} against {_share(row.base_value)}: {_difference(row)} "
@@ -312,12 +312,12 @@ def differs(label: str, row: SummaryRow) -> str:
     )
 
 
-def none_differs(count: int) -> str:
+def no_accuracy_differs(count: int) -> str:
     """Return that no condition shows a difference."""
     return f"Under none of the {count} conditions does the interval of the difference exclude 0."
 
 
-def others_differ(count: int) -> str:
+def more_accuracies_differ(count: int) -> str:
     """Return under how many more conditions accuracy differs."""
     return f"Accuracy also differs under {count} more condition{'s' * (count > 1)}, by the intervals in the table."
 

@@ -50,9 +50,9 @@ KINDS = {
 """What a finding can be about; from `form` on they say what can't be concluded."""
 
 _LIMITS = tuple(KINDS)[tuple(KINDS).index("form") :]
-_CLAIMED = ("accuracy", "flip_rate", "consistency")
+_TESTED_METRICS = ("accuracy", "flip_rate", "consistency")
 _UNANSWERED = ("abstained", "truncated", "unparsed")
-_BEGUN = ("wrong", "think")
+_WRONG_THINK = ("wrong", "think")
 _ALPHA = 0.05
 _ENOUGH_GROUPS = 50
 _ENOUGH_COVERAGE = 0.9
@@ -99,7 +99,7 @@ class _Condition:
     label: str
     rows: Mapping[str, SummaryRow]
     lost: Mapping[str, float]
-    says: str
+    asserts: str
     where: str
 
     def compared(self, metric: str) -> SummaryRow | None:
@@ -135,7 +135,7 @@ def findings(
         elif (consistency := one.rows.get("consistency")) is not None and consistency.value_high < 0.5:
             yield one.finding("inconsistent", finding_texts.inconsistent(one.label, consistency))
     yield from _undefined(conditions)
-    yield from _limits_of_all(responses, conditions)
+    yield from _report_limits(responses, conditions)
     if any("consisten" in name and not math.isnan(row.value) for one in conditions for name, row in one.rows.items()):
         yield Finding("judged", None, finding_texts.judged(title_of(judge), measured(judge)), True)
     yield from _judge_failures(responses, columns, conditions)
@@ -154,7 +154,7 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
     for unit in units:
         key = unit.condition, unit.carrier
         yield _Condition(
-            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *_text_of(responses, unit)
+            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *_assertion_of(responses, unit)
         )
 
 
@@ -177,8 +177,8 @@ def _lost(responses: Responses, unit: Unit, right: Mapping[str, Sequence[bool]])
             statuses.setdefault(sample, []).append(responses.status[row])
     return {
         status: sum(
-            min(given.count(status) / len(given), sum(right[sample]) / len(right[sample]))
-            for sample, given in statuses.items()
+            min(own.count(status) / len(own), sum(right[sample]) / len(right[sample]))
+            for sample, own in statuses.items()
         )
         / max(1, len(statuses))
         for status in _UNANSWERED
@@ -194,9 +194,9 @@ def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
     claims = [
         (place, metric, row.p)
         for place, one in enumerate(conditions)
-        for metric in _CLAIMED
+        for metric in _TESTED_METRICS
         if one.unit.condition != "base" and (row := one.compared(metric)) is not None
-        if metric != "consistency" or (one.says, one.where) == _BEGUN
+        if metric != "consistency" or (one.asserts, one.where) == _WRONG_THINK
     ]
     adjusted = holm([p for *_, p in claims])
     rows = [dict(one.rows) for one in conditions]
@@ -205,7 +205,7 @@ def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
     return [replace(one, rows=own) for one, own in zip(conditions, rows, strict=True)]
 
 
-def _text_of(responses: Responses, unit: Unit) -> tuple[str, str]:
+def _assertion_of(responses: Responses, unit: Unit) -> tuple[str, str]:
     """Return what the text of a condition asserts, and where it stands."""
     rows = [int(row) for row in unit.rows if responses.status[row] not in UNSCORED]
     asserting = [row for row in rows if responses.asserted[row] >= 0]
@@ -255,8 +255,8 @@ def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
         accuracy = one.rows.get("accuracy")
         if one.unit.condition != "base" and accuracy is not None and math.isnan(accuracy.low):
             reasons.setdefault(finding_texts.why_not_compared(accuracy), []).append(one)
-    for why, those in reasons.items():
-        yield _of_all("undefined", those, partial(finding_texts.not_compared, metric="accuracy", why=why))
+    for why, group in reasons.items():
+        yield _joint_finding("undefined", group, partial(finding_texts.not_compared, metric="accuracy", why=why))
 
 
 def _objections(row: SummaryRow) -> Iterator[str]:
@@ -268,7 +268,7 @@ def _objections(row: SummaryRow) -> Iterator[str]:
 def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
     """Yield whether a model is stubborn or brittle under a wrong thought, judged by the ends of intervals."""
     accuracy, follow, consistency = (one.compared(name) for name in ("accuracy", "follow_rate", "consistency"))
-    if (one.says, one.where) != _BEGUN or accuracy is None or follow is None or consistency is None:
+    if (one.asserts, one.where) != _WRONG_THINK or accuracy is None or follow is None or consistency is None:
         return
     fell = consistency.high < 0 and consistency.p_adjusted < _ALPHA
     if accuracy.low > -margin and fell and consistency.value_high < 0.5:
@@ -279,10 +279,10 @@ def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
         yield one.finding("neither", finding_texts.neither(one.label, accuracy, follow, consistency))
 
 
-def _limits_of_all(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
+def _report_limits(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
     for where in ("think", "caption", "reply"):
-        texts = [one for one in conditions if one.where == where and one.says]
-        wrong = [one.label for one in texts if one.says in ("wrong", "doubt")]
+        texts = [one for one in conditions if one.where == where and one.asserts]
+        wrong = [one.label for one in texts if one.asserts in ("wrong", "doubt")]
         if wrong and len(wrong) == len(texts):
             yield Finding("no_control", None, finding_texts.no_control(wrong), True, tuple(wrong))
     scored = ~is_one_of(responses.status, *UNSCORED)
@@ -303,18 +303,18 @@ def _judge_failures(
         failed = [row for row in rows if row in failures]
         if failed:
             first, thoughts = failed[0], sum(bool(responses.think[row].strip()) for row in rows)
-            said = finding_texts.unjudged_for_errors(
+            sentence = finding_texts.unjudged_for_errors(
                 one.label, len(failed), thoughts, responses.sample_id[first], failures[first]
             )
-            yield one.finding("judge_failed", said)
+            yield one.finding("judge_failed", sentence)
 
 
 def _limits(one: _Condition) -> Iterator[Finding]:
     accuracy = one.compared("accuracy")
     is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
     fall = accuracy if is_shown else None
-    if fall is not None and one.says in ("true", "neutral") and fall.high < -sum(one.lost.values()):
-        yield one.finding("form", finding_texts.disturbed_by_form(one.label, fall))
+    if fall is not None and one.asserts in ("true", "neutral") and fall.high < -sum(one.lost.values()):
+        yield one.finding("form", finding_texts.form_effect(one.label, fall))
     abstained = one.rows.get("abstain_rate")
     part = one.lost["abstained"]
     if abstained is not None and (_is_many(abstained) or _is_part(fall, part, [abstained])):
@@ -326,32 +326,36 @@ def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> 
     """Yield the limits that conditions have in common, one sentence for all that share one."""
     unjudged = [one for one in conditions if "consistency" in one.rows and one.rows["consistency"].coverage == 0]
     if unjudged:
-        yield _of_all("coverage", unjudged, finding_texts.unjudged)
+        yield _joint_finding("coverage", unjudged, finding_texts.unjudged)
     covered = [(one, one.rows["consistency"]) for one in conditions if _is_uncovered(one.rows.get("consistency"))]
     if covered:
         rows = [row for _, row in covered]
-        yield _of_all("coverage", [one for one, _ in covered], lambda label: finding_texts.uncovered(label, rows))
+        yield _joint_finding(
+            "coverage", [one for one, _ in covered], lambda label: finding_texts.uncovered(label, rows)
+        )
     carried = [one for one in conditions if one.unit.carrier == "user_text" and one.unit.condition != "base"]
     if carried:
-        yield _of_all("carrier", carried, finding_texts.carried_otherwise)
+        yield _joint_finding("carrier", carried, finding_texts.carried_in_user_turn)
     noted: dict[tuple[str, tuple[str, ...]], list[_Condition]] = {}
     for one in conditions:
-        of_note: dict[str, list[str]] = {}
+        metrics_by_note: dict[str, list[str]] = {}
         for name in letters:
             if name in one.rows and "read-outs" in one.rows[name].note:
-                of_note.setdefault(one.rows[name].note, []).append(name)
-        for note, names in of_note.items():
+                metrics_by_note.setdefault(one.rows[name].note, []).append(name)
+        for note, names in metrics_by_note.items():
             noted.setdefault((note, tuple(names)), []).append(one)
-    for (note, metrics), those in noted.items():
-        yield _of_all("readouts", those, partial(finding_texts.other_read_outs, metrics=metrics, note=note))
+    for (note, metrics), group in noted.items():
+        yield _joint_finding("readouts", group, partial(finding_texts.other_read_outs, metrics=metrics, note=note))
     missing: dict[tuple[int, int], list[_Condition]] = {}
     for one in conditions:
         for row in list(one.rows.values())[:1]:  # they are the same by every metric
             if row.errors or row.not_applicable:
                 missing.setdefault((row.errors, row.not_applicable), []).append(one)
-    for (errors, not_applicable), those in missing.items():
-        say = partial(finding_texts.left_out, errors=errors, not_applicable=not_applicable, is_each=len(those) > 1)
-        yield _of_all("left_out", those, say)
+    for (errors, not_applicable), group in missing.items():
+        sentence_for = partial(
+            finding_texts.left_out, errors=errors, not_applicable=not_applicable, is_each=len(group) > 1
+        )
+        yield _joint_finding("left_out", group, sentence_for)
 
 
 def _is_uncovered(row: SummaryRow | None) -> bool:
@@ -360,10 +364,10 @@ def _is_uncovered(row: SummaryRow | None) -> bool:
     return row.coverage < _ENOUGH_COVERAGE or abs(row.coverage - row.base_coverage) > _MORE_COVERAGE
 
 
-def _of_all(kind: str, those: Sequence[_Condition], say: Callable[[str], str]) -> Finding:
-    condition = those[0].unit.condition if len(those) == 1 else None
-    labels = tuple(one.label for one in those)
-    return Finding(kind, condition, say(", ".join(labels)), kind in _LIMITS, labels)
+def _joint_finding(kind: str, group: Sequence[_Condition], sentence_for: Callable[[str], str]) -> Finding:
+    condition = group[0].unit.condition if len(group) == 1 else None
+    labels = tuple(one.label for one in group)
+    return Finding(kind, condition, sentence_for(", ".join(labels)), kind in _LIMITS, labels)
 
 
 def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:

@@ -15,10 +15,20 @@ from ..text import printable, terminal_width
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "block", "csv_text", "escaped", "inline", "joined", "latex_table", "terminal_table", "write_csv"]
+__all__ = [
+    "Table",
+    "block",
+    "csv_text",
+    "inline",
+    "join_tables",
+    "latex_escaped",
+    "latex_table",
+    "terminal_table",
+    "write_csv",
+]
 
 
-_NAMES = 0.65  # the part of a line that names may take, so that something fits beside them
+_MAX_NAME_SHARE = 0.65  # the part of a line that names may take, so that something fits beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +78,17 @@ def terminal_table(table: Table, width: int | None = None) -> str:
     for number, part in enumerate(_parts(widths, table.names, space)):
         if number:
             console.print()
-        drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+        rich_table = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
         for index in part:
-            drawn.add_column(
+            rich_table.add_column(
                 Text(table.header[index]),
                 justify="left" if index < table.names else "right",
                 width=widths[index],
                 overflow="fold",
             )
         for row in table.rows:
-            drawn.add_row(*(Text(row[index]) for index in part))
-        console.print(drawn)
+            rich_table.add_row(*(Text(row[index]) for index in part))
+        console.print(rich_table)
     for note in table.notes:
         console.print(Text(note))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
@@ -93,7 +103,7 @@ def _widths(table: Table, space: int) -> list[int]:
         lines = [line for row in table.rows for line in row[index].splitlines()]
         widths.append(max(1, *map(cell_len, (*title.split(), *lines))))
     names, others = widths[: table.names], widths[table.names :]
-    most = int(space * _NAMES) if others else space
+    most = int(space * _MAX_NAME_SHARE) if others else space
     while sum(names) + len(names) > most and max(names) > 1:
         names[names.index(max(names))] -= 1
     left = max(1, space - sum(names) - len(names))
@@ -112,7 +122,7 @@ def _parts(widths: Sequence[int], names: int, space: int) -> list[list[int]]:
 
 # A character that may begin markup; an underscore inside a word does not, and a bracket does where a target follows.
 _MARKUP = re.compile(r"[\\`*<&|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
-_BEGINNING = re.compile(r"^(?:[#>+=-]|\d+(?=[.)]))")
+_BLOCK_MARKUP = re.compile(r"^(?:[#>+=-]|\d+(?=[.)]))")
 
 
 def inline(text: str) -> str:
@@ -132,12 +142,12 @@ def block(text: str) -> str:
         >>> print(block("# 1"), block("1. a"))
         \# 1 1\. a
     """
-    escaped = inline(text)
-    begun = _BEGINNING.match(escaped)
-    if begun is None:
-        return escaped
-    end = begun.end()
-    return f"{escaped[:end]}\\{escaped[end:]}" if escaped[0].isdigit() else f"\\{escaped}"
+    latex_escaped = inline(text)
+    marker = _BLOCK_MARKUP.match(latex_escaped)
+    if marker is None:
+        return latex_escaped
+    end = marker.end()
+    return f"{latex_escaped[:end]}\\{latex_escaped[end:]}" if latex_escaped[0].isdigit() else f"\\{latex_escaped}"
 
 
 _ROWS = 20_000  # that are text in memory at once
@@ -158,35 +168,35 @@ def csv_text(table: "pd.DataFrame") -> str:
         '- x,2.0
         <BLANKLINE>
     """
-    return _written(table, header=True)
+    return _csv(table, header=True)
 
 
 def write_csv(table: "pd.DataFrame", path: Path) -> None:
     """Write a table of any length as `csv_text` has it, part by part; tuples are JSON lists, in UTF-8."""
     with path.open("w", encoding="utf-8", newline="") as file:
         for begin in range(0, max(len(table), 1), _ROWS):
-            file.write(_written(table.iloc[begin : begin + _ROWS], header=begin == 0))
+            file.write(_csv(table.iloc[begin : begin + _ROWS], header=begin == 0))
 
 
-def _written(table: "pd.DataFrame", *, header: bool) -> str:
-    safe = table.rename(columns=_safe)
+def _csv(table: "pd.DataFrame", *, header: bool) -> str:
+    safe = table.rename(columns=_spreadsheet_safe)
     for column in range(safe.shape[1]):
         if safe.dtypes.iloc[column].kind not in "biufM":
-            safe.isetitem(column, [_safe(cell) for cell in safe.iloc[:, column]])
-    written = _Lines()
+            safe.isetitem(column, [_spreadsheet_safe(cell) for cell in safe.iloc[:, column]])
+    buffer = _LineFeedBuffer()
     # What ends a line is what a cell is quoted for: a bare carriage return would begin a row in a spreadsheet.
-    safe.to_csv(written, index=False, header=header, lineterminator="\r\n")
-    return written.getvalue()
+    safe.to_csv(buffer, index=False, header=header, lineterminator="\r\n")
+    return buffer.getvalue()
 
 
-class _Lines(io.StringIO):
+class _LineFeedBuffer(io.StringIO):
     """Takes rows that end in carriage return and line feed, a call each as from `csv`, and ends them in a feed."""
 
     def write(self, row: str) -> int:
         return super().write(row.removesuffix("\r\n") + "\n")
 
 
-def _safe(cell: Any) -> Any:
+def _spreadsheet_safe(cell: Any) -> Any:
     if isinstance(cell, tuple):
         return json.dumps(cell, ensure_ascii=False)
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
@@ -221,7 +231,7 @@ _NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")
 _TRANSLATION = str.maketrans(_SPECIAL)
 
 
-def escaped(text: str) -> str:
+def latex_escaped(text: str) -> str:
     r"""Return a text as LaTeX shows it, special characters and all.
 
     Example:
@@ -231,7 +241,7 @@ def escaped(text: str) -> str:
     return _NEGATIVE.sub("−", printable(text)).translate(_TRANSLATION)
 
 
-def joined(parts: Sequence[tuple[Sequence[str], Table]], names: Sequence[str]) -> Table:
+def join_tables(parts: Sequence[tuple[Sequence[str], Table]], names: Sequence[str]) -> Table:
     """Return tables with the same header as one: what sets a part apart stands in front, once, and before its notes.
 
     Args:
@@ -264,7 +274,7 @@ def latex_table(table: Table, caption: str | None = None, label: str | None = No
     """
     if label is not None and (wrong := sorted(set(label) & set("\\{}%#~^&$")) or [c for c in label if not c.isascii()]):
         raise ValueError(f"field 'label': expected a label such as 'tab:robustness', got {label!r} with {wrong[0]!r}")
-    above = [] if caption is None else [f"  \\caption{{{escaped(caption)}}}"]
+    above = [] if caption is None else [f"  \\caption{{{latex_escaped(caption)}}}"]
     above += [] if label is None else [f"  \\label{{{label}}}"]
     body: list[str] = []
     for number, row in enumerate(table.rows):
@@ -287,7 +297,7 @@ def latex_table(table: Table, caption: str | None = None, label: str | None = No
             *body,
             r"    \bottomrule",
             r"  \end{tabular}",
-            *(f"  \\par\\footnotesize {escaped(note)}" for note in table.notes),
+            *(f"  \\par\\footnotesize {latex_escaped(note)}" for note in table.notes),
             r"\end{table}",
         ]
     )
@@ -298,12 +308,12 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _title(text: str, side: str) -> str:
-    lines = [escaped(line.strip()) for line in text.split("\n")]
+    lines = [latex_escaped(line.strip()) for line in text.split("\n")]
     return lines[0] if len(lines) == 1 else rf"\shortstack[{side}]{{" + r" \\ ".join(lines) + "}"
 
 
 def _cell(text: str, *, is_small: bool) -> str:
-    shown = escaped(text.strip())
+    shown = latex_escaped(text.strip())
     if is_small and shown:
         return rf"{{\scriptsize {shown}}}"
     # A row that begins with a bracket would be the optional argument of the line break before it.

@@ -7,9 +7,9 @@ from . import finding_texts
 from .findings import Finding
 from .summary import SummaryRow
 
-__all__ = ["LIMITS", "MOST", "grouped_limits", "headline"]
+__all__ = ["LIMITS", "MAX_SENTENCES", "grouped_limits", "headline"]
 
-MOST = 5
+MAX_SENTENCES = 5
 """So many sentences at most."""
 
 LIMITS = {
@@ -40,19 +40,21 @@ def headline(findings: Sequence[Finding], rows: Iterable[SummaryRow]) -> tuple[s
     of_kind: dict[str, list[Finding]] = {}
     for finding in findings:
         of_kind.setdefault(finding.kind, []).append(finding)
-    said = [
+    sentences = [
         sentence
         for kind in _LEADING
         if kind in of_kind
-        for sentence in _said(kind, of_kind[kind], by_metric, sum(len(of_kind.get(each, ())) for each in _COMPARED))
+        for sentence in _sentences_of(
+            kind, of_kind[kind], by_metric, sum(len(of_kind.get(each, ())) for each in _COMPARED)
+        )
     ]
     base = by_metric.get("accuracy", {}).get("base")
-    if not said and base is not None and base.n_value:
-        said = [finding_texts.of_base(base)]
-    return tuple(said[:MOST])
+    if not sentences and base is not None and base.n_value:
+        sentences = [finding_texts.base_accuracy(base)]
+    return tuple(sentences[:MAX_SENTENCES])
 
 
-def _said(
+def _sentences_of(
     kind: str, found: Sequence[Finding], by_metric: Mapping[str, Mapping[str, SummaryRow]], compared: int
 ) -> Iterator[str]:
     labels = list(dict.fromkeys(label for finding in found for label in finding.labels))
@@ -62,9 +64,9 @@ def _said(
     elif kind == "flips":
         yield finding_texts.most_flips(labels, [row for row in flips if row is not None])
     elif kind == "undecided":
-        yield finding_texts.none_told(labels, [row for row in accuracy if row is not None])
+        yield finding_texts.none_distinguishable(labels, [row for row in accuracy if row is not None])
     elif kind == "weak":
-        yield finding_texts.weak_ones(labels)
+        yield finding_texts.uncorrected_only(labels)
     elif kind in ("brittle", "stubborn"):
         yield finding_texts.pattern(kind, labels)
     else:  # few, and each says why

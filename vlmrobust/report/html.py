@@ -12,27 +12,27 @@ from ..jsonl import json_safe
 from ..naming import readable, unit_labels
 from ..text import without_local_paths
 from ..types import Responses, Sample
-from .browse import browsable
+from .browse import browser_data
 from .columns import Column
 from .findings import Finding
 from .headline import grouped_limits, headline
-from .rendering import rendered
+from .rendering import render_page
 from .summary import SummaryRow
-from .tables import Table, overview, pairs_of
+from .tables import Table, overview, pair_count
 
 if TYPE_CHECKING:
     from ..plots.look import Reported
 
-__all__ = ["Cell", "interval_cell", "number_cell", "page", "text_cell"]
+__all__ = ["TableCell", "interval_cell", "number_cell", "page", "text_cell"]
 
 
-_NUMBERS = (
+_NUMBER_HEADER = (
     "condition", "metric", "value", "95 %", "n", "of the pairs", "base", "difference", "95 %", "p", "p, adjusted",
     "pairs", "errors", "not applicable", "coverage", "noise floor", "note",
 )  # fmt: skip
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """One cell of a sortable table.
 
     Attributes:
@@ -46,7 +46,7 @@ class Cell(NamedTuple):
     is_quiet: bool = False
 
 
-class Picture(NamedTuple):
+class PlotImage(NamedTuple):
     """A drawn plot: its name, how to read it, and an image as a data URI."""
 
     name: str
@@ -85,7 +85,7 @@ def page(
     table = overview(report.responses, columns, rows, judge)
     manifest = without_local_paths(json_safe(report.manifest))
     facts = _facts(report.responses, manifest)
-    return rendered(
+    return render_page(
         "page.html",
         scripts=("common.js", "page.js"),
         styles=("page.css",),
@@ -102,18 +102,18 @@ def page(
         pictures=pictures,
         missing_pictures=missing,
         metrics=list(dict.fromkeys((row.metric, readable(row.metric)) for row in rows)),
-        number_header=_NUMBERS,
+        number_header=_NUMBER_HEADER,
         numbers=list(_numbers(rows, columns)),
         total=len(set(report.responses.sample_id)),
-        data=browsable(report.responses, columns, samples, max_samples, labels, seed),
+        data=browser_data(report.responses, columns, samples, max_samples, labels, seed),
     )
 
 
 def _subtitle(facts: Mapping[str, str]) -> str:
     """Return on one line what was asked, and how often."""
-    said = [facts["model"]] if "model" in facts else []
-    said += [f"{facts[name]} {name}" for name in ("samples", "conditions", "responses", "errors")]
-    return " · ".join([*said, *([facts["started"][:10]] if "started" in facts else [])])
+    parts = [facts["model"]] if "model" in facts else []
+    parts += [f"{facts[name]} {name}" for name in ("samples", "conditions", "responses", "errors")]
+    return " · ".join([*parts, *([facts["started"][:10]] if "started" in facts else [])])
 
 
 def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -146,18 +146,18 @@ def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str,
 
 def _resumed(manifest: Mapping[str, Any]) -> Iterator[str]:
     """Yield the versions of each later call that had others, by what differs from those before."""
-    begun = manifest.get("versions") or {}
+    initial = manifest.get("versions") or {}
     for entry in manifest.get("resumed") or ():
-        changed = [f"{name} {text}" for name, text in entry["versions"].items() if begun.get(name, text) != text]
+        changed = [f"{name} {text}" for name, text in entry["versions"].items() if initial.get(name, text) != text]
         yield f"{', '.join(changed)} ({entry['started']})"
 
 
-def _overview_rows(table: Table) -> list[tuple[str, list[Cell]]]:
+def _overview_rows(table: Table) -> list[tuple[str, list[TableCell]]]:
     found = []
     for (name, *texts), is_undecided in zip(table.rows, table.undecided, strict=True):
-        cells = [Cell(re.sub(r"(?<![\w.])-(?=\d)", "−", text), _leading(text)) for text in texts]
+        cells = [TableCell(re.sub(r"(?<![\w.])-(?=\d)", "−", text), _leading(text)) for text in texts]
         cells[:1] = [cell._replace(is_quiet=is_undecided) for cell in cells[:1]]
-        found.append(("", [Cell(name, _leading(name)), *cells]))
+        found.append(("", [TableCell(name, _leading(name)), *cells]))
     return found
 
 
@@ -167,12 +167,12 @@ def _leading(text: str) -> float | str | None:
     return float(number[0]) if number else None if text == "–" else text
 
 
-def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[tuple[str, list[Cell]]]:
+def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[tuple[str, list[TableCell]]]:
     """Yield the rows of the summary, each with its metric's name."""
     arrows = {column.name: {True: " ↑", False: " ↓", None: ""}[column.higher_is_better] for column in columns}
     labels = unit_labels((row.condition, row.carrier) for row in rows)
     for row in rows:
-        certain = row.low > 0 or row.high < 0
+        is_decided = row.low > 0 or row.high < 0
         yield (
             row.metric,
             [
@@ -180,16 +180,16 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 text_cell(readable(row.metric) + arrows[row.metric]),
                 number_cell(row.value),
                 interval_cell(row.value_low, row.value_high),
-                Cell(str(row.n_value), row.n_value),
+                TableCell(str(row.n_value), row.n_value),
                 number_cell(row.paired_value),
                 number_cell(row.base_value),
-                number_cell(row.difference, sign="+")._replace(is_quiet=not certain),
-                interval_cell(row.low, row.high, sign="+")._replace(is_quiet=not certain),
+                number_cell(row.difference, sign="+")._replace(is_quiet=not is_decided),
+                interval_cell(row.low, row.high, sign="+")._replace(is_quiet=not is_decided),
                 _probability(row.p),
                 _probability(row.p_adjusted),
                 _pairs(row),
-                Cell(str(row.errors), row.errors),
-                Cell(str(row.not_applicable), row.not_applicable),
+                TableCell(str(row.errors), row.errors),
+                TableCell(str(row.not_applicable), row.not_applicable),
                 number_cell(row.coverage),
                 number_cell(row.noise_floor),
                 text_cell(row.note),
@@ -197,44 +197,44 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
         )
 
 
-def _pairs(row: SummaryRow) -> Cell:
-    pairs = pairs_of(asdict(row))
-    return Cell("–" if pairs is None else str(pairs), pairs)
+def _pairs(row: SummaryRow) -> TableCell:
+    pairs = pair_count(asdict(row))
+    return TableCell("–" if pairs is None else str(pairs), pairs)
 
 
-def text_cell(text: str) -> Cell:
+def text_cell(text: str) -> TableCell:
     """Return a cell of text, sorted by it."""
-    return Cell(text, text or None)
+    return TableCell(text, text or None)
 
 
-def number_cell(value: float, sign: str = "") -> Cell:
+def number_cell(value: float, sign: str = "") -> TableCell:
     """Return a number with three digits, a dash where it is undefined."""
-    return Cell("–", None) if math.isnan(value) else Cell(f"{value:{sign}.3f}".replace("-", "−"), value)
+    return TableCell("–", None) if math.isnan(value) else TableCell(f"{value:{sign}.3f}".replace("-", "−"), value)
 
 
-def _probability(value: float) -> Cell:
+def _probability(value: float) -> TableCell:
     """Return a p-value: small ones with their power of ten, so that others can be computed from it."""
     cell = number_cell(value)
     return cell._replace(text=f"{value:.1e}".replace("-", "−")) if 0 < value < 0.001 else cell
 
 
-def interval_cell(low: float, high: float, sign: str = "") -> Cell:
+def interval_cell(low: float, high: float, sign: str = "") -> TableCell:
     """Return an interval, sorted by its width."""
     if math.isnan(low):
-        return Cell("–", None)
-    return Cell(f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−"), high - low)
+        return TableCell("–", None)
+    return TableCell(f"[{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−"), high - low)
 
 
-def _pictures(report: "Reported") -> tuple[list[Picture], str]:
+def _pictures(report: "Reported") -> tuple[list[PlotImage], str]:
     """Return the plots, and why there are none."""
     from ..plots.panels import svgs
 
     try:
-        drawn = svgs(report)
+        plots = svgs(report)
     except ImportError as error:
         return [], str(error)
     pictures = [
-        Picture(panel.name, panel.caption, f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}")
-        for panel, svg in drawn
+        PlotImage(panel.name, panel.caption, f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}")
+        for panel, svg in plots
     ]
     return pictures, "" if pictures else "There is nothing to draw: no differences, no verdicts, no letters."

@@ -20,15 +20,15 @@ __all__ = [
     "Drawn",
     "Label",
     "Labels",
-    "by_position",
-    "check_drawn",
-    "drawn",
+    "check_random_draw",
+    "draw_thoughts",
     "labelled",
+    "labels_by_row",
     "sample_and_draw",
     "with_answer_and_thought",
 ]
 
-_SHOWN = 3
+_MAX_LISTED = 3
 
 Key = tuple[str, str, int]
 
@@ -80,7 +80,7 @@ class Labels(Frozen):
             if before != label:
                 what = "labels" if before.label != label.label else "thoughts"
                 got = (before.label, label.label) if what == "labels" else (before.thought, label.thought)
-                raise ValueError(f"expected one of the {what} of {_named(label)}, got {got[0]} and {got[1]}")
+                raise ValueError(f"expected one of the {what} of {_reference(label)}, got {got[0]} and {got[1]}")
         return self
 
     @classmethod
@@ -142,7 +142,7 @@ class Drawn:
         )
 
 
-def drawn(responses: Responses, count: int, conditions: Sequence[str] | None, seed: int) -> list[Drawn]:
+def draw_thoughts(responses: Responses, count: int, conditions: Sequence[str] | None, seed: int) -> list[Drawn]:
     """Draw thoughts to be read, from those that have an answer: the same samples under every condition.
 
     Args:
@@ -160,10 +160,10 @@ def drawn(responses: Responses, count: int, conditions: Sequence[str] | None, se
     for name in conditions:
         if name not in known:
             raise KeyError(f"expected conditions among {', '.join(known)}; got {name!r}")
-    there = _by_condition(responses)
-    chosen = [row for name in conditions for row in _first(responses, there.get(name, []), count, seed)]
+    candidates = _by_condition(responses)
+    chosen = [row for name in conditions for row in _first_drawn(responses, candidates.get(name, []), count, seed)]
     chosen.sort(key=lambda row: integer_key(seed, sample_and_draw(responses, row), "subset"))  # a sample's together
-    return [_drawn(responses, row) for row in chosen]
+    return [_thought_at(responses, row) for row in chosen]
 
 
 def labelled(responses: Responses, labels: Labels) -> list[LabelledThought]:
@@ -173,7 +173,7 @@ def labelled(responses: Responses, labels: Labels) -> list[LabelledThought]:
         ValueError: a label is of no thought in the report.
     """
     found = []
-    for row, label in by_position(responses, labels).items():
+    for row, label in labels_by_row(responses, labels).items():
         shown = responses.order[row].index
         answer = int(responses.choice[row])
         found.append(
@@ -210,11 +210,11 @@ def _by_condition(responses: Responses) -> dict[str, list[int]]:
     return found
 
 
-def _first(responses: Responses, rows: Sequence[int], count: int, seed: int) -> list[int]:
+def _first_drawn(responses: Responses, rows: Sequence[int], count: int, seed: int) -> list[int]:
     return subset(rows, count, seed, lambda row: sample_and_draw(responses, row))
 
 
-def _drawn(responses: Responses, row: int) -> Drawn:
+def _thought_at(responses: Responses, row: int) -> Drawn:
     return Drawn(
         responses.sample_id[row],
         responses.condition[row],
@@ -227,23 +227,23 @@ def _drawn(responses: Responses, row: int) -> Drawn:
     )
 
 
-def by_position(responses: Responses, labels: Labels) -> dict[int, int | None]:
+def labels_by_row(responses: Responses, labels: Labels) -> dict[int, int | None]:
     """Return the position of each labelled response with its label.
 
     Raises:
         ValueError: a label is of no thought in the report.
     """
-    places: dict[Key, int] = {
+    row_of: dict[Key, int] = {
         key: row
         for row, key in enumerate(zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True))
     }
-    unknown = [label for label in labels.labels if _key(label) not in places]
+    unknown = [label for label in labels.labels if _key(label) not in row_of]
     if unknown:
         raise ValueError(
             f"expected labels of responses in the report, got {len(unknown)} of others: {_listed(unknown)}"
         )
-    found = {places[_key(label)]: label for label in labels.labels}
-    changed = [label for row, label in found.items() if _drawn(responses, row).digest != label.thought]
+    found = {row_of[_key(label)]: label for label in labels.labels}
+    changed = [label for row, label in found.items() if _thought_at(responses, row).digest != label.thought]
     if changed:
         raise ValueError(
             f"expected labels of the thoughts in the report, got {len(changed)} of other thoughts under the same "
@@ -252,25 +252,25 @@ def by_position(responses: Responses, labels: Labels) -> dict[int, int | None]:
     for row, label in found.items():
         if label.label is not None and label.label not in responses.order[row]:
             raise ValueError(
-                f"{_named(label)}, field 'label': expected an index of an option that was shown, "
+                f"{_reference(label)}, field 'label': expected an index of an option that was shown, "
                 f"{sorted(index for index in responses.order[row] if index is not None)}, or null; got {label.label}"
             )
     return {row: label.label for row, label in found.items()}
 
 
-def check_drawn(responses: Responses, labels: Labels, given: Mapping[int, int | None]) -> None:
+def check_random_draw(responses: Responses, labels: Labels, label_by_row: Mapping[int, int | None]) -> None:
     """Raise unless the labels of each condition are of the first thoughts of the draw."""
     if labels.seed is None:
         raise ValueError(
             "field 'seed': expected labels of thoughts that the report drew at random, got labels without a draw; "
             "judges.check takes them"
         )
-    there = _by_condition(responses)
-    for name, count in Counter(responses.condition[row] for row in given).items():
-        first = _first(responses, there.get(name, []), count, labels.seed)
-        skipped = [row for row in first if row not in given]
+    candidates = _by_condition(responses)
+    for name, count in Counter(responses.condition[row] for row in label_by_row).items():
+        first = _first_drawn(responses, candidates.get(name, []), count, labels.seed)
+        skipped = [row for row in first if row not in label_by_row]
         if skipped or len(first) < count:
-            shown = ", ".join(_named(_drawn(responses, row)) for row in skipped[:_SHOWN])
+            shown = ", ".join(_reference(_thought_at(responses, row)) for row in skipped[:_MAX_LISTED])
             raise ValueError(
                 f"condition {name!r}: expected labels of the first {count} thoughts that seed {labels.seed} "
                 f"draws, but {len(skipped)} of these have none: {shown}; an estimate from chosen thoughts would be "
@@ -282,9 +282,9 @@ def _key(label: Label) -> Key:
     return label.sample_id, label.condition, label.draw
 
 
-def _named(one: Label | Drawn) -> str:
+def _reference(one: Label | Drawn) -> str:
     return f"sample {one.sample_id!r}, condition {one.condition!r}{f', draw {one.draw}' if one.draw else ''}"
 
 
 def _listed(labels: Sequence[Label]) -> str:
-    return "; ".join(map(_named, labels[:_SHOWN])) + ("; …" if len(labels) > _SHOWN else "")
+    return "; ".join(map(_reference, labels[:_MAX_LISTED])) + ("; …" if len(labels) > _MAX_LISTED else "")

@@ -21,18 +21,18 @@ __all__ = [
     "Mask",
     "SampleIndex",
     "Unit",
-    "by_one_option",
     "contrasts_with",
     "is_one_of",
     "numbered",
     "units_of",
+    "with_common_option",
 ]
 
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Label = TypeVar("Label")
+Item = TypeVar("Label")
 
 UNSCORED = ("error", "not_applicable")
 
@@ -71,7 +71,7 @@ class Contrast:
     note: str = ""
 
 
-def numbered(labels: Sequence[Label]) -> tuple[list[Label], Integers]:
+def numbered(labels: Sequence[Item]) -> tuple[list[Item], Integers]:
     """Return the distinct labels in the order of their first occurrence, and the number of each label among them."""
     distinct = list(dict.fromkeys(labels))
     number = {label: code for code, label in enumerate(distinct)}
@@ -198,7 +198,7 @@ class SampleIndex:
         return of_sample[self.code[rows]]
 
 
-def by_one_option(responses: Responses, column: Column, contrast: Contrast) -> Column | None:
+def with_common_option(responses: Responses, column: Column, contrast: Contrast) -> Column | None:
     """Return a column with a contrast's two sides measured by the same wrong option, that which a text asserts.
 
     A side whose text asserts nothing wrong, such as base, is measured by what the other side asserts to the same
@@ -214,9 +214,9 @@ def by_one_option(responses: Responses, column: Column, contrast: Contrast) -> C
         None where the column was loaded without its metric, and a text asserts another option than the distractor.
     """
     misled = responses.is_misled()
-    is_other = misled & (responses.asserted != responses.distractor)
+    is_unusual = misled & (responses.asserted != responses.distractor)
     sides = contrast.unit.rows, contrast.base
-    if not any(bool(is_other[rows].any()) for rows in sides):
+    if not any(bool(is_unusual[rows].any()) for rows in sides):
         return column
     if not isinstance(column.metric, Metric):
         return None
@@ -238,5 +238,5 @@ def _asserted(responses: Responses, rows: list[int], others: Integers) -> torch.
     found = [
         of_draw.get((responses.sample_id[row], draws[row]), of_sample.get(responses.sample_id[row], -1)) for row in rows
     ]
-    beside = torch.tensor(found, dtype=torch.int64)
-    return torch.where(beside < 0, -1, responses.asserted[beside])
+    matches = torch.tensor(found, dtype=torch.int64)
+    return torch.where(matches < 0, -1, responses.asserted[matches])

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "read_columns", "read_keys", "write_columns"]
 
-Read = TypeVar("Read")
+Result = TypeVar("Read")
 
 FORMAT = "vlmrobust report 2"
 """What the head says."""
 
 _HEAD = b"vlmrobust"  # its key in the metadata of the file's schema
-_ROWS = 20_000  # that are in memory twice while they are written or read
+_CHUNK = 20_000  # that are in memory twice while they are written or read
 _SCORE, _FAILURE = "scores.", "failures."  # what the names of a metric's columns begin with
 _KEY = ("sample_id", "condition", "draw")
 _JSON = frozenset({"options", "order", "history", "option_tokens", "metadata"})
-_DIFFERENT = frozenset({"think", "own_think", "text"})  # hardly ever twice the same; all other texts mostly are
+_UNIQUE_TEXTS = frozenset({"think", "own_think", "text"})  # hardly ever twice the same; all other texts mostly are
 _BLANK = Responses.of([], [])
-_LONGEST = 2**31 - 1  # bytes of the file's metadata, in which the manifest is
+_MAX_METADATA_BYTES = 2**31 - 1  # bytes of the file's metadata, in which the manifest is
 
 
 def write_columns(file: Path, contents: Contents) -> None:
@@ -58,13 +58,13 @@ def write_columns(file: Path, contents: Contents) -> None:
         ],
         metadata={_HEAD: head},
     )
-    repeated = [name for name, kind in kinds.items() if kind in ("text", "json") and name not in _DIFFERENT]
+    repeated = [name for name, kind in kinds.items() if kind in ("text", "json") and name not in _UNIQUE_TEXTS]
     with (
         atomic_draft(file) as draft,
         pq.ParquetWriter(draft, schema, compression="zstd", use_dictionary=repeated, write_statistics=False) as writer,
     ):
-        for begin in range(0, len(responses), _ROWS):
-            rows = slice(begin, min(begin + _ROWS, len(responses)))
+        for begin in range(0, len(responses), _CHUNK):
+            rows = slice(begin, min(begin + _CHUNK, len(responses)))
             writer.write_table(pa.Table.from_arrays(list(_arrays(contents, kinds, rows)), schema=schema))
     pa.default_memory_pool().release_unused()
 
@@ -164,25 +164,25 @@ class _OtherFormatError(ValueError):
     """A file holds columns, and they are no report's."""
 
 
-def _read(file: Path, read: "Callable[[pq.ParquetFile, dict[str, Any]], Read]") -> Read:
+def _read(file: Path, read: "Callable[[pq.ParquetFile, dict[str, Any]], Result]") -> Result:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file, thrift_string_size_limit=_LONGEST) as opened:
-            about, schema = opened.metadata, opened.schema_arrow
+        with pq.ParquetFile(file, thrift_string_size_limit=_MAX_METADATA_BYTES) as opened:
+            metadata, schema = opened.metadata, opened.schema_arrow
         head = json.loads((schema.metadata or {}).get(_HEAD, b"{}"))
         if head.get("format") != FORMAT:
             raise _OtherFormatError(f"{file}: expected a file of format {FORMAT!r}, got {head.get('format')!r}")
-        if about.num_rows != head["responses"]:
-            raise ValueError(f"{file}: expected {head['responses']} responses, got {about.num_rows}")
+        if metadata.num_rows != head["responses"]:
+            raise ValueError(f"{file}: expected {head['responses']} responses, got {metadata.num_rows}")
         expected = [name for name, kind in _kinds(_BLANK).items() if kind != "none" and name not in LATER_FIELDS]
         expected += [_SCORE + metric["name"] for metric in head["metrics"]]
         if missing := [name for name in expected if name not in schema.names]:
             raise ValueError(f"{file}: expected the columns of a report, got none of {', '.join(missing)}")
         repeated = [name for name, kind in _kinds(_BLANK).items() if kind in ("text", "json") and name in schema.names]
-        dictionaries = [name for name in repeated if name not in _DIFFERENT]
-        with pq.ParquetFile(file, metadata=about, read_dictionary=dictionaries) as opened:
+        dictionaries = [name for name in repeated if name not in _UNIQUE_TEXTS]
+        with pq.ParquetFile(file, metadata=metadata, read_dictionary=dictionaries) as opened:
             found = read(opened, head)
         pa.default_memory_pool().release_unused()
         return found
@@ -191,11 +191,11 @@ def _read(file: Path, read: "Callable[[pq.ParquetFile, dict[str, Any]], Read]") 
 
 
 def _read_contents(opened: "pq.ParquetFile", head: dict[str, Any]) -> Contents:
-    names = [about["name"] for about in head["metrics"]]
-    failing = [name for name in names if _FAILURE + name in opened.schema_arrow.names]
+    names = [metadata["name"] for metadata in head["metrics"]]
+    with_failures = [name for name in names if _FAILURE + name in opened.schema_arrow.names]
     parts: list[Responses] = []
     scores: dict[str, list[Any]] = {name: [] for name in names}
-    failures: dict[str, dict[int, str]] = {name: {} for name in failing}
+    failures: dict[str, dict[int, str]] = {name: {} for name in with_failures}
     begin = 0
     for part in range(opened.num_row_groups):
         table = opened.read_row_group(part)
@@ -203,9 +203,9 @@ def _read_contents(opened: "pq.ParquetFile", head: dict[str, Any]) -> Contents:
         parts.append(_responses(columns, table.num_rows, head["widths"]))
         for name in names:
             scores[name].append(columns[_SCORE + name].to_numpy())
-        for name in failing:
-            said = enumerate(columns[_FAILURE + name].to_pylist(), start=begin)
-            failures[name].update((row, why) for row, why in said if why is not None)
+        for name in with_failures:
+            messages = enumerate(columns[_FAILURE + name].to_pylist(), start=begin)
+            failures[name].update((row, why) for row, why in messages if why is not None)
         begin += table.num_rows
     joined = Responses.concatenated(parts) if parts else Responses.of([], [])
     return Contents(joined, {name: np.concatenate([*scores[name], []]) for name in names}, failures, head)

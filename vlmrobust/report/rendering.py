@@ -16,10 +16,10 @@ from ..text import printable_part
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["rendered", "templates"]
+__all__ = ["render_page", "templates"]
 
 
-def rendered(template: str, *, scripts: Sequence[str], styles: Sequence[str], **values: Any) -> str:
+def render_page(template: str, *, scripts: Sequence[str], styles: Sequence[str], **values: Any) -> str:
     """Return a page.
 
     Args:

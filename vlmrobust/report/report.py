@@ -13,13 +13,13 @@ from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
 from .breakdowns import Breakdowns
 from .columns import Column, frame_of, frame_without_texts, score, table_of
-from .comparison import between
-from .concatenation import Part, concatenated, pairs_of
+from .comparison import join_for_comparison
+from .concatenation import Part, checked_pairs, concatenate
 from .contents import ReportData, judge_of, with_judge
-from .files import read_report, saved_in, write_report
+from .files import read_report, report_file, write_report
 from .pairing import contrasts_with
-from .run_report import is_of_run, keep_report
-from .summary import SummaryRow, summarised
+from .run_report import belongs_to_run, keep_report
+from .summary import SummaryRow, summarise
 from .views import Views
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Report(Analyses, Breakdowns, Views):
             >>> float(Report.from_responses(prompts, responses, ["accuracy"]).summary["value"].iloc[0])
             1.0
         """
-        arrays = Responses.of_pairs(pairs_of(prompts, responses))
+        arrays = Responses.of_pairs(checked_pairs(prompts, responses))
         return cls(
             arrays, score(arrays, default_metrics() if metrics is None else metrics), seed=seed, manifest=manifest
         )
@@ -126,8 +126,8 @@ class Report(Analyses, Breakdowns, Views):
             [['bad', 0.0], ['good', 1.0]]
         """
         labels = [str(number) for number in range(len(reports))] if names is None else list(names)
-        begun = any(one != other and f"{other}/".startswith(f"{one}/") for one in labels for other in labels)
-        if not reports or len(labels) != len(reports) or len(set(labels)) < len(labels) or begun or "" in labels:
+        has_prefix = any(one != other and f"{other}/".startswith(f"{one}/") for one in labels for other in labels)
+        if not reports or len(labels) != len(reports) or len(set(labels)) < len(labels) or has_prefix or "" in labels:
             raise ValueError(
                 f"field 'names': expected a name for each of at least one report, none empty, repeated or before a "
                 f"slash in another; got {labels} for {len(reports)} reports"
@@ -136,7 +136,7 @@ class Report(Analyses, Breakdowns, Views):
             Part(name, report.responses, report._columns, with_judge(report.manifest, report._columns), report.judge)
             for name, report in zip(labels, reports, strict=True)
         ]
-        responses, columns, manifest = concatenated(parts, column, is_named=names is not None)
+        responses, columns, manifest = concatenate(parts, column, is_named=names is not None)
         left_out = reduce(operator.add, (report.unreported for report in reports))
         return cls(responses, columns, seed=reports[0].seed, manifest=manifest, unreported=left_out)
 
@@ -191,7 +191,7 @@ class Report(Analyses, Breakdowns, Views):
     def _rows(self) -> tuple[SummaryRow, ...]:
         if self._loaded_summary is not None:
             return tuple(self._loaded_summary)
-        return tuple(summarised(self.responses, self._columns, contrasts_with("base", self.responses), self.seed))
+        return tuple(summarise(self.responses, self._columns, contrasts_with("base", self.responses), self.seed))
 
     @property
     def summary(self) -> "pd.DataFrame":
@@ -217,7 +217,7 @@ class Report(Analyses, Breakdowns, Views):
             if name not in self.conditions:
                 raise KeyError(f"expected one of the conditions {', '.join(self.conditions)}; got {name!r}")
         contrasts = [one for one in contrasts_with(reference, self.responses) if one.unit.condition == condition]
-        return table_of(SummaryRow, summarised(self.responses, self._columns, contrasts, self.seed))
+        return table_of(SummaryRow, summarise(self.responses, self._columns, contrasts, self.seed))
 
     def compare(self, other: "Report") -> "pd.DataFrame":
         """Compare this report with one of another model or checkpoint, on the samples that both have.
@@ -245,7 +245,8 @@ class Report(Analyses, Breakdowns, Views):
             1.0
         """
         return table_of(
-            SummaryRow, summarised(*between(self.responses, self._columns, other.responses, other._columns), self.seed)
+            SummaryRow,
+            summarise(*join_for_comparison(self.responses, self._columns, other.responses, other._columns), self.seed),
         )
 
     def _select(self, rows: Sequence[int]) -> Self:
@@ -284,7 +285,7 @@ class Report(Analyses, Breakdowns, Views):
                 is JSON Lines, a head and then a response a line; any other one is Parquet, which takes a fraction of
                 the time and the space.
         """
-        if is_of_run(self.manifest, Path(path)):
+        if belongs_to_run(self.manifest, Path(path)):
             return self._keep(Path(path))
         return write_report(Path(path), self._data)
 
@@ -299,7 +300,7 @@ class Report(Analyses, Breakdowns, Views):
         return ReportData(self.responses, self._columns, self._rows, self.seed, self.manifest)
 
     @classmethod
-    def _of_data(cls, data: ReportData, unreported: Unreported | None = None) -> Self:
+    def _from_data(cls, data: ReportData, unreported: Unreported | None = None) -> Self:
         return cls(
             data.responses,
             data.columns,
@@ -325,7 +326,7 @@ class Report(Analyses, Breakdowns, Views):
         """
         path = Path(path)
         data = read_report(path)
-        left_out = find_unreported(path, saved_in(path), data.responses) if path.is_dir() else None
+        left_out = find_unreported(path, report_file(path), data.responses) if path.is_dir() else None
         if left_out:
             logger.warning("%s: %s", path, left_out)
-        return cls._of_data(data, left_out)
+        return cls._from_data(data, left_out)

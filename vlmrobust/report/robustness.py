@@ -18,17 +18,17 @@ from ..seeding import generator
 from ..types import Responses
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of
-from .summary import SummaryRow, summarised, too_few
+from .summary import SummaryRow, summarise, too_few
 
 __all__ = [
     "HedgeRow",
-    "against_asked_as_often",
     "chosen_conditions",
+    "compare_with_repeats",
+    "condition_notes",
+    "count_unscored",
     "decodes_greedily",
     "hedge_recovery",
-    "notes_on",
     "robust_accuracy",
-    "without_score",
 ]
 
 _HEDGED = {"wrong_think_but": "wrong_think", "wrong_caption_disclaimer": "wrong_caption"}
@@ -39,10 +39,10 @@ _LEVEL = 0.95
 
 def decodes_greedily(manifest: Mapping[str, Any]) -> bool:
     """Return whether a run's manifest says that its model was decoded greedily."""
-    said = manifest.get("model", {}).get("generation")
-    if not isinstance(said, Mapping):
+    generation = manifest.get("model", {}).get("generation")
+    if not isinstance(generation, Mapping):
         return False
-    return said["temperature"] == 0 if "temperature" in said else said.get("do_sample") is False
+    return generation["temperature"] == 0 if "temperature" in generation else generation.get("do_sample") is False
 
 
 def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
@@ -66,10 +66,10 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
     if not names:
         raise ValueError("expected conditions beside 'base', got none")
     base = np.flatnonzero(np.array(responses.condition) == "base")
-    together = _lowest(responses, ["base", *names], base, scores)
-    left_out = without_score(responses, base, together)
-    notes = notes_on(responses, names, left_out)
-    return against_asked_as_often(
+    together = _lowest_scores(responses, ["base", *names], base, scores)
+    left_out = count_unscored(responses, base, together)
+    notes = condition_notes(responses, names, left_out)
+    return compare_with_repeats(
         responses, base, together, len(names) + 1, seed, name=" & ".join(names), note="; ".join(notes), greedy=greedy
     )
 
@@ -80,17 +80,17 @@ def chosen_conditions(responses: Responses, conditions: Sequence[str] | None, sc
     Raises:
         KeyError: a condition is not in the report.
     """
-    asked = list(dict.fromkeys(responses.condition))
+    known_conditions = list(dict.fromkeys(responses.condition))
     if conditions is None:
         scored = {responses.condition[row] for row in np.flatnonzero(~np.isnan(scores)).tolist()}
-        return [name for name in asked if name in scored]
+        return [name for name in known_conditions if name in scored]
     for name in conditions:
-        if name not in asked:
-            raise KeyError(f"expected one of the conditions {', '.join(asked)}; got {name!r}")
+        if name not in known_conditions:
+            raise KeyError(f"expected one of the conditions {', '.join(known_conditions)}; got {name!r}")
     return list(dict.fromkeys(conditions))
 
 
-def notes_on(responses: Responses, names: Sequence[str], left_out: int) -> list[str]:
+def condition_notes(responses: Responses, names: Sequence[str], left_out: int) -> list[str]:
     """Return what there is to say of conditions that are taken together.
 
     Args:
@@ -103,14 +103,14 @@ def notes_on(responses: Responses, names: Sequence[str], left_out: int) -> list[
     return notes + [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
 
 
-def without_score(responses: Responses, rows: Integers, scores: Floats) -> int:
+def count_unscored(responses: Responses, rows: Integers, scores: Floats) -> int:
     """Return how many samples have responses among `rows` and a score, `scores[i]` being that of `rows[i]`, of none."""
     samples = [responses.sample_id[row] for row in rows.tolist()]
     known = {sample for sample, score in zip(samples, scores.tolist(), strict=True) if not math.isnan(score)}
     return len(set(samples) - known)
 
 
-def against_asked_as_often(
+def compare_with_repeats(
     responses: Responses,
     reference: Integers,
     scores: Floats,
@@ -139,7 +139,7 @@ def against_asked_as_often(
             alike does not tell: two of a model that is nearly always right mostly are.
     """
     shown = responses.select(reference.tolist())
-    plain, errors, why = _asked_as_often(shown, times, greedy=greedy)
+    plain, errors, why = _repeat_accuracy(shown, times, greedy=greedy)
     renamed = replace(shown, condition=(name,) * len(shown))
     kept = ~np.isnan(scores) & ~np.isnan(plain)
     known, samples = errors[kept], len({shown.sample_id[row] for row in np.flatnonzero(kept).tolist()})
@@ -158,11 +158,11 @@ def against_asked_as_often(
     )
     unit = Unit(name, shown.carrier[0], np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {shown.condition[0]}", note=note)
-    [row] = summarised(Responses.joined(renamed, shown), [column], [contrast], seed)
+    [row] = summarise(Responses.joined(renamed, shown), [column], [contrast], seed)
     return replace(row, noise_floor=floor)
 
 
-def _asked_as_often(shown: Responses, times: int, *, greedy: bool) -> tuple[Floats, Floats, str]:
+def _repeat_accuracy(shown: Responses, times: int, *, greedy: bool) -> tuple[Floats, Floats, str]:
     """Return for each response its sample's chance that so many draws are all right, and what there is to say.
 
     Between them stands each response's part of the squared standard error of its sample's mean over as many draws as
@@ -176,7 +176,7 @@ def _asked_as_often(shown: Responses, times: int, *, greedy: bool) -> tuple[Floa
     count = len(samples.group)
     draws: Integers = np.bincount(samples.code[scored], minlength=count)
     hits = np.bincount(samples.code[scored], weights=right[scored], minlength=count)
-    every, twice = (_all_right(hits, draws, count) for count in (times, 2 * times))
+    every, twice = (_chance_all_right(hits, draws, count) for count in (times, 2 * times))
     # q − q² is the variance of one such answer; over a sample's draws the parts add up to that of their mean.
     error = np.maximum(0.0, every - twice) / np.maximum(draws, 1) ** 2
     short = int(((draws > 0) & (draws < times)).sum())
@@ -186,14 +186,14 @@ def _asked_as_often(shown: Responses, times: int, *, greedy: bool) -> tuple[Floa
     return plain, error[samples.code], note
 
 
-def _all_right(hits: Floats | Integers, draws: Integers, times: int) -> Floats:
+def _chance_all_right(hits: Floats | Integers, draws: Integers, times: int) -> Floats:
     """Return the chance that so many of a sample's draws are all right, NaN where there are fewer draws."""
     chance = pass_at_k(torch.from_numpy(draws - hits), torch.from_numpy(draws).double(), times)
     found: Floats = 1 - chance.numpy()  # that not one of them is wrong
     return found
 
 
-def _lowest(responses: Responses, names: Sequence[str], base: Integers, scores: Floats) -> Floats:
+def _lowest_scores(responses: Responses, names: Sequence[str], base: Integers, scores: Floats) -> Floats:
     """Return for each base response the lowest score of its sample and draw, NaN where one is missing."""
     keys = list(zip(responses.sample_id, responses.draw.tolist(), responses.condition, strict=True))
     row_of = {key: row for row, key in enumerate(keys)}

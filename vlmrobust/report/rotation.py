@@ -15,8 +15,8 @@ from ..seeding import generator
 from ..types import Responses
 from .columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, SampleIndex, Unit
-from .robustness import against_asked_as_often, without_score
-from .summary import SummaryRow, summarised, too_few
+from .robustness import compare_with_repeats, count_unscored
+from .summary import SummaryRow, summarise, too_few
 
 __all__ = ["PositionRow", "circular", "position_bias", "rotating_conditions", "rotation_average", "rotations_of"]
 
@@ -68,12 +68,12 @@ def rotating_conditions(responses: Responses, conditions: Sequence[str] | None) 
         KeyError: a condition is not in the report.
         ValueError: there are fewer than two.
     """
-    asked = list(dict.fromkeys(responses.condition))
+    known_conditions = list(dict.fromkeys(responses.condition))
     if conditions is None:
-        conditions = [name for name in asked if name == "base" or _ROTATED.fullmatch(name)]
+        conditions = [name for name in known_conditions if name == "base" or _ROTATED.fullmatch(name)]
     for name in conditions:
-        if name not in asked:
-            raise KeyError(f"expected one of the conditions {', '.join(asked)}; got {name!r}")
+        if name not in known_conditions:
+            raise KeyError(f"expected one of the conditions {', '.join(known_conditions)}; got {name!r}")
     if len(conditions) < 2:
         raise ValueError(
             f"expected conditions that rotate the options, got {', '.join(conditions) or 'none'}; "
@@ -123,13 +123,13 @@ def rotation_average(
         ValueError: there are fewer than two.
     """
     names = rotating_conditions(responses, conditions)
-    once = {row: rows and _once(responses, rows) for row, rows in rotations_of(responses, names).items()}
-    every = {row: rows if rows and _read_alike(responses, rows) else None for row, rows in once.items()}
-    reference = np.array(list(every), dtype=np.int64)
+    distinct = {row: rows and _one_per_order(responses, rows) for row, rows in rotations_of(responses, names).items()}
+    usable = {row: rows if rows and _share_readout(responses, rows) else None for row, rows in distinct.items()}
+    reference = np.array(list(usable), dtype=np.int64)
     shown = responses.select(reference.tolist())
     probabilities = functional.letter_probabilities(responses.option_logprobs.double())
     blank = torch.full((probabilities.shape[1],), math.nan, dtype=torch.float64)
-    averaged = torch.stack([*(blank if rows is None else probabilities[rows].mean(0) for rows in every.values())])
+    averaged = torch.stack([*(blank if rows is None else probabilities[rows].mean(0) for rows in usable.values())])
     target = shown.target[:, None]
     chance = averaged.gather(1, target)[:, 0]
     leads = averaged == averaged.amax(1, keepdim=True)
@@ -137,7 +137,7 @@ def rotation_average(
     plain = functional.accuracy(shown.choice, shown.target, ~shown.has_status(*UNSCORED)).double()
     base = functional.correct_probability(shown.option_logprobs, shown.target).double()
     notes = []
-    if left_out := without_score(responses, reference, right.numpy()):
+    if left_out := count_unscored(responses, reference, right.numpy()):
         notes.append(f"{left_out} {_LEFT_OUT}")
     if not greedy:
         notes.append("the other side is one answer; a model that samples gains by averaging alone")
@@ -149,7 +149,7 @@ def rotation_average(
     unit = Unit(name, shown.carrier[0] if len(shown) else None, np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {names[0]}", note="; ".join(notes))
     renamed = replace(shown, condition=(name,) * len(shown))
-    return summarised(Responses.joined(renamed, shown), columns, [contrast], seed)
+    return summarise(Responses.joined(renamed, shown), columns, [contrast], seed)
 
 
 def _column(name: str, here: Tensor, there: Tensor, outcome: Outcome) -> Column:
@@ -165,7 +165,7 @@ def _column(name: str, here: Tensor, there: Tensor, outcome: Outcome) -> Column:
     )
 
 
-def _once(responses: Responses, rows: Sequence[int]) -> list[int]:
+def _one_per_order(responses: Responses, rows: Sequence[int]) -> list[int]:
     """Return the responses to each order of the options, the first of those that show the same."""
     first: dict[tuple[int, ...], int] = {}
     for row in rows:
@@ -173,7 +173,7 @@ def _once(responses: Responses, rows: Sequence[int]) -> list[int]:
     return list(first.values())
 
 
-def _read_alike(responses: Responses, rows: Sequence[int]) -> bool:
+def _share_readout(responses: Responses, rows: Sequence[int]) -> bool:
     """Return whether letters were read of all responses, at one place."""
     is_one = len({responses.readout[row] for row in rows}) == 1
     return is_one and not bool(responses.option_logprobs[list(rows)].isnan().any())
@@ -193,19 +193,21 @@ def position_bias(responses: Responses, conditions: Sequence[str] | None, seed: 
     """
     names = rotating_conditions(responses, conditions)
     found = rotations_of(responses, names).items()
-    whole = {row: _once(responses, rows) for row, rows in found if rows is not None}
-    asked = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name == names[0]}
-    left_out = len(asked) - len({responses.sample_id[row] for row in whole})
+    complete = {row: _one_per_order(responses, rows) for row, rows in found if rows is not None}
+    known_conditions = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name == names[0]}
+    left_out = len(known_conditions) - len({responses.sample_id[row] for row in complete})
     note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
-    counts = sorted({len(rows) for rows in whole.values()})
+    counts = sorted({len(rows) for rows in complete.values()})
     return [
         row
         for count in counts
-        for row in _at_places(responses, [rows for rows in whole.values() if len(rows) == count], count, seed, note)
+        for row in _position_rows(
+            responses, [rows for rows in complete.values() if len(rows) == count], count, seed, note
+        )
     ]
 
 
-def _at_places(
+def _position_rows(
     responses: Responses, rotations: Sequence[Sequence[int]], count: int, seed: int, note: str
 ) -> list[PositionRow]:
     samples = SampleIndex.of(responses)
@@ -213,8 +215,8 @@ def _at_places(
     orders = torch.tensor([_own_order(responses, row) for row in rows.ravel().tolist()])
     letters = functional.letter_probabilities(responses.option_logprobs[rows.ravel()].double())
     at_place = letters.gather(1, orders).reshape(*rows.shape, count)
-    alike = torch.tensor([_read_alike(responses, own) for own in rotations])
-    probability = torch.where(alike[:, None], at_place.mean(1), math.nan).numpy()
+    same_readout = torch.tensor([_share_readout(responses, own) for own in rotations])
+    probability = torch.where(same_readout[:, None], at_place.mean(1), math.nan).numpy()
     scored = ~responses.has_status(*UNSCORED)
     right = functional.accuracy(responses.choice, responses.target, scored)[rows.ravel()].double()
     is_there = orders == responses.target[rows.ravel()][:, None]
@@ -222,13 +224,15 @@ def _at_places(
     estimates = []
     measured: tuple[tuple[Floats, Outcome], ...] = ((probability, "mean"), (recall, "share"))
     for values, outcome in measured:
-        means = [samples.means(_placed(responses, rows[:, 0], values[:, place]), rows[:, 0]) for place in range(count)]
+        means = [
+            samples.means(_scattered(responses, rows[:, 0], values[:, place]), rows[:, 0]) for place in range(count)
+        ]
         rng = generator(seed, "bootstrap", "position bias", str(count))
         estimates.append(mean_intervals(means, samples.group, outcomes=[outcome] * count, rng=rng))
     chosen = np.isin(np.arange(len(samples.group)), samples.code[rows[:, 0]])
     groups, counted = samples.group_count(chosen), int(chosen.sum())
     few = too_few(groups, is_of_samples=groups == counted) if groups < FEWEST_GROUPS else ""
-    unread = int((~alike).sum())
+    unread = int((~same_readout).sum())
     unread_note = f"{unread} responses without letters, or with letters read at several places" if unread else ""
     found = []
     for place, (of_letters, of_answers) in enumerate(zip(*estimates, strict=True)):
@@ -252,7 +256,7 @@ def _at_places(
     return found
 
 
-def _placed(responses: Responses, rows: Integers, values: Floats) -> Floats:
+def _scattered(responses: Responses, rows: Integers, values: Floats) -> Floats:
     """Return `(N,)`, values at the rows that they are of, NaN elsewhere."""
     scores = np.full(len(responses), math.nan)
     scores[rows] = values
@@ -281,9 +285,9 @@ def circular(responses: Responses, conditions: Sequence[str] | None, seed: int, 
     rotations = rotations_of(responses, conditions)
     reference = np.array(list(rotations), dtype=np.int64)
     everywhere = np.array([math.nan if rows is None else right[rows].min() for rows in rotations.values()])
-    left_out = without_score(responses, reference, everywhere)
+    left_out = count_unscored(responses, reference, everywhere)
     note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
     times = len(set(conditions))
-    return against_asked_as_often(
+    return compare_with_repeats(
         responses, reference, everywhere, times, seed, name="circular", note=note, greedy=greedy
     )

@@ -13,15 +13,23 @@ from torch import Tensor
 
 from ..judges import RuleJudge
 from ..unreported import Unreported, note_unreported
-from .accumulation import NOT_MEASURED, Otherwise, Settings, merged, set_otherwise
+from .accumulation import NOT_MEASURED, SettingConflict, Settings, merge, setting_conflicts
 from .columns import Column
 from .concatenation import Part
 from .contents import Key, ReportData, keys_of
-from .files import PART, WHOLE, known_in, read_report, saved_in, write_report
+from .files import PART, WHOLE, read_keys_and_settings, read_report, report_file, write_report
 from .pairing import contrasts_with
-from .summary import summarised
+from .summary import summarise
 
-__all__ = ["Kept", "in_words", "is_of_run", "keep_report", "kept_report", "metric_settings", "report_of"]
+__all__ = [
+    "SavedReport",
+    "belongs_to_run",
+    "describe_conflict",
+    "keep_report",
+    "last_report_file",
+    "merged_report",
+    "metric_settings",
+]
 
 
 logger = logging.getLogger(__name__)
@@ -29,30 +37,35 @@ logger = logging.getLogger(__name__)
 _SHOWN = 5
 
 
-class Kept(NamedTuple):
+class SavedReport(NamedTuple):
     """Where a call's report is, and what its run directory holds that no report has; None = it is about a part."""
 
     file: Path
     unreported: Unreported | None
 
 
-def keep_report(report: ReportData, folder: Path) -> Kept:
+def keep_report(report: ReportData, folder: Path) -> SavedReport:
     """Join the report of a call to the one in a run directory.
 
     The directory's has samples, conditions, draws and metrics of all calls. Where a call named less, its own is
     `report.part…` beside it, and the log says what else there is. It also says which responses are in neither.
     """
-    kept = [held for name in (WHOLE, PART) if (held := _Held.of(saved_in(folder, name))) is not None]
+    existing = [stored for name in (WHOLE, PART) if (stored := _StoredReport.of(report_file(folder, name))) is not None]
     keys, metrics = set(keys_of(report.responses)), metric_settings(report.columns)
-    more = [held for held in kept if not (held.keys <= keys and held.metrics.keys() <= metrics.keys())]
+    more = [stored for stored in existing if not (stored.keys <= keys and stored.metrics.keys() <= metrics.keys())]
     if not more:
-        for held in kept[:1]:
-            for other in set_otherwise(held.metrics, metrics):
-                logger.warning("%s: %s; all %d responses are measured anew", held.file, in_words(other), len(held.keys))
+        for stored in existing[:1]:
+            for other in setting_conflicts(stored.metrics, metrics):
+                logger.warning(
+                    "%s: %s; all %d responses are measured anew",
+                    stored.file,
+                    describe_conflict(other),
+                    len(stored.keys),
+                )
         saved = write_report(folder, report)
-        while (part := saved_in(folder, PART)).exists():
+        while (part := report_file(folder, PART)).exists():
             part.unlink()
-        return Kept(saved, _unreported(saved, report))
+        return SavedReport(saved, _unreported(saved, report))
     logger.info(
         "run directory %s: its report has more than this call names (%s), and keeps it; this call alone is in %s",
         folder,
@@ -60,10 +73,12 @@ def keep_report(report: ReportData, folder: Path) -> Kept:
         PART,
     )
     # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
-    whole, is_new = _grown([held for held in kept if held is kept[0] or not held.keys <= kept[0].keys], report)
+    whole, is_new = _extended(
+        [stored for stored in existing if stored is existing[0] or not stored.keys <= existing[0].keys], report
+    )
     saved = write_report(folder / PART, report)
-    _unreported(write_report(folder, whole) if is_new else saved_in(folder), whole)
-    return Kept(saved, None)
+    _unreported(write_report(folder, whole) if is_new else report_file(folder), whole)
+    return SavedReport(saved, None)
 
 
 def _unreported(file: Path, whole: ReportData) -> Unreported:
@@ -74,7 +89,7 @@ def _unreported(file: Path, whole: ReportData) -> Unreported:
     return found
 
 
-def is_of_run(about: Mapping[str, Any], folder: Path) -> bool:
+def belongs_to_run(about: Mapping[str, Any], folder: Path) -> bool:
     """Return whether a folder is the directory of the run that a report is about, by the report's manifest."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -83,13 +98,13 @@ def is_of_run(about: Mapping[str, Any], folder: Path) -> bool:
         return False
 
 
-def kept_report(folder: Path) -> Path:
+def last_report_file(folder: Path) -> Path:
     """Return the file of the report that the last call has made."""
-    part = saved_in(folder, PART)
-    return part if part.exists() else saved_in(folder)
+    part = report_file(folder, PART)
+    return part if part.exists() else report_file(folder)
 
 
-def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
+def merged_report(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
     """Return the report on parts of one run; the log says what could not be measured on all of it.
 
     Args:
@@ -98,7 +113,7 @@ def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, whe
         seed: keys the bootstrap.
         where: the run directory.
     """
-    found = merged(parts)
+    found = merge(parts)
     for name, count in found.not_measured.items():
         logger.warning(
             "run directory %s: metric %r is not measured on %d of %d responses; a call that names it measures it on "
@@ -111,11 +126,11 @@ def report_of(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, whe
     about = {key: value for key, value in manifest.items() if key != "judge"}
     if found.judge != RuleJudge().identity():  # columns that are loaded name none
         about["judge"] = dict(found.judge)
-    summary = summarised(found.responses, found.columns, contrasts_with("base", found.responses), seed)
+    summary = summarise(found.responses, found.columns, contrasts_with("base", found.responses), seed)
     return ReportData(found.responses, found.columns, tuple(summary), seed, about)
 
 
-def in_words(other: Otherwise) -> str:
+def describe_conflict(other: SettingConflict) -> str:
     """Return how a metric is set in two ways."""
     was, now = other.first, other.second
     return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
@@ -127,7 +142,7 @@ def metric_settings(columns: Sequence[Column]) -> dict[str, Settings]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _StoredReport:
     """What a report on disk is about."""
 
     file: Path
@@ -135,49 +150,51 @@ class _Held:
     metrics: Mapping[str, Settings]
 
     @classmethod
-    def of(cls, file: Path) -> "_Held | None":
+    def of(cls, file: Path) -> "_StoredReport | None":
         """Return what the report in a file is about, None where there is none."""
         if not file.exists():
             return None
         try:
-            keys, metrics = known_in(file)
+            keys, metrics = read_keys_and_settings(file)
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("%s holds no report that can be read (%s), and is written over", file, error)
             return None
         return cls(file, keys, metrics) if metrics else None
 
 
-def _grown(kept: Sequence[_Held], report: ReportData) -> tuple[ReportData, bool]:
+def _extended(existing: Sequence[_StoredReport], report: ReportData) -> tuple[ReportData, bool]:
     """Return what reports on disk and a new one say together, and whether the new one says anything new."""
-    before = [read_report(held.file) for held in kept]
-    otherwise: dict[str, Otherwise] = {}
-    for held in kept:
-        for other in set_otherwise(held.metrics, metric_settings(report.columns)):
+    before = [read_report(stored.file) for stored in existing]
+    otherwise: dict[str, SettingConflict] = {}
+    for stored in existing:
+        for other in setting_conflicts(stored.metrics, metric_settings(report.columns)):
             otherwise.setdefault(other.metric, other)
             logger.warning(
                 "%s: %s: the report of all calls keeps it as it was, this call's own has it as it is now; 'name' keeps "
                 "both, and a call that names all of the %d responses replaces it",
-                held.file,
-                in_words(other),
-                len(held.keys),
+                stored.file,
+                describe_conflict(other),
+                len(stored.keys),
             )
     columns = [column for column in report.columns if column.name not in otherwise]
-    if len(before) == 1 and set(keys_of(report.responses)) <= kept[0].keys and _holds(before[0], report, columns):
+    if len(before) == 1 and set(keys_of(report.responses)) <= existing[0].keys and _holds(before[0], report, columns):
         return before[0], False
     parts = [
         *(
-            Part(held.file.name, old.responses, old.columns, {}, old.judge)
-            for old, held in zip(before, kept, strict=True)
+            Part(stored.file.name, old.responses, old.columns, {}, old.judge)
+            for old, stored in zip(before, existing, strict=True)
         ),
         Part("this call", report.responses, columns, {}, report.judge),
     ]
-    return report_of(parts, report.manifest, report.seed, kept[0].file.parent), True
+    return merged_report(parts, report.manifest, report.seed, existing[0].file.parent), True
 
 
 def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bool:
     """Return whether a report has all responses of another as they are there, and some columns of it."""
-    held = {column.name: column for column in whole.columns}
-    if not all(column.name in held and NOT_MEASURED not in held[column.name].failures.values() for column in columns):
+    stored = {column.name: column for column in whole.columns}
+    if not all(
+        column.name in stored and NOT_MEASURED not in stored[column.name].failures.values() for column in columns
+    ):
         return False
     place = {key: row for row, key in enumerate(keys_of(whole.responses))}
     rows = [place[key] for key in keys_of(part.responses)]
@@ -186,7 +203,7 @@ def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bo
         _equal(getattr(known, field.name), getattr(part.responses, field.name)) for field in fields(known) if field.init
     ) and all(
         # What is compared with other draws depends on what else there is.
-        column.is_paired or np.array_equal(held[column.name].scores[rows], column.scores, equal_nan=True)
+        column.is_paired or np.array_equal(stored[column.name].scores[rows], column.scores, equal_nan=True)
         for column in columns
     )
 

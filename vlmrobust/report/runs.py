@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..types import Responses
-from .accumulation import set_otherwise
+from .accumulation import setting_conflicts
 from .concatenation import Part
 from .contents import Key, keys_of
-from .files import saved_in
+from .files import report_file
 from .report import Report
-from .run_report import in_words, metric_settings, report_of
+from .run_report import describe_conflict, merged_report, metric_settings
 
 __all__ = ["Run", "report_of_runs"]
 
@@ -47,7 +47,7 @@ def report_of_runs(runs: Sequence[Run], manifest: Mapping[str, Any], seed: int) 
         FileNotFoundError: none of them has a report.
         ValueError: a sample is in another group, or a metric was set in another way; the message says where.
     """
-    reports = {file: (run, Report.load(file)) for run in runs if (file := saved_in(run.path)).exists()}
+    reports = {file: (run, Report.load(file)) for run in runs if (file := report_file(run.path)).exists()}
     if not reports:
         raise FileNotFoundError(
             f"expected a report in one of {', '.join(str(run.path) for run in runs)}, found none; finish one of them"
@@ -66,7 +66,7 @@ def report_of_runs(runs: Sequence[Run], manifest: Mapping[str, Any], seed: int) 
         ]
         columns = [column.taken(rows) for column in report._columns]
         parts.append(Part(str(file), responses.select(rows), columns, {}, report.judge))
-    return Report._of_data(report_of(parts, manifest, seed, runs[0].path))
+    return Report._from_data(merged_report(parts, manifest, seed, runs[0].path))
 
 
 def _answered(responses: Responses) -> Iterator[Key]:
@@ -76,8 +76,8 @@ def _answered(responses: Responses) -> Iterator[Key]:
 def _check_alike(reports: Mapping[Path, Report]) -> None:
     """Refuse reports that put a sample into two groups or set a metric in two ways; say how many metadata differ."""
     first_row: dict[str, tuple[Path, Responses, int]] = {}
-    others = 0
-    told = ""
+    differing = 0
+    example = ""
     for file, report in reports.items():
         responses = report.responses
         for row in {sample: row for row, sample in reversed(list(enumerate(responses.sample_id)))}.values():
@@ -90,16 +90,18 @@ def _check_alike(reports: Mapping[Path, Report]) -> None:
                     "groups are resampled together: call one of the runs again with samples in the same groups"
                 )
             if responses.metadata[row] != known.metadata[at]:
-                others += 1
-                told = told or f"{where}, field 'metadata': {responses.metadata[row]!r:.100}, {as_before} it is not"
-    if others:
-        logger.warning("metadata of %d samples differ, and the last directory's stand: %s", others, told)
+                differing += 1
+                example = (
+                    example or f"{where}, field 'metadata': {responses.metadata[row]!r:.100}, {as_before} it is not"
+                )
+    if differing:
+        logger.warning("metadata of %d samples differ, and the last directory's stand: %s", differing, example)
     seen: list[tuple[Path, Report]] = []
     for file, report in reports.items():
         for before, earlier in seen:
-            for other in set_otherwise(metric_settings(earlier._columns), metric_settings(report._columns)):
+            for other in setting_conflicts(metric_settings(earlier._columns), metric_settings(report._columns)):
                 raise ValueError(
-                    f"{file}: {in_words(other)}, and {before} has it so; measure it again in one of them, by a call "
-                    "that names all of its responses, or under another 'name'"
+                    f"{file}: {describe_conflict(other)}, and {before} has the first; measure it again in one of them, "
+                    "with a call that names all of its responses, or under another 'name'"
                 )
         seen.append((file, report))

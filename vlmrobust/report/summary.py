@@ -12,12 +12,12 @@ from ..seeding import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
 from .columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, by_one_option, is_one_of
+from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of, with_common_option
 
-__all__ = ["SAME", "SummaryRow", "summarised", "too_few"]
+__all__ = ["EQUAL_DIFFERENCES", "SummaryRow", "summarise", "too_few"]
 
-SAME = "no interval: all samples differ by the same"
-ALIKE = "no interval of the value: it is the same in every resample"
+EQUAL_DIFFERENCES = "no interval: all samples differ by the same"
+CONSTANT_VALUE = "no interval of the value: it is the same in every resample"
 
 
 def too_few(groups: int, *, is_of_samples: bool) -> str:
@@ -77,7 +77,7 @@ class SummaryRow:
     n_value: int
 
 
-def summarised(
+def summarise(
     responses: Responses, columns: Sequence[Column], contrasts: Sequence[Contrast], seed: int
 ) -> list[SummaryRow]:
     """Return one row per contrast × metric.
@@ -164,13 +164,13 @@ class _Summary:
         if averaged is not None and not row.value_low < row.value_high:
             row = replace(row, value_low=math.nan, value_high=math.nan)
             few = self._too_few(averaged)
-            why = "" if few and row.note else few or ALIKE
+            why = "" if few and row.note else few or CONSTANT_VALUE
         if compared is not None:
             row = replace(row, difference=row.paired_value - row.base_value)
             if not row.low < row.high:
                 row = replace(row, low=math.nan, high=math.nan, p=math.nan)
-                why = self._too_few(compared) or SAME
-        return replace(row, note=_in_turn(row.note, why))
+                why = self._too_few(compared) or EQUAL_DIFFERENCES
+        return replace(row, note=_joined_notes(row.note, why))
 
     def _too_few(self, chosen: Mask) -> str:
         """Return what to say of samples that are too few for an interval."""
@@ -190,18 +190,20 @@ class _Summary:
         value = self.samples.means(column.scores, contrast.unit.rows)
         defined = ~np.isnan(value)
         if contrast.is_reference:
-            return self._alone(column, contrast, defined, note="")
+            return self._uncompared(column, contrast, defined, note="")
         if column.reads_asserted:
-            measured = by_one_option(self.responses, column, contrast)
+            measured = with_common_option(self.responses, column, contrast)
             if measured is None:
-                return self._alone(column, contrast, defined, _in_turn(contrast.note, _needs_asserted(column)))
+                return self._uncompared(
+                    column, contrast, defined, _joined_notes(contrast.note, _needs_asserted(column))
+                )
             column, value = measured, self.samples.means(measured.scores, contrast.unit.rows)
             defined = ~np.isnan(value)
         base = self.samples.means(column.scores, contrast.base)
         pairs, note = self._pairs(column, contrast, defined, ~np.isnan(base))
         if not pairs.any():
-            return self._alone(column, contrast, defined, note)
-        row = replace(self._blank(column, contrast), n=int(pairs.sum()), note=note)
+            return self._uncompared(column, contrast, defined, note)
+        row = replace(self._empty_row(column, contrast), n=int(pairs.sum()), note=note)
         if column.is_mean:
             row = replace(
                 row,
@@ -211,7 +213,7 @@ class _Summary:
             )
             return _Cell(column, contrast, row, averaged=defined, compared=pairs)
         if column.metric is None:
-            return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
+            return _Cell(column, contrast, replace(row, note=_joined_notes(note, _needs_metric(column))))
         arguments = self.responses, self.samples, column, contrast.unit.rows
         value_now, low, high = aggregate_interval(*arguments, defined, self._rng(column, contrast))
         found = aggregate_difference(*arguments, contrast.base, pairs, self._rng(column, contrast))
@@ -227,7 +229,7 @@ class _Summary:
         if not defined.any():
             # A metric of pairs is itself a comparison with base, so that under base there is nothing to compare with.
             is_expected = column.is_paired and not there.any()
-            return defined, contrast.note if is_expected else _in_turn(
+            return defined, contrast.note if is_expected else _joined_notes(
                 contrast.note, f"defined for no sample both {contrast.where} and here"
             )
         if not column.reads_letters:
@@ -240,29 +242,29 @@ class _Summary:
         note = f"read-outs differ ({listed(before[differ])} {contrast.where}, {listed(after[differ])} here)"
         pairs = defined & ~differ
         left_out = f"{int(differ.sum())} pairs left out: {note}" if pairs.any() else note
-        return pairs, _in_turn(contrast.note, left_out)
+        return pairs, _joined_notes(contrast.note, left_out)
 
-    def _alone(self, column: Column, contrast: Contrast, defined: Mask, note: str) -> _Cell:
+    def _uncompared(self, column: Column, contrast: Contrast, defined: Mask, note: str) -> _Cell:
         """Return a cell that compares with nothing: the value on all samples for which it is defined."""
         rows = contrast.unit.rows
         if column.reads_letters and not note:
             readouts = np.unique(self.samples.readouts(column.scores, rows)[defined])
             note = f"read-outs mixed ({self.samples.readouts_listed(readouts)})" if len(readouts) > 1 else ""
         count = int(defined.sum())
-        row = replace(self._blank(column, contrast), n=count, n_value=count, note=note)
+        row = replace(self._empty_row(column, contrast), n=count, n_value=count, note=note)
         if not defined.any():
             return _Cell(column, contrast, row)
         if column.is_mean:
             floor = self._noise_floor(column, contrast, defined) if contrast.is_reference else math.nan
             return _Cell(column, contrast, replace(row, noise_floor=floor), averaged=defined)
         if column.metric is None:
-            return _Cell(column, contrast, replace(row, note=_in_turn(note, _needs_metric(column))))
+            return _Cell(column, contrast, replace(row, note=_joined_notes(note, _needs_metric(column))))
         rng = self._rng(column, contrast)
         value, low, high = aggregate_interval(self.responses, self.samples, column, rows, defined, rng)
         row = replace(row, value=value, value_low=low, value_high=high)
         return _Cell(column, contrast, self._with_intervals(row, averaged=defined))
 
-    def _blank(self, column: Column, contrast: Contrast) -> SummaryRow:
+    def _empty_row(self, column: Column, contrast: Contrast) -> SummaryRow:
         undefined, unit = math.nan, contrast.unit
         return SummaryRow(
             condition=unit.condition,
@@ -313,7 +315,7 @@ class _Summary:
         return generator(self.seed, "bootstrap", column.name, contrast.unit.condition, contrast.where)
 
 
-def _in_turn(*notes: str) -> str:
+def _joined_notes(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 

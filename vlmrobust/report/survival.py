@@ -16,7 +16,7 @@ from ..metrics import Accuracy, ThoughtLength
 from ..seeding import generator
 from ..types import Responses
 from .pairing import Floats, Integers, SampleIndex, Unit, units_of
-from .robustness import chosen_conditions, notes_on
+from .robustness import chosen_conditions, condition_notes
 from .summary import too_few
 
 __all__ = ["CurveRow", "SurvivalRow", "robustness_curve", "survival"]
@@ -74,14 +74,14 @@ def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
     base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
     predictors = _predictors(responses)
     right = Accuracy()(responses)
-    following = _next_draws(base, right)
+    next_draw = _next_draws(base, right)
     rows = []
     for unit in units_of(responses):
         if unit.condition == "base":
             continue
         after = np.array([row for row in unit.rows.tolist() if keys[row] in base], dtype=np.int64)
         before = np.array([base[keys[row]] for row in after.tolist()], dtype=np.int64)
-        compared = _Compared(right, samples.group[samples.code], unit, before, after, seed, following)
+        compared = _PairedResponses(right, samples.group[samples.code], unit, before, after, seed, next_draw)
         rows += compared.rows(predictors, [responses.readout[row] for row in before.tolist()])
     return rows
 
@@ -113,7 +113,7 @@ def _predictors(responses: Responses) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Compared:
+class _PairedResponses:
     """The pairs of one unit's responses with those to the same samples and draws under base.
 
     Attributes:
@@ -173,16 +173,16 @@ class _Compared:
             return replace(row, note=note or _missing_class(row))
         area = float(functional.auroc(scores, positive))
         low, high = self._interval(area, scores, positive, self.group[chosen], row)
-        again, why = self._again(scores, self.before[defined.numpy()])
+        base_area, why = self._base_area(scores, self.before[defined.numpy()])
         if math.isnan(low):
             why = "; ".join(filter(None, ("too few samples, or groups of them, for an interval", why)))
-        return replace(row, auroc=area, low=low, high=high, base_auroc=again, note=why)
+        return replace(row, auroc=area, low=low, high=high, base_auroc=base_area, note=why)
 
-    def _again(self, scores: Tensor, before: Integers) -> tuple[float, str]:
+    def _base_area(self, scores: Tensor, before: Integers) -> tuple[float, str]:
         """Return how well the scores rank the same samples by their next draw under base, and why that is unknown."""
-        following = [self.next_draw.get(row) for row in before.tolist()]
-        known = [place for place, row in enumerate(following) if row is not None]
-        right = self.right[[following[place] for place in known]].double()
+        next_draw = [self.next_draw.get(row) for row in before.tolist()]
+        known = [place for place, row in enumerate(next_draw) if row is not None]
+        right = self.right[[next_draw[place] for place in known]].double()
         if not known:
             return math.nan, "base_auroc needs a second draw of base"
         if bool((right == self.right[before[known]]).all()):
@@ -211,12 +211,12 @@ class _Compared:
             ]
             error = float(np.nanstd(np.concatenate(replicates))) * math.sqrt(count / (count - 1))
             if error > 0:
-                return _by_log_odds(area, error, count)
+                return _logit_interval(area, error, count)
         # Separated classes: one observation per group.
         return functional.auroc_interval(area, row.positives * share, row.negatives * share, _LEVEL)
 
 
-def _by_log_odds(area: float, error: float, groups: int) -> tuple[float, float]:
+def _logit_interval(area: float, error: float, groups: int) -> tuple[float, float]:
     from scipy.special import expit, logit, stdtrit
 
     reach = float(stdtrit(groups - 1, (1 + _LEVEL) / 2)) * error / (area * (1 - area))
@@ -273,14 +273,14 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
     if not names:
         raise ValueError("expected conditions that were scored, got none")
     samples = SampleIndex.of(responses)
-    rows = _rows_together(responses, names, scores)
+    rows = _complete_rows(responses, names, scores)
     if not len(rows):
         raise ValueError(f"expected samples that are scored under all of {', '.join(names)}, got none")
     right = torch.from_numpy(scores)[rows]
-    asked = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name in names}
+    known_conditions = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name in names}
     first: Integers = rows[:, 0].numpy()
     counted = len(np.unique(samples.code[first]))
-    chance = _averaged(samples, first, poisson_binomial_tail(_of_guessing(responses)[rows]))
+    chance = _averaged(samples, first, poisson_binomial_tail(_guess_chances(responses)[rows]))
     accuracies = torch.from_numpy(_averaged(samples, first, right))
     independent = poisson_binomial_tail(torch.from_numpy(np.nanmean(accuracies.numpy(), axis=0)))
     at_least = right.sum(1, keepdim=True) >= torch.arange(len(names) + 1)
@@ -294,7 +294,7 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
     )
     groups = samples.group_count(~np.isnan(shares[:, 0]))
     few = too_few(groups, is_of_samples=groups == counted) if groups < FEWEST_GROUPS else ""
-    note = "; ".join(filter(None, [*notes_on(responses, names, len(asked) - counted), few]))
+    note = "; ".join(filter(None, [*condition_notes(responses, names, len(known_conditions) - counted), few]))
     limits = [(1.0, 1.0, 1.0), *((one.value, one.low, one.high) for one in found)]
     return [
         CurveRow(
@@ -312,7 +312,7 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
     ]
 
 
-def _rows_together(responses: Responses, names: Sequence[str], scores: Floats) -> Tensor:
+def _complete_rows(responses: Responses, names: Sequence[str], scores: Floats) -> Tensor:
     """Return `(M, K)`, the positions of each sample's and draw's responses where all conditions have a score."""
     places = {name: place for place, name in enumerate(names)}
     found: dict[tuple[str, int], dict[int, int]] = {}
@@ -324,7 +324,7 @@ def _rows_together(responses: Responses, names: Sequence[str], scores: Floats) -
     return torch.tensor(whole, dtype=torch.long).reshape(len(whole), len(names))
 
 
-def _of_guessing(responses: Responses) -> Tensor:
+def _guess_chances(responses: Responses) -> Tensor:
     """Return `(N,)` float64, the chance that a guess among the options shown is right."""
     chances = [
         (target in order) / len(order) for target, order in zip(responses.target.tolist(), responses.order, strict=True)

@@ -22,11 +22,11 @@ __all__ = [
     "html_table",
     "judge_note",
     "markdown_table",
-    "on_pairs",
     "overview",
-    "pairs_of",
+    "pair_count",
     "terminal_table",
-    "unanswered",
+    "unanswered_statuses",
+    "values_on_pairs",
 ]
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
@@ -76,14 +76,14 @@ def overview(
         cells.setdefault((row.condition, row.carrier), {})[row.metric] = row
     units = units_of(responses)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
-    beside = unanswered(responses) if statuses is None else statuses
+    shown_statuses = unanswered_statuses(responses) if statuses is None else statuses
     rows, undecided = [], []
     for unit in units:
         values = cells.get((unit.condition, unit.carrier), {})
-        ends = [responses.status[row] for row in unit.rows]
-        scored = len(ends) - ends.count("error") - ends.count("not_applicable")
-        ended = "/".join(_share(ends.count(status), scored) for status in beside)
-        errors = f"{ends.count('error')}"
+        own_statuses = [responses.status[row] for row in unit.rows]
+        scored = len(own_statuses) - own_statuses.count("error") - own_statuses.count("not_applicable")
+        status_shares = "/".join(_share(own_statuses.count(status), scored) for status in shown_statuses)
+        errors = f"{own_statuses.count('error')}"
         first = values.get(shown[0].name) if shown else None
         count = 0 if first is None else first.n_value
         undecided.append(first is not None and first.low <= 0 <= first.high)
@@ -93,10 +93,10 @@ def overview(
             else _cell(values.get(column.name), first=column is shown[0])
             for column in shown
         ]
-        rows.append((labels[unit.condition, unit.carrier], *texts, ended, str(count), errors))
+        rows.append((labels[unit.condition, unit.carrier], *texts, status_shares, str(count), errors))
     titles = [_title(column, first=column is shown[0] and not with_intervals) for column in shown]
     return Table(
-        header=("condition", *titles, "/ ".join(beside), "n", "errors"),
+        header=("condition", *titles, "/ ".join(shown_statuses), "n", "errors"),
         rows=tuple(rows),
         notes=(
             *([_SMALL_PRINT] if with_intervals else []),
@@ -109,7 +109,7 @@ def overview(
     )
 
 
-def unanswered(responses: Responses) -> list[str]:
+def unanswered_statuses(responses: Responses) -> list[str]:
     """Return the statuses without an answer whose shares stand beside the metrics."""
     return [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
 
@@ -183,12 +183,14 @@ def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
         yield f"noise floor, base against base over {draws} draws: flip rate {interval}{''.join(others)}"
 
 
-def pairs_of(row: Mapping[str, Any]) -> int | None:
+def pair_count(row: Mapping[str, Any]) -> int | None:
     """Return on how many samples a row of a summary is compared, None where it is not."""
     return None if math.isnan(row["difference"]) else int(row["n"])
 
 
-def on_pairs(row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int, *, is_subtracted: bool = True) -> str:
+def values_on_pairs(
+    row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int, *, is_subtracted: bool = True
+) -> str:
     """Return what a difference is taken of, `40 pairs: 0.60, base 0.80`, where that is not what is printed already.
 
     Args:
@@ -197,7 +199,7 @@ def on_pairs(row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int
         digits: with how many digits values are printed.
         is_subtracted: the difference is printed beside them, so that their number matters too.
     """
-    pairs = pairs_of(row)
+    pairs = pair_count(row)
     if pairs is None:
         return ""
     printed = row["value"], row["base_value"] if base is None else base["value"]
@@ -217,16 +219,16 @@ def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column], changes:
         shown: whose values are printed.
         changes: whose differences are too.
     """
-    names, subtracted = ({column.name for column in those} for those in (shown, changes))
+    names, subtracted = ({column.name for column in group} for group in (shown, changes))
     under_base = {row.metric: asdict(row) for row in summary if row.condition == "base"}
     metrics: dict[tuple[str, str], list[str]] = {}
     for row in summary:
         if row.metric not in names:
             continue
-        if said := on_pairs(asdict(row), under_base.get(row.metric), 2, is_subtracted=row.metric in subtracted):
-            metrics.setdefault((row.condition, said), []).append(readable(row.metric))
-    for (condition, said), of_said in metrics.items():
-        yield f"{condition}: {', '.join(of_said)} on {said}"
+        if text := values_on_pairs(asdict(row), under_base.get(row.metric), 2, is_subtracted=row.metric in subtracted):
+            metrics.setdefault((row.condition, text), []).append(readable(row.metric))
+    for (condition, text), metric_names in metrics.items():
+        yield f"{condition}: {', '.join(metric_names)} on {text}"
 
 
 def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from ..naming import unknown_name
 from ..types import Responses, Sample
 from ..unreported import Unreported
 from .columns import Column
-from .comparison import between
+from .comparison import join_for_comparison
 from .findings import Finding, findings
 from .formats import Table, terminal_table
-from .summary import SummaryRow, summarised
-from .tables import html_table, markdown_table, overview, unanswered
+from .summary import SummaryRow, summarise
+from .tables import html_table, markdown_table, overview, unanswered_statuses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,12 +195,12 @@ class Views:
         """
         from .comparison import side_by_side
 
-        parts = between(self.responses, self._columns, other.responses, other._columns)
+        parts = join_for_comparison(self.responses, self._columns, other.responses, other._columns)
         own, theirs = (str((report.manifest.get("model") or {}).get("name", "")) for report in (self, other))
         text = side_by_side(
             self.responses,
             other.responses,
-            summarised(*parts, self.seed),
+            summarise(*parts, self.seed),
             title=title,
             names=names or ((own, theirs) if own and theirs and own != theirs else ("this", "other")),
             samples=samples,
@@ -248,14 +248,14 @@ class Views:
             >>> print(report.to_latex(metrics=["accuracy"], label="tab:robustness").splitlines()[6])
                 condition & accuracy $\uparrow$ & unparsed/ truncated & n & errors \\
         """
-        from .formats import joined, latex_table
+        from .formats import join_tables, latex_table
 
         known = [column.name for column in self._columns]
         if unknown := [name for name in metrics or () if name not in known]:
             raise ValueError(f"expected metrics of the report, {unknown_name(unknown[0], known)}")
         keys = [] if by is None else [by] if isinstance(by, str) else list(by)
         parts = self._parts(keys) if keys else [((), self)]
-        statuses = unanswered(self.responses)
+        statuses = unanswered_statuses(self.responses)
         tables = [
             (
                 ["–" if value is None else value for value in values],
@@ -271,7 +271,7 @@ class Views:
             )
             for values, part in parts
         ]
-        text = latex_table(joined(tables, keys), caption, label, names=1 + len(keys))
+        text = latex_table(join_tables(tables, keys), caption, label, names=1 + len(keys))
         if path is None:
             return text
         write_atomically(Path(path), text + "\n")

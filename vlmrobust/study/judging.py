@@ -9,8 +9,8 @@ from ..catalogue import judged_metrics, slug_of
 from ..judges import Judge
 from ..locking import DirectoryLock
 from ..report import Report
-from ..report.files import LINES, saved_in
-from ..report.run_report import kept_report
+from ..report.files import LINES, report_file
+from ..report.run_report import last_report_file
 from .entries import JudgeEntry, secrets_of
 from .loading import Once, judge_of
 from .tables import JudgementRow, RunRow
@@ -36,7 +36,7 @@ def judgements(
     judge = Once(lambda: judge_of(entry))
     for run in runs:
         # Beside the report that is judged: what is said of a part does not take the place of what is said of the whole.
-        file = Path(run.folder) / f"{kept_report(out / run.folder).stem}-{slug_of(entry.name)}.parquet"
+        file = Path(run.folder) / f"{last_report_file(out / run.folder).stem}-{slug_of(entry.name)}.parquet"
         row = JudgementRow(
             model=run.model,
             checkpoint=run.checkpoint,
@@ -50,7 +50,7 @@ def judgements(
         )
         try:
             with secrets_of(entry).held(), DirectoryLock(out / run.folder):
-                judged = _kept_or_judged(out / file, Report.load(kept_report(out / run.folder)), entry, judge)
+                judged = _kept_or_judged(out / file, Report.load(last_report_file(out / run.folder)), entry, judge)
         except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
             row = replace(row, status="failed", file="", error=secrets_of(entry).error_text(error))
             tell(f"{run.folder}, judged by {entry.name}, failed: {row.error}")
@@ -61,7 +61,7 @@ def judgements(
 
 
 def _kept_or_judged(file: Path, report: Report, entry: JudgeEntry, judge: Callable[[], Judge]) -> Report:
-    before = saved_in(file.parent, file.name)
+    before = report_file(file.parent, file.name)
     judged = None if entry.name == "rules" else _kept(before, report, entry)  # rules are quick, and change
     if judged is not None and before == file:
         return judged

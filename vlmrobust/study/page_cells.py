@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..report.tables import on_pairs
+from ..report.tables import values_on_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def change(row: Row) -> Cell:
     if is_compared:
         lines.append(with_interval(row["difference"], row["low"], row["high"], "+"))
     lines.append(f"n {row['n_value']}")
-    lines += filter(None, (on_pairs(row, row["base"], 3), row["note"]))
+    lines += filter(None, (values_on_pairs(row, row["base"], 3), row["note"]))
     return Cell("\n".join(lines), is_quiet=is_compared and not (row["low"] > 0 or row["high"] < 0))
 
 
@@ -91,7 +91,7 @@ def short(row: Row) -> Cell:
     if math.isnan(row["value"]):
         return Cell("–")
     change = "" if math.isnan(row["difference"]) else f" {_number(row['difference'], '+', 2)}"
-    counted = "; ".join(filter(None, (f"n {row['n_value']}", on_pairs(row, row["base"], 2))))
+    counted = "; ".join(filter(None, (f"n {row['n_value']}", values_on_pairs(row, row["base"], 2))))
     return Cell(f"{_number(row['value'], digits=2)}{change} ({counted})")
 
 

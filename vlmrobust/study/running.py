@@ -18,8 +18,8 @@ from ..manifest import config_of, sample_content
 from ..metrics import Metric, PairedMetric
 from ..metrics.catalogue import default_metrics, metrics_named
 from ..models import Model
-from ..report.files import saved_in
-from ..report.run_report import kept_report
+from ..report.files import report_file
+from ..report.run_report import last_report_file
 from ..workers import ThisProcess
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
@@ -134,9 +134,9 @@ class Runner:
         with DirectoryLock(folder) as lock:
             (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
             report = evaluator.run(samples, folder, workers=ThisProcess(lock.run))
-            file = kept_report(folder)
+            file = last_report_file(folder)
             report.to_html(file.with_suffix(".html"), title=str(run.folder), samples=samples)
-            if file == saved_in(folder):  # what was made of a part is gone, and so is what shows it
+            if file == report_file(folder):  # what was made of a part is gone, and so is what shows it
                 for shown in folder.glob("report.part*"):
                     shown.unlink(missing_ok=True)
             errors = int(report.responses.has_status("error").sum())
@@ -171,7 +171,7 @@ class Runner:
 def _finished(folder: Path, asked: Mapping[str, Any]) -> int | None:
     """Return the number of responses of a run that was finished as it is asked now; None = it was not."""
     marker = folder / _MARKER
-    if not (marker.is_file() and saved_in(folder).is_file()):
+    if not (marker.is_file() and report_file(folder).is_file()):
         return None
     found = json.loads(marker.read_text(encoding="utf-8"))
     return int(found["responses"]) if found["asked"] == asked else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
 from ..naming import readable, unit_labels
-from ..report.run_report import kept_report
+from ..report.run_report import last_report_file
 from ..report.tables import Table, judge_note
 from ..text import without_local_paths
 from .page_cells import (
@@ -187,7 +187,7 @@ def overview(result: StudyTables) -> Table:
 def _runs(result: StudyTables) -> Grid:
     rows = []
     for row in result.run_rows:
-        page = kept_report(result.out / row.folder).with_suffix(".html").name
+        page = last_report_file(result.out / row.folder).with_suffix(".html").name
         outcome = Cell(row.error) if row.error else Cell("report", link=f"{row.folder}/{page}")
         counts = (row.samples, row.left_out, row.responses, row.errors)
         names = (row.model, row.checkpoint, row.benchmark, row.status)

@@ -12,7 +12,7 @@ from ..judges import RuleJudge
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
 from ..report.columns import table_of
-from ..report.run_report import kept_report
+from ..report.run_report import last_report_file
 from .agreement import agreement
 from .definition import StudyDefinition
 
@@ -228,7 +228,7 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
     for stage, of_stage in groupby(rows, key=lambda row: (row.model, row.checkpoint)):
         runs = list(of_stage)
         reports = {
-            row.benchmark: Report.load(kept_report(out / row.folder)) for row in runs if row.status == "finished"
+            row.benchmark: Report.load(last_report_file(out / row.folder)) for row in runs if row.status == "finished"
         }
         for benchmark, report in reports.items():
             summary = report.summary

@@ -17,7 +17,7 @@ from ..locking import DirectoryInUseError, DirectoryLock, new_run
 from ..manifest import Manifest
 from ..models.base import Model, work_of
 from ..report import Report
-from ..report.run_report import kept_report
+from ..report.run_report import last_report_file
 from ..store import RunDirectory
 from ..types import Sample
 from .answering import answered, recorded
@@ -208,7 +208,7 @@ class Ranks(Workers):
                 with RunDirectory(out) as directory:
                     report = job.report(make, directory)
             self._wait_for_all(group, out)
-        return report if self.rank == 0 else _SavedReport(kept_report(out))
+        return report if self.rank == 0 else _SavedReport(last_report_file(out))
 
     @contextmanager
     def _locked(self, group: Any, out: Path) -> Iterator[None]:
