@@ -32,7 +32,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Item = TypeVar("Label")
+Item = TypeVar("Item")
 
 UNSCORED = ("error", "not_applicable")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "read_columns", "read_keys", "write_columns"]
 
-Result = TypeVar("Read")
+Result = TypeVar("Result")
 
 FORMAT = "vlmrobust report 2"
 """What the head says."""
