@@ -216,7 +216,7 @@ def test_broken_logits_stay_broken_in_their_row_alone(row):
 def test_chunks_change_nothing(monkeypatch):
     logits = torch.randn(2, 7, 11, generator=torch.Generator().manual_seed(0))
     whole = token_entropy(logits)
-    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 23)
+    monkeypatch.setattr(module, "_CPU_CHUNK_ELEMENTS", 23)
     assert torch.equal(token_entropy(logits), whole)
 
 

@@ -236,6 +236,8 @@ class Decoding:
             for warper in self._warpers:
                 scores = warper(None, scores)
             scores = torch.cat([one(None, row) for one, row in zip(noise, scores.split(1), strict=True)])
+        if scores.device.type == "cpu":  # where numpy's is an order of magnitude faster
+            return torch.from_numpy(scores.numpy().argmax(-1))
         return scores.argmax(-1)
 
     def generate(

@@ -135,7 +135,7 @@ def pass_cost(kind: str) -> int:
     Args:
         kind: of the device; what was measured on CPUs is on the page on performance.
     """
-    return 64 if kind == "cpu" else 256
+    return 48 if kind == "cpu" else 256
 
 
 def packed(rows: Mapping[int, int], pass_cost: int) -> list[list[int]]:
