@@ -126,7 +126,7 @@ def test_letters_that_do_not_suffice_or_change_nothing(make_sample: Make) -> Non
         (AbstainOption() + four)(prompt)
     with pytest.raises(
         ValidationError,
-        match="expected 2 to 26 different capital letters out of A to Z, or 2 to 10 different digits, got 'PP'",
+        match="expected 2 to 26 different capital letters from A to Z, or 2 to 10 different digits, got 'PP'",
     ):
         OptionLetters(letters="PP")
 

@@ -1,4 +1,4 @@
-"""Images: paths, bytes and PIL images give the same pixels; bad ones say what they are."""
+"""Images: paths, bytes and PIL images decode to the same pixels; errors describe broken ones."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def two_pixels() -> Image.Image:
     return image
 
 
-def test_path_bytes_and_picture_are_one_image(tmp_path: Path) -> None:
+def test_path_bytes_and_pil_image_decode_equally(tmp_path: Path) -> None:
     picture = two_pixels()
     path = tmp_path / "two.png"
     path.write_bytes(encoded(picture))
@@ -42,15 +42,15 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert open_image(two_pixels().convert(mode)).mode == "RGB"
 
 
-def test_a_photograph_taken_sideways_is_turned_upright() -> None:
+def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     sideways = encoded(two_pixels(), exif=exif)
     assert open_image(sideways).size == (1, 2)
     assert open_image(Image.open(io.BytesIO(sideways))).size == (1, 2)
 
 
-def test_a_missing_file_is_named() -> None:
+def test_error_names_a_missing_file() -> None:
     with pytest.raises(FileNotFoundError, match=r"expected an image file at 'no\.png', found none"):
         open_image("no.png")
 
@@ -58,7 +58,7 @@ def test_a_missing_file_is_named() -> None:
 @pytest.mark.parametrize(
     "broken", [b"not an image", encoded(two_pixels())[:50], encoded(Image.new("RGB", (64, 64)), "JPEG")[:300]]
 )
-def test_a_broken_image_is_an_oserror_that_says_where(broken: bytes, tmp_path: Path) -> None:
+def test_broken_image_raises_oserror_with_its_source(broken: bytes, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=f"expected a readable image in {len(broken)} bytes, got "):
         open_image(broken)
     (tmp_path / "broken").write_bytes(broken)
@@ -66,24 +66,24 @@ def test_a_broken_image_is_an_oserror_that_says_where(broken: bytes, tmp_path: P
         open_image(tmp_path / "broken")
 
 
-def test_whatever_a_decoder_raises_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_decoder_exception_becomes_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     with pytest.raises(OSError, match="got DecompressionBombError"):
         open_image(encoded(Image.new("RGB", (8, 8))))
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_folder_is_not_an_image(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="expected a readable image in"):
         open_image(tmp_path)
 
 
-def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+def test_digest_of_a_file_equals_that_of_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "two.png"
     path.write_bytes(encoded(two_pixels()))
     assert image_digest(path) == image_digest(str(path)) == image_digest(path.read_bytes())
 
 
-def test_digest_of_a_picture_tells_pixels_sizes_and_palettes_apart() -> None:
+def test_digest_depends_on_pixels_size_and_palette() -> None:
     indices = Image.new("P", (2, 1))
     other = indices.copy()
     indices.putpalette([255, 0, 0])
@@ -103,12 +103,12 @@ def test_digest_of_a_picture_tells_pixels_sizes_and_palettes_apart() -> None:
         (b"", "expected an image, got an empty value"),
     ],
 )
-def test_what_is_no_image(value: object, message: str) -> None:
+def test_other_types_are_rejected(value: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TypeAdapter(ImageLike).validate_python(value)
 
 
-def test_images_are_written_as_paths_or_digests() -> None:
+def test_images_are_serialized_as_paths_or_digests() -> None:
     sample = Sample(id="q", images=[Path("a.png"), "b.png", b"x"], question="?", options=["a", "b"], answer=0)
     assert sample.model_dump()["images"] == ("a.png", "b.png", f"sha256:{image_digest(b'x')}")
 
@@ -122,7 +122,7 @@ class Tinted(DerivedImage):
         return Image.merge("RGB", (Image.new("L", image.size, self.red), *image.split()[1:]))
 
 
-def test_a_derived_image_is_made_of_its_source_when_it_is_opened(tmp_path: Path) -> None:
+def test_derived_image_is_computed_when_opened(tmp_path: Path) -> None:
     picture, path = two_pixels(), tmp_path / "later.png"
     derived = Tinted(source=path, red=7)
     with pytest.raises(FileNotFoundError, match=r"later\.png"):
@@ -136,7 +136,7 @@ def test_a_derived_image_is_made_of_its_source_when_it_is_opened(tmp_path: Path)
     assert Sample(id="q", images=[twice], question="?", options=["a", "b"], answer=0).images == (twice,)
 
 
-def test_a_derived_image_is_known_by_source_and_settings(tmp_path: Path) -> None:
+def test_derived_image_is_identified_by_source_and_fields(tmp_path: Path) -> None:
     path = tmp_path / "two.png"
     path.write_bytes(encoded(two_pixels()))
     known = image_digest(Tinted(source=path, red=7))
@@ -154,7 +154,7 @@ def test_a_derived_image_is_known_by_source_and_settings(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("name", "kind"), [("pipe", "a pipe"), ("/dev/zero", "a device"), ("socket", "a socket")])
-def test_what_never_ends_is_refused(tmp_path, name, kind):
+def test_pipes_devices_and_sockets_are_rejected(tmp_path, name, kind):
     path = tmp_path / name  # `/` and an absolute path are the latter
     if name == "pipe":
         os.mkfifo(path)
@@ -169,7 +169,7 @@ def test_what_never_ends_is_refused(tmp_path, name, kind):
     assert needs_no_care(str(path))
 
 
-def test_a_pipe_as_an_image_is_a_row(tmp_path, make_sample):
+def test_pipe_as_image_becomes_an_error_row(tmp_path, make_sample):
     os.mkfifo(tmp_path / "pipe")
     sample = make_sample(images=[str(tmp_path / "pipe")])
     [error] = Evaluator(FakeModel(), []).run([sample], tmp_path / "run").responses.error

@@ -1,4 +1,4 @@
-"""Pictures of every kind keep what they show: nothing turns white or black on its way to a model."""
+"""Conversion to RGB keeps the content of images in every mode; none turns entirely white or black."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ RAMP = np.arange(256, dtype=np.float64).reshape(16, 16)
 
 
 def drawing(mode: str, **options: Any) -> Image.Image:
-    """A black square on a transparent ground."""
+    """Return a black square on a transparent background."""
     layers = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
     layers.paste((0, 0, 0, 255), (4, 4, 12, 12))
     if mode == "P":
@@ -60,7 +60,7 @@ TRANSPARENT = {
 
 
 @pytest.mark.parametrize("kind", TRANSPARENT)
-def test_a_drawing_on_a_transparent_ground_is_on_white(kind: str) -> None:
+def test_transparent_background_becomes_white(kind: str) -> None:
     picture, change = decoded(TRANSPARENT[kind])
     seen = np.asarray(picture)
     assert picture.mode == "RGB"
@@ -69,7 +69,7 @@ def test_a_drawing_on_a_transparent_ground_is_on_white(kind: str) -> None:
     assert change == "transparent parts are shown on white"
 
 
-def test_half_transparent_is_half_white_and_opaque_is_no_change() -> None:
+def test_half_transparent_is_half_white_and_opaque_is_unchanged() -> None:
     assert decoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128))).picture.getpixel((0, 0)) == (127, 127, 127)
     assert decoded(Image.new("RGBA", (2, 2), (9, 8, 7, 255))) == (Image.new("RGB", (2, 2), (9, 8, 7)), "")
 
@@ -90,20 +90,20 @@ SCALED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("kind", SCALED)
-def test_a_ramp_stays_a_ramp(kind: str) -> None:
+def test_grey_ramp_is_preserved(kind: str) -> None:
     image, expected = SCALED[kind]
     picture, change = decoded(image)
     assert (np.asarray(picture)[:, :, 0] == RAMP).all()
     assert change == expected
 
 
-def test_a_dark_picture_of_16_bits_stays_dark() -> None:
+def test_dark_16_bit_image_stays_dark() -> None:
     dark = saved(Image.fromarray(np.full((4, 4), 200, "uint16")), "PNG")
     assert open_image(dark).getextrema() == ((1, 1),) * 3
 
 
 @pytest.mark.parametrize(
-    ("numbers", "told"),
+    ("numbers", "message"),
     [
         (RAMP - 1, "got values from -1 to 254 in mode F"),
         (RAMP * 1e6, "got values from 0 to 2.55e\\+08 in mode F"),
@@ -112,14 +112,16 @@ def test_a_dark_picture_of_16_bits_stays_dark() -> None:
         (np.full((4, 4), np.inf), "got values from inf to inf"),
     ],
 )
-def test_numbers_without_one_meaning_are_refused(numbers: Any, told: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=f"expected a readable image in a picture, got ValueError: expected .*{told}"):
+def test_ambiguous_grey_values_are_rejected(numbers: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        OSError, match=f"expected a readable image in a PIL image, got ValueError: expected .*{message}"
+    ):
         open_image(Image.fromarray(numbers.astype("float32")))
 
 
 @pytest.mark.parametrize("factor", [1 + 1e-7, 1.05, 1.1])
-def test_fractions_that_go_a_little_beyond_stay_a_ramp(factor: float) -> None:
-    """Rounding and resizing leave such; read as grey to 255 the picture would be black."""
+def test_fractions_slightly_out_of_range_are_clipped(factor: float) -> None:
+    """Rounding and resizing cause them; interpreted as grey to 255 the image would be black."""
     numbers = (RAMP / 255 * factor).astype("float32")
     picture, change = decoded(Image.fromarray(numbers))
     expected = np.rint(numbers.astype("float64").clip(0, 1) * 255)
@@ -127,7 +129,7 @@ def test_fractions_that_go_a_little_beyond_stay_a_ramp(factor: float) -> None:
     assert change == "grey from 0 to 1 is scaled to 255"
 
 
-def test_a_resized_picture_of_fractions_keeps_its_contrast() -> None:
+def test_resized_image_of_fractions_keeps_its_contrast() -> None:
     step = np.where(np.arange(64) < 32, 0.02, 1.0).astype("float32")
     resized = Image.fromarray(np.tile(step, (64, 1))).resize((100, 100), Image.Resampling.LANCZOS)
     low, high = resized.getextrema()
@@ -137,16 +139,16 @@ def test_a_resized_picture_of_fractions_keeps_its_contrast() -> None:
 
 
 @pytest.mark.parametrize("most", [1.2, 2.0, 10.0, 15.9])
-def test_fractions_that_would_be_black_are_refused(most: float) -> None:
+def test_fractions_on_an_unknown_scale_are_rejected(most: float) -> None:
     with pytest.raises(
         OSError, match=f"expected fractions from 0 to 1, or to 255, got values from 0 to {most:g} in mode F"
     ):
         decoded(Image.fromarray((RAMP / 255 * most).astype("float32")))
-    whole = np.minimum(RAMP, 15)  # few levels, which are meant as such
+    whole = np.minimum(RAMP, 15)  # integers: few, but intended levels
     assert (np.asarray(decoded(Image.fromarray(whole.astype("float32"))).picture)[:, :, 0] == whole).all()
 
 
-def test_one_grey_of_16_bits_is_transparent() -> None:
+def test_transparent_16_bit_grey_value_becomes_white() -> None:
     numbers = np.full((8, 8), 100, "uint16")
     numbers[2:6, 2:6] = 40_000
     shown, change = decoded(saved(Image.fromarray(numbers), "PNG", transparency=100))
@@ -157,19 +159,19 @@ def test_one_grey_of_16_bits_is_transparent() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"])
-def test_other_modes_are_named_otherwise_and_not_changed(mode: str) -> None:
+def test_other_modes_convert_without_a_reported_change(mode: str) -> None:
     picture = Image.radial_gradient("L").resize((16, 16)).convert("RGB").convert(mode)
     assert decoded(picture) == (picture.convert("RGB"), "")
 
 
-def test_a_picture_of_16_bits_is_turned_upright() -> None:
+def test_exif_orientation_of_a_16_bit_image_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert open_image(saved(Image.new("I;16", (3, 2)), "PNG", exif=exif)).size == (2, 3)
 
 
-def test_it_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    image_module._tell_once.cache_clear()
+def test_each_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    image_module._log_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             open_image(TRANSPARENT["RGBA"])
@@ -181,7 +183,7 @@ def test_it_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_checked_images_say_what_is_done_to_them(tmp_path: Path) -> None:
+def test_checked_images_report_their_changes(tmp_path: Path) -> None:
     drawing("RGBA").save(tmp_path / "drawing.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     head = "id,image,question,options,answer\n"

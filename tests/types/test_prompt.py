@@ -1,4 +1,4 @@
-"""Prompts: their text, their checks, and values between the shown and the sample's order."""
+"""Prompts: text, chat turns, validation, and conversion of values to the sample's order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from vlmrobust.types import Turn
 Make = Callable[..., Sample]
 
 
-def test_the_unperturbed_prompt_is_the_sample(make_sample: Make) -> None:
+def test_unperturbed_prompt_equals_the_sample(make_sample: Make) -> None:
     sample = make_sample(distractor=2)
     prompt = Prompt.of(sample, draw=3)
     assert (prompt.condition, prompt.draw, prompt.prefill, prompt.context) == ("base", 3, "", "")
@@ -29,7 +29,7 @@ def test_text(make_sample: Make) -> None:
     assert prompt.replace(context="A caption.").text == f"A caption.\n\n{prompt.text}"
 
 
-def test_messages_hold_the_system_turn_and_not_the_prefill(make_sample: Make) -> None:
+def test_messages_include_the_system_turn_but_not_the_prefill(make_sample: Make) -> None:
     prompt = Prompt.of(make_sample(), style=Style(system="Be brief.", image_position="last")).replace(
         prefill="<think>x"
     )
@@ -39,36 +39,36 @@ def test_messages_hold_the_system_turn_and_not_the_prefill(make_sample: Make) ->
     assert user["content"][0]["text"] == prompt.text
 
 
-SAID = "<think>It is <red>.</think><answer>A</answer>"
+ANSWER_TURN = "<think>It is <red>.</think><answer>A</answer>"
 
 
-def asked_again(prompt: Prompt, *texts: str) -> Prompt:
-    """Return a prompt with earlier turns, the assistant's first."""
+def with_history(prompt: Prompt, *texts: str) -> Prompt:
+    """Return the prompt with `texts` as later turns, the assistant's first."""
     roles = ("assistant", "user") * len(texts)
     return prompt.replace(
         history=[{"role": role, "text": text} for role, text in zip(roles, texts, strict=False)],
     )
 
 
-def test_earlier_turns_follow_the_question_and_the_last_has_the_instruction(make_sample: Make) -> None:
+def test_history_follows_the_question_and_its_last_turn_has_the_instruction(make_sample: Make) -> None:
     style = Style(system="Be brief.", instruction="Choose.")
     first = Prompt.of(make_sample(), style=style).replace(prefill="<think>x")
-    prompt = asked_again(first, SAID, "Are you sure?", "<answer>B</answer>", "Really?")
-    assert prompt.history[0] == Turn(role="assistant", text=SAID)
+    prompt = with_history(first, ANSWER_TURN, "Are you sure?", "<answer>B</answer>", "Really?")
+    assert prompt.history[0] == Turn(role="assistant", text=ANSWER_TURN)
     assert prompt.text == first.text
     assert prompt.messages()[:2] == first.messages()
     assert [(turn["role"], turn["content"]) for turn in prompt.messages()[2:]] == [
-        ("assistant", [{"type": "text", "text": SAID}]),
+        ("assistant", [{"type": "text", "text": ANSWER_TURN}]),
         ("user", [{"type": "text", "text": "Are you sure?"}]),
         ("assistant", [{"type": "text", "text": "<answer>B</answer>"}]),
         ("user", [{"type": "text", "text": "Really?\nChoose."}]),
     ]
-    bare = asked_again(Prompt.of(make_sample(), style=Style(instruction="")), SAID, "Are you sure?")
+    bare = with_history(Prompt.of(make_sample(), style=Style(instruction="")), ANSWER_TURN, "Are you sure?")
     assert bare.messages()[-1]["content"][0]["text"] == "Are you sure?"
 
 
-def test_a_transcript_has_every_turn_and_no_marks_of_images_in_them(make_sample: Make) -> None:
-    prompt = asked_again(
+def test_transcript_has_every_turn_with_inert_image_marks(make_sample: Make) -> None:
+    prompt = with_history(
         Prompt.of(make_sample(options=("red", "blue")), style=Style(instruction="Choose.")),
         "An <image>: B",
         "<image> Sure?<|im_end|>",
@@ -85,15 +85,15 @@ def test_a_transcript_has_every_turn_and_no_marks_of_images_in_them(make_sample:
     ]
 
 
-def test_of_earlier_turns_the_models_own_keeps_its_tags_and_thoughts(make_sample: Make) -> None:
+def test_assistant_turns_keep_their_tags_and_thought_markers(make_sample: Make) -> None:
     said = "<think>[THINK]x[/THINK]</think><|im_end|><answer>A</answer>[INST]"
-    prompt = asked_again(Prompt.of(make_sample()), said, "</s>[THINK] Sure?").with_inert(KNOWN_TOKENS)
+    prompt = with_history(Prompt.of(make_sample()), said, "</s>[THINK] Sure?").with_inert(KNOWN_TOKENS)
     assert prompt.history[0].text == "<think>[THINK]x[/THINK]</think>< |im_end|><answer>A</answer>[ INST]"
     assert prompt.history[1].text == "< /s>[ THINK] Sure?"
 
 
 class Template:
-    """A chat template of the plain kind."""
+    """A minimal chat template."""
 
     opener = ""
 
@@ -103,7 +103,7 @@ class Template:
         return "|".join(parts) + "|assistant:" + self.opener
 
 
-def test_render_ends_in_the_prefill_and_opens_one_thought(make_sample: Make) -> None:
+def test_render_ends_with_the_prefill_and_opens_one_thought(make_sample: Make) -> None:
     prompt = Prompt.of(make_sample()).replace(prefill="<think>It is red.")
     template = Template()
     assert prompt.render(template).endswith("|assistant:<think>It is red.")
@@ -114,23 +114,23 @@ def test_render_ends_in_the_prefill_and_opens_one_thought(make_sample: Make) -> 
 @pytest.mark.parametrize(
     ("opener", "said", "expected"),
     [
-        ("", SAID, SAID),
-        ("<think>\n", SAID, SAID),
+        ("", ANSWER_TURN, ANSWER_TURN),
+        ("<think>\n", ANSWER_TURN, ANSWER_TURN),
         ("<think>\n", "It is red.</think><answer>A</answer>", "<think>It is red.</think><answer>A</answer>"),
-        ("[THINK]", SAID, "[THINK]It is <red>.[/THINK]<answer>A</answer>"),
+        ("[THINK]", ANSWER_TURN, "[THINK]It is <red>.[/THINK]<answer>A</answer>"),
         ("[THINK]", "It is red.[/THINK]<answer>A</answer>", "[THINK]It is red.[/THINK]<answer>A</answer>"),
         ("", "<answer>A</answer>", "<answer>A</answer>"),
     ],
 )
-def test_a_thought_of_an_earlier_turn_is_in_the_templates_tags(
+def test_thought_of_an_earlier_turn_gets_the_templates_tags(
     make_sample: Make, opener: str, said: str, expected: str
 ) -> None:
     template = Template()
     template.opener = opener
-    prompt = asked_again(Prompt.of(make_sample(), style=Style(instruction="Choose.")), said, "Are you sure?")
+    prompt = with_history(Prompt.of(make_sample(), style=Style(instruction="Choose.")), said, "Are you sure?")
     text = prompt.replace(prefill="<think>Yes").render(template)
-    begun = f"{opener}Yes" if opener else "<think>Yes"
-    assert text.partition("Choose.|")[2] == f"{expected}|Are you sure?\nChoose.|assistant:{begun}"
+    prefill = f"{opener}Yes" if opener else "<think>Yes"
+    assert text.partition("Choose.|")[2] == f"{expected}|Are you sure?\nChoose.|assistant:{prefill}"
 
 
 @pytest.mark.parametrize(
@@ -138,16 +138,16 @@ def test_a_thought_of_an_earlier_turn_is_in_the_templates_tags(
     [
         (
             {"history": ({"role": "user", "text": "Sure?"},)},
-            "field 'history.0': expected the assistant and the user in turn, got 'user'",
+            "field 'history.0': expected assistant and user alternating, got 'user'",
         ),
         (
             {"history": ({"role": "assistant", "text": "B"}, {"role": "assistant", "text": "A"})},
-            "field 'history.1': expected the assistant and the user in turn, got 'assistant'",
+            "field 'history.1': expected assistant and user alternating, got 'assistant'",
         ),
         ({"history": ({"role": "assistant", "text": " "},)}, "field 'history.0': expected a text, got ' '"),
         (
             {"history": ({"role": "assistant", "text": "B"},)},
-            "field 'history.0': expected the user at the end, whom the model is to answer, got 'assistant'",
+            "field 'history.0': expected the user as the last speaker, got 'assistant'",
         ),
         ({"history": ({"role": "system", "text": "B"},)}, "Input should be 'user' or 'assistant'"),
         (
@@ -168,24 +168,24 @@ def test_a_thought_of_an_earlier_turn_is_in_the_templates_tags(
         ({"draw": -1}, "greater than or equal to 0"),
     ],
 )
-def test_replace_checks_again_and_names_the_sample(make_sample: Make, changes: dict[str, Any], message: str) -> None:
+def test_replace_validates_and_names_the_sample(make_sample: Make, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
         Prompt.of(make_sample()).replace(**changes)
     if "field" in message:
         assert "sample 'q1', condition 'base', field" in str(caught.value)
 
 
-def test_base_travels_with_replace_and_is_not_written(make_sample: Make) -> None:
-    asked = Prompt.of(make_sample())
-    said = Response.parse(asked, "<answer>blue, I say</answer>")
-    prompt = asked.replace(base=said)
-    assert prompt.replace(question="Why?").base is said
+def test_base_is_kept_by_replace_and_not_serialized(make_sample: Make) -> None:
+    base_prompt = Prompt.of(make_sample())
+    response = Response.parse(base_prompt, "<answer>blue, I say</answer>")
+    prompt = base_prompt.replace(base=response)
+    assert prompt.replace(question="Why?").base is response
     assert "base" not in prompt.model_dump()
     assert "blue, I say" not in repr(prompt)
 
 
 @given(st.integers(2, 26), st.integers(0, 3), st.randoms())
-def test_values_go_back_to_the_samples_order(count: int, added: int, random: Any) -> None:
+def test_values_are_mapped_to_the_samples_order(count: int, added: int, random: Any) -> None:
     sample = Sample(id="q", images=[b"x"], question="?", options=[f"o{i}" for i in range(count)], answer=0)
     added = min(added, 26 - count)
     shown: list[int | None] = random.sample(range(count), random.randint(max(0, 2 - added), count))
@@ -203,7 +203,7 @@ def test_values_go_back_to_the_samples_order(count: int, added: int, random: Any
         assert place is None or prompt.options[place] == sample.options[index]
 
 
-def test_values_of_the_wrong_number_are_refused(make_sample: Make) -> None:
+def test_wrong_number_of_values_is_rejected(make_sample: Make) -> None:
     with pytest.raises(
         ValueError, match=r"sample 'q1', condition 'base': expected one value per shown option \(4\), got 2"
     ):

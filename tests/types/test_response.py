@@ -1,4 +1,4 @@
-"""Responses: what is read off a completion, and the letters in the sample's order."""
+"""Responses: parsing of completions, and log-probabilities in the sample's order."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def test_thought_and_answer(make_sample: Make) -> None:
     assert math.isnan(response.letter_mass)
 
 
-def test_an_injected_thought_is_not_the_models_own(make_sample: Make) -> None:
+def test_injected_thought_is_not_own_thought(make_sample: Make) -> None:
     sample = make_sample(distractor=0, texts={"wrong_think": "The cube is red."})
     prompt = WrongThink()(Prompt.of(sample))
     response = Response.parse(prompt, " But no, it is blue.</think><answer>B</answer>")
@@ -32,13 +32,13 @@ def test_an_injected_thought_is_not_the_models_own(make_sample: Make) -> None:
     assert (response.condition, response.answer, response.well_formed) == ("wrong_think", 1, True)
 
 
-def test_after_stop_think_nothing_is_the_models_own(make_sample: Make) -> None:
+def test_stop_think_leaves_no_own_thought(make_sample: Make) -> None:
     response = Response.parse(StopThink()(Prompt.of(make_sample())), "<answer>B</answer>")
     assert response.own_think == ""
     assert response.think == "Okay let's see. This should be the final answer."
 
 
-def test_reasoning_of_a_server_is_put_back_in_its_tags(make_sample: Make) -> None:
+def test_separate_reasoning_is_put_back_in_its_tags(make_sample: Make) -> None:
     apart = Response.parse(Prompt.of(make_sample()), "<answer>B</answer>", reasoning="It is blue.")
     whole = Response.parse(Prompt.of(make_sample()), "<think>It is blue.</think><answer>B</answer>")
     assert apart == whole
@@ -70,7 +70,7 @@ def test_an_added_option_is_an_abstention(make_sample: Make) -> None:
     assert response.letter_mass == pytest.approx(sum(math.exp(x) for x in (-3.0, -2.0, -4.0, -5.0, -0.5)))
 
 
-def test_letters_go_back_to_the_samples_order(make_sample: Make) -> None:
+def test_log_probabilities_are_mapped_to_the_samples_order(make_sample: Make) -> None:
     prompt = Prompt.of(make_sample()).replace(options=("yellow", "blue"), order=(3, 1))
     response = Response.parse(prompt, "<think>.</think><answer>A</answer>", option_logprobs=[-0.1, -2.4])
     assert response.answer == 3
@@ -85,7 +85,7 @@ def test_letters_go_back_to_the_samples_order(make_sample: Make) -> None:
         ([-1.0, float("nan"), -1.0, -1.0], "sample 'q1', condition 'base', field 'option_logprobs': .*, got NaN"),
     ],
 )
-def test_letters_that_do_not_fit(make_sample: Make, logprobs: list[float], message: str) -> None:
+def test_invalid_log_probabilities_are_rejected(make_sample: Make, logprobs: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Response.parse(Prompt.of(make_sample()), "<answer>B</answer>", option_logprobs=logprobs)
 
@@ -101,7 +101,7 @@ def test_letter_mass_is_at_most_one() -> None:
     assert response.letter_mass == 1.0
 
 
-def test_a_failure_is_a_row_with_its_reason(make_sample: Make) -> None:
+def test_failure_becomes_an_error_response(make_sample: Make) -> None:
     response = Response.failed(Prompt.of(make_sample(), draw=2), OSError("no such image"))
     assert (response.key, response.status, response.error) == (("q1", "base", 2), "error", "OSError: no such image")
     assert Response.failed(Prompt.of(make_sample()), "too few", "not_applicable").error == "too few"
@@ -132,7 +132,7 @@ def test_responses_survive_json() -> None:
     assert Response.model_validate_json(response.model_dump_json()) == response
 
 
-def test_a_prefill_that_the_completion_repeats_counts_once(make_sample: Make) -> None:
+def test_prefill_repeated_by_the_completion_is_removed(make_sample: Make) -> None:
     sample = make_sample(distractor=0, texts={"wrong_think": "The cube is red."})
     prompt = WrongThink()(Prompt.of(sample))
     once = Response.parse(prompt, " No, it is blue.</think><answer>B</answer>")
@@ -151,7 +151,7 @@ def test_a_prefill_that_the_completion_repeats_counts_once(make_sample: Make) ->
         ({"added_logprobs": (0.5,)}, "field 'added_logprobs': expected log-probabilities"),
     ],
 )
-def test_what_cannot_be_is_refused_by_sample_and_condition(changes: dict[str, Any], message: str) -> None:
+def test_contradictions_are_rejected_by_sample_and_condition(changes: dict[str, Any], message: str) -> None:
     whole = {"sample_id": "q", "condition": "base", "status": "answered", "answer": 0}
     with pytest.raises(ValidationError, match=f"sample 'q', condition 'base', {message}"):
         Response(**whole | changes)

@@ -1,4 +1,4 @@
-"""The struct of arrays: padding, missing values, and what belongs together."""
+"""Responses as a struct of arrays: padding, missing values, selection and concatenation."""
 
 import math
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_select_keeps_rows_together(pairs: list[tuple[Prompt, Response]]) -> Non
 
 
 @pytest.mark.parametrize("split", range(4))
-def test_joined_parts_are_the_whole(pairs: list[tuple[Prompt, Response]], split: int) -> None:
+def test_joined_parts_equal_the_whole(pairs: list[tuple[Prompt, Response]], split: int) -> None:
     whole = Responses.of(*zip(*pairs, strict=True))
     parts = [Responses.of([p for p, _ in part], [r for _, r in part]) for part in (pairs[:split], pairs[split:])]
     joined = Responses.joined(*parts)
@@ -70,21 +70,21 @@ def test_joined_parts_are_the_whole(pairs: list[tuple[Prompt, Response]], split:
             assert found == expected
 
 
-def test_none_at_all() -> None:
+def test_empty_responses() -> None:
     responses = Responses.of([], [])
     assert len(responses) == 0
     assert responses.option_logprobs.shape[0] == 0
 
 
-def test_what_does_not_belong_together(pairs: list[tuple[Prompt, Response]]) -> None:
-    prompts, said = zip(*pairs, strict=True)
+def test_mismatched_prompts_and_responses_are_rejected(pairs: list[tuple[Prompt, Response]]) -> None:
+    prompts, answers = zip(*pairs, strict=True)
     with pytest.raises(ValueError, match=r"expected one response per prompt \(3\), got 2"):
-        Responses.of(prompts, said[:2])
+        Responses.of(prompts, answers[:2])
     with pytest.raises(
         ValueError, match=r"expected the response to \('four', 'base', 0\) at position 0, got \('two', "
     ):
-        Responses.of(prompts, [said[1], said[0], said[2]])
-    short = said[0].replace(option_logprobs=(-1.0,))
+        Responses.of(prompts, [answers[1], answers[0], answers[2]])
+    short = answers[0].replace(option_logprobs=(-1.0,))
     with pytest.raises(
         ValueError, match="sample 'four', condition 'base', field 'option_logprobs': expected 4 values, got 1"
     ):

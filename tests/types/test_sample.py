@@ -1,4 +1,4 @@
-"""Samples: what is refused, and how the refusal names sample and field."""
+"""Samples: validation, with errors that name the sample and the field."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,17 +44,17 @@ Make = Callable[..., Sample]
         ({"colour": "red"}, "sample 'q1', field 'colour': Extra inputs are not permitted, got 'red'"),
     ],
 )
-def test_what_is_refused(make_sample: Make, fields: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_rejected(make_sample: Make, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         make_sample(**fields)
 
 
-def test_every_problem_is_named_at_once(make_sample: Make) -> None:
+def test_all_problems_are_reported_together(make_sample: Make) -> None:
     with pytest.raises(ValidationError, match=r"field 'question': .*; sample 'q1', field 'options': "):
         make_sample(question="", options=("red",))
 
 
-def test_missing_fields_are_named() -> None:
+def test_missing_fields_are_reported() -> None:
     with pytest.raises(
         ValidationError, match=r"sample '<no id>', field 'id': Field required; .*field 'answer': Field required"
     ):
@@ -67,7 +67,7 @@ def test_a_wrong_text_as_a_bare_string_needs_the_distractor(make_sample: Make) -
     assert make_sample(texts={"correct_caption": "A blue cube."}).texts["correct_caption"] == "A blue cube."
 
 
-def test_samples_are_frozen_and_replaced_with_a_check(make_sample: Make) -> None:
+def test_samples_are_frozen_and_replace_validates(make_sample: Make) -> None:
     sample = make_sample()
     with pytest.raises(ValidationError, match="frozen"):
         sample.answer = 2  # type: ignore[misc]
@@ -99,7 +99,7 @@ def test_check_samples(make_sample: Make) -> None:
         check_samples([samples[0], "b"])  # type: ignore[list-item]
 
 
-def test_a_copy_that_was_never_checked_is_refused(make_sample: Make) -> None:
+def test_unvalidated_copy_is_rejected(make_sample: Make) -> None:
     sound = make_sample("a")
     assert check_samples([sound])[0] is sound
     beyond = sound.model_copy(update={"answer": len(sound.options)})

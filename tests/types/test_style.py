@@ -1,4 +1,4 @@
-"""Styles: instruction, options and tags as text."""
+"""Styles: texts of instruction, options and tags, and validation."""
 
 import pytest
 from pydantic import ValidationError
@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from vlmrobust import Style
 
 
-def test_the_instruction_fits_mode_and_answer() -> None:
+def test_default_instruction_depends_on_mode_and_answer_by() -> None:
     texts = {
         (mode, by): Style(mode=mode, answer_by=by).instruction_text()
         for mode in ("think", "direct")
@@ -18,7 +18,7 @@ def test_the_instruction_fits_mode_and_answer() -> None:
         assert ("the letter" in text) == (by == "letter")
 
 
-def test_the_instruction_names_the_styles_own_tags() -> None:
+def test_instruction_contains_the_styles_tags() -> None:
     style = Style(think_tags=("[T]", "[/T]"), answer_tags=("[A]", "[/A]"))
     assert "[T] and [/T]" in style.instruction_text()
     assert "[A] and [/A]" in style.instruction_text()
@@ -26,7 +26,7 @@ def test_the_instruction_names_the_styles_own_tags() -> None:
     assert Style(instruction="").instruction_text() == ""
 
 
-def test_the_question_is_laid_out_by_its_template() -> None:
+def test_question_follows_its_template() -> None:
     style = Style(question_template="Q: {question}\nOptions:\n{options}\n\n{instruction}", instruction="Choose.")
     assert style.question_text("Which?", ["red", "blue"]) == "Q: Which?\nOptions:\nA. red\nB. blue\n\nChoose."
     marks = ["{question}", "{instruction}"]
@@ -38,14 +38,14 @@ def test_the_question_is_laid_out_by_its_template() -> None:
     )
 
 
-def test_without_answer_tags_the_instruction_names_none() -> None:
+def test_instruction_without_answer_tags() -> None:
     style = Style(answer_tags=None)
     assert style.instruction_text().endswith("and </think>, and only the letter of the correct option after it.")
     assert (style.answer_opener, style.answer_closer) == ("\n\n", "")
     assert (Style().answer_opener, Style().answer_closer) == ("<answer>", "</answer>")
 
 
-def test_options_with_marks_in_their_text_are_not_filled_again() -> None:
+def test_placeholders_in_option_texts_are_not_filled() -> None:
     assert Style().options_text(["{letter}", "{text}"]) == "A. {letter}\nB. {text}"
 
 
@@ -66,7 +66,7 @@ def test_other_letters() -> None:
         ({"answer_tags": ("", "</answer>")}, "expected an opening and a closing tag"),
         (
             {"answer_tags": None, "instruction": "In {answer_open}."},
-            "expected an instruction that names no answer tags",
+            "expected an instruction without answer tags",
         ),
         (
             {"question_template": "{question}\n{options}"},
@@ -76,7 +76,7 @@ def test_other_letters() -> None:
         *(
             (
                 {"letters": letters},
-                f"letters out of A to Z, or 2 to 10 different digits, got {letters!r}",
+                f"letters from A to Z, or 2 to 10 different digits, got {letters!r}",
             )
             for letters in ("", "A", "ABA", "abcd", "A B", "ÄÖ", "11", "1A", "0")
         ),
@@ -84,6 +84,6 @@ def test_other_letters() -> None:
         ({"temperature": 1}, "Extra inputs are not permitted"),
     ],
 )
-def test_what_is_refused(fields: dict[str, object], message: str) -> None:
+def test_invalid_values_are_rejected(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Style(**fields)  # type: ignore[arg-type]

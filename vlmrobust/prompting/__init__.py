@@ -1,4 +1,4 @@
-"""Text in, text out: a question put as chat turns, a chat template rendered, a completion read."""
+"""Convert questions to chat turns, render chat templates, and parse completions."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The parser's patterns take a while to compile: at first use, not on import.
+    # Compiling the parser's patterns is slow, so it waits until first use.
     if name in {"Parsed", "parse_completion"}:
         from . import parsing
 

@@ -1,8 +1,8 @@
-"""A question put as chat turns, and those turns rendered through a model's own chat template.
+"""Convert a question to chat turns, and render them with a model's chat template.
 
-The user's turns go through the template with `add_generation_prompt=True`; what the assistant is to continue from is
-appended as raw text. `continue_final_message` is not used: thinking templates insert an empty, closed thought before
-the continued message, cut it, or raise.
+The template renders the turns with `add_generation_prompt=True`; the prefill of the assistant's turn is appended as raw
+text. `continue_final_message` is not used: thinking templates insert an empty, closed thought before the continued
+message, truncate it, or raise.
 """
 
 import difflib
@@ -22,11 +22,11 @@ __all__ = [
 
 IMAGE_MARK = "<image>"
 
-_END = 8  # characters of an earlier answer that tell whether it is there; its thought may be left out
+_END = 8  # final characters of an earlier answer to look for in a rendering; its thought may be left out
 
 
 class ChatTemplate(Protocol):
-    """What rendering needs of a Hugging Face processor (or tokenizer)."""
+    """The part of a Hugging Face processor (or tokenizer) that rendering needs."""
 
     def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
         """Render a conversation."""
@@ -35,18 +35,18 @@ class ChatTemplate(Protocol):
 def chat_turns(
     text: str, image_count: int, *, system: str | None = None, image_position: str = "first"
 ) -> list[dict[str, Any]]:
-    """Return the system turn (if any) and the user's turn, their content always a list of parts.
+    """Return the system turn (if any) and the user's turn, with their content as lists of parts.
 
-    A plain string as content is dropped without a word by some templates; a list of parts is understood by all.
+    Some templates silently drop content that is a plain string; all of them support a list of parts.
 
     Args:
-        text: the user's text; `<image>` marks in it, as many as there are images, say where these stand.
-        image_count: how many images go with it.
+        text: the user's text; `<image>` marks in it, as many as there are images, place the images.
+        image_count: number of images.
         system: the system turn's text.
         image_position: images "first" or "last", where the text has no marks.
 
     Raises:
-        ValueError: the text has marks, but not as many as there are images.
+        ValueError: the number of marks differs from the number of images.
 
     Example:
         >>> [part["type"] for part in chat_turns("What is this?", 2)[0]["content"]]
@@ -61,8 +61,8 @@ def chat_turns(
             parts += [{"type": "image"}] * (index > 0) + [{"type": "text", "text": piece}] * bool(piece)
     else:
         images = [{"type": "image"} for _ in range(image_count)]
-        written = [{"type": "text", "text": text}]
-        parts = images + written if image_position == "first" else written + images
+        texts = [{"type": "text", "text": text}]
+        parts = images + texts if image_position == "first" else texts + images
     turns = [{"role": "user", "content": parts}]
     if system is not None:
         turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
@@ -78,27 +78,27 @@ def _fold_system_turn(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def template_of(processor: Any) -> Any:
-    """Return whichever has the chat template: the processor, or the tokenizer in it."""
+    """Return the object that has the chat template: the processor or its tokenizer."""
     tokenizer = getattr(processor, "tokenizer", None)
     on_tokenizer = not getattr(processor, "chat_template", None) and getattr(tokenizer, "chat_template", None)
     return tokenizer if on_tokenizer else processor
 
 
 def template_source(processor: Any) -> str:
-    """Return the chat template of a processor as it is written; empty where there is none, or several."""
+    """Return the source of a processor's chat template; empty if there is none, or several."""
     source = getattr(template_of(processor), "chat_template", None)
     return source if isinstance(source, str) else ""
 
 
 def check_template_arguments(processor: Any, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that a chat template never mentions: it would leave them out without a word.
+    """Reject arguments that a chat template never uses; it would silently ignore them.
 
     Args:
-        processor: has the template.
-        arguments: for it.
+        processor: the processor with the template.
+        arguments: the arguments for the template.
 
     Raises:
-        ValueError: the template mentions no such argument; the message has the nearest name that it mentions.
+        ValueError: the template uses no such argument; the message suggests the nearest name.
     """
     source = template_source(processor)
     words = set(re.findall(r"[A-Za-z_]\w*", source)) if source else set(arguments)
@@ -112,56 +112,56 @@ def check_template_arguments(processor: Any, arguments: Mapping[str, Any]) -> No
 
 
 def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]], **arguments: Any) -> tuple[str, bool]:
-    """Render chat turns up to the point where the assistant begins to write.
+    """Render chat turns up to the beginning of the assistant's turn.
 
-    A template without a system role raises or drops that turn; then its text is put in front of the user's. One that
-    takes earlier turns of the assistant as plain strings alone is given these.
+    If a template without a system role raises or drops that turn, the system text is put before the user's. If a
+    template supports only plain strings in the assistant's earlier turns, these are passed as strings.
 
     Args:
-        processor: anything with `apply_chat_template`; where only its tokenizer has a template, that is used.
-        turns: as made by `chat_turns`, perhaps with further ones of the assistant and the user.
+        processor: anything with `apply_chat_template`; if only its tokenizer has a template, that is used.
+        turns: from `chat_turns`, optionally followed by turns of the assistant and the user.
         **arguments: for the template, such as `enable_thinking`.
 
     Returns:
-        The rendered text, and whether the system turn had to be folded into the user's.
+        The rendered text, and whether the system turn was folded into the user's.
 
     Raises:
-        ValueError: the processor has no chat template, or its template drops the user's text, or what the assistant
-            said before. Thoughts of earlier turns it may leave out.
+        ValueError: the processor has no chat template, or the template drops the user's text or an earlier answer of
+            the assistant. It may leave out the thoughts of earlier turns.
     """
     from jinja2.exceptions import TemplateError
 
-    plain = [_with_plain_text(turn) if turn["role"] == "assistant" else turn for turn in turns]
-    forms = [turns] if plain == list(turns) else [turns, plain]
-    lost = None
-    for form in forms:
+    with_strings = [_with_plain_text(turn) if turn["role"] == "assistant" else turn for turn in turns]
+    candidates = [turns] if with_strings == list(turns) else [turns, with_strings]
+    missing = None
+    for candidate in candidates:
         try:
-            text, folded = _rendered(processor, form, arguments)
+            text, folded = _render(processor, candidate, arguments)
         except (TemplateError, TypeError):
-            if form is forms[-1]:
+            if candidate is candidates[-1]:
                 raise
             continue
-        if (lost := _lost(text, turns)) is None:
+        if (missing := _missing_text(text, turns)) is None:
             return text, folded
-    assert lost is not None, "a form that was rendered has lost something, or is returned"
+    assert missing is not None, "the last candidate is returned, raises, or lacks some text"
     raise ValueError(
-        f"expected the chat template of {type(processor).__name__} to keep {lost[0]}, "
-        f"got a rendering without {lost[1]!r:.80}"
+        f"expected the chat template of {type(processor).__name__} to keep {missing[0]}, "
+        f"got a rendering without {missing[1]!r:.80}"
     )
 
 
-def _rendered(
+def _render(
     processor: ChatTemplate, turns: Sequence[dict[str, Any]], arguments: Mapping[str, Any]
 ) -> tuple[str, bool]:
-    """Return turns rendered, and whether the system turn had to be folded into the user's."""
+    """Return the rendered turns, and whether the system turn was folded into the user's."""
     from jinja2.exceptions import TemplateError
 
     template = template_of(processor)
-    asked = {**arguments, "add_generation_prompt": True, "tokenize": False}
+    settings = {**arguments, "add_generation_prompt": True, "tokenize": False}
 
-    def rendered(conversation: Sequence[dict[str, Any]]) -> str:
+    def apply_template(conversation: Sequence[dict[str, Any]]) -> str:
         try:
-            return str(template.apply_chat_template(conversation, **asked))
+            return str(template.apply_chat_template(conversation, **settings))
         except ValueError as error:
             if "chat template" not in str(error) and "chat_template" not in str(error):
                 raise
@@ -173,39 +173,39 @@ def _rendered(
     has_system = turns[0]["role"] == "system"
     folded = False
     try:
-        text = rendered(turns)
+        text = apply_template(turns)
         folded = has_system and turns[0]["content"][0]["text"].strip() not in text
     except TemplateError:
         if not has_system:
             raise
         folded = True
-    return (rendered(_fold_system_turn(turns)) if folded else text), folded
+    return (apply_template(_fold_system_turn(turns)) if folded else text), folded
 
 
 def _with_plain_text(turn: Mapping[str, Any]) -> dict[str, Any]:
     return {**turn, "content": "".join(part["text"] for part in turn["content"])}
 
 
-def _lost(text: str, turns: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return what of the turns is not in a rendering, in their order: whose text, and the text; None = all is there."""
-    said = [
+def _missing_text(rendered: str, turns: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Return the first text of the turns that a rendering lacks, after a description of it; None = nothing is missing."""
+    texts = [
         (turn["role"], part["text"].strip())
         for turn in turns
         if turn["role"] != "system"
         for part in turn["content"]
         if part["type"] == "text"
     ]
-    place = 0
+    position = 0
     answer = ""
-    for role, wanted in said:
+    for role, text in texts:
         if role == "assistant":
-            answer = wanted[-_END:]
+            answer = text[-_END:]
             continue
-        begin = text.find(wanted, place)
+        begin = rendered.find(text, position)
         if begin < 0:
-            return "the user's text", wanted
-        if answer not in text[place:begin]:
-            return "what the assistant said before", answer
+            return "the user's text", text
+        if answer not in rendered[position:begin]:
+            return "the assistant's earlier answer", answer
         answer = ""
-        place = begin + len(wanted)
+        position = begin + len(text)
     return None

@@ -1,4 +1,4 @@
-"""What a clause says about its answer: "the answer is B", "I'd go with C", "(B) is correct", "not A but B"."""
+"""Parse clauses that state an answer: "the answer is B", "I'd go with C", "(B) is correct", "not A but B"."""
 
 import re
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ _COPULA = (
     r"|appears?|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
 )
 _ALONE = r"(?<!\w)"
-# How a clause names an answer: its kind, words by one of which it is found, what follows them, what stands before them.
-# Of an "answer" a sentence may tell ("the answer is …"); a "direct" one ("answer B"), a "choice" ("I'd go with") and
-# what is "boxed" or so marked follow at once; a "subject" stands before ("… is correct"). Words are found by `str.find`
-# and only then matched: ten times faster than one pattern with all of them.
-_ROWS = (
+# Heads of clauses: kind, stems to search for, pattern after the stem, pattern before it.
+# After "answer" a sentence may follow ("the answer is …"); the option follows immediately after "direct" ("answer B"),
+# "choice" ("I'd go with") and "boxed" or similar markup; a "subject" comes first ("… is correct"). Stems are found with
+# `str.find` and only then matched, ten times faster than one pattern with all of them.
+_HEAD_TABLE = (
     ("answer", "answer",
      rf"\b(?: (?:to|for|of) (?:this |the )?'[^\n]{{0,300}}?'| (?!{_COPULA})(?:to|for|of|here|in|based|then|therefore"
      r"|thus|that|i|we|choice|option|letter|must|should|would|will|has|seems|appears|given)\b[^.,;:\n?!]{0,80}?)?"
@@ -46,7 +46,7 @@ _ROWS = (
 )  # fmt: skip
 _HEADS = [
     (kind, stem.replace("_", " "), re.compile(after), re.compile(f"(?:{before})$"))
-    for kind, stems, after, before in _ROWS
+    for kind, stems, after, before in _HEAD_TABLE
     for stem in stems.split()
 ]
 _PREFIX = re.compile(
@@ -54,7 +54,7 @@ _PREFIX = re.compile(
     r"(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?(?:\b(?:final|correct|right|best|only|true|likely"
     r"|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*\Z"
 )
-_SUPPOSED = re.compile(
+_HYPOTHETICAL = re.compile(
     r"\b(?:if|whether|suppos\w+|assum\w+|unless|when|until|could|might|may|is|(?:about|going) to)(?: \w+){0,2} $"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s'*)\]]|$)|\n")
@@ -64,7 +64,7 @@ _JOIN = re.compile(
     r"|possibly))?|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
 )
 _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
-# A negation does not cross one of these, and reaches over a few words.
+# A negation covers a few words, but not beyond one of these.
 _BOUNDARY = (
     "but|because|since|as|so|and|while|whereas|although|though|which|who|where|if|when|it's|it is|that is|that are|then"
 )
@@ -94,14 +94,14 @@ _NEGATED_AFTER = re.compile(
 
 
 class Claim(NamedTuple):
-    """What a clause says: it asserts `option`, or it is `ambiguous`, or it rejects options, or nothing of these.
+    """The content of a clause: it asserts `option`, is `ambiguous`, rejects options, or none of these.
 
     Attributes:
-        start, end: the clause, with its connective ("so the"), up to the end of what it names.
-        option: the option that is asserted; None = none.
-        letter: where the letter stands that names it; None = it is named by its text.
-        ambiguous: several options, contradicting ones, or a letter of no option are named.
-        rejected: the options that are said not to be it.
+        start, end: the clause, from its connective ("so the") to the end of the named option.
+        option: the asserted option; None = none.
+        letter: the span of the letter that names it; None = it is named by its text.
+        ambiguous: the clause names several or contradicting options, or a letter of no option.
+        rejected: the options that the clause denies.
     """
 
     start: int
@@ -113,30 +113,32 @@ class Claim(NamedTuple):
 
 
 def by_polarity(reading: Reading, found: list[Mention], start: int, end: int) -> tuple[list[Mention], list[Mention]]:
-    """Return the mentions between `start` and `end` that stand un-negated, and those that are negated.
+    """Split the mentions between `start` and `end` into affirmed and negated ones.
 
-    A negation reaches over a list ("not red, blue or green"; "red and blue are not"), but not past a conjunction, a
-    verb of its own or the sentence.
+    A negation covers a list ("not red, blue or green"; "red and blue are not"), but does not extend past a
+    conjunction, another verb or the sentence.
     """
     folded = reading.folded
     joined = [
         after.start - before.end <= 24 and LIST_JOIN.fullmatch(folded, before.end, after.start) is not None
         for before, after in pairwise(found)
     ]
-    denied: list[bool] = []
-    for mention, listed in zip(found, [False, *joined], strict=False):
+    negated_before: list[bool] = []
+    for mention, in_list in zip(found, [False, *joined], strict=False):
         before = folded[max(start, mention.start - 80) : mention.start]
-        denied.append(_NEGATION.search(before) is not None or (listed and denied[-1]))
-    refused = False
-    sides: tuple[list[Mention], list[Mention]] = ([], [])
-    for mention, no, listed in zip(reversed(found), reversed(denied), [False, *reversed(joined)], strict=False):
-        refused = _NEGATED_AFTER.match(folded, mention.end, end) is not None or (listed and refused)
-        sides[no or refused].insert(0, mention)
-    return sides
+        negated_before.append(_NEGATION.search(before) is not None or (in_list and negated_before[-1]))
+    negated_after = False
+    split: tuple[list[Mention], list[Mention]] = ([], [])
+    for mention, is_negated, in_list in zip(
+        reversed(found), reversed(negated_before), [False, *reversed(joined)], strict=False
+    ):
+        negated_after = _NEGATED_AFTER.match(folded, mention.end, end) is not None or (in_list and negated_after)
+        split[is_negated or negated_after].insert(0, mention)
+    return split
 
 
 def sole_claim(reading: Reading, start: int, position: int, end: int) -> Claim:
-    """Read the only option that is named un-negated between `position` and `end`; `start`: where the clause begins."""
+    """Return the only option affirmed between `position` and `end`; the clause begins at `start`."""
     positive, negative = by_polarity(reading, reading.named(position, end), position, end)
     options = {mention.option for mention in positive}
     option = options.pop() if len(options) == 1 else None
@@ -145,29 +147,29 @@ def sole_claim(reading: Reading, start: int, position: int, end: int) -> Claim:
     return Claim(start, end, option, letter, option is None and bool(positive), tuple(rejected))
 
 
-def _alternative(reading: Reading, named: Mention, end: int) -> bool:
-    """Whether another option is named on a par with this one ("B or C", "B, C", "A and B")."""
+def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
+    """Return whether another option is coordinated with this one ("B or C", "B, C", "A and B")."""
     join = _JOIN.match(reading.folded, named.end, end)
     other = reading.named_at(join.end(), end) if join else None
     if join is None or other is None or other.option == named.option:
         return False
     words = join[0].strip(" '*)]}.,:_$-\n")
     if not words:
-        # "B. Red …" goes on with a sentence; "B C" and "B\nC" are two letters.
+        # "B. Red …" continues with a sentence; "B C" and "B\nC" are two letters.
         return other.letter is not None and reading.ends_at(other.end, end)
     return reading.ends_at(other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
 
 
 def read_claim(reading: Reading, start: int, position: int, end: int, *, search: bool = True) -> Claim:
-    """Read what is claimed from `position` on, after "the answer is", in a clause that begins at `start`.
+    """Read the claim after "the answer is", at `position`, in a clause that begins at `start`.
 
-    If no option is named right there, the only one that the sentence names un-negated is taken, unless `search` is off.
+    If no option is named at `position`, the only option affirmed in the sentence is used, unless `search` is False.
     """
     if _EITHER.match(reading.folded, position, end):
         return Claim(start, position, ambiguous=True)
     named = reading.named_at(position, end)
     if named is not None:
-        if named.option is None or _alternative(reading, named, end):
+        if named.option is None or _has_alternative(reading, named, end):
             return Claim(start, named.end, ambiguous=True)
         if _NEGATED_AFTER.match(reading.folded, named.end, end):
             return Claim(start, named.end, rejected=(named.option,))
@@ -180,7 +182,7 @@ def read_claim(reading: Reading, start: int, position: int, end: int, *, search:
 
 
 def _subject(reading: Reading, start: int, verb: int, end: int) -> Claim | None:
-    """Read "(B) is correct": the option right before the verb."""
+    """Read "(B) is correct": the option directly before the verb."""
     found = reading.named(max(start, verb - 48), verb)
     if not found or reading.folded[found[-1].end : verb].strip(" '*)]}_.:"):
         return None
@@ -191,9 +193,9 @@ def _subject(reading: Reading, start: int, verb: int, end: int) -> Claim | None:
 
 
 def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
-    """Yield what a text says about its answer by an explicit clause, in order.
+    """Yield the claims of a text's explicit clauses, in order.
 
-    Clauses that suppose ("if the answer is B") or ask ("is the answer B?") are left out.
+    Hypothetical clauses ("if the answer is B") and questions ("is the answer B?") are skipped.
 
     Example:
         >>> text = "It is red, so the answer is (A)."
@@ -215,7 +217,7 @@ def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
 
 
 def _claim(reading: Reading, order: int, start: int, at: int, end: int) -> Claim | None:
-    """Read the clause whose head has its word at `at`."""
+    """Read the clause whose head has its stem at `at`."""
     kind, stem, after, before = _HEADS[order]
     folded, text = reading.folded, reading.folded[max(start, at - 60) : at]
     head = after.match(folded, at + len(stem), end)
@@ -226,12 +228,12 @@ def _claim(reading: Reading, order: int, start: int, at: int, end: int) -> Claim
         claim = _subject(reading, start, at - len(text) + lead.start(), head.end())
     else:
         prefix = _PREFIX.search(text)
-        began = at - (len(text) - prefix.start() if prefix else 0)
-        if _SUPPOSED.search(folded[max(start, began - 40) : began]):
+        begin = at - (len(text) - prefix.start() if prefix else 0)
+        if _HYPOTHETICAL.search(folded[max(start, begin - 40) : begin]):
             return None
-        # "Answer B" and "Answer: B" name the option itself; where a verb follows, a sentence may lead up to it.
+        # "Answer B" and "Answer: B" name the option directly; after a verb, a sentence may lead up to it.
         search = kind == "answer" and folded[head.end() - 1].isalpha()
-        claim = read_claim(reading, began, head.end(), end, search=search)
+        claim = read_claim(reading, begin, head.end(), end, search=search)
         if kind == "direct" and (claim.option is None or not reading.ends_at(claim.end, end)):
             return None
     stop = _SENTENCE_END.search(folded, claim.end, min(end, claim.end + 200)) if claim else None
@@ -239,14 +241,14 @@ def _claim(reading: Reading, order: int, start: int, at: int, end: int) -> Claim
 
 
 def bare_mention(reading: Reading, start: int, end: int) -> Mention | None:
-    """Return the option that a part names if it does nothing else."""
+    """Return the option named by a span that contains nothing else, or None."""
     named = reading.named_at(start, end)
     bare = named is not None and named.option is not None and _DECORATED_END.fullmatch(reading.folded, named.end, end)
     return named if bare else None
 
 
 def bare_claim(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read a part that is an answer and nothing else: a letter, an option's text, or both; None if it is not."""
+    """Read a span that is only an answer: a letter, an option's text, or both; None if it is not."""
     named = bare_mention(reading, start, end)
     if named is None or named.letter is None or reading.by != "letter":
         whole = whole_option(reading.text[start:end], reading.options)

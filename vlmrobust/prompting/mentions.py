@@ -1,7 +1,7 @@
-"""Where a text names an option: by its letter, or by its text.
+"""Find mentions of options in a text, by letter or by text.
 
-Options are found by `str.find` in the folded text, not by patterns made from them: their texts may hold anything, and
-nothing has to be compiled per sample.
+Options are found with `str.find` in the folded text instead of patterns: their texts may contain anything, and nothing
+has to be compiled per sample.
 """
 
 import re
@@ -25,14 +25,14 @@ _LEAD = re.compile(
 _LETTER = re.compile(
     rf"(?<!{WORD})(?:(?<!{WORD}['-])[a-z](?!{WORD}|'{WORD}|-{WORD})|(?<![\d.,:/-])\d(?!{WORD}|[.,:/]\d|[%°]))"
 )
-# What may follow a letter that is meant as one, where "A red cube" and "I see" are not.
+# The context after a letter that is meant as an option, unlike "A red cube" and "I see".
 _AFTER_LETTER = re.compile(
     r"[ \n'*)\]]+(?:is|are|was|and|or|nor|but|because|since|as|remains?|fits?|matches|works|seems|looks|appears"
     r"|describes|agrees|corresponds|satisfies|applies|holds|stands|has|does|doesn't|isn't|which|not|instead|rather|with|out"
     r"|und|oder|ou|et|y|o|(?<!i )(?:can|can't|cannot|could|must|would))\b"
     rf"|[ \n]+(?:while|whereas|though|although) [(*]*[a-z]\b|[ \n]*+(?!{WORD})| *+\n"
 )
-# Letters that are surely meant as options: after such a word, in brackets or in bold; or bare, before `_AFTER_LETTER`.
+# Letters certainly meant as options: after one of these words, in brackets or in bold; or bare, before `_AFTER_LETTER`.
 _LETTERS = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
     rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
@@ -40,12 +40,12 @@ _LETTERS = re.compile(
     r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
     rf"|either|between|\w+ly),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
-# Other things that have letters; in the text as it is written.
+# Other things labelled with letters; matched in the original text.
 _POINTS = re.compile(
     r"\b(?i:points?|vertex|vertices|line|segment|angle|triangle|arc|side|chord|ray|node|vitamin|type|plan|grade|gate|team"
     r"|platform|building|block|exit|circle|label(?:l?ed)?|marked|letters?) ['\"$]?[A-Z]{1,4}(?![A-Za-z'])|∠|△"
 )
-# A letter and its text, or the other way round: "B. red", "red (B)".
+# A letter with its text: "B. red", "red (B)".
 _TEXT_AFTER_LETTER = re.compile(r"[\s'*)\]}_]*[.:)=,-]*[\s'*(\[_]*")
 _LETTER_AFTER_TEXT = re.compile(
     r"[\s'*_.,]*(?:which is |that is |that's )?(?:[(\[]\s*(?:(?:option|choice|answer|letter) )?"
@@ -53,13 +53,13 @@ _LETTER_AFTER_TEXT = re.compile(
 )
 _ENDS = re.compile(r"[\s'*)\]}_$\\]*(?:[.,;:!)\]|\n]|<|$|\b(?:or|and|because|since|as|but)\b|或|和)")
 LIST_JOIN = re.compile(r"[\s'*(),]*(?:\b(?:or|nor|and)\b)?[\s'*(]*(?:\b(?:option|a|an|the|in|on|at|to)\b ?)*['(*]*$")
-# Words that an option may begin with, and that may be left out.
+# Optional words at the beginning of an option.
 OUTER_WORDS = """
 a an the in on at to of for with from by into onto towards toward under over beside behind near inside outside between
 along around against as is are it he she they its his her their there this that be was were has have
 """
 _OUTER = re.compile(rf"(?:['(]*(?:{'|'.join(OUTER_WORDS.split())})\b['(]* )+(?=\S)")
-# The number of a squeezed option, where a unit follows: "12 cm", but neither "12π" nor "12x".
+# The number of a squeezed option, before a unit: "12 cm", but neither "12π" nor "12x".
 _NUMBER = re.compile(r"(?:#-?[\d.]+/)?#-?[\d.]+(?![\d./√π^]|(?:pi|sqrt|[abknxyz])(?![a-z]))")
 _SINGLE = re.compile(rf"(?<!{WORD})\w(?!{WORD})")
 _BREAK = re.compile(r"[.!?;] |\n")
@@ -68,12 +68,12 @@ _LABEL = re.compile(r"\(?([a-z])[).:] *(?=\S)")
 
 
 class Mention(NamedTuple):
-    """An option that is named in a text.
+    """A mention of an option in a text.
 
     Attributes:
-        start, end: where it is named.
-        option: None where it could be several, or none has that letter.
-        letter: where the letter stands that names it; None = its text does.
+        start, end: the span of the mention.
+        option: the option; None = ambiguous, or a letter of no option.
+        letter: the span of the letter that names it; None = it is named by its text.
     """
 
     start: int
@@ -83,14 +83,14 @@ class Mention(NamedTuple):
 
 
 class Forms(NamedTuple):
-    """What the options of a question may be written like.
+    """The spellings by which the options of a question are recognised.
 
     Attributes:
-        keys: squeezed text → the options that it could be; an exact form outranks a looser one.
+        keys: squeezed text → the options it may refer to; an exact form takes precedence over a looser one.
         letters: the same for options that are a single letter.
-        inflected: whether the options differ in their inflection alone, so that it has to be heeded.
-        single: characters that are a word of their own in an option.
-        broken: whether an option has a sentence break inside.
+        inflected: whether the options differ only in inflection, so that inflections must match.
+        single: characters that are separate words in an option.
+        broken: whether an option contains a sentence break.
     """
 
     keys: dict[str, list[int]]
@@ -100,26 +100,26 @@ class Forms(NamedTuple):
     broken: bool
 
     def key(self, folded: str) -> str:
-        """Return a text as a key; what has no words is its own."""
+        """Return the key of a text; a text without words is its own key."""
         return squeeze(folded, inflected=self.inflected).text or folded
 
 
 @lru_cache(maxsize=4096)
 def _forms(options: tuple[str, ...]) -> Forms:
     folded = [" ".join(fold(option).replace("<image>", " ").split()) for option in options]
-    shown = "\n".join(folded)
+    listing = "\n".join(folded)
     labels = [_LABEL.match(option) for option in folded]
     if all(label and label[1] == letter.lower() for label, letter in zip(labels, LETTERS, strict=False)):
         folded = [option[label.end() if label else 0 :] for option, label in zip(folded, labels, strict=True)]
     squeezed = [squeeze(option).text for option in folded]
     inflected = len(set(squeezed)) < len(set(folded))
-    forms = Forms({}, {}, inflected, frozenset(_SINGLE.findall(shown)), any(map(_BREAK.search, folded)))
+    forms = Forms({}, {}, inflected, frozenset(_SINGLE.findall(listing)), any(map(_BREAK.search, folded)))
     numbers = [_NUMBER.match(form) for form in squeezed]
     in_one_unit = len({form[number.end() :] for form, number in zip(squeezed, numbers, strict=True) if number}) == 1
-    # What options say after the words that they all begin with ("the man is"), where that is a phrase.
+    # Strip the words that all options begin with ("the man is"), if at least two words remain.
     words = [option.split() for option in folded]
-    alike = takewhile(lambda each: len(set(each)) == 1, zip(*words, strict=False))
-    shared = min([len(list(alike)), *(len(each) - 2 for each in words)])
+    common = takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    shared = min([len(list(common)), *(len(each) - 2 for each in words)])
     ranks: tuple[dict[str, list[int]], ...] = ({}, {}, {})
     for index, option in enumerate(folded):
         bare, head, number = option.strip(".$ "), _HEAD.match(option), numbers[index]
@@ -140,23 +140,24 @@ def _forms(options: tuple[str, ...]) -> Forms:
     return forms
 
 
-def _owner(raw: str, owners: Sequence[int], options: Sequence[str]) -> int | None:
-    same = owners if len(owners) == 1 else [owner for owner in owners if options[owner].strip() == raw]
-    same = same or [owner for owner in owners if fold(options[owner]).strip() == fold(raw)]
+def _best_match(raw: str, candidates: Sequence[int], options: Sequence[str]) -> int | None:
+    """Return the one candidate option that `raw` refers to; None = ambiguous."""
+    same = candidates if len(candidates) == 1 else [index for index in candidates if options[index].strip() == raw]
+    same = same or [index for index in candidates if fold(options[index]).strip() == fold(raw)]
     return same[0] if len(same) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text that is read for the options it names.
+    """A text to search for options.
 
     Attributes:
-        text: as it is written.
+        text: the original text.
         folded: `fold(text)`.
         options: the options' texts.
         letters: their letters, in the same order; there may be more.
-        by: how a single letter is read that is also another option's text: as the "letter", as the "text", or as
-            "either": the text in quotation marks, ambiguous without.
+        by: how to read a single letter that is also another option's text: as the "letter", as the "text", or as
+            "either" (as the text in quotation marks, ambiguous without them).
     """
 
     text: str
@@ -167,57 +168,57 @@ class Reading:
 
     @classmethod
     def of(cls, text: str, options: Sequence[str], letters: str = LETTERS, by: str = "letter") -> "Reading":
-        """Fold a text; the tokens by which GLM models box an answer read as LaTeX's box."""
+        """Fold a text; GLM's tokens for a boxed answer are converted to LaTeX's box."""
         folded = fold(text)
         if "<|begin_of_box|>" in folded:
             folded = folded.replace("<|begin_of_box|>", "          boxed{").replace("<|end_of_box|>", "}             ")
         return cls(text, folded, tuple(options), letters, by)
 
     def mentions(self, start: int, end: int) -> list[Mention]:
-        """Return where options' texts stand in a part, in order and without overlaps; the longest counts."""
+        """Return the mentions by text in a span, in order and without overlaps; the longest wins."""
         forms = _forms(self.options)
         squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
         hits = [
-            (at, -stop, owners)
-            for key, owners in forms.keys.items()
+            (at, -stop, candidates)
+            for key, candidates in forms.keys.items()
             if key in squeezed.text
             for at, stop in squeezed.find(key)
             if stands_alone(self.folded, at, stop) and (forms.broken or not _BREAK.search(self.folded, at, stop))
         ]
-        for letter, owners in forms.letters.items():
-            places = (start + match.start() for match in re.finditer(letter, self.folded[start:end]))
-            hits += [(at, -at - 1, owners) for at in places if self.letter_at(at, end)]
+        for letter, candidates in forms.letters.items():
+            positions = (start + match.start() for match in re.finditer(letter, self.folded[start:end]))
+            hits += [(at, -at - 1, candidates) for at in positions if self.letter_at(at, end)]
         mentions: list[Mention] = []
-        for at, minus_end, owners in sorted(hits):
+        for at, minus_end, candidates in sorted(hits):
             last = mentions[-1] if mentions else None
-            owner = _owner(self.text[at:-minus_end], owners, self.options)
+            option = _best_match(self.text[at:-minus_end], candidates, self.options)
             if last is None or at >= last.end:
-                mentions.append(Mention(at, -minus_end, owner))
+                mentions.append(Mention(at, -minus_end, option))
             elif -minus_end > last.end:
-                mentions[-1] = Mention(last.start, -minus_end, owner if owner == last.option else None)
+                mentions[-1] = Mention(last.start, -minus_end, option if option == last.option else None)
         return mentions
 
     def named(self, start: int, end: int) -> list[Mention]:
-        """Return where options are named by text or surely by letter; in "B. blue" the text says all of it."""
+        """Return the mentions by text or by a certain letter; in "B. blue" only the text counts."""
         texts, letters = self.mentions(start, end), []
-        begun = {text.start for text in texts}
+        text_starts = {text.start for text in texts}
         for match in _LETTERS.finditer(self.folded, start, end):
             group = match.lastindex or 0
-            letter = self._lettered(match.start(group))
-            capital = self.text[letter.start].isupper()
-            meant = _AFTER_LETTER.match(self.folded, letter.end, end) is not None
+            letter = self._letter_mention(match.start(group))
+            is_capital = self.text[letter.start].isupper()
+            has_context = _AFTER_LETTER.match(self.folded, letter.end, end) is not None
             if group == 1:
-                sure = capital or match[group] not in "ai" or meant
+                is_certain = is_capital or match[group] not in "ai" or has_context
             else:
                 near = max(0, letter.start - 400), letter.end + 400
-                sure = capital and (group < 4 or (meant and not _POINTS.search(self.text, *near)))
-            if sure and letter.option is not None and begun.isdisjoint(range(letter.end, letter.end + 5)):
+                is_certain = is_capital and (group < 4 or (has_context and not _POINTS.search(self.text, *near)))
+            if is_certain and letter.option is not None and text_starts.isdisjoint(range(letter.end, letter.end + 5)):
                 letters.append(letter)
-        spots = {letter[:3] for letter in letters}  # an option's text may be its letter
-        return sorted([*letters, *(m for m in texts if m[:3] not in spots)], key=lambda mention: mention.start)
+        duplicates = {letter[:3] for letter in letters}  # an option's text may be its letter
+        return sorted([*letters, *(m for m in texts if m[:3] not in duplicates)], key=lambda mention: mention.start)
 
     def letter_at(self, position: int, end: int) -> str | None:
-        """Return the letter or digit, folded, that stands alone at `position`; articles and pronouns are none."""
+        """Return the standalone letter or digit at `position`, folded; None for articles and pronouns."""
         match = _LETTER.match(self.folded, position, end)
         if match is None or (match[0].isdecimal() and not self.letters[:1].isdecimal()):
             return None
@@ -225,17 +226,17 @@ class Reading:
         return match[0] if not may_be_a_word or _AFTER_LETTER.match(self.folded, position + 1, end) else None
 
     def ends_at(self, position: int, end: int) -> bool:
-        """Whether what is named ends at `position`: a stop, a bracket, or a reason follows."""
+        """Return whether a mention ends at `position`: a stop, a bracket, or a reason follows."""
         return _ENDS.match(self.folded, position, end) is not None
 
-    def _lettered(self, at: int) -> Mention:
+    def _letter_mention(self, at: int) -> Mention:
         option = self.letters.find(self.folded[at].upper(), 0, len(self.options))
         return Mention(at, at + 1, None if option < 0 else option, (at, at + 1))
 
     def named_at(self, position: int, end: int) -> Mention | None:
-        """Return the option named right at `position`, after brackets, markdown and words such as "option".
+        """Return the option named at `position`, after brackets, markdown and words such as "option".
 
-        Letter and text together ("B. blue", "blue (B)") are one mention, of no option where they contradict.
+        Letter and text together ("B. blue", "blue (B)") are one mention; its option is None if they contradict.
 
         Example:
             >>> Reading.of("**(B)**", ("red", "blue")).named_at(0, 7)
@@ -244,24 +245,24 @@ class Reading:
         lead = _LEAD.match(self.folded, position, min(end, position + 256))
         at = lead.end() if lead else position
         letter = self.letter_at(at, end)
-        lettered = None if letter is None else self._lettered(at)
-        if lettered and letter not in _forms(self.options).single:  # no text begins so: nothing competes
-            return self._with_text(lettered, end)
+        by_letter = None if letter is None else self._letter_mention(at)
+        if by_letter and letter not in _forms(self.options).single:  # it cannot be the beginning of an option's text
+            return self._with_text(by_letter, end)
         longest = max(map(len, self.options), default=0)
         mentions = self.mentions(position, min(end, at + 2 * longest + 16))
         mention = next((mention for mention in mentions if mention.start <= at), None)
-        if mention and (lettered is None or mention.end > at + 1):
+        if mention and (by_letter is None or mention.end > at + 1):
             return self._with_letter(mention, end)
-        if mention and lettered and lettered.option != mention.option:
+        if mention and by_letter and by_letter.option != mention.option:
             quoted = self.folded[at - 1 : at] == "'" == self.folded[at + 1 : at + 2]
-            if lettered.option is None or self.by == "text" or (self.by == "either" and quoted):
+            if by_letter.option is None or self.by == "text" or (self.by == "either" and quoted):
                 return mention
             if self.by == "either":
                 return Mention(at, at + 1, None)
-        return self._with_text(lettered, end) if lettered else None
+        return self._with_text(by_letter, end) if by_letter else None
 
     def _with_text(self, letter: Mention, end: int) -> Mention:
-        """Return a letter with the text behind it."""
+        """Extend the mention of a letter by the option's text after it."""
         label = _TEXT_AFTER_LETTER.match(self.folded, letter.end, end)
         at = label.end() if label else letter.end
         text = next(iter(self.mentions(at, min(end, at + 240))), None)
@@ -269,21 +270,21 @@ class Reading:
             return letter
         if text.option == letter.option:
             return letter._replace(end=text.end)
-        # "B. The red cube is …" goes on with a sentence.
+        # "B. The red cube is …" continues with a sentence.
         return letter._replace(option=None) if self.ends_at(text.end, end) else letter
 
     def _with_letter(self, text: Mention, end: int) -> Mention:
-        """Return a text with the letter behind it."""
+        """Extend the mention of a text by the letter after it."""
         label = _LETTER_AFTER_TEXT.match(self.folded, text.end, end)
         if label is None or self.letter_at(label.end(), end) is None:
             return text
-        letter = self._lettered(label.end())
+        letter = self._letter_mention(label.end())
         return letter._replace(start=text.start) if letter.option == text.option else text._replace(option=None)
 
 
 def whole_option(text: str, options: Sequence[str]) -> int | None:
-    """Return the option whose text is the whole of `text`, up to case, quotes, brackets, markdown and a final stop."""
+    """Return the option whose text equals `text`, up to case, quotes, brackets, markdown and a final stop."""
     forms, folded = _forms(tuple(options)), fold(text).strip()
     bare = folded.strip("*_'#>~$:,;!()[]{}\\ ").rstrip(".").strip("*_'#>~$:,;!()[]{}\\ ")
-    owners = forms.letters.get(bare) or forms.keys.get(forms.key(folded), [])
-    return _owner(text.strip().strip("*_'\"`. "), owners, options) if owners else None
+    candidates = forms.letters.get(bare) or forms.keys.get(forms.key(folded), [])
+    return _best_match(text.strip().strip("*_'\"`. "), candidates, options) if candidates else None

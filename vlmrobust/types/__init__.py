@@ -1,4 +1,4 @@
-"""The values that travel through the library: samples, styles, prompts and responses."""
+"""Export the library's value types: samples, styles, prompts and responses."""
 
 from .image import ImageLike, image_digest, open_image
 from .prompt import Prompt, Turn

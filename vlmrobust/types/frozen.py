@@ -1,4 +1,4 @@
-"""Define the base of every value here: frozen, validated, and replaced rather than changed."""
+"""Define the base class of all value types: frozen, validated, and replaced rather than modified."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -22,23 +22,23 @@ __all__ = ["Address", "Frozen", "Settings", "Told", "as_made", "named_errors"]
 
 
 Settings = Annotated[Mapping[str, Any], PlainSerializer(without_secrets)]
-"""Settings of others' code, which may hold secrets: these are sent, and are not written."""
+"""Settings of third-party code. They may hold secrets, which are used but never written to files."""
 
 Address = Annotated[str, PlainSerializer(without_secrets)]
-"""The address of a server, which may hold a key: it is sent, and is not written."""
+"""The address of a server. It may hold a key, which is used but never written to files."""
 
 
 class Frozen(BaseModel):
-    """A frozen pydantic model that refuses unknown fields and validates again when a copy is changed.
+    """A frozen pydantic model that rejects unknown fields and validates every modified copy.
 
-    Text that UTF-8 cannot hold is refused in all of its fields.
+    Text that cannot be encoded as UTF-8 is rejected in all fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     @model_validator(mode="after")
-    def _texts_can_be_written(self) -> Self:
-        # Here, since all values end in files, and the end of a run is too late to find out.
+    def _check_encodable(self) -> Self:
+        # All values are written to files eventually, and the end of a run is too late for an error.
         values = self.__dict__
         if not can_be_written([values[name] for name in _fields_with_text(type(self))]):
             raise ValueError(find_unwritable(values))
@@ -46,16 +46,16 @@ class Frozen(BaseModel):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        # A pickle of an earlier version has no fields that came later; these are what they are by default.
+        # A pickle of an earlier version lacks newer fields; they get their defaults.
         for name, field in type(self).model_fields.items():
             if name not in self.__dict__ and not field.is_required():
                 self.__dict__[name] = field.get_default(call_default_factory=True)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, validated like a new one.
+        """Return a copy with some fields changed, validated like a new instance.
 
         Raises:
-            pydantic.ValidationError: a field is unknown or a value does not fit.
+            pydantic.ValidationError: a field is unknown or a value is invalid.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**(fields | changes))
@@ -63,7 +63,7 @@ class Frozen(BaseModel):
 
 @cache
 def _fields_with_text(kind: type[Frozen]) -> tuple[str, ...]:
-    """Return the fields that may hold text: numbers and literals, of which a run makes millions, are not looked at."""
+    """Return the fields that may hold text; skipping numbers and literals saves time over millions of values."""
     return tuple(name for name, field in kind.model_fields.items() if not _is_without_text(field.annotation))
 
 
@@ -75,28 +75,28 @@ def _is_without_text(annotation: Any) -> bool:
 
 
 def as_made(kind: type[Frozen]) -> WrapValidator:
-    """Return what lets a field take an instance as it is: it was checked when it was made, not once for each owner."""
+    """Return a validator that accepts instances unchanged: they were validated when they were created."""
 
-    def unchanged(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    def validate_others(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return value if isinstance(value, kind) else validate(value)
 
-    return WrapValidator(unchanged)
+    return WrapValidator(validate_others)
 
 
 class Told(Frozen):
-    """A frozen value whose settings and addresses may hold secrets; it is shown without them."""
+    """A frozen value whose settings and addresses may hold secrets; its repr omits them."""
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return ((name, without_secrets(value)) for name, value in super().__repr_args__())
 
 
-_OF_SETTINGS = ("dict_type", "mapping_type")  # something else in the place of settings, which may hold a key
+_MAPPING_ERRORS = ("dict_type", "mapping_type")  # a value in place of a mapping of settings may be a key
 
 
 def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
-    """Run `build` and put the owner's name and the field in front of whatever pydantic has to say.
+    """Run `build` and prefix the validation errors of pydantic with the owner's name and the field.
 
-    Pydantic alone tells the field; in a file of ten thousand rows one also needs the row.
+    Pydantic names only the field; in a file of ten thousand rows one also needs the row.
     """
     try:
         return build()
@@ -105,19 +105,19 @@ def named_errors(what: str, name: object, build: Callable[[], Any]) -> Any:
         for problem in error.errors(include_url=False):
             field = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
-            came = problem["input"]
+            value = problem["input"]
             if problem["type"] == "missing" or "got" in message:
                 got = ""
-            elif problem["type"] in _OF_SETTINGS or any(may_hold_a_secret(str(part)) for part in problem["loc"]):
-                got = f", got {type(came).__name__}, which is not repeated here, since it may hold a key"
-            elif isinstance(came, list | tuple) and any(isinstance(part, Mapping) for part in came):
-                got = f", got {len(came)} entries"  # what is wrong in one of them is told of that one
+            elif problem["type"] in _MAPPING_ERRORS or any(may_hold_a_secret(str(part)) for part in problem["loc"]):
+                got = f", got {type(value).__name__}, not shown because it may hold a key"
+            elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+                got = f", got {len(value)} entries"  # an invalid entry has an error of its own
             else:
-                came = without_secrets(came, may_hold_a_secret) if isinstance(came, str | Mapping | list) else came
-                got = f", got {came!r:.80}"
+                value = without_secrets(value, may_hold_a_secret) if isinstance(value, str | Mapping | list) else value
+                got = f", got {value!r:.80}"
             owner = "" if not field and repr(name) in message else f"{what} {name!r}"
             place = ", ".join(filter(None, (owner, f"field {field!r}" if field else "")))
-            # A problem of the whole may name its field itself.
-            between = ", " if not field and message.startswith("field '") else ": "
-            problems.append(f"{place}{between}{message}{got if field else ''}" if place else message)
+            # An error of the whole value may name its field itself.
+            separator = ", " if not field and message.startswith("field '") else ": "
+            problems.append(f"{place}{separator}{message}{got if field else ''}" if place else message)
         raise ValueError("; ".join(problems)) from None

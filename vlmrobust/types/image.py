@@ -1,8 +1,8 @@
-"""Images as the user has them – path, bytes or PIL image – and the RGB pixels that a model is shown.
+"""Decode images (path, bytes or PIL image) to the RGB pixels that a model sees.
 
-What PIL alone would make white, black or wrap is scaled: its own conversion cuts off what is above 255, so that a
-picture of 16 bits is white and one of fractions black, and drops transparency, so that a black drawing on a transparent
-ground is all black.
+Values beyond 8 bits are scaled and transparency is composited on white. The conversion of PIL clips at 255, so that
+16-bit images turn white and images of fractions black, and drops transparency, so that a black drawing on a transparent
+background turns entirely black.
 """
 
 import hashlib
@@ -42,17 +42,17 @@ __all__ = [
 
 
 _BYTE, _SHORT = 255, 65535
-_OVERSHOOT = 0.15  # by which resizing (Lanczos: 0.115 at an edge from 0 to 1) goes beyond the fractions that it got
-_DARK = 16.0  # of 255: fractions that stay below are more likely those of another scale
+_OVERSHOOT = 0.15  # tolerance for resizing artefacts (Lanczos overshoots by 0.115 at an edge from 0 to 1)
+_DARK = 16.0  # of 255: fractional values that all stay below are more likely on another scale
 _ON_WHITE = "transparent parts are shown on white"
 
 
 class Converted(NamedTuple):
-    """A picture as RGB.
+    """An image converted to RGB.
 
     Attributes:
-        picture: upright, 8 bits a channel.
-        change: what was done to it beyond naming its colours otherwise; empty = nothing.
+        picture: upright, 8 bits per channel.
+        change: what was done beyond the change of colour mode; empty = nothing.
     """
 
     picture: "PILImage"
@@ -60,13 +60,13 @@ class Converted(NamedTuple):
 
 
 def as_rgb(picture: "PILImage") -> Converted:
-    """Return a picture as RGB, turned upright by its EXIF tag.
+    """Convert an image to RGB, turned upright by its EXIF tag.
 
-    Transparent parts are shown on white. Grey of 16 bits is scaled by its full range, fractions of 0 to 1 by 255;
-    of fractions, what resizing has left a little beyond is cut off.
+    Transparent parts are composited on white. 16-bit grey is scaled by its full range, fractions of 0 to 1 by 255;
+    fractions slightly out of range, as resizing leaves them, are clipped.
 
     Raises:
-        ValueError: its numbers have no one meaning as grey: below 0, NaN, or beyond 16 bits.
+        ValueError: the values are ambiguous as grey: below 0, NaN, or beyond 16 bits.
 
     Example:
         >>> from PIL import Image
@@ -82,27 +82,27 @@ def as_rgb(picture: "PILImage") -> Converted:
         import numpy as np
 
         numbers = np.asarray(picture.convert("I") if ";" in picture.mode else picture)
-        grey, change = _scaled(numbers, picture)
-        ground = picture.info.get("transparency")
-        if isinstance(ground, int) and (keyed := numbers == ground).any():
-            grey, change = np.where(keyed, np.uint8(_BYTE), grey), ", ".join(filter(None, (change, _ON_WHITE)))
+        grey, change = _scale_grey(numbers, picture)
+        key = picture.info.get("transparency")
+        if isinstance(key, int) and (is_transparent := numbers == key).any():
+            grey, change = np.where(is_transparent, np.uint8(_BYTE), grey), ", ".join(filter(None, (change, _ON_WHITE)))
         upright = Image.fromarray(grey)
-        upright.info |= {key: value for key, value in picture.info.items() if key == "exif"}
+        upright.info |= {name: value for name, value in picture.info.items() if name == "exif"}
         return Converted(ImageOps.exif_transpose(upright).convert("RGB"), change)
     upright = ImageOps.exif_transpose(picture)
     if not upright.has_transparency_data:
         return Converted(upright.convert("RGB"), "")
     layers = upright.convert("RGBA")
     lowest, _ = layers.getchannel("A").getextrema()
-    ground = Image.new("RGBA", layers.size, "white")
-    shown = Image.alpha_composite(ground, layers).convert("RGB")
-    return Converted(shown, "" if lowest == _BYTE else _ON_WHITE)
+    white = Image.new("RGBA", layers.size, "white")
+    composite = Image.alpha_composite(white, layers).convert("RGB")
+    return Converted(composite, "" if lowest == _BYTE else _ON_WHITE)
 
 
-def _scaled(
+def _scale_grey(
     values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", picture: "PILImage"
 ) -> "tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], str]":
-    """Return grey in 8 bits, and how it was scaled."""
+    """Return 8-bit grey, and how it was scaled."""
     import numpy as np
 
     numbers = values.astype(np.float64)
@@ -110,8 +110,8 @@ def _scaled(
     are_fractions = picture.mode == "F" and high <= 1 + _OVERSHOOT
     if not (low >= (-_OVERSHOOT if are_fractions else 0) and high <= _SHORT):  # NaN as well
         raise ValueError(
-            f"expected grey from 0 to 1, to {_BYTE} or to {_SHORT}, got values from {low:g} to {high:g} in mode "
-            f"{picture.mode}; scale the picture to 8 bits"
+            f"expected grey from 0 to 1, {_BYTE} or {_SHORT}, got values from {low:g} to {high:g} in mode "
+            f"{picture.mode}; scale the image to 8 bits"
         )
     if are_fractions:
         factor, change = float(_BYTE), f"grey from 0 to 1 is scaled to {_BYTE}"
@@ -123,7 +123,7 @@ def _scaled(
     else:
         raise ValueError(
             f"expected fractions from 0 to 1, or to {_BYTE}, got values from {low:g} to {high:g} in mode F; scale the "
-            "picture to 8 bits"
+            "image to 8 bits"
         )
     return np.rint(numbers * factor).astype(np.uint8), change
 
@@ -133,7 +133,7 @@ logger = logging.getLogger(__name__)
 
 def is_pil(value: object) -> bool:
     """Return whether a value is a PIL image."""
-    # A PIL image can only exist where PIL has been imported already, so looking costs no import.
+    # A PIL image can only exist if PIL is imported already.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
@@ -157,47 +157,47 @@ else:
 
 
 class DerivedImage(Frozen, ABC):
-    """An image that is made of another, such as a blurred copy, when a model needs its pixels.
+    """An image computed from another, such as a blurred copy, when a model needs its pixels.
 
-    Prompts outnumber samples by far and a run keeps all of them: what they hold of an image is how to make it. Its
-    other fields decide the pixels, and are part of its digest.
+    A run keeps all prompts, and these far outnumber samples, so a prompt holds the recipe instead of the pixels.
+    The fields other than `source` determine the pixels and are part of the digest.
 
     Attributes:
-        source: the image that it is made of.
+        source: the image that it is computed from.
     """
 
     source: ImageLike
 
     @abstractmethod
     def derive(self, image: "PILImage") -> "PILImage":
-        """Return the pixels, made of those of `source` (RGB, upright)."""
+        """Return the pixels, computed from those of `source` (RGB, upright)."""
 
 
 def open_image(image: "ImageLike") -> "PILImage":
-    """Decode an image to an RGB PIL image of 8 bits a channel, turned upright by its EXIF tag.
+    """Decode an image to an RGB PIL image of 8 bits per channel, turned upright by its EXIF tag.
 
-    Transparent parts are shown on white, and grey of 16 bits or of fractions is scaled (`types.pixels`); the first time
-    that something of this kind is done, a line in the log says so.
+    Transparent parts are composited on white, and 16-bit or fractional grey is scaled (`as_rgb`). The first change of
+    each kind is logged.
 
     Args:
-        image: a path, the bytes of an image file, a PIL image, or one derived of these.
+        image: a path, the bytes of an image file, a PIL image, or an image derived from one of these.
 
     Raises:
         OSError: the file is missing or cannot be decoded; the message names the file.
     """
     picture, change = decoded(image)
     if change:
-        _tell_once(change)
+        _log_once(change)
     return picture
 
 
 @cache
-def _tell_once(change: str) -> None:
-    logger.warning("%s; this is said once, however many images it is done to", change)
+def _log_once(change: str) -> None:
+    logger.warning("%s; this is logged once for all images", change)
 
 
 def decoded(image: "ImageLike") -> Converted:
-    """Return what `open_image` returns, and what was done to it.
+    """Decode like `open_image`, and also return what was changed.
 
     Raises:
         OSError: as `open_image`.
@@ -207,8 +207,8 @@ def decoded(image: "ImageLike") -> Converted:
     if isinstance(image, DerivedImage):
         source, change = decoded(image.source)
         return Converted(image.derive(source), change)
-    shown = f"{len(image)} bytes" if isinstance(image, bytes) else "a picture" if is_pil(image) else repr(str(image))
-    _refuse_endless(image)
+    shown = f"{len(image)} bytes" if isinstance(image, bytes) else "a PIL image" if is_pil(image) else repr(str(image))
+    _reject_endless(image)
     try:
         if is_pil(image):
             return as_rgb(image)  # type: ignore[arg-type]
@@ -216,15 +216,15 @@ def decoded(image: "ImageLike") -> Converted:
             return as_rgb(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"expected an image file at {shown}, found none") from None
-    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
+    except Exception as error:  # decoders raise any exception on a broken file
         raise OSError(f"expected a readable image in {shown}, got {error_text(error)}") from error
 
 
 def _endless(image: object) -> str | None:
-    """Return what is at a path that opens like a file and may never end; None = a file, a folder or nothing."""
+    """Return the kind of a path whose reading may never end, such as a pipe; None = a file, a folder or nothing."""
     try:
-        mode = os.stat(image).st_mode if isinstance(image, str | Path) else 0  # noqa: PTH116 - a path for each is slow
-    except (OSError, ValueError):  # opening it will say what is wrong
+        mode = os.stat(image).st_mode if isinstance(image, str | Path) else 0  # noqa: PTH116 - Path objects are slow
+    except (OSError, ValueError):  # opening it raises a better error
         return None
     kinds = (
         (stat.S_ISFIFO, "a pipe"),
@@ -235,13 +235,13 @@ def _endless(image: object) -> str | None:
     return next((kind for is_one, kind in kinds if is_one(mode)), None)
 
 
-def _refuse_endless(image: object) -> None:
+def _reject_endless(image: object) -> None:
     if (kind := _endless(image)) is not None:
         raise OSError(f"expected an image file at {str(image)!r}, got {kind}")
 
 
 def needs_no_care(image: str | Path | bytes) -> bool:
-    """Return whether any decoder makes the same RGB of a file, by its header alone; of what cannot be read, too.
+    """Return whether any decoder yields the same RGB, judged by the file's header; True for unreadable images.
 
     Example:
         >>> needs_no_care(b"not an image")
@@ -250,7 +250,7 @@ def needs_no_care(image: str | Path | bytes) -> bool:
     from PIL import Image
 
     try:
-        _refuse_endless(image)
+        _reject_endless(image)
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as file:
             return file.mode[0] not in "IF" and not file.has_transparency_data
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -258,7 +258,7 @@ def needs_no_care(image: str | Path | bytes) -> bool:
 
 
 def image_key(image: "ImageLike") -> Hashable:
-    """Return what two references to one image have in common within a process; nothing is read for it.
+    """Return a key that is equal for references to the same image within a process; reads no file.
 
     Example:
         >>> image_key("cube.png") == image_key("cube.png")
@@ -270,9 +270,9 @@ def image_key(image: "ImageLike") -> Hashable:
 
 
 def image_digest(image: "ImageLike") -> str:
-    """Return the sha256 of an image's content: of the file's bytes, or of a PIL image's pixels as a model sees them.
+    """Return the SHA-256 of an image's content: of the file's bytes, or of a PIL image's pixels as a model sees them.
 
-    A derived image is not made for it: its digest is that of its source's digest and its own fields.
+    The digest of a derived image is computed from its source's digest and its own fields, without its pixels.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -284,11 +284,12 @@ def image_digest(image: "ImageLike") -> str:
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
     if isinstance(image, str | Path):
-        _refuse_endless(image)
+        _reject_endless(image)
         with Path(image).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if isinstance(image, DerivedImage):
-        made = [type(image).__qualname__, image.model_dump(mode="json", exclude={"source"}), image_digest(image.source)]
-        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    seen, _ = decoded(image)  # the raw bytes of a palette image are indices: two palettes would be one image
-    return hashlib.sha256(f"{seen.size}:".encode() + seen.tobytes()).hexdigest()
+        fields = image.model_dump(mode="json", exclude={"source"})
+        recipe = [type(image).__qualname__, fields, image_digest(image.source)]
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    rgb, _ = decoded(image)  # the raw bytes of a palette image are indices, equal under different palettes
+    return hashlib.sha256(f"{rgb.size}:".encode() + rgb.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Define a prompt: what one model is asked about one sample under one condition, with the turns before it."""
+"""Define prompts: the input of a model for one sample under one condition, with earlier turns of the chat."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -20,11 +20,11 @@ __all__ = ["Prompt", "Turn", "begun", "made_of_images", "order_problem"]
 
 
 class Turn(Frozen):
-    """One turn of a chat, as it was said.
+    """One turn of a chat, verbatim.
 
     Attributes:
-        role: who said it, the "user" or the "assistant".
-        text: what was said; of the assistant, the whole turn, tags included.
+        role: the speaker, "user" or "assistant".
+        text: its text; for the assistant, the whole turn, tags included.
 
     Example:
         >>> Turn(role="user", text="Are you sure?")
@@ -36,19 +36,19 @@ class Turn(Frozen):
 
 
 def order_problem(history: Sequence[Turn]) -> tuple[str, str, object] | None:
-    """Return what is wrong with the turns behind a question: the field, what was expected, what came; None = nothing.
+    """Return what is wrong with the turns after a question: field, expected value, actual value; None = nothing.
 
     Example:
         >>> order_problem([Turn(role="user", text="Are you sure?")])
-        ('history.0', 'the assistant and the user in turn', 'user')
+        ('history.0', 'assistant and user alternating', 'user')
     """
-    for place, turn in enumerate(history):
-        if turn.role != ("assistant", "user")[place % 2]:
-            return f"history.{place}", "the assistant and the user in turn", turn.role
+    for position, turn in enumerate(history):
+        if turn.role != ("assistant", "user")[position % 2]:
+            return f"history.{position}", "assistant and user alternating", turn.role
         if not turn.text.strip():
-            return f"history.{place}", "a text", turn.text
+            return f"history.{position}", "a text", turn.text
     if len(history) % 2:
-        return f"history.{len(history) - 1}", "the user at the end, whom the model is to answer", history[-1].role
+        return f"history.{len(history) - 1}", "the user as the last speaker", history[-1].role
     return None
 
 
@@ -59,21 +59,21 @@ class Prompt(Frozen):
     """One sample under one condition: what a perturbation changes and a model answers.
 
     Attributes:
-        sample: the sample as it was given.
+        sample: the unperturbed sample.
         condition: name of the perturbation.
-        draw: numbers repeated samples of one prompt.
-        style: how the question is put and the answer read.
-        images: the images that are shown.
+        draw: index of the draw, where one prompt is answered several times.
+        style: how the question is presented and the answer parsed.
+        images: the images shown.
         context: text before the question, such as a caption; may be empty.
-        question: the question that is shown.
-        options: the options that are shown, with the style's letters in this order.
+        question: the question as shown.
+        options: the options as shown, lettered in this order by the style's letters.
         order: for each shown option its index in `sample.options`; None = an added option, such as "I'm not sure".
-        history: what was said since the question, where the model is asked once more: its answer, then the user's
-            words, and so on in turn; empty = the question is asked for the first time. The question itself is the first
-            turn, and the style's instruction follows the user's last words.
+        history: the turns after the question in a multi-turn prompt, alternating: the model's answer, then the user's
+            reply, and so on; empty = a single-turn prompt. The question itself is the first turn, and the style's
+            instruction follows the user's last turn.
         prefill: raw text that the assistant's turn begins with, tags included; may be empty.
         distractor: index in `sample.options` of the wrong option that every condition of this sample asserts.
-        asserted: index in `sample.options` of the option that the injected text claims; None = nothing is claimed.
+        asserted: index in `sample.options` of the option that the injected text asserts; None = no option.
         base: the response to the unperturbed prompt, for conditions that need it.
 
     Example:
@@ -81,8 +81,8 @@ class Prompt(Frozen):
         >>> prompt = Prompt.of(sample)
         >>> print(prompt.replace(context="A photo of a red cube.").text.splitlines()[0])
         A photo of a red cube.
-        >>> said = [{"role": "assistant", "text": "<answer>B</answer>"}, {"role": "user", "text": "Are you sure?"}]
-        >>> [turn["role"] for turn in prompt.replace(history=said).messages()]
+        >>> turns = [{"role": "assistant", "text": "<answer>B</answer>"}, {"role": "user", "text": "Are you sure?"}]
+        >>> [turn["role"] for turn in prompt.replace(history=turns).messages()]
         ['user', 'assistant', 'user']
     """
 
@@ -125,73 +125,73 @@ class Prompt(Frozen):
         )
 
     @model_validator(mode="after")
-    def _fits_the_sample(self) -> "Prompt":
-        def refuse(field: str, expected: str, got: object) -> None:
+    def _check_against_sample(self) -> "Prompt":
+        def reject(field: str, expected: str, got: object) -> None:
             where = f"sample {self.sample.id!r}, condition {self.condition!r}, field {field!r}"
             raise ValueError(f"{where}: expected {expected}, got {got!r}")
 
         count = len(self.sample.options)
         if not 2 <= len(self.options) <= len(self.style.letters):
-            refuse("options", f"2 to {len(self.style.letters)} options, one per letter of the style", len(self.options))
+            reject("options", f"2 to {len(self.style.letters)} options, one per letter of the style", len(self.options))
         if len(self.order) != len(self.options):
-            refuse("order", f"one index per shown option ({len(self.options)})", self.order)
+            reject("order", f"one index per shown option ({len(self.options)})", self.order)
         known = [index for index in self.order if index is not None]
         if len(set(known)) != len(known) or any(not 0 <= index < count for index in known):
-            refuse("order", f"different indices of the sample's options (0 to {count - 1}), or None", self.order)
+            reject("order", f"different indices of the sample's options (0 to {count - 1}), or None", self.order)
         if not self.question.strip():
-            refuse("question", "a question", self.question)
+            reject("question", "a question", self.question)
         if self.asserted is not None and not 0 <= self.asserted < count:
-            refuse("asserted", f"the index of one of {count} options", self.asserted)
+            reject("asserted", f"the index of one of {count} options", self.asserted)
         if self.distractor is not None and (not 0 <= self.distractor < count or self.distractor == self.sample.answer):
-            refuse("distractor", f"the index of a wrong option (0 to {count - 1})", self.distractor)
+            reject("distractor", f"the index of a wrong option (0 to {count - 1})", self.distractor)
         if problem := order_problem(self.history):
-            refuse(*problem)
+            reject(*problem)
         return self
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """The key (sample id, condition, draw), which the response to it has too."""
+        """The key (sample id, condition, draw), shared with the response."""
         return self.sample.id, self.condition, self.draw
 
     @cached_property
     def text(self) -> str:
-        """What the user asks, first of all: context, question, lettered options, instruction."""
+        """The user's first turn: context, question, lettered options, instruction."""
         question = self.style.question_text(self.question, self.options)
-        # A mark in question or option is a place for an image; one in a caption would move it.
+        # An <image> mark in the question or an option places an image; one in a caption would displace it.
         return f"{inert_tags(self.context, (IMAGE_MARK,))}\n\n{question}" if self.context else question
 
     def messages(self) -> list[dict[str, Any]]:
-        """Return the chat turns: system, user, and what has been said since (`history`).
+        """Return the chat turns: system, user, and later turns (`history`).
 
-        The prefill is not among them, it is appended to their rendering. Image parts are `{"type": "image"}`
-        placeholders, to be filled from `images` in order; all of them stand in the turn of the question.
+        The prefill is not included; it is appended to the rendered text. Image parts are `{"type": "image"}`
+        placeholders, to be filled from `images` in order; all are in the turn of the question.
         """
         style = self.style
         turns = chat_turns(self.text, len(self.images), system=style.system, image_position=style.image_position)
-        for place, turn in enumerate(self.history, start=1):
-            said = inert_tags(turn.text, (IMAGE_MARK,))  # there is no image to stand in its place
-            if place == len(self.history):
-                said = style.asked_again(said)
-            turns.append({"role": turn.role, "content": [{"type": "text", "text": said}]})
+        for number, turn in enumerate(self.history, start=1):
+            text = inert_tags(turn.text, (IMAGE_MARK,))  # later turns have no images
+            if number == len(self.history):
+                text = style.asked_again(text)
+            turns.append({"role": turn.role, "content": [{"type": "text", "text": text}]})
         return turns
 
     def render(self, processor: ChatTemplate, **arguments: Any) -> str:
-        """Return the text that a model is to continue: the chat template's rendering, then the prefill.
+        """Return the text for a model to continue: the rendered chat template, then the prefill.
 
-        The text holds the template's special tokens; tokenize it with `add_special_tokens=False`. Those that stand in
-        data are made inert (`with_inert`).
+        The text contains the template's special tokens; tokenize it with `add_special_tokens=False`. Special tokens in
+        the data are made inert (`with_inert`).
 
         Args:
             processor: the model's Hugging Face processor or tokenizer.
             **arguments: for the chat template, such as `enable_thinking=False`.
 
         Raises:
-            ValueError: it has no chat template, or its template drops the user's text.
+            ValueError: the processor has no chat template, or the template drops the user's text.
         """
         return begun(self, processor, **arguments)[1]
 
     def transcript(self) -> str:
-        """Return the chat turns as text, as a server gets them: what a model without a template of ours is shown.
+        """Return the chat turns as text, as they are sent to servers, which apply their own template.
 
         Example:
             >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue"], answer=1)
@@ -209,11 +209,11 @@ class Prompt(Frozen):
         return "\n".join([*lines, *([f"[assistant begins] {prompt.prefill}"] if prompt.prefill else [])])
 
     def with_inert(self, special: SpecialTokens) -> "Prompt":
-        """Return the prompt with a model's special tokens made inert in all that is data: see `SpecialTokens.inert`.
+        """Return the prompt with a model's special tokens made inert in all data; see `SpecialTokens.inert`.
 
-        Context, question, options, what was said since, and the begun turn. In that, and in what the model said, the
-        tags of the style stay, and in the latter the marks of thoughts as well. A model does this with what it gets
-        before it shows it to its tokenizer; the text of the style is the user's own, and is left as it is.
+        Data are context, question, options, history and prefill. The style's tags stay active in the prefill and in
+        the assistant's earlier turns; in the latter, thought markers stay active too. Models call this before they
+        tokenize a prompt. The style's own text comes from the user and is left unchanged.
 
         Args:
             special: the model's special tokens.
@@ -235,15 +235,15 @@ class Prompt(Frozen):
         return self if all(getattr(self, name) == value for name, value in changed.items()) else self.replace(**changed)
 
     def shown(self, index: int) -> int | None:
-        """Return where option `index` of the sample is shown, None if it is not."""
+        """Return the position at which option `index` of the sample is shown; None = it is not shown."""
         return self.order.index(index) if index in self.order else None
 
     def to_sample_order(self, values: Sequence[float], missing: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Split one value per shown option into those of the sample's options, in its order, and of added ones.
+        """Split one value per shown option into values of the sample's options, in sample order, and of added options.
 
         Args:
             values: one per shown option.
-            missing: the value of an option that is not shown.
+            missing: the value for options that are not shown.
         """
         if len(values) != len(self.order):
             raise ValueError(
@@ -261,11 +261,11 @@ class Prompt(Frozen):
 
 
 def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Prompt, str]:
-    """Return a prompt as a chat template has begun it, and the text that a model is to continue.
+    """Return a prompt adapted to a chat template, and the text for a model to continue.
 
-    The prompt's prefill is what stands in the assistant's turn, a thought that the template has opened included. Where
-    the template begins thoughts with other tags than the style's, they take the place of the style's everywhere.
-    Special tokens that stand in data are made inert.
+    The adapted prompt's prefill is the whole beginning of the assistant's turn, including a thought tag that the
+    template opens. If the template uses other thought tags than the style, they replace the style's everywhere.
+    Special tokens in the data are made inert.
 
     Args:
         prompt: the prompt.
@@ -273,55 +273,55 @@ def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Pr
         **arguments: for the chat template.
 
     Raises:
-        ValueError: it has no chat template, or its template drops the user's text.
+        ValueError: the processor has no chat template, or the template drops the user's text.
     """
     prompt = prompt.with_inert(SpecialTokens.of(processor))
     rendered, _ = render_turns(processor, prompt.messages(), **arguments)
     tags = template_tags(rendered, prompt.style.think_tags, template_source(processor))
-    if (tagged := _tagged(prompt, tags)) != prompt:
-        prompt = tagged
+    if (adapted := _with_template_tags(prompt, tags)) != prompt:
+        prompt = adapted
         rendered, _ = render_turns(processor, prompt.messages(), **arguments)
     text, prefix = assistant_prefix(rendered, prompt.prefill, *tags)
     return (prompt if prefix == prompt.prefill else prompt.replace(prefill=prefix)), text
 
 
-def _tagged(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
-    """Return the prompt with the template's tags of thoughts, and those of earlier turns as a template would show them.
+def _with_template_tags(prompt: Prompt, tags: tuple[str, str]) -> Prompt:
+    """Return the prompt with the template's thought tags in its prefill and in the assistant's earlier turns.
 
-    What a template has opened itself is not in the text that the model wrote behind it.
+    A tag opened by the template is missing from the model's text and is put back.
     """
     own = prompt.style.think_tags
     history = tuple(
-        turn.replace(text=with_opener(_with_tags(turn.text, own, tags), tags)) if turn.role == "assistant" else turn
+        turn.replace(text=with_opener(_replace_tags(turn.text, own, tags), tags)) if turn.role == "assistant" else turn
         for turn in prompt.history
     )
     if tags == own:
         return prompt if history == prompt.history else prompt.replace(history=history)
-    # What stands there of the template's tags was injected: nothing else than the style's own begins or ends a thought.
-    prefill = _with_tags(inert_tags(prompt.prefill, (tag for tag in tags if tag not in own)), own, tags)
+    # The template's tags in a prefill were injected: so far only the style's own tags open or close a thought.
+    prefill = _replace_tags(inert_tags(prompt.prefill, (tag for tag in tags if tag not in own)), own, tags)
     return prompt.replace(style=prompt.style.replace(think_tags=tags), history=history, prefill=prefill)
 
 
-def _with_tags(text: str, own: tuple[str, str], others: tuple[str, str]) -> str:
-    for tag, other in zip(own, others, strict=True):
+def _replace_tags(text: str, old: tuple[str, str], new: tuple[str, str]) -> str:
+    for tag, other in zip(old, new, strict=True):
         text = text.replace(tag, other)
     return text
 
 
 def _inert_turn(turn: Turn, special: SpecialTokens, tags: Sequence[str]) -> str:
-    """Return what was said in a turn without tokens that act; the model's own may think and answer in it."""
+    """Return a turn's text with special tokens inert; the assistant's keeps thought markers and the style's tags."""
     if turn.role == "user":
         return special.inert(turn.text)
     return special.inert(turn.text, keep=(*tags, *filter(marks_thoughts, special.found(turn.text))))
 
 
 def made_of_images(prompt: Prompt, make: Callable[[ImageLike], Made], made: dict[Any, Made]) -> list[Made]:
-    """Return what is made of each of a prompt's images, such as its pixels, once for all prompts that share `made`.
+    """Return `make(image)` for each image of a prompt, such as its pixels, cached in `made` across prompts.
 
     Args:
         prompt: the prompt.
-        make: is called with an image.
-        made: what was made for other prompts; what is new is added.
+        make: called with an image.
+        made: the cache by image key; new results are added.
 
     Raises:
         OSError: an image is missing or cannot be decoded; the message names sample and image.

@@ -1,4 +1,4 @@
-"""What a model said under one condition, and how sure it was."""
+"""Define responses: a model's parsed answer to one prompt, with its log-probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -29,15 +29,15 @@ Readout = Literal[
 Carrier = Literal["assistant_prefill", "user_text"]
 
 _STATUSES = get_args(Status)
-_ROUNDING = 1e-3  # of a sum of probabilities in half precision
+_ROUNDING = 1e-3  # rounding error of a sum of probabilities in half precision
 
 
 class PromptLike(Protocol):
-    """What a response needs of the prompt that it answers: a `Prompt`, which may itself hold a response."""
+    """The part of `Prompt` that a response needs; a protocol, since a `Prompt` may itself hold a response."""
 
     @property
     def sample(self) -> Sample:
-        """What is asked about."""
+        """The sample."""
 
     @property
     def condition(self) -> str:
@@ -45,15 +45,15 @@ class PromptLike(Protocol):
 
     @property
     def draw(self) -> int:
-        """Which of the answers to this prompt it is."""
+        """The index of the draw among repeated answers."""
 
     @property
     def style(self) -> Style:
-        """How the answer is read."""
+        """The style, which says how the answer is parsed."""
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options as they are shown."""
+        """The options as shown."""
 
     @property
     def order(self) -> tuple[int | None, ...]:
@@ -61,42 +61,42 @@ class PromptLike(Protocol):
 
     @property
     def prefill(self) -> str:
-        """What the assistant's turn begins with."""
+        """The beginning of the assistant's turn."""
 
     def to_sample_order(self, values: Sequence[float], missing: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Split one value per shown option into those of the sample's options, in its order, and of added ones."""
+        """Split one value per shown option into values of the sample's options, in sample order, and of added ones."""
 
 
 class Response(Frozen):
-    """What a model said to one prompt.
+    """A model's response to one prompt.
 
     Attributes:
         sample_id, condition, draw: the key.
-        text: the completion alone, without the prefill. Where the answer was read from the letters in one forward
-            pass, the forced prefix and the likeliest letter.
+        text: the completion, without the prefill. Where the answer was read from the letters in one forward pass, the
+            forced prefix and the most likely letter.
         think: the thought, injected and own text together.
-        own_think: what of the thought the model itself wrote.
+        own_think: the part of the thought that the model wrote.
         answer: index in `sample.options`; None = none of them.
-        status: `answered`, `abstained` (an added option was chosen), `unparsed` (text, but no clear answer),
-            `truncated` (the token limit, or a thought that was never closed), `not_applicable` (the condition does not
-            fit the sample) or `error`.
-        error: what went wrong, for the last two.
-        well_formed: the whole turn is one thought in its tags, then one answer in its tags; None = the model did not
-            write it (forced read-out).
-        option_logprobs: log-probability (nats) over the whole vocabulary of each option's letter, in `sample.options`
+        status: `answered`, `abstained` (an added option was chosen), `unparsed` (text without a clear answer),
+            `truncated` (token limit reached, or a thought never closed), `not_applicable` (the condition does not
+            apply to the sample) or `error`.
+        error: the reason, for the last two.
+        well_formed: the whole turn is one tagged thought, then one tagged answer; None = not written by the model
+            (forced read-out).
+        option_logprobs: log-probability (nats) of each option's letter over the whole vocabulary, in `sample.options`
             order, not renormalised; -inf for an option that is not shown; None = no letter was read. Where answers are
-            read as text: of the option's text and what ends it, summed over its tokens.
+            read as text: of the option's text and its end, summed over its tokens.
         added_logprobs: the same for added options.
-        option_tokens: over how many tokens each option's text was summed, 0 for an option that is not shown; None =
+        option_tokens: number of tokens summed for each option's text, 0 for an option that is not shown; None =
             letters were read, or nothing.
         readout: where the letters were read: after the model's `own_thought`, after a `fixed_prefix`, or `direct`ly;
             where texts were scored instead: `option_text`, `option_text_fixed_prefix` and `option_text_direct`; None =
             not read.
-        carrier: how the condition was carried: as `assistant_prefill`, or as `user_text` by servers without prefill.
+        carrier: how the condition was delivered: as `assistant_prefill`, or as `user_text` to servers without prefill.
         token_entropy: mean entropy (nats) of the next-token distribution over the generated tokens.
         n_tokens: number of generated tokens.
         finish_reason: `stop`, `length`, or `readout` where nothing was generated.
-        logprob_floor: the bound on unreturned letters when a server gave its top k only.
+        logprob_floor: upper bound on unreturned letters, where a server returned only its top k.
     """
 
     sample_id: str
@@ -121,15 +121,15 @@ class Response(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _made_writable(cls, data: Any) -> Any:
-        # A server's text, and an exception's, end in files; a run is not lost to half a character.
+    def _make_encodable(cls, data: Any) -> Any:
+        # Texts of servers and exceptions are written to files; half a character must not end a run.
         if not isinstance(data, dict):
             return data
-        wider = {name: value for name, value in data.items() if isinstance(value, str) and not value.isascii()}
-        return {**data, **{name: writable(value) for name, value in wider.items()}} if wider else data
+        texts = {name: value for name, value in data.items() if isinstance(value, str) and not value.isascii()}
+        return {**data, **{name: writable(value) for name, value in texts.items()}} if texts else data
 
     @model_validator(mode="after")
-    def _keeps_the_contract(self) -> "Response":
+    def _check_contract(self) -> "Response":
         if problem := contract_problem(self):
             raise ValueError(problem)
         return self
@@ -141,7 +141,7 @@ class Response(Frozen):
 
     @property
     def letter_mass(self) -> float:
-        """Probability of all shown letters (or texts) together, in [0, 1]; NaN if none was read."""
+        """Total probability of all shown letters (or texts), in [0, 1]; NaN if none was read."""
         if self.option_logprobs is None:
             return math.nan
         return min(1.0, math.fsum(math.exp(value) for value in (*self.option_logprobs, *self.added_logprobs)))
@@ -162,23 +162,24 @@ class Response(Frozen):
         n_tokens: int | None = None,
         logprob_floor: float | None = None,
     ) -> "Response":
-        """Read a completion.
+        """Parse a completion.
 
         Args:
-            prompt: what was asked.
-            completion: what the model wrote after the prefill. Some servers repeat the prefill; it is cut off.
-            reasoning: the thought, where a server returns it apart from the text; it is put back in its tags.
+            prompt: the prompt.
+            completion: the text that the model wrote after the prefill. A repeated prefill, as some servers return it,
+                is removed.
+            reasoning: the thought, where a server returns it separately; it is put back in its tags.
             finish_reason: `stop` or `length`.
             option_logprobs: one log-probability (nats) per *shown* letter, in the order of the options as shown (added
-                ones included), over the whole vocabulary; NaN is refused. Where the style answers by text, one per
+                ones included), over the whole vocabulary; NaN is rejected. Where the style answers by text, one per
                 shown option's text.
-            option_tokens: over how many tokens each of them is summed, where they are of texts.
+            option_tokens: number of tokens summed for each of them, where they are of texts.
             token_entropy: mean entropy in nats of the generated tokens.
             readout: where the letters were read; `own_thought` (or `option_text`, by the style) if logprobs are given
                 and this is not.
-            carrier: how the condition was carried.
+            carrier: how the condition was delivered.
             n_tokens: number of generated tokens.
-            logprob_floor: the bound on letters that a server did not return.
+            logprob_floor: the upper bound on letters that a server did not return.
 
         Raises:
             ValueError: `option_logprobs` has the wrong length or a NaN; the message names sample and condition.
@@ -197,14 +198,14 @@ class Response(Frozen):
             completion = f"{opener}{reasoning}{think_close}{completion}"
         completion = _without_prefill(prompt, completion)
         parsed = parse_turn(prompt, completion)
-        shown = parsed.answer
+        position = parsed.answer
         start, end = parsed.think or (0, 0)
         turn = prompt.prefill + completion
         if option_logprobs is None:
             options: dict[str, Any] = {"readout": readout}
         else:
-            own: Readout = "own_thought" if prompt.style.answer_by == "letter" else "option_text"
-            options = _of_options(prompt, option_logprobs, readout or own, option_tokens)
+            default: Readout = "own_thought" if prompt.style.answer_by == "letter" else "option_text"
+            options = _option_fields(prompt, option_logprobs, readout or default, option_tokens)
         return cls(
             sample_id=prompt.sample.id,
             condition=prompt.condition,
@@ -212,7 +213,7 @@ class Response(Frozen):
             text=completion,
             think=turn[start:end].strip(),
             own_think=turn[max(start, len(prompt.prefill)) : end].strip(),
-            answer=None if shown is None else prompt.order[shown],
+            answer=None if position is None else prompt.order[position],
             status=_status(prompt, parsed, finish_reason),
             well_formed=None if finish_reason == "readout" else parsed.well_formed,
             carrier=carrier,
@@ -234,27 +235,27 @@ class Response(Frozen):
         """Return a copy with the options' log-probabilities.
 
         Args:
-            prompt: what was asked.
-            option_logprobs: one (nats) per *shown* option, in the order in which they are shown.
+            prompt: the prompt.
+            option_logprobs: one (nats) per *shown* option, in the order shown.
             readout: where they were read.
-            option_tokens: over how many tokens each of them is summed, where they are of texts.
+            option_tokens: number of tokens summed for each of them, where they are of texts.
 
         Raises:
             ValueError: the number of values is wrong, or one is NaN; the message names sample and condition.
         """
-        return self.replace(**_of_options(prompt, option_logprobs, readout, option_tokens))
+        return self.replace(**_option_fields(prompt, option_logprobs, readout, option_tokens))
 
     @classmethod
     def failed(cls, prompt: PromptLike, error: BaseException | str, status: Status = "error") -> "Response":
-        """Return the row of a prompt that got no answer; it is listed in the report and never scored."""
-        shown = error if isinstance(error, str) else error_text(error)
-        return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=shown)
+        """Return the response to a prompt that got no answer; reports list it and never score it."""
+        text = error if isinstance(error, str) else error_text(error)
+        return cls(sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status=status, error=text)
 
 
-def _of_options(
+def _option_fields(
     prompt: PromptLike, logprobs: Sequence[float], readout: Readout, tokens: Sequence[int] | None
 ) -> dict[str, Any]:
-    """Return the fields of a response that hold its options' log-probabilities; see `Response.with_options`."""
+    """Return the fields of a response for its options' log-probabilities; see `Response.with_options`."""
     if any(map(math.isnan, logprobs)):
         raise ValueError(
             f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': "
@@ -271,7 +272,7 @@ def _of_options(
 
 
 def contract_problem(response: Response) -> str | None:
-    """Return what of a response cannot be, by sample and field; NaN among its log-probabilities is left to who reads.
+    """Return the inconsistency of a response, with sample and field, or None; callers check for NaN themselves.
 
     Example:
         >>> contract_problem(Response.model_construct(sample_id="q1", condition="base", status="answered", answer=None))
@@ -304,12 +305,12 @@ def _problem(response: Response) -> str | None:
 
 def _without_prefill(prompt: PromptLike, completion: str) -> str:
     prefill = prompt.prefill.strip()
-    begun = completion.lstrip()
-    return begun[len(prefill) :] if prefill and begun.startswith(prefill) else completion
+    stripped = completion.lstrip()
+    return stripped[len(prefill) :] if prefill and stripped.startswith(prefill) else completion
 
 
 def parse_turn(prompt: PromptLike, completion: str) -> "Parsed":
-    """Parse the whole assistant turn, prefill and completion together, by the prompt's style."""
+    """Parse the whole assistant turn (prefill and completion) by the prompt's style."""
     from ..prompting import parse_completion
 
     style = prompt.style

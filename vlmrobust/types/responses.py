@@ -1,4 +1,4 @@
-"""Responses as a struct of arrays, for metrics that work on all of them at once; each text is held once."""
+"""Store responses as a struct of arrays, for vectorised metrics; each text is in memory once."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,17 +19,17 @@ __all__ = ["Responses", "Texts", "within_thoughts"]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Texts(Sequence[str]):
-    """Texts as a tuple has them, each made when it is asked for: the end of a longer one between two short ones.
+    """A sequence of texts, built on access as `before + longer[start:] + after`; it compares like a tuple.
 
     Attributes:
-        before: what each begins with.
-        longer: the texts whose ends they hold.
-        start: where each of these ends begins.
-        after: what each ends with.
+        before: the prefix of each text.
+        longer: the shared texts that contain the middle parts.
+        start: the offsets in `longer` where the middle parts begin; these extend to the end.
+        after: the suffix of each text.
 
     Example:
-        >>> said = Texts(("<think>",), ("I was told: red. It is red.",), np.array([17]), ("</think>",))
-        >>> said[0], said == ("<think>It is red.</think>",)
+        >>> texts = Texts(("<think>",), ("I was told: red. It is red.",), np.array([17]), ("</think>",))
+        >>> texts[0], texts == ("<think>It is red.</think>",)
         ('<think>It is red.</think>', True)
     """
 
@@ -59,7 +59,7 @@ class Texts(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]  # as what is equal to it may be hashed otherwise
+    __hash__ = None  # type: ignore[assignment]  # equal tuples would have another hash
 
     def __add__(self, other: Sequence[str]) -> tuple[str, ...]:
         return (*self, *other)
@@ -71,14 +71,14 @@ class Texts(Sequence[str]):
         return repr(tuple(self))
 
     def taken(self, rows: Sequence[int]) -> Self:
-        """Return those at some positions, in that order."""
+        """Return the texts at some positions, in that order."""
         columns = (tuple(map(column.__getitem__, rows)) for column in (self.before, self.longer, self.after))
         before, longer, after = columns
         return type(self)(before, longer, self.start[np.asarray(rows, dtype=np.int64)], after)
 
     @classmethod
     def joined(cls, parts: Sequence["Texts"]) -> Self:
-        """Return those of all parts, in their order."""
+        """Concatenate the texts of all parts."""
         before, longer, after = (
             tuple(chain.from_iterable(getattr(part, name) for part in parts)) for name in ("before", "longer", "after")
         )
@@ -86,12 +86,12 @@ class Texts(Sequence[str]):
 
 
 def within_thoughts(thoughts: tuple[str, ...], own: Sequence[str], texts: Sequence[str]) -> tuple[Texts, Texts]:
-    """Return own thoughts and texts that hold no copy of what is in the thoughts.
+    """Return own thoughts and completions that share their text with the thoughts.
 
     Args:
-        thoughts: the whole ones.
-        own: the part of each that the model wrote, which is its end; any other text is taken as it is.
-        texts: what the model wrote, the own thought within.
+        thoughts: the whole thoughts.
+        own: the part of each that the model wrote. If it is not the end of the thought, it is stored as it is.
+        texts: the completions, which contain the own thoughts.
     """
     known: dict[str, str] = {}
     starts = np.zeros(len(thoughts), np.int32)
@@ -102,13 +102,13 @@ def within_thoughts(thoughts: tuple[str, ...], own: Sequence[str], texts: Sequen
         is_end = thought.endswith(part)
         starts[row] = length - len(part) if is_end else length
         before_own.append("" if is_end else part)
-        place = text.find(part) if part and is_end else -1
-        starts_within[row] = length if place < 0 else length - len(part)
-        begun, ended = (text, "") if place < 0 else (text[:place], text[place + len(part) :])
-        before.append(known.setdefault(begun, begun))
-        after.append(known.setdefault(ended, ended))
-    nothing = ("",) * len(thoughts)
-    return Texts(tuple(before_own), thoughts, starts, nothing), Texts(
+        position = text.find(part) if part and is_end else -1
+        starts_within[row] = length if position < 0 else length - len(part)
+        prefix, suffix = (text, "") if position < 0 else (text[:position], text[position + len(part) :])
+        before.append(known.setdefault(prefix, prefix))
+        after.append(known.setdefault(suffix, suffix))
+    empty = ("",) * len(thoughts)
+    return Texts(tuple(before_own), thoughts, starts, empty), Texts(
         tuple(before), thoughts, starts_within, tuple(after)
     )
 
@@ -116,7 +116,7 @@ def within_thoughts(thoughts: tuple[str, ...], own: Sequence[str], texts: Sequen
 Derived = TypeVar("Derived")
 Value = TypeVar("Value")
 
-_PART = 10_000  # prompts and responses that are in memory as objects
+_CHUNK = 10_000  # number of prompts and responses in memory as objects
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +124,7 @@ class Responses:
     """N responses as tensors and tuples of length N; C is the largest number of options among them.
 
     Attributes:
-        sample_id, condition, draw, group: the keys; `group` is the sample's own id where it has none.
+        sample_id, condition, draw, group: the keys; `group` defaults to the sample's id.
         option_logprobs: `(N, C)` float32, letter log-probabilities (nats) over the vocabulary, in `sample.options`
             order, padded with -inf; a row of NaN = no letter was read.
         added_logprobs: `(N, A)` float32, the same for added options, padded with -inf.
@@ -132,18 +132,17 @@ class Responses:
         target, choice, distractor, asserted: `(N,)` int64, indices in `sample.options`, -1 = none.
         token_entropy: `(N,)` float32, nats, NaN = not measured.
         n_tokens: `(N,)` int64, -1 = not counted.
-        well_formed: `(N,)` float32, 1 or 0, NaN = the model did not write the text.
-        context: what stood before the question, such as a caption.
-        question: what was asked, as shown.
+        well_formed: `(N,)` float32, 1 or 0, NaN = the text was not written by the model.
+        context: the text before the question, such as a caption.
+        question: the question as shown.
         options, order: the options as shown, and their indices in `sample.options` (None = added).
-        letters: the letters that these options were given, in their order; there may be more letters than options.
-        think, own_think, text: the thought, the model's own part of it, the completion. The last two are tuples or, so
-            that no text is in memory three times, what is used like one (`Texts`).
-        prefill: what the assistant's turn began with.
+        letters: the letters of the options as shown; there may be more letters than options.
+        think, own_think, text: the thought, the model's own part of it, the completion. The last two are tuples or
+            `Texts`, which behave like tuples and keep each text in memory once.
+        prefill: the beginning of the assistant's turn.
         status, readout, option_tokens, carrier, error: as in `Response`.
-        metadata: the sample's own.
-        history: what was said since the question, where the model was asked once more: pairs of role and text. Given as
-            `()`, it is empty for all.
+        metadata: that of the sample.
+        history: the turns after the question in multi-turn prompts: pairs of role and text. `()` = empty for all.
     """
 
     sample_id: tuple[str, ...]
@@ -176,7 +175,7 @@ class Responses:
     error: tuple[str | None, ...]
     metadata: tuple[Any, ...]
     _derived: list[tuple[object, Any]] = field(default_factory=list, init=False, repr=False)
-    history: tuple[tuple[tuple[str, str], ...], ...] = ()  # last, as pickles of earlier versions end before it
+    history: tuple[tuple[tuple[str, str], ...], ...] = ()  # last, since pickles of earlier versions lack it
 
     def __post_init__(self) -> None:
         if not self.history:
@@ -190,38 +189,37 @@ class Responses:
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[tuple[Prompt, Response]]) -> Self:
-        """Put prompts and their responses into arrays, a part at a time: as objects they take many times the memory.
+        """Convert prompts and their responses to arrays in chunks; objects use far more memory.
 
         Raises:
-            ValueError: the two of a pair do not belong together; the message says where.
+            ValueError: prompt and response of a pair do not match; the message says where.
         """
-        rest, parts, begin = iter(pairs), [], 0
-        while part := list(islice(rest, _PART)):
-            prompts, responses = zip(*part, strict=True)
-            parts.append(cls._of_part(prompts, responses, begin))
-            begin += len(part)
-            del part, prompts, responses
-        return cls.concatenated(parts) if parts else cls._of_part((), (), 0)
+        remaining, chunks, start = iter(pairs), [], 0
+        while chunk := list(islice(remaining, _CHUNK)):
+            prompts, responses = zip(*chunk, strict=True)
+            chunks.append(cls._of_chunk(prompts, responses, start))
+            start += len(chunk)
+            del chunk, prompts, responses
+        return cls.concatenated(chunks) if chunks else cls._of_chunk((), (), 0)
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Self:
-        """Put responses into arrays.
+        """Convert responses to arrays.
 
         Args:
-            prompts: what was asked.
-            responses: what was said, in the same order.
+            prompts: the prompts.
+            responses: their responses, in the same order.
 
         Raises:
-            ValueError: the two do not belong together; the message says where.
+            ValueError: prompts and responses do not match; the message says where.
         """
         if len(prompts) != len(responses):
             raise ValueError(f"expected one response per prompt ({len(prompts)}), got {len(responses)}")
-        return cls._of_part(prompts, responses, 0)
+        return cls._of_chunk(prompts, responses, 0)
 
     @classmethod
-    def _of_part(cls, prompts: Sequence[Prompt], responses: Sequence[Response], begin: int) -> Self:
-        pairs = list(zip(prompts, responses, strict=True))
-        for position, (prompt, response) in enumerate(pairs, start=begin):
+    def _of_chunk(cls, prompts: Sequence[Prompt], responses: Sequence[Response], start: int) -> Self:
+        for position, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=start):
             expected = (prompt.sample.id, prompt.condition, prompt.draw)
             if response.key != expected:
                 raise ValueError(f"expected the response to {expected} at position {position}, got {response.key}")
@@ -230,84 +228,82 @@ class Responses:
                     f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': expected "
                     f"{len(prompt.sample.options)} values, got {len(response.option_logprobs)}"
                 )
-        said = [response for _, response in pairs]
-        asked = [prompt for prompt, _ in pairs]
-        samples = [prompt.sample for prompt in asked]
+        samples = [prompt.sample for prompt in prompts]
         counts = [len(sample.options) for sample in samples]
-        thoughts = tuple(response.think for response in said)
+        thoughts = tuple(response.think for response in responses)
         own_thoughts, texts = within_thoughts(
-            thoughts, [response.own_think for response in said], [response.text for response in said]
+            thoughts, [response.own_think for response in responses], [response.text for response in responses]
         )
         return cls(
             sample_id=tuple(sample.id for sample in samples),
-            condition=_shared(prompt.condition for prompt in asked),
-            draw=_integers([response.draw for response in said]),
+            condition=_shared(prompt.condition for prompt in prompts),
+            draw=_integers([response.draw for response in responses]),
             group=tuple(sample.id if sample.group is None else sample.group for sample in samples),
-            option_logprobs=_ragged([response.option_logprobs for response in said], max(counts, default=0)),
+            option_logprobs=_ragged([response.option_logprobs for response in responses], max(counts, default=0)),
             added_logprobs=_ragged(
-                [response.added_logprobs for response in said],
-                max((len(response.added_logprobs) for response in said), default=0),
+                [response.added_logprobs for response in responses],
+                max((len(response.added_logprobs) for response in responses), default=0),
             ),
             option_count=_integers(counts),
             target=_integers([sample.answer for sample in samples]),
-            choice=_integers([response.answer for response in said]),
-            distractor=_integers([prompt.distractor for prompt in asked]),
-            asserted=_integers([prompt.asserted for prompt in asked]),
-            token_entropy=_floats([response.token_entropy for response in said]),
-            n_tokens=_integers([response.n_tokens for response in said]),
-            well_formed=_floats([response.well_formed for response in said]),
-            context=_shared(prompt.context for prompt in asked),
-            question=_shared(prompt.question for prompt in asked),
-            options=_shared(prompt.options for prompt in asked),
-            order=_shared(prompt.order for prompt in asked),
-            letters=_shared(prompt.style.letters for prompt in asked),
+            choice=_integers([response.answer for response in responses]),
+            distractor=_integers([prompt.distractor for prompt in prompts]),
+            asserted=_integers([prompt.asserted for prompt in prompts]),
+            token_entropy=_floats([response.token_entropy for response in responses]),
+            n_tokens=_integers([response.n_tokens for response in responses]),
+            well_formed=_floats([response.well_formed for response in responses]),
+            context=_shared(prompt.context for prompt in prompts),
+            question=_shared(prompt.question for prompt in prompts),
+            options=_shared(prompt.options for prompt in prompts),
+            order=_shared(prompt.order for prompt in prompts),
+            letters=_shared(prompt.style.letters for prompt in prompts),
             think=thoughts,
             own_think=own_thoughts,
             text=texts,
-            prefill=_shared(prompt.prefill for prompt in asked),
-            status=_shared(response.status for response in said),
-            readout=_shared(response.readout for response in said),
-            option_tokens=_shared(response.option_tokens for response in said),
-            carrier=_shared(response.carrier for response in said),
-            error=_shared(response.error for response in said),
+            prefill=_shared(prompt.prefill for prompt in prompts),
+            status=_shared(response.status for response in responses),
+            readout=_shared(response.readout for response in responses),
+            option_tokens=_shared(response.option_tokens for response in responses),
+            carrier=_shared(response.carrier for response in responses),
+            error=_shared(response.error for response in responses),
             metadata=tuple(sample.metadata for sample in samples),
-            history=_shared(tuple((turn.role, turn.text) for turn in prompt.history) for prompt in asked),
+            history=_shared(tuple((turn.role, turn.text) for turn in prompt.history) for prompt in prompts),
         )
 
     def __len__(self) -> int:
         return len(self.sample_id)
 
     def copied(self) -> Self:
-        """Return a copy whose tensors are its own, for code that may work in place; what was derived is shared."""
+        """Return a copy with cloned tensors, for code that may modify them in place; the derived values are shared."""
         values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
-        own = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
-        copy = type(self)(**values | own)
+        clones = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+        copy = type(self)(**values | clones)
         object.__setattr__(copy, "_derived", self._derived)
         return copy
 
     def select(self, positions: Sequence[int]) -> Self:
         """Return the responses at `positions`, in that order."""
         index = torch.as_tensor(positions, dtype=torch.long)
-        places = index.tolist()
-        chosen: dict[str, Any] = {}
+        rows = index.tolist()
+        selected: dict[str, Any] = {}
         for name in (item.name for item in fields(self) if item.init):
             value = getattr(self, name)
             if isinstance(value, Tensor):
-                chosen[name] = value[index]
+                selected[name] = value[index]
             elif isinstance(value, Texts):
-                chosen[name] = value.taken(places)
+                selected[name] = value.taken(rows)
             else:
-                chosen[name] = tuple(map(value.__getitem__, places))
-        return type(self)(**chosen)
+                selected[name] = tuple(map(value.__getitem__, rows))
+        return type(self)(**selected)
 
     @classmethod
     def joined(cls, first: Self, second: Self) -> Self:
-        """Return the responses of both, those of `first` before those of `second`; letters are padded to one width."""
+        """Concatenate `first` and `second`; letters are padded to one width."""
         return cls.concatenated((first, second))
 
     @classmethod
     def concatenated(cls, parts: Sequence[Self]) -> Self:
-        """Return the responses of at least one part, in their order; letters are padded to one width."""
+        """Concatenate at least one part, in order; letters are padded to one width."""
         if len(parts) == 1:
             return parts[0]
         whole: dict[str, Any] = {}
@@ -343,17 +339,17 @@ class Responses:
         return torch.tensor([status in statuses for status in self.status], dtype=torch.bool)
 
     def is_misled(self) -> Tensor:
-        """Return an `(N,)` mask of the responses whose text asserts a wrong option."""
+        """Return an `(N,)` mask of the responses whose injected text asserts a wrong option."""
         return (self.asserted >= 0) & (self.asserted != self.target)
 
     def derive(self, key: object, compute: Callable[[Self], Derived]) -> Derived:
-        """Return `compute(self)`, computed for a key once and kept as long as these responses.
+        """Return `compute(self)`, cached by key for the lifetime of these responses.
 
-        What several metrics need is paid for once: a judge is asked once, though many columns come from its verdicts.
+        Metrics share costly values this way: a judge runs once, however many columns use its verdicts.
 
         Args:
-            key: what is computed; keys are compared by `==`, so that two equal judges are asked once.
-            compute: how; it is not called where the key is known.
+            key: identifies the value; keys are compared by `==`, so that equal judges share one result.
+            compute: called if the key is not cached.
         """
         for known, value in self._derived:
             if known == key:
@@ -365,7 +361,7 @@ class Responses:
 
 
 def _shared(values: Iterable[Value]) -> tuple[Value, ...]:
-    """Return values, of which those that are equal are one object."""
+    """Return the values with equal ones replaced by one shared object."""
     known: dict[Value, Value] = {}
     return tuple(known.setdefault(value, value) for value in values)
 

@@ -1,4 +1,4 @@
-"""Define one multiple-choice visual question, and find text in it that would act where it should only be read."""
+"""Define samples (multiple-choice visual questions), and find special tokens and tags in their texts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -20,19 +20,19 @@ class Sample(Frozen):
     Attributes:
         id: identifies the sample within a run; results of two conditions are paired by it.
         images: one or more images, each a path, the bytes of an image file or a PIL image; decoded when needed.
-        question: the question alone, without its options. `<image>` marks say where images stand, if not all in front.
-        options: 2 to 26 different answers; letters (A, B, … by default) are given when the question is shown.
+        question: the question alone, without its options. `<image>` marks place images that do not come first.
+        options: 2 to 26 different answers, lettered (A, B, … by default) when the question is shown.
         answer: index of the correct option.
-        texts: ready-made misleading or true texts by name: `wrong_caption`, `correct_caption`, `wrong_think`,
-            `correct_think`. A value is a string, or a mapping from the index of the option it asserts to a string.
-            A wrong text given as a bare string needs `distractor`, to say which option it asserts. `wrong_sentence` is
-            for `AddedMistake`; `neutral_caption`, `neutral_think`, `irrelevant_caption` are strings and assert none.
+        texts: misleading or true texts by name: `wrong_caption`, `correct_caption`, `wrong_think`, `correct_think`. A
+            value is a string, or a mapping from the index of the option it asserts to a string. A wrong text given as
+            a bare string needs `distractor`, to say which option it asserts. `wrong_sentence` is for `AddedMistake`;
+            `neutral_caption`, `neutral_think`, `irrelevant_caption` are strings and assert none.
         distractor: index of the wrong option that all conditions assert; None = drawn once per seed and sample.
         group: samples of one group (for instance, about one image) are resampled together; None = a group of its own.
-        metadata: anything else, for `report.by("category")`.
+        metadata: any other fields, for `report.by("category")`.
 
     Raises:
-        pydantic.ValidationError: naming the sample's id and the field.
+        pydantic.ValidationError: the message names the sample's id and the field.
 
     Example:
         >>> sample = Sample(id="q1", images=["cube.png"], question="Which colour is the cube?",
@@ -53,21 +53,21 @@ class Sample(Frozen):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _name_the_sample(cls, data: Any, handler: ModelWrapValidatorHandler["Sample"]) -> "Sample":
+    def _name_in_errors(cls, data: Any, handler: ModelWrapValidatorHandler["Sample"]) -> "Sample":
         name = data.get("id", "<no id>") if isinstance(data, Mapping) else getattr(data, "id", data)
         checked: Sample = named_errors("sample", name, lambda: handler(data))
         return checked
 
     @field_validator("question")
     @classmethod
-    def _question_says_something(cls, question: str) -> str:
+    def _check_question(cls, question: str) -> str:
         if not question.strip():
             raise ValueError(f"expected a question, got {question!r}")
         return question
 
     @field_validator("options")
     @classmethod
-    def _options_differ(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_options(cls, options: tuple[str, ...]) -> tuple[str, ...]:
         if not 2 <= len(options) <= len(LETTERS):
             raise ValueError(f"expected 2 to {len(LETTERS)} options, got {len(options)}: {options!r:.200}")
         seen: dict[str, int] = {}
@@ -81,37 +81,37 @@ class Sample(Frozen):
         return options
 
     @model_validator(mode="after")
-    def _indices_are_options(self) -> "Sample":
-        def refuse(field: str, expected: str, got: object) -> None:
+    def _check_indices(self) -> "Sample":
+        def reject(field: str, expected: str, got: object) -> None:
             raise ValueError(f"sample {self.id!r}, field {field!r}: expected {expected}, got {got!r}")
 
         count = len(self.options)
         if not 0 <= self.answer < count:
-            refuse("answer", f"the index of one of {count} options (0 to {count - 1})", self.answer)
+            reject("answer", f"the index of one of {count} options (0 to {count - 1})", self.answer)
         if self.distractor is not None and (not 0 <= self.distractor < count or self.distractor == self.answer):
-            refuse("distractor", f"the index of a wrong option (0 to {count - 1}, not {self.answer})", self.distractor)
+            reject("distractor", f"the index of a wrong option (0 to {count - 1}, not {self.answer})", self.distractor)
         for name, text in self.texts.items():
             if isinstance(text, Mapping):
-                if stray := [index for index in text if not 0 <= index < count]:
-                    refuse(f"texts.{name}", f"indices of options (0 to {count - 1})", stray[0])
+                if invalid := [index for index in text if not 0 <= index < count]:
+                    reject(f"texts.{name}", f"indices of options (0 to {count - 1})", invalid[0])
             elif name.startswith("wrong_") and self.distractor is None:
-                refuse(
+                reject(
                     f"texts.{name}",
                     "a mapping from option index to text, or a 'distractor' that says which option it asserts",
                     text,
                 )
         marks = sum(text.count("<image>") for text in (self.question, *self.options))
         if marks and marks != len(self.images):
-            refuse("images", f"as many images as there are <image> marks ({marks})", len(self.images))
+            reject("images", f"as many images as there are <image> marks ({marks})", len(self.images))
         return self
 
 
 def check_samples(samples: Iterable[Sample]) -> list[Sample]:
-    """Return the samples as a list, refusing two of the same id.
+    """Return the samples as a list, after checking that their ids are unique.
 
     Raises:
-        ValueError: an id occurs twice, a sample does not fit itself, or there is none at all.
-        TypeError: something else than a `Sample` is among them.
+        ValueError: an id occurs twice, a sample is inconsistent, or there are no samples.
+        TypeError: an item is not a `Sample`.
     """
     checked: list[Sample] = []
     positions: dict[str, int] = {}
@@ -119,7 +119,7 @@ def check_samples(samples: Iterable[Sample]) -> list[Sample]:
         if not isinstance(sample, Sample):
             raise TypeError(
                 f"expected samples, got {type(sample).__name__} at position {position}; "
-                "of rows, a DataFrame or a dataset, vlmrobust.data.samples_from makes them"
+                "convert rows, a DataFrame or a dataset with vlmrobust.data.samples_from"
             )
         if sample.id in positions:
             raise ValueError(
@@ -127,26 +127,26 @@ def check_samples(samples: Iterable[Sample]) -> list[Sample]:
                 f"got the same at positions {positions[sample.id]} and {position}"
             )
         positions[sample.id] = position
-        checked.append(Sample.model_validate(sample))  # a copy that never was (`model_copy`) may hold anything
+        checked.append(Sample.model_validate(sample))  # `model_copy` does not validate
     if not checked:
         raise ValueError("expected at least one sample, got none")
     return checked
 
 
 Acting = Mapping[str, Mapping[str, Sequence[str]]]
-"""By sample id and field: the special tokens and tags that stand there."""
+"""The special tokens and tags found, by sample id and field."""
 
 _NONE = SpecialTokens.of_tokens(())
 _SHOWN = 5
 
 
 def acting_in(samples: Iterable[Sample], special: SpecialTokens | None, style: Style) -> Acting:
-    """Return what would act in samples, were it not made inert before it is shown.
+    """Find special tokens and tags in samples; they would be interpreted if they were not made inert when shown.
 
     Args:
-        samples: whose question, options and texts are searched.
-        special: the model's special tokens; None = it has no tokenizer here.
-        style: its tags act in a text that is injected as a thought, and so does the mark of an image in any text.
+        samples: the samples whose question, options and texts are searched.
+        special: the model's special tokens; None = the model has no local tokenizer.
+        style: its tags are searched for in the injected texts, as are `<image>` marks.
 
     Example:
         >>> from vlmrobust.prompting import KNOWN_TOKENS
@@ -168,7 +168,7 @@ def acting_in(samples: Iterable[Sample], special: SpecialTokens | None, style: S
 
 
 def _texts(sample: Sample) -> Iterator[tuple[str, str, bool]]:
-    """Yield fields, their texts, and whether these are injected somewhere."""
+    """Yield each field with its text, and whether the text is one to inject."""
     yield "question", sample.question, False
     for index, option in enumerate(sample.options):
         yield f"options.{index}", option, False
@@ -180,16 +180,16 @@ def _texts(sample: Sample) -> Iterator[tuple[str, str, bool]]:
 
 
 def listed(acting: Acting) -> str:
-    """Return the first few places in words.
+    """Return the first few findings as text.
 
     Example:
         >>> listed({"q1": {"question": ("<|im_end|>",)}})
         "sample 'q1', field 'question': '<|im_end|>'"
     """
-    places = [
+    findings = [
         f"sample {sample!r}, field {field!r}: {', '.join(map(repr, tokens))}"
         for sample, fields in acting.items()
         for field, tokens in fields.items()
     ]
-    rest = [f"and {len(places) - _SHOWN} more"] if len(places) > _SHOWN else []
-    return "; ".join([*places[:_SHOWN], *rest])
+    rest = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
+    return "; ".join([*findings[:_SHOWN], *rest])
