@@ -1,4 +1,4 @@
-"""Captions and thoughts that a model writes once: what passes, what is kept, and who is refused."""
+"""Captions and thoughts written by a model: checks, the file, and what is rejected."""
 
 import json
 import re
@@ -27,27 +27,28 @@ SAMPLES = [
 
 
 def wanted(prompt: str) -> str:
-    """Return the statement that a writer is told to assert."""
+    """Return the statement that the writer is asked to assert."""
     found = re.search(r"(?:says this: |concludes this: )(.+?[.!])(?: One| Two)", prompt)
     assert found is not None, prompt
     return found[1]
 
 
-def obedient(asked: str) -> str:
-    said = wanted(asked)
-    return said if "Write a caption" in asked else f"I look at it closely. {said} So the answer is {ending(asked)}"
+def compliant(request: str) -> str:
+    """Return a text that asserts what is requested."""
+    text = wanted(request)
+    return text if "Write a caption" in request else f"I look at it closely. {text} So the answer is {ending(request)}"
 
 
-def ending(asked: str) -> str:
-    found = re.search(r'So the answer is (".+?"\.)', asked)
+def ending(request: str) -> str:
+    found = re.search(r'So the answer is (".+?"\.)', request)
     assert found is not None
     return found[1]
 
 
 class Writer:
-    """Writes what a function makes of what it is asked."""
+    """A model that answers with `write(request)`."""
 
-    def __init__(self, write: Callable[[str], str] = obedient, name: str = "a-writer") -> None:
+    def __init__(self, write: Callable[[str], str] = compliant, name: str = "a-writer") -> None:
         self.write, self.name, self.asked = write, name, list[Prompt]()
 
     def identity(self) -> dict[str, str]:
@@ -62,7 +63,7 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def test_each_sample_gets_a_caption_and_a_thought_for_its_distractor_and_its_answer(tmp_path: Path) -> None:
+def test_each_sample_gets_texts_for_its_distractor_and_its_answer(tmp_path: Path) -> None:
     writer = Writer()
     texts = WrittenTexts.write(SAMPLES, writer, tmp_path / "texts.jsonl", seed=3)
     assert texts.counts == {"texts": 12, "at once": 12, "asked again": 0, "by rules": 0}
@@ -81,9 +82,9 @@ def test_each_sample_gets_a_caption_and_a_thought_for_its_distractor_and_its_ans
     assert all(not prompt.images for prompt in writer.asked)
 
 
-def test_conditions_show_them_and_assert_what_the_file_says(tmp_path: Path) -> None:
+def test_conditions_show_the_texts_and_assert_their_options(tmp_path: Path) -> None:
     written = WrittenTexts.write(SAMPLES, Writer(), tmp_path / "texts.jsonl", seed=3)
-    told = {(row.id, row.kind, row.option): row.text for row in written.rows}
+    texts = {(row.id, row.kind, row.option): row.text for row in written.rows}
     conditions = [WrongCaption(), CorrectCaption(), WrongThink(), CorrectThink()]
     ready = WrittenTexts.load(tmp_path / "texts.jsonl").given(SAMPLES)
     for seed in (3, 4, 5):  # another run's seed draws no other distractor than the file has
@@ -93,11 +94,11 @@ def test_conditions_show_them_and_assert_what_the_file_says(tmp_path: Path) -> N
             kind = "caption" if "caption" in prompt.condition else "thought"
             shown = prompt.context or prompt.prefill.removeprefix("<think>")
             assert prompt.asserted is not None
-            assert shown == told[prompt.sample.id, kind, prompt.asserted]
+            assert shown == texts[prompt.sample.id, kind, prompt.asserted]
             assert (prompt.asserted == prompt.sample.answer) == prompt.condition.startswith("correct")
 
 
-def test_a_second_call_asks_nothing_and_more_samples_ask_for_themselves_alone(tmp_path: Path) -> None:
+def test_second_call_requests_only_missing_texts(tmp_path: Path) -> None:
     file, again = tmp_path / "texts.jsonl", Writer()
     first = WrittenTexts.write(SAMPLES[:2], Writer(), file)
     assert WrittenTexts.write(SAMPLES[:2], again, file).digest == first.digest
@@ -108,23 +109,23 @@ def test_a_second_call_asks_nothing_and_more_samples_ask_for_themselves_alone(tm
     assert more.rows[: len(first.rows)] == first.rows
 
 
-def stubborn(asked: str) -> str:
-    """Of the kite, says the wrong thing always; of hens, at first."""
-    if "kite" in asked or ("hens" in asked and "last attempt" not in asked):
-        return 'So the answer is "green".' if "kite" in asked else "Something is there."
-    return obedient(asked)
+def stubborn(request: str) -> str:
+    """Always return a wrong text for the kite, and a wrong first text for the hens."""
+    if "kite" in request or ("hens" in request and "last attempt" not in request):
+        return 'So the answer is "green".' if "kite" in request else "Something is there."
+    return compliant(request)
 
 
-def test_what_asserts_something_else_is_asked_again_then_written_by_rules_and_counted(tmp_path: Path) -> None:
+def test_failed_text_is_requested_again_and_then_written_by_rules(tmp_path: Path) -> None:
     sample = SAMPLES[0].replace(distractor=0)  # "green" is neither right nor what wrong texts assert
     samples = [sample, SAMPLES[1]]
     writer = Writer(stubborn)
     texts = WrittenTexts.write(samples, writer, tmp_path / "texts.jsonl")
     assert texts.counts == {"texts": 8, "at once": 0, "asked again": 4, "by rules": 4}
     assert len(writer.asked) == 16
-    fallen = [row for row in texts.rows if row.form == "rules"]
-    assert {row.id for row in fallen} == {"sky"}
-    assert all(row.verdict is None and len(row.refused) == 2 and "green" in row.refused[0] for row in fallen)
+    by_rules = [row for row in texts.rows if row.form == "rules"]
+    assert {row.id for row in by_rules} == {"sky"}
+    assert all(row.verdict is None and len(row.refused) == 2 and "green" in row.refused[0] for row in by_rules)
     for prompt in vr.expand(texts.given(samples), [WrongCaption(), CorrectThink()], seed=0):
         library = next(
             other for other in vr.expand(samples, [WrongCaption(), CorrectThink()], seed=0) if other.key == prompt.key
@@ -133,19 +134,19 @@ def test_what_asserts_something_else_is_asked_again_then_written_by_rules_and_co
             assert (prompt.context, prompt.prefill) == (library.context, library.prefill)
 
 
-def test_one_text_that_fails_takes_the_other_of_its_kind_along(tmp_path: Path) -> None:
-    def half(asked: str) -> str:
-        return "A kite." if "caption" in asked and "red" in wanted(asked) else obedient(asked)
+def test_one_failed_text_replaces_all_texts_of_its_kind(tmp_path: Path) -> None:
+    def half(request: str) -> str:
+        return "A kite." if "caption" in request and "red" in wanted(request) else compliant(request)
 
     sample = SAMPLES[0].replace(distractor=0)
     texts = WrittenTexts.write([sample], Writer(half), tmp_path / "texts.jsonl")
     assert {(row.kind, row.form) for row in texts.rows} == {("caption", "rules"), ("thought", "written")}
     right = next(row for row in texts.rows if row.kind == "caption" and row.option == 1)
-    assert right.refused == ()  # it had passed by itself
+    assert right.refused == ()  # it passed by itself
 
 
 @pytest.mark.parametrize(
-    ("said", "passes"),
+    ("text", "passes"),
     [
         ("A red kite is in the sky.", True),
         ("<think>They want red.</think>\n\nCaption: “A red kite is in the sky.”", True),
@@ -162,9 +163,9 @@ def test_one_text_that_fails_takes_the_other_of_its_kind_along(tmp_path: Path) -
         ("The kite is red. " * 200, False),
     ],
 )
-def test_what_passes(said: str, passes: bool, tmp_path: Path) -> None:
-    def write(asked: str) -> str:
-        return said if "caption" in asked and "red" in wanted(asked) else obedient(asked)
+def test_check(text: str, passes: bool, tmp_path: Path) -> None:
+    def write(request: str) -> str:
+        return text if "caption" in request and "red" in wanted(request) else compliant(request)
 
     sample = SAMPLES[0].replace(distractor=0)
     texts = WrittenTexts.write([sample], Writer(write), tmp_path / "texts.jsonl", kinds=["caption"])
@@ -174,11 +175,11 @@ def test_what_passes(said: str, passes: bool, tmp_path: Path) -> None:
         assert re.fullmatch(r"Caption: A red kite[\w ]*\.", row.text)
 
 
-def test_a_statement_passes_where_the_judge_reads_nothing_unless_it_says_another_too(tmp_path: Path) -> None:
-    said = {"yes": "Look here. The gate is open.", "no": "The gate is open. The gate is not open."}
+def test_library_statement_passes_if_the_judge_is_unsure_unless_another_is_stated(tmp_path: Path) -> None:
+    answers = {"yes": "Look here. The gate is open.", "no": "The gate is open. The gate is not open."}
 
-    def write(asked: str) -> str:
-        return said["no" if "not open" in wanted(asked) else "yes"]
+    def write(request: str) -> str:
+        return answers["no" if "not open" in wanted(request) else "yes"]
 
     texts = WrittenTexts.write([SAMPLES[2]], Writer(write), tmp_path / "texts.jsonl", kinds=["caption"])
     refused = {row.asserts: len(row.refused) for row in texts.rows}
@@ -196,7 +197,7 @@ def test_a_statement_passes_where_the_judge_reads_nothing_unless_it_says_another
         ({"distractor": 2}, "distractor"),
     ],
 )
-def test_texts_of_other_data_are_refused_by_id_and_field(change: dict[str, Any], field: str, tmp_path: Path) -> None:
+def test_texts_for_other_data_are_rejected_by_id_and_field(change: dict[str, Any], field: str, tmp_path: Path) -> None:
     sample = SAMPLES[0].replace(distractor=0)
     texts = WrittenTexts.write([sample], Writer(), tmp_path / "texts.jsonl")
     other = sample.replace(**change)
@@ -217,15 +218,15 @@ def test_one_file_has_one_writer_and_one_judge(tmp_path: Path) -> None:
         WrittenTexts.write(SAMPLES, Writer(), tmp_path / "texts.jsonl", judge=RuleJudge(name="strict"))
 
 
-def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_error_names_an_invalid_line(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     WrittenTexts.write(SAMPLES, Writer(), file)
     file.write_text(file.read_text() + '{"id": "sky"}\n')
-    with pytest.raises(ValueError, match=r"texts.jsonl, line 13: expected a text"):
+    with pytest.raises(ValueError, match=r"texts.jsonl, line 13: expected a written text"):
         WrittenTexts.load(file)
 
 
-def test_every_option_is_for_runners_up(tmp_path: Path) -> None:
+def test_every_option_writes_texts_for_all_wrong_options(tmp_path: Path) -> None:
     some = WrittenTexts.write(SAMPLES, Writer(), tmp_path / "some.jsonl")
     with pytest.raises(ValueError, match="sample 'sky', field 'options': expected texts for all wrong options"):
         some.given(SAMPLES, every_option=True)
@@ -235,7 +236,7 @@ def test_every_option_is_for_runners_up(tmp_path: Path) -> None:
     assert set(sky.texts["wrong_caption"]) == {0, 2}
 
 
-def test_own_texts_stay(tmp_path: Path) -> None:
+def test_own_texts_are_kept(tmp_path: Path) -> None:
     own = SAMPLES[0].replace(texts={"wrong_caption": {0: "Red!", 2: "Green!"}})
     texts = WrittenTexts.write([own], Writer(), tmp_path / "texts.jsonl")
     assert {row.kind for row in texts.rows} == {"thought"}
@@ -247,23 +248,23 @@ def test_own_texts_stay(tmp_path: Path) -> None:
 
 
 class Failing(Writer):
-    """Fails on what is about hens, and ends altogether where it is told to."""
+    """Fails on prompts about hens, or raises on them if `refuses`."""
 
     refuses = False
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         if self.refuses and any("hens" in prompt.question for prompt in prompts):
             raise RefusedError("no such key")
-        said = super().respond(prompts)
+        responses = super().respond(prompts)
         return [
             Response.failed(prompt, "overloaded") if "hens" in prompt.question else response
-            for prompt, response in zip(prompts, said, strict=True)
+            for prompt, response in zip(prompts, responses, strict=True)
         ]
 
 
-def test_what_could_not_be_asked_for_is_not_taken_for_a_bad_text(tmp_path: Path) -> None:
+def test_failed_request_is_not_counted_as_a_failed_text(tmp_path: Path) -> None:
     file, writer = tmp_path / "texts.jsonl", Failing()
-    with pytest.raises(ValueError, match=r"4 texts could not be asked for .* sample 'yard', with overloaded"):
+    with pytest.raises(ValueError, match=r"4 texts could not be requested .* sample 'yard', with overloaded"):
         WrittenTexts.write(SAMPLES, writer, file)
     assert {row["id"] for row in rows_of(file)} == {"sky", "hall"}
     good = Writer()
@@ -271,7 +272,7 @@ def test_what_could_not_be_asked_for_is_not_taken_for_a_bad_text(tmp_path: Path)
     assert {prompt.sample.id for prompt in good.asked} == {"yard"}
 
 
-def test_what_was_written_before_the_end_is_kept(tmp_path: Path) -> None:
+def test_texts_before_an_error_are_saved(tmp_path: Path) -> None:
     file, writer = tmp_path / "texts.jsonl", Failing()
     writer.refuses = True
     with pytest.raises(RefusedError):
@@ -279,7 +280,7 @@ def test_what_was_written_before_the_end_is_kept(tmp_path: Path) -> None:
     assert {row["id"] for row in rows_of(file)} == {"sky"}
 
 
-def test_a_run_is_not_gone_on_with_in_other_texts(tmp_path: Path) -> None:
+def test_run_cannot_be_resumed_with_other_texts(tmp_path: Path) -> None:
     texts = WrittenTexts.write(SAMPLES, Writer(), tmp_path / "a.jsonl")
     model = FakeModel(opens_images=False)
     Evaluator(model, [WrongCaption()]).run(texts.given(SAMPLES), tmp_path / "run")
@@ -293,26 +294,26 @@ def test_a_run_is_not_gone_on_with_in_other_texts(tmp_path: Path) -> None:
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_evaluated_model_may_write_and_what_it_cannot_is_written_by_rules(tmp_path: Path) -> None:
+def test_evaluated_model_as_writer_falls_back_to_rules(tmp_path: Path) -> None:
     tiny = demo.model()
     model = vr.HFModel(tiny.model, tiny.processor, {"max_new_tokens": 24})
     [scene] = (scene.replace(texts={}) for scene in demo.samples(1))
     texts = WrittenTexts.write([scene], model, tmp_path / "texts.jsonl")
-    assert texts.counts == {"texts": 4, "at once": 0, "asked again": 0, "by rules": 4}  # it knows no captions
+    assert texts.counts == {"texts": 4, "at once": 0, "asked again": 0, "by rules": 4}  # it cannot write captions
     assert {row.attempts for row in texts.rows} == {2}
     assert texts.given([scene])[0].texts.keys() == {"wrong_caption", "correct_caption", "wrong_think", "correct_think"}
 
 
 @pytest.mark.parametrize("templated", [True, False])
-def test_a_text_model_writes_as_it_would_by_itself(templated: bool) -> None:
+def test_batched_text_model_equals_plain_greedy_decoding(templated: bool) -> None:
     import torch
     from test_language_model import QWEN3, tiny
 
     model, tokenizer = tiny(template=QWEN3 if templated else None)
-    model.generation_config.repetition_penalty = 5.0  # the checkpoint's own settings are put aside
+    model.generation_config.repetition_penalty = 5.0  # the checkpoint's own settings are ignored
     prompts = [Prompt.of(sample).replace(images=()) for sample in SAMPLES]
-    said = TextModel(model, tokenizer, max_new_tokens=6).respond(prompts)
-    for prompt, response in zip(prompts, said, strict=True):
+    responses = TextModel(model, tokenizer, max_new_tokens=6).respond(prompts)
+    for prompt, response in zip(prompts, responses, strict=True):
         text = f"{prompt.text}\n\n"
         if templated:
             turns = [{"role": "user", "content": prompt.text}]
@@ -330,14 +331,13 @@ def test_a_text_model_writes_as_it_would_by_itself(templated: bool) -> None:
 
 
 class Server(ChatServer):
-    """A server whose model does as it is told, but of hens, of which it says nothing at first."""
+    """A server whose model is compliant, except for its first texts about hens."""
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         [message] = body["messages"]
-        asked = message["content"] if isinstance(message["content"], str) else message["content"][0]["text"]
-        return self.schema(
-            body, "Hens." if "hens" in asked and "last attempt" not in asked else obedient(asked), [], "stop"
-        )
+        request = message["content"] if isinstance(message["content"], str) else message["content"][0]["text"]
+        text = "Hens." if "hens" in request and "last attempt" not in request else compliant(request)
+        return self.schema(body, text, [], "stop")
 
 
 def test_from_the_command_line_with_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,11 +352,11 @@ def test_from_the_command_line_with_a_server(tmp_path: Path, monkeypatch: pytest
     rows.write_text("\n".join(map(json.dumps, lines)))
     server = Server(ToyModel())
     monkeypatch.setenv("KEY", "very-secret-key")
-    asking = ["texts", "--writer", "openai:some/model", "--base-url", server.url, "--api-key-env", "KEY"]
+    command = ["texts", "--writer", "openai:some/model", "--base-url", server.url, "--api-key-env", "KEY"]
     try:
-        told = CliRunner().invoke(cli.app, [*asking, "--data", str(rows), "--out", str(file), "--json"])
-        assert told.exit_code == 0, told.output
-        found = json.loads(told.stdout)
+        result = CliRunner().invoke(cli.app, [*command, "--data", str(rows), "--out", str(file), "--json"])
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
         assert {name: found[name] for name in ("texts", "at once", "asked again", "by rules")} == {
             "texts": 12,
             "at once": 8,
@@ -365,8 +365,8 @@ def test_from_the_command_line_with_a_server(tmp_path: Path, monkeypatch: pytest
         }
         assert len(server.seen) == 16
         assert all("image_url" not in json.dumps(body) and not body.get("logprobs") for body in server.seen)
-        told = CliRunner().invoke(cli.app, [*asking, "--data", str(rows), "--out", str(file)])
-        assert told.stdout.strip() == "12 texts, 8 at once, 4 asked again, 0 by rules"
+        result = CliRunner().invoke(cli.app, [*command, "--data", str(rows), "--out", str(file)])
+        assert result.stdout.strip() == "12 texts, 8 at once, 4 asked again, 0 by rules"
         assert len(server.seen) == 16
     finally:
         server.stop()
@@ -376,20 +376,20 @@ def test_from_the_command_line_with_a_server(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(HFModel, "from_pretrained", lambda *given, **settings: FakeModel(follow_caption=1.0))
     out = tmp_path / "run"
     running = ["run", "--model", "any", "--data", str(rows), "--out", str(out), "--conditions", "wrong_caption"]
-    told = CliRunner().invoke(cli.app, [*running, "--texts", str(file)])
-    assert told.exit_code == 0, told.output
-    asked = vr.Report.load(out).responses
-    shown = {context for context, name in zip(asked.context, asked.condition, strict=True) if name == "wrong_caption"}
+    result = CliRunner().invoke(cli.app, [*running, "--texts", str(file)])
+    assert result.exit_code == 0, result.output
+    found = vr.Report.load(out).responses
+    shown = {context for context, name in zip(found.context, found.condition, strict=True) if name == "wrong_caption"}
     assert shown == {row["text"] for row in rows_of(file) if row["kind"] == "caption" and not _is_right(row)}
     assert "texts.jsonl" in (out / "run.toml").read_text()
 
-    told = CliRunner().invoke(cli.app, [*running[:-3], str(tmp_path / "b"), "--texts", str(file), "--runner-up"])
-    assert told.exit_code == 2
-    assert "sample 'sky', field 'options'" in told.stderr
+    result = CliRunner().invoke(cli.app, [*running[:-3], str(tmp_path / "b"), "--texts", str(file), "--runner-up"])
+    assert result.exit_code == 2
+    assert "sample 'sky', field 'options'" in result.stderr
     rows.write_text("\n".join(json.dumps(line | {"question": "What colour is the hat?"}) for line in lines))
-    told = CliRunner().invoke(cli.app, [*running[:-3], str(tmp_path / "c"), "--texts", str(file)])
-    assert told.exit_code == 2
-    assert "sample 'sky', field 'question'" in told.stderr
+    result = CliRunner().invoke(cli.app, [*running[:-3], str(tmp_path / "c"), "--texts", str(file)])
+    assert result.exit_code == 2
+    assert "sample 'sky', field 'question'" in result.stderr
 
 
 def _is_right(row: dict[str, Any]) -> bool:
@@ -397,6 +397,6 @@ def _is_right(row: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("writer", ["rules", "hf:", "gpt-5", "self"])
-def test_a_writer_that_is_none_is_refused(writer: str) -> None:
+def test_unknown_writer_is_rejected(writer: str) -> None:
     with pytest.raises(ValueError, match="--writer: expected hf:NAME, vllm:NAME or openai:NAME, got"):
         writer_named(writer, where="--writer")

@@ -1,3 +1,5 @@
+"""Chat turns, and their rendering with chat templates of every kind."""
+
 import pytest
 from jinja2 import Environment
 from jinja2.exceptions import TemplateError
@@ -5,7 +7,7 @@ from jinja2.exceptions import TemplateError
 from vlmrobust.prompting import IMAGE_MARK, assistant_prefix, chat_turns, render_turns
 
 
-class Templated:
+class TemplateProcessor:
     """A processor that renders with a Jinja template, as `apply_chat_template` does."""
 
     def __init__(self, template):
@@ -51,7 +53,7 @@ def shape(turn):
         (f"{IMAGE_MARK}{IMAGE_MARK}", 2, "first", "ii"),
     ],
 )
-def test_images_stand_where_the_marks_say(text, count, position, expected):
+def test_marks_place_the_images(text, count, position, expected):
     (turn,) = chat_turns(text, count, image_position=position)
     assert turn["role"] == "user"
     assert shape(turn) == expected
@@ -59,7 +61,7 @@ def test_images_stand_where_the_marks_say(text, count, position, expected):
 
 
 @pytest.mark.parametrize(("marks", "count"), [(1, 0), (1, 2), (2, 1)])
-def test_marks_without_their_images_are_refused(marks, count):
+def test_number_of_marks_must_equal_the_number_of_images(marks, count):
     with pytest.raises(ValueError, match=rf"as many images as <image> marks \({marks}\), got {count}"):
         chat_turns(f"See {IMAGE_MARK * marks}", count)
 
@@ -70,36 +72,36 @@ def test_every_content_is_a_list_of_parts():
     assert turns[0]["content"] == [{"type": "text", "text": "Be brief."}]
 
 
-def test_renders_up_to_where_the_assistant_begins():
-    processor = Templated(PLAIN)
+def test_rendering_ends_where_the_assistant_begins():
+    processor = TemplateProcessor(PLAIN)
     text, folded = render_turns(processor, chat_turns("What?", 1, system="Be brief."))
     assert (text, folded) == ("[system]Be brief.[user]<img>What?[assistant]", False)
     assert processor.calls == [{"add_generation_prompt": True, "tokenize": False}]
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
-def test_a_system_turn_that_the_template_does_not_take_is_put_before_the_question(template):
-    text, folded = render_turns(Templated(template), chat_turns("What?", 1, system="Be brief."))
+def test_unsupported_system_turn_is_put_before_the_question(template):
+    text, folded = render_turns(TemplateProcessor(template), chat_turns("What?", 1, system="Be brief."))
     assert (text, folded) == ("[user]<img>Be brief.\n\nWhat?[assistant]", True)
 
 
-def test_folding_leaves_the_turns_as_they_were():
+def test_folding_does_not_modify_the_turns():
     turns = chat_turns("What?", 1, system="Be brief.")
-    render_turns(Templated(NO_SYSTEM), turns)
+    render_turns(TemplateProcessor(NO_SYSTEM), turns)
     assert turns == chat_turns("What?", 1, system="Be brief.")
 
 
-def test_a_template_that_drops_the_question_is_refused():
-    with pytest.raises(ValueError, match=r"chat template of Templated to keep the user's text.*'What\?'"):
-        render_turns(Templated(DROPS_USER), chat_turns("What?", 1))
+def test_template_that_drops_the_question_is_rejected():
+    with pytest.raises(ValueError, match=r"chat template of TemplateProcessor to keep the user's text.*'What\?'"):
+        render_turns(TemplateProcessor(DROPS_USER), chat_turns("What?", 1))
 
 
-def test_an_error_of_the_template_itself_is_passed_on():
+def test_template_error_is_raised():
     with pytest.raises(TemplateError, match="broken"):
-        render_turns(Templated("{{ raise_exception('broken') }}"), chat_turns("What?", 1))
+        render_turns(TemplateProcessor("{{ raise_exception('broken') }}"), chat_turns("What?", 1))
 
 
-def test_a_processor_without_a_chat_template_is_named():
+def test_error_names_a_processor_without_a_chat_template():
     class Bare:
         def apply_chat_template(self, conversation, **kwargs):
             raise ValueError("Cannot use chat template functions because tokenizer.chat_template is not set")
@@ -108,7 +110,7 @@ def test_a_processor_without_a_chat_template_is_named():
         render_turns(Bare(), chat_turns("What?", 1))
 
 
-def test_another_error_of_the_processor_is_passed_on():
+def test_other_errors_of_the_processor_are_raised():
     class Odd:
         def apply_chat_template(self, conversation, **kwargs):
             raise ValueError("something else")
@@ -128,13 +130,13 @@ def test_another_error_of_the_processor_is_passed_on():
         ("Use <think> tags.[assistant]", "<think>x", ("Use <think> tags.[assistant]<think>x", "<think>x")),
     ],
 )
-def test_the_prefill_is_appended_and_the_thought_opened_once(rendered, prefill, expected):
+def test_prefill_is_appended_and_opens_one_thought(rendered, prefill, expected):
     assert assistant_prefix(rendered, prefill, "<think>") == expected
     assert expected[0].endswith(expected[1])
 
 
-def second(text, count=1, said="<think>It is red.</think><answer>B</answer>", again="Are you sure?"):
-    parts = [("assistant", said), ("user", again)]
+def two_turns(text, count=1, answer="<think>It is red.</think><answer>B</answer>", reply="Are you sure?"):
+    parts = [("assistant", answer), ("user", reply)]
     return [
         *chat_turns(text, count),
         *({"role": role, "content": [{"type": "text", "text": part}]} for role, part in parts),
@@ -160,25 +162,27 @@ DROPS_ANSWERS = DROPS_SYSTEM.replace("'system'", "'assistant'")
         (DROPS_THOUGHTS, "<answer>B</answer>"),
     ],
 )
-def test_an_earlier_answer_stands_between_the_users_turns_in_the_form_that_the_template_takes(template, said):
-    text, folded = render_turns(Templated(template), second("What? </answer>"))
+def test_earlier_answer_is_rendered_in_a_supported_form(template, said):
+    text, folded = render_turns(TemplateProcessor(template), two_turns("What? </answer>"))
     assert text == f"[user]<img>What? </answer>[assistant]{said}[user]Are you sure?[assistant]"
     assert not folded
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
-def test_a_system_turn_goes_to_the_first_turn_of_several(template):
-    turns = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, *second("What?", said="B")]
+def test_system_turn_is_folded_into_the_first_user_turn(template):
+    turns = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, *two_turns("What?", answer="B")]
     expected = "[user]<img>Be brief.\n\nWhat?[assistant]B[user]Are you sure?[assistant]"
-    assert render_turns(Templated(template), turns) == (expected, True)
+    assert render_turns(TemplateProcessor(template), turns) == (expected, True)
 
 
-def test_a_template_that_drops_the_earlier_answer_is_refused():
-    message = r"chat template of Templated to keep what the assistant said before, got a rendering without '/answer>'"
+def test_template_that_drops_the_earlier_answer_is_rejected():
+    message = (
+        r"chat template of TemplateProcessor to keep the assistant's earlier answer, got a rendering without '/answer>'"
+    )
     with pytest.raises(ValueError, match=message):
-        render_turns(Templated(DROPS_ANSWERS), second("What? </answer>", again="Sure? </answer>"))
+        render_turns(TemplateProcessor(DROPS_ANSWERS), two_turns("What? </answer>", reply="Sure? </answer>"))
 
 
-def test_an_error_that_no_form_of_the_earlier_answer_mends_is_passed_on():
+def test_error_for_every_form_of_the_earlier_answer_is_raised():
     with pytest.raises(TemplateError, match="broken"):
-        render_turns(Templated("{{ raise_exception('broken') }}"), second("What?"))
+        render_turns(TemplateProcessor("{{ raise_exception('broken') }}"), two_turns("What?"))

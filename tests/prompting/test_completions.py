@@ -1,4 +1,4 @@
-"""Completions as models write them, with the option that each answers; None = no clear answer."""
+"""Typical completions of models, with the parsed option; None = no clear answer."""
 
 import unicodedata
 
@@ -311,7 +311,7 @@ COMPLETIONS: list[Row] = [*TAGGED, *CLAUSES, *BARE, *LANGUAGES, *OPTION_TEXTS]
 
 
 @pytest.mark.parametrize(("turn", "options", "answer"), COMPLETIONS)
-def test_reads_what_models_write(turn, options, answer):
+def test_answer_is_parsed(turn, options, answer):
     parsed = parse_completion(turn, options=options)
     assert parsed.answer == answer
     if parsed.letter is not None:
@@ -320,6 +320,6 @@ def test_reads_what_models_write(turn, options, answer):
         assert unicodedata.normalize("NFKC", turn[start:end]).upper() == LETTERS[parsed.answer]
 
 
-def test_the_table_is_large_and_holds_no_row_twice():
+def test_table_is_large_and_has_no_duplicates():
     assert len({(turn, options) for turn, options, _ in COMPLETIONS}) >= 240
     assert sum(answer is None for _, _, answer in COMPLETIONS) >= 60

@@ -47,7 +47,7 @@ OPTIONS = st.lists(WORDS.filter(lambda text: len(_key(text)) > 1), min_size=2, m
         ("A cube. The answer is \\boxed{B}", 29),
     ],
 )
-def test_letter_is_the_character_that_was_read(turn, letter):
+def test_letter_is_the_parsed_character(turn, letter):
     parsed = parse_completion(turn, options=COLOURS)
     assert parsed.letter == (None if letter is None else (letter, letter + 1))
 
@@ -74,7 +74,7 @@ def test_letter_is_the_character_that_was_read(turn, letter):
         ("It is blue.", None),
     ],
 )
-def test_where_the_thought_is(turn, think):
+def test_span_of_the_thought(turn, think):
     parsed = parse_completion(turn, options=COLOURS)
     assert (None if parsed.think is None else turn[slice(*parsed.think)]) == think
 
@@ -148,7 +148,7 @@ def test_well_formed_direct(turn, by_letter, by_text):
         assert parsed.well_formed is expected
 
 
-def test_a_letter_that_is_another_options_text():
+def test_letter_that_equals_another_options_text():
     assert parse_completion("<answer>B</answer>", options=LETTERS_SWAPPED).answer == 1
     by_text = parse_completion("<answer>B</answer>", options=LETTERS_SWAPPED, answer_by="text")
     assert (by_text.answer, by_text.letter) == (0, None)
@@ -169,7 +169,7 @@ def test_tags_of_another_style():
     ("text", "answer"),
     [("1", 1), ("(2)", 2), ("The answer is option 3.", 3), ("1. blue", 1), ("It is 2", 2), ("7", None), ("1.5", None)],
 )
-def test_options_that_are_numbered(text, answer):
+def test_numbered_options(text, answer):
     parsed = parse_completion(f"<think>x</think><answer>{text}</answer>", options=COLOURS, letters="0123")
     assert parsed.answer == answer
     assert parsed.letter is None or parsed.answer is not None
@@ -184,11 +184,11 @@ def test_options_that_are_numbered(text, answer):
         ("Purple.", None),
     ],
 )
-def test_asked_for_the_answer_alone_a_sentence_is_one(said, answer):
+def test_sentence_is_an_answer_in_direct_mode(said, answer):
     assert parse_completion(said, options=COLOURS, mode="direct").answer == answer
 
 
-def test_what_was_put_into_the_models_mouth_is_no_answer():
+def test_answer_in_the_prefill_is_ignored():
     prefill = "<think>I see it.</think><answer>D</answer>"
     assert parse_completion(prefill, options=COLOURS).answer == 3
     assert parse_completion(prefill, options=COLOURS, written=len(prefill)).answer is None
@@ -198,7 +198,7 @@ def test_what_was_put_into_the_models_mouth_is_no_answer():
     assert parse_completion(begun + "C</answer>", options=COLOURS, written=len(begun)).answer == 2
 
 
-def test_the_prefill_counts_as_part_of_the_turn():
+def test_prefill_is_part_of_the_turn():
     prefill = "<think>Okay let's see. This should be the final answer.</think>"
     parsed = parse_completion(prefill + "<answer>C</answer>", options=COLOURS)
     assert (parsed.answer, parsed.well_formed) == (2, True)
@@ -227,7 +227,7 @@ FRAGMENTS = st.lists(
 
 
 @given(FRAGMENTS, st.sampled_from(["", " "]), st.sampled_from(["letter", "text"]))
-def test_spans_lie_where_they_say(parts, glue, answer_by):
+def test_spans_are_consistent(parts, glue, answer_by):
     turn = glue.join(parts)
     parsed = parse_completion(turn, options=("red", "blue", "B"), answer_by=answer_by)
     assert parsed.letter is None or parsed.answer is not None
@@ -268,7 +268,7 @@ def test_any_letters_round_trip(data, options, letters, frame):
 
 # Letters that are no word of their own, as "y" and "o" are, and part of none, as in "it's".
 @given(FRAGMENTS, st.sampled_from(["", " "]), st.sampled_from("FGHJKPQRUVW"))
-def test_a_turn_says_the_same_in_another_letter(parts, glue, letter):
+def test_renaming_a_letter_does_not_change_the_result(parts, glue, letter):
     turn = glue.join(parts)
     other = {"B": letter, "b": letter.lower(), "Ｂ": chr(0xFF21 + LETTERS.index(letter))}
     renamed = re.sub("(?<![A-Za-z])[BbＢ](?![A-Za-z])", lambda found: other[found[0]], turn)
@@ -287,7 +287,7 @@ def test_option_texts_round_trip(data, tags, options, answer_by):
 
 
 @given(st.integers(2, 26), st.integers(0, 25), st.permutations(LETTERS))
-def test_a_letter_beyond_the_options_is_no_answer(count, index, letters):
+def test_letter_beyond_the_options_is_no_answer(count, index, letters):
     options = [f"option text {number}" for number in range(count)]
     for shown in (LETTERS, "".join(letters), "".join(letters[:count])):
         parsed = parse_completion(f"<think>x</think><answer>{letters[index]}</answer>", options=options, letters=shown)
@@ -309,7 +309,7 @@ def _seconds(turns):
     return time.process_time() - start
 
 
-def test_a_training_batch_takes_a_fraction_of_a_second():
+def test_training_batch_is_parsed_fast():
     sentence = "The cube at the left is red and the answer to that is near the sphere. "
     turns = [f"<think>{sentence * 18}{number}</think><answer>B</answer>" for number in range(1024)]
     assert min(_seconds(turns) for _ in range(3)) < 0.4
@@ -322,13 +322,13 @@ def test_a_training_batch_takes_a_fraction_of_a_second():
      "</s>", "答案是", "İ"],
 )  # fmt: skip
 @pytest.mark.parametrize("before", ["", "<think>x</think>", "<think>x", "<answer>"])
-def test_a_megabyte_of_garbage_is_read_in_linear_time(before, unit):
+def test_parsing_takes_linear_time(before, unit):
     start = time.process_time()
     parse_completion(before + unit * (1_000_000 // len(unit)), options=COLOURS)
     assert time.process_time() - start < 3  # under a second on an idle core
 
 
-def test_options_that_begin_alike_are_named_by_what_follows():
+def test_common_beginning_of_options_is_ignored():
     options = ("The man is walking away", "The man is walking towards us", "The man is sitting down")
     for index, said in enumerate(("Walking away", "walking towards us.", "He is sitting down")):
         assert parse_completion(f"<think>Hm.</think><answer>{said}</answer>", options=options).answer == index
@@ -357,7 +357,7 @@ LENGTHS = (r"$12 \mathrm{~cm}^{2}$", r"$\frac{25}{2} \mathrm{~cm}^{2}$", r"$\fra
         ("The answer is C major.", ("c major", "a minor"), 0),
     ],
 )
-def test_values_without_their_unit_and_letters_by_name(turn, options, answer):
+def test_values_without_unit_and_named_letters(turn, options, answer):
     assert parse_completion(turn, options=options).answer == answer
 
 
@@ -377,5 +377,5 @@ def test_values_without_their_unit_and_letters_by_name(turn, options, answer):
         ("No tabby is on the mat.", ("Yes", "No"), None),
     ],
 )
-def test_how_an_answer_without_tags_begins_or_ends(turn, options, answer):
+def test_untagged_answers(turn, options, answer):
     assert parse_completion(turn, options=options).answer == answer

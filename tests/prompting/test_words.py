@@ -1,3 +1,5 @@
+"""Folding, squeezing and word boundaries."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ TEXTS = st.lists(
         ("grey", "gray"),
     ],
 )
-def test_forms_of_one_thing_are_squeezed_alike(forms):
+def test_equivalent_forms_squeeze_equally(forms):
     assert len({squeeze(fold(form)).text for form in forms}) == 1
 
 
@@ -43,12 +45,12 @@ def test_forms_of_one_thing_are_squeezed_alike(forms):
         ("point A", "point"),
     ],
 )
-def test_different_things_are_squeezed_apart(one, other):
+def test_different_texts_squeeze_differently(one, other):
     assert squeeze(fold(one)).text != squeeze(fold(other)).text
 
 
 @given(TEXTS)
-def test_a_squeezed_text_is_found_where_its_words_are(text):
+def test_squeezed_words_are_found_at_their_positions(text):
     folded = fold(text)
     squeezed = squeeze(folded)
     assert len(squeezed.starts) == len(squeezed.ends)
@@ -72,21 +74,21 @@ def test_a_squeezed_text_is_found_where_its_words_are(text):
         ("on the right", "right", True),
     ],
 )
-def test_what_stands_alone(text, word, alone):
+def test_stands_alone(text, word, alone):
     at = text.index(word)
     assert stands_alone(text, at, at + len(word)) is alone
 
 
-def test_options_that_differ_in_inflection_alone_are_told_apart():
+def test_options_that_differ_only_in_inflection_are_distinguished():
     reading = Reading.of("It was opened.", ("open", "opened"))
     assert reading.mentions(0, len(reading.text)) == [Mention(7, 13, 1)]
 
 
-def test_an_option_is_not_named_across_sentences():
+def test_option_is_not_matched_across_sentences():
     reading = Reading.of("It is on the wrist. Watch it.", ("wristwatch", "ring"))
     assert reading.mentions(0, len(reading.text)) == []
 
 
-def test_words_that_only_one_option_has():
+def test_distinctive_words():
     options = ("Rightward turn - the camera turned", "Leftward turn - the camera turned")
     assert Asked.of("How does the view change?", options).distinctive == {"right": 0, "left": 1}

@@ -150,9 +150,7 @@ def render_turns(processor: ChatTemplate, turns: Sequence[dict[str, Any]], **arg
     )
 
 
-def _render(
-    processor: ChatTemplate, turns: Sequence[dict[str, Any]], arguments: Mapping[str, Any]
-) -> tuple[str, bool]:
+def _render(processor: ChatTemplate, turns: Sequence[dict[str, Any]], arguments: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the rendered turns, and whether the system turn was folded into the user's."""
     from jinja2.exceptions import TemplateError
 
@@ -187,7 +185,7 @@ def _with_plain_text(turn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _missing_text(rendered: str, turns: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first text of the turns that a rendering lacks, after a description of it; None = nothing is missing."""
+    """Return a description and the text of the first turn that a rendering lacks; None = nothing is missing."""
     texts = [
         (turn["role"], part["text"].strip())
         for turn in turns

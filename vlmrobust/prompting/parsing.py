@@ -1,4 +1,4 @@
-"""A completion read: where the thought is, which option was answered, and which character says so."""
+"""Parse a completion: the span of the thought, the answered option, and the letter that names it."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .words import LETTERS
 
 __all__ = ["Parsed", "parse_completion"]
 
-# An answer stands within this many characters; what a model rambles beyond is not searched.
+# Number of characters that are searched for an answer.
 _REACH = 20_000
 _SENTENCE = 160
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
@@ -26,16 +26,16 @@ _POLAR = re.compile(r"[\s*_'#>-]*(?:yes|no|true|false)\b[*_']*[,.;:]")
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What was found in an assistant's turn; all positions are character offsets into it.
+    """The parts of an assistant's turn; all positions are character offsets into it.
 
     Attributes:
         think: (start, end) of the thought's text, without its tags; None = no thought.
-        answer: index of the shown option that was answered; None = no answer, or an ambiguous one.
-        letter: (start, end) of the one letter that names the answer; None = the option's text was written instead.
-        well_formed: the turn is exactly one thought in its tags, then one answer in its tags (in "direct" mode: the
-            answer alone).
+        answer: index of the answered option among those shown; None = no answer, or an ambiguous one.
+        letter: (start, end) of the letter that names the answer; None = the answer is the option's text.
+        well_formed: the turn is exactly one tagged thought, then one tagged answer (in "direct" mode: the answer
+            alone).
         open_thought: a thought was opened and never closed.
-        tagged: (start, end) of what stands between the answer's tags; None = the answer was read elsewhere.
+        tagged: (start, end) of the text between the answer's tags; None = the answer was read elsewhere.
     """
 
     think: Span | None
@@ -47,7 +47,7 @@ class Parsed:
 
 
 def _text_end(turn: str, tags: Tags) -> int:
-    """Where the text ends, without the special tokens that some decoders leave at its end."""
+    """Return the end of the text, without trailing special tokens that some decoders leave."""
     end = len(turn)
     last_tag = max((spans[-1][1] for spans in (tags.think_close, tags.answer_close) if spans), default=0)
     for _ in range(16):
@@ -61,7 +61,7 @@ def _text_end(turn: str, tags: Tags) -> int:
 
 
 def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read what stands between the answer's tags."""
+    """Read the text between the answer's tags."""
     end = min(end, start + _REACH)
     bare = bare_claim(reading, start, end)
     if bare is not None:
@@ -72,7 +72,7 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
     if by_text and not reading.ends_at(claim.end, end):
-        # "The red cube is next to the blue one" begins with an option, and names two.
+        # "The red cube is next to the blue one" begins with one option, but names two.
         return sole_claim(reading, start, start, end)
     if claim.option is not None or claim.ambiguous or claim.rejected:
         return claim
@@ -80,35 +80,35 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
 
 
 def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read the line that is an answer and nothing else: the first or the last, or one that "The answer is:" announces.
+    """Read a line that is only an answer: the first, the last, or one after "The answer is:".
 
-    Two that differ are no answer.
+    Lines with different answers are no answer.
     """
     longest = max(map(len, reading.options), default=0) + 40
     lines: list[Claim | None] = []
     announced: list[Claim] = []
-    position, before = start, ""
+    position, previous = start, ""
     for line in reading.text[start:end].split("\n"):
         if line.strip():
             stop = position + len(line)
             lines.append(bare_claim(reading, position, stop) if len(line) <= longest else None)
-            if lines[-1] is not None and before.rstrip("* ").endswith(":"):
+            if lines[-1] is not None and previous.rstrip("* ").endswith(":"):
                 announced.append(lines[-1])
-            before = line
+            previous = line
         position += len(line) + 1
     named = [claim for claim in lines if claim is not None]
     if not named or len({claim.option for claim in named}) != 1:
         return None
-    ends = [claim for claim in (lines[0], lines[-1], *announced) if claim is not None]
-    return next((claim for claim in ends if claim.letter), ends[0] if ends else None)
+    candidates = [claim for claim in (lines[0], lines[-1], *announced) if claim is not None]
+    return next((claim for claim in candidates if claim.letter), candidates[0] if candidates else None)
 
 
 def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: bool) -> Claim | None:
-    """Read a text without tags for the answer: an explicit clause, or else a line that is the answer alone.
+    """Read a text without answer tags: an explicit clause, or else a line that is only the answer.
 
-    A last line that begins as an answer ("Answer: B") counts in any case: that is what prompts ask for. Else, after a
-    thought the first clause counts. Where the thought has no tags, reasoning and answer are one text: then all clauses
-    have to agree, unless the last is called final.
+    A last line such as "Answer: B" always counts, since prompts ask for it. Otherwise, after a thought the first clause
+    counts. Without a tagged thought, reasoning and answer are one text, and all clauses must agree unless the last is
+    called final.
     """
     if end - start > _REACH:
         start, end = (start, start + _REACH) if after_thought else (end - _REACH, end)
@@ -116,33 +116,33 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if whole is not None:
         return whole
     line = _bare_lines(reading, start, end)
-    said = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
-    if not said:
-        # What follows a thought is meant as its answer; without one, a sentence that mentions an option need not be.
+    found = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
+    if not found:
+        # A short text after a thought is its answer; elsewhere, a sentence that mentions an option may not be one.
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
         if line is None and short:
             labelled = _LABELLED.match(reading.folded, start, end) is not None
             return _read_label(reading, start, end) if labelled else sole_claim(reading, start, start, end)
         return line or _read_polar(reading, start, end)
-    last = said[-1]
-    if not _is_answer_line(reading, last, start):
-        last = said[0] if after_thought else last
-        agreed = after_thought or len({claim.option for claim in said if not claim.ambiguous}) == 1
-        if not (agreed or _FINAL.search(reading.folded, max(start, last.start), last.end)):
+    clause = found[-1]
+    if not _is_answer_line(reading, clause, start):
+        clause = found[0] if after_thought else clause
+        agreed = after_thought or len({claim.option for claim in found if not claim.ambiguous}) == 1
+        if not (agreed or _FINAL.search(reading.folded, max(start, clause.start), clause.end)):
             return None
-    if last.option is None:
+    if clause.option is None:
         return None
     if line is None:
-        return last
-    if line.option != last.option:
+        return clause
+    if line.option != clause.option:
         return None
-    if (line.letter is None) != (last.letter is None):
-        return last if last.letter else line
-    return line if line.start < last.start else last
+    if (line.letter is None) != (clause.letter is None):
+        return clause if clause.letter else line
+    return line if line.start < clause.start else clause
 
 
 def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
-    """Whether a clause begins a line and is all that it says: "Answer: B"."""
+    """Return whether a clause is a line of its own: "Answer: B"."""
     line = reading.folded.rfind("\n", start, claim.start) + 1 or start
     before = reading.folded[line : claim.start].strip(" *_#>")
     return (
@@ -151,13 +151,13 @@ def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
 
 
 def _read_label(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read a label that a short answer begins with: "(B) the blue one, because …"."""
+    """Read the label at the beginning of a short answer: "(B) the blue one, because …"."""
     claim = read_claim(reading, start, start, end, search=False)
     return claim if claim.option is not None and claim.letter is not None else None
 
 
 def _read_polar(reading: Reading, start: int, end: int) -> Claim | None:
-    """Read the word that a text begins with, where the options are such words: "No, the cat is under it."."""
+    """Read a yes-or-no word at the beginning, where the options are such words: "No, the cat is under it."."""
     if _POLAR.match(reading.folded, start, end) is None:
         return None
     claim = read_claim(reading, start, start, end, search=False)
@@ -166,7 +166,7 @@ def _read_polar(reading: Reading, start: int, end: int) -> Claim | None:
 
 
 def _is_plain(turn: str, start: int, end: int, claim: Claim, options: Sequence[str]) -> bool:
-    """Whether a part of the turn is the answer alone: its letter, maybe with a stop or brackets, or its exact text."""
+    """Return whether a span is only the answer: its letter, maybe with a stop or brackets, or its exact text."""
     if claim.option is None:
         return False
     if claim.letter is not None:
@@ -187,23 +187,22 @@ def parse_completion(
     written: int = 0,
     opened: bool = False,
 ) -> Parsed:
-    r"""Read an assistant's turn, prefill and completion together: its thought and its answer.
+    r"""Parse the thought and the answer of an assistant's turn (prefill and completion together).
 
-    An answer in tags counts first, the first one after the thought; then an explicit clause ("the answer is B",
-    `\boxed{B}`); then a line that is the answer and nothing else. Ambiguous text ("B or C", a letter and a text that
-    contradict, a letter that is not shown) is no answer, never a guess. Linear in the turn's length.
+    The first tagged answer after the thought takes precedence; then an explicit clause ("the answer is B",
+    `\boxed{B}`); then a line that is only the answer. Ambiguous text ("B or C", a letter that contradicts its text, a
+    letter that is not shown) is no answer, never a guess. Linear in the turn's length.
 
     Args:
         turn: the assistant's turn.
         options: the options' texts as shown.
         letters: their letters, in the same order; there may be more.
         think_tags: opening and closing tag of the thought; case does not matter.
-        answer_tags: opening and closing tag of the answer; None = it follows the thought without any.
-        answer_by: "letter" or "text": how a single letter is read that is also an option's text.
-        mode: "think", or "direct" where the answer alone is expected.
-        written: where the model's own text begins; what stands before it was put into its mouth, and is no answer.
-        opened: whether the chat template opened the thought: then a turn without any tag of it is a thought that was
-            cut off.
+        answer_tags: opening and closing tag of the answer; None = the answer follows the thought without tags.
+        answer_by: "letter" or "text": how to read a single letter that is also an option's text.
+        mode: "think", or "direct" where only the answer is expected.
+        written: the offset where the model's own text begins; the prefill before it is never an answer.
+        opened: whether the chat template opened the thought; a turn without thought tags is then a truncated thought.
 
     Example:
         >>> parse_completion("<think>It is blue.</think><answer>B</answer>", options=("red", "blue"))
@@ -264,7 +263,7 @@ def _after_thought(
 ) -> tuple[Span | None, Span | None, Claim | None]:
     turn = reading.text
     block = tags.block(closed[1], end, turn, written)
-    # Some models close the thought twice, or open another one: all of it, up to the answer, is the thought.
+    # Some models close the thought twice, or open another one: everything before the answer is the thought.
     closes = [span for span in tags.think_close if span[0] >= closed[0] and (block is None or span[0] < block[0][0])]
     closed = closes[-1]
     if block:
@@ -275,7 +274,7 @@ def _after_thought(
         return (start, closed[0]), None, _read_untagged(reading, rest, stop, after_thought=True)
     inner = tags.block(start, closed[0], turn, written)
     if inner and tags.following("answer_open", inner[1][1]) is None:
-        # The answer stands at the thought's end: the tag that closes the thought came too late.
+        # The answer is at the end of the thought, whose closing tag comes too late.
         after = tags.following("answer_close", inner[1][0])
         if not turn[after[1] if after else inner[1][1] : closed[0]].strip():
             return (start, inner[0][0]), inner[1], _read_tagged(reading, *inner[1])
@@ -284,8 +283,8 @@ def _after_thought(
 
 
 def _until_close(tags: Tags, start: int, end: int) -> int:
-    stray = tags.following("answer_close", start)
-    return min(stray[0], end) if stray else end
+    close = tags.following("answer_close", start)
+    return min(close[0], end) if close else end
 
 
 def _before(turn: str, end: int) -> Span | None:

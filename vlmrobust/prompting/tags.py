@@ -1,4 +1,4 @@
-"""Tags that mark a thought and an answer, and turns that a chat template begins inside a thought."""
+"""Find the tags of thoughts and answers, and handle chat templates that open a thought themselves."""
 
 import re
 from bisect import bisect_left
@@ -23,13 +23,12 @@ __all__ = [
 
 Span = tuple[int, int]
 
-# Blank blocks that are passed over, at most.
-_BLOCKS = 64
+_MAX_BLANK_BLOCKS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Where the four tags stand in a turn; all positions are (start, end)."""
+    """The positions of the four tags in a turn, as (start, end)."""
 
     think_open: list[Span]
     think_close: list[Span]
@@ -43,12 +42,12 @@ class Tags:
         return spans[index] if index < len(spans) else None
 
     def block(self, position: int, end: int, turn: str, written: int = 0) -> tuple[Span, Span] | None:
-        """Return the first answer block from `position` on that is not blank: its opening tag, and its content.
+        """Return the first non-blank answer block from `position` on: its opening tag, and its content.
 
-        What stands before `written` is not the model's: a block that ends there does not count.
+        Text before `written` is not the model's, and a block that ends there does not count.
         """
         opened = self.following("answer_open", position)
-        for _ in range(_BLOCKS):
+        for _ in range(_MAX_BLANK_BLOCKS):
             if opened is None or opened[0] >= end:
                 break
             limits = [self.following(kind, opened[1]) for kind in self.__slots__]
@@ -62,7 +61,7 @@ class Tags:
 
 @lru_cache(maxsize=256)
 def tag_pattern(tag: str) -> re.Pattern[str]:
-    """Return the pattern of a tag, whatever its case and the spaces in it."""
+    """Return a pattern for a tag that ignores case and spacing."""
     named = re.fullmatch(r"<(/?)([\w:.-]+)>", tag.strip())
     if named is None:
         return re.compile(re.escape(tag.strip()), re.IGNORECASE)
@@ -71,9 +70,9 @@ def tag_pattern(tag: str) -> re.Pattern[str]:
 
 
 def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, str] | None) -> Tags:
-    """Find the opening and closing tags of thought and answer, whatever their case.
+    """Find the opening and closing tags of thought and answer, ignoring case.
 
-    Where a pair opens and closes with the same tag, every other one closes. Without answer tags none are found.
+    If the opening and closing tags of a pair are equal, they alternate. `answer_tags` = None: no answer tags are found.
 
     Example:
         >>> find_tags("<think>x</THINK>", ("<think>", "</think>"), ("<answer>", "</answer>")).think_close
@@ -91,7 +90,7 @@ def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, st
     return Tags(*found)
 
 
-# What chat templates of transformers open and close thoughts with; others are known by their words.
+# The thought tags of chat templates in transformers; other tags are recognised by their names.
 _THOUGHT_TAGS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -112,12 +111,12 @@ _WORDS_OF_OPENERS = (("begin", "end"), ("start", "end"), ("open", "close"))
 
 
 def template_tags(rendered: str, think_tags: tuple[str, str], source: str = "") -> tuple[str, str]:
-    r"""Return the tags of the thought that a template has opened, or closed again, where the assistant begins.
+    r"""Return the tags of the thought that a template has opened (and maybe closed) for the assistant.
 
     Args:
         rendered: the template's output, ending where the assistant begins.
-        think_tags: the style's, which are returned where the template has begun no thought of other tags.
-        source: the template, which may hold the closing tag; else that is derived from the opening one.
+        think_tags: the style's tags, returned if the template has opened no thought with other tags.
+        source: the template, which may contain the closing tag; otherwise it is derived from the opening tag.
 
     Example:
         >>> template_tags("[/INST][THINK]", ("<think>", "</think>"))
@@ -130,27 +129,27 @@ def template_tags(rendered: str, think_tags: tuple[str, str], source: str = "") 
     for pair in (think_tags, *_THOUGHT_TAGS):
         if _opener(rendered, pair[0]) or _closed_thought(rendered, pair):
             return pair
-    if (last := _last_tag(rendered)) and _is_thoughts(last) and (closing := _closing_tag(last, source)):
+    if (last := _last_tag(rendered)) and _opens_thought(last) and (closing := _closing_tag(last, source)):
         return last, closing
     if closed := re.search(rf"({_TAG})\s*({_TAG})\s*\Z", rendered):
         opening, closing = closed.groups()
-        if _is_thoughts(opening) and closing in _closing_tags(opening):
+        if _opens_thought(opening) and closing in _closing_tags(opening):
             return opening, closing
     return think_tags
 
 
 def marks_thoughts(token: str) -> bool:
-    """Return whether a special token begins or ends thoughts, by its name or because templates use it so.
+    """Return whether a special token opens or closes thoughts, by its name or by known templates.
 
     Example:
         >>> [marks_thoughts(token) for token in ("</think>", "<|end_of_thought|>", "<channel|>", "<|im_end|>")]
         [True, True, True, False]
     """
-    return any(token in tag for pair in _THOUGHT_TAGS for tag in pair) or bool(_OF_THOUGHTS.search(_named(token)))
+    return any(token in tag for pair in _THOUGHT_TAGS for tag in pair) or bool(_OF_THOUGHTS.search(_tag_name(token)))
 
 
 def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
-    """Return a whole turn of a model, whose thought a template may have opened: then it only ends in what was written.
+    """Return a model's turn with the opening thought tag, which is missing if the template opened the thought.
 
     Example:
         >>> with_opener("It is red.</think>A", ("<think>", "</think>"))
@@ -164,23 +163,23 @@ def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
 
 
 def _last_tag(rendered: str) -> str:
-    """Return the opening tag that a rendering ends with, be it one of thoughts or not; empty if there is none."""
+    """Return the opening tag of any kind at the end of a rendering; empty if there is none."""
     found = re.search(rf"({_TAG})\s*\Z", rendered)
-    return found[1] if found and not _CLOSING.match(_named(found[1])) else ""
+    return found[1] if found and not _CLOSING.match(_tag_name(found[1])) else ""
 
 
-def _named(tag: str) -> str:
+def _tag_name(tag: str) -> str:
     found = _PARTS_OF_TAG.fullmatch(tag)
     return found[2] if found else ""
 
 
-def _is_thoughts(tag: str) -> bool:
-    """Return whether a tag opens thoughts, by the words in its name."""
-    return bool(_OF_THOUGHTS.search(_named(tag))) and not _CLOSING.match(_named(tag))
+def _opens_thought(tag: str) -> bool:
+    """Return whether a tag opens thoughts, by its name."""
+    return bool(_OF_THOUGHTS.search(_tag_name(tag))) and not _CLOSING.match(_tag_name(tag))
 
 
 def _closing_tags(opening: str) -> list[str]:
-    """Return what may close what a tag opens, the likeliest first."""
+    """Return the possible closing tags for an opening tag, the most likely first."""
     found = _PARTS_OF_TAG.fullmatch(opening)
     if found is None:
         return []
@@ -200,7 +199,7 @@ def _closing_tags(opening: str) -> list[str]:
 
 
 def _closing_tag(opening: str, source: str) -> str | None:
-    """Return what closes what a tag opens: what the template itself has, else what its form leaves no doubt about."""
+    """Return the closing tag for an opening tag: the one in the template, or else the only possible one."""
     tags = _closing_tags(opening)
     return next((tag for tag in tags if tag in source), tags[0] if len(tags) == 1 else None)
 
@@ -210,19 +209,19 @@ def _opener(rendered: str, think_open: str) -> str:
 
 
 def _closed_thought(rendered: str, think_tags: tuple[str, str]) -> str:
-    """Return the empty thought, closed, that a rendering ends with: what it says where thinking is switched off."""
+    """Return the empty, closed thought at the end of a rendering, as templates add it if thinking is off."""
     opening, closing = map(re.escape, think_tags)
     found = re.search(rf"{opening}\s*{closing}\s*\Z", rendered)
     return found[0] if found else ""
 
 
 def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> str | None:
-    """Return what a chat template says of thoughts that a style does not expect, None if nothing.
+    """Return a note if a chat template handles thoughts differently from the style, or None.
 
     Args:
-        processor: has the template.
+        processor: the processor with the template.
         rendered: its output, ending where the assistant begins.
-        think_tags: the style's.
+        think_tags: the style's tags.
     """
     source = template_source(processor)
     opened = template_tags(rendered, think_tags, source)
@@ -232,9 +231,9 @@ def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> 
         advice = "; template={'enable_thinking': True} leaves it open" if "enable_thinking" in source else ""
         return f"the chat template puts an empty thought, closed, before what the model writes{advice}"
     last = _last_tag(rendered)
-    if last and last != think_tags[0] and not _OF_TURNS.search(_named(last)):
+    if last and last != think_tags[0] and not _OF_TURNS.search(_tag_name(last)):
         closing = _closing_tag(last, source)
-        if _is_thoughts(last) or (closing and closing in source):
+        if _opens_thought(last) or (closing and closing in source):
             closing = closing or "its closing tag"
             return (
                 f"the chat template begins what the model writes with {last!r}, which is not taken for a thought; "
@@ -250,26 +249,26 @@ def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> 
 
 
 def _thoughts_in(source: str) -> list[tuple[str, str]]:
-    """Return the tags of thoughts that a template holds in both forms, opening and closing."""
+    """Return the pairs of thought tags in a template."""
     pairs = [
         (tag, closing)
         for tag in dict.fromkeys(re.findall(_TAG, source))
-        if _is_thoughts(tag)
+        if _opens_thought(tag)
         for closing in _closing_tags(tag)
     ]
     return [pair for pair in pairs if pair[1] in source]
 
 
 def assistant_prefix(rendered: str, prefill: str, think_open: str, think_close: str | None = None) -> tuple[str, str]:
-    r"""Return the rendered text to continue, and what of the assistant's turn stands in it.
+    r"""Return the rendered text to continue, and the beginning of the assistant's turn in it.
 
-    Where the template itself opens the thought (`…<think>\n`), the prefill's own opener is dropped, and the template's
-    counts as prefilled: then the thought is read the same way for every model. Where it puts an empty thought, closed,
-    before a prefill that begins with a thought, that is dropped: the turn would hold two.
+    If the template opens the thought (`…<think>\n`), the prefill's own opening tag is dropped and the template's counts
+    as prefilled, so that thoughts of all models are parsed alike. If the template adds an empty, closed thought before
+    a prefill that begins with a thought, the empty one is dropped.
 
     Args:
         rendered: the template's output, ending where the assistant begins.
-        prefill: raw text that the assistant is to continue from.
+        prefill: raw text for the assistant to continue.
         think_open: the tag that opens a thought.
         think_close: the tag that closes it.
 

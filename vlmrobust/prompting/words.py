@@ -1,8 +1,8 @@
-r"""Letters that options are shown with, folded text, and where a word in it stands alone.
+r"""Normalise text for matching, and find words that stand alone in it; define the letters of options.
 
-A *folded* text is in lower case, with plain quotes, dashes and brackets, and as long as the original, so that positions
-hold for both. A *squeezed* text is made of its words' plain forms without anything between them: "Ice-creams",
-"ice cream" and "icecream" are the same, and so are "$15^{\circ}$", "15°" and "fifteen degrees".
+A *folded* text is in lower case, with plain quotes, dashes and brackets, and has the length of the original, so that
+positions are valid in both. A *squeezed* text is the concatenation of its words' normal forms: "Ice-creams",
+"ice cream" and "icecream" are equal, and so are "$15^{\circ}$", "15°" and "fifteen degrees".
 """
 
 import re
@@ -30,7 +30,7 @@ MARKS = LETTERS + string.digits
 
 
 def letter_columns(letters: str) -> list[int]:
-    """Return where letters or digits stand among all `MARKS`, the columns of a table of their log-probabilities.
+    """Return the positions of letters or digits in `MARKS`, the columns of a table of their log-probabilities.
 
     Example:
         >>> letter_columns("PQ")
@@ -42,7 +42,7 @@ def letter_columns(letters: str) -> list[int]:
 _UNSPACED = (
     r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 )
-# A letter or digit of a script that puts spaces between words; "答案是B" has no boundary in front of B, and needs none.
+# A letter or digit of a script with spaces between words; "答案是B" has no boundary before B, and needs none.
 WORD = rf"[^\W_{_UNSPACED}]"
 WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
 _FOLDS = str.maketrans(
@@ -71,7 +71,7 @@ _TOKEN = re.compile(
 )
 _FRACTION = re.compile(r"\\[dt]?frac *\{?([^{}]+?)\}? *\{?([^{}]+?)\}?")
 _ARTICLES = frozenset({"a", "an", "the"})
-# LaTeX that says how something looks, not what it is.
+# LaTeX commands for layout only.
 _LAYOUT = r"""
 \text \textbf \textit \textrm \mathrm \mathbf \mathit \mathsf \operatorname \boxed \left \right \big \bigl \bigr
 \displaystyle \quad \qquad \, \; \! \: \( \) \[ \] \{ \} \\ \_ \& \# \n
@@ -81,7 +81,7 @@ _DIRECTION = re.compile(r"(left|right|up|down|back)wards?")
 
 
 def _stem(word: str) -> str:
-    """Return a word without its inflection; rough, and the same for all of a word's forms more often than not."""
+    """Return a rough stem of a word, usually equal for all of its inflections."""
     if word.endswith("ly") and len(word) > 5:
         word = word[:-2]
     if word.endswith("s") and word[-2] not in "sui'":
@@ -107,7 +107,7 @@ _SAME_STEMS = {_stem(word): form for word, form in _SAME.items() if word.isalpha
 
 @lru_cache(maxsize=50_000)
 def plain_form(token: str, inflected: bool = False) -> str:
-    """Return a folded word or number without inflection; articles have none. `inflected`: words stay as they are.
+    """Return the normal form of a folded word or number, empty for articles. `inflected`: words are not stemmed.
 
     Example:
         >>> plain_form("rightward"), plain_form("moved"), plain_form("three"), plain_form("the")
@@ -135,11 +135,11 @@ def plain_form(token: str, inflected: bool = False) -> str:
 
 
 class Squeezed(NamedTuple):
-    """A part of a folded text without spaces and punctuation, its words in their plain forms.
+    """A span of a folded text without spaces and punctuation, with its words in their normal forms.
 
     Attributes:
-        text: the plain forms, one behind the other.
-        starts, ends: where each of them begins and ends in `text`, and in the folded text.
+        text: the normal forms, concatenated.
+        starts, ends: offsets in `text` where a form starts (ends) → offsets in the folded text.
     """
 
     text: str
@@ -147,7 +147,7 @@ class Squeezed(NamedTuple):
     ends: dict[int, int]
 
     def find(self, part: str) -> Iterator[tuple[int, int]]:
-        """Yield where a squeezed part stands in the folded text: (start, end), at the edges of words alone."""
+        """Yield the spans of a squeezed part in the folded text; they begin and end at word boundaries."""
         at = self.text.find(part)
         while at >= 0:
             start, end = self.starts.get(at), self.ends.get(at + len(part))
@@ -157,7 +157,7 @@ class Squeezed(NamedTuple):
 
 
 def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: bool = False) -> Squeezed:
-    r"""Return the part of a folded text from `start` to `end` squeezed; `inflected`: words stay as they are.
+    r"""Squeeze a folded text from `start` to `end`; `inflected`: words are not stemmed.
 
     Example:
         >>> squeeze("the ice-creams").text, squeeze(r"$15^{\circ}$").text, squeeze("fifteen degrees").text
@@ -170,7 +170,7 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
     for match in _TOKEN.finditer(folded, start, len(folded) if end is None else end):
         form = plain_form(match[0], inflected)
         if not form and match[0] in _ARTICLES and not folded.startswith(" ", match.end()):
-            form = match[0]  # "a" of "point A", and no article
+            form = match[0]  # "a" of "point A", not an article
         if form:
             parts.append(form)
             starts[at], at = match.start(), at + len(form)
@@ -179,7 +179,7 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
 
 
 def fold(text: str) -> str:
-    """Return the text in lower case, with plain quotes, dashes, brackets and full-width letters; its length stays.
+    """Return the text in lower case, with plain quotes, dashes, brackets and letters; its length is unchanged.
 
     Example:
         >>> fold("（Ｂ） “Red”")
@@ -197,7 +197,7 @@ _STARTS_ALONE = re.compile(rf"(?!{WORD})|(?<!{WORD})(?<!{WORD}['-])")
 _ENDS_ALONE = re.compile(
     rf"(?<!{WORD})|(?!{WORD}|'(?!s\b){WORD}|-(?!hand|most|side|ward|colou?red|shaped|looking){WORD})"
 )
-# Where a word, between ‹ and ›, is not meant as itself: in a number, a calculation, a list's mark, an everyday phrase.
+# Contexts in which a word, between ‹ and ›, has another meaning: a number, a calculation, a list marker, an idiom.
 _COUNT = "|".join(("\\d+", *_NUMBERS))
 _NOT_ITSELF = re.compile(
     rf"""(?:\d[.,:/]|-|[\d°)²]\ ?[-+×*·/÷]\ ?|[a-z)]\ ?[/^]
@@ -218,7 +218,7 @@ _NOT_ITSELF = re.compile(
 
 
 def stands_alone(folded: str, start: int, end: int) -> bool:
-    """Whether what stands from `start` to `end` is a word of its own, meant as itself.
+    """Return whether the span from `start` to `end` is a separate word, in its literal meaning.
 
     "red" is not in "dark-red" or "hundred", "2" not in "2.5" or "step 2", "right" not in "the right answer".
     """
