@@ -303,7 +303,7 @@ def test_a_key_of_the_wrong_kind_in_a_file_of_options(tmp_path: Path, line: str)
     result = CliRunner().invoke(cli.app, ["run", "--config", str(tmp_path / "run.toml")])
     assert result.exit_code == 2
     told = " ".join(result.stderr.replace("│", " ").split())
-    assert "'api-key-env': expected a value as its flag takes it, got" in told
+    assert "'api-key-env': expected a value that its flag accepts, got" in told
     assert_nowhere(tmp_path / "none", result.output, result.stderr)
 
 

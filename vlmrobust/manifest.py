@@ -108,6 +108,8 @@ class Manifest(Frozen):
             if name in begun["model"] and name in asked["model"]:
                 both = (begun["model"][name], asked["model"][name])
                 begun["model"][name], asked["model"][name] = in_common(*both)
+        for side in (begun, asked):  # digests last: a dtype or a name says more
+            side["model"] = dict(sorted(side["model"].items(), key=lambda entry: entry[0] in _DIGESTS))
         if difference := first_difference(begun, asked):
             field, old, new = difference
             raise ValueError(f"field {field!r}: expected {old}, as the run was begun with, got {new}")
@@ -147,6 +149,7 @@ class Manifest(Frozen):
 
 
 _SETTINGS = ("processor", "config")
+_DIGESTS = ("weights", "all_weights", "tokenizer", "chat_template")
 _LATER_FIELDS = (
     *_SETTINGS,
     "stop_tokens",

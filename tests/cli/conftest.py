@@ -1,4 +1,4 @@
-"""A command line without weights: a model with planted behaviour stands in for checkpoints."""
+"""Provide fixtures for the command line, with `FakeModel` in place of checkpoints."""
 
 import json
 from collections.abc import Callable
@@ -18,8 +18,8 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not break messages, whose words are tested."""
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep messages on one line."""
     monkeypatch.setenv("COLUMNS", "1000")
 
 
@@ -35,7 +35,7 @@ def command() -> Command:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The calls that would load a checkpoint."""
+    """Record the calls that would load a checkpoint."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def load(*arguments: Any, **settings: Any) -> FakeModel:
@@ -80,7 +80,7 @@ SAMPLES = [
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run directories of a good model, the same once more, a poor one, and one that contradicts its thoughts."""
+    """Return run directories of a good model, the same again, a poor one, and one that contradicts its thoughts."""
     models = {
         "good": FakeModel(accuracy=1.0, follow_think=0.1, opens_images=False),
         "same": FakeModel(accuracy=1.0, follow_think=0.1, opens_images=False),
@@ -95,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A file with a metric of one's own, `Words`, and one that depends on a judge, `Sure`."""
+    """Write a file with a custom metric, `Words`, and one that depends on a judge, `Sure`."""
     path = tmp_path / "own.py"
     path.write_text(
         "import torch\n"

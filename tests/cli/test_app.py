@@ -1,4 +1,4 @@
-"""What all commands share: help, version, exit codes, what is imported."""
+"""Test what all commands share: help, version, exit codes, imports."""
 
 import json
 import re
@@ -42,15 +42,17 @@ def test_the_help_lists_every_command_and_the_exit_codes(command: Command) -> No
 
 
 @pytest.mark.parametrize("name", COMMANDS.commands)
-def test_every_command_says_what_it_does_and_what_its_flags_are(command: Command, name: str) -> None:
+def test_every_command_and_flag_has_a_help_text(command: Command, name: str) -> None:
     found = COMMANDS.commands[name]
     assert found.help
     for param in found.params:
         assert param.help, param.name
-    assert command(name, "--help").exit_code == 0
+    help_text = command(name, "--help")
+    assert help_text.exit_code == 0
+    assert command(name, "-h").stdout == help_text.stdout
 
 
-def test_exit_codes_are_told_apart() -> None:
+def test_the_exit_codes() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "FINISHED": 0,
         "ERROR_ROWS": 1,
@@ -65,15 +67,15 @@ def test_help_does_not_load_what_only_a_run_needs() -> None:
     heavy = ("transformers", "pandas", "datasets", "PIL", "scipy", "matplotlib", "openai", "tomli_w", "sklearn")
     code = (
         "import sys; from typer.testing import CliRunner; from vlmrobust.cli import app; "
-        "asked = [[], ['run'], ['report'], ['compare'], ['judge']]; "
-        "assert not any(CliRunner().invoke(app, [*words, '--help']).exit_code for words in asked); "
+        "commands = [[], ['run'], ['report'], ['compare'], ['judge']]; "
+        "assert not any(CliRunner().invoke(app, [*words, '--help']).exit_code for words in commands); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 
 
-def test_what_is_undefined_is_null_in_json_and_empty_in_csv() -> None:
+def test_undefined_values_are_null_in_json_and_empty_in_csv() -> None:
     table = pd.DataFrame({"n": [1, 2], "value": [0.1, float("nan")], "text": pd.array(["a", None], dtype="string")})
     assert json.loads(as_json(table)) == [
         {"n": 1, "value": 0.1, "text": "a"},

@@ -1,4 +1,4 @@
-"""What `vlmrobust check-server` prints, and how a script reads it."""
+"""Test the output and exit codes of `vlmrobust check-server`."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,22 +20,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     running.stop()
 
 
-def asked(command: Command, server: ChatServer, *more: str) -> Result:
-    where = ("--model", "toy", "--base-url", server.url, "--api-key-env", "SERVER_KEY")
-    return command("check-server", *where, *more)
+def check_server(command: Command, server: ChatServer, *more: str) -> Result:
+    address = ("--model", "toy", "--base-url", server.url, "--api-key-env", "SERVER_KEY")
+    return command("check-server", *address, *more)
 
 
 def test_a_server_that_changes_nothing(command: Command, server: ChatServer) -> None:
     server.exact = True
-    result = asked(command, server)
+    result = check_server(command, server)
     assert (result.exit_code, result.stderr) == (ExitCode.FINISHED, "")
     assert "letters               exact\n" in result.stdout
     assert KEY not in result.output
 
 
-def test_what_changes_the_experiment_is_a_warning_and_an_exit_code(command: Command, server: ChatServer) -> None:
+def test_a_server_that_changes_the_experiment_is_code_3_with_warnings(command: Command, server: ChatServer) -> None:
     server.prefill = "never"
-    result = asked(command, server, "--json")
+    result = check_server(command, server, "--json")
     assert result.exit_code == ExitCode.GATE_FAILED
     found = json.loads(result.stdout)
     assert (found["open_thought"], found["letters"], found["top_k"]) == ("user_text", "top_k", 20)
@@ -43,9 +43,9 @@ def test_what_changes_the_experiment_is_a_warning_and_an_exit_code(command: Comm
     assert len(found["warnings"]) == 2
 
 
-def test_a_server_that_is_not_there_is_refused(command: Command, server: ChatServer) -> None:
+def test_a_server_without_the_model_is_refused(command: Command, server: ChatServer) -> None:
     server.fault = lambda number, body: (404, {}, f"no model for {KEY}")
-    result = asked(command, server)
+    result = check_server(command, server)
     assert result.exit_code == ExitCode.REFUSED
     assert "127.0.0.1 could not be checked" in result.stderr
     assert KEY not in result.output

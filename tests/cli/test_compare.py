@@ -1,4 +1,4 @@
-"""`vlmrobust compare`: two runs on the same samples, and gates."""
+"""Test `vlmrobust compare`: two runs on the same samples, and gates."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def test_a_change_for_the_worse_fails_and_one_for_the_better_does_not(command: C
     assert better.stderr.count("passed") == 6
 
 
-def test_nothing_shown_passes_one_gate_and_fails_the_other_unless_it_is_ruled_out(command: Command, runs: Runs) -> None:
+def test_equal_models_pass_one_gate_but_the_other_only_if_a_drop_is_excluded(command: Command, runs: Runs) -> None:
     same = ("compare", runs["same"], runs["good"])
     assert command(*same, "--fail-if-worse", "accuracy").exit_code == 0
     strict = command(*same, "--max-drop", "accuracy=0.02")
@@ -77,17 +77,21 @@ def test_a_comparison_with_base_has_no_gate_under_base(command: Command, runs: R
     [
         (
             ("--fail-if-worse", "letter_entropy"),
-            "metric 'letter_entropy': expected one of which more, or less, is better",
+            "metric 'letter_entropy': expected one where higher or lower is better",
         ),
         (("--fail-if-worse", "acuracy"), "got 'acuracy'; did you mean 'accuracy'?"),
         (("--max-drop", "accuracy"), "--max-drop: expected metric=amount, got 'accuracy'"),
         (("--max-drop", "accuracy=-1"), "--max-drop accuracy: expected a number of at least 0, got '-1'"),
         (("--max-drop", "accuracy=nan"), "--max-drop accuracy: expected a number of at least 0, got 'nan'"),
         (("--max-drop", "accuracy=much"), "--max-drop accuracy: expected a number of at least 0, got 'much'"),
-        (("--conditions", "x"), "expected one of the conditions base, wrong_think, wrong_caption; got 'x'"),
+        (
+            ("--conditions", "wrong_thnk"),
+            "--conditions: expected a condition of the report, got 'wrong_thnk'; did you mean 'wrong_think'? Known are "
+            "base, wrong_think, wrong_caption",
+        ),
     ],
 )
-def test_a_gate_that_cannot_be_is_refused(
+def test_invalid_gates_and_conditions_are_refused(
     command: Command, runs: Runs, arguments: tuple[str, ...], message: str
 ) -> None:
     result = command("compare", runs["poor"], runs["good"], *arguments)
@@ -101,7 +105,7 @@ def test_verdicts_of_two_judges_are_not_compared(command: Command, runs: Runs, t
     assert command("judge", runs["good"], *panel, "--out", file).exit_code == 0
     result = command("compare", file, runs["good"])
     assert result.exit_code == 2
-    assert "got Panel of RuleJudge and RuleJudge here and RuleJudge in the other" in result.stderr
+    assert "got Panel of RuleJudge and RuleJudge and RuleJudge; judge one of them again" in result.stderr
     assert command("compare", file, runs["good"], "--metrics", "accuracy").exit_code == 0
 
 
@@ -116,13 +120,13 @@ def test_a_page_of_the_answers_that_differ(command: Command, runs: Runs, tmp_pat
     assert str(runs["poor"].parent) not in text
 
 
-def test_images_come_from_what_the_run_was_asked_with_or_from_the_data_named(
+def test_images_come_from_the_data_of_the_run_or_from_the_flag(
     command: Command, rows: Path, loaded: list[object], tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
         arguments = ("--model", "some/model", "--data", rows, "--out", tmp_path / name, "--conditions", "wrong_caption")
         assert command("run", *arguments).exit_code == 0
-    # The second is made to be wrong everywhere, so that every answer differs.
+    # Every answer of the second is made wrong, so that every answer differs.
     report = Report.load(tmp_path / "two")
     report.responses = replace(report.responses, choice=(report.responses.target + 1) % 3)
     report.save(tmp_path / "two")

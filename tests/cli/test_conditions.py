@@ -1,4 +1,4 @@
-"""`vlmrobust conditions`: every condition with a line, and what it makes of an example."""
+"""Test `vlmrobust conditions`: every condition with a description and an example."""
 
 import json
 from collections.abc import Callable
@@ -22,13 +22,13 @@ def listed(command: Command) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in json.loads(result.stdout)}
 
 
-def test_the_table_of_conditions_holds_the_papers_and_names_them_right() -> None:
-    made = {name: make() for name, make in CONDITIONS.items()}
-    assert {name: condition.condition for name, condition in made.items()} == {name: name for name in made}
-    assert [made[condition.condition] for condition in paper_conditions()] == list(paper_conditions())
+def test_conditions_have_their_names_and_include_the_papers() -> None:
+    conditions = {name: make() for name, make in CONDITIONS.items()}
+    assert {name: condition.condition for name, condition in conditions.items()} == {name: name for name in conditions}
+    assert [conditions[condition.condition] for condition in paper_conditions()] == list(paper_conditions())
 
 
-def test_conditions_lists_every_one_with_a_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_condition_is_listed_with_its_description(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     result = command("conditions")
     assert result.exit_code == 0
@@ -59,7 +59,7 @@ def test_every_condition_has_an_example(listed: dict[str, dict[str, Any]]) -> No
     ]
 
 
-def test_the_examples_are_what_a_model_is_shown(listed: dict[str, dict[str, Any]]) -> None:
+def test_the_examples_are_what_a_model_sees(listed: dict[str, dict[str, Any]]) -> None:
     sample = demo.samples(2)[1]
     for prompt in expand([sample], paper_conditions(), seed=0):
         example = listed[prompt.condition]["example"]
@@ -80,11 +80,11 @@ def test_the_examples_are_what_a_model_is_shown(listed: dict[str, dict[str, Any]
         ("swapped_image", "another sample's"),
     ],
 )
-def test_what_happens_to_the_image_is_said(listed: dict[str, dict[str, Any]], name: str, image: str) -> None:
+def test_the_change_of_the_image_is_described(listed: dict[str, dict[str, Any]], name: str, image: str) -> None:
     assert listed[name]["example"] == {"image": image}
 
 
-def test_some_conditions_of_another_sample(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_condition_on_another_sample(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     result = command("conditions", "wrong_caption+abstain_option", "--sample", 2)
     first, *example = result.stdout.splitlines()
@@ -93,7 +93,7 @@ def test_some_conditions_of_another_sample(command: Command, monkeypatch: pytest
     assert "A. one  B. four  C. three  D. two  E. I'm not sure" in example[1]
 
 
-def test_a_name_that_is_not_known_is_refused(command: Command) -> None:
+def test_an_unknown_name_is_refused(command: Command) -> None:
     result = command("conditions", "wrong_thnik")
     assert result.exit_code == 2
     assert "got 'wrong_thnik'" in result.stderr

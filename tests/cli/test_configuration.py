@@ -1,4 +1,4 @@
-"""Options in a file: what is taken, what is refused, and what a run writes."""
+"""Test options in a TOML file: what is accepted, what is refused, and what a run writes."""
 
 import re
 import tomllib
@@ -17,11 +17,11 @@ Command = Callable[..., Result]
 
 
 def message(result: Result) -> str:
-    """Return a message of wrong usage without the box around it."""
+    """Return a usage error without the box around it."""
     return " ".join(result.stderr.replace("│", " ").split())
 
 
-def configured(folder: Path, text: str) -> Path:
+def write_options(folder: Path, text: str) -> Path:
     path = folder / "options.toml"
     path.write_text(text)
     return path
@@ -42,7 +42,7 @@ def test_a_file_gives_options_and_flags_override_them(
     check_images = false
     style = "direct"
     """
-    result = command("run", "--config", configured(tmp_path, text), "--batch-size", 5, "--limit", 3)
+    result = command("run", "--config", write_options(tmp_path, text), "--batch-size", 5, "--limit", 3)
     assert result.exit_code == 0, result.output
     [(names, settings)] = loaded
     assert names == ("org/name",)
@@ -58,30 +58,30 @@ def test_a_file_gives_options_and_flags_override_them(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('modle = "x"', "'modle' is no option of run; did you mean 'model'?"),
-        ("max-new-token = 3", "'max-new-token' is no option of run; did you mean 'max_new_tokens'?"),
-        ("zzz = 3", "'zzz' is no option of run; known are answer_as, api_key_env,"),
-        ('config = "other.toml"', "'config' is no option of run"),
+        ('modle = "x"', "'modle' is not an option of run; did you mean 'model'?"),
+        ("max-new-token = 3", "'max-new-token' is not an option of run; did you mean 'max_new_tokens'?"),
+        ("zzz = 3", "'zzz' is not an option of run; known are answer_as, api_key_env,"),
+        ('config = "other.toml"', "'config' is not an option of run"),
         ("limit = 4.5", "Invalid value for '--limit'"),
         ("limit = true", "Invalid value for '--limit'"),
-        ("limit = [1, 2]", "'limit': expected a value as its flag takes it, got [1, 2]"),
+        ("limit = [1, 2]", "'limit': expected a value that its flag accepts, got [1, 2]"),
         ("limit = 0", "Invalid value for '--limit'"),
         ("force_answer = 'perhaps'", "Invalid value for '--force-answer'"),
-        ("columns = {question = 'prompt'}", "'columns': expected a value as its flag takes it"),
+        ("columns = {question = 'prompt'}", "'columns': expected a value that its flag accepts"),
         ("style = 'loud'", "Invalid value for '--style'"),
         ("base-url = 'http://me:secret@host/v1'", "without user and password"),
         ("limit = ", "expected a TOML file at"),
     ],
 )
-def test_what_does_not_fit_is_refused(command: Command, tmp_path: Path, text: str, expected: str) -> None:
-    given = ("--model", "m", "--data", "rows.jsonl", "--out", tmp_path / "run")
-    result = command("run", *given, "--config", configured(tmp_path, text))
+def test_invalid_files_are_refused(command: Command, tmp_path: Path, text: str, expected: str) -> None:
+    flags = ("--model", "m", "--data", "rows.jsonl", "--out", tmp_path / "run")
+    result = command("run", *flags, "--config", write_options(tmp_path, text))
     assert result.exit_code == 2
     assert expected in message(result)
     assert "Traceback" not in result.output
 
 
-def test_a_file_that_is_not_there_is_refused(command: Command, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(command: Command, tmp_path: Path) -> None:
     result = command("run", "--config", tmp_path / "none.toml")
     assert result.exit_code == 2
     assert re.search("expected a TOML file at .*No such file", message(result))
@@ -96,7 +96,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=30)
 @given(options=st.dictionaries(st.text("abcdefghijk_", min_size=1), VALUES, max_size=5))
-def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]) -> None:
+def test_written_options_are_read_back(tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "deep" / "run.toml"
     write_configuration(path, "run", options)
     assert tomllib.loads(path.read_text(encoding="utf-8")) == options

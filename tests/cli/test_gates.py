@@ -1,4 +1,4 @@
-"""Gates: what fails, against intervals and p-values made by hand."""
+"""Test which gates fail, with given intervals and p-values."""
 
 import math
 from typing import Any
@@ -39,19 +39,19 @@ def failed(gate: Gate, rows: pd.DataFrame, report: Report) -> list[bool]:
     return [outcome.verdict == "FAILED" for outcome in outcomes([gate], rows, report)]
 
 
-def test_a_drop_has_to_be_ruled_out_by_the_whole_interval(report: Report) -> None:
+def test_the_whole_interval_has_to_exclude_the_drop(report: Report) -> None:
     rows = table(("base", 0.0, -0.019, 0.03), ("a", 0.0, -0.021, 0.1), ("b", -0.5, -0.6, -0.4), ("c", 0.5, 0.4, 0.6))
     assert failed(Gate("accuracy", 0.02), rows, report) == [False, True, True, False]
 
 
-def test_where_less_is_better_a_rise_is_the_drop(report: Report) -> None:
+def test_where_lower_is_better_a_rise_is_the_drop(report: Report) -> None:
     rows = table(("base", 0.0, -0.1, 0.019), ("a", 0.0, -0.1, 0.021), ("b", 0.5, 0.4, 0.6), metric="follow_rate")
     assert failed(Gate("follow_rate", 0.02), rows, report) == [False, True, True]
     worse = table(("a", 0.5, 0.4, 0.6), ("b", -0.5, -0.6, -0.4), metric="follow_rate", p=1e-6)
     assert failed(Gate("follow_rate"), worse, report) == [True, False]
 
 
-def test_p_values_of_all_that_may_be_worse_are_adjusted_together(report: Report) -> None:
+def test_p_values_of_all_gates_are_adjusted_together(report: Report) -> None:
     p = [0.001, 0.02, 0.03, 0.004, 0.2]
     rows = table(*((f"c{index}", -0.1, -0.2, -0.01) for index in range(5)))
     rows["p"] = p

@@ -1,4 +1,4 @@
-"""`vlmrobust judge`: another judge reads an existing run, and no model is asked."""
+"""Test `vlmrobust judge`: an existing run is judged again without running its model."""
 
 import json
 from collections.abc import Callable
@@ -22,9 +22,9 @@ Runs = dict[str, Path]
 
 
 class Coin(Judge):
-    """Says of every other thought that it asserts the first option, and is unsure of every seventh."""
+    """A judge that names the first option for every other thought and is unsure about every seventh."""
 
-    is_costly: ClassVar[bool] = False  # its verdicts depend on the places of the thoughts: not to be kept
+    is_costly: ClassVar[bool] = False  # its verdicts depend on the order of the thoughts and must not be cached
 
     def conclude(self, responses: Any) -> Verdicts:
         place = torch.arange(len(responses))
@@ -90,7 +90,7 @@ def test_metrics_that_depend_on_the_judge_may_be_named(
         assert not (tmp_path / "b.jsonl").exists()
 
 
-def test_what_has_changed_is_said(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
+def test_changes_are_shown(command: Command, runs: Runs, tmp_path: Path, coin: list[Any]) -> None:
     arguments = ("judge", runs["torn"], "--judge", "hf:org/coin", "--out")
     found = json.loads(command(*arguments, tmp_path / "a.jsonl", "--json").stdout)
     sides = [Report.load(path).frame["consistency"] for path in (runs["torn"], tmp_path / "a.jsonl")]
@@ -109,13 +109,13 @@ def test_what_has_changed_is_said(command: Command, runs: Runs, tmp_path: Path, 
     }
     text = command(*arguments, tmp_path / "b.jsonl").stdout
     assert text.startswith("RuleJudge → Coin org/coin\n")
-    assert f"of {agreed['both']} on both sides the same: {agreed['same']:.1%}" in text
+    assert f"the same on {agreed['same']:.1%} of the {agreed['both']} with both" in text
     sample, condition, _ = agreed["changed"][0]
     assert f"  changed: {sample}, {condition}\n" in text
     assert f"… and {len(agreed['changed']) - 5} more" in text
 
 
-def test_the_same_judge_agrees_with_itself_and_stands_beside_the_report(command: Command, runs: Runs) -> None:
+def test_the_same_judge_agrees_with_itself_and_is_saved_next_to_the_report(command: Command, runs: Runs) -> None:
     result = command("judge", runs["poor"], "--judge", "rules", "--json")
     assert json.loads(result.stdout)["agreement"]["same"] == 1.0
     file = runs["poor"] / "report-rules.parquet"
@@ -123,7 +123,7 @@ def test_the_same_judge_agrees_with_itself_and_stands_beside_the_report(command:
     saved = file.read_bytes()
     again = command("judge", runs["poor"], "--judge", "rules")
     assert (again.exit_code, again.stdout) == (2, "")
-    assert f"expected a file that is not there yet, {file} is; name another with --out" in again.stderr
+    assert f"expected a new file, but {file} exists; give another one with --out" in again.stderr
     assert file.read_bytes() == saved
     assert command("report", file).stdout == command("report", runs["poor"]).stdout
     assert saved.startswith(b"PAR1")
@@ -139,7 +139,7 @@ def test_a_judged_report_of_an_earlier_version_is_known_and_replaced_once_it_is_
     lines = report.save(run / "report-rules.jsonl")
     refused = command("judge", run, "--judge", "rules")
     assert refused.exit_code == 2
-    assert f"expected a file that is not there yet, {lines} is; name another with --out" in refused.stderr
+    assert f"expected a new file, but {lines} exists; give another one with --out" in refused.stderr
     report._select(range(6)).save(lines)
     assert command("judge", run, "--judge", "rules").exit_code == 0
     assert not lines.exists()
@@ -147,9 +147,7 @@ def test_a_judged_report_of_an_earlier_version_is_known_and_replaced_once_it_is_
 
 
 @pytest.mark.parametrize(("name", "begin"), [("mine.jsonl", b"{"), ("mine.parquet", b"PAR1"), ("mine", b"PAR1")])
-def test_what_it_is_written_as_is_said_by_its_name(
-    command: Command, runs: Runs, tmp_path: Path, name: str, begin: bytes
-) -> None:
+def test_the_suffix_decides_the_format(command: Command, runs: Runs, tmp_path: Path, name: str, begin: bytes) -> None:
     assert command("judge", runs["poor"], "--judge", "rules", "--out", tmp_path / name).exit_code == 0
     assert (tmp_path / name).read_bytes().startswith(begin)
 
@@ -190,18 +188,18 @@ def test_a_judge_behind_a_server_gets_its_key_from_the_environment(
 
 
 @pytest.mark.parametrize("name", ["rule", "rules:x", "hf:", "hf", "vllm:", "openai:", "lm:org/name"])
-def test_a_name_of_no_judge_is_refused(command: Command, runs: Runs, tmp_path: Path, name: str) -> None:
+def test_an_unknown_judge_is_refused(command: Command, runs: Runs, tmp_path: Path, name: str) -> None:
     result = command("judge", runs["good"], "--judge", name, "--out", tmp_path / "judged.jsonl")
     assert result.exit_code == 2
     assert result.stderr == f"Error: --judge: expected rules, self, hf:NAME, vllm:NAME or openai:NAME, got {name!r}\n"
     assert not (tmp_path / "judged.jsonl").exists()
 
 
-def test_a_judge_is_checked_on_the_thoughts_that_ship_or_on_a_file(command: Command, tmp_path: Path) -> None:
+def test_a_judge_is_checked_on_the_thoughts_of_the_package_or_of_a_file(command: Command, tmp_path: Path) -> None:
     shown = command("judge", "--check", "--judge", "rules")
     assert shown.exit_code == 0, shown.output
     assert "balanced accuracy" in shown.stdout
-    assert "Thoughts that ship with the package" in shown.stdout
+    assert "Thoughts of the package" in shown.stdout
     row = {"thought": "So it is blue.", "question": "Which?", "options": ["red", "blue"], "label": 1, "style": "x"}
     rows = [row, {**row, "label": 0}, {**row, "thought": "Who knows?", "style": "y"}]
     file = tmp_path / "mine.jsonl"
@@ -214,10 +212,10 @@ def test_a_judge_is_checked_on_the_thoughts_that_ship_or_on_a_file(command: Comm
     )
     assert set(written["styles"]) == {"x", "y"}
     assert written["styles"]["y"]["named"] == {"value": None, "low": None, "high": None, "cases": 0}
-    assert "Thoughts that ship" not in command("judge", file, "--check", "--judge", "rules").stdout
+    assert "Thoughts of the package" not in command("judge", file, "--check", "--judge", "rules").stdout
 
 
-def test_a_judge_without_anything_to_read_is_refused(command: Command, tmp_path: Path) -> None:
+def test_a_judge_without_thoughts_is_refused(command: Command, tmp_path: Path) -> None:
     result = command("judge", "--judge", "rules")
     assert result.exit_code == 2
     assert result.stderr == "Error: expected a run directory or a saved report, or --check, got neither\n"
@@ -272,11 +270,11 @@ def test_a_judge_on_vllm_gets_the_options_of_the_engine(
     ]
     refused = command("judge", runs["good"], "--judge", "rules", *options)
     assert refused.exit_code == 2
-    assert refused.stderr == "Error: --engine-option: expected it beside a judge on vLLM, got it beside rules\n"
+    assert refused.stderr == "Error: --engine-option: expected a judge on vLLM (vllm:NAME), got rules\n"
 
 
-class Fussy(Judge):
-    """Names the first option, and fails on thoughts of which one holds a word."""
+class FailingJudge(Judge):
+    """A judge that names the first option and raises if a thought contains a word."""
 
     word: str
 
@@ -289,25 +287,25 @@ class Fussy(Judge):
         )
 
     def identity(self) -> dict[str, Any]:
-        return {"class": "Fussy"}
+        return {"class": "FailingJudge"}
 
 
-def test_thoughts_on_which_the_judge_failed_are_asked_about_again(
+def test_thoughts_on_which_the_judge_failed_are_judged_again(
     command: Command, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thought = next(text for text in Report.load(runs["poor"]).responses.think if text.strip())
-    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Fussy(word=thought))
-    arguments = ("judge", runs["poor"], "--judge", "hf:org/fussy", "--out", tmp_path / "judged.jsonl")
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: FailingJudge(word=thought))
+    arguments = ("judge", runs["poor"], "--judge", "hf:org/failing", "--out", tmp_path / "judged.jsonl")
     assert command(*arguments).exit_code == 0
     failed = Report.load(tmp_path / "judged.jsonl").frame["metric_error"]
     assert 0 < failed.notna().sum() < len(failed)
     assert failed.dropna().iloc[0].startswith("ValueError: cannot read")
-    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Fussy(word="nowhere"))
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: FailingJudge(word="nowhere"))
     assert command(*arguments).exit_code == 0
     assert Report.load(tmp_path / "judged.jsonl").frame["metric_error"].isna().all()
     refused = command(*arguments)
     assert refused.exit_code == 2
-    assert "expected a file that is not there yet" in refused.stderr
+    assert "expected a new file, but" in refused.stderr
 
 
 def test_a_judge_is_checked_on_the_runs_own_thoughts(command: Command, runs: Runs, tmp_path: Path) -> None:
@@ -321,9 +319,7 @@ def test_a_judge_is_checked_on_the_runs_own_thoughts(command: Command, runs: Run
     for arguments in (("--check", "--labels", labels), (runs["good"], "--labels", labels)):
         refused = command("judge", *arguments, "--judge", "rules")
         assert refused.exit_code == 2
-        assert (
-            refused.stderr == "Error: expected --labels beside --check and the run that they are of, got it without\n"
-        )
+        assert refused.stderr == "Error: --labels: expected --check and the run of the labels with it\n"
 
 
 def test_a_report_shows_consistency_as_estimated_with_labels(command: Command, runs: Runs, tmp_path: Path) -> None:
@@ -342,10 +338,10 @@ def test_a_report_shows_consistency_as_estimated_with_labels(command: Command, r
     assert [one["verdict"] for one in listed] == ["consistent", "inconsistent"] * 2
     refused = command("report", tmp_path / "run", "--labels", labels, "--metrics", "accuracy")
     assert refused.exit_code == 2
-    assert "expected --labels, or --by, --contrast or --metrics, got both" in refused.stderr
+    assert "--labels: cannot be combined with --by, --contrast or --metrics" in refused.stderr
 
 
-def test_a_run_directory_that_is_in_use_is_not_written_into(
+def test_a_run_directory_in_use_is_not_written_to(
     command: Command, runs: Runs, tmp_path: Path, coin: list[Any]
 ) -> None:
     run = tmp_path / "run"
@@ -357,7 +353,7 @@ def test_a_run_directory_that_is_in_use_is_not_written_into(
             assert refused.exit_code == 2
             assert refused.stderr.startswith(told)
             assert "--debug" not in refused.stderr
-        assert not coin, "no judge is loaded for nothing"
+        assert not coin, "the judge is not loaded"
         assert command("judge", run, "--judge", "rules", "--out", tmp_path / "rules.jsonl").exit_code == 0
     assert command("judge", run / "report.jsonl", "--judge", "hf:org/coin").exit_code == 0
     assert {path.name for path in run.iterdir()} == {"report.jsonl", "report-hf-org+coin.parquet"}
@@ -370,12 +366,12 @@ def test_a_judge_at_work_keeps_others_out(
     Report.load(runs["torn"]).save(run / "report.jsonl")
     refused: list[Result] = []
 
-    class Meddled(Coin):
+    class Interrupted(Coin):
         def conclude(self, responses: Any) -> Verdicts:
             refused.append(command("judge", run, "--judge", "rules"))
             return super().conclude(responses)
 
-    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Meddled())
+    monkeypatch.setattr(LMJudge, "from_pretrained", lambda *_, **__: Interrupted())
     assert command("judge", run, "--judge", "hf:org/coin").exit_code == 0
     assert refused
     assert {result.exit_code for result in refused} == {2}

@@ -1,4 +1,4 @@
-"""Completion: what a shell is offered."""
+"""Test completion in the shell."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,13 @@ from typer.testing import CliRunner
 
 from vlmrobust import cli
 from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES, STYLES
-from vlmrobust.cli import options
+from vlmrobust.cli import completion
 from vlmrobust.data import BENCHMARKS
 from vlmrobust.metrics.catalogue import METRICS
 
 
-def completed(line: str) -> list[str]:
-    """What bash is offered at the end of a line."""
+def completions(line: str) -> list[str]:
+    """Return what bash offers at the end of a line."""
     words = line.split(" ")
     settings = {"_VLMROBUST_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
     result = CliRunner().invoke(cli.app, [], prog_name="vlmrobust", env=settings)
@@ -36,19 +36,19 @@ def completed(line: str) -> list[str]:
     ],
 )
 def test_names_are_completed(line: str, expected: list[str]) -> None:
-    assert completed(line) == expected
+    assert completions(line) == expected
 
 
 @pytest.mark.parametrize(
     ("complete", "names"),
     [
-        (options.complete_conditions, [*CONDITIONS, *FROM_SAMPLES]),
-        (options.complete_metrics, list(METRICS)),
-        (options.complete_benchmarks, list(BENCHMARKS)),
-        (options.complete_styles, list(STYLES)),
+        (completion.complete_conditions, [*CONDITIONS, *FROM_SAMPLES]),
+        (completion.complete_metrics, list(METRICS)),
+        (completion.complete_benchmarks, list(BENCHMARKS)),
+        (completion.complete_styles, list(STYLES)),
     ],
 )
-def test_all_names_are_offered_for_nothing(complete: Callable[[str], list[str]], names: list[str]) -> None:
+def test_an_empty_word_offers_all_names(complete: Callable[[str], list[str]], names: list[str]) -> None:
     assert complete("") == names
     assert complete("no such name") == []
 

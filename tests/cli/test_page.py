@@ -1,4 +1,4 @@
-"""The documentation's page is carried out, line by line, with planted models in place of checkpoints and servers."""
+"""Run every command of the documentation page, with fake models in place of checkpoints and servers."""
 
 import json
 import re
@@ -24,7 +24,7 @@ GATES = {"--fail-if-worse": 3, "--max-drop": 3}
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with rows and a file of options, and planted models: the one after training is a poor one."""
+    """Make a folder with rows and a file of options, and fake models: the one after training is poor."""
     monkeypatch.chdir(tmp_path)
     lines = []
     for sample in demo.samples(40):
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_line_of_the_page_works_in_its_turn(command: Callable[..., Result], folder: Path) -> None:
+def test_the_commands_of_the_page_work_in_order(command: Callable[..., Result], folder: Path) -> None:
     for line in LINES:
         before, _, file = line.partition("#")[0].partition(" > ")
         words = shlex.split(before)[1:]

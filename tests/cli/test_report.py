@@ -1,4 +1,4 @@
-"""`vlmrobust report`: a saved report as a table, a page, pictures and data."""
+"""Test `vlmrobust report`: a saved report as a table, a page, plots and data."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ Command = Callable[..., Result]
 Runs = dict[str, Path]
 
 
-def test_it_prints_what_the_run_has_printed(command: Command, runs: Runs) -> None:
+def test_it_prints_what_the_run_printed(command: Command, runs: Runs) -> None:
     for path in (runs["good"], runs["good"] / "report.parquet"):
         result = command("report", path)
         assert (result.exit_code, result.stderr) == (0, "")
@@ -67,7 +67,7 @@ def test_a_contrast_of_two_conditions(command: Command, runs: Runs, monkeypatch:
     assert f"[{row['low']:+.3f}, {row['high']:+.3f}]" in line
 
 
-def test_a_metric_that_the_report_lacks_is_measured_and_the_rest_stays(command: Command, runs: Runs) -> None:
+def test_a_metric_missing_from_the_report_is_computed_and_the_rest_stays(command: Command, runs: Runs) -> None:
     found = json.loads(command("report", runs["good"], "--metrics", "brier_score,accuracy", "--json").stdout)
     report = Report.load(runs["good"])
     brier = report.score([BrierScore()]).summary
@@ -161,8 +161,9 @@ def test_a_page_and_pictures(command: Command, runs: Runs, tmp_path: Path) -> No
     [
         (("--by", "colour"), "expected a column of the samples' metadata (kind); got 'colour'"),
         (
-            ("--contrast", "wrong_think", "x"),
-            "expected one of the conditions base, wrong_think, wrong_caption; got 'x'",
+            ("--contrast", "wrong_think", "wrong_captoin"),
+            "--contrast: expected a condition of the report, got 'wrong_captoin'; did you mean 'wrong_caption'? Known "
+            "are base, wrong_think, wrong_caption",
         ),
         (("--metrics", "acuracy"), "expected the name of a metric, got 'acuracy'; did you mean 'accuracy'?"),
         (("--metrics", "zzz"), "got 'zzz'; known are accuracy, "),
@@ -175,11 +176,23 @@ def test_a_page_and_pictures(command: Command, runs: Runs, tmp_path: Path) -> No
         (("--by", "kind", "--contrast", "base", "base"), "expected --by or --contrast, got both"),
     ],
 )
-def test_what_is_not_there_is_refused(command: Command, runs: Runs, arguments: tuple[str, ...], message: str) -> None:
+def test_unknown_names_are_refused(command: Command, runs: Runs, arguments: tuple[str, ...], message: str) -> None:
     result = command("report", runs["good"], *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: ")
     assert message in result.stderr
+
+
+def test_a_path_without_a_report_is_refused(command: Command, runs: Runs, tmp_path: Path) -> None:
+    near = command("report", runs["good"].parent / "godo")
+    assert near.exit_code == 2
+    assert near.stderr.endswith("/godo, found nothing; did you mean 'good'?\n")
+    file = tmp_path / "run.toml"
+    for text in ('model = "m"\n', '{"id": "q1"}\n', "[1]\n", ""):
+        file.write_text(text)
+        other = command("report", file)
+        assert other.exit_code == 2
+        assert f"expected a run directory or a saved report at {file}, found another file; give" in other.stderr
 
 
 def test_a_folder_without_a_report_is_refused(command: Command, tmp_path: Path) -> None:

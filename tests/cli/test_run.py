@@ -1,4 +1,4 @@
-"""`vlmrobust run`: which flag becomes what, what is refused, what is kept, and how it ends."""
+"""Test `vlmrobust run`: the effect of its flags, what is refused, what is saved, and exit codes."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_metrics_are_measured_in_place_of_the_default_ones(
     assert "accuracy ↑" in result.stdout
     assert "words" in result.stdout
     assert "consistency" not in result.stdout
-    again = command("run", "--config", tmp_path / "run" / "run.toml", "--json")  # which says what was measured
+    again = command("run", "--config", tmp_path / "run" / "run.toml", "--json")  # with the metrics of the run
     assert {row["metric"] for row in json.loads(again.stdout)} == {"accuracy", "words"}
 
 
@@ -74,7 +74,7 @@ def test_images_are_swapped_with_those_of_the_other_rows(
     assert report.manifest["distractor"] == "runner_up"
 
 
-def test_every_flag_reaches_its_place(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+def test_every_flag_has_its_effect(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
     result = command(
         *("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run", "--conditions", "wrong_caption"),
         *("--max-new-tokens", 99, "--batch-size", 3, "--dtype", "float32", "--device", "cpu", "--style", "direct"),
@@ -97,20 +97,20 @@ def test_every_flag_reaches_its_place(command: Command, rows: Path, tmp_path: Pa
 
 
 def test_a_checkpoint_on_vllm(command: Command, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
 
-    def made(*arguments: Any, **settings: Any) -> FakeModel:
-        asked.append((arguments, settings))
+    def make_model(*arguments: Any, **settings: Any) -> FakeModel:
+        calls.append((arguments, settings))
         return FakeModel()
 
-    monkeypatch.setattr("vlmrobust.models.VLLMModel", made)
+    monkeypatch.setattr("vlmrobust.models.VLLMModel", make_model)
     arguments = ("run", "--model", "org/name", "--data", rows, "--out", tmp_path / "run", "--engine", "vllm")
     options = ("--engine-option", "max_model_len=8192", "--engine-option", "quantization=fp8")
     result = command(*arguments, *options, "--temperature", 0.7, "--seed", 3, "--trust-remote-code")
     assert result.exit_code == 0, result.output
-    [(given, settings)] = asked
+    [(positional, settings)] = calls
     generation = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.7, "seed": 3}
-    assert given == ("org/name", generation)
+    assert positional == ("org/name", generation)
     assert settings == {
         "dtype": "auto",
         "force_answer": False,
@@ -120,10 +120,10 @@ def test_a_checkpoint_on_vllm(command: Command, rows: Path, tmp_path: Path, monk
     }
     again = command("run", "--config", tmp_path / "run" / "run.toml", "--out", tmp_path / "again")
     assert again.exit_code == 0, again.output
-    assert asked[1] == asked[0]
+    assert calls[1] == calls[0]
 
 
-def test_columns_and_reading(command: Command, tmp_path: Path, loaded: list[Any]) -> None:
+def test_columns_and_ambiguous_answers(command: Command, tmp_path: Path, loaded: list[Any]) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     line = {"index": 3, "picture": "red.png", "prompt": "How many?", "A": "1", "B": "2", "C": "3", "gold": "2"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(line))
@@ -146,16 +146,16 @@ def test_columns_and_reading(command: Command, tmp_path: Path, loaded: list[Any]
         (("--columns", "question"), "--columns: expected field=column, got 'question'"),
         (("--columns", "prompt=question"), "expected columns for the fields id, "),
         (("--columns", "question=prompt"), "expected one of the columns answer, id, "),
-        (("--draws", "3"), "--draws: expected a --temperature above 0 beside it"),
-        (("--draws", "3", "--temperature", "0.0"), "--draws: expected a --temperature above 0 beside it"),
-        (("--download-urls",), "--download-urls: not to be had with --data"),
+        (("--draws", "3"), "--draws: expected --temperature above 0 with 3 draws"),
+        (("--draws", "3", "--temperature", "0.0"), "--draws: expected --temperature above 0 with 3 draws"),
+        (("--download-urls",), "--download-urls: cannot be combined with --data"),
         (("--benchmark", "cvbench"), "expected a benchmark, got 'cvbench'; did you mean 'cv-bench'. Known"),
-        (("--benchmark", "cv-bench", "--columns", "a=b"), "--columns: not to be had with --benchmark"),
-        (("--base-url", "http://localhost", "--force-answer"), "--force-answer: not to be had with --base-url"),
-        (("--engine", "vllm", "--device", "cpu"), "--device: not to be had with --engine vllm"),
-        (("--engine-option", "max_model_len=5"), "--engine-option: not to be had with --engine transformers"),
+        (("--benchmark", "cv-bench", "--columns", "a=b"), "--columns: cannot be combined with --benchmark"),
+        (("--base-url", "http://localhost", "--force-answer"), "--force-answer: cannot be combined with --base-url"),
+        (("--engine", "vllm", "--device", "cpu"), "--device: cannot be combined with --engine vllm"),
+        (("--engine-option", "max_model_len=5"), "--engine-option: cannot be combined with --engine transformers"),
         (("--engine", "vllm", "--engine-option", "x"), "--engine-option: expected name=value, got 'x'"),
-        (("--engine", "vllm", "--base-url", "http://localhost"), "--engine: not to be had with --base-url"),
+        (("--engine", "vllm", "--base-url", "http://localhost"), "--engine: cannot be combined with --base-url"),
         (("--api-key-env", "NO_SUCH_KEY"), "--api-key-env: .* 'NO_SUCH_KEY' is not set"),
     ],
 )
@@ -171,12 +171,45 @@ def test_bad_input_is_a_message_and_code_2(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("--limit", "0"), ("--style", "loud"), ("--data",)])
+@pytest.mark.parametrize("arguments", [(), ("--style", "loud"), ("--data",)])
 def test_wrong_usage_is_code_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command("run", "--model", "m", *arguments).exit_code == 2
 
 
-def test_a_ready_made_style_by_name(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--limit", "0"), "Invalid value for '--limit': expected a number of at least 1, got '0'"),
+        (("--limit", "few"), "Invalid value for '--limit': expected a whole number, got 'few'"),
+        (("--temperature", "warm"), "Invalid value for '--temperature': expected a number, got 'warm'"),
+        (("--engine", "vlm"), "Invalid value for '--engine': 'vlm' is not one of 'transformers', 'vllm'"),
+    ],
+)
+def test_a_value_out_of_range_is_named(command: Command, arguments: tuple[str, ...], message: str) -> None:
+    result = command("run", "--model", "m", "--data", "rows.jsonl", "--out", "run", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", "").split())
+
+
+def test_a_refused_first_call_leaves_nothing_behind(
+    command: Command, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **settings: Any) -> None:
+        raise ValueError("no such checkpoint")
+
+    monkeypatch.setattr(HFModel, "from_pretrained", refuse)
+    out = tmp_path / "run"
+    arguments = ("run", "--model", "m", "--data", rows, "--out", out)
+    assert command(*arguments).exit_code == 2
+    assert not out.exists()
+    out.mkdir()
+    (out / "run.toml").write_text("# mine\n")
+    (out / "notes.txt").write_text("mine")
+    assert command(*arguments).exit_code == 2
+    assert {path.name for path in out.iterdir()} >= {"run.toml", "notes.txt"}
+
+
+def test_a_predefined_style_by_name(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
     arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "wrong_caption")
     assert command(*arguments, "--style", "video_r1").exit_code == 0
     style = json.loads((tmp_path / "run" / "manifest.json").read_text())["style"]
@@ -186,14 +219,14 @@ def test_a_ready_made_style_by_name(command: Command, rows: Path, tmp_path: Path
     assert "video_r1" in unknown.stderr
 
 
-def test_conditions_that_the_call_does_not_name_are_said(
+def test_conditions_of_the_run_that_the_call_omits_are_named(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
 ) -> None:
     arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions")
     assert "also holds" not in command(*arguments, "wrong_caption").stderr
     second = command(*arguments, "wrong_think")
-    told = f"Note: {tmp_path / 'run'} also holds wrong_caption; the report is about what this call names.\n"
-    assert told in second.stderr
+    note = f"Note: {tmp_path / 'run'} also holds wrong_caption; this report covers only the conditions of this call.\n"
+    assert note in second.stderr
     part = tmp_path / "run" / "report.part.parquet"
     assert f"Responses are in {tmp_path / 'run'}, and the report of this call is {part}\n" in second.stderr
     assert "Responses and report" not in second.stderr
@@ -215,7 +248,7 @@ def test_missing_data_and_missing_model(command: Command, rows: Path, tmp_path: 
     assert no_model.stderr.startswith("Error: ")
 
 
-def test_debug_shows_where_an_error_came_from(command: Command, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(command: Command, tmp_path: Path) -> None:
     result = command("--debug", "run", "--model", "m", "--data", "no.jsonl", "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "Traceback" in result.stderr
@@ -257,16 +290,16 @@ def test_a_seed_keys_sampling_too(command: Command, rows: Path, tmp_path: Path, 
     assert len(Report.load(tmp_path / "run").frame) == 6 * 3
 
 
-def test_a_server_is_asked_where_an_address_is_given(
+def test_an_address_selects_a_server(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    calls = []
 
-    def served(*arguments: Any, **settings: Any) -> FakeModel:
-        asked.append((arguments, settings))
+    def make_model(*arguments: Any, **settings: Any) -> FakeModel:
+        calls.append((arguments, settings))
         return FakeModel()
 
-    monkeypatch.setattr("vlmrobust.models.OpenAIModel", served)
+    monkeypatch.setattr("vlmrobust.models.OpenAIModel", make_model)
     monkeypatch.setenv("KEY_OF_THE_SERVER", "hunter2")
     out = tmp_path / "run"
     server = ("--base-url", "http://localhost:8000/v1", "--api-key-env", "KEY_OF_THE_SERVER")
@@ -274,7 +307,7 @@ def test_a_server_is_asked_where_an_address_is_given(
     result = command(*arguments, *server)
     assert result.exit_code == 0, result.output
     generation = {"max_tokens": 99, "temperature": 0, "seed": 0}
-    assert asked == [(("m", "http://localhost:8000/v1", "hunter2"), {"generation": generation})]
+    assert calls == [(("m", "http://localhost:8000/v1", "hunter2"), {"generation": generation})]
     assert not loaded
     assert "KEY_OF_THE_SERVER" in (out / "run.toml").read_text()
     assert not [path for path in out.iterdir() if b"hunter2" in path.read_bytes()]
@@ -340,8 +373,9 @@ def test_a_dry_run_shows_prompts_and_loads_no_weights(command: Command, rows: Pa
     }
     examples = found["examples"]
     assert list(examples) == ["base", "wrong_think", "early_answer_50", "removed_image", "rotated_options_5"]
-    begun = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Which colour?\nA. red"
-    assert examples["base"].startswith(begun)
+    assert examples["base"].startswith(
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Which colour?\nA. red"
+    )
     assert examples["wrong_think"].removeprefix(examples["base"]).startswith("<think>")
     assert "<|image_pad|>" not in examples["removed_image"]
     assert examples["early_answer_50"] == "(made of the model's own answer under base)"
@@ -349,7 +383,7 @@ def test_a_dry_run_shows_prompts_and_loads_no_weights(command: Command, rows: Pa
     assert not (tmp_path / "run").exists()
     served = command(*arguments, "--base-url", "http://localhost:1/v1")
     assert served.exit_code == 0, served.output
-    assert "6 samples × 5 conditions × 1 draws = 30 prompts" in served.stdout
+    assert "6 samples × 5 conditions × 1 draw = 30 prompts" in served.stdout
     assert "[user] <image> Which colour?" in served.stdout
     assert "[assistant begins] <think>" in served.stdout
 
@@ -364,18 +398,18 @@ def test_a_long_run_shows_its_first_prompts_before_it_begins_and_on_standard_err
     assert "──" not in short.stderr
     wanted = command(*arguments, "--out", tmp_path / "wanted", "--preview")
     assert all(mark in wanted.stderr for mark in marks)
-    monkeypatch.setattr(preview, "LONG", 11)  # twelve are asked
+    monkeypatch.setattr(preview, "LONG", 11)  # there are twelve
     long = command(*arguments, "--out", out)
-    assert "12 prompts are about to be asked" in long.stderr
+    assert "12 prompts in all; the first of each condition:" in long.stderr
     assert all(mark in long.stderr for mark in marks)
     assert "──" not in long.stdout
     assert json.loads(long.stdout) == json.loads(short.stdout)
-    assert "──" not in command(*arguments, "--out", out).stderr  # it goes on
+    assert "──" not in command(*arguments, "--out", out).stderr  # it resumes
     assert "──" not in command(*arguments, "--out", tmp_path / "quiet", "--no-preview").stderr
     assert "preview" not in (tmp_path / "wanted" / "run.toml").read_text()
 
 
-def test_what_is_shown_of_a_long_prompt_are_its_ends(command: Command, rows: Path, tmp_path: Path, loaded: Any) -> None:
+def test_long_prompts_are_shown_without_their_middle(command: Command, rows: Path, tmp_path: Path, loaded: Any) -> None:
     row = json.loads(rows.read_text().splitlines()[0])
     rows.write_text(json.dumps(row | {"question": f"Before all, {'look again, ' * 200}which colour?"}))
     arguments = (
@@ -389,22 +423,22 @@ def test_what_is_shown_of_a_long_prompt_are_its_ends(command: Command, rows: Pat
         "--out",
         tmp_path / "run",
     )
-    told = command(*arguments, "--conditions", "wrong_caption", "--preview").stderr
-    shown = told.split("── wrong_caption ──\n")[1].split("\nError")[0]
+    messages = command(*arguments, "--conditions", "wrong_caption", "--preview").stderr
+    shown = messages.split("── wrong_caption ──\n")[1].split("\nError")[0]
     assert "[user] <image> Caption" in shown
     assert "characters…]" in shown
     assert len(shown.split("</answer>.")[0]) < 700
 
 
-def test_a_checkpoint_without_a_processor_is_no_reason_not_to_begin(
+def test_a_run_starts_without_the_processor_that_shows_prompts(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
 ) -> None:
-    told = command("run", "--model", tmp_path / "none", "--data", rows, "--out", tmp_path / "run", "--preview")
-    assert told.exit_code == 0, told.output
-    assert "Note: the first prompts cannot be shown" in told.stderr
+    result = command("run", "--model", tmp_path / "none", "--data", rows, "--out", tmp_path / "run", "--preview")
+    assert result.exit_code == 0, result.output
+    assert "Note: the first prompts cannot be shown" in result.stderr
 
 
-def test_a_run_can_be_repeated_from_what_it_has_written(
+def test_a_run_can_be_repeated_from_its_recorded_options(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any]
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -429,7 +463,7 @@ def test_a_run_can_be_repeated_from_what_it_has_written(
 def test_ranks_other_than_the_first_are_silent(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rank that need not wait for others stands for one that does."""
+    """The rank under test does not wait for others, unlike a real one."""
     monkeypatch.setattr("vlmrobust.evaluator.launched", ThisProcess)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
@@ -440,7 +474,7 @@ def test_ranks_other_than_the_first_are_silent(
     assert not (tmp_path / "run" / "run.toml").exists()
 
 
-def test_a_rank_takes_the_card_of_its_own(
+def test_a_rank_uses_its_own_gpu(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -461,7 +495,7 @@ def test_an_unexpected_failure_is_a_message_too(
     arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run")
     result = command(*arguments)
     assert result.exit_code == 2
-    assert result.stderr == "Error: RuntimeError: CUDA error (vlmrobust --debug … shows where it comes from)\n"
+    assert result.stderr == "Error: RuntimeError: CUDA error (vlmrobust --debug … shows the traceback)\n"
     debugged = command("--debug", *arguments)
     assert debugged.exit_code == 2
     assert debugged.stderr.startswith("Traceback")
@@ -490,7 +524,7 @@ cli.main()
 """
 
 
-def test_ctrl_c_keeps_what_was_answered(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
+def test_ctrl_c_keeps_the_responses_so_far(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
     line = json.loads(rows.read_text().splitlines()[0])
     rows.write_text("\n".join(json.dumps(line | {"id": f"q{n}"}) for n in range(20)))
     out = tmp_path / "run"
@@ -498,19 +532,17 @@ def test_ctrl_c_keeps_what_was_answered(command: Command, rows: Path, tmp_path: 
     stopped = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True)
     assert stopped.returncode == 130, stopped.stderr
     assert stopped.stdout == ""
-    told = f"Interrupted. What was answered is in {out}; the same call goes on where this one stopped.\n"
-    assert stopped.stderr.endswith(told), stopped.stderr
+    message = f"Interrupted. The responses so far are in {out}; repeat the call to resume.\n"
+    assert stopped.stderr.endswith(message), stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert not (out / "report.parquet").exists()
     resumed = command("run", "--config", out / "run.toml")
     assert resumed.exit_code == 0, resumed.output
-    answered = {
-        json.loads(line)["response"]["sample_id"] for line in (out / "responses-000.jsonl").read_text().splitlines()
-    }
-    asked = {
-        json.loads(line)["response"]["sample_id"] for line in (out / "responses-001.jsonl").read_text().splitlines()
-    }
-    assert (len(answered), len(asked), answered & asked) == (8, 12, set())
+    before, after = (
+        {json.loads(line)["response"]["sample_id"] for line in (out / name).read_text().splitlines()}
+        for name in ("responses-000.jsonl", "responses-001.jsonl")
+    )
+    assert (len(before), len(after), before & after) == (8, 12, set())
     assert len(Report.load(out).frame) == 40
 
 
@@ -523,7 +555,7 @@ def test_a_dry_run_counts_tokens_and_says_how_long_it_takes(command: Command, ro
     found = json.loads(command(*arguments, "--json", "--rate", 0.5).stdout)
     assert found["seconds"] == 12 / 0.5
     tokens = found["tokens"]
-    # The examples are what the model sees, but for its images, each of which is so many tokens.
+    # The examples show each image as one token.
     processor = AutoProcessor.from_pretrained(weights)
     image = processor(images=[Image.new("RGB", (8, 8))], text=["<|image_pad|>"], return_tensors="pt")[
         "input_ids"
@@ -533,13 +565,13 @@ def test_a_dry_run_counts_tokens_and_says_how_long_it_takes(command: Command, ro
     assert tokens["prompts"] > 12 * own * 0.9
     assert tokens["shared"] < tokens["prompts"]
     assert (tokens["new_at_most"], tokens["counted_samples"], tokens["is_stand_in"]) == (12 * 50, 6, False)
-    said = command(*arguments, "--rate", 0.5).stdout
-    assert f"{tokens['prompts']:,} tokens of prompts" in said
-    assert "at most 600 new tokens" in said
-    assert "24 s at 0.5 responses a second" in said
+    text = command(*arguments, "--rate", 0.5).stdout
+    assert f"{tokens['prompts']:,} prompt tokens" in text
+    assert "at most 600 new tokens" in text
+    assert "24 s at 0.5 responses per second" in text
     assert "--rate RESPONSES" in command(*arguments).stdout
     served = command(*arguments, "--base-url", "http://localhost:1/v1").stdout
-    assert "(four characters a token, images by the rule of Qwen2.5-VL)" in served
+    assert "(4 characters per token, images by the rule of Qwen2.5-VL)" in served
 
 
 def test_a_rate_without_a_dry_run_is_refused(command: Command, rows: Path, tmp_path: Path, loaded: list[Any]) -> None:
@@ -559,9 +591,9 @@ def test_the_pace_of_lines_is_an_option(
 
     monkeypatch.setattr(HFModel, "from_pretrained", lambda *arguments, **settings: Slow())
     arguments = ("run", "--model", "m", "--data", rows, "--conditions", "base")
-    told = command(*arguments, "--out", tmp_path / "one", "--progress-every", 0.1)
-    assert told.exit_code == 0
-    assert "of 6 responses (" in told.stderr
+    often = command(*arguments, "--out", tmp_path / "one", "--progress-every", 0.1)
+    assert often.exit_code == 0
+    assert "of 6 responses (" in often.stderr
     quiet = command(*arguments, "--out", tmp_path / "two", "--progress-every", 0)
     assert " responses (" not in quiet.stderr
     assert "progress" not in (tmp_path / "one" / "run.toml").read_text()

@@ -1,4 +1,4 @@
-"""`vlmrobust study`: the file, its parts, the plan, what is printed where, and the exit codes."""
+"""Test `vlmrobust study`: the file, parts of a study, the plan, output and exit codes."""
 
 import json
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_a_dry_run_counts_and_writes_nothing(command: Command, file: Path) -> No
         (("--dry-run", "--throughput", "5"), "expected --throughput and --bandwidth together, got one"),
     ],
 )
-def test_what_is_refused(command: Command, file: Path, arguments: tuple[Any, ...], message: str) -> None:
+def test_invalid_studies_are_refused(command: Command, file: Path, arguments: tuple[Any, ...], message: str) -> None:
     result = command("study", file, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -98,6 +98,9 @@ def test_what_is_refused(command: Command, file: Path, arguments: tuple[Any, ...
     result = command("study", file)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "'condition' is no key here; did you mean 'conditions'?" in result.stderr
+    result = command("study", file.with_name("studdy.toml"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("studdy.toml, found nothing; did you mean 'study.toml'?\n")
     file.write_text("conditions = 3")
     result = command("study", file)
     assert result.exit_code == 2

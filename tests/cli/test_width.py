@@ -1,4 +1,4 @@
-"""What is printed for a reader fits 80 characters, or a narrower terminal; data is not broken."""
+"""Test that text fits 80 characters, or the terminal, and that data is not wrapped."""
 
 import json
 import os
@@ -21,7 +21,7 @@ COMMANDS = [[], *([get_command_name(one.callback.__name__)] for one in app.regis
 
 
 def too_long(text: str, width: int = 80) -> list[str]:
-    """Lines that are wider than they should be, and are no single long word, such as a path."""
+    """Return the lines wider than the limit, except single long words such as paths."""
     return [line for line in text.splitlines() if cell_len(line) > width and len(line.split()) > 1]
 
 
@@ -57,7 +57,7 @@ def test_results_and_errors_fit(command: Command, runs: dict[str, Path], width: 
     assert too_long(result.stderr, width or 80) == []
 
 
-def test_data_has_the_lines_that_it_has(command: Command, runs: dict[str, Path]) -> None:
+def test_data_is_not_wrapped(command: Command, runs: dict[str, Path]) -> None:
     shown = command("report", runs["torn"], "--json", env={"COLUMNS": "40"}).stdout
     assert len(json.loads(shown)) > 10
     assert max(map(len, shown.splitlines())) > 40
@@ -65,7 +65,7 @@ def test_data_has_the_lines_that_it_has(command: Command, runs: dict[str, Path])
     assert len({line.count(",") for line in rows if '"' not in line}) == 1
 
 
-def test_warnings_of_the_log_fit_and_are_printed_once(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_logged_warnings_fit_and_are_printed_once(runs: dict[str, Path], tmp_path: Path) -> None:
     from vlmrobust import Report
 
     run = tmp_path / "run"
@@ -85,6 +85,6 @@ def test_warnings_of_the_log_fit_and_are_printed_once(runs: dict[str, Path], tmp
     assert done.stderr.split()[0] == "Warning:"  # a long path has the next line for itself
 
 
-def test_a_long_word_stays_whole_and_its_line_is_its_own() -> None:
+def test_a_long_word_has_a_line_of_its_own() -> None:
     path = "/a/folder/that/is/far/away/from/everything/else/in/this/world/and/has/a/name/report.html"
     assert wrapped(f"The page is {path}", width=60) == f"The page is\n{path}"

@@ -1,4 +1,4 @@
-"""The command line, see `vlmrobust --help`; `ExitCode` says what a command's exit code means to a script."""
+"""Provide the command line `vlmrobust` and the meaning of its exit codes, `ExitCode`."""
 
 from .app import ExitCode, app, main
 from .check_server import check_server

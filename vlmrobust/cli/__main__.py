@@ -1,4 +1,4 @@
-"""The same as `vlmrobust`: `python -m vlmrobust.cli`."""
+"""Run `vlmrobust` as `python -m vlmrobust.cli`."""
 
 from . import main
 

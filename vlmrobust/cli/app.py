@@ -1,7 +1,7 @@
-"""Share between commands the application, its exit codes, how errors are shown and how TOML files are read.
+"""Define what all commands share: the application, exit codes, error messages, and options in TOML files.
 
-A key of a TOML file is a flag's name: `max-new-tokens` or `max_new_tokens`. Its value goes through the same checks as a
-flag's.
+The keys of a TOML file are the names of flags: `max-new-tokens` or `max_new_tokens`. Values pass the same checks as
+those on the command line.
 """
 
 import logging
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from .. import __version__
@@ -29,16 +30,16 @@ __all__ = ["ExitCode", "app", "main", "options_of", "read_configuration", "refus
 
 
 class ExitCode(IntEnum):
-    """What a script can tell from a command's exit code.
+    """Exit codes of the commands.
 
     Attributes:
-        FINISHED: all is well.
-        ERROR_ROWS: it finished, but some rows are errors (a bad image, a failed call); the report lists them.
-        REFUSED: wrong usage, refused input, or a failure; there is a message, and no report.
-        GATE_FAILED: `compare` finished, and a difference is not what was asked for; `check-server` finished, and
-            something of the server changes the experiment.
-        CANNOT_TELL: `compare` finished, and for a gate there are too few samples, or groups of them, to tell.
-        INTERRUPTED: by Ctrl-C; what was answered is kept.
+        FINISHED: success.
+        ERROR_ROWS: finished, but some rows are errors (a bad image, a failed call); the report lists them.
+        REFUSED: wrong usage, invalid input, or a failure; there is an error message and no report.
+        GATE_FAILED: `compare` finished and a gate failed; `check-server` finished and the server changes the
+            experiment.
+        CANNOT_TELL: `compare` finished, but there are too few samples, or groups of samples, to decide a gate.
+        INTERRUPTED: stopped by Ctrl-C; the responses so far are saved.
 
     Example:
         >>> int(ExitCode.GATE_FAILED)
@@ -56,24 +57,50 @@ class ExitCode(IntEnum):
 _EXPECTED = (ValueError, LookupError, OSError, ImportError, RefusedError, DirectoryInUseError)
 
 
-class _DebugAnywhere(TyperGroup):
-    """Takes `--debug` behind a command as well, where one adds it to a line that has failed."""
+class _Commands(TyperGroup):
+    """The group of all commands: accepts `--debug` after the command too, and words refused values like the library."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Bring the flag to the front; what stands behind `--` is no flag."""
+        """Move `--debug` to the front; after `--` it is an ordinary argument."""
         end = args.index("--") if "--" in args else len(args)
         others = [word for place, word in enumerate(args) if word != "--debug" or place > end]
         return super().parse_args(ctx, ["--debug", *others] if len(others) < len(args) else args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _refused_value(error) or error.message
+            raise
+
+
+def _refused_value(error: typer.BadParameter) -> str | None:
+    """Return what was expected and what came instead, if pydantic rejected the value of an option."""
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return None
+    [problem, *_] = cause.errors()
+    context = problem.get("ctx", {})
+    expected = {
+        "greater_than_equal": f"a number of at least {context.get('ge')}",
+        "int_parsing": "a whole number",
+        "float_parsing": "a number",
+    }.get(problem["type"])
+    if problem["type"] == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return f"expected {expected}, got {problem['input']!r}" if expected else None
+
 
 app = typer.Typer(
     name="vlmrobust",
-    cls=_DebugAnywhere,
+    cls=_Commands,
     help="Does a vision-language model still look at the image, and does its answer follow from its chain of thought?",
     epilog=(
-        "Exit codes: 0 finished; 1 finished, but some rows are errors; 2 wrong usage, or input that was refused; "
-        "3 a gate of compare failed, or a server changes the experiment; 4 a gate cannot tell; 130 interrupted."
+        "Exit codes: 0 finished; 1 finished, but some rows are errors; 2 wrong usage or invalid input; 3 a gate of "
+        "compare failed, or a server changes the experiment; 4 too few samples to decide a gate; 130 interrupted."
     ),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -84,8 +111,8 @@ def main() -> None:
     app()
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_given: bool) -> None:
+    if is_given:
         typer.echo(f"vlmrobust {__version__}")
         raise typer.Exit
 
@@ -94,7 +121,7 @@ def _show_version(asked: bool) -> None:
 def _options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -103,98 +130,99 @@ def _options(
 
 @contextmanager
 def refusals(context: typer.Context) -> Iterator[None]:
-    """Show refused input, failures and Ctrl-C as a message instead of a traceback, and exit with their code."""
+    """Print invalid input, failures and Ctrl-C as a message instead of a traceback, and exit with their code."""
     secrets = _secrets_of(context.params)
     try:
-        with secrets.held(), _warnings_told():
+        with secrets.held(), _warnings_printed():
             yield
     except KeyboardInterrupt as stop:
         say(" ".join(("Interrupted.", *map(str, stop.args))))
         raise typer.Exit(ExitCode.INTERRUPTED) from stop
-    except BrokenPipeError:  # what reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         raise
     except Exception as error:
-        told = "".join(traceback.format_exception(error)) if context.obj else f"Error: {_message(error)}"
-        told = printable(secrets.hidden(told))
-        typer.echo(told if context.obj else wrapped(told), err=True)
+        text = "".join(traceback.format_exception(error)) if context.obj else f"Error: {_message(error)}"
+        text = printable(secrets.hidden(text))
+        typer.echo(text if context.obj else wrapped(text), err=True)
         raise typer.Exit(ExitCode.REFUSED) from error
 
 
-class _Told(logging.Handler):
-    """Prints what is logged, by every process, in lines that fit."""
+class _LogPrinter(logging.Handler):
+    """Print log records of every process, wrapped to the width of the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         typer.echo(wrapped(printable(f"{record.levelname.capitalize()}: {self.format(record)}")), err=True)
 
 
 @contextmanager
-def _warnings_told() -> Iterator[None]:
-    """Print warnings of the log where nobody else handles them."""
+def _warnings_printed() -> Iterator[None]:
+    """Print logged warnings unless the application has handlers of its own."""
     root = logging.getLogger()
     if root.handlers:
         yield
         return
-    told = _Told(logging.WARNING)
-    root.addHandler(told)
+    printer = _LogPrinter(logging.WARNING)
+    root.addHandler(printer)
     try:
         yield
     finally:
-        root.removeHandler(told)
+        root.removeHandler(printer)
 
 
 def _message(error: Exception) -> str:
     if not isinstance(error, _EXPECTED):
-        return f"{error_text(error)} (vlmrobust --debug … shows where it comes from)"
+        return f"{error_text(error)} (vlmrobust --debug … shows the traceback)"
     return error_message(error)
 
 
-def _secrets_of(given: Mapping[str, Any]) -> Secrets:
-    """Return what is secret of a call: its server's key, and what stands in the address."""
-    variable = given.get("api_key_env") or "OPENAI_API_KEY"
+def _secrets_of(options: Mapping[str, Any]) -> Secrets:
+    """Return the secrets in a command's options: the server's key and any in its address."""
+    variable = options.get("api_key_env") or "OPENAI_API_KEY"
     mistaken = None if variable in os.environ or variable_shown(variable) == repr(variable) else variable
-    return Secrets.of(os.environ.get(variable), mistaken, settings=[given.get("base_url")])
+    return Secrets.of(os.environ.get(variable), mistaken, settings=[options.get("base_url")])
 
 
 _NOT_IN_A_FILE = ("config", "help")
-_OF_ONE_CALL = ("config", "dry_run", "preview", "rate", "progress_every", "json", "html")
+_NOT_RECORDED = ("config", "dry_run", "preview", "rate", "progress_every", "json", "html")
 
 
 def read_configuration(context: typer.Context, path: Path | None) -> Path | None:
-    """Let the options that no flag gives be those of a file.
+    """Take options without a flag on the command line from a TOML file.
 
     Raises:
-        typer.BadParameter: there is no such file, it is no TOML, a key is no option, or a value is of another kind.
+        typer.BadParameter: there is no such file, it is not TOML, a key is not an option, or a value has the wrong
+            type.
     """
-    if path is None or context.resilient_parsing:  # completing a line
+    if path is None or context.resilient_parsing:  # during completion
         return path
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"expected a TOML file at {path}: {error}") from error
     options = {_key(param): param for param in context.command.params if _key(param) not in _NOT_IN_A_FILE}
-    given = {}
+    defaults = {}
     for name, value in values.items():
         key = name.replace("-", "_")
         if key not in options:
             hint = did_you_mean(key, options) or f"known are {', '.join(sorted(options))}"
-            raise typer.BadParameter(f"{path}: {name!r} is no option of {context.command.name}; {hint}")
+            raise typer.BadParameter(f"{path}: {name!r} is not an option of {context.command.name}; {hint}")
         words = _words(value, many=bool(getattr(options[key], "multiple", False)))
         if words is None:
-            is_quiet = may_hold_a_secret(name)
-            got = f"{type(value).__name__}, which may hold a key" if is_quiet else repr(without_secrets(value))
-            raise typer.BadParameter(f"{path}, {name!r}: expected a value as its flag takes it, got {got}")
-        given[options[key].name] = words
-    context.default_map = given
+            is_hidden = may_hold_a_secret(name)
+            got = f"{type(value).__name__}, which may hold a key" if is_hidden else repr(without_secrets(value))
+            raise typer.BadParameter(f"{path}, {name!r}: expected a value that its flag accepts, got {got}")
+        defaults[options[key].name] = words
+    context.default_map = defaults
     return path
 
 
 def _key(param: Any) -> str:
-    """Return what an option is called in a file: its flag, or for a pair of flags the one that says yes."""
+    """Return an option's key in a file: its flag, for a pair of flags the affirmative one."""
     return str(max(param.opts, key=len)).removeprefix("--").replace("-", "_")
 
 
 def _words(value: Any, *, many: bool) -> Any:
-    """Return a value as words of a command line, None if it has no such form: so `4.5` is no whole number there."""
+    """Return a value as strings to be parsed like a flag's (`4.5` is not a whole number); None = not possible."""
     if many:
         words = [_words(part, many=False) for part in (value if isinstance(value, list) else [value])]
         return None if None in words else words
@@ -204,12 +232,12 @@ def _words(value: Any, *, many: bool) -> Any:
 
 
 def options_of(context: typer.Context) -> dict[str, Any]:
-    """Return what a call was made with, as TOML values, defaults included; what is of this call alone is left out."""
+    """Return the options of a call as TOML values, defaults included, without those that only concern its output."""
     values = {_key(param): context.params.get(param.name or "") for param in context.command.params}
     return {
         key: _toml(value)
         for key, value in values.items()
-        if key not in (*_OF_ONE_CALL, *_NOT_IN_A_FILE) and value is not None and value != ()
+        if key not in (*_NOT_RECORDED, *_NOT_IN_A_FILE) and value is not None and value != ()
     }
 
 
@@ -222,12 +250,12 @@ def _toml(value: Any) -> Any:
 
 
 def write_configuration(path: Path, command: str, options: Mapping[str, Any]) -> None:
-    """Write options as a file that `--config` reads, without what is secret in them.
+    """Write options to a file that `--config` reads, without secrets.
 
     Args:
         path: the file.
-        command: what they are options of.
-        options: their values.
+        command: the command.
+        options: the values of its options.
     """
     import tomli_w
 
@@ -235,7 +263,7 @@ def write_configuration(path: Path, command: str, options: Mapping[str, Any]) ->
 
     path.parent.mkdir(parents=True, exist_ok=True)
     head = f"# vlmrobust {__version__}: vlmrobust {command} --config {path}\n"
-    told = without_secrets(options)
-    if told.get("base_url") != options.get("base_url"):
-        head += "# The key in the server's address is not written: give --base-url beside this file.\n"
-    write_atomically(path, head + tomli_w.dumps(told))
+    written = without_secrets(options)
+    if written.get("base_url") != options.get("base_url"):
+        head += "# The key in the server's address is not written: give --base-url as well as this file.\n"
+    write_atomically(path, head + tomli_w.dumps(written))

@@ -1,4 +1,4 @@
-"""`vlmrobust check-server`: what a server can and cannot do, before it is asked about any sample."""
+"""Implement `vlmrobust check-server`: find out what a server supports before a run."""
 
 import typer
 
@@ -22,10 +22,10 @@ def check_server(
     temperature: options.Temperature = None,
     json: options.Json = False,
 ) -> None:
-    """Ask an OpenAI-compatible server what it can do: prefilled thoughts, letters, images, seeds, context.
+    """Check what an OpenAI-compatible server supports: prefilled thoughts, letters, images, seeds, context.
 
-    Exit codes: 0 nothing of it changes the experiment; 3 something does, and a warning says what; 2 the server does not
-    answer, or its tokens are not those of the tokenizer.
+    Exit codes: 0 the server does not change the experiment; 3 it does, and warnings say how; 2 the server does not
+    respond, or its tokens differ from the tokenizer's.
     """
     with refusals(context):
         from ..catalogue import secret
@@ -33,12 +33,12 @@ def check_server(
 
         generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0}
         key = secret(api_key_env, "--api-key-env")
-        found = OpenAIModel(model, base_url, key, generation=generation, tokenizer=tokenizer).check(named_style(style))
+        result = OpenAIModel(model, base_url, key, generation=generation, tokenizer=tokenizer).check(named_style(style))
         if json:
-            show_data(as_json(found.model_dump(mode="json")))
+            show_data(as_json(result.model_dump(mode="json")))
         else:
-            for name, said in found.rows():
-                show(said, f"{name:<20}  ")
-        for warning in found.warnings:
+            for name, text in result.rows():
+                show(text, f"{name:<20}  ")
+        for warning in result.warnings:
             say(f"Warning: {warning}")
-    raise typer.Exit(ExitCode.GATE_FAILED if found.warnings else ExitCode.FINISHED)
+    raise typer.Exit(ExitCode.GATE_FAILED if result.warnings else ExitCode.FINISHED)

@@ -1,8 +1,8 @@
-"""`vlmrobust compare`: two models or checkpoints on the same samples, and gates for continuous integration.
+"""Implement `vlmrobust compare`: compare two runs on the same samples, with gates for continuous integration.
 
-A gate asks one of two questions. *Is it certainly worse?* `--fail-if-worse` fails when a change for the worse is shown:
-the smaller the sample, the less it finds. *Is it certainly not worse?* `--max-drop` fails unless the whole 95 %
-interval rules out a drop larger than allowed: the smaller the sample, the less it lets through.
+A gate asks one of two questions. *Is it certainly worse?* `--fail-if-worse` fails on a significant change for the
+worse: with fewer samples it detects less. *Is it certainly not worse?* `--max-drop` fails unless the 95 % interval
+excludes a drop larger than allowed: with fewer samples it passes less.
 """
 
 import math
@@ -16,13 +16,13 @@ import typer
 from ..functional.statistics import holm
 from ..report import Report
 from ..report.summary import EQUAL_DIFFERENCES
-from . import options
+from . import completion, options
 from .app import ExitCode, refusals
 from .construction import direction_of, is_paired
 from .finishing import finish
 from .options import listed, pairs
 from .output import rows_of, say, show_rows
-from .report import ReportPath, one_format
+from .report import ReportPath
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,16 +39,16 @@ def compare(
     context: typer.Context,
     path: ReportPath,
     other: Annotated[
-        Path, typer.Argument(help="What it is compared with, such as the checkpoint before.", show_default=False)
+        Path, typer.Argument(help="Run or report to compare it with, such as an earlier one.", show_default=False)
     ],
     conditions: Annotated[
         list[str] | None,
-        typer.Option(help="Only these, separated by commas.", autocompletion=options.complete_conditions),
+        typer.Option(help="Only these conditions, separated by commas.", autocompletion=completion.complete_conditions),
     ] = None,
     metrics: options.Metrics = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page of all answers that one has right and the other wrong."),
+        typer.Option(metavar="FILE", help="Write a page of all answers that only one of them has right."),
     ] = None,
     data: options.ImagesFrom = None,
     csv: options.Csv = False,
@@ -57,8 +57,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="METRIC",
-            help="Fail if a change for the worse is shown under any condition (adjusted for their number).",
-            autocompletion=options.complete_metrics,
+            help="Fail on a significant change for the worse under any condition (adjusted for their number).",
+            autocompletion=completion.complete_metrics,
             rich_help_panel=_GATES,
         ),
     ] = None,
@@ -66,40 +66,39 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="METRIC=AMOUNT",
-            help="Fail unless a change for the worse by more than this is ruled out under every condition.",
+            help="Fail unless the interval excludes a larger change for the worse under every condition.",
             rich_help_panel=_GATES,
         ),
     ] = None,
 ) -> None:
     """Compare two runs on the samples that both have: differences are the first minus the other, paired by sample."""
     with refusals(context):
-        from ..report import Report
         from .construction import with_metrics
-        from .report import samples_for_images
+        from .report import check_conditions, check_formats, load_report, samples_for_images
 
-        one_format(csv=csv, json=json)
+        check_formats(csv=csv, json=json)
         if data is not None and html is None:
-            raise ValueError("--data: expected --html beside it, whose page shows the images")
+            raise ValueError("--data: expected --html with it, whose page shows the images")
         gates = gates_of(fail_if_worse, max_drop)
         wanted = [*(named := options.listed(metrics)), *(gate.metric for gate in gates)]
-        this, needed = with_metrics(Report.load(path), wanted)
-        that, _ = with_metrics(Report.load(other), wanted)
+        this, needed = with_metrics(load_report(path), wanted)
+        that, _ = with_metrics(load_report(other), wanted)
         names = needed[: len(named)]
         gates = [replace(gate, metric=column) for gate, column in zip(gates, needed[len(named) :], strict=True)]
         table = this.compare(that)
         _check_judges(this, that, needed if names else this.metrics)
         if chosen := options.listed(conditions):
-            _check_conditions(chosen, this)
+            check_conditions("--conditions", chosen, this)
             table = table[table["condition"].isin(chosen)]
-        found = outcomes(gates, table, this) if gates else []
+        results = outcomes(gates, table, this) if gates else []
         show_rows(table, names, csv=csv, json=json, judge=this.judge, reference="other")
         if html is not None:
-            calls = (path.stem, other.stem) if path.stem != other.stem else (str(path), str(other))
-            this.side_by_side(that, html, names=calls, samples=samples_for_images(path, data))
+            titles = (path.stem, other.stem) if path.stem != other.stem else (str(path), str(other))
+            this.side_by_side(that, html, names=titles, samples=samples_for_images(path, data))
             say(f"The page is {html}")
-    for outcome in found:
+    for outcome in results:
         say(f"{outcome.verdict}  {outcome.text}")
-    verdicts = {outcome.verdict for outcome in found}
+    verdicts = {outcome.verdict for outcome in results}
     if "FAILED" in verdicts:
         raise typer.Exit(ExitCode.GATE_FAILED)
     if "cannot tell" in verdicts:
@@ -107,22 +106,16 @@ def compare(
     finish(this, that)
 
 
-def _check_conditions(names: Collection[str], report: "Report") -> None:
-    for name in names:
-        if name not in report.conditions:
-            raise ValueError(f"expected one of the conditions {', '.join(report.conditions)}; got {name!r}")
-
-
 def _check_judges(this: "Report", that: "Report", metrics: Collection[str]) -> None:
-    """Refuse to compare what different judges have said; files of a run name a judge if it is not the default one."""
+    """Refuse to compare the verdicts of different judges."""
     from ..judges.measured import title_of
     from .judge import JUDGED
 
     here, there = this.judge, that.judge
     if here != there and any(metric in JUDGED for metric in metrics):
         raise ValueError(
-            f"expected thoughts judged by one judge, got {title_of(here)} here and {title_of(there)} in the other; "
-            "judge one of them again, or leave consistency out: --metrics accuracy,…"
+            f"expected reports by the same judge, got {title_of(here)} and {title_of(there)}; judge one of them again, "
+            "or leave consistency out: --metrics accuracy,…"
         )
 
 
@@ -131,12 +124,12 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is asked of one metric, under every condition.
+    """A requirement on one metric under every condition.
 
     Attributes:
         metric: its name.
-        max_drop: the largest change for the worse that is allowed, which the interval has to rule out to be larger;
-            None = no change for the worse may be shown.
+        max_drop: the largest allowed change for the worse: the interval must exclude a larger one; None = there must
+            be no significant change for the worse.
     """
 
     metric: str
@@ -144,10 +137,10 @@ class Gate:
 
     @classmethod
     def allowing(cls, metric: str, amount: str) -> "Gate":
-        """Return a gate that allows a drop, given as text.
+        """Parse the allowed drop of a gate.
 
         Raises:
-            ValueError: the amount is no number of at least 0.
+            ValueError: the amount is not a number of at least 0.
         """
         try:
             max_drop = float(amount)
@@ -159,7 +152,7 @@ class Gate:
 
 
 def gates_of(fail_if_worse: Sequence[str] | None, max_drop: Sequence[str] | None) -> list[Gate]:
-    """Return the gates that the flags of those names ask for.
+    """Return the gates of the flags `--fail-if-worse` and `--max-drop`.
 
     Raises:
         ValueError: a drop is not `metric=amount`.
@@ -170,11 +163,11 @@ def gates_of(fail_if_worse: Sequence[str] | None, max_drop: Sequence[str] | None
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one gate came out under one condition.
+    """The outcome of one gate under one condition.
 
     Attributes:
-        verdict: "passed", "FAILED", or "cannot tell": there are too few samples, or groups of them, for an interval.
-        text: what was found.
+        verdict: "passed", "FAILED", or "cannot tell": there are too few samples, or groups of samples, for an interval.
+        text: the numbers behind it.
     """
 
     verdict: Literal["passed", "FAILED", "cannot tell"]
@@ -182,28 +175,28 @@ class Outcome:
 
 
 def outcomes(gates: Sequence[Gate], table: "pd.DataFrame", report: Report) -> list[Outcome]:
-    """Return how each gate comes out under each condition.
+    """Return the outcome of each gate under each condition.
 
-    The p-values of everything that may be shown to be worse are adjusted together (Holm), so that the chance of a false
-    alarm is below `LEVEL` however many conditions and metrics there are. What has to be ruled out needs no adjustment:
-    all of it has to be.
+    The p-values of all gates without `max_drop` are adjusted together (Holm), so that the probability of a false alarm
+    is below `LEVEL` for any number of conditions and metrics. Gates with `max_drop` need no adjustment, since all of
+    them have to pass.
 
     Args:
         gates: at least one.
-        table: of `Report.compare`.
-        report: the report that is judged.
+        table: the table of `Report.compare`.
+        report: the report under test.
 
     Raises:
-        ValueError: a metric is not in the report, or neither more nor less of it is better.
+        ValueError: a metric is not in the report, or neither higher nor lower values of it are better.
     """
-    asked = [(gate, direction_of(report, gate.metric), row) for gate in gates for row in _rows(gate, table, report)]
-    adjusted = holm([row["p"] if gate.max_drop is None else math.nan for gate, _, row in asked])
-    return [_outcome(gate, sign, row, float(p)) for (gate, sign, row), p in zip(asked, adjusted, strict=True)]
+    cases = [(gate, direction_of(report, gate.metric), row) for gate in gates for row in _rows(gate, table, report)]
+    adjusted = holm([row["p"] if gate.max_drop is None else math.nan for gate, _, row in cases])
+    return [_outcome(gate, sign, row, float(p)) for (gate, sign, row), p in zip(cases, adjusted, strict=True)]
 
 
 def _rows(gate: Gate, table: "pd.DataFrame", report: Report) -> Iterator[dict[str, Any]]:
     for row in rows_of(table[table["metric"] == gate.metric]):
-        # A comparison with base has no value under base itself.
+        # A metric that compares with base is undefined under base itself.
         if not (row["condition"] == "base" and is_paired(report, gate.metric)):
             yield row
 
@@ -214,12 +207,12 @@ def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> Outcome:
         return Outcome("passed", f"{where}: the same for every one of {row['n']} samples")
     if math.isnan(row["difference"]) or math.isnan(row["low"]):
         return Outcome("cannot tell", f"{where}: {row['note'] or 'no difference is defined'}")
-    found = f"{where}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']}"
+    numbers = f"{where}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']}"
     if gate.max_drop is None:
         failed = sign * row["difference"] < 0 and p < LEVEL
-        said = "worse" if failed else "not shown to be worse"
-        return Outcome("FAILED" if failed else "passed", f"{found}, adjusted p = {p:.3g}: {said}")
+        conclusion = "worse" if failed else "not shown to be worse"
+        return Outcome("FAILED" if failed else "passed", f"{numbers}, adjusted p = {p:.3g}: {conclusion}")
     worst = row["low"] if sign > 0 else -row["high"]
     failed = worst < -gate.max_drop
-    said = "may be" if failed else "is not"
-    return Outcome("FAILED" if failed else "passed", f"{found}: {said} worse by more than {gate.max_drop:g}")
+    verb = "may be" if failed else "is not"
+    return Outcome("FAILED" if failed else "passed", f"{numbers}: {verb} worse by more than {gate.max_drop:g}")

@@ -1,4 +1,4 @@
-"""`vlmrobust conditions`: what each condition does, and the text it makes."""
+"""Implement `vlmrobust conditions`: list the conditions, each with an example."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -10,7 +10,7 @@ from ..perturbations import Perturbation, expand
 from ..text import wrapped
 from ..types import ImageLike, Prompt, Response, Sample
 from ..types.image import DerivedImage
-from . import options
+from . import completion, options
 from .app import refusals
 from .output import as_json, show, show_data
 
@@ -18,7 +18,7 @@ __all__ = ["conditions"]
 
 
 class Described(NamedTuple):
-    """A condition as it is listed: what it does, its settings, and what it changes in an example, part by part."""
+    """A listed condition: its description, its settings, and the parts of an example prompt that it changes."""
 
     name: str
     description: str
@@ -30,32 +30,34 @@ def conditions(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Only these.", autocompletion=options.complete_conditions),
+        typer.Argument(
+            metavar="[NAME]...", help="Conditions to list. Default: all.", autocompletion=completion.complete_conditions
+        ),
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=0, help="Which of the bundled scenes the examples are about; 2 asks for a number.")
+        int, typer.Option(min=0, help="Bundled scene that the examples show; scene 2 asks for a number.")
     ] = 1,
     json: options.Json = False,
 ) -> None:
-    """List the conditions that `run --conditions` knows, with the text that each makes of an example."""
+    """List the conditions of `run --conditions`, each with an example of its text."""
     with refusals(context):
         from .. import demo as bundled
 
-        scenes = bundled.samples(sample + 2)  # one more, whose image may be swapped in
+        scenes = bundled.samples(sample + 2)  # one more, so that swapped_image has another image
         chosen = conditions_named(options.listed(names) or [*CONDITIONS, *FROM_SAMPLES], scenes)
-        found = [described(condition, scenes[sample]) for condition in chosen]
+        descriptions = [described(condition, scenes[sample]) for condition in chosen]
         if json:
-            show_data(as_json([one._asdict() for one in found]))
+            show_data(as_json([description._asdict() for description in descriptions]))
             return
-        for one in found:
-            show(_text(one))
-        show("\nJoin names with + to apply several, for instance wrong_think+abstain_option.")
+        for description in descriptions:
+            show(_text(description))
+        show("\nJoin names with + to apply several conditions together, for instance wrong_think+abstain_option.")
 
 
 def described(condition: Perturbation, sample: Sample) -> Described:
-    """Return what a condition does, in general and to one sample."""
+    """Describe a condition and its effect on a sample."""
     settings = {
-        field: value for field, value in condition if field in condition.model_fields_set and field not in _NO_SETTINGS
+        field: value for field, value in condition if field in condition.model_fields_set and field not in _NOT_SHOWN
     }
     return Described(
         condition.condition,
@@ -65,14 +67,14 @@ def described(condition: Perturbation, sample: Sample) -> Described:
     )
 
 
-_NO_SETTINGS = ("pool", "perturbations", "name")  # samples, parts of a composition: not for a line
+_NOT_SHOWN = ("pool", "perturbations", "name")  # samples and parts of a composition, too long for a line
 
 
 def _example(condition: Perturbation, sample: Sample) -> dict[str, str]:
     unperturbed = Prompt.of(sample)
     thought = str(sample.texts["correct_think"])
-    said = f"<think>{thought}</think><answer>{unperturbed.style.letters[sample.answer]}</answer>"
-    prompts = expand([sample], [condition], base=[Response.parse(unperturbed, said)])
+    text = f"<think>{thought}</think><answer>{unperturbed.style.letters[sample.answer]}</answer>"
+    prompts = expand([sample], [condition], base=[Response.parse(unperturbed, text)])
     prompt = prompts[-1]
     if prompt.condition != condition.condition:
         [(_, response)] = prompts.not_applicable
@@ -84,7 +86,7 @@ def _example(condition: Perturbation, sample: Sample) -> dict[str, str]:
 
 
 def _parts(prompt: Prompt) -> dict[str, str]:
-    """Return what a prompt shows, by part; nothing of it holds a line break."""
+    """Return the contents of a prompt by part, without line breaks."""
     parts = {
         "image": " ".join(_image(image, prompt.sample) for image in prompt.images) or "none",
         "context": prompt.context,
@@ -104,10 +106,11 @@ def _image(image: ImageLike, sample: Sample) -> str:
     return "the sample's" if any(image is own for own in sample.images) else "another sample's"
 
 
-def _text(one: Described) -> str:
-    settings = ", ".join(f"{field}={value!r}" for field, value in one.settings.items())
+def _text(condition: Described) -> str:
+    settings = ", ".join(f"{field}={value!r}" for field, value in condition.settings.items())
+    description = f"{condition.description}{f' [{settings}]' if settings else ''}"
     lines = [
-        wrapped(f"{one.description}{f' [{settings}]' if settings else ''}", f"{one.name:<25} ", indent=26),
-        *(wrapped(text or "(nothing)", f"    {part + ':':<10} ") for part, text in one.example.items()),
+        wrapped(description, f"{condition.name:<25} ", indent=26),
+        *(wrapped(text or "(nothing)", f"    {part + ':':<10} ") for part, text in condition.example.items()),
     ]
     return "\n".join(lines)

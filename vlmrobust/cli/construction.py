@@ -1,4 +1,4 @@
-"""Turn the flags of `vlmrobust run` into objects: the one table of what a flag becomes."""
+"""Build samples, models, metrics and renderers from the flags of the command line."""
 
 import os
 import tomllib
@@ -36,12 +36,12 @@ __all__ = [
 
 
 def with_metrics(report: Report, names: Sequence[str]) -> tuple[Report, list[str]]:
-    """Return a report that has all of some metrics, and the columns of these, in their order.
+    """Return a report that has some metrics, and the columns of these metrics in order.
 
-    What the report lacks is measured on its responses, and so is what a class of one's own measures.
+    Metrics that the report lacks, and the user's own classes, are computed from its responses.
 
     Raises:
-        ValueError: a name is not known; the message has the nearest, and lists all.
+        ValueError: a name is unknown; the message suggests the nearest and lists all.
     """
     named = [name if name in report.metrics else metrics_named([name], others=report.metrics)[0] for name in names]
     missing = {metric.column: metric for metric in named if not isinstance(metric, str)}
@@ -50,11 +50,11 @@ def with_metrics(report: Report, names: Sequence[str]) -> tuple[Report, list[str
 
 
 def measured(report: Report, metrics: Sequence[Metric | PairedMetric], verdicts: Path | None = None) -> Report:
-    """Return a report in which these metrics are measured anew, or added, and all others are as they were.
+    """Return a report with some metrics computed anew or added, and all others unchanged.
 
     Args:
-        report: on the responses.
-        metrics: what is measured.
+        report: the report of the responses.
+        metrics: the metrics to compute.
         verdicts: as in `Report.score`.
     """
     new = report.score(metrics, verdicts=verdicts)
@@ -66,18 +66,18 @@ def measured(report: Report, metrics: Sequence[Metric | PairedMetric], verdicts:
 
 
 def direction_of(report: Report, metric: str) -> int:
-    """Return 1 for a metric of which more is better, -1 for one of which less is.
+    """Return 1 for a metric where higher is better, -1 for one where lower is better.
 
     Raises:
-        ValueError: the report does not have it, or it is neither.
+        ValueError: the report lacks the metric, or neither is better.
     """
-    found = {column.name: column.higher_is_better for column in report._columns}
-    if metric not in found:
-        raise ValueError(f"expected a metric of the report, {unknown_name(metric, found)}")
-    better = found[metric]
-    if better is None:
-        raise ValueError(f"metric {metric!r}: expected one of which more, or less, is better; of this one neither is")
-    return 1 if better else -1
+    directions = {column.name: column.higher_is_better for column in report._columns}
+    if metric not in directions:
+        raise ValueError(f"expected a metric of the report, {unknown_name(metric, directions)}")
+    higher_is_better = directions[metric]
+    if higher_is_better is None:
+        raise ValueError(f"metric {metric!r}: expected one where higher or lower is better, got one with no direction")
+    return 1 if higher_is_better else -1
 
 
 def is_paired(report: Report, metric: str) -> bool:
@@ -97,10 +97,10 @@ def samples_of(
     download_urls: bool,
     skip_bad_rows: bool,
 ) -> "Samples":
-    """Return the samples of a file, a folder or a dataset, or those of a published benchmark.
+    """Read the samples of a file, a folder, a dataset, or a published benchmark.
 
     Raises:
-        ValueError: there is neither, or a flag that does not go with the one there is.
+        ValueError: neither data nor benchmark is given, or another flag does not apply to it.
     """
     from ..data import load_benchmark, read_rows
 
@@ -111,11 +111,11 @@ def samples_of(
         "check_images": check_images,
     }
     if benchmark is not None:
-        _refuse_beside("--benchmark", {"--columns": bool(columns), "--answer-as": answer_as != "any"})
+        _refuse_with("--benchmark", {"--columns": bool(columns), "--answer-as": answer_as != "any"})
         return load_benchmark(benchmark, source=data, download_urls=download_urls, **shared)
-    _refuse_beside("--data", {"--download-urls": download_urls})
+    _refuse_with("--data", {"--download-urls": download_urls})
     if data is None:
-        raise ValueError("expected --data, or --benchmark with the name of a published one")
+        raise ValueError("expected --data, or --benchmark with the name of a published benchmark, got neither")
     fields = pairs("--columns", "field=column", columns)
     places = {field: column.split(",") if "," in column else column for field, column in fields.items()}
     return read_rows(data, places, answer_as=answer_as, **shared)
@@ -137,10 +137,10 @@ def model_of(
     temperature: float | None,
     seed: int,
 ) -> "Model":
-    """Return a checkpoint on one of the engines, or with an address or a key the model of a server.
+    """Load a checkpoint on one of the engines or, given an address or a key, connect to a server's model.
 
     Raises:
-        ValueError: the key is not there.
+        ValueError: the environment variable of the key is not set.
     """
     from ..models import HFModel, OpenAIModel, VLLMModel
 
@@ -158,7 +158,7 @@ def model_of(
         return HFModel.from_pretrained(
             model,
             dtype=dtype,
-            device=device or _own_card(),
+            device=device or _device_of_rank(),
             generation={"max_new_tokens": max_new_tokens} | sampling,
             force_answer=force_answer,
             batch_size=batch_size,
@@ -168,35 +168,35 @@ def model_of(
     return OpenAIModel(model, base_url, secret(api_key_env, "--api-key-env"), generation=generation)
 
 
-def check_flags(given: Mapping[str, Any]) -> None:
-    """Refuse flags of a model that do not go together, before anything is read or made.
+def check_flags(options: Mapping[str, Any]) -> None:
+    """Refuse conflicting flags of a model before anything is read or loaded.
 
     Args:
-        given: the options of a call by name.
+        options: the options of the call by name.
 
     Raises:
-        ValueError: a flag for checkpoints stands beside those of a server, or one for another engine, or an engine's
-            option has not the form of one.
+        ValueError: a flag for checkpoints is combined with those of a server or of another engine, or an engine option
+            is malformed.
     """
-    of_engine = {"--engine-option": bool(given["engine_option"])}
-    of_checkpoint = {"--device": given["device"] is not None, "--batch-size": given["batch_size"] is not None}
-    if given["base_url"] is not None or given["api_key_env"] is not None:
+    of_engine = {"--engine-option": bool(options["engine_option"])}
+    of_checkpoint = {"--device": options["device"] is not None, "--batch-size": options["batch_size"] is not None}
+    if options["base_url"] is not None or options["api_key_env"] is not None:
         others = {
-            "--engine": given["engine"] != "transformers",
-            "--dtype": given["dtype"] != "auto",
-            "--trust-remote-code": given["trust_remote_code"],
-            "--force-answer": given["force_answer"],
+            "--engine": options["engine"] != "transformers",
+            "--dtype": options["dtype"] != "auto",
+            "--trust-remote-code": options["trust_remote_code"],
+            "--force-answer": options["force_answer"],
         }
-        _refuse_beside("--base-url", others | of_engine | of_checkpoint)
-    elif given["engine"] == "vllm":
-        _refuse_beside("--engine vllm", of_checkpoint)
-        engine_options(given["engine_option"])
+        _refuse_with("--base-url", others | of_engine | of_checkpoint)
+    elif options["engine"] == "vllm":
+        _refuse_with("--engine vllm", of_checkpoint)
+        engine_options(options["engine_option"])
     else:
-        _refuse_beside("--engine transformers", of_engine)
+        _refuse_with("--engine transformers", of_engine)
 
 
 def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Callable[[Prompt], str]:
-    """Return what shows a prompt as the model sees it: a checkpoint's chat template, without its weights, or turns."""
+    """Return a function that renders a prompt: with the checkpoint's chat template, for a server as a transcript."""
     if is_served:
         return Prompt.transcript
     processor = _processor(model, trust_remote_code)
@@ -204,7 +204,7 @@ def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Call
 
 
 def encoder_of(*, model: str, is_served: bool, trust_remote_code: bool) -> "Encoder | StandInEncoder":
-    """Return what counts a prompt's tokens: a checkpoint's processor, or what stands in for one that is not at hand."""
+    """Return the encoder that counts a prompt's tokens: the checkpoint's, or a stand-in if that is not available."""
     from ..models.encoding import Encoder
     from ..study.counting import StandInEncoder
 
@@ -224,23 +224,23 @@ def _processor(model: str, trust_remote_code: bool) -> Any:
 
 
 def engine_options(values: Sequence[str] | None) -> dict[str, Any]:
-    """Return options of an engine, whose values are read as TOML has them; what is no value there is a text."""
-    found: dict[str, Any] = {}
+    """Parse the options of an engine: values are TOML, or text if they are not valid TOML."""
+    parsed: dict[str, Any] = {}
     for name, value in pairs("--engine-option", "name=value", values).items():
         try:
-            found[name] = tomllib.loads(f"value = {value}")["value"]
+            parsed[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            found[name] = value
-    return found
+            parsed[name] = value
+    return parsed
 
 
-def _refuse_beside(flag: str, given: dict[str, bool]) -> None:
-    if wrong := [name for name, is_given in given.items() if is_given]:
-        raise ValueError(f"{' and '.join(wrong)}: not to be had with {flag}")
+def _refuse_with(flag: str, others: dict[str, bool]) -> None:
+    if wrong := [name for name, is_given in others.items() if is_given]:
+        raise ValueError(f"{' and '.join(wrong)}: cannot be combined with {flag}")
 
 
-def _own_card() -> str | None:
-    """Return the card of this process where torchrun has started several on a machine; None = the model's choice."""
+def _device_of_rank() -> str | None:
+    """Return the GPU of this rank if torchrun started several on the machine; None = let the model choose."""
     import torch
 
     rank = os.environ.get("LOCAL_RANK")

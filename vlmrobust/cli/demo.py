@@ -1,4 +1,4 @@
-"""`vlmrobust demo`: what the numbers look like, on the bundled model."""
+"""Implement `vlmrobust demo`: evaluate the bundled model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,28 +32,28 @@ vlmrobust run --model NAME --data FILE --out FOLDER"""
 
 def demo(
     context: typer.Context,
-    samples: Annotated[int, typer.Option(min=1, help="How many samples, each under eight conditions.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other scenes.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Keep responses and report here; resumable.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples, each under eight conditions.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for responses and report; resumable.")] = None,
     html: options.Html = None,
 ) -> None:
-    """Ask a small bundled model about scenes of coloured shapes, under the paper's eight conditions."""
+    """Evaluate a small bundled model on scenes of coloured shapes under the paper's eight conditions."""
     from .. import demo as bundled
     from ..evaluator import Evaluator
 
     say("Loading a small bundled vision-language model (a Qwen2.5-VL with a few million weights) …")
     with refusals(context):
         model = bundled.model()
-        drawn = bundled.samples(samples, seed)
-        report = Evaluator(model, paper_conditions(), seed=seed).run(drawn, out)
-        show(f"{_example(report, drawn, seed)}\n\n{report}\n\n{_HOW_TO_READ}")
+        scenes = bundled.samples(samples, seed)
+        report = Evaluator(model, paper_conditions(), seed=seed).run(scenes, out)
+        show(f"{_example(report, scenes, seed)}\n\n{report}\n\n{_HOW_TO_READ}")
         if html is not None:
-            report.to_html(html, samples=drawn)
+            report.to_html(html, samples=scenes)
     finish(report, responses=out, page=html)
 
 
 def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
-    """Return what the model said about one sample, preferably one whose answer a wrong thought took over."""
+    """Return the model's responses to one sample, preferably one where it adopts the answer of the wrong thought."""
     rows = {(row["sample_id"], row["condition"]): row for row in report.frame.to_dict("records")}
     sample = next(
         (
@@ -66,7 +66,7 @@ def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
     )
     prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
     options = "   ".join(prompts["base"].style.options_text(sample.options).splitlines())
-    said = [
+    lines = [
         ("  question       ", f"{sample.question}   {options}   (correct: {sample.options[sample.answer]})"),
         ("  base           ", rows[sample.id, "base"]["text"]),
         ("  wrong caption  ", prompts["wrong_caption"].context),
@@ -74,4 +74,4 @@ def _example(report: "Report", samples: "Sequence[Sample]", seed: int) -> str:
         ("  wrong thought  ", prompts["wrong_think"].prefill),
         ("    → model      ", rows[sample.id, "wrong_think"]["text"]),
     ]
-    return "\n".join([f"One of {len(samples)} samples", *(wrapped(text, label) for label, text in said)])
+    return "\n".join([f"One of {len(samples)} samples", *(wrapped(text, label) for label, text in lines)])

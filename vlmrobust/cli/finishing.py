@@ -1,4 +1,4 @@
-"""How a command ends that has a report: where its files are, and the exit code."""
+"""End a command that has a report: print where its files are, and set the exit code."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ __all__ = ["finish"]
 
 
 def finish(*reports: "Report", responses: Path | None = None, page: Path | None = None, problems: int = 0) -> None:
-    """Say where the files are and whether rows are errors, which is an exit code of its own.
+    """Print where the files are and how many rows are errors.
 
     Args:
-        *reports: what the command has shown.
+        *reports: the reports that the command has shown.
         responses: the run directory.
-        page: the report as a page.
-        problems: rows of the data that made no sample.
+        page: the HTML page of the report.
+        problems: number of problems in the data.
 
     Raises:
         typer.Exit: some rows are errors.
@@ -42,5 +42,5 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
         say(f"The page is {page}")
     errors = sum(int(report.responses.has_status("error").sum()) for report in reports)
     if errors or problems:
-        say(f"Error rows: {errors}; problems in the data: {problems}. No number above counts them.")
+        say(f"Error rows: {errors}; problems in the data: {problems}. The numbers above leave them out.")
         raise typer.Exit(ExitCode.ERROR_ROWS)

@@ -1,5 +1,6 @@
-"""`vlmrobust grpo-rows`: training rows, as the file that a trainer's own loader takes."""
+"""Implement `vlmrobust grpo-rows`: write training rows in the format of a GRPO trainer."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,27 +9,44 @@ import typer
 from ..catalogue import named_style
 from . import options
 from .app import refusals
-from .options import PrefillsAs, Trainer
 from .output import say
 
-__all__ = ["grpo_rows"]
+__all__ = ["PrefillsAs", "Trainer", "grpo_rows"]
+
+
+class Trainer(StrEnum):
+    """The trainer that reads the rows."""
+
+    trl = "trl"
+    ms_swift = "ms-swift"
+    verl = "verl"
+    easyr1 = "easyr1"
+    vlm_r1 = "vlm-r1"
+    openrlhf = "openrlhf"
+
+
+class PrefillsAs(StrEnum):
+    """The turn in which training rows carry prefilled thoughts."""
+
+    assistant = "assistant"
+    user_text = "user_text"
 
 
 def grpo_rows(
     context: typer.Context,
     *,
-    trainer: Annotated[Trainer, typer.Option("--for", help="Whose form the rows have.")],
+    trainer: Annotated[Trainer, typer.Option("--for", help="Trainer whose format the rows have.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A new .parquet; for vlm-r1 a new .jsonl.")],
     augment: Annotated[
         bool,
         typer.Option(
-            "--augment", help="A correct or wrong caption or thought in 10 % of the rows each, as in the paper."
+            "--augment", help="Put a correct or wrong caption or thought into 10 % of the rows each, as in the paper."
         ),
     ] = False,
     prefills: Annotated[
         PrefillsAs | None,
         typer.Option(
-            help="Where thoughts stand that others began; by default where the trainer lets them be gone on from."
+            help="Turn that carries prefilled thoughts. Default: assistant if the trainer can continue that turn."
         ),
     ] = None,
     data: options.Data = None,
@@ -43,7 +61,7 @@ def grpo_rows(
     style: options.QuestionStyle = "think",
     seed: options.Seed = 0,
 ) -> None:
-    """Write samples as training rows for a GRPO trainer, in the form that its own loader takes."""
+    """Write samples as training rows in the format of a GRPO trainer's own loader."""
     with refusals(context):
         from ..rl import Augment, save_rows
         from ..rl.rows import AUGMENTATION
@@ -62,8 +80,8 @@ def grpo_rows(
         )
         for problem in samples.problems:
             say(f"Warning: {problem}")
-        shown = named_style(style)
-        rows: Any = Augment(AUGMENTATION if augment else {}, seed, style=shown)(samples)
-        save_rows(rows, out, trainer.value, prefills=None if prefills is None else prefills.value, style=shown)
+        chosen = named_style(style)
+        rows: Any = Augment(AUGMENTATION if augment else {}, seed, style=chosen)(samples)
+        save_rows(rows, out, trainer.value, prefills=None if prefills is None else prefills.value, style=chosen)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in Augment.shares(rows).items())
         say(f"{len(rows)} rows for {trainer.value} are in {out} ({shares})")

@@ -1,8 +1,9 @@
-"""`vlmrobust judge`: the thoughts of an existing run, read by another judge."""
+"""Implement `vlmrobust judge`: judge the thoughts of an existing run again, with another judge."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,11 +20,10 @@ from ..naming import unknown_name
 from ..report import Report
 from ..report.columns import metric_errors
 from ..report.contents import keys_of
-from . import options
+from . import completion, options
 from .app import refusals
 from .construction import measured
 from .finishing import finish
-from .options import PanelRule
 from .output import as_json, rows_of, say, show, show_data, show_rows
 
 if TYPE_CHECKING:
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from ..report import Report
     from ..report.tables import Table
 
-__all__ = ["JUDGED", "Agreement", "agreement", "is_outdated", "judge", "judges_named", "rejudged"]
+__all__ = ["JUDGED", "JudgeAgreement", "PanelRule", "agreement", "is_outdated", "judge", "judges_named", "rejudged"]
+
+
+class PanelRule(StrEnum):
+    """How a panel of judges decides."""
+
+    majority = "majority"
+    strict = "strict"
+    first_sure = "first_sure"
 
 
 JUDGED = tuple(metric.column for metric in judged_metrics(RuleJudge()))
@@ -49,7 +57,7 @@ def judges_named(
     engine: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> Judge:
-    """Return the judge of some names, several being a panel.
+    """Return the judge of a name, or the panel of several.
 
     Args:
         names: `rules`, `self`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), `openai:NAME` (a model behind a
@@ -58,80 +66,80 @@ def judges_named(
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
         dtype: of checkpoints.
-        device: of checkpoints that transformers computes.
+        device: of checkpoints run by transformers.
         engine: options of vLLM.
-        report: whose model `self` is, on the engine that computed its answers.
+        report: the report whose model is `self`, on the engine of its run.
 
     Raises:
-        ValueError: a name is of none of these forms, or there are options of vLLM and nobody to take them.
+        ValueError: a name has none of these forms, or options of vLLM are given without a judge on vLLM.
     """
     model = (report.manifest.get("model") or {}) if report else {}
     is_on_vllm = str(model.get("class", "")).endswith(".VLLMModel")
     itself = None
-    if {"weights", "all_weights"} & model.keys():  # what a server runs cannot be loaded
+    if {"weights", "all_weights"} & model.keys():  # a server's model cannot be loaded
         itself = f"{'vllm' if is_on_vllm else 'hf'}:{model.get('name')}"
-    own = dict(model.get("engine", {})) if is_on_vllm else {}
-    called = [itself if name == "self" and itself else name for name in names]
+    engine_of_run = dict(model.get("engine", {})) if is_on_vllm else {}
+    resolved = [itself if name == "self" and itself else name for name in names]
     options = dict(engine or {})
-    if options and not any(name.startswith("vllm:") for name in called):
-        raise ValueError(f"--engine-option: expected it beside a judge on vLLM, got it beside {', '.join(names)}")
+    if options and not any(name.startswith("vllm:") for name in resolved):
+        raise ValueError(f"--engine-option: expected a judge on vLLM (vllm:NAME), got {', '.join(names)}")
     judges = []
-    for name, loaded in zip(names, called, strict=True):
-        places: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
-        if loaded.startswith("vllm:"):
-            places |= {"device": None, "options": (own if name == "self" else {}) | options}
-        judges.append(judge_named(name, **places, itself=itself, where="--judge"))
+    for name, checkpoint in zip(names, resolved, strict=True):
+        settings: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        if checkpoint.startswith("vllm:"):
+            settings |= {"device": None, "options": (engine_of_run if name == "self" else {}) | options}
+        judges.append(judge_named(name, **settings, itself=itself, where="--judge"))
     return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
 
 
 def rejudged(report: Report, judge: Judge, verdicts: Path, names: Sequence[str] = ()) -> tuple[Report, list[str]]:
-    """Return a report whose thoughts are judged by another judge; all that does not depend on it stays as it was.
+    """Return a report judged by another judge; metrics that do not depend on the judge stay unchanged.
 
     Args:
-        report: of the thoughts.
-        judge: who reads them.
-        verdicts: the folder in which its verdicts are kept.
-        names: of metrics that depend on the judge, and are measured though the report lacks them.
+        report: the report of the thoughts.
+        judge: the new judge.
+        verdicts: the folder of saved verdicts.
+        names: further metrics that depend on the judge, to be computed even if the report lacks them.
 
     Returns:
-        The report, and the columns of the metrics that are named.
+        The report, and the columns of the metrics in `names`.
 
     Raises:
-        ValueError: a metric does not depend on a judge, or is not known.
+        ValueError: a metric does not depend on the judge, or is unknown.
     """
-    ours = {metric.column: metric for metric in judged_metrics(judge)}
-    wanted: dict[str, Metric] = {
-        name: metric for name, metric in ours.items() if name in report.metrics or name == "consistency"
+    known = {metric.column: metric for metric in judged_metrics(judge)}
+    metrics: dict[str, Metric] = {
+        name: metric for name, metric in known.items() if name in report.metrics or name == "consistency"
     }
     columns = []
-    for name, metric in zip(names, metrics_named(names, ours), strict=True):
+    for name, metric in zip(names, metrics_named(names, known), strict=True):
         if not isinstance(metric, JudgedMetric):
-            raise ValueError(f"--metrics: expected metrics that depend on the judge, {unknown_name(name, ours)}")
-        wanted[metric.column] = metric.replace(judge=judge)
+            raise ValueError(f"--metrics: expected metrics that depend on the judge, {unknown_name(name, known)}")
+        metrics[metric.column] = metric.replace(judge=judge)
         columns.append(metric.column)
-    again = measured(report, list(wanted.values()), verdicts)
-    again.manifest["judge"] = judge.identity()
-    return again, columns
+    judged = measured(report, list(metrics.values()), verdicts)
+    judged.manifest["judge"] = judge.identity()
+    return judged, columns
 
 
 def is_outdated(judged: Report, run: Report) -> bool:
-    """Return whether a judge failed on some thoughts of a report, or the run has got responses or metrics since."""
+    """Return whether the judge failed on some thoughts, or the run has new responses or metrics since."""
     known = set(keys_of(judged.responses))
     has_grown = any(key not in known for key in keys_of(run.responses)) or not set(run.metrics) <= set(judged.metrics)
     return has_grown or any(metric_errors(judged._columns, len(judged)))
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far two judges say the same of a report's responses.
+class JudgeAgreement:
+    """Agreement of two judges on a report's responses.
 
     Attributes:
         answered: number of answered responses.
-        old_verdicts, new_verdicts: of how many of them each says whether thought and answer are consistent.
-        both: of how many both do; `same` and `kappa` are on these.
-        same: the share of which they say the same, in [0, 1].
+        old_verdicts, new_verdicts: number of these with a verdict of each judge on their consistency.
+        both: number with a verdict of both; `same` and `kappa` refer to these.
+        same: share with the same verdict, in [0, 1].
         kappa: Fleiss' κ, at most 1.
-        changed: sample, condition and draw of those of which they do not.
+        changed: sample, condition and draw of those with different verdicts.
     """
 
     answered: int
@@ -143,8 +151,8 @@ class Agreement:
     changed: tuple[tuple[str, str, int], ...]
 
 
-def agreement(old: Report, new: Report) -> Agreement:
-    """Return how far the verdicts of two reports on the same responses agree."""
+def agreement(old: Report, new: Report) -> JudgeAgreement:
+    """Return the agreement of the verdicts in two reports on the same responses."""
     missing = [float("nan")] * len(old)
     before, after = (
         torch.tensor(list(report.frame.get("consistency", missing)), dtype=torch.float64) for report in (old, new)
@@ -153,7 +161,7 @@ def agreement(old: Report, new: Report) -> Agreement:
     both = ~ratings.isnan().any(dim=1)
     differ = (both & (before != after)).nonzero()[:, 0].tolist()
     responses = new.responses
-    return Agreement(
+    return JudgeAgreement(
         answered=int(responses.has_status("answered").sum()),
         old_verdicts=int((~before.isnan()).sum()),
         new_verdicts=int((~after.isnan()).sum()),
@@ -172,8 +180,8 @@ def judge(
     path: Annotated[
         Path | None,
         typer.Argument(
-            help="A run directory or a saved report; with --check a JSON Lines file of labelled thoughts, by default "
-            "those that ship with the package.",
+            help="Run directory or saved report; with --check a JSON Lines file of labelled thoughts. Default: those "
+            "that come with the package.",
             show_default=False,
         ),
     ] = None,
@@ -183,23 +191,23 @@ def judge(
         typer.Option(
             "--judge",
             metavar="JUDGE",
-            help="rules, self (the run's own model), hf:NAME (a checkpoint), vllm:NAME (one on vLLM) or openai:NAME (a "
-            "model behind a server); several are a panel.",
-            autocompletion=options.complete_judges,
+            help="rules, self (the model of the run), hf:NAME (a checkpoint), vllm:NAME (one on vLLM) or openai:NAME "
+            "(a model behind a server); several form a panel.",
+            autocompletion=completion.complete_judges,
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The judged report, a new file: Parquet, or lines where it ends in .jsonl. Default: beside the "
-            "report, by the judge.",
+            help="New file for the judged report: JSON lines if its name ends in .jsonl, else Parquet. Default: next "
+            "to the report, named after the judge.",
         ),
     ] = None,
     rule: Annotated[
         PanelRule,
         typer.Option(
-            help="How a panel decides: more than half or all name the same option, or the first that names one."
+            help="How a panel decides: the option named by more than half, by all, or by the first sure judge."
         ),
     ] = PanelRule.majority,
     base_url: options.BaseUrl = None,
@@ -210,65 +218,64 @@ def judge(
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            help="Metrics that depend on the judge, by name, separated by commas, to be measured and shown; all of the "
-            "report's are measured in any case.",
-            autocompletion=options.complete_judged_metrics,
+            help="Metrics that depend on the judge, separated by commas, to compute and show; those in the report are "
+            "always computed.",
+            autocompletion=completion.complete_judged_metrics,
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Say how good the judge is on labelled thoughts instead.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Measure the judge on labelled thoughts instead.")] = False,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --check: labels of the run's own thoughts, as its page exports them."),
+        typer.Option(metavar="FILE", help="With --check: labels of the run's own thoughts, exported by its page."),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Judge the thoughts of a run again, and say what has changed. The model is not asked, the run's report stays."""
+    """Judge the thoughts of a run again, and show the changes. The run's own report stays unchanged."""
     with refusals(context):
         from ..judges.measured import title_of
         from ..report import Report
         from ..report.files import LINES, report_file
         from ..report.formats import terminal_table
         from .construction import engine_options
+        from .report import load_report
 
-        servers: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
-        servers["engine"] = engine_options(engine_option)
+        settings: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        settings["engine"] = engine_options(engine_option)
         if labels is not None and not (check and path):
-            raise ValueError("expected --labels beside --check and the run that they are of, got it without")
+            raise ValueError("--labels: expected --check and the run of the labels with it")
         if check and metrics:
-            raise ValueError("expected --metrics, or --check, which has measures of its own, got both")
+            raise ValueError("--metrics: cannot be combined with --check, which has measures of its own")
         if check:
-            run = None if labels is None or path is None else Report.load(path)
-            judging = judges_named(judges, rule.value, **servers, report=run)
-            _check(judging, path, None if run is None or labels is None else run.labelled(labels), json=json)
+            run = None if labels is None or path is None else load_report(path)
+            checked = judges_named(judges, rule.value, **settings, report=run)
+            _check(checked, path, None if run is None or labels is None else run.labelled(labels), json=json)
             return
         if path is None:
             raise ValueError("expected a run directory or a saved report, or --check, got neither")
         folder = path if path.is_dir() else path.parent
-        name = _named_after(judges)
-        file, before = (folder / name, report_file(folder, name)) if out is None else (out, out)
-        with _held(folder, file, judges):
-            old = Report.load(path)
-            there = Report.load(before) if before.exists() else None
-            if there is not None and not is_outdated(there, old):
-                raise ValueError(f"expected a file that is not there yet, {before} is; name another with --out")
-            chosen = judges_named(judges, rule.value, **servers, report=old)
-            if there is not None and there.judge != chosen.identity():
-                raise ValueError(f"expected a file of this judge, {before} is by another; name another with --out")
+        name = _file_name(judges)
+        file, existing = (folder / name, report_file(folder, name)) if out is None else (out, out)
+        with _locked(folder, file, judges):
+            old = load_report(path)
+            previous = Report.load(existing) if existing.exists() else None
+            if previous is not None and not is_outdated(previous, old):
+                raise ValueError(f"expected a new file, but {existing} exists; give another one with --out")
+            chosen = judges_named(judges, rule.value, **settings, report=old)
+            if previous is not None and previous.judge != chosen.identity():
+                raise ValueError(f"expected a file of this judge, but {existing} is by another; use --out")
             new, names = rejudged(old, chosen, folder / "verdicts", options.listed(metrics))
             new.save(file)
-            if out is None:  # as earlier versions wrote it
+            if out is None:  # written by earlier versions
                 file.with_suffix(LINES).unlink(missing_ok=True)
-        agreed = agreement(old, new)
-        was, now = old.judge, new.judge
+        result = agreement(old, new)
+        before, after = old.judge, new.judge
         if json:
             rows = new.summary[new.summary["metric"].isin(names or JUDGED)]
-            show_data(as_json({"old": was, "new": now, "agreement": asdict(agreed), "summary": rows}))
+            show_data(as_json({"old": before, "new": after, "agreement": asdict(result), "summary": rows}))
         else:
-            show(f"{title_of(was)} → {title_of(now)}\n{_in_words(agreed)}\n")
+            show(f"{title_of(before)} → {title_of(after)}\n{_agreement_text(result)}\n")
             if names:
-                show_rows(new.summary, names, csv=False, json=False, judge=now)
+                show_rows(new.summary, names, csv=False, json=False, judge=after)
             else:
                 show(terminal_table(_by_condition(old, new)))
     say(f"The judged report is {file}; vlmrobust report and compare read it")
@@ -276,56 +283,55 @@ def judge(
 
 
 def _check(judge: "Judge", path: Path | None, thoughts: Sequence["LabelledThought"] | None, *, json: bool) -> None:
-    """Show how good a judge is on labelled thoughts: those given, those of a file, or those that ship."""
+    """Show how well a judge does on labelled thoughts: those given, those of a file, or those of the package."""
     from ..judges import check, labelled_thoughts, read_labelled
     from ..report.formats import Table, terminal_table
 
     if thoughts is None:
         thoughts = labelled_thoughts() if path is None else read_labelled(path)
-    found = check(judge, thoughts)
+    result = check(judge, thoughts)
     if json:
-        show_data(as_json(found.to_dict()))
+        show_data(as_json(result.to_dict()))
         return
     columns = ("balanced accuracy", "coverage", "wrong", "false alarms", "misses", "named")
-    parts = {"all": found, **found.styles}
+    parts = {"all": result, **result.styles}
     rows = [
         (name, str(part.thoughts), *(_rate(part.rates()[column.replace(" ", "_")]) for column in columns))
         for name, part in parts.items()
     ]
-    ours = "Thoughts that ship with the package: written to be hard, a figure about no model." if path is None else ""
-    show(f"{found.judge}, 95 % intervals in brackets\n")
-    show(terminal_table(Table(header=("style", "thoughts", *columns), rows=tuple(rows), notes=(ours,) if ours else ())))
+    notes = ("Thoughts of the package: written to be hard, not representative of a model.",) if path is None else ()
+    show(f"{result.judge}, 95 % intervals in brackets\n")
+    show(terminal_table(Table(header=("style", "thoughts", *columns), rows=tuple(rows), notes=notes)))
 
 
 def _rate(rate: "Rate") -> str:
     if rate.value != rate.value:
         return "–"
-    known = "no interval" if rate.low != rate.low else f"{rate.low:.2f}, {rate.high:.2f}"
-    return f"{rate.value:.2f} [{known}]"
+    interval = "no interval" if rate.low != rate.low else f"{rate.low:.2f}, {rate.high:.2f}"
+    return f"{rate.value:.2f} [{interval}]"
 
 
-def _held(folder: Path, file: Path, judges: list[str]) -> AbstractContextManager[Any]:
-    """Keep runs and other judges out of a run directory that is written into: by verdicts, or by the judged report."""
+def _locked(folder: Path, file: Path, judges: list[str]) -> AbstractContextManager[Any]:
+    """Lock a run directory if verdicts or the judged report will be written to it."""
     is_written = file.resolve().parent == folder.resolve() or set(judges) != {"rules"}
     return DirectoryLock(folder) if folder.is_dir() and is_written else nullcontext()
 
 
-def _named_after(judges: list[str]) -> str:
+def _file_name(judges: list[str]) -> str:
     from ..catalogue import slug_of
 
     return f"report-{'-'.join(map(slug_of, judges))}.parquet"
 
 
-def _in_words(agreed: "Agreement") -> str:
-    """Return what two judges say of the same answers."""
+def _agreement_text(result: JudgeAgreement) -> str:
     lines = [
-        f"Verdicts on {agreed.old_verdicts} → {agreed.new_verdicts} of {agreed.answered} answers; "
-        f"of {agreed.both} on both sides the same: {_percent(agreed.same)}, Fleiss' κ {agreed.kappa:.2f}."
+        f"Verdicts on {result.old_verdicts} → {result.new_verdicts} of {result.answered} answers; "
+        f"the same on {_percent(result.same)} of the {result.both} with both, Fleiss' κ {result.kappa:.2f}."
     ]
-    for sample, condition, draw in agreed.changed[:_SHOWN]:
+    for sample, condition, draw in result.changed[:_SHOWN]:
         lines.append(f"  changed: {sample}, {condition}{f', draw {draw}' if draw else ''}")
-    if len(agreed.changed) > _SHOWN:
-        lines.append(f"  … and {len(agreed.changed) - _SHOWN} more")
+    if len(result.changed) > _SHOWN:
+        lines.append(f"  … and {len(result.changed) - _SHOWN} more")
     return "\n".join(lines)
 
 
@@ -334,7 +340,7 @@ def _percent(share: float) -> str:
 
 
 def _by_condition(old: "Report", new: "Report") -> "Table":
-    """Return consistency and its coverage under each condition, by both judges."""
+    """Return consistency and coverage under each condition by both judges."""
     from ..report.tables import Table
 
     sides = [

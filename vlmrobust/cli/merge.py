@@ -1,4 +1,4 @@
-"""`vlmrobust merge`: run directories of several machines as one."""
+"""Implement `vlmrobust merge`: combine the run directories of several machines."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["merge"]
 
 
 class Differing(StrEnum):
-    """What becomes of samples that two directories have answered differently."""
+    """How to treat samples whose responses differ between directories."""
 
     refuse = "refuse"
     first = "first"
@@ -29,27 +29,27 @@ def merge(
         Path,
         typer.Option(
             metavar="FOLDER",
-            help="A new directory, or one that holds a run, to which the others are added.",
+            help="New directory, or an existing run directory to add the others to.",
             show_default=False,
         ),
     ],
     differing: Annotated[
         Differing,
         typer.Option(
-            help="What becomes of samples that two directories have answered differently: refuse, or the first "
-            "directory's answers stand and the others are counted."
+            help="How to treat samples whose responses differ between directories: refuse, or keep those of the "
+            "first directory and count the others."
         ),
     ] = Differing.refuse,
     json: options.Json = False,
 ) -> None:
-    """Put runs of one model together: samples, conditions, draws and metrics of all. They stay as they are.
+    """Merge runs of one model: their samples, conditions, draws and metrics. The runs stay unchanged.
 
-    The new directory goes on like any other. No model is asked.
+    The new run directory can be resumed like any other. No model is loaded.
     """
     with refusals(context):
         from ..merging import merge_runs
 
         merged = merge_runs(paths, out, differing=differing.value)
         show_data(as_json(merged.summary)) if json else show(merged)
-        say(f"The run of {len(paths)} directories is in {out}")
+        say(f"The merged run of {len(paths)} directories is in {out}")
     finish(merged)

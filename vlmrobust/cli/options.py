@@ -1,4 +1,4 @@
-"""The flags that commands share, or that one has many of: their kinds, help texts and completions."""
+"""Define the flags that several commands share, and those of `run`: types, help texts and checks."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -8,16 +8,15 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ..catalogue import CONDITIONS, FROM_SAMPLES, STYLES, named_style
-from ..metrics import JudgedMetric
-from ..metrics.catalogue import METRICS
+from ..catalogue import named_style
+from . import completion
 from .app import read_configuration
 
-__all__ = ["AnswerAs", "Engine", "PanelRule", "PrefillsAs", "Trainer", "listed", "pairs"]
+__all__ = ["AnswerAs", "Engine", "listed", "pairs"]
 
 
 class AnswerAs(StrEnum):
-    """How the rows' answers are written."""
+    """How answers are written in the rows."""
 
     any = "any"
     index = "index"  # type: ignore[assignment]  # it hides the method of strings
@@ -26,40 +25,14 @@ class AnswerAs(StrEnum):
 
 
 class Engine(StrEnum):
-    """What computes a checkpoint's answers."""
+    """The library that runs a checkpoint."""
 
     transformers = "transformers"
     vllm = "vllm"
 
 
-class PanelRule(StrEnum):
-    """How a panel of judges decides."""
-
-    majority = "majority"
-    strict = "strict"
-    first_sure = "first_sure"
-
-
-class Trainer(StrEnum):
-    """Whose form training rows have."""
-
-    trl = "trl"
-    ms_swift = "ms-swift"
-    verl = "verl"
-    easyr1 = "easyr1"
-    vlm_r1 = "vlm-r1"
-    openrlhf = "openrlhf"
-
-
-class PrefillsAs(StrEnum):
-    """Where thoughts that others began stand in training rows."""
-
-    assistant = "assistant"
-    user_text = "user_text"
-
-
 def listed(values: Iterable[str] | None) -> list[str]:
-    """Return the names in values that may each hold several, separated by commas.
+    """Split values at their commas and return the names.
 
     Example:
         >>> listed(["base, wrong_think", "blank_image"])
@@ -69,38 +42,22 @@ def listed(values: Iterable[str] | None) -> list[str]:
 
 
 def pairs(flag: str, form: str, values: Iterable[str] | None) -> dict[str, str]:
-    """Return what stands on both sides of the equals sign in each value.
+    """Return values of the form `name=value` as a dictionary.
 
     Raises:
-        ValueError: a value has not the form; the message names the flag.
+        ValueError: a value has another form; the message names the flag.
 
     Example:
         >>> pairs("--columns", "field=column", ["question=prompt"])
         {'question': 'prompt'}
     """
-    found = {}
+    parsed = {}
     for value in values or ():
-        name, equals, rest = value.partition("=")
-        if not equals or not name or not rest:
+        name, _, rest = value.partition("=")
+        if not name or not rest:
             raise ValueError(f"{flag}: expected {form}, got {value!r}")
-        found[name] = rest
-    return found
-
-
-def _completed(incomplete: str, names: Iterable[str], separators: str) -> list[str]:
-    """Return what a list of names may go on to: the names that begin like its last, each behind the others."""
-    start = max(incomplete.rfind(separator) for separator in separators) + 1
-    return [incomplete[:start] + name for name in names if name.startswith(incomplete[start:])]
-
-
-def complete_styles(incomplete: str) -> list[str]:
-    """Return the names of styles that begin so.
-
-    Example:
-        >>> complete_styles("vi")
-        ['video_r1', 'vigorl_spatial', 'vision_r1']
-    """
-    return [name for name in STYLES if name.startswith(incomplete)]
+        parsed[name] = rest
+    return parsed
 
 
 def _known_style(name: str) -> str:
@@ -109,53 +66,6 @@ def _known_style(name: str) -> str:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return name
-
-
-def complete_conditions(incomplete: str) -> list[str]:
-    """Return the names of conditions that a list, with commas and plus signs, may go on with.
-
-    Example:
-        >>> complete_conditions("blank_image,wrong_think+abs")
-        ['blank_image,wrong_think+abstain_option']
-    """
-    return _completed(incomplete, (*CONDITIONS, *FROM_SAMPLES), ",+")
-
-
-def complete_metrics(incomplete: str) -> list[str]:
-    """Return the names of metrics that a list may go on with."""
-    return _completed(incomplete, METRICS, ",")
-
-
-def complete_judged_metrics(incomplete: str) -> list[str]:
-    """Return the names of metrics that depend on the judge that a list may go on with.
-
-    Example:
-        >>> complete_judged_metrics("consistency,consistent_c")
-        ['consistency,consistent_correct']
-    """
-    return _completed(incomplete, [name for name, one in METRICS.items() if isinstance(one, JudgedMetric)], ",")
-
-
-def complete_judges(incomplete: str) -> list[str]:
-    """Return how a judge may begin."""
-    return [name for name in ("rules", "self", "hf:", "vllm:", "openai:") if name.startswith(incomplete)]
-
-
-def complete_writers(incomplete: str) -> list[str]:
-    """Return how a writer of texts may begin."""
-    return [name for name in ("hf:", "vllm:", "openai:") if name.startswith(incomplete)]
-
-
-def complete_benchmarks(incomplete: str) -> list[str]:
-    """Return the names of published benchmarks."""
-    from ..data import BENCHMARKS
-
-    return [name for name in BENCHMARKS if name.startswith(incomplete)]
-
-
-def complete_dtypes(incomplete: str) -> list[str]:
-    """Return the names of number formats."""
-    return [name for name in ("auto", "bfloat16", "float16", "float32") if name.startswith(incomplete)]
 
 
 def _known_dtype(name: str) -> str:
@@ -169,25 +79,25 @@ def _known_dtype(name: str) -> str:
 
 
 def _without_credentials(url: str | None) -> str | None:
-    """Refuse an address that holds a password: it would be written beside the run."""
+    """Refuse an address with a password in it, which the run directory would record."""
     try:
         parts = urlsplit(url or "")
     except ValueError:
         raise typer.BadParameter(
-            "expected an address such as http://localhost:8000/v1, got one whose host cannot be read (it is not "
-            "repeated here, since a key may stand in it)"
+            "expected an address such as http://localhost:8000/v1, got one without a valid host (not shown here, "
+            "since it may contain a key)"
         ) from None
     if parts.username or parts.password:
-        raise typer.BadParameter("expected an address without user and password; name the key with --api-key-env")
+        raise typer.BadParameter("expected an address without user and password; give the key with --api-key-env")
     return url
 
 
-_ASKED, _DATA, _MODEL, _OUTPUT = "What is asked", "Samples", "Model", "Output"
+_PROMPTS, _DATA, _MODEL, _OUTPUT = "Prompts", "Samples", "Model", "Output"
 
 Model = Annotated[
     str,
     typer.Option(
-        help="Checkpoint of an image-text-to-text model (a hub name or a folder), or a server's name for it.",
+        help="Checkpoint of an image-text-to-text model (hub name or folder), or the server's name for the model.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -195,7 +105,7 @@ EngineName = Annotated[
     Engine,
     typer.Option(
         "--engine",
-        help="What computes a checkpoint's answers: transformers, or vLLM (extra vllm).",
+        help="Library that runs a checkpoint: transformers, or vLLM (extra vllm).",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -212,39 +122,41 @@ Dtype = Annotated[
     typer.Option(
         help="auto (the checkpoint's own), bfloat16, float16 or float32.",
         callback=_known_dtype,
-        autocompletion=complete_dtypes,
+        autocompletion=completion.complete_dtypes,
         rich_help_panel=_MODEL,
     ),
 ]
-Device = Annotated[
-    str | None, typer.Option(help="cuda, cpu, …; default: CUDA where there is one.", rich_help_panel=_MODEL)
-]
+Device = Annotated[str | None, typer.Option(help="cuda, cpu, …; default: CUDA if available.", rich_help_panel=_MODEL)]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Prompts processed together at most.", rich_help_panel=_MODEL)
+    int | None, typer.Option(min=1, help="Maximum number of prompts per batch.", rich_help_panel=_MODEL)
 ]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.", rich_help_panel=_MODEL)]
+MaxNewTokens = Annotated[
+    int, typer.Option(min=1, help="Maximum length of a response in tokens.", rich_help_panel=_MODEL)
+]
 Temperature = Annotated[
     float | None,
-    typer.Option(min=0, help="Sample instead of decoding greedily, which 0 is; for --draws.", rich_help_panel=_MODEL),
+    typer.Option(
+        min=0, help="Sampling temperature; 0 decodes greedily. --draws needs one above 0.", rich_help_panel=_MODEL
+    ),
 ]
 ForceAnswer = Annotated[
     bool,
     typer.Option(
         "--force-answer",
-        help="Close thoughts that run into the token limit; read the letters.",
+        help="Close thoughts that reach the token limit and read the letters.",
         rich_help_panel=_MODEL,
     ),
 ]
 TrustRemoteCode = Annotated[
     bool,
-    typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.", rich_help_panel=_MODEL),
+    typer.Option("--trust-remote-code", help="Run the code in the checkpoint's repository.", rich_help_panel=_MODEL),
 ]
 
 BaseUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Ask a model behind this OpenAI-compatible server; its address, without a key in it.",
+        help="Address of an OpenAI-compatible server that runs the model, without a key in it.",
         callback=_without_credentials,
         rich_help_panel=_MODEL,
     ),
@@ -262,7 +174,7 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The served checkpoint (a hub name or a folder), for its tokenizer; default: the server is asked.",
+        help="Checkpoint whose tokenizer the server uses (hub name or folder); default: ask the server.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -270,43 +182,41 @@ Tokenizer = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="rows.jsonl, .csv or .tsv, an image folder with metadata, or a Hugging Face dataset.",
+        help="A .jsonl, .csv or .tsv file, an image folder with metadata, or a Hugging Face dataset.",
         rich_help_panel=_DATA,
     ),
 ]
 Benchmark = Annotated[
     str | None,
     typer.Option(
-        help="A published benchmark by name, from the hub, or from the file or folder that --data names.",
-        autocompletion=complete_benchmarks,
+        help="Name of a published benchmark, read from the hub or from the file or folder given with --data.",
+        autocompletion=completion.complete_benchmarks,
         rich_help_panel=_DATA,
     ),
 ]
 DownloadUrls = Annotated[
     bool,
-    typer.Option("--download-urls", help="Fetch images that a benchmark gives the address of.", rich_help_panel=_DATA),
+    typer.Option("--download-urls", help="Download images that a benchmark gives as URLs.", rich_help_panel=_DATA),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.", rich_help_panel=_DATA)]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first N rows.", rich_help_panel=_DATA)]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIELD=COLUMN",
-        help="Where a field is, e.g. question=prompt or options=A,B,C,D.",
+        help="Column of a field, e.g. question=prompt or options=A,B,C,D.",
         rich_help_panel=_DATA,
     ),
 ]
 Split = Annotated[str | None, typer.Option(help="Split of a dataset, e.g. test.", rich_help_panel=_DATA)]
 AnswersAs = Annotated[
-    AnswerAs, typer.Option(help="How answers are written, if that can be read in two ways.", rich_help_panel=_DATA)
+    AnswerAs, typer.Option(help="How answers are written, in case they are ambiguous.", rich_help_panel=_DATA)
 ]
-CheckImages = Annotated[
-    bool, typer.Option(help="Decode every image before the model is loaded.", rich_help_panel=_DATA)
-]
+CheckImages = Annotated[bool, typer.Option(help="Decode every image before loading the model.", rich_help_panel=_DATA)]
 SkipBadRows = Annotated[
     bool,
     typer.Option(
         "--skip-bad-rows",
-        help="Leave bad rows out and list them, instead of refusing the file.",
+        help="Skip bad rows and list them instead of refusing the file.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -315,7 +225,7 @@ Texts = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Captions and thoughts that `vlmrobust texts` had written for these samples.",
+        help="Captions and thoughts written by `vlmrobust texts` for these samples.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -323,7 +233,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Refuse data in which special tokens of the model stand, instead of making them inert.",
+        help="Refuse data that contains special tokens of the model instead of making them inert.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -331,34 +241,34 @@ Strict = Annotated[
 Conditions = Annotated[
     list[str] | None,
     typer.Option(
-        help="Names, separated by commas; join with + to apply several; one of your own is module:Class or "
-        "file.py:Class. Default: the paper's eight.",
-        autocompletion=complete_conditions,
-        rich_help_panel=_ASKED,
+        help="Names, separated by commas; + applies several together; your own as module:Class or file.py:Class. "
+        "Default: the paper's eight.",
+        autocompletion=completion.complete_conditions,
+        rich_help_panel=_PROMPTS,
     ),
 ]
 QuestionStyle = Annotated[
     str,
     typer.Option(
-        help="think: ask for a thought; direct: for the answer alone; or a ready-made one, such as video_r1.",
+        help="think: ask for a thought first; direct: for the answer only; or a predefined style such as video_r1.",
         metavar="NAME",
         callback=_known_style,
-        autocompletion=complete_styles,
-        rich_help_panel=_ASKED,
+        autocompletion=completion.complete_styles,
+        rich_help_panel=_PROMPTS,
     ),
 ]
 Draws = Annotated[
-    int, typer.Option(min=1, help="How often each prompt is asked; needs --temperature.", rich_help_panel=_ASKED)
+    int, typer.Option(min=1, help="Responses per prompt; more than 1 needs --temperature.", rich_help_panel=_PROMPTS)
 ]
 RunnerUp = Annotated[
     bool,
     typer.Option(
         "--runner-up",
-        help="Assert the likeliest wrong option under base instead of a random one.",
-        rich_help_panel=_ASKED,
+        help="Assert the wrong option that is likeliest under base instead of a random one.",
+        rich_help_panel=_PROMPTS,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Keys every random draw.", rich_help_panel=_ASKED)]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", rich_help_panel=_PROMPTS)]
 
 Configuration = Annotated[
     Path | None,
@@ -366,19 +276,19 @@ Configuration = Annotated[
         metavar="FILE",
         is_eager=True,
         callback=read_configuration,
-        help="TOML file with any of these options, such as the run.toml of an earlier run; flags override it.",
+        help="TOML file with any of these options, such as the run.toml of a run; flags override it.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 Out = Annotated[
     Path,
-    typer.Option(help="Run directory: responses and report. The same call resumes.", rich_help_panel=_OUTPUT),
+    typer.Option(help="Run directory for responses and report. Repeat the call to resume.", rich_help_panel=_OUTPUT),
 ]
 ProgressEvery = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",
-        help="Between two lines on how far the run is, where there is no terminal to draw a bar in; 0 = no lines.",
+        help="Time between two progress lines where no terminal shows a bar; 0 = none.",
         min=0,
         rich_help_panel=_OUTPUT,
     ),
@@ -387,57 +297,55 @@ Rate = Annotated[
     float | None,
     typer.Option(
         metavar="RESPONSES",
-        help="With --dry-run: how long it takes at so many responses a second.",
+        help="With --dry-run: estimate the duration from this many responses per second.",
         min=0,
         rich_help_panel=_OUTPUT,
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show what would be asked, and load no weights.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--dry-run", help="Show the prompts and count tokens without loading weights.", rich_help_panel=_OUTPUT
+    ),
 ]
 ShowPrompts = Annotated[
     bool | None,
     typer.Option(
         "--preview/--no-preview",
-        help="Show the first prompt of each condition before a run begins. Default: of more than 1,000 prompts.",
+        help="Show the first prompt of each condition before the run. Default: if there are more than 1,000 prompts.",
         rich_help_panel=_OUTPUT,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.", rich_help_panel=_OUTPUT)
-]
-Csv = Annotated[
-    bool, typer.Option("--csv", help="Print CSV, and nothing else, to standard output.", rich_help_panel=_OUTPUT)
-]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output.", rich_help_panel=_OUTPUT)]
+Csv = Annotated[bool, typer.Option("--csv", help="Print only CSV to standard output.", rich_help_panel=_OUTPUT)]
 Html = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write the report as one self-contained page.", rich_help_panel=_OUTPUT),
+    typer.Option(metavar="FILE", help="Write the report as a self-contained HTML page.", rich_help_panel=_OUTPUT),
 ]
 ImagesFrom = Annotated[
     str | None,
     typer.Option(
         "--data",
         metavar="ROWS",
-        help="With --html: where the images are, as for run. By default what the run was asked with.",
+        help="With --html: source of the images, as for run. Default: the data of the run.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        help="Names, separated by commas; one of your own is module:Class or file.py:Class. What the report lacks is "
-        "measured on its responses.",
-        autocompletion=complete_metrics,
+        help="Names, separated by commas; your own as module:Class or file.py:Class. Metrics that the report lacks "
+        "are computed from its responses.",
+        autocompletion=completion.complete_metrics,
     ),
 ]
-Measured = Annotated[
+RunMetrics = Annotated[
     list[str] | None,
     typer.Option(
         "--metrics",
-        help="What is measured, by name, separated by commas, in place of the default metrics; one of your own is "
-        "module:Class or file.py:Class.",
-        autocompletion=complete_metrics,
-        rich_help_panel=_ASKED,
+        help="Metrics instead of the default ones: names, separated by commas; your own as module:Class or "
+        "file.py:Class.",
+        autocompletion=completion.complete_metrics,
+        rich_help_panel=_PROMPTS,
     ),
 ]

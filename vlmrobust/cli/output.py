@@ -1,4 +1,4 @@
-"""What a command prints: results to standard output, everything else to standard error."""
+"""Print a command's results to standard output and everything else to standard error."""
 
 import json
 import math
@@ -30,30 +30,30 @@ __all__ = [
 
 
 def is_first_process() -> bool:
-    """Return whether this process speaks for all: under torchrun every process runs the same command."""
+    """Return whether this process prints: under torchrun, where every rank runs the command, only the first does."""
     return int(os.environ.get("WORLD_SIZE", 1)) == 1 or int(os.environ.get("RANK", 0)) == 0
 
 
 def show(text: object, label: str = "") -> None:
-    """Print a result for a reader, in lines that fit; a label stands in front of the first."""
+    """Print a result as text, wrapped to the terminal, with a label before the first line."""
     if is_first_process():
         typer.echo(wrapped(printable(str(text)), printable(label)))
 
 
 def show_data(text: str) -> None:
-    """Print a result for a program: JSON or CSV, whose lines are as long as they are."""
+    """Print a result as data, JSON or CSV, without wrapping lines."""
     if is_first_process():
         typer.echo(printable(text))
 
 
 def say(text: object) -> None:
-    """Print what is no result: a warning, where files are, how a gate came out."""
+    """Print a message to standard error: a warning, the place of a file, the outcome of a gate."""
     if is_first_process():
         typer.echo(wrapped(printable(str(text))), err=True)
 
 
 def as_json(value: Any) -> str:
-    """Return JSON; a table is a list of objects, one per row, and what is undefined is null.
+    """Return JSON: a table is a list of objects, one per row, and undefined values are null.
 
     Example:
         >>> import pandas as pd
@@ -79,24 +79,24 @@ def _plain(value: Any) -> Any:
 
 
 def as_csv(table: "pd.DataFrame") -> str:
-    """Return a table as comma-separated values, an empty cell where it is undefined."""
+    """Return a table as CSV, with empty cells for undefined values."""
     from ..report.formats import csv_text
 
     return csv_text(table).rstrip("\n")
 
 
 def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return a table's rows, each by the names of its columns."""
+    """Return the rows of a table as dictionaries by column."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, reference: str = "base") -> "Table":
-    """Return rows of a summary for a terminal: value and n, then difference and interval, and what is subtracted.
+    """Return rows of a summary as a table for a terminal: value, n, both sides of the difference, and its interval.
 
     Args:
-        table: with the columns of `Report.summary`, and perhaps others in front.
-        metrics: those to show; none = `PAPER_METRICS`, and a note names the others.
-        reference: how the other side is called.
+        table: a table with the columns of `Report.summary`, and perhaps others before them.
+        metrics: the metrics to show; empty = `PAPER_METRICS`, with a note that names the others.
+        reference: name of the reference side.
     """
     from ..metrics.catalogue import PAPER_METRICS
     from ..naming import readable
@@ -136,14 +136,14 @@ def show_rows(
     judge: Mapping[str, Any],
     reference: str = "base",
 ) -> None:
-    """Print rows of a summary, as data or as a table.
+    """Print rows of a summary as data or as a table.
 
     Args:
         table: as in `differences`.
-        metrics: those to show; none = all as data, and a few as a table.
-        csv: as comma-separated values.
-        json: as JSON.
-        judge: the identity of the one who says what is consistent.
+        metrics: the metrics to show; empty = all as data, `PAPER_METRICS` as a table.
+        csv: print CSV.
+        json: print JSON.
+        judge: identity of the judge of consistency.
         reference: as in `differences`.
     """
     from ..report.formats import terminal_table

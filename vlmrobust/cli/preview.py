@@ -1,4 +1,4 @@
-"""Show, before any weights are loaded, what a run would ask, and whether it goes on with the run in its directory."""
+"""Preview a run before loading weights: prompts, token counts, and whether it resumes the run in its directory."""
 
 import json
 import math
@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 from ..perturbations.expansion import Prompts
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from ..models.encoding import Encoder
     from ..study.counting import StandInEncoder
 
-__all__ = ["Begun", "announced", "as_text", "check_out", "is_long", "preview"]
+__all__ = ["ExistingRun", "as_text", "check_out", "first_prompts", "is_long", "preview"]
 
 
-_OF_THE_MODEL = ("model", "engine", "engine_option", "dtype", "max_new_tokens", "force_answer", "temperature", "seed")
+_MODEL_OPTIONS = ("model", "engine", "engine_option", "dtype", "max_new_tokens", "force_answer", "temperature", "seed")
 _CLASSES = {
     "transformers": "vlmrobust.models.huggingface.HFModel",
     "vllm": "vlmrobust.models.vllm.model.VLLMModel",
@@ -31,32 +32,38 @@ _CLASSES = {
 
 
 def check_out(out: Path, page: Path | None = None) -> None:
-    """Refuse a run directory, or a page, that cannot be written.
+    """Refuse a run directory or page that cannot be written.
 
     Raises:
-        ValueError: a file is in its place or on its way, or nothing may be written there; the message says where.
+        ValueError: the path or one of its parents is a file or is not writable; the message names it.
     """
     for flag, folder in (("--out", out), ("--html", None if page is None else page.parent)):
         if folder is None:
             continue
-        whole = folder.resolve()  # `new/../file` is below a file as well
-        there = next(place for place in (whole, *whole.parents) if place.exists())
-        if not there.is_dir():
-            raise ValueError(f"{flag}: expected a folder, or a place for one, got {str(folder)!r}: {there} is a file")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise ValueError(f"{flag}: expected a folder to write to, got {str(folder)!r}: {there} is read-only")
+        resolved = folder.resolve()  # `new/../file` is below a file as well
+        existing = next(place for place in (resolved, *resolved.parents) if place.exists())
+        expected = f"{flag}: expected a folder to write to, got {str(folder)!r}"
+        if not existing.is_dir():
+            raise ValueError(f"{expected}: {existing} is a file")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise ValueError(f"{expected}: {existing} is read-only")
+        if existing != resolved:
+            try:  # file systems such as /proc refuse new folders whatever the permissions say
+                TemporaryDirectory(dir=existing).cleanup()
+            except OSError as error:
+                raise ValueError(f"{expected}: no folder can be created in {existing} ({error.strerror})") from None
     if page is not None and page.is_dir():
         raise ValueError(f"--html: expected a file, got the folder {str(page)!r}")
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run that was begun by this command.
+class ExistingRun:
+    """A run in the output directory.
 
     Attributes:
         out: its directory.
-        manifest: what it was begun with.
-        options: the options of its last call, as far as they are kept.
+        manifest: its manifest.
+        options: the recorded options of its last call.
     """
 
     out: Path
@@ -64,8 +71,8 @@ class Begun:
     options: Mapping[str, Any]
 
     @classmethod
-    def found(cls, out: Path) -> Self | None:
-        """Return the run in a directory, None where there is none, or none that can be read: others say why."""
+    def in_directory(cls, out: Path) -> Self | None:
+        """Return the run in a directory; None if there is none or its manifest is unreadable, reported elsewhere."""
         from ..manifest import Manifest
 
         try:
@@ -78,19 +85,19 @@ class Begun:
             options = {}
         return cls(out, manifest, options)
 
-    def refuse_changes(self, evaluator: "Evaluator", given: Mapping[str, Any]) -> None:
-        """Refuse what is not the run's, as far as that is known without the model.
+    def refuse_changes(self, evaluator: "Evaluator", options: Mapping[str, Any]) -> None:
+        """Refuse settings that differ from the run's, as far as they are known without loading the model.
 
         Args:
-            evaluator: what is asked now.
-            given: the options of this call.
+            evaluator: the evaluator of this call.
+            options: the options of this call.
 
         Raises:
-            ValueError: something differs; the message names the field and both values.
+            ValueError: a setting differs; the message names the field and both values.
         """
         from ..manifest import Manifest, config_of
 
-        known = {name: value for name, value in self._known(given).items() if name in self.manifest.model}
+        known = {name: value for name, value in self._identity(options).items() if name in self.manifest.model}
         self._join(
             Manifest(
                 started=self.manifest.started,
@@ -102,74 +109,75 @@ class Begun:
             )
         )
 
-    def deferred(self, given: Mapping[str, Any], load: "Callable[[], Model]") -> "Callable[[], Model]":
-        """Return what makes the model: at once, or, where it is the run's as far as can be seen, when it is asked.
+    def deferred(self, options: Mapping[str, Any], load: "Callable[[], Model]") -> "Callable[[], Model]":
+        """Return a loader of the model; if it seems to be the run's model, weights are loaded at the first prompt only.
 
         Args:
-            given: the options of this call.
-            load: loads it.
+            options: the options of this call.
+            load: loads the model.
         """
-        same = all((self.options.get(name) or None) == (given.get(name) or None) for name in _OF_THE_MODEL)
-        if not self.options or not same or given.get("engine") != "transformers" or not self._weights_are_kept(given):
+        is_same = all((self.options.get(name) or None) == (options.get(name) or None) for name in _MODEL_OPTIONS)
+        is_checkpoint = options.get("engine") == "transformers"
+        if not self.options or not is_same or not is_checkpoint or not self._weights_are_unchanged(options):
             return load
         from ..models.identity import DeferredModel
         from ..models.loading import load_processor
         from ..prompting import SpecialTokens
 
-        trusted = {"trust_remote_code": bool(given.get("trust_remote_code"))}
+        trusted = {"trust_remote_code": bool(options.get("trust_remote_code"))}
         model = DeferredModel(
             load,
             self.manifest.model,
-            lambda: SpecialTokens.of(load_processor(str(given["model"]), {}, trusted)),
+            lambda: SpecialTokens.of(load_processor(str(options["model"]), {}, trusted)),
             lambda identity: self._join(self.manifest.replace(model=json.loads(json.dumps(dict(identity))))),
         )
         return lambda: model
 
-    def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the model's identity will have, as far as the options of a call say it."""
+    def _identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of the model's identity that the options determine."""
         if self.manifest.model.get("class") not in _CLASSES.values():
             return {}
-        sampling = {"do_sample": True, "temperature": given.get("temperature"), "seed": given["seed"]}
-        known: dict[str, Any] = {
-            "class": _CLASSES[given["engine"]],
-            "generation": {"do_sample": False, "max_new_tokens": given["max_new_tokens"]}
-            | (sampling if given.get("temperature") else {}),
-            "force_answer": given["force_answer"],
+        sampling = {"do_sample": True, "temperature": options.get("temperature"), "seed": options["seed"]}
+        identity: dict[str, Any] = {
+            "class": _CLASSES[options["engine"]],
+            "generation": {"do_sample": False, "max_new_tokens": options["max_new_tokens"]}
+            | (sampling if options.get("temperature") else {}),
+            "force_answer": options["force_answer"],
         }
-        # What a checkpoint is in by itself, or where an adapter's base is, is known when it is loaded.
+        # A checkpoint's own dtype and the base model of an adapter are only known once the model is loaded.
         before = self.options.get("dtype", "auto")
-        if given["dtype"] != before and "auto" not in (given["dtype"], before):
+        if options["dtype"] != before and "auto" not in (options["dtype"], before):
             import torch
 
-            known["dtype"] = str(getattr(torch, given["dtype"])).removeprefix("torch.")
-        if given["model"] != self.options.get("model", given["model"]):
+            identity["dtype"] = str(getattr(torch, options["dtype"])).removeprefix("torch.")
+        if options["model"] != self.options.get("model", options["model"]):
             from ..models.loading import adapter_config
 
-            known |= {"name": given["model"]} if adapter_config(given["model"], {}) is None else {}
-        return known
+            identity |= {"name": options["model"]} if adapter_config(options["model"], {}) is None else {}
+        return identity
 
-    def _weights_are_kept(self, given: Mapping[str, Any]) -> bool:
-        """Return whether a folder's files of weights are those that have answered, by name, size and time."""
+    def _weights_are_unchanged(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a folder's weight files match those of the run in name, size and modification time."""
         from ..models.identity import weights_files
 
-        files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights_files(given["model"])]
+        files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights_files(options["model"])]
         try:
-            kept = json.loads((self.out / "weights.json").read_text(encoding="utf-8"))["files"]
+            recorded = json.loads((self.out / "weights.json").read_text(encoding="utf-8"))["files"]
         except (OSError, ValueError, LookupError):
-            kept = []
-        return bool(files == kept)
+            recorded = []
+        return bool(files == recorded)
 
-    def _join(self, asked: "Manifest") -> None:
+    def _join(self, manifest: "Manifest") -> None:
         try:
-            self.manifest.joined(asked)
+            self.manifest.joined(manifest)
         except ValueError as error:
             raise ValueError(f"run directory {self.out}: {error}; use another directory") from None
 
 
-_COUNTED = 50  # samples whose tokens are counted; more are taken to be alike
+_COUNTED = 50  # number of samples whose tokens are counted and scaled to all
 
-LONG = 1000  # prompts; a run of more shows the first ones before it begins
-_SHOWN = 600  # characters of a prompt that is shown before a run
+LONG = 1000  # number of prompts above which a run shows the first ones before it starts
+_SHOWN = 600  # number of characters of a prompt shown before a run
 
 Render = Callable[[Prompt], str]
 
@@ -182,14 +190,14 @@ def preview(
     new_tokens: int,
     rate: float | None = None,
 ) -> dict[str, Any]:
-    """Return how many prompts and tokens there are, and for each condition its first prompt as text.
+    """Return the numbers of prompts and tokens, and the first prompt of each condition as text.
 
     Args:
-        prompts: all that a run would ask.
-        render: how the model gets to see a prompt.
-        encoder: what counts tokens.
-        new_tokens: the most that are generated for a prompt.
-        rate: responses a second, for the time that it takes; None = it is not known.
+        prompts: the prompts of the run.
+        render: renders a prompt as the model sees it.
+        encoder: counts tokens.
+        new_tokens: maximum number of new tokens per prompt.
+        rate: responses per second, to estimate the duration; None = unknown.
     """
     return {
         "samples": len(prompts.samples),
@@ -203,54 +211,58 @@ def preview(
 
 
 def _tokens(prompts: Prompts, encoder: "Encoder | StandInEncoder", new_tokens: int) -> dict[str, Any]:
-    """Return the tokens of prompts, those of images among them, and of answers at most; of many samples, of some."""
+    """Count the tokens of prompts and images and the maximum of new tokens, from at most `_COUNTED` samples."""
     from ..study.counting import StandInEncoder, count
 
     step = max(1, math.ceil(len(prompts.samples) / _COUNTED))
-    some = list(prompts.samples)[::step]
+    counted = list(prompts.samples)[::step]
     counts = count(
-        encoder, some, prompts.conditions, style=prompts.style or Style(), seed=prompts.seed, draws=prompts.draws
-    ).times(len(prompts.samples) / max(1, len(some)))
+        encoder, counted, prompts.conditions, style=prompts.style or Style(), seed=prompts.seed, draws=prompts.draws
+    ).times(len(prompts.samples) / max(1, len(counted)))
     return {
         "prompts": round(counts.plain.tokens),
         "of_images": round(counts.plain.image_tokens),
         "shared": round(counts.shared.tokens),
         "new_at_most": round(counts.texts) * new_tokens,
-        "counted_samples": len(some),
+        "counted_samples": len(counted),
         "is_stand_in": isinstance(encoder, StandInEncoder),
     }
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """Return a preview for a terminal."""
+def as_text(plan: dict[str, Any]) -> str:
+    """Return a preview as text for a terminal."""
+    factors = " × ".join(_counted(plan[f"{name}s"], name) for name in ("sample", "condition", "draw"))
     lines = [
-        f"{found['samples']} samples × {found['conditions']} conditions × {found['draws']} draws = "
-        f"{found['prompts']} prompts",
-        *_said_of_tokens(found),
+        f"{factors} = {_counted(plan['prompts'], 'prompt')}",
+        *_token_lines(plan),
         "The first prompt of each condition:",
-        *_headed(found["examples"]),
+        *_with_titles(plan["examples"]),
     ]
     return "\n".join(lines)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def is_long(prompts: Prompts) -> bool:
-    """Return whether a run takes so long that what it begins with is worth a look."""
+    """Return whether a run has so many prompts that it shows the first ones before it starts."""
     return prompts.planned > LONG
 
 
-def announced(prompts: Prompts, render: Render) -> str:
-    """Return what is shown before a long run: how much is asked, and the first prompt of each condition, cut short."""
-    count = f"{prompts.planned:,} prompts are about to be asked; the first of each condition:"
-    return "\n".join([count, *_headed(prompts.first_of_each(lambda prompt: _shortened(render(prompt))))])
+def first_prompts(prompts: Prompts, render: Render) -> str:
+    """Return the text shown before a long run: the number of prompts and the first of each condition, shortened."""
+    title = f"{prompts.planned:,} prompts in all; the first of each condition:"
+    return "\n".join([title, *_with_titles(prompts.first_of_each(lambda prompt: _shortened(render(prompt))))])
 
 
-def _headed(examples: Mapping[str, str]) -> Iterator[str]:
+def _with_titles(examples: Mapping[str, str]) -> Iterator[str]:
     for name, text in examples.items():
         yield from (f"\n── {name} ──", text)
 
 
 def _shortened(text: str) -> str:
-    """Return a prompt without its middle: what a condition changes stands at its ends."""
+    """Cut out the middle of a prompt, since conditions change its ends."""
     left_out = len(text) - _SHOWN
     if left_out <= 0:
         return text
@@ -258,19 +270,18 @@ def _shortened(text: str) -> str:
     return f"{text[:half]} […{left_out:,} characters…] {text[-half:]}"
 
 
-def _said_of_tokens(found: dict[str, Any]) -> list[str]:
-    tokens = found["tokens"]
-    about = (
-        "" if tokens["counted_samples"] == found["samples"] else f"about, from {tokens['counted_samples']} samples: "
-    )
-    by = " (four characters a token, images by the rule of Qwen2.5-VL)" if tokens["is_stand_in"] else ""
+def _token_lines(plan: dict[str, Any]) -> list[str]:
+    tokens = plan["tokens"]
+    is_exact = tokens["counted_samples"] == plan["samples"]
+    about = "" if is_exact else f"estimated from {tokens['counted_samples']} samples: "
+    rule = " (4 characters per token, images by the rule of Qwen2.5-VL)" if tokens["is_stand_in"] else ""
     lines = [
-        f"{about}{tokens['prompts']:,} tokens of prompts, {tokens['of_images']:,} of them of images{by}; "
-        f"{tokens['shared']:,} where what prompts of a sample share is computed once",
+        f"{about}{tokens['prompts']:,} prompt tokens, {tokens['of_images']:,} of them image tokens{rule}; "
+        f"{tokens['shared']:,} if the prefixes that prompts of a sample share are computed once",
         f"at most {tokens['new_at_most']:,} new tokens",
     ]
-    if found["seconds"] is not None:
-        lines.append(f"{duration(found['seconds'])} at {found['prompts'] / found['seconds']:g} responses a second")
+    if plan["seconds"] is not None:
+        lines.append(f"{duration(plan['seconds'])} at {plan['prompts'] / plan['seconds']:g} responses per second")
     else:
-        lines.append("how long it takes: --rate RESPONSES, so many a second, as a run prints while it goes on")
+        lines.append("to estimate the duration, give --rate RESPONSES (per second, as a run prints it)")
     return lines

@@ -1,12 +1,14 @@
-"""`vlmrobust report`: show, plot and export a report that exists."""
+"""Implement `vlmrobust report`: show, plot and export an existing report."""
 
+import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..naming import did_you_mean, unknown_name
 from . import options
 from .app import refusals
 from .finishing import finish
@@ -19,36 +21,78 @@ if TYPE_CHECKING:
     from ..report.tables import Table
     from ..types import Sample
 
-__all__ = ["ReportPath", "one_format", "report", "samples_for_images"]
+__all__ = ["ReportPath", "check_conditions", "check_formats", "load_report", "report", "samples_for_images"]
+
+
+def load_report(path: Path) -> "Report":
+    """Load the report of a run directory or of a file.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path (the message suggests the nearest name), or a run directory has
+            no report.
+        ValueError: the file is not a report.
+    """
+    from ..report import Report
+
+    expected = f"expected a run directory or a saved report at {path}"
+    if not path.exists():
+        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"{expected}, found nothing; {did_you_mean(path.name, names) or 'check the path'}")
+    if path.is_file() and not _looks_like_a_report(path):
+        raise ValueError(f"{expected}, found another file; give the run's folder, or a file that a report was saved to")
+    return Report.load(path)
+
+
+def _looks_like_a_report(file: Path) -> bool:
+    """Return whether a file begins like Parquet, or like a report of JSON lines."""
+    with file.open("rb") as opened:
+        head = opened.readline()
+    if head.startswith(b"PAR1"):
+        return True
+    try:
+        return str(json.loads(head).get("format")).startswith("vlmrobust report")
+    except (ValueError, AttributeError):
+        return False
+
+
+def check_conditions(flag: str, names: Iterable[str], report: "Report") -> None:
+    """Refuse names that are not conditions of a report.
+
+    Raises:
+        ValueError: one is not; the message suggests the nearest and lists all.
+    """
+    for name in names:
+        if name not in report.conditions:
+            raise ValueError(f"{flag}: expected a condition of the report, {unknown_name(name, report.conditions)}")
 
 
 def samples_for_images(run: Path, data: str | None) -> "list[Sample]":
-    """Return the samples of a run: of the data that are named, else as its `run.toml` says; none, with a line why.
+    """Return the samples of a run, from `data` or from the data its `run.toml` names; none, with a note, if not found.
 
     Args:
-        run: a run directory, or a saved report.
-        data: rows that the samples are read from.
+        run: a run directory or a saved report.
+        data: rows to read the samples from.
 
     Raises:
-        ValueError: something is wrong with the data that are named.
-        FileNotFoundError: they are not there.
+        ValueError: `data` has an error.
+        FileNotFoundError: `data` does not exist.
     """
     from .construction import samples_of
 
     if data is not None:
-        return list(samples_of(**_asked({"data": data}), skip_bad_rows=True))
+        return list(samples_of(**_data_options({"data": data}), skip_bad_rows=True))
     file = (run if run.is_dir() else run.parent) / "run.toml"
     try:
-        given = tomllib.loads(file.read_text(encoding="utf-8"))
-        return list(samples_of(**_asked(given), skip_bad_rows=True))
+        call = tomllib.loads(file.read_text(encoding="utf-8"))
+        return list(samples_of(**_data_options(call), skip_bad_rows=True))
     except (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        say(f"Note: the page has no images, as the samples of {run} were not found ({said}); name their file: --data")
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        say(f"Note: the page has no images, since the samples of {run} were not found ({reason}); use --data")
         return []
 
 
-def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flags of `vlmrobust run` that say where samples come from, each by default as there."""
+def _data_options(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `vlmrobust run` that name the data, with its defaults."""
     defaults = {
         "data": None,
         "benchmark": None,
@@ -58,10 +102,10 @@ def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
         "limit": None,
         "download_urls": False,
     }
-    return {"check_images": False, **{name: given.get(name, value) for name, value in defaults.items()}}
+    return {"check_images": False, **{name: call.get(name, value) for name, value in defaults.items()}}
 
 
-ReportPath = Annotated[Path, typer.Argument(help="A run directory, or a saved report.", show_default=False)]
+ReportPath = Annotated[Path, typer.Argument(help="Run directory or saved report.", show_default=False)]
 
 
 def report(
@@ -71,7 +115,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="One summary per value of a column of the samples' metadata; of several, separated by commas, one per "
+            help="One summary per value of a metadata column; of several columns, separated by commas, one per "
             "combination.",
         ),
     ] = None,
@@ -83,50 +127,48 @@ def report(
     labels: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Labels that the report's page exported: show consistency as estimated with them."
+            metavar="FILE", help="Labels exported by the report's page: show consistency as estimated with them."
         ),
     ] = None,
     html: options.Html = None,
     data: options.ImagesFrom = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the pictures, as .png, .svg or .pdf.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plots as .png, .svg or .pdf.")] = None,
     latex: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write a table in LaTeX for a paper, with intervals; --metrics are its columns, --by groups rows.",
+            help="Write a LaTeX table with intervals; --metrics gives its columns, --by its groups of rows.",
         ),
     ] = None,
     frame: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write Report.frame, a row per response with all that is known, as .csv or .parquet."
+            metavar="FILE", help="Write Report.frame, one row per response with all columns, as .csv or .parquet."
         ),
     ] = None,
     csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
-    """Show the report of a run again: as a table, a page, a picture, or data. No model is asked.
+    """Show an existing report as a table, a page, plots, or data. No model is loaded.
 
-    CSV and JSON have one row per condition and metric, with the columns of Report.summary; what is undefined is an
-    empty cell, or null. What is written with --frame has one row per response.
+    CSV and JSON have one row per condition and metric, with the columns of Report.summary; undefined values are empty
+    cells or null. The file of --frame has one row per response.
     """
     with refusals(context):
         from ..jsonl import atomic_draft
-        from ..report import Report
         from ..report.formats import terminal_table
         from .construction import with_metrics
 
-        one_format(csv=csv, json=json, by=by, contrast=contrast)
+        check_formats(csv=csv, json=json, by=by, contrast=contrast)
         if frame is not None and frame.suffix not in _FRAMES:
             raise ValueError(f"--frame: expected a file whose name ends in .csv or .parquet, got {frame.name!r}")
         if data is not None and html is None:
-            raise ValueError("--data: expected --html beside it, whose page shows the images")
+            raise ValueError("--data: expected --html with it, whose page shows the images")
         if labels is not None and (by or contrast or metrics):
-            raise ValueError("expected --labels, or --by, --contrast or --metrics, got both")
+            raise ValueError("--labels: cannot be combined with --by, --contrast or --metrics")
         keys = options.listed(by)
-        loaded, names = with_metrics(Report.load(path), options.listed(metrics))
+        loaded, names = with_metrics(load_report(path), options.listed(metrics))
+        check_conditions("--contrast", contrast or (), loaded)
         table = _table(loaded, keys, contrast) if labels is None else loaded.consistency(labels)
         if labels is not None and not (csv or json):
             show(terminal_table(_estimates(rows_of(table))))
@@ -140,7 +182,7 @@ def report(
             say(f"The page is {loaded.to_html(html, samples=samples_for_images(path, data))}")
         if plot is not None:
             loaded.plot().savefig(plot)
-            say(f"The pictures are in {plot}")
+            say(f"The plots are in {plot}")
         if latex is not None:
             say(f"The table is in {loaded.to_latex(latex, metrics=names or None, by=keys or None)}")
         if frame is not None:
@@ -150,13 +192,13 @@ def report(
     finish(loaded)
 
 
-def one_format(
+def check_formats(
     *, csv: bool, json: bool, by: Sequence[str] | None = None, contrast: tuple[str, str] | None = None
 ) -> None:
-    """Refuse flags that exclude one another.
+    """Refuse flags that exclude each other.
 
     Raises:
-        ValueError: both of two are given.
+        ValueError: both of a pair are given.
     """
     if csv and json:
         raise ValueError("expected --csv or --json, got both")
@@ -184,12 +226,12 @@ _FRAMES: dict[str, Callable[["pd.DataFrame", Path], None]] = {".csv": _write_csv
 
 
 def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
-    """Return estimates of consistency for a terminal."""
+    """Return estimates of consistency as a table for a terminal."""
     from ..report.tables import Table
 
     def interval(row: Mapping[str, Any], value: str, low: str, high: str, sign: str = "") -> str:
-        known = row[value] == row[value]
-        return f"{row[value]:{sign}.3f} [{row[low]:{sign}.3f}, {row[high]:{sign}.3f}]" if known else "–"
+        is_defined = row[value] == row[value]
+        return f"{row[value]:{sign}.3f} [{row[low]:{sign}.3f}, {row[high]:{sign}.3f}]" if is_defined else "–"
 
     def number(row: Mapping[str, Any], value: str) -> str:
         return f"{row[value]:.3f}" if row[value] == row[value] else "–"

@@ -1,7 +1,8 @@
-"""`vlmrobust run`: any model, any data, any of the conditions."""
+"""Implement `vlmrobust run`: evaluate a model on data under conditions."""
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..catalogue import conditions_named, named_style, parts_of
+from ..locking import DirectoryInUseError
 from ..perturbations import expand, paper_conditions
 from . import options
 from .app import options_of, refusals, write_configuration
@@ -51,7 +53,7 @@ def run(
     texts: options.Texts = None,
     strict: options.Strict = False,
     conditions: options.Conditions = None,
-    metrics: options.Measured = None,
+    metrics: options.RunMetrics = None,
     style: options.QuestionStyle = "think",
     runner_up: options.RunnerUp = False,
     draws: options.Draws = 1,
@@ -65,23 +67,23 @@ def run(
     json: options.Json = False,
     html: options.Html = None,
 ) -> None:
-    """Ask a model every sample under every condition, and report differences from base.
+    """Evaluate a model on every sample under every condition, and report differences from base.
 
-    Started by torchrun, all its processes answer, and the first one speaks for them.
+    Under torchrun, all ranks share the prompts and the first one prints.
     """
     with refusals(context):
         from ..devices import check_device
         from ..evaluator import Evaluator
         from ..metrics.catalogue import metrics_named
         from .construction import check_flags, encoder_of, model_of, renderer_of, samples_of
-        from .preview import Begun, as_text, check_out, is_long, preview
+        from .preview import ExistingRun, as_text, check_out, is_long, preview
 
         names = options.listed(conditions)
-        parts_of(names)  # a name that is not known is refused before anything is read
+        parts_of(names)  # refuse unknown names before reading anything
         measured = metrics_named(options.listed(metrics)) or None
         if draws > 1 and not temperature:
             raise ValueError(
-                "--draws: expected a --temperature above 0 beside it: greedy draws of a prompt are all the same"
+                f"--draws: expected --temperature above 0 with {draws} draws, since greedy draws are all the same"
             )
         is_served = base_url is not None or api_key_env is not None
         if not dry_run:
@@ -109,24 +111,24 @@ def run(
 
             samples[:] = WrittenTexts.load(texts).given(samples, every_option=runner_up)
         chosen = conditions_named(names, samples) if names else paper_conditions()
-        asked: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "style": named_style(style),
             "draws": draws,
             "seed": seed,
             "distractor": "runner_up" if runner_up else "random",
         }
         if rate is not None and not dry_run:
-            raise ValueError("--rate: expected --dry-run beside it, which says how long a run takes")
-        prompts = expand(samples, chosen, **asked)
-        known: dict[str, Any] = {"model": model, "is_served": is_served, "trust_remote_code": trust_remote_code}
+            raise ValueError("--rate: expected --dry-run with it, since it only estimates the duration")
+        prompts = expand(samples, chosen, **settings)
+        source: dict[str, Any] = {"model": model, "is_served": is_served, "trust_remote_code": trust_remote_code}
         if dry_run:
-            render, encoder = renderer_of(**known), encoder_of(**known)
-            found = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
-            show_data(as_json(found)) if json else show(as_text(found))
+            render, encoder = renderer_of(**source), encoder_of(**source)
+            plan = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
+            show_data(as_json(plan)) if json else show(as_text(plan))
             return
         is_new = not (out / "manifest.json").exists()
         if show_prompts or (show_prompts is None and is_new and is_long(prompts)):
-            _announce(prompts, **known)
+            _show_first_prompts(prompts, **source)
         load = partial(
             model_of,
             model=model,
@@ -143,20 +145,20 @@ def run(
             temperature=temperature,
             seed=seed,
         )
-        given = options_of(context)
-        # A server's model has no weights: what is wrong with its options is said before the directory is made.
-        begun, answering = (None, load()) if is_served else (Begun.found(out), load)
+        call = options_of(context)
+        # A server's model loads no weights, so that wrong options are refused before the directory is created.
+        existing, make_model = (None, load()) if is_served else (ExistingRun.in_directory(out), load)
         evaluator = Evaluator(
-            answering if begun is None else begun.deferred(given, load),
+            make_model if existing is None else existing.deferred(call, load),
             chosen,
             measured,
             strict=strict,
             progress_every=progress_every or None,
-            **asked,
+            **settings,
         )
-        if begun is not None:
-            begun.refuse_changes(evaluator, given)
-        report = _ask(evaluator, samples, out, given)
+        if existing is not None:
+            existing.refuse_changes(evaluator, call)
+        report = _evaluate(evaluator, samples, out, call)
         if not is_first_process():
             return
         show_data(as_json(report.summary)) if json else show(report)
@@ -165,32 +167,46 @@ def run(
     finish(report, responses=out, page=html, problems=len(samples.problems))
 
 
-def _announce(prompts: "Prompts", **known: Any) -> None:
-    """Show what a run begins with; what cannot be shown is no reason not to run: what is wrong, its rows say."""
+def _show_first_prompts(prompts: "Prompts", **source: Any) -> None:
+    """Show the first prompts; a failure does not stop the run, whose error rows will say what is wrong."""
     from .construction import renderer_of
-    from .preview import announced
+    from .preview import first_prompts
 
     try:
-        say(announced(prompts, renderer_of(**known)))
+        say(first_prompts(prompts, renderer_of(**source)))
     except (OSError, ValueError, ImportError) as error:
         say(f"Note: the first prompts cannot be shown: {error}")
 
 
-def _ask(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, given: dict[str, Any]) -> "Report":
-    """Run, and keep beside the report the options that it was made with."""
+def _evaluate(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, call: dict[str, Any]) -> "Report":
+    """Run an evaluator and save the options of the call in the run directory."""
     file = out / "run.toml"
-    if is_first_process() and not (out / "manifest.json").exists():
-        write_configuration(file, "run", given)  # at once, so that a run that is cut off has it too
+    manifest = out / "manifest.json"
+    is_new = is_first_process() and not manifest.exists() and not file.exists()
+    if is_first_process() and not manifest.exists():
+        write_configuration(file, "run", call)  # before the run, so that an interrupted one has it too
     try:
         report = evaluator.run(samples, out)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"What was answered is in {out}; the same call goes on where this one stopped."
-        ) from None
+        raise KeyboardInterrupt(f"The responses so far are in {out}; repeat the call to resume.") from None
+    except DirectoryInUseError:
+        raise
+    except Exception:
+        if is_new and not manifest.exists():  # refused before the run started
+            _remove_empty(out, file)
+        raise
     if is_first_process():
-        write_configuration(file, "run", given)
-        held = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["conditions"]
-        if left := [name for name in held if name not in report.conditions]:
-            say(f"Note: {out} also holds {', '.join(left)}; the report is about what this call names.")
-            say(f"`vlmrobust report {out}` is about all of it.")
+        write_configuration(file, "run", call)
+        held = json.loads(manifest.read_text(encoding="utf-8"))["conditions"]
+        if others := [name for name in held if name not in report.conditions]:
+            say(f"Note: {out} also holds {', '.join(others)}; this report covers only the conditions of this call.")
+            say(f"`vlmrobust report {out}` shows all of them.")
     return report
+
+
+def _remove_empty(folder: Path, file: Path) -> None:
+    """Remove a file, then the folder if it holds nothing else but empty folders."""
+    file.unlink(missing_ok=True)
+    for each in sorted((folder, *filter(Path.is_dir, folder.rglob("*"))), reverse=True):
+        with suppress(OSError):
+            each.rmdir()

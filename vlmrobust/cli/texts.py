@@ -1,11 +1,11 @@
-"""`vlmrobust texts`: captions and thoughts that a model writes once, for all runs on some data."""
+"""Implement `vlmrobust texts`: let a model write captions and thoughts once, for all runs on some data."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import options
+from . import completion, options
 from .app import refusals
 from .output import as_json, say, show, show_data
 
@@ -19,22 +19,24 @@ def texts(
         str,
         typer.Option(
             metavar="WRITER",
-            help="Who writes: hf:NAME (a checkpoint, also the one that is evaluated), vllm:NAME (one on vLLM) or "
-            "openai:NAME (a model behind a server).",
-            autocompletion=options.complete_writers,
+            help="Model that writes: hf:NAME (a checkpoint, which may be the evaluated one), vllm:NAME (one on vLLM) "
+            "or openai:NAME (a model behind a server).",
+            autocompletion=completion.complete_writers,
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The texts, .jsonl. What it has already is not asked for.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File of texts, .jsonl. Texts already in it are not written again.")
+    ],
     judge: Annotated[
         str,
         typer.Option(
             metavar="JUDGE",
-            help="Who checks what the texts assert: rules, hf:NAME, vllm:NAME or openai:NAME.",
-            autocompletion=options.complete_judges,
+            help="Judge that checks what the texts assert: rules, hf:NAME, vllm:NAME or openai:NAME.",
+            autocompletion=completion.complete_judges,
         ),
     ] = "rules",
     every_option: Annotated[
-        bool, typer.Option("--every-option", help="Texts for all wrong options, for run --runner-up.")
+        bool, typer.Option("--every-option", help="Write texts for all wrong options, for run --runner-up.")
     ] = False,
     base_url: options.BaseUrl = None,
     api_key_env: options.ApiKeyEnv = None,
@@ -54,14 +56,14 @@ def texts(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Let a model write the captions and thoughts of samples once; run --texts FILE uses them, without the model."""
+    """Let a model write captions and thoughts of samples once; run --texts FILE then uses them without that model."""
     with refusals(context):
         from ..catalogue import judge_named, writer_named
         from ..written_texts import WrittenTexts
         from .construction import engine_options, samples_of
 
         if engine_option and not any(name.startswith("vllm:") for name in (writer, judge)):
-            raise ValueError("--engine-option: expected it beside a writer or a judge on vLLM, got it without")
+            raise ValueError("--engine-option: expected a writer or judge on vLLM (vllm:NAME), got none")
         samples = samples_of(
             data=data,
             benchmark=benchmark,
@@ -75,19 +77,19 @@ def texts(
         )
         for problem in samples.problems:
             say(f"Warning: {problem}")
-        places: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
+        shared: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
         on_vllm = engine_options(engine_option)
         written = WrittenTexts.write(
             samples,
             writer_named(
                 writer,
-                **places,
+                **shared,
                 max_new_tokens=max_new_tokens,
                 options=on_vllm if writer.startswith("vllm:") else {},
                 where="--writer",
             ),
             out,
-            judge=judge_named(judge, **places, options=on_vllm if judge.startswith("vllm:") else {}, where="--judge"),
+            judge=judge_named(judge, **shared, options=on_vllm if judge.startswith("vllm:") else {}, where="--judge"),
             seed=seed,
             every_option=every_option,
         )
