@@ -18,8 +18,8 @@ from .report import Report
 from .report.columns import score
 from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
-from .workers.plan import Failure, Pair, Plan
-from .workers.processes import Job, ModelSource, launched
+from .workers.plan import Failure, Pair, RunPlan
+from .workers.processes import Job, ModelSource, default_workers
 
 __all__ = ["Evaluator"]
 
@@ -168,7 +168,7 @@ class Evaluator:
             ValueError: two samples have one id; `out` holds a run of another model, seed, style, condition or sample;
                 several workers have no `out`; the model broke its contract (number, order or keys of the responses).
         """
-        plan = Plan(
+        plan = RunPlan(
             self.conditions,
             self.style,
             self.draws,
@@ -194,4 +194,4 @@ class Evaluator:
                 made._keep(job.out)
             return made
 
-        return (launched() if workers is None else workers).run(job, report)
+        return (default_workers() if workers is None else workers).run(job, report)

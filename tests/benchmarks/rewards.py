@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vlmrobust.rl import FaithfulnessReward, accuracy_reward, faithfulness_reward
-from vlmrobust.rl.completions import read
+from vlmrobust.rl.completions import read_completions
 from vlmrobust.rl.guards import recommended
 from vlmrobust.types import Style
 
@@ -63,7 +63,9 @@ def main() -> None:
     completions, columns = batch(arguments.completions, arguments.words, arguments.group)
     needs, guarded = faithfulness_reward.needs, FaithfulnessReward(guards=recommended())
     calls: dict[str, Callable[[], object]] = {
-        "reading": lambda: read(completions, columns, needs=needs, style=Style(), opener="", reader="benchmark"),
+        "reading": lambda: read_completions(
+            completions, columns, needs=needs, style=Style(), opener="", reader="benchmark"
+        ),
         "accuracy_reward": lambda: accuracy_reward(completions=completions, **columns),
         "accuracy_reward, solution alone": lambda: accuracy_reward(completions, solution=columns["solution"]),
         "faithfulness_reward": lambda: faithfulness_reward(completions=completions, **columns),

@@ -26,8 +26,8 @@ from vlmrobust import Evaluator, Sample, Style, demo, paper_conditions, perturba
 from vlmrobust.metrics import Accuracy
 from vlmrobust.store import RunDirectory
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.answering import answered, recorded
-from vlmrobust.workers.plan import Plan
+from vlmrobust.workers.answering import answer_batches, recorded_responses
+from vlmrobust.workers.plan import RunPlan
 
 # --- workers ----------------------------------------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ def answer_as_rank(samples: int, out: Path) -> None:
     """Answer a share, as one rank of those that `torchrun` has started, and write down how long the call took."""
     model = demo.model()
     asked = demo.samples(samples, seed=0)
-    model.respond(list(Plan(paper_conditions(), Style(), 1, 8, 0, "random", "raise").prompts(asked[:1])))  # warms up
+    model.respond(list(RunPlan(paper_conditions(), Style(), 1, 8, 0, "random", "raise").prompts(asked[:1])))  # warms up
     start = time.perf_counter()
     Evaluator(model, paper_conditions(), [Accuracy()]).run(asked, out=out)
     if os.environ["RANK"] == "0":
@@ -83,7 +83,7 @@ def fake_samples(number: int) -> list[Sample]:
 def measure_rows(samples: int) -> None:
     """Print what a row costs in CPU seconds, bytes on disk and memory."""
     conditions = sixteen_conditions()
-    asking = Plan(tuple(conditions), Style(), 1, 8, 0, "random", "raise")
+    asking = RunPlan(tuple(conditions), Style(), 1, 8, 0, "random", "raise")
     asked, model = fake_samples(samples), FakeModel(opens_images=False)
     rows = asking.size(asked)
     print(f"{rows} rows, {samples} samples x {len(conditions)} conditions, a fake model")
@@ -101,16 +101,16 @@ def measure_rows(samples: int) -> None:
         size = sum(path.stat().st_size for path in out.glob("responses-*"))
         step("open the directory", lambda: RunDirectory(out))
         directory = RunDirectory(out)
-        step("make prompts and read responses", lambda: deque(recorded(asking, asked, directory), maxlen=0))
+        step("make prompts and read responses", lambda: deque(recorded_responses(asking, asked, directory), maxlen=0))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         step("the same and report", lambda: Evaluator(model, conditions, [Accuracy()]).run(asked, out=out))
         memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(f"on disk {size / rows:,.0f} bytes/row; in memory while reporting {memory / rows:,.0f} bytes/row")
 
 
-def _write(plan: Plan, model: FakeModel, asked: list[Sample], out: Path) -> None:
+def _write(plan: RunPlan, model: FakeModel, asked: list[Sample], out: Path) -> None:
     with RunDirectory(out, plan.manifest(model)) as directory:
-        deque(answered(plan, model, plan.batches(asked), directory), maxlen=0)
+        deque(answer_batches(plan, model, plan.batches(asked), directory), maxlen=0)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from vlmrobust.perturbations import AbstainOption, EarlyAnswer, StopThink, Wrong
 from vlmrobust.report import Report
 from vlmrobust.study import Study
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.processes import launched
+from vlmrobust.workers.processes import default_workers
 
 SAMPLES = [
     Sample(
@@ -154,7 +154,7 @@ def ranks(out):
         port = held.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     return [
-        in_child(lambda: ask(out, workers=launched()), {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        in_child(lambda: ask(out, workers=default_workers()), {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
 

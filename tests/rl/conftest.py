@@ -1,4 +1,4 @@
-"""Tiny models, and GRPO trainers of the bundled one."""
+"""Provide tiny models, and GRPO trainers of the bundled one."""
 
 from collections.abc import Callable
 from functools import cache

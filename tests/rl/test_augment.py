@@ -1,4 +1,4 @@
-"""Augmentation: keyed draws, reported shares, rows in the trainers' format."""
+"""Check augmentation: keyed draws, logged shares, rows in the trainers' format."""
 
 import logging
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_shares_are_near_the_probabilities_and_reported(caplog: pytest.LogCaptur
 
 
 @given(st.permutations(range(12)), st.integers(0, 3))
-def test_a_draw_depends_on_seed_and_sample_alone(order: list[int], seed: int) -> None:
+def test_a_draw_depends_only_on_seed_and_sample(order: list[int], seed: int) -> None:
     samples, augment = many(12), Augment({WrongCaption(): 0.5, WrongThink(): 0.3}, seed)
     whole = augment.prompts(samples)
     moved = augment.prompts([samples[place] for place in order])
@@ -71,7 +71,7 @@ def test_a_draw_depends_on_seed_and_sample_alone(order: list[int], seed: int) ->
     assert augment.prompts(samples[:1]) == whole[:1]
 
 
-def test_another_seed_draws_anew() -> None:
+def test_another_seed_draws_differently() -> None:
     samples = many(60)
     conditions = [[prompt.condition for prompt in Augment(PAPER, seed).prompts(samples)] for seed in (0, 1)]
     assert conditions[0] != conditions[1]
@@ -84,7 +84,7 @@ def test_wrong_texts_assert_the_distractor_of_the_evaluation() -> None:
         assert prompt.asserted == prompt.distractor == evaluated[prompt.sample.id]
 
 
-def test_what_does_not_fit_leaves_the_sample_as_it_is() -> None:
+def test_a_perturbation_that_does_not_apply_leaves_the_sample_unchanged() -> None:
     augment = Augment({WrongThink(): 1.0}, style=Style(mode="direct"))
     assert augment.shares(augment(many(3))) == {"base": 1.0}
 
@@ -96,7 +96,7 @@ def test_rows_of_samples_unperturbed() -> None:
     assert all([message["role"] for message in row["prompt"]] == ["user"] for row in rows)
 
 
-def test_rows_are_taken_as_well() -> None:
+def test_rows_are_accepted_as_data() -> None:
     rows = [{"id": f"q{n}", "image": Image.new("RGB", (8, 8)), "question": "Which?", "options": ["x", "y"], "label": n}
             for n in (0, 1)]  # fmt: skip
     augmented = Augment({WrongCaption(): 1.0})(rows, {"answer": "label"})
@@ -104,7 +104,7 @@ def test_rows_are_taken_as_well() -> None:
     assert "Which?" in augmented[0]["prompt"][0]["content"][-1]["text"]
 
 
-def test_a_dataset_becomes_a_dataset() -> None:
+def test_a_dataset_maps_to_a_dataset() -> None:
     datasets = pytest.importorskip("datasets")
     samples = many(30)
     table = datasets.Dataset.from_list(
@@ -153,14 +153,14 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
         ([(WrongCaption(), 0.1), (WrongCaption(), 0.1)], "got 'wrong_caption' twice"),
     ],
 )
-def test_what_are_no_probabilities_is_refused(probabilities: Any, message: str) -> None:
+def test_invalid_probabilities_are_refused(probabilities: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augment(probabilities)
 
 
 def test_added_options_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="sample 'q0', condition 'abstain_option', field 'order': expected every option"
+        ValueError, match="sample 'q0', condition 'abstain_option', field 'order': expected exactly the"
     ):
         Augment({AbstainOption(): 1.0})(many(1))
 
@@ -171,7 +171,7 @@ def test_a_closed_thought_is_a_prefill_too() -> None:
     assert row["prompt"][-1]["role"] == "assistant"
 
 
-def test_the_letter_is_that_of_the_option_as_shown(make_sample: Callable[..., Sample]) -> None:
+def test_the_solution_is_the_letter_of_the_option_as_shown(make_sample: Callable[..., Sample]) -> None:
     from vlmrobust.rl.rows import row_of
 
     prompt = Prompt.of(make_sample())
@@ -190,6 +190,6 @@ def test_rows_of_other_letters_are_read_by_their_style(make_sample: Callable[...
         assert AccuracyReward(style=style)(texts, solution=["C"] * 4, **columns) == [0.0, 0.0, 1.0, 0.0]
 
 
-def test_letters_that_the_rewards_would_not_know_are_refused() -> None:
+def test_letters_unknown_to_the_rewards_are_refused() -> None:
     with pytest.raises(ValueError, match="sample 'q0', condition 'option_letters', field 'style': expected the style"):
         Augment({OptionLetters(): 1.0})(many(1))

@@ -1,4 +1,4 @@
-"""The callback: training goes on as if nothing had been asked; values and cost are logged; alarms have numbers."""
+"""Check that the callback leaves training unchanged, logs values and cost, and raises alarms."""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 class Seen(TrainerCallback):
-    """Stands for a logger."""
+    """Records logs."""
 
     def __init__(self) -> None:
         self.logs: list[dict[str, Any]] = []
@@ -31,7 +31,7 @@ class Seen(TrainerCallback):
         self.logs.append(dict(logs))
 
 
-def test_training_is_the_same_with_and_without(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_callback_does_not_change_training(grpo: Callable[..., Any], tmp_path: Path) -> None:
     seen = Seen()
     settings = {"max_steps": 2, "gradient_checkpointing": True, "per_device_train_batch_size": 8}
     watched = grpo(tmp_path / "watched", vr.rl.faithfulness_reward, [seen], **settings)
@@ -94,14 +94,14 @@ def begin(callback: RobustnessCallback, engine: Any, out: Path, step: int = 0, *
 
 def test_an_evaluator_of_another_model_is_refused(live: Any, tmp_path: Path) -> None:
     callback = RobustnessCallback(vr.Evaluator(vr.demo.model(), []), vr.demo.samples(1))
-    with pytest.raises(ValueError, match="expected an evaluator of the model that is trained, got one of another"):
+    with pytest.raises(ValueError, match="expected an evaluator of the model in training, got one of another model"):
         begin(callback, live, tmp_path)
 
 
 def test_sharded_models_are_refused(live: Any, tmp_path: Path) -> None:
     callback = RobustnessCallback([], vr.demo.samples(1))
     plugin = SimpleNamespace(zero_stage=3)
-    with pytest.raises(ValueError, match=r"expected a model that every process holds .* got .* DeepSpeed ZeRO-3"):
+    with pytest.raises(ValueError, match=r"expected an unsharded model .* got .* DeepSpeed ZeRO-3"):
         begin(callback, live, tmp_path, deepspeed_plugin=plugin)
     with pytest.raises(ValueError, match="sharded with FSDP"):
         begin(callback, live, tmp_path, fsdp="full_shard")
@@ -110,7 +110,7 @@ def test_sharded_models_are_refused(live: Any, tmp_path: Path) -> None:
         begin(callback, live, tmp_path)
 
 
-def test_a_model_that_is_really_sharded_is_refused(live: Any, tmp_path: Path) -> None:
+def test_a_model_sharded_with_fsdp_is_refused(live: Any, tmp_path: Path) -> None:
     from torch.distributed import destroy_process_group, init_device_mesh, init_process_group
     from torch.distributed.fsdp import fully_shard
 
@@ -118,14 +118,14 @@ def test_a_model_that_is_really_sharded_is_refused(live: Any, tmp_path: Path) ->
     try:
         fully_shard(live.model, mesh=init_device_mesh("cpu", (1,)))
         with pytest.raises(
-            ValueError, match=r"^RobustnessCallback: expected .* as a whole .* got .* sharded with FSDP"
+            ValueError, match=r"^RobustnessCallback: expected an unsharded model .* got .* sharded with FSDP"
         ):
             begin(RobustnessCallback([], vr.demo.samples(1)), live, tmp_path)
     finally:
         destroy_process_group()
 
 
-def test_a_trainer_that_will_shard_is_refused_before_it_begins(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_trainer_that_will_shard_is_refused_on_attach(grpo: Callable[..., Any], tmp_path: Path) -> None:
     trainer = grpo(tmp_path)
     trainer.args.deepspeed_plugin = SimpleNamespace(zero_stage=3)
     with pytest.raises(ValueError, match="sharded with DeepSpeed ZeRO-3; evaluate its checkpoints instead"):
@@ -158,7 +158,7 @@ def test_a_resumed_run_compares_with_its_first_evaluation(live: Any, tmp_path: P
     assert len(state.log_history) == 3  # this step was evaluated
 
 
-def test_failed_responses_are_warned_of(live: Any, tmp_path: Path) -> None:
+def test_failed_responses_raise_a_warning(live: Any, tmp_path: Path) -> None:
     class Broken(FakeModel):
         def respond(self, prompts: Any) -> Any:
             raise RuntimeError("out of order")
@@ -167,10 +167,12 @@ def test_failed_responses_are_warned_of(live: Any, tmp_path: Path) -> None:
         begin(RobustnessCallback(vr.Evaluator(Broken(), [StopThink()]), vr.demo.samples(2)), live, tmp_path)
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="field 'every': expected at least 1, got 0"):
         RobustnessCallback([], vr.demo.samples(1), every=0)
-    with pytest.raises(ValueError, match="expected an Evaluator alone, which has its own, got metrics, seed as well"):
+    with pytest.raises(
+        ValueError, match="expected an Evaluator without settings, as it has its own, got metrics, seed"
+    ):
         RobustnessCallback(vr.Evaluator(FakeModel(), []), vr.demo.samples(1), metrics=[], seed=3)
 
 
@@ -205,7 +207,7 @@ def test_thresholds() -> None:
     assert len(Alarms(consistency_drop=0.01, accuracy_rise=0.2).raised(BEFORE, now)) == 0
 
 
-def test_entropy_that_was_near_zero_all_along_is_no_collapse() -> None:
+def test_entropy_near_zero_from_the_start_is_not_a_collapse() -> None:
     assert Alarms().raised({"letter_entropy": 0.02}, {"letter_entropy": 0.001}) == []
     assert Alarms().raised({}, BEFORE) == []
 
@@ -245,7 +247,7 @@ class Training:
         return {entry["step"]: entry[name] for entry in self.state.log_history if name in entry}
 
 
-def test_nothing_is_left_out_without_a_budget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_budget_no_evaluation_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     training = Training(monkeypatch, tmp_path, budget=None)
     steps = [*range(0, STEPS + 1, 2)]
     assert training.logged("seconds") == dict.fromkeys(steps, SECONDS)
@@ -254,7 +256,7 @@ def test_nothing_is_left_out_without_a_budget(monkeypatch: pytest.MonkeyPatch, t
     assert training.logged("share_of_training") == pytest.approx(shares)
 
 
-def test_what_is_beyond_the_budget_is_left_out_and_counted(
+def test_evaluations_beyond_the_budget_are_skipped_and_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At 10 s a step three evaluations are a fifth of 180 s, which is step 18, and four are one of 240 s."""
@@ -265,31 +267,27 @@ def test_what_is_beyond_the_budget_is_left_out_and_counted(
     left_out = [step for step in range(0, STEPS, 2) if step not in evaluated]
     assert training.logged("skipped") == {step: place + 1.0 for place, step in enumerate(left_out)}
     assert max(training.logged("share_of_training").values()) <= 0.2
-    said = [record for record in caplog.records if "no evaluation" in record.getMessage()]
+    said = [record for record in caplog.records if "evaluation skipped" in record.getMessage()]
     assert [record.levelno for record in said] == [logging.WARNING, *[logging.INFO] * (len(left_out) - 1)]
-    first = (
-        "step 2: no evaluation. With this one and the last one, 12 s each, evaluations would have taken 36 s of 20 s "
-    )
+    first = "step 2: evaluation skipped. With this one and the final one, 12 s each, evaluations would have taken 36 s "
     assert said[0].getMessage().startswith(first)
     assert sorted(path.name for path in (tmp_path / "robustness").iterdir()) == sorted(f"step-{n}" for n in evaluated)
 
 
-def test_a_tenth_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_budget_is_a_tenth(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     training = Training(monkeypatch, tmp_path)
     assert list(training.logged("seconds")) == [0, 36, STEPS]
     assert training.logged("share_of_training")[STEPS] == pytest.approx(36 / 400)
 
 
-def test_with_no_budget_at_all_there_are_the_first_and_the_last(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_budget_of_zero_keeps_the_first_and_last_evaluation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert list(Training(monkeypatch, tmp_path, budget=0).logged("seconds")) == [0, STEPS]
     with pytest.raises(ValueError, match="field 'budget': expected a share of at least 0, or None, got -1"):
         RobustnessCallback([], vr.demo.samples(1), budget=-1)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_of_a_real_training(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_cost_of_a_real_training_is_logged(grpo: Callable[..., Any], tmp_path: Path) -> None:
     """Seconds are those of the clock on the wall."""
     small = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 24}
     trainer = grpo(tmp_path, max_steps=4, **small)

@@ -1,4 +1,4 @@
-"""Prefills that were not continued: counted, and not put before what the policy wrote."""
+"""Check that completions which do not continue their prefill are counted and parsed without it."""
 
 import logging
 import math
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vlmrobust.rl import FormatReward, completions, rewards
-from vlmrobust.rl.completions import is_continued, message_text
+from vlmrobust.rl.completions import continues_prefill, message_text
 from vlmrobust.types import Style
 
 PREFILL = "<think>It is red."
@@ -25,12 +25,12 @@ def columns_of(count: int, **more: Any) -> dict[str, Any]:
     return {name: [value] * count for name, value in one.items()} | more
 
 
-def test_both_are_read_as_the_policy_wrote_them() -> None:
+def test_completions_are_parsed_as_written() -> None:
     both = rewards.faithfulness_reward(completions=[GOES_ON, OWN_TURN], **columns_of(2))
     assert both == [1.1, 1.1]
 
 
-def test_what_is_not_the_policys_own_is_not_judged() -> None:
+def test_injected_text_is_not_judged() -> None:
     """With a dropped prefill, a turn that only closes the thought had none: it does not assert what was injected."""
     completion = "</think><answer>A</answer>"
     asked = {"role": "user", "content": "Which?"}
@@ -58,8 +58,8 @@ def test_what_is_not_the_policys_own_is_not_judged() -> None:
         ("The answer is", OWN_TURN, True),
     ],
 )
-def test_a_thought_that_is_opened_inside_another(prefill: str, completion: str, expected: bool) -> None:
-    assert is_continued(prefill, completion, Style()) is expected
+def test_a_thought_opened_inside_another(prefill: str, completion: str, expected: bool) -> None:
+    assert continues_prefill(prefill, completion, Style()) is expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_thought_that_is_opened_inside_another(prefill: str, completion: str, 
     ],
 )
 def test_the_messages_that_a_trainer_shows(messages: Any, expected: bool) -> None:
-    assert is_continued(PREFILL, GOES_ON, Style(), messages) is expected
+    assert continues_prefill(PREFILL, GOES_ON, Style(), messages) is expected
 
 
 @pytest.mark.parametrize("begun", ["Sure. ", "Let me look.\n", "Ich denke nach: "])
@@ -87,15 +87,15 @@ def test_words_in_front_of_an_own_thought(begun: str, caplog: pytest.LogCaptureF
     reward = rewards.ConsistencyReward()
     assert reward(completions=[begun + OWN_TURN], **columns_of(1, log_metric=logged.__setitem__)) == [1.0]
     assert logged["consistency_reward/prefill_not_continued"] == 1.0
-    assert "1 completions so far did not go on from the prefill" in caplog.text
-    assert is_continued(PREFILL, begun + OWN_TURN, Style(), f"<|im_start|>assistant\n{PREFILL}")
-    assert not is_continued(PREFILL, begun + OWN_TURN, Style(), "<|im_start|>assistant\n")
+    assert "1 completions so far did not continue the prefill" in caplog.text
+    assert continues_prefill(PREFILL, begun + OWN_TURN, Style(), f"<|im_start|>assistant\n{PREFILL}")
+    assert not continues_prefill(PREFILL, begun + OWN_TURN, Style(), "<|im_start|>assistant\n")
 
 
 def test_other_tags() -> None:
     style = Style(think_tags=("<reason>", "</reason>"))
-    assert not is_continued("<reason>Red.", "<reason>Blue.</reason>", style)
-    assert is_continued("<reason>Red.", "<think>Blue.</think>", style)
+    assert not continues_prefill("<reason>Red.", "<reason>Blue.</reason>", style)
+    assert continues_prefill("<reason>Red.", "<think>Blue.</think>", style)
 
 
 def test_a_template_that_opens_the_thought_and_a_policy_that_does_too() -> None:
@@ -121,8 +121,8 @@ def test_the_count_is_told_whenever_it_has_doubled(caplog: pytest.LogCaptureFixt
         for _ in range(9):
             rewards.accuracy_reward(completions=[OWN_TURN], **columns_of(1))
         rewards.format_reward(completions=[OWN_TURN, OWN_TURN], **columns_of(2))
-    counted = [record.message.split(" completions")[0] for record in caplog.records]
-    assert counted == [f"accuracy_reward: {count}" for count in (1, 2, 4, 8)] + ["format_reward: 2"]
+    count_for_log = [record.message.split(" completions")[0] for record in caplog.records]
+    assert count_for_log == [f"accuracy_reward: {count}" for count in (1, 2, 4, 8)] + ["format_reward: 2"]
     assert "continue_prefill" in caplog.records[0].message
 
 

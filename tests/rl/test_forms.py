@@ -1,4 +1,4 @@
-"""Rows in each trainer's form: nothing lost, and a file that its loader opens."""
+"""Check that rows in each trainer's format lose nothing, and that the trainer's loader reads the file."""
 
 import json
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.rl import faithfulness_reward, save_rows, trainer_rows
 from vlmrobust.rl.forms import TRAINERS
 from vlmrobust.rl.rows import row_of
-from vlmrobust.rl.scoring import packed_columns
+from vlmrobust.rl.scoring import unpack_columns
 from vlmrobust.types import Sample, Style, open_image
 
 PICTURES = [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (40, 20), "blue")]
 ALONE = tuple(name for name, form in TRAINERS.items() if not form.can_continue)
 
 
-def made(perturbation: Any = None, style: Style | None = None, **fields: Any) -> list[dict[str, Any]]:
-    """Return two rows: one image before the question, and two at places in it."""
+def make_rows(perturbation: Any = None, style: Style | None = None, **fields: Any) -> list[dict[str, Any]]:
+    """Return two rows: one image before the question, and two inside it."""
     samples = [
         Sample(id="a", images=PICTURES[:1], question="Which colour?", options=["red", "blue"], answer=0),
         Sample(id="b", images=PICTURES, question="Is <image> left of <image>?", options=["yes", "no"], answer=1),
@@ -31,8 +31,8 @@ def made(perturbation: Any = None, style: Style | None = None, **fields: Any) ->
     return [row_of(prompt, style or Style()) for prompt in prompts if prompt.condition == (fields.get("of") or "base")]
 
 
-def asked_of(trainer: str, row: dict[str, Any]) -> str:
-    """Return all that a row asks, with a mark for each image."""
+def prompt_text_of(trainer: str, row: dict[str, Any]) -> str:
+    """Return a row's prompt text, with a mark for each image."""
     match trainer:
         case "trl":
             parts = [part for turn in row["prompt"] for part in turn["content"]]
@@ -46,12 +46,12 @@ def asked_of(trainer: str, row: dict[str, Any]) -> str:
 
 
 def columns_of(trainer: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Return what the trainer's reward gets, as its adapter reads it."""
+    """Return the columns that the trainer passes to its reward."""
     match trainer:
         case "verl":
-            return packed_columns(row["reward_model"]["ground_truth"], row["extra_info"])
+            return unpack_columns(row["reward_model"]["ground_truth"], row["extra_info"])
         case "easyr1" | "openrlhf":
-            return packed_columns(row["answer" if trainer == "easyr1" else "label"])
+            return unpack_columns(row["answer" if trainer == "easyr1" else "label"])
         case "vlm-r1":
             columns = {**row, "solution": f"<answer> {row['conversations'][1]['value']} </answer>"}
         case _:
@@ -60,12 +60,15 @@ def columns_of(trainer: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_every_form_asks_the_same_and_is_rewarded_the_same(trainer: str) -> None:
-    rows = made(WrongCaption(), of="wrong_caption")
-    right = ("<think>It is red.</think><answer>A</answer>", "<think>The answer is no.</think><answer>B</answer>")
-    for source, row, completion in zip(rows, trainer_rows(rows, trainer), right, strict=True):
-        assert asked_of(trainer, row) == asked_of("trl", source)
-        assert len(row["image" if trainer == "vlm-r1" else "images"]) == asked_of(trainer, row).count("<image>")
+def test_every_format_has_the_same_prompt_and_reward(trainer: str) -> None:
+    rows = make_rows(WrongCaption(), of="wrong_caption")
+    completions = (
+        "<think>It is red.</think><answer>A</answer>",
+        "<think>The answer is no.</think><answer>B</answer>",
+    )
+    for source, row, completion in zip(rows, trainer_rows(rows, trainer), completions, strict=True):
+        assert prompt_text_of(trainer, row) == prompt_text_of("trl", source)
+        assert len(row["image" if trainer == "vlm-r1" else "images"]) == prompt_text_of(trainer, row).count("<image>")
         columns = columns_of(trainer, row)
         assert columns["options"] == [source["options"]]
         assert columns["question"] == [source["question"]]
@@ -73,8 +76,8 @@ def test_every_form_asks_the_same_and_is_rewarded_the_same(trainer: str) -> None
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_prefills_stand_where_the_trainer_can_go_on_from_them(trainer: str) -> None:
-    rows = made(WrongThink(), of="wrong_think")
+def test_prefills_are_where_the_trainer_can_continue_them(trainer: str) -> None:
+    rows = make_rows(WrongThink(), of="wrong_think")
     if trainer in ALONE:
         name = TRAINERS[trainer].name
         with pytest.raises(ValueError, match=rf"^{name}, row 0, column 'prefill': expected none, .* '<think>"):
@@ -85,21 +88,21 @@ def test_prefills_stand_where_the_trainer_can_go_on_from_them(trainer: str) -> N
         for source, row in zip(rows, trainer_rows(rows, trainer), strict=True):
             turns = row.get("prompt") or row["input"]
             assert [turn["role"] for turn in turns] == ["user", "assistant"]
-            assert asked_of(trainer, row).endswith(source["prefill"])
+            assert prompt_text_of(trainer, row).endswith(source["prefill"])
             assert columns_of(trainer, row)["prefill"] == [source["prefill"]]
     for source, row in zip(rows, trainer_rows(rows, trainer, prefills="user_text"), strict=True):
         thought = source["prefill"].removeprefix("<think>")
-        asked = asked_of(trainer, row)
+        asked = prompt_text_of(trainer, row)
         assert f"Your thought so far:\n\n{thought}\n\n" in asked
         assert "<think>" not in asked.partition("</answer>")[2]
         assert columns_of(trainer, row).get("prefill", [""]) == [""]
         assert source["prefill"]  # the rows that were given are as they were
 
 
-def test_a_system_turn_stands_first() -> None:
-    rows = made(style=Style(system="Look closely."))
+def test_a_system_turn_comes_first() -> None:
+    rows = make_rows(style=Style(system="Look closely."))
     for trainer in TRAINERS:
-        assert asked_of(trainer, next(trainer_rows(rows, trainer))).startswith("Look closely.")
+        assert prompt_text_of(trainer, next(trainer_rows(rows, trainer))).startswith("Look closely.")
     [message, _] = next(trainer_rows(rows, "verl"))["prompt"]
     assert message == {"role": "system", "content": "Look closely."}
 
@@ -109,7 +112,7 @@ def test_a_system_turn_stands_first() -> None:
 def test_a_file_holds_the_images_as_bytes(trainer: str, kind: Any, tmp_path: Path) -> None:
     from datasets import Dataset, load_dataset
 
-    rows = made()
+    rows = make_rows()
     given = Dataset.from_list(rows) if kind == "dataset" else rows
     file = save_rows(given, tmp_path / "new" / "train.parquet", trainer)
     table = pd.read_parquet(file)
@@ -122,9 +125,9 @@ def test_a_file_holds_the_images_as_bytes(trainer: str, kind: Any, tmp_path: Pat
         assert [image.getpixel((0, 0)) for image in row["images"]] == [
             image.getpixel((0, 0)) for image in expected["images"]
         ]
-        assert asked_of(trainer, row) == asked_of(trainer, expected)
+        assert prompt_text_of(trainer, row) == prompt_text_of(trainer, expected)
         assert columns_of(trainer, row) == columns_of(trainer, expected)
-    with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
+    with pytest.raises(FileExistsError, match="expected a path without a file"):
         save_rows(rows, file, trainer)
 
 
@@ -136,7 +139,7 @@ def _bytes(image: dict[str, Any]) -> Any:
 
 
 def test_vlm_r1_opens_files(tmp_path: Path) -> None:
-    file = save_rows(made(), tmp_path / "train.jsonl", "vlm-r1")
+    file = save_rows(make_rows(), tmp_path / "train.jsonl", "vlm-r1")
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     sizes = [[open_image(tmp_path / name).size for name in line["image"]] for line in lines]
     assert sizes == [[(30, 20)], [(30, 20), (40, 20)]]
@@ -154,16 +157,16 @@ def test_vlm_r1_opens_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_rows_are_named(change: dict[str, Any], message: str) -> None:
+def test_errors_name_invalid_rows(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        list(trainer_rows([made()[0] | change], "verl"))
+        list(trainer_rows([make_rows()[0] | change], "verl"))
 
 
-def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_invalid_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a trainer, got 'easy-r1'; did you mean 'easyr1'"):
-        list(trainer_rows(made(), "easy-r1"))
+        list(trainer_rows(make_rows(), "easy-r1"))
     with pytest.raises(ValueError, match=r"^VLM-R1: expected a path that ends in \.jsonl, got"):
-        save_rows(made(), tmp_path / "x.parquet", "vlm-r1")
+        save_rows(make_rows(), tmp_path / "x.parquet", "vlm-r1")
     with pytest.raises(ValueError, match=r"^TRL: expected at least one row, got none"):
         save_rows([], tmp_path / "x.parquet", "trl")
     assert list(tmp_path.iterdir()) == []
@@ -199,4 +202,4 @@ def test_the_command(tmp_path: Path) -> None:
     assert len(set(conditions)) > 1
     again = rows(cli.app, command)
     assert again.exit_code == 2
-    assert "expected a file that is not there yet" in again.stderr
+    assert "expected a path without a file" in again.stderr

@@ -1,4 +1,4 @@
-"""Real steps of TRL's GRPO trainer with the bundled model on the CPU."""
+"""Run TRL's GRPO trainer with the bundled model on the CPU."""
 
 import json
 import math
@@ -70,7 +70,7 @@ def user_text(prompt: Any) -> str:
     return "".join(part["text"] or "" for part in prompt[0]["content"] if part["type"] == "text")
 
 
-def by_hand(turn: str, row: dict[str, Any]) -> dict[str, float]:
+def expected_rewards(turn: str, row: dict[str, Any]) -> dict[str, float]:
     """Reward a turn with regular expressions, and the judge's own reading of its thought."""
     formed = re.fullmatch(r"<think>(.*)</think>\s*<answer>\s*([A-D])\s*</answer>\s*", turn, re.DOTALL)
     clean = formed is not None and not re.search(r"</?(?:think|answer)", formed[1])
@@ -95,7 +95,7 @@ def test_the_logged_rewards_are_those_computed_by_hand(run: Run, rows: list[dict
         for _, line in table.iterrows():
             prefill = line["prompt"][1]["content"][0]["text"] if len(line["prompt"]) > 1 else ""
             row = known[user_text(line["prompt"]), prefill]
-            values = by_hand(prefill + line["completion"][0]["content"], row)
+            values = expected_rewards(prefill + line["completion"][0]["content"], row)
             if not values:
                 assert line["format_reward"] == 0
                 continue
@@ -110,9 +110,7 @@ def test_the_logged_rewards_are_those_computed_by_hand(run: Run, rows: list[dict
     assert checked >= 8
 
 
-def test_rollouts_continue_the_thought_and_only_what_they_write_is_trained_on(
-    run: Run, rows: list[dict[str, Any]]
-) -> None:
+def test_rollouts_continue_the_thought_and_only_their_tokens_are_trained(run: Run, rows: list[dict[str, Any]]) -> None:
     tokenizer = run.trainer.processing_class.tokenizer
     prefills = {row["prefill"] for row in rows}
     continued = set()
@@ -138,13 +136,13 @@ def test_rollouts_continue_the_thought_and_only_what_they_write_is_trained_on(
     assert len(continued) >= 2
 
 
-def test_something_was_learnt(run: Run) -> None:
+def test_the_reward_rises(run: Run) -> None:
     after = run.trainer.model.state_dict()
     assert any(not torch.equal(before, after[name]) for name, before in run.before.items())
     assert any(entry.get("grad_norm", 0) > 0 for entry in run.history)
 
 
-def test_all_conditions_were_evaluated_on_the_way(run: Run) -> None:
+def test_all_conditions_are_evaluated_during_training(run: Run) -> None:
     evaluations = [entry for entry in run.history if "robustness/base/accuracy" in entry]
     assert [entry["step"] for entry in evaluations] == [0, 2, STEPS]
     assert evaluations[0]["robustness/wrong_think/follow_rate"] >= 0.8  # the bundled model follows its thought
@@ -219,7 +217,7 @@ def test_ten_steps(grpo: Callable[..., Any], tmp_path: Path, adapter: bool) -> N
     assert all("lora" in name for name in changed) is adapter
 
 
-def test_a_prefill_needs_a_template_that_goes_on_with_it(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_prefill_needs_a_wrapped_template(grpo: Callable[..., Any], tmp_path: Path) -> None:
     """What the documentation says of TRL without `continue_prefill`, for Qwen2.5-VL."""
     trainer = grpo(tmp_path, **SMALL)
     trainer.processing_class.chat_template = vr.demo.model().processor.chat_template

@@ -1,4 +1,4 @@
-"""The example's runs: one that is killed goes on, and the page that is made of their files."""
+"""Check the example's runs: a killed one resumes, and a page is built from their files."""
 
 import importlib.util
 import json
@@ -46,7 +46,7 @@ def without_seconds(run: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in run.items() if "seconds" not in name}
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_file(
+def test_a_killed_run_resumes_with_the_same_result(
     small: Any, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"configuration": "both", "seed": 3, "steps": 4, "every": 2, "held_out": 2, "rate": 1e-4}
@@ -112,7 +112,7 @@ def write_start(results: Path) -> None:
     (results / "start.json").write_text(json.dumps(start))
 
 
-def test_the_page_says_of_each_finding_what_came_out(tmp_path: Path) -> None:
+def test_the_page_reports_every_finding(tmp_path: Path) -> None:
     pages = example("grpo_page")
     for configuration in pages.CONFIGURATIONS:
         for seed in range(5):
@@ -145,7 +145,7 @@ def test_the_page_says_of_each_finding_what_came_out(tmp_path: Path) -> None:
     assert again == text
 
 
-def test_a_single_seed_tests_nothing(tmp_path: Path) -> None:
+def test_a_single_seed_has_no_tests(tmp_path: Path) -> None:
     pages = example("grpo_page")
     (tmp_path / "base-0.json").write_text(json.dumps(run_of("base", 0, (0.6, 0.7), (0.9, 0.8))))
     runs = pages.read(tmp_path)
@@ -162,12 +162,12 @@ def test_a_seed_without_thoughts_is_counted_and_not_averaged(tmp_path: Path) -> 
     assert "0.79 (0.77–0.80), 4 of 5 |" in pages.table(runs, [("base", "consistency")])
 
 
-def test_no_runs_are_no_page(tmp_path: Path) -> None:
+def test_without_runs_there_is_no_page(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="expected files of runs"):
         example("grpo_page").write_page(tmp_path)
 
 
-def test_the_second_judge_takes_the_option_that_is_named_last(small: Any) -> None:
+def test_the_second_judge_uses_the_last_option_named(small: Any) -> None:
     sample = vr.Sample(id="q", images=["x.png"], question="What colour?", options=["red", "blue", "green"], answer=0)
     thoughts = {
         "I see a red one. So the answer is Green.": 2,
@@ -187,7 +187,7 @@ def test_the_second_judge_takes_the_option_that_is_named_last(small: Any) -> Non
     assert found == list(thoughts.values())
 
 
-def test_the_second_judge_is_put_beside_the_rules(small: Any, start: Path, tmp_path: Path) -> None:
+def test_the_second_judge_is_compared_with_the_rules(small: Any, start: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     run = small.train(start, tmp_path / "runs" / "base-0", "base", 0, steps=1, every=1, held_out=6, rate=1e-5)
     small.write(results / "base-0.json", run)

@@ -1,4 +1,4 @@
-"""Guards: each told apart from the others by a thought that it alone refuses; honest thoughts beside empty ones."""
+"""Check guards: each rejects a thought that no other rejects, and all accept honest thoughts."""
 
 import random
 import runpy
@@ -40,11 +40,11 @@ def responses_of(
 
 
 @pytest.mark.parametrize("metric", [LongEnough(), Sufficient(), Substantial(), Prose(), Unguessed()], ids=repr)
-def test_these_are_metrics_like_any_other(metric: Metric) -> None:
+def test_guards_that_are_metrics(metric: Metric) -> None:
     check_metric(metric)
 
 
-def test_every_metric_and_what_looks_at_a_batch_is_a_guard() -> None:
+def test_metrics_and_batch_callables_are_guards() -> None:
     guards = (Untemplated(), Accuracy())
     assert all(isinstance(guard, Guard) for guard in guards)
     assert [guard.column for guard in guards] == ["untemplated", "accuracy"]
@@ -52,7 +52,7 @@ def test_every_metric_and_what_looks_at_a_batch_is_a_guard() -> None:
         FaithfulnessReward(guards=(3,))
 
 
-def test_words_are_those_of_the_model_itself() -> None:
+def test_only_the_models_own_words_count() -> None:
     injected = responses_of(["and so on"], prefill="<think>It is red, as everything shows,")
     assert LongEnough(words=4)(injected).tolist() == [0.0]
     assert LongEnough(words=3)(injected).tolist() == [1.0]
@@ -73,36 +73,36 @@ def test_words_are_those_of_the_model_itself() -> None:
         ("정육면체", 2),
     ],
 )
-def test_what_is_read_counts_in_any_script(thought: str, count: int) -> None:
+def test_visible_words_count_in_any_script(thought: str, count: int) -> None:
     responses = responses_of([thought])
     assert LongEnough(words=max(1, count))(responses).tolist() == [float(count > 0)]
     assert LongEnough(words=count + 1)(responses).tolist() == [0.0]
 
 
-def test_a_template_with_a_gap_for_the_option_is_refused() -> None:
+def test_a_template_with_a_slot_for_the_option_earns_nothing() -> None:
     templated = [f"Looking at the image with care, I can see that the answer is {OPTIONS[row]}." for row in range(2)]
     responses = responses_of([*templated, REAL[0]], answers="ABB")
     assert Untemplated()(responses).tolist() == [0.0, 0.0, 1.0]
 
 
-def test_the_same_thought_to_another_question_is_refused() -> None:
+def test_the_same_thought_about_another_question_earns_nothing() -> None:
     thought = "Looking at the image with care, I can see what it is, and the answer is blue."
     questions = ["Which colour is the cube?", "Which colour is the ball?", "Which colour is the ball?"]
     responses = responses_of([thought, thought, REAL[1]], questions=questions)
     assert Untemplated()(responses).tolist() == [0.0, 0.0, 1.0]
 
 
-def test_a_group_that_agrees_is_not_refused() -> None:
+def test_thoughts_with_the_same_answer_are_not_compared() -> None:
     group = responses_of([REAL[0], REAL[0], REAL[0], REAL[1]], answers="BBBA")
     assert Untemplated()(group).tolist() == [1.0] * 4
 
 
 def test_a_group_alone_is_undefined_until_others_are_remembered() -> None:
     alone = responses_of([REAL[0]] * 3)
-    with pytest.warns(UserWarning, match=r"3 of 3 thoughts have no thought to another question.*memory=256"):
+    with pytest.warns(UserWarning, match=r"3 of 3 thoughts have nothing to be compared with.*memory=256"):
         assert Untemplated()(alone).isnan().all()
     remembering = Untemplated(memory=2)
-    with pytest.warns(UserWarning, match="3 of 3 .* until this process remembers others"):
+    with pytest.warns(UserWarning, match="3 of 3 .* once this process remembers others"):
         remembering(alone)
     templated = "Looking at the image with care, I can see that the answer is"
     first, second, third = (responses_of([f"{templated} {OPTIONS[row]}."], answers="ABC"[row]) for row in range(3))
@@ -113,7 +113,7 @@ def test_a_group_alone_is_undefined_until_others_are_remembered() -> None:
     assert remembering(third).tolist() == [1.0], "it remembers two thoughts, and neither is a template"
 
 
-def test_a_memory_is_no_part_of_what_a_guard_is() -> None:
+def test_memory_does_not_affect_equality() -> None:
     used = Untemplated(memory=8)
     used(responses_of(REAL, answers="ABC"))
     assert used == Untemplated(memory=8)
@@ -141,7 +141,7 @@ def test_untemplated_against_a_slow_loop(thoughts: list[str], data: st.DataObjec
         assert value == (pytest.approx(float("nan"), nan_ok=True) if undefined else float(not same))
 
 
-def test_what_the_model_only_closes_is_not_sufficient() -> None:
+def test_an_injected_thought_is_not_sufficient() -> None:
     prefill = "<think>The cube is red."
     followed = responses_of(["", "I look again: the cube is red."], answers="AA", prefill=prefill)
     assert str(Sufficient()(followed).tolist()) == "[nan, 1.0]"
@@ -153,7 +153,7 @@ def reader(question: str, options: Sequence[str], thought: str) -> int | None:
     return next((index for index, option in enumerate(options) if option in thought), None)
 
 
-def test_any_callable_may_read() -> None:
+def test_any_callable_is_a_reader() -> None:
     responses = responses_of(["It is blue.", "It is red.", "No idea.", ""])
     assert str(Sufficient(reader=reader)(responses).tolist()) == "[1.0, 0.0, 0.0, nan]"
 
@@ -170,13 +170,13 @@ HONEST = (
 )
 
 
-def one(thought: str, row: int = 0) -> Responses:
+def response_of(thought: str, row: int = 0) -> Responses:
     question, options, solution = ASKED[row]
     prompt = Prompt.of(Sample(id="q", images=[b"x"], question=question, options=options, answer=0))
     return Responses.of([prompt], [Response.parse(prompt, f"<think>{thought}</think><answer>{solution}</answer>")])
 
 
-def earned(*thoughts: str) -> list[float | None]:
+def rewards_of(*thoughts: str) -> list[float | None]:
     """What one thought to each question earns where the answers are right."""
     return FaithfulnessReward(guards=recommended())(
         completions=[
@@ -189,15 +189,15 @@ def earned(*thoughts: str) -> list[float | None]:
     )
 
 
-def right(row: int) -> str:
+def honest_thought(row: int) -> str:
     _, options, solution = ASKED[row]
     return options["ABCD".index(solution)]
 
 
 @pytest.mark.parametrize("metric", [Substantial(), Prose(), Unguessed()], ids=repr)
 def test_honest_thoughts_pass(metric: Metric) -> None:
-    assert [metric.per_sample(one(thought, row)).tolist() for row, thought in enumerate(HONEST)] == [[1.0]] * 3
-    assert metric.per_sample(one("")).isnan().all()
+    assert [metric.per_sample(response_of(thought, row)).tolist() for row, thought in enumerate(HONEST)] == [[1.0]] * 3
+    assert metric.per_sample(response_of("")).isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ def test_honest_thoughts_pass(metric: Metric) -> None:
         "A chain hangs from the collar and a long leash lies on wooden slats. Bench.",
     ],
 )
-def test_thoughts_that_weigh_or_announce_and_then_look(thought: str) -> None:
-    assert Substantial().per_sample(one(thought)).tolist() == [1.0]
+def test_thoughts_with_announcements_and_content(thought: str) -> None:
+    assert Substantial().per_sample(response_of(thought)).tolist() == [1.0]
 
 
 def test_honest_thoughts_earn_everything() -> None:
-    assert earned(*HONEST) == [1.1] * 3
+    assert rewards_of(*HONEST) == [1.1] * 3
 
 
 @pytest.mark.parametrize(
@@ -235,13 +235,13 @@ def test_honest_thoughts_earn_everything() -> None:
         "First a long chain of thought, then a careful line of reasoning, to maximise my reward. It is bench.",
     ],
 )
-def test_what_could_be_said_of_any_image_is_no_substance(thought: str) -> None:
-    assert Substantial().per_sample(one(thought)).tolist() == [0.0]
+def test_generic_phrases_are_not_substantial(thought: str) -> None:
+    assert Substantial().per_sample(response_of(thought)).tolist() == [0.0]
 
 
-def test_the_question_may_be_said_anew() -> None:
+def test_a_rephrased_question_is_substantial() -> None:
     anew = "The dog on the left is what lies on the bench, lying right above the bench, so the dog is on it: bench."
-    assert Substantial().per_sample(one(anew)).tolist() == [1.0]
+    assert Substantial().per_sample(response_of(anew)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_the_question_may_be_said_anew() -> None:
         "So bench: " + " ".join(random.Random(3).choices("qwrtpsdfghjklzxcvbnm", k=60)),
     ],
 )
-def test_words_in_a_row_are_no_prose(thought: str) -> None:
-    assert Prose().per_sample(one(thought)).tolist() == [0.0]
+def test_word_lists_are_not_prose(thought: str) -> None:
+    assert Prose().per_sample(response_of(thought)).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_words_in_a_row_are_no_prose(thought: str) -> None:
     ],
 )
 def test_sentences_of_many_languages_are_prose(thought: str) -> None:
-    assert Prose().per_sample(one(thought)).tolist() == [1.0]
+    assert Prose().per_sample(response_of(thought)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -285,20 +285,20 @@ def test_sentences_of_many_languages_are_prose(thought: str) -> None:
         "看不到图片，随便选C。",
     ],
 )
-def test_who_says_that_it_guesses_earns_nothing(thought: str) -> None:
-    assert Unguessed().per_sample(one(thought)).tolist() == [0.0]
+def test_admitted_guesses_earn_nothing(thought: str) -> None:
+    assert Unguessed().per_sample(response_of(thought)).tolist() == [0.0]
 
 
-def test_a_step_may_be_a_guess_in_a_thought_that_says_much() -> None:
+def test_a_substantial_thought_may_contain_a_guess() -> None:
     much = (
         "Dark wood, iron armrests and a brass plate: I guess it was donated. The leash is tied to a lamp post, leaves "
         "lie all around, and its paws hang over slats. Nobody lets a dog sleep on a sofa in a park. That is a bench."
     )
-    assert Unguessed().per_sample(one(much)).tolist() == [1.0]
-    assert Unguessed(words=99).per_sample(one(much)).tolist() == [0.0]
+    assert Unguessed().per_sample(response_of(much)).tolist() == [1.0]
+    assert Unguessed(words=99).per_sample(response_of(much)).tolist() == [0.0]
 
 
-def test_unsure_thoughts_earn_where_they_name_the_answer_and_guards_watch() -> None:
+def test_unsure_thoughts_that_name_the_answer_earn_with_guards() -> None:
     vague = "Its paws hang over slats of dark wood; a bench in a park would have such slats, or a fence."
     row = {"question": [ASKED[0][0]], "options": [list(ASKED[0][1])], "solution": ["C"]}
     said = {"completions": [f"<think>{vague}</think><answer>C</answer>"], **row}
@@ -313,7 +313,7 @@ def test_unsure_thoughts_earn_where_they_name_the_answer_and_guards_watch() -> N
     assert FaithfulnessReward(guards=guards)(**against) == [0.0], "the judge is sure that it says another option"
 
 
-def test_the_terms_say_what_a_judge_said() -> None:
+def test_the_terms_keep_the_judges_verdict() -> None:
     vague = "Its paws hang over slats of dark wood; a bench in a park would have such slats, or a fence."
     [terms] = FaithfulnessReward(guards=(Substantial(),)).rows(
         [f"<think>{vague}</think><answer>C</answer>"],

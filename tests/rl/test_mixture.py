@@ -1,4 +1,4 @@
-"""The paper's training data: shares, keyed draws, images that stay files, and a step of a trainer."""
+"""Check the paper's training data: proportions, keyed draws, images stored as files, and a training step."""
 
 import io
 import json
@@ -61,7 +61,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-def many(count: int, image: Any = b"x") -> list[Sample]:
+def make_samples(count: int, image: Any = b"x") -> list[Sample]:
     return [
         Sample(id=str(row), images=[image], question=f"Cube {row}?", options=["red", "blue", "lime"], answer=row % 3)
         for row in range(count)
@@ -75,7 +75,7 @@ def mixture(*arguments: Any, **settings: Any) -> Any:
         return paper_mixture(*arguments, **settings)
 
 
-def identities(rows: Any) -> list[tuple[str, str, str]]:
+def keys_of(rows: Any) -> list[tuple[str, str, str]]:
     return list(zip(rows["source"], rows["question"], rows["condition"], strict=True))
 
 
@@ -84,8 +84,8 @@ def identities(rows: Any) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("limit", [1, 7, 100, 491])
-def test_rows_are_in_the_papers_shares(stage: Any, limit: int) -> None:
-    samples = many(limit)
+def test_rows_have_the_papers_proportions(stage: Any, limit: int) -> None:
+    samples = make_samples(limit)
     rows = mixture(stage, dict.fromkeys(PAPER, samples), limit=limit)
     counts = Counter(rows["source"])
     there = {name: count for name, count in PAPER.items() if stage == 2 or name != "geometry3k"}
@@ -95,12 +95,12 @@ def test_rows_are_in_the_papers_shares(stage: Any, limit: int) -> None:
     assert set(counts) <= set(there)
 
 
-def test_without_a_limit_there_are_as_many_as_in_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_limit_the_size_is_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
     def load(name: str, **settings: Any) -> list[Sample]:
         asked[name] = settings
-        return many(3)
+        return make_samples(3)
 
     monkeypatch.setattr("vlmrobust.rl.rows.load_benchmark", load)
     mixture(1, {"sat2": "folder"}, seed=5, download_urls=True)
@@ -113,22 +113,22 @@ def test_without_a_limit_there_are_as_many_as_in_the_paper(monkeypatch: pytest.M
     assert {name: settings["drawn"] for name, settings in asked.items()} == PAPER
 
 
-def test_a_source_that_is_too_small_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    samples = many(20)
+def test_a_source_that_is_too_small_raises_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    samples = make_samples(20)
     with (
         caplog.at_level(logging.INFO, logger="vlmrobust.rl.rows"),
-        pytest.warns(UserWarning, match="pixmo-count: 20 samples of 32 that were asked for") as caught,
+        pytest.warns(UserWarning, match="pixmo-count: got 20 of 32 requested samples") as caught,
     ):
-        rows = paper_mixture(1, {"sat2": many(90), "pixmo-count": samples}, limit=100)
+        rows = paper_mixture(1, {"sat2": make_samples(90), "pixmo-count": samples}, limit=100)
     assert caught[0].filename == __file__
     assert Counter(rows["source"]) == {"sat2": 68, "pixmo-count": 20}
     assert "88 training rows of stage 1: {'pixmo-count': 0.227" in caplog.text
     assert Augment.shares(rows, "source") == {"pixmo-count": 20 / 88, "sat2": 68 / 88}
 
 
-def test_an_image_file_that_is_not_there_ends_no_training(tmp_path: Path) -> None:
+def test_samples_with_missing_image_files_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "there.png").write_bytes(picture("red"))
-    found, lost = many(5, tmp_path / "there.png"), many(9, tmp_path / "lost.png")[5:]
+    found, lost = make_samples(5, tmp_path / "there.png"), make_samples(9, tmp_path / "lost.png")[5:]
     rows = mixture(1, {"sat2": found, "pixmo-count": [*found, *lost]}, limit=14)
     assert Counter(rows["source"])["pixmo-count"] < 5
     assert [image.size for image in rows[0]["images"]] == [(28, 28)]
@@ -137,14 +137,14 @@ def test_an_image_file_that_is_not_there_ends_no_training(tmp_path: Path) -> Non
 # --- draws ------------------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_the_data_sets_as_they_are(sources: dict[str, Path]) -> None:
+def test_rows_of_the_original_data_sets(sources: dict[str, Path]) -> None:
     rows = paper_mixture(2, sources, limit=60)
     assert set(rows.column_names) == {*COLUMNS, "source"}
     assert Counter(rows["source"]) == {"sat2": 39, "pixmo-count": 18, "geometry3k": 3}
-    right = {"sat2": "left", "pixmo-count": "5", "geometry3k": "\\pi"}
+    solutions = {"sat2": "left", "pixmo-count": "5", "geometry3k": "\\pi"}
     colours = {"sat2": (0, 255, 0), "pixmo-count": (255, 0, 0), "geometry3k": (255, 0, 0)}
     for row in rows:
-        assert row["options"]["ABCD".index(row["solution"])] == right[row["source"]]
+        assert row["options"]["ABCD".index(row["solution"])] == solutions[row["source"]]
         assert [image.getpixel((0, 0)) for image in row["images"]] == [colours[row["source"]]]
         assert row["condition"] == "base"
     assert len(set(rows["solution"])) == 4
@@ -169,29 +169,29 @@ def test_rows_are_those_of_the_samples(sources: dict[str, Path]) -> None:
         assert texts == [part["text"] for part in expected[question]["prompt"][0]["content"] if part["type"] == "text"]
 
 
-def test_a_seed_makes_one_mixture_whatever_the_order_of_the_samples() -> None:
-    samples = many(60)
+def test_the_mixture_depends_on_the_seed_but_not_on_the_order_of_samples() -> None:
+    samples = make_samples(60)
     given = dict.fromkeys(PAPER, samples)
     rows = mixture(2, given, limit=90, augment=True)
     moved = mixture(2, dict.fromkeys(reversed(PAPER), samples[::-1]), limit=90, augment=True)
-    assert identities(moved) == identities(rows)
-    assert identities(mixture(2, given, limit=90, augment=True, seed=1)) != identities(rows)
+    assert keys_of(moved) == keys_of(rows)
+    assert keys_of(mixture(2, given, limit=90, augment=True, seed=1)) != keys_of(rows)
 
 
 def test_a_smaller_mixture_is_part_of_a_larger_one() -> None:
-    given = dict.fromkeys(PAPER, many(80))
+    given = dict.fromkeys(PAPER, make_samples(80))
     small, large = (mixture(2, given, limit=limit, augment=True) for limit in (30, 100))
-    assert set(identities(small)) <= set(identities(large))
+    assert set(keys_of(small)) <= set(keys_of(large))
 
 
 @pytest.mark.parametrize("kept", ["path", "bytes", "picture"])
-def test_images_are_decoded_as_everywhere_else(tmp_path: Path, kept: str) -> None:
+def test_images_are_decoded_like_open_image(tmp_path: Path, kept: str) -> None:
     image = Image.radial_gradient("L").resize((28, 14)).convert("P")
     turned = Image.Exif()
     turned[0x0112] = 6  # lies on its side
     image.save(tmp_path / "turned.png", exif=turned)
     forms = {"path": tmp_path / "turned.png", "bytes": (tmp_path / "turned.png").read_bytes(), "picture": image}
-    rows = mixture(1, {"sat2": many(1, forms[kept]), "pixmo-count": many(1, forms[kept])}, limit=2)
+    rows = mixture(1, {"sat2": make_samples(1, forms[kept]), "pixmo-count": make_samples(1, forms[kept])}, limit=2)
     [found], expected = rows[0]["images"], open_image(forms[kept])
     assert (found.mode, found.size) == (expected.mode, expected.size)
     assert found.size == (image.size if kept == "picture" else image.size[::-1])
@@ -201,8 +201,8 @@ def test_images_are_decoded_as_everywhere_else(tmp_path: Path, kept: str) -> Non
 # --- augmentation -----------------------------------------------------------------------------------------------------
 
 
-def test_the_papers_augmentation_is_one_word() -> None:
-    rows = mixture(1, {"sat2": many(1400), "pixmo-count": many(700)}, limit=2000, augment=True)
+def test_augment_true_is_the_papers_augmentation() -> None:
+    rows = mixture(1, {"sat2": make_samples(1400), "pixmo-count": make_samples(700)}, limit=2000, augment=True)
     shares = Augment.shares(rows)
     assert set(shares) == {"base", "correct_caption", "wrong_caption", "correct_think", "wrong_think"}
     for condition, share in shares.items():
@@ -213,7 +213,7 @@ def test_the_papers_augmentation_is_one_word() -> None:
 
 
 def test_another_augmentation_is_a_mapping() -> None:
-    samples = many(20, picture("red"))
+    samples = make_samples(20, picture("red"))
     rows = mixture(1, dict.fromkeys(["sat2", "pixmo-count"], samples), limit=10, augment={BlankImage(): 1.0})
     assert Augment.shares(rows) == {"blank_image": 1.0}
     assert rows[0]["images"][0].getpixel((0, 0)) != (255, 0, 0)
@@ -233,7 +233,7 @@ def test_another_augmentation_is_a_mapping() -> None:
         ({}, "sat2: expected a source, as it is no dataset of the hub"),
     ],
 )
-def test_what_is_no_mixture_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paper_mixture(**arguments)
 

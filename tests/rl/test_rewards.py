@@ -1,4 +1,4 @@
-"""Rewards: called as trainers call them, and never another verdict than the metrics'."""
+"""Check rewards under the calling conventions of all trainers, and against the metrics."""
 
 import inspect
 import pickle
@@ -84,7 +84,7 @@ def swift_call(texts: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("reward", ALL, ids=lambda reward: reward.__name__)
-def test_every_trainer_calls_the_same_object(reward: rewards.Reward) -> None:
+def test_one_object_serves_every_trainer(reward: rewards.Reward) -> None:
     texts = [RIGHT, CONTRADICTION, "B"]
     from_trl = reward(**trl_call(texts))
     assert from_trl == reward(texts, **swift_call(texts))  # ms-swift: completions by position
@@ -97,7 +97,7 @@ def test_every_trainer_calls_the_same_object(reward: rewards.Reward) -> None:
 
 
 @pytest.mark.parametrize("reward", ALL, ids=lambda reward: reward.__name__)
-def test_rewards_are_picklable_and_named(reward: rewards.Reward) -> None:
+def test_rewards_are_picklable_and_have_names(reward: rewards.Reward) -> None:
     again = pickle.loads(pickle.dumps(reward))
     assert again == reward
     assert again(**trl_call([RIGHT])) == reward(**trl_call([RIGHT]))
@@ -106,7 +106,7 @@ def test_rewards_are_picklable_and_named(reward: rewards.Reward) -> None:
     assert reward.replace(name="mine").__name__ == "mine"
 
 
-def test_a_subclass_is_made_as_ms_swift_makes_them() -> None:
+def test_a_subclass_is_created_as_ms_swift_does() -> None:
     class Faithful(vr.rl.FaithfulnessReward):
         def __init__(self, args: Any = None) -> None:
             super().__init__()
@@ -144,12 +144,12 @@ def test_messages_of_every_shape(message: dict[str, Any], expected: float) -> No
         assert rewards.faithfulness_reward(completions=[completion], **COLUMNS_OF_ONE) == [expected]
 
 
-def test_the_last_message_of_the_assistants_is_read() -> None:
+def test_the_last_assistant_message_is_parsed() -> None:
     turns = [*as_messages(CONTRADICTION), {"role": "tool", "content": "x"}, *as_messages(RIGHT)]
     assert rewards.accuracy_reward(completions=[turns], solution=["B"]) == [1.0]
 
 
-def test_a_prefilled_thought_is_read_with_its_continuation() -> None:
+def test_a_prefilled_thought_is_parsed_with_its_continuation() -> None:
     completion = " But the cube is blue.</think><answer>B</answer>"
     columns = columns_of(1, prefill=["<think>It is red."])
     assert rewards.faithfulness_reward(completions=[completion], **columns) == [1.1]
@@ -209,7 +209,7 @@ def test_26_options() -> None:
 
 
 @pytest.mark.parametrize("solution", ["B", "b", " B ", "(B)", "<answer> B </answer>", "blue", "B. blue"])
-def test_solutions_as_data_sets_write_them(solution: str) -> None:
+def test_solutions_in_the_formats_of_data_sets(solution: str) -> None:
     columns = columns_of(2, solution=[solution] * 2)
     assert rewards.accuracy_reward(completions=[RIGHT, CONTRADICTION], **columns) == [1.0, 0.0]
 
@@ -239,7 +239,7 @@ def test_a_missing_column_is_named(reward: rewards.Reward) -> None:
     assert set(reward.needs) <= set(COLUMNS)
 
 
-def test_a_row_without_what_is_needed_gets_none() -> None:
+def test_a_row_without_a_required_value_gets_none() -> None:
     columns = columns_of(3, solution=["B", None, "B"])
     assert rewards.accuracy_reward(completions=[RIGHT] * 3, **columns) == [1.0, None, 1.0]
     assert rewards.format_reward(completions=[RIGHT] * 3, **columns) == [0.1] * 3
@@ -298,13 +298,13 @@ def test_a_row_without_what_is_needed_gets_none() -> None:
         ),
     ],
 )
-def test_errors_say_where(completions: Any, columns: Any, error: type[Exception], message: str) -> None:
+def test_errors_name_the_place(completions: Any, columns: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rewards.accuracy_reward(completions=completions, **columns)
 
 
 @pytest.mark.parametrize("completion", [RIGHT, as_messages(RIGHT)[0]], ids=("text", "message"))
-def test_a_completion_by_itself_is_one(completion: Any) -> None:
+def test_a_single_completion_is_accepted(completion: Any) -> None:
     assert rewards.faithfulness_reward(completions=completion, **columns_of(1)) == [1.1]
     assert rewards.format_reward(completions=completion) == [0.1]
     expected = "expected a list of 2 completions, one for each value of column 'solution', got one (text|message): "
@@ -321,22 +321,22 @@ def test_a_completion_by_itself_is_one(completion: Any) -> None:
         ({}, ""),
     ],
 )
-def test_errors_name_the_trainer_where_its_columns_tell(columns: dict[str, Any], trainer: str) -> None:
+def test_errors_name_the_trainer_identified_by_its_columns(columns: dict[str, Any], trainer: str) -> None:
     with pytest.raises(ValueError, match=f"^{trainer}accuracy_reward, row 0, column 'solution': expected the letter"):
         rewards.accuracy_reward(completions=[RIGHT], solution=["Q"], options=[["red", "blue"]], **columns)
 
 
-def test_the_question_of_vlm_r1_is_called_problem() -> None:
+def test_vlm_r1s_column_problem_is_the_question() -> None:
     columns = {"solution": ["<answer> B </answer>"], "problem": ["Which colour?"], "options": [["red", "blue"]]}
     assert rewards.faithfulness_reward(completions=[as_messages(RIGHT)], **columns) == [1.1]
 
 
-def test_completions_are_asked_for() -> None:
+def test_completions_are_required() -> None:
     with pytest.raises(TypeError, match="accuracy_reward: expected completions, or prompts and completions, got 0 arg"):
         rewards.accuracy_reward(solution=["B"])
 
 
-def test_guards_are_factors_of_their_own() -> None:
+def test_guards_are_separate_factors() -> None:
     guarded = vr.rl.FaithfulnessReward(guards=(LongEnough(words=5),))
     long = "<think>I look at it, and the cube is blue.</think><answer>B</answer>"
     assert guarded(completions=[RIGHT, long], **columns_of(2)) == [0.0, 1.1]
@@ -366,7 +366,7 @@ ANSWERS = ("<answer>A</answer>", "<answer>B</answer>", "The answer is (C).", "",
     st.permutations(range(4)),
     st.sampled_from(("stop", "length", None)),
 )
-def test_reward_and_metric_cannot_disagree(
+def test_reward_and_metric_agree(
     condition: str, parts: list[tuple[str, ...]], order: list[int], finish_reason: str | None
 ) -> None:
     from PIL import Image
@@ -419,7 +419,7 @@ def test_the_order_of_a_batch_does_not_matter(order: list[int]) -> None:
     ]
 
 
-def test_no_trainer_and_no_transformers_is_imported() -> None:
+def test_neither_a_trainer_nor_transformers_is_imported() -> None:
     code = (
         "import sys; from vlmrobust.rl.rewards import faithfulness_reward as f; import vlmrobust.rl.verl\n"
         f"f(completions=[{RIGHT!r}], **{COLUMNS_OF_ONE!r})\n"
@@ -429,7 +429,7 @@ def test_no_trainer_and_no_transformers_is_imported() -> None:
     assert result.stdout == "[]\n"
 
 
-def test_a_prompt_is_made_once_per_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_is_created_once_per_group(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr("vlmrobust.rl.completions.Prompt", lambda **fields: made.append(1) or Prompt(**fields))
     rewards.faithfulness_reward(completions=[RIGHT] * 16, **columns_of(16, question=["one"] * 8 + ["two"] * 8))

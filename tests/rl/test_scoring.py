@@ -1,4 +1,4 @@
-"""Rewards from a trainer's plain settings; whatever else it hands over is refused, by trainer, row and column."""
+"""Check rewards built from a trainer's plain settings, and errors that name trainer, row and column."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from vlmrobust.rl.scoring import GUARDS, reward_of
 from vlmrobust.rl.skyrl import FaithfulnessEnv
 
 
-def test_nothing_given_is_the_default_reward() -> None:
+def test_no_settings_give_the_default_reward() -> None:
     assert reward_of({}, where="verl") == rewards.faithfulness_reward
     assert reward_of({"guards": None, "judge": None}, where="verl") == rewards.faithfulness_reward
 
@@ -45,7 +45,7 @@ def test_every_setting_reaches_its_field(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.guards == (guards.Untemplated(), guards.LongEnough(words=3), guards.Sufficient(reader=RuleJudge()))
 
 
-def test_the_recommended_guards_by_their_name() -> None:
+def test_the_recommended_guards_by_name() -> None:
     names = [guard.column for guard in guards.recommended()]
     for given in ("recommended", ["recommended"]):
         assert [guard.column for guard in reward_of({"guards": given}, where="x").guards] == names
@@ -60,14 +60,16 @@ def test_the_other_rewards(name: str, kind: type) -> None:
     assert type(reward_of({"reward": name, "name": "mine"}, where="x")) is kind
 
 
-def test_a_reward_by_itself_is_that_reward() -> None:
+def test_a_reward_object_is_returned() -> None:
     own = rewards.FormatReward(weight=2.0)
     assert reward_of({"reward": own}, where="x") is own
-    with pytest.raises(ValueError, match=r"x, settings of the reward: expected a reward by itself.* got additive as"):
+    with pytest.raises(
+        ValueError, match=r"x, settings of the reward: expected no settings besides a Reward object, got additive"
+    ):
         reward_of({"reward": own, "additive": 1.0}, where="x")
 
 
-def test_the_same_settings_are_the_same_reward_which_may_remember() -> None:
+def test_equal_settings_give_the_same_reward_object() -> None:
     first = reward_of({"guards": [{"name": "untemplated", "n": 2}]}, where="verl")
     # Hydra hands over containers of its own.
     assert reward_of(UserDict({"guards": UserList([UserDict({"n": 2, "name": "untemplated"})])}), where="x") is first
@@ -103,7 +105,7 @@ def test_guards_are_found_by_their_name() -> None:
         ({"judge": RuleJudge()}, "expected plain values, or `reward` with a Reward, got RuleJudge"),
     ],
 )
-def test_what_is_not_known_is_refused_with_the_nearest(settings: dict[str, Any], message: str) -> None:
+def test_unknown_names_are_refused_with_a_suggestion(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"verl, settings of the reward.*{message}"):
         reward_of(settings, where="verl")
 
@@ -143,10 +145,13 @@ def of_skyrl(action: Any = TURN, spec: Any = None, **more: Any) -> Any:
         (lambda: of_openrlhf(prompts=[ASKED]), "OpenRLHF, prompts: expected 2 values, .* got 1"),
         (lambda: of_openrlhf(queries=[ASKED + TURN, None]), "OpenRLHF, queries, row 1: expected text, got NoneType"),
         (lambda: of_openrlhf(prompts=[ASKED, ["x"]]), "OpenRLHF, prompts, row 1: expected text, got list"),
-        (lambda: of_openrlhf(queries=[ASKED + TURN, "B"]), "OpenRLHF, queries, row 1: expected a query with the end"),
+        (
+            lambda: of_openrlhf(queries=[ASKED + TURN, "B"]),
+            "OpenRLHF, queries, row 1: expected a query that contains the end",
+        ),
         (
             lambda: of_openrlhf(labels=[LABEL, "nope"]),
-            "OpenRLHF, .*row 1: .*column 'question'.*no JSON text with columns: 'nope'",
+            "OpenRLHF, .*row 1: .*column 'question'.*not JSON text with columns: 'nope'",
         ),
         (lambda: verl.compute_score("d", [TURN], ROW), "verl, solution_str: expected text, got list"),
         (lambda: verl.compute_score("d", None, ROW), "verl, solution_str: expected text, got NoneType"),
@@ -178,7 +183,7 @@ def of_skyrl(action: Any = TURN, spec: Any = None, **more: Any) -> Any:
         ),
     ],
 )
-def test_one_ground_truth_each(call: Callable[[], Any], told: str) -> None:
+def test_invalid_arguments_name_trainer_and_row(call: Callable[[], Any], told: str) -> None:
     with pytest.raises((ValueError, TypeError), match=f"^{told}"):
         call()
 
@@ -199,7 +204,7 @@ def test_one_ground_truth_each(call: Callable[[], Any], told: str) -> None:
         ),
         (
             {"completions": [TURN, [{"role": "assistant", "content": TURN, "reasoning": ["x"]}]]},
-            "row 1, completion: expected a thought that is text",
+            "row 1, completion: expected the thought to be text",
         ),
         ({"question": "Which?"}, r"expected column 'question' to have one value per completion \(2\), got str"),
         ({"question": {"a": 1, "b": 2}}, r"expected column 'question' to have .* \(2\), got dict"),
@@ -210,14 +215,14 @@ def test_one_ground_truth_each(call: Callable[[], Any], told: str) -> None:
         ({"solution": ["A", {"a": 1}]}, "row 1, column 'solution': expected the letter of an option"),
     ],
 )
-def test_one_column_each(trainer: str, change: dict[str, Any], told: str) -> None:
+def test_invalid_columns_name_trainer_row_and_column(trainer: str, change: dict[str, Any], told: str) -> None:
     given = {"completions": [TURN] * 2} | COLUMNS | ADDED[trainer] | change
     name = "" if change.get("completions", "") is None else f"{trainer}, "
     with pytest.raises((ValueError, TypeError), match=f"^{name}faithfulness_reward[:,] ?{told}"):
         faithfulness_reward(**given)
 
 
-def test_none_is_told_of_by_column_and_rows(caplog: pytest.LogCaptureFixture) -> None:
+def test_none_is_logged_by_column_and_rows(caplog: pytest.LogCaptureFixture) -> None:
     """Rows of another task have None, and get None: that is no error, but it is said, and not at every step."""
     columns = COLUMNS | {"solution": ["A", None], "log_metric": lambda *_: None}
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""Steps that compute once what completions share, against TRL's own steps with the bundled model."""
+"""Compare steps that share prefixes with TRL's own steps, on the bundled model."""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from peft import LoraConfig
 from transformers.image_utils import to_numpy_array
 
 import vlmrobust as vr
-from vlmrobust.rl.shared_rows import Prompts, SharedRows, different
+from vlmrobust.rl.shared_rows import PaddedPrompts, SharedRows, unique_rows
 from vlmrobust.rl.shared_trainer import _DistinctPrompts, _DistinctRows
 
 # TRL still sets options that transformers has renamed.
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 BATCH = {"per_device_train_batch_size": 12, "num_generations": 4, "max_completion_length": 48}
 
 
-def both(grpo: Callable[..., Any], out: Path, **settings: Any) -> tuple[Any, Any]:
-    """Return TRL's trainer and ours, of the same weights."""
+def both_trainers(grpo: Callable[..., Any], out: Path, **settings: Any) -> tuple[Any, Any]:
+    """Return TRL's trainer and ours with the same weights."""
     trainers = tuple(grpo(out, trainer_class=kind, **BATCH, **settings) for kind in (None, vr.rl.SharedGRPOTrainer))
     for trainer in trainers:
         trainer.model.train()
@@ -29,16 +29,16 @@ def both(grpo: Callable[..., Any], out: Path, **settings: Any) -> tuple[Any, Any
     return trainers
 
 
-def drawn(trainer: Any) -> list[dict[str, Any]]:
-    """Return three rows, one of them with a prefilled thought, each as often as it has completions."""
+def make_batch(trainer: Any) -> list[dict[str, Any]]:
+    """Return three rows, one with a prefilled thought, each repeated for its completions."""
     rows = list(trainer.train_dataset)
     with_prefill = next(row for row in rows if row["prefill"])
     without = [row for row in rows if not row["prefill"]][:2]
     return [copy.copy(row) for row in (without[0], with_prefill, without[1]) for _ in range(4)]
 
 
-def written(trainer: Any, count: int) -> list[list[int]]:
-    """Return completions of various lengths; some rows of a prompt's say the same."""
+def make_completions(trainer: Any, count: int) -> list[list[int]]:
+    """Return completions of various lengths, some of them equal within a prompt."""
     texts = [
         "<think>I see a red circle northwest, nothing northeast.</think><answer>A</answer><|im_end|>",
         "<think>I see a red circle northwest, nothing northeast.</think><answer>B</answer><|im_end|>",
@@ -49,18 +49,20 @@ def written(trainer: Any, count: int) -> list[list[int]]:
     return [tokenizer(texts[row % len(texts)], add_special_tokens=False)["input_ids"] for row in range(count)]
 
 
-def scored(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return a batch with the completions of `written`."""
-    rows = drawn(trainer)
-    monkeypatch.setattr(trainer, "_generate_single_turn", lambda *args, **kwargs: (written(trainer, len(rows)), None))
+def scored_batch(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return a batch with the completions of `make_completions`."""
+    rows = make_batch(trainer)
+    monkeypatch.setattr(
+        trainer, "_generate_single_turn", lambda *args, **kwargs: (make_completions(trainer, len(rows)), None)
+    )
     return trainer._generate_and_score_completions(rows)
 
 
-def test_rewards_and_batches_are_those_of_trl(
+def test_rewards_and_batches_equal_trls(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainers = both(grpo, tmp_path, rewards=[vr.rl.faithfulness_reward, vr.rl.accuracy_reward])
-    theirs, ours = (scored(trainer, monkeypatch) for trainer in trainers)
+    trainers = both_trainers(grpo, tmp_path, rewards=[vr.rl.faithfulness_reward, vr.rl.accuracy_reward])
+    theirs, ours = (scored_batch(trainer, monkeypatch) for trainer in trainers)
     assert theirs.keys() == ours.keys()
     for name, value in theirs.items():
         if isinstance(value, torch.Tensor):
@@ -85,18 +87,18 @@ def test_rewards_and_batches_are_those_of_trl(
     ],
     ids=("plain", "reference", "old", "another loss", "entropy bonus", "truncated", "adapter"),
 )
-def test_the_gradient_is_that_of_trl(
+def test_loss_and_gradient_equal_trls(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    trainers = both(grpo, tmp_path, **settings)
+    trainers = both_trainers(grpo, tmp_path, **settings)
     trainers[1].model.load_state_dict(trainers[0].model.state_dict())  # an adapter begins with random weights
     found = []
     for trainer in trainers:
-        inputs = scored(trainer, monkeypatch)
+        inputs = scored_batch(trainer, monkeypatch)
         # One prompt whose completions are all worth the same, and two whose are not.
         inputs["advantages"] = torch.tensor([0.5, -1.5, 1.0, 0.0, 0, 0, 0, 0, 1.0, 1.0, -1.0, -1.0])
         order = torch.tensor([7, 2, 11, 0, 5, 9, 1, 4, 8, 3, 10, 6])  # TRL shuffles a batch
-        mixed = shuffled(inputs, order)
+        mixed = shuffle_batch(inputs, order)
         loss = trainer._compute_loss(trainer.model, mixed)
         loss.backward()
         gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
@@ -111,7 +113,7 @@ def test_the_gradient_is_that_of_trl(
     assert our_metrics == pytest.approx(their_metrics, abs=1e-5)
 
 
-def shuffled(inputs: dict[str, Any], order: torch.Tensor) -> dict[str, Any]:
+def shuffle_batch(inputs: dict[str, Any], order: torch.Tensor) -> dict[str, Any]:
     from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
     rows = split_pixel_values_by_grid(inputs)
@@ -126,18 +128,18 @@ def shuffled(inputs: dict[str, Any], order: torch.Tensor) -> dict[str, Any]:
     return unsplit_pixel_values_by_grid(mixed)
 
 
-def test_a_batch_without_any_advantage_has_a_gradient_of_zero(
+def test_a_batch_without_advantages_has_zero_gradient(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, trainer = both(grpo, tmp_path)
-    inputs = scored(trainer, monkeypatch) | {"advantages": torch.zeros(12)}
+    _, trainer = both_trainers(grpo, tmp_path)
+    inputs = scored_batch(trainer, monkeypatch) | {"advantages": torch.zeros(12)}
     loss = trainer._compute_loss(trainer.model, inputs)
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in trainer.model.parameters())
 
 
-def prompts_of(trainer: Any, rows: list[dict[str, Any]]) -> Prompts:
+def prompts_of(trainer: Any, rows: list[dict[str, Any]]) -> PaddedPrompts:
     processor = trainer.processing_class
     texts = [processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in rows]
     encoded = processor(
@@ -150,16 +152,16 @@ def prompts_of(trainer: Any, rows: list[dict[str, Any]]) -> Prompts:
     )
     grids = list(encoded["image_grid_thw"].split(1))
     pixels = list(encoded["pixel_values"].split([int(grid.prod()) for grid in grids]))
-    return Prompts(encoded["input_ids"], encoded["attention_mask"], encoded["mm_token_type_ids"], pixels, grids)
+    return PaddedPrompts(encoded["input_ids"], encoded["attention_mask"], encoded["mm_token_type_ids"], pixels, grids)
 
 
-def test_every_token_is_drawn_from_the_models_own_logits(grpo: Callable[..., Any], tmp_path: Path) -> None:
-    """Rows that split and leave do not change what the others see: each completion, run by itself, says the same."""
+def test_tokens_are_drawn_from_the_logits_of_a_single_row(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    """Splitting and finished rows do not affect others: each completion run alone has the same logits."""
     trainer = grpo(tmp_path)
     model = trainer.model.eval()
     rows = list(trainer.train_dataset)
     prompts = prompts_of(trainer, [rows[0], next(row for row in rows if row["prefill"]), rows[2]])
-    owners = [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    prompt_rows = [0, 0, 0, 1, 1, 2, 2, 2, 2]
     generator = torch.Generator().manual_seed(4)
     seen: list[torch.Tensor] = []
 
@@ -169,7 +171,7 @@ def test_every_token_is_drawn_from_the_models_own_logits(grpo: Callable[..., Any
 
     stop = trainer.processing_class.tokenizer.eos_token_id
     shared = SharedRows(model)
-    texts = shared.sample(prompts, owners, choose, [stop], 12)
+    texts = shared.sample(prompts, prompt_rows, choose, [stop], 12)
     assert len({tuple(text) for text in texts}) > 6
     assert shared.row_steps < sum(len(text) - 1 for text in texts)
     given = [0] * len(texts)  # where the completion stands among those that were asked for at each step
@@ -177,7 +179,7 @@ def test_every_token_is_drawn_from_the_models_own_logits(grpo: Callable[..., Any
         asked = [completion for completion, text in enumerate(texts) if len(text) > step]
         assert len(asked) == len(logits)
         for row, completion in enumerate(asked):
-            text, prompt = texts[completion], prompts.selected([owners[completion]])
+            text, prompt = texts[completion], prompts.select([prompt_rows[completion]])
             tokens = torch.cat([prompt.tokens, torch.tensor([text[:step]], dtype=torch.long)], dim=1)
             types = torch.nn.functional.pad(prompt.types, (0, step))
             inputs = prompt.inputs() | {"input_ids": tokens, "mm_token_type_ids": types}
@@ -190,7 +192,7 @@ def test_every_token_is_drawn_from_the_models_own_logits(grpo: Callable[..., Any
     assert all(len(text) == 12 or text[-1] == stop for text in texts)
 
 
-def test_completions_are_drawn_as_often_as_they_are_likely(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_tokens_are_drawn_with_their_probabilities(grpo: Callable[..., Any], tmp_path: Path) -> None:
     trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, max_completion_length=1, temperature=4.0)
     row = next(iter(trainer.train_dataset))
     prompts = prompts_of(trainer, [row])
@@ -213,9 +215,9 @@ def test_completions_are_drawn_as_often_as_they_are_likely(grpo: Callable[..., A
     assert (counts > 0).sum() > 10
 
 
-def test_a_processor_is_asked_once_for_each_prompt(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_processor_runs_once_for_each_distinct_prompt(grpo: Callable[..., Any], tmp_path: Path) -> None:
     trainer = grpo(tmp_path)
-    rows = drawn(trainer)
+    rows = make_batch(trainer)
     own, once = trainer.processing_class, _DistinctPrompts(trainer.processing_class)
     texts = [own.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in rows]
     images = [row["images"] for row in rows]
@@ -227,7 +229,7 @@ def test_a_processor_is_asked_once_for_each_prompt(grpo: Callable[..., Any], tmp
     assert not torch.equal(found["pixel_values"][:16], found["pixel_values"][16:32])
 
 
-def test_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_repeated_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:
     rows = grpo(tmp_path).train_dataset
     read = _DistinctRows(rows).__getitems__([5, 5, 2, 5])
     assert [row["question"] for row in read] == [rows[place]["question"] for place in (5, 5, 2, 5)]
@@ -235,7 +237,7 @@ def test_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:
     assert (to_numpy_array(read[2]["images"][0]) == to_numpy_array(rows[2]["images"][0])).all()
 
 
-def test_a_training_runs_and_is_the_same_again(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_training_is_reproducible(grpo: Callable[..., Any], tmp_path: Path) -> None:
     histories = []
     for _ in range(2):
         trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, max_steps=2, **BATCH)
@@ -247,7 +249,7 @@ def test_a_training_runs_and_is_the_same_again(grpo: Callable[..., Any], tmp_pat
     assert any(entry["grad_norm"] > 0 for entry in histories[0])
 
 
-def test_what_is_not_shared_is_left_to_trl(
+def test_unsupported_settings_are_left_to_trl(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = grpo(
@@ -264,10 +266,10 @@ def test_what_is_not_shared_is_left_to_trl(
     assert trainer.state.global_step == 1
 
 
-def test_a_model_that_says_something_else_behind_a_cache_shares_nothing(
+def test_a_model_whose_output_changes_with_a_cache_shares_nothing(
     grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, trainer = both(grpo, tmp_path)
+    _, trainer = both_trainers(grpo, tmp_path)
     own = trainer.model.model.language_model.forward
 
     def other(*args: Any, **kwargs: Any) -> Any:
@@ -279,11 +281,11 @@ def test_a_model_that_says_something_else_behind_a_cache_shares_nothing(
     monkeypatch.setattr(trainer.model.model.language_model, "forward", other)
     monkeypatch.setattr(SharedRows, "sample", None)
     monkeypatch.setattr(SharedRows, "scores", None)
-    loss = trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(drawn(trainer)))
+    loss = trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(make_batch(trainer)))
     assert loss.requires_grad
-    assert "nothing is shared, its log-probabilities behind a cache differ by" in caplog.text
+    assert "prefixes are not shared, as its log-probabilities with a cache differ by" in caplog.text
 
 
-def test_rows_that_are_different() -> None:
-    found = different([(1, b"x"), (1, b"y"), (1, b"x"), (2, b"x")])
-    assert (found.firsts, found.kinds) == ([0, 1, 3], [0, 1, 0, 2])
+def test_unique_rows() -> None:
+    found = unique_rows([(1, b"x"), (1, b"y"), (1, b"x"), (2, b"x")])
+    assert (found.firsts, found.inverse) == ([0, 1, 3], [0, 1, 0, 2])

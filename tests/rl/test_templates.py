@@ -1,4 +1,4 @@
-"""The wrapped chat template: a rollout's prompt ends with exactly the prefill, and nothing else has changed."""
+"""Check that a wrapped chat template ends with exactly the prefill and changes nothing else."""
 
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +67,7 @@ def test_other_conversations_are_rendered_as_before(name: str, tokenizer: Any) -
     "template",
     ["\n{% for m in messages %}{{ m['content'] }}{% endfor %}\n", "  {% if true %}\n x{% endif %}\n  ", "{{ '' }}\n\n"],
 )
-def test_line_breaks_at_the_seams_stay(template: str, tokenizer: Any) -> None:
+def test_line_breaks_around_the_prefill_are_kept(template: str, tokenizer: Any) -> None:
     tokenizer.chat_template = template
     wrapped = continue_prefill(tokenizer)
     turns = [{"role": "user", "content": "x"}]
@@ -77,7 +77,7 @@ def test_line_breaks_at_the_seams_stay(template: str, tokenizer: Any) -> None:
     assert prefilled == f"{rendered}<think>A"
 
 
-def test_processor_is_not_changed_and_wrapping_twice_is_wrapping_once(tiny: Callable[[str], zoo.Tiny]) -> None:
+def test_wrapping_copies_the_processor_and_is_idempotent(tiny: Callable[[str], zoo.Tiny]) -> None:
     processor = tiny("qwen2_5_vl").processor
     wrapped = continue_prefill(processor)
     assert processor.chat_template == templates.QWEN
@@ -93,7 +93,7 @@ def test_tags_of_another_style(tokenizer: Any) -> None:
     assert rendered.endswith("assistant\n<analysis>It is")
 
 
-def test_what_cannot_be_wrapped_is_refused(tokenizer: Any) -> None:
+def test_invalid_processors_are_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match=r"expected a processor with one chat template, got \w+ with none"):
         continue_prefill(tokenizer)

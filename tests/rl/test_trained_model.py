@@ -1,4 +1,4 @@
-"""The model in training: asked as its trainer does, given back as it was, refused if it was not restored."""
+"""Check that evaluations adopt the trainer's settings, restore its model's state, and refuse unrestored weights."""
 
 import random
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import StopThink
 from vlmrobust.rl import RobustnessCallback
 from vlmrobust.rl.alarms import moved
-from vlmrobust.rl.trained_model import as_trained, check_weights, note_weights, undisturbed
+from vlmrobust.rl.trained_model import check_weights, record_weights, trainer_settings, undisturbed
 
 # TRL still sets options that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -34,12 +34,12 @@ def first_report(trainer: Any, **settings: Any) -> vr.Report:
 
 
 def lengths(report: vr.Report) -> set[int]:
-    """Return how many tokens the answers under base have."""
+    """Return the token counts of the base responses."""
     found = report.responses
     return {int(n) for n, condition in zip(found.n_tokens, found.condition, strict=True) if condition == "base"}
 
 
-def test_the_trainers_limit(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_token_limit_is_the_trainers(grpo: Callable[..., Any], tmp_path: Path) -> None:
     report = first_report(grpo(tmp_path / "its", **SMALL))
     assert lengths(report) == {11}  # the bundled model thinks for longer
     assert "truncated" in report.responses.status
@@ -49,8 +49,8 @@ def test_the_trainers_limit(grpo: Callable[..., Any], tmp_path: Path) -> None:
     assert lengths(report) == {7}
 
 
-def test_the_trainers_template_arguments(grpo: Callable[..., Any], tmp_path: Path) -> None:
-    """A template that opens the turn as it is told: a thought, or an answer straight away."""
+def test_the_template_arguments_are_the_trainers(grpo: Callable[..., Any], tmp_path: Path) -> None:
+    """The argument sets how the template opens the turn."""
     given = {"chat_template_kwargs": {"opens": "<think>The shape", "unheard_of": 1}}
     trainer = grpo(tmp_path, **SMALL, **given)
     trainer.processing_class.chat_template += "{{ opens | default('') }}"
@@ -64,10 +64,10 @@ def test_the_trainers_template_arguments(grpo: Callable[..., Any], tmp_path: Pat
 def settings(**given: Any) -> Any:
     engine = vr.demo.model()
     engine.processor.tokenizer.eos_token = given.pop("eos", engine.processor.tokenizer.eos_token)
-    return as_trained(SimpleNamespace(**given), engine.model, engine.processor)
+    return trainer_settings(SimpleNamespace(**given), engine.model, engine.processor)
 
 
-def test_what_is_taken_from_settings() -> None:
+def test_settings_are_inherited() -> None:
     assert settings() == ({}, {}, None)
     assert settings(max_new_tokens=30).generation == {"max_new_tokens": 30}
     rollouts = {"temperature": 0.7, "repetition_penalty": 1.2, "stop": ["</answer>"], "max_tokens": 90, "top_p": None}
@@ -94,13 +94,13 @@ def test_autocast(given: dict[str, Any], expected: Any) -> None:
 
 
 def letters(report: vr.Report) -> torch.Tensor:
-    """Return the log-probabilities of the letters right after the forced end of the thought."""
+    """Return the letters' log-probabilities after the forced end of the thought."""
     found = report.responses
     return found.option_logprobs[torch.tensor([condition == "stop_think" for condition in found.condition])]
 
 
-def by_hand(condition: Any, autocast: bool, rounded: bool = False) -> torch.Tensor:
-    """Read the letters off the last hidden state under autocast, its product with the head being in float32, or not."""
+def expected_letters(condition: Any, autocast: bool, rounded: bool = False) -> torch.Tensor:
+    """Compute the letters from the last hidden state under autocast, with the head in float32 or rounded."""
     engine = vr.demo.model()
     found = []
     for prompt in vr.expand(vr.demo.samples(3), [condition]):
@@ -126,33 +126,35 @@ def test_float32_read_out_under_the_trainers_autocast(grpo: Callable[..., Any], 
     peft = {"peft_config": LoraConfig(r=2, target_modules=["q_proj"])} if adapter else {}  # does nothing yet
     report = first_report(grpo(tmp_path, **SMALL, bf16=True, **peft))
     assert report.manifest["model"]["autocast"] == "bfloat16"
-    found, half = letters(report), by_hand(StopThink(), autocast=True)
-    others = (by_hand(StopThink(), autocast=False), by_hand(StopThink(), autocast=True, rounded=True))
+    found, half = letters(report), expected_letters(StopThink(), autocast=True)
+    others = (expected_letters(StopThink(), autocast=False), expected_letters(StopThink(), autocast=True, rounded=True))
     assert all((found - other).abs().max() > 0.01 for other in others)  # so that they can be told apart
     assert (found - half).abs().max() < 0.005
 
 
-def test_a_precision_that_is_told(grpo: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_explicit_precision(grpo: Callable[..., Any], tmp_path: Path) -> None:
     trainer = grpo(tmp_path, **SMALL, bf16=True)
     report = first_report(trainer, precision="float32")
     assert "autocast" not in report.manifest["model"]
-    assert (letters(report) - by_hand(StopThink(), autocast=False)).abs().max() < 1e-4
+    assert (letters(report) - expected_letters(StopThink(), autocast=False)).abs().max() < 1e-4
     with torch.no_grad():  # and the trainer has its own back
         logits = trainer.model(input_ids=torch.tensor([[1, 2]])).logits
     assert torch.equal(logits, logits.bfloat16().float())
 
 
-def test_precisions_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_precisions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="field 'precision': expected one of float32, bfloat16, float16, or None, got"):
         RobustnessCallback([], vr.demo.samples(1), precision="bf16")  # type: ignore[arg-type]
     engine = vr.demo.model()
     callback = RobustnessCallback([], vr.demo.samples(1), precision="float32")
-    with pytest.raises(ValueError, match=r"'precision': expected no more than the weights have, torch\.bfloat16, got"):
+    with pytest.raises(
+        ValueError, match=r"'precision': expected at most the precision of the weights, torch\.bfloat16, got"
+    ):
         callback._autocast_for(engine.model.bfloat16(), SimpleNamespace())  # type: ignore[arg-type]
 
 
-def test_letters_of_a_model_that_brings_its_autocast_along() -> None:
-    """accelerate leaves its autocast inside the forward pass, where whoever evaluates the model does not see it."""
+def test_letters_of_a_model_wrapped_in_autocast() -> None:
+    """accelerate puts autocast inside the forward pass, hidden from whoever evaluates the model."""
     from accelerate import Accelerator
 
     engine = vr.demo.model()
@@ -161,10 +163,10 @@ def test_letters_of_a_model_that_brings_its_autocast_along() -> None:
         report = vr.Evaluator(vr.HFModel(prepared, engine.processor), [StopThink()]).run(vr.demo.samples(3))
     finally:
         Accelerator._shared_state = {}
-    assert (letters(report) - by_hand(StopThink(), autocast=True)).abs().max() < 0.005
+    assert (letters(report) - expected_letters(StopThink(), autocast=True)).abs().max() < 0.005
     with undisturbed(prepared):
         report = vr.Evaluator(vr.HFModel(prepared, engine.processor), [StopThink()]).run(vr.demo.samples(3))
-    assert (letters(report) - by_hand(StopThink(), autocast=False)).abs().max() < 1e-4
+    assert (letters(report) - expected_letters(StopThink(), autocast=False)).abs().max() < 1e-4
 
 
 def random_numbers() -> tuple[Any, ...]:
@@ -208,48 +210,50 @@ QUICK = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion
 SAVED = {"save_strategy": "steps", "save_steps": 2}
 
 
-def watched(build: Callable[..., Any], out: Path, steps: int, **settings: Any) -> Any:
+def watched_trainer(build: Callable[..., Any], out: Path, steps: int, **settings: Any) -> Any:
     trainer = build(out, vr.rl.faithfulness_reward, max_steps=steps, **QUICK, **SAVED, **settings)
     callback = RobustnessCallback([StopThink()], vr.demo.samples(4), every=2, metrics=[Accuracy()], budget=None)
     callback.attach(trainer)
     return trainer
 
 
-def robust(trainer: Any) -> list[dict[str, Any]]:
+def evaluations_of(trainer: Any) -> list[dict[str, Any]]:
     return [entry for entry in trainer.state.log_history if "robustness/base/accuracy" in entry]
 
 
-def is_at(trainer: Any, checkpoint: Path) -> bool:
-    """Compare with the file itself, whatever its tensors are called: the sorted sums of all of them."""
+def has_weights_of(trainer: Any, checkpoint: Path) -> bool:
+    """Compare the sorted sums of all tensors with those of the file, regardless of names."""
     own = {value.data_ptr(): value for value in trainer.model.state_dict().values()}.values()  # tied ones once
-    sums = [sorted(float(value.double().sum()) for value in tensors) for tensors in (own, saved(checkpoint))]
+    sums = [sorted(float(value.double().sum()) for value in tensors) for tensors in (own, saved_tensors(checkpoint))]
     return sums[0] == sums[1]
 
 
-def saved(checkpoint: Path) -> Any:
+def saved_tensors(checkpoint: Path) -> Any:
     return load_file(checkpoint / "model.safetensors").values()
 
 
 @pytest.fixture(scope="module")
 def checkpoint(grpo: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return what a short training has left at its second step."""
+    """Return the checkpoint of a short training at its second step."""
     out = tmp_path_factory.mktemp("first")
-    trainer = watched(grpo, out, 2)
+    trainer = watched_trainer(grpo, out, 2)
     trainer.train()
-    assert [entry["step"] for entry in robust(trainer)] == [0, 2]
+    assert [entry["step"] for entry in evaluations_of(trainer)] == [0, 2]
     assert any(entry.get("grad_norm", 0) > 0 for entry in trainer.state.log_history)
-    assert is_at(trainer, out / "checkpoint-2")
+    assert has_weights_of(trainer, out / "checkpoint-2")
     return out / "checkpoint-2"
 
 
-def test_what_transformers_does_not_restore_is_refused(
+def test_weights_that_transformers_does_not_restore_are_refused(
     grpo: Callable[..., Any], checkpoint: Path, tmp_path: Path
 ) -> None:
-    trainer = watched(grpo, tmp_path, 3)
+    trainer = watched_trainer(grpo, tmp_path, 3)
     trainer._load_from_checkpoint(str(checkpoint))
-    if is_at(trainer, checkpoint):
+    if has_weights_of(trainer, checkpoint):
         pytest.skip("this transformers restores the bundled Qwen2.5-VL")
-    with pytest.raises(ValueError, match=r"^RobustnessCallback, resumed at step 2: expected the weights that the ch"):
+    with pytest.raises(
+        ValueError, match=r"^RobustnessCallback, resumed at step 2: expected the weights of the checkpoint"
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint))
     assert trainer.state.global_step == 2  # it has not begun
     assert not (tmp_path / "robustness").exists()
@@ -258,29 +262,31 @@ def test_what_transformers_does_not_restore_is_refused(
 def test_weights_that_are_not_restored_are_refused(
     grpo: Callable[..., Any], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same whatever transformers does: here it restores nothing, and then all but one tensor."""
+    """Independent of the version of transformers: first nothing is restored, then all but one tensor."""
     monkeypatch.setattr(Trainer, "_load_from_checkpoint", lambda *arguments, **named: None)
-    with pytest.raises(ValueError, match=r"got others in (\d+) of \d+ trained tensors .*\bhas not restored them"):
-        watched(grpo, tmp_path, 3).train(resume_from_checkpoint=str(checkpoint))
+    with pytest.raises(
+        ValueError, match=r"got different ones in (\d+) of \d+ trained tensors .*\bhas not restored them"
+    ):
+        watched_trainer(grpo, tmp_path, 3).train(resume_from_checkpoint=str(checkpoint))
     trainer = from_checkpoint(grpo, checkpoint, tmp_path)
     name, one = next((name, value) for name, value in trainer.model.named_parameters() if "q_proj.weight" in name)
     with torch.no_grad():
         one[0, 0] += 1.0
-    with pytest.raises(ValueError, match=rf"got others in 1 of \d+ trained tensors \(the first is '{name}'\)"):
+    with pytest.raises(ValueError, match=rf"got different ones in 1 of \d+ trained tensors \(the first is '{name}'\)"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
 def from_checkpoint(build: Callable[..., Any], checkpoint: Path, out: Path) -> Any:
-    """Return a trainer to whose model the checkpoint was loaded, as the message says."""
-    trainer = watched(build, out, 3)
+    """Return a trainer whose model was loaded from the checkpoint, as the message advises."""
+    trainer = watched_trainer(build, out, 3)
     trainer.model.load_state_dict(AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict())
     return trainer
 
 
-def test_a_restored_run_goes_on_where_it_was(grpo: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+def test_a_restored_run_continues(grpo: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
     trainer = from_checkpoint(grpo, checkpoint, tmp_path)
     trainer.train(resume_from_checkpoint=str(checkpoint))  # a warning would be an error
-    entries = robust(trainer)
+    entries = evaluations_of(trainer)
     assert [entry["step"] for entry in entries] == [0, 2, 2, 3]
     names = [name for name in entries[1] if name.endswith("/accuracy")]
     assert [entries[1][name] for name in names] == [entries[2][name] for name in names]
@@ -292,20 +298,20 @@ def test_an_adapter_is_restored(grpo: Callable[..., Any], tmp_path: Path) -> Non
     from peft import LoraConfig
 
     config = {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])}
-    watched(grpo, tmp_path, 2, **config).train()
-    trainer = watched(grpo, tmp_path, 3, **config)
+    watched_trainer(grpo, tmp_path, 2, **config).train()
+    trainer = watched_trainer(grpo, tmp_path, 3, **config)
     trainer.train(resume_from_checkpoint=True)
-    assert [entry["step"] for entry in robust(trainer)] == [0, 2, 2, 3]
+    assert [entry["step"] for entry in evaluations_of(trainer)] == [0, 2, 2, 3]
 
 
-def test_without_a_note_the_evaluation_tells(
+def test_without_recorded_weights_the_evaluation_shows_the_difference(
     grpo: Callable[..., Any],
     checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A checkpoint of an older version, after which other values are found than were logged."""
+    """A checkpoint of an older version, with logged values that differ from those found."""
     load = TrainerState.load_from_json
 
     def older(path: str) -> TrainerState:
@@ -317,19 +323,22 @@ def test_without_a_note_the_evaluation_tells(
 
     monkeypatch.setattr(TrainerState, "load_from_json", older)
     trainer = from_checkpoint(grpo, checkpoint, tmp_path)
-    with pytest.warns(UserWarning, match=r"step 2, 4 samples: the resumed run is not where it was: base/accuracy was "):
+    with pytest.warns(
+        UserWarning,
+        match=r"step 2, 4 samples: the resumed run differs from the values logged before: base/accuracy was ",
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint))
-    assert "the checkpoint has no note of its weights" in caplog.text
+    assert "the checkpoint has no record of its weights" in caplog.text
 
 
-def test_notes_of_weights() -> None:
+def test_recorded_weights() -> None:
     layer, state = torch.nn.Linear(70, 80), TrainerState(global_step=7)
     assert not check_weights(state, layer)  # nothing was noted
-    note_weights(state, layer)
+    record_weights(state, layer)
     assert check_weights(state, layer)
     assert check_weights(state, layer.bfloat16().float())  # rounded, as a model may be saved
     layer.weight.requires_grad = False  # what is frozen comes with the model
-    with pytest.raises(ValueError, match=r"got others in 1 of 2 trained tensors \(the first is 'weight'\)"):
+    with pytest.raises(ValueError, match=r"got different ones in 1 of 2 trained tensors \(the first is 'weight'\)"):
         check_weights(state, layer)
     state.global_step = 8  # an older note
     assert not check_weights(state, layer)
@@ -345,5 +354,5 @@ def test_notes_of_weights() -> None:
         ({"b/accuracy": 0.0}, 100, []),
     ],
 )
-def test_what_counts_as_another_place(now: dict[str, float], samples: int, expected: list[str]) -> None:
+def test_moved(now: dict[str, float], samples: int, expected: list[str]) -> None:
     assert moved({"a/accuracy": 0.5, "a/thought_length": 30.0}, now, samples) == expected

@@ -1,4 +1,4 @@
-"""verl, EasyR1, OpenRLHF, AReaL and SkyRL: called with their exact signatures, and the same reward."""
+"""Check the reward functions for verl, EasyR1, OpenRLHF, AReaL and SkyRL with their exact signatures."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ from vlmrobust.rl import faithfulness_reward
 from vlmrobust.rl.areal import reward_fn
 from vlmrobust.rl.guards import LongEnough
 from vlmrobust.rl.rewards import FaithfulnessReward
-from vlmrobust.rl.scoring import completion_in, without_end
+from vlmrobust.rl.scoring import extract_completion, strip_end_tokens
 from vlmrobust.rl.skyrl import FaithfulnessEnv
 from vlmrobust.rl.verl import compute_score
 
@@ -87,7 +87,7 @@ def test_verl_with_another_reward_and_a_prefill() -> None:
         (
             "{broken",
             COLUMNS,
-            "^verl, faithfulness_reward, row 0: expected a ground truth that is a letter or JSON, got",
+            "^verl, faithfulness_reward, row 0: expected a letter or JSON as ground truth, got",
         ),
         ("C", COLUMNS, r"row 0, column 'solution': expected the letter of an option \(one of AB\), got 'C'"),
         ("B", COLUMNS | {"options": "red, blue"}, "row 0, column 'options': expected a list of texts, got a string"),
@@ -96,7 +96,7 @@ def test_verl_with_another_reward_and_a_prefill() -> None:
         ("B", COLUMNS | {"question": 7}, "row 0, column 'question': expected text, got int: 7"),
     ],
 )
-def test_errors_say_where(ground_truth: Any, extra_info: Any, message: str) -> None:
+def test_errors_name_the_place(ground_truth: Any, extra_info: Any, message: str) -> None:
     if isinstance(extra_info, dict) and isinstance(ground_truth, str):
         extra_info = {name: value for name, value in extra_info.items() if name != "solution"}
     with pytest.raises(ValueError, match=message):
@@ -111,20 +111,20 @@ def test_settings_choose_the_reward() -> None:
         compute_score("demo", TEXTS[0], COLUMNS, guard="recommended")
 
 
-def test_verls_first_completion_has_nothing_beside_it() -> None:
+def test_verls_first_completion_is_undefined_for_untemplated() -> None:
     """Undefined is 0 with a warning, never 1; from the next one on a thought is compared with those before it."""
     settings = {"guards": [{"name": "untemplated", "memory": 3}], "unsure": "named"}
 
-    def scored(thought: str, answer: str, question: str) -> tuple[float, float]:
+    def score(thought: str, answer: str, question: str) -> tuple[float, float]:
         text = f"<think>{thought}</think><answer>{answer}</answer>"
         terms = compute_score("demo", text, COLUMNS | {"solution": answer, "question": question}, **settings)
         return terms["untemplated"], terms["score"]
 
-    with pytest.warns(UserWarning, match="untemplated: 1 of 1 thoughts have no thought to another question"):
-        assert scored("The door behind the van has the colour of the sky, blue.", "B", "The door?") == (0.0, 0.0)
-    assert scored("Of the two kites the lower one looks red to me.", "A", "The kite?") == (1.0, 1.1)
-    assert scored("Of the two kites the lower one looks blue to me.", "B", "The boat?") == (0.0, 0.0)
-    assert scored("Its hull is red like the roofs on the shore.", "A", "The boat?") == (1.0, 1.1)
+    with pytest.warns(UserWarning, match="untemplated: 1 of 1 thoughts have nothing to be compared with"):
+        assert score("The door behind the van has the colour of the sky, blue.", "B", "The door?") == (0.0, 0.0)
+    assert score("Of the two kites the lower one looks red to me.", "A", "The kite?") == (1.0, 1.1)
+    assert score("Of the two kites the lower one looks blue to me.", "B", "The boat?") == (0.0, 0.0)
+    assert score("Its hull is red like the roofs on the shore.", "A", "The boat?") == (1.0, 1.1)
 
 
 def loaded_by_path(module: Any) -> Any:
@@ -146,7 +146,7 @@ def easyr1() -> Any:
     return loaded_by_path(vlmrobust.rl.easyr1)
 
 
-def test_easyr1_gets_its_batch_at_once(easyr1: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_easyr1_passes_a_whole_batch(easyr1: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guard that compares thoughts has all of them; what one row lacks does not take the column from the others."""
     turn = "<think>As one can plainly see in this picture, it is {}.</think><answer>{}</answer>"
     ground_truths = [
@@ -176,7 +176,7 @@ def test_easyr1_gets_its_batch_at_once(easyr1: Any, monkeypatch: pytest.MonkeyPa
         ),
     ],
 )
-def test_easyr1_names_what_is_no_batch(easyr1: Any, inputs: Any, error: type[Exception], message: str) -> None:
+def test_easyr1_refuses_invalid_batches(easyr1: Any, inputs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{message}"):
         easyr1.compute_score(inputs)
 
@@ -245,7 +245,7 @@ def test_openrlhf_with_settings_and_a_prefill(openrlhf: Any) -> None:
     assert [found["extra_logs"]["consistency"].item() for found in both] == [1.0, 0.0]
 
 
-def test_openrlhf_swallows_errors_so_they_are_logged(openrlhf: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_are_logged_as_openrlhf_swallows_them(openrlhf: Any, caplog: pytest.LogCaptureFixture) -> None:
     label = json.dumps(ROW | {"solution": "C"})
     with (
         caplog.at_level(logging.ERROR),
@@ -258,21 +258,23 @@ def test_openrlhf_swallows_errors_so_they_are_logged(openrlhf: Any, caplog: pyte
     assert record.exc_info is not None
 
 
-def test_the_completion_is_what_follows_the_prompt() -> None:
-    assert completion_in(ASKED + BALL_TEXTS[0], PROMPT) == BALL_TEXTS[0]
-    assert completion_in(ASKED[30:] + BALL_TEXTS[0], PROMPT) == BALL_TEXTS[0]  # cut at its beginning
-    assert completion_in(PROMPT + PROMPT, PROMPT) == PROMPT  # a policy that repeats what it was asked
-    assert completion_in("text", "") == "text"
-    with pytest.raises(ValueError, match=r"expected a query with the end of its prompt, .*assistant.*, got 'Another"):
-        completion_in("Another query, with nothing of it.", PROMPT)
+def test_extract_completion() -> None:
+    assert extract_completion(ASKED + BALL_TEXTS[0], PROMPT) == BALL_TEXTS[0]
+    assert extract_completion(ASKED[30:] + BALL_TEXTS[0], PROMPT) == BALL_TEXTS[0]  # cut at its beginning
+    assert extract_completion(PROMPT + PROMPT, PROMPT) == PROMPT  # a policy that repeats what it was asked
+    assert extract_completion("text", "") == "text"
+    with pytest.raises(
+        ValueError, match=r"expected a query that contains the end of its prompt, .*assistant.*, got 'Another"
+    ):
+        extract_completion("Another query, with nothing of it.", PROMPT)
 
 
 @pytest.mark.parametrize(
     "end", ["<|im_end|>", "<|im_end|>\n<|endoftext|>", "</s><pad><pad>", "<end_of_turn>\n", "", "\n"]
 )
-def test_ends_of_turns(end: str) -> None:
-    assert without_end(BALL_TEXTS[0] + end) == BALL_TEXTS[0] + (end if not end.strip() else "")
-    assert without_end(end + BALL_TEXTS[0]) == end + BALL_TEXTS[0]
+def test_strip_end_tokens(end: str) -> None:
+    assert strip_end_tokens(BALL_TEXTS[0] + end) == BALL_TEXTS[0] + (end if not end.strip() else "")
+    assert strip_end_tokens(end + BALL_TEXTS[0]) == end + BALL_TEXTS[0]
 
 
 # --- AReaL ------------------------------------------------------------------------------------------------------------
@@ -292,7 +294,7 @@ def test_areal() -> None:
         reward_fn(ASKED, "A", [], [], settings={"guard": []}, **ROW)
 
 
-def test_areal_pickles_it_to_a_process() -> None:
+def test_areal_pickles_the_function_to_a_process() -> None:
     guarded = partial(reward_fn, settings={"guards": [{"name": "long_enough", "words": 9}]})
     call = pickle.loads(pickle.dumps(partial(guarded, ASKED, BALL_TEXTS[0], [1], [2], **ROW)))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -1,4 +1,4 @@
-"""Started by torchrun, twice: a short training of the bundled model, and what each process saw of it."""
+"""Run a short training of the bundled model in two processes started by torchrun, and save what each one saw."""
 
 import json
 import os

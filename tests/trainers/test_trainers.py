@@ -81,7 +81,7 @@ def test_verl_without_continue_prefill(asked: Any, python_of: Callable[[str], Pa
     )
     check_prompts(told, asked, prefill=False)
     assert [row["reward_score"] for row in told["rewards"][0]] == close(EXPECTED)
-    assert "verl, faithfulness_reward: 1 completions so far did not go on from the prefill" in told["log"]
+    assert "verl, faithfulness_reward: 1 completions so far did not continue the prefill" in told["log"]
 
 
 def test_openrlhf(asked: Any, continuing: Path, python_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_ms_swift_drops_a_prefill(asked: Any, python_of: Callable[[str], Path], 
     check_prompts(told, asked, prefill=False)
     assert [row[0] for row in told["rewards"]] != close(EXPECTED)
     assert [row[0] for row in told["rewards"]][:4] == close(EXPECTED[:4])
-    assert "faithful: 1 completions so far did not go on from the prefill" in told["log"]
+    assert "faithful: 1 completions so far did not continue the prefill" in told["log"]
 
 
 def test_easyr1(asked: Any, python_of: Callable[[str], Path], tmp_path: Path) -> None:

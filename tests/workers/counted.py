@@ -1,7 +1,7 @@
-"""A model for workers in processes of their own: it writes down what it is asked, and may be killed once.
+"""Define a model for workers in separate processes that logs its prompts and can kill its process once.
 
-Run as `torchrun counted.py FOLDER`, or by any other launcher, it evaluates the model in that folder, and kills the rank
-that asks about a certain sample, the first time. Then every rank makes the same call again, several times.
+Run as `torchrun counted.py FOLDER`, or by another launcher, it evaluates the model in that folder and kills the rank
+that first processes a certain sample. Every rank then repeats the call several times.
 """
 
 import faulthandler
@@ -36,11 +36,11 @@ METRICS = [Accuracy(), CorrectProbability(), TokenEntropy()]
 
 
 class CountedModel(FakeModel):
-    """Appends to a file what it is asked, before it answers.
+    """Appends its prompts to a file before it responds.
 
     Attributes:
         log: the file.
-        kills: condition and sample id at which it kills its process, the first time that they are asked.
+        kills: condition and sample id at which it kills its process the first time.
         fails: sample id at which it raises.
     """
 
@@ -65,7 +65,7 @@ class CountedModel(FakeModel):
 
 
 class QueuedModel(CountedModel):
-    """The same, asked prompt by prompt: each takes a while of its own, and `busy` notes how many do at a time."""
+    """A concurrent variant with random delays; `busy` records how many prompts run at a time."""
 
     concurrency: int = 6
 
@@ -87,7 +87,7 @@ class QueuedModel(CountedModel):
 
 
 def busy(log):
-    """Return, for every process, how many prompts were answered at a time whenever another was begun."""
+    """Return the number of running prompts at each start, by process."""
     found = {}
     for process, number in (map(int, line.split()) for line in log.with_name("busy").read_text().splitlines()):
         found.setdefault(process, []).append(number)
@@ -95,25 +95,25 @@ def busy(log):
 
 
 def evaluator(log, *, on_error="record", kind=CountedModel, **behaviour):
-    """Return an evaluator of a counted model, which every worker makes for itself."""
+    """Return an evaluator of a counted model, which every worker creates for itself."""
     log.parent.mkdir(parents=True, exist_ok=True)
     model = kind(log=log, opens_images=False, follow_think=0.7, truncated=0.1, **behaviour)
     return Evaluator(model, CONDITIONS, METRICS, draws=2, batch_size=BATCH_SIZE, seed=5, on_error=on_error)
 
 
 def asked(log):
-    """Return the keys that were asked, with repetitions."""
+    """Return the keys of all prompts, with repetitions."""
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def repeated(log):
-    """Return the sample ids that were asked about more than once under the same condition and draw."""
+    """Return the sample ids with repeated prompts of the same condition and draw."""
     keys = asked(log)
     return sorted({key[0] for key in keys if keys.count(key) > 1})
 
 
 def same(report, other):
-    """Return whether two reports are equal: texts and answers exactly, numbers too, for the model is the same."""
+    """Return whether two reports are exactly equal."""
     return bool(report.frame.equals(other.frame) and report.summary.equals(other.summary))
 
 

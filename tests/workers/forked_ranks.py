@@ -1,6 +1,6 @@
-"""Runs by several ranks, each a forked child with the environment that torchrun gives it; prints what came out as JSON.
+"""Run evaluations with several ranks, forked with the environment that torchrun sets, and print the results as JSON.
 
-Run as `python forked_ranks.py FOLDER`; `test_processes.py` does. Forked, since starting an interpreter each is slow.
+Run as `python forked_ranks.py FOLDER`; `test_processes.py` does. Forking avoids the time to start interpreters.
 """
 
 import json

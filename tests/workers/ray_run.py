@@ -1,4 +1,4 @@
-"""Runs by actors of Ray on this machine; writes what came out to `result.json`, for Ray prints what it likes.
+"""Run evaluations with Ray actors on this machine, and write the results to `result.json`, as Ray prints too.
 
 Run as `python ray_run.py FOLDER`; `test_ray.py` does.
 """
@@ -14,7 +14,7 @@ from counted import CONDITIONS, EARLY, SAMPLES, QueuedModel, asked, busy, evalua
 
 from vlmrobust import Evaluator, OpenAIModel, Style
 from vlmrobust.workers import RayWorkers
-from vlmrobust.workers.plan import Plan
+from vlmrobust.workers.plan import RunPlan
 from vlmrobust.workers.processes import ModelSource
 from vlmrobust.workers.ray import _Actor
 
@@ -97,7 +97,7 @@ def main(folder):
 
 
 def one_plan():
-    return Plan(tuple(CONDITIONS), Style(), 1, 2, 0, "random", "record")
+    return RunPlan(tuple(CONDITIONS), Style(), 1, 2, 0, "random", "record")
 
 
 if __name__ == "__main__":

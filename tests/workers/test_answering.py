@@ -1,4 +1,4 @@
-"""Models that are asked prompt by prompt: kept full, in order, on disk, and left in good order."""
+"""Check that concurrent models are kept busy, recorded in order, and shut down cleanly."""
 
 import json
 import math
@@ -48,8 +48,8 @@ def samples_of(count: int) -> list[Sample]:
     ]
 
 
-class Behind:
-    """A model that only has `respond`, as another would answer."""
+class RespondOnly:
+    """Hides a server's `ask`, so that it is called in batches."""
 
     def __init__(self, model: VirtualServer) -> None:
         self.model, self.queue = model, model.queue
@@ -61,8 +61,8 @@ class Behind:
         return self.model.respond(prompts)
 
 
-def served(
-    server: VirtualServer | Behind, conditions: Any, count: int, out: Path | None = None, **options: Any
+def evaluate_server(
+    server: VirtualServer | RespondOnly, conditions: Any, count: int, out: Path | None = None, **options: Any
 ) -> Report:
     """Evaluate a server in virtual time."""
     evaluator = Evaluator(server, conditions, METRICS, **options)
@@ -71,7 +71,7 @@ def served(
         return evaluator.run(samples_of(count), out=out)
 
 
-def uneven(seed: int) -> Callable[[Key], float]:
+def uneven_times(seed: int) -> Callable[[Key], float]:
     """Return times of which a few are twenty times the usual."""
     return lambda key: random.Random(f"{seed}{key}").choice([0.5, 1.0, 1.5, 1.0, 20.0])
 
@@ -87,32 +87,32 @@ def uneven(seed: int) -> Callable[[Key], float]:
     draws=st.integers(1, 3),
     seed=st.integers(0, 999),
 )
-def test_it_takes_as_long_as_all_prompts_sent_at_once(
+def test_total_time_equals_that_of_sending_all_prompts_at_once(
     concurrency: int, count: int, batch_size: int, draws: int, seed: int
 ) -> None:
-    server = VirtualServer(concurrency, uneven(seed))
-    served(server, paper_conditions(), count, batch_size=batch_size, draws=draws)
+    server = VirtualServer(concurrency, uneven_times(seed))
+    evaluate_server(server, paper_conditions(), count, batch_size=batch_size, draws=draws)
     assert server.now == all_at_once(concurrency, [server.takes(key) for key in server.asked])
     assert server.idle == []
     assert server.most_waiting < 2 * concurrency + 8 * draws
 
 
-def test_waiting_for_each_batch_took_longer() -> None:
+def test_waiting_for_each_batch_takes_longer() -> None:
     # Otherwise the test above could not fail.
-    server = VirtualServer(16, uneven(0))
-    served(Behind(server), paper_conditions(), 100)
+    server = VirtualServer(16, uneven_times(0))
+    evaluate_server(RespondOnly(server), paper_conditions(), 100)
     assert server.now > 1.3 * all_at_once(16, [server.takes(key) for key in server.asked])
 
 
-def test_one_prompt_that_takes_as_long_as_all_others_holds_none_of_them_up() -> None:
+def test_one_slow_prompt_does_not_delay_others() -> None:
     server = VirtualServer(8, lambda key: 100.0 if key[:2] == ("q0", "base") else 1.0)
-    served(server, paper_conditions(), 100)
+    evaluate_server(server, paper_conditions(), 100)
     assert server.answered[-1] == ("q0", "base", 0) or server.now == all_at_once(8, [100.0] + [1.0] * 799)
     assert server.now <= math.ceil(799 / 7) + 1
 
 
 class Later(Perturbation):
-    """Tells what was answered under base."""
+    """Adds the base answer to the prompt."""
 
     needs_base: ClassVar[bool] = True
 
@@ -122,9 +122,9 @@ class Later(Perturbation):
 
 
 @pytest.mark.parametrize("distractor", ["random", "runner_up"])
-def test_places_stay_taken_where_conditions_need_the_base_answer(distractor: str) -> None:
-    server = VirtualServer(8, uneven(3))
-    served(server, [WrongThink(), Later(), EarlyAnswer()], 60, distractor=distractor)
+def test_slots_stay_busy_where_conditions_need_the_base_answer(distractor: str) -> None:
+    server = VirtualServer(8, uneven_times(3))
+    evaluate_server(server, [WrongThink(), Later(), EarlyAnswer()], 60, distractor=distractor)
     until = server.now - 50  # at the end there is nothing left to ask
     lost = sum(length for since, length in server.idle if since < until)
     assert lost <= 0.01 * 8 * server.now
@@ -132,7 +132,7 @@ def test_places_stay_taken_where_conditions_need_the_base_answer(distractor: str
 
 
 def test_rows_that_wait_for_an_earlier_one_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "_MOST_ROWS", 40)
+    monkeypatch.setattr(answering, "_MAX_WAITING_ROWS", 40)
     server = VirtualServer(4, lambda key: 1000.0 if key[:2] == ("q3", "base") else 1.0)
     asked_meanwhile: list[int] = []
     plain = server.says
@@ -143,7 +143,7 @@ def test_rows_that_wait_for_an_earlier_one_are_bounded(monkeypatch: pytest.Monke
         return plain(prompt)
 
     server.says = says
-    report = served(server, paper_conditions(), 40)
+    report = evaluate_server(server, paper_conditions(), 40)
     assert len(report) == 320
     assert 3 * 8 + 40 <= asked_meanwhile[0] <= 3 * 8 + 40 + 2 * 4 + 8
 
@@ -159,14 +159,14 @@ def test_rows_that_wait_for_an_earlier_one_are_bounded(monkeypatch: pytest.Monke
     draws=st.integers(1, 2),
     distractor=st.sampled_from(["random", "runner_up"]),
 )
-def test_the_report_is_the_same_whatever_the_delays(
+def test_the_report_does_not_depend_on_delays(
     seed: int, concurrency: int, batch_size: int, draws: int, distractor: str
 ) -> None:
     conditions = [WrongThink(), Later(), WrongCaption() + AbstainOption(), EarlyAnswer(), Fussy()]
     options: dict[str, Any] = {"draws": draws, "distractor": distractor}
-    server = VirtualServer(concurrency, uneven(seed))
-    report = served(server, conditions, 7, batch_size=batch_size, **options)
-    expected = served(Behind(VirtualServer(1, uneven(0))), conditions, 7, **options)
+    server = VirtualServer(concurrency, uneven_times(seed))
+    report = evaluate_server(server, conditions, 7, batch_size=batch_size, **options)
+    expected = evaluate_server(RespondOnly(VirtualServer(1, uneven_times(0))), conditions, 7, **options)
     assert report.frame.equals(expected.frame)
     assert report.summary.equals(expected.summary)
     assert report.responses.distractor.tolist() == expected.responses.distractor.tolist()
@@ -174,7 +174,7 @@ def test_the_report_is_the_same_whatever_the_delays(
 
 
 class Fussy(Perturbation):
-    """Does not fit one sample, and breaks on another."""
+    """Does not apply to one sample, and raises on another."""
 
     def perturb(self, prompt: Prompt, rng: Any) -> Prompt:
         if prompt.sample.id == "q0":
@@ -184,34 +184,34 @@ class Fussy(Perturbation):
         return prompt
 
 
-def test_a_failed_base_fails_what_needs_it_and_nothing_else() -> None:
-    server = VirtualServer(4, uneven(1))
+def test_a_failed_base_fails_only_conditions_that_need_it() -> None:
+    server = VirtualServer(4, uneven_times(1))
     plain = server.says
     server.says = lambda prompt: (
         Response.failed(prompt, "no image") if prompt.key == ("q1", "base", 0) else plain(prompt)
     )
-    frame = served(server, [Later(), WrongThink()], 6).frame
+    frame = evaluate_server(server, [Later(), WrongThink()], 6).frame
     failed = frame[frame["status"] == "error"]
     assert list(zip(failed["sample_id"], failed["condition"], strict=True)) == [("q1", "base"), ("q1", "later")]
 
 
-def test_samples_conditions_and_draws_may_join_and_nothing_is_asked_again(tmp_path: Path) -> None:
+def test_added_samples_conditions_and_draws_repeat_nothing(tmp_path: Path) -> None:
     conditions = [WrongThink(), Later(), Fussy()]
-    first = VirtualServer(4, uneven(1))
-    served(first, conditions[:2], 5, tmp_path)
-    second = VirtualServer(4, uneven(2))
-    joined = served(second, conditions, 9, tmp_path, draws=2, batch_size=2)
+    first = VirtualServer(4, uneven_times(1))
+    evaluate_server(first, conditions[:2], 5, tmp_path)
+    second = VirtualServer(4, uneven_times(2))
+    joined = evaluate_server(second, conditions, 9, tmp_path, draws=2, batch_size=2)
     assert not set(first.asked) & set(second.asked)
-    assert joined.frame.equals(served(VirtualServer(4, uneven(3)), conditions, 9, draws=2).frame)
-    third = VirtualServer(4, uneven(4))
-    assert served(third, conditions, 9, tmp_path, draws=2).frame.equals(joined.frame)
+    assert joined.frame.equals(evaluate_server(VirtualServer(4, uneven_times(3)), conditions, 9, draws=2).frame)
+    third = VirtualServer(4, uneven_times(4))
+    assert evaluate_server(third, conditions, 9, tmp_path, draws=2).frame.equals(joined.frame)
     assert {key[:2] for key in third.asked} == set()
-    behind = VirtualServer(4, uneven(4))
-    assert served(Behind(behind), conditions, 9, tmp_path, draws=2).frame.equals(joined.frame)
+    behind = VirtualServer(4, uneven_times(4))
+    assert evaluate_server(RespondOnly(behind), conditions, 9, tmp_path, draws=2).frame.equals(joined.frame)
     assert behind.asked == []
 
 
-def test_an_answer_is_on_disk_when_it_has_come(tmp_path: Path) -> None:
+def test_a_response_is_on_disk_as_soon_as_it_arrives(tmp_path: Path) -> None:
     server = VirtualServer(2, lambda key: 1.0 + random.Random(str(key)).random())
     plain, behind = server.says, []
 
@@ -221,7 +221,7 @@ def test_an_answer_is_on_disk_when_it_has_come(tmp_path: Path) -> None:
         return plain(prompt)
 
     server.says = says
-    served(server, paper_conditions(), 10, tmp_path)
+    evaluate_server(server, paper_conditions(), 10, tmp_path)
     assert max(behind) == 0
 
 
@@ -246,21 +246,21 @@ def failing_at(bad: Key, error: BaseException, server: VirtualServer) -> Virtual
     return server
 
 
-def test_what_raises_is_a_row_and_the_others_are_asked_once() -> None:
-    server = failing_at(("q2", "base", 0), RuntimeError("cannot do this one"), VirtualServer(4, uneven(0)))
-    frame = served(server, [WrongThink()], 9).frame
+def test_an_error_is_a_row_and_other_prompts_are_sent_once() -> None:
+    server = failing_at(("q2", "base", 0), RuntimeError("cannot do this one"), VirtualServer(4, uneven_times(0)))
+    frame = evaluate_server(server, [WrongThink()], 9).frame
     assert list(frame.loc[frame["status"] == "error", "error"]) == ["RuntimeError: cannot do this one"]
     assert len(server.asked) == 18
 
 
-def test_what_asking_raises_is_the_same() -> None:
+def test_an_error_raised_by_ask_is_a_row_too() -> None:
     class Full(VirtualServer):
         def ask(self, prompt: Prompt) -> Future[Response]:
             if prompt.key == ("q2", "base", 0):
                 raise BufferError("no room")
             return super().ask(prompt)
 
-    frame = served(Full(4, uneven(0)), [WrongThink()], 9).frame
+    frame = evaluate_server(Full(4, uneven_times(0)), [WrongThink()], 9).frame
     assert list(frame.loc[frame["status"] == "error", "error"]) == ["BufferError: no room"]
 
 
@@ -268,29 +268,29 @@ def test_what_asking_raises_is_the_same() -> None:
     ("error", "on_error"),
     [(RuntimeError("down"), "raise"), (RefusedError("no such key"), "record"), (RefusedError("x"), "raise")],
 )
-def test_what_ends_a_run_says_where_sends_no_more_and_loses_nothing(
+def test_an_error_that_ends_a_run_names_the_place_and_loses_nothing(
     error: Exception, on_error: str, tmp_path: Path
 ) -> None:
     bad = ("q4", "wrong_think", 0)
-    server = failing_at(bad, error, VirtualServer(4, uneven(5)))
+    server = failing_at(bad, error, VirtualServer(4, uneven_times(5)))
     with pytest.raises(type(error)) as caught:
-        served(server, [WrongThink(), Later()], 30, tmp_path, on_error=on_error)
+        evaluate_server(server, [WrongThink(), Later()], 30, tmp_path, on_error=on_error)
     assert caught.value.__notes__ == ["in VirtualServer.ask, sample 'q4', condition 'wrong_think'"]
     begun = len(server.answered)
     while server._waiting or server._under_way:  # what was on its way is answered, and nothing else
         server.pass_time()
     assert len(server.answered) - begun <= 4
     assert {tuple(key) for key in keys_on_disk(tmp_path)} == set(server.answered[:begun]) - {bad}
-    again = VirtualServer(4, uneven(6))
-    report = served(again, [WrongThink(), Later()], 30, tmp_path)
+    again = VirtualServer(4, uneven_times(6))
+    report = evaluate_server(again, [WrongThink(), Later()], 30, tmp_path)
     assert not set(again.asked) & (set(server.answered[:begun]) - {bad})
-    assert report.frame.equals(served(VirtualServer(4, uneven(7)), [WrongThink(), Later()], 30).frame)
+    assert report.frame.equals(evaluate_server(VirtualServer(4, uneven_times(7)), [WrongThink(), Later()], 30).frame)
 
 
 def test_a_perturbation_that_raises_ends_the_run_if_asked_to(tmp_path: Path) -> None:
-    server = VirtualServer(4, uneven(0))
+    server = VirtualServer(4, uneven_times(0))
     with pytest.raises(ZeroDivisionError) as caught:
-        served(server, [Fussy()], 9, tmp_path, on_error="raise")
+        evaluate_server(server, [Fussy()], 9, tmp_path, on_error="raise")
     assert caught.value.__notes__ == ["in condition 'fussy', sample 'q1'"]
 
 
@@ -312,39 +312,39 @@ def test_a_perturbation_that_raises_ends_the_run_if_asked_to(tmp_path: Path) -> 
         ),
     ],
 )
-def test_a_model_that_breaks_its_contract_is_told_so(says: Any, error: type[Exception], message: str) -> None:
+def test_invalid_responses_raise_an_error(says: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        served(VirtualServer(1, uneven(0), says), [], 3)
+        evaluate_server(VirtualServer(1, uneven_times(0), says), [], 3)
 
 
-def test_a_model_that_answers_none_at_a_time_is_told_so() -> None:
-    server = VirtualServer(1, uneven(0))
+def test_a_concurrency_of_zero_is_refused() -> None:
+    server = VirtualServer(1, uneven_times(0))
     server.concurrency = 0
     with pytest.raises(ValueError, match=r"VirtualServer\.concurrency: expected at least 1, got 0"):
-        served(server, [], 3)
+        evaluate_server(server, [], 3)
 
 
-def test_what_is_no_future_is_told() -> None:
+def test_a_result_that_is_not_a_future_is_refused() -> None:
     class Odd(VirtualServer):
         def ask(self, prompt: Prompt) -> Any:
             return self.says(prompt)
 
     with pytest.raises(TypeError, match=r"Odd\.ask: expected a concurrent\.futures\.Future, got Response"):
-        served(Odd(1, uneven(0)), [], 3)
+        evaluate_server(Odd(1, uneven_times(0)), [], 3)
 
 
 def test_nan_letters_are_an_error_row() -> None:
-    server = VirtualServer(3, uneven(0))
+    server = VirtualServer(3, uneven_times(0))
     plain = server.says
     server.says = lambda prompt: plain(prompt).replace(
         option_logprobs=(-1.0, math.nan if prompt.key == ("q1", "base", 0) else -2.0, -3.0), readout="own_thought"
     )
-    frame = served(server, [], 4).frame
+    frame = evaluate_server(server, [], 4).frame
     assert list(frame["status"] == "error") == [False, True, False, False]
     assert "sample 'q1', condition 'base', field 'option_logprobs'" in frame["error"].iloc[1]
 
 
-def test_a_class_that_overrides_respond_alone_is_asked_by_it() -> None:
+def test_a_class_that_overrides_only_respond_is_called_through_it() -> None:
     class Own(VirtualServer):
         def respond(self, prompts: Any) -> list[Response]:
             return [response.replace(text="mine") for response in super().respond(prompts)]
@@ -363,14 +363,14 @@ def test_a_class_that_overrides_respond_alone_is_asked_by_it() -> None:
         def respond(self, prompts: Any) -> list[Response]:
             return self.model.respond(prompts)
 
-    assert not is_concurrent(Passing(VirtualServer(1, uneven(0))))
-    assert isinstance(Own(1, uneven(0)), ConcurrentModel)
-    assert [is_concurrent(kind(1, uneven(0))) for kind in (VirtualServer, Own, Both)] == [True, False, True]
+    assert not is_concurrent(Passing(VirtualServer(1, uneven_times(0))))
+    assert isinstance(Own(1, uneven_times(0)), ConcurrentModel)
+    assert [is_concurrent(kind(1, uneven_times(0))) for kind in (VirtualServer, Own, Both)] == [True, False, True]
     assert not is_concurrent(FakeModel())
-    assert set(served(Own(2, uneven(0)), [StopThink()], 3).frame["text"]) == {"mine"}
+    assert set(evaluate_server(Own(2, uneven_times(0)), [StopThink()], 3).frame["text"]) == {"mine"}
 
 
-def test_a_write_that_was_cut_off_stays_the_last_of_its_file(tmp_path: Path) -> None:
+def test_a_truncated_write_stays_the_last_of_its_file(tmp_path: Path) -> None:
     class Interrupted:
         def write(self, data: bytes) -> None:
             opened.write(data[:5])
@@ -424,8 +424,8 @@ class Threaded:
 CONDITIONS = [StopThink(), WrongThink(), WrongCaption() + AbstainOption(), EarlyAnswer()]
 
 
-def test_threads_give_the_same_report_as_one_prompt_after_another(tmp_path: Path) -> None:
-    expected = served(Behind(VirtualServer(1, uneven(0))), CONDITIONS, 40, draws=2)
+def test_threads_give_the_same_report_as_sequential_prompts(tmp_path: Path) -> None:
+    expected = evaluate_server(RespondOnly(VirtualServer(1, uneven_times(0))), CONDITIONS, 40, draws=2)
     report = Evaluator(Threaded(16), CONDITIONS, METRICS, draws=2, batch_size=3).run(samples_of(40), out=tmp_path)
     assert report.frame.equals(expected.frame)
 
@@ -434,7 +434,7 @@ def asked(log: Path) -> list[Key]:
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def test_killed_again_and_again_nothing_on_disk_is_asked_twice_and_the_report_is_the_same(tmp_path: Path) -> None:
+def test_a_repeatedly_killed_run_repeats_nothing_recorded_and_gives_the_same_report(tmp_path: Path) -> None:
     """Each attempt is a process of its own that is killed at a random moment."""
     done = subprocess.run(
         [sys.executable, "-W", "error", __file__, tmp_path], capture_output=True, text=True, timeout=300, check=False

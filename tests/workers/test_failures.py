@@ -1,4 +1,4 @@
-"""What fails for one reason in every row ends a run; what is a row's own fault does not."""
+"""Check that a run ends if every row fails for the same reason, but not for problems of single rows."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from vlmrobust import Evaluator, Response, Sample
 from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.failures import Failing
+from vlmrobust.workers.failures import FailureStreak
 
 SAMPLES = [
     Sample(id=f"sample-{number}", images=[b"x"], question="Which?", options=["red", "blue"], answer=0)
@@ -43,43 +43,43 @@ class Faulty(FakeModel):
         return answers
 
 
-def faulty(**behaviour):
+def make_model(**behaviour):
     return Faulty(opens_images=False, seen=[], **behaviour)
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_rows_that_all_fail_end_the_run_and_say_how_to_go_on(tmp_path, raises):
-    model = faulty(good=48, raises=raises)
+def test_a_run_in_which_all_rows_fail_ends_with_instructions_to_resume(tmp_path, raises):
+    model = make_model(good=48, raises=raises)
     with pytest.raises(
         RefusedError,
-        match=r"^3\d responses in a row, of 1\d samples, failed for one reason, the last with: .*CUDA error.*; once "
-        r"it is mended the same call goes on: .* \(Evaluator\(max_failures=None\) records such rows and asks on\)$",
+        match=r"^3\d responses in a row, of 1\d samples, failed for the same reason, the last with: .*CUDA error.*; "
+        r"fix the cause and .* to resume: .* \(Evaluator\(max_failures=None\) records such rows and goes on\)$",
     ):
         Evaluator(model, [StopThink(), WrongThink()], batch_size=4).run(SAMPLES, tmp_path)
     assert len(set(model.seen)) < 120
-    before = faulty(good=10**6)
+    before = make_model(good=10**6)
     report = Evaluator(before, [StopThink(), WrongThink()], batch_size=4).run(SAMPLES, tmp_path)
     assert len(before.seen) == len(report) - 48
     assert not report.responses.has_status("error").any()
 
 
-def test_any_number_may_fail_where_that_is_said():
-    report = Evaluator(faulty(), [], max_failures=None).run(SAMPLES)
+def test_max_failures_none_allows_any_number():
+    report = Evaluator(make_model(), [], max_failures=None).run(SAMPLES)
     assert report.responses.has_status("error").all()
     with pytest.raises(ValueError, match="field 'max_failures': expected at least 1, got 0"):
-        Evaluator(faulty(), [], max_failures=0)
+        Evaluator(make_model(), [], max_failures=0)
 
 
-def test_a_short_run_is_recorded_to_its_end():
-    assert Evaluator(faulty(), []).run(SAMPLES[:20]).responses.has_status("error").all()
+def test_a_short_run_is_recorded_completely():
+    assert Evaluator(make_model(), []).run(SAMPLES[:20]).responses.has_status("error").all()
 
 
-def test_a_rows_own_fault_counts_once_a_sample():
-    own = faulty(error="sample '{id}', image 0: expected an image file, found none")
+def test_a_reason_that_names_its_sample_counts_once_per_sample():
+    own = make_model(error="sample '{id}', image 0: expected an image file, found none")
     report = Evaluator(own, [StopThink(), WrongThink()]).run(SAMPLES[:31])
     assert len(report) == 93
-    with pytest.raises(RefusedError, match=r"of 32 samples, failed for one reason.*found none"):
-        Evaluator(faulty(error=own.error), [StopThink(), WrongThink()]).run(SAMPLES)
+    with pytest.raises(RefusedError, match=r"of 32 samples, failed for the same reason.*found none"):
+        Evaluator(make_model(error=own.error), [StopThink(), WrongThink()]).run(SAMPLES)
 
 
 @pytest.mark.parametrize(
@@ -91,22 +91,22 @@ def test_a_rows_own_fault_counts_once_a_sample():
         "the prompt is too long: {number}",
     ],
 )
-def test_prompts_that_are_too_long_never_end_it(error):
-    report = Evaluator(faulty(error=error), [StopThink()]).run(SAMPLES)
+def test_overlong_prompts_never_end_a_run(error):
+    report = Evaluator(make_model(error=error), [StopThink()]).run(SAMPLES)
     assert report.responses.has_status("error").all()
 
 
-def test_other_reasons_and_answers_in_between_begin_the_count_anew(make_sample):
+def test_other_reasons_and_successes_reset_the_count(make_sample):
     prompts = list(_prompts())
-    failing = Failing(3)
+    streak = FailureStreak(3)
     for number, prompt in enumerate(prompts):
-        failing.count(prompt, Response.failed(prompt, ("no memory", "no memory", "no disk")[number % 3]))
-        assert not failing.is_over
+        streak.count(prompt, Response.failed(prompt, ("no memory", "no memory", "no disk")[number % 3]))
+        assert not streak.is_exceeded
     for prompt in prompts[:3]:
-        failing.count(prompt, Response.failed(prompt, "no disk"))
-    assert failing.is_over
-    failing.count(prompts[0], FakeModel(opens_images=False).respond(prompts[:1])[0])
-    assert not failing.is_over
+        streak.count(prompt, Response.failed(prompt, "no disk"))
+    assert streak.is_exceeded
+    streak.count(prompts[0], FakeModel(opens_images=False).respond(prompts[:1])[0])
+    assert not streak.is_exceeded
 
 
 def _prompts():

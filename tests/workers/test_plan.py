@@ -3,11 +3,11 @@ from hypothesis import strategies as st
 
 from vlmrobust import Style
 from vlmrobust.perturbations import Base
-from vlmrobust.workers.plan import Plan, shard
+from vlmrobust.workers.plan import RunPlan, shard
 
 
 @given(number=st.integers(0, 50), world_size=st.integers(1, 12))
-def test_shares_of_ranks_are_every_batch_once_and_of_one_length(number, world_size):
+def test_shards_are_disjoint_complete_and_balanced(number, world_size):
     batches = list(range(number))
     shares = [list(shard(batches, rank, world_size)) for rank in range(world_size)]
     assert sorted(batch for share in shares for batch in share) == batches
@@ -16,8 +16,8 @@ def test_shares_of_ranks_are_every_batch_once_and_of_one_length(number, world_si
 
 
 @given(number=st.integers(1, 40), size=st.integers(1, 12))
-def test_batches_depend_on_samples_and_their_size_alone(number, size):
-    plan = Plan((Base(),), Style(), 1, size, 0, "random", "record")
+def test_batches_depend_only_on_samples_and_batch_size(number, size):
+    plan = RunPlan((Base(),), Style(), 1, size, 0, "random", "record")
     samples = [object() for _ in range(number)]
     batches = plan.batches(samples)
     assert [sample for batch in batches for sample in batch.samples] == samples

@@ -13,21 +13,21 @@ from vlmrobust.models.huggingface import _own_device
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
 from vlmrobust.workers import Ranks, ThisProcess
-from vlmrobust.workers.processes import ModelSource, launched
+from vlmrobust.workers.processes import ModelSource, default_workers
 
 HERE = Path(__file__).parent
 WELL = ""
 made = []
 
 
-def make():
+def make_fake_model():
     made.append(FakeModel(opens_images=False))
     return made[-1]
 
 
-def test_a_function_that_returns_the_model_is_called_once_and_late():
+def test_a_model_function_is_called_once_and_lazily():
     made.clear()
-    evaluator = Evaluator(make, CONDITIONS, METRICS)
+    evaluator = Evaluator(make_fake_model, CONDITIONS, METRICS)
     assert made == []
     evaluator.run(SAMPLES[:2])
     evaluator.run(SAMPLES[:2])
@@ -35,14 +35,14 @@ def test_a_function_that_returns_the_model_is_called_once_and_late():
     assert len(made) == 1
 
 
-def test_another_process_makes_a_model_of_its_own():
+def test_another_process_creates_its_own_model():
     made.clear()
-    source = ModelSource(make)
+    source = ModelSource(make_fake_model)
     assert source.model is made[0]
     assert pickle.loads(pickle.dumps(source)).model is made[1]
 
 
-def test_a_function_that_returns_no_model_is_told_so():
+def test_a_function_that_returns_something_else_is_refused():
     with pytest.raises(TypeError, match=r"expected it to return a model with respond\(prompts\).*, got int"):
         Evaluator(lambda: 3, CONDITIONS).run(SAMPLES[:1])
 
@@ -59,7 +59,7 @@ class NoModel:
 @pytest.mark.parametrize(
     ("given", "name"), [(no_model, "no_model"), (partial(no_model, api_key="sk-1"), "no_model"), (NoModel(), "NoModel")]
 )
-def test_a_function_is_told_by_its_name_alone_since_its_arguments_may_be_secret(given, name):
+def test_errors_show_a_functions_name_without_arguments_that_may_be_secret(given, name):
     with pytest.raises(TypeError) as raised:
         ModelSource(given).model  # noqa: B018
     assert str(raised.value).startswith(f"{name}: expected it to return a model")
@@ -82,12 +82,12 @@ def test_every_rank_returns_the_report_of_one_process(forked, world_size):
     assert forked[f"repeated by {world_size}"] == []
 
 
-def test_a_run_that_is_complete_asks_nothing_whatever_the_number_of_ranks(forked):
+def test_a_complete_run_sends_no_prompts_with_any_number_of_ranks(forked):
     assert forked["by 2 after 4"] == [WELL, WELL]
     assert forked["asked when complete"] == 0
 
 
-def test_a_killed_rank_loses_nothing_and_only_its_unfinished_batch_is_repeated_by_another_number(forked):
+def test_after_a_killed_rank_only_its_unfinished_batch_is_repeated(forked):
     first, second = forked["killed"]
     assert first.startswith("RuntimeError: rank 0 of 2: expected all ranks to get here, but one has died or failed")
     assert second == "signal 9"
@@ -98,7 +98,7 @@ def test_a_killed_rank_loses_nothing_and_only_its_unfinished_batch_is_repeated_b
     assert forked["asked in all"] == forked["asked by one"] + forked["early answers of the batch"]
 
 
-def test_ranks_keep_a_model_full_that_is_asked_prompt_by_prompt(forked):
+def test_ranks_keep_a_concurrent_model_busy(forked):
     assert forked["queued, killed"][1] == "signal 9"
     assert forked["queued, resumed by 2"] == [WELL, WELL]
     assert forked["queued, asked"] == forked["asked by one"]
@@ -107,20 +107,18 @@ def test_ranks_keep_a_model_full_that_is_asked_prompt_by_prompt(forked):
     assert forked["queued, busy"][-3:] == [6, 6, 6]
 
 
-def test_on_error_raise_says_where_and_ends_the_other_ranks(forked):
+def test_on_error_raise_names_the_place_and_ends_the_other_ranks(forked):
     first, second = forked["raised"]
     assert first.startswith("RuntimeError: rank 0 of 2: expected all ranks to get here")
     assert second == "in CountedModel.respond, first of 16 prompts: sample 'q2', condition 'base'"
 
 
 def test_ranks_need_a_directory(forked):
-    message = (
-        "ValueError: field 'out': expected a run directory, in which all ranks put their answers together, got None"
-    )
+    message = "ValueError: field 'out': expected a run directory in which all ranks collect their responses, got None"
     assert [said.partition(";")[0] for said in forked["no directory"]] == [message] * 2
 
 
-def test_launchers_of_torch_and_accelerate_make_ranks_and_the_second_resumes_what_the_first_left(tmp_path):
+def test_torchrun_and_accelerate_start_ranks_that_resume_each_others_runs(tmp_path):
     one = evaluator(tmp_path / "one" / "log").run(SAMPLES)
     out = tmp_path / "run"
     launchers = {
@@ -139,23 +137,23 @@ def test_launchers_of_torch_and_accelerate_make_ranks_and_the_second_resumes_wha
     assert len(repeated(out / "log")) <= 2 * BATCH_SIZE
 
 
-def test_ranks_make_one_run_after_another(forked):
+def test_ranks_can_run_several_evaluations(forked):
     assert forked["in turn"] == [WELL, WELL]
 
 
-def test_launched_tells_a_rank_from_a_process_of_its_own(monkeypatch):
+def test_default_workers_are_ranks_or_this_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert isinstance(launched(), ThisProcess)
+    assert isinstance(default_workers(), ThisProcess)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert isinstance(launched(), ThisProcess)
+    assert isinstance(default_workers(), ThisProcess)
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert launched() == Ranks(rank=3, world_size=8)
+    assert default_workers() == Ranks(rank=3, world_size=8)
 
 
-def test_this_process_may_ask_everything_alone_where_it_is_a_rank(monkeypatch, tmp_path):
+def test_this_process_runs_everything_even_as_a_rank(monkeypatch, tmp_path):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     report = evaluator(tmp_path / "log").run(SAMPLES[:3], workers=ThisProcess())

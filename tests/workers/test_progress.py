@@ -1,4 +1,4 @@
-"""How far a run is, told without a terminal: the numbers, the pace, where the lines go; and beside the bar."""
+"""Check progress lines and the bar: numbers, intervals, and where lines go."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from counted import CONDITIONS, METRICS, SAMPLES
 
 from vlmrobust import Evaluator
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.progress import Counted, Progress, duration
+from vlmrobust.workers.progress import Progress, ResponseCounts, duration
 
 LINE = re.compile(
     r"(\d+) of (\d+) responses \((\d+)%\), ([\d.e-]+) responses/s, ([\d.e-]+) tokens/s, (.+), (\d+) errors?"
@@ -36,7 +36,7 @@ def lines_of(text):
     return [LINE.search(line) for line in text.splitlines() if " responses (" in line]
 
 
-def test_lines_come_at_a_steady_pace_and_count_up_to_all(capsys):
+def test_lines_come_at_regular_intervals_and_count_to_the_total(capsys):
     asked = SAMPLES[:4]
     evaluator(progress_every=0.1).run(asked)
     found = lines_of(capsys.readouterr().err)
@@ -53,23 +53,23 @@ def test_lines_come_at_a_steady_pace_and_count_up_to_all(capsys):
     assert float(last[5]) > 0
 
 
-def test_a_line_comes_while_one_call_takes_long(capsys):
+def test_lines_appear_during_a_long_call(capsys):
     """Nothing is answered in between: the pace is that of a clock."""
     with Progress(10, every=0.05) as progress:
         time.sleep(0.4)
-        progress.add(Counted(1, 1))
+        progress.add(ResponseCounts(1, 1))
     found = lines_of(capsys.readouterr().err)
     assert len(found) >= 4
     assert [line[6] for line in found[:2]] == ["time left not known yet"] * 2
 
 
-def test_a_short_run_says_nothing_and_none_says_nothing(capsys):
+def test_a_short_run_writes_no_line_nor_does_progress_every_none(capsys):
     evaluator().run(SAMPLES[:1])
     evaluator(progress_every=None).run(SAMPLES[:2])
     assert capsys.readouterr().err == ""
 
 
-def test_lines_go_to_the_log_where_it_takes_them(capsys, caplog):
+def test_lines_go_to_the_log_if_it_is_enabled(capsys, caplog):
     with caplog.at_level(logging.INFO, logger="vlmrobust.workers.progress"):
         evaluator(progress_every=0.1).run(SAMPLES[:2])
     assert len(lines_of(caplog.text)) >= 2
@@ -77,20 +77,20 @@ def test_lines_go_to_the_log_where_it_takes_them(capsys, caplog):
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan")])
-def test_a_pace_is_above_zero(wrong):
+def test_progress_every_is_above_zero(wrong):
     with pytest.raises(ValueError, match=r"progress_every.*above 0"):
         evaluator(progress_every=wrong)
 
 
-def test_what_was_on_disk_counts_as_done_but_not_for_the_rate():
+def test_recorded_responses_count_as_done_but_not_for_the_rate():
     seconds = iter([0.0, 20.0])
     progress = Progress(100, shown=False, clock=lambda: next(seconds))
-    progress.add(Counted(responses=50))
-    progress.add(Counted(responses=10, asked=10, tokens=300))
+    progress.add(ResponseCounts(responses=50))
+    progress.add(ResponseCounts(responses=10, new=10, tokens=300))
     assert progress.line().startswith("60 of 100 responses (60%), 0.5 responses/s, 15 tokens/s, 80 s left, 0 errors")
 
 
-def test_the_bar_has_the_same_numbers_beside_it(monkeypatch, capsys):
+def test_the_bar_shows_the_same_numbers(monkeypatch, capsys):
     """As in a notebook, where tqdm draws one; and there are no lines then."""
     from tqdm import tqdm
 
@@ -112,5 +112,5 @@ def test_the_bar_has_the_same_numbers_beside_it(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3599, "1 h 00 min"), (90_000, "25 h 00 min")]
 )
-def test_times_as_people_say_them(seconds, said):
+def test_durations_in_words(seconds, said):
     assert duration(seconds) == said

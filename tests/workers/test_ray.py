@@ -25,7 +25,7 @@ def by_actors(tmp_path_factory):
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_any_number_of_actors_reports_what_one_process_reports(by_actors, count):
+def test_any_number_of_actors_gives_the_report_of_one_process(by_actors, count):
     assert by_actors[f"same by {count}"]
 
 
@@ -37,13 +37,13 @@ def test_a_killed_actor_loses_nothing_and_repeats_only_its_unfinished_batch(by_a
     assert by_actors["files by 2"] == 3
 
 
-def test_actors_go_on_with_what_one_process_has_begun(by_actors):
+def test_actors_resume_a_run_of_one_process(by_actors):
     assert by_actors["repeated by 4"] == []
     assert by_actors["asked by 4"] == by_actors["asked by one"]
     assert by_actors["files by 4"] > 1
 
 
-def test_actors_keep_a_model_full_that_is_asked_prompt_by_prompt(by_actors):
+def test_actors_keep_a_concurrent_model_busy(by_actors):
     assert by_actors["queued, same"]
     assert by_actors["queued, killed"]
     assert by_actors["queued, asked"] == by_actors["asked by one"]
@@ -59,28 +59,28 @@ def test_actors_keep_a_model_full_that_is_asked_prompt_by_prompt(by_actors):
     assert by_actors["queued, raised"][2].startswith("in QueuedModel.ask, sample 'q5'")
 
 
-def test_on_error_raise_reaches_the_caller_as_it_was_raised_and_the_run_can_be_resumed(by_actors):
+def test_on_error_raise_reaches_the_caller_unchanged_and_the_run_can_be_resumed(by_actors):
     kind, message, note = by_actors["raised"]
     assert (kind, message) == ("ZeroDivisionError", "cannot do this one")
     assert note == "in CountedModel.respond, first of 16 prompts: sample 'q24', condition 'base'"
     assert by_actors["repeated by 1"] == ["q24", "q25"]
 
 
-def test_an_error_that_cannot_be_pickled_is_told_all_the_same(by_actors):
+def test_an_error_that_cannot_be_pickled_is_reported_by_its_message(by_actors):
     assert by_actors["no model"] == ["RuntimeError", "TwoParts: no weights, no model"]
 
 
 def test_a_model_that_cannot_be_pickled_is_refused_before_a_cluster_is_started(by_actors):
     assert by_actors["not pickled"] == [
-        f"expected a model that can be pickled and sent to every actor, got {name}, which cannot; give a function that "
-        "returns the model, such as functools.partial(MyModel, ...), and every actor calls it"
+        f"expected a model that can be pickled and sent to every actor, got {name}, which cannot; pass a function that "
+        "returns the model instead, such as functools.partial(MyModel, ...), which every actor calls"
         for name in ("OpenAIModel", "no_model")
     ]
     assert not by_actors["cluster for it"]
 
 
-def test_actors_need_a_directory_and_there_is_at_least_one(tmp_path):
-    with pytest.raises(ValueError, match="field 'out': expected a run directory, in which all actors put"):
+def test_actors_need_a_directory_and_a_positive_count(tmp_path):
+    with pytest.raises(ValueError, match="field 'out': expected a run directory in which all actors collect"):
         evaluator(tmp_path / "log").run(SAMPLES, workers=RayWorkers(2))
     with pytest.raises(ValueError, match="field 'count': expected at least 1, got 0"):
         RayWorkers(0)

@@ -1,4 +1,4 @@
-"""A server in virtual time: which requests are under way when is counted, not measured."""
+"""Simulate a server in virtual time, where requests in flight are counted rather than measured."""
 
 import heapq
 from collections import deque

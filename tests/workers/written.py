@@ -1,4 +1,4 @@
-"""All that a folder's files say, read as text; columns are taken out of their compression."""
+"""Read the content of all files in a folder as text, with Parquet columns decompressed."""
 
 from pathlib import Path
 

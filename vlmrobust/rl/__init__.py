@@ -1,6 +1,6 @@
-"""Train with the paper's rewards, augmentation and curves, plugged into existing GRPO trainers.
+"""Provide the paper's rewards, augmentation and training curves for existing GRPO trainers.
 
-`vlmrobust.rl.rewards` works with any trainer; a module named after a trainer holds what that trainer looks for.
+`vlmrobust.rl.rewards` works with any trainer; a module named after a trainer holds that trainer's entry point.
 """
 
 import importlib
@@ -47,7 +47,7 @@ _LATE = {"RobustnessCallback": "callback", "SharedGRPOTrainer": "shared_trainer"
 
 
 def __getattr__(name: str) -> Any:
-    # These are classes of transformers and of TRL; rewards are used where others are installed, or none.
+    # These subclass classes of transformers and TRL, which rewards must not require.
     if name in _LATE:
         return getattr(importlib.import_module(f".{_LATE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Compare evaluations in training: warn when thoughts stop carrying answers, or a resumed run is not where it was."""
+"""Compare evaluations during training: detect collapsing thoughts and resumed runs with different weights."""
 
 import math
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ __all__ = ["Alarms", "moved"]
 
 
 class Alarms(Frozen):
-    """Thresholds; values are those of `base`, compared with the first evaluation.
+    """Thresholds for warnings; the `base` condition is compared with its first evaluation.
 
-    All of them are ours, and rough: they are there to make someone look. A warning is no test of significance; the
-    report of the step has the intervals.
+    All defaults are ours, and rough: they flag runs worth inspecting. A warning is not a significance test; the
+    step's report has the intervals.
 
     Attributes:
-        consistency_drop, accuracy_rise: warn when consistency is lower by the first while accuracy is higher by the
-            second, both in [0, 1].
-        entropy_share, entropy_drop: warn when letter or token entropy is below this share of its first value, and lower
-            by at least `entropy_drop` nats.
+        consistency_drop, accuracy_rise: warn when consistency has dropped by at least the first while accuracy has
+            risen by more than the second, both in [0, 1].
+        entropy_share, entropy_drop: warn when letter or token entropy is below this share of its first value and has
+            dropped by at least `entropy_drop` nats.
         thought_share: warn when thoughts have fewer than this share of the first evaluation's words.
 
     Example:
@@ -44,39 +44,40 @@ class Alarms(Frozen):
         """Return a message for each alarm.
 
         Args:
-            before: metrics of the first evaluation by column; what is missing or NaN raises nothing.
-            now: those of this one.
+            before: metrics of the first evaluation by column; a missing or NaN value raises no alarm.
+            now: metrics of the current evaluation.
         """
 
         def pair(name: str) -> tuple[float, float]:
             return before.get(name, math.nan), now.get(name, math.nan)
 
         messages = []
-        (consistent, still), (accurate, more) = pair("consistency"), pair("accuracy")
-        if still <= consistent - self.consistency_drop and more > accurate + self.accuracy_rise:
+        consistency, accuracy = pair("consistency"), pair("accuracy")
+        dropped = consistency[1] <= consistency[0] - self.consistency_drop
+        if dropped and accuracy[1] > accuracy[0] + self.accuracy_rise:
             messages.append(
-                f"consistency fell from {consistent:.3f} to {still:.3f} "
-                f"while accuracy rose from {accurate:.3f} to {more:.3f}"
+                f"consistency fell from {consistency[0]:.3f} to {consistency[1]:.3f} "
+                f"while accuracy rose from {accuracy[0]:.3f} to {accuracy[1]:.3f}"
             )
         for name in ("letter_entropy", "token_entropy"):
             first, last = pair(name)
             if last < self.entropy_share * first and last <= first - self.entropy_drop:
                 messages.append(f"{name.replace('_', ' ')} collapsed from {first:.3f} to {last:.3f} nats")
-        long, short = pair("thought_length")
-        if short < self.thought_share * long:
-            messages.append(f"thoughts shortened from {long:.1f} to {short:.1f} words")
+        first, last = pair("thought_length")
+        if last < self.thought_share * first:
+            messages.append(f"thoughts shortened from {first:.1f} to {last:.1f} words")
         return messages
 
 
 def moved(before: Mapping[str, float], now: Mapping[str, float], samples: int) -> list[str]:
-    """Return which values of a resumed run differ from those logged at its step: `<name> was …, is …`.
+    """Return messages `<name> was …, is …` for values of a resumed run that differ from those logged at its step.
 
     The same weights give the same values up to rounding, which may change a few answers.
 
     Args:
-        before: values by `<condition>/<metric>`, as logged.
-        now: the values of the resumed run.
-        samples: how many samples they are of.
+        before: logged values by `<condition>/<metric>`.
+        now: values of the resumed run.
+        samples: number of samples evaluated.
     """
     messages = []
     for name, value in before.items():

@@ -1,13 +1,13 @@
-"""Compute the reward as AReaL calls it, one completion at a time, in its own process.
+"""Compute the reward for AReaL, which calls it for one completion at a time in its own process.
 
-In AReaL's workflows: `reward_fn="vlmrobust.rl.areal.reward_fn"`; for another reward than the default one
-`functools.partial(reward_fn, settings={"guards": "recommended"})`, which can be pickled as well.
+In AReaL's workflows: `reward_fn="vlmrobust.rl.areal.reward_fn"`; for a reward other than the default,
+`functools.partial(reward_fn, settings={"guards": "recommended"})`, which can be pickled too.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .scoring import checked_text, scored, without_end
+from .scoring import require_text, score_completions, strip_end_tokens
 
 __all__ = ["reward_fn"]
 
@@ -25,22 +25,22 @@ def reward_fn(
 
     Args:
         prompt: the prompt, decoded with special tokens.
-        completions: the completion, decoded with special tokens; AReaL calls it so.
+        completions: a single completion, decoded with special tokens; the name is AReaL's.
         prompt_ids: not used.
         completion_ids: not used.
-        settings: which reward, as in `vlmrobust.rl.scoring.reward_of`.
+        settings: describes the reward, see `vlmrobust.rl.scoring.reward_of`.
         **row: the row's columns; `solution`, `question`, `options` and `prefill` are read.
 
     Raises:
-        ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
-        TypeError: prompt or completion is no text.
+        ValueError: a setting is unknown, a column is missing, or one of its values is invalid; the message names it.
+        TypeError: the prompt or the completion is not text.
 
     Example:
         >>> row = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
         >>> reward_fn("…", "<think>It is blue.</think><answer>B</answer><|im_end|>", [], [], **row)
         1.1
     """
-    completion = without_end(checked_text(completions, "AReaL, completions"))
-    asked = checked_text(prompt, "AReaL, prompt")
-    [terms] = scored([completion], [row], [None], settings or {}, trainer="AReaL", prompts=[asked])
+    completion = strip_end_tokens(require_text(completions, "AReaL, completions"))
+    prompts = [require_text(prompt, "AReaL, prompt")]
+    [terms] = score_completions([completion], [row], [None], settings or {}, trainer="AReaL", prompts=prompts)
     return terms["score"]

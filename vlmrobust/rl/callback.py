@@ -1,4 +1,4 @@
-"""Evaluate all conditions while a model is trained."""
+"""Evaluate a model under all conditions during training."""
 
 import logging
 import math
@@ -23,18 +23,18 @@ from ..workers import ThisProcess
 from .alarms import Alarms, moved
 from .trained_model import (
     Precision,
-    as_trained,
     autocast_of,
     check_not_sharded,
     check_weights,
-    note_weights,
+    record_weights,
+    trainer_settings,
     undisturbed,
 )
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["Budget", "RobustnessCallback", "values_of"]
+__all__ = ["Budget", "RobustnessCallback", "metric_values"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,49 +43,48 @@ _SKIPPED = f"{_PREFIX}/skipped"
 
 
 class RobustnessCallback(TrainerCallback):
-    """Evaluates all conditions before, during and after training, with the weights as they are.
+    """Evaluates the current weights under all conditions before, during and after training.
 
-    Every so many steps the samples are asked under every condition. The values are logged as
-    `robustness/<condition>/<metric>`, the whole report is saved in `<output_dir>/robustness/step-<N>`, and what looks
-    like thoughts that stop carrying the answers is warned of. The training goes on as if nothing had been asked: mode,
-    cache, gradient checkpointing and random states are restored.
+    Every `every` steps the model answers the samples under every condition. Values are logged as
+    `robustness/<condition>/<metric>`, the whole report is saved in `<output_dir>/robustness/step-<N>`, and a warning is
+    issued when thoughts seem to stop determining the answers. Training is not affected: mode, cache, gradient
+    checkpointing and random states are restored.
 
-    The model is asked as the trainer asks it: up to as many new tokens, with the same ends, arguments of the chat
-    template and autocast. Two things are not the trainer's: texts are decoded greedily, and logits are read in float32.
+    Generation follows the trainer's settings: token limit, stopping criteria, chat template arguments and autocast.
+    Two things differ: decoding is greedy, and logits are read in float32.
 
-    What it costs is logged as `robustness/seconds` and, of all evaluations as a share of the training's time so far, as
-    `robustness/share_of_training`. Those before the first step and after the last are always made. One in between that
-    would, with the last one, take more than the budget is left out, and `robustness/skipped` counts these.
+    The cost is logged as `robustness/seconds` and, for all evaluations as a share of the training time so far, as
+    `robustness/share_of_training`. Evaluations before the first step and after the last are never skipped. One in
+    between is skipped if, together with the last one, it would exceed the budget; `robustness/skipped` counts these.
 
-    A resumed run is evaluated at once, and compared with what was logged at its step. Weights that are not those that
-    its checkpoint was saved with are refused.
+    A resumed run is evaluated at once and compared with the values logged at its step. It is refused if its weights are
+    not those of its checkpoint.
 
-    Only the main process evaluates; the others wait at the next step, so keep an evaluation below the timeout of the
-    process group. Sharded models (FSDP, ZeRO-3) are refused.
+    Only the main process evaluates; the others wait at the next step, so keep an evaluation shorter than the timeout of
+    the process group. Sharded models (FSDP, ZeRO-3) are refused.
 
     Args:
-        evaluator: the perturbations; or an `Evaluator`, whose model has to be the one that is trained, and which asks
-            it as it was told to.
-        samples: what is asked, the same at every step.
+        evaluator: the perturbations; or an `Evaluator` of the model in training, used with its own settings.
+        samples: the samples to evaluate, the same at every step.
         every: number of steps between two evaluations.
-        metrics: what is measured, by names too, see `Evaluator`; None = `default_metrics()`. An alarm whose metrics are
-            not among them is not raised.
-            This and the following are for perturbations alone; an `Evaluator` has its own.
+        metrics: metrics or their names, see `Evaluator`; None = `default_metrics()`. Alarms whose metrics are not among
+            them are never raised. This argument and the following ones are for perturbations only; an `Evaluator` has
+            its own.
         style: see `Evaluator`.
         batch_size: see `Evaluator`.
         seed: see `Evaluator`.
-        generation: options in place of the trainer's, each by its name; see `HFModel`.
-        template: arguments for the chat template in place of the trainer's, each by its name.
-        precision: what is computed in by autocast, float32 being none of it; None = as the trainer does. Also with an
+        generation: generation options that override the trainer's, see `HFModel`.
+        template: chat template arguments that override the trainer's.
+        precision: autocast data type, where float32 disables autocast; None = the trainer's. Also applies to an
             `Evaluator`.
-        budget: what evaluations may cost, as a share of the time of training; None = anything.
-        alarms: thresholds of the warnings.
+        budget: maximum cost of evaluations as a share of training time; None = unlimited.
+        alarms: thresholds for warnings.
 
     Raises:
-        ValueError: two samples have one id, `every` is below 1, `budget` below 0, the name of a metric is not known, or
-            an `Evaluator` is given with settings that it has itself; when training begins: the model is sharded, the
-            evaluator has another one, the weights are coarser than `precision`, or a resumed run has other weights than
-            its checkpoint.
+        ValueError: two samples have the same id, `every` is below 1, `budget` is below 0, a metric's name is unknown,
+            or an `Evaluator` is given together with settings of its own; when training begins: the model is sharded,
+            the evaluator has another model, the weights are coarser than `precision`, or a resumed run's weights differ
+            from its checkpoint's.
 
     Example:
         >>> from vlmrobust import demo
@@ -123,26 +122,28 @@ class RobustnessCallback(TrainerCallback):
         self.every = every
         self.alarms = alarms or Alarms()
         self.budget = budget
-        self._cost = Budget(budget)
+        self._budget = Budget(budget)
         self._precision = precision
         self._evaluator = evaluator if isinstance(evaluator, Evaluator) else None
         self._perturbations = () if isinstance(evaluator, Evaluator) else tuple(evaluator)
-        self._asked = {"generation": dict(generation or {}), "template": dict(template or {})}
-        # A name that is not known is said now, not when training begins.
-        measured = None if metrics is None else metrics_named(metrics)
-        given = {"metrics": measured, "style": style, "batch_size": batch_size, "seed": seed}
-        self._settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        own = [*self._settings, *(name for name, value in self._asked.items() if value)]
-        if self._evaluator is not None and own:
-            raise ValueError(f"expected an Evaluator alone, which has its own, got {', '.join(own)} as well")
+        self._overrides = {"generation": dict(generation or {}), "template": dict(template or {})}
+        # Unknown names are reported now rather than when training begins.
+        resolved = None if metrics is None else metrics_named(metrics)
+        settings = {"metrics": resolved, "style": style, "batch_size": batch_size, "seed": seed}
+        self._settings: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        extra = [*self._settings, *(name for name, value in self._overrides.items() if value)]
+        if self._evaluator is not None and extra:
+            raise ValueError(
+                f"expected an Evaluator without settings, as it has its own, got {', '.join(extra)} as well"
+            )
         self._autocast: torch.dtype | None = None
         self._trainer: Trainer | None = None
 
     def attach(self, trainer: Trainer) -> Self:
-        """Add the callback to a trainer, and log to what the trainer logs to.
+        """Add the callback to a trainer and log wherever the trainer logs.
 
-        Given in `callbacks=[…]` alone, its values go to the trainer's history and its reports only: transformers does
-        not tell a callback which trainer it belongs to.
+        With `callbacks=[…]` alone, values go only to the trainer's history and the reports: transformers does not tell
+        a callback which trainer it belongs to.
 
         Raises:
             ValueError: the model is sharded.
@@ -156,46 +157,46 @@ class RobustnessCallback(TrainerCallback):
     def on_train_begin(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        """Evaluate before the first step, which later ones are compared with; or at once, where a run is resumed."""
+        """Evaluate before the first step, as the baseline of later evaluations, or at once if the run is resumed."""
         model = kwargs["model"]
         check_not_sharded(model, args)
         resumed = state.global_step > 0
         if resumed and state.is_world_process_zero and not check_weights(state, model):
             logger.warning(
-                "RobustnessCallback, resumed at step %d: the checkpoint has no note of its weights; only what was "
-                "logged at this step can tell whether they were restored",
+                "RobustnessCallback, resumed at step %d: the checkpoint has no record of its weights; only the values "
+                "logged at this step can show whether they were restored",
                 state.global_step,
             )
         self._autocast = self._autocast_for(model, args)
-        self._cost = Budget(self.budget)
+        self._budget = Budget(self.budget)
         if self._evaluator is None:
-            with self._cost.spending():
-                self._evaluator = self._made(model, kwargs["processing_class"], args)
-        own = getattr(self._evaluator.model, "model", None)
-        parameters = set(map(id, getattr(own, "parameters", tuple)()))
+            with self._budget.timed():
+                self._evaluator = self._make_evaluator(model, kwargs["processing_class"], args)
+        evaluated = getattr(self._evaluator.model, "model", None)
+        parameters = set(map(id, getattr(evaluated, "parameters", tuple)()))
         if parameters and parameters.isdisjoint(map(id, model.parameters())):
             raise ValueError(
-                "RobustnessCallback: expected an evaluator of the model that is trained, got one of another; "
-                "give the perturbations in place of the evaluator, and it is made of the trainer's model"
+                "RobustnessCallback: expected an evaluator of the model in training, got one of another model; pass "
+                "the perturbations instead of the evaluator to evaluate the trainer's model"
             )
         self._evaluate(args, state, control, model, resumed=resumed)
 
     def on_step_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        """Evaluate every so many steps, as far as the budget goes."""
+        """Evaluate every `every` steps, within the budget."""
         if state.global_step % self.every == 0 and state.is_world_process_zero:
-            if self._cost.allows_one_more():
+            if self._budget.allows_another():
                 self._evaluate(args, state, control, kwargs["model"])
-            elif state.global_step < state.max_steps:  # else it is evaluated when training has ended
+            elif state.global_step < state.max_steps:  # the last step is evaluated when training ends
                 self._skip(state, control)
-        self._note(state, control, kwargs["model"])
+        self._record_weights(state, control, kwargs["model"])
 
     def on_epoch_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        """Have a checkpoint that is saved now say what its weights are."""
-        self._note(state, control, kwargs["model"])
+        """Record the weights if a checkpoint is about to be saved."""
+        self._record_weights(state, control, kwargs["model"])
 
     def on_train_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
@@ -206,22 +207,23 @@ class RobustnessCallback(TrainerCallback):
     def _autocast_for(self, model: Any, args: "TrainingArguments") -> torch.dtype | None:
         if self._precision is None:
             return autocast_of(args)
-        wanted: torch.dtype = getattr(torch, self._precision)
-        own = next(model.parameters()).dtype
-        if torch.finfo(own).eps > torch.finfo(wanted).eps:
+        dtype: torch.dtype = getattr(torch, self._precision)
+        weights = next(model.parameters()).dtype
+        if torch.finfo(weights).eps > torch.finfo(dtype).eps:
             raise ValueError(
-                f"RobustnessCallback, field 'precision': expected no more than the weights have, {own}, got "
+                f"RobustnessCallback, field 'precision': expected at most the precision of the weights, {weights}, got "
                 f"{self._precision!r}"
             )
-        return None if wanted == torch.float32 else wanted
+        return None if dtype == torch.float32 else dtype
 
-    def _made(self, model: Any, processor: Any, args: "TrainingArguments") -> Evaluator:
-        """Return an evaluator that asks the model as the trainer does, but for what is told otherwise."""
-        found = as_trained(args, model, processor)
-        generation = found.generation | self._asked["generation"]
-        with undisturbed(model, self._autocast):  # it tries the model
-            engine = HFModel(model, processor, generation, template=found.template | self._asked["template"])
-        return Evaluator(engine, self._perturbations, **self._settings)
+    def _make_evaluator(self, model: Any, processor: Any, args: "TrainingArguments") -> Evaluator:
+        """Return an evaluator that generates with the trainer's settings and the overrides."""
+        inherited = trainer_settings(args, model, processor)
+        generation = inherited.generation | self._overrides["generation"]
+        template = inherited.template | self._overrides["template"]
+        with undisturbed(model, self._autocast):  # the constructor runs the model
+            wrapped = HFModel(model, processor, generation, template=template)
+        return Evaluator(wrapped, self._perturbations, **self._settings)
 
     def _evaluate(
         self,
@@ -232,83 +234,84 @@ class RobustnessCallback(TrainerCallback):
         *,
         resumed: bool = False,
     ) -> None:
-        evaluated = _evaluations(state)
-        if not state.is_world_process_zero or (state.global_step in evaluated and not resumed):
+        logged = _logged_values(state)
+        if not state.is_world_process_zero or (state.global_step in logged and not resumed):
             return
-        assert self._evaluator is not None, "training has begun"
-        training = self._cost.training
-        with self._cost.spending():
+        assert self._evaluator is not None, "training has not begun"
+        training = self._budget.training
+        with self._budget.timed():
             with undisturbed(model, self._autocast):
                 report = self._evaluator.run(self.samples, workers=ThisProcess())
             folder = Path(str(args.output_dir)) / _PREFIX / f"step-{state.global_step}{'-resumed' if resumed else ''}"
             folder.mkdir(parents=True, exist_ok=True)
             report.save(folder)
-        values = values_of(report)
-        cost = {"seconds": self._cost.last}
+        values = metric_values(report)
+        cost = {"seconds": self._budget.last}
         if state.global_step and not resumed:
-            cost["share_of_training"] = self._cost.spent / training
+            cost["share_of_training"] = self._budget.spent / training
         self._log(state, control, {f"{_PREFIX}/{name}": value for name, value in {**values, **cost}.items()})
-        messages = self._compared(evaluated, state.global_step, values) if resumed else []
-        messages += self.alarms.raised(_base(evaluated[min(evaluated)]), _base(values)) if evaluated else []
+        messages = self._compare_with_log(logged, state.global_step, values) if resumed else []
+        if logged:
+            messages += self.alarms.raised(_base_values(logged[min(logged)]), _base_values(values))
         if failed := sum(status == "error" for status in report.responses.status):
             messages.append(f"{failed} of {len(report)} responses failed, see the report")
         for message in messages:
             warnings.warn(f"step {state.global_step}, {len(self.samples)} samples: {message}", stacklevel=2)
 
-    def _compared(
-        self, evaluated: Mapping[int, Mapping[str, float]], step: int, values: Mapping[str, float]
+    def _compare_with_log(
+        self, logged: Mapping[int, Mapping[str, float]], step: int, values: Mapping[str, float]
     ) -> list[str]:
-        if step not in evaluated:
-            logger.info("step %d: nothing was logged at it that the resumed run could be compared with", step)
+        if step not in logged:
+            logger.info("step %d: no values were logged here to compare the resumed run with", step)
             return []
-        differences = moved(evaluated[step], values, len(self.samples))
+        differences = moved(logged[step], values, len(self.samples))
         if not differences:
-            logger.info("step %d: the resumed run is where it was", step)
+            logger.info("step %d: the resumed run matches the values logged before", step)
             return []
         return [
-            f"the resumed run is not where it was: {'; '.join(differences)}; was the checkpoint's model restored, and "
-            "is it asked in the same way?"
+            f"the resumed run differs from the values logged before: {'; '.join(differences)}; was the checkpoint's "
+            "model restored, and is it evaluated with the same settings?"
         ]
 
     def _skip(self, state: "TrainerState", control: "TrainerControl") -> None:
-        cost = self._cost
+        cost = self._budget
         cost.skipped += 1
         logger.log(
             logging.WARNING if cost.skipped == 1 else logging.INFO,
-            "step %d: no evaluation. With this one and the last one, %.3g s each, evaluations would have taken %.3g s "
-            "of %.3g s of training, beyond the budget of %.3g (`budget=`, `every=`)",
+            "step %d: evaluation skipped. With this one and the final one, %.3g s each, evaluations would have taken "
+            "%.3g s of %.3g s of training, more than the budget of %.3g (`budget=`, `every=`)",
             *(state.global_step, cost.last, cost.spent + 2 * cost.last, cost.training, cost.share),
         )
         self._log(state, control, {_SKIPPED: float(cost.skipped)})
 
-    def _note(self, state: "TrainerState", control: "TrainerControl", model: Any) -> None:
+    def _record_weights(self, state: "TrainerState", control: "TrainerControl", model: Any) -> None:
         if control.should_save and state.is_world_process_zero:
-            note_weights(state, model)
+            record_weights(state, model)
 
     def _log(self, state: "TrainerState", control: "TrainerControl", values: dict[str, float]) -> None:
         if self._trainer is None:
             state.log_history.append({**values, "step": state.global_step})
             return
-        # GRPOTrainer's own `log` would give out, and forget, its metrics of the steps so far.
-        wanted = control.should_log
+        # GRPOTrainer.log would also emit and reset its metrics of the steps so far.
+        should_log = control.should_log
         Trainer.log(self._trainer, values)
-        control.should_log = wanted  # a callback is asked after DefaultFlowCallback, whose wish logging would clear
+        control.should_log = should_log  # set by DefaultFlowCallback before this callback runs; logging clears it
 
 
 class Budget:
-    """Counts seconds of training and of the evaluations that interrupt it, and says which evaluations are left out.
+    """Measures the time of training and of evaluations, and decides which evaluations to skip.
 
     Args:
-        share: how many seconds of evaluations a second of training may cost; None = any.
+        share: maximum seconds of evaluation per second of training; None = unlimited.
 
     Attributes:
         spent: seconds of all evaluations so far.
         last: seconds of the last one.
-        skipped: how many were left out.
+        skipped: number of skipped evaluations.
 
     Example:
         >>> budget = Budget(0.1)
-        >>> with budget.spending():
+        >>> with budget.timed():
         ...     pass
         >>> budget.spent < 1.0, budget.skipped
         (True, 0)
@@ -319,44 +322,44 @@ class Budget:
         self.spent = 0.0
         self.last = 0.0
         self.skipped = 0
-        self._begun = perf_counter()
+        self._started = perf_counter()
 
     @property
     def training(self) -> float:
-        """Seconds since the beginning, without those of evaluations."""
-        return perf_counter() - self._begun - self.spent
+        """Seconds since the start, without evaluations."""
+        return perf_counter() - self._started - self.spent
 
     @contextmanager
-    def spending(self) -> Iterator[None]:
-        """Count the time inside as an evaluation."""
-        begun = perf_counter()
+    def timed(self) -> Iterator[None]:
+        """Count the time spent inside as an evaluation."""
+        start = perf_counter()
         yield
-        self.last = perf_counter() - begun
+        self.last = perf_counter() - start
         self.spent += self.last
 
-    def allows_one_more(self) -> bool:
-        """Return whether another evaluation as long as the last stays within the share, with room for the final one."""
+    def allows_another(self) -> bool:
+        """Return whether another evaluation as long as the last fits the share, along with the final one."""
         return self.share is None or self.spent + 2 * self.last <= self.share * self.training
 
 
-def values_of(report: Report) -> dict[str, float]:
-    """Return a report's numbers by `<condition>/<metric>`, without those that are undefined."""
+def metric_values(report: Report) -> dict[str, float]:
+    """Return a report's defined values by `<condition>/<metric>`."""
     rows = report.summary
     names = rows["condition"] + "/" + rows["metric"]
     return {str(name): float(value) for name, value in zip(names, rows["value"], strict=True) if not math.isnan(value)}
 
 
-def _base(values: Mapping[str, float]) -> dict[str, float]:
+def _base_values(values: Mapping[str, float]) -> dict[str, float]:
     return {name.removeprefix("base/"): value for name, value in values.items() if name.startswith("base/")}
 
 
-def _evaluations(state: "TrainerState") -> dict[int, dict[str, float]]:
-    """Return the values by step, from the history that is saved with checkpoints."""
-    found: dict[int, dict[str, float]] = {}
+def _logged_values(state: "TrainerState") -> dict[int, dict[str, float]]:
+    """Return the logged values by step, from the history that is saved with checkpoints."""
+    values: dict[int, dict[str, float]] = {}
     for entry in state.log_history:
         names = [name for name in entry if name.startswith(f"{_PREFIX}/") and name != _SKIPPED]
         if names:
-            found[int(entry["step"])] = {
+            values[int(entry["step"])] = {
                 name.removeprefix(f"{_PREFIX}/"): entry[name] for name in names if name.count("/") > 1
             }
-    return found
+    return values

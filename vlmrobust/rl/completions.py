@@ -1,8 +1,8 @@
-"""Read completions with their rows' columns, by the code that reads a model's answers everywhere else.
+"""Parse completions and their rows' columns with the parser that evaluations use.
 
-A trainer that opens a new turn, or that drops a last message of the assistant's, still hands the column `prefill` to
-the reward. Read with it, an injected thought would be part of what the policy never saw: so completions that do not
-continue their prefill are found, counted, and read without it.
+A trainer that opens a new turn, or drops a final assistant message, still passes the column `prefill` to the reward.
+Parsing the completion with it would attribute a thought to the policy that it never saw, so completions that do not
+continue their prefill are detected, counted, and parsed without it.
 """
 
 import logging
@@ -12,29 +12,38 @@ from typing import Any, NamedTuple
 from ..prompting import IMAGE_MARK, parse_completion
 from ..types import Prompt, Response, Responses, Sample, Style
 
-__all__ = ["COLUMNS", "Read", "counted", "is_continued", "is_list", "message_text", "read", "report_not_continued"]
+__all__ = [
+    "COLUMNS",
+    "ReadCompletions",
+    "continues_prefill",
+    "count_for_log",
+    "is_list",
+    "log_not_continued",
+    "message_text",
+    "read_completions",
+]
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("prompt", "images", "solution", "question", "options", "condition", "prefill")
-"""What training rows have."""
+"""The columns of training rows."""
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-_UNSEEN = b"rewards do not look at images"
-# Where the options are not known, letters alone can be read: no text that a model writes has this private character.
-_NEVER_WRITTEN = "\ue000"
+_DUMMY_IMAGE = b"rewards do not look at images"
+# Without the options only letters can be parsed: a private-use character keeps option texts from matching.
+_UNUSED_CHARACTER = "\ue000"
 _NOT_READ = ("prompt", "images", "condition", "messages")
 _COUNTS: dict[str, tuple[int, int]] = {}
 
 
-class Read(NamedTuple):
-    """Completions that were read.
+class ReadCompletions(NamedTuple):
+    """Parsed completions.
 
     Attributes:
-        rows: positions of the rows that have all that is needed.
-        responses: the responses in these rows.
-        prefilled: how many of these rows have a prefill.
-        not_continued: in how many of those the policy did not continue it.
+        rows: indices of the rows that have all required columns.
+        responses: the responses of these rows.
+        prefilled: number of these rows with a prefill.
+        not_continued: number of prefilled rows whose completion does not continue the prefill.
     """
 
     rows: list[int]
@@ -43,7 +52,7 @@ class Read(NamedTuple):
     not_continued: int
 
 
-def read(
+def read_completions(
     completions: Sequence[Any],
     columns: Mapping[str, Any],
     *,
@@ -51,25 +60,25 @@ def read(
     style: Style,
     opener: str,
     reader: str,
-) -> Read:
-    """Read completions with the code that reads a model's answers everywhere else.
+) -> ReadCompletions:
+    """Parse completions with the parser that evaluations use.
 
     Args:
-        completions: N texts, or N lists of chat messages, of which the last one by the assistant is read.
-        columns: lists of N values by column; others than those of `COLUMNS`, `finish_reason`, `messages` (prompt and
-            completion, or the prompt as text) and `problem` (VLM-R1's question) are ignored.
-        needs: the columns without which a row cannot be read.
-        style: how answers are read.
-        opener: what the chat template itself begins the assistant's turn with; used where `prefill` is empty.
-        reader: the reward that reads them, for messages.
+        completions: N texts, or N lists of chat messages, of which the last assistant message is parsed.
+        columns: lists of N values by column; only those of `COLUMNS`, `finish_reason`, `messages` (prompt and
+            completion, or the prompt as text) and `problem` (VLM-R1's question) are used.
+        needs: the columns that a row must have.
+        style: how answers are parsed.
+        opener: text with which the chat template opens the assistant's turn; used where `prefill` is empty.
+        reader: name of the reward, for messages.
 
     Raises:
-        ValueError: a column is missing or has another length, or a value in it cannot be read.
+        ValueError: a column is missing or has the wrong length, or one of its values is invalid.
         TypeError: a completion is neither text nor messages.
     """
-    known = _known_columns(columns, needs, reader)
+    known = _select_columns(columns, needs, reader)
     if isinstance(completions, str | Mapping):
-        completions = _as_one(completions, known, reader)
+        completions = _wrap_single(completions, known, reader)
     elif not is_list(completions):
         got = f"{type(completions).__name__}: {completions!r:.80}"
         raise TypeError(f"{reader}: expected a list of completions, each a text or a list of messages, got {got}")
@@ -84,54 +93,54 @@ def read(
             )
     rows = [row for row in range(count) if all(known[name][row] is not None for name in needs)]
     if len(rows) < count:
-        _report_none(known, needs, count, reader)
-    asked: dict[tuple[Any, ...], Prompt] = {}
+        _log_missing(known, needs, count, reader)
+    cache: dict[tuple[Any, ...], Prompt] = {}
     prompts, responses = [], []
     prefilled = not_continued = 0
     for row in rows:
         where = f"{reader}, row {row}"
         values = {name: known[name][row] for name in known if name not in _NOT_READ}
-        options = _options(values.get("options"), where)
+        options = _parse_options(values.get("options"), where)
         text, reasoning = _text_and_thought(completions[row], where)
         prefill = _text(values.get("prefill"), "prefill", where) or ""
-        begun = prefill or opener
-        if begun and not is_continued(begun, text, style, _of_row(known, "messages", row) if prefill else None):
-            begun = opener if prefill and is_continued(opener, text, style) else ""
+        start = prefill or opener
+        if start and not continues_prefill(start, text, style, _value_at(known, "messages", row) if prefill else None):
+            start = opener if prefill and continues_prefill(opener, text, style) else ""
             not_continued += bool(prefill)
         prefilled += bool(prefill)
         solution = values.get("solution")
         if solution is not None and not isinstance(solution, str):
-            raise _no_letter(solution, style.letters[: len(options)] if options else style.letters, where)
-        key = (_text(values.get("question"), "question", where), options, solution, begun)
-        if key not in asked:  # a group of completions shares its prompt
-            asked[key] = _prompt(*key, style=style, where=where)
-        prompt = asked[key]
-        own = None if reasoning is None else _own_thought(reasoning, prompt)
+            raise _solution_error(solution, style.letters[: len(options)] if options else style.letters, where)
+        key = (_text(values.get("question"), "question", where), options, solution, start)
+        if key not in cache:  # completions of one group share their prompt
+            cache[key] = _build_prompt(*key, style=style, where=where)
+        prompt = cache[key]
+        thought = None if reasoning is None else _without_prefill(reasoning, prompt)
         prompts.append(prompt)
-        ended = _text(values.get("finish_reason"), "finish_reason", where)
-        responses.append(Response.parse(prompt, text, reasoning=own, finish_reason=ended))
-    report_not_continued(not_continued, reader)
-    return Read(rows, Responses.of(prompts, responses), prefilled, not_continued)
+        finish_reason = _text(values.get("finish_reason"), "finish_reason", where)
+        responses.append(Response.parse(prompt, text, reasoning=thought, finish_reason=finish_reason))
+    log_not_continued(not_continued, reader)
+    return ReadCompletions(rows, Responses.of(prompts, responses), prefilled, not_continued)
 
 
 def is_list(values: Any) -> bool:
-    """Whether something is a sequence of values, and neither a text nor a mapping."""
+    """Return whether an object is a sequence of values, and neither text nor a mapping."""
     return (
         isinstance(values, Sized) and hasattr(values, "__getitem__") and not isinstance(values, str | bytes | Mapping)
     )
 
 
-def _report_none(known: Mapping[str, Any], needs: Sequence[str], count: int, reader: str) -> None:
-    """Count rows whose value is None, as those of another task are, and log the count whenever it has doubled."""
+def _log_missing(known: Mapping[str, Any], needs: Sequence[str], count: int, reader: str) -> None:
+    """Count rows whose value is None, as in rows of another task, and log the count whenever it doubles."""
     for name in needs:
-        lacking = sum(value is None for value in known[name])
-        if (so_far := counted(f"{reader}: None in {name}", lacking)) is not None:
+        missing = sum(value is None for value in known[name])
+        if (so_far := count_for_log(f"{reader}: None in {name}", missing)) is not None:
             logger.warning(
-                "%s: column %r is None in %d of the %d rows of this batch, and in %d rows so far; they are not "
-                "rewarded (none_value says what they get)",
+                "%s: column %r is None in %d of the %d rows of this batch, and in %d rows so far; they get no reward "
+                "(set none_value to give them one)",
                 reader,
                 name,
-                lacking,
+                missing,
                 count,
                 so_far,
             )
@@ -143,21 +152,21 @@ def _text(value: Any, name: str, where: str) -> str | None:
     return value
 
 
-def _known_columns(columns: Mapping[str, Any], needs: Sequence[str], reader: str) -> dict[str, Any]:
-    """Return the columns that are read, without those that are None as a whole."""
-    wanted = (*COLUMNS, "finish_reason", "messages")
-    known = {name: columns[name] for name in wanted if columns.get(name) is not None}
+def _select_columns(columns: Mapping[str, Any], needs: Sequence[str], reader: str) -> dict[str, Any]:
+    """Return the columns that are used, without those that are None as a whole."""
+    used = (*COLUMNS, "finish_reason", "messages")
+    known = {name: columns[name] for name in used if columns.get(name) is not None}
     if "question" not in known and columns.get("problem") is not None:
         known["question"] = columns["problem"]
     for name in needs:
         if name not in known:
-            there = ", ".join(sorted(name for name, values in columns.items() if isinstance(values, list | tuple)))
-            raise ValueError(f"{reader}: expected a column {name!r}, got the columns {there or '(none)'}")
+            present = ", ".join(sorted(name for name, values in columns.items() if isinstance(values, list | tuple)))
+            raise ValueError(f"{reader}: expected a column {name!r}, got the columns {present or '(none)'}")
     return known
 
 
-def _as_one(completion: Any, known: Mapping[str, Any], reader: str) -> list[Any]:
-    """Return the list that a completion by itself stands for: of one, where there is one row."""
+def _wrap_single(completion: Any, known: Mapping[str, Any], reader: str) -> list[Any]:
+    """Return a single completion as a list of one, provided that there is one row."""
     for name, values in known.items():
         count = None if isinstance(values, str) or not isinstance(values, Sized) else len(values)
         if count is not None and count != 1:
@@ -169,15 +178,15 @@ def _as_one(completion: Any, known: Mapping[str, Any], reader: str) -> list[Any]
     return [completion]
 
 
-def _of_row(known: Mapping[str, Any], name: str, row: int) -> Any:
+def _value_at(known: Mapping[str, Any], name: str, row: int) -> Any:
     values = known.get(name)
     return values[row] if isinstance(values, list | tuple) and row < len(values) else None
 
 
-def _options(options: Any, where: str) -> tuple[str, ...] | None:
+def _parse_options(options: Any, where: str) -> tuple[str, ...] | None:
     if options is None:
         return None
-    if isinstance(options, str | Mapping):  # its characters, or its keys, would be the options
+    if isinstance(options, str | Mapping):  # iterable, but its characters or keys are not options
         kind = "a string" if isinstance(options, str) else "a mapping"
         raise ValueError(f"{where}, column 'options': expected a list of texts, got {kind}: {options!r:.80}")
     try:
@@ -190,7 +199,7 @@ def _options(options: Any, where: str) -> tuple[str, ...] | None:
     return found
 
 
-def _prompt(
+def _build_prompt(
     question: str | None,
     options: tuple[str, ...] | None,
     solution: str | None,
@@ -199,25 +208,25 @@ def _prompt(
     style: Style,
     where: str,
 ) -> Prompt:
-    shown = tuple(f"{_NEVER_WRITTEN}{letter}" for letter in style.letters) if options is None else options
-    asked = question or "(not given)"
-    marks = sum(text.count(IMAGE_MARK) for text in (asked, *shown))
-    answer = 0 if solution is None else _index(solution, shown, style, where)
-    images = (_UNSEEN,) * max(1, marks)
-    sample = Sample(id=where, images=images, question=asked, options=shown, answer=answer)
+    shown = tuple(f"{_UNUSED_CHARACTER}{letter}" for letter in style.letters) if options is None else options
+    question = question or "(not given)"
+    marks = sum(text.count(IMAGE_MARK) for text in (question, *shown))
+    answer = 0 if solution is None else _solution_index(solution, shown, style, where)
+    images = (_DUMMY_IMAGE,) * max(1, marks)
+    sample = Sample(id=where, images=images, question=question, options=shown, answer=answer)
     return Prompt(
         sample=sample,
         style=style,
         images=sample.images,
-        question=asked,
+        question=question,
         options=shown,
         order=tuple(range(len(shown))),
         prefill=prefill,
     )
 
 
-def _index(solution: str, options: Sequence[str], style: Style, where: str) -> int:
-    """Return the option that a solution names: by its letter, or in any way in which an answer may name it."""
+def _solution_index(solution: str, options: Sequence[str], style: Style, where: str) -> int:
+    """Return the option that a solution names, by its letter or in any form that an answer may have."""
     letter = style.letters.find(solution.strip().upper()) if len(solution.strip()) == 1 else -1
     if 0 <= letter < len(options):
         return letter
@@ -231,18 +240,18 @@ def _index(solution: str, options: Sequence[str], style: Style, where: str) -> i
         answer_by=style.answer_by,
     )
     if parsed.answer is None:
-        raise _no_letter(solution, style.letters[: len(options)], where)
+        raise _solution_error(solution, style.letters[: len(options)], where)
     return parsed.answer
 
 
-def _no_letter(solution: Any, letters: Sequence[str], where: str) -> ValueError:
+def _solution_error(solution: Any, letters: Sequence[str], where: str) -> ValueError:
     return ValueError(
         f"{where}, column 'solution': expected the letter of an option (one of {letters}), got {solution!r:.80}"
     )
 
 
 def _text_and_thought(completion: Any, where: str) -> tuple[str, str | None]:
-    """Return a completion's text, and its thought where that comes separately."""
+    """Return a completion's text, and its thought if that is a separate field."""
     if isinstance(completion, str):
         return completion, None
     messages = [completion] if isinstance(completion, Mapping) else completion
@@ -263,24 +272,24 @@ def _text_and_thought(completion: Any, where: str) -> tuple[str, str | None]:
         )
     reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
     if reasoning is not None and not isinstance(reasoning, str):
-        raise TypeError(f"{where}, completion: expected a thought that is text, got {reasoning!r:.80}")
+        raise TypeError(f"{where}, completion: expected the thought to be text, got {reasoning!r:.80}")
     return text, reasoning
 
 
-def _own_thought(reasoning: str, prompt: Prompt) -> str | None:
-    """Return a separate thought without the prefill, which a response template may have read along with it."""
+def _without_prefill(reasoning: str, prompt: Prompt) -> str | None:
+    """Return a separate thought without the prefill, which a response template may have included."""
     think_open, think_close = prompt.style.think_tags
     if think_close in prompt.prefill:
         return None
-    begun = prompt.prefill.strip().removeprefix(think_open).strip()
-    return reasoning.lstrip().removeprefix(begun) if begun else reasoning
+    prefill = prompt.prefill.strip().removeprefix(think_open).strip()
+    return reasoning.lstrip().removeprefix(prefill) if prefill else reasoning
 
 
 # --- prefills ---------------------------------------------------------------------------------------------------------
 
 
 def message_text(content: Any) -> str | None:
-    """Return the text of a message's content, a text or a list of parts; None = it is neither.
+    """Return the text of a message's content, which is text or a list of parts; None = it is neither.
 
     Example:
         >>> message_text([{"type": "image"}, {"type": "text", "text": "It is red."}])
@@ -294,38 +303,37 @@ def message_text(content: Any) -> str | None:
     return "".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 
-def is_continued(prefill: str, completion: str, style: Style, shown: Any = None) -> bool:
-    """Whether a completion continues what its turn is said to have begun with.
+def continues_prefill(prefill: str, completion: str, style: Style, shown: Any = None) -> bool:
+    """Return whether a completion continues its row's prefill.
 
-    It does not where it opens its own thought inside one that is still open, before closing any, nor where the trainer
-    shows otherwise: by messages in which no assistant turn begins with the prefill, or by a prompt that does not end
-    with it. Where the trainer shows that the turn does begin so, a thought that is opened further on ("Look. <think>…")
-    is part of the continuation.
+    It does not if it opens a thought while the prefill's is still open, before closing any, or if the trainer's input
+    shows otherwise: no assistant message begins with the prefill, or the prompt does not end with it. If that input
+    confirms the prefill, a thought opened later in the completion ("Look. <think>…") is part of the continuation.
 
     Args:
-        prefill: what the turn is said to have begun with.
-        completion: what the policy wrote.
-        style: names the tags of a thought.
-        shown: the chat turns of prompt and completion, or the prompt as text, where the trainer shows them.
+        prefill: the row's prefill.
+        completion: the policy's text.
+        style: names the thought's tags.
+        shown: the chat messages of prompt and completion, or the prompt as text, if the trainer passes them.
 
     Example:
-        >>> is_continued("<think>It is red.", " No, blue.</think>", Style())
+        >>> continues_prefill("<think>It is red.", " No, blue.</think>", Style())
         True
-        >>> is_continued("<think>It is red.", "Sure. <think>It is blue.</think>", Style())
+        >>> continues_prefill("<think>It is red.", "Sure. <think>It is blue.</think>", Style())
         False
     """
-    opened, closed = style.think_tags
-    is_open = opened in prefill and closed not in prefill.rpartition(opened)[2]
-    is_opened_anew = is_open and opened in completion.partition(closed)[0]
-    if is_opened_anew and completion.lstrip().startswith(opened):
+    think_open, think_close = style.think_tags
+    is_open = think_open in prefill and think_close not in prefill.rpartition(think_open)[2]
+    reopens = is_open and think_open in completion.partition(think_close)[0]
+    if reopens and completion.lstrip().startswith(think_open):
         return False
-    begun = prefill.strip()
-    if isinstance(shown, str):  # a template may have opened the thought itself, with a line break
-        return shown.rstrip().endswith(begun.removeprefix(opened).lstrip())
+    prefill = prefill.strip()
+    if isinstance(shown, str):  # the template may have opened the thought itself, with a line break
+        return shown.rstrip().endswith(prefill.removeprefix(think_open).lstrip())
     turns = _assistant_texts(shown)
     if turns is None:
-        return not is_opened_anew
-    return any(text.lstrip().startswith(begun) for text in turns)
+        return not reopens
+    return any(text.lstrip().startswith(prefill) for text in turns)
 
 
 def _assistant_texts(messages: Any) -> list[str] | None:
@@ -334,33 +342,31 @@ def _assistant_texts(messages: Any) -> list[str] | None:
     return [message_text(turn.get("content")) or "" for turn in messages if turn.get("role") == "assistant"]
 
 
-def report_not_continued(count: int, reader: str) -> None:
-    """Count completions that did not continue their prefill, and log the count whenever it has doubled.
+def log_not_continued(count: int, reader: str) -> None:
+    """Count completions that do not continue their prefill, and log the total whenever it doubles.
 
     Args:
-        count: how many more there are.
-        reader: the reward that found them.
+        count: number of further completions.
+        reader: name of the reward.
     """
-    if (so_far := counted(f"{reader}: not continued", count)) is not None:
+    if (so_far := count_for_log(f"{reader}: not continued", count)) is not None:
         logger.warning(
-            "%s: %d completions so far did not go on from the prefill of their row; they are read as they were "
-            "written, without it. Does the trainer leave a last message of the assistant's open? See continue_prefill.",
+            "%s: %d completions so far did not continue the prefill of their row and are parsed without it. Does the "
+            "trainer leave a final assistant message open? See continue_prefill.",
             reader,
             so_far,
         )
 
 
-def counted(what: str, more: int) -> int | None:
-    """Add to a count of this process; return it when it is due for the log: at first, and whenever it has doubled.
-
-    A training is no place for a line each.
+def count_for_log(what: str, more: int) -> int | None:
+    """Add to a per-process count; return the total when it should be logged: at first, and whenever it has doubled.
 
     Args:
-        what: what is counted.
-        more: how many more there are.
+        what: name of the count.
+        more: number to add.
 
     Example:
-        >>> [counted("doctest", more) for more in (1, 0, 1, 1, 1)]
+        >>> [count_for_log("doctest", more) for more in (1, 0, 1, 1, 1)]
         [1, None, 2, None, 4]
     """
     if not more:

@@ -1,14 +1,14 @@
-"""Compute the reward as EasyR1 calls it: a list of dictionaries in, a list of dictionaries out.
+"""Compute the reward for EasyR1, which passes a list of dictionaries and expects one back.
 
-In EasyR1's configuration `reward_function` is this file's path and `:compute_score`. EasyR1 hands a reward the ground
-truth alone, so put the columns into it as JSON text. What stands in `reward_function_kwargs` chooses the reward.
+In EasyR1's configuration `reward_function` is this file's path and `:compute_score`. EasyR1 passes a reward only the
+ground truth, so put the columns into it as JSON text. `reward_function_kwargs` chooses the reward.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# EasyR1 loads the file by its path, outside of its package.
-from vlmrobust.rl.scoring import scored
+# Absolute import: EasyR1 loads this file by its path, outside its package.
+from vlmrobust.rl.scoring import score_completions
 
 __all__ = ["REWARD_NAME", "REWARD_TYPE", "compute_score"]
 
@@ -19,16 +19,16 @@ _KEYS = ("response", "ground_truth")
 
 
 def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -> list[dict[str, float]]:
-    """Return the terms of the reward for a whole batch, the reward itself as `overall`.
+    """Return the terms of the reward for a whole batch, with the reward itself as `overall`.
 
     Args:
         reward_inputs: dictionaries with `response` and `ground_truth`, as in `vlmrobust.rl.verl.compute_score`.
-        **settings: which reward, as in `vlmrobust.rl.scoring.reward_of`.
+        **settings: describe the reward, see `vlmrobust.rl.scoring.reward_of`.
 
     Raises:
-        ValueError: a setting is not known, a key or a column is missing, or a value in it cannot be read; row and
-            column are named.
-        TypeError: the batch is no list of dictionaries.
+        ValueError: a setting is unknown, a key or a column is missing, or one of its values is invalid; the message
+            names row and column.
+        TypeError: the batch is not a list of dictionaries.
 
     Example:
         >>> ground_truth = '{"solution": "B", "question": "Which?", "options": ["red", "blue"]}'
@@ -44,18 +44,18 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **settings: Any) -
         )
     reward_inputs = list(reward_inputs)
     completions, ground_truths = (
-        [_given(given, f"row {row}", name) for row, given in enumerate(reward_inputs)] for name in _KEYS
+        [_value(inputs, row, key) for row, inputs in enumerate(reward_inputs)] for key in _KEYS
     )
-    found = scored(completions, ground_truths, [None] * len(completions), settings, trainer="EasyR1")
-    return [{"overall": terms["score"], **{name: terms[name] for name in terms if name != "score"}} for terms in found]
+    scores = score_completions(completions, ground_truths, [None] * len(completions), settings, trainer="EasyR1")
+    return [{"overall": terms["score"], **{name: terms[name] for name in terms if name != "score"}} for terms in scores]
 
 
-def _given(given: Any, row: str, name: str) -> Any:
-    where = f"EasyR1, reward inputs, {row}"
-    if not isinstance(given, Mapping):
+def _value(inputs: Any, row: int, key: str) -> Any:
+    where = f"EasyR1, reward inputs, row {row}"
+    if not isinstance(inputs, Mapping):
         raise TypeError(
-            f"{where}: expected a dictionary with {' and '.join(_KEYS)}, got {type(given).__name__}: {given!r:.80}"
+            f"{where}: expected a dictionary with {' and '.join(_KEYS)}, got {type(inputs).__name__}: {inputs!r:.80}"
         )
-    if name not in given:
-        raise ValueError(f"{where}: expected a key {name!r}, got the keys {', '.join(map(str, given)) or '(none)'}")
-    return given[name]
+    if key not in inputs:
+        raise ValueError(f"{where}: expected a key {key!r}, got the keys {', '.join(map(str, inputs)) or '(none)'}")
+    return inputs[key]

@@ -1,4 +1,4 @@
-"""Convert training rows to the form that each trainer's own loader takes, and to data sets of `datasets`."""
+"""Convert training rows to each trainer's format, and to data sets of `datasets`."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,17 +20,17 @@ Prefills = Literal["assistant", "user_text"]
 
 Row = Mapping[str, Any]
 
-_AT_ONCE = 1_000  # rows; Arrow holds at most 2 GB of images in one piece
+_CHUNK_ROWS = 1_000  # Arrow holds at most 2 GB of images in one chunk
 
 
-class _Form(NamedTuple):
-    """How a trainer wants its rows.
+class _TrainerFormat(NamedTuple):
+    """A trainer's row format.
 
     Attributes:
-        name: the trainer's own spelling of its name.
-        convert: makes a row from the original one, its turns as texts, and its number.
-        can_continue: a final assistant message reaches the chat template, so that `continue_prefill` works.
-        suffix: the file's ending.
+        name: the trainer's name in its own spelling.
+        convert: converts a row, given its turns as texts and its index.
+        can_continue: whether a final assistant message reaches the chat template, so that `continue_prefill` works.
+        suffix: the file's suffix.
     """
 
     name: str
@@ -42,23 +42,23 @@ class _Form(NamedTuple):
 def trainer_rows(
     rows: Iterable[Row], trainer: str, *, prefills: Prefills | None = None, style: Style | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Return training rows in a trainer's form, one after the other.
+    """Yield training rows in a trainer's format.
 
     Args:
         rows: what `Augment`, `to_grpo_rows` or `paper_mixture` return.
         trainer: trl, ms-swift, verl, easyr1, vlm-r1 or openrlhf.
-        prefills: what becomes of prefilled thoughts: a final assistant message, which `continue_prefill` leaves open,
-            or part of the user's text, as for a server that cannot continue a prefill. None = the first, where the
-            trainer lets the chat template see that message; where it does not, such a row is refused.
-        style: the rows' own; names the tags of a thought for the user's text. None = the default style.
+        prefills: where prefilled thoughts go: "assistant", a final assistant message, which `continue_prefill` leaves
+            open; or "user_text", the user's text, as for a server that cannot continue a prefill. None = "assistant" if
+            the trainer's chat template sees that message; otherwise a row with a prefill is refused.
+        style: the rows' style, which names the thought's tags in the user's text; None = the default style.
 
     Returns:
-        For TRL the rows as they are. Otherwise turns are texts with `<image>` in them, and the columns that rewards
-        read stand where the trainer hands them over from. What is in the user's text is no `prefill` any more.
+        For TRL the unchanged rows. For the others, turns are texts with `<image>` in them, and the columns that rewards
+        need are where the trainer passes them on from. A prefill moved to the user's text leaves `prefill` empty.
 
     Raises:
-        ValueError: the trainer is not known, a column is missing, images and their places differ in number, or a
-            prefill cannot be kept; row and column are named.
+        ValueError: the trainer is unknown, a column is missing, the number of images differs from that of their
+            places, or a prefill cannot be kept; the message names row and column.
 
     Example:
         >>> from vlmrobust import demo
@@ -67,15 +67,15 @@ def trainer_rows(
         >>> sorted(row), row["problem"][:24]
         (['answer', 'images', 'problem'], '<image>What colour is th')
     """
-    form = _form(trainer)
-    asked = prefills or ("assistant" if form.can_continue else None)
-    if asked == "assistant" and not form.can_continue:
+    form = _format_of(trainer)
+    placement = prefills or ("assistant" if form.can_continue else None)
+    if placement == "assistant" and not form.can_continue:
         raise ValueError(
-            f"{form.name}: expected prefills='user_text', as it does not let a chat template see a last message of the "
-            f"assistant's, got 'assistant'"
+            f"{form.name}: expected prefills='user_text', as its chat template does not get a final assistant message, "
+            "got 'assistant'"
         )
     for number, row in enumerate(rows):
-        yield _converted(row, number, form, asked, style or Style())
+        yield _convert(row, number, form, placement, style or Style())
 
 
 def save_rows(
@@ -86,20 +86,21 @@ def save_rows(
     prefills: Prefills | None = None,
     style: Style | None = None,
 ) -> Path:
-    """Write training rows as a file that a trainer's own loader takes.
+    """Write training rows to a file that the trainer's loader reads.
 
-    Images are in the file, as bytes; for VLM-R1, which opens files, in a folder beside it, its `image_folders`.
+    The file holds the images as bytes; for VLM-R1, which opens files, they are in a folder next to it, its
+    `image_folders`.
 
     Args:
         rows: what `Augment`, `to_grpo_rows` or `paper_mixture` return; at least one.
-        path: a new `.parquet`, for VLM-R1 a new `.jsonl`.
-        trainer: see `trainer_rows`, like the following ones.
-        prefills: what becomes of prefilled thoughts.
-        style: the rows' own.
+        path: a new `.parquet` file, for VLM-R1 a new `.jsonl` file.
+        trainer: see `trainer_rows`, as for the arguments below.
+        prefills: where prefilled thoughts go.
+        style: the rows' style.
 
     Raises:
-        ValueError: the path's ending is another, there are no rows, or see `trainer_rows`.
-        FileExistsError: the file is there already.
+        ValueError: the path has the wrong suffix, there are no rows, or see `trainer_rows`.
+        FileExistsError: the file already exists.
 
     Example:
         >>> import tempfile
@@ -109,41 +110,41 @@ def save_rows(
         ...     save_rows(to_grpo_rows(demo.samples(2)), f"{folder}/train.parquet", "verl").name
         'train.parquet'
     """
-    form, file = _form(trainer), Path(path)
+    form, file = _format_of(trainer), Path(path)
     if file.suffix != form.suffix:
         raise ValueError(f"{form.name}: expected a path that ends in {form.suffix}, got {str(path)!r}")
     if file.exists():
-        raise FileExistsError(f"expected a file that is not there yet, {file} is")
-    made = trainer_rows(rows, trainer, prefills=prefills, style=style)
-    if (first := next(made, None)) is None:
+        raise FileExistsError(f"expected a path without a file, but {file} exists")
+    converted = trainer_rows(rows, trainer, prefills=prefills, style=style)
+    if (first := next(converted, None)) is None:
         raise ValueError(f"{form.name}: expected at least one row, got none")
     file.parent.mkdir(parents=True, exist_ok=True)
-    every = chain([first], made)
+    converted = chain([first], converted)
     if form.suffix == ".jsonl":
-        _write_lines(every, file)
+        _write_jsonl(converted, file)
     else:
-        dataset_of(every, _types(trainer)).to_parquet(file)
+        dataset_of(converted, _column_types(trainer)).to_parquet(file)
     return file
 
 
-def _form(trainer: str) -> _Form:
+def _format_of(trainer: str) -> _TrainerFormat:
     if trainer not in TRAINERS:
         raise ValueError(f"expected a trainer, {unknown_name(trainer, TRAINERS)}")
     return TRAINERS[trainer]
 
 
-def _converted(row: Row, number: int, form: _Form, prefills: Prefills | None, style: Style) -> dict[str, Any]:
+def _convert(row: Row, number: int, form: _TrainerFormat, prefills: Prefills | None, style: Style) -> dict[str, Any]:
     where = f"{form.name}, row {number}"
     for name in COLUMNS:
         if row.get(name) is None:
             raise ValueError(f"{where}: expected a column {name!r}, got the columns {', '.join(map(str, row))}")
     if row["prefill"] and prefills is None:
         raise ValueError(
-            f"{where}, column 'prefill': expected none, as {form.name} does not let a chat template see a last message "
-            f"of the assistant's, got {row['prefill']!r:.60}; with prefills='user_text' it stands in the user's turn"
+            f"{where}, column 'prefill': expected none, as the chat template of {form.name} does not get a final "
+            f"assistant message, got {row['prefill']!r:.60}; prefills='user_text' moves it into the user's turn"
         )
     if row["prefill"] and prefills == "user_text":
-        row = _in_the_users_text(row, style)
+        row = _move_prefill_to_user(row, style)
     turns = [{"role": turn["role"], "content": _text(turn["content"], where)} for turn in row["prompt"]]
     marks = sum(turn["content"].count(IMAGE_MARK) for turn in turns)
     if marks != len(row["images"]):
@@ -151,12 +152,12 @@ def _converted(row: Row, number: int, form: _Form, prefills: Prefills | None, st
     return form.convert(row, turns, number)
 
 
-def _in_the_users_text(row: Row, style: Style) -> dict[str, Any]:
+def _move_prefill_to_user(row: Row, style: Style) -> dict[str, Any]:
     from ..models.server.messages import in_words
 
     *turns, user, _ = row["prompt"]
-    said = {"type": "text", "text": f"\n\n{in_words(row['prefill'], style.think_tags)}"}
-    return {**row, "prompt": [*turns, {**user, "content": [*user["content"], said]}], "prefill": ""}
+    thought = {"type": "text", "text": f"\n\n{in_words(row['prefill'], style.think_tags)}"}
+    return {**row, "prompt": [*turns, {**user, "content": [*user["content"], thought]}], "prefill": ""}
 
 
 def _text(content: Any, where: str) -> str:
@@ -169,26 +170,26 @@ def _text(content: Any, where: str) -> str:
     return "".join(texts)
 
 
-def _as_json(row: Row) -> str:
+def _columns_as_json(row: Row) -> str:
     packed = {name: row[name] for name in ("solution", "question", "prefill", "condition")}
     return json.dumps({**packed, "options": list(row["options"])}, ensure_ascii=False)
 
 
-def _kept(row: Row) -> dict[str, Any]:
+def _shared_columns(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in ("images", "solution", "question", "options", "condition", "prefill")}
 
 
-def _joined(turns: Sequence[dict[str, str]]) -> str:
-    """Return all turns as one text, for trainers that make the user's turn of it."""
+def _join_turns(turns: Sequence[dict[str, str]]) -> str:
+    """Return all turns as one text, for trainers that turn it into the user's turn."""
     return "\n\n".join(turn["content"] for turn in turns)
 
 
 def _trl(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    return {"prompt": row["prompt"], **_kept(row)}
+    return {"prompt": row["prompt"], **_shared_columns(row)}
 
 
 def _ms_swift(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    return {"messages": turns, **_kept(row)}
+    return {"messages": turns, **_shared_columns(row)}
 
 
 def _verl(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
@@ -204,35 +205,35 @@ def _verl(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
 
 
 def _easyr1(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    return {"problem": _joined(turns), "images": row["images"], "answer": _as_json(row)}
+    return {"problem": _join_turns(turns), "images": row["images"], "answer": _columns_as_json(row)}
 
 
 def _vlm_r1(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    said = [{"from": "human", "value": _joined(turns)}, {"from": "gpt", "value": row["solution"]}]
-    kept = {name: value for name, value in _kept(row).items() if name not in ("images", "solution")}
-    return {"id": number, "image": row["images"], "conversations": said, **kept}
+    dialogue = [{"from": "human", "value": _join_turns(turns)}, {"from": "gpt", "value": row["solution"]}]
+    columns = {name: value for name, value in _shared_columns(row).items() if name not in ("images", "solution")}
+    return {"id": number, "image": row["images"], "conversations": dialogue, **columns}
 
 
 def _openrlhf(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    return {"input": turns, "label": _as_json(row), "images": row["images"], "datasource": "vlmrobust"}
+    return {"input": turns, "label": _columns_as_json(row), "images": row["images"], "datasource": "vlmrobust"}
 
 
-TRAINERS: Mapping[str, _Form] = {
-    "trl": _Form("TRL", _trl, True),
-    "ms-swift": _Form("ms-swift", _ms_swift, False),
-    "verl": _Form("verl", _verl, True),
-    "easyr1": _Form("EasyR1", _easyr1, False),
-    "vlm-r1": _Form("VLM-R1", _vlm_r1, False, ".jsonl"),
-    "openrlhf": _Form("OpenRLHF", _openrlhf, True),
+TRAINERS: Mapping[str, _TrainerFormat] = {
+    "trl": _TrainerFormat("TRL", _trl, True),
+    "ms-swift": _TrainerFormat("ms-swift", _ms_swift, False),
+    "verl": _TrainerFormat("verl", _verl, True),
+    "easyr1": _TrainerFormat("EasyR1", _easyr1, False),
+    "vlm-r1": _TrainerFormat("VLM-R1", _vlm_r1, False, ".jsonl"),
+    "openrlhf": _TrainerFormat("OpenRLHF", _openrlhf, True),
 }
-"""The trainers by their names here."""
+"""Row formats by the trainers' names in this library."""
 
 
 def features(*more: str) -> "Features":
-    """Return the columns' types for `datasets`, images being decoded as `open_image` does.
+    """Return the column types for `datasets`, which decode images as `open_image` does.
 
     Args:
-        *more: further columns of text.
+        *more: further text columns.
     """
     from datasets import Features, Image, Value
 
@@ -251,8 +252,8 @@ def dataset_of(rows: Iterable[Mapping[str, Any]], types: "Features") -> "Dataset
     """Return rows as a data set.
 
     Args:
-        rows: at least one; taken one after the other.
-        types: of their columns.
+        rows: at least one; consumed lazily.
+        types: the column types.
 
     Raises:
         ValueError: `datasets` is not installed.
@@ -262,14 +263,14 @@ def dataset_of(rows: Iterable[Mapping[str, Any]], types: "Features") -> "Dataset
     except ModuleNotFoundError as error:
         raise ValueError("to make a dataset of rows, install the extra: pip install 'vlmrobust[train]'") from error
 
-    left = iter(rows)
-    parts: Sequence[Any] = []
-    while part := list(islice(left, _AT_ONCE)):
-        parts = [*parts, Dataset.from_list(part, features=types)]
-    return concatenate_datasets(parts)
+    remaining = iter(rows)
+    chunks: Sequence[Any] = []
+    while chunk := list(islice(remaining, _CHUNK_ROWS)):
+        chunks = [*chunks, Dataset.from_list(chunk, features=types)]
+    return concatenate_datasets(chunks)
 
 
-def _types(trainer: str) -> "Features":
+def _column_types(trainer: str) -> "Features":
     from datasets import Features, Image, Value
 
     text, images = Value("string"), [Image(mode="RGB")]
@@ -294,8 +295,8 @@ def _types(trainer: str) -> "Features":
     return Features(columns[trainer])
 
 
-def _write_lines(rows: Iterable[dict[str, Any]], file: Path) -> None:
-    """Write rows as JSON lines, their images beside them."""
+def _write_jsonl(rows: Iterable[dict[str, Any]], file: Path) -> None:
+    """Write rows as JSON lines, with their images in a folder next to the file."""
     folder = file.with_name(f"{file.stem}_images")
     folder.mkdir(exist_ok=True)
     with file.open("x", encoding="utf-8") as lines:

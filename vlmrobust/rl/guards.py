@@ -1,8 +1,8 @@
-"""Guard against thoughts that earn the consistency reward without thinking: factors for `FaithfulnessReward`.
+"""Define guards, factors of `FaithfulnessReward` that penalize thoughts which earn consistency without reasoning.
 
-A policy that is paid for agreement of thought and answer finds that the shortest thought agrees most easily, and that
-one sentence with a gap for the option fits every question. Any metric in [0, 1] may be a guard; those here that are
-metrics also go into an `Evaluator`, to be watched where they are not paid for.
+A policy rewarded for agreement between thought and answer learns that very short thoughts agree most easily, and that
+one template sentence with a slot for the option fits every question. Any metric in [0, 1] can be a guard; guards here
+that are metrics can also be monitored in an `Evaluator`.
 """
 
 import re
@@ -64,25 +64,25 @@ Reader = Annotated[
 
 @runtime_checkable
 class Guard(Protocol):
-    """A factor of a reward: every `Metric` is one, and so is what looks at a batch as a whole."""
+    """A factor of a reward: any `Metric`, or a callable that looks at a batch as a whole."""
 
     @property
     def column(self) -> str:
-        """How it is called in logs."""
+        """Name in logs."""
 
     def __call__(self, responses: Responses) -> Tensor:
         """Return `(N,)` values in [0, 1]; NaN = undefined, which earns 0."""
 
 
 class LongEnough(Metric):
-    """Share of thoughts of enough words; what was injected does not count.
+    """Share of thoughts with enough words, not counting injected text.
 
-    1 or 0: a thought of fewer words, an empty one included, is 0. What a reader can read counts, in any script: dots,
-    characters without width and comments do not, and where no spaces stand between words, two characters are one.
+    1 or 0: a thought with fewer words, or an empty one, is 0. Only visible words count, in any script: dots, zero-width
+    characters and comments do not. In scripts without spaces between words, two characters are one word.
 
     Attributes:
-        words: how many words are enough. Take it from the thoughts before training, well below their usual length: it
-            is a floor against collapse, and a policy that is held at it has collapsed.
+        words: minimum number of words. Set it well below the usual length of thoughts before training: it is a floor
+            against collapse, and a policy at this floor has collapsed.
 
     Example:
         >>> LongEnough(words=20).column
@@ -96,7 +96,7 @@ class LongEnough(Metric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the thought has enough words, else 0; NaN where the model did not write at all."""
+        """Return 1 where the thought has enough words, else 0; NaN where the model wrote nothing."""
         counts = torch.tensor([count_words(thought) for thought in responses.own_think])
         unwritten = responses.well_formed.isnan() & (counts == 0)
         return torch.where(unwritten, torch.nan, (counts >= self.words).float())
@@ -118,18 +118,17 @@ class _ThoughtRate(Metric):
 
 
 class Substantial(_ThoughtRate):
-    """Share of thoughts that say something that is neither question, nor option, nor the manner of answering.
+    """Share of thoughts with content beyond the question, the options and phrases that fit any image.
 
-    1 or 0. Counted are a thought's different words without articles, pronouns and the like, without the words of
-    question and options, and without what may be said of any image ("looking carefully, I conclude that the correct
-    answer is"). Half as many are enough where a thought says the question's own words anew: by the pairs of
-    neighbouring words that the question does not have; beside all options and letters ("Say A. Say B.") a word makes
-    one such pair. What only announces a thought ("I will now think about it in detail") and what was injected do not
-    count.
+    1 or 0. Counted are a thought's distinct words, without function words, the words of question and options, and
+    phrases that fit any image ("looking carefully, I conclude that the correct answer is"). Half as many suffice if the
+    thought rephrases the question, measured by pairs of adjacent words that the question does not contain; next to any
+    option or letter ("Say A. Say B.") a word forms only one such pair. Announcements ("I will now think about it in
+    detail") and injected text do not count.
 
     Attributes:
-        words: how many words are enough; where no spaces stand between words, two characters are one.
-        pairs: how many pairs are enough where only half of the words are there.
+        words: minimum number of words; in scripts without spaces between words, two characters are one word.
+        pairs: minimum number of pairs where only half of the words are present.
 
     Example:
         >>> Substantial().column
@@ -142,26 +141,26 @@ class Substantial(_ThoughtRate):
     pairs: int = Field(default=4, ge=1)
 
     def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
-        """Return 1 where a thought has words or pairs enough, else 0."""
+        """Return 1 where a thought has enough words or pairs, else 0."""
         thought = without_announcements(thought)
-        found = count_own_words(thought, question, options)
-        anew = 2 * found >= self.words > found and has_own_pairs(self.pairs, thought, question, options)
-        return float(anew or found >= self.words)
+        count = count_own_words(thought, question, options)
+        rephrases = 2 * count >= self.words > count and has_own_pairs(self.pairs, thought, question, options)
+        return float(rephrases or count >= self.words)
 
 
 class Prose(_ThoughtRate):
-    """Share of thoughts that are sentences, and not words in a row, invented or real.
+    """Share of thoughts that consist of sentences rather than of lists of real or invented words.
 
-    1 or 0, for words in Latin letters: the share of articles, pronouns, prepositions and the like, of some twenty
-    languages, is at least `share` where a thought has `words` words, no row of words without them and without a stop
-    makes up a large part of it, and no word has letters of two alphabets. Texts in other scripts are not told apart: 1.
-    Words of question and options end a row.
+    1 or 0, for words in Latin letters. A thought of at least `words` words needs a share of at least `share` function
+    words (articles, pronouns, prepositions and the like, of some twenty languages); no run of words without a function
+    word or a stop may make up a large part of it; and no word may mix alphabets. Texts in other scripts always get 1.
+    Words of question and options end a run.
 
     Attributes:
-        share: in [0, 1]; sentences of the languages of the list have a third and more.
-        words: from how many words on the share is looked at; notes ("Tall grass, long ears: hare.") have fewer.
-        run: from how many words without such a word in a row on a thought is looked at.
-        run_share: in (0, 1], share of the thought's words from which on such a row is too long.
+        share: in [0, 1]; in sentences of these languages a third of the words or more are function words.
+        words: number of words from which the share is checked; notes ("Tall grass, long ears: hare.") have fewer.
+        run: length from which a run without function words can be too long.
+        run_share: in (0, 1], share of the thought's words from which such a run is too long.
 
     Example:
         >>> Prose().column
@@ -179,7 +178,7 @@ class Prose(_ThoughtRate):
         """Return 1 for sentences, else 0."""
         words = [word for word in words_of(thought) if word[0].isalpha()]
         latin = [word for word in words if word[0] < _LATIN_ENDS]
-        if 2 * len(latin) <= len(words):  # letters and formulas in a text of another script
+        if 2 * len(latin) <= len(words):  # another script, perhaps with Latin letters and formulas
             return float(bool(words))
         grammar = sum(word in FUNCTION_WORDS for word in latin)
         longest = self._longest_run(thought, plain_forms(question) | plain_forms(*options))
@@ -188,32 +187,32 @@ class Prose(_ThoughtRate):
         mixed = not thought.isascii() and any(map(mixes_scripts, words))
         return float(not (too_few or in_a_row or mixed))
 
-    def _longest_run(self, thought: str, asked: frozenset[str]) -> int:
-        """Return how many words stand in a row at most without grammar, a word of the question, or a stop."""
-        longest = row = 0
+    def _longest_run(self, thought: str, known: frozenset[str]) -> int:
+        """Return the length of the longest run of words without a function word, a known word or a stop."""
+        longest = run = 0
         for word in _WORDS_AND_STOPS.findall(readable(thought)):
-            if not word[0].isalpha() or word in FUNCTION_WORDS or plain_form(word) in asked:
-                row = 0
+            if not word[0].isalpha() or word in FUNCTION_WORDS or plain_form(word) in known:
+                run = 0
             else:
-                row += 1
-                longest = max(longest, row)
+                run += 1
+                longest = max(longest, run)
         return longest
 
 
 class Unguessed(_ThoughtRate):
-    """Share of thoughts that do not say that they guess, or that there is no image.
+    """Share of thoughts that do not admit to guessing or to seeing no image.
 
-    1 or 0. "I cannot see the picture, so I pick one at random" is an answer that agrees with its thought, and no look
-    at the image. A thought that says much else may call a step a guess.
+    1 or 0. "I cannot see the picture, so I pick one at random" agrees with its answer without using the image. A
+    thought with enough content of its own may call a step a guess.
 
     Attributes:
-        words: from how many words of its own on (see `Substantial`) a thought may say so.
+        words: number of content words (see `Substantial`) from which a thought may mention a guess.
 
     Example:
         >>> Unguessed().column
         'unguessed'
 
-    Source: ours; read in English, German, French, Spanish, Chinese and Japanese.
+    Source: ours; recognized in English, German, French, Spanish, Chinese and Japanese.
     """
 
     words: int = Field(default=12, ge=0)
@@ -224,14 +223,14 @@ class Unguessed(_ThoughtRate):
 
 
 class _Thought(NamedTuple):
-    """What `Untemplated` compares thoughts by: n-grams, and the question, the options and the answer."""
+    """A thought as `Untemplated` compares it: its n-grams, and (question, options, answer)."""
 
     grams: frozenset[tuple[str, ...]]
     answers: tuple[str, tuple[str, ...], int]
 
 
 class _Seen(deque[_Thought]):
-    """Thoughts of earlier calls, which are no part of what a guard is: any two are equal."""
+    """Thoughts of earlier calls; all instances are equal, so that they do not affect the equality of guards."""
 
     __hash__ = None
 
@@ -240,20 +239,20 @@ class _Seen(deque[_Thought]):
 
 
 class Untemplated(Frozen):
-    """1 for a thought that no other thought repeats with another option put in, else 0.
+    """1 for a thought that no other thought repeats with a different option filled in, else 0.
 
-    It looks at what is rewarded together, and at the last thoughts that it saw before, so it is no metric. Thoughts to
-    another question, or to the same one but with another answer, are compared; options and letters are left out of the
-    comparison. A thought gets 0 if one of them has at least `similarity` of its word n-grams. Two completions of one
-    prompt that agree in their answer may well agree in their thought: they are not compared. NaN, with a warning, where
-    there is nothing to compare with: one question, one answer, and nothing remembered. Undefined, it earns nothing: a
-    template would otherwise be paid for wherever it stands alone.
+    It compares the thoughts of a batch with each other and with remembered ones of earlier batches, so it is not a
+    metric. Thoughts are compared if they answer different questions, or the same question differently; options and
+    letters are ignored. A thought gets 0 if another one contains at least `similarity` of its word n-grams.
+    Completions of one prompt with the same answer are not compared, as their thoughts may well agree. NaN, with a
+    warning, if there is nothing to compare with: one question, one answer, and nothing remembered. An undefined value
+    earns nothing: otherwise a template would be rewarded wherever it appears alone.
 
     Attributes:
-        similarity: in (0, 1], share of a thought's n-grams from which on another thought counts as the same.
-        n: words in an n-gram; a shorter thought is one n-gram as a whole.
-        memory: how many thoughts of earlier calls are remembered, for trainers that reward one sample, or the samples
-            of one prompt, at a time. Each process remembers its own; 0 = none.
+        similarity: in (0, 1], share of a thought's n-grams from which another thought counts as the same.
+        n: words in an n-gram; a shorter thought is a single n-gram.
+        memory: number of thoughts of earlier calls to remember, for trainers that reward one sample, or the samples of
+            one prompt, at a time. Each process remembers its own; 0 = none.
 
     Example:
         >>> Untemplated().column
@@ -270,29 +269,29 @@ class Untemplated(Frozen):
 
     @property
     def column(self) -> str:
-        """How it is called in logs."""
+        """Name in logs."""
         return snake_case(type(self).__name__)
 
     def __call__(self, responses: Responses) -> Tensor:
         """Return 0 where another thought says the same of another option, else 1; NaN for an empty thought."""
         answers = zip(responses.question, responses.options, responses.choice.tolist(), strict=True)
-        own = [_Thought(self._grams(row, responses), answer) for row, answer in enumerate(answers)]
-        thoughts = [*own, *self._seen]
-        self._remember(own)
+        batch = [_Thought(self._grams(row, responses), answer) for row, answer in enumerate(answers)]
+        thoughts = [*batch, *self._seen]
+        self._remember(batch)
         table = _gram_table([thought.grams for thought in thoughts])
-        shared = torch.from_numpy((table[: len(own)] @ table.T).toarray())
-        number = {answer: place for place, answer in enumerate(dict.fromkeys(thought.answers for thought in thoughts))}
-        group = torch.tensor([number[thought.answers] for thought in thoughts])
-        sizes = torch.tensor([len(thought.grams) for thought in own], dtype=torch.float32)
-        other = group[: len(own), None] != group[None, :]
-        same = other & (shared >= self.similarity * sizes[:, None] - 1e-6)
-        alone = ~other.any(dim=1)
+        shared = torch.from_numpy((table[: len(batch)] @ table.T).toarray())
+        index = {answer: place for place, answer in enumerate(dict.fromkeys(thought.answers for thought in thoughts))}
+        group = torch.tensor([index[thought.answers] for thought in thoughts])
+        sizes = torch.tensor([len(thought.grams) for thought in batch], dtype=torch.float32)
+        comparable = group[: len(batch), None] != group[None, :]
+        same = comparable & (shared >= self.similarity * sizes[:, None] - 1e-6)
+        alone = ~comparable.any(dim=1)
         if alone.any():
-            ahead = "it is so until this process remembers others" if self.memory else "or give Untemplated(memory=256)"
+            advice = "this ends once this process remembers others" if self.memory else "or use Untemplated(memory=256)"
             warnings.warn(
-                f"untemplated: {int(alone.sum())} of {len(own)} thoughts have no thought to another question, or with "
-                f"another answer, beside them, so that they are undefined and earn nothing: reward several prompts in "
-                f"one call; {ahead}",
+                f"untemplated: {int(alone.sum())} of {len(batch)} thoughts have nothing to be compared with, no "
+                f"thought about another question or with another answer, so they are undefined and earn nothing: "
+                f"reward several prompts in one call; {advice}",
                 stacklevel=2,
             )
         return torch.where((sizes > 0) & ~alone, (~same.any(dim=1)).float(), torch.nan)
@@ -303,9 +302,9 @@ class Untemplated(Frozen):
             self._seen.popleft()
 
     def _grams(self, row: int, responses: Responses) -> frozenset[tuple[str, ...]]:
-        whole, named = _option_names(responses.options[row])
+        whole, parts = _option_names(responses.options[row])
         thought = whole.sub(" ", readable(responses.own_think[row]))
-        words = [word for word in words_of(thought) if word not in named and (len(word) > 1 or not word.isascii())]
+        words = [word for word in words_of(thought) if word not in parts and (len(word) > 1 or not word.isascii())]
         if not words:
             return frozenset()
         return frozenset(tuple(words[start : start + self.n]) for start in range(max(1, len(words) - self.n + 1)))
@@ -314,13 +313,13 @@ class Untemplated(Frozen):
 class Sufficient(Metric):
     """Share of answers that a reader recovers from the thought alone, without the image.
 
-    1 or 0; NaN where there is no answer or the model wrote no thought of its own. The reader gets what the model itself
-    wrote: an injected thought that it only closes is not its own. With a judge this is consistency of the own thought;
-    a callable may be a text-only language model that is asked the question with the thought as its only evidence.
+    1 or 0; NaN where there is no answer or the model wrote no thought of its own. The reader gets only the model's own
+    text, without an injected thought. With a judge this is the consistency of the own thought; a callable may be a
+    text-only language model that answers the question with the thought as its only evidence.
 
     Attributes:
-        reader: a judge; or a callable `(question, options, thought) -> index` in the options as shown, None = cannot
-            tell, which earns 0.
+        reader: a judge; or a callable `(question, options, thought) -> index` into the options as shown, None = unable
+            to tell, which earns 0.
 
     Example:
         >>> Sufficient().column
@@ -334,7 +333,7 @@ class Sufficient(Metric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the reader comes to the answer that was given, else 0."""
+        """Return 1 where the reader reaches the given answer, else 0."""
         if isinstance(self.reader, Judge):
             return self.reader.consistent(
                 replace(responses, think=tuple(responses.own_think), prefill=("",) * len(responses))
@@ -351,11 +350,11 @@ class Sufficient(Metric):
 
 
 def recommended() -> tuple[Guard, ...]:
-    """Return the guards that hold against the cheats that a policy finds first: one set, new for every reward.
+    """Return a new set of guards against the shortcuts that a policy finds first.
 
-    Well-formed turns, thoughts of at least five words that say something of their own (`Substantial`) in sentences
-    (`Prose`), admit no guess (`Unguessed`) and are no template (`Untemplated`, which remembers 256 thoughts). What
-    cheats and honest thoughts earn under it is measured in the documentation's page on training.
+    They require well-formed turns, and thoughts of at least five words, with content of their own (`Substantial`), in
+    sentences (`Prose`), without admitted guesses (`Unguessed`) and not from a template (`Untemplated`, which remembers
+    256 thoughts). The documentation's page on training reports what shortcuts and honest thoughts earn with it.
 
     Example:
         >>> [guard.column for guard in recommended()]
@@ -366,19 +365,19 @@ def recommended() -> tuple[Guard, ...]:
 
 @lru_cache(maxsize=1024)
 def _option_names(options: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
-    """Return a pattern of whole options, and the words that name a part of one."""
+    """Return a pattern that matches whole options, and the content words of the options."""
     texts = sorted((readable(option).strip() for option in options), key=len, reverse=True)
     whole = re.compile(rf"(?<![a-z0-9])(?:{'|'.join(map(re.escape, texts))})(?![a-z0-9])")
     return whole, frozenset(word for text in texts for word in words_of(text)) - FUNCTION_WORDS
 
 
 def _gram_table(grams: Sequence[frozenset[tuple[str, ...]]]) -> "sparse.csr_array":
-    """Return which thought has which n-gram, `(N, number of n-grams)`."""
+    """Return the indicator matrix of thoughts and n-grams, `(N, number of n-grams)`."""
     import numpy as np
     from scipy import sparse
 
-    number: dict[tuple[str, ...], int] = {}
-    columns = [number.setdefault(gram, len(number)) for of_row in grams for gram in sorted(of_row)]
-    starts = np.cumsum([0, *(len(of_row) for of_row in grams)])
+    index: dict[tuple[str, ...], int] = {}
+    columns = [index.setdefault(gram, len(index)) for row in grams for gram in sorted(row)]
+    starts = np.cumsum([0, *(len(row) for row in grams)])
     ones = np.ones(len(columns), dtype=np.float32)
-    return sparse.csr_array((ones, columns, starts), shape=(len(grams), max(1, len(number))))
+    return sparse.csr_array((ones, columns, starts), shape=(len(grams), max(1, len(index))))

@@ -1,7 +1,7 @@
-"""Tell, word by word and without a model, what a thought says of its image from what could be said of any.
+"""Distinguish content specific to an image from generic wording in a thought, with word lists and without a model.
 
-The lists hold closed classes (articles, pronouns, prepositions, auxiliaries), and what is said of looking, reasoning
-and answering itself. Words are folded: small letters, plain quotes.
+The lists hold function words (articles, pronouns, prepositions, auxiliaries) and generic words about looking, reasoning
+and answering. Words are folded: lower case, plain quotes.
 """
 
 import re
@@ -79,7 +79,7 @@ _FUNCTION = {
 }
 FUNCTION_WORDS = frozenset(word for words in _FUNCTION.values() for word in words.split())
 
-# Of an image, of looking at it, of reasoning and of answering, whatever the question is.
+# Generic words about images, looking, reasoning and answering that fit any question.
 _MANNER = {
     "English": """
         able absolutely accordingly actually add additionally admit admittedly agree allow analyse analysis
@@ -131,7 +131,7 @@ _MANNER = {
 }
 MANNERS = frozenset(form for words in _MANNER.values() for word in words.split() for form in (word, plain_form(word)))
 
-# The same where no space stands between words, character by character, with the commonest characters of grammar.
+# The same for scripts without spaces, by character, with the most common function characters.
 UNSPACED_MANNERS = frozenset(
     "的是了在和有这那个一不为所以因此于我你他它也都就而但与及或从到对把被让会能可要应该得着过呢吗吧啊其之"
     "答案选择项图片像画面看见到观察仔细认思考想推理分析正确明显清楚显然确定最终结论问题根据可能知道题猜"
@@ -139,7 +139,7 @@ UNSPACED_MANNERS = frozenset(
     "은는이가을를에서의와과도로하다고것수있답정림그"
 )
 
-# A sentence that only says that its writer is going to think, or what for, and not of what.
+# A sentence that only announces thinking, or its purpose, but not its subject.
 _ANNOUNCED = re.compile(
     r"\b(?:i|we)(?:'ll|'m going to| (?:will|shall|must|should|need to|have to|want to|am going to|am supposed to))"
     r"(?: (?:now|first|next|also|just|simply|carefully|then))*"
@@ -175,7 +175,7 @@ _GUESSES = re.compile(
         )
     )
 )
-# Words without one of which no sentence in plain Latin letters admits a guess.
+# Every sentence in ASCII that admits a guess contains one of these words.
 _HINTS = frozenset(
     {
         *(
@@ -202,36 +202,36 @@ _MIXED = re.compile(r"[a-z][\u0370-\u04ff]|[\u0370-\u04ff][a-z]")
 _TOKENS = re.compile(rf"{WORD}+(?:'{WORD}+)*|[^\W\d_]")
 _STOPS = re.compile(r"[.!?:;\n]")
 _LETTERS = frozenset("bcdefghjklmnopqrstuvwxyz")  # "a" and "i" are words
-_BEGINNING = 4  # letters by which "rightward" and "right" are the same word
+_PREFIX_LENGTH = 4  # so that "rightward" and "right" are the same word
 _HIDDEN = re.compile(r"<!--.*?(?:-->|$)|</?[a-z][^<>]{0,40}>", re.DOTALL)
 
 
 @lru_cache(maxsize=2048)
 def readable(thought: str) -> str:
-    """Return what a reader sees of a thought, folded: neither characters without width nor comments nor tags."""
+    """Return the visible text of a thought, folded, without zero-width characters, comments and tags."""
     return fold(_HIDDEN.sub(" ", _INVISIBLE.sub("", thought)))
 
 
 @lru_cache(maxsize=2048)
 def words_of(thought: str) -> tuple[str, ...]:
-    """Return a thought's words and numbers, folded; where no spaces stand between words, its characters."""
+    """Return a thought's words and numbers, folded; in scripts without spaces between words, its characters."""
     return tuple(_TOKENS.findall(readable(thought)))
 
 
 def unspaced(words: Iterable[str]) -> list[str]:
-    """Return those words that are characters of a script that puts no spaces between words."""
+    """Return the words that are single characters of a script without spaces between words."""
     return [word for word in words if len(word) == 1 and word >= "\u0e00"]
 
 
 def count_words(thought: str) -> float:
-    """Return how many words a reader sees; where no spaces stand between words, two characters are one."""
+    """Return the number of visible words; in scripts without spaces between words, two characters are one word."""
     words = words_of(thought)
     return len(words) - (0 if thought.isascii() else len(unspaced(words)) / 2)
 
 
 @lru_cache(maxsize=2048)
 def without_announcements(thought: str) -> str:
-    """Return what a reader sees of a thought, without what only announces one.
+    """Return the visible text of a thought without sentences that only announce thinking.
 
     Example:
         >>> without_announcements("I will now think about it in detail. The bird is green.")
@@ -241,19 +241,19 @@ def without_announcements(thought: str) -> str:
 
 
 def admits_guess(thought: str) -> bool:
-    """Whether a thought says that it guesses, or that there is no image."""
+    """Return whether a thought admits to guessing or to seeing no image."""
     if thought.isascii() and _HINTS.isdisjoint(words_of(thought)):
         return False
     return _GUESSES.search(" ".join(readable(thought).split())) is not None
 
 
 def mixes_scripts(word: str) -> bool:
-    """Whether a word has Greek or Cyrillic letters among Latin ones, which look the same and read as another word."""
+    """Return whether a word mixes Latin letters with look-alike Greek or Cyrillic ones."""
     return _MIXED.search(word) is not None
 
 
 def names_answer(responses: Responses, row: int) -> bool:
-    """Whether the thought of a row names the option that was answered, or a word that not all options have."""
+    """Return whether a row's thought names the given answer, or a word of it that not all options share."""
     from ..prompting.mentions import Reading  # its patterns take a while to compile
 
     choice, order, options = int(responses.choice[row]), responses.order[row], responses.options[row]
@@ -263,9 +263,9 @@ def names_answer(responses: Responses, row: int) -> bool:
     place = order.index(choice)
     if _letter(responses.letters[row][place]).search(thought):
         return True
-    common = set.intersection(*map(_beginnings, options))
-    own = _beginnings(options[place]) - common
-    if own and any(word[:_BEGINNING] in own for word in words_of(thought) if word not in FUNCTION_WORDS):
+    common = set.intersection(*map(_prefixes, options))
+    own = _prefixes(options[place]) - common
+    if own and any(word[:_PREFIX_LENGTH] in own for word in words_of(thought) if word not in FUNCTION_WORDS):
         return True
     reading = Reading.of(thought, options, responses.letters[row], by="either")
     return any(mention.option == place for mention in reading.named(0, len(thought)))
@@ -273,23 +273,24 @@ def names_answer(responses: Responses, row: int) -> bool:
 
 @lru_cache(maxsize=64)
 def _letter(letter: str) -> re.Pattern[str]:
-    """Return where a letter stands alone and is no word, as "A" is in front of another one."""
+    """Return a pattern of an option's letter on its own, not as a word such as the article "A"."""
     follows = r"| [a-zà-ÿ]|['’]" if letter in "AEIOY" else ""
     return re.compile(rf"(?<![^\W_\u0e00-\uffff]){re.escape(letter)}(?![^\W_\u0e00-\uffff]{follows})")
 
 
-def _beginnings(text: str) -> set[str]:
-    return {word[:_BEGINNING] for word in words_of(text) if len(word) >= _BEGINNING and word not in FUNCTION_WORDS}
+def _prefixes(text: str) -> set[str]:
+    words = [word for word in words_of(text) if len(word) >= _PREFIX_LENGTH and word not in FUNCTION_WORDS]
+    return {word[:_PREFIX_LENGTH] for word in words}
 
 
 @lru_cache(maxsize=2048)
 def plain_forms(*texts: str) -> frozenset[str]:
-    """Return the plain forms of the words of texts."""
+    """Return the plain forms of all words in the texts."""
     return frozenset(plain_form(word) for text in texts for word in words_of(text))
 
 
 def _is_own(word: str, taken: frozenset[str]) -> bool:
-    """Whether a word may say something of an image: neither grammar, nor the manner of answering, nor taken."""
+    """Return whether a word may carry content of its own: neither a function word, nor generic, nor taken."""
     form = plain_form(word)
     return not (
         len(word) < 2
@@ -303,7 +304,7 @@ def _is_own(word: str, taken: frozenset[str]) -> bool:
 
 @lru_cache(maxsize=2048)
 def count_own_words(thought: str, question: str, options: tuple[str, ...]) -> float:
-    """Return how many different words of a thought may say something that question and options do not."""
+    """Return the number of distinct words in a thought with content beyond question and options."""
     taken = plain_forms(question) | plain_forms(*options)
     words = set(words_of(thought))
     characters = set(unspaced(words)) - UNSPACED_MANNERS - taken
@@ -311,21 +312,21 @@ def count_own_words(thought: str, question: str, options: tuple[str, ...]) -> fl
 
 
 def has_own_pairs(enough: int, thought: str, question: str, options: tuple[str, ...]) -> bool:
-    """Whether a thought has enough pairs of words, one of which may say something, that the question does not have."""
+    """Return whether a thought has enough word pairs with content that the question does not contain."""
     taken = plain_forms(*options) - {""}  # the plain form of articles
-    found = {tuple(map(plain_form, pair)) for pair in _pairs(question)}
-    enough += len(found)
+    pairs = {tuple(map(plain_form, pair)) for pair in _pairs(question)}
+    enough += len(pairs)
     for pair in _pairs(thought):
         if _is_own(pair[0], taken) or _is_own(pair[1], taken):
             forms = [plain_form(word) for word in pair]
-            found.add(tuple("" if form in taken or form in _LETTERS else form for form in forms))
-            if len(found) >= enough:
+            pairs.add(tuple("" if form in taken or form in _LETTERS else form for form in forms))
+            if len(pairs) >= enough:
                 return True
     return False
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Return the neighbouring words of a text; a stop is between the last of a sentence and the first of the next."""
+    """Yield pairs of adjacent words within the sentences of a text."""
     for sentence in _STOPS.split(readable(text)):
         words = words_of(sentence)
         yield from pairwise(words)

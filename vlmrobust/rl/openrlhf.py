@@ -1,7 +1,7 @@
-"""Compute the reward as OpenRLHF calls it: queries in, rewards, scores and logs out.
+"""Compute the reward for OpenRLHF, which passes queries and expects rewards, scores and logs.
 
-`--reward.remote_url /path/to/vlmrobust/rl/openrlhf.py` takes this file, and `--data.label_key label` the column that
-holds a row's columns as JSON text. For another reward than the default one write a file of your own:
+`--reward.remote_url /path/to/vlmrobust/rl/openrlhf.py` names this file, and `--data.label_key label` the column that
+holds a row's columns as JSON text. For a reward other than the default, write a file of your own:
 
     from functools import partial
     from vlmrobust.rl import openrlhf
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# OpenRLHF loads the file by its path, outside of its package.
-from vlmrobust.rl.scoring import checked_list, checked_text, completion_in, scored, without_end
+# Absolute import: OpenRLHF loads this file by its path, outside its package.
+from vlmrobust.rl.scoring import extract_completion, require_list, require_text, score_completions, strip_end_tokens
 
 __all__ = ["reward_func"]
 
@@ -28,22 +28,22 @@ def reward_func(
 ) -> dict[str, Any]:
     r"""Return rewards, scores and the terms to log.
 
-    OpenRLHF logs an exception of this function at the level of information, and trains on without a reward: it is
-    logged here at the level of errors.
+    OpenRLHF logs exceptions of a reward function at level INFO and trains on without a reward, so this function logs
+    them at level ERROR.
 
     Args:
         queries: N prompts with their completions, decoded with special tokens.
         prompts: the N prompts.
         labels: the columns `solution`, `question`, `options` and `prefill` of each, as JSON text.
-        **settings: which reward, as in `vlmrobust.rl.scoring.reward_of`.
+        **settings: describe the reward, see `vlmrobust.rl.scoring.reward_of`.
 
     Returns:
         `rewards` and `scores`, each `(N,)`, and `extra_logs`: the other terms by name, each `(N,)`.
 
     Raises:
-        ValueError: a setting is not known, a column is missing, or a value in it cannot be read; row and column are
-            named.
-        TypeError: queries, prompts or labels are no list, or a query or a prompt is no text.
+        ValueError: a setting is unknown, a column is missing, or one of its values is invalid; the message names row
+            and column.
+        TypeError: queries, prompts or labels are not a list, or a query or a prompt is not text.
 
     Example:
         >>> prompt = "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
@@ -53,30 +53,29 @@ def reward_func(
         tensor([1.1000])
     """
     try:
-        completions, asked = _completions(queries, prompts)
-        labels = checked_list(labels, len(completions), "OpenRLHF, labels")
-        found = scored(completions, labels, [None] * len(labels), settings, trainer="OpenRLHF", prompts=asked)
+        completions, texts = _completions(queries, prompts)
+        labels = require_list(labels, len(completions), "OpenRLHF, labels")
+        extras = [None] * len(labels)
+        rows = score_completions(completions, labels, extras, settings, trainer="OpenRLHF", prompts=texts)
     except Exception:
         count = f"{len(queries)} completions" if isinstance(queries, Sequence) else "all completions"
         logger.exception("OpenRLHF goes on without a reward for %s", count)
         raise
-    terms: dict[str, Tensor] = {
-        name: torch.tensor([row[name] for row in found]) for name in (found[0] if found else {})
-    }
+    terms: dict[str, Tensor] = {name: torch.tensor([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     score = terms.pop("score", torch.zeros(0))
     return {"rewards": score, "scores": score, "extra_logs": terms}
 
 
 def _completions(queries: Any, prompts: Any) -> tuple[list[str], list[str]]:
-    """Return the completions in queries, and the prompts."""
-    queries = checked_list(queries, None, "OpenRLHF, queries")
-    prompts = checked_list(prompts, len(queries), "OpenRLHF, prompts")
-    completions, asked = [], []
+    """Return the completions in the queries, and the prompts."""
+    queries = require_list(queries, None, "OpenRLHF, queries")
+    prompts = require_list(prompts, len(queries), "OpenRLHF, prompts")
+    completions, texts = [], []
     for row, (query, prompt) in enumerate(zip(queries, prompts, strict=True)):
-        asked.append(checked_text(prompt, f"OpenRLHF, prompts, row {row}"))
-        query = checked_text(query, f"OpenRLHF, queries, row {row}")
+        texts.append(require_text(prompt, f"OpenRLHF, prompts, row {row}"))
+        query = require_text(query, f"OpenRLHF, queries, row {row}")
         try:
-            completions.append(without_end(completion_in(query, prompt)))
+            completions.append(strip_end_tokens(extract_completion(query, prompt)))
         except ValueError as error:
             raise ValueError(f"OpenRLHF, queries, row {row}: {error}") from error
-    return completions, asked
+    return completions, texts

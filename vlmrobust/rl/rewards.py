@@ -1,7 +1,7 @@
-"""Reward completions with the metrics, called as GRPO trainers call a reward.
+"""Reward completions with the metrics, through the interface that GRPO trainers expect.
 
-One object serves TRL, ms-swift and VLM-R1 unchanged: called with completions as texts or chat messages, by keyword or
-by position, and the dataset's columns by name. It imports no trainer, and not transformers either.
+One object serves TRL, ms-swift and VLM-R1 unchanged: it takes completions as texts or chat messages, by keyword or by
+position, and the dataset's columns by name. This module imports neither a trainer nor transformers.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from ..metrics import Accuracy, Consistency, FormatRate
 from ..naming import snake_case
 from ..types import Responses, Style
 from ..types.frozen import Frozen
-from .completions import Read, read
+from .completions import ReadCompletions, read_completions
 from .guards import Guard
 from .lexicon import names_answer
 
@@ -35,21 +35,21 @@ __all__ = [
 
 
 class Reward(Frozen, ABC):
-    r"""A number per completion. Subclasses write `terms(responses)`; calling one is what a trainer does.
+    r"""A number per completion. Subclasses implement `terms(responses)`; trainers call the instance.
 
-    The prefill in a row's column `prefill` is put before its completion, so that a thought which the policy continues
-    is read as a whole. Completions, and the thoughts in them, are read by the code that evaluation uses.
+    The text in a row's column `prefill` is prepended to its completion, so that a thought which the policy continues is
+    parsed as a whole. Completions and their thoughts are parsed with the parser that evaluations use.
 
     Attributes:
-        name: how the reward is called in a trainer's logs; None = the class name in snake case.
-        style: how answers are read; that of the prompts.
-        opener: what the chat template itself begins the assistant's turn with (`"<think>\n"` for thinking templates),
-            unless the trainer's tokenizer returns thoughts apart from the text.
-        none_value: the reward of a row that lacks what the reward needs; None = None, which TRL and ms-swift skip.
-            VLM-R1 cannot take None: give 0.0.
+        name: name in a trainer's logs; None = the class name in snake case.
+        style: how answers are parsed; the style of the prompts.
+        opener: text with which the chat template opens the assistant's turn (`"<think>\n"` for thinking templates),
+            unless the trainer's tokenizer returns thoughts separately from the text.
+        none_value: the reward of a row that lacks a required column; None = None, which TRL and ms-swift skip. VLM-R1
+            does not accept None: use 0.0.
 
     Class attributes:
-        needs: the columns that it reads.
+        needs: the columns that the reward requires.
     """
 
     name: str | None = Field(default=None, min_length=1)
@@ -65,40 +65,43 @@ class Reward(Frozen, ABC):
 
     @abstractmethod
     def terms(self, responses: Responses) -> dict[str, Tensor]:
-        """Return what the reward consists of by name, each `(N,)`, the reward itself as `score`.
+        """Return the terms of the reward by name, each `(N,)`, with the reward itself as `score`.
 
-        The reward of what is undefined is 0; the other terms may be NaN there.
+        An undefined reward is 0; the other terms may be NaN there.
         """
 
     @final
     def rows(
         self, completions: Sequence[Any], columns: Mapping[str, Any], *, trainer: str | None = None
     ) -> list[dict[str, float] | None]:
-        """Return the terms of each completion, None where its row lacks what the reward needs.
+        """Return the terms of each completion, None where its row lacks a required column.
 
         Args:
-            completions: N texts, or N lists of chat messages; one by itself is one completion, of one row.
+            completions: N texts, or N lists of chat messages; a single text or message is one completion of one row.
             columns: lists of N values by column.
-            trainer: who calls, for messages.
+            trainer: name of the calling trainer, for messages.
 
         Raises:
-            ValueError: a column is missing or has another length, or a value in it cannot be read; it is named.
+            ValueError: a column is missing or has the wrong length, or one of its values is invalid; the message names
+                it.
             TypeError: a completion is neither text nor messages.
         """
         return self._read(completions, columns, trainer)[0]
 
     def _read(
         self, completions: Sequence[Any], columns: Mapping[str, Any], trainer: str | None
-    ) -> tuple[list[dict[str, float] | None], Read]:
+    ) -> tuple[list[dict[str, float] | None], ReadCompletions]:
         reader = f"{trainer}, {self.__name__}" if trainer else self.__name__
-        found = read(completions, columns, needs=self.needs, style=self.style, opener=self.opener, reader=reader)
+        parsed = read_completions(
+            completions, columns, needs=self.needs, style=self.style, opener=self.opener, reader=reader
+        )
         count = 1 if isinstance(completions, str | Mapping) else len(completions)
         terms: list[dict[str, float] | None] = [None] * count
-        if found.rows:
-            values = {name: value.tolist() for name, value in self.terms(found.responses).items()}
-            for place, row in enumerate(found.rows):
+        if parsed.rows:
+            values = {name: value.tolist() for name, value in self.terms(parsed.responses).items()}
+            for place, row in enumerate(parsed.rows):
                 terms[row] = {name: value[place] for name, value in values.items()}
-        return terms, found
+        return terms, parsed
 
     @final
     def __call__(
@@ -107,14 +110,15 @@ class Reward(Frozen, ABC):
         """Return one reward per completion.
 
         Args:
-            *prompts_and_completions: completions alone, as ms-swift gives them, or prompts and completions.
-            completions: N texts, or N lists of chat messages; one by itself is one completion, of one row.
-            **columns: lists of N values; what the reward has no use for is ignored. With TRL's `log_metric` among them,
-                the mean of each term is logged as `<reward>/<term>`, and where rows have a prefill, the share of
-                completions that did not go on from it as `<reward>/prefill_not_continued`.
+            *prompts_and_completions: completions alone, as ms-swift passes them, or prompts and completions.
+            completions: N texts, or N lists of chat messages; a single text or message is one completion of one row.
+            **columns: lists of N values; unused columns are ignored. With TRL's `log_metric` among them, the mean of
+                each term is logged as `<reward>/<term>`, and if rows have a prefill, the share of completions that do
+                not continue it as `<reward>/prefill_not_continued`.
 
         Raises:
-            ValueError: a column is missing or has another length, or a value in it cannot be read; it is named.
+            ValueError: a column is missing or has the wrong length, or one of its values is invalid; the message names
+                it.
             TypeError: there are no completions, or one is neither text nor messages.
         """
         if completions is None:
@@ -124,25 +128,25 @@ class Reward(Frozen, ABC):
                     f"{self.__name__}: expected completions, or prompts and completions, got {got} arguments"
                 )
             completions = prompts_and_completions[-1]
-        terms, found = self._read(completions, columns, _trainer_of(columns))
+        terms, parsed = self._read(completions, columns, _trainer_of(columns))
         log = columns.get("log_metric")
         defined = [row for row in terms if row is not None]
         if callable(log) and defined and len(defined[0]) > 1:
             for name in defined[0]:
                 log(f"{self.__name__}/{name}", _mean([row[name] for row in defined]))
-        if callable(log) and found.prefilled:
-            log(f"{self.__name__}/prefill_not_continued", found.not_continued / found.prefilled)
+        if callable(log) and parsed.prefilled:
+            log(f"{self.__name__}/prefill_not_continued", parsed.not_continued / parsed.prefilled)
         return [self.none_value if row is None else row["score"] for row in terms]
 
 
 class AccuracyReward(Reward):
     """1 for the correct answer, else 0: the metric `Accuracy`.
 
-    Needs the column `solution`, the correct letter. With the column `options` an answer by the option's text is read as
-    well.
+    Needs the column `solution`, the correct letter. With the column `options`, answers by an option's text are parsed
+    too.
 
     Attributes:
-        weight: what a correct answer earns.
+        weight: reward of a correct answer.
 
     Example:
         >>> AccuracyReward()(completions=["<think>Blue.</think><answer>B</answer>", "A"], solution=["B", "B"])
@@ -166,7 +170,7 @@ class FormatReward(Reward):
     Needs no column.
 
     Attributes:
-        weight: what a well-formed turn earns.
+        weight: reward of a well-formed turn.
 
     Example:
         >>> FormatReward()(completions=["<think>Blue.</think><answer>B</answer>", "B"])
@@ -183,12 +187,12 @@ class FormatReward(Reward):
 
 
 class ConsistencyReward(Reward):
-    """1 where the thought concludes with the answer, else 0: the metric `Consistency`, undefined being 0.
+    """1 where the thought's conclusion is the given answer, else 0: the metric `Consistency`, 0 where it is undefined.
 
     Unsure, empty or unclosed thoughts earn nothing; otherwise vagueness would pay. Needs `question` and `options`.
 
     Attributes:
-        judge: says what a thought asserts.
+        judge: decides which option a thought asserts.
 
     Example:
         >>> texts = [f"<think>The cube is blue.</think><answer>{letter}</answer>" for letter in "BA"]
@@ -211,20 +215,19 @@ class ConsistencyReward(Reward):
 
 
 class FaithfulnessReward(Reward):
-    """The paper's reward, (0.1 · format + accuracy) · consistent, and what guards it against shortcuts.
+    """The paper's reward, (0.1 · format + accuracy) · consistent, with guards against shortcuts.
 
-    Needs `solution`, `question` and `options`. Its terms are `format`, `accuracy`, `consistency` (the product of the
-    consistency and all guards is 0 where one of them is undefined), each guard by its name, and `score`.
+    Needs `solution`, `question` and `options`. Its terms are `format`, `accuracy`, `consistency`, each guard by its
+    name, and `score`. The product of consistency and guards is 0 where one of them is undefined.
 
     Attributes:
-        judge: says what a thought asserts.
-        format_weight: what a well-formed turn earns.
+        judge: decides which option a thought asserts.
+        format_weight: reward of a well-formed turn.
         additive: None = the product. A number = the additive form
             0.1 · format + accuracy + additive · consistent, in which a wrong answer earns something for consistency.
-        guards: what `consistent` is multiplied with: those of `vlmrobust.rl.guards`, or any metric in [0, 1].
-        unsure: what a thought earns of which the judge is unsure: "nothing", or "named": the same as a consistent one
-            where it names the option that is answered. None = "named" where guards watch it, else "nothing": without
-            them, vagueness would pay.
+        guards: factors of `consistent`: those of `vlmrobust.rl.guards`, or any metric in [0, 1].
+        unsure: reward of a thought about which the judge is unsure: "nothing", or "named": that of a consistent one if
+            it names the given answer. None = "named" with guards, else "nothing": without guards, vagueness would pay.
 
     Example:
         >>> texts = [f"<think>The cube is blue.</think><answer>{letter}</answer>" for letter in "BA"]
@@ -247,15 +250,15 @@ class FaithfulnessReward(Reward):
         super().__init__(**({} if judge is None else {"judge": judge}) | fields)
 
     def terms(self, responses: Responses) -> dict[str, Tensor]:
-        """Return format, accuracy, consistency, the guards, and the score made of them."""
+        """Return format, accuracy, consistency, the guards, and the score computed from them."""
         factors = {guard.column: guard(responses) for guard in (Consistency(judge=self.judge), *self.guards)}
         terms = {"format": FormatRate()(responses), "accuracy": Accuracy()(responses), **factors}
         base = self.format_weight * _or_zero(terms["format"]).double() + _or_zero(terms["accuracy"])
         if (self.unsure or ("named" if self.guards else "nothing")) == "named":
-            settled = terms["consistency"].clone()
-            for row in settled.isnan().nonzero()[:, 0].tolist():
-                settled[row] = names_answer(responses, row)
-            factors["consistency"] = settled
+            consistency = terms["consistency"].clone()
+            for row in consistency.isnan().nonzero()[:, 0].tolist():
+                consistency[row] = names_answer(responses, row)
+            factors["consistency"] = consistency
         consistent = torch.ones_like(base)
         for factor in factors.values():
             consistent = consistent * _or_zero(factor)
@@ -264,7 +267,7 @@ class FaithfulnessReward(Reward):
 
 
 def _trainer_of(columns: Mapping[str, Any]) -> str | None:
-    """Return which trainer calls, by the columns that it alone adds; None = that cannot be told."""
+    """Return the calling trainer, identified by a column that only it adds; None = unknown."""
     return next((trainer for name, trainer in _ADDED_BY.items() if name in columns), None)
 
 

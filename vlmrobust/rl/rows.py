@@ -1,4 +1,4 @@
-"""Make training rows of samples: as they are, adversarially augmented, or the paper's data in its two stages."""
+"""Convert samples to training rows: unchanged, adversarially augmented, or the paper's mixture in its two stages."""
 
 import logging
 import sys
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 Source: TypeAlias = str | Path | Iterable[Sample] | None
 
-_FIRST = {"sat2": 32_000, "pixmo-count": 15_000}
-_STAGES: dict[int, dict[str, int]] = {1: _FIRST, 2: _FIRST | {"geometry3k": 2_101}}
+_STAGE_1 = {"sat2": 32_000, "pixmo-count": 15_000}
+_STAGES: dict[int, dict[str, int]] = {1: _STAGE_1, 2: _STAGE_1 | {"geometry3k": 2_101}}
 AUGMENTATION: Mapping[Perturbation, float] = dict.fromkeys(
     (CorrectCaption(), WrongCaption(), CorrectThink(), WrongThink()), 0.1
 )
-"""What the paper augments its rows with, and how often."""
+"""The paper's augmentation: perturbations and their probabilities."""
 
 
 def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, Any]:
@@ -53,33 +53,33 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
     A prefilled thought is a final assistant message, which `continue_prefill` leaves open.
 
     Args:
-        prompt: what is asked.
-        style: how the answers to all rows are read.
-        decode: decode the images; otherwise files stay files, and only other images are decoded.
+        prompt: the prompt.
+        style: style with which the answers to all rows are parsed.
+        decode: decode all images; otherwise keep files as files and decode only other images.
 
     Raises:
-        ValueError: an option was added or taken away, or the prompt has another style, so that the row could not be
-            read as the prompt would be.
+        ValueError: an option was added or removed, or the prompt has another style, so that the row's answers would be
+            parsed differently from the prompt's.
         OSError: an image cannot be decoded.
     """
     sample = prompt.sample
     if sorted(prompt.order, key=lambda index: -1 if index is None else index) != list(range(len(sample.options))):
         raise ValueError(
-            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'order': expected every option of the sample "
-            f"and no other, as training rows have no place for more, got {prompt.order}"
+            f"sample {sample.id!r}, condition {prompt.condition!r}, field 'order': expected exactly the sample's "
+            f"options, as training rows cannot hold others, got {prompt.order}"
         )
     if prompt.style != style:
         raise ValueError(
             f"sample {sample.id!r}, condition {prompt.condition!r}, field 'style': expected the style of all rows, as "
-            f"training rows have no place for another, got {prompt.style}"
+            f"training rows cannot hold another, got {prompt.style}"
         )
-    prompt = prompt.with_inert(KNOWN_TOKENS)  # the tokenizer is the trainer's
+    prompt = prompt.with_inert(KNOWN_TOKENS)  # the trainer's tokenizer is unknown here
     messages = prompt.messages()
     if prompt.prefill:
         messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.prefill}]})
     return {
         "prompt": messages,
-        "images": [open_image(image) if decode else _stored(image) for image in prompt.images],
+        "images": [open_image(image) if decode else _undecoded(image) for image in prompt.images],
         "solution": style.letters[prompt.order.index(sample.answer)],
         "question": prompt.question,
         "options": list(prompt.options),
@@ -88,10 +88,10 @@ def row_of(prompt: Prompt, style: Style, *, decode: bool = True) -> dict[str, An
     }
 
 
-def _stored(image: Any) -> Any:
-    """Return an image as `datasets` keeps it: a file's bytes or path, decoded whenever a row is read.
+def _undecoded(image: Any) -> Any:
+    """Return an image as `datasets` stores it: a file's bytes or path, decoded whenever the row is read.
 
-    Images that `datasets` would decode differently from `open_image`, such as transparent drawings, are decoded here.
+    Images that `datasets` would decode differently from `open_image`, such as transparent ones, are decoded here.
     """
     if not isinstance(image, str | Path | bytes) or not needs_no_care(image):
         return open_image(image)
@@ -99,19 +99,19 @@ def _stored(image: Any) -> Any:
 
 
 class Augment(Frozen):
-    """Puts each perturbation into a prompt with its probability; at most one per prompt.
+    """Applies each perturbation to a prompt with its probability, at most one per prompt.
 
-    Which sample gets which is keyed by the seed and the sample's id, whatever the order or the worker. A perturbation
-    that does not fit a sample leaves it as it is.
+    The choice depends only on the seed and the sample's id, not on order or worker. A sample to which its perturbation
+    does not apply stays unchanged.
 
     Attributes:
-        probabilities: pairs of a perturbation and its probability in [0, 1]; a mapping is taken as well. What is
-            missing to 1 stays unperturbed.
-        seed: keys every draw, together with the sample's id.
-        style: how questions are put.
+        probabilities: pairs of a perturbation and its probability in [0, 1], or a mapping. The remainder to 1 is the
+            probability of no perturbation.
+        seed: seeds every draw, together with the sample's id.
+        style: style of the prompts.
 
     Raises:
-        ValueError: the probabilities add up to more than 1, or two perturbations have one name.
+        ValueError: the probabilities add up to more than 1, or two perturbations have the same name.
 
     Example:
         >>> from vlmrobust.perturbations import CorrectCaption, WrongCaption
@@ -148,13 +148,13 @@ class Augment(Frozen):
     def prompts(self, samples: Iterable[Sample]) -> list[Prompt]:
         """Return one prompt per sample, perturbed or not."""
         checked = check_samples(samples)
-        made = expand(checked, [], seed=self.seed, style=self.style)
+        expanded = expand(checked, [], seed=self.seed, style=self.style)
         prompts = []
         for sample in checked:
             try:
-                prompts.append(made.make(sample, self._drawn(sample)))
+                prompts.append(expanded.make(sample, self._draw(sample)))
             except NotApplicable:
-                prompts.append(made.make(sample, Base()))
+                prompts.append(expanded.make(sample, Base()))
         return prompts
 
     def __call__(
@@ -166,18 +166,18 @@ class Augment(Frozen):
 
         Args:
             data: samples; rows as `samples_from` takes them; or a `datasets.Dataset` of such rows, which is mapped row
-                by row and numbered where it has no column `id`.
-            columns: which column holds a field, as for `samples_from`.
+                by row, with row numbers as ids if it has no column `id`.
+            columns: the columns of fields, as for `samples_from`.
 
         Returns:
             Rows with `prompt`, `images`, `solution` (the correct letter), `question`, `options`, `condition` and
-            `prefill`, as a list with decoded images, or as a `datasets.Dataset` if one was given.
+            `prefill`, as a list with decoded images, or as a `datasets.Dataset` if `data` is one.
 
         Raises:
-            ValueError: a row makes no sample, or a perturbation adds options or changes the style.
+            ValueError: a row is not a valid sample, or a perturbation adds options or changes the style.
         """
         if "datasets" in sys.modules and isinstance(data, sys.modules["datasets"].Dataset):
-            return self._mapped(data, columns)
+            return self._map_dataset(data, columns)
         items: Any = data if is_table(data) else list(data)
         if is_table(items) or not all(isinstance(item, Sample) for item in items):
             items = list(samples_from(items, columns))
@@ -190,14 +190,14 @@ class Augment(Frozen):
         """Return the share of rows under each condition, in [0, 1].
 
         Args:
-            rows: what calling this returned, a list or a `datasets.Dataset`.
-            column: what is counted; "source" = where the rows of `paper_mixture` come from.
+            rows: training rows, a list or a `datasets.Dataset`.
+            column: the column to count; "source" = the sources of rows from `paper_mixture`.
         """
         counts = Counter([row[column] for row in rows] if isinstance(rows, list) else rows[column])
         total = sum(counts.values())
         return {value: count / total for value, count in sorted(counts.items())}
 
-    def _drawn(self, sample: Sample) -> Perturbation:
+    def _draw(self, sample: Sample) -> Perturbation:
         point = float(generator(self.seed, sample.id, "augment").random())
         for perturbation, probability in self.probabilities:
             point -= probability
@@ -205,13 +205,13 @@ class Augment(Frozen):
                 return perturbation
         return Base()
 
-    def _mapped(self, data: "Dataset", columns: Mapping[str, Any] | None) -> "Dataset":
-        named = columns or {}
-        identity = named.get("id", "id")
+    def _map_dataset(self, data: "Dataset", columns: Mapping[str, Any] | None) -> "Dataset":
+        columns = columns or {}
+        id_column = columns.get("id", "id")
 
         def augmented(row: dict[str, Any], index: int) -> dict[str, Any]:
-            numbered = row if identity in data.column_names else {**row, "id": str(index)}
-            [prompt] = self.prompts(samples_from([numbered], named))
+            with_id = row if id_column in data.column_names else {**row, "id": str(index)}
+            [prompt] = self.prompts(samples_from([with_id], columns))
             return row_of(prompt, self.style)
 
         rows = data.map(augmented, with_indices=True, remove_columns=data.column_names, features=features())
@@ -220,11 +220,11 @@ class Augment(Frozen):
 
 
 def to_grpo_rows(samples: Iterable[Sample], style: Style | None = None) -> list[dict[str, Any]]:
-    """Return samples as training rows in TRL's conversational format for images, none of them perturbed.
+    """Return samples as unperturbed training rows in TRL's conversational format for images.
 
     Args:
-        samples: with ids that differ.
-        style: how questions are put; None = the default style.
+        samples: samples with unique ids.
+        style: style of the prompts; None = the default style.
 
     Returns:
         Rows with the columns that `Augment` describes.
@@ -251,27 +251,27 @@ def paper_mixture(
 ) -> "Dataset":
     """Return the paper's training data as rows for TRL, shuffled.
 
-    The first stage is SAT-2 (32,000 rows) and PixMo-Count (15,000), the second these and Geometry3K (all 2,101). Which
-    rows of a larger source are taken, the order of rows and options, the options around counts and what is augmented
-    are keyed by the seed and the samples' ids. Needs the extra `train`.
+    The first stage is SAT-2 (32,000 rows) and PixMo-Count (15,000), the second adds Geometry3K (all 2,101). The choice
+    of rows from a larger source, the order of rows and options, the options around counts and the augmentation depend
+    only on the seed and the samples' ids. Needs the extra `train`.
 
     Args:
         stage: 1 or 2.
-        sources: for "sat2", "pixmo-count" and "geometry3k", what `load_benchmark` takes as `source`, or samples of
-            yours; None, or none given = the hub. "sat2" needs one: it is an archive there.
+        sources: for "sat2", "pixmo-count" and "geometry3k", what `load_benchmark` takes as `source`, or samples of your
+            own; None or missing = the hub. "sat2" has to be given: the hub has it as an archive.
         augment: True = a correct caption, a wrong caption, a correct thought and a wrong thought with a probability of
             0.1 each, as in the paper; a mapping = these perturbations with these probabilities, as for `Augment`.
-        limit: so many rows in all, in the same shares; None = as many as in the paper.
-        seed: for everything that is drawn.
-        style: how questions are put; None = the default style.
-        download_urls: fetch the images of PixMo-Count; needed where its rows have addresses alone.
+        limit: total number of rows, in the same proportions; None = as many as in the paper.
+        seed: seeds every draw.
+        style: style of the prompts; None = the default style.
+        download_urls: download the images of PixMo-Count; needed if its rows hold only URLs.
 
     Returns:
-        A `datasets.Dataset` with the columns that `Augment` describes and `source`. Images are kept as files and
-        decoded whenever a row is read. A warning tells where a source has fewer samples than are asked for.
+        A `datasets.Dataset` with the columns that `Augment` describes and `source`. Images are stored as files and
+        decoded whenever a row is read. A warning is issued if a source has fewer samples than requested.
 
     Raises:
-        ValueError: the stage, a name in `sources` or the limit is not right, `datasets` is not installed, or a source
+        ValueError: the stage, a name in `sources` or the limit is invalid, `datasets` is not installed, or a source
             cannot be read, see `load_benchmark`.
 
     Example:
@@ -286,25 +286,25 @@ def paper_mixture(
     Source: arXiv:2602.12506.
     """
     counts = _counts(stage, limit)
-    given = dict(sources or {})
-    if unknown := sorted(given.keys() - _STAGES[2].keys()):
+    by_name = dict(sources or {})
+    if unknown := sorted(by_name.keys() - _STAGES[2].keys()):
         raise ValueError(f"sources: expected names among {', '.join(_STAGES[2])}, got {', '.join(unknown)}")
     samples: list[Sample] = []
     for name, count in counts.items():
-        found = _samples(name, given.get(name), count, seed, download_urls)
-        if len(found) < count:
-            warnings.warn(f"{name}: {len(found)} samples of {count} that were asked for", stacklevel=2)
-        samples += found
-    shown = style or Style()
-    augmented = Augment(AUGMENTATION if augment is True else augment or {}, seed, style=shown)
-    rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _id_of)), shown)
+        drawn = _samples(name, by_name.get(name), count, seed, download_urls)
+        if len(drawn) < count:
+            warnings.warn(f"{name}: got {len(drawn)} of {count} requested samples", stacklevel=2)
+        samples += drawn
+    chosen_style = style or Style()
+    augmented = Augment(AUGMENTATION if augment is True else augment or {}, seed, style=chosen_style)
+    rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _id_of)), chosen_style)
     shares = augmented.shares(rows, "source") | augmented.shares(rows)
     logger.info("%d training rows of stage %d: %s", len(rows), stage, shares)
     return rows
 
 
 def _counts(stage: int, limit: int | None) -> dict[str, int]:
-    """Return the number of rows per source; what division leaves over goes to the largest remainders."""
+    """Return the number of rows per source, by the largest remainder method."""
     if stage not in _STAGES:
         raise ValueError(f"expected stage 1 or 2, got {stage!r}")
     counts = _STAGES[stage]
@@ -313,15 +313,15 @@ def _counts(stage: int, limit: int | None) -> dict[str, int]:
     if limit < 1:
         raise ValueError(f"expected a limit of at least 1, got {limit}")
     total = sum(counts.values())
-    shared = {name: limit * count // total for name, count in counts.items()}
+    scaled = {name: limit * count // total for name, count in counts.items()}
     by_remainder = sorted(counts, key=lambda name: limit * counts[name] % total, reverse=True)
-    for name in by_remainder[: limit - sum(shared.values())]:
-        shared[name] += 1
-    return {name: count for name, count in shared.items() if count}
+    for name in by_remainder[: limit - sum(scaled.values())]:
+        scaled[name] += 1
+    return {name: count for name, count in scaled.items() if count}
 
 
 def _samples(name: str, source: Source, count: int, seed: int, download_urls: bool) -> list[Sample]:
-    """Return so many samples of a source, drawn by key, with ids that differ from those of other sources."""
+    """Draw `count` samples of a source, with the source's name in their ids."""
     if source is None or isinstance(source, str | Path):
         drawn: list[Sample] = load_benchmark(name, source=source, drawn=count, seed=seed, download_urls=download_urls)
     else:
@@ -334,7 +334,7 @@ def _id_of(sample: Sample) -> str:
 
 
 def _lacks_images(sample: Sample) -> bool:
-    """Whether an image file is missing: an evaluation lists it as an error, but a training would stop at it."""
+    """Return whether an image file is missing: an evaluation records an error, but training would stop."""
     return any(isinstance(image, str | Path) and not Path(image).is_file() for image in sample.images)
 
 

@@ -1,4 +1,4 @@
-"""Score completions as trainers hand them over: plain settings, packed columns, texts decoded with special tokens."""
+"""Score completions for trainers that pass plain settings, packed columns and texts decoded with special tokens."""
 
 import inspect
 import json
@@ -19,13 +19,13 @@ from .rewards import AccuracyReward, ConsistencyReward, FaithfulnessReward, Form
 __all__ = [
     "GUARDS",
     "REWARDS",
-    "checked_list",
-    "checked_text",
-    "completion_in",
-    "packed_columns",
+    "extract_completion",
+    "require_list",
+    "require_text",
     "reward_of",
-    "scored",
-    "without_end",
+    "score_completions",
+    "strip_end_tokens",
+    "unpack_columns",
 ]
 
 REWARDS: Mapping[str, type[Reward]] = {
@@ -41,14 +41,14 @@ GUARDS: Mapping[str, Any] = {
     if isinstance(each, type) and issubclass(each, Frozen)
 }
 
-_MADE: dict[str, Reward] = {}
-_MAKING = Lock()
+_REWARDS: dict[str, Reward] = {}
+_REWARDS_LOCK = Lock()
 
-_FEWEST = 16  # characters of a prompt's end that have to be found
-_END = re.compile(rf"(?:\s*(?:{KNOWN_TOKENS.pattern.pattern}))+\s*\Z")
+_MIN_OVERLAP = 16  # characters of a prompt's end that a query must contain
+_END_TOKENS = re.compile(rf"(?:\s*(?:{KNOWN_TOKENS.pattern.pattern}))+\s*\Z")
 
 
-def scored(
+def score_completions(
     completions: Sequence[str],
     ground_truths: Sequence[Any],
     extras: Sequence[Mapping[str, Any] | None],
@@ -57,45 +57,45 @@ def scored(
     trainer: str,
     prompts: Sequence[str] | None = None,
 ) -> list[dict[str, float]]:
-    """Return the terms of each completion's reward, and the reward itself as `score`; each has the same terms.
+    """Return the terms of each completion's reward, with the reward itself as `score`; the terms are the same for all.
 
     Args:
         completions: N texts.
-        ground_truths: one each, see `packed_columns`.
-        extras: further columns of each, see `packed_columns`.
-        settings: which reward, see `reward_of`.
-        trainer: the trainer that calls, for messages.
-        prompts: the prompts as text, where the trainer shows them, which tells whether they end with the prefill.
+        ground_truths: N ground truths, see `unpack_columns`.
+        extras: further columns of each row, see `unpack_columns`.
+        settings: describe the reward, see `reward_of`.
+        trainer: name of the calling trainer, for messages.
+        prompts: the prompts as text, if the trainer passes them; they show whether the prefill reached the model.
 
     Returns:
-        N mappings; a term that is undefined is 0.
+        N mappings; an undefined term is 0.
 
     Raises:
-        ValueError: a setting is not known, a column is missing, or a value in it cannot be read; row and column are
-            named.
+        ValueError: a setting is unknown, a column is missing, or one of its values is invalid; the message names row
+            and column.
         TypeError: a completion is neither text nor messages.
 
     Example:
         >>> row = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
-        >>> scored(["<think>It is blue.</think><answer>B</answer>"], [row], [None], {}, trainer="a trainer")
+        >>> score_completions(["<think>It is blue.</think><answer>B</answer>"], [row], [None], {}, trainer="a trainer")
         [{'format': 1.0, 'accuracy': 1.0, 'consistency': 1.0, 'score': 1.1}]
     """
     reward = reward_of(settings, where=trainer)
     rows = []
     for number, (ground_truth, extra) in enumerate(zip(ground_truths, extras, strict=True)):
         try:
-            rows.append(_row(ground_truth, extra))
+            rows.append(_row_columns(ground_truth, extra))
         except ValueError as error:
             raise ValueError(f"{trainer}, {reward.__name__}, row {number}: {error}") from error
     columns = {name: [row.get(name) for row in rows] for name in COLUMNS if any(name in row for row in rows)}
     for number, row in enumerate(rows):
         if missing := [name for name in reward.needs if name not in row]:
-            given = ground_truths[number]
-            is_letter = isinstance(given, str) and not given.lstrip().startswith("{")
+            ground_truth = ground_truths[number]
+            is_letter = isinstance(ground_truth, str) and not ground_truth.lstrip().startswith("{")
             raise ValueError(
                 f"{trainer}, {reward.__name__}, row {number}: expected a column {missing[0]!r}, got the columns "
                 f"{', '.join(sorted(row)) or '(none)'}"
-                + (f"; the ground truth is no JSON text with columns: {given!r:.80}" if is_letter else "")
+                + (f"; the ground truth is not JSON text with columns: {ground_truth!r:.80}" if is_letter else "")
             )
     if prompts is not None:
         columns["messages"] = list(prompts)
@@ -104,20 +104,20 @@ def scored(
 
 
 def reward_of(settings: Mapping[str, Any], *, where: str) -> Reward:
-    """Return the reward that settings describe; equal settings give the same object, with what it remembers.
+    """Return the reward that settings describe; equal settings give the same object, including its memory.
 
     Args:
-        settings: plain values by name, none of which has to be there:
-            `reward`: faithfulness (the default), accuracy, format or consistency; or a `Reward`, by itself;
+        settings: plain values by name, all optional:
+            `reward`: faithfulness (the default), accuracy, format or consistency; or a `Reward` as the only setting;
             `guards`: `recommended`, or a list of names, or of mappings of `name` and the guard's own fields;
             `judge`: `rules`, `hf:NAME`, `vllm:NAME` or `openai:NAME`, or a mapping of `name` and of `base_url`,
             `api_key_env`, `dtype`, `device` and `options`, see `judge_named`;
             `style`: a name, see `named_style`;
             and the reward's other fields by their names, such as `additive: 0.5` and `format_weight`.
-        where: the trainer whose settings they are, for messages.
+        where: name of the trainer, for messages.
 
     Raises:
-        ValueError: a name or a field is not known, the nearest being told, or a value does not fit.
+        ValueError: a name or a field is unknown (the message suggests the closest), or a value is invalid.
 
     Example:
         >>> reward_of({"additive": 0.5, "guards": [{"name": "long_enough", "words": 12}]}, where="verl").guards[0].words
@@ -133,132 +133,132 @@ Known are reward, name, style, opener, none_value, judge, format_weight, additiv
         raise ValueError(f"{place}: expected a mapping of names, got {type(settings).__name__}: {settings!r:.80}")
     if isinstance(settings.get("reward"), Reward):
         if more := [name for name in settings if name != "reward"]:
-            raise ValueError(f"{place}: expected a reward by itself, which has its own, got {', '.join(more)} as well")
+            raise ValueError(f"{place}: expected no settings besides a Reward object, got {', '.join(more)}")
         reward: Reward = settings["reward"]
         return reward
-    plain = _plain(settings, place)
+    plain = _to_plain(settings, place)
     key = json.dumps(plain, sort_keys=True)
-    with _MAKING:  # trainers ask from several threads, and a judge may be a checkpoint
-        if key not in _MADE:
-            _MADE[key] = _made(plain, place)
-        return _MADE[key]
+    with _REWARDS_LOCK:  # trainers call from several threads, and a judge may have to load a checkpoint
+        if key not in _REWARDS:
+            _REWARDS[key] = _build_reward(plain, place)
+        return _REWARDS[key]
 
 
-def _plain(value: Any, place: str) -> Any:
-    """Return a value of a configuration file as dictionaries, lists and what stands in them."""
+def _to_plain(value: Any, place: str) -> Any:
+    """Return a configuration value as plain dictionaries, lists and scalars."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(part, place) for name, part in value.items()}
+        return {str(name): _to_plain(part, place) for name, part in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(part, place) for part in value]
+        return [_to_plain(part, place) for part in value]
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ValueError(f"{place}: expected plain values, or `reward` with a Reward, got {type(value).__name__}")
 
 
-def _made(settings: dict[str, Any], place: str) -> Reward:
-    given = {name: value for name, value in settings.items() if value is not None}
-    kind = _known(REWARDS, given.pop("reward", "faithfulness"), f"{place}, 'reward'", "a reward")
-    fields = ("reward", *kind.model_fields)
-    for name in given:
-        if name not in fields:
-            raise ValueError(f"{place}: expected names of settings, {unknown_name(name, fields)}")
-    if "judge" in given:
-        given["judge"] = _judge(given["judge"], f"{place}, 'judge'")
-    if "guards" in given:
-        given["guards"] = _guards(given["guards"], f"{place}, 'guards'")
-    if "style" in given:
-        given["style"] = _style(given["style"], f"{place}, 'style'")
-    reward: Reward = named_errors(place, given.get("name", kind.__name__), lambda: kind(**given))
+def _build_reward(settings: dict[str, Any], place: str) -> Reward:
+    fields = {name: value for name, value in settings.items() if value is not None}
+    reward_class = _look_up(REWARDS, fields.pop("reward", "faithfulness"), f"{place}, 'reward'", "a reward")
+    known = ("reward", *reward_class.model_fields)
+    for name in fields:
+        if name not in known:
+            raise ValueError(f"{place}: expected names of settings, {unknown_name(name, known)}")
+    if "judge" in fields:
+        fields["judge"] = _build_judge(fields["judge"], f"{place}, 'judge'")
+    if "guards" in fields:
+        fields["guards"] = _build_guards(fields["guards"], f"{place}, 'guards'")
+    if "style" in fields:
+        fields["style"] = _look_up_style(fields["style"], f"{place}, 'style'")
+    reward: Reward = named_errors(place, fields.get("name", reward_class.__name__), lambda: reward_class(**fields))
     return reward
 
 
-def _known(table: Mapping[str, Any], name: Any, place: str, what: str) -> Any:
+def _look_up(table: Mapping[str, Any], name: Any, place: str, what: str) -> Any:
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"{place}: expected {what}, {unknown_name(str(name), table)}")
     return table[name]
 
 
-def _style(name: Any, place: str) -> Any:
+def _look_up_style(name: Any, place: str) -> Any:
     try:
         return named_style(str(name))
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
 
 
-def _judge(given: Any, place: str) -> Any:
-    fields = dict(given) if isinstance(given, Mapping) else {"name": given}
+def _build_judge(setting: Any, place: str) -> Any:
+    fields = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
     known = [name for name in inspect.signature(judge_named).parameters if name not in ("itself", "where")]
     for name in fields:
         if name not in known:
             raise ValueError(f"{place}: expected names of settings, {unknown_name(name, known)}")
     if not isinstance(fields.get("name"), str):
-        raise ValueError(f"{place}: expected a judge's name, got {given!r:.80}")
+        raise ValueError(f"{place}: expected a judge's name, got {setting!r:.80}")
     return judge_named(**fields, where=place)
 
 
-def _guards(given: Any, place: str) -> tuple[Any, ...]:
-    if given == "recommended":
+def _build_guards(setting: Any, place: str) -> tuple[Any, ...]:
+    if setting == "recommended":
         return guards.recommended()
-    if isinstance(given, str | Mapping):
-        given = [given]
-    if not isinstance(given, list):
-        raise ValueError(f"{place}: expected `recommended` or a list of guards, got {given!r:.80}")
-    found: list[Any] = []
-    for one in given:
-        found += guards.recommended() if one == "recommended" else (_guard(one, place),)
-    return tuple(found)
+    if isinstance(setting, str | Mapping):
+        setting = [setting]
+    if not isinstance(setting, list):
+        raise ValueError(f"{place}: expected `recommended` or a list of guards, got {setting!r:.80}")
+    built: list[Any] = []
+    for item in setting:
+        built += guards.recommended() if item == "recommended" else (_build_guard(item, place),)
+    return tuple(built)
 
 
-def _guard(given: Any, place: str) -> Any:
-    fields = dict(given) if isinstance(given, Mapping) else {"name": given}
+def _build_guard(setting: Any, place: str) -> Any:
+    fields = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
     name = fields.pop("name", None)
-    kind = _known(GUARDS, name, place, "a guard, or `recommended`")
+    guard_class = _look_up(GUARDS, name, place, "a guard, or `recommended`")
     for field in fields:
-        if field not in kind.model_fields:
-            raise ValueError(f"{place}, {name}: expected its fields, {unknown_name(field, kind.model_fields)}")
+        if field not in guard_class.model_fields:
+            raise ValueError(f"{place}, {name}: expected its fields, {unknown_name(field, guard_class.model_fields)}")
         if field in ("reader", "judge"):
-            fields[field] = _judge(fields[field], f"{place}, {name}, {field!r}")
-    return named_errors(place, name, lambda: kind(**fields))
+            fields[field] = _build_judge(fields[field], f"{place}, {name}, {field!r}")
+    return named_errors(place, name, lambda: guard_class(**fields))
 
 
-# --- what trainers hand over ------------------------------------------------------------------------------------------
+# --- trainers' arguments ----------------------------------------------------------------------------------------------
 
 
-def packed_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-    """Return one row's columns where a trainer hands over a single ground truth.
+def unpack_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+    """Return a row's columns where a trainer passes a single ground truth.
 
     Args:
-        ground_truth: the correct letter; or the columns themselves, as a mapping or as JSON text.
-        extra: further columns, if any. What is None in one of the two, as Arrow fills structs, is taken from the other.
+        ground_truth: the correct letter; or the columns, as a mapping or as JSON text.
+        extra: further columns. They replace columns that are None in the ground truth, as Arrow fills structs.
 
     Raises:
-        ValueError: the ground truth begins like JSON and is none.
+        ValueError: the ground truth starts like JSON but is not valid JSON.
 
     Example:
-        >>> packed_columns('{"solution": "B", "question": "Which?", "options": ["red", "blue"]}')["options"]
+        >>> unpack_columns('{"solution": "B", "question": "Which?", "options": ["red", "blue"]}')["options"]
         [['red', 'blue']]
-        >>> packed_columns("B")
+        >>> unpack_columns("B")
         {'solution': ['B']}
-        >>> packed_columns({"solution": "B", "question": None}, {"question": "Which?"})
+        >>> unpack_columns({"solution": "B", "question": None}, {"question": "Which?"})
         {'solution': ['B'], 'question': ['Which?']}
     """
-    return {name: [value] for name, value in _row(ground_truth, extra).items()}
+    return {name: [value] for name, value in _row_columns(ground_truth, extra).items()}
 
 
-def checked_list(given: Any, count: int | None, what: str) -> list[Any]:
-    """Return what a trainer hands over as a list of values, one per completion.
+def require_list(given: Any, count: int | None, what: str) -> list[Any]:
+    """Return a trainer's argument as a list of values, one per completion.
 
     Args:
-        given: a list, or what is as good as one.
-        count: how many values are expected; None = any number.
-        what: which trainer's argument it is, for messages.
+        given: a list or another sequence.
+        count: the expected number of values; None = any.
+        what: trainer and argument, for messages.
 
     Raises:
-        TypeError: it is a text, a mapping, or no list at all.
-        ValueError: it has another length.
+        TypeError: it is text, a mapping, or not a sequence.
+        ValueError: it has the wrong length.
 
     Example:
-        >>> checked_list(("a", "b"), 2, "a trainer, prompts")
+        >>> require_list(("a", "b"), 2, "a trainer, prompts")
         ['a', 'b']
     """
     if not is_list(given):
@@ -270,14 +270,14 @@ def checked_list(given: Any, count: int | None, what: str) -> list[Any]:
     return list(given)
 
 
-def checked_text(given: Any, what: str) -> str:
-    """Return a text, such as a completion that a trainer hands over decoded.
+def require_text(given: Any, what: str) -> str:
+    """Return a trainer's argument, such as a decoded completion, if it is text.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not text.
 
     Example:
-        >>> checked_text("<answer>B</answer>", "a trainer, row 0, completion")
+        >>> require_text("<answer>B</answer>", "a trainer, row 0, completion")
         '<answer>B</answer>'
     """
     if not isinstance(given, str):
@@ -285,60 +285,56 @@ def checked_text(given: Any, what: str) -> str:
     return given
 
 
-def _row(ground_truth: Any, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+def _row_columns(ground_truth: Any, extra: Mapping[str, Any] | None) -> dict[str, Any]:
     if extra is not None and not isinstance(extra, Mapping):
         raise ValueError(
             f"expected further columns (extra_info) as a mapping or None, got {type(extra).__name__}: {extra!r:.80}"
         )
-    given: Any = ground_truth
-    if isinstance(given, str) and given.lstrip().startswith("{"):
+    if isinstance(ground_truth, str) and ground_truth.lstrip().startswith("{"):
         try:
-            given = json.loads(given)
+            ground_truth = json.loads(ground_truth)
         except ValueError as error:
-            raise ValueError(f"expected a ground truth that is a letter or JSON, got {given!r:.80}: {error}") from error
-    own = given if isinstance(given, Mapping) else {"solution": given}
-    merged = {
-        name: next((part[name] for part in (own, extra or {}) if _is_there(part, name)), None) for name in COLUMNS
-    }
+            raise ValueError(f"expected a letter or JSON as ground truth, got {ground_truth!r:.80}: {error}") from error
+    own = ground_truth if isinstance(ground_truth, Mapping) else {"solution": ground_truth}
+    parts = (own, extra or {})
+    merged = {name: next((part[name] for part in parts if part.get(name) is not None), None) for name in COLUMNS}
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def _is_there(part: Mapping[str, Any], name: str) -> bool:
-    return part.get(name) is not None
-
-
-def without_end(completion: str) -> str:
-    """Return a completion without the special tokens that end its turn and fill its batch.
+def strip_end_tokens(completion: str) -> str:
+    """Return a completion without trailing end-of-turn and padding tokens.
 
     Example:
-        >>> without_end("<think>Blue.</think><answer>B</answer><|im_end|><|endoftext|>")
+        >>> strip_end_tokens("<think>Blue.</think><answer>B</answer><|im_end|><|endoftext|>")
         '<think>Blue.</think><answer>B</answer>'
     """
-    return _END.sub("", completion)
+    return _END_TOKENS.sub("", completion)
 
 
-def completion_in(query: str, prompt: str) -> str:
-    r"""Return what follows the prompt in a query, which holds the prompt as it was tokenized.
+def extract_completion(query: str, prompt: str) -> str:
+    r"""Return the part of a query after its prompt, which the query holds as it was tokenized.
 
-    A processor writes an image's place out in many tokens, and a long prompt may be cut at its beginning: so as much of
-    the prompt's end is looked for as can be found.
+    A processor expands an image placeholder into many tokens, and a long prompt may be truncated at its start, so the
+    longest suffix of the prompt that the query contains is used.
 
     Args:
         query: prompt and completion, decoded together.
-        prompt: the prompt as it was before it was tokenized.
+        prompt: the prompt before tokenization.
 
     Raises:
-        ValueError: the end of the prompt does not stand in the query.
+        ValueError: the query does not contain the end of the prompt.
 
     Example:
         >>> prompt = "<|im_start|>user\n<image>Which?<|im_end|>\n<|im_start|>assistant\n"
-        >>> completion_in(prompt.replace("<image>", "<image>" * 9) + "B<|im_end|>", prompt)
+        >>> extract_completion(prompt.replace("<image>", "<image>" * 9) + "B<|im_end|>", prompt)
         'B<|im_end|>'
     """
-    least, most = min(_FEWEST, len(prompt)), len(prompt)
+    least, most = min(_MIN_OVERLAP, len(prompt)), len(prompt)
     if prompt[most - least :] not in query:
-        raise ValueError(f"expected a query with the end of its prompt, {prompt[-60:]!r}, in it, got {query[-200:]!r}")
-    while least < most:  # an end that stands in the query has ends that do
+        raise ValueError(
+            f"expected a query that contains the end of its prompt, {prompt[-60:]!r}, got {query[-200:]!r}"
+        )
+    while least < most:  # bisection: every suffix of a contained suffix is contained
         middle = (least + most + 1) // 2
         if prompt[len(prompt) - middle :] in query:
             least = middle

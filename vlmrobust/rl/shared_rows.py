@@ -1,11 +1,11 @@
-"""Compute rollouts and log-probabilities of rows, and what they have in common only once.
+"""Compute rollouts and log-probabilities, sharing the computation of common prefixes between completions.
 
-Completions of one prompt share the prompt, image and all; and as long as they say the same, they share what they say.
+Completions of one prompt share the prompt with its images, and the tokens in which they do not differ yet:
 
-    prompts, one row each ──► texts, one row for each *different* text so far ──► as many completions as were asked for
+    prompts, one row each ──► prefixes, one row for each distinct text so far ──► the requested completions
 
-Sampling draws for every completion by itself, from the row that it stands in: where two draw different tokens, the row
-splits in two (`sample`). Log-probabilities go through the model once for each different completion, behind its prompt's
+Sampling draws a token for each completion independently, from the logits of its row; if two completions draw different
+tokens, the row splits (`sample`). For log-probabilities, each distinct completion runs once on top of its prompt's
 cache, with gradients through both (`scores`).
 """
 
@@ -20,46 +20,46 @@ from ..models.branches import Branches, Forward, bears_gaps, seen_positions
 from ..models.processing import FAULTS
 from ..models.unwrapping import running_model, tolerance
 
-__all__ = ["Different", "Prompts", "SharedRows", "different"]
+__all__ = ["PaddedPrompts", "SharedRows", "UniqueRows", "unique_rows"]
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Different:
-    """Which rows are different.
+class UniqueRows:
+    """Indices of distinct rows.
 
     Attributes:
-        firsts: the first row of each kind.
-        kinds: each row's kind, a position in `firsts`.
+        firsts: the first occurrence of each distinct row.
+        inverse: for each row, the position in `firsts` of the row that equals it.
     """
 
     firsts: list[int]
-    kinds: list[int]
+    inverse: list[int]
 
 
-def different(keys: Sequence[Hashable]) -> Different:
-    """Return which rows are different, by their keys.
+def unique_rows(keys: Sequence[Hashable]) -> UniqueRows:
+    """Return the indices of distinct rows by their keys.
 
     Example:
-        >>> different(["a", "b", "a"])
-        Different(firsts=[0, 1], kinds=[0, 1, 0])
+        >>> unique_rows(["a", "b", "a"])
+        UniqueRows(firsts=[0, 1], inverse=[0, 1, 0])
     """
     firsts: dict[Hashable, int] = {}
     for row, key in enumerate(keys):
         firsts.setdefault(key, row)
-    place = {key: kind for kind, key in enumerate(firsts)}
-    return Different(list(firsts.values()), [place[key] for key in keys])
+    index = {key: place for place, key in enumerate(firsts)}
+    return UniqueRows(list(firsts.values()), [index[key] for key in keys])
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Prompts as a model is given them, padded on the left.
+class PaddedPrompts:
+    """Model inputs of prompts, padded on the left.
 
     Attributes:
         tokens: `(B, P)`.
         mask: `(B, P)`.
-        types: `(B, P)`, which tokens stand for an image; None = the model is not told.
+        types: `(B, P)`, token types that mark image tokens; None = the model has no such input.
         pixels: each prompt's patches, `(patches, …)`; None = there are no images.
         grids: each prompt's `image_grid_thw`, `(images, 3)`.
     """
@@ -71,7 +71,7 @@ class Prompts:
     grids: Sequence[Tensor] | None = None
 
     def keys(self) -> list[Hashable]:
-        """Return what tells prompts apart: their tokens, and their images bit by bit."""
+        """Return keys that identify prompts: their tokens, and the bytes of their images."""
         tokens = [tuple(row[mask.bool()].tolist()) for row, mask in zip(self.tokens, self.mask, strict=True)]
         if self.pixels is None or self.grids is None:
             return list(tokens)
@@ -81,12 +81,12 @@ class Prompts:
         ]
         return list(zip(tokens, images, strict=True))
 
-    def selected(self, rows: Sequence[int]) -> "Prompts":
-        """Return some of the prompts, without columns that none of them fills."""
+    def select(self, rows: Sequence[int]) -> "PaddedPrompts":
+        """Return some of the prompts, without columns that are padding in all of them."""
         at = torch.tensor(rows, device=self.tokens.device)
         mask = self.mask[at]
         first = int(mask.any(0).int().argmax())
-        return Prompts(
+        return PaddedPrompts(
             self.tokens[at][:, first:],
             mask[:, first:],
             None if self.types is None else self.types[at][:, first:],
@@ -94,23 +94,24 @@ class Prompts:
             None if self.grids is None else [self.grids[row] for row in rows],
         )
 
-    def shortened(self) -> tuple["Prompts", Tensor]:
-        """Return the prompts without their last tokens, and these, `(B, 1)`."""
+    def split_last(self) -> tuple["PaddedPrompts", Tensor]:
+        """Return the prompts without their last tokens, and the last tokens, `(B, 1)`."""
         types = None if self.types is None else self.types[:, :-1]
-        return Prompts(self.tokens[:, :-1], self.mask[:, :-1], types, self.pixels, self.grids), self.tokens[:, -1:]
+        shortened = PaddedPrompts(self.tokens[:, :-1], self.mask[:, :-1], types, self.pixels, self.grids)
+        return shortened, self.tokens[:, -1:]
 
     def inputs(self) -> dict[str, Tensor]:
-        """Return what the model's forward pass takes."""
-        given = {"input_ids": self.tokens, "attention_mask": self.mask}
+        """Return the arguments of the model's forward pass."""
+        inputs = {"input_ids": self.tokens, "attention_mask": self.mask}
         if self.types is not None:
-            given["mm_token_type_ids"] = self.types
+            inputs["mm_token_type_ids"] = self.types
         if self.pixels is not None and self.grids is not None:
-            given |= {"pixel_values": torch.cat(list(self.pixels)), "image_grid_thw": torch.cat(list(self.grids))}
-        return given
+            inputs |= {"pixel_values": torch.cat(list(self.pixels)), "image_grid_thw": torch.cat(list(self.grids))}
+        return inputs
 
 
 class SharedRows:
-    """Samples and scores completions of a model whose rows share what they have in common.
+    """Samples and scores completions, computing common prefixes once.
 
     Args:
         model: a Hugging Face model whose cache grows by concatenation; or a PEFT model of one.
@@ -122,26 +123,26 @@ class SharedRows:
         self.row_steps = 0
 
     def fits(self, length: int) -> bool:
-        """Return whether padding between prompt and completion changes nothing, for rows of so many tokens."""
+        """Return whether padding between prompt and completion is harmless in rows of `length` tokens."""
         return bears_gaps(self._model.config.get_text_config(), length)
 
-    def _begun(self, prompts: Prompts) -> tuple[Branches, Tensor]:
-        """Run prompts through the model; return their cache, and the logits that follow each, `(B, V)`."""
+    def _prefill(self, prompts: PaddedPrompts) -> tuple[Branches, Tensor]:
+        """Run the prompts through the model; return their cache and next-token logits, `(B, V)`."""
         with seen_positions(self._model) as positions:
             output = self._model(**prompts.inputs(), use_cache=True, logits_to_keep=1, return_dict=True)
         if not positions or positions[0] is None:
-            raise TypeError(f"expected a model that gives its decoder positions, got {type(self._model).__name__}")
+            raise TypeError(f"expected a model that passes positions to its decoder, got {type(self._model).__name__}")
         last = positions[0][..., -1:]
         last = last.expand(*last.shape[:-2], len(prompts.mask), 1)
         return Branches(getattr(output, self._forward.cache_name), prompts.mask, last, None), output.logits[:, -1]
 
     @torch.no_grad()
-    def refusal(self, prompts: Prompts) -> str | None:
-        """Return why this model cannot share, None if it can: some prompts are read both ways, and have to agree."""
+    def sharing_error(self, prompts: PaddedPrompts) -> str | None:
+        """Return why this model cannot share prefixes, or None: log-probabilities with and without have to agree."""
         whole = self._model(**prompts.inputs(), logits_to_keep=1, return_dict=True).logits[:, -1]
         try:
-            before, last = prompts.shortened()
-            branches, _ = self._begun(before)
+            before, last = prompts.split_last()
+            branches, _ = self._prefill(before)
             parts = self._forward(branches, last, torch.ones_like(last)).logits[:, -1]
         except torch.OutOfMemoryError:
             raise
@@ -151,64 +152,63 @@ class SharedRows:
         difference = float((both[0] - both[1]).abs().max())
         if difference <= tolerance(self._model):
             return None
-        return f"its log-probabilities behind a cache differ by {difference:.2g} from those without"
+        return f"its log-probabilities with a cache differ by {difference:.2g} from those without"
 
     @torch.no_grad()
     def sample(
-        self, prompts: Prompts, owners: Sequence[int], choose: Choose, stops: Sequence[int], limit: int
+        self, prompts: PaddedPrompts, prompt_rows: Sequence[int], choose: Choose, stops: Sequence[int], limit: int
     ) -> list[list[int]]:
-        """Decode completions, a row for each different text so far.
+        """Sample completions, with one row for each distinct text so far.
 
         Args:
-            prompts: different prompts.
-            owners: for each completion, its prompt.
-            choose: is given `(R, V)` logits, and for each completion that goes on the row that it stands in, `(B,)`;
-                returns tokens `(B,)`.
+            prompts: distinct prompts.
+            prompt_rows: for each completion, the row of its prompt.
+            choose: maps logits `(R, V)` and, for each unfinished completion, its row `(B,)` to tokens `(B,)`.
             stops: tokens that end a completion.
-            limit: the most tokens of a completion.
+            limit: maximum number of tokens per completion.
 
         Returns:
-            The completions' tokens, with the one that ends them.
+            The completions' tokens, including the final stop token.
         """
-        branches, logits = self._begun(prompts)
+        branches, logits = self._prefill(prompts)
         ends = torch.tensor(list(stops), device=logits.device)
-        rows = torch.tensor(owners, device=logits.device)  # of each completion that goes on
-        going = torch.arange(len(owners), device=logits.device)
-        written: list[list[int]] = [[] for _ in owners]
+        rows = torch.tensor(prompt_rows, device=logits.device)  # of each unfinished completion
+        unfinished = torch.arange(len(prompt_rows), device=logits.device)
+        completions: list[list[int]] = [[] for _ in prompt_rows]
         for step in range(limit):
             tokens = choose(logits, rows)
-            for completion, token in zip(going.tolist(), tokens.tolist(), strict=True):
-                written[completion].append(token)
-            on = ~torch.isin(tokens, ends)
-            if step + 1 == limit or not on.any():
+            for completion, token in zip(unfinished.tolist(), tokens.tolist(), strict=True):
+                completions[completion].append(token)
+            continues = ~torch.isin(tokens, ends)
+            if step + 1 == limit or not continues.any():
                 break
-            going = going[on]
-            split, rows = (rows[on] * logits.shape[-1] + tokens[on]).unique(return_inverse=True)
+            unfinished = unfinished[continues]
+            split, rows = (rows[continues] * logits.shape[-1] + tokens[continues]).unique(return_inverse=True)
             parents, tokens = split // logits.shape[-1], split % logits.shape[-1]
             if parents.tolist() != list(range(len(logits))):
                 branches.select(parents)
             tokens = tokens[:, None]
             logits = self._forward(branches, tokens, torch.ones_like(tokens)).logits[:, -1]
             self.row_steps += len(tokens)
-        return written
+        return completions
 
     def scores(
-        self, prompts: Prompts, owners: Sequence[int], completions: Tensor, mask: Tensor
+        self, prompts: PaddedPrompts, prompt_rows: Sequence[int], completions: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return each completion's log-probabilities and entropies, `(B, C)`, 0 where there is no token.
+        """Return log-probabilities and entropies of the completions' tokens, `(B, C)`, 0 where there is no token.
 
-        Takes a model with TRL's fused LM head, which sets the temperature.
+        Requires a model with TRL's fused LM head, which sets the temperature.
 
         Args:
-            prompts: different prompts.
-            owners: for each completion, its prompt.
-            completions: `(B, C)` different completions, padded on the right.
+            prompts: distinct prompts.
+            prompt_rows: for each completion, the row of its prompt.
+            completions: `(B, C)` distinct completions, padded on the right.
             mask: `(B, C)`.
         """
-        width = max(1, int(mask.sum(1).max()))  # truncated completions may be masked as a whole
-        before, last = prompts.shortened()
-        branches, _ = self._begun(before)
-        at = torch.tensor(owners, device=mask.device)
+        width = max(1, int(mask.sum(1).max()))  # truncated completions may be fully masked
+        before, last = prompts.split_last()
+        branches, _ = self._prefill(before)
+        at = torch.tensor(prompt_rows, device=mask.device)
         branches.select(at)
         tokens = torch.cat([last[at], completions[:, : width - 1]], dim=1)
         output = self._forward(
@@ -223,32 +223,34 @@ class SharedRows:
 
 
 def split_images(pixels: Tensor, grids: Tensor, counts: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Split what a processor makes of all images by prompt.
+    """Split a processor's image outputs by prompt.
 
     Args:
-        pixels: patches of all images, one after the other.
+        pixels: concatenated patches of all images.
         grids: `(images, 3)`.
-        counts: how many images each prompt has.
+        counts: number of images of each prompt.
     """
     own = grids.split(list(counts))
     return list(pixels.split([int(grid.prod(-1).sum()) for grid in own])), list(own)
 
 
-def expanded(encoded: Mapping[str, Any], counts: Sequence[int], kinds: Sequence[int]) -> dict[str, Any]:
-    """Repeat what a processor made of different prompts for all rows.
+def repeat_rows(encoded: Mapping[str, Any], counts: Sequence[int], inverse: Sequence[int]) -> dict[str, Any]:
+    """Repeat a processor's output for distinct prompts so that every row has its own.
 
     Args:
-        encoded: what the processor made, with one row (a list or a tensor) per prompt, but for images.
-        counts: how many images each prompt has.
-        kinds: for each row, its prompt.
+        encoded: the processor's output, a list or tensor with one row per prompt, except for images.
+        counts: number of images of each prompt.
+        inverse: for each row, the index of its prompt.
     """
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for name, value in encoded.items():
         if name in ("pixel_values", "image_grid_thw"):
             continue
-        found[name] = value[torch.tensor(kinds)] if isinstance(value, Tensor) else [value[kind] for kind in kinds]
+        rows[name] = (
+            value[torch.tensor(inverse)] if isinstance(value, Tensor) else [value[prompt] for prompt in inverse]
+        )
     if "pixel_values" in encoded:
         pixels, grids = split_images(encoded["pixel_values"], encoded["image_grid_thw"], counts)
-        found["pixel_values"] = torch.cat([pixels[kind] for kind in kinds])
-        found["image_grid_thw"] = torch.cat([grids[kind] for kind in kinds])
-    return found
+        rows["pixel_values"] = torch.cat([pixels[prompt] for prompt in inverse])
+        rows["image_grid_thw"] = torch.cat([grids[prompt] for prompt in inverse])
+    return rows

@@ -1,4 +1,4 @@
-"""Train with TRL's GRPO trainer, and compute only once what completions have in common."""
+"""Extend TRL's GRPO trainer to compute prompts and common prefixes of completions only once."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,27 +10,27 @@ from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from ..models.sampling import warpers
-from .shared_rows import Prompts, SharedRows, different, expanded, split_images
+from .shared_rows import PaddedPrompts, SharedRows, repeat_rows, split_images, unique_rows
 
 __all__ = ["SharedGRPOTrainer"]
 
 logger = logging.getLogger(__name__)
 
-_Trainer: Any = GRPOTrainer  # TRL says of few of its methods what they take and return
+_Trainer: Any = GRPOTrainer  # few of TRL's methods are annotated
 _OF_TOKENS = {"input_ids", "attention_mask"}
 _SAMPLED = ("temperature", "top_k", "top_p", "min_p")
 
 
 class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
-    """`trl.GRPOTrainer`, with the same loss and gradient, and cheaper steps.
+    """`trl.GRPOTrainer` with cheaper steps and the same loss and gradient.
 
-    What is computed once: a prompt and its images, for all of its completions, by the processor and by the model; what
-    completions say alike so far, while they are sampled; completions that are the same, in the loss. Completions whose
-    advantage is 0 go through the model without a gradient, where nothing else in the loss depends on them.
+    Computed only once: a prompt and its images, for all of its completions, by the processor and the model; the common
+    prefix of completions during sampling; identical completions in the loss. Completions with advantage 0 run without a
+    gradient if nothing else in the loss depends on them.
 
-    Everything else is TRL's, and so is a step that has anything else than: transformers' own generation, a processor
-    that gives `image_grid_thw` (Qwen's) or no images, full attention, no gradient checkpointing, tools or environments.
-    A few prompts are tried first; where the model says something else behind a cache, TRL does all of it.
+    Everything else is TRL's. TRL also runs steps that do not use transformers' own generation, a processor that returns
+    `image_grid_thw` (Qwen's) or no images, and full attention, or that use gradient checkpointing, tools or
+    environments. A few prompts are tried first; if the model's output changes with a cache, TRL runs everything.
 
     Args:
         *args: see `trl.GRPOTrainer`.
@@ -52,7 +52,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         if self.accelerator.num_processes > 1:
             raise ValueError(
-                f"expected one process, got {self.accelerator.num_processes}; with several, take trl.GRPOTrainer"
+                f"expected one process, got {self.accelerator.num_processes}; for several, use trl.GRPOTrainer"
             )
         self._zero_advantage: Tensor | None = None
         self._shares: bool | None = None
@@ -61,7 +61,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
     # --- rows and the processor ---------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:
-        """Return TRL's data loader, which asks for every row as often as it has completions: here, once."""
+        """Return TRL's data loader, which reads a row once per completion, on a data set that reads it once."""
         own = self.train_dataset
         if isinstance(own, Dataset) and not self.args.remove_unused_columns:
             self.train_dataset = _DistinctRows(own)
@@ -83,16 +83,16 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         others = self.use_vllm, self.use_transformers_continuous_batching, self.tools, self.rollout_func
         return not any(others) and self.environment_factories is None
 
-    def _may_share(self, prompts: Prompts, completion: int) -> bool:
-        """Return whether prompts go through the model once; the first ones decide for it."""
+    def _may_share(self, prompts: PaddedPrompts, completion: int) -> bool:
+        """Return whether prompts can be shared, which the first ones decide for the model."""
         if not self._shared.fits(prompts.tokens.shape[1] + completion):
             return False
         if self._shares is None:
             with self.accelerator.autocast():
-                reason = self._shared.refusal(prompts.selected(different(prompts.keys()).firsts[:4]))
+                reason = self._shared.sharing_error(prompts.select(unique_rows(prompts.keys()).firsts[:4]))
             self._shares = reason is None
             if reason is not None:
-                logger.warning("%s: nothing is shared, %s", type(self.model).__name__, reason)
+                logger.warning("%s: prefixes are not shared, as %s", type(self.model).__name__, reason)
         return self._shares
 
     # --- rollouts -----------------------------------------------------------------------------------------------------
@@ -121,21 +121,22 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             scores[:, suppressed] = -torch.inf
             for warper in processors:
                 scores = warper(None, scores)
-            # The first token whose share of the whole, with all before it, exceeds a random number.
-            shares = scores.double().softmax(-1).cumsum(-1)
-            drawn = torch.rand(len(rows), 1, dtype=shares.dtype, device=shares.device) * shares[rows, -1:]
-            return torch.searchsorted(shares[rows], drawn, right=True)[:, 0].clamp(max=shares.shape[-1] - 1)
+            # Inverse transform sampling.
+            cumulative = scores.double().softmax(-1).cumsum(-1)
+            points = torch.rand(len(rows), 1, dtype=cumulative.dtype, device=cumulative.device)
+            found = torch.searchsorted(cumulative[rows], points * cumulative[rows, -1:], right=True)
+            return found[:, 0].clamp(max=cumulative.shape[-1] - 1)
 
-        kinds = different(prompts.keys())
+        unique = unique_rows(prompts.keys())
         completions = self._shared.sample(
-            prompts.selected(kinds.firsts), kinds.kinds, choose, self.eos_token_ids, self.max_completion_length
+            prompts.select(unique.firsts), unique.inverse, choose, self.eos_token_ids, self.max_completion_length
         )
         return completions, None
 
     def _samples_plainly(self) -> bool:
         return self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs
 
-    def _prompts(self, prompt_ids: list[list[int]], images: Any, fields: Mapping[str, Any]) -> Prompts:
+    def _prompts(self, prompt_ids: list[list[int]], images: Any, fields: Mapping[str, Any]) -> PaddedPrompts:
         width = max(map(len, prompt_ids))
 
         def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
@@ -145,20 +146,20 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         tokens = padded(prompt_ids, self._tokenizer.pad_token_id)
         mask = padded([[1] * len(row) for row in prompt_ids], 0)
         if "pixel_values" not in fields:
-            return Prompts(tokens, mask)
+            return PaddedPrompts(tokens, mask)
         counts = [len(group or ()) for group in images]
-        to = {"device": self.accelerator.device}
-        grids = torch.as_tensor(fields["image_grid_thw"], **to)
-        pixels, own = split_images(torch.as_tensor(fields["pixel_values"], **to), grids, counts)
+        device = self.accelerator.device
+        all_grids = torch.as_tensor(fields["image_grid_thw"], device=device)
+        pixels, grids = split_images(torch.as_tensor(fields["pixel_values"], device=device), all_grids, counts)
         types = fields.get("mm_token_type_ids")
-        return Prompts(tokens, mask, None if types is None else padded(types, 0), pixels, own)
+        return PaddedPrompts(tokens, mask, None if types is None else padded(types, 0), pixels, grids)
 
     # --- the loss -----------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        advantages_alone = self.beta == 0.0 and not self._entropy_bonus_enabled and not self.aux_loss_enabled
+        only_advantages = self.beta == 0.0 and not self._entropy_bonus_enabled and not self.aux_loss_enabled
         advantages = inputs["advantages"]
-        self._zero_advantage = advantages == 0 if advantages_alone and advantages.dim() == 1 else None
+        self._zero_advantage = advantages == 0 if only_advantages and advantages.dim() == 1 else None
         try:
             return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]
         finally:
@@ -175,23 +176,22 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         compute_aux_loss: bool = False,
         **fields: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        given = {name: value for name, value in fields.items() if value is not None}
+        present = {name: value for name, value in fields.items() if value is not None}
         at = input_ids.shape[1] - logits_to_keep
-        types = given.get("mm_token_type_ids")
-        own = self.accelerator.unwrap_model(model)
+        types = present.get("mm_token_type_ids")
         prompts = None
         if (
             not compute_aux_loss
-            and own is self.accelerator.unwrap_model(self.model)
+            and self.accelerator.unwrap_model(model) is self.accelerator.unwrap_model(self.model)
             and not self.args.gradient_checkpointing
-            and _has_known_images(given)
+            and _has_known_images(present)
             and not (types is not None and bool(types[:, at - 1 :].any()))
         ):
             pixels = grids = None
-            if "pixel_values" in given:
-                pixels, grids = split_images(given["pixel_values"], given["image_grid_thw"], given["num_images"])
-            told = None if types is None else types[:, :at]
-            prompts = Prompts(input_ids[:, :at], attention_mask[:, :at], told, pixels, grids)
+            if "pixel_values" in present:
+                pixels, grids = split_images(present["pixel_values"], present["image_grid_thw"], present["num_images"])
+            prompt_types = None if types is None else types[:, :at]
+            prompts = PaddedPrompts(input_ids[:, :at], attention_mask[:, :at], prompt_types, pixels, grids)
         if prompts is None or not self._may_share(prompts, logits_to_keep):
             return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
                 model,
@@ -207,35 +207,35 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             logps, entropies = self._scores(prompts, input_ids[:, at:], attention_mask[:, at:])
         return logps, entropies if compute_entropy else None, None
 
-    def _scores(self, prompts: Prompts, completions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Score each different completion once, and those that no gradient comes from without one."""
-        asked = prompts.keys()
-        written = [tuple(row[own.bool()].tolist()) for row, own in zip(completions, mask, strict=True)]
-        inert = [False] * len(asked) if self._zero_advantage is None else self._zero_advantage.tolist()
+    def _scores(self, prompts: PaddedPrompts, completions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Score each distinct completion once, without a gradient where its advantage is 0."""
+        prompt_keys = prompts.keys()
+        completion_keys = [tuple(row[kept.bool()].tolist()) for row, kept in zip(completions, mask, strict=True)]
+        inert = [False] * len(prompt_keys) if self._zero_advantage is None else self._zero_advantage.tolist()
         if all(inert):
-            inert[0] = False  # the loss is 0, and `backward` still wants something to go back through
-        found: list[tuple[Tensor, Tensor]] = []
-        places = [0] * len(asked)
-        for without in (False, True):
-            rows = [row for row, is_inert in enumerate(inert) if is_inert == without]
+            inert[0] = False  # the loss is 0, but `backward` still needs a graph
+        scores: list[tuple[Tensor, Tensor]] = []
+        places = [0] * len(prompt_keys)
+        for without_gradient in (False, True):
+            rows = [row for row, is_inert in enumerate(inert) if is_inert == without_gradient]
             if not rows:
                 continue
-            texts = different([(asked[row], written[row]) for row in rows])
-            firsts = [rows[first] for first in texts.firsts]
-            owners = different([asked[row] for row in firsts])
-            chosen = prompts.selected([firsts[first] for first in owners.firsts])
-            offset = sum(len(logps) for logps, _ in found)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not without):
-                found.append(self._shared.scores(chosen, owners.kinds, completions[firsts], mask[firsts]))
-            for row, kind in zip(rows, texts.kinds, strict=True):
-                places[row] = offset + kind
+            unique = unique_rows([(prompt_keys[row], completion_keys[row]) for row in rows])
+            firsts = [rows[first] for first in unique.firsts]
+            unique_prompts = unique_rows([prompt_keys[row] for row in firsts])
+            selected = prompts.select([firsts[first] for first in unique_prompts.firsts])
+            offset = sum(len(logps) for logps, _ in scores)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not without_gradient):
+                scores.append(self._shared.scores(selected, unique_prompts.inverse, completions[firsts], mask[firsts]))
+            for row, place in zip(rows, unique.inverse, strict=True):
+                places[row] = offset + place
         at = torch.tensor(places, device=mask.device)
-        logps, entropies = (torch.cat(parts)[at] for parts in zip(*found, strict=True))
+        logps, entropies = (torch.cat(parts)[at] for parts in zip(*scores, strict=True))
         return logps, entropies
 
 
 class _DistinctRows:
-    """Wraps a data set: equal rows of a batch are read, and their images decoded, once."""
+    """Wraps a data set to read repeated rows of a batch, and decode their images, once."""
 
     def __init__(self, rows: Dataset) -> None:
         self._rows = rows
@@ -244,13 +244,13 @@ class _DistinctRows:
         return len(self._rows)
 
     def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
-        kinds = different(places)
-        read = self._rows.__getitems__([places[first] for first in kinds.firsts])
-        return [dict(read[kind]) for kind in kinds.kinds]
+        unique = unique_rows(places)
+        distinct = self._rows.__getitems__([places[first] for first in unique.firsts])
+        return [dict(distinct[place]) for place in unique.inverse]
 
 
 class _DistinctPrompts:
-    """Wraps a processor: each distinct prompt is processed once, and the result repeated for its rows."""
+    """Wraps a processor to process each distinct prompt once and repeat the result for its rows."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
@@ -259,26 +259,25 @@ class _DistinctPrompts:
         return getattr(self._processor, name)
 
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
-        if not isinstance(text, list) or images is None or any(len(own or ()) == 0 for own in images):
+        if not isinstance(text, list) or images is None or any(len(group or ()) == 0 for group in images):
             return self._processor(images=images, text=text, **options)
-        kinds = different([(prompt, *map(_image_key, own)) for prompt, own in zip(text, images, strict=True)])
+        unique = unique_rows([(prompt, *map(_image_key, group)) for prompt, group in zip(text, images, strict=True)])
         encoded = self._processor(
-            images=[images[first] for first in kinds.firsts], text=[text[first] for first in kinds.firsts], **options
+            images=[images[first] for first in unique.firsts], text=[text[first] for first in unique.firsts], **options
         )
         if not _has_known_images(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
             return self._processor(images=images, text=text, **options)
-        return expanded(encoded, [len(images[first]) for first in kinds.firsts], kinds.kinds)
+        return repeat_rows(encoded, [len(images[first]) for first in unique.firsts], unique.inverse)
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         if not options.get("return_dict") or not isinstance(conversation[0], list):
             return self._processor.apply_chat_template(conversation, **options)
-        pictures = [_images_of(turns) for turns in conversation]
-        kinds = different([_conversation_key(turns) for turns in conversation])
-        some = [conversation[first] for first in kinds.firsts]
-        encoded = self._processor.apply_chat_template(some, **options)
+        unique = unique_rows([_conversation_key(turns) for turns in conversation])
+        distinct = [conversation[first] for first in unique.firsts]
+        encoded = self._processor.apply_chat_template(distinct, **options)
         if not _has_known_images(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
             return self._processor.apply_chat_template(conversation, **options)
-        return expanded(encoded, [len(pictures[first]) for first in kinds.firsts], kinds.kinds)
+        return repeat_rows(encoded, [len(_images_of(turns)) for turns in distinct], unique.inverse)
 
 
 def _images_of(turns: Any) -> list[Any]:
@@ -293,8 +292,8 @@ def _image_key(image: Any) -> Any:
 def _conversation_key(turns: Any) -> tuple[Any, ...]:
     contents = [turn["content"] for turn in turns]
     keys = [content if isinstance(content, str) else _content_key(content) for content in contents]
-    said = tuple(zip((turn["role"] for turn in turns), keys, strict=True))
-    return said, *map(_image_key, _images_of(turns))
+    texts = tuple(zip((turn["role"] for turn in turns), keys, strict=True))
+    return texts, *map(_image_key, _images_of(turns))
 
 
 def _content_key(content: Any) -> tuple[Any, ...]:
@@ -302,6 +301,6 @@ def _content_key(content: Any) -> tuple[Any, ...]:
 
 
 def _has_known_images(fields: Mapping[str, Any]) -> bool:
-    """Return whether prompts hold images as Qwen's do, or none."""
+    """Return whether the fields describe images as Qwen's processors do, or no images."""
     known = {"pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images"}
     return set(fields) <= known and ("pixel_values" in fields) == ("image_grid_thw" in fields)

@@ -2,29 +2,29 @@
 
     skyrl_gym.register(id="vlmrobust", entry_point="vlmrobust.rl.skyrl:FaithfulnessEnv")
 
-and rows with `env_class: vlmrobust` and a `reward_spec` whose `ground_truth` holds a row's columns.
+Training rows need `env_class: vlmrobust` and a `reward_spec` whose `ground_truth` holds the columns.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from .scoring import checked_text, scored
+from .scoring import require_text, score_completions
 
 try:
     from skyrl_gym.envs.base_text_env import BaseTextEnv
-except ModuleNotFoundError:  # without the gym the class is what it adds to its base
+except ModuleNotFoundError:
     BaseTextEnv = object
 
 __all__ = ["FaithfulnessEnv"]
 
 
-class FaithfulnessEnv(BaseTextEnv):  # type: ignore[misc]  # of another package, where it is there
-    """Rewards the first turn, and is done.
+class FaithfulnessEnv(BaseTextEnv):  # type: ignore[misc]  # an optional package
+    """Rewards the first turn and ends the episode.
 
     Args:
-        env_config: which reward, as in `vlmrobust.rl.scoring.reward_of`.
-        extras: the row: `reward_spec` with `ground_truth`, the columns as a mapping or as JSON text; and `extra_info`,
-            which may hold those that it does not.
+        env_config: describes the reward, see `vlmrobust.rl.scoring.reward_of`.
+        extras: the row: `reward_spec`, whose `ground_truth` holds the columns as a mapping or as JSON text; and
+            `extra_info`, which may hold columns that are missing there.
 
     Example:
         >>> row = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
@@ -40,20 +40,21 @@ class FaithfulnessEnv(BaseTextEnv):  # type: ignore[misc]  # of another package,
         self._terms: dict[str, float] = {}
 
     def step(self, action: str) -> dict[str, Any]:
-        """Return the reward of a completion, the terms of it as metadata.
+        """Return the reward of a completion, with its terms as metadata.
 
         Raises:
-            ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
-            TypeError: the completion is no text, or a part of the row no mapping.
+            ValueError: a setting is unknown, a column is missing, or one of its values is invalid; the message names
+                it.
+            TypeError: the completion is not text, or a part of the row is not a mapping.
         """
         ground_truth = _mapping(self._row.get("reward_spec"), "extras, 'reward_spec'").get("ground_truth")
         extra = self._row.get("extra_info")
-        completion = checked_text(action, "SkyRL, action")
-        [self._terms] = scored([completion], [ground_truth], [extra], self._settings, trainer="SkyRL")
+        completion = require_text(action, "SkyRL, action")
+        [self._terms] = score_completions([completion], [ground_truth], [extra], self._settings, trainer="SkyRL")
         return {"observations": [], "reward": self._terms["score"], "done": True, "metadata": self._terms}
 
     def get_metrics(self) -> dict[str, Any]:
-        """Return the terms of the last reward, which SkyRL averages."""
+        """Return the terms of the last reward for SkyRL to average."""
         return self._terms
 
 

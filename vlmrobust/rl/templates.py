@@ -1,8 +1,8 @@
-"""Wrap a chat template so that it leaves a final assistant message open, and a rollout continues it.
+"""Wrap a chat template so that rollouts continue a final assistant message instead of opening a new turn.
 
-Trainers always ask for a new assistant turn (`add_generation_prompt=True`). A head before the template takes a final
-assistant message off the conversation, and a tail after it puts its text behind the generation prompt. This does not
-use `continue_final_message`: thinking templates insert an empty thought before the message, or raise.
+Trainers always request a new assistant turn (`add_generation_prompt=True`). A head before the template removes the
+final assistant message from the conversation, and a tail appends its text to the generation prompt. This does not use
+`continue_final_message`: thinking templates insert an empty thought before the message, or raise.
 """
 
 import copy
@@ -13,10 +13,10 @@ from ..types import Style
 
 __all__ = ["continue_prefill"]
 
-# transformers marks the end of a final message to be continued with this; TRL renders prompts a second time in this
-# way, to find the images.
+# transformers marks the end of a final message to continue with this; TRL renders prompts a second time in this way to
+# find the images.
 _CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG"
-# The line break at the end is swallowed by the tag before it, and the template begins on a line of its own.
+# Jinja removes the line break after a block tag, so the template still starts on its own line.
 _HEAD = (
     "{% set vlmrobust = namespace(prefill='') %}"
     "{% if messages and messages[-1]['role'] == 'assistant' %}"
@@ -27,7 +27,7 @@ _HEAD = (
     "{% endif %}{% endif %}\n"
 )
 _TAIL = "{{ vlmrobust.prefill }}"
-# transformers cuts the rendering at the mark, and wants to find the whole message in it, if only behind the mark.
+# transformers truncates the rendering at the mark but requires the whole message to be in it, even after the mark.
 _TAIL_IN_THOUGHT = (
     "{% set prefill = vlmrobust.prefill %}{{ prefill.lstrip().removeprefix(%r) }}"
     f"{{% if '{_CONTINUED}' in prefill %}}{{{{ prefill.replace('{_CONTINUED}', '') }}}}{{% endif %}}"
@@ -45,7 +45,7 @@ def continue_prefill(processor: Any, style: Style | None = None) -> Any:
         style: names the tag that opens a thought; None = the default style.
 
     Raises:
-        ValueError: there is no chat template, or the wrapped one does not end with the prefill.
+        ValueError: there is no single chat template, or the wrapped one does not end with the prefill.
 
     Example:
         >>> from vlmrobust import demo
@@ -74,7 +74,7 @@ def continue_prefill(processor: Any, style: Style | None = None) -> Any:
 
     before = rendered()
     in_thought = before.rstrip().endswith(opener)
-    # Jinja drops one line break at a template's end; with a tail behind it, it would not.
+    # Jinja drops one line break at a template's end, but not before the tail.
     tail = _TAIL_IN_THOUGHT.replace("%r", repr(opener)) if in_thought else _TAIL
     wrapped.chat_template = _HEAD + template.removesuffix("\n") + tail
     after = rendered({"role": "assistant", "content": [{"type": "text", "text": f"{opener}It is"}]})

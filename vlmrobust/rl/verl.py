@@ -1,14 +1,14 @@
-"""Compute the reward as verl calls it, one sample at a time.
+"""Compute the reward for verl, which calls it for one completion at a time.
 
 In verl's configuration: `reward.custom_reward_function.path=pkg://vlmrobust.rl.verl`, or this file's path, and
-`.name=compute_score`. What stands in `.reward_kwargs` chooses the reward, its guards, its judge and its style.
+`.name=compute_score`. `.reward_kwargs` chooses the reward, its guards, judge and style.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-# verl loads the file outside of its package where it is given by its path.
-from vlmrobust.rl.scoring import checked_text, scored
+# Absolute import: given a path, verl loads this file outside its package.
+from vlmrobust.rl.scoring import require_text, score_completions
 
 __all__ = ["compute_score"]
 
@@ -30,18 +30,18 @@ def compute_score(
         solution_str: the completion.
         ground_truth: the correct letter; or the columns `solution`, `question`, `options` and `prefill`, as a mapping
             or as JSON text.
-        extra_info: may hold those of these columns that `ground_truth` does not, or has as None.
+        extra_info: may hold the columns that are missing or None in `ground_truth`.
         reward_router_address: not used.
         reward_model_tokenizer: not used.
-        **reward_kwargs: which reward, as in `vlmrobust.rl.scoring.reward_of`.
+        **reward_kwargs: describes the reward, see `vlmrobust.rl.scoring.reward_of`.
 
     Returns:
-        `score`, and for the default reward the terms `format`, `accuracy`, `consistency` and each guard; the same keys
-        for every sample. A term that is undefined is 0.
+        `score`, and for the default reward the terms `format`, `accuracy`, `consistency` and each guard; the keys are
+        the same for every completion. An undefined term is 0.
 
     Raises:
-        ValueError: a setting is not known, a column is missing, or a value in it cannot be read; it is named.
-        TypeError: the completion is no text.
+        ValueError: a setting is unknown, a column is missing, or one of its values is invalid; the message names it.
+        TypeError: the completion is not text.
 
     Example:
         >>> columns = {"solution": "B", "question": "Which?", "options": ["red", "blue"]}
@@ -50,6 +50,6 @@ def compute_score(
         >>> compute_score("demo", "<answer>B</answer>", columns, reward="accuracy")
         {'score': 1.0}
     """
-    completion = checked_text(solution_str, "verl, solution_str")
-    [terms] = scored([completion], [ground_truth], [extra_info], reward_kwargs, trainer="verl")
+    completion = require_text(solution_str, "verl, solution_str")
+    [terms] = score_completions([completion], [ground_truth], [extra_info], reward_kwargs, trainer="verl")
     return terms

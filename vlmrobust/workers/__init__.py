@@ -1,7 +1,7 @@
-"""Answer a run's batches in this process, on the ranks of torchrun or accelerate, or on the actors of a Ray cluster.
+"""Process a run's batches in this process, on the ranks of torchrun or accelerate, or on the actors of a Ray cluster.
 
-Whichever workers answer, the batches are the same, each worker appends to its own files in the run directory, and what
-is recorded is not asked again; so the number of workers may change whenever a run is resumed.
+All workers use the same batches, append to files of their own in the run directory, and skip recorded prompts, so the
+number of workers may change whenever a run is resumed.
 """
 
 from .processes import Ranks, ThisProcess, Workers

@@ -1,13 +1,13 @@
-"""Answer the batches of a run: one list of prompts after another, or keeping a concurrent model full.
+"""Get the model's responses to the batches of a run, one list of prompts at a time or concurrently.
 
-`Queue` never waits for one slow prompt:
+`ConcurrentAnswering` never waits for a single slow prompt:
 
     plan     sample 1          sample 2          sample 3          sample 4 …
-    asked    ■ ■ ■ ■ □ ■ ■ ■   ■ ■ □ ■ ■ ■ ■ □   □ □ ■ □ □ □ □ □   the next one, as soon as there is room
+    sent     ■ ■ ■ ■ □ ■ ■ ■   ■ ■ □ ■ ■ ■ ■ □   □ □ ■ □ □ □ □ □   the next one, as soon as there is capacity
 
-Answers (■) come in any order, and each is on disk as soon as it came; rows leave in the plan's order. One thread makes
-prompts, writes and yields; how answers are computed is the model's own affair. While the thread writes, more answers
-come, which are then written together: a slow disk costs one wait for all of them.
+Responses (■) arrive in any order and are written to disk at once; rows are yielded in the plan's order. One thread
+creates prompts, writes and yields; the model decides how responses are computed. Responses that arrive during a write
+are written together afterwards, so that a slow disk costs one wait for all of them.
 """
 
 from collections import deque
@@ -22,57 +22,57 @@ from queue import Empty, SimpleQueue
 from ..models.base import ConcurrentModel, Model, RefusedError, expect, is_concurrent
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample
-from .failures import Failing, checked, possible
-from .plan import Asking, Batch, Pair, Phase, Phases, Plan
-from .progress import Counted, Progress
+from .failures import FailureStreak, check_response, validate_response
+from .plan import Pair, Phase, Phases, PromptSource, RunPlan, SampleBatch
+from .progress import Progress, ResponseCounts
 
-__all__ = ["Batchwise", "Pair", "Queue", "answered", "recorded"]
+__all__ = ["BatchAnswering", "ConcurrentAnswering", "Pair", "answer_batches", "recorded_responses"]
 
-_AHEAD = 2  # prompts in flight for each that is answered at a time: when one ends, the next is there
-_MOST_ROWS = 10_000  # that wait in memory for an earlier one
+_PROMPTS_PER_SLOT = 2  # prompts in flight per unit of concurrency, so that no slot runs idle
+_MAX_WAITING_ROWS = 10_000  # rows in memory that wait for an earlier one
 
 
-def answered(
-    plan: Plan,
+def answer_batches(
+    plan: RunPlan,
     model: Model,
-    batches: Sequence[Batch],
+    batches: Sequence[SampleBatch],
     directory: RunDirectory | None,
     progress: Progress | None = None,
-    failing: Failing | None = None,
+    streak: FailureStreak | None = None,
 ) -> Generator[Pair, None, None]:
-    """Ask what is not on disk yet, write it there at once, and yield all prompts and responses in the plan's order.
+    """Get and record responses that are not on disk, and yield all prompts and responses in the plan's order.
 
     Args:
-        plan: what is asked.
-        model: the model that is asked.
-        batches: the samples that it is asked about.
-        directory: the run directory; None = nothing is kept.
-        progress: counts responses; None = nobody does.
-        failing: counts failures across several calls; None = those of this call.
+        plan: the run's plan.
+        model: the model.
+        batches: the batches to process.
+        directory: the run directory; None = nothing is recorded.
+        progress: counts responses; None = they are not counted.
+        streak: counts failures across several calls; None = only in this call.
     """
-    asking, counted = Asking(plan, directory), progress or Progress(0, shown=False)
-    failed = failing or Failing(plan.max_failures)
+    source, progress = PromptSource(plan, directory), progress or Progress(0, shown=False)
+    streak = streak or FailureStreak(plan.max_failures)
     expect(model, sum(plan.size(batch.samples) for batch in batches), plan.style)
     if is_concurrent(model):
-        return Queue(asking, model, counted, failed).answer(batches)
-    return Batchwise(asking, model, counted, failed).answer(batches)
+        return ConcurrentAnswering(source, model, progress, streak).answer(batches)
+    return BatchAnswering(source, model, progress, streak).answer(batches)
 
 
-def recorded(plan: Plan, samples: Sequence[Sample], directory: RunDirectory) -> Iterator[Pair]:
-    """Yield what a finished run has on disk, by sample, condition and draw.
+def recorded_responses(plan: RunPlan, samples: Sequence[Sample], directory: RunDirectory) -> Iterator[Pair]:
+    """Yield the prompts and responses of a finished run, by sample, condition and draw.
 
     Raises:
         LookupError: a response is missing.
     """
-    asking = Asking(plan, directory, final=True)
+    source = PromptSource(plan, directory, final=True)
     for batch in plan.batches(samples):
-        asking.begin(batch.samples)
-        yield from _rows(asking.phases(batch.samples), lambda phase: [])
-        asking.end(batch.samples)
+        source.begin(batch.samples)
+        yield from _rows(source.phases(batch.samples), lambda phase: [])
+        source.end(batch.samples)
 
 
 def _rows(phases: Phases, answer: Callable[[Phase], Sequence[Response]]) -> list[Pair]:
-    """Answer phases one after another, and return the rows that come out at their end."""
+    """Answer phases one after another, and return the resulting rows."""
     try:
         phase = next(phases)
         while True:
@@ -82,87 +82,89 @@ def _rows(phases: Phases, answer: Callable[[Phase], Sequence[Response]]) -> list
         return rows
 
 
-class Batchwise:
-    """Asks one list of prompts for each phase of a batch, and writes the answers to disk at once.
+class BatchAnswering:
+    """Sends the prompts of a batch's phase as one list, and records the responses at once.
 
     Args:
-        asking: what is asked, and where answers are kept.
-        model: the model that is asked.
+        source: provides prompts and records responses.
+        model: the model.
         progress: counts responses.
-        failing: counts failures.
+        streak: counts failures.
     """
 
-    def __init__(self, asking: Asking, model: Model, progress: Progress, failing: Failing) -> None:
-        self._asking, self._model, self._progress, self._failing = asking, model, progress, failing
+    def __init__(self, source: PromptSource, model: Model, progress: Progress, streak: FailureStreak) -> None:
+        self._source, self._model, self._progress, self._streak = source, model, progress, streak
 
-    def answer(self, batches: Iterable[Batch]) -> Generator[Pair, None, None]:
+    def answer(self, batches: Iterable[SampleBatch]) -> Generator[Pair, None, None]:
         """Yield the prompts and responses of batches in order."""
         for batch in batches:
-            self._asking.begin(batch.samples)
-            yield from _rows(self._asking.phases(batch.samples), partial(self._answer_phase, batch))
-            self._asking.end(batch.samples)
+            self._source.begin(batch.samples)
+            yield from _rows(self._source.phases(batch.samples), partial(self._answer_phase, batch))
+            self._source.end(batch.samples)
 
-    def _answer_phase(self, batch: Batch, phase: Phase) -> list[Response]:
+    def _answer_phase(self, batch: SampleBatch, phase: Phase) -> list[Response]:
         self._progress.name(batch, phase.conditions)
         responses = self._respond(phase.to_ask)
         new = [*phase.failed, *zip(phase.to_ask, responses, strict=True)]
-        self._asking.keep(new)
-        self._progress.add(Counted.of(len(phase.known), new))
-        self._failing.check()
+        self._source.record(new)
+        self._progress.add(ResponseCounts.of(len(phase.known), new))
+        self._streak.check()
         return responses
 
     def _respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Ask the model; prompts that raise are asked again in smaller parts, down to the single culprits."""
+        """Call the model; after an exception, retry in smaller parts to isolate the prompts that cause it."""
         if not prompts:
             return []
         method = f"{type(self._model).__name__}.respond"
         try:
             responses = self._model.respond(prompts)
         except Exception as error:
-            if self._asking.plan.on_error == "raise" or isinstance(error, RefusedError):
+            if self._source.plan.on_error == "raise" or isinstance(error, RefusedError):
                 error.add_note(
                     f"in {method}, first of {len(prompts)} prompts: "
                     f"sample {prompts[0].sample.id!r}, condition {prompts[0].condition!r}"
                 )
                 raise
             if len(prompts) == 1:
-                return self._counted(prompts, [Response.failed(prompts[0], error)])
+                return self._count_failures(prompts, [Response.failed(prompts[0], error)])
             by_sample = [list(group) for _, group in groupby(prompts, key=lambda prompt: prompt.sample.id)]
             parts = by_sample if len(by_sample) > 1 else [[prompt] for prompt in prompts]
-            return [response for part in parts for response in self._part(part)]
+            return [response for part in parts for response in self._respond_to_part(part)]
         if not isinstance(responses, list | tuple):
             raise TypeError(f"{method}: expected a list of responses, got {type(responses).__name__}")
         if len(responses) != len(prompts):
             raise ValueError(f"{method}: expected one response per prompt ({len(prompts)}), got {len(responses)}")
         for position, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            checked(response, prompt, method, f" at position {position}")
-        on_error = self._asking.plan.on_error
+            check_response(response, prompt, method, f" at position {position}")
+        on_error = self._source.plan.on_error
         pairs = zip(prompts, responses, strict=True)
-        return self._counted(prompts, [possible(response, prompt, method, on_error) for prompt, response in pairs])
+        return self._count_failures(
+            prompts, [validate_response(response, prompt, method, on_error) for prompt, response in pairs]
+        )
 
-    def _part(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Ask a part of the prompts that raised, unless the run is over; answers are written to disk before it ends."""
-        if self._failing.is_over:
+    def _respond_to_part(self, prompts: Sequence[Prompt]) -> list[Response]:
+        """Retry a part of the prompts, unless the run is about to end; it ends after responses are recorded."""
+        if self._streak.is_exceeded:
             return [Response.failed(prompt, "not asked: all before it failed for one reason") for prompt in prompts]
         return self._respond(prompts)
 
-    def _counted(self, prompts: Sequence[Prompt], responses: list[Response]) -> list[Response]:
+    def _count_failures(self, prompts: Sequence[Prompt], responses: list[Response]) -> list[Response]:
         for prompt, response in zip(prompts, responses, strict=True):
-            if not self._failing.is_over:
-                self._failing.count(prompt, response)
+            if not self._streak.is_exceeded:
+                self._streak.count(prompt, response)
         return responses
 
 
 @dataclass(slots=True, eq=False)
-class _Unfinished:
-    """A sample that is not fully answered, or whose rows wait for those of an earlier one.
+class _PendingSample:
+    """A sample without all responses, or whose rows wait for those of an earlier sample.
 
     Attributes:
         sample: the sample.
         phases: its phases.
         to_ask: the prompts of the current phase.
-        answers: the answers to them so far, by position.
-        rows: its prompts and responses; None = not all are there.
+        answers: the responses to them so far, by position.
+        rows: its prompts and responses; None = not complete.
     """
 
     sample: Sample
@@ -172,44 +174,44 @@ class _Unfinished:
     rows: list[Pair] | None = None
 
 
-class Queue:
-    """Keeps a concurrent model full, across samples and batches.
+class ConcurrentAnswering:
+    """Keeps a concurrent model busy across samples and batches.
 
-    Memory is bounded: a sample is begun only while fewer than `2 · concurrency` prompts are in flight and fewer than
-    10,000 rows wait for an earlier one. A prompt does not hold its images, but knows how to make them.
+    Memory is bounded: a sample is started only while fewer than `2 · concurrency` prompts are in flight and fewer than
+    10,000 rows wait for an earlier one. Prompts create their images on demand.
 
     Args:
-        asking: what is asked, and where answers are kept.
-        model: the model that is asked.
+        source: provides prompts and records responses.
+        model: the model.
         progress: counts responses.
-        failing: counts failures.
+        streak: counts failures.
 
     Raises:
         ValueError: the model's `concurrency` is below 1.
     """
 
-    def __init__(self, asking: Asking, model: ConcurrentModel, progress: Progress, failing: Failing) -> None:
-        self._asking, self._model, self._progress, self._failing = asking, model, progress, failing
+    def __init__(self, source: PromptSource, model: ConcurrentModel, progress: Progress, streak: FailureStreak) -> None:
+        self._source, self._model, self._progress, self._streak = source, model, progress, streak
         self._method = f"{type(model).__name__}.ask"
         if model.concurrency < 1:
             raise ValueError(f"{type(model).__name__}.concurrency: expected at least 1, got {model.concurrency}")
-        self._unfinished: deque[_Unfinished] = deque()  # in the plan's order
-        self._in_flight: dict[Future[Response], tuple[_Unfinished, int]] = {}
-        self._arrived: SimpleQueue[Future[Response]] = SimpleQueue()
+        self._unfinished: deque[_PendingSample] = deque()  # in the plan's order
+        self._in_flight: dict[Future[Response], tuple[_PendingSample, int]] = {}
+        self._completed: SimpleQueue[Future[Response]] = SimpleQueue()
         self._unsaved: list[Pair] = []
 
-    def answer(self, batches: Iterable[Batch]) -> Generator[Pair, None, None]:
-        """Yield the prompts and responses of batches in order, while later ones are answered.
+    def answer(self, batches: Iterable[SampleBatch]) -> Generator[Pair, None, None]:
+        """Yield the prompts and responses of batches in order, while later ones are being answered.
 
-        However it ends (an error, an interrupt, the caller), prompts that were not begun are cancelled, those in flight
-        are not waited for, and every answer that has come is on disk.
+        However it ends (an error, an interrupt, the caller), pending prompts are cancelled, running ones are not waited
+        for, and every response received is on disk.
         """
         try:
             for batch in batches:
-                self._asking.begin(batch.samples)
-                self._progress.name(batch, self._asking.plan.conditions)
+                self._source.begin(batch.samples)
+                self._progress.name(batch, self._source.plan.conditions)
                 for sample in batch.samples:
-                    while not self._has_room():
+                    while not self._has_capacity():
                         yield from self._next_rows()
                     self._begin(sample)
             while self._unfinished:
@@ -217,84 +219,84 @@ class Queue:
         finally:
             self._close()
 
-    def _has_room(self) -> bool:
-        plan, busy = self._asking.plan, len(self._in_flight)
+    def _has_capacity(self) -> bool:
+        plan, busy = self._source.plan, len(self._in_flight)
         waiting = len(self._unfinished) * len(plan.conditions) * plan.draws - busy
-        return busy < _AHEAD * self._model.concurrency and waiting < _MOST_ROWS
+        return busy < _PROMPTS_PER_SLOT * self._model.concurrency and waiting < _MAX_WAITING_ROWS
 
     def _begin(self, sample: Sample) -> None:
-        one = _Unfinished(sample, self._asking.phases([sample]))
-        self._unfinished.append(one)
-        self._advance(one)
+        pending = _PendingSample(sample, self._source.phases([sample]))
+        self._unfinished.append(pending)
+        self._advance(pending)
 
     def _next_rows(self) -> Iterator[Pair]:
-        """Wait for an answer, if one is due; take all that have come, and yield the rows whose turn it is."""
+        """Wait for a response if any is in flight, process all that have arrived, and yield the rows that are next."""
         answered = self._take_answers() if self._in_flight else []
         self._save()
-        self._failing.check()
-        for one in answered:
-            responses = [one.answers[place] for place in range(len(one.to_ask))]
-            one.answers = {}
-            self._advance(one, responses)
-        self._save()  # rows that stand for prompts which could not be made
+        self._streak.check()
+        for pending in answered:
+            responses = [pending.answers[place] for place in range(len(pending.to_ask))]
+            pending.answers = {}
+            self._advance(pending, responses)
+        self._save()  # failures of prompts that could not be created
         while self._unfinished and self._unfinished[0].rows is not None:
-            one = self._unfinished.popleft()
-            self._asking.end([one.sample])
-            yield from one.rows or ()
+            pending = self._unfinished.popleft()
+            self._source.end([pending.sample])
+            yield from pending.rows or ()
 
-    def _advance(self, one: _Unfinished, responses: Sequence[Response] | None = None) -> None:
-        """Ask a sample's next phase that has prompts to ask; after its last one, set its rows."""
+    def _advance(self, pending: _PendingSample, responses: Sequence[Response] | None = None) -> None:
+        """Send the prompts of a sample's next phase that has any; after the last phase, set its rows."""
         try:
-            phase = next(one.phases) if responses is None else one.phases.send(responses)
+            phase = next(pending.phases) if responses is None else pending.phases.send(responses)
             self._count(phase)
             while not phase.to_ask:
-                phase = one.phases.send([])
+                phase = pending.phases.send([])
                 self._count(phase)
         except StopIteration as ended:
-            one.rows = ended.value
+            pending.rows = ended.value
             return
-        one.to_ask = phase.to_ask
+        pending.to_ask = phase.to_ask
         for place, prompt in enumerate(phase.to_ask):
             future = self._ask(prompt)
-            self._in_flight[future] = one, place
-            future.add_done_callback(self._arrived.put)
+            self._in_flight[future] = pending, place
+            future.add_done_callback(self._completed.put)
 
     def _count(self, phase: Phase) -> None:
         self._unsaved += phase.failed
-        self._progress.add(Counted.of(len(phase.known), phase.failed))
+        self._progress.add(ResponseCounts.of(len(phase.known), phase.failed))
 
     def _ask(self, prompt: Prompt) -> Future[Response]:
         try:
             future = self._model.ask(prompt)
-        except Exception as error:  # noqa: BLE001 - handled where the answer would have been
+        except Exception as error:  # noqa: BLE001 - handled with the future's result
             future = Future()
             future.set_exception(error)
         if not isinstance(future, Future):
             raise TypeError(f"{self._method}: expected a concurrent.futures.Future, got {type(future).__name__}")
         return future
 
-    def _take_answers(self) -> list[_Unfinished]:
-        """Take the answers that have come, waiting for at least one; return the samples whose phase is answered."""
-        arrived = [self._arrived.get()]
+    def _take_answers(self) -> list[_PendingSample]:
+        """Take the responses that have arrived, at least one; return the samples whose phase is complete."""
+        completed = [self._completed.get()]
         with suppress(Empty):
             while True:
-                arrived.append(self._arrived.get_nowait())
+                completed.append(self._completed.get_nowait())
         finished, answered = [], []
-        for future in arrived:
-            one, place = self._in_flight[future]
-            one.answers[place] = response = self._response(one.to_ask[place], future)
+        for future in completed:
+            pending, place = self._in_flight[future]
+            pending.answers[place] = response = self._response(pending.to_ask[place], future)
             del self._in_flight[future]
-            answered.append((one.to_ask[place], response))
+            answered.append((pending.to_ask[place], response))
             self._unsaved.append(answered[-1])
-            if not self._failing.is_over:
-                self._failing.count(one.to_ask[place], response)
-            if len(one.answers) == len(one.to_ask):
-                finished.append(one)
-        self._progress.add(Counted.of(0, answered))
+            if not self._streak.is_exceeded:
+                self._streak.count(pending.to_ask[place], response)
+            if len(pending.answers) == len(pending.to_ask):
+                finished.append(pending)
+        self._progress.add(ResponseCounts.of(0, answered))
         return finished
 
     def _response(self, prompt: Prompt, future: Future[Response]) -> Response:
-        on_error = self._asking.plan.on_error
+        on_error = self._source.plan.on_error
         try:
             response = future.result()
         except Exception as error:
@@ -302,20 +304,20 @@ class Queue:
                 error.add_note(f"in {self._method}, sample {prompt.sample.id!r}, condition {prompt.condition!r}")
                 raise
             return Response.failed(prompt, error)
-        return possible(checked(response, prompt, self._method), prompt, self._method, on_error)
+        return validate_response(check_response(response, prompt, self._method), prompt, self._method, on_error)
 
     def _save(self) -> None:
         if self._unsaved:
-            self._asking.keep(self._unsaved)
+            self._source.record(self._unsaved)
             self._unsaved = []
 
     def _close(self) -> None:
-        """Cancel prompts that were not begun, and keep answers that were not taken yet."""
+        """Cancel pending prompts, and record responses that were not taken yet."""
         for future in self._in_flight:
             future.cancel()
-        for future, (one, place) in self._in_flight.items():
+        for future, (pending, place) in self._in_flight.items():
             if future.done() and not future.cancelled() and future.exception() is None:
-                with suppress(Exception):  # what is no response is asked again
-                    self._unsaved.append((one.to_ask[place], self._response(one.to_ask[place], future)))
+                with suppress(Exception):  # an invalid response is requested again
+                    self._unsaved.append((pending.to_ask[place], self._response(pending.to_ask[place], future)))
         self._in_flight = {}
         self._save()

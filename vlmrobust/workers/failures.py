@@ -1,4 +1,4 @@
-"""Check what a model returns for a prompt, and end a run of which every response fails for one reason."""
+"""Validate responses, and stop a run in which every response fails for the same reason."""
 
 import math
 import re
@@ -11,12 +11,12 @@ from ..types import Prompt, Response
 from ..types.frozen import named_errors
 from .plan import Failure
 
-__all__ = ["Failing", "checked", "possible"]
+__all__ = ["FailureStreak", "check_response", "validate_response"]
 
-_ROUNDING = 0.05  # of the sum of as many probabilities in half precision as there are letters
-# What differs between two errors of one kind: quoted values, numbers, and servers' request ids.
+_ROUNDING = 0.05  # tolerance for the sum of the letters' probabilities in half precision
+# Details that vary between errors of the same kind: quoted values, numbers, and servers' request ids.
 _DETAILS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\b(?=\w*\d)[\w-]+")
-# A prompt that is too long is the fault of its row, however many there are.
+# An overlong prompt is a problem of its own row, however many there are.
 _TOO_LONG = re.compile(
     r"model's context|context[ _](?:length|window|size)|context_length_exceeded|max_model_len"
     r"|(?:prompt|input|request)\b.{0,40}\btoo long|exceeds? the (?:available )?context",
@@ -24,17 +24,17 @@ _TOO_LONG = re.compile(
 )
 
 
-def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
-    """Return what a model returned for a prompt, if that is a response to it.
+def check_response(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
+    """Return a model's response if it matches the prompt.
 
     Args:
-        response: what it returned.
-        prompt: what it was asked.
+        response: the model's return value.
+        prompt: the prompt.
         method: the method that returned it, such as "HFModel.respond".
-        place: where among several, such as " at position 3".
+        place: its place among several, such as " at position 3".
 
     Raises:
-        TypeError, ValueError: it is something else, or does not fit the sample.
+        TypeError, ValueError: it is not a response, belongs to another prompt, or does not fit the sample.
     """
     if not isinstance(response, Response):
         raise TypeError(f"{method}: expected a Response{place}, got {type(response).__name__}")
@@ -56,27 +56,27 @@ def checked(response: Any, prompt: Prompt, method: str, place: str = "") -> Resp
     return response
 
 
-def possible(response: Response, prompt: Prompt, method: str, on_error: Failure) -> Response:
-    """Return a response, or a failure in its place where it holds impossible values, such as a NaN for a letter.
+def validate_response(response: Response, prompt: Prompt, method: str, on_error: Failure) -> Response:
+    """Return a response, or a failed response if its values are invalid, such as NaN for a letter.
 
-    It is validated, since one made by `model_construct` or `model_copy` may hold anything.
+    All fields are validated, as `model_construct` and `model_copy` bypass validation.
 
     Raises:
-        ValueError: it is a failure, and failures end the run.
+        ValueError: the response is invalid and `on_error` is "raise".
     """
 
     def validated() -> Response:
         return type(response)(**vars(response))
 
     try:
-        sound: Response = named_errors(f"sample {prompt.sample.id!r}, condition", prompt.condition, validated)
-        checked(sound, prompt, method)  # text in the place of a number may be one beyond
-        problem = _letters_problem(sound)
+        valid: Response = named_errors(f"sample {prompt.sample.id!r}, condition", prompt.condition, validated)
+        check_response(valid, prompt, method)  # validation may have converted text to an index out of range
+        problem = _letters_problem(valid)
         if problem is None:
-            return sound
+            return valid
         problem = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': {problem}"
-    except ValueError as unfit:
-        problem = str(unfit)
+    except ValueError as invalid:
+        problem = str(invalid)
     error = ValueError(f"{method}: {problem}")
     if on_error == "raise":
         raise error
@@ -84,7 +84,7 @@ def possible(response: Response, prompt: Prompt, method: str, on_error: Failure)
 
 
 def _letters_problem(response: Response) -> str | None:
-    """Return what is impossible in a model's letter probabilities; those in other tools' logs are read as they are."""
+    """Return what is invalid in a model's letter probabilities; those in other tools' logs are not checked."""
     numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
     if not numbers:
         return None
@@ -93,28 +93,28 @@ def _letters_problem(response: Response) -> str | None:
     if max(numbers) == -math.inf:
         return f"expected an option with a probability above 0, got {numbers}"
     total = math.fsum(map(math.exp, numbers))
-    # One text may begin another; letters exclude each other.
+    # Letters are mutually exclusive, but one option's text may be a prefix of another's.
     if total > 1 + _ROUNDING and not (response.readout or "").startswith("option_text"):
         return f"expected probabilities that sum to at most 1, got {total:.3g}"
     return None
 
 
 @dataclass
-class Failing:
-    """Counts responses that fail one after the other for one reason.
+class FailureStreak:
+    """Counts consecutive responses that fail for the same reason.
 
-    A reason that names its own sample, such as an image that is missing, counts once a sample; that a prompt is longer
-    than the context never does.
+    A reason that names its own sample, such as a missing image, counts once per sample; prompts longer than the context
+    never count.
 
     Attributes:
-        limit: how many end the run; None = any number may fail.
+        limit: number of failures that ends the run; None = unlimited.
 
     Example:
         >>> from vlmrobust import demo, Prompt
-        >>> prompt, failing = Prompt.of(demo.samples(1)[0]), Failing(2)
+        >>> prompt, streak = Prompt.of(demo.samples(1)[0]), FailureStreak(2)
         >>> for _ in range(2):
-        ...     failing.count(prompt, Response.failed(prompt, "no such model"))
-        >>> failing.is_over
+        ...     streak.count(prompt, Response.failed(prompt, "no such model"))
+        >>> streak.is_exceeded
         True
     """
 
@@ -122,42 +122,42 @@ class Failing:
     _reason: str = ""
     _samples: set[str] = field(default_factory=set)
     _rows: int = 0
-    _counted: int = 0
+    _count: int = 0
     _last: str = ""
 
     @property
-    def is_over(self) -> bool:
-        """Whether the run is to be ended."""
-        return self.limit is not None and self._counted >= self.limit
+    def is_exceeded(self) -> bool:
+        """Whether the limit has been reached."""
+        return self.limit is not None and self._count >= self.limit
 
     def count(self, prompt: Prompt, response: Response) -> None:
-        """Take note of a model's response."""
+        """Count a model's response."""
         error = response.error or ""
         if response.status != "error":
             if self._rows:
-                self._reason, self._samples, self._rows, self._counted = "", set(), 0, 0
+                self._reason, self._samples, self._rows, self._count = "", set(), 0, 0
             return
         if _TOO_LONG.search(error):
             return
         sample = prompt.sample.id
-        own = sample in error
+        names_sample = sample in error
         reason = _DETAILS.sub("…", error.replace(sample, "…"))[:300]
         if reason != self._reason:
-            self._reason, self._samples, self._rows, self._counted = reason, set(), 0, 0
+            self._reason, self._samples, self._rows, self._count = reason, set(), 0, 0
         self._samples.add(sample)
         self._rows += 1
-        self._counted = len(self._samples) if own else self._rows
+        self._count = len(self._samples) if names_sample else self._rows
         self._last = error
 
     def check(self) -> None:
-        """End the run if it is over.
+        """End the run if the limit has been reached.
 
         Raises:
-            RefusedError: so many have failed for one reason.
+            RefusedError: too many consecutive responses failed for the same reason.
         """
-        if self.is_over:
+        if self.is_exceeded:
             raise RefusedError(
-                f"{self._rows} responses in a row, of {len(self._samples)} samples, failed for one reason, the last "
-                f"with: {self._last}; once it is mended the same call goes on: what was answered is kept, and what "
-                "failed is asked again (Evaluator(max_failures=None) records such rows and asks on)"
+                f"{self._rows} responses in a row, of {len(self._samples)} samples, failed for the same reason, the "
+                f"last with: {self._last}; fix the cause and repeat the call to resume: recorded answers are kept and "
+                "failed prompts are retried (Evaluator(max_failures=None) records such rows and goes on)"
             )

@@ -1,7 +1,7 @@
-"""Plan what a run asks, in which batches and phases; who is asked, and in what order, is not known here.
+"""Plan the prompts of a run in batches and phases, independently of the model and the workers.
 
-A generator yields what is to be asked, phase by phase, and is sent the responses; at its end it returns the rows. So
-the same few lines serve a model that answers a list at a time and one with hundreds of prompts in flight.
+A generator yields the prompts of one phase after another, is sent the responses, and finally returns the rows. The same
+code thus serves a model that answers one list at a time and one with hundreds of prompts in flight.
 """
 
 import logging
@@ -19,28 +19,28 @@ from ..store import RunDirectory
 from ..types import Prompt, Response, Sample, Style
 from ..types.sample import Acting, acting_in, listed
 
-__all__ = ["Asking", "Batch", "Failure", "Pair", "Phase", "Phases", "Plan", "shard"]
+__all__ = ["Failure", "Pair", "Phase", "Phases", "PromptSource", "RunPlan", "SampleBatch", "shard"]
 
 logger = logging.getLogger(__name__)
 
 Failure = Literal["record", "raise"]
 Pair = tuple[Prompt, Response]
-_Answered = Mapping[tuple[str, str, int], Pair]
+_AnsweredPairs = Mapping[tuple[str, str, int], Pair]
 
 
-class Batch(NamedTuple):
-    """Samples that are asked together under all conditions; `start` is the first one's place among all samples."""
+class SampleBatch(NamedTuple):
+    """Samples that are processed together under all conditions; `start` is the index of the first one."""
 
     start: int
     samples: Sequence[Sample]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run asks of samples: all that workers need to know besides the samples and the model; see `Evaluator`.
+class RunPlan:
+    """Settings that workers need besides the samples and the model; see `Evaluator`.
 
-    A batch is the unit of work. Batches depend on the samples and `batch_size` alone, so that it makes no difference
-    which worker answers one, or in what order.
+    A batch is the unit of work. Batches depend only on the samples and `batch_size`, so that results do not depend on
+    which worker processes one, or in what order.
     """
 
     conditions: Sequence[Perturbation]
@@ -53,13 +53,13 @@ class Plan:
     strict: bool = False
     max_failures: int | None = None
 
-    def batches(self, samples: Sequence[Sample]) -> list[Batch]:
+    def batches(self, samples: Sequence[Sample]) -> list[SampleBatch]:
         """Return the samples in batches, in their order."""
         starts = range(0, len(samples), self.batch_size)
-        return [Batch(start, samples[start : start + self.batch_size]) for start in starts]
+        return [SampleBatch(start, samples[start : start + self.batch_size]) for start in starts]
 
     def prompts(self, samples: Sequence[Sample]) -> Prompts:
-        """Return the prompts of samples, made when they are asked for."""
+        """Return the prompts of samples, which are created lazily."""
         return Prompts(
             samples, self.conditions, seed=self.seed, style=self.style, draws=self.draws, distractor=self.distractor
         )
@@ -70,24 +70,24 @@ class Plan:
 
     @property
     def batch_prompts(self) -> int:
-        """The number of prompts of a whole batch."""
+        """The number of prompts of a full batch."""
         return self.batch_size * len(self.conditions) * self.draws
 
     def acting(self, model: Model, samples: Sequence[Sample]) -> Acting:
-        """Return what is made inert in samples before a model is asked, and say so in the log.
+        """Return the control text in samples that is made inert before a model sees it, and log a warning.
 
         Raises:
-            ValueError: there is something to be made inert, and the plan is strict.
+            ValueError: there is such text, and the plan is strict.
         """
         acting = acting_in(samples, special_tokens_of(model), self.style)
         if acting and self.strict:
             raise ValueError(
-                f"expected samples without special tokens, tags and image marks that would act, got {listed(acting)}"
+                f"expected samples without active special tokens, tags and image marks, got {listed(acting)}"
             )
         if acting:
             logger.warning(
-                "in %d of %d samples stand special tokens of the model, or tags and image marks in a text that is "
-                "injected; they are made inert before they are shown, and the manifest lists them: %s",
+                "%d of %d samples contain special tokens of the model, or tags and image marks in injected text; they "
+                "are made inert before the model sees them, and the manifest lists them: %s",
                 len(acting),
                 len(samples),
                 listed(acting),
@@ -95,7 +95,7 @@ class Plan:
         return acting
 
     def manifest(self, model: Model, samples: Sequence[Sample], out: Path | None = None) -> Manifest:
-        """Describe a run in which `model` is asked, in the directory `out`; see `acting`."""
+        """Return the manifest of a run of `model` in the directory `out`; see `acting`."""
         acting = self.acting(model, samples)
         return Manifest.of(
             model,
@@ -109,8 +109,8 @@ class Plan:
         ).replace(made_inert=acting)
 
 
-def shard(batches: Sequence[Batch], rank: int, world_size: int) -> Sequence[Batch]:
-    """Return the share of one rank: every `world_size`-th batch, so that shares are of one length and differ.
+def shard(batches: Sequence[SampleBatch], rank: int, world_size: int) -> Sequence[SampleBatch]:
+    """Return the batches of one rank: every `world_size`-th one, so that shares are disjoint and balanced.
 
     Example:
         >>> [shard("abcde", rank, 2) for rank in (0, 1)]
@@ -121,13 +121,13 @@ def shard(batches: Sequence[Batch], rank: int, world_size: int) -> Sequence[Batc
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What some conditions ask of some samples.
+    """The prompts of some conditions and samples.
 
     Attributes:
         conditions: the conditions.
-        to_ask: prompts that are to be answered.
-        failed: prompts that could not be made, with the rows that stand for their answers.
-        known: prompts that were answered before, with their answers.
+        to_ask: prompts that need a response.
+        failed: prompts that could not be created, with responses that record the failure.
+        known: prompts with responses that are already recorded.
     """
 
     conditions: Sequence[Perturbation]
@@ -139,43 +139,43 @@ class Phase:
 Phases = Generator[Phase, Sequence[Response], list[Pair]]
 
 
-class Asking:
-    """What a run asks of samples, and where the answers are kept.
+class PromptSource:
+    """Provides the prompts of a run phase by phase, and records the responses.
 
     Args:
-        plan: what is asked.
-        directory: None = nothing is kept.
-        final: no model is asked: what is not recorded is an error, and failed responses stay as they are.
+        plan: the run's plan.
+        directory: the run directory; None = nothing is recorded.
+        final: read a finished run: a missing response is an error, and failed responses are not retried.
     """
 
-    def __init__(self, plan: Plan, directory: RunDirectory | None, *, final: bool = False) -> None:
+    def __init__(self, plan: RunPlan, directory: RunDirectory | None, *, final: bool = False) -> None:
         self.plan = plan
         self._directory, self._final = directory, final
 
     def begin(self, samples: Sequence[Sample]) -> None:
-        """Begin samples, before their phases."""
+        """Start samples, before their phases."""
         if self._directory is not None:
             self._directory.begin(samples)
 
-    def keep(self, pairs: Sequence[Pair]) -> None:
-        """Write answers to disk."""
+    def record(self, pairs: Sequence[Pair]) -> None:
+        """Write responses to disk."""
         if self._directory is not None:
             self._directory.record([prompt for prompt, _ in pairs], [response for _, response in pairs])
 
     def end(self, samples: Sequence[Sample]) -> None:
-        """End samples, after their phases."""
+        """Finish samples, after their phases."""
         if self._directory is not None:
             self._directory.end(samples)
 
     def phases(self, samples: Sequence[Sample]) -> Phases:
-        """Yield what to ask, base first where a condition needs it; return prompts and responses in order.
+        """Yield phases, base first if a condition needs it; return prompts and responses in the plan's order.
 
-        Send the responses to a phase's `to_ask`, in that order.
+        The caller sends the responses to a phase's `to_ask`, in that order.
         """
         prompts = self.plan.prompts(samples)
         answered: dict[tuple[str, str, int], Pair] = {}
-        for later in (False, True):
-            conditions = [c for c in self.plan.conditions if prompts.needs_base(c) is later]
+        for needs_base in (False, True):
+            conditions = [c for c in self.plan.conditions if prompts.needs_base(c) is needs_base]
             if conditions:
                 phase = self._phase(prompts, conditions, _base_of(answered))
                 responses = yield phase
@@ -191,19 +191,19 @@ class Asking:
             for condition in conditions:
                 for draw in range(self.plan.draws):
                     prompt, failure = self._make(prompts, sample, condition, draw, base)
-                    # A stand-in for a prompt that could not be made is not the prompt that was answered before.
-                    before = self._known(prompt) if failure is None or failure.status != "error" else None
-                    if before is None and self._final:
-                        before = failure
-                    if before is not None:
-                        known.append((prompt, before))
+                    # The stand-in for a prompt that raised is not the prompt that was recorded.
+                    recorded = self._recorded(prompt) if failure is None or failure.status != "error" else None
+                    if recorded is None and self._final:
+                        recorded = failure
+                    if recorded is not None:
+                        known.append((prompt, recorded))
                     elif failure is not None:
                         failed.append((prompt, failure))
                     else:
                         to_ask.append(prompt)
         return Phase(conditions, to_ask, failed, known)
 
-    def _known(self, prompt: Prompt) -> Response | None:
+    def _recorded(self, prompt: Prompt) -> Response | None:
         if self._directory is None:
             return None
         if not self._final:
@@ -219,7 +219,7 @@ class Asking:
     def _make(
         self, prompts: Prompts, sample: Sample, condition: Perturbation, draw: int, base: BaseResponses
     ) -> tuple[Prompt, Response | None]:
-        """Return a prompt, and the row that stands for its answer if it could not be made."""
+        """Return a prompt, and a response that records the failure if it could not be created."""
         try:
             return prompts.make(sample, condition, draw, base), None
         except NotApplicable as reason:
@@ -232,7 +232,7 @@ class Asking:
             stand_in = prompts.stand_in(sample, condition, draw, base)
             return stand_in, Response.failed(stand_in, error)
 
-    def _in_order(self, prompts: Prompts, answered: _Answered) -> list[Pair]:
+    def _in_order(self, prompts: Prompts, answered: _AnsweredPairs) -> list[Pair]:
         base = _base_of(answered)
         rows: list[Pair] = []
         for sample in prompts.samples:
@@ -240,11 +240,11 @@ class Asking:
             for condition in self.plan.conditions:
                 for draw in range(self.plan.draws):
                     prompt, response = answered[sample.id, condition.condition, draw]
-                    # The runner-up was not known yet when base was asked.
-                    known = prompt.distractor == distractor
-                    rows.append((prompt if known else prompt.replace(distractor=distractor), response))
+                    # The runner-up is unknown until base is answered.
+                    is_set = prompt.distractor == distractor
+                    rows.append((prompt if is_set else prompt.replace(distractor=distractor), response))
         return rows
 
 
-def _base_of(answered: _Answered) -> BaseResponses:
+def _base_of(answered: _AnsweredPairs) -> BaseResponses:
     return {(sample, draw): response for (sample, name, draw), (_, response) in answered.items() if name == "base"}

@@ -1,4 +1,4 @@
-"""Run a job in this process, alone or as one of the processes that torchrun or accelerate starts."""
+"""Run a job in this process, alone or as one of several processes started by torchrun or accelerate."""
 
 import os
 from abc import ABC, abstractmethod
@@ -20,17 +20,17 @@ from ..report import Report
 from ..report.run_report import last_report_file
 from ..store import RunDirectory
 from ..types import Sample
-from .answering import answered, recorded
-from .plan import Pair, Plan, shard
+from .answering import answer_batches, recorded_responses
+from .plan import Pair, RunPlan, shard
 from .progress import Progress
 
-__all__ = ["Job", "ModelSource", "Ranks", "ThisProcess", "Workers", "launched"]
+__all__ = ["Job", "ModelSource", "Ranks", "ThisProcess", "Workers", "default_workers"]
 
-_TIMEOUT = timedelta(days=30)  # one rank may finish long before another; one that dies is noticed at once
+_TIMEOUT = timedelta(days=30)  # ranks may finish far apart; a rank that dies is noticed at once
 
 
 class ModelSource:
-    """A model, or a function that returns one; a process that receives the source calls the function itself.
+    """A model, or a function that returns one, which every process that receives the source calls for itself.
 
     Raises:
         TypeError: it is neither.
@@ -52,7 +52,7 @@ class ModelSource:
 
     @cached_property
     def model(self) -> Model:
-        """The model, made when it is first needed."""
+        """The model, created when it is first needed."""
         if isinstance(self._given, Model):
             return self._given
         model = self._given()
@@ -64,9 +64,9 @@ class ModelSource:
         return model
 
     def work(self) -> Mapping[str, Any]:
-        """The counts of work that the model reports for this process; empty where it was not made here."""
-        made = self._given if isinstance(self._given, Model) else vars(self).get("model")
-        return {} if made is None else work_of(made)
+        """The model's work counters in this process; empty if the model was not created here."""
+        model = self._given if isinstance(self._given, Model) else vars(self).get("model")
+        return {} if model is None else work_of(model)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_given": self._given}
@@ -74,61 +74,61 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Job:
-    """A run: what is asked, of which model, and where the answers are kept.
+    """A run: its plan, model, samples and directory.
 
     Attributes:
-        plan: what is asked.
-        source: the model that is asked.
-        samples: the samples that it is asked about.
+        plan: the plan.
+        source: the model.
+        samples: the samples.
         out: the run directory; None = none.
-        progress_every: seconds between two lines of progress where there is no bar; None = no lines.
+        progress_every: seconds between two lines of progress without a bar; None = no lines.
     """
 
-    plan: Plan
+    plan: RunPlan
     source: ModelSource
     samples: Sequence[Sample]
     out: Path | None
     progress_every: float | None = 30.0
 
     def shared(self, workers: str) -> Path:
-        """Return the run directory, through which several workers share their answers.
+        """Return the run directory, through which several workers share their responses.
 
         Raises:
             ValueError: there is none.
         """
         if self.out is None:
             raise ValueError(
-                f"field 'out': expected a run directory, in which {workers} put their answers together, got None; "
-                "'workers=ThisProcess()' asks everything in this process alone"
+                f"field 'out': expected a run directory in which {workers} collect their responses, got None; use "
+                "'workers=ThisProcess()' to run everything in this process"
             )
         return self.out
 
     def report(self, make: "MakeReport", directory: RunDirectory) -> Report:
-        """Report on what is in a directory in which everything was answered."""
-        return make(recorded(self.plan, self.samples, directory), directory.manifest)
+        """Return the report of a complete run directory."""
+        return make(recorded_responses(self.plan, self.samples, directory), directory.manifest)
 
 
 MakeReport = Callable[[Iterable[Pair], Manifest], Report]
 
 
 class Workers(ABC):
-    """Answers the batches of a run."""
+    """Processes the batches of a run."""
 
     @abstractmethod
     def run(self, job: Job, make: MakeReport) -> Report:
-        """Answer everything that is not on disk yet, and return the report that `make` makes of all of it.
+        """Get all responses that are not on disk yet, and return the report that `make` creates from all rows.
 
         Raises:
-            DirectoryInUseError: another run is at work in the run directory.
+            DirectoryInUseError: another run is using the run directory.
         """
 
 
 @dataclass(frozen=True)
 class ThisProcess(Workers):
-    """Answers everything in this process, even where it is one of several ranks.
+    """Processes everything in this process, even if it is one of several ranks.
 
     Attributes:
-        of_run: the run to join, which has locked the directory already (`locking.DirectoryLock.run`); None = none.
+        of_run: the run to join, which already holds the directory's lock (`locking.DirectoryLock.run`); None = none.
 
     Example:
         >>> from vlmrobust import Evaluator, demo
@@ -140,10 +140,10 @@ class ThisProcess(Workers):
     of_run: str | None = None
 
     def run(self, job: Job, make: MakeReport) -> Report:
-        """See `Workers.run`; without a directory nothing is kept."""
+        """See `Workers.run`; without a directory nothing is recorded."""
         directory = None
         with ExitStack() as stack:
-            if job.out is not None:  # before a model is loaded
+            if job.out is not None:  # before the model is loaded
                 stack.enter_context(DirectoryLock(job.out, self.of_run))
             manifest = job.plan.manifest(job.source.model, job.samples, job.out)
             if job.out is not None:
@@ -151,25 +151,28 @@ class ThisProcess(Workers):
                 manifest = directory.manifest
             progress = stack.enter_context(Progress(job.plan.size(job.samples), every=job.progress_every))
             batches = job.plan.batches(job.samples)
-            rows = stack.enter_context(closing(answered(job.plan, job.source.model, batches, directory, progress)))
+            rows = stack.enter_context(
+                closing(answer_batches(job.plan, job.source.model, batches, directory, progress))
+            )
             return make(rows, manifest)
 
 
-def launched() -> Workers:
-    """Return the workers that this process was launched as: one of several ranks, or itself alone."""
+def default_workers() -> Workers:
+    """Return the workers that match how this process was launched: one of several ranks, or alone."""
     return Ranks.launched() or ThisProcess()
 
 
 @dataclass(frozen=True)
 class Ranks(Workers):
-    """One of several processes that make the same call: rank r of w answers the batches r, r + w, r + 2w, ….
+    """One of several processes that make the same call: rank r of w processes the batches r, r + w, r + 2w, ….
 
-    Every rank writes its own files in the run directory, so that a run may be resumed by another number of ranks. They
-    synchronise twice over gloo: when all is answered, and when rank 0 has saved the report; then all return it.
+    Every rank writes its own files in the run directory, so that a run may be resumed with another number of ranks.
+    Ranks synchronise twice over gloo: when all responses are recorded, and when rank 0 has saved the report, which all
+    ranks return.
 
     Attributes:
-        rank: which process this is, from 0.
-        world_size: how many there are.
+        rank: index of this process, from 0.
+        world_size: number of processes.
 
     Example:
         >>> Ranks(rank=1, world_size=4)
@@ -181,10 +184,10 @@ class Ranks(Workers):
 
     @classmethod
     def launched(cls) -> Self | None:
-        """Return the rank of this process, None where there is but one.
+        """Return the rank of this process, or None if it is the only one.
 
-        It is known from `torch.distributed` if that is initialised, else from what torchrun and accelerate set in the
-        environment, `RANK` and `WORLD_SIZE`.
+        It comes from `torch.distributed` if that is initialised, else from the environment variables `RANK` and
+        `WORLD_SIZE`, which torchrun and accelerate set.
         """
         if distributed.is_available() and distributed.is_initialized():
             rank, world_size = distributed.get_rank(), distributed.get_world_size()
@@ -197,7 +200,7 @@ class Ranks(Workers):
 
         Raises:
             ValueError: there is no run directory.
-            DirectoryInUseError: another run is at work in it; every rank raises it.
+            DirectoryInUseError: another run is using it; every rank raises this error.
             RuntimeError: another rank has died or failed.
         """
         out = job.shared("all ranks")
@@ -212,18 +215,18 @@ class Ranks(Workers):
 
     @contextmanager
     def _locked(self, group: Any, out: Path) -> Iterator[None]:
-        """Lock the directory jointly: rank 0 locks it first, and the others follow, or learn why they cannot."""
+        """Lock the directory jointly: rank 0 locks it and broadcasts the run or its error to the others."""
         with ExitStack() as stack:
-            told: list[Any] = [new_run(), None]
+            message: list[Any] = [new_run(), None]
             if self.rank == 0:
                 try:
-                    stack.enter_context(DirectoryLock(out, told[0]))
+                    stack.enter_context(DirectoryLock(out, message[0]))
                 except DirectoryInUseError as error:
-                    told[1] = str(error)
-            distributed.broadcast_object_list(told, src=0, group=group)
-            run, refusal = told
-            if refusal is not None:
-                raise DirectoryInUseError(refusal)
+                    message[1] = str(error)
+            distributed.broadcast_object_list(message, src=0, group=group)
+            run, lock_error = message
+            if lock_error is not None:
+                raise DirectoryInUseError(lock_error)
             if self.rank > 0:
                 stack.enter_context(DirectoryLock(out, run))
             yield
@@ -234,7 +237,7 @@ class Ranks(Workers):
         except RuntimeError as error:
             raise RuntimeError(
                 f"rank {self.rank} of {self.world_size}: expected all ranks to get here, but one has died or failed; "
-                f"what was answered is in {out}, and the same call goes on from there"
+                f"all responses so far are in {out}, and the same call resumes the run"
             ) from error
 
     def _answer(self, job: Job, out: Path) -> None:
@@ -243,7 +246,7 @@ class Ranks(Workers):
         with (
             RunDirectory(out, job.plan.manifest(job.source.model, job.samples, out)) as directory,
             Progress(total, shown=self.rank == 0, every=job.progress_every) as progress,
-            closing(answered(job.plan, job.source.model, share, directory, progress)) as rows,
+            closing(answer_batches(job.plan, job.source.model, share, directory, progress)) as rows,
         ):
             for _ in rows:
                 pass
@@ -251,7 +254,7 @@ class Ranks(Workers):
 
 @contextmanager
 def _group() -> Iterator[Any]:
-    """Yield a process group of all ranks that waits as long as it takes, over gloo, which needs no GPU."""
+    """Yield a process group of all ranks with a long timeout, over gloo, which needs no GPU."""
     if distributed.is_initialized():
         group = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
         try:
@@ -272,10 +275,10 @@ def _group() -> Iterator[Any]:
 
 @cache
 def _rendezvous() -> tuple[Any, int, int, Iterator[int]]:
-    """Return where the ranks leave their addresses, rank and world size, and a count of the groups made there.
+    """Return the ranks' rendezvous store, rank and world size, and a counter of the groups created with the store.
 
-    torch gives every group the same name once the one before is destroyed, and the store outlives them all: without its
-    own prefix, a second group would find the addresses of the first. Every rank makes the same calls, so counts agree.
+    torch reuses a group's name once the group is destroyed, and the store outlives all groups: without its own prefix,
+    a second group would find the addresses of the first. Every rank makes the same calls, so counters agree.
     """
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
 
@@ -284,7 +287,7 @@ def _rendezvous() -> tuple[Any, int, int, Iterator[int]]:
 
 
 class _SavedReport(Report):
-    """The report that rank 0 has saved, read at first use: it may be large, and most ranks never use it."""
+    """The report saved by rank 0, loaded at first use: it may be large, and most ranks never use it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

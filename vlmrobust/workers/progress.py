@@ -1,4 +1,4 @@
-"""Show how far a run is: by a bar in a terminal or a notebook, elsewhere by lines at a steady pace."""
+"""Show the progress of a run with a bar in a terminal or notebook, or with lines at regular intervals elsewhere."""
 
 import logging
 import sys
@@ -12,34 +12,34 @@ from typing import TYPE_CHECKING, NamedTuple, Never, Self
 from ..perturbations import Perturbation
 from ..text import printable
 from ..types import Prompt, Response
-from .plan import Batch
+from .plan import SampleBatch
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Counted", "Progress", "duration"]
+__all__ = ["Progress", "ResponseCounts", "duration"]
 
 logger = logging.getLogger(__name__)
 
 
-class Counted(NamedTuple):
+class ResponseCounts(NamedTuple):
     """Counts of responses.
 
     Attributes:
         responses: all responses.
-        asked: the new ones among them, which were not on disk.
-        tokens: generated for the new ones.
-        errors: new ones whose call failed.
+        new: new responses, which were not on disk.
+        tokens: tokens generated for new responses.
+        errors: new responses that are errors.
     """
 
     responses: int = 0
-    asked: int = 0
+    new: int = 0
     tokens: int = 0
     errors: int = 0
 
     @classmethod
     def of(cls, known: int, new: Iterable[tuple[Prompt, Response]] = ()) -> Self:
-        """Count new responses, and so many from disk."""
+        """Count new responses and `known` ones from disk."""
         responses = [response for _, response in new]
         return cls(
             known + len(responses),
@@ -48,26 +48,26 @@ class Counted(NamedTuple):
             sum(response.status == "error" for response in responses),
         )
 
-    def plus(self, other: "Counted") -> "Counted":
-        """Return both together."""
-        return Counted(*(one + more for one, more in zip(self, other, strict=True)))
+    def plus(self, other: "ResponseCounts") -> "ResponseCounts":
+        """Return the sums of both."""
+        return ResponseCounts(*(count + more for count, more in zip(self, other, strict=True)))
 
 
 class Progress:
-    """Counts responses, and shows how many there are, how fast they come, and how many failed.
+    """Counts responses and shows their number, rate and errors.
 
-    In a terminal and in a notebook, that is a bar; elsewhere, as in the log of a batch job, a line every so many
-    seconds, whether or not anything was answered since: by the logger `vlmrobust.workers.progress` where that lets
-    `INFO` through, else on standard error.
+    It shows a bar in a terminal or notebook. Elsewhere, as in the log of a batch job, it writes a line every `every`
+    seconds, whether or not there are new responses: to the logger `vlmrobust.workers.progress` if that logs `INFO`,
+    else to standard error.
 
     Args:
-        total: the number of responses to come.
-        shown: whether anything is shown at all.
+        total: expected number of responses.
+        shown: whether to show anything.
         every: seconds between two lines; None = no lines.
         clock: returns the time in seconds.
 
     Attributes:
-        counted: what was answered so far.
+        counts: the counts so far.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class Progress:
         every: float | None = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.counted = Counted()
-        self._total, self._clock, self._begun = total, clock, clock()
+        self.counts = ResponseCounts()
+        self._total, self._clock, self._start = total, clock, clock()
         self._bar = _bar(total) if shown else None
         self._every = every if self._bar is not None and self._bar.disable else None
         self._ended = threading.Event()
         self._lines: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._begun = self._clock()
+        self._start = self._clock()
         if self._every is not None:
             self._lines = threading.Thread(target=self._write_lines, args=(self._every,), daemon=True)
             self._lines.start()
@@ -106,39 +106,39 @@ class Progress:
         while not self._ended.wait(every):
             _write_line(self.line())
             is_written = True
-        if is_written:  # a run that is over before the first line needs none
+        if is_written:  # a run that ends before the first line needs none
             _write_line(self.line())
 
-    def name(self, batch: Batch, conditions: Sequence[Perturbation]) -> None:
-        """Say what is asked now."""
+    def name(self, batch: SampleBatch, conditions: Sequence[Perturbation]) -> None:
+        """Show which samples and conditions are being processed."""
         if self._bar is not None:
             first, last = batch.start + 1, batch.start + len(batch.samples)
             self._bar.set_description(f"samples {first}–{last}: {_listed(conditions)}")
 
-    def add(self, more: Counted) -> None:
-        """Count what was answered."""
-        self.counted = self.counted.plus(more)
+    def add(self, more: ResponseCounts) -> None:
+        """Add counts and update the display."""
+        self.counts = self.counts.plus(more)
         if self._bar is None:
             return
         if not self._bar.disable:
-            # What was on disk already counts as done, but not for the rate.
-            self._bar.initial += more.responses - more.asked
-            self._bar.set_postfix_str(", ".join(self._beside_the_bar()), refresh=False)
+            # Recorded responses count as done, but not for the rate.
+            self._bar.initial += more.responses - more.new
+            self._bar.set_postfix_str(", ".join(self._bar_details()), refresh=False)
         self._bar.update(more.responses)
 
     def line(self) -> str:
-        """Return how far the run is.
+        """Return the progress as a line of text.
 
         Example:
             >>> seconds = iter([0.0, 10.0])
             >>> progress = Progress(100, shown=False, clock=lambda: next(seconds))
-            >>> progress.add(Counted(responses=30, asked=20, tokens=800, errors=1))
-            >>> said = "30 of 100 responses (30%), 2.0 responses/s, 80 tokens/s, 35 s left, 1 error"
-            >>> progress.line().startswith(said)
+            >>> progress.add(ResponseCounts(responses=30, new=20, tokens=800, errors=1))
+            >>> expected = "30 of 100 responses (30%), 2.0 responses/s, 80 tokens/s, 35 s left, 1 error"
+            >>> progress.line().startswith(expected)
             True
         """
-        done, seconds = self.counted, max(1e-9, self._clock() - self._begun)
-        rate, left = done.asked / seconds, max(0, self._total - done.responses)
+        done, seconds = self.counts, max(1e-9, self._clock() - self._start)
+        rate, left = done.new / seconds, max(0, self._total - done.responses)
         parts = [
             f"{done.responses} of {self._total} responses ({done.responses / max(1, self._total):.0%})",
             f"{_rate(rate)} responses/s",
@@ -149,10 +149,10 @@ class Progress:
         ]
         return ", ".join(parts)
 
-    def _beside_the_bar(self) -> list[str]:
-        """Return what the bar, which shows count, rate and time itself, leaves out."""
-        seconds = max(1e-9, self._clock() - self._begun)
-        return [f"{_rate(self.counted.tokens / seconds)} tokens/s", _errors(self.counted.errors), *_memory()]
+    def _bar_details(self) -> list[str]:
+        """Return the details that the bar, with its count, rate and time, does not show."""
+        seconds = max(1e-9, self._clock() - self._start)
+        return [f"{_rate(self.counts.tokens / seconds)} tokens/s", _errors(self.counts.errors), *_memory()]
 
 
 def duration(seconds: float) -> str:
@@ -188,18 +188,18 @@ def _write_line(line: str) -> None:
 
 
 def _memory() -> list[str]:
-    """Return how much memory this process has, and its GPU where it uses one."""
-    found = []
+    """Return this process's memory use, and the GPU's if it uses one."""
+    usage = []
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123 - no file
             resident = next(line for line in status if line.startswith("VmRSS:"))
-        found.append(f"{int(resident.split()[1]) / 2**20:.1f} GiB memory")
+        usage.append(f"{int(resident.split()[1]) / 2**20:.1f} GiB memory")
     except (OSError, StopIteration, ValueError, IndexError):
-        pass  # no Linux
+        pass  # not Linux
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        found.append(f"{torch.cuda.memory_reserved() / 2**30:.1f} GiB on the GPU")
-    return found
+        usage.append(f"{torch.cuda.memory_reserved() / 2**30:.1f} GiB on the GPU")
+    return usage
 
 
 def _listed(conditions: Sequence[Perturbation]) -> str:
@@ -210,5 +210,5 @@ def _listed(conditions: Sequence[Perturbation]) -> str:
 def _bar(total: int) -> "tqdm[Never]":
     from tqdm.auto import tqdm
 
-    # `disable=None`: no bar where standard error is no terminal.
+    # `disable=None`: no bar if standard error is not a terminal.
     return tqdm(total=total, unit=" responses", disable=None)

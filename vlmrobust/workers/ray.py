@@ -1,4 +1,4 @@
-"""Run a job on the actors of a Ray cluster, each with its own model; batches go to whichever actor is free."""
+"""Run a job on the actors of a Ray cluster, each with its own model, and send batches to idle actors."""
 
 import math
 import os
@@ -16,34 +16,34 @@ from ..report import Report
 from ..secrecy import error_text
 from ..store import RunDirectory
 from ..types import Sample
-from .answering import answered
-from .failures import Failing
-from .plan import Batch, Plan
+from .answering import answer_batches
+from .failures import FailureStreak
+from .plan import RunPlan, SampleBatch
 from .processes import Job, MakeReport, ModelSource, Workers
-from .progress import Counted, Progress
+from .progress import Progress, ResponseCounts
 
 __all__ = ["RayWorkers"]
 
-_SEVERAL = "several"  # Ray's name for the threads of an actor that answers several batches at a time
-_MOST_AT_ONCE = 64
+_CONCURRENT = "concurrent"  # the concurrency group of actors that process several batches at a time
+_MAX_CONCURRENT_BATCHES = 64
 
 
 @dataclass(frozen=True)
 class RayWorkers(Workers):
     """Actors of Ray (extra `ray`) on one or many machines, which share the file system of the run directory.
 
-    The cluster is the one that `ray.init(…)` has joined before, else a new one on this machine. An actor that dies is
-    restarted, as often as necessary, and asks again what it had not recorded. An error that a model or a perturbation
-    raises does not kill its actor: it is recorded or reaches the caller, as `on_error` says.
+    The cluster is the one joined by `ray.init(…)`, or else a new one on this machine. Actors that die are restarted
+    without limit and repeat what they had not recorded. An error raised by a model or a perturbation does not kill its
+    actor: it is recorded or raised in the caller, according to `on_error`.
 
     Give the evaluator a function that returns the model, such as
     `functools.partial(vr.HFModel.from_pretrained, "Qwen/Qwen2.5-VL-7B-Instruct")`: every actor calls it once, and this
-    process never. A model itself is pickled and sent to every actor, where it can be: an `OpenAIModel` cannot.
+    process never. A model object is pickled and sent to every actor if possible; an `OpenAIModel` cannot be pickled.
 
     Attributes:
         count: number of actors, each with a model.
         num_gpus: GPUs per actor; None = Ray's default, which is none.
-        num_cpus: CPUs per actor; None = one, or Ray's default where an actor takes a GPU.
+        num_cpus: CPUs per actor; None = one, or Ray's default if an actor uses a GPU.
 
     Raises:
         ValueError: `count` is below 1.
@@ -66,7 +66,7 @@ class RayWorkers(Workers):
 
         Raises:
             ValueError: there is no run directory.
-            DirectoryInUseError: another run is at work in it.
+            DirectoryInUseError: another run is using it.
             TypeError: the model, or the function that returns it, cannot be pickled.
             ImportError: Ray is not installed.
         """
@@ -79,105 +79,107 @@ class RayWorkers(Workers):
                     closing(self._answered(job, out, lock.run)) as batches,
                 ):
                     for batch in batches:
-                        progress.add(Counted(*batch["counted"]))
+                        progress.add(ResponseCounts(*batch["counts"]))
             finally:
-                lock.await_others()  # Ray kills actors in its own time, and they keep the next run out until then
+                lock.await_others()  # until Ray has killed them, actors hold the lock and block the next run
             with RunDirectory(out) as directory:
                 return job.report(make, directory)
 
     def _answered(self, job: Job, out: Path, run: str) -> Generator[dict[str, Any], None, None]:
-        """Yield what `_Actor` returns for each batch, as it is answered."""
+        """Yield the results of `_Actor.__call__` for the batches, in order of completion."""
         import ray
 
         pickle = _cloudpickle()
         batches = job.plan.batches(job.samples)
-        rest, left = iter(batches), len(batches)
-        remote: Any = ray.remote  # its annotations leave concurrency groups out
-        kind = remote(concurrency_groups={_SEVERAL: _MOST_AT_ONCE})(_Actor)
-        # Ray restarts actors, and repeats their unfinished calls, without limit.
+        unsent, unfinished = iter(batches), len(batches)
+        remote: Any = ray.remote  # its annotations lack concurrency groups
+        actor_class = remote(concurrency_groups={_CONCURRENT: _MAX_CONCURRENT_BATCHES})(_Actor)
+        # Unlimited restarts of actors and retries of their calls.
         settings: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
-        alone = 1 if self.num_gpus is None and self.num_cpus is None else self.num_cpus
-        settings |= {"num_gpus": self.num_gpus, "num_cpus": alone}
-        source = ray.put(job.source)  # weights may be large: once for all actors
-        actors = [kind.options(**settings).remote(job.plan, source, out, run) for _ in batches[: self.count]]
+        num_cpus = 1 if self.num_gpus is None and self.num_cpus is None else self.num_cpus
+        settings |= {"num_gpus": self.num_gpus, "num_cpus": num_cpus}
+        source = ray.put(job.source)  # once for all actors, as weights may be large
+        actors = [actor_class.options(**settings).remote(job.plan, source, out, run) for _ in batches[: self.count]]
         try:
-            # Calls by actor; an actor that is never scheduled delays no other.
-            awaited = {actor.room.remote(): actor for actor in actors}
-            while left:
-                [answer], _ = ray.wait(list(awaited), num_returns=1)
-                actor, said = awaited.pop(answer), ray.get(answer)
-                if said["error"]:
-                    raise pickle.loads(said["error"])
-                for batch in islice(rest, said["room"]):
-                    several = actor.__call__.options(concurrency_group=_SEVERAL) if said["several"] else actor.__call__
-                    awaited[several.remote({"batch": pickle.dumps(batch)})] = actor
-                if "counted" in said:
-                    left -= 1
-                    yield said
+            # Pending calls; an actor that is never scheduled does not delay others.
+            pending = {actor.capacity.remote(): actor for actor in actors}
+            while unfinished:
+                [call], _ = ray.wait(list(pending), num_returns=1)
+                actor, result = pending.pop(call), ray.get(call)
+                if result["error"]:
+                    raise pickle.loads(result["error"])
+                method = actor.__call__
+                if result["concurrent"]:
+                    method = method.options(concurrency_group=_CONCURRENT)
+                for batch in islice(unsent, result["capacity"]):
+                    pending[method.remote({"batch": pickle.dumps(batch)})] = actor
+                if "counts" in result:
+                    unfinished -= 1
+                    yield result
         finally:
             for actor in actors:
                 ray.kill(actor)
 
 
 class _Actor:
-    """Answers batches; errors are returned, since Ray would wrap raised ones in its own classes.
+    """Processes batches; returns errors, as Ray would wrap raised ones in its own classes.
 
-    A model that is asked prompt by prompt gets batches from several threads at a time, so that it does not run dry at
-    the end of each; any other model gets one after another, from one thread.
+    A concurrent model gets batches from several threads at a time, so that it does not run idle at the end of each; any
+    other model gets them one after another from a single thread.
     """
 
-    def __init__(self, plan: Plan, source: ModelSource, out: Path, run: str) -> None:
+    def __init__(self, plan: RunPlan, source: ModelSource, out: Path, run: str) -> None:
         self._plan, self._source, self._out = plan, source, out
         self._directory_lock = DirectoryLock(out, run).__enter__()  # until the actor ends
-        self._failing = Failing(plan.max_failures)
+        self._streak = FailureStreak(plan.max_failures)
         self._lock = threading.Lock()
         self._directory: RunDirectory | None = None
 
     def _opened(self, samples: Sequence[Sample]) -> RunDirectory:
-        """Return the directory, after its manifest has listed what is made inert in some samples."""
+        """Return the directory, whose manifest lists the text made inert in the samples."""
         if self._directory is None:
             self._directory = RunDirectory(self._out, self._plan.manifest(self._source.model, samples, self._out))
         elif acting := self._plan.acting(self._source.model, samples):
             self._directory.join(self._directory.manifest.replace(made_inert=acting))
         return self._directory
 
-    def room(self) -> dict[str, Any]:
-        """Return how many batches to hand over at first, `room`, and whether `several` are answered at a time."""
+    def capacity(self) -> dict[str, Any]:
+        """Return the initial number of batches to send, `capacity`, and whether they run concurrently."""
         try:
             model = self._source.model
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             return {"error": _pickled(error)}
         if not is_concurrent(model):
-            return {"error": b"", "room": 1, "several": False}
-        # Twice as many prompts as it answers at a time, as in one process, and a batch that is about to end.
-        wanted = math.ceil(2 * model.concurrency / self._plan.batch_prompts) + 1
-        return {"error": b"", "room": min(wanted, _MOST_AT_ONCE), "several": True}
+            return {"error": b"", "capacity": 1, "concurrent": False}
+        # Twice the model's concurrency, as in one process, plus a batch that is about to finish.
+        batches = math.ceil(2 * model.concurrency / self._plan.batch_prompts) + 1
+        return {"error": b"", "capacity": min(batches, _MAX_CONCURRENT_BATCHES), "concurrent": True}
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        batch: Batch = _cloudpickle().loads(row["batch"])
+        batch: SampleBatch = _cloudpickle().loads(row["batch"])
         progress = Progress(0, shown=False)
         try:
             with self._lock:  # after a restart, several threads may be the first
                 model, directory = self._source.model, self._opened(batch.samples)
-            with closing(answered(self._plan, model, [batch], directory, progress, self._failing)) as rows:
+            with closing(answer_batches(self._plan, model, [batch], directory, progress, self._streak)) as rows:
                 for _ in rows:
                     pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             return {"error": _pickled(error)}
-        several = is_concurrent(model)
-        return {"error": b"", "room": 1, "several": several, "counted": tuple(progress.counted)}
+        counts = tuple(progress.counts)
+        return {"error": b"", "capacity": 1, "concurrent": is_concurrent(model), "counts": counts}
 
 
 def _check_pickled(source: ModelSource) -> None:
-    """Raise TypeError where a model cannot be sent to actors, before a cluster is started to find out."""
+    """Raise TypeError if a model cannot be sent to actors, before a cluster is started."""
     pickle = _cloudpickle()
     try:
         with Path(os.devnull).open("wb") as nowhere:  # weights may be too large for a copy in memory
             pickle.dump(source, nowhere)
     except Exception as error:
         raise TypeError(
-            f"expected a model that can be pickled and sent to every actor, got {source.name}, which cannot; give a "
-            "function that returns the model, such as functools.partial(MyModel, ...), and every actor calls it"
+            f"expected a model that can be pickled and sent to every actor, got {source.name}, which cannot; pass a "
+            "function that returns the model instead, such as functools.partial(MyModel, ...), which every actor calls"
         ) from error
 
 
@@ -187,7 +189,7 @@ def _pickled(error: Exception) -> bytes:
     try:
         pickled: bytes = pickle.dumps(error)
         pickle.loads(pickled)
-    except Exception:  # noqa: BLE001 - classes decide themselves what pickling them raises
+    except Exception:  # noqa: BLE001 - pickling may raise anything
         stand_in = RuntimeError(error_text(error))
         for note in getattr(error, "__notes__", ()):
             stand_in.add_note(note)

@@ -266,7 +266,7 @@ def test_the_same_400_for_all_ends_the_run_with_its_reason(server, model_at):
     samples = [sample.replace(id=f"{turn}") for turn in range(300) for sample in varied_samples()[:1]]
     model = model_at(server, concurrency=4, prefill="last_message")
     with pytest.raises(
-        RefusedError, match=r"32 responses in a row, of \d+ samples, failed for one reason.*top_logprobs"
+        RefusedError, match=r"32 responses in a row, of \d+ samples, failed for the same reason.*top_logprobs"
     ):
         Evaluator(model, [StopThink()]).run(samples)
     assert len(server.seen) < 150
