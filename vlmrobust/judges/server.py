@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 from torch import Tensor
 
 from ..models.base import RefusedError
-from ..models.server.attempts import Attempts
+from ..models.server.attempts import Retrier
 from ..models.server.client import make_client, secrets_of
 from ..models.server.replies import Reply
 from ..prompting import KNOWN_TOKENS, MARKS
@@ -124,7 +124,7 @@ class OpenAIJudge(LetterJudge, Told):
         if len(thought) > self.max_thought_chars:
             thought = LEFT_OUT + thought[-self.max_thought_chars :]
         question, *shown, thought = (defanged(text, _FANGS) for text in (question, *options, thought))
-        reply = self._attempts.of(
+        reply = self._retries.run(
             lambda: self._client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "user", "content": question_of(question, shown, thought, letters)}],
@@ -152,9 +152,9 @@ class OpenAIJudge(LetterJudge, Told):
         )
 
     @cached_property
-    def _attempts(self) -> Attempts:
+    def _retries(self) -> Retrier:
         # That nobody is there is told by the first thoughts, all of which fail.
-        return Attempts(self.max_retries, self._client.base_url.host, self._secrets.error_text, ends=False)
+        return Retrier(self.max_retries, self._client.base_url.host, self._secrets.error_text, ends_run=False)
 
     @cached_property
     def _secrets(self) -> Secrets:

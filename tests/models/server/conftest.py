@@ -1,4 +1,4 @@
-"""A server that answers as a language model with a known distribution, and models that ask it."""
+"""Fixtures: a server with a toy language model of known distribution, and models that use it."""
 
 import pytest
 from openai_server import KEY, ChatServer, ToyModel

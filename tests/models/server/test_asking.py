@@ -1,4 +1,4 @@
-"""A server that is kept full: no request waits for a slow one, images are shared, and what ends a run ends it soon."""
+"""Concurrency: slow requests delay no others, images are shared, and runs end promptly."""
 
 import gc
 import os
@@ -29,59 +29,61 @@ def many_samples(count):
     ]
 
 
-def evaluated(model, samples, conditions=(), **options):
+def evaluate(model, samples, conditions=(), **options):
     return Evaluator(model, [StopThink(), WrongCaption(), *conditions], [Accuracy()]).run(samples, **options)
 
 
-def asks(body, text):
+def has_question(body, text):
     return text in str(body["messages"][0]["content"][-1])
 
 
-def test_a_request_that_never_comes_back_holds_up_no_other(server, model_at):
+def test_a_hanging_request_delays_no_other(server, model_at):
     samples = many_samples(6)
     rest, held_back = set(), []
 
     def fault(number, body):
-        if asks(body, samples[0].question) and not held_back:
+        if has_question(body, samples[0].question) and not held_back:
             held_back.append(number)
             if not done.wait(30):
-                raise AssertionError(f"only {len(rest)} others were asked")
+                raise AssertionError(f"only {len(rest)} other requests arrived")
         with server.lock:
             rest.add(str(body["messages"]))
-            if sum(any(asks(seen, sample.question) for seen in server.seen) for sample in samples) == len(samples):
+            if sum(any(has_question(seen, sample.question) for seen in server.seen) for sample in samples) == len(
+                samples
+            ):
                 done.set()
 
     done = threading.Event()
     server.fault = fault
-    report = evaluated(model_at(server, concurrency=3, prefill="continue_final_message"), samples)
+    report = evaluate(model_at(server, concurrency=3, prefill="continue_final_message"), samples)
     assert set(report.frame["status"]) == {"answered"}
     assert held_back
 
 
-def test_the_report_is_that_of_one_request_at_a_time_whatever_the_delays(server, model_at, tmp_path):
+def test_the_report_does_not_depend_on_concurrency_or_delays(server, model_at, tmp_path):
     samples = many_samples(3)
-    expected = evaluated(model_at(server, concurrency=1), samples, [EarlyAnswer()])
+    expected = evaluate(model_at(server, concurrency=1), samples, [EarlyAnswer()])
     server.fault = lambda number, body: time.sleep(random.Random(number).choice([0, 0.002, 0.05]))
     server.most = 0
-    report = evaluated(model_at(server, concurrency=7), samples, [EarlyAnswer()], out=tmp_path)
+    report = evaluate(model_at(server, concurrency=7), samples, [EarlyAnswer()], out=tmp_path)
     assert report.frame.to_csv() == expected.frame.to_csv()
     assert server.most == 7
 
 
-def test_an_image_is_held_as_long_as_a_prompt_waits_for_it(server, model_at):
+def test_images_are_freed_with_the_last_prompt_that_needs_them(server, model_at):
     model = model_at(server, concurrency=4)
     held = []
-    server.fault = lambda number, body: held.append(len(model._urls._waited_for))
+    server.fault = lambda number, body: held.append(len(model._urls._pending))
     samples = many_samples(8)
-    evaluated(model, samples)
+    evaluate(model, samples)
     gc.collect()
-    # Three conditions a sample: what is asked at a time belongs to five samples at most, of two images at most.
+    # With three conditions per sample, the queued prompts belong to at most five samples of at most two images.
     assert 0 < max(held) <= 10
     assert len(samples) == 40
-    assert not model._urls._waited_for
+    assert not model._urls._pending
 
 
-def test_what_was_refused_is_asked_again_when_it_is_asked_anew(server, model_at):
+def test_refused_prompts_can_be_asked_again(server, model_at):
     model = model_at(server, concurrency=2)
     prompts = list(expand(many_samples(4), [WrongCaption()], seed=0))
     server.fault = lambda number, body: (401, {}, "no such key")
@@ -92,7 +94,7 @@ def test_what_was_refused_is_asked_again_when_it_is_asked_anew(server, model_at)
     assert {response.status for response in model.respond(prompts)} == {"answered"}
 
 
-def test_what_one_prompt_raises_cancels_the_others(server, model_at, monkeypatch):
+def test_an_exception_of_one_prompt_cancels_the_others(server, model_at, monkeypatch):
     model = model_at(server, concurrency=1)
     plain = model._answer
     begun = []
@@ -109,7 +111,7 @@ def test_what_one_prompt_raises_cancels_the_others(server, model_at, monkeypatch
     assert len(begun) <= 3
 
 
-def test_a_pool_has_as_many_threads_as_there_is_work_for_and_ends_with_its_owner():
+def test_a_pool_starts_threads_on_demand_and_ends_them_with_its_owner():
     def running():
         return [thread for thread in threading.enumerate() if thread not in before]
 
@@ -136,9 +138,9 @@ def test_a_pool_has_as_many_threads_as_there_is_work_for_and_ends_with_its_owner
     assert running() == []
 
 
-def test_an_interrupt_ends_a_run_at_once_and_what_was_answered_is_on_disk(server, tmp_path):
+def test_an_interrupt_ends_a_run_at_once_and_responses_are_on_disk(server, tmp_path):
     never = threading.Event()
-    answered = 30  # requests, those that find out about the server among them
+    answered = 30  # requests, including those that test the server
     server.fault = lambda number, body: never.wait(60) and None if number > answered else None
     command = [sys.executable, "-W", "error", __file__, server.url, tmp_path / "run"]
     path = os.pathsep.join(sys.path)
@@ -168,6 +170,6 @@ def test_an_interrupt_ends_a_run_at_once_and_what_was_answered_is_on_disk(server
 
 if __name__ == "__main__":
     url, out = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
-    asked = OpenAIModel("toy", url, KEY, max_retries=0, concurrency=4, prefill="continue_final_message")
-    Evaluator(asked, paper_conditions(), [Accuracy()]).run(many_samples(5), out=Path(out))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for background processes
+    model = OpenAIModel("toy", url, KEY, max_retries=0, concurrency=4, prefill="continue_final_message")
+    Evaluator(model, paper_conditions(), [Accuracy()]).run(many_samples(5), out=Path(out))

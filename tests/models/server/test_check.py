@@ -1,4 +1,4 @@
-"""What a server can do, found out by asking: each of its habits, and those that change the experiment."""
+"""The server check: properties of servers, and warnings about those that change the experiment."""
 
 import logging
 
@@ -10,11 +10,11 @@ from vlmrobust.models.base import RefusedError
 from vlmrobust.testing.model_checks import varied_samples
 
 
-def told(found):
+def rows_of(found):
     return dict(found.rows())
 
 
-def test_a_server_that_can_do_all(server, model_at):
+def test_a_server_with_all_capabilities(server, model_at):
     server.exact, server.context = True, 4096
     found = model_at(server).check()
     assert found.warnings == ()
@@ -28,7 +28,7 @@ def test_a_server_that_can_do_all(server, model_at):
     assert all(len(line) < 100 for line in str(found).splitlines())
 
 
-def changed(server, monkeypatch, change):
+def change_replies(server, monkeypatch, change):
     completion = server.completion
 
     def made(body):
@@ -39,32 +39,32 @@ def changed(server, monkeypatch, change):
     monkeypatch.setattr(server, "completion", made)
 
 
-def flattened(body, reply):
-    """Log-probabilities after the temperature, as mistralrs returns them."""
+def scale_logprobs(body, reply):
+    """Take log-probabilities after the temperature, as mistralrs does."""
     for entry in reply["choices"][0]["logprobs"]["content"]:
         for shown in (entry, *entry["top_logprobs"]):
             shown["logprob"] /= body["temperature"] or 1
 
 
 @pytest.mark.parametrize(
-    ("habits", "line", "said", "warning"),
+    ("settings", "line", "value", "warning"),
     [
         ({"prefill": "never"}, "open thoughts", "user_text", "open thoughts cannot be prefilled"),
         ({"prefill": "dropped"}, "complete thoughts", "user_text", "complete thoughts cannot be prefilled"),
         ({"prefill": "echoed"}, "repeats the prefill", "yes, cut off", None),
         ({}, "letters", "from the top 20", None),
-        ({"logprobs": False}, "letters", "none", "there are no log-probabilities"),
-        ({"named": "other"}, "answers as", "'other'", "asked for the model 'toy', it answers as 'other'"),
-        ({"reasoning": True}, "reasoning parser", "sets thoughts apart, drops <think>, </think>", None),
+        ({"logprobs": False}, "letters", "none", "no log-probabilities"),
+        ({"named": "other"}, "answers as", "'other'", "requested the model 'toy', the server answers as 'other'"),
+        ({"reasoning": True}, "reasoning parser", "separates thoughts, drops <think>, </think>", None),
         ({"context": 512}, "context", "512 tokens", "the context of 512 tokens is too short for max_tokens 512"),
         ({"counts": False}, "token counts", "none", "cannot be prefilled"),
     ],
 )
-def test_habits_of_servers_and_what_changes_the_experiment(server, model_at, habits, line, said, warning):
-    for name, value in habits.items():
-        setattr(server, name, value)
+def test_properties_of_servers_and_their_warnings(server, model_at, settings, line, value, warning):
+    for name, setting in settings.items():
+        setattr(server, name, setting)
     found = model_at(server).check()
-    assert told(found)[line] == said
+    assert rows_of(found)[line] == value
     if warning is None:
         assert found.warnings == ()
     else:
@@ -72,16 +72,16 @@ def test_habits_of_servers_and_what_changes_the_experiment(server, model_at, hab
         assert f"Warning: {found.warnings[0]}" in str(found)
 
 
-def test_log_probabilities_after_the_temperature_are_not_the_models_own(server, model_at, monkeypatch):
-    changed(server, monkeypatch, flattened)
+def test_log_probabilities_after_the_temperature_are_a_warning(server, model_at, monkeypatch):
+    change_replies(server, monkeypatch, scale_logprobs)
     found = model_at(server).check()
     assert found.after_temperature
-    assert any("come after the temperature" in warning for warning in found.warnings)
+    assert any("after the temperature" in warning for warning in found.warnings)
     found = model_at(server, generation={"temperature": 1.0}).check()
-    assert not any("come after the temperature" in warning for warning in found.warnings)
+    assert not any("after the temperature" in warning for warning in found.warnings)
 
 
-def test_images_that_are_not_seen(server, model_at, monkeypatch):
+def test_images_that_are_not_seen_are_a_warning(server, model_at, monkeypatch):
     counted = ToyModel.tokens
     monkeypatch.setattr(ToyModel, "tokens", lambda model, text: counted(model, text.replace("[", "").partition("]")[2]
                                                                         if "[" in text else text))  # fmt: skip
@@ -90,30 +90,30 @@ def test_images_that_are_not_seen(server, model_at, monkeypatch):
     assert any("images are not seen" in warning for warning in found.warnings)
 
 
-def test_seeds_that_are_not_heeded_matter_where_texts_are_drawn(server, model_at, monkeypatch):
+def test_ignored_seeds_are_a_warning_when_sampling(server, model_at, monkeypatch):
     number = iter(range(10_000))
     completion = server.completion
     monkeypatch.setattr(server, "completion", lambda body: completion(body | {"seed": next(number)}))
     assert model_at(server).check().warnings == ()
     found = model_at(server, generation={"temperature": 1.0}).check()
     assert found.same_seed_same_text is False
-    assert any("draws cannot be repeated" in warning for warning in found.warnings)
+    assert any("draws cannot be reproduced" in warning for warning in found.warnings)
 
 
-def test_a_parser_that_drops_tags_is_named_and_without_tokens_it_matters(server, model_at):
+def test_tags_dropped_by_a_parser_are_listed_and_restored_from_tokens(server, model_at):
     server.parser = lambda text: (None, text.replace("</think>", ""))
     found = model_at(server).check()
     assert (found.dropped_tags, found.rebuilt, found.warnings) == (("</think>",), True, ())
 
 
-def test_a_server_that_is_not_there_is_refused(server, model_at):
+def test_a_server_that_is_not_up_is_refused(server, model_at):
     server.fault = lambda number, body: (503, {}, "starting")
     with pytest.raises(RefusedError, match=r"OpenAIModel\('toy'\): 127\.0\.0\.1 could not be checked: .*starting"):
         model_at(server).check()
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_before_a_long_run_it_happens_of_itself_and_is_told_in_a_line(server, model_at, caplog, wrong):
+def test_a_long_run_checks_the_server_once_and_logs_a_line(server, model_at, caplog, wrong):
     caplog.set_level(logging.INFO, "vlmrobust")
     server.prefill = "never" if wrong else "flag"
     model = model_at(server)
@@ -129,7 +129,7 @@ def test_before_a_long_run_it_happens_of_itself_and_is_told_in_a_line(server, mo
     assert [line.partition(": ")[2].partition(" ")[0] for line in lines[1:]] == (["open", "complete"] if wrong else [])
 
 
-def test_tokens_of_another_checkpoint_end_a_run_before_its_first_row(server, model_at):
+def test_a_wrong_tokenizer_ends_a_run_before_its_first_row(server, model_at):
     from vlmrobust import demo
 
     server.exact = True
@@ -139,12 +139,12 @@ def test_tokens_of_another_checkpoint_end_a_run_before_its_first_row(server, mod
     assert not any(varied_samples()[0].question in str(body) for body in server.seen)
 
 
-def test_a_processor_that_counts_otherwise_is_a_named_difference(server, model_at, monkeypatch):
+def test_a_different_token_count_of_the_processor_is_a_warning(server, model_at, monkeypatch):
     from vlmrobust import demo
-    from vlmrobust.models.server.letter_readout import Letters
+    from vlmrobust.models.server.letter_readout import LetterReadout
 
     processor = demo.model().processor
-    monkeypatch.setattr(Letters, "processor", lambda letters: processor)
+    monkeypatch.setattr(LetterReadout, "processor", lambda letters: processor)
     found = model_at(server).check()
     assert found.expected_tokens != found.prompt_tokens
-    assert any("images are scaled otherwise than by the checkpoint's processor" in each for each in found.warnings)
+    assert any("images are scaled differently from the checkpoint's processor" in each for each in found.warnings)

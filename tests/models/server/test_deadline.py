@@ -1,4 +1,4 @@
-"""A timeout bounds an attempt as a whole, however slowly something comes."""
+"""Timeouts bound an attempt as a whole, however slowly bytes arrive."""
 
 import socket
 import threading
@@ -13,8 +13,8 @@ BODY = b'{"choices": []}'
 
 
 @pytest.fixture
-def dripping():
-    """Return a function that starts a server which sends a reply's head and body with pauses between bytes."""
+def slow_server():
+    """Return a function that starts a server which pauses between the bytes of a reply's head and body."""
     servers = []
 
     def start(head_pause, body_pause):
@@ -51,8 +51,8 @@ def dripping():
 
 
 @pytest.mark.parametrize(("head_pause", "body_pause"), [(0.2, 0), (0, 0.2)])
-def test_a_reply_that_drips_is_late(dripping, head_pause, body_pause):
-    client = make_client("test", base_url=dripping(head_pause, body_pause), api_key="key", timeout=0.8)
+def test_a_reply_that_arrives_byte_by_byte_times_out(slow_server, head_pause, body_pause):
+    client = make_client("test", base_url=slow_server(head_pause, body_pause), api_key="key", timeout=0.8)
     begun = time.monotonic()
     with pytest.raises(APITimeoutError):
         client.post("/chat/completions", cast_to=str, body={})
@@ -60,14 +60,14 @@ def test_a_reply_that_drips_is_late(dripping, head_pause, body_pause):
     client.close()
 
 
-def test_a_slow_reply_in_time_arrives_and_each_attempt_has_its_own_time(dripping):
-    client = make_client("test", base_url=dripping(0, 0.04), api_key="key", timeout=3)
-    for _ in range(6):  # longer than the timeout, all together
+def test_a_slow_reply_in_time_arrives_and_each_attempt_has_its_own_timeout(slow_server):
+    client = make_client("test", base_url=slow_server(0, 0.04), api_key="key", timeout=3)
+    for _ in range(6):  # longer than the timeout in total
         assert client.post("/chat/completions", cast_to=str, body={}) == BODY.decode()
     client.close()
 
 
-def test_a_request_that_is_read_slowly_is_late():
+def test_a_request_that_is_read_slowly_times_out():
     with socket.create_server(("127.0.0.1", 0)) as server:
         held = []
         threading.Thread(target=lambda: held.append(server.accept()), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Earlier turns of a chat as messages: whose they are, their order, and what the letters depend on."""
+"""Earlier turns of a chat as messages: their roles, their order, and their effect on the letters."""
 
 import pytest
 from openai_server import END
@@ -6,12 +6,12 @@ from openai_server import END
 from vlmrobust import Prompt
 from vlmrobust.testing.model_checks import varied_samples
 
-SAID = "<think>It is red.</think><answer>B</answer>"
+ANSWER = "<think>It is red.</think><answer>B</answer>"
 
 
-def second_turn(said=SAID, words="Are you sure?", **changes):
+def make_second_turn(answer=ANSWER, question="Are you sure?", **changes):
     prompt = Prompt.of(varied_samples()[0])
-    history = ({"role": "assistant", "text": said}, {"role": "user", "text": words})
+    history = ({"role": "assistant", "text": answer}, {"role": "user", "text": question})
     return prompt.replace(history=history, **changes)
 
 
@@ -21,24 +21,24 @@ def text_of(message):
 
 
 def bodies_of(server, prompt):
-    """Return what was asked about a prompt, not what tests the server."""
+    """Return the bodies of requests for a prompt, without those that test the server."""
     return [body for body in server.seen if text_of(body["messages"][0]) == prompt.text]
 
 
-def test_every_turn_is_a_message_of_its_own(server, model_at):
-    prompt = second_turn()
+def test_every_turn_is_its_own_message(server, model_at):
+    prompt = make_second_turn()
     [response] = model_at(server, top_logprobs=100).respond([prompt])
     assert response.error is None, response.error
     body = bodies_of(server, prompt)[0]
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     question, answer, again = body["messages"]
     assert question["content"][0]["type"] == "image_url"
-    assert text_of(answer) == SAID
+    assert text_of(answer) == ANSWER
     assert text_of(again) == f"Are you sure?\n{prompt.style.instruction_text()}"
     text, begun = server.render(body)
     assert begun == ""
-    assert text.endswith(f"{END}<|assistant|>{SAID}{END}<|user|>{text_of(again)}{END}<|assistant|>")
-    # What the model writes after the whole conversation is the response, not what it writes after the question alone.
+    assert text.endswith(f"{END}<|assistant|>{ANSWER}{END}<|user|>{text_of(again)}{END}<|assistant|>")
+    # The response continues the whole conversation, not the first question alone.
     steps, _ = server.model.write(text, 512, None)
     assert response.text == "".join(token for token, _ in steps if token != END)
     [first] = model_at(server, top_logprobs=100).respond([prompt.replace(history=())])
@@ -46,9 +46,9 @@ def test_every_turn_is_a_message_of_its_own(server, model_at):
 
 
 @pytest.mark.parametrize("carried", ["flag", "never"])
-def test_a_prefilled_thought_goes_on_after_the_last_turn(server, model_at, carried):
+def test_a_prefilled_thought_comes_after_the_last_turn(server, model_at, carried):
     server.prefill = carried
-    prompt = second_turn(prefill="<think>I looked again")
+    prompt = make_second_turn(prefill="<think>I looked again")
     [response] = model_at(server).respond([prompt])
     last = bodies_of(server, prompt)[-1]["messages"]
     if carried == "flag":
@@ -60,12 +60,12 @@ def test_a_prefilled_thought_goes_on_after_the_last_turn(server, model_at, carri
         assert [message["role"] for message in last] == ["user", "assistant", "user"]
         assert "I looked again" in text_of(last[-1])
         assert text_of(last[0]) == prompt.text
-        assert text_of(last[1]) == SAID
+        assert text_of(last[1]) == ANSWER
 
 
 def test_control_tokens_in_earlier_turns_are_inert(server, model_at):
-    prompt = second_turn(f"{SAID}<|im_end|>", "Sure?<|im_start|>")
+    prompt = make_second_turn(f"{ANSWER}<|im_end|>", "Sure?<|im_start|>")
     model_at(server).respond([prompt])
     _, answer, again = bodies_of(server, prompt)[0]["messages"]
-    assert text_of(answer) == f"{SAID}< |im_end|>"
+    assert text_of(answer) == f"{ANSWER}< |im_end|>"
     assert text_of(again).startswith("Sure?< |im_start|>\n")

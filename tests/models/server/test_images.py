@@ -1,4 +1,4 @@
-"""A server sees what every other model here sees, and the file itself where that is the same."""
+"""Images sent to a server: the file itself where possible, otherwise the same pixels as for other models."""
 
 import base64
 import io
@@ -13,19 +13,19 @@ from vlmrobust.types.image import DerivedImage
 PICTURE = Image.radial_gradient("L").convert("RGB").resize((40, 30))
 
 
-def content(picture, kind, **options):
+def encode(picture, kind, **options):
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def turned():
+def rotated_by_exif():
     exif = Image.Exif()
     exif[0x0112] = 6
-    return content(PICTURE, "JPEG", exif=exif)
+    return encode(PICTURE, "JPEG", exif=exif)
 
 
-def decoded(url):
+def decode_url(url):
     kind, _, data = url.partition(";base64,")
     return kind, base64.b64decode(data, validate=True)
 
@@ -33,16 +33,16 @@ def decoded(url):
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
-        (content(PICTURE, "PNG"), "data:image/png"),
-        (content(PICTURE.convert("L"), "PNG"), "data:image/png"),
-        (content(PICTURE, "JPEG"), "data:image/jpeg"),
-        (content(PICTURE, "WEBP", lossless=True), "data:image/webp"),
+        (encode(PICTURE, "PNG"), "data:image/png"),
+        (encode(PICTURE.convert("L"), "PNG"), "data:image/png"),
+        (encode(PICTURE, "JPEG"), "data:image/jpeg"),
+        (encode(PICTURE, "WEBP", lossless=True), "data:image/webp"),
     ],
     ids=["png", "grey", "jpeg", "webp"],
 )
-def test_files_go_as_they_are(image, kind, tmp_path):
-    assert decoded(data_url(image)) == (kind, image)
-    (tmp_path / "x.dat").write_bytes(image)  # the name says nothing
+def test_plain_files_are_sent_unchanged(image, kind, tmp_path):
+    assert decode_url(data_url(image)) == (kind, image)
+    (tmp_path / "x.dat").write_bytes(image)  # the type comes from the content, not from the name
     assert data_url(tmp_path / "x.dat") == data_url(str(tmp_path / "x.dat")) == data_url(image)
 
 
@@ -50,19 +50,19 @@ def test_files_go_as_they_are(image, kind, tmp_path):
     "image",
     [
         PICTURE,
-        turned(),
-        content(PICTURE.convert("RGBA"), "PNG"),
-        content(PICTURE.convert("P"), "PNG"),
-        content(PICTURE, "PNG", transparency=(1, 2, 3)),
-        content(PICTURE.convert("CMYK"), "JPEG"),
-        content(PICTURE, "BMP"),
-        content(PICTURE, "GIF"),
-        content(PICTURE, "PNG", save_all=True, append_images=[PICTURE.rotate(90)]),
+        rotated_by_exif(),
+        encode(PICTURE.convert("RGBA"), "PNG"),
+        encode(PICTURE.convert("P"), "PNG"),
+        encode(PICTURE, "PNG", transparency=(1, 2, 3)),
+        encode(PICTURE.convert("CMYK"), "JPEG"),
+        encode(PICTURE, "BMP"),
+        encode(PICTURE, "GIF"),
+        encode(PICTURE, "PNG", save_all=True, append_images=[PICTURE.rotate(90)]),
     ],
     ids=["pil", "turned", "alpha", "palette", "transparent", "cmyk", "bmp", "gif", "moving"],
 )
-def test_what_servers_would_decode_in_different_ways_goes_decoded(image):
-    kind, data = decoded(data_url(image))
+def test_files_that_servers_decode_differently_are_sent_as_png(image):
+    kind, data = decode_url(data_url(image))
     assert kind == "data:image/png"
     assert data != image
     with Image.open(io.BytesIO(data)) as sent:
@@ -74,12 +74,12 @@ class Turned(DerivedImage):
         return image.rotate(180)
 
 
-def test_an_image_made_of_another_is_made():
-    _, data = decoded(data_url(Turned(source=content(PICTURE, "PNG"))))
+def test_a_derived_image_is_derived():
+    _, data = decode_url(data_url(Turned(source=encode(PICTURE, "PNG"))))
     with Image.open(io.BytesIO(data)) as sent:
         assert sent.tobytes() == PICTURE.rotate(180).tobytes()
 
 
-def test_a_broken_image_is_named():
+def test_the_error_for_a_broken_image_describes_it():
     with pytest.raises(OSError, match="expected a readable image in 9 bytes"):
         data_url(b"not a png")

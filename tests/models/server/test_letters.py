@@ -1,4 +1,4 @@
-"""Letters read one by one: against the toy model's own distribution, summed in plain loops."""
+"""Letters read by token id: compared with the toy model's distribution, summed in plain loops."""
 
 import math
 import re
@@ -24,7 +24,7 @@ def exact(server):
 
 
 class Tokenizer:
-    """The toy vocabulary, as a checkpoint's tokenizer shows it."""
+    """The toy vocabulary as a checkpoint's tokenizer."""
 
     all_special_ids = ()
 
@@ -48,17 +48,17 @@ class Tokenizer:
 
 
 class Shifted(Tokenizer):
-    """Another vocabulary: every token has its neighbour's number."""
+    """Another vocabulary: every token has its neighbour's id."""
 
     def decode(self, tokens, **settings):
         return super().decode([token - 1 for token in tokens])
 
 
-def asked_prompts(count, *conditions, style=None):
+def make_prompts(count, *conditions, style=None):
     return list(expand(varied_samples()[:count], conditions, seed=0, style=style))
 
 
-def by_letter(shares):
+def probabilities_by_letter(shares):
     found = Counter()
     for token, share in shares.items():
         core = token.strip(' (>["')
@@ -67,38 +67,38 @@ def by_letter(shares):
     return found
 
 
-def written(server, prompt):
-    """Return the distribution from which the answer's letter was written."""
+def answer_distribution(server, prompt):
+    """Return the distribution from which the answer's letter was generated."""
     body = next(
         b for b in server.seen if b["messages"][0]["content"][-1]["text"] == prompt.text and b["max_tokens"] > 1
     )
     text, _ = server.render(body)
-    said = ""
+    text_so_far = ""
     for token, shares in server.model.write(text, 512, None)[0]:
-        said += token
-        if re.search(r"<answer>\W?[A-Z]\Z", said):
+        text_so_far += token
+        if re.search(r"<answer>\W?[A-Z]\Z", text_so_far):
             return shares
-    raise AssertionError(said)
+    raise AssertionError(text_so_far)
 
 
-def rendered(server, prompt, turn):
+def render_turn(server, prompt, turn):
     messages = next(b for b in server.seen if b["messages"][0]["content"][-1]["text"] == prompt.text)["messages"]
     body = {"messages": [messages[0], {"role": "assistant", "content": turn}]} if turn else {"messages": messages}
     return server.render(body | {"continue_final_message": True, "add_generation_prompt": False})[0]
 
 
-def source_of(server, source):
+def tokenizer_options(server, source):
     return {"tokenizer": Tokenizer(server)} if source == "checkpoint" else {}
 
 
 @pytest.mark.parametrize("tag_is_token", [True, False])
 @pytest.mark.parametrize("source", ["server", "checkpoint"])
-def test_they_are_exact_where_the_model_wrote_its_answer(server, model_at, source, tag_is_token):
+def test_letters_are_exact_where_the_model_generated_its_answer(server, model_at, source, tag_is_token):
     server.model = ToyModel(tag_is_token=tag_is_token)
-    prompts = asked_prompts(5)
-    model = model_at(server, top_logprobs=1, **source_of(server, source))
+    prompts = make_prompts(5)
+    model = model_at(server, top_logprobs=1, **tokenizer_options(server, source))
     for prompt, response in zip(prompts, model.respond(prompts), strict=True):
-        expected = by_letter(written(server, prompt))
+        expected = probabilities_by_letter(answer_distribution(server, prompt))
         assert (response.readout, response.logprob_floor) == ("own_thought", None)
         for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
             assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)
@@ -107,33 +107,33 @@ def test_they_are_exact_where_the_model_wrote_its_answer(server, model_at, sourc
 
 @pytest.mark.parametrize("tag_is_token", [True, False])
 @pytest.mark.parametrize("source", ["server", "checkpoint"])
-def test_behind_a_forced_prefix_they_are_summed_over_all_ways(server, model_at, source, tag_is_token):
+def test_after_a_forced_prefix_letters_are_summed_over_all_tokenisations(server, model_at, source, tag_is_token):
     server.model = ToyModel(tag_is_token=tag_is_token)
-    prompts = [prompt for prompt in asked_prompts(5, StopThink()) if prompt.condition == "stop_think"]
-    model = model_at(server, top_logprobs=1, **source_of(server, source))
+    prompts = [prompt for prompt in make_prompts(5, StopThink()) if prompt.condition == "stop_think"]
+    model = model_at(server, top_logprobs=1, **tokenizer_options(server, source))
     for prompt, response in zip(prompts, model.respond(prompts), strict=True):
-        begun = f"{prompt.prefill}<answer>"
-        expected = server.model.letters(rendered(server, prompt, begun))
+        turn = f"{prompt.prefill}<answer>"
+        expected = server.model.letters(render_turn(server, prompt, turn))
         assert (response.readout, response.logprob_floor, response.n_tokens) == ("fixed_prefix", None, 0)
         for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
             assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)
 
 
-def test_direct_ones_are_exact_too(server, model_at):
-    prompts = asked_prompts(3, style=Style(mode="direct"))
+def test_direct_answers_are_exact(server, model_at):
+    prompts = make_prompts(3, style=Style(mode="direct"))
     for prompt, response in zip(prompts, model_at(server, top_logprobs=1).respond(prompts), strict=True):
-        expected = by_letter(server.model.next(rendered(server, prompt, "")))
+        expected = probabilities_by_letter(server.model.next(render_turn(server, prompt, "")))
         assert (response.readout, response.logprob_floor) == ("direct", None)
         for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
             assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)
 
 
 @pytest.mark.parametrize("source", ["server", "checkpoint"])
-def test_of_many_options_the_likeliest_forms_are_asked_for(server, model_at, source):
+def test_of_many_options_the_likeliest_forms_are_requested(server, model_at, source):
     options = [f"colour {number}" for number in range(26)]
     sample = Sample(id="many", images=varied_samples()[0].images, question="Which?", options=options, answer=25)
     prompts = list(expand([sample], [StopThink()], seed=0))
-    model = model_at(server, **source_of(server, source))
+    model = model_at(server, **tokenizer_options(server, source))
     base, forced = model.respond(prompts)
     named = [body["logprob_token_ids"] for body in server.seen if len(body["messages"][0]["content"]) > 1]
     assert {len(ids) for ids in named} == {MOST}
@@ -141,44 +141,44 @@ def test_of_many_options_the_likeliest_forms_are_asked_for(server, model_at, sou
         texts = {server.vocabulary.tokens[number] for number in ids}
         assert {form.format(letter) for form in FORMS[:4] for letter in prompts[0].style.letters} <= texts
     assert all(math.isfinite(logprob) for response in (base, forced) for logprob in response.option_logprobs)
-    expected = by_letter(written(server, prompts[0]))
+    expected = probabilities_by_letter(answer_distribution(server, prompts[0]))
     for letter, logprob in zip(prompts[0].style.letters, base.option_logprobs, strict=True):
-        assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)  # beyond the twentieth as well
+        assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)  # beyond the top 20 as well
 
 
-def test_what_the_server_does_not_heed_is_not_asked_of_it(server, model_at):
+def test_token_ids_are_not_requested_from_a_server_that_ignores_them(server, model_at):
     server.exact = False
-    plain = model_at(server).respond(asked_prompts(2, StopThink()))
+    plain = model_at(server).respond(make_prompts(2, StopThink()))
     assert all(response.logprob_floor is not None for response in plain)
     named = [body for body in server.seen if "logprob_token_ids" in body]
-    assert [body["max_tokens"] for body in named] == [1]  # the test itself
-    assert model_at(server, tokenizer=Tokenizer(server)).respond(asked_prompts(2, StopThink())) == plain
+    assert [body["max_tokens"] for body in named] == [1]  # only the test
+    assert model_at(server, tokenizer=Tokenizer(server)).respond(make_prompts(2, StopThink())) == plain
 
 
-def test_a_server_that_refuses_the_field_is_asked_for_its_top_k(server, model_at):
+def test_a_server_that_rejects_token_ids_is_read_from_its_top_k(server, model_at):
     server.fault = lambda number, body: (400, {}, "unknown field") if "logprob_token_ids" in body else None
-    [response] = model_at(server).respond(asked_prompts(1))
+    [response] = model_at(server).respond(make_prompts(1))
     assert response.logprob_floor is not None
 
 
-def test_without_tokenize_and_without_a_tokenizer_the_top_k_remain(server, model_at, monkeypatch):
+def test_without_tokenize_and_tokenizer_letters_are_read_from_the_top_k(server, model_at, monkeypatch):
     monkeypatch.setattr(ServedTokens, "is_offered", lambda tokens: False)
-    [response] = model_at(server).respond(asked_prompts(1))
+    [response] = model_at(server).respond(make_prompts(1))
     assert response.logprob_floor is not None
 
 
 @pytest.mark.parametrize("longer", [False, True])
 def test_a_tokenizer_that_does_not_fit_is_refused(server, model_at, longer):
     tokenizer = Shifted(server)
-    if longer:  # its numbers are beyond the server's
+    if longer:  # its ids exceed the server's
         tokenizer._vocabulary = type(server.vocabulary)()
         tokenizer._vocabulary.tokens = [*"unlike", *server.vocabulary.tokens]
         tokenizer._size = len(tokenizer._vocabulary.tokens)
-    with pytest.raises(RefusedError, match="the tokenizer does not fit the server's: asked for the letters' tokens"):
-        model_at(server, tokenizer=tokenizer).respond(asked_prompts(1))
+    with pytest.raises(RefusedError, match="the tokenizer does not fit the server's: requested the letters' tokens"):
+        model_at(server, tokenizer=tokenizer).respond(make_prompts(1))
 
 
-def test_letters_that_do_not_come_back_are_a_row(server, model_at, monkeypatch):
+def test_missing_letters_are_an_error_row(server, model_at, monkeypatch):
     completion = server.completion
 
     def lossy(body):
@@ -190,27 +190,27 @@ def test_letters_that_do_not_come_back_are_a_row(server, model_at, monkeypatch):
         return reply
 
     monkeypatch.setattr(server, "completion", lossy)
-    for response in model_at(server).respond(asked_prompts(1, StopThink())):
+    for response in model_at(server).respond(make_prompts(1, StopThink())):
         assert response.status == "error"
         assert re.search(
             "sample 'colour'.*expected the log-probabilities of the letters AB.*got none of [AB>]", response.error
         )
 
 
-def test_what_is_found_by_the_server_is_what_its_tokenizer_has(server, model_at):
-    """Both sources, on the same vocabulary."""
+def test_the_server_and_the_checkpoints_tokenizer_yield_the_same_tokens(server, model_at):
+    """Both sources use the same vocabulary."""
     model = model_at(server)
     checkpoint = CheckpointTokens(Tokenizer(server))
     served = ServedTokens(model._chat.post, "toy")
     assert served.is_offered()
     for text in ("", "<answer>", "<think>It is red.</think><answer>", "It says:"):
-        expected, found = checkpoint.places(text, "ABCD"), served.places(text, "ABCD")
-        assert [(place.rest, place.onward, set(place.ids)) for place in found] == [
-            (place.rest, place.onward, set(place.ids)) for place in expected
+        expected, found = checkpoint.positions(text, "ABCD"), served.positions(text, "ABCD")
+        assert [(position.remainder, position.onward, set(position.ids)) for position in found] == [
+            (position.remainder, position.onward, set(position.ids)) for position in expected
         ]
 
 
-def test_the_key_is_sent_along_and_servers_without_v1_in_their_address_are_asked_too(server, model_at):
+def test_root_paths_are_requested_with_the_key_and_without_v1(server, model_at):
     model = model_at(server)
     assert model._chat.post("/tokenize", {"prompt": "A"}) == {"tokens": [server.vocabulary.number("A")]}
     assert model._chat.get("/v1/models")["data"][0]["id"] == "toy"
@@ -218,6 +218,6 @@ def test_the_key_is_sent_along_and_servers_without_v1_in_their_address_are_asked
 
 
 def test_conditions_are_as_exact_as_base(server, model_at):
-    responses = model_at(server).respond(asked_prompts(3, WrongThink(), StopThink()))
+    responses = model_at(server).respond(make_prompts(3, WrongThink(), StopThink()))
     assert {response.logprob_floor for response in responses} == {None}
     assert {response.status for response in responses} == {"answered"}

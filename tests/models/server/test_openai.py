@@ -1,4 +1,4 @@
-"""A model behind a server: what is asked, what is read, what fails, and what is kept from whom."""
+"""`OpenAIModel`: requests, letters, failures, and secrets."""
 
 import logging
 import math
@@ -22,25 +22,25 @@ from vlmrobust.testing import check_model
 from vlmrobust.testing.model_checks import varied_samples
 
 
-def test_it_keeps_what_the_evaluator_relies_on(server, model_at):
+def test_it_passes_the_model_check(server, model_at):
     check_model(model_at(server))
     assert server.keys == {f"Bearer {KEY}"}
 
 
-def asked(server):
-    """Return the bodies of what was asked about samples; what tests the server has no image."""
+def sample_bodies(server):
+    """Return the bodies of requests about samples; those that test the server have no image."""
     return [body for body in server.seen if len(body["messages"][0]["content"]) > 1]
 
 
-def asked_prompts(count=2, *conditions):
+def make_prompts(count=2, *conditions):
     return list(expand(varied_samples()[:count], conditions, seed=0))
 
 
 # --- letters ----------------------------------------------------------------------------------------------------------
 
 
-def truth_at_answer(server, prompt):
-    """Return the token that the answer's letter was written with, and the distribution that it was taken from."""
+def answer_distribution(server, prompt):
+    """Return the token of the answer's letter and the distribution from which it was generated."""
     body = next(body for body in server.seen if body["messages"][0]["content"][-1]["text"] == prompt.text)
     text, _ = server.render(body)
     written = ""
@@ -51,8 +51,8 @@ def truth_at_answer(server, prompt):
     raise AssertionError(written)
 
 
-def by_letter(shares):
-    """Sum, in a plain loop, what reads as a letter."""
+def probabilities_by_letter(shares):
+    """Sum the probabilities of each letter's tokens in a plain loop."""
     found = Counter()
     for token, share in shares.items():
         core = token.strip(" (>")
@@ -63,12 +63,12 @@ def by_letter(shares):
 
 @pytest.mark.parametrize("with_bytes", [True, False])
 @pytest.mark.parametrize("tag_is_token", [True, False])
-def test_letters_are_read_where_the_model_wrote_its_answer(server, model_at, with_bytes, tag_is_token):
+def test_letters_are_read_where_the_model_generated_its_answer(server, model_at, with_bytes, tag_is_token):
     server.model, server.with_bytes = ToyModel(tag_is_token=tag_is_token), with_bytes
-    prompts = asked_prompts(5)
+    prompts = make_prompts(5)
     for prompt, response in zip(prompts, model_at(server, top_logprobs=100).respond(prompts), strict=True):
-        token, shares = truth_at_answer(server, prompt)
-        expected = by_letter(shares)
+        token, shares = answer_distribution(server, prompt)
+        expected = probabilities_by_letter(shares)
         assert response.status == "answered"
         assert response.readout == "own_thought"
         assert prompt.style.letters[response.answer] == token[-1]
@@ -79,16 +79,16 @@ def test_letters_are_read_where_the_model_wrote_its_answer(server, model_at, wit
 
 
 @pytest.mark.parametrize("count", [1, 3, 12])
-def test_what_was_not_returned_is_bounded_and_not_invented(server, model_at, count):
-    prompts = asked_prompts(5)
+def test_letters_outside_the_top_k_are_bounded(server, model_at, count):
+    prompts = make_prompts(5)
     unknown = 0
     for prompt, response in zip(prompts, model_at(server, top_logprobs=count).respond(prompts), strict=True):
-        _, shares = truth_at_answer(server, prompt)
+        _, shares = answer_distribution(server, prompt)
         returned = sorted(shares.values(), reverse=True)[:count]
         missing = 1 - sum(returned)
         assert response.logprob_floor == pytest.approx(math.log(returned[-1]))
         for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
-            true, read = by_letter(shares)[letter], math.exp(logprob)
+            true, read = probabilities_by_letter(shares)[letter], math.exp(logprob)
             unknown += logprob == -math.inf
             assert read - 1e-9 <= true <= read + missing + 1e-9
             hidden = [share for token, share in shares.items() if token.strip(" (>") == letter and share < returned[-1]]
@@ -97,11 +97,11 @@ def test_what_was_not_returned_is_bounded_and_not_invented(server, model_at, cou
 
 
 @pytest.mark.parametrize("written", [">", ">B"])
-def test_forced_letters_are_summed_over_both_ways_to_go_on(server, model_at, written):
+def test_forced_letters_are_summed_over_both_tokenisations(server, model_at, written):
     class Model(ToyModel):
         def next(self, text):
             shares = super().next(text)
-            if ">" in shares and len(shares) > 1:  # so that now the one, now the other is what it would write
+            if ">" in shares and len(shares) > 1:  # so that the model would write each of the two in turn
                 merged = 0.2 if written == ">" else 0.9
                 scale = merged / sum(share for token, share in shares.items() if len(token) == 2)
                 shares = {
@@ -110,7 +110,7 @@ def test_forced_letters_are_summed_over_both_ways_to_go_on(server, model_at, wri
             return shares
 
     server.model = Model()
-    prompts = [prompt for prompt in asked_prompts(5, StopThink()) if prompt.condition == "stop_think"]
+    prompts = [prompt for prompt in make_prompts(5, StopThink()) if prompt.condition == "stop_think"]
     responses = model_at(server, top_logprobs=100).respond(prompts)
     for prompt, response in zip(prompts, responses, strict=True):
         turn = {"role": "assistant", "content": f"{prompt.prefill}<answer>"}
@@ -126,9 +126,9 @@ def test_forced_letters_are_summed_over_both_ways_to_go_on(server, model_at, wri
         assert response.option_logprobs[response.answer] == max(response.option_logprobs)
 
 
-def test_a_tag_that_is_one_token_is_not_cut(server, model_at):
+def test_a_tag_that_is_one_token_is_not_split(server, model_at):
     server.model = ToyModel(tag_is_token=True)
-    prompts = asked_prompts(3, StopThink())[1::2]
+    prompts = make_prompts(3, StopThink())[1::2]
     model_at(server).respond(prompts)
     forced = [body["messages"][-1]["content"] for body in server.seen if len(body["messages"][0]["content"]) > 1]
     assert all(text.endswith("<answer>") for text in forced)
@@ -138,36 +138,36 @@ def test_a_tag_that_is_one_token_is_not_cut(server, model_at):
 def test_a_direct_answer_is_one_token(server, model_at):
     prompts = list(expand(varied_samples()[:3], [], style=Style(mode="direct")))
     responses = model_at(server).respond(prompts)
-    assert [body["max_tokens"] for body in asked(server)] == [1, 1, 1]
-    for prompt, body, response in zip(prompts, sorted(asked(server), key=str), responses, strict=True):
+    assert [body["max_tokens"] for body in sample_bodies(server)] == [1, 1, 1]
+    for prompt, body, response in zip(prompts, sorted(sample_bodies(server), key=str), responses, strict=True):
         assert (response.readout, response.status) == ("direct", "answered")
         assert response.carrier == "assistant_prefill"
         assert len(response.option_logprobs) == len(prompt.options)
         assert [turn["role"] for turn in body["messages"]] == ["user"]
 
 
-def test_without_logprobs_there_are_no_letters_and_what_is_forced_is_written(server, model_at):
+def test_without_logprobs_there_are_no_letters_and_forced_answers_are_generated(server, model_at):
     server.logprobs = False
-    for response in model_at(server).respond(asked_prompts(2, StopThink())):
+    for response in model_at(server).respond(make_prompts(2, StopThink())):
         assert response.status == "answered"
         assert (response.option_logprobs, response.readout, response.logprob_floor) == (None, None, None)
         assert response.text.endswith("</answer>")
     before = len(server.seen)
-    assert model_at(server, top_logprobs=None).respond(asked_prompts(1, Base()))[0].status == "answered"
+    assert model_at(server, top_logprobs=None).respond(make_prompts(1, Base()))[0].status == "answered"
     assert "logprobs" not in server.seen[before]
 
 
-def test_a_thought_that_is_returned_apart_is_put_back(server, model_at):
-    prompts = asked_prompts(5, StopThink(), WrongThink())
+def test_a_separated_thought_is_put_back(server, model_at):
+    prompts = make_prompts(5, StopThink(), WrongThink())
     plain = model_at(server).respond(prompts)
     server.reasoning = True
     assert model_at(server).respond(prompts) == plain
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def test_images_arrive_as_any_other_model_sees_them_and_are_encoded_once(server, model_at, tmp_path, monkeypatch):
+def test_images_arrive_unchanged_and_are_encoded_once(server, model_at, tmp_path, monkeypatch):
     from vlmrobust.models.server import openai
 
     made = []
@@ -183,15 +183,15 @@ def test_images_arrive_as_any_other_model_sees_them_and_are_encoded_once(server,
     assert len(server.images) == 2 * sum(len(body["messages"][0]["content"]) > 1 for body in server.seen)
 
 
-def test_requests_say_how_to_sample_in_the_servers_words(server, model_at):
-    [prompt] = asked_prompts(1)
+def test_requests_have_the_sampling_parameters_under_the_servers_names(server, model_at):
+    [prompt] = make_prompts(1)
     model = model_at(
         server,
         generation={"max_completion_tokens": 64, "temperature": None, "top_k": 5, "seed": 3},
         extra_body={"chat_template_kwargs": {"enable_thinking": False}},
     )
     model.respond([prompt])
-    (body,) = asked(server)
+    (body,) = sample_bodies(server)
     assert body["max_completion_tokens"] == 64
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert (body["top_k"], body["logprobs"], body["top_logprobs"]) == (5, True, 20)
@@ -199,18 +199,18 @@ def test_requests_say_how_to_sample_in_the_servers_words(server, model_at):
     assert not {"max_tokens", "temperature"} & set(body)
 
 
-def test_draws_have_seeds_of_their_own_and_do_not_depend_on_their_neighbours(server, model_at):
+def test_each_draw_has_its_own_seed_independent_of_other_prompts(server, model_at):
     prompts = list(expand(varied_samples()[:2], [WrongCaption()], seed=0, draws=3))
     model = model_at(server, generation={"temperature": 1.0, "max_tokens": 30})
     responses = model.respond(prompts)
-    assert len({body["seed"] for body in asked(server)}) == len(prompts)
+    assert len({body["seed"] for body in sample_bodies(server)}) == len(prompts)
     assert len({response.text for response in responses if response.condition == "base"}) > 2
     assert model.respond(prompts[::-1])[::-1] == responses
     assert [model_at(server, concurrency=1).respond([prompt]) for prompt in prompts]
     assert "seed" not in server.seen[-1]  # greedy
 
 
-def test_no_more_requests_at_a_time_than_allowed(server, model_at):
+def test_concurrency_limits_simultaneous_requests(server, model_at):
     together = threading.Barrier(3)
 
     def waits(number, body):
@@ -218,7 +218,7 @@ def test_no_more_requests_at_a_time_than_allowed(server, model_at):
             together.wait(10)
 
     server.fault = waits
-    prompts = asked_prompts(3)
+    prompts = make_prompts(3)
     responses = model_at(server, concurrency=3).respond([*prompts, *prompts])  # six, three at a time
     assert [response.sample_id for response in responses] == [prompt.sample.id for prompt in [*prompts, *prompts]]
     assert server.most == 3
@@ -226,7 +226,7 @@ def test_no_more_requests_at_a_time_than_allowed(server, model_at):
 
 def test_usage_adds_up(server, model_at):
     model = model_at(server, price={"prompt": 2.0, "completion": 10.0, "cached": 0.5})
-    prompts = asked_prompts(5, StopThink())
+    prompts = make_prompts(5, StopThink())
     responses = model.respond(prompts)
     usage = model.usage
     replies = [server.completion(body)["usage"] for body in server.seen]
@@ -242,7 +242,7 @@ def test_usage_adds_up(server, model_at):
     assert free.usage.cost is None
 
 
-def test_what_was_never_counted_is_unknown(server, model_at, monkeypatch):
+def test_counts_that_the_server_omits_are_unknown(server, model_at, monkeypatch):
     completion = server.completion
 
     def uncounted(body):
@@ -254,18 +254,18 @@ def test_what_was_never_counted_is_unknown(server, model_at, monkeypatch):
     monkeypatch.setattr(server, "completion", uncounted)
     model = model_at(server, price={"prompt": 2.0, "completion": 10.0, "cached": 0.5})
     assert str(model.usage) == "0 requests"
-    model.respond(asked_prompts(1))
+    model.respond(make_prompts(1))
     usage = model.usage
     assert (usage.cached_tokens, usage.requests) == (None, len(server.seen))
-    assert "how many of them cached is not known" in str(usage)
+    assert "cached: unknown" in str(usage)
     assert usage.cost == pytest.approx((usage.prompt_tokens * 2 + usage.completion_tokens * 10) / 1e6)
     server.counts = False
-    model.respond(asked_prompts(1))
-    assert (model.usage.prompt_tokens, model.usage.cost) == (usage.prompt_tokens, None)  # what it was is not known
+    model.respond(make_prompts(1))
+    assert (model.usage.prompt_tokens, model.usage.cost) == (usage.prompt_tokens, None)  # the cost is unknown now
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered", "same"),
+    ("requested", "reported", "same"),
     [
         ("toy", "toy", True),
         ("folder/toy", "/models/toy/", True),
@@ -279,19 +279,19 @@ def test_what_was_never_counted_is_unknown(server, model_at, monkeypatch):
         ("toy-7", "toy-72b", False),
     ],
 )
-def test_a_name_that_the_reply_contradicts_is_told_once(server, model_at, caplog, asked, answered, same):
-    server.named = answered
-    model = OpenAIModel(asked, server.url, KEY, max_retries=0)
-    model.respond(asked_prompts(3))
+def test_a_different_model_name_in_the_replies_is_logged_once(server, model_at, caplog, requested, reported, same):
+    server.named = reported
+    model = OpenAIModel(requested, server.url, KEY, max_retries=0)
+    model.respond(make_prompts(3))
     model._client.close()
-    told = [] if same else [f"asked for the model {asked!r}, the server answers as {answered!r}"]
-    assert [record.getMessage().partition(";")[0] for record in caplog.records] == told
+    expected = [] if same else [f"requested the model {requested!r}, the server answers as {reported!r}"]
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == expected
 
 
-# --- what fails -------------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_busy_is_asked_again_when_it_says(server, model_at):
+def test_a_busy_server_is_retried_after_the_time_that_it_asks_for(server, model_at):
     times = []
 
     def busy(number, body):
@@ -299,12 +299,12 @@ def test_a_server_that_is_busy_is_asked_again_when_it_says(server, model_at):
         return (429, {"Retry-After": "0.8"}, "too many") if number == 1 else None
 
     server.fault = busy
-    [response] = model_at(server, max_retries=1).respond(asked_prompts(1))
+    [response] = model_at(server, max_retries=1).respond(make_prompts(1))
     assert response.status == "answered"
-    assert times[1] - times[0] >= 0.8  # of itself the client waits half a second at first
+    assert times[1] - times[0] >= 0.8  # the client's own first pause is half a second
 
 
-def test_what_failed_for_good_is_a_row_and_the_others_are_answered(server, model_at):
+def test_permanent_failures_are_rows_and_other_prompts_are_answered(server, model_at):
     late = threading.Event()
 
     def fault(number, body):
@@ -318,7 +318,7 @@ def test_what_failed_for_good_is_a_row_and_the_others_are_answered(server, model
         return None
 
     server.fault = fault
-    prompts = asked_prompts(5)
+    prompts = make_prompts(5)
     responses = model_at(server, timeout=0.5).respond(prompts)
     late.set()
     assert [response.status for response in responses] == ["error", "error", "answered", "error", "answered"]
@@ -327,11 +327,11 @@ def test_what_failed_for_good_is_a_row_and_the_others_are_answered(server, model
     assert "the prompt is too long" in responses[3].error
 
 
-def test_a_server_that_is_not_there_makes_rows_that_say_so(server, model_at):
+def test_connection_failures_are_rows_with_the_reason(server, model_at):
     model = model_at(server)
     server.shutdown()
     server.server_close()
-    for response in model.respond(asked_prompts(2, StopThink())):
+    for response in model.respond(make_prompts(2, StopThink())):
         assert response.status == "error"
         assert "APIConnectionError" in response.error
         assert "refused" in response.error
@@ -357,37 +357,37 @@ def test_a_wrong_key_or_model_ends_the_run(server, model_at, status):
         ({"token": None, "bytes": None}, "expected a token's text, or its bytes, got token None"),
     ],
 )
-def test_wrong_values_in_the_right_form_are_a_row(server, model_at, monkeypatch, wrong, message):
+def test_invalid_values_in_a_reply_are_an_error_row(server, model_at, monkeypatch, wrong, message):
     def change(body, choice):
         choice["logprobs"]["content"][-1].update(wrong)
 
-    changed_replies(server, monkeypatch, change)
-    [response] = model_at(server).respond(asked_prompts(1))
+    change_replies(server, monkeypatch, change)
+    [response] = model_at(server).respond(make_prompts(1))
     assert response.status == "error"
     assert message in response.error
 
 
-def test_tokens_without_log_probabilities_leave_the_text_that_is_shown(server, model_at, monkeypatch):
-    plain = model_at(server).respond(asked_prompts(2, StopThink()))
+def test_if_log_probabilities_are_missing_the_visible_text_remains(server, model_at, monkeypatch):
+    plain = model_at(server).respond(make_prompts(2, StopThink()))
 
     def change(body, choice):
         if len(choice["logprobs"]["content"]) > 3:
             del choice["logprobs"]["content"][1:3]
 
-    changed_replies(server, monkeypatch, change)
-    for response, other in zip(model_at(server).respond(asked_prompts(2, StopThink())), plain, strict=True):
+    change_replies(server, monkeypatch, change)
+    for response, other in zip(model_at(server).respond(make_prompts(2, StopThink())), plain, strict=True):
         assert (response.text, response.answer, response.status) == (other.text, other.answer, "answered")
 
 
-def test_an_answer_that_is_none_is_a_row(server, model_at, monkeypatch):
+def test_a_reply_without_a_choice_is_an_error_row(server, model_at, monkeypatch):
     monkeypatch.setattr(server, "completion", lambda body: {"id": "1", "object": "chat.completion", "choices": []})
-    [response] = model_at(server).respond(asked_prompts(1))
+    [response] = model_at(server).respond(make_prompts(1))
     assert response.status == "error"
     assert "expected a chat completion with a choice" in response.error
 
 
-def changed_replies(server, monkeypatch, change):
-    """Let a server change the choice that it replies with, given the request's body."""
+def change_replies(server, monkeypatch, change):
+    """Make a server change the choice of its replies; `change` gets the request's body and the choice."""
     completion = server.completion
 
     def changed(body):
@@ -399,8 +399,8 @@ def changed_replies(server, monkeypatch, change):
     monkeypatch.setattr(server, "completion", changed)
 
 
-def test_a_reply_that_cannot_be_read_is_a_row_and_the_others_are_kept(server, model_at, monkeypatch):
-    prompts = asked_prompts(5)
+def test_an_unreadable_reply_is_an_error_row_and_others_are_kept(server, model_at, monkeypatch):
+    prompts = make_prompts(5)
     plain = model_at(server).respond(prompts)
 
     def change(body, choice):
@@ -412,30 +412,30 @@ def test_a_reply_that_cannot_be_read_is_a_row_and_the_others_are_kept(server, mo
         if text == prompts[3].text:
             choice["message"] = None
 
-    changed_replies(server, monkeypatch, change)
+    change_replies(server, monkeypatch, change)
     model = model_at(server)
     responses = model.respond(prompts)
     assert [response.status for response in responses] == ["answered", "error", "answered", "error", "answered"]
     assert [responses[place] for place in (0, 2, 4)] == [plain[place] for place in (0, 2, 4)]
     assert responses[1].error.startswith("ValueError: expected a chat completion in OpenAI's schema, got {'id'")
     assert responses[1].error.endswith("(expected content of type 'text', got 'audio')")
-    assert model.usage.requests == 3 + 1  # and what tests the server
+    assert model.usage.requests == 3 + 1  # one tests the server
 
 
-def test_unknown_log_probabilities_leave_the_text(server, model_at, monkeypatch):
+def test_null_log_probabilities_leave_the_text(server, model_at, monkeypatch):
     def change(body, choice):
         for entry in choice["logprobs"]["content"]:
             for shown in (entry, *entry.pop("top_logprobs")):
                 shown["logprob"] = None
 
-    changed_replies(server, monkeypatch, change)
-    for response in model_at(server).respond(asked_prompts(2)):
+    change_replies(server, monkeypatch, change)
+    for response in model_at(server).respond(make_prompts(2)):
         assert (response.status, response.option_logprobs, response.logprob_floor) == ("answered", None, None)
 
 
-def test_where_the_second_request_of_a_read_out_brings_no_letters_the_model_writes(server, model_at, monkeypatch):
+def test_if_a_readout_returns_no_letters_the_answer_is_generated(server, model_at, monkeypatch):
     class Model(ToyModel):
-        def next(self, text):  # writes `>A`, so that what comes after `>` has to be asked for
+        def next(self, text):  # makes `>A` likely, so that the letter after `>` needs a second request
             shares = super().next(text)
             return shares | {">": 0.01} if ">" in shares and len(shares) > 1 else shares
 
@@ -447,25 +447,25 @@ def test_where_the_second_request_of_a_read_out_brings_no_letters_the_model_writ
 
     left_out = []
     server.model = Model()
-    changed_replies(server, monkeypatch, change)
-    prompts = [prompt for prompt in asked_prompts(3, StopThink()) if prompt.condition == "stop_think"]
+    change_replies(server, monkeypatch, change)
+    prompts = [prompt for prompt in make_prompts(3, StopThink()) if prompt.condition == "stop_think"]
     responses = model_at(server).respond(prompts)
     assert Counter(left_out) == Counter(f"{prompt.prefill}<answer>" for prompt in prompts)
     for response in responses:
         assert (response.status, response.finish_reason) == ("answered", "stop")
 
 
-# --- what is kept from whom -------------------------------------------------------------------------------------------
+# --- secrets and identity ---------------------------------------------------------------------------------------------
 
 
-def test_the_key_is_nowhere_but_in_the_request(server, model_at, tmp_path, caplog, capfd):
+def test_the_key_is_only_in_the_requests(server, model_at, tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     server.fault = lambda number, body: (500, {}, f"not with {KEY}") if number % 3 == 0 else None
     model = model_at(server, extra_body={"provider": {"api_key": KEY}})
     report = Evaluator(model, [StopThink(), WrongThink()]).run(varied_samples(), out=tmp_path)
     assert (report.frame["error"].dropna().str.contains(r"not with \[key\]")).any()
     server.prefill = "never"
-    model_at(server).respond(asked_prompts(1, WrongThink()))
+    model_at(server).respond(make_prompts(1, WrongThink()))
     files = written(tmp_path)
     shown = [
         *files.values(),
@@ -482,7 +482,7 @@ def test_the_key_is_nowhere_but_in_the_request(server, model_at, tmp_path, caplo
     assert server.keys == {f"Bearer {KEY}"}
 
 
-def test_a_moved_server_is_the_same_model(server, model_at):
+def test_the_identity_does_not_depend_on_the_servers_address(server, model_at):
     other = OpenAIModel("toy", "http://elsewhere:8000/v1", "another key")
     assert model_at(server).identity() == other.identity()
     other._client.close()
@@ -498,18 +498,18 @@ def test_a_moved_server_is_the_same_model(server, model_at):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"generation": {"n": 2}}, "field 'generation': expected other names than 'n'"),
-        ({"extra_body": {"temperature": 1}}, "field 'extra_body': expected other names than 'temperature'"),
+        ({"generation": {"n": 2}}, "field 'generation': 'n' is reserved or set elsewhere"),
+        ({"extra_body": {"temperature": 1}}, "field 'extra_body': 'temperature' is reserved or set elsewhere"),
         ({"prefill": "yes"}, "field 'prefill': expected one of 'continue_final_message', 'prefix'"),
         ({"concurrency": 0}, "field 'concurrency': expected at least 1, got 0"),
     ],
 )
-def test_wrong_settings_are_named(options, message):
+def test_invalid_settings_are_named_in_the_error(options, message):
     with pytest.raises(ValueError, match=message):
         OpenAIModel("toy", "http://localhost:1/v1", KEY, **options)
 
 
-def test_a_server_of_ones_own_needs_no_key_and_openais_does(monkeypatch):
+def test_a_local_server_needs_no_key_but_openais_does(monkeypatch):
     from openai import OpenAIError
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -524,18 +524,18 @@ def test_without_the_client_the_error_says_what_to_install(monkeypatch):
         OpenAIModel("toy", api_key="x")
 
 
-def test_letters_of_the_metrics_are_those_of_the_server(server, model_at):
-    """From the server's schema to the report: P(correct) of a sample whose letters were all returned."""
+def test_metrics_use_the_letters_of_the_server(server, model_at):
+    """From the server's reply to the report: P(correct) of a sample with all letters returned."""
     sample = varied_samples()[0]
     report = Evaluator(model_at(server), []).run([sample])
-    _, shares = truth_at_answer(server, Prompt.of(sample))
-    expected = by_letter(shares)
+    _, shares = answer_distribution(server, Prompt.of(sample))
+    expected = probabilities_by_letter(shares)
     value = report.frame["correct_probability"].iloc[0]
     assert value == pytest.approx(expected["A"] / (expected["A"] + expected["B"]), rel=1e-5)
     assert report.frame["letter_mass"].iloc[0] == pytest.approx(sum(expected.values()), rel=1e-5)
 
 
-def test_a_correct_letter_that_was_not_returned_has_no_probability_and_no_likelihood(server, model_at):
+def test_a_correct_letter_outside_the_top_k_has_no_probability_and_no_likelihood(server, model_at):
     metrics = [CorrectProbability(), NegativeLogLikelihood()]
     frame = Evaluator(model_at(server, top_logprobs=1), [], metrics).run(varied_samples()).frame
     wrong = frame["answer"] != frame["target"]

@@ -1,10 +1,10 @@
-"""Options' texts at a server: which tokens are summed, by slow loops and by hand, and what is sent for it."""
+"""Option texts at a server: which tokens are summed, compared with plain loops, and which requests are sent."""
 
 import pytest
 from openai_server import ToyModel
 
 from vlmrobust import Style, expand
-from vlmrobust.models.server.option_texts import sum_of_texts
+from vlmrobust.models.server.option_texts import option_logprobs
 from vlmrobust.models.server.replies import PromptToken
 from vlmrobust.perturbations import StopThink
 from vlmrobust.testing.model_checks import varied_samples
@@ -17,49 +17,49 @@ def exact(server):
     server.exact = True
 
 
-def tokens(*texts):
+def make_tokens(*texts):
     return [PromptToken(sum(map(ord, text)), text, -0.1 * len(text)) for text in texts]
 
 
 @pytest.mark.parametrize(
-    ("alone", "texts", "scored"),
+    ("prefix", "texts", "scored"),
     [
-        # The last token of the tag may merge with what follows, and is not scored.
+        # The last token of the tag may merge with what follows and is not scored.
         (["<answer", ">"], [["<answer", ">", "red", "</", "answer", ">"]], [["red", "</", "answer"]]),
-        # A tag of one token cannot.
+        # A tag of one token cannot merge.
         (["<answer>"], [["<answer>", "red", "</answer>"]], [["red", "</answer>"]]),
-        # Where one option merges with what stands before, all are scored from there.
+        # If one option merges with the prefix, all are scored from there.
         (
             ["<answer", ">"],
             [["<answer", ">red", "</answer>"], ["<answer", ">", "blue", "</answer>"]],
             [[">red", "</answer>"], [">", "blue", "</answer>"]],
         ),
-        # Options that begin alike are scored from what stands before them.
+        # Options with a common beginning are scored from that beginning.
         (
             ["x"],
             [["x", "a", "b", "</answer>"], ["x", "a", "c", "</answer>"]],
             [["a", "b", "</answer>"], ["a", "c", "</answer>"]],
         ),
-        # An option's end that merges with the tag's beginning.
+        # The end of an option merges with the beginning of the tag.
         (["x"], [["x", "red", "cube</", "answer", ">"]], [["red", "cube</", "answer"]]),
     ],
 )
-def test_which_tokens_are_summed(alone, texts, scored):
-    sums, counts = sum_of_texts(tokens(*alone), [tokens(*text) for text in texts], "</answer>")
+def test_which_tokens_are_summed(prefix, texts, scored):
+    sums, counts = option_logprobs(make_tokens(*prefix), [make_tokens(*text) for text in texts], "</answer>")
     assert counts == [len(text) for text in scored]
     assert sums == pytest.approx([sum(-0.1 * len(token) for token in text) for text in scored])
 
 
 def test_a_token_without_a_log_probability_is_an_error():
-    lost = [*tokens("x"), PromptToken(1, "red", None), *tokens("</answer>")]
+    lost = [*make_tokens("x"), PromptToken(1, "red", None), *make_tokens("</answer>")]
     with pytest.raises(
         ValueError, match=r"expected the log-probabilities of the prompt's tokens \['red', '</answer>'\]"
     ):
-        sum_of_texts(tokens("x"), [lost], "</answer>")
+        option_logprobs(make_tokens("x"), [lost], "</answer>")
 
 
 @pytest.mark.parametrize("tag_is_token", [True, False])
-def test_options_are_scored_behind_the_models_own_thought_and_behind_a_forced_one(server, model_at, tag_is_token):
+def test_options_are_scored_after_own_and_forced_thoughts(server, model_at, tag_is_token):
     server.model = ToyModel(tag_is_token=tag_is_token)
     prompts = list(expand(varied_samples()[:2], [StopThink()], seed=0, style=STYLE))
     for prompt, response in zip(prompts, model_at(server).respond(prompts), strict=True):
@@ -82,7 +82,7 @@ def test_options_are_scored_behind_the_models_own_thought_and_behind_a_forced_on
     assert len(sent) == len(with_images) + 1
 
 
-def test_where_the_prompts_log_probabilities_do_not_come_back_the_answer_is_written(server, model_at):
+def test_without_prompt_log_probabilities_the_answer_is_generated(server, model_at):
     server.exact = False
     for response in model_at(server).respond(list(expand(varied_samples()[:2], [StopThink()], seed=0, style=STYLE))):
         assert (response.readout, response.option_logprobs) == (None, None)

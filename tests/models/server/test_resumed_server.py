@@ -1,4 +1,4 @@
-"""A server that dies in the middle of a run and comes back: nothing is lost and nothing is asked twice."""
+"""A server that dies during a run and comes back: nothing is lost and nothing is requested twice."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from vlmrobust.testing.model_checks import varied_samples
 
 @pytest.fixture
 def serve(tmp_path):
-    """Return a function that starts the server as a process of its own, on the same port each time."""
+    """Return a function that starts the server in its own process, on the same port each time."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -62,8 +62,8 @@ def run(url, out, max_retries=0):
     return report
 
 
-def rows_asked(log):
-    """Return the rows that a server's log is about, each as often as it was asked."""
+def logged_rows(log):
+    """Return the rows of a server's logged requests, once per request."""
     rows = {}
     for prompt in expand(SAMPLES, CONDITIONS, seed=0):
         rows[prompt.text, prompt.prefill] = (prompt.sample.id, prompt.condition)
@@ -71,18 +71,18 @@ def rows_asked(log):
     for user, *begun in map(json.loads, log.read_text().splitlines()):
         begun = begun[0] if begun else ""
         of_user = {prefill: row for (text, prefill), row in rows.items() if text == user}
-        # What is forced behind a prefill, `<answer`, is asked once or twice.
+        # The readout after a prefill, `<answer`, takes one or two requests.
         found += [row for prefill, row in of_user.items() if begun.removesuffix(">").removesuffix("<answer") == prefill]
     return found
 
 
-def test_a_run_goes_on_where_the_server_died(serve, tmp_path):
+def test_a_run_resumes_after_the_server_died(serve, tmp_path):
     url, whole_log = serve("undisturbed")
     whole = run(url, tmp_path / "undisturbed")
     serve.stop()
 
     url, _ = serve("first", die_after=25)
-    with pytest.raises(RefusedError, match=r"nobody answers at 127\.0\.0\.1: .*the same call goes on from there"):
+    with pytest.raises(RefusedError, match=r"nobody answers at 127\.0\.0\.1: .*repeat the same call to resume"):
         run(url, tmp_path / "run")
     serve.stop()
     answered = {
@@ -100,12 +100,12 @@ def test_a_run_goes_on_where_the_server_died(serve, tmp_path):
     assert resumed.frame.to_csv() == whole.frame.to_csv()
     assert resumed.summary.to_csv() == whole.summary.to_csv()
     to_ask = {(row.sample_id, row.condition) for row in whole.frame.itertuples()} - answered
-    assert set(rows_asked(log)) == to_ask
-    assert len(rows_asked(log)) == sum(row in to_ask for row in rows_asked(whole_log))
+    assert set(logged_rows(log)) == to_ask
+    assert len(logged_rows(log)) == sum(row in to_ask for row in logged_rows(whole_log))
 
 
-def test_a_server_that_is_gone_for_a_while_is_waited_for(serve, tmp_path, monkeypatch):
-    """Half a minute is waited for, as `SECONDS_DOWN=30` shows; without it absence and pauses are shorter."""
+def test_a_server_that_is_down_for_a_while_is_waited_for(serve, tmp_path, monkeypatch):
+    """`SECONDS_DOWN=30` tests half a minute; without it, the outage and the pauses are shorter."""
     down = float(os.environ.get("SECONDS_DOWN", "0"))
     if not down:
         down = 2.0  # and what the process takes to start
@@ -132,12 +132,12 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(serve, tmp_path, monkey
     report = run(url, tmp_path / "run", max_retries=5)
     thread.join()
     died, back, died_with = times
-    assert died_with == 1, "it was to die in the middle of a request"
+    assert died_with == 1, "it should have died during a request"
     assert back - died >= down
     assert report.frame["error"].isna().all()
     assert report.frame.to_csv() == whole.frame.to_csv()
     assert report.summary.to_csv() == whole.summary.to_csv()
-    before, after = set(rows_asked(first_log)), set(rows_asked(tmp_path / "second.log"))
+    before, after = set(logged_rows(first_log)), set(logged_rows(tmp_path / "second.log"))
     assert before
     assert after
     assert before | after == {(row.sample_id, row.condition) for row in whole.frame.itertuples()}

@@ -1,4 +1,4 @@
-"""The bundled model behind `transformers serve`, a real server, says what it says without one."""
+"""The bundled model behind `transformers serve`, a real server, answers as it does in process."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ TOKENS = 64
 
 @pytest.fixture(scope="module")
 def url():
-    """Serve in this process, whose imports are paid for."""
+    """Serve in this process, which has done the imports already."""
     import uvicorn
     from transformers.cli.serve import Serve
 
@@ -59,17 +59,17 @@ def ask(url, name, prompts):
     return responses
 
 
-def test_what_needs_no_prefill_is_the_same(url, prompts, expected):
+def test_prompts_without_prefill_have_the_same_responses(url, prompts, expected):
     for prompt, response, other in zip(prompts, ask(url, WEIGHTS, prompts), expected, strict=True):
         assert response.status != "error", response.error
         assert response.carrier == ("user_text" if prompt.prefill else "assistant_prefill")
         if not prompt.prefill:
             assert (response.text, response.answer, response.status) == (other.text, other.answer, other.status)
             assert response.n_tokens == other.n_tokens
-        assert response.option_logprobs is None  # it returns none
+        assert response.option_logprobs is None  # the server returns none
 
 
-def test_with_a_template_that_leaves_the_turn_open_thoughts_go_on_the_same(url, prompts, expected, tmp_path):
+def test_with_a_template_that_leaves_the_turn_open_prefilled_responses_are_the_same(url, prompts, expected, tmp_path):
     for file in WEIGHTS.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "chat_template.jinja").unlink()
@@ -81,6 +81,6 @@ def test_with_a_template_that_leaves_the_turn_open_thoughts_go_on_the_same(url, 
         assert response.status != "error", response.error
         assert response.carrier == "assistant_prefill"
         assert (response.answer, response.status) == (other.answer, other.status)
-        if prompt.condition != "stop_think":  # without log-probabilities its answer is written out
+        if prompt.condition != "stop_think":  # without log-probabilities, its answer is generated
             assert response.text == other.text
             assert response.think == other.think

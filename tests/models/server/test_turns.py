@@ -1,4 +1,4 @@
-"""The turn from its tokens: made up of tokens, shown as servers show it, and found again."""
+"""The generated text is rebuilt from tokens, however servers show it."""
 
 from itertools import pairwise
 
@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmrobust.models.server.replies import rebuilt, token_at
+from vlmrobust.models.server.replies import rebuild_text, token_at
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 WORDS = [" red", " A", "B", "é", "\n", "  ", ">", "<answer>", "</answer>", "|im", "end|>", "雪", "\n\n", "<"]
 ENDS = ["<|im_end|>", "</s>", "<eos>", None]
 
 
-def cut(text, places):
+def split_at(text, places):
     data = text.encode()
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
     return [data[a:b] for a, b in pairwise(ends)]
@@ -48,10 +48,10 @@ SHOWN = st.sampled_from([*PARSERS, "echoed", "without special tokens"])
     st.sampled_from(ENDS),
     SHOWN,
 )
-def test_whatever_is_shown_the_text_is_what_was_generated(thought, answer, closes, places, end, shown):
+def test_the_generated_text_is_rebuilt_however_it_is_shown(thought, answer, closes, places, end, shown):
     prefill = "<think>It is about a walk"
     text = "".join(thought) + ("</think>" if closes else "") + "".join(answer) + "!"
-    tokens = [*cut(text, places), *([end.encode()] if end else [])]
+    tokens = [*split_at(text, places), *([end.encode()] if end else [])]
     if shown == "echoed":
         parts = ("", prefill + text)
     elif shown == "without special tokens":
@@ -59,9 +59,9 @@ def test_whatever_is_shown_the_text_is_what_was_generated(thought, answer, close
         parts = ("", b"".join(kept).decode())
     else:
         parts = PARSERS[shown](text)
-    assert rebuilt(tokens, parts, prefill, TAGS, ended=True) == text
+    assert rebuild_text(tokens, parts, prefill, TAGS, ended=True) == text
     if end is None:
-        assert rebuilt(tokens, parts, prefill, TAGS, ended=False) == text
+        assert rebuild_text(tokens, parts, prefill, TAGS, ended=False) == text
 
 
 @pytest.mark.parametrize(
@@ -69,39 +69,39 @@ def test_whatever_is_shown_the_text_is_what_was_generated(thought, answer, close
     [
         (["</answer", ">", "<|im_end|>"], ("", "</answer>"), "</answer>"),
         (["B", " #", "#", "# x"], ("", "B"), "B"),  # a stop string of several tokens
-        (["B#", "##"], ("", "B"), "B"),  # which begins within one
+        (["B#", "##"], ("", "B"), "B"),  # which begins inside a token
         (["i", "<|im_end|>"], ("", "i"), "i"),  # a letter of the token that ends the turn
         (["</think>", "<|im_end|>"], ("", ""), "</think>"),
         (["<|im_end|>"], ("", ""), ""),
         ([], ("", ""), ""),
-        (["hm", "</s>"], ("", ""), "hm"),  # nothing is shown: all but what ends turns
-        (["B", "</answer>", "<|im_end|>"], ("", "B"), "B</answer>"),  # tags that are not shown
+        (["hm", "</s>"], ("", ""), "hm"),  # nothing visible: everything but the token that ends the turn
+        (["B", "</answer>", "<|im_end|>"], ("", "B"), "B</answer>"),  # hidden tags
         (["x", "C"], ("", "B"), None),
         (["B", "</s>"], ("a thought", "B"), None),  # the thought's tokens are missing
     ],
 )
 def test_where_the_text_ends(tokens, shown, text):
-    assert rebuilt([token.encode() for token in tokens], shown, "<think>It", TAGS, ended=True) == text
+    assert rebuild_text([token.encode() for token in tokens], shown, "<think>It", TAGS, ended=True) == text
 
 
-def test_a_repeated_prefill_is_not_among_the_tokens_and_what_the_model_repeats_is():
+def test_a_prefill_repeated_by_the_model_is_kept_but_not_one_repeated_by_the_server():
     prefill = "<think>It is"
     shown = ("", prefill + prefill + " B")
     once, twice = [prefill.encode(), b" B"], [prefill.encode(), prefill.encode(), b" B"]
-    assert rebuilt(once, shown, prefill, TAGS, ended=True) == prefill + " B"
-    assert rebuilt(twice, shown, prefill, TAGS, ended=True) == prefill + prefill + " B"
-    assert rebuilt(once, ("", prefill + " B"), prefill, TAGS, ended=True) == prefill + " B"
+    assert rebuild_text(once, shown, prefill, TAGS, ended=True) == prefill + " B"
+    assert rebuild_text(twice, shown, prefill, TAGS, ended=True) == prefill + prefill + " B"
+    assert rebuild_text(once, ("", prefill + " B"), prefill, TAGS, ended=True) == prefill + " B"
 
 
-def test_a_text_that_was_cut_off_within_a_character_keeps_what_there_is():
+def test_a_text_that_ends_inside_a_character_is_kept():
     tokens = [b"B ", "雪".encode()[:2]]
     for shown in ("B ", "B \ufffd"):
-        assert rebuilt(tokens, ("", shown), "", TAGS, ended=False) == "B \ufffd"
+        assert rebuild_text(tokens, ("", shown), "", TAGS, ended=False) == "B \ufffd"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.lists(st.integers(0, 60)), st.data())
-def test_every_character_has_the_token_that_begins_it(text, places, data):
-    tokens = cut(text, places)
+def test_every_character_has_the_token_in_which_it_begins(text, places, data):
+    tokens = split_at(text, places)
     place = data.draw(st.integers(0, len(text) - 1))
     start = len(text[:place].encode())
     assert token_at(tokens, place) == next(

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: what is sent, what comes back, and what is read from it."""
+"""Run models behind an OpenAI-compatible server: build requests, send them and read replies."""
 
 from .check import ServerCheck
 from .openai import OpenAIModel

@@ -1,7 +1,7 @@
-"""Requests that are tried again, after which failures and how long; an attempt's time is bounded as a whole.
+"""Retry failed requests, and bound the total time of each attempt.
 
-HTTP libraries bound each wait: a server that sends a byte now and then is never late. Here every read and write of a
-connection gets what is left of the attempt's time.
+HTTP libraries bound each wait only, so a server that sends a byte now and then never times out. Here every read and
+write of a connection gets the time left for the attempt.
 """
 
 import email.utils
@@ -16,17 +16,17 @@ from typing import Any, TypeVar
 
 from ..base import RefusedError
 
-__all__ = ["CONNECTING", "Attempts", "bounded_client"]
+__all__ = ["CONNECT_TIMEOUT", "Retrier", "bounded_client"]
 
 
 logger = logging.getLogger(__name__)
 
-_PIECE = 65_536  # bytes that are written at once
-CONNECTING = 5.0  # seconds at most for a connection, as the official client has it
+_CHUNK = 65_536  # bytes per write
+CONNECT_TIMEOUT = 5.0  # seconds, the official client's default
 
 
 def bounded_client(timeout: float) -> tuple[Any, Any]:
-    """Return the HTTP client for the official client, with its defaults, and the timeouts of its requests.
+    """Return an HTTP client for the official client, with its defaults, and the timeouts of its requests.
 
     Args:
         timeout: seconds for one attempt.
@@ -50,21 +50,21 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
             if not self.is_closed:
                 self.close()
 
-    limits = Timeout(timeout, connect=min(timeout, CONNECTING))
+    limits = Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
     client = Bounded(timeout=limits)
-    # Only the library's own transports know how to take proxies, certificates and the like from the environment; what
-    # they connect through is no part of their public interface.
+    # Only the library's own transports read proxies, certificates and so on from the environment; their network backend
+    # is not part of the public interface.
     for transport in filter(None, (client._transport, *client._mounts.values())):
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_network_backend"):
             pool._network_backend = _Backend(pool._network_backend, deadline)
         else:
-            logger.warning("timeout=%g bounds each wait for the server, and not a request as a whole", timeout)
+            logger.warning("timeout=%g bounds each wait for the server, not the request as a whole", timeout)
     return client, limits
 
 
 class _Deadline(threading.local):
-    """Until when the attempt that this thread makes may take."""
+    """The deadline of the current thread's attempt."""
 
     until: float | None = None
 
@@ -75,17 +75,17 @@ class _Deadline(threading.local):
         self.until = None
 
     def left(self, timeout: float | None, late: type[Exception]) -> float | None:
-        """Return how many seconds a wait may take."""
+        """Return the seconds that a wait may take."""
         if self.until is None:
             return timeout
         left = self.until - time.monotonic()
         if left <= 0:
-            raise late("the attempt has taken its time")
+            raise late("the attempt exceeded its timeout")
         return left if timeout is None else min(timeout, left)
 
 
 class _Wrapped:
-    """Passes on everything but what is bounded."""
+    """Delegates to an object and bounds some of its calls."""
 
     def __init__(self, inner: Any, deadline: _Deadline) -> None:
         self._inner, self._deadline = inner, deadline
@@ -112,15 +112,15 @@ class _Backend(_Wrapped):
 
 
 class _Stream(_Wrapped):
-    """A connection."""
+    """A connection with bounded reads and writes."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> Any:
         return self._inner.read(max_bytes, timeout=self._left(timeout, "Read"))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # Each piece has a timeout of its own: a server that reads slowly would never be late.
-        for start in range(0, len(buffer), _PIECE):
-            self._inner.write(buffer[start : start + _PIECE], timeout=self._left(timeout, "Write"))
+        # Each chunk has its own timeout, or a server that reads slowly would never time out.
+        for start in range(0, len(buffer), _CHUNK):
+            self._inner.write(buffer[start : start + _CHUNK], timeout=self._left(timeout, "Write"))
 
     def start_tls(self, *args: Any, timeout: float | None = None, **options: Any) -> "_Stream":
         stream = self._inner.start_tls(*args, timeout=self._left(timeout, "Connect"), **options)
@@ -128,31 +128,31 @@ class _Stream(_Wrapped):
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 16.0  # seconds; doubled each time, five in a row are 31
-_SPREAD = 0.15  # so much longer a pause may be, lest all come back at one moment
-_PATIENCE = 40.0  # seconds for a server that takes no connection
-_DEAD = 5  # times in a row that no connection came about, from which on nobody is there
-_IN_DOUBT = 2  # times that a request is sent again which may never be understood
-_PASSING = (408, 409, 429)  # and from 500 on
-_TOLD_FROM = 60.0  # seconds that a server asks to wait for, from which on the log says so
+_JITTER = 0.15  # largest relative lengthening of a pause, so that clients do not retry in step
+_PATIENCE = 40.0  # seconds to wait for a connection
+_DEAD = 5  # consecutive connection failures after which the server counts as down
+_UNSUPPORTED_RETRIES = 2  # retries of a request that the server may never accept
+_TEMPORARY = (408, 409, 429)  # and 500 and above
+_LOGGED_WAIT = 60.0  # seconds of `Retry-After` from which the wait is logged
 
 Sent = TypeVar("Sent")
 
 
-class Attempts:
-    """Sends requests to one server, and tries again what failed in passing.
+class Retrier:
+    """Sends requests to one server and retries temporary failures.
 
-    That is: no connection, a timeout, 408, 409, 429 and from 500 on, unless the server says otherwise. Where nobody is
-    at the address, all requests that wait learn it from the first that is sure.
+    Temporary are: no connection, a timeout, 408, 409, 429 and 500 and above, unless the server says otherwise. If the
+    server is down, the first request to establish this ends all that wait.
 
     Args:
-        retries: how often a request is sent again at most.
-        host: the server, for errors.
-        told: writes an error for people.
-        ends: whether an address at which nobody is ends a run; if not, each request fails by itself.
-        wait: sleeps.
+        retries: maximum number of retries per request.
+        host: the server's host, for errors.
+        describe: formats an error for people.
+        ends_run: whether a server that is down ends the run; if not, each request fails by itself.
+        wait: the sleep function.
 
     Example:
-        >>> Attempts(0, "localhost", str).of(lambda: "reply")
+        >>> Retrier(0, "localhost", str).run(lambda: "reply")
         'reply'
     """
 
@@ -160,34 +160,32 @@ class Attempts:
         self,
         retries: int,
         host: str,
-        told: Callable[[Exception], str],
+        describe: Callable[[Exception], str],
         *,
-        ends: bool = True,
+        ends_run: bool = True,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._retries, self._host, self._told, self._ends, self._wait = retries, host, told, ends, wait
+        self._retries, self._host, self._describe, self._ends_run, self._wait = retries, host, describe, ends_run, wait
         self._lock = threading.Lock()
         self._answers = 0  # replies of any kind so far
-        self._unconnected = 0  # attempts in a row, of whatever request, for which there was no connection
+        self._unconnected = 0  # consecutive attempts without a connection, over all requests
         self._refusals: list[RefusedError] = []
 
-    def of(self, send: Callable[[], Sent], doubtful: Collection[int] = ()) -> Sent:
-        """Return what `send` returns, sooner or later.
+    def run(self, send: Callable[[], Sent], unsupported: Collection[int] = ()) -> Sent:
+        """Return the result of `send`, with retries.
 
         Args:
             send: sends a request once.
-            doubtful: statuses that may as well say that the server will never understand it: it is sent again twice at
-                most.
+            unsupported: statuses that may also mean that the server does not support the request: at most two retries.
 
         Raises:
-            RefusedError: nobody is at the address: again and again no connection came about, for this and for all
-                others.
-            openai.OpenAIError: it failed for good.
+            RefusedError: the server is down: this and all other requests repeatedly failed to connect.
+            openai.OpenAIError: the request failed for good.
         """
         from openai import APIConnectionError, APIStatusError
 
         refusals, answers, number = self._refusals, self._answers, 0
-        begun: float | None = None  # since when no connection comes about
+        unreachable_since: float | None = None
         while True:
             if refusals:
                 raise refusals[0]
@@ -195,78 +193,78 @@ class Attempts:
             try:
                 sent = send()
             except APIStatusError as error:
-                self._there()
-                most = min(self._retries, _IN_DOUBT) if error.status_code in doubtful else self._retries
-                if number >= most or not _may_pass(error):
+                self._record_reply()
+                most = min(self._retries, _UNSUPPORTED_RETRIES) if error.status_code in unsupported else self._retries
+                if number >= most or not _is_temporary(error):
                     raise
-                asked = _asked_to_wait(error.response.headers)
+                retry_after = _retry_after(error.response.headers)
             except APIConnectionError as error:
-                late, asked = number >= self._retries, None
+                give_up, retry_after = number >= self._retries, None
                 if _was_connected(error):
-                    self._there()
+                    self._record_reply()
                 else:
-                    self._not_there()
-                    if begun is None:  # a connection that was cut may have been open for long
-                        begun = max(started, time.monotonic() - CONNECTING)
-                    late = late or time.monotonic() - begun > _PATIENCE
-                    if late and self._ends:
+                    self._record_no_connection()
+                    if unreachable_since is None:  # a connection that was cut may have been open for long
+                        unreachable_since = max(started, time.monotonic() - CONNECT_TIMEOUT)
+                    give_up = give_up or time.monotonic() - unreachable_since > _PATIENCE
+                    if give_up and self._ends_run:
                         self._refuse(error, answers, refusals)
-                if late:
+                if give_up:
                     raise
             else:
-                self._there()
+                self._record_reply()
                 return sent
-            self._wait(asked if asked is not None else _pause(number))
+            self._wait(retry_after if retry_after is not None else _pause(number))
             number += 1
 
-    def _there(self) -> None:
+    def _record_reply(self) -> None:
         with self._lock:
             self._answers += 1
             self._unconnected = 0
 
-    def _not_there(self) -> None:
+    def _record_no_connection(self) -> None:
         with self._lock:
             self._unconnected += 1
 
     def _refuse(self, error: Exception, answers: int, refusals: list[RefusedError]) -> None:
-        """Raise for all that wait, if nobody was reached since a request was begun."""
+        """Raise for all waiting requests if no request has connected since this one began."""
         with self._lock:
             if refusals:
                 raise refusals[0] from None
             if self._answers > answers or self._unconnected < _DEAD:
                 return
             refusal = RefusedError(
-                f"nobody answers at {self._host}: {self._unconnected} times in a row no connection came about, the "
-                f"last time with {self._told(error)}; what was answered is kept, and the same call goes on from there "
-                "once the server is up"
+                f"nobody answers at {self._host}: {self._unconnected} connection attempts in a row failed, the last "
+                f"with {self._describe(error)}; completed responses are kept: repeat the same call to resume once the "
+                "server is up"
             )
             refusals.append(refusal)
-            self._refusals = []  # what is sent from now on finds out for itself
+            self._refusals = []  # later requests try again
         raise refusal from None
 
 
-def _may_pass(error: Any) -> bool:
-    said = error.response.headers.get("x-should-retry")
-    if said in ("true", "false"):
-        return bool(said == "true")
-    return error.status_code in _PASSING or error.status_code >= 500
+def _is_temporary(error: Any) -> bool:
+    should_retry = error.response.headers.get("x-should-retry")
+    if should_retry in ("true", "false"):
+        return bool(should_retry == "true")
+    return error.status_code in _TEMPORARY or error.status_code >= 500
 
 
 def _was_connected(error: Exception) -> bool:
-    """Return whether a request that failed had reached somebody, who was too slow."""
+    """Return whether a failed request had a connection."""
     from openai import APITimeoutError
 
-    # The client's own errors, whichever of its HTTP libraries raised them, are told apart by their names.
+    # The client wraps errors of several HTTP libraries, whose causes share names but not classes.
     return isinstance(error, APITimeoutError) and type(error.__cause__).__name__ != "ConnectTimeout"
 
 
-def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Return for how many seconds a server asks to wait, however long; None = it does not say."""
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the server asks to wait; None = it does not say."""
     seconds = _seconds(headers)
     if seconds is None or not isfinite(seconds) or seconds <= 0:
         return None
-    if seconds >= _TOLD_FROM:
-        logger.warning("the server asks to wait for %.0f s before the next attempt", seconds)
+    if seconds >= _LOGGED_WAIT:
+        logger.warning("the server asks to wait %.0f s before the next attempt", seconds)
     return seconds
 
 
@@ -282,4 +280,4 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
 
 def _pause(number: int) -> float:
     pause = min(_FIRST_PAUSE * 2.0 ** min(number, 16), _LONGEST_PAUSE)
-    return pause * random.uniform(1.0, 1.0 + _SPREAD)
+    return pause * random.uniform(1.0, 1.0 + _JITTER)

@@ -1,4 +1,4 @@
-"""The requests to one model at one server: what they say, who answered, and what they cost."""
+"""Send one model's chat requests to a server, and count tokens and cost."""
 
 import logging
 import re
@@ -11,26 +11,26 @@ from pydantic_core import from_json
 
 from ...types.frozen import Frozen
 from ..sampling import sampling_seed
-from .attempts import Attempts
+from .attempts import Retrier
 from .client import secrets_of
-from .messages import Way, request_flags
+from .messages import PrefillMode, request_flags
 from .replies import Reply
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["EXACT", "NOT_UNDERSTOOD", "Chat", "Price", "Usage", "same_model"]
+__all__ = ["EXACT", "UNSUPPORTED", "Chat", "Price", "Usage", "same_model"]
 
 
 _Amount = Annotated[float, Field(ge=0)]
 
 
 class Price(Frozen):
-    """What a million tokens cost, in any one currency.
+    """Cost of a million tokens, in any one currency.
 
     Attributes:
-        prompt, completion: of what is sent and of what is generated.
-        cached: of what is sent and in the server's cache already; None = as much as any other.
+        prompt, completion: of prompt tokens and of generated tokens.
+        cached: of prompt tokens in the server's cache; None = the same as `prompt`.
     """
 
     prompt: _Amount
@@ -39,22 +39,22 @@ class Price(Frozen):
 
 
 class Usage(Frozen):
-    """Tokens as the server counted them; what it never counted is None.
+    """Tokens as the server counted them; None = never counted.
 
     Attributes:
-        requests: that were answered.
-        prompt_tokens: sent, images included.
-        cached_tokens: those of them that were in the server's cache; some servers say so only where there are any, so
-            that a reply without the number adds none.
-        completion_tokens: generated.
-        cost: in the currency of the prices, cached tokens at the full price where they are not known; None = no prices
+        requests: requests that were answered.
+        prompt_tokens: tokens sent, images included.
+        cached_tokens: those of them in the server's cache; some servers report them only if there are any, so a reply
+            without the number adds none.
+        completion_tokens: tokens generated.
+        cost: in the currency of the prices, cached tokens at full price if their number is unknown; None = no prices
             were given, or a reply did not count its tokens.
 
     Example:
         >>> print(Usage(requests=2, prompt_tokens=5200, cached_tokens=4000, completion_tokens=310, cost=0.0123))
-        2 requests, 5,200 prompt tokens (4,000 of them cached), 310 generated, cost 0.0123
+        2 requests, 5,200 prompt tokens (4,000 cached), 310 generated, cost 0.0123
         >>> print(Usage(requests=2, prompt_tokens=5200, completion_tokens=310))
-        2 requests, 5,200 prompt tokens (how many of them cached is not known), 310 generated
+        2 requests, 5,200 prompt tokens (cached: unknown), 310 generated
     """
 
     requests: int = 0
@@ -84,9 +84,9 @@ class Usage(Frozen):
         return so_far + (sent + reply.completion_tokens * price.completion) / 1e6
 
     def __str__(self) -> str:
-        cached = "how many of them cached is not known"
+        cached = "cached: unknown"
         if self.cached_tokens is not None:
-            cached = f"{self.cached_tokens:,} of them cached"
+            cached = f"{self.cached_tokens:,} cached"
         cost = "" if self.cost is None else f", cost {self.cost:,.4f}"
         if self.prompt_tokens is None and self.completion_tokens is None:
             return f"{self.requests:,} requests" + (", tokens not counted" if self.requests else "") + cost
@@ -107,27 +107,27 @@ logger = logging.getLogger(__name__)
 
 _SEED_BITS = 31  # some servers keep a seed in 32 bits
 EXACT = "logprob_token_ids"
-"""The field of a request that names the tokens whose log-probabilities come back."""
+"""The request field with the ids of the tokens whose log-probabilities to return."""
 
-NOT_UNDERSTOOD = (400, 422, 500, 501)
-"""How servers say that they do not understand a request; a template that raises is a 500 with some."""
+UNSUPPORTED = (400, 422, 500, 501)
+"""Statuses of a request that the server does not support; with some servers, a template that raises is a 500."""
 
-_NO_SUCH_PATH = range(500, 600)  # a server that knows no better says so in this way, too
+_NO_SUCH_PATH = range(500, 600)  # sent by some servers for unknown paths
 
 Found = TypeVar("Found")
 
 
 class Chat:
-    """Asks one model at one server.
+    """Sends chat requests for one model to one server.
 
     Args:
         client: the client.
         model: the model's name at the server.
-        generation: what requests say about sampling; what is None is left out.
-        extra_body: what else they say.
-        top_logprobs: how many tokens are asked for at each place; None = none.
-        price: what tokens cost.
-        max_retries: how often a request is sent again.
+        generation: sampling parameters; those that are None are left out.
+        extra_body: other fields of each request.
+        top_logprobs: alternatives to request per position; None = none.
+        price: token prices.
+        max_retries: maximum number of retries per request.
     """
 
     def __init__(
@@ -152,60 +152,60 @@ class Chat:
         self._answered_as: set[str] = set()
         self._lock = threading.Lock()
         self.secrets = secrets_of(client, [generation, extra_body])
-        self._attempts = Attempts(max_retries, client.base_url.host, self.told)
+        self._retries = Retrier(max_retries, client.base_url.host, self.error_text)
 
     @property
     def usage(self) -> Usage:
-        """What was answered so far."""
+        """Usage so far."""
         with self._lock:
             return self._usage
 
     def ask(
         self,
         messages: Sequence[Mapping[str, Any]],
-        way: Way,
-        said: Mapping[str, Any],
-        doubtful: Collection[int] = (),
+        mode: PrefillMode,
+        fields: Mapping[str, Any],
+        unsupported: Collection[int] = (),
     ) -> Reply:
-        """Ask until there is a reply.
+        """Send a request, with retries, and return the reply.
 
         Args:
             messages: the chat.
-            way: how its last message is continued.
-            said: what the request says besides; with `EXACT` in it, steps are read accordingly.
-            doubtful: see `Attempts.of`.
+            mode: how its last message is continued.
+            fields: other fields of the request; with `EXACT` among them, steps are read accordingly.
+            unsupported: see `Retrier.run`.
         """
-        reply = Reply.of(self._complete(messages, way, said, doubtful), exact=EXACT in said)
+        reply = Reply.of(self._complete(messages, mode, fields, unsupported), exact=EXACT in fields)
         with self._lock:
             self._usage = self._usage.plus(reply, self._price)
         self._compare_names(reply.model)
         return reply
 
-    def tried(
-        self, messages: Sequence[Mapping[str, Any]], said: Mapping[str, Any], found: Callable[[Reply], Found]
+    def try_request(
+        self, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any], find: Callable[[Reply], Found]
     ) -> Found | None:
-        """Return what is found in the first token's reply to a request that a server may not understand, else None."""
+        """Return `find(reply)` for a one-token reply; None = the server does not support the request."""
         from openai import APIStatusError
 
         try:
-            return found(self.ask(messages, "last_message", self._greedy(1) | dict(said), NOT_UNDERSTOOD))
+            return find(self.ask(messages, "last_message", self._greedy(1) | dict(fields), UNSUPPORTED))
         except APIStatusError as error:
-            if error.status_code not in NOT_UNDERSTOOD:
+            if error.status_code not in UNSUPPORTED:
                 raise
             return None
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Send a body to a path at the root of the server, and return its reply; None = it has no such path.
+        """Post a body to a path at the server's root and return the reply; None = no such path.
 
-        By the client, so that its key, headers and timeouts are the same.
+        The official client sends it, with its key, headers and timeouts.
         """
-        return self._elsewhere(path, body)
+        return self._root_request(path, body)
 
     def get(self, path: str) -> Any:
-        """Return what stands at a path at the root of the server; None = nothing."""
-        return self._elsewhere(path, None)
+        """Return the content of a path at the server's root; None = no such path."""
+        return self._root_request(path, None)
 
-    def _elsewhere(self, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _root_request(self, path: str, body: Mapping[str, Any] | None) -> Any:
         from openai import APIStatusError
 
         base = self.client.base_url
@@ -217,53 +217,57 @@ class Chat:
             return self.client.post(url, cast_to=object, body=dict(body))
 
         try:
-            return self._attempts.of(send, _NO_SUCH_PATH)
+            return self._retries.run(send, _NO_SUCH_PATH)
         except APIStatusError:
             return None
 
     def _complete(
         self,
         messages: Sequence[Mapping[str, Any]],
-        way: Way,
-        said: Mapping[str, Any],
-        doubtful: Collection[int],
+        mode: PrefillMode,
+        fields: Mapping[str, Any],
+        unsupported: Collection[int],
     ) -> Any:
         logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
-        named = {"model": self.model, "messages": list(messages)}
-        body = {**named, **self._extra_body, **logprobs, **said, **request_flags(messages, way)}
-        # As text: the client's own types, of requests and replies, take longer than all the rest.
-        reply = self._attempts.of(lambda: self.client.post("/chat/completions", cast_to=str, body=body), doubtful)
+        target = {"model": self.model, "messages": list(messages)}
+        body = {**target, **self._extra_body, **logprobs, **fields, **request_flags(messages, mode)}
+        # Read as text, since the client's own request and reply types take longer than everything else.
+        reply = self._retries.run(lambda: self.client.post("/chat/completions", cast_to=str, body=body), unsupported)
         try:
             return from_json(reply)
         except ValueError as error:
             raise ValueError(f"expected a chat completion as JSON, got {reply[:200]!r}") from error
 
     def ask_greedily(
-        self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int, said: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        mode: PrefillMode,
+        max_tokens: int,
+        fields: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """Ask for the likeliest tokens."""
-        return self.ask(messages, way, self._greedy(max_tokens) | dict(said or {}))
+        """Request greedy decoding."""
+        return self.ask(messages, mode, self._greedy(max_tokens) | dict(fields or {}))
 
-    def probe(self, messages: Sequence[Mapping[str, Any]], way: Way, max_tokens: int) -> Reply:
-        """Ask likewise what the server may not understand."""
-        return self.ask(messages, way, self._greedy(max_tokens), NOT_UNDERSTOOD)
+    def probe(self, messages: Sequence[Mapping[str, Any]], mode: PrefillMode, max_tokens: int) -> Reply:
+        """Request greedy decoding in a mode that the server may not support."""
+        return self.ask(messages, mode, self._greedy(max_tokens), UNSUPPORTED)
 
     def _greedy(self, max_tokens: int) -> dict[str, Any]:
         settings = self.settings() | {self.limit: max_tokens}
         return settings | ({"temperature": 0} if "temperature" in settings else {})
 
     def settings(self) -> dict[str, Any]:
-        """Return what requests say about sampling, without a seed."""
+        """Return the sampling parameters without the seed."""
         return {name: value for name, value in self._generation.items() if value is not None and name != "seed"}
 
     def sampling(self, key: tuple[str, str, int]) -> dict[str, Any]:
-        """Return the same with the seed of a sample, condition and draw, where one is of use."""
-        said, seed = self.settings(), self._generation["seed"]
-        samples = said.get("temperature") != 0 and seed is not None
-        return said | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
+        """Return the sampling parameters with the seed of a sample, condition and draw, if decoding samples."""
+        settings, seed = self.settings(), self._generation["seed"]
+        samples = settings.get("temperature") != 0 and seed is not None
+        return settings | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
 
-    def told(self, error: Exception) -> str:
-        """Return an error as a text, with its cause and without what is secret."""
+    def error_text(self, error: Exception) -> str:
+        """Return an error and its cause as text, without secrets."""
         return self.secrets.error_text(error)
 
     def _compare_names(self, answered_as: str | None) -> None:
@@ -274,14 +278,14 @@ class Chat:
                 return
             self._answered_as.add(answered_as)
         logger.warning(
-            "asked for the model %r, the server answers as %r; some servers answer whatever name they are asked for",
+            "requested the model %r, the server answers as %r; some servers answer to any name",
             self.model,
             answered_as,
         )
 
 
-def same_model(asked: str, answered: str) -> bool:
-    """Return whether two names may be of one model: folders and file types apart, one may say more than the other.
+def same_model(requested: str, reported: str) -> bool:
+    """Return whether two names may be of one model: without folders and file types, the second may extend the first.
 
     Example:
         >>> same_model("Qwen/Qwen2.5-VL-7B-Instruct", "/models/qwen2.5-vl-7b-instruct-q4_k_m.gguf")
@@ -289,7 +293,7 @@ def same_model(asked: str, answered: str) -> bool:
         >>> same_model("gpt-x", "gpt-x-2025-01-01"), same_model("gpt-x-mini", "gpt-x")
         (True, False)
     """
-    wanted, found = _plain_name(asked), _plain_name(answered)
+    wanted, found = _plain_name(requested), _plain_name(reported)
     return wanted == found or re.match(rf"{re.escape(wanted)}[^a-z0-9]", found) is not None
 
 

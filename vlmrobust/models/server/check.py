@@ -1,4 +1,4 @@
-"""What a server can and cannot do: some twenty short requests about two made-up images, and what they found."""
+"""Probe a server's capabilities with about twenty short requests on two synthetic images."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,59 +9,57 @@ from ...types import Prompt, Sample, Style, open_image
 from ...types.frozen import Frozen
 from .chat import Chat, same_model
 from .continuation import Continuation
-from .letter_readout import Letters
-from .messages import Way, data_url, messages_of
+from .letter_readout import LetterReadout
+from .messages import PrefillMode, data_url, messages_of
 from .replies import Reply
 
 __all__ = ["ServerCheck", "check_server"]
 
 
 class ServerCheck(Frozen):
-    """What a server can and cannot do; printed, it is a table.
-
-    What could not be told is None.
+    """Capabilities of a server; printed as a table. Unknown values are None.
 
     Attributes:
-        model: the model's name, as it was asked for.
-        answered_as: the name that the replies say.
-        open_thought, complete_thought: how a prefilled thought is carried; `user_text` is another experiment.
-        repeats_prefill: the server shows the prefill once more, and it is cut off.
-        sets_thought_apart: a reasoning parser is at work.
-        dropped_tags: tags that the model wrote and the server does not show.
-        rebuilt: the turn is rebuilt from its tokens, so that nothing of it is lost.
-        letters: how the letters' probabilities are read: `exact`, from the `top_k`, or not at all.
-        top_k: how many tokens come back at each place.
-        after_temperature: log-probabilities are those after the temperature, not the model's own.
-        context: how many tokens a chat may have.
-        counts_tokens, counts_cached_tokens: whether replies say how many tokens there were, and how many of the cache.
-        same_seed_same_text, other_seed_other_text: whether seeds are heeded.
+        model: the requested model name.
+        answered_as: the model name in the replies.
+        open_thought, complete_thought: how a prefilled thought is sent; `user_text` is a different experiment.
+        repeats_prefill: the server repeats the prefill in its reply; the repetition is cut off.
+        sets_thought_apart: a reasoning parser separates the thought.
+        dropped_tags: generated tags that the server does not show.
+        rebuilt: the generated text is rebuilt from its tokens, so that nothing is lost.
+        letters: how letter probabilities are read: `exact`, from the `top_k`, or not at all.
+        top_k: alternatives returned per position.
+        after_temperature: log-probabilities are taken after the temperature and are not the model's own.
+        context: context length in tokens.
+        counts_tokens, counts_cached_tokens: whether replies count tokens, and cached tokens.
+        same_seed_same_text, other_seed_other_text: whether seeds have an effect.
         prompt_tokens: the tokens of a prompt with an image of 56 × 56, and with one of 448 × 448 pixels.
-        tokens_without_image: those of the same prompt without an image.
-        expected_tokens: those of the two prompts by the checkpoint's processor, where it is known.
-        warnings: limits of the server that change the experiment.
+        tokens_without_image: the tokens of the same prompt without an image.
+        expected_tokens: the tokens of the two prompts by the checkpoint's processor, if known.
+        warnings: limitations that change the experiment.
 
     Example:
         >>> found = ServerCheck(model="m", open_thought="user_text", complete_thought="last_message", letters="none")
         >>> print(found)
         model                 'm'
-        answers as            not told
+        answers as            unknown
         open thoughts         user_text
         complete thoughts     last_message
-        repeats the prefill   not told
-        reasoning parser      none was seen
-        the turn              from what the server shows
+        repeats the prefill   unknown
+        reasoning parser      none found
+        generated text        as the server shows it
         letters               none
-        log-probabilities     not told
-        context               not told
+        log-probabilities     unknown
+        context               unknown
         token counts          none
-        seeds                 not told
-        images                not told
+        seeds                 unknown
+        images                unknown
     """
 
     model: str
     answered_as: str | None = None
-    open_thought: Way
-    complete_thought: Way
+    open_thought: PrefillMode
+    complete_thought: PrefillMode
     repeats_prefill: bool | None = None
     sets_thought_apart: bool = False
     dropped_tags: tuple[str, ...] = ()
@@ -87,18 +85,18 @@ class ServerCheck(Frozen):
         return min(self.prompt_tokens) > self.tokens_without_image
 
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """Return what was asked and what was found, as text."""
+        """Return properties and values as text."""
         return (
             ("model", repr(self.model)),
-            ("answers as", "not told" if self.answered_as is None else repr(self.answered_as)),
+            ("answers as", "unknown" if self.answered_as is None else repr(self.answered_as)),
             ("open thoughts", self.open_thought),
             ("complete thoughts", self.complete_thought),
-            ("repeats the prefill", _said(self.repeats_prefill, "yes, cut off", "no")),
+            ("repeats the prefill", _yes_no(self.repeats_prefill, "yes, cut off", "no")),
             ("reasoning parser", self._parser()),
-            ("the turn", "from its tokens" if self.rebuilt else "from what the server shows"),
+            ("generated text", "from its tokens" if self.rebuilt else "as the server shows it"),
             ("letters", f"from the top {self.top_k}" if self.letters == "top_k" else self.letters),
-            ("log-probabilities", _said(self.after_temperature, "after the temperature", "the model's own")),
-            ("context", "not told" if self.context is None else f"{self.context:,} tokens"),
+            ("log-probabilities", _yes_no(self.after_temperature, "after the temperature", "the model's own")),
+            ("context", "unknown" if self.context is None else f"{self.context:,} tokens"),
             ("token counts", self._counts()),
             ("seeds", self._seeds()),
             ("images", self._images()),
@@ -107,35 +105,35 @@ class ServerCheck(Frozen):
     def summary(self) -> str:
         """Return the main points in one line."""
         points = dict(self.rows())
-        shown = ("open thoughts", "complete thoughts", "the turn", "letters", "images")
+        shown = ("open thoughts", "complete thoughts", "generated text", "letters", "images")
         return "; ".join(f"{name}: {points[name]}" for name in shown)
 
     def table(self) -> str:
-        """Return what was found as lines of two columns."""
+        """Return properties and values in two columns."""
         return "\n".join(f"{name:<20}  {found}" for name, found in self.rows())
 
     def __str__(self) -> str:
         return "\n".join([self.table(), *(f"Warning: {warning}" for warning in self.warnings)])
 
     def _parser(self) -> str:
-        apart = ["sets thoughts apart"] if self.sets_thought_apart else []
+        apart = ["separates thoughts"] if self.sets_thought_apart else []
         dropped = [f"drops {', '.join(self.dropped_tags)}"] if self.dropped_tags else []
-        return ", ".join([*apart, *dropped]) or "none was seen"
+        return ", ".join([*apart, *dropped]) or "none found"
 
     def _counts(self) -> str:
         if not self.counts_tokens:
             return "none"
-        return "yes, cached ones apart" if self.counts_cached_tokens else "yes, cached ones not known"
+        return "yes, and cached ones" if self.counts_cached_tokens else "yes, cached ones unknown"
 
     def _seeds(self) -> str:
         if self.same_seed_same_text is None:
-            return "not told"
+            return "unknown"
         same = "the same seed gives the same text" if self.same_seed_same_text else "the same seed gives another text"
         return same + ("" if self.other_seed_other_text else "; another seed gives no other text")
 
     def _images(self) -> str:
         if self.prompt_tokens is None or self.tokens_without_image is None:
-            return "not told"
+            return "unknown"
         if not self.image_is_seen:
             return "not seen"
         small, large = (count - self.tokens_without_image for count in self.prompt_tokens)
@@ -143,37 +141,36 @@ class ServerCheck(Frozen):
         return f"seen: {small} tokens at 56 × 56 pixels, {large} at 448 × 448{scaled}"
 
 
-def _said(value: bool | None, yes: str, no: str) -> str:
-    return "not told" if value is None else yes if value else no
+def _yes_no(value: bool | None, yes: str, no: str) -> str:
+    return "unknown" if value is None else yes if value else no
 
 
 _SMALL, _LARGE = 56, 448  # pixels; multiples of the usual patches
-_WRITTEN = 128  # tokens of an answer in which tags may show
-_DRAWN = 16  # tokens of which two drawn texts are made
-_DIFFERENT = 0.05  # nats between temperatures; the same log-probabilities differ by rounding
+_ANSWER_TOKENS = 128  # long enough for tags to appear
+_SAMPLED_TOKENS = 16  # length of the texts compared between seeds
+_DIFFERENCE = 0.05  # nats between temperatures; equal log-probabilities differ by rounding only
 _TEMPERATURES = (0.5, 2.0)
 
 
-def check_server(chat: Chat, continuation: Continuation, letters: Letters, style: Style) -> ServerCheck:
-    """Return what a server can do.
+def check_server(chat: Chat, continuation: Continuation, letters: LetterReadout, style: Style) -> ServerCheck:
+    """Return the capabilities of a server.
 
     Args:
-        chat: asks it.
-        continuation: knows how it begins the assistant's turn.
-        letters: knows how its letters are read.
-        style: whose tags are looked for.
+        chat: sends the requests.
+        continuation: the server's prefill modes.
+        letters: the letter readout.
+        style: style whose tags to look for.
 
     Raises:
-        openai.OpenAIError: it cannot be asked.
-        RefusedError: it does not fit what it was said to be.
+        openai.OpenAIError: a request failed.
+        RefusedError: its tokens differ from the given tokenizer's.
     """
-    asked = _Asked(chat, continuation, letters, style)
-    found = asked.found()
+    found = _Probe(chat, continuation, letters, style).run()
     return found.replace(warnings=tuple(_warnings(found, chat)))
 
 
-class _Asked:
-    def __init__(self, chat: Chat, continuation: Continuation, letters: Letters, style: Style) -> None:
+class _Probe:
+    def __init__(self, chat: Chat, continuation: Continuation, letters: LetterReadout, style: Style) -> None:
         self._chat, self._continuation, self._letters, self._style = chat, continuation, letters, style
         self._prompts = {
             side: Prompt.of(
@@ -189,21 +186,21 @@ class _Asked:
             for side in (_SMALL, _LARGE)
         }
 
-    def found(self) -> ServerCheck:
-        """Ask: what is short one thing after the other, and meanwhile for the two long answers."""
+    def run(self) -> ServerCheck:
+        """Send the two long requests in the background and the short ones one after the other."""
         tags = self._style.think_tags
-        ways = [self._continuation.way(tags, closed=closed) for closed in (False, True)]
-        begun: list[tuple[str, Way]] = [("", "last_message")]
-        if ways[0] != "user_text":
-            begun.append((f"{tags[0]}I look at the picture first, and then", ways[0]))
+        modes = [self._continuation.mode(tags, closed=closed) for closed in (False, True)]
+        turns: list[tuple[str, PrefillMode]] = [("", "last_message")]
+        if modes[0] != "user_text":
+            turns.append((f"{tags[0]}I look at the picture first, and then", modes[0]))
         with ThreadPoolExecutor() as pool:
-            written = [pool.submit(self._written, prefill, way) for prefill, way in begun]
+            answers = [pool.submit(self._answer, prefill, mode) for prefill, mode in turns]
             again = self._ask(_SMALL, 1)
             after, same, other = self._after_temperature(), *self._seeds()
             with_image, without_image = self._prompt_tokens(again)
-        replies = [(answer.result(), prefill) for answer, (prefill, _) in zip(written, begun, strict=True)]
+        replies = [(answer.result(), prefill) for answer, (prefill, _) in zip(answers, turns, strict=True)]
         own = replies[0][0]
-        way = next((way for way in ways if way != "user_text"), None)
+        mode = next((mode for mode in modes if mode != "user_text"), None)
         known = [reply.cached_tokens for reply in (own, again) if reply.cached_tokens is not None]
         exact = self._letters.tokens is not None
         top = max((len(step.logprobs) for step in own.steps), default=0)
@@ -211,9 +208,9 @@ class _Asked:
         return ServerCheck(
             model=self._chat.model,
             answered_as=None if own.model is None else self._chat.secrets.hidden(own.model),
-            open_thought=ways[0],
-            complete_thought=ways[1],
-            repeats_prefill=None if way is None else self._continuation.echoes(tags, way),
+            open_thought=modes[0],
+            complete_thought=modes[1],
+            repeats_prefill=None if mode is None else self._continuation.echoes(tags, mode),
             sets_thought_apart=any(reply.reasoning for reply, _ in replies),
             dropped_tags=self._dropped([reply for reply, _ in replies]),
             rebuilt=bool(own.steps)
@@ -234,21 +231,21 @@ class _Asked:
     def _tags(self) -> tuple[str, ...]:
         return (*self._style.think_tags, *(self._style.answer_tags or ()))
 
-    def _ask(self, side: int | None, limit: int, said: Mapping[str, Any] | None = None) -> Reply:
+    def _ask(self, side: int | None, limit: int, fields: Mapping[str, Any] | None = None) -> Reply:
         prompt = self._prompts[_SMALL if side is None else side]
         images = [data_url(image) for image in prompt.images]
         messages = messages_of(prompt, images, "", "last_message")
         if side is None:
             texts = [part for part in messages[-1]["content"] if part["type"] == "text"]
             messages = [*messages[:-1], {**messages[-1], "content": texts}]
-        return self._chat.ask_greedily(messages, "last_message", limit, said)
+        return self._chat.ask_greedily(messages, "last_message", limit, fields)
 
-    def _written(self, prefill: str, way: Way) -> Reply:
+    def _answer(self, prefill: str, mode: PrefillMode) -> Reply:
         prompt = self._prompts[_SMALL].replace(prefill=prefill)
         images = [data_url(image) for image in prompt.images]
-        limit = min(_WRITTEN, self._chat.settings().get(self._chat.limit, _WRITTEN))
-        said = self._letters.said(prompt)
-        return self._chat.ask_greedily(messages_of(prompt, images, prefill, way), way, limit, said)
+        limit = min(_ANSWER_TOKENS, self._chat.settings().get(self._chat.limit, _ANSWER_TOKENS))
+        fields = self._letters.request_fields(prompt)
+        return self._chat.ask_greedily(messages_of(prompt, images, prefill, mode), mode, limit, fields)
 
     def _dropped(self, replies: Sequence[Reply]) -> tuple[str, ...]:
         def dropped(reply: Reply, tag: str) -> bool:
@@ -258,7 +255,7 @@ class _Asked:
         return tuple(tag for tag in self._tags() if any(dropped(reply, tag) for reply in replies))
 
     def _after_temperature(self) -> bool | None:
-        """Return whether the same place has other log-probabilities at another temperature."""
+        """Return whether the log-probabilities of one position depend on the temperature."""
         if self._chat.top_logprobs is None or "temperature" not in self._chat.settings():
             return None
         found = []
@@ -268,24 +265,24 @@ class _Asked:
         common = [token for token in found[0] if token in found[1]]
         if len(common) < 2:
             return None
-        # The likeliest of a sure model stays near 0 at any temperature, the others do not.
-        return max(abs(found[0][token] - found[1][token]) for token in common) > _DIFFERENT
+        # A confident model's likeliest token stays near 0 at any temperature, but the others do not.
+        return max(abs(found[0][token] - found[1][token]) for token in common) > _DIFFERENCE
 
     def _seeds(self) -> tuple[bool | None, bool | None]:
         if "temperature" not in self._chat.settings():
             return None, None
-        drawn = [self._ask(_SMALL, _DRAWN, {"temperature": 1.0, "seed": seed}) for seed in (1, 1, 2, 3)]
-        texts = [reply.turn("", self._style.think_tags) for reply in drawn]
+        samples = [self._ask(_SMALL, _SAMPLED_TOKENS, {"temperature": 1.0, "seed": seed}) for seed in (1, 1, 2, 3)]
+        texts = [reply.turn("", self._style.think_tags) for reply in samples]
         return texts[0] == texts[1], len(set(texts[1:])) > 1
 
     def _prompt_tokens(self, small: Reply) -> tuple[tuple[int, int] | None, int | None]:
-        """Return the tokens of the prompts with a small and a large image, and of that without one."""
+        """Return the prompt's tokens with a small and a large image, and without an image."""
         counts = [reply.prompt_tokens for reply in (small, self._ask(_LARGE, 1), self._ask(None, 1))]
         known = [count for count in counts if count is not None]
         return ((known[0], known[1]), known[2]) if len(known) == len(counts) else (None, None)
 
     def _expected_tokens(self) -> tuple[int, int] | None:
-        """Return how many tokens the prompts have by the checkpoint's processor; None = it is not known."""
+        """Return the prompts' tokens by the checkpoint's processor; None = unknown."""
         processor = self._letters.processor()
         if processor is None:
             return None
@@ -312,34 +309,38 @@ class _Asked:
 
 
 def _warnings(found: ServerCheck, chat: Chat) -> list[str]:
-    """Return what of it changes the experiment."""
-    said: list[str] = []
-    for kind, way in (("open", found.open_thought), ("complete", found.complete_thought)):
-        if way == "user_text":
-            said.append(f"{kind} thoughts cannot be prefilled and go into the user's text: another experiment")
+    """Return the limitations that change the experiment."""
+    warnings: list[str] = []
+    for kind, mode in (("open", found.open_thought), ("complete", found.complete_thought)):
+        if mode == "user_text":
+            warnings.append(
+                f"{kind} thoughts cannot be prefilled and go into the user's message: a different experiment"
+            )
     if found.answered_as is not None and not same_model(found.model, found.answered_as):
-        said.append(f"asked for the model {found.model!r}, it answers as {found.answered_as!r}")
+        warnings.append(f"requested the model {found.model!r}, the server answers as {found.answered_as!r}")
     if found.dropped_tags and not found.rebuilt:
-        said.append(f"{', '.join(found.dropped_tags)} are not shown and cannot be put back: ask for log-probabilities")
+        warnings.append(f"{', '.join(found.dropped_tags)} are hidden and cannot be restored: request log-probabilities")
     if found.letters == "none":
-        said.append("there are no log-probabilities: letters are not read")
+        warnings.append("no log-probabilities: letters cannot be read")
     settings = chat.settings()
     if found.after_temperature and settings.get("temperature") != 1:
-        said.append("log-probabilities come after the temperature and are not the model's own: set temperature to 1")
+        warnings.append(
+            "log-probabilities are taken after the temperature and are not the model's own: set temperature to 1"
+        )
     if settings.get("temperature") != 0 and found.same_seed_same_text is False:
-        said.append("the same seed gives another text: draws cannot be repeated")
+        warnings.append("the same seed gives another text: draws cannot be reproduced")
     if found.image_is_seen is False:
-        said.append("images are not seen: they add no token to the prompt")
+        warnings.append("images are not seen: they add no tokens to the prompt")
     elif found.expected_tokens and found.prompt_tokens and found.expected_tokens != found.prompt_tokens:
-        said.append(
-            f"images are scaled otherwise than by the checkpoint's processor, or the chat template is another: with "
-            f"{_SMALL} and {_LARGE} pixels a side prompts have {found.prompt_tokens[0]} and {found.prompt_tokens[1]} "
+        warnings.append(
+            "images are scaled differently from the checkpoint's processor, or the chat template differs: with "
+            f"{_SMALL} and {_LARGE} pixels a side, prompts have {found.prompt_tokens[0]} and {found.prompt_tokens[1]} "
             f"tokens, expected {found.expected_tokens[0]} and {found.expected_tokens[1]}"
         )
     limit = settings.get(chat.limit)
     if found.context is not None and limit is not None and found.context <= limit:
-        said.append(f"the context of {found.context} tokens is too short for {chat.limit} {limit}")
-    return said
+        warnings.append(f"the context of {found.context} tokens is too short for {chat.limit} {limit}")
+    return warnings
 
 
 def _picture(side: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The official OpenAI client with its secrets, the threads that use it, and what is found out once for all of them."""
+"""Create OpenAI clients that hide their secrets, and provide a thread pool and a thread-safe memo for their users."""
 
 import os
 import threading
@@ -18,26 +18,26 @@ from .attempts import bounded_client
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["ANY_KEY", "Pool", "Shared", "make_client", "secrets_of"]
+__all__ = ["ANY_KEY", "Memo", "Pool", "make_client", "secrets_of"]
 
 
 ANY_KEY = "any"
-"""What is sent where no key is given: a server of one's own asks for none, but the client must send one."""
+"""The key sent if none is given: the client requires one, a local server ignores it."""
 
 
 def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | None, timeout: float) -> "OpenAI":
-    """Return a client that sends each request once (`Attempts` sends it again); it is safe to share between threads.
+    """Return a thread-safe client that sends each request once (`Retrier` repeats it).
 
     Args:
-        user: who needs it, for the error.
-        base_url: the server's address; None = `OPENAI_BASE_URL`, or else OpenAI's. Its query is that of every request.
-        api_key: None = `OPENAI_API_KEY`; where that is not set either, a server at `base_url` is asked without one.
-        timeout: seconds for a request, from its first byte to the last one of the reply.
+        user: the name of the class that needs it, for the error message.
+        base_url: the server's address; None = `OPENAI_BASE_URL`, else OpenAI's. Its query is added to every request.
+        api_key: None = `OPENAI_API_KEY`; if that is unset too, a server at `base_url` is used without a key.
+        timeout: seconds for a request, from its first byte to the last byte of the reply.
 
     Raises:
         ImportError: the client is not installed; the message says what to install.
-        ValueError: the address is none.
-        openai.OpenAIError: no key at all, for OpenAI's own server.
+        ValueError: the address is invalid.
+        openai.OpenAIError: no key for OpenAI's own server.
     """
     try:
         from openai import OpenAI
@@ -46,7 +46,7 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if key is None and base_url is not None and not os.environ.get("OPENAI_API_KEY"):
         key = ANY_KEY
-    address = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or "")
+    address = _split_address(base_url or os.environ.get("OPENAI_BASE_URL") or "")
     query = dict(parse_qsl(address.query, keep_blank_values=True))
     http_client, timeouts = bounded_client(timeout)
     return OpenAI(
@@ -59,25 +59,25 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
     )
 
 
-def _checked(address: str) -> SplitResult:
-    """Return the parts of an address; what is wrong with it is told without it, since a key may stand in its middle."""
+def _split_address(address: str) -> SplitResult:
+    """Return the parts of an address; errors do not quote it, since it may contain a key."""
     try:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
         raise ValueError(
-            "field 'base_url': expected an address such as http://localhost:8000/v1, got one whose host or port cannot "
-            "be read (it is not repeated here, since a key may stand in it)"
+            "field 'base_url': expected an address such as http://localhost:8000/v1, got one with an invalid host or "
+            "port (not quoted here, since it may contain a key)"
         ) from None
     return parts
 
 
 def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
-    """Return what is secret of a client, and keep it out of all logs as long as that is held.
+    """Return the secrets of a client, and keep them out of all logs while the result exists.
 
     Args:
-        client: with its key, address, headers and query.
-        settings: what requests say beside.
+        client: the client, with its key, address, headers and query.
+        settings: other fields of its requests.
     """
     own = {"address": str(client.base_url), "query": client.default_query, "headers": client.default_headers}
     secrets = Secrets.of(client.api_key, settings=[own, settings])
@@ -88,7 +88,7 @@ def secrets_of(client: "OpenAI", settings: Any) -> Secrets:
 Result = TypeVar("Result")
 
 
-class _Job(NamedTuple):
+class _Call(NamedTuple):
     future: Future[Any]
     call: Callable[[], Any]
 
@@ -96,22 +96,22 @@ class _Job(NamedTuple):
         if self.future.set_running_or_notify_cancel():
             try:
                 result = self.call()
-            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            except BaseException as error:  # noqa: BLE001 - raised again by `Future.result`
                 self.future.set_exception(error)
             else:
                 self.future.set_result(result)
 
 
-_Jobs = SimpleQueue[_Job | None]
+_Calls = SimpleQueue[_Call | None]
 
 
 class Pool(Generic[Result]):
-    """As many threads as there is work for, up to a size; they end when nobody holds the pool any more.
+    """A thread pool that starts threads on demand and ends them when the pool is garbage-collected.
 
-    Unlike those of `concurrent.futures`, they keep no process from ending: a request that takes minutes would.
+    Unlike `concurrent.futures`, its threads do not delay the exit of the process by requests that take minutes.
 
     Args:
-        size: how many threads at most.
+        size: maximum number of threads.
 
     Example:
         >>> pool = Pool(2)
@@ -121,46 +121,46 @@ class Pool(Generic[Result]):
 
     def __init__(self, size: int) -> None:
         self._size, self._started = size, 0
-        self._jobs: _Jobs = SimpleQueue()
+        self._calls: _Calls = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
-        weakref.finalize(self, _end, self._jobs)
+        weakref.finalize(self, _end, self._calls)
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
-        """Return what will hold the result of a call."""
+        """Queue a call and return the future of its result."""
         future: Future[Result] = Future()
-        self._jobs.put(_Job(future, call))
+        self._calls.put(_Call(future, call))
         with self._lock:
             if not self._idle.acquire(blocking=False) and self._started < self._size:
                 self._started += 1
-                threading.Thread(target=_work, args=(self._jobs, self._idle), name="vlmrobust", daemon=True).start()
+                threading.Thread(target=_work, args=(self._calls, self._idle), name="vlmrobust", daemon=True).start()
         return future
 
 
-def _work(jobs: _Jobs, idle: threading.Semaphore) -> None:
-    # The pool itself is not known here, or it would never be let go of.
-    while (job := jobs.get()) is not None:
-        job.run()
-        del job  # with what it holds
+def _work(calls: _Calls, idle: threading.Semaphore) -> None:
+    # Takes no reference to the pool, which would keep it alive.
+    while (call := calls.get()) is not None:
+        call.run()
+        del call  # frees what it references while the thread waits
         idle.release()
-    jobs.put(None)  # for the next one
+    calls.put(None)  # ends the next thread
 
 
-def _end(jobs: _Jobs) -> None:
-    jobs.put(None)
+def _end(calls: _Calls) -> None:
+    calls.put(None)
 
 
 Found = TypeVar("Found")
 
 
-class Shared:
-    """Holds what was found out, by keys; a thread at a time finds out, and the others wait for it.
+class Memo:
+    """A thread-safe memo by key; one thread computes at a time, the others wait for the result.
 
-    Those that wait while an attempt fails get its error. Who comes later tries for itself.
+    Threads that wait while a computation fails get its error; later callers compute again.
 
     Example:
-        >>> shared = Shared()
-        >>> shared.of("answer", lambda: 42), shared.of("answer", lambda: 43)
+        >>> memo = Memo()
+        >>> memo.get("answer", lambda: 42), memo.get("answer", lambda: 43)
         (42, 42)
     """
 
@@ -170,8 +170,8 @@ class Shared:
         self._failures = 0
         self._failed: dict[Hashable, tuple[int, Exception]] = {}
 
-    def of(self, key: Hashable, find: Callable[[], Found]) -> Found:
-        """Return what `find` has returned for a key; what it needs to know of another key it may ask here as well."""
+    def get(self, key: Hashable, find: Callable[[], Found]) -> Found:
+        """Return the value of a key, computed by `find` on first use; `find` may itself call `get` for other keys."""
         before = self._failures
         with self._lock:
             if key not in self._known:

@@ -1,11 +1,10 @@
-"""Read letters from a server: exactly, token by token, or from its top k.
+"""Read letter probabilities from a server: exactly by token id, or from its top k.
 
-Exactly, where it returns the log-probabilities of tokens that it is told by number (vLLM). That is asked, not assumed,
-since servers ignore what they do not know.
+Exact readout needs a server that returns the log-probabilities of requested token ids (vLLM). This is tested, since
+servers ignore fields that they do not know.
 
-The numbers come from the checkpoint's tokenizer, where it is given, and then all forms of a letter are found ("A", "
-A", "(A", ">A"); or from the server's `/tokenize`, and then those of `_FORMS`, and whatever it makes of the letter
-behind a text.
+The ids come from the checkpoint's tokenizer, if given, which yields all forms of a letter ("A", " A", "(A", ">A"); or
+from the server's `/tokenize`, which yields those of `_FORMS` and the token that it makes of the letter after a text.
 """
 
 import threading
@@ -19,16 +18,16 @@ from ...types import Prompt
 from ..base import RefusedError
 from ..vocabulary import TAIL, LetterVocabulary, letter_of
 from .chat import EXACT, Chat
-from .client import Shared
+from .client import Memo
 from .steps import Step, logsumexp
 
-__all__ = ["MOST", "CheckpointTokens", "LetterTokens", "Letters", "Place", "ServedTokens"]
+__all__ = ["MOST", "CheckpointTokens", "LetterPosition", "LetterReadout", "LetterTokens", "ServedTokens"]
 
 
 MOST = 128
-"""How many tokens a request may name."""
+"""Maximum number of token ids in a request."""
 
-# The likeliest first; a `>` belongs to the tag in front of the letter.
+# Likeliest first; a `>` belongs to the tag before the letter.
 _BEFORE = ("", " ", ">", "(", " (", "\n", "[", '"', "'", "*", *"_.-/,<\t=:&+%$")
 _BEHIND = (")", ".", ":", ",", "<", "\n")
 _FORMS = (*((before, "") for before in _BEFORE), *((before, behind) for before in ("", " ") for behind in _BEHIND))
@@ -36,37 +35,37 @@ _RANKS = {form: rank for rank, form in enumerate(_FORMS)}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a text that is put in front of a letter, at which the letter's token may begin.
+class LetterPosition:
+    """A position in a text before a letter, at which the letter's token may begin.
 
     Attributes:
-        rest: the text from here to the letter; empty = the letter stands here.
-        onward: the text of the next token of that rest.
-        ids: the token of `onward`, then the letters' tokens, those of the likeliest forms first; empty = not known.
+        remainder: the text from here to the letter; empty = the letter is here.
+        onward: the text of the next token of the remainder.
+        ids: the token of `onward`, then the letters' tokens, likeliest forms first; empty = unknown.
     """
 
-    rest: str
+    remainder: str
     onward: str
     ids: tuple[int, ...] = ()
 
 
 class LetterTokens(Protocol):
-    """Knows the letters' tokens."""
+    """Provides the letters' tokens."""
 
-    def places(self, text: str, letters: str) -> tuple[Place, ...]:
-        """Return where behind a text a letter may begin: mostly at its end alone, see `LetterVocabulary.forced_prefix`.
+    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
+        """Return where a letter after a text may begin: usually only at its end, see `LetterVocabulary.forced_prefix`.
 
         Args:
-            text: what stands in front of the letter.
-            letters: those that are asked for.
+            text: the text before the letter.
+            letters: the letters to find.
         """
 
     def text_of(self, token: int) -> str:
-        """Return how a token reads."""
+        """Return the text of a token."""
 
 
 class CheckpointTokens:
-    """Letters' tokens by the checkpoint's own tokenizer.
+    """Provides the letters' tokens from the checkpoint's tokenizer.
 
     Args:
         tokenizer: a Hugging Face tokenizer, or a processor that has one.
@@ -77,21 +76,22 @@ class CheckpointTokens:
         self._vocabulary = LetterVocabulary(self._tokenizer)
         self._texts: dict[int, str] = {}
 
-    def places(self, text: str, letters: str) -> tuple[Place, ...]:
-        """See `LetterTokens.places`."""
+    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
+        """See `LetterTokens.positions`."""
         prefix = self._vocabulary.forced_prefix(text)
         onward = [self.text_of(token) for token in prefix.tokens]
         found = []
-        for place, family in enumerate(prefix.families):
-            rest = "".join(onward[place:])
+        for position, family in enumerate(prefix.families):
+            rest = "".join(onward[position:])
             rows = [[token for token in family[row].tolist() if token >= 0] for row in letter_columns(letters)]
             ranked = sorted(
                 (self._rank(token, rest, letter), token)
                 for letter, row in zip(letters, rows, strict=True)
                 for token in row
             )
-            through = prefix.tokens[place : place + 1]
-            found.append(Place(rest, "".join(onward[place : place + 1]), (*through, *(token for _, token in ranked))))
+            through = prefix.tokens[position : position + 1]
+            ids = (*through, *(token for _, token in ranked))
+            found.append(LetterPosition(rest, "".join(onward[position : position + 1]), ids))
         return tuple(found)
 
     def text_of(self, token: int) -> str:
@@ -109,10 +109,10 @@ class CheckpointTokens:
 
 
 class ServedTokens:
-    """Letters' tokens by the server's own `/tokenize` and `/detokenize`, as vLLM has them.
+    """Provides the letters' tokens from the server's `/tokenize` and `/detokenize`, as in vLLM.
 
     Args:
-        post: sends a body to a path of the server and returns its reply; None = it has no such path.
+        post: posts a body to a path of the server and returns the reply; None = no such path.
         model: the model's name at the server.
     """
 
@@ -121,21 +121,21 @@ class ServedTokens:
         self._model = model
         self._known: dict[str, list[int]] = {}
         self._texts: dict[int, str] = {}
-        self._places: dict[tuple[str, str], tuple[Place, ...]] = {}
+        self._positions: dict[tuple[str, str], tuple[LetterPosition, ...]] = {}
 
     def is_offered(self) -> bool:
-        """Return whether the server has both paths, and what the one cuts the other puts together again."""
+        """Return whether the server has both paths, and they are inverse."""
         try:
             return self.text_of(self._encoded("A")[-1]).strip() == "A"
         except (LookupError, TypeError):
             return False
 
-    def places(self, text: str, letters: str) -> tuple[Place, ...]:
-        """See `LetterTokens.places`."""
+    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
+        """See `LetterTokens.positions`."""
         key = text[-TAIL:], letters
-        if key not in self._places:
-            self._places[key] = self._found(*key)
-        return self._places[key]
+        if key not in self._positions:
+            self._positions[key] = self._find(*key)
+        return self._positions[key]
 
     def text_of(self, token: int) -> str:
         """See `LetterTokens.text_of`."""
@@ -144,19 +144,19 @@ class ServedTokens:
             self._texts[token] = str(reply["prompt"])
         return self._texts[token]
 
-    def _found(self, tail: str, letters: str) -> tuple[Place, ...]:
-        alone = self._encoded(tail) if tail else []
+    def _find(self, tail: str, letters: str) -> tuple[LetterPosition, ...]:
+        prefix = self._encoded(tail) if tail else []
         written = {(space, letter): self._encoded(tail + space + letter) for letter in letters for space in ("", " ")}
-        shared = min(_common(alone, one) for one in written.values())
-        onward = [self.text_of(token) for token in alone[shared:]]
+        shared = min(_common(prefix, one) for one in written.values())
+        onward = [self.text_of(token) for token in prefix[shared:]]
         found = []
-        for place in range(len(onward) + 1):
-            rest = "".join(onward[place:])
-            ids = dict.fromkeys(alone[shared + place : shared + place + 1])
-            # What the server makes of a letter right there; a sentence-piece vocabulary cuts it in another way alone.
+        for position in range(len(onward) + 1):
+            rest = "".join(onward[position:])
+            ids = dict.fromkeys(prefix[shared + position : shared + position + 1])
+            # The letter tokenised in context; a SentencePiece vocabulary tokenises it differently alone.
             for one in written.values():
-                behind = one[shared + place :]
-                same = one[: shared + place] == alone[: shared + place]
+                behind = one[shared + position :]
+                same = one[: shared + position] == prefix[: shared + position]
                 if same and len(behind) == 1 and self._reads(behind[0], rest, letters):
                     ids[behind[0]] = None
             for before, after in _FORMS:
@@ -164,7 +164,7 @@ class ServedTokens:
                     one = self._encoded(f"{rest}{before}{letter}{after}")
                     if len(one) == 1 and self._reads(one[0], rest, letter):
                         ids[one[0]] = None
-            found.append(Place(rest, "".join(onward[place : place + 1]), tuple(ids)))
+            found.append(LetterPosition(rest, "".join(onward[position : position + 1]), tuple(ids)))
         return tuple(found)
 
     def _reads(self, token: int, rest: str, letters: str) -> bool:
@@ -180,48 +180,50 @@ class ServedTokens:
 
 def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
     pairs = zip(tokens, others, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))
+    return next(
+        (position for position, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others))
+    )
 
 
 _QUESTION: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "Say one letter."}]}]
-_ASKED = "ABCDEFGH"
+_TESTED_LETTERS = "ABCDEFGH"
 
-Steps = Callable[[str, int, Mapping[str, Any]], Sequence[Step]]
+GenerateSteps = Callable[[str, int, Mapping[str, Any]], Sequence[Step]]
 
 
-class Letters:
-    """Which tokens a request names, and what is read from them.
+class LetterReadout:
+    """Chooses the token ids that requests name, and reads the letters from the replies.
 
     Args:
-        chat: asks the server.
-        tokenizer: the checkpoint's: a name, a folder, a tokenizer or a processor; None = the server says which tokens
-            the letters are.
+        chat: sends the requests.
+        tokenizer: the checkpoint's: a name, a folder, a tokenizer or a processor; None = ask the server for the
+            letters' tokens.
     """
 
     def __init__(self, chat: Chat, tokenizer: Any = None) -> None:
         self._chat = chat
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
-        self._known = Shared()
+        self._known = Memo()
 
     @property
     def tokens(self) -> LetterTokens | None:
-        """The letters' tokens where the server returns the log-probabilities of tokens by number, else None.
+        """The letters' tokens if the server returns log-probabilities of requested token ids, else None.
 
         Raises:
-            RefusedError: it does, and its tokens are not those of the tokenizer that was given.
+            RefusedError: it does, and its tokens differ from the given tokenizer's.
         """
-        return self._known.of("tokens", self._found)
+        return self._known.get("tokens", self._find)
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """Those of the tokenizer that was given, or else of well-known families."""
+        """Special tokens of the given tokenizer, or of well-known families."""
         if self._tokenizer is None:
             return KNOWN_TOKENS
-        return self._known.of("special", lambda: SpecialTokens.of(_loaded(self._tokenizer)))
+        return self._known.get("special", lambda: SpecialTokens.of(_loaded(self._tokenizer)))
 
     def processor(self) -> Any:
-        """Return the checkpoint's processor; None = it was not given."""
+        """Return the checkpoint's processor; None = not given."""
         if self._tokenizer is None or hasattr(self._tokenizer, "image_processor"):
             return self._tokenizer
         if not isinstance(self._tokenizer, str | PathLike):
@@ -230,80 +232,77 @@ class Letters:
 
         return AutoProcessor.from_pretrained(self._tokenizer)
 
-    def said(self, prompt: Prompt) -> dict[str, Any]:
-        """Return what a request says for its letters to be read wherever the answer is written."""
+    def request_fields(self, prompt: Prompt) -> dict[str, Any]:
+        """Return the request fields for reading the letters wherever the answer is generated."""
         if prompt.style.answer_by != "letter":
             return {}
-        # What stands in front decides how some vocabularies cut the letter itself.
-        return self._named(self._places(prompt.style.answer_opener, prompt)[-1:])
+        # The text before the letter decides how some vocabularies tokenise it.
+        return self._exact_fields(self._positions(prompt.style.answer_opener, prompt)[-1:])
 
     def read(
-        self, prompt: Prompt, forced: str, steps: Steps, mergeable: Callable[[], str]
+        self, prompt: Prompt, forced: str, generate: GenerateSteps, mergeable: Callable[[], str]
     ) -> tuple[list[float], float | None] | None:
-        """Return the log-probabilities of all letters behind a forced text, and their floor; None = none came back.
+        """Return the log-probabilities of all letters after a forced text, and their floor; None = none returned.
 
-        P is summed over the places at which the letter's token may begin: P(A) = P(">A") + P(">") · P("A" after ">").
+        P sums over the positions at which the letter's token may begin: P(A) = P(">A") + P(">") · P("A" after ">").
 
         Args:
-            prompt: what is asked.
-            forced: what stands behind the prefill.
-            steps: begins the assistant's turn with a text, generates some tokens and returns them; the last argument is
-                what the request says besides.
-            mergeable: the end of the forced text that a letter's token may begin with, where the tokens are not known.
+            prompt: the prompt.
+            forced: the text after the prefill.
+            generate: prefills the assistant's turn with a text, generates some tokens and returns their steps; the last
+                argument holds other fields of the request.
+            mergeable: the end of the forced text that a letter's token may begin with, if the tokens are unknown.
         """
-        places = self._places(prompt.prefill + forced, prompt)
-        if not places:
+        positions = self._positions(prompt.prefill + forced, prompt)
+        if not positions:
             rest = mergeable()
-            places = (Place(rest, rest), Place("", ""))[0 if rest else 1 :]
-        said = self._named(places)
-        turn = (prompt.prefill + forced).removesuffix(places[0].rest)
-        reached = 0.0
-        ways: list[list[float]] = []
+            positions = (LetterPosition(rest, rest), LetterPosition("", ""))[0 if rest else 1 :]
+        fields = self._exact_fields(positions)
+        turn = (prompt.prefill + forced).removesuffix(positions[0].remainder)
+        path_logprob = 0.0
+        by_position: list[list[float]] = []
         floors: list[float] = []
         ahead: list[Step] = []
-        for number, place in enumerate(places):
-            ahead = ahead or list(steps(turn, len(places) - number, said))
+        for number, position in enumerate(positions):
+            ahead = ahead or list(generate(turn, len(positions) - number, fields))
             if not ahead or not ahead[0].tells_letters:
                 return None
             step, *ahead = ahead
-            onward = place.onward.encode()
-            lost = (
-                step.missing(_shown(prompt))
-                if not place.rest
-                else onward.decode()
-                if onward not in step.logprobs
-                else ""
-            )
-            if step.exact and lost:
+            onward = position.onward.encode()
+            if not position.remainder:
+                missing = step.missing(_shown(prompt))
+            else:
+                missing = "" if onward in step.logprobs else position.onward
+            if step.exact and missing:
                 raise ValueError(
                     f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected the log-probabilities of "
-                    f"the letters {_shown(prompt)} behind {turn[-40:]!r}, got none of {lost}"
+                    f"the letters {_shown(prompt)} after {turn[-40:]!r}, got none of {missing}"
                 )
-            ways.append([reached + letter for letter in step.letters(place.rest.encode())])
-            floors += [] if step.floor is None else [reached + step.floor]
+            by_position.append([path_logprob + letter for letter in step.letters(position.remainder.encode())])
+            floors += [] if step.floor is None else [path_logprob + step.floor]
             if onward not in step.logprobs:
-                break  # the last place, or a way that is too unlikely to be among the top k
-            reached += step.logprobs[onward]
-            turn += place.onward
+                break  # the last position, or a token too unlikely to be in the top k
+            path_logprob += step.logprobs[onward]
+            turn += position.onward
             ahead = ahead if step.token == onward else []
-        return [logsumexp(way) for way in zip(*ways, strict=True)], max(floors, default=None)
+        return [logsumexp(values) for values in zip(*by_position, strict=True)], max(floors, default=None)
 
-    def _places(self, text: str, prompt: Prompt) -> tuple[Place, ...]:
+    def _positions(self, text: str, prompt: Prompt) -> tuple[LetterPosition, ...]:
         tokens = self.tokens
         with self._lock:
-            return () if tokens is None else tokens.places(text, _shown(prompt))
+            return () if tokens is None else tokens.positions(text, _shown(prompt))
 
-    def _named(self, places: Sequence[Place]) -> dict[str, Any]:
-        # Of each place the likeliest forms first.
+    def _exact_fields(self, positions: Sequence[LetterPosition]) -> dict[str, Any]:
+        # The likeliest forms of every position come first.
         ids = dict.fromkeys(
             token
-            for rank in range(max((len(place.ids) for place in places), default=0))
-            for place in places
-            for token in place.ids[rank : rank + 1]
+            for rank in range(max((len(position.ids) for position in positions), default=0))
+            for position in positions
+            for token in position.ids[rank : rank + 1]
         )
         return {EXACT: list(ids)[:MOST]} if ids else {}
 
-    def _found(self) -> LetterTokens | None:
+    def _find(self) -> LetterTokens | None:
         if self._chat.top_logprobs is None or not self._returned(range(4)):
             return None
         if self._tokenizer is None:
@@ -316,8 +315,8 @@ class Letters:
         return tokens
 
     def _compare(self, tokens: LetterTokens) -> None:
-        """Refuse tokens that read otherwise at the server."""
-        ids = [token for place in tokens.places("", _ASKED) for token in place.ids][:MOST]
+        """Raise if tokens have other texts at the server."""
+        ids = [token for position in tokens.positions("", _TESTED_LETTERS) for token in position.ids][:MOST]
         returned = self._returned(ids)
         read = [letter_of(text.decode(errors="replace")) for text in returned]
         for token in ids:
@@ -325,15 +324,17 @@ class Letters:
             if letter not in read:
                 shown = ", ".join(repr(text.decode(errors="replace")) for text in list(returned)[:8])
                 raise RefusedError(
-                    f"the tokenizer does not fit the server's: asked for the letters' tokens, such as {token} for "
+                    f"the tokenizer does not fit the server's: requested the letters' tokens, such as {token} for "
                     f"{tokens.text_of(token)!r}, the server returned {shown or 'none'}"
                 )
             read.remove(letter)
 
     def _returned(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the texts of tokens that come back when some are asked for; empty = the server does not heed it."""
-        said = {EXACT: list(ids), "top_logprobs": 1}
-        returned = self._chat.tried(_QUESTION, said, lambda reply: [t for s in reply.steps[:1] for t in s.returned])
+        """Return the texts of the tokens returned for requested ids; empty = the server ignores the request."""
+        fields = {EXACT: list(ids), "top_logprobs": 1}
+        returned = self._chat.try_request(
+            _QUESTION, fields, lambda reply: [t for s in reply.steps[:1] for t in s.returned]
+        )
         return returned if returned is not None and len(returned) >= len(ids) else []
 
 

@@ -1,4 +1,4 @@
-"""Prompts as the messages of an OpenAI-compatible server: images as URLs, the prefill in one of four ways."""
+"""Convert prompts to chat messages, with images as URLs and the prefill in one of four modes."""
 
 import base64
 import io
@@ -15,9 +15,9 @@ from ...types.prompt import made_of_images
 __all__ = [
     "BEGUN",
     "COMPLETE",
-    "Continuing",
+    "ContinuationMode",
+    "PrefillMode",
     "SharedUrls",
-    "Way",
     "continued",
     "data_url",
     "in_words",
@@ -26,17 +26,17 @@ __all__ = [
 ]
 
 
-_KEPT_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-_KEPT_MODES = ("RGB", "L")
+_PASSTHROUGH_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+_PASSTHROUGH_MODES = ("RGB", "L")
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
 def data_url(image: ImageLike) -> str:
     """Return an image as a `data:` URL.
 
-    A file, or its bytes, goes as it is where every server decodes it to the same pixels: a JPEG, PNG or WebP file of
-    one upright RGB or grey picture. Anything else (transparency, palettes, CMYK, other formats, PIL images) goes as the
-    PNG of what `open_image` makes of it, so that a server sees what any other model here sees.
+    A file, or its bytes, is sent unchanged if every server decodes it to the same pixels: a JPEG, PNG or WebP file with
+    one upright RGB or grey image. Anything else (transparency, palettes, CMYK, other formats, PIL images) is sent as a
+    PNG of the result of `open_image`, so that all models receive the same pixels.
 
     Raises:
         OSError: the file is missing or cannot be decoded; the message names the file.
@@ -44,32 +44,33 @@ def data_url(image: ImageLike) -> str:
     picture = open_image(image)
     if isinstance(image, str | Path | bytes):
         content = image if isinstance(image, bytes) else Path(image).read_bytes()
-        if (mime := _kept_type(content)) is not None:
+        if (mime := _passthrough_type(content)) is not None:
             return f"data:{mime};base64,{base64.b64encode(content).decode()}"
     from PIL import Image
 
     buffer = io.BytesIO()
-    # The pixels alone: a picture keeps what its file said about transparency, and a PNG would say it again.
+    # Copy the pixels alone, since a PIL image keeps its file's transparency and would write it to the PNG.
     Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _kept_type(content: bytes) -> str | None:
+def _passthrough_type(content: bytes) -> str | None:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as file:
         turned = file.getexif().get(_ORIENTATION, 1) != 1
-        plain = file.mode in _KEPT_MODES and "transparency" not in file.info and getattr(file, "n_frames", 1) == 1
-        return _KEPT_FORMATS.get(file.format or "") if plain and not turned else None
+        mode_is_plain = file.mode in _PASSTHROUGH_MODES and "transparency" not in file.info
+        plain = mode_is_plain and getattr(file, "n_frames", 1) == 1
+        return _PASSTHROUGH_FORMATS.get(file.format or "") if plain and not turned else None
 
 
 class SharedUrls:
-    """Images' data URLs, each made once for all prompts that wait at the same time, and let go of after the last.
+    """Data URLs of images, each made once for all queued prompts and freed after the last of them.
 
-    A URL is made by the thread that needs it first, so that images are decoded side by side.
+    The first thread that needs a URL makes it, so that images are decoded in parallel.
 
     Args:
-        make: returns the URL of an image, as `data_url` does.
+        make: returns the URL of an image, such as `data_url`.
 
     Example:
         >>> from vlmrobust import Prompt, demo
@@ -82,20 +83,20 @@ class SharedUrls:
     def __init__(self, make: Callable[[ImageLike], str]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._waited_for: weakref.WeakValueDictionary[Hashable, _Url] = weakref.WeakValueDictionary()
+        self._pending: weakref.WeakValueDictionary[Hashable, _Url] = weakref.WeakValueDictionary()
 
     def of(self, prompt: Prompt) -> Callable[[], list[str]]:
-        """Return what makes the URLs of a prompt's images, in their order; as long as it is held, they are shared.
+        """Return a function that makes the URLs of a prompt's images, in order; they are shared while it is alive.
 
-        Calling it raises OSError where an image is missing or cannot be decoded; the message names sample and image.
+        It raises OSError if an image is missing or cannot be decoded; the message names sample and image.
         """
         with self._lock:
-            held = {key: self._waited_for.setdefault(key, _Url(self._make)) for key in map(image_key, prompt.images)}
-        return lambda: made_of_images(prompt, lambda image: held[image_key(image)].of(image), {})
+            urls = {key: self._pending.setdefault(key, _Url(self._make)) for key in map(image_key, prompt.images)}
+        return lambda: made_of_images(prompt, lambda image: urls[image_key(image)].of(image), {})
 
 
 class _Url:
-    """One image's, once it is made."""
+    """The URL of one image, made on first use."""
 
     def __init__(self, make: Callable[[ImageLike], str]) -> None:
         self._make = make
@@ -109,8 +110,8 @@ class _Url:
             return self._url
 
 
-Continuing = Literal["continue_final_message", "prefix", "last_message"]
-Way = Literal["continue_final_message", "prefix", "last_message", "user_text"]
+ContinuationMode = Literal["continue_final_message", "prefix", "last_message"]
+PrefillMode = Literal["continue_final_message", "prefix", "last_message", "user_text"]
 
 BEGUN = """\
 You have begun to think about this already. Your thought so far:
@@ -118,7 +119,7 @@ You have begun to think about this already. Your thought so far:
 {thought}
 
 Go on from exactly there; do not start over."""
-"""How a thought that is not complete is put into the user's text, for servers without prefill."""
+"""How an open thought is quoted in the user's message, for servers without prefill."""
 
 COMPLETE = """\
 You have thought about this already. Your whole thought:
@@ -126,37 +127,37 @@ You have thought about this already. Your whole thought:
 {thought}
 
 Do not think any further; give the answer now."""
-"""The same for a thought that is complete."""
+"""How a complete thought is quoted."""
 
 
-def messages_of(prompt: Prompt, images: Sequence[str], assistant: str, way: Way) -> list[dict[str, Any]]:
-    """Return a prompt's messages.
+def messages_of(prompt: Prompt, images: Sequence[str], assistant: str, mode: PrefillMode) -> list[dict[str, Any]]:
+    """Return a prompt's messages with the prefill.
 
     Args:
         prompt: the prompt.
-        images: the URLs of its images, in their order.
-        assistant: what the assistant's turn begins with: the prefill, and what is forced behind it.
-        way: how that is carried.
+        images: the URLs of its images, in order.
+        assistant: the beginning of the assistant's turn: the prefill and any forced text after it.
+        mode: how to send it.
     """
     urls = iter(images)
     turns = [{**turn, "content": [_filled(part, urls) for part in turn["content"]]} for turn in prompt.messages()]
     if not assistant:
         return turns
-    if way != "user_text":
-        return continued(turns, assistant, way)
-    said = {"type": "text", "text": f"\n\n{in_words(assistant, prompt.style.think_tags)}"}
-    return [*turns[:-1], {**turns[-1], "content": [*turns[-1]["content"], said]}]
+    if mode != "user_text":
+        return continued(turns, assistant, mode)
+    quoted = {"type": "text", "text": f"\n\n{in_words(assistant, prompt.style.think_tags)}"}
+    return [*turns[:-1], {**turns[-1], "content": [*turns[-1]["content"], quoted]}]
 
 
-def continued(turns: Sequence[dict[str, Any]], assistant: str, way: Continuing) -> list[dict[str, Any]]:
-    """Return the turns and the beginning of the assistant's, for a server that goes on from there."""
-    mark = {"prefix": True} if way == "prefix" else {}
-    return [*turns, {"role": "assistant", "content": assistant, **mark}]
+def continued(turns: Sequence[dict[str, Any]], assistant: str, mode: ContinuationMode) -> list[dict[str, Any]]:
+    """Return the turns with the beginning of the assistant's turn, for a server that continues it."""
+    flag = {"prefix": True} if mode == "prefix" else {}
+    return [*turns, {"role": "assistant", "content": assistant, **flag}]
 
 
-def request_flags(messages: Sequence[Mapping[str, Any]], way: Way) -> dict[str, Any]:
-    """Return what a request says beside its messages, so that the last one is continued."""
-    if way != "continue_final_message" or messages[-1]["role"] != "assistant":
+def request_flags(messages: Sequence[Mapping[str, Any]], mode: PrefillMode) -> dict[str, Any]:
+    """Return the request fields by which the server continues the last message."""
+    if mode != "continue_final_message" or messages[-1]["role"] != "assistant":
         return {}
     return {"continue_final_message": True, "add_generation_prompt": False}
 
@@ -166,7 +167,7 @@ def _filled(part: Mapping[str, Any], urls: Any) -> dict[str, Any]:
 
 
 def in_words(prefill: str, think_tags: tuple[str, str]) -> str:
-    """Return what the user's turn says of a thought where the assistant's cannot begin with it."""
+    """Return the text by which the user's message quotes a thought, where the assistant's turn cannot be prefilled."""
     think_open, think_close = think_tags
     wording = COMPLETE if think_close in prefill else BEGUN
     return wording.format(thought=prefill.replace(think_open, "").replace(think_close, "").strip())

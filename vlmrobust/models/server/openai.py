@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server."""
+"""Run vision-language models behind an OpenAI-compatible server."""
 
 import logging
 import threading
@@ -18,9 +18,9 @@ from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
 from .client import Pool, make_client
 from .continuation import Continuation
-from .letter_readout import Letters
-from .messages import Continuing, SharedUrls, Way, data_url, messages_of
-from .option_texts import FIELD, Forced, OptionTexts
+from .letter_readout import LetterReadout
+from .messages import ContinuationMode, PrefillMode, SharedUrls, data_url, messages_of
+from .option_texts import PROMPT_LOGPROBS, OptionTexts, PromptScorer
 from .replies import response_of
 from .steps import Step
 
@@ -28,48 +28,48 @@ __all__ = ["OpenAIModel"]
 
 logger = logging.getLogger(__name__)
 
-_LONG_RUN = 64  # prompts, from which on a run is worth a check of the server
-_NOT_UP = (502, 503, 504)  # what stands before a server says so for it
-_OURS = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
+_LONG_RUN = 64  # prompts from which a run is worth a check of the server
+_UNAVAILABLE = (502, 503, 504)  # sent by proxies in front of a server that is not up
+_RESERVED = ("model", "messages", "n", "stream", "logprobs", "top_logprobs", "logprob_token_ids")
 
 
 class OpenAIModel:
-    """A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, a hosted one.
+    """A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp or a hosted service.
 
-    Needs `pip install vlmrobust[api]`. Images go as data URLs. Decoding is greedy unless `generation` says otherwise.
-    Letters are read from the log-probabilities at the token that holds the answer's letter: exactly, where the server
-    returns those of tokens that it is told (vLLM), or else from its top k, and `logprob_floor` bounds all others. Token
-    entropy, a sum over all tokens, is not known and left out.
+    Needs `pip install vlmrobust[api]`. Images are sent as data URLs. Decoding is greedy unless `generation` sets
+    otherwise. Letter probabilities come from the log-probabilities of the token that contains the answer letter: exact
+    where the server returns the log-probabilities of requested token ids (vLLM), else from its top k, and then
+    `logprob_floor` bounds all other tokens. Token entropy needs the whole vocabulary and is not available.
 
-    A request that failed for good makes a row of status `error`, and the others go on. A wrong key (401), a model or an
-    address that is not there (404), and a server to which again and again no connection comes about end the run.
+    A request that fails for good becomes a row with status `error`, and the run continues. A wrong key (401), an
+    unknown model or path (404) and repeated connection failures end the run.
 
     Args:
         model: the model's name at the server.
         base_url: the server's address, such as `http://localhost:8000/v1`; None = `OPENAI_BASE_URL`, or OpenAI's.
-        api_key: None = `OPENAI_API_KEY`. It is sent to the server and is nowhere else: neither shown, nor in errors,
-            nor part of `identity()`.
-        generation: what requests say about sampling, in the server's own words; default `max_tokens` 512 and
-            `temperature` 0, and a value of None leaves one out. `seed` keys the seeds that are sent where the
-            temperature is not 0, by sample, condition and draw; whether they are heeded is up to the server.
-        extra_body: what else requests say, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
-        top_logprobs: how many tokens are asked for at each place; most servers allow 20; None = none.
-        prefill: how the assistant's turn is begun: `continue_final_message` (vLLM, SGLang, llama.cpp), `prefix`
-            (DeepSeek), `last_message` (the message alone is enough), `user_text` (put into the user's text in
-            words, where a server cannot), or `auto`: the first of `continue_final_message` and `last_message` that a
-            test finds to work, or else `user_text`, with a warning.
-        tokenizer: the checkpoint's, as a name, a folder, a tokenizer or a processor, to know all tokens of the letters,
-            and the special ones, which are made inert in data; None = the server's `/tokenize` is asked for the former,
-            and the latter are those of well-known families.
-        price: what a million tokens cost: `prompt`, `completion` and, if it differs, `cached`.
-        concurrency: requests at a time: many, for an engine that batches by itself. Where a server has fewer places
-            (llama.cpp's slots) or limits rates, as many as it has or allows.
-        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after 1, 2, 4, 8, 16 …
-            seconds, or after as many as the server asks for (`Retry-After`).
-        timeout: seconds for one attempt, from the first byte sent to the last one read.
+        api_key: None = `OPENAI_API_KEY`. It is only sent to the server: never printed, put in errors or in
+            `identity()`.
+        generation: sampling parameters, under the server's names; default `max_tokens` 512 and `temperature` 0; None
+            omits one. `seed` keys the seeds by sample, condition and draw, sent if the temperature is not 0; servers
+            may ignore them.
+        extra_body: other fields of each request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
+        top_logprobs: tokens to request per position; most servers allow 20; None = none.
+        prefill: how to prefill the assistant's turn: `continue_final_message` (vLLM, SGLang, llama.cpp), `prefix`
+            (DeepSeek), `last_message` (an assistant message alone), `user_text` (quoted in the user's message, for
+            servers without prefill), or `auto`: the first of `continue_final_message` and `last_message` that passes a
+            test, else `user_text` with a warning.
+        tokenizer: the checkpoint's (name, folder, tokenizer or processor). It gives all tokens of the letters, and the
+            special tokens that are made inert in data. None = the letters' tokens come from the server's `/tokenize`,
+            and the special tokens are those of well-known families.
+        price: cost of a million tokens: `prompt`, `completion` and, if it differs, `cached`.
+        concurrency: simultaneous requests. Choose many for an engine that batches; for a server with fewer slots
+            (llama.cpp) or a rate limit, as many as it allows.
+        max_retries: retries of a request that failed temporarily (no connection, 408, 409, 429, 5xx), after 1, 2, 4,
+            8, 16 … seconds, or after the server's `Retry-After`.
+        timeout: seconds per attempt, from the first byte sent to the last byte read.
 
     Raises:
-        ValueError: `generation` holds what is decided here, or `prefill` is none of these.
+        ValueError: `generation` or `extra_body` sets a reserved field, or `prefill` or `concurrency` is invalid.
 
     Example:
         >>> model = OpenAIModel("Qwen/Qwen2.5-VL-7B-Instruct", "http://localhost:8000/v1", api_key="secret")
@@ -86,23 +86,23 @@ class OpenAIModel:
         generation: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         top_logprobs: int | None = 20,
-        prefill: Way | Literal["auto"] = "auto",
+        prefill: PrefillMode | Literal["auto"] = "auto",
         tokenizer: Any = None,
         price: Mapping[str, float] | None = None,
         concurrency: int = 64,
         max_retries: int = 5,
         timeout: float = 300.0,
     ) -> None:
-        given = dict(generation or {})
-        limit = {} if "max_completion_tokens" in given else {"max_tokens": 512}
-        self.generation: dict[str, Any] = {**limit, "temperature": 0, "seed": 0, **given}
+        settings = dict(generation or {})
+        limit = {} if "max_completion_tokens" in settings else {"max_tokens": 512}
+        self.generation: dict[str, Any] = {**limit, "temperature": 0, "seed": 0, **settings}
         self.extra_body = dict(extra_body or {})
-        for field, names in (("generation", given), ("extra_body", self.extra_body)):
-            for name in (*_OURS, *(self.generation if field == "extra_body" else ())):
+        for field, names in (("generation", settings), ("extra_body", self.extra_body)):
+            for name in (*_RESERVED, *(self.generation if field == "extra_body" else ())):
                 if name in names:
-                    raise ValueError(f"field {field!r}: expected other names than {name!r}, which is set elsewhere")
-        if prefill not in (ways := (*get_args(Way), "auto")):
-            raise ValueError(f"field 'prefill': expected one of {', '.join(map(repr, ways))}, got {prefill!r}")
+                    raise ValueError(f"field {field!r}: {name!r} is reserved or set elsewhere; remove it")
+        if prefill not in (modes := (*get_args(PrefillMode), "auto")):
+            raise ValueError(f"field 'prefill': expected one of {', '.join(map(repr, modes))}, got {prefill!r}")
         if concurrency < 1:
             raise ValueError(f"field 'concurrency': expected at least 1, got {concurrency}")
         self.model = model
@@ -120,8 +120,8 @@ class OpenAIModel:
             max_retries=max_retries,
         )
         self._continuation = Continuation(self._chat.probe, prefill)
-        self._letters = Letters(self._chat, tokenizer)
-        self._texts = OptionTexts(self._chat)
+        self._letters = LetterReadout(self._chat, tokenizer)
+        self._option_texts = OptionTexts(self._chat)
         self._pool: Pool[Response] = Pool(concurrency)
         self._urls = SharedUrls(data_url)
         self._refusals: list[RefusedError] = []
@@ -134,16 +134,16 @@ class OpenAIModel:
 
     @property
     def usage(self) -> Usage:
-        """Requests, tokens and cost so far, tests of the server included; what failed is not counted."""
+        """Requests, tokens and cost so far, including the server check; failed requests are not counted."""
         return self._chat.usage
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """Those of the tokenizer that was given, or else of well-known families: made inert in what a prompt shows."""
+        """Special tokens of the given tokenizer, or of well-known families; made inert in prompts."""
         return self._letters.special_tokens
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the answers: the model's name and what it is told. A server may move."""
+        """Return what determines the responses: model name and settings, but not the server's address."""
         return {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.model,
@@ -154,15 +154,15 @@ class OpenAIModel:
         }
 
     def check(self, style: Style | None = None) -> ServerCheck:
-        """Ask the server what it can do, in some twenty short requests, and return what was found out.
+        """Probe the server's capabilities with about twenty short requests and return the result.
 
-        Before a long run this happens of itself, once, and is logged in a line (`expect`).
+        A long run does this once before its first prompt and logs a one-line summary (`expect`).
 
         Args:
-            style: whose tags are looked for; None = the default style.
+            style: style whose tags to look for; None = the default style.
 
         Raises:
-            RefusedError: it does not answer, or its tokens are not those of the tokenizer that was given.
+            RefusedError: the server does not answer, or its tokens differ from the given tokenizer's.
         """
         from openai import OpenAIError
 
@@ -170,10 +170,10 @@ class OpenAIModel:
             return check_server(self._chat, self._continuation, self._letters, style or Style())
         except (OpenAIError, ValueError) as error:
             host = self._client.base_url.host
-            raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
+            raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.error_text(error)}") from None
 
     def expect(self, prompts: int, style: Style) -> None:
-        """Prepare for so many prompts: before the first of many the server is checked, once; see `Model`."""
+        """Announce the number of prompts; a long run checks the server once before its first prompt; see `Model`."""
         if prompts >= _LONG_RUN and not self._is_checked:
             self._unchecked = style
 
@@ -181,21 +181,21 @@ class OpenAIModel:
         """Answer prompts, `concurrency` at a time; see `Model.respond`.
 
         Raises:
-            RefusedError: the server does not know the key, the model or the address, nobody is there, or its tokens are
-                not those of the tokenizer that was given.
+            RefusedError: the server rejects the key, model or address, cannot be reached, or its tokens differ from the
+                given tokenizer's.
         """
-        asked = [self.ask(prompt) for prompt in prompts]
+        futures = [self.ask(prompt) for prompt in prompts]
         try:
-            return [future.result() for future in asked]
+            return [future.result() for future in futures]
         except BaseException:
-            for future in asked:
-                future.cancel()  # what is not on its way yet is not sent
+            for future in futures:
+                future.cancel()  # do not send requests that are still queued
             raise
 
     def ask(self, prompt: Prompt) -> Future[Response]:
-        """Take a prompt, to be answered when its turn comes; see `ConcurrentModel.ask`.
+        """Queue a prompt; see `ConcurrentModel.ask`.
 
-        Where the server refuses one prompt, what was asked until then is refused too, without being sent.
+        If the server refuses one prompt, all prompts queued so far are refused without being sent.
         """
         prompt = prompt.with_inert(self.special_tokens)
         urls, refusals = self._urls.of(prompt), self._refusals
@@ -211,7 +211,7 @@ class OpenAIModel:
                 return self._answer(prompt, images)
             except RefusedError as error:
                 refusals.append(error)
-                self._refusals = []  # what is asked from now on finds out for itself
+                self._refusals = []  # later prompts try again
                 raise
 
         return self._pool.submit(answer)
@@ -221,21 +221,23 @@ class OpenAIModel:
 
         try:
             self._check_first()
-            way = self._way(prompt)
-            read = None if way == "user_text" else self._read(prompt, images, way)
-            return read or self._with_texts(prompt, images, self._write(prompt, images, way))
+            mode = self._mode(prompt)
+            read = None if mode == "user_text" else self._read(prompt, images, mode)
+            return read or self._with_option_texts(prompt, images, self._write(prompt, images, mode))
         except (AuthenticationError, NotFoundError) as error:
             host = self._client.base_url.host
-            told = f"{self!r}: expected a key, a model and a path that {host} knows, got {self._chat.told(error)}"
-            raise RefusedError(told) from None
+            message = (
+                f"{self!r}: expected a key, a model and a path that {host} knows, got {self._chat.error_text(error)}"
+            )
+            raise RefusedError(message) from None
         except (OpenAIError, ValueError) as error:
-            return Response.failed(prompt, self._chat.told(error))
+            return Response.failed(prompt, self._chat.error_text(error))
 
     def _check_first(self) -> None:
-        """Check the server if that is still to be done; all that is asked waits for it.
+        """Check the server if a check is pending; all other requests wait for it.
 
         Raises:
-            RefusedError: the server is not up, or its tokens are not those of the tokenizer that was given.
+            RefusedError: the server is not up, or its tokens differ from the given tokenizer's.
         """
         from openai import APIStatusError, OpenAIError
 
@@ -246,66 +248,74 @@ class OpenAIModel:
             try:
                 found = check_server(self._chat, self._continuation, self._letters, style)
             except (OpenAIError, ValueError) as error:
-                if isinstance(error, APIStatusError) and error.status_code in _NOT_UP:
+                if isinstance(error, APIStatusError) and error.status_code in _UNAVAILABLE:
                     host = self._client.base_url.host
-                    raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.told(error)}") from None
-                # What else is wrong with the server, the rows say.
-                logger.warning("%r: the server could not be checked: %s", self, self._chat.told(error))
+                    raise RefusedError(
+                        f"{self!r}: {host} could not be checked: {self._chat.error_text(error)}"
+                    ) from None
+                # Any other fault shows in the rows.
+                logger.warning("%r: the server could not be checked: %s", self, self._chat.error_text(error))
                 return
             logger.info("%r: %s", self, found.summary())
             for warning in found.warnings:
                 logger.warning("%r: %s", self, warning)
 
-    def _way(self, prompt: Prompt) -> Way:
-        """Return how the prefill is carried, or what is forced where there is none."""
+    def _mode(self, prompt: Prompt) -> PrefillMode:
+        """Return how to send the prefill, or the forced text if there is no prefill."""
         if not prompt.prefill:
             return "last_message"
         tags = prompt.style.think_tags
-        return self._continuation.way(tags, closed=tags[1] in prompt.prefill + (forced_text(prompt) or ""))
+        return self._continuation.mode(tags, closed=tags[1] in prompt.prefill + (forced_text(prompt) or ""))
 
-    def _write(self, prompt: Prompt, images: Sequence[str], way: Way) -> Response:
-        """Let the model write, and read the letters where it wrote its answer's."""
+    def _write(self, prompt: Prompt, images: Sequence[str], mode: PrefillMode) -> Response:
+        """Let the model generate, and read the letters at the token of its answer letter."""
         key = (prompt.sample.id, prompt.condition, prompt.draw)
-        messages = messages_of(prompt, images, prompt.prefill, way)
-        reply = self._chat.ask(messages, way, self._chat.sampling(key) | self._letters.said(prompt))
-        if way == "user_text":
-            # What was put into the user's words is no part of the assistant's turn.
+        messages = messages_of(prompt, images, prompt.prefill, mode)
+        reply = self._chat.ask(messages, mode, self._chat.sampling(key) | self._letters.request_fields(prompt))
+        if mode == "user_text":
+            # Text in the user's message is no part of the assistant's turn.
             return response_of(prompt.replace(prefill=""), reply, "user_text")
-        # Where there are no tokens to tell, the server itself says whether it shows the prefill once more.
+            # Without tokens, ask whether the server repeats the prefill in its reply.
         unknown = bool(prompt.prefill) and not reply.steps
-        echoed = unknown and self._continuation.echoes(prompt.style.think_tags, way)
+        echoed = unknown and self._continuation.echoes(prompt.style.think_tags, mode)
         return response_of(prompt, reply, "assistant_prefill", echoed=echoed)
 
-    def _with_texts(self, prompt: Prompt, images: Sequence[str], response: Response) -> Response:
-        """Score the options' texts where the model wrote its answer in words."""
-        way = self._texts_way(prompt) if response.carrier == "assistant_prefill" else None
-        return response if way is None else self._texts.completed(prompt, response, self._forced(prompt, images, way))
+    def _with_option_texts(self, prompt: Prompt, images: Sequence[str], response: Response) -> Response:
+        """Score the options' texts if the model answered with text."""
+        mode = self._scoring_mode(prompt) if response.carrier == "assistant_prefill" else None
+        if mode is None:
+            return response
+        return self._option_texts.with_logprobs(prompt, response, self._prompt_scorer(prompt, images, mode))
 
-    def _texts_way(self, prompt: Prompt) -> Continuing | None:
-        """Return how a turn is begun whose tokens' log-probabilities come back; None = they do not."""
+    def _scoring_mode(self, prompt: Prompt) -> ContinuationMode | None:
+        """Return the prefill mode for scoring texts; None = the server cannot score them."""
         style = prompt.style
-        if style.answer_by != "text" or not style.answer_closer or not self._texts.is_offered():
+        if style.answer_by != "text" or not style.answer_closer or not self._option_texts.is_offered():
             return None
-        way = self._continuation.way(style.think_tags, closed=True)
-        return None if way == "user_text" else way
+        mode = self._continuation.mode(style.think_tags, closed=True)
+        return None if mode == "user_text" else mode
 
-    def _forced(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Forced:
-        return lambda turn: self._chat.ask_greedily(messages_of(prompt, images, turn, way), way, 1, FIELD).prompt
+    def _prompt_scorer(self, prompt: Prompt, images: Sequence[str], mode: ContinuationMode) -> PromptScorer:
+        return lambda turn: (
+            self._chat.ask_greedily(messages_of(prompt, images, turn, mode), mode, 1, PROMPT_LOGPROBS).prompt
+        )
 
-    def _read(self, prompt: Prompt, images: Sequence[str], way: Continuing) -> Response | None:
-        """Read the letters where nothing is left to think; None = there is, or the server returns none of them."""
+    def _read(self, prompt: Prompt, images: Sequence[str], mode: ContinuationMode) -> Response | None:
+        """Read the letters without decoding; None = decoding is needed, or the server returns no letter."""
         if prompt.style.answer_by == "text":
-            scores = self._texts_way(prompt)
-            return None if scores is None else self._texts.read(prompt, self._forced(prompt, images, scores))
+            scoring = self._scoring_mode(prompt)
+            if scoring is None:
+                return None
+            return self._option_texts.read(prompt, self._prompt_scorer(prompt, images, scoring))
         forced = forced_text(prompt)
         if forced is None or self.top_logprobs is None:
             return None
 
-        def steps_after(assistant: str, count: int, said: Mapping[str, Any]) -> Sequence[Step]:
-            return self._chat.ask_greedily(messages_of(prompt, images, assistant, way), way, count, said).steps
+        def steps_after(assistant: str, count: int, fields: Mapping[str, Any]) -> Sequence[Step]:
+            return self._chat.ask_greedily(messages_of(prompt, images, assistant, mode), mode, count, fields).steps
 
         read = self._letters.read(
-            prompt, forced, steps_after, lambda: self._continuation.mergeable(forced, prompt.style.think_tags, way)
+            prompt, forced, steps_after, lambda: self._continuation.mergeable(forced, prompt.style.think_tags, mode)
         )
         if read is None:
             return None

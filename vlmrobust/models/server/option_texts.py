@@ -1,11 +1,11 @@
-"""Option texts scored by teacher forcing at a server that returns the log-probabilities of its prompt (vLLM).
+"""Score option texts by teacher forcing at a server that returns its prompt's log-probabilities (vLLM).
 
-As in process (`models.options`): log P(option) is that of writing its text and what ends it, summed from where the
-options' tokens first differ. The server cuts the text into tokens; which they are its own reply says. A chat keeps its
-images; completions would answer without them.
+As in process (`models.option_texts`), log P(option) covers the option's text and the closing tag, summed from where the
+options' tokens first differ. The server tokenises the text; its reply holds the tokens. Only chat requests are used,
+since completion requests have no images.
 
-Where nothing ends an answer but the end of the turn (`answer_tags=None`, direct answers), texts are not scored: which
-tokens end a turn is not known.
+Texts that only the end of the turn closes (`answer_tags=None`, direct answers) are not scored, since the tokens that
+end a turn are unknown.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,48 +14,50 @@ from ...types import Prompt, Response
 from ..option_texts import Frame, own_frame
 from ..reading import forced_text
 from .chat import Chat
-from .client import Shared
+from .client import Memo
 from .replies import PromptToken
 
-__all__ = ["Forced", "OptionTexts", "sum_of_texts"]
+__all__ = ["PROMPT_LOGPROBS", "OptionTexts", "PromptScorer", "option_logprobs"]
 
-Forced = Callable[[str], Sequence[PromptToken]]
-"""Begins the assistant's turn with a text, and returns the tokens of the whole prompt."""
+PromptScorer = Callable[[str], Sequence[PromptToken]]
+"""Prefills the assistant's turn with a text and returns the tokens of the whole prompt."""
 
-FIELD = {"prompt_logprobs": 0}
-"""What a request says to get the log-probabilities of its prompt's own tokens."""
+PROMPT_LOGPROBS = {"prompt_logprobs": 0}
+"""The request field for the log-probabilities of the prompt's own tokens."""
 
 
 class OptionTexts:
-    """Scores the options' texts of prompts whose answers are read as text.
+    """Scores the options' texts of prompts with text answers.
 
     Args:
-        chat: asks the server.
+        chat: sends the requests.
     """
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._known = Shared()
+        self._known = Memo()
 
     def is_offered(self) -> bool:
-        """Return whether the server returns its prompt's log-probabilities; asked once."""
+        """Return whether the server returns its prompt's log-probabilities; tested once."""
         if self._chat.top_logprobs is None:
             return False
         question = [{"role": "user", "content": [{"type": "text", "text": "Say yes."}]}]
-        return self._known.of("offered", lambda: bool(self._chat.tried(question, FIELD, lambda reply: reply.prompt)))
+        return self._known.get(
+            "offered", lambda: bool(self._chat.try_request(question, PROMPT_LOGPROBS, lambda reply: reply.prompt))
+        )
 
-    def read(self, prompt: Prompt, forced: Forced) -> Response | None:
-        """Return the response of a prompt in which nothing is left to think: the likeliest option; None = there is.
+    def read(self, prompt: Prompt, score: PromptScorer) -> Response | None:
+        """Return the likeliest option as the response, if nothing is left to decode, else None.
 
         Args:
-            prompt: what is asked.
-            forced: see `Forced`.
+            prompt: the prompt.
+            score: see `PromptScorer`.
         """
         opener, style = forced_text(prompt), prompt.style
         if opener is None or style.mode == "direct" or not style.answer_closer:
             return None
         frame = Frame(opener, style.answer_closer)
-        logprobs, counts = self._scored(prompt, frame, forced)
+        logprobs, counts = self._scored(prompt, frame, score)
         likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
         response = Response.parse(
             prompt,
@@ -66,30 +68,33 @@ class OptionTexts:
             readout="option_text_fixed_prefix",
             n_tokens=0,
         )
-        answer = prompt.order[likeliest]  # whatever a parser makes of an option such as "B or C"
+        answer = prompt.order[likeliest]  # a parser could misread an option such as "B or C"
         return response.replace(answer=answer, status="abstained" if answer is None else "answered")
 
-    def completed(self, prompt: Prompt, response: Response, forced: Forced) -> Response:
-        """Return a response with the options' log-probabilities, where the model wrote its answer in tags."""
+    def with_logprobs(self, prompt: Prompt, response: Response, score: PromptScorer) -> Response:
+        """Return a response with the options' log-probabilities, if its answer is in tags."""
         frame = own_frame(prompt, response)
         if frame is None or not frame.after:
             return response
-        logprobs, counts = self._scored(prompt, frame, forced)
+        logprobs, counts = self._scored(prompt, frame, score)
         return response.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
 
-    def _scored(self, prompt: Prompt, frame: Frame, forced: Forced) -> tuple[list[float], list[int]]:
+    def _scored(self, prompt: Prompt, frame: Frame, score: PromptScorer) -> tuple[list[float], list[int]]:
         before = prompt.prefill + frame.before
-        alone = forced(before)
-        texts = [forced(before + option + frame.after) for option in prompt.options]
-        return sum_of_texts(alone, texts, frame.after)
+        prefix = score(before)
+        texts = [score(before + option + frame.after) for option in prompt.options]
+        return option_logprobs(prefix, texts, frame.after)
 
 
-def sum_of_texts(
-    alone: Sequence[PromptToken], texts: Sequence[Sequence[PromptToken]], after: str
+def option_logprobs(
+    prefix: Sequence[PromptToken], texts: Sequence[Sequence[PromptToken]], after: str
 ) -> tuple[list[float], list[int]]:
-    """Return the log-probability (nats) of each text after what stands before all of them, and over how many tokens.
+    """Return each text's log-probability (nats) given the common prefix, and its number of tokens.
 
     Args:
+        prefix: the tokens of the prefix alone.
+        texts: the tokens of the prefix with each text and its closing tag.
+        after: the closing tag. Its last token is left out if it may merge with what follows (">").
         alone: the tokens of what stands before.
         texts: the same with each text and what ends it.
         after: what ends a text, a tag. Its last token is left out where it may merge with what follows (">").
@@ -97,7 +102,7 @@ def sum_of_texts(
     Raises:
         ValueError: a token has no log-probability.
     """
-    shared = min(_common(alone, one) for one in texts)
+    shared = min(_common(prefix, one) for one in texts)
     sums, counts = [], []
     for one in texts:
         scored = one[shared : len(one) - _open_end(one, after)]

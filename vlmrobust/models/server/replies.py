@@ -1,8 +1,8 @@
-"""What an OpenAI-compatible server returns: its text, tags and all, what it cost, and its tokens.
+"""Read replies of an OpenAI-compatible server: text with its tags, tokens and token counts.
 
-What a server shows is a view: a parser sets the thought apart and drops its tags, some tokens are not shown at all, and
-some servers show the prefill once more. The tokens hold what was generated, and behind it what ended the turn. Where
-that begins, what is shown tells.
+Servers do not show the text as generated: a parser separates the thought and drops its tags, some tokens are hidden,
+and some servers repeat the prefill. The tokens hold the generated text, followed by those that ended the turn. The
+visible text shows where the ending begins.
 """
 
 import re
@@ -19,43 +19,43 @@ from ..reading import shown_letters
 from ..vocabulary import letter_of
 from .steps import Step, Steps, field_of
 
-__all__ = ["PromptToken", "Reply", "begun_by", "read_letters", "rebuilt", "response_of", "token_at"]
+__all__ = ["PromptToken", "Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
 
 
 _CONTROL = re.compile(rb"<[^<>]*>|\[[^\[\]]*\]")
 
 
-def rebuilt(
+def rebuild_text(
     tokens: Sequence[bytes], shown: tuple[str, str], prefill: str, tags: Sequence[str], *, ended: bool
 ) -> str | None:
-    """Return the generated text; None = the tokens do not hold what is shown.
+    """Return the generated text; None = the tokens do not contain the visible text.
 
     Args:
-        tokens: all generated tokens, and maybe the one that ended the turn, or those of a stop string.
-        shown: the thought that was set apart and the text, as the server shows them; either may be empty.
-        prefill: what the assistant's turn began with.
-        tags: the thought's two tags, and the answer's; what a parser may have dropped at the end is one of them.
-        ended: the text ended of itself, not at the token limit.
+        tokens: all generated tokens, possibly with the one that ended the turn or those of a stop string.
+        shown: the separated thought and the text, as the server shows them; either may be empty.
+        prefill: the beginning of the assistant's turn.
+        tags: the two tags of the thought, and those of the answer; a tag that a parser dropped at the end is restored.
+        ended: the text ended by itself, not at the token limit.
 
     Example:
         >>> tokens = [b"It is", b"</think>", b"B", b"<|im_end|>"]
-        >>> rebuilt(tokens, ("", "It isB"), "<think>", ["<think>", "</think>"], ended=True)
+        >>> rebuild_text(tokens, ("", "It isB"), "<think>", ["<think>", "</think>"], ended=True)
         'It is</think>B'
     """
     joined = b"".join(tokens)
     end = _Untagged(tokens, tags).end_of(shown, prefill, tags)
     if end is None or not ended:
         return None if end is None else joined.decode(errors="replace")
-    # Nobody ends a turn with one of these tags; a server that leaves tokens out may have left out the last one, too.
+    # None of the tags ends a turn; a server that hides tokens may have hidden a tag at the end.
     hidden = joined[end:]
     end += max((hidden.rfind(tag) + len(tag) for tag in map(str.encode, tags) if tag in hidden), default=0)
-    if end == 0 and tokens:  # nothing is shown
+    if end == 0 and tokens:  # no visible text
         end = len(joined) - (len(tokens[-1]) if _CONTROL.fullmatch(tokens[-1]) else 0)
     return joined[:end].decode(errors="replace")
 
 
-def token_at(tokens: Sequence[bytes], place: int) -> int | None:
-    """Return which token holds character `place` of the text that all of them make; None = none does.
+def token_at(tokens: Sequence[bytes], position: int) -> int | None:
+    """Return the index of the token with character `position` of the joined text; None = out of range.
 
     Example:
         >>> token_at(["né".encode()[:2], "né".encode()[2:], b" B"], 1)
@@ -64,62 +64,62 @@ def token_at(tokens: Sequence[bytes], place: int) -> int | None:
     joined = b"".join(tokens)
     ends = list(accumulate(map(len, tokens)))
     low, high = 0, len(ends)
-    while low < high:  # characters, not bytes: a broken character is one, too
+    while low < high:  # counts characters, not bytes; an incomplete character counts as one
         middle = (low + high) // 2
-        if len(joined[: ends[middle]].decode(errors="replace")) > place:
+        if len(joined[: ends[middle]].decode(errors="replace")) > position:
             high = middle
         else:
             low = middle + 1
-    return low if place >= 0 and low < len(ends) else None
+    return low if position >= 0 and low < len(ends) else None
 
 
-def begun_by(text: str, start: str) -> str | None:
-    """Return what follows in a text that begins as the prefill does, spaces in front apart; None = it does not."""
+def after_prefix(text: str, start: str) -> str | None:
+    """Return the text after a prefix, ignoring leading spaces; None = the text does not begin with it."""
     start, shown = start.lstrip(), text.lstrip()
     return shown[len(start) :] if start and shown.startswith(start) else None
 
 
 class _Untagged:
-    """The generated tokens without the tags in them, which a parser may have dropped, wherever tokens are cut."""
+    """The generated tokens without tags, which a parser may have dropped, with a map back to the original bytes."""
 
     def __init__(self, tokens: Sequence[bytes], tags: Sequence[str]) -> None:
         self._tags = re.compile(b"|".join(re.escape(tag.encode()) for tag in tags))
         joined = b"".join(tokens)
         spans = [match.span() for match in self._tags.finditer(joined)]
         edges = [0, *(edge for span in spans for edge in span), len(joined)]
-        self._origin = [place for a, b in zip(edges[::2], edges[1::2], strict=True) for place in range(a, b)]
+        self._origin = [position for a, b in zip(edges[::2], edges[1::2], strict=True) for position in range(a, b)]
         self._bytes = self._tags.sub(b"", joined)
         self._ends = [bisect_left(self._origin, end) for end in accumulate(map(len, tokens))]
 
     def end_of(self, shown: tuple[str, str], prefill: str, tags: Sequence[str]) -> int | None:
-        """Return where the text that is shown ends among the tokens, tags included; None = it is not there.
+        """Return where the visible text ends in the tokens, tags included; None = not found.
 
-        What the model wrote once more is among the tokens, what the server shows once more is not: so the whole is
-        looked for first, and what is left without the prefill after that.
+        If the model itself repeated the prefill, the tokens contain the repetition; if the server did, they do not. So
+        the whole text is looked up first, and then the text without the prefill.
         """
         begun, _, after = prefill.partition(tags[1])
         thoughts = [shown[0], *_without(shown[0], (begun, begun.lstrip().removeprefix(tags[0])))]
         texts = [shown[1], *_without(shown[1], (prefill, prefill.strip(), after))]
         for text, thought in product(map(self._plain, texts), map(self._plain, thoughts)):
-            place = self._place(text, len(self._bytes))
-            if place is None:
+            position = self._place(text, len(self._bytes))
+            if position is None:
                 continue
-            above = self._place(thought, place[0] if text else len(self._bytes))
+            above = self._place(thought, position[0] if text else len(self._bytes))
             if above is not None:
-                end = place[1] if text else above[1]
+                end = position[1] if text else above[1]
                 return self._origin[end - 1] + 1 if end else 0
         return None
 
     def _plain(self, text: str) -> bytes:
-        # A character that was cut through is shown as a mark, or not at all.
+        # An incomplete character is shown as a replacement character, or not at all.
         return self._tags.sub(b"", text.rstrip("\ufffd").encode())
 
     def _place(self, wanted: bytes, limit: int) -> tuple[int, int] | None:
-        """Return where a text stands last, before byte `limit`: whole, or with tokens left out that are not shown."""
+        """Return the last span of a text that ends by byte `limit`, contiguous or with hidden tokens in between."""
         if not wanted:
             return 0, 0
         ends = [end for end in self._ends if end <= limit]
-        # At the end of a token first: a short text may stand within the token that ends the turn.
+        # Prefer ends of tokens, since a short text may also occur inside the token that ends the turn.
         for end in reversed(ends):
             if self._bytes.endswith(wanted, 0, end):
                 return end - len(wanted), end
@@ -137,7 +137,7 @@ class _Untagged:
 
 def _without(text: str, starts: Sequence[str]) -> Iterator[str]:
     for start in starts:
-        if (rest := begun_by(text, start)) is not None:
+        if (rest := after_prefix(text, start)) is not None:
             yield rest
 
 
@@ -146,9 +146,9 @@ class PromptToken:
     """A token of the prompt.
 
     Attributes:
-        id: its number.
-        text: how it reads.
-        logprob: its log-probability (nats) after what stands before it; None = not known.
+        id: its id in the vocabulary.
+        text: its text.
+        logprob: its log-probability (nats) given the tokens before it; None = unknown.
     """
 
     id: int
@@ -161,13 +161,13 @@ class Reply:
     """One completion.
 
     Attributes:
-        content: the text, without what a server's parser took for the thought.
-        reasoning: that thought; None = none was set apart.
-        finish_reason: as the server says it: `stop`, `length`, `content_filter`, …
+        content: the text, without the thought that a server's parser separated.
+        reasoning: that thought; None = none was separated.
+        finish_reason: the server's: `stop`, `length`, `content_filter`, …
         steps: one per generated token; empty = the server returned no log-probabilities.
-        prompt_tokens, cached_tokens, completion_tokens: as the server counted them; None = it did not.
-        model: the name of the model that answered, as the server says it; None = it does not.
-        prompt: the prompt's tokens, but for the first; empty = the server does not return them.
+        prompt_tokens, cached_tokens, completion_tokens: the server's counts; None = not counted.
+        model: the name of the model that the server reports; None = not reported.
+        prompt: the prompt's tokens except the first; empty = the server does not return them.
     """
 
     content: str
@@ -185,11 +185,11 @@ class Reply:
         """Read a chat completion.
 
         Args:
-            completion: as JSON has it, or as the client returns it.
-            exact: the log-probabilities are of the tokens that were asked for, see `Step.of`.
+            completion: as JSON, or as the client's type.
+            exact: the log-probabilities are those of requested tokens, see `Step.of`.
 
         Raises:
-            ValueError: there is no choice in it, or it is not in OpenAI's schema, which the client does not check.
+            ValueError: it has no choice, or does not follow OpenAI's schema, which the client does not check.
         """
         if not field_of(completion, "choices"):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
@@ -203,7 +203,7 @@ class Reply:
         choice, usage = field_of(completion, "choices")[0], field_of(completion, "usage")
         if (message := field_of(choice, "message")) is None:
             raise ValueError("expected a choice with a message, got none")
-        # vLLM says `reasoning` (once `reasoning_content`), others `reasoning_content`.
+        # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`.
         apart = (field_of(message, name) for name in ("reasoning", "reasoning_content"))
         details = field_of(usage, "prompt_tokens_details")
         return cls(
@@ -226,104 +226,104 @@ class Reply:
         *,
         echoed: bool = True,
     ) -> str:
-        """Return what was generated as one text: from its tokens, or else from what the server shows.
+        """Return the generated text, from the tokens if possible, else from the visible text.
 
         Args:
-            prefill: what the assistant's turn began with.
+            prefill: the beginning of the assistant's turn.
             think_tags: the thought's tags, which a parser may have dropped.
-            answer_tags: the answer's.
-            echoed: where there are no tokens, take a text that begins with the prefill for one that shows it once more;
-                False = the server is known not to, so that the model wrote it again.
+            answer_tags: the answer's tags.
+            echoed: without tokens, treat a prefill at the beginning of the text as the server's repetition; False = the
+                server is known not to repeat it, so the model wrote it again.
         """
         found = self.from_tokens(prefill, (*think_tags, *(answer_tags or ())))
-        return self._shown(prefill, think_tags, echoed) if found is None else found
+        return self._visible_turn(prefill, think_tags, echoed) if found is None else found
 
     def from_tokens(self, prefill: str, tags: Sequence[str]) -> str | None:
-        """Return what was generated, from its tokens; None = there are none, or they are not those of what is shown.
+        """Return the generated text from the tokens; None = no tokens, or they do not contain the visible text.
 
         Args:
-            prefill: what the assistant's turn began with.
-            tags: see `turns.rebuilt`.
+            prefill: the beginning of the assistant's turn.
+            tags: see `rebuild_text`.
         """
         tokens = self.steps.tokens
         shown = (self.reasoning or "", self.content)
-        return rebuilt(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
+        return rebuild_text(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
 
-    def _shown(self, prefill: str, think_tags: tuple[str, str], echoed: bool) -> str:
-        """Return the text that is shown, a thought that was set apart back in its tags.
+    def _visible_turn(self, prefill: str, think_tags: tuple[str, str], echoed: bool) -> str:
+        """Return the visible text, with a separated thought back in its tags.
 
-        After a prefill that closes the thought there is none left to set apart; some parsers do it all the same, and
-        some (that of `transformers serve`) show what the prefill began together with what was generated.
+        After a prefill that closes the thought there is nothing left to separate; some parsers do so all the same, and
+        some (that of `transformers serve`) show the prefill's thought together with the generated text.
         """
         think_open, think_close = think_tags
         thought, content = self.reasoning or "", self.content
         begun, closed, after = prefill.partition(think_open)[2].partition(think_close)
-        if echoed and (rest := begun_by(content, prefill)) is not None:
+        if echoed and (rest := after_prefix(content, prefill)) is not None:
             content = rest
         elif echoed:
-            thought = thought if (own := begun_by(thought, begun)) is None else own
-            content = content if (own := begun_by(content, after)) is None else own
+            thought = thought if (own := after_prefix(thought, begun)) is None else own
+            content = content if (own := after_prefix(content, after)) is None else own
         if closed:
             return thought + content
         opener = "" if prefill.lstrip().startswith(think_open) else think_open
-        # An empty thought is none, unless it was the prefill's that was closed at once.
+        # An empty thought counts only if the prefill opened it and the model closed it at once.
         if not thought and (opener or self.reasoning is None or think_close in content):
             return content
         return f"{opener}{thought}{think_close if content else ''}{content}"
 
-    def step_at(self, turn: str, place: int) -> Step | None:
-        """Return the step whose token holds character `place` of the turn; None = it is not to be found.
+    def step_at(self, turn: str, position: int) -> Step | None:
+        """Return the step whose token has character `position` of the turn; None = not found.
 
-        The steps may hold more than the turn, and without having all of it: where the text that is shown is not found
-        in them, nothing is guessed.
+        The steps may hold more than the turn, or lack a part of it. If the visible text is not found in them, the
+        result is None.
 
         Args:
-            turn: what `turn` returned.
-            place: an index of it.
+            turn: the result of `turn`.
+            position: an index into it.
         """
         tokens = self.steps.tokens
         written = b"".join(tokens).decode(errors="replace")
         if not written.startswith(turn):
             shown = self.content or self.reasoning or ""
             start = written.rfind(shown)
-            if start < 0 or not turn.endswith(shown) or place < len(turn) - len(shown):
+            if start < 0 or not turn.endswith(shown) or position < len(turn) - len(shown):
                 return None
-            place += start - (len(turn) - len(shown))
-        found = token_at(tokens, place)
+            position += start - (len(turn) - len(shown))
+        found = token_at(tokens, position)
         return None if found is None else self.steps[found]
 
 
 def response_of(
     prompt: Prompt, reply: Reply, carrier: Carrier = "assistant_prefill", *, echoed: bool = True
 ) -> Response:
-    """Read a reply: its text, and the letters where the answer's was written.
+    """Parse a reply: its text, and the letters at the token of the answer letter.
 
     Args:
-        prompt: what was asked, with the prefill that the assistant's turn began with.
-        reply: what came back.
-        carrier: how the condition was carried.
+        prompt: the prompt, with the prefill of the assistant's turn.
+        reply: the reply.
+        carrier: how the condition was delivered.
         echoed: see `Reply.turn`.
 
     Raises:
-        ValueError: letters whose log-probabilities were asked for one by one are not among what came back.
+        ValueError: the server did not return all letters' log-probabilities that were requested by token id.
     """
     style = prompt.style
     turn = reply.turn(prompt.prefill, style.think_tags, style.answer_tags, echoed=echoed)
     letter = parse_turn(prompt, turn).letter
     step = None
-    if style.answer_by == "letter" and letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
-        step = reply.step_at(turn, place)
-        # A letter may be written as a part of a word, or in a token that reads as another.
+    if style.answer_by == "letter" and letter is not None and (position := letter[0] - len(prompt.prefill)) >= 0:
+        step = reply.step_at(turn, position)
+        # The letter may be part of a word, or of a token that reads as another letter.
         if step is not None and not (
-            step.tells_letters and letter_of(step.token.decode(errors="replace")) == turn[place]
+            step.tells_letters and letter_of(step.token.decode(errors="replace")) == turn[position]
         ):
             step = None
     letters = None if step is None else read_letters(step, prompt)
-    if letters is not None and max(letters) == -inf:  # the token came without a log-probability
+    if letters is not None and max(letters) == -inf:  # the token has no log-probability
         step, letters = None, None
     return Response.parse(
         prompt,
-        # One prefill in front is taken for a server's and cut off: what the model wrote itself stays.
+        # `Response.parse` cuts off one repetition of the prefill; a repetition by the model itself stays.
         prompt.prefill.strip() + turn,
         finish_reason=reply.finish_reason,
         option_logprobs=letters,
@@ -334,10 +334,10 @@ def response_of(
 
 
 def read_letters(step: Step, prompt: Prompt) -> list[float]:
-    """Return the log-probabilities of the letters that a prompt shows.
+    """Return the log-probabilities of the prompt's letters.
 
     Raises:
-        ValueError: they were asked for one by one, and some are not there.
+        ValueError: they were requested by token id, and some are missing.
     """
     shown = prompt.style.letters[: len(prompt.options)]
     if step.exact and (missing := step.missing(shown)):
@@ -349,7 +349,7 @@ def read_letters(step: Step, prompt: Prompt) -> list[float]:
 
 
 def _joined(content: Any) -> str:
-    """Return a message's text, which some servers send in parts."""
+    """Return a message's text, which some servers split into parts."""
     if isinstance(content, str):
         return content
     for part in content:
@@ -359,10 +359,10 @@ def _joined(content: Any) -> str:
 
 
 def _prompt_token(entry: Any) -> PromptToken:
-    # By number; where there are several, the prompt's own token is the first.
-    number, told = next(iter(entry.items()))
-    logprob = field_of(told, "logprob")
-    return PromptToken(int(number), str(told["decoded_token"]), None if logprob is None else float(logprob))
+    # Keyed by token id; the prompt's own token comes first.
+    token, details = next(iter(entry.items()))
+    logprob = field_of(details, "logprob")
+    return PromptToken(int(token), str(details["decoded_token"]), None if logprob is None else float(logprob))
 
 
 def _count(usage: Any, name: str) -> int | None:

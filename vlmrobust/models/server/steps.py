@@ -1,9 +1,9 @@
-"""The tokens that a server generated, each with what might have stood in its place.
+"""Read a server's generated tokens with the log-probabilities of their alternatives.
 
-Of the vocabulary a server returns its top k, or exactly the tokens that were asked for. A letter's probability is the
-sum over those of its tokens that were returned ("A", " A", "(A"), over the whole vocabulary and not renormalised. With
-the top k that is a lower bound: a token that was not returned is at most as likely as the least likely one that was,
-and all of them together have what is missing to 1.
+A server returns its top k tokens, or exactly the requested ones. A letter's probability is the sum over its returned
+tokens ("A", " A", "(A"), over the whole vocabulary and not renormalised. From the top k that is a lower bound: a token
+that was not returned is at most as likely as the least likely returned one, and all of them together have the
+probability missing to 1.
 """
 
 import math
@@ -16,24 +16,24 @@ from ..vocabulary import letter_of
 
 __all__ = ["Step", "Steps", "field_of", "logsumexp", "text_of"]
 
-_ROUNDING = 1e-3  # nats; half precision may put a sure token a little above 0
+_ROUNDING = 1e-3  # nats; in half precision a certain token may be a little above 0
 
 
 def field_of(part: Any, name: str) -> Any:
-    """Return a field of a JSON object, or of an object of a client's own type; None = it is not there."""
+    """Return a field of a JSON object or of a client object; None = absent."""
     return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One generated token, and what might have stood in its place.
+    """One generated token and its alternatives.
 
     Attributes:
         token: its text in UTF-8; a token may be a part of a character.
-        logprobs: log-probabilities (nats) of the tokens that were returned, by their text.
-        floor: what no token that was not returned exceeds; None = none were returned, or it does not matter.
-        exact: the letters' tokens were asked for one by one, so that what was not returned does not matter.
-        returned: the texts of the tokens that were asked for or belong to the top k, equal ones too.
+        logprobs: log-probabilities (nats) of the returned tokens, by text.
+        floor: upper bound of the log-probability of every token not returned; None = unknown, or not needed.
+        exact: the letters' tokens were requested by id, so that no other token matters.
+        returned: the texts of the returned alternatives, with duplicates.
     """
 
     token: bytes
@@ -48,7 +48,7 @@ class Step:
 
         Args:
             entry: the entry.
-            exact: its other tokens are those that were asked for, not the top k.
+            exact: its alternatives are the requested tokens, not the top k.
 
         Raises:
             ValueError: a log-probability is above 0 or NaN, or a token has neither text nor bytes.
@@ -61,40 +61,40 @@ class Step:
 
     @property
     def tells_letters(self) -> bool:
-        """Whether letters can be read here: without others beside the token, nothing is known of them."""
+        """Whether letters can be read here, that is, whether alternatives were returned."""
         return self.exact or self.floor is not None
 
-    def letters(self, rest: bytes = b"") -> list[float]:
-        """Return the log-probability of each letter and digit, -inf where no token of it was returned.
+    def letters(self, remainder: bytes = b"") -> list[float]:
+        """Return the log-probability of each letter and digit, -inf if none of its tokens was returned.
 
         Args:
-            rest: what a token has to begin with before its letter, such as `>` after `<answer`.
+            remainder: the text that a token must begin with before its letter, such as `>` after `<answer`.
         """
-        found = self._by_letter(rest)
+        found = self._by_letter(remainder)
         return [logsumexp(found.get(letter, ())) for letter in MARKS]
 
     def missing(self, letters: str) -> str:
-        """Return those of some letters of which no token was returned."""
+        """Return the letters without a returned token."""
         found = self._by_letter(b"")
         return "".join(letter for letter in letters if letter not in found)
 
-    def _by_letter(self, rest: bytes) -> dict[str, list[float]]:
+    def _by_letter(self, remainder: bytes) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
         for token, logprob in self.logprobs.items():
-            if token.startswith(rest) and (letter := letter_of(token[len(rest) :].decode(errors="replace"))):
+            if token.startswith(remainder) and (letter := letter_of(token[len(remainder) :].decode(errors="replace"))):
                 found.setdefault(letter, []).append(logprob)
         return found
 
 
 class Steps(Sequence[Step]):
-    """The steps of a reply, each made when it is looked at: what might have stood in its place matters at few of them.
+    """The steps of a reply, parsed on access, since alternatives matter at few of them.
 
     Args:
-        entries: of `logprobs.content`.
+        entries: entries of `logprobs.content`.
         exact: see `Step.of`.
 
     Attributes:
-        tokens: their texts in UTF-8.
+        tokens: the tokens' texts in UTF-8.
     """
 
     def __init__(self, entries: Sequence[Any], *, exact: bool = False) -> None:
@@ -103,7 +103,7 @@ class Steps(Sequence[Step]):
         self._made: dict[int, Step] = {}
         self.tokens = [text_of(entry) for entry in entries]
         for entry in entries:
-            _logprob(entry, None)  # what is wrong with a reply shows before anything is read from it
+            _logprob(entry, None)  # raises at once if the reply is invalid
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -136,28 +136,28 @@ def logsumexp(values: Sequence[float]) -> float:
 
 
 def _floor(top: Sequence[float]) -> float | None:
-    """Return what bounds the tokens that are not among the top k.
+    """Return the upper bound of the tokens outside the top k.
 
-    Some servers (vLLM) put the sampled token first. Where it is not one of the top k, it pushes the last of them out,
-    and being less likely than those it bounds nothing.
+    Some servers (vLLM) put the sampled token first. If it is outside the top k, it replaces the last of them and is no
+    bound, being less likely than the others.
     """
     sampled_first = len(top) > 1 and top[0] < top[1]
     return min(top[1:] if sampled_first else top, default=None)
 
 
 def _known(entries: Iterable[Any], exact: bool = False) -> list[tuple[bytes, float]]:
-    """Return texts and log-probabilities; JSON has no -inf, and some servers send null in its place."""
-    unknown = -math.inf if exact else None  # what was asked for and has no probability
+    """Return texts and log-probabilities; some servers send null for -inf, which JSON does not have."""
+    unknown = -math.inf if exact else None  # a requested token with probability 0
     found = [(text_of(entry), _logprob(entry, unknown)) for entry in entries]
     return [(text, logprob) for text, logprob in found if logprob is not None]
 
 
 def _logprob(entry: Any, unknown: float | None) -> float | None:
-    given = field_of(entry, "logprob")
-    if given is None:
+    logprob = field_of(entry, "logprob")
+    if logprob is None:
         return unknown
-    value = float(given)
-    if not value <= _ROUNDING:  # NaN, too
+    value = float(logprob)
+    if not value <= _ROUNDING:  # NaN as well
         token = field_of(entry, "token")
         raise ValueError(f"expected log-probabilities of at most 0, got {value:g} for the token {token!r}")
     return min(value, 0.0)
@@ -165,18 +165,18 @@ def _logprob(entry: Any, unknown: float | None) -> float | None:
 
 def text_of(entry: Any) -> bytes:
     """Return the text of an entry's token in UTF-8."""
-    # `token` cannot show a part of a character; `bytes` can, where a server gives it: numbers, or (mistralrs) the text
-    # itself, beside a number as `token`.
-    if given := field_of(entry, "bytes"):
-        return given.encode() if isinstance(given, str) else bytes(given)
+    # `token` cannot represent a part of a character; `bytes` can, if a server sends it: as numbers, or (mistralrs) as
+    # the text itself, with a number as `token`.
+    if content := field_of(entry, "bytes"):
+        return content.encode() if isinstance(content, str) else bytes(content)
     token = field_of(entry, "token")
     if not isinstance(token, str):
-        raise ValueError(f"expected a token's text, or its bytes, got token {token!r} and bytes {given!r}")
+        raise ValueError(f"expected a token's text, or its bytes, got token {token!r} and bytes {content!r}")
     return token.encode()
 
 
 def _summed(tokens: Iterable[tuple[bytes, float]]) -> dict[bytes, float]:
-    """Return log-probabilities by text: different tokens may read alike."""
+    """Return log-probabilities by text, summed over tokens with the same text."""
     found: dict[bytes, list[float]] = {}
     for text, logprob in tokens:
         found.setdefault(text, []).append(logprob)
