@@ -1,4 +1,4 @@
-"""Reports to draw: one as a run makes it, and a builder of small ones whose numbers can be worked out on paper."""
+"""Build reports to plot: one of a run, and small ones with known numbers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from vlmrobust import Prompt, Report, Response, Sample, expand, paper_conditions
 from vlmrobust.testing import FakeModel
 
 
-def asked(count: int) -> list[Sample]:
+def make_samples(count: int) -> list[Sample]:
     return [
         Sample(
             id=f"q{index}",
@@ -24,11 +24,11 @@ def asked(count: int) -> list[Sample]:
 
 
 @pytest.fixture(scope="session")
-def run() -> Callable[..., Report]:
-    """Return a builder of the report of a model that answers as it is told."""
+def run_report() -> Callable[..., Report]:
+    """Return a builder of a report on a model with planted behaviour."""
 
     def build(count: int = 40, draws: int = 1, manifest: dict[str, Any] | None = None, **planted: Any) -> Report:
-        prompts = list(expand(asked(count), paper_conditions(), draws=draws))
+        prompts = list(expand(make_samples(count), paper_conditions(), draws=draws))
         model = FakeModel(opens_images=False, **planted)
         return Report.from_responses(prompts, model.respond(prompts), manifest=manifest)
 
@@ -36,8 +36,8 @@ def run() -> Callable[..., Report]:
 
 
 @pytest.fixture(scope="session")
-def report(run: Callable[..., Report]) -> Report:
-    return run(
+def report(run_report: Callable[..., Report]) -> Report:
+    return run_report(
         draws=2,
         accuracy=0.7,
         follow_think=0.5,
@@ -50,8 +50,8 @@ def report(run: Callable[..., Report]) -> Report:
 
 
 @pytest.fixture(scope="session")
-def small() -> Callable[..., Report]:
-    """Return a builder of a report on (sample, condition, fields of the response); the right answer is option 1."""
+def make_report() -> Callable[..., Report]:
+    """Return a builder of a report from (sample, condition, fields of the response); option 1 is correct."""
 
     def build(said: Sequence[tuple[str, str, dict[str, Any]]], **options: Any) -> Report:
         prompts, responses = [], []

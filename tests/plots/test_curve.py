@@ -1,4 +1,4 @@
-"""The curve that is drawn is that of the table."""
+"""Test that the plotted curve equals the table."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from vlmrobust import Report
 from vlmrobust.plots import NothingToPlot, robustness_curve
 
 
-def test_curves_and_band_are_those_of_the_table(report):
+def test_curves_and_band_equal_the_table(report):
     names = ["base", "wrong_think", "wrong_caption"]
     table = report.robustness_curve(names)
     axes = robustness_curve(report, names)
@@ -23,9 +23,9 @@ def test_curves_and_band_are_those_of_the_table(report):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(columns)
 
 
-def test_it_draws_on_axes_that_are_given(report, run):
+def test_it_draws_on_given_axes(report, run_report):
     first = robustness_curve(report)
-    assert robustness_curve(run(), axes=first) is first
+    assert robustness_curve(run_report(), axes=first) is first
 
 
 def test_without_responses_there_is_nothing_to_draw(report):

@@ -1,4 +1,4 @@
-"""Points, curves and histograms against what the frame says."""
+"""Test points, curves and histograms against the frame."""
 
 import math
 
@@ -10,7 +10,7 @@ from vlmrobust.metrics import Accuracy
 from vlmrobust.plots import NothingToPlot, entropies, letters, probabilities, reliability
 
 
-def points(axes):
+def points_by_label(axes):
     """Return the points of each collection by its label, without the count."""
     return {
         found.get_label().split(" (")[0]: np.asarray(found.get_offsets())
@@ -19,7 +19,7 @@ def points(axes):
     }
 
 
-def test_points_are_pairs_of_the_same_sample_and_draw(report):
+def test_points_pair_the_same_sample_and_draw(report):
     frame = report.frame.set_index(["sample_id", "draw"])
     base, here = (frame[frame["condition"] == name] for name in ("base", "wrong_think"))
     expected = {"stays right": [], "stays wrong": [], "harmed": [], "helped": []}
@@ -29,7 +29,7 @@ def test_points_are_pairs_of_the_same_sample_and_draw(report):
             fates = {(1, 1): "stays right", (0, 0): "stays wrong", (1, 0): "harmed", (0, 1): "helped"}
             expected[fates[base.loc[key, "accuracy"], here.loc[key, "accuracy"]]].append((x, y))
     axes = probabilities(report, "wrong_think")
-    drawn = points(axes)
+    drawn = points_by_label(axes)
     assert drawn.keys() == expected.keys()
     for fate, found in drawn.items():
         assert np.sort(found, axis=0) == pytest.approx(np.sort(np.reshape(expected[fate], (-1, 2)), axis=0))
@@ -38,7 +38,7 @@ def test_points_are_pairs_of_the_same_sample_and_draw(report):
     assert min(counts["harmed"], counts["stays right"]) > 0
 
 
-def test_pairs_of_different_read_outs_are_left_out_and_counted(small, report):
+def test_pairs_of_different_read_outs_are_left_out_and_counted(make_report, report):
     read = {"option_logprobs": (-2.0, -0.5, -3.0)}
     said = [
         ("a", "base", read | {"readout": "own_thought"}),
@@ -46,8 +46,8 @@ def test_pairs_of_different_read_outs_are_left_out_and_counted(small, report):
         ("a", "x", read | {"readout": "own_thought"}),
         ("b", "x", read | {"readout": "direct"}),
     ]
-    axes = probabilities(small(said), "x")
-    assert sum(map(len, points(axes).values())) == 1
+    axes = probabilities(make_report(said), "x")
+    assert sum(map(len, points_by_label(axes).values())) == 1
     assert axes.get_title(loc="left") == "What x does to each sample (1 pairs left out)"
     table = report.frame.set_index(["sample_id", "draw", "condition"])["correct_probability"].unstack()
     apart = len(table[["base", "stop_think"]].dropna())
@@ -57,20 +57,20 @@ def test_pairs_of_different_read_outs_are_left_out_and_counted(small, report):
         probabilities(report, "stop_think")
 
 
-def test_a_missing_condition_or_metric_is_named(report, small):
+def test_a_missing_condition_or_metric_is_named(report, make_report):
     for draw in (probabilities, reliability):
         with pytest.raises(NothingToPlot, match=r"expected one of the conditions base, stop_think, .*; got 'wrong'"):
             draw(report, "wrong")
     with pytest.raises(NothingToPlot, match="expected letter entropies, got none: no letters were read"):
-        entropies(small([("a", "base", {})]))
+        entropies(make_report([("a", "base", {})]))
     with pytest.raises(NothingToPlot, match="expected answers with letter probabilities under base or x, got none"):
-        reliability(small([("a", "base", {}), ("a", "x", {})]), "x")
+        reliability(make_report([("a", "base", {}), ("a", "x", {})]), "x")
     for draw in (entropies, probabilities):
         with pytest.raises(NothingToPlot, match=r"expected one of the report's metrics \(accuracy\), got"):
-            draw(small([("a", "base", {})], metrics=[Accuracy()]))
+            draw(make_report([("a", "base", {})], metrics=[Accuracy()]))
 
 
-def test_many_points_become_one_image(report, monkeypatch):
+def test_many_points_are_rasterised(report, monkeypatch):
     assert not any(found.get_rasterized() for found in probabilities(report).collections)
     monkeypatch.setattr(letters, "_MANY", 10)
     assert all(found.get_rasterized() for found in probabilities(report).collections)
@@ -81,7 +81,7 @@ def histogram(axes, label):
     return outline.get_data()
 
 
-def test_histograms_of_entropy_hold_every_defined_value(report):
+def test_entropy_histograms_contain_every_defined_value(report):
     axes = entropies(report)
     for place, name in enumerate(report.conditions):
         values = report.frame.query("condition == @name")["letter_entropy"].dropna()
@@ -95,10 +95,10 @@ def test_histograms_of_entropy_hold_every_defined_value(report):
     assert found.edges[-1] == pytest.approx(math.log(4))
 
 
-def test_read_outs_of_one_condition_are_rows_of_their_own(small):
+def test_read_outs_have_separate_rows(make_report):
     read = {"option_logprobs": (-2.0, -0.5, -3.0)}
     said = [(name, "base", read | {"readout": where}) for name, where in [("a", "own_thought"), ("b", "direct")]]
-    names = [text.get_text() for text in entropies(small(said)).get_yticklabels()]
+    names = [text.get_text() for text in entropies(make_report(said)).get_yticklabels()]
     assert names == ["base, own thought", "base, direct"]
 
 

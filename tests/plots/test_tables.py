@@ -1,4 +1,4 @@
-"""What is drawn of the tables is what stands in them."""
+"""Test that plots of the tables equal the tables."""
 
 import math
 
@@ -18,7 +18,7 @@ def row_names(axes):
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "consistency", "follow_rate"])
-def test_drops_stand_at_the_differences_and_reach_over_their_intervals(report, metric):
+def test_drops_show_differences_and_intervals(report, metric):
     rows = report.summary.query("metric == @metric and condition != 'base'").reset_index(drop=True)
     axes = drops(report, metric)
     assert row_names(axes) == [name.replace("_", " ") for name in rows["condition"]]
@@ -39,7 +39,7 @@ def test_drops_stand_at_the_differences_and_reach_over_their_intervals(report, m
             assert (float(number), int(count)) == (pytest.approx(row["difference"], abs=0.005), row["n"])
 
 
-def test_a_condition_has_its_colour_in_every_plot(report):
+def test_a_condition_has_the_same_colour_in_every_plot(report):
     def colours(metric):
         return {c.get_label(): c.lines[0].get_color() for c in drops(report, metric).containers}
 
@@ -48,47 +48,47 @@ def test_a_condition_has_its_colour_in_every_plot(report):
     assert len(set(first.values())) == len(first) == 7
 
 
-def test_conditions_that_are_not_the_librarys_get_colours_that_differ(small):
+def test_other_conditions_get_different_colours(make_report):
     said = [("a", name, {}) for name in ("base", "shouted", "wrong_think+shouted", "rotated")]
-    found = [container.lines[0].get_color() for container in drops(small(said)).containers]
+    found = [container.lines[0].get_color() for container in drops(make_report(said)).containers]
     assert len(set(found)) == 3
 
 
-def test_carriers_are_rows_of_their_own(small):
+def test_carriers_have_separate_rows(make_report):
     said = [("a", "base", {}), ("b", "base", {}), ("a", "x", {}), ("b", "x", {"carrier": "user_text", "answer": 0})]
-    axes = drops(small(said))
+    axes = drops(make_report(said))
     assert row_names(axes) == ["x [assistant prefill]", "x [user text]"]
     assert [container.lines[0].get_xdata()[0] for container in axes.containers] == [0, -1]
-    bars = quadrants(small(said))
+    bars = quadrants(make_report(said))
     assert row_names(bars) == ["base", "x [assistant prefill]", "x [user text]"]
-    assert [patch.get_width() for patch in part(bars, "undefined, correct")] == [1, 1, 0]
+    assert [patch.get_width() for patch in bars_of(bars, "undefined, correct")] == [1, 1, 0]
 
 
-def test_what_cannot_be_drawn_is_refused_with_the_reason(small):
+def test_missing_data_are_refused_with_the_reason(make_report):
     with pytest.raises(NothingToPlot, match=r"expected one of the report's metrics \(accuracy, .*\), got 'accurcy'"):
-        drops(small([("a", "base", {})]), "accurcy")
+        drops(make_report([("a", "base", {})]), "accurcy")
     with pytest.raises(
         NothingToPlot, match=r"expected a difference of 'accuracy' from base.*there is nothing but base"
     ):
-        drops(small([("a", "base", {})]))
+        drops(make_report([("a", "base", {})]))
     letters = {"option_logprobs": (-2.0, -0.5, -3.0)}
     said = [("a", "base", letters | {"readout": "own_thought"}), ("a", "x", letters | {"readout": "direct"})]
     with pytest.raises(NothingToPlot, match=r"got none: read-outs differ \(own_thought under base, direct here\)"):
-        drops(small(said), "letter_entropy")
+        drops(make_report(said), "letter_entropy")
     with pytest.raises(NothingToPlot, match="expected a report with responses and metrics, got one without"):
         drops(Report.from_responses([], []))
     with pytest.raises(NothingToPlot, match=r"expected one of the report's metrics \(accuracy\), got 'consistency'"):
-        quadrants(small([("a", "base", {})], metrics=[Accuracy()]))
+        quadrants(make_report([("a", "base", {})], metrics=[Accuracy()]))
     failed = {"status": "error", "answer": None, "error": "boom"}
     with pytest.raises(NothingToPlot, match="expected responses that are scored, got none"):
-        quadrants(small([("a", "base", failed)]))
+        quadrants(make_report([("a", "base", failed)]))
 
 
-def part(axes, name) -> BarContainer:
+def bars_of(axes, name) -> BarContainer:
     return next(container for container in axes.containers if container.get_label() == name)
 
 
-def test_quadrants_are_shares_of_all_scored_answers(small):
+def test_quadrants_are_shares_of_all_scored_answers(make_report):
     def thought(concluded, answer):
         return {"think": f'So the answer is "{concluded}".', "answer": answer}
 
@@ -103,8 +103,8 @@ def test_quadrants_are_shares_of_all_scored_answers(small):
         ("h", "base", {"status": "truncated", "answer": None}),
         ("i", "base", {"status": "error", "answer": None, "error": "boom"}),
     ]
-    axes = quadrants(small(said))
-    widths = {", ".join(name): part(axes, ", ".join(name))[0].get_width() for name in PARTS}
+    axes = quadrants(make_report(said))
+    widths = {", ".join(name): bars_of(axes, ", ".join(name))[0].get_width() for name in PARTS}
     assert widths == pytest.approx(
         {
             "consistent, correct": 2 / 8,
@@ -120,21 +120,21 @@ def test_quadrants_are_shares_of_all_scored_answers(small):
 def test_quadrants_add_up_and_agree_with_the_summary(report):
     axes = quadrants(report)
     accuracy = report.summary.query("metric == 'accuracy'")["value"].to_numpy()
-    widths = {name: np.array([bar.get_width() for bar in part(axes, ", ".join(name))]) for name in PARTS}
+    widths = {name: np.array([bar.get_width() for bar in bars_of(axes, ", ".join(name))]) for name in PARTS}
     assert sum(widths.values()) == pytest.approx(np.ones(8))
     assert sum(width for (_, correct), width in widths.items() if correct == "correct") == pytest.approx(accuracy)
-    # Every part begins where the one before it ends.
+    # Every part begins where the previous one ends.
     starts = np.zeros(8)
     for name, width in widths.items():
-        assert [bar.get_x() for bar in part(axes, ", ".join(name))] == pytest.approx(starts)
+        assert [bar.get_x() for bar in bars_of(axes, ", ".join(name))] == pytest.approx(starts)
         starts = starts + width
 
 
-def test_quadrants_of_judged_answers_are_those_of_the_summary(run):
-    report = run(accuracy=0.6, contradict=0.3)
+def test_quadrants_of_judged_answers_equal_the_summary(run_report):
+    report = run_report(accuracy=0.6, contradict=0.3)
     axes = quadrants(report)
     kinds = [name for name in PARTS if name[0] != "undefined"]
-    shares = {name: part(axes, ", ".join(name))[0].get_width() for name in kinds}
+    shares = {name: bars_of(axes, ", ".join(name))[0].get_width() for name in kinds}
     for name, share in shares.items():
         [value] = report.summary.query(
             "condition == 'base' and metric == @metric", local_dict={"metric": "_".join(name)}
@@ -142,7 +142,7 @@ def test_quadrants_of_judged_answers_are_those_of_the_summary(run):
         assert share / sum(shares.values()) == pytest.approx(value)
 
 
-def test_parts_are_told_apart_without_colour(report):
+def test_parts_differ_without_colour(report):
     axes = quadrants(report)
     looks = [(bars[0].get_hatch(), sum(bars[0].get_facecolor()[:3])) for bars in axes.containers]
     order = [lightness for _, lightness in looks]
@@ -151,7 +151,7 @@ def test_parts_are_told_apart_without_colour(report):
     assert [bool(hatch) for hatch, _ in looks] == [False, True, False, False, True, False]
 
 
-def test_own_axes_are_drawn_on_and_returned(report):
+def test_given_axes_are_used_and_returned(report):
     mine = Figure().add_subplot()
     assert drops(report, axes=mine) is mine
     assert quadrants(report, Figure().add_subplot()).get_title(loc="left")

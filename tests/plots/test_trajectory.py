@@ -1,4 +1,4 @@
-"""Curves over checkpoints."""
+"""Test curves over checkpoints."""
 
 import math
 
@@ -9,15 +9,15 @@ from vlmrobust.plots import NothingToPlot, trajectory
 
 
 @pytest.fixture(scope="module")
-def reports(run):
-    return [(step, run(20, accuracy=0.4 + step / 1000, contradict=step / 1000)) for step in (500, 0, 250)]
+def reports(run_report):
+    return [(step, run_report(20, accuracy=0.4 + step / 1000, contradict=step / 1000)) for step in (500, 0, 250)]
 
 
 def curves(axes):
     return {line.get_label(): line for line in axes.lines}
 
 
-def test_curves_are_the_values_of_the_summaries_by_step(reports):
+def test_curves_equal_the_summaries_by_step(reports):
     figure = trajectory(reports)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "accuracy",
@@ -40,31 +40,31 @@ def test_curves_are_the_values_of_the_summaries_by_step(reports):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base", "wrong think", "wrong caption"]
 
 
-def test_curves_are_told_apart_without_colour(reports):
+def test_curves_differ_without_colour(reports):
     lines = curves(trajectory(reports).axes[0]).values()
     assert len({line.get_marker() for line in lines}) == 3
 
 
-def test_steps_come_from_the_argument_the_pairs_or_the_manifest(run):
+def test_steps_come_from_argument_pairs_or_manifest(run_report):
     def steps(reports, **options):
         return trajectory(reports, metrics=["accuracy"], **options).axes[0].lines[0].get_xdata().tolist()
 
-    plain = run(4)
+    plain = run_report(4)
     assert steps([plain, plain], steps=[30, 10]) == [10, 30]
     assert steps([(7, plain)]) == [7]
-    assert steps([run(4, manifest={"step": 5, "model": {"name": "checkpoint-9"}})]) == [5]
+    assert steps([run_report(4, manifest={"step": 5, "model": {"name": "checkpoint-9"}})]) == [5]
     names = ["out/checkpoint-250", "run-3/global_step_1000/actor/huggingface", "checkpoint-1/merged/checkpoint-750/"]
-    assert steps([run(4, manifest={"model": {"name": name}}) for name in names]) == [250, 750, 1000]
+    assert steps([run_report(4, manifest={"model": {"name": name}}) for name in names]) == [250, 750, 1000]
 
 
-def test_steps_that_are_missing_or_doubled_are_refused(run):
-    plain = run(4)
+def test_missing_and_repeated_steps_are_refused(run_report):
+    plain = run_report(4)
     with pytest.raises(
         ValueError, match=r"report 1: expected a step in manifest\['step'\] or in the model's name, .*got ''"
     ):
-        trajectory([run(4, manifest={"step": 1}), plain])
+        trajectory([run_report(4, manifest={"step": 1}), plain])
     with pytest.raises(ValueError, match=r"got 'Qwen/Qwen2.5-VL-7B-Instruct'; give 'steps'"):
-        trajectory([run(4, manifest={"model": {"name": "Qwen/Qwen2.5-VL-7B-Instruct"}})])
+        trajectory([run_report(4, manifest={"model": {"name": "Qwen/Qwen2.5-VL-7B-Instruct"}})])
     with pytest.raises(ValueError, match="expected one report per step, got two of step 5"):
         trajectory([(5, plain), (5, plain)])
     with pytest.raises(ValueError, match=r"expected one step per report \(2\), got 1"):
@@ -77,17 +77,19 @@ def test_steps_that_are_missing_or_doubled_are_refused(run):
         trajectory([(1, plain)], metrics=[])
 
 
-def test_metrics_and_conditions_that_are_missing_are_named(run, reports):
+def test_missing_metrics_and_conditions_are_named(run_report, reports):
     with pytest.raises(NothingToPlot, match=r"step 0: expected one of the report's metrics \(.*\), got 'x'"):
         trajectory(reports, metrics=["x"])
     with pytest.raises(NothingToPlot, match=r"expected conditions out of base, stop_think, .*; got 'x'"):
         trajectory(reports, conditions=["base", "x"])
 
 
-def test_a_condition_that_one_report_lacks_leaves_a_gap(small):
+def test_a_missing_condition_leaves_a_gap(make_report):
     both, alone = [("a", "base", {}), ("a", "x", {})], [("a", "base", {})]
     figure = trajectory(
-        [(0, small(both)), (1, small(alone)), (2, small(both))], metrics=["accuracy"], conditions=["base", "x"]
+        [(0, make_report(both)), (1, make_report(alone)), (2, make_report(both))],
+        metrics=["accuracy"],
+        conditions=["base", "x"],
     )
     values = curves(figure.axes[0])["x"].get_ydata()
     assert (values[0], values[2]) == (1, 1)

@@ -1,4 +1,4 @@
-"""Responses made by hand, so that what a report has to say can be worked out on paper; and a browser for its page."""
+"""Build prompts and responses with known results, and start a browser for the page."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,8 +10,8 @@ from vlmrobust import Prompt, Response, Sample
 
 
 @pytest.fixture(scope="session")
-def answer() -> Callable[..., tuple[Prompt, Response]]:
-    """Return a builder of one prompt and the response to it; the right answer is option 1."""
+def make_pair() -> Callable[..., tuple[Prompt, Response]]:
+    """Return a builder of a prompt and its response; option 1 is correct."""
 
     def build(
         sample_id: str,
@@ -35,15 +35,15 @@ def answer() -> Callable[..., tuple[Prompt, Response]]:
         )
         prompt = Prompt.of(sample, draw=draw).replace(condition=condition)
         status = "answered" if choice is not None else "unparsed"
-        said = {"status": status, "answer": choice} | fields
-        return prompt, Response(sample_id=sample_id, condition=condition, draw=draw, **said)
+        outcome = {"status": status, "answer": choice} | fields
+        return prompt, Response(sample_id=sample_id, condition=condition, draw=draw, **outcome)
 
     return build
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    """Start a browser without a window."""
+    """Start a headless browser."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     service = shutil.which("chromedriver")
     if chromium is None or service is None:

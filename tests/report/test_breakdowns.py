@@ -1,4 +1,4 @@
-"""Parts of a report, several reports as one, and the average in which parts weigh the same."""
+"""Test breakdowns of a report, concatenated reports, and macro averages."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ from vlmrobust.testing import FakeModel
 METRICS = [Accuracy(), Consistency(), FlipRate()]
 
 
-def asked(ids, *, metrics=METRICS, conditions=None, question="Which?", style=None, seed=0, groups=2, **planted):
+def make_report(ids, *, metrics=METRICS, conditions=None, question="Which?", style=None, seed=0, groups=2, **planted):
     samples = [
         Sample(
             id=f"q{index}",
@@ -38,7 +38,7 @@ def asked(ids, *, metrics=METRICS, conditions=None, question="Which?", style=Non
 
 @pytest.fixture(scope="module")
 def models():
-    return [asked(range(24), accuracy=accuracy, follow_think=0.5, seed=3) for accuracy in (0.9, 0.5)]
+    return [make_report(range(24), accuracy=accuracy, follow_think=0.5, seed=3) for accuracy in (0.9, 0.5)]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def pooled(models):
     return Report.concat(models, ["a/large", "a/small"], column="model")
 
 
-def row(table, **wanted):
+def row_of(table, **wanted):
     for name, value in wanted.items():
         table = table[table[name] == value]
     [found] = table.to_dict("records")
@@ -56,7 +56,7 @@ def row(table, **wanted):
 # --- concat -----------------------------------------------------------------------------------------------------------
 
 
-def test_each_part_comes_back_by_its_name(models, pooled):
+def test_by_returns_each_concatenated_report(models, pooled):
     assert len(pooled) == sum(map(len, models))
     for name, model in zip(["a/large", "a/small"], models, strict=True):
         table = pooled.by("model")
@@ -65,48 +65,48 @@ def test_each_part_comes_back_by_its_name(models, pooled):
     assert pooled.by("kind")["kind"].unique().tolist()[:2] == ["2D", "3D"]
 
 
-def test_values_of_the_whole_are_over_all_samples(models, pooled):
-    values = [row(model.summary, condition="wrong_think", metric="accuracy") for model in models]
-    whole = row(pooled.summary, condition="wrong_think", metric="accuracy")
+def test_concatenated_values_are_over_all_samples(models, pooled):
+    values = [row_of(model.summary, condition="wrong_think", metric="accuracy") for model in models]
+    whole = row_of(pooled.summary, condition="wrong_think", metric="accuracy")
     assert whole["n"] == 48
     assert whole["difference"] == pytest.approx(np.mean([value["difference"] for value in values]))
     assert pooled.score(METRICS).summary.equals(pooled.summary)
 
 
-def test_a_sample_that_was_asked_of_several_models_is_resampled_together(models, pooled):
+def test_a_sample_run_on_several_models_is_resampled_together(models, pooled):
     assert set(pooled.frame["sample_id"].str.split("/").str[-1]) == {f"q{index}" for index in range(24)}
-    # 12 pictures, asked about twice in each report: as groups they are 12, not 24.
+    # 12 images with two samples each in each report: 12 groups, not 24.
     assert set(pooled.frame["group"]) == {f"a/large/g{index}" for index in range(12)}
     twice = Report.concat([models[0], models[0]], ["one", "two"])
     width = {
-        name: row(report.summary, condition="wrong_think", metric="accuracy")
+        name: row_of(report.summary, condition="wrong_think", metric="accuracy")
         for name, report in (("once", models[0]), ("twice", twice))
     }
     widths = [found["high"] - found["low"] for found in width.values()]
     assert widths[1] == pytest.approx(widths[0], rel=0.02), "asking the same again is no new evidence"
 
 
-def test_other_samples_under_the_same_ids_stay_apart(models):
-    other = asked(range(24), question="Which one?", seed=3, accuracy=0.9, follow_think=0.5)
+def test_different_samples_with_the_same_id_are_in_different_groups(models):
+    other = make_report(range(24), question="Which one?", seed=3, accuracy=0.9, follow_think=0.5)
     both = Report.concat([models[0], other], ["cv_bench", "whatsup"], column="benchmark")
     assert both.frame["sample_id"].nunique() == 48
     assert both.frame["group"].nunique() == 24
     assert both.frame["group"].str.split("/").str[0].unique().tolist() == ["cv_bench", "whatsup"]
 
 
-def test_without_names_ids_stay_and_must_differ():
-    first, second = asked(range(8)), asked(range(8, 12))
+def test_without_names_ids_are_unchanged_and_must_be_unique():
+    first, second = make_report(range(8)), make_report(range(8, 12))
     both = Report.concat([first, second])
     assert both.frame["sample_id"].unique().tolist() == [f"q{index}" for index in range(12)]
-    assert_frame_equal(both.summary, asked(range(12)).summary)
+    assert_frame_equal(both.summary, make_report(range(12)).summary)
     assert list(both.responses.metadata[-1]) == ["kind"]
     with pytest.raises(
         ValueError, match="sample 'q0' is in reports 0 and 1: expected other samples in each; give the reports 'names'"
     ):
-        Report.concat([first, asked(range(4))])
+        Report.concat([first, make_report(range(4))])
 
 
-def test_the_manifest_holds_all(models, pooled, tmp_path, monkeypatch):
+def test_the_manifest_contains_all_manifests(models, pooled, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # pictures take their time
     assert pooled.manifest["reports"] == {
         name: model.manifest for name, model in zip(["a/large", "a/small"], models, strict=True)
@@ -118,8 +118,8 @@ def test_the_manifest_holds_all(models, pooled, tmp_path, monkeypatch):
     assert "Robustness" in pooled.to_html()
 
 
-def test_levels_can_be_nested(models):
-    other = [asked(range(6), question="Where?", accuracy=accuracy) for accuracy in (0.9, 0.5)]
+def test_concatenation_can_be_nested(models):
+    other = [make_report(range(6), question="Where?", accuracy=accuracy) for accuracy in (0.9, 0.5)]
     whole = Report.concat(
         [
             Report.concat(reports, ["large", "small"], column="model")
@@ -129,14 +129,14 @@ def test_levels_can_be_nested(models):
         column="benchmark",
     )  # fmt: skip
     assert whole.by("benchmark")["benchmark"].unique().tolist() == ["first", "second"]
-    assert row(whole.by("model"), model="small", condition="base", metric="accuracy")["n"] == 30
+    assert row_of(whole.by("model"), model="small", condition="base", metric="accuracy")["n"] == 30
 
 
-def test_conditions_of_one_report_alone_are_on_its_samples():
-    both = Report.concat([asked(range(4)), asked(range(4), conditions=[WrongCaption()])], ["a", "b"])
+def test_conditions_of_a_single_report_use_its_samples():
+    both = Report.concat([make_report(range(4)), make_report(range(4), conditions=[WrongCaption()])], ["a", "b"])
     assert both.conditions == ("base", "wrong_think", "wrong_caption")
-    assert row(both.summary, condition="wrong_caption", metric="accuracy")["n"] == 4
-    assert row(both.summary, condition="base", metric="accuracy")["n"] == 8
+    assert row_of(both.summary, condition="wrong_caption", metric="accuracy")["n"] == 4
+    assert row_of(both.summary, condition="base", metric="accuracy")["n"] == 8
 
 
 @pytest.mark.parametrize(
@@ -155,40 +155,40 @@ def test_conditions_of_one_report_alone_are_on_its_samples():
         ({"style": Style(system="Hello.")}, r"field 'style.system': expected the same"),
     ],
 )
-def test_what_cannot_be_pooled_is_refused(changes, message):
+def test_incompatible_reports_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        Report.concat([asked(range(4)), asked(range(4), **changes)], ["a", "b"])
+        Report.concat([make_report(range(4)), make_report(range(4), **changes)], ["a", "b"])
 
 
-def test_two_models_may_each_have_their_own_style():
-    other = asked(range(4), style=Style(system="Hello."), accuracy=0.5)
-    assert len(Report.concat([asked(range(4)), other], ["a", "b"])) == 16
+def test_two_models_may_have_different_styles():
+    other = make_report(range(4), style=Style(system="Hello."), accuracy=0.5)
+    assert len(Report.concat([make_report(range(4)), other], ["a", "b"])) == 16
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", ""], ["a", "a/b"], []])
-def test_names_have_to_fit(models, names):
+def test_invalid_names_are_refused(models, names):
     with pytest.raises(ValueError, match=r"field 'names': expected a name for each of .* for 2 reports"):
         Report.concat(models, names)
 
 
-def test_a_column_that_is_taken_is_refused(models):
+def test_an_existing_metadata_column_is_refused(models):
     with pytest.raises(ValueError, match=r"field 'column': .* got 'kind', which those of 'a' have"):
         Report.concat(models, ["a", "b"], column="kind")
     with pytest.raises(ValueError, match="for 0 reports"):
         Report.concat([])
 
 
-def test_a_part_resamples_the_groups_of_its_samples(answer):
+def test_a_breakdown_resamples_the_groups_of_its_samples(make_pair):
     rng = np.random.default_rng(0)
     pairs, sides = [], {"base": [], "x": []}
     for index in range(60):
         right = {"base": int(rng.random() < 0.8), "x": int(rng.random() < (0.9 if index // 6 % 2 else 0.1))}
         kind = {"kind": "few" if index < 48 else "rest"}
-        pairs += [answer(f"s{index}", name, right[name], group=f"g{index // 6}", metadata=kind) for name in right]
+        pairs += [make_pair(f"s{index}", name, right[name], group=f"g{index // 6}", metadata=kind) for name in right]
         for name in sides:
             sides[name].append(right[name])
     report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()], seed=5)
-    found = row(report.by("kind"), kind="few", condition="x", metric="accuracy")
+    found = row_of(report.by("kind"), kind="few", condition="x", metric="accuracy")
     groups = [f"g{index // 6}" for index in range(48)]
     of_kind = sides["base"][:48], sides["x"][:48]
     expected = paired_interval(*of_kind, groups, outcome="rate", rng=generator(5, "bootstrap"))
@@ -200,24 +200,24 @@ def test_a_part_resamples_the_groups_of_its_samples(answer):
 # --- macro average ----------------------------------------------------------------------------------------------------
 
 
-def test_categories_weigh_the_same_and_samples_do_not(models):
+def test_macro_average_weighs_categories_equally(models):
     report = models[0]
-    kinds = [row(report.by("kind"), kind=kind, condition="wrong_think", metric="accuracy") for kind in ("2D", "3D")]
-    found = row(report.macro_average("kind"), condition="wrong_think", metric="accuracy")
+    kinds = [row_of(report.by("kind"), kind=kind, condition="wrong_think", metric="accuracy") for kind in ("2D", "3D")]
+    found = row_of(report.macro_average("kind"), condition="wrong_think", metric="accuracy")
     for name in ("value", "base_value", "difference"):
         assert found[name] == pytest.approx((kinds[0][name] + kinds[1][name]) / 2)
     assert found["weights"] == "1/2 each: 2D (n = 5), 3D (n = 18)"
     assert (found["categories"], found["n"]) == (2, 23)
-    micro = row(report.summary, condition="wrong_think", metric="accuracy")
+    micro = row_of(report.summary, condition="wrong_think", metric="accuracy")
     assert (found["micro_value"], found["micro_difference"]) == (micro["value"], micro["difference"])
     assert found["micro_value"] != found["value"]
-    base = row(report.macro_average("kind"), condition="base", metric="accuracy")
+    base = row_of(report.macro_average("kind"), condition="base", metric="accuracy")
     assert math.isnan(base["difference"])
     assert base["value_low"] < base["value"] < base["value_high"]
 
 
-def test_twelve_categories_weigh_a_twelfth_each(answer):
-    pairs = [answer(f"s{i}", choice=int(i % 5 > 0), metadata={"category": f"c{i % 12:02}"}) for i in range(90)]
+def test_weights_name_each_of_twelve_categories(make_pair):
+    pairs = [make_pair(f"s{i}", choice=int(i % 5 > 0), metadata={"category": f"c{i % 12:02}"}) for i in range(90)]
     found = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()]).macro_average("category").iloc[0]
     shares = [np.mean([i % 5 > 0 for i in range(90) if i % 12 == place]) for place in range(12)]
     assert found["value"] == pytest.approx(np.mean(shares))
@@ -231,57 +231,57 @@ def test_samples_without_a_category_are_left_out_and_counted(models):
         models[0].macro_average("colour")
 
 
-def test_categories_that_share_groups_may_depend_on_each_other(models, pooled):
-    found = row(pooled.macro_average("model"), condition="wrong_think", metric="accuracy")
-    parts = [row(model.summary, condition="wrong_think", metric="accuracy") for model in models]
+def test_categories_that_share_groups_have_a_wider_interval(models, pooled):
+    found = row_of(pooled.macro_average("model"), condition="wrong_think", metric="accuracy")
+    parts = [row_of(model.summary, condition="wrong_think", metric="accuracy") for model in models]
     assert found["low"] == pytest.approx(np.mean([part["low"] for part in parts]))
     assert found["note"] == "categories share groups of samples: the interval allows for any dependence between them"
-    apart = [asked(range(24), question=question) for question in ("Which?", "Where?")]
-    alone = row(Report.concat(apart, ["a", "b"]).macro_average("report"), condition="wrong_think", metric="accuracy")
-    parts = [row(report.summary, condition="wrong_think", metric="accuracy") for report in apart]
+    apart = [make_report(range(24), question=question) for question in ("Which?", "Where?")]
+    alone = row_of(Report.concat(apart, ["a", "b"]).macro_average("report"), condition="wrong_think", metric="accuracy")
+    parts = [row_of(report.summary, condition="wrong_think", metric="accuracy") for report in apart]
     sides = [[part[name] for part in parts] for name in ("difference", "low", "high")]
     assert (alone["low"], alone["high"]) == pytest.approx(average_interval(*sides))
     assert alone["note"] == ""
 
 
-def test_groups_lead_from_one_category_to_another(models):
+def test_categories_are_linked_by_chains_of_groups(models):
     rows = models[0]._rows
     sets = {"a": {"1"}, "b": {"2"}, "c": {"1", "2"}, "d": {"3"}}
     categories = [Category(name, frozenset(groups), rows) for name, groups in sets.items()]
     found = macro_rows(categories, rows, "")[3]
-    given = rows[3]
-    sides = [[getattr(given, name)] * 4 for name in ("difference", "low", "high")]
+    chosen = rows[3]
+    sides = [[getattr(chosen, name)] * 4 for name in ("difference", "low", "high")]
     assert (found.low, found.high) == pytest.approx(average_interval(*sides, ["abc", "abc", "abc", "d"]))
 
 
-def test_a_category_without_the_metric_is_left_out_and_named(answer):
+def test_a_category_without_the_metric_is_left_out_and_named(make_pair):
     pairs = [
-        answer(f"s{i}", condition, metadata={"kind": "ab"[i % 2]}) for i in range(12) for condition in ("base", "x")
+        make_pair(f"s{i}", condition, metadata={"kind": "ab"[i % 2]}) for i in range(12) for condition in ("base", "x")
     ]
     pairs = [pair for pair in pairs if not (pair[1].condition == "x" and int(pair[1].sample_id[1:]) % 2)]
     report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])
-    found = row(report.macro_average("kind"), condition="x", metric="accuracy")
+    found = row_of(report.macro_average("kind"), condition="x", metric="accuracy")
     assert (found["note"], found["weights"]) == ("undefined in b, left out", "1/1 each: a (n = 6)")
 
 
-def test_a_category_of_one_group_has_no_interval(answer):
-    pairs = [answer(f"s{i}", group="ab"[i > 2], metadata={"kind": "ab"[i > 2]}, choice=i % 2) for i in range(6)]
+def test_a_category_of_one_group_has_no_interval(make_pair):
+    pairs = [make_pair(f"s{i}", group="ab"[i > 2], metadata={"kind": "ab"[i > 2]}, choice=i % 2) for i in range(6)]
     found = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()]).macro_average("kind").iloc[0]
     assert math.isnan(found["value_low"])
     assert found["note"] == "no interval in a, b"
 
 
-def test_nothing_defined_is_nan(answer):
-    pairs = [answer("a", "base", None, metadata={"kind": "x"}, status="error", error="lost")]
+def test_without_defined_values_all_is_nan(make_pair):
+    pairs = [make_pair("a", "base", None, metadata={"kind": "x"}, status="error", error="lost")]
     found = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()]).macro_average("kind").iloc[0]
     assert math.isnan(found["value"])
     assert (found["categories"], found["n"], found["weights"]) == (0, 0, "")
 
 
 @pytest.mark.parametrize("column", ["condition", "metric", "value", "n"])
-def test_metadata_may_be_called_like_a_column_of_the_summary(answer, column):
+def test_a_metadata_key_may_equal_a_summary_column(make_pair, column):
     pairs = [
-        answer(f"s{i}", condition, metadata={column: "ab"[i % 2]}) for i in range(8) for condition in ("base", "x")
+        make_pair(f"s{i}", condition, metadata={column: "ab"[i % 2]}) for i in range(8) for condition in ("base", "x")
     ]
     report = Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])
     table = report.by(column)

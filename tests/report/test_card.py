@@ -1,4 +1,4 @@
-"""A section for a model card: read back by the hub's own parser, and by a Markdown parser."""
+"""Test the model card section with the hub's own parser and a Markdown parser."""
 
 import math
 
@@ -15,7 +15,7 @@ from vlmrobust.testing import FakeModel
 HOSTILE = "# <script>alert(1)</script> | [a](http://x) *b* `c` _d_ & ~~e~~ ![f](g)\n---\n- x: y"
 
 
-def asked(conditions, n=20, draws=2, **planted):
+def make_report(conditions, n=20, draws=2, **planted):
     samples = [
         Sample(id=f"q{i}", images=[b"x"], question="Which?", options=["red", "blue", "green"], answer=i % 3)
         for i in range(n)
@@ -25,14 +25,14 @@ def asked(conditions, n=20, draws=2, **planted):
 
 @pytest.fixture(scope="module")
 def report():
-    return asked([WrongCaption(), WrongThink()], accuracy=0.8, guess=0.2)
+    return make_report([WrongCaption(), WrongThink()], accuracy=0.8, guess=0.2)
 
 
-def html(text):
+def render_markdown(text):
     return MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
 
 
-def test_the_hubs_parser_reads_back_what_was_written(report):
+def test_the_hubs_parser_reads_the_card(report):
     card = report.model_card("me/my-model", "nyu-visionx/CV-Bench")
     read = ModelCard(str(card))
     assert read.data.model_name == "me/my-model"
@@ -61,15 +61,15 @@ def test_every_number_has_its_n_and_interval(report):
         assert f"- {block(finding.text)}" in card.text
 
 
-def test_what_has_no_interval_is_not_shown(answer):
-    pairs = [answer(f"s{i}", choice=i % 2, group="g") for i in range(4)]
+def test_values_without_an_interval_are_not_shown(make_pair):
+    pairs = [make_pair(f"s{i}", choice=i % 2, group="g") for i in range(4)]
     one_group = Report.from_responses(*zip(*pairs, strict=True))
     with pytest.raises(ValueError, match="expected a report in which one of accuracy, follow_rate has an interval"):
         one_group.model_card("m", "d", metrics=["accuracy", "follow_rate"])
 
 
 def test_several_data_sets_are_several_results(report):
-    other = asked([WrongCaption()], n=12)
+    other = make_report([WrongCaption()], n=12)
     both = Report.concat([report, other], ["CV-Bench", "What's up?"], column="benchmark")
     ids = {"CV-Bench": "nyu-visionx/CV-Bench", "What's up?": "me/whatsup"}
     card = both.model_card("m", ids, by="benchmark", metrics=["accuracy"])
@@ -90,13 +90,13 @@ def test_several_data_sets_are_several_results(report):
             both.model_card("m", **wrong)
 
 
-def test_what_others_wrote_stays_text():
-    report = asked([WrongThink(name=HOSTILE)], draws=1)
+def test_untrusted_text_is_escaped():
+    report = make_report([WrongThink(name=HOSTILE)], draws=1)
     card = report.model_card(HOSTILE, HOSTILE)
     read = ModelCard(str(card))
     assert read.data.model_name == HOSTILE
     assert read.data.eval_results == card.data.eval_results
-    rendered = html(read.text)
+    rendered = render_markdown(read.text)
     for tag in ("<script", "<a ", "<em>", "<code>", "<s>", "<img", "<hr", "<h1"):
         assert tag not in rendered
     shown = " ".join(HOSTILE.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -107,15 +107,15 @@ def test_what_others_wrote_stays_text():
 @pytest.mark.parametrize(
     "text", [HOSTILE, "1. a", "+ a", "- a", "> a", "=== a", "wrong_think", "a\\*b", "$x$", "a] [b"]
 )
-def test_escaped_text_is_shown_as_it_was(text):
+def test_escaped_text_renders_literally(text):
     shown = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert html(block(text)) == f"<p>{shown}</p>\n"
-    assert html(f"x {inline(text)}") == f"<p>x {shown}</p>\n"
-    assert html(f"- {block(text)}") == f"<ul>\n<li>{shown}</li>\n</ul>\n"
+    assert render_markdown(block(text)) == f"<p>{shown}</p>\n"
+    assert render_markdown(f"x {inline(text)}") == f"<p>x {shown}</p>\n"
+    assert render_markdown(f"- {block(text)}") == f"<ul>\n<li>{shown}</li>\n</ul>\n"
 
 
 def test_tables_in_markdown_are_escaped_too():
-    report = asked([WrongThink(name=HOSTILE)], draws=1).score([Accuracy()])
-    rendered = html(report.to_markdown())
+    report = make_report([WrongThink(name=HOSTILE)], draws=1).score([Accuracy()])
+    rendered = render_markdown(report.to_markdown())
     assert "<script" not in rendered
     assert rendered.count("<tr>") == 3

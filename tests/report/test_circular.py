@@ -1,4 +1,4 @@
-"""Circular scoring against a slow count."""
+"""Test circular accuracy against a direct count."""
 
 import itertools
 import math
@@ -15,20 +15,20 @@ from vlmrobust.testing import FakeModel
 Make = Callable[..., Sample]
 
 
-def lettered(prompt: Prompt, letter: str) -> Response:
+def answer_with(prompt: Prompt, letter: str) -> Response:
     return Response.parse(prompt, f"<think>.</think><answer>{letter}</answer>")
 
 
-def samples(make: Make, counts: list[int]) -> list[Sample]:
+def make_samples(make: Make, counts: list[int]) -> list[Sample]:
     return [
         make(f"q{number}", images=(b"x",), options=tuple(f"option {i}" for i in range(count)), answer=number % count)
         for number, count in enumerate(counts)
     ]
 
 
-def test_a_model_that_always_says_a_is_right_once_and_circularly_never(make_sample: Make) -> None:
-    prompts = expand(samples(make_sample, [2, 3, 4, 4, 5] * 4), rotations(5))
-    report = Report.from_responses(prompts, [lettered(prompt, "A") for prompt in prompts], [Accuracy()])
+def test_a_model_that_always_answers_a_has_circular_accuracy_zero(make_sample: Make) -> None:
+    prompts = expand(make_samples(make_sample, [2, 3, 4, 4, 5] * 4), rotations(5))
+    report = Report.from_responses(prompts, [answer_with(prompt, "A") for prompt in prompts], [Accuracy()])
     [row] = report.circular(greedy=True).to_dict("records")
     right = [prompt.sample.answer == 0 for prompt in prompts if prompt.condition == "base"]
     assert (row["condition"], row["metric"], row["n"]) == ("circular", "accuracy", 20)
@@ -38,11 +38,11 @@ def test_a_model_that_always_says_a_is_right_once_and_circularly_never(make_samp
 
 
 @pytest.mark.parametrize("draws", [1, 3])
-def test_it_is_the_share_of_samples_right_under_all_rotations(make_sample: Make, draws: int) -> None:
+def test_circular_accuracy_is_the_share_right_under_all_rotations(make_sample: Make, draws: int) -> None:
     rng = random.Random(5)
-    prompts = list(expand(samples(make_sample, [2, 3, 4] * 10), [WrongCaption(), *rotations(4)], draws=draws))
+    prompts = list(expand(make_samples(make_sample, [2, 3, 4] * 10), [WrongCaption(), *rotations(4)], draws=draws))
     responses = [
-        lettered(prompt, "ABCD"[prompt.order.index(prompt.sample.answer) if rng.random() < 0.8 else 0])
+        answer_with(prompt, "ABCD"[prompt.order.index(prompt.sample.answer) if rng.random() < 0.8 else 0])
         for prompt in prompts
     ]
     share = []
@@ -65,12 +65,12 @@ def test_it_is_the_share_of_samples_right_under_all_rotations(make_sample: Make,
         rng.shuffle(pairs)
 
 
-def test_a_model_that_errs_by_chance_is_compared_with_base_asked_as_often(make_sample: Make) -> None:
+def test_sampling_is_compared_with_as_many_repeats_of_base(make_sample: Make) -> None:
     rng = random.Random(9)
-    prompts = list(expand(samples(make_sample, [3] * 12), rotations(3), draws=4))
+    prompts = list(expand(make_samples(make_sample, [3] * 12), rotations(3), draws=4))
     right = {prompt: rng.random() < 0.8 for prompt in range(len(prompts))}
     responses = [
-        lettered(prompt, "ABC"[(prompt.order.index(prompt.sample.answer) + (not right[place])) % 3])
+        answer_with(prompt, "ABC"[(prompt.order.index(prompt.sample.answer) + (not right[place])) % 3])
         for place, prompt in enumerate(prompts)
     ]
     draws: dict[str, list[bool]] = {}
@@ -84,8 +84,8 @@ def test_a_model_that_errs_by_chance_is_compared_with_base_asked_as_often(make_s
     assert expected < sum(map(sum, draws.values())) / 48
 
 
-def test_what_was_not_asked_or_failed_is_left_out_and_counted(make_sample: Make) -> None:
-    prompts = list(expand(samples(make_sample, [2, 3, 4, 4]), rotations(3)))
+def test_missing_and_failed_rotations_are_left_out_and_counted(make_sample: Make) -> None:
+    prompts = list(expand(make_samples(make_sample, [2, 3, 4, 4]), rotations(3)))
     responses = FakeModel(accuracy=1.0, opens_images=False).respond(prompts)
     failing = next(
         place for place, p in enumerate(prompts) if (p.sample.id, p.condition) == ("q0", "rotated_options_1")
@@ -99,7 +99,7 @@ def test_what_was_not_asked_or_failed_is_left_out_and_counted(make_sample: Make)
 def test_other_conditions_can_be_rotated_too(make_sample: Make) -> None:
     abstain = AbstainOption()
     conditions = [abstain, *(rotation + abstain for rotation in rotations(4)), *rotations(4)]
-    prompts = list(expand(samples(make_sample, [4, 3, 2]), conditions))
+    prompts = list(expand(make_samples(make_sample, [4, 3, 2]), conditions))
     report = Report.from_responses(prompts, FakeModel(accuracy=1.0, abstain=1.0, opens_images=False).respond(prompts))
     names = [condition.condition for condition in conditions[:4]]
     [row] = report.circular(names, greedy=True).to_dict("records")
@@ -107,9 +107,9 @@ def test_other_conditions_can_be_rotated_too(make_sample: Make) -> None:
     assert report.circular()["value"].item() == 1.0
 
 
-def test_without_rotations_there_is_nothing_to_score(make_sample: Make) -> None:
-    prompts = list(expand(samples(make_sample, [2]), [RotatedOptions(by=1, name="other")]))
-    report = Report.from_responses(prompts, [lettered(prompt, "A") for prompt in prompts])
+def test_a_report_without_rotations_is_refused(make_sample: Make) -> None:
+    prompts = list(expand(make_samples(make_sample, [2]), [RotatedOptions(by=1, name="other")]))
+    report = Report.from_responses(prompts, [answer_with(prompt, "A") for prompt in prompts])
     with pytest.raises(
         ValueError, match=r"expected conditions that rotate the options, got base; run .* rotations\(n\)"
     ):
@@ -119,9 +119,9 @@ def test_without_rotations_there_is_nothing_to_score(make_sample: Make) -> None:
     assert not math.isnan(report.circular(["base", "other"])["value"].item())
 
 
-def test_a_draw_that_failed_leaves_no_sample_out(make_sample: Make) -> None:
-    """Of two draws of 12 samples one of a rotation failed for 5; one sample has none of either."""
-    prompts = list(expand(samples(make_sample, [2] * 12), rotations(2), draws=2))
+def test_a_failed_draw_does_not_exclude_its_sample(make_sample: Make) -> None:
+    """One of two draws of a rotation failed for 5 of 12 samples; one sample has none."""
+    prompts = list(expand(make_samples(make_sample, [2] * 12), rotations(2), draws=2))
     responses = []
     for prompt in prompts:
         number, turned = int(prompt.sample.id[1:]), prompt.condition != "base"
@@ -130,7 +130,7 @@ def test_a_draw_that_failed_leaves_no_sample_out(make_sample: Make) -> None:
         lost = Response(
             sample_id=prompt.sample.id, condition=prompt.condition, draw=prompt.draw, status="error", error="lost"
         )
-        responses.append(lost if gone else lettered(prompt, shown))
+        responses.append(lost if gone else answer_with(prompt, shown))
     [row] = Report.from_responses(prompts, responses, [Accuracy()]).circular(greedy=False).to_dict("records")
     assert (row["n"], row["value"]) == (11, 1.0)
     assert row["note"].startswith("1 samples left out: a rotation was not asked or failed")

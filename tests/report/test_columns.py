@@ -1,4 +1,4 @@
-"""Which response a paired metric compares with which."""
+"""Test which responses paired metrics compare."""
 
 import math
 
@@ -16,9 +16,13 @@ def column(answers, metric):
     return frame.set_index(["sample_id", "condition", "draw"])[metric.column]
 
 
-def test_each_draw_is_compared_with_the_same_draw_under_base(answer):
-    answers = [answer("a", draw=0, choice=1), answer("a", draw=1, choice=0)]
-    answers += [answer("a", "x", draw=0, choice=1), answer("a", "x", draw=1, choice=1), answer("a", "x", draw=2)]
+def test_each_draw_is_compared_with_the_same_draw_under_base(make_pair):
+    answers = [make_pair("a", draw=0, choice=1), make_pair("a", draw=1, choice=0)]
+    answers += [
+        make_pair("a", "x", draw=0, choice=1),
+        make_pair("a", "x", draw=1, choice=1),
+        make_pair("a", "x", draw=2),
+    ]
     values = column(answers[::-1], FlipRate())
     assert [values["a", "x", draw] for draw in range(3)] == pytest.approx([0, 1, math.nan], nan_ok=True)
 
@@ -33,23 +37,23 @@ def test_each_draw_is_compared_with_the_same_draw_under_base(answer):
         ([1, 1, 1, 1], [0, 0, 0, 0]),
     ],
 )
-def test_base_compares_every_draw_with_the_others(choices, expected, answer):
-    answers = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate(choices)]
+def test_base_compares_every_draw_with_the_others(choices, expected, make_pair):
+    answers = [make_pair("a", draw=draw, choice=choice) for draw, choice in enumerate(choices)]
     for given in (answers, answers[::-1]):
         values = column(given, FlipRate())
         assert [values["a", "base", draw] for draw in range(len(choices))] == pytest.approx(expected, nan_ok=True)
 
 
-def test_what_has_a_direction_is_taken_in_both(answer):
-    answers = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 0, 0])]
+def test_asymmetric_metrics_are_averaged_over_both_directions(make_pair):
+    answers = [make_pair("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 0, 0])]
     values = column(answers, Harmed())
-    # Right becomes wrong in 2 of 6 ordered pairs of draws.
+    # A right answer becomes wrong in 2 of 6 ordered pairs of draws.
     assert [values["a", "base", draw] for draw in range(3)] == [0, 0.5, 0.5]
 
 
-def test_samples_of_more_and_of_fewer_draws_stand_beside_each_other(answer):
+def test_samples_may_have_different_numbers_of_draws(make_pair):
     choices = {"a": [1, 0], "b": [1, 1, 0, 1], "c": [2]}
-    answers = [answer(name, draw=draw, choice=one) for name, row in choices.items() for draw, one in enumerate(row)]
+    answers = [make_pair(name, draw=draw, choice=one) for name, row in choices.items() for draw, one in enumerate(row)]
     values = column(answers, FlipRate())
     for name, row in choices.items():
         for draw, one in enumerate(row):
@@ -58,12 +62,12 @@ def test_samples_of_more_and_of_fewer_draws_stand_beside_each_other(answer):
             assert values[name, "base", draw] == pytest.approx(expected, nan_ok=True)
 
 
-def test_a_failed_draw_is_compared_with_nothing(answer):
+def test_failed_draws_are_not_compared(make_pair):
     answers = [
-        answer("a"),
-        answer("a", choice=None, draw=1, status="error", error="lost"),
-        answer("b"),
-        answer("b", choice=0, draw=1),
+        make_pair("a"),
+        make_pair("a", choice=None, draw=1, status="error", error="lost"),
+        make_pair("b"),
+        make_pair("b", choice=0, draw=1),
     ]
     values = column(answers, Harmed())
     assert math.isnan(values["a", "base", 1])
@@ -71,7 +75,7 @@ def test_a_failed_draw_is_compared_with_nothing(answer):
 
 
 class InPlace(Metric):
-    """Works on what it is given."""
+    """Modifies its input."""
 
     def per_sample(self, responses):
         responses.target.fill_(0)
@@ -87,13 +91,13 @@ class InPlace(Metric):
 
 
 class PairInPlace(PairedMetric):
-    """The same with pairs."""
+    """A paired metric that modifies its input."""
 
     def per_pair(self, base, responses):
         return responses.choice.fill_(0).float() + base.choice.fill_(0)
 
 
-def test_a_metric_that_works_in_place_changes_no_answer():
+def test_in_place_metrics_do_not_modify_responses():
     samples = demo.samples(8)
     metrics = [InPlace(), PairInPlace(), Accuracy(), FlipRate(), CorrectProbability()]
     model = FakeModel(opens_images=False, follow_think=0.7)
@@ -106,7 +110,7 @@ def test_a_metric_that_works_in_place_changes_no_answer():
     assert changed.frame[names].equals(plain.frame[names])
 
 
-def test_what_is_derived_is_derived_once_for_all_metrics():
+def test_derived_values_are_computed_once_for_all_metrics():
     responses = Evaluator(FakeModel(), []).run(demo.samples(3)).responses
     calls = []
     copy = responses.copied()

@@ -1,4 +1,4 @@
-"""Exported tables are text to a spreadsheet."""
+"""Test that exported tables are text to a spreadsheet."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from vlmrobust.report.formats import csv_text, write_csv
 @pytest.mark.parametrize(
     "cell", ["=1+1", "=cmd|' /C calc'!A0", "@SUM(A1)", "+1+1", "-2+3+cmd|' /C calc'!A0", "\t=1", "\r=1"]
 )
-def test_a_formula_is_text(cell: str) -> None:
+def test_formulas_are_escaped(cell: str) -> None:
     table = pd.DataFrame({"name": pd.Series([cell], dtype="string"), cell: ["x"]})
     read = pd.read_csv(io.StringIO(csv_text(table)), dtype=str, lineterminator="\n")
     assert read["name"][0].lstrip('"').startswith("'")
@@ -22,8 +22,8 @@ def test_a_formula_is_text(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", ["fine\r=cmd|' /C calc'!A0", "a\r\n=1", "a\n=1", "a,\r=1", '"\r=1', "\r=1", "a\r"])
-def test_a_line_break_begins_no_row(cell: str) -> None:
-    """A spreadsheet, and Python, end a row at a bare carriage return that has no quotes around it."""
+def test_line_breaks_in_cells_do_not_begin_a_row(cell: str) -> None:
+    """Spreadsheets and Python end a row at an unquoted carriage return."""
     text = csv_text(pd.DataFrame({"text": [cell, "after"], cell: [1, 2]}))
     rows = list(csv.reader(io.StringIO(text, newline="")))
     shown = f"'{cell}" if cell.startswith("\r") else cell
@@ -31,7 +31,7 @@ def test_a_line_break_begins_no_row(cell: str) -> None:
     assert text.endswith("after,2\n")
 
 
-def test_everything_else_is_as_pandas_writes_it() -> None:
+def test_other_values_equal_pandas_output() -> None:
     table = pd.DataFrame(
         {
             "text": ["red", "-0.5", "+1e-3", "a=b", "–", "-"],
@@ -47,7 +47,7 @@ def test_everything_else_is_as_pandas_writes_it() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4, 5])
-def test_a_file_in_parts_is_the_text_in_one(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_written_in_chunks_equals_the_text(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written, "_ROWS", 2)
     texts = ["a\nb", "=1+1", 'say "é"', "", "x,y"][:rows]
     table = pd.DataFrame({"text": pd.Series(texts, dtype="string"), "n": range(rows)})
@@ -55,6 +55,6 @@ def test_a_file_in_parts_is_the_text_in_one(rows: int, tmp_path: Path, monkeypat
     assert (tmp_path / "table.csv").read_bytes().decode() == csv_text(table)
 
 
-def test_several_texts_in_a_cell_are_a_list() -> None:
+def test_tuples_become_json_lists() -> None:
     rows = list(csv.reader(io.StringIO(csv_text(pd.DataFrame({"options": [("red, or", 'a "é"'), ("x", None)]})))))
     assert rows == [["options"], ['["red, or", "a \\"é\\""]'], ['["x", null]']]

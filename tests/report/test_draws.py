@@ -1,4 +1,4 @@
-"""What several draws say together, against enumeration and pandas; and that the draws themselves do not wander."""
+"""Test metrics over draws against enumeration and pandas, and that draws are reproducible."""
 
 import math
 from itertools import combinations
@@ -23,18 +23,18 @@ def report(make_sample):
     return Evaluator(model, [WrongThink()], draws=DRAWS, batch_size=99).run(samples)
 
 
-def table(report, **options):
+def draws_table(report, **options):
     return report.draws(**options).set_index(["condition", "metric"])
 
 
-def said(report, condition):
-    """Each sample's answers, -1 for none, and the right one."""
+def answers_and_targets(report, condition):
+    """Return each sample's answers, -1 for none, and its target."""
     frame = report.frame.query("condition == @condition")
     answers = frame.assign(answer=frame["answer"].fillna(-1)).groupby("sample_id")["answer"].agg(list)
     return list(zip(answers, frame.groupby("sample_id")["target"].first(), strict=True))
 
 
-def of_subsets(k):
+def pass_rate(k):
     def passed(answers, target):
         return np.mean([target in subset for subset in combinations(answers, k)])
 
@@ -53,20 +53,22 @@ ORACLES = {
     "majority_share": lambda answers, target: max(map(answers.count, answers)) / len(answers),
     "draw_agreement": lambda answers, target: np.mean([one == other for one, other in combinations(answers, 2)]),
     "answer_entropy": lambda answers, target: np.mean([math.log(len(answers) / answers.count(a)) for a in answers]),
-} | {f"pass_at_{k}": of_subsets(k) for k in range(1, DRAWS + 1)}
+} | {f"pass_at_{k}": pass_rate(k) for k in range(1, DRAWS + 1)}
 
 
 @pytest.mark.parametrize("condition", ["base", "wrong_think"])
 def test_every_measure_equals_its_definition(report, condition):
-    rows = table(report).loc[condition]
+    rows = draws_table(report).loc[condition]
     assert set(rows.index) == set(ORACLES)
     for name, oracle in ORACLES.items():
-        assert rows.loc[name, "value"] == pytest.approx(np.mean([oracle(*one) for one in said(report, condition)]))
+        assert rows.loc[name, "value"] == pytest.approx(
+            np.mean([oracle(*one) for one in answers_and_targets(report, condition)])
+        )
         assert rows.loc[name, "n"] == 30
 
 
-def test_each_has_an_interval_and_is_compared_with_base(report):
-    rows = table(report)
+def test_metrics_of_draws_have_intervals_and_differences(report):
+    rows = draws_table(report)
     assert ((rows["value_low"] <= rows["value"]) & (rows["value"] <= rows["value_high"])).all()
     assert (rows["value_low"] < rows["value_high"]).all()
     difference = rows.loc["wrong_think", "value"] - rows.loc["base", "value"]
@@ -74,14 +76,14 @@ def test_each_has_an_interval_and_is_compared_with_base(report):
     assert rows.loc["wrong_think", "high"].loc["majority_accuracy"] < 0
 
 
-def test_two_draws_agree_where_they_do_not_flip(report):
+def test_draw_agreement_is_one_minus_the_flip_rate(report):
     floor = report.summary.set_index(["condition", "metric"]).loc[("base", "flip_rate"), "noise_floor"]
-    assert table(report).loc[("base", "draw_agreement"), "value"] == pytest.approx(1 - floor)
-    assert table(report).loc[("base", "accuracy"), "noise_floor"] > 0
-    assert table(report)["noise_floor"].notna().sum() == 2
+    assert draws_table(report).loc[("base", "draw_agreement"), "value"] == pytest.approx(1 - floor)
+    assert draws_table(report).loc[("base", "accuracy"), "noise_floor"] > 0
+    assert draws_table(report)["noise_floor"].notna().sum() == 2
 
 
-def test_only_the_attempts_that_were_asked_for(report):
+def test_attempts_select_the_k(report):
     names = report.draws([2, 5])["metric"]
     assert [name for name in names.unique() if name.startswith("pass")] == ["pass_at_2", "pass_at_5"]
     for wrong in (0, DRAWS + 1):
@@ -89,10 +91,10 @@ def test_only_the_attempts_that_were_asked_for(report):
             report.draws([wrong])
 
 
-def test_failed_draws_are_left_out_and_short_samples_pass_nothing(answer):
-    pairs = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([0, 1, 1])]
-    pairs += [answer("b", draw=0, choice=1), answer("b", "base", None, draw=1, status="error", error="lost")]
-    rows = table(Report.from_responses(*zip(*pairs, strict=True))).loc["base"]
+def test_failed_draws_are_left_out_and_short_samples_are_undefined(make_pair):
+    pairs = [make_pair("a", draw=draw, choice=choice) for draw, choice in enumerate([0, 1, 1])]
+    pairs += [make_pair("b", draw=0, choice=1), make_pair("b", "base", None, draw=1, status="error", error="lost")]
+    rows = draws_table(Report.from_responses(*zip(*pairs, strict=True))).loc["base"]
     assert rows["n"].to_dict() == {
         "accuracy": 2, "majority_accuracy": 2, "majority_share": 2, "answer_entropy": 2, "draw_agreement": 1,
         "pass_at_1": 2, "pass_at_2": 1, "pass_at_3": 1,
@@ -104,24 +106,26 @@ def test_failed_draws_are_left_out_and_short_samples_pass_nothing(answer):
 BIASED = ["majority_accuracy", "majority_share", "answer_entropy"]
 
 
-def test_votes_are_compared_at_one_number_of_draws(answer):
-    def asked(sample, condition, choices):
+def test_votes_are_compared_with_equal_numbers_of_draws(make_pair):
+    def pairs_with(sample, condition, choices):
         failed = {"status": "error", "error": "lost"}
         return [
-            answer(sample, condition, choice, draw=draw, **({} if choice is not None else failed))
+            make_pair(sample, condition, choice, draw=draw, **({} if choice is not None else failed))
             for draw, choice in enumerate(choices)
         ]
 
     equal, unequal = ("a", "b", "c"), ("d", "e")
-    pairs = [pair for sample in (*equal, *unequal) for pair in asked(sample, "base", [0, 1, 1, 2])]
-    # Not the same draws, but as many of them.
-    pairs = [*pairs[:16], *asked("e", "base", [0, 1, None, 2])]
+    pairs = [pair for sample in (*equal, *unequal) for pair in pairs_with(sample, "base", [0, 1, 1, 2])]
+    # Other draws, but as many of them.
+    pairs = [*pairs[:16], *pairs_with("e", "base", [0, 1, None, 2])]
     pairs += [
-        pair for sample in (*equal, "d") for pair in asked(sample, "some", [1, 1, 0, 2 if sample in equal else None])
+        pair
+        for sample in (*equal, "d")
+        for pair in pairs_with(sample, "some", [1, 1, 0, 2 if sample in equal else None])
     ]
-    pairs += asked("e", "some", [None, 0, 0, 1])
-    pairs += [pair for sample in (*equal, *unequal) for pair in asked(sample, "few", [1, None, None, None])]
-    rows = table(Report.from_responses(*zip(*pairs, strict=True)))
+    pairs += pairs_with("e", "some", [None, 0, 0, 1])
+    pairs += [pair for sample in (*equal, *unequal) for pair in pairs_with(sample, "few", [1, None, None, None])]
+    rows = draws_table(Report.from_responses(*zip(*pairs, strict=True)))
     for name in BIASED:
         some, few = rows.loc[("some", name)], rows.loc[("few", name)]
         assert (some["n"], some["note"]) == (
@@ -131,7 +135,7 @@ def test_votes_are_compared_at_one_number_of_draws(answer):
         assert (few["n"], few["note"]) == (5, "5 pairs left out: numbers of draws differ")
         assert few[["base_value", "difference", "low", "high", "p"]].isna().all()
         assert rows.loc[("base", name), ["n", "note"]].tolist() == [5, "too few for an interval: 5 samples"]
-    # a, b and c say the same as under base; of e, base gives three answers and the condition two.
+    # a, b and c answer as under base; e has three answers under base and two under the condition.
     assert rows.loc[("some", "majority_share"), "difference"] == pytest.approx((2 / 3 - 1 / 3) / 4)
     assert rows.loc[("few", "majority_share"), "value"] == 1
     few = "too few for an interval: 5 samples"
@@ -139,29 +143,29 @@ def test_votes_are_compared_at_one_number_of_draws(answer):
     assert rows.loc[("few", "accuracy"), ["n", "note"]].tolist() == [5, few]
 
 
-def test_entropies_that_are_all_zero_have_no_limits_of_a_rate(answer):
+def test_zero_entropies_do_not_get_a_rates_interval(make_pair):
     pairs = [
-        answer(f"s{sample}", condition, 0 if (condition, draw) == ("wavers", 0) else 1, draw=draw)
+        make_pair(f"s{sample}", condition, 0 if (condition, draw) == ("wavers", 0) else 1, draw=draw)
         for sample in range(20)
         for condition in ("base", "same", "wavers")
         for draw in range(4)
     ]
-    rows = table(Report.from_responses(*zip(*pairs, strict=True))).xs("answer_entropy", level="metric")
+    rows = draws_table(Report.from_responses(*zip(*pairs, strict=True))).xs("answer_entropy", level="metric")
     assert rows.loc[["base", "same"], "value"].tolist() == [0, 0]
     assert rows.loc[["base", "same"], ["value_low", "value_high", "low", "high"]].isna().all(axis=None)
     assert rows.loc["same", "difference"] == 0
     assert rows.loc["wavers", ["value_low", "value_high", "low", "high"]].notna().all()
 
 
-def test_carriers_are_not_pooled(answer):
-    pairs = [answer("a", draw=0), answer("a", draw=1, choice=0, carrier="user_text")]
+def test_carriers_are_not_pooled(make_pair):
+    pairs = [make_pair("a", draw=0), make_pair("a", draw=1, choice=0, carrier="user_text")]
     rows = Report.from_responses(*zip(*pairs, strict=True)).draws([1]).query("metric == 'accuracy'")
     assert rows[["carrier", "value"]].values.tolist() == [["assistant_prefill", 1.0], ["user_text", 0.0]]
 
 
-def test_one_draw_is_a_majority_of_its_own(make_sample):
-    made = Evaluator(FakeModel(opens_images=False), []).run([make_sample("q", images=(b"x",))])
-    rows = table(made).loc["base"]
+def test_a_single_draw_is_its_own_majority(make_sample):
+    report = Evaluator(FakeModel(opens_images=False), []).run([make_sample("q", images=(b"x",))])
+    rows = draws_table(report).loc["base"]
     assert rows.loc["majority_accuracy", "value"] == rows.loc["accuracy", "value"]
     assert math.isnan(rows.loc["draw_agreement", "value"])
     assert len(Report.from_responses([], []).draws([])) == 0
@@ -170,7 +174,7 @@ def test_one_draw_is_a_majority_of_its_own(make_sample):
 # --- the draws themselves ---------------------------------------------------------------------------------------------
 
 
-def test_the_bundled_model_draws_the_same_in_any_batch_and_greedy_draws_are_one():
+def test_draws_of_the_bundled_model_do_not_depend_on_the_batch():
     samples = demo.samples(4, seed=0)  # batches of 3 and 1, and of 4
 
     loaded = demo.model()
@@ -184,15 +188,17 @@ def test_the_bundled_model_draws_the_same_in_any_batch_and_greedy_draws_are_one(
     assert texts[0] == texts[1] == texts[2]
     assert len(set(texts[0])) > len(samples) * 2, "nothing was drawn"
     assert not reports[0].summary.query("metric == 'flip_rate'")["noise_floor"].isna().any()
-    for (condition, metric), row in table(reports[0]).iterrows():
-        assert row["value"] == pytest.approx(np.mean([ORACLES[metric](*one) for one in said(reports[0], condition)]))
+    for (condition, metric), row in draws_table(reports[0]).iterrows():
+        assert row["value"] == pytest.approx(
+            np.mean([ORACLES[metric](*one) for one in answers_and_targets(reports[0], condition)])
+        )
     greedy = run(8, [])
     floors = greedy.summary.set_index("metric")["noise_floor"]
     assert set(floors[["flip_rate", "consistency", "accuracy", "letter_entropy"]]) == {0.0}
     assert "noise floor, base against base over 8 draws: flip rate 0.00" in str(greedy)
 
 
-def test_an_interrupted_run_keeps_every_draw_that_was_finished(make_sample, tmp_path):
+def test_an_interrupted_run_keeps_finished_draws(make_sample, tmp_path):
     samples = [make_sample(f"q{index}", images=(b"x",)) for index in range(4)]
 
     class Interrupted(FakeModel):

@@ -1,4 +1,4 @@
-"""A report's file: of columns, of lines, and as it was before."""
+"""Test report files: Parquet, JSON Lines, and those of older versions."""
 
 import gc
 import json
@@ -23,7 +23,7 @@ METRICS = [Accuracy(), FlipRate(), CorrectProbability()]
 
 
 class Unsure(Metric):
-    """Has no value for every second response, and says why."""
+    """Fails on every second response, with a reason."""
 
     def per_sample(self, responses):
         return torch.tensor([math.nan if row % 2 else row / 7 for row in range(len(responses))], dtype=torch.float64)
@@ -34,7 +34,7 @@ class Unsure(Metric):
 
 @pytest.fixture
 def pairs():
-    """Three samples of other widths under two conditions, with all that a response can hold."""
+    """Three samples of different widths under two conditions, with all fields of a response."""
     found = []
     for number, options in enumerate((["ja", "nein"], ["un", "deux", "trois"], ["一", "二", "三", "四"])):
         sample = Sample(
@@ -54,7 +54,7 @@ def pairs():
                 [{"role": "assistant", "text": "«B» 🙂"}, {"role": "user", "text": "Sûr?\n"}] if number == 2 else ()
             )
             prompt = prompt.replace(condition=condition, order=order, options=shown, history=earlier)
-            said = {
+            fields = {
                 "sample_id": sample.id,
                 "condition": condition,
                 "draw": number,
@@ -72,7 +72,7 @@ def pairs():
                 "n_tokens": 7 if number == 1 else None,
                 "well_formed": bool(number) if number != 1 else None,
             }
-            found.append((prompt, Response(**said)))
+            found.append((prompt, Response(**fields)))
     return found
 
 
@@ -95,7 +95,7 @@ def assert_same(one: Responses, other: Responses, **but) -> None:
 
 @pytest.mark.parametrize("name", ["one.parquet", "one.jsonl", "one", "folder"])
 @pytest.mark.parametrize("rows", [1, 4, 20_000])
-def test_all_of_a_report_comes_back(report, tmp_path, monkeypatch, name, rows):
+def test_saving_and_loading_preserves_a_report(report, tmp_path, monkeypatch, name, rows):
     monkeypatch.setattr(parquet, "_CHUNK", rows)
     monkeypatch.setattr(contents, "_CHUNK", rows)
     (tmp_path / "folder").mkdir()
@@ -104,24 +104,24 @@ def test_all_of_a_report_comes_back(report, tmp_path, monkeypatch, name, rows):
     loaded = Report.load(tmp_path / name)
     as_json = tuple({**one, "no number": "Infinity"} if one else {} for one in report.responses.metadata)
     assert_same(report.responses, loaded.responses, metadata=as_json)
-    # What is no number in JSON is text on disk, and so in the column that the frame has of it.
+    # Values that JSON cannot represent are text on disk, and in the frame's column.
     assert set(loaded.frame["metadata.no number"].dropna()) == {"Infinity"}
-    told = report.frame.drop(columns="metadata.no number")
-    assert_frame_equal(loaded.frame.drop(columns="metadata.no number"), told, check_exact=True)
+    expected = report.frame.drop(columns="metadata.no number")
+    assert_frame_equal(loaded.frame.drop(columns="metadata.no number"), expected, check_exact=True)
     assert_frame_equal(loaded.summary, report.summary, check_exact=True)
     assert loaded.frame["metric_error"].tolist()[1::2] == [f"nobody knows {row} 🤷" for row in (1, 3, 5)]
     assert (loaded.manifest, loaded.seed) == (report.manifest, 3)
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_empty_report_comes_back(tmp_path):
+def test_an_empty_report_can_be_saved_and_loaded(tmp_path):
     empty = Report.from_responses([], [], METRICS)
     loaded = Report.load(empty.save(tmp_path))
     assert_same(empty.responses, loaded.responses)
     assert loaded.metrics == empty.metrics
 
 
-def test_other_tools_read_the_columns(report, tmp_path):
+def test_other_tools_read_the_parquet_file(report, tmp_path):
     table = pd.read_parquet(report.save(tmp_path))
     assert table["sample_id"].tolist() == list(report.responses.sample_id)
     assert table["text"].tolist() == list(report.responses.text)
@@ -132,7 +132,7 @@ def test_other_tools_read_the_columns(report, tmp_path):
     assert table["option_logprobs"].iloc[2].tolist() == report.responses.option_logprobs[2].tolist()
 
 
-def test_equal_texts_are_one_object(report, tmp_path):
+def test_equal_texts_share_an_object(report, tmp_path):
     for responses in (report.responses, Report.load(report.save(tmp_path)).responses):
         for name in ("sample_id", "question", "options", "order", "letters", "metadata", "group"):
             first, second = getattr(responses, name)[2:4]
@@ -140,10 +140,10 @@ def test_equal_texts_are_one_object(report, tmp_path):
         assert responses.own_think.longer[2] is responses.text.longer[2] is responses.think[2]
 
 
-def test_text_that_no_file_can_hold_does_not_lose_a_report(report, tmp_path):
-    said = ("\ud83d!", *report.responses.text[1:])
-    object.__setattr__(report.responses, "text", said)
-    assert Report.load(report.save(tmp_path)).responses.text == ("�!", *said[1:])
+def test_unencodable_text_does_not_prevent_saving(report, tmp_path):
+    texts = ("\ud83d!", *report.responses.text[1:])
+    object.__setattr__(report.responses, "text", texts)
+    assert Report.load(report.save(tmp_path)).responses.text == ("�!", *texts[1:])
 
 
 # As version 0.1 has written it, with the fields and the metric's facts that it knew.
@@ -193,7 +193,7 @@ OLD_ROW = {
 
 @pytest.fixture
 def old(tmp_path):
-    """A folder with a report of lines, as all reports were."""
+    """A folder with a report in JSON Lines, as older versions wrote it."""
     rows = [
         OLD_ROW | {"sample_id": name, "group": name, "choice": choice, "scores": {"accuracy": float(choice)}}
         for name, choice in (("a", 0), ("b", 1))
@@ -213,7 +213,7 @@ def test_an_old_folder_is_loaded(old):
     assert (keys, set(metrics)) == ({("a", "base", 0), ("b", "base", 0)}, {"accuracy"})
 
 
-def test_columns_take_the_place_of_lines(old):
+def test_parquet_replaces_json_lines(old):
     before = Report.load(old)
     assert before.save(old) == old / "report.parquet"
     assert [file.name for file in old.iterdir()] == ["report.parquet"]
@@ -226,7 +226,7 @@ def test_columns_take_the_place_of_lines(old):
 
 
 @pytest.mark.parametrize("newer", ["report.jsonl", "report.parquet"])
-def test_of_two_files_in_a_folder_the_newer_is_read(old, newer):
+def test_the_newer_of_two_files_is_read(old, newer):
     report = Report.load(old)
     report.score([Accuracy(name="again")]).save(old / "new.parquet").rename(old / "report.parquet")
     for age, name in enumerate(sorted(["report.jsonl", "report.parquet"], key=newer.__ne__)):
@@ -234,7 +234,7 @@ def test_of_two_files_in_a_folder_the_newer_is_read(old, newer):
     assert Report.load(old).metrics == (("again",) if newer == "report.parquet" else ("accuracy",))
 
 
-def test_what_is_no_whole_report_is_refused_by_name(report, tmp_path):
+def test_incomplete_files_are_refused_by_name(report, tmp_path):
     file = report.save(tmp_path)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -257,7 +257,7 @@ def test_what_is_no_whole_report_is_refused_by_name(report, tmp_path):
     assert files.read_keys_and_settings(file) == (set(), {})
 
 
-def test_a_save_that_fails_leaves_what_was_there(report, tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_existing_file(report, tmp_path, monkeypatch):
     content = report.save(tmp_path).read_bytes()
 
     def full(*_):
@@ -270,8 +270,8 @@ def test_a_save_that_fails_leaves_what_was_there(report, tmp_path, monkeypatch):
     assert (tmp_path / "report.parquet").read_bytes() == content
 
 
-def test_lines_are_never_all_in_memory(answer, tmp_path):
-    prompts, responses = zip(*(answer(f"q{row}", text="x" * 20_000) for row in range(300)), strict=True)
+def test_reading_lines_needs_little_memory(make_pair, tmp_path):
+    prompts, responses = zip(*(make_pair(f"q{row}", text="x" * 20_000) for row in range(300)), strict=True)
     report = Report.from_responses(prompts, responses, [Accuracy()])
     assert len(report.summary) == 1
     tracemalloc.start()
@@ -283,26 +283,26 @@ def test_lines_are_never_all_in_memory(answer, tmp_path):
     assert peak < file.stat().st_size / 4
 
 
-def test_responses_that_come_one_by_one_are_not_kept_as_objects(answer, monkeypatch):
+def test_iterated_responses_are_not_kept_as_objects(make_pair, monkeypatch):
     monkeypatch.setattr(arrays, "_PART", 8)
     alive = []
 
-    def asked():
+    def pairs_one_by_one():
         for row in range(100):
             if row % 10 == 0:
                 gc.collect()
                 alive.append(sum(type(one) is Response for one in gc.get_objects()))
-            yield answer(f"q{row}", choice=row % 3)
+            yield make_pair(f"q{row}", choice=row % 3)
 
-    made = list(zip(*asked(), strict=True))
-    whole = Report.from_responses(*made, [Accuracy(), FlipRate()])
-    del made
+    listed = list(zip(*pairs_one_by_one(), strict=True))
+    whole = Report.from_responses(*listed, [Accuracy(), FlipRate()])
+    del listed
     alive.clear()
-    told = asked()
+    pairs = pairs_one_by_one()
     waiting = []
 
     def prompts():
-        for prompt, response in told:
+        for prompt, response in pairs:
             waiting.append(response)
             yield prompt
 
@@ -313,21 +313,21 @@ def test_responses_that_come_one_by_one_are_not_kept_as_objects(answer, monkeypa
 
 
 @pytest.mark.parametrize("as_iterators", [False, True])
-def test_responses_of_iterators_are_checked_as_lists_are(answer, as_iterators):
-    given = iter if as_iterators else list
-    prompts, responses = zip(*(answer(f"q{row}") for row in range(4)), strict=True)
+def test_iterators_are_checked_like_lists(make_pair, as_iterators):
+    container = iter if as_iterators else list
+    prompts, responses = zip(*(make_pair(f"q{row}") for row in range(4)), strict=True)
     with pytest.raises(ValueError, match=r"expected one response per prompt \(4\), got 3"):
-        Report.from_responses(given(prompts), given(responses[:3]))
+        Report.from_responses(container(prompts), container(responses[:3]))
     with pytest.raises(ValueError, match=r"expected one response per prompt \(2\), got 4"):
-        Report.from_responses(given(prompts[:2]), given(responses))
+        Report.from_responses(container(prompts[:2]), container(responses))
     with pytest.raises(ValueError, match=r"got \('q1', 'base', 0\) at positions 1 and 3"):
-        Report.from_responses(given([*prompts[:3], prompts[1]]), given([*responses[:3], responses[1]]))
+        Report.from_responses(container([*prompts[:3], prompts[1]]), container([*responses[:3], responses[1]]))
     with pytest.raises(ValueError, match=r"expected the response to \('q2', 'base', 0\) at position 2, got \('q3'"):
-        Report.from_responses(given(prompts), given([*responses[:2], responses[3], responses[2]]))
+        Report.from_responses(container(prompts), container([*responses[:2], responses[3], responses[2]]))
 
 
-def test_the_position_of_what_does_not_fit_is_that_among_all(answer, monkeypatch):
+def test_error_positions_count_all_responses(make_pair, monkeypatch):
     monkeypatch.setattr(arrays, "_PART", 3)
-    prompts, responses = zip(*(answer(f"q{row}") for row in range(9)), strict=True)
+    prompts, responses = zip(*(make_pair(f"q{row}") for row in range(9)), strict=True)
     with pytest.raises(ValueError, match=r"expected the response to \('q7', 'base', 0\) at position 7, got \('q8'"):
         Report.from_responses(prompts, [*responses[:7], responses[8], responses[7]])

@@ -1,4 +1,4 @@
-"""The page as text: what stands in it, and that what others wrote stays text."""
+"""Test the text of the page, and that untrusted text is escaped."""
 
 import base64
 import hashlib
@@ -74,9 +74,9 @@ def text(report):
     return report.to_html(title="A page")
 
 
-def test_the_head_says_what_was_run(text):
+def test_the_head_describes_the_run(text):
     page = Page(text)
-    said = " ".join(" ".join(page.texts).split())
+    shown = " ".join(" ".join(page.texts).split())
     for fact in (
         "model a/b",
         "dtype bfloat16",
@@ -87,12 +87,12 @@ def test_the_head_says_what_was_run(text):
         "errors 0",
         "torch 2.9",
     ):
-        assert fact in said
+        assert fact in shown
     assert text.startswith("<!doctype html>")
     assert "<title>A page</title>" in text
 
 
-def test_the_overview_is_that_of_the_report(report, text):
+def test_the_overview_equals_the_reports(report, text):
     header, *rows = Page(text).tables["overview"]
     table = report._overview()
     assert [cell for _, cell in header] == list(table.header)
@@ -103,7 +103,7 @@ def test_the_overview_is_that_of_the_report(report, text):
     assert [float(row[1][0]["data-sort"]) for row in rows] == [float(row[1].split()[0]) for row in table.rows]
 
 
-def test_all_numbers_of_the_summary_are_there(report, text):
+def test_all_numbers_of_the_summary_are_included(report, text):
     _, *rows = Page(text).tables["numbers"]
     assert len(rows) == len(report.summary)
     for row, (_, expected) in zip(rows, report.summary.iterrows(), strict=True):
@@ -133,11 +133,11 @@ def test_all_numbers_of_the_summary_are_there(report, text):
     assert {"accuracy ↑", "follow rate ↓", "letter entropy"} <= arrows
 
 
-def test_the_page_begins_with_its_result(report, text):
-    """At most five sentences, then the table, then what limits them; what was run stands further down."""
-    said = [html.unescape(one) for one in re.findall(r"<li>(.*?)</li>", text.partition("</header>")[0])]
-    assert said == list(report.headline())
-    assert 1 <= len(said) <= 5
+def test_the_page_begins_with_the_headline(report, text):
+    """At most five sentences, then the table, then the limits; facts about the run are further down."""
+    sentences = [html.unescape(one) for one in re.findall(r"<li>(.*?)</li>", text.partition("</header>")[0])]
+    assert sentences == list(report.headline())
+    assert 1 <= len(sentences) <= 5
     places = [text.index(f'id="{name}"') for name in ("against-base", "limits", "findings", "all-numbers", "run")]
     assert places == sorted(places)
     limits = text[places[1] : places[2]]
@@ -148,14 +148,14 @@ def test_the_page_begins_with_its_result(report, text):
     assert len(re.findall("<summary>", limits)) < limits.count("<li>") + 1
 
 
-def test_what_is_grey_is_explained_beside_each_table(text):
+def test_grey_cells_are_explained_at_each_table(text):
     for start, end in (("against-base", "limits"), ("all-numbers", "run")):
         part = text[text.index(f'id="{start}"') : text.index(f'id="{end}"')]
         assert '<span class="quiet">Grey</span>: the interval of the' in part
 
 
 def test_adjusted_p_can_be_recomputed_from_the_page(text):
-    """By Holm's method, step by step: times the number of p not below it, never falling."""
+    """Apply Holm's method step by step: p times the number of p-values not below it, never decreasing."""
     _, *rows = Page(text).tables["numbers"]
     by_metric = {}
     for row in rows:
@@ -169,8 +169,8 @@ def test_adjusted_p_can_be_recomputed_from_the_page(text):
             assert adjusted == pytest.approx(most)
 
 
-def test_no_local_path_is_on_a_page_that_is_sent(make_sample):
-    """The model's folder, an adapter's, those in errors and in metadata; a name on the hub stays."""
+def test_the_page_contains_no_local_paths(make_sample):
+    """Neither the folder of a model or adapter nor those in errors and metadata; a name on the hub stays."""
     sample = make_sample("q1", metadata={"file": "/home/somebody/data/cube.png", "source": "org/set"})
     gone = make_sample("q2")
     gone = gone.replace(images=["/home/somebody/gone/q2.png"])
@@ -194,7 +194,7 @@ def test_no_local_path_is_on_a_page_that_is_sent(make_sample):
     assert "q2.png" in data["samples"][1]["images"][0]["error"]
 
 
-def test_the_pictures_are_in_the_page(report, text):
+def test_the_plots_are_in_the_page(report, text):
     images = [attributes for tag, attributes in Page(text).tags if tag == "img"]
     assert [image["alt"] for image in images] == [
         "drops accuracy", "drops consistency", "quadrants", "entropies", "probabilities", "reliability",
@@ -212,7 +212,7 @@ def test_without_matplotlib_the_page_says_so(report, monkeypatch):
     assert "<img" not in text
 
 
-def test_nothing_is_loaded_and_only_the_pages_own_script_may_run(text):
+def test_nothing_is_loaded_and_only_the_own_script_may_run(text):
     page = Page(text)
     assert not re.findall(r'(?:src|href|action)="(?!data:|#)', text.split("<script")[0])
     [policy] = [a["content"] for tag, a in page.tags if tag == "meta" and "content-security-policy" in str(a).lower()]
@@ -223,7 +223,7 @@ def test_nothing_is_loaded_and_only_the_pages_own_script_may_run(text):
     assert "http" not in re.sub(r"data:image/\S+", "", text.replace("http-equiv", ""))
 
 
-def test_what_others_wrote_stays_text(make_sample):
+def test_untrusted_text_is_escaped(make_sample):
     sample = make_sample(
         HOSTILE, question=HOSTILE, options=(HOSTILE, "blue"), metadata={HOSTILE: HOSTILE}, group=HOSTILE, answer=1
     )
@@ -246,26 +246,26 @@ def test_what_others_wrote_stays_text(make_sample):
     assert "\u2028" not in page.scripts[0]
 
 
-def test_text_that_is_no_unicode_can_be_written(make_sample, tmp_path):
+def test_invalid_unicode_can_be_written(make_sample, tmp_path):
     prompts = list(expand([make_sample()], []))
     responses = [response.replace(text="torn \ud83d") for response in FakeModel().respond(prompts)]
     path = Report.from_responses(prompts, responses, [Accuracy()]).to_html(tmp_path / "page.html")
     assert Page(path.read_text(encoding="utf-8")).data["samples"][0]["responses"][0]["text"] == "torn \ufffd"
 
 
-def test_the_page_says_how_many_samples_can_be_looked_at(report):
+def test_the_page_gives_the_number_of_shown_samples(report):
     text = report.to_html(max_samples=5)
     assert "The first 5 of 12 samples; tables and pictures are of all." in text
     assert len(Page(text).data["samples"]) == 5
 
 
-def test_an_empty_report_is_a_page(tmp_path):
+def test_an_empty_report_has_a_page(tmp_path):
     text = Report.from_responses([], []).to_html()
     assert Page(text).data["samples"] == []
     assert "There is nothing to draw" in text
 
 
-def test_it_is_written_where_it_is_asked_for(report, text, tmp_path):
+def test_the_page_is_written_to_the_path(report, text, tmp_path):
     path = report.to_html(str(tmp_path / "page.html"), title="A page")
     assert path == tmp_path / "page.html"
     assert path.read_text(encoding="utf-8") == text
@@ -277,5 +277,5 @@ def test_a_loaded_report_gives_the_same_page(report, text, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["layout.html", "table.html", "page.html", "page.css", "common.js", "page.js"])
-def test_its_parts_are_in_the_package(name):
+def test_page_files_are_in_the_package(name):
     assert files("vlmrobust.report").joinpath(name).is_file()

@@ -1,4 +1,4 @@
-"""Labelling thoughts in a real browser: by keys and by mouse, into a file that the report takes."""
+"""Test labelling in a real browser, by keys and mouse, and the use of the exported file."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ LETTERS = "abc0-"
 SECRETS = ("✓", "✗", "correct", "wrong", "right", "inconsistent", "harmed", "contradict")
 
 
-def samples(count: int) -> list[Sample]:
+def make_samples(count: int) -> list[Sample]:
     return [
         Sample(
             id=f"q{index}",
@@ -36,7 +36,7 @@ def page_of(report: Report, folder: Path, **options: Any) -> str:
     return report.to_html(folder / "page.html", **options).as_uri()
 
 
-def told(
+def page_with_thought(
     folder: Path,
     options: tuple[str, ...],
     thought: str,
@@ -45,7 +45,7 @@ def told(
     answer: int = 1,
     truth: int = 0,
 ) -> str:
-    """Return the address of a page with one thought to label."""
+    """Return the URL of a page with one thought to label."""
     sample = Sample(id=thought[:99], images=[b"x"], question=question, options=options, answer=truth)
     prompts = list(expand([sample], [], style=style))
     said = Response(sample_id=sample.id, condition="base", think=thought, answer=answer, status="answered")
@@ -54,7 +54,7 @@ def told(
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    prompts = list(expand(samples(36), [WrongThink(), AbstainOption()]))
+    prompts = list(expand(make_samples(36), [WrongThink(), AbstainOption()]))
     model = FakeModel(accuracy=0.7, follow_think=0.6, contradict=0.2, abstain=0.0, opens_images=False)
     return Report.from_responses(prompts, model.respond(prompts), [Accuracy(), Consistency()])
 
@@ -74,7 +74,7 @@ def downloads(driver: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(driver: Any, url: str) -> Iterator[Any]:
-    """Open the page anew, as if nobody had labelled; at the end it must have logged nothing."""
+    """Open the page without stored labels, and check at the end that it logged nothing."""
     driver.get(url)
     resize(driver, 1366, 900)
     driver.execute_script("localStorage.clear(); labelling.isKept = true")
@@ -130,8 +130,8 @@ def export(driver: Any, folder: Path) -> Path:
     return folder / "labels.json"
 
 
-def imported(driver: Any, folder: Path, content: object) -> str:
-    """Import a file, and return what the page says of it."""
+def import_message(driver: Any, folder: Path, content: object) -> str:
+    """Import a file, and return the page's message."""
     path = folder / "given.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     driver.execute_script("document.getElementById('label-said').textContent = ''")
@@ -140,17 +140,17 @@ def imported(driver: Any, folder: Path, content: object) -> str:
     return text_of(driver, "label-said")
 
 
-def drawn(report: Report, condition: str) -> list[Any]:
+def drawn_thoughts(report: Report, condition: str) -> list[Any]:
     return [one for one in report.draw_labels(32) if one.condition == condition]
 
 
 def expected(thoughts: list[Any], places: list[int | None]) -> list[Any]:
-    """Return the labels that thoughts get from buttons, by their places; None = none."""
+    """Return the labels that result from pressing the buttons at some positions; None = none."""
     pairs = zip(thoughts, places, strict=False)
     return [one.labelled(None if place is None else one.order[place]) for one, place in pairs]
 
 
-def test_thirty_labels_by_keys_are_what_the_report_takes(page: Any, report: Report, downloads: Path) -> None:
+def test_labels_made_with_keys_can_be_used_by_the_report(page: Any, report: Report, downloads: Path) -> None:
     choose(page, "base")
     by_id(page, "label-start").click()
     assert text_of(page, "label-keys") == "Keys are on: A B C 0, ← → go, ↑ ↓ scroll"
@@ -169,14 +169,14 @@ def test_thirty_labels_by_keys_are_what_the_report_takes(page: Any, report: Repo
     path = export(page, downloads)
     labels = Labels.read(path)
     places: list[int | None] = [{"a": 0, "b": 1, "c": 2}.get(key) for key in keys]
-    assert list(labels.labels) == expected(drawn(report, "base"), places)
+    assert list(labels.labels) == expected(drawn_thoughts(report, "base"), places)
     assert (labels.seed, labels.reader) == (0, "Ada")
     table = report.consistency(path).set_index("condition")
     assert set(table.loc["base", "labelled"]) == {30}
     assert list(json.loads(path.read_text())) == ["format", "seed", "reader", "labels"]
 
 
-def test_thirty_labels_by_mouse_on_a_phone(page: Any, report: Report, downloads: Path) -> None:
+def test_labels_made_with_the_mouse_on_a_phone(page: Any, report: Report, downloads: Path) -> None:
     resize(page, 390, 844)
     choose(page, "abstain_option")
     places: list[int | None] = []
@@ -194,11 +194,11 @@ def test_thirty_labels_by_mouse_on_a_phone(page: Any, report: Report, downloads:
     )
     assert min(page.execute_script(script, controls)) >= 44
     path = export(page, downloads)
-    assert list(Labels.read(path).labels) == expected(drawn(report, "abstain_option"), places)
+    assert list(Labels.read(path).labels) == expected(drawn_thoughts(report, "abstain_option"), places)
     assert set(report.consistency(path).set_index("condition").loc["abstain_option", "labelled"]) == {30}
 
 
-def test_one_looks_back_and_changes_a_label_but_skips_none(page: Any, downloads: Path, report: Report) -> None:
+def test_going_back_can_change_a_label_but_not_skip_one(page: Any, downloads: Path, report: Report) -> None:
     from selenium.webdriver.common.keys import Keys
 
     by_id(page, "label-card").click()
@@ -221,7 +221,7 @@ def test_one_looks_back_and_changes_a_label_but_skips_none(page: Any, downloads:
     assert list(labels) == expected(report.draw_labels(32), [2, 1])
 
 
-def test_when_all_are_labelled_it_says_so_and_offers_the_export(page: Any, downloads: Path) -> None:
+def test_the_end_offers_the_export(page: Any, downloads: Path) -> None:
     choose(page, "wrong_think")
     by_id(page, "label-start").click()
     press(page, "a" * 33)
@@ -235,7 +235,7 @@ def test_when_all_are_labelled_it_says_so_and_offers_the_export(page: Any, downl
     assert "All 32 are labelled." in text_of(page, "label-card")
 
 
-def test_neither_answer_nor_verdict_stands_in_the_section(page: Any, report: Report) -> None:
+def test_the_section_shows_neither_answer_nor_verdict(page: Any, report: Report) -> None:
     by_id(page, "label-start").click()
     for one in report.draw_labels(32)[:12]:
         shown = page.execute_script("return document.getElementById('label-card').outerHTML")
@@ -252,17 +252,17 @@ def test_neither_answer_nor_verdict_stands_in_the_section(page: Any, report: Rep
     assert set(kept) == {"sample_id", "condition", "draw", "digest", "question", "options", "thought"}
 
 
-def test_the_section_is_the_same_whatever_was_answered_and_whatever_is_right(driver: Any, tmp_path: Path) -> None:
+def test_the_section_does_not_depend_on_answer_or_target(driver: Any, tmp_path: Path) -> None:
     sections = set()
     for number, (answer, truth) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        driver.get(told(folder, ("red", "blue"), "It is red.", answer=answer, truth=truth))
+        driver.get(page_with_thought(folder, ("red", "blue"), "It is red.", answer=answer, truth=truth))
         sections.add(driver.execute_script("return document.getElementById('labels').outerHTML"))
     assert len(sections) == 1
 
 
-def test_an_import_is_merged_and_what_is_here_stays(page: Any, report: Report, downloads: Path) -> None:
+def test_an_import_is_merged_and_keeps_existing_labels(page: Any, report: Report, downloads: Path) -> None:
     first, second, third, fourth, fifth = report.draw_labels(32)[:5]
     by_id(page, "label-start").click()
     press(page, "ab")
@@ -270,7 +270,7 @@ def test_an_import_is_merged_and_what_is_here_stays(page: Any, report: Report, d
     foreign = [fifth.labelled(0).replace(thought="0" * 16), fourth.labelled(0).replace(draw=7)]
     unknown = [fourth.labelled(25)]
     labels = Labels(seed=0, reader="Bo", labels=[*given, *foreign, *unknown])
-    said = imported(page, downloads, labels.model_dump_json())
+    said = import_message(page, downloads, labels.model_dump_json())
     assert said == (
         "Labels taken: 1. Here already: 1. Contradicting the label here, which was kept: 1. Of other thoughts: 2. "
         "Naming an option that was not shown: 1."
@@ -303,12 +303,12 @@ def test_an_import_is_merged_and_what_is_here_stays(page: Any, report: Report, d
         ({"format": "vlmrobust labels 1", "seed": 0, "labels": [None, 3]}, "Labels taken: 0. Of other thoughts: 2."),
     ],
 )
-def test_a_file_that_is_none_of_ours_is_refused(page: Any, tmp_path: Path, content: object, sentence: str) -> None:
-    assert imported(page, tmp_path, content) == sentence
+def test_foreign_files_are_refused(page: Any, tmp_path: Path, content: object, sentence: str) -> None:
+    assert import_message(page, tmp_path, content) == sentence
     assert text_of(page, "label-count") == "0 of 96 labelled"
 
 
-def test_labels_outlive_a_reload_and_another_page_has_none(page: Any, url: str, report: Report, tmp_path: Path) -> None:
+def test_labels_survive_a_reload_and_belong_to_their_page(page: Any, url: str, report: Report, tmp_path: Path) -> None:
     by_id(page, "label-reader").send_keys("Ada")
     by_id(page, "label-start").click()
     press(page, "ab0")
@@ -322,7 +322,7 @@ def test_labels_outlive_a_reload_and_another_page_has_none(page: Any, url: str, 
     assert text_of(page, "label-count") == "3 of 96 labelled"
 
 
-def test_the_page_asks_before_it_closes_only_while_labels_would_be_lost(page: Any, downloads: Path) -> None:
+def test_closing_asks_only_if_labels_would_be_lost(page: Any, downloads: Path) -> None:
     asks = "const e = new Event('beforeunload', { cancelable: true }); dispatchEvent(e); return e.defaultPrevented"
     by_id(page, "label-start").click()
     press(page, "a")
@@ -335,7 +335,7 @@ def test_the_page_asks_before_it_closes_only_while_labels_would_be_lost(page: An
     assert page.execute_script(asks) is False
 
 
-def test_keys_label_only_in_the_section_and_walk_only_outside(page: Any) -> None:
+def test_keys_label_inside_the_section_and_navigate_outside(page: Any) -> None:
     def current() -> str:
         return str(page.execute_script("return state.current.id"))
 
@@ -363,8 +363,8 @@ def test_keys_label_only_in_the_section_and_walk_only_outside(page: Any) -> None
     assert text_of(page, "label-count") == "1 of 96 labelled"
 
 
-def test_a_letter_that_is_a_digit_or_an_n_is_an_option(driver: Any, tmp_path: Path) -> None:
-    driver.get(told(tmp_path, ("red", "blue"), "It is red.", Style(letters="01")))
+def test_letters_that_are_digits_or_n_select_options(driver: Any, tmp_path: Path) -> None:
+    driver.get(page_with_thought(tmp_path, ("red", "blue"), "It is red.", Style(letters="01")))
     by_id(driver, "label-start").click()
     assert "0 1 -" in text_of(driver, "label-keys")
     given = "return [...labelling.given.values()]"
@@ -372,7 +372,7 @@ def test_a_letter_that_is_a_digit_or_an_n_is_an_option(driver: Any, tmp_path: Pa
         press(driver, key)
         assert driver.execute_script(given) == [label]
         by_id(driver, "label-previous").click()
-    driver.get(told(tmp_path, ("red", "blue"), "It is blue.", Style(letters="NJ")))
+    driver.get(page_with_thought(tmp_path, ("red", "blue"), "It is blue.", Style(letters="NJ")))
     by_id(driver, "label-start").click()
     for key, label in (("n", 0), ("J", 1), ("0", None)):
         press(driver, key)
@@ -381,12 +381,12 @@ def test_a_letter_that_is_a_digit_or_an_n_is_an_option(driver: Any, tmp_path: Pa
     assert driver.get_log("browser") == []
 
 
-def test_long_words_wrap_and_a_long_thought_scrolls_by_keys(driver: Any, tmp_path: Path) -> None:
+def test_long_words_wrap_and_long_thoughts_scroll_with_keys(driver: Any, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
     resize(driver, 390, 844)
     word = "Donaudampfschifffahrt" * 8
-    driver.get(told(tmp_path, (word, "blue"), f"{word}\n" * 40, question=word))
+    driver.get(page_with_thought(tmp_path, (word, "blue"), f"{word}\n" * 40, question=word))
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
     by_id(driver, "label-start").click()
     press(driver, Keys.ARROW_DOWN)
@@ -395,13 +395,13 @@ def test_long_words_wrap_and_a_long_thought_scrolls_by_keys(driver: Any, tmp_pat
     assert driver.get_log("browser") == []
 
 
-def test_hostile_text_is_shown_and_not_run(driver: Any, downloads: Path, tmp_path: Path) -> None:
-    driver.get(told(tmp_path, (HOSTILE, "blue"), HOSTILE, question=HOSTILE))
+def test_hostile_text_is_not_executed(driver: Any, downloads: Path, tmp_path: Path) -> None:
+    driver.get(page_with_thought(tmp_path, (HOSTILE, "blue"), HOSTILE, question=HOSTILE))
     assert text_of(driver, "label-card").count(HOSTILE) == 4  # question, option, thought, button
     by_id(driver, "label-start").click()
     press(driver, "a")
     assert Labels.read(export(driver, downloads)).labels[0].label == 0
-    assert f"its seed is {json.dumps(HOSTILE)}" in imported(
+    assert f"its seed is {json.dumps(HOSTILE)}" in import_message(
         driver, tmp_path, {"format": "vlmrobust labels 1", "seed": HOSTILE, "labels": []}
     )
     assert driver.execute_script("return document.scripts.length") == 2

@@ -1,4 +1,4 @@
-"""Labels: drawn at random, refused where they were not, and an estimate that holds the truth."""
+"""Test that labels are drawn at random and checked, and that estimates cover the truth."""
 
 import json
 import math
@@ -19,24 +19,26 @@ from vlmrobust.seeding import generator
 OPTIONS = ("red", "blue", "green")
 
 
-class Told(Judge):
-    """Says of a thought what its number says, in this order: the answer, another option, unsure."""
+class ScriptedJudge(Judge):
+    """Judges a thought by its last number: 0 the answer, 1 another option, below 0 unsure."""
 
     def conclude(self, responses):
         import torch
 
-        said = [int(thought.split()[-1]) for thought in responses.think]
-        return Verdicts.of(torch.tensor([max(0, one) for one in said]), torch.tensor([one < 0 for one in said]))
+        codes = [int(thought.split()[-1]) for thought in responses.think]
+        return Verdicts.of(torch.tensor([max(0, one) for one in codes]), torch.tensor([one < 0 for one in codes]))
 
 
-def made(count: int, verdicts: Sequence[int], conditions=(), *, draws: int = 1, thought: str = "It is") -> Report:
-    """Return a report in which option 0 is always answered, and the judge says what `verdicts` say in turn."""
+def make_report(
+    count: int, verdicts: Sequence[int], conditions=(), *, draws: int = 1, thought: str = "It is"
+) -> Report:
+    """Return a report in which every answer is option 0, with verdicts that cycle through `verdicts`."""
     samples = [
         Sample(id=f"q{number}", images=[b"x"], question=f"Which is {number}?", options=OPTIONS, answer=0)
         for number in range(count)
     ]
     prompts = list(expand(samples, list(conditions), draws=draws))
-    said = [
+    responses = [
         Response(
             sample_id=prompt.sample.id,
             condition=prompt.condition,
@@ -47,15 +49,15 @@ def made(count: int, verdicts: Sequence[int], conditions=(), *, draws: int = 1, 
         )
         for row, prompt in enumerate(prompts)
     ]
-    return Report.from_responses(prompts, said, [Accuracy(), Consistency(judge=Told())])
+    return Report.from_responses(prompts, responses, [Accuracy(), Consistency(judge=ScriptedJudge())])
 
 
-def read(thoughts: Iterable[Drawn], label: int | None = 0) -> list[Label]:
+def label_all(thoughts: Iterable[Drawn], label: int | None = 0) -> list[Label]:
     return [thought.labelled(label) for thought in thoughts]
 
 
-def test_the_draw_is_random_the_same_and_fewer_are_the_first_of_more():
-    report = made(400, [0])
+def test_the_draw_is_random_reproducible_and_nested():
+    report = make_report(400, [0])
     many = report.draw_labels(100)
     assert report.draw_labels(30) == many[:30]
     assert report.draw_labels(100) == many
@@ -63,14 +65,14 @@ def test_the_draw_is_random_the_same_and_fewer_are_the_first_of_more():
     assert len({thought.sample_id for thought in many}) == 100
     places = [int(thought.sample_id[1:]) for thought in many]
     assert 150 < np.mean(places) < 250  # a run of the first hundred would have 50
-    # Two samples' order does not depend on which others there are.
+    # The order of two samples does not depend on the other ones.
     ids = [thought.sample_id for thought in report.draw_labels(400)]
-    few = [thought.sample_id for thought in made(200, [0]).draw_labels(200)]
+    few = [thought.sample_id for thought in make_report(200, [0]).draw_labels(200)]
     assert few == [name for name in ids if int(name[1:]) < 200]
 
 
-def test_all_conditions_have_the_same_samples_where_they_can():
-    report = made(60, [0], [WrongCaption(), AbstainOption()])
+def test_conditions_share_samples_where_possible():
+    report = make_report(60, [0], [WrongCaption(), AbstainOption()])
     drawn = report.draw_labels(10)
     assert [thought.condition for thought in drawn[:3]] == ["base", "wrong_caption", "abstain_option"]
     assert len({thought.sample_id for thought in drawn}) == 10
@@ -82,29 +84,32 @@ def test_all_conditions_have_the_same_samples_where_they_can():
         report.draw_labels(5, conditions=["bse"])
 
 
-def test_what_has_no_answer_or_no_thought_is_not_drawn(answer):
-    prompts, said = zip(
-        answer("a", think="So blue."), answer("b", think="  "), answer("c", choice=None, think="So blue."), strict=True
+def test_responses_without_answer_or_thought_are_not_drawn(make_pair):
+    prompts, responses = zip(
+        make_pair("a", think="So blue."),
+        make_pair("b", think="  "),
+        make_pair("c", choice=None, think="So blue."),
+        strict=True,
     )
-    report = Report.from_responses(prompts, said)
+    report = Report.from_responses(prompts, responses)
     assert [thought.sample_id for thought in report.draw_labels(9)] == ["a"]
 
 
-def test_a_thought_to_be_read_tells_no_answer():
-    (thought,) = made(1, [0]).draw_labels(1)
+def test_drawn_thoughts_do_not_contain_the_answer():
+    (thought,) = make_report(1, [0]).draw_labels(1)
     assert not {"answer", "target", "correct", "verdict"} & set(Drawn.__slots__)
     assert thought.question == "Which is 0?"
 
 
 def test_estimates_are_post_stratified_by_the_judges_verdict():
-    report = made(300, [0, 0, 1, 0, -1])
+    report = make_report(300, [0, 0, 1, 0, -1])
     drawn = report.draw_labels(60)
     labels = [thought.labelled([0, 0, None, 1][place % 4]) for place, thought in enumerate(drawn)]
     table = report.consistency(Labels(seed=0, labels=labels)).set_index("verdict")
     judged = report.frame.set_index("sample_id")["consistency"].fillna(2)
     for name, wanted in (("consistent", 0), ("inconsistent", 1)):
-        said = {label.sample_id: float(label.label == wanted) for label in labels}
-        values = [said.get(sample, math.nan) for sample in judged.index]
+        label_is_wanted = {label.sample_id: float(label.label == wanted) for label in labels}
+        values = [label_is_wanted.get(sample, math.nan) for sample in judged.index]
         expected = post_stratified_rate(values, judged.to_numpy(), rng=generator(0, "x"))
         row = table.loc[name]
         assert row["value"] == pytest.approx(expected.value)
@@ -115,8 +120,8 @@ def test_estimates_are_post_stratified_by_the_judges_verdict():
     assert table["difference"].isna().all()
 
 
-def test_differences_are_of_pairs_labelled_on_both_sides():
-    report = made(200, [0, 0, 0, 1], [WrongCaption()])
+def test_differences_use_pairs_labelled_on_both_sides():
+    report = make_report(200, [0, 0, 0, 1], [WrongCaption()])
     drawn = report.draw_labels(40)
     labels = [one.labelled(0 if one.condition == "base" else place // 2 % 2) for place, one in enumerate(drawn)]
     table = report.consistency(Labels(seed=0, labels=labels)).set_index(["condition", "verdict"])
@@ -124,7 +129,7 @@ def test_differences_are_of_pairs_labelled_on_both_sides():
     assert (row["base_value"], row["labelled_pairs"]) == (1.0, 40)
     assert row["difference"] == pytest.approx(row["value"] - 1.0)
     assert row["low"] < row["difference"] < row["high"] < 0
-    # Fewer under the condition: its own estimate has none, and says how many are missing.
+    # With fewer labels under the condition there is no estimate, but the number of missing labels.
     some = [label for label in labels if label.condition == "base"] + [
         label for label in labels if label.condition != "base"
     ][:12]
@@ -139,18 +144,18 @@ def test_differences_are_of_pairs_labelled_on_both_sides():
     assert math.isnan(row["value"])
 
 
-def test_draws_are_responses_of_their_own():
-    report = made(40, [0, 1], draws=2)
+def test_each_draw_counts_as_a_response():
+    report = make_report(40, [0, 1], draws=2)
     drawn = report.draw_labels(50)
     assert {thought.draw for thought in drawn} == {0, 1}
-    table = report.consistency(Labels(seed=0, labels=read(drawn)))
+    table = report.consistency(Labels(seed=0, labels=label_all(drawn)))
     assert table["n"].tolist() == [80, 80]
     assert table["labelled"].tolist() == [50, 50]
 
 
-def test_a_perfect_judge_makes_the_interval_shorter_and_a_useless_one_does_no_harm():
+def test_a_perfect_judge_shortens_the_interval_and_a_useless_one_does_not_bias():
     verdicts = [0] * 8 + [1] * 2
-    report = made(1000, verdicts)
+    report = make_report(1000, verdicts)
     truth = {
         sample: 0 if value == 1 else 1 for sample, value in report.frame.set_index("sample_id")["consistency"].items()
     }
@@ -171,59 +176,63 @@ def test_a_perfect_judge_makes_the_interval_shorter_and_a_useless_one_does_no_ha
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
-def refused(report: Report, labels: Labels, message: str) -> None:
+def assert_refused(report: Report, labels: Labels, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         report.consistency(labels)
 
 
-def test_labels_that_were_not_drawn_so_are_refused_and_good_for_a_check():
-    report = made(100, [0])
+def test_labels_outside_the_draw_suit_a_check_only():
+    report = make_report(100, [0])
     drawn = report.draw_labels(50)
-    chosen = Labels(seed=0, labels=read(drawn[:20] + drawn[21:]))
-    refused(
+    chosen = Labels(seed=0, labels=label_all(drawn[:20] + drawn[21:]))
+    assert_refused(
         report,
         chosen,
         rf"condition 'base': expected labels of the first 49 thoughts that seed 0 draws, but 1 of these have none: "
         rf"sample '{drawn[20].sample_id}', condition 'base'; an estimate from chosen thoughts would be wrong",
     )
     assert len(report.labelled(chosen)) == 49
-    refused(report, chosen.replace(seed=1), "condition 'base': expected labels of the first 49 thoughts that seed 1")
-    refused(report, chosen.replace(seed=None), "field 'seed': expected labels of thoughts that the report drew at")
-    checked = check(Told(), report.labelled(chosen.replace(seed=None)))
+    assert_refused(
+        report, chosen.replace(seed=1), "condition 'base': expected labels of the first 49 thoughts that seed 1"
+    )
+    assert_refused(
+        report, chosen.replace(seed=None), "field 'seed': expected labels of thoughts that the report drew at"
+    )
+    checked = check(ScriptedJudge(), report.labelled(chosen.replace(seed=None)))
     assert (checked.cases, checked.consistent.value) == (49, 1.0)
 
 
-def test_too_few_labels_are_refused_with_the_number_that_is_missing():
-    report = made(100, [0])
-    labels = Labels(seed=0, labels=read(report.draw_labels(29)))
-    refused(report, labels, "expected at least 30 labels under one condition .*, got at most 29; missing: 1")
-    refused(report, labels.replace(labels=()), "got at most 0; missing: 30")
+def test_too_few_labels_are_refused_with_the_missing_number():
+    report = make_report(100, [0])
+    labels = Labels(seed=0, labels=label_all(report.draw_labels(29)))
+    assert_refused(report, labels, "expected at least 30 labels under one condition .*, got at most 29; missing: 1")
+    assert_refused(report, labels.replace(labels=()), "got at most 0; missing: 30")
 
 
 def test_labels_of_other_responses_are_refused():
-    report = made(50, [0])
-    (first, *rest) = read(report.draw_labels(40))
+    report = make_report(50, [0])
+    (first, *rest) = label_all(report.draw_labels(40))
     for change, message in (
         ({"sample_id": "q999"}, r"got 1 of others: sample 'q999', condition 'base'$"),
         ({"condition": "stop_think"}, r"got 1 of others: sample 'q\d+', condition 'stop_think'$"),
         ({"draw": 3}, r"got 1 of others: sample 'q\d+', condition 'base', draw 3$"),
         (
             {"thought": "0" * 16},
-            "got 1 of other thoughts under the same names: sample 'q.*; the run has answered again",
+            "got 1 of other thoughts under the same names: sample 'q.*; the run has generated new answers",
         ),
         ({"label": 3}, r"field 'label': expected an index of an option that was shown, \[0, 1, 2\], or null; got 3"),
     ):
         changed = Labels(seed=0, labels=[first.replace(**change), *rest])
-        refused(report, changed, message)
-    again = made(50, [0], thought="It is now")
-    refused(
+        assert_refused(report, changed, message)
+    again = make_report(50, [0], thought="It is now")
+    assert_refused(
         again, Labels(seed=0, labels=[first, *rest]), "got 40 of other thoughts under the same names: .*; …; the run"
     )
 
 
-def test_a_file_that_contradicts_itself_is_refused(tmp_path):
-    report = made(50, [0])
-    labels = read(report.draw_labels(40))
+def test_contradictory_labels_are_refused(tmp_path):
+    report = make_report(50, [0])
+    labels = label_all(report.draw_labels(40))
     with pytest.raises(ValueError, match=rf"one of the labels of sample '{labels[0].sample_id}'.*, got 0 and None"):
         Labels(seed=0, labels=[*labels, labels[0].replace(label=None)])
     twice = Labels(seed=0, labels=[*labels, labels[0]])
@@ -241,53 +250,53 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path):
         ({"other": 1}, "field 'other': Extra inputs are not permitted"),
     ],
 )
-def test_a_file_that_is_something_else_names_itself_and_the_field(tmp_path, content, message):
+def test_invalid_files_are_refused_with_file_and_field(tmp_path, content, message):
     file = tmp_path / "labels.json"
     whole = {"format": "vlmrobust labels 1", "seed": 0, "labels": []}
     file.write_text(content if isinstance(content, str) else json.dumps(whole | content))
     with pytest.raises(ValueError, match=message) as raised:
-        made(3, [0]).consistency(file)
+        make_report(3, [0]).consistency(file)
     assert "labels.json" in str(raised.value)
     with pytest.raises(FileNotFoundError):
-        made(3, [0]).consistency(tmp_path / "nothing.json")
+        make_report(3, [0]).consistency(tmp_path / "nothing.json")
 
 
-def test_a_file_reads_as_it_was_saved(tmp_path):
-    report = made(50, [0])
-    labels = Labels(seed=0, reader="R. Eader", labels=read(report.draw_labels(30), None))
+def test_labels_can_be_saved_and_read(tmp_path):
+    report = make_report(50, [0])
+    labels = Labels(seed=0, reader="R. Eader", labels=label_all(report.draw_labels(30), None))
     assert Labels.read(labels.save(tmp_path / "labels.json")) == labels
     assert report.consistency(tmp_path / "labels.json").equals(report.consistency(labels))
 
 
 def test_a_report_without_verdicts_is_refused():
-    report = made(50, [0])
-    labels = Labels(seed=0, labels=read(report.draw_labels(30)))
-    refused(report.score([Accuracy()]), labels, "expected a report with the metric 'consistency', got accuracy")
+    report = make_report(50, [0])
+    labels = Labels(seed=0, labels=label_all(report.draw_labels(30)))
+    assert_refused(report.score([Accuracy()]), labels, "expected a report with the metric 'consistency', got accuracy")
     saved = report.score([Consistency(judge=RuleJudge())])
     assert saved.consistency(labels)["coverage"].tolist() == [0.0, 0.0]
 
 
-def test_labels_of_rotated_options_are_checked_as_they_were_shown():
+def test_labels_of_rotated_options_are_checked_as_shown():
     from vlmrobust.perturbations import rotations
 
-    report = made(50, [0], rotations(3))
+    report = make_report(50, [0], rotations(3))
     drawn = [thought for thought in report.draw_labels(20) if thought.condition != "base"]
-    thoughts = report.labelled(Labels(seed=None, labels=read(drawn, 1)))
+    thoughts = report.labelled(Labels(seed=None, labels=label_all(drawn, 1)))
     assert all(thought.options[thought.label] == "blue" for thought in thoughts)
     assert all(thought.options[thought.answer] == "red" for thought in thoughts)
     assert {thought.style for thought in thoughts} == {thought.condition for thought in drawn}
 
 
-def test_a_seed_beyond_what_javascript_counts_survives_the_page():
-    report = made(60, [0])
+def test_a_seed_beyond_javascripts_integers_is_preserved():
+    report = make_report(60, [0])
     drawn = report.draw_labels(30, seed=2**60 + 1)
-    text = Labels(seed=2**60 + 1, labels=read(drawn)).model_dump_json().replace(str(2**60 + 1), f'"{2**60 + 1}"')
+    text = Labels(seed=2**60 + 1, labels=label_all(drawn)).model_dump_json().replace(str(2**60 + 1), f'"{2**60 + 1}"')
     assert report.consistency(Labels.model_validate_json(text))["labelled"].tolist() == [30, 30]
 
 
-def test_what_is_no_utf8_or_has_a_mark_before_it(tmp_path):
-    report = made(40, [0])
-    labels = Labels(seed=0, labels=read(report.draw_labels(30)))
+def test_invalid_utf8_is_refused_and_a_bom_is_accepted(tmp_path):
+    report = make_report(40, [0])
+    labels = Labels(seed=0, labels=label_all(report.draw_labels(30)))
     text = labels.model_dump_json()
     (tmp_path / "marked.json").write_text(text, encoding="utf-8-sig")
     assert Labels.read(tmp_path / "marked.json") == labels
@@ -296,13 +305,13 @@ def test_what_is_no_utf8_or_has_a_mark_before_it(tmp_path):
         Labels.read(tmp_path / "wide.json")
 
 
-def test_two_thoughts_of_one_response_contradict_each_other_in_either_order():
-    label = made(40, [0]).draw_labels(1)[0].labelled(0)
+def test_two_thoughts_of_one_response_are_refused_in_either_order():
+    label = make_report(40, [0]).draw_labels(1)[0].labelled(0)
     for pair in ([label, label.replace(thought="x")], [label.replace(thought="x"), label]):
         with pytest.raises(ValueError, match="expected one of the thoughts of sample"):
             Labels(seed=0, labels=pair)
 
 
-def test_conditions_are_taken_once_and_one_may_be_a_name():
-    report = made(40, [0], [WrongCaption()])
+def test_conditions_are_deduplicated_and_may_be_one_name():
+    report = make_report(40, [0], [WrongCaption()])
     assert report.draw_labels(5, conditions=["base", "base"]) == report.draw_labels(5, conditions="base")

@@ -1,4 +1,4 @@
-"""Tables in LaTeX: every text is shown as it is, and every row has its cells."""
+"""Test that LaTeX tables show text literally, and that every row has all cells."""
 
 import math
 import re
@@ -31,7 +31,7 @@ def shown(latex: str) -> str:
 
 
 @given(TEXT)
-def test_a_text_is_shown_as_it_is(text: str) -> None:
+def test_text_is_shown_literally(text: str) -> None:
     latex = latex_escaped(text)
     assert shown(latex.replace("$-$", "-")) == text
     bare = latex.replace("$-$", "")
@@ -51,7 +51,7 @@ def test_every_row_has_its_cells(rows: list[tuple[str, str, str]]) -> None:
     assert r"\shortstack[r]{a \\ b}" in latex
 
 
-def test_a_bracket_at_the_beginning_is_no_argument() -> None:
+def test_a_leading_bracket_is_not_an_argument() -> None:
     assert r"{[no interval]} & 1 \\" in latex_table(Table(("a", "b"), (("[no interval]", "1"),)))
 
 
@@ -61,14 +61,14 @@ def report() -> Report:
 
 
 def cells_of(latex: str) -> list[list[str]]:
-    """The cells between the rules, commands around them taken away."""
+    """Return the cells between the rules, without commands."""
     body = latex.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
     lines = [line.strip().removesuffix(r" \\") for line in body.splitlines() if line.strip().endswith(r"\\")]
     plain = (re.sub(r"\{\\scriptsize (.*?)\}(?= &|$)", r"\1", f"{line} ") for line in lines)
     return [[cell.strip().replace("$-$", "-") for cell in line.split("&")] for line in plain]
 
 
-def test_a_report_in_latex(report: Report, tmp_path: Path) -> None:
+def test_report_to_latex(report: Report, tmp_path: Path) -> None:
     latex = report.to_latex(caption="After 50 % of the steps", label="tab:robust_3")
     assert isinstance(latex, str)
     for environment in ("table", "tabular"):
@@ -83,7 +83,7 @@ def test_a_report_in_latex(report: Report, tmp_path: Path) -> None:
     assert (tmp_path / "table.tex").read_text() == f"{report.to_latex()}\n"
 
 
-def test_every_value_stands_above_its_interval(report: Report) -> None:
+def test_values_are_above_their_intervals(report: Report) -> None:
     metrics = ["accuracy", "correct_probability", "letter_entropy", "consistency", "follow_rate"]
     lines = cells_of(str(report.to_latex(metrics=metrics)))
     assert [line[0] for line in lines] == ["base", "", r"wrong\_think", ""]
@@ -120,7 +120,7 @@ def test_models_are_groups_of_rows() -> None:
     assert "consistency" not in latex  # no note on what is not shown
 
 
-def test_what_is_not_there_is_no_column_of_a_table(report: Report) -> None:
+def test_unknown_metrics_and_keys_are_refused(report: Report) -> None:
     with pytest.raises(ValueError, match="expected metrics of the report, got 'acuracy'; did you mean 'accuracy'"):
         report.to_latex(metrics=["acuracy"])
     with pytest.raises(KeyError, match="got 'model'"):
@@ -131,5 +131,5 @@ def test_what_is_not_there_is_no_column_of_a_table(report: Report) -> None:
 
 
 @pytest.mark.parametrize("text", ["1e-3", "a-1", "2024-05-06", "well-formed"])
-def test_a_hyphen_is_no_minus(text: str) -> None:
+def test_hyphens_do_not_become_minus_signs(text: str) -> None:
     assert latex_escaped(text) == text

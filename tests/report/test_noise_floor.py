@@ -1,4 +1,4 @@
-"""What sampling alone makes of a number: base against base."""
+"""Test the noise floor: the effect of sampling alone, base against base."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from vlmrobust.testing import FakeModel
 METRICS = [Accuracy(), Consistency(), FlipRate()]
 
 
-def asked(samples, draws=4, **planted):
+def make_report(samples, draws=4, **planted):
     model = FakeModel(opens_images=False, **planted)
     return Evaluator(model, [WrongCaption(), WrongThink()], METRICS, draws=draws, batch_size=99).run(samples)
 
@@ -25,45 +25,48 @@ def samples(make_sample):
     return [make_sample(f"q{index}", images=(b"not decoded",), answer=index % 4) for index in range(40)]
 
 
-def floors(report):
+def noise_floors(report):
     return report.summary.set_index(["metric", "condition"])["noise_floor"]
 
 
-def test_draws_that_are_all_alike_have_a_floor_of_exactly_zero(samples):
-    found = floors(asked(samples, accuracy=0.7))
+def test_equal_draws_have_a_floor_of_exactly_zero(samples):
+    found = noise_floors(make_report(samples, accuracy=0.7))
     assert (found == 0).all()
     assert found.size == 9
 
 
-def test_one_draw_does_not_tell_the_floor(samples):
-    report = asked(samples, draws=1, guess=0.5)
-    assert floors(report).isna().all()
+def test_a_single_draw_has_no_floor(samples):
+    report = make_report(samples, draws=1, guess=0.5)
+    assert noise_floors(report).isna().all()
     assert "floor" not in str(report)
 
 
-def test_the_floor_of_flips_is_the_share_of_pairs_of_base_draws_that_differ(samples):
-    report = asked(samples, guess=0.5)
+def test_flip_floor_is_the_share_of_differing_base_draws(samples):
+    report = make_report(samples, guess=0.5)
     answers = report.frame.query("condition == 'base'").groupby("sample_id")["answer"].agg(list)
     shares = [np.mean([one != other for one, other in combinations(row, 2)]) for row in answers]
     summary = report.summary.query("metric == 'flip_rate'").set_index("condition")
     assert summary["noise_floor"].tolist() == pytest.approx([np.mean(shares)] * 3)
     assert summary.loc["base", "value"] == pytest.approx(np.mean(shares))
-    # So the difference of a flip rate is what it has above its floor.
+    # So the difference of a flip rate is its excess over the floor.
     above = summary.loc["wrong_think"]
     assert above["difference"] == pytest.approx(above["value"] - np.mean(shares))
 
 
-def test_it_is_on_the_samples_of_the_comparison(answer):
-    pairs = [answer("a", draw=draw, choice=draw) for draw in (0, 1)] + [answer("b", draw=draw) for draw in (0, 1)]
-    pairs += [answer("b", "x", draw=draw, choice=0) for draw in (0, 1)]
+def test_the_floor_uses_the_samples_of_the_comparison(make_pair):
+    pairs = [make_pair("a", draw=draw, choice=draw) for draw in (0, 1)] + [make_pair("b", draw=draw) for draw in (0, 1)]
+    pairs += [make_pair("b", "x", draw=draw, choice=0) for draw in (0, 1)]
     report = Report.from_responses(*zip(*pairs, strict=True), [FlipRate(), Accuracy()])
-    assert floors(report)["flip_rate"].to_dict() == {"base": 0.5, "x": 0.0}
-    # One of two draws right: a variance of 1/2, twice over two draws, on 2 samples.
-    assert floors(report)["accuracy"].to_dict() == {"base": pytest.approx(math.sqrt(2 / math.pi * 0.5) / 2), "x": 0.0}
+    assert noise_floors(report)["flip_rate"].to_dict() == {"base": 0.5, "x": 0.0}
+    # One of two draws is right: a variance of 1/2, divided by two draws, on 2 samples.
+    assert noise_floors(report)["accuracy"].to_dict() == {
+        "base": pytest.approx(math.sqrt(2 / math.pi * 0.5) / 2),
+        "x": 0.0,
+    }
 
 
-def test_the_floor_of_a_mean_is_the_average_size_of_the_difference_of_two_runs(make_sample):
-    """200 runs of base by twos, simulated from planted chances; the formula knows one run alone."""
+def test_floor_of_a_mean_is_the_mean_absolute_difference_of_two_runs(make_sample):
+    """Compare with 200 simulated runs of base, by twos; the formula uses a single run."""
     rng = np.random.default_rng(0)
     chances, draws = rng.random(60), 6
     runs = rng.binomial(draws, chances, size=(2, 4000, 60)).mean(2) / draws
@@ -81,33 +84,33 @@ def test_the_floor_of_a_mean_is_the_average_size_of_the_difference_of_two_runs(m
             ]
 
     report = Evaluator(Throws(), [], [Accuracy()], draws=draws).run(samples)
-    assert floors(report)["accuracy", "base"] == pytest.approx(expected, rel=0.15)
+    assert noise_floors(report)["accuracy", "base"] == pytest.approx(expected, rel=0.15)
 
 
-def test_what_is_no_mean_or_has_no_reference_has_no_floor(samples, answer):
-    report = asked(samples, guess=0.5).score([ExpectedCalibrationError()])
-    assert floors(report).isna().all()
-    pairs = [answer("a", "x", draw=draw, choice=draw) for draw in (0, 1)]
-    assert floors(Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])).isna().all()
+def test_aggregates_and_missing_references_have_no_floor(samples, make_pair):
+    report = make_report(samples, guess=0.5).score([ExpectedCalibrationError()])
+    assert noise_floors(report).isna().all()
+    pairs = [make_pair("a", "x", draw=draw, choice=draw) for draw in (0, 1)]
+    assert noise_floors(Report.from_responses(*zip(*pairs, strict=True), [Accuracy()])).isna().all()
 
 
 def test_letters_of_another_read_out_have_no_floor(samples):
     model = FakeModel(opens_images=False, guess=0.5)
     report = Evaluator(model, [StopThink()], [LetterEntropy()], draws=2, batch_size=99).run(samples)
-    assert math.isnan(floors(report)["letter_entropy", "stop_think"])
-    assert floors(report)["letter_entropy", "base"] > 0
+    assert math.isnan(noise_floors(report)["letter_entropy", "stop_think"])
+    assert noise_floors(report)["letter_entropy", "base"] > 0
 
 
-def test_two_reports_compared_have_the_floor_of_the_other(samples):
-    after, before = asked(samples, guess=0.5, seed=1), asked(samples, guess=0.5, accuracy=0.5)
+def test_a_comparison_has_the_floor_of_the_other_report(samples):
+    after, before = make_report(samples, guess=0.5, seed=1), make_report(samples, guess=0.5, accuracy=0.5)
     floor = after.compare(before).set_index(["metric", "condition"])["noise_floor"]
-    assert floor["accuracy", "base"] == pytest.approx(floors(before)["accuracy", "base"])
+    assert floor["accuracy", "base"] == pytest.approx(noise_floors(before)["accuracy", "base"])
     assert floor["accuracy", "wrong_think"] > 0
-    assert floor["flip_rate", "base"] == pytest.approx(floors(before)["flip_rate", "base"])
+    assert floor["flip_rate", "base"] == pytest.approx(noise_floors(before)["flip_rate", "base"])
 
 
-def test_the_table_prints_it_beside_every_flip_rate(samples):
-    report = asked(samples, guess=0.5)
+def test_the_table_shows_the_floor_of_flip_rates(samples):
+    report = make_report(samples, guess=0.5)
     header, _, *rows = report.to_markdown().splitlines()
     place = [cell.strip() for cell in header.split("|")].index("flip rate ↓ (floor)")
     for row, (_, expected) in zip(rows[:3], report.summary.query("metric == 'flip_rate'").iterrows(), strict=True):
@@ -121,11 +124,11 @@ def test_the_table_prints_it_beside_every_flip_rate(samples):
     ) in report._overview().notes
 
 
-def test_a_report_that_an_older_version_saved_has_none(samples, tmp_path):
-    path = asked(samples, guess=0.5).save(tmp_path / "report.jsonl")
+def test_reports_of_older_versions_have_no_floor(samples, tmp_path):
+    path = make_report(samples, guess=0.5).save(tmp_path / "report.jsonl")
     head, *rows = path.read_text().splitlines()
     about = json.loads(head)
     for row in about["summary"]:
         del row["noise_floor"]
     path.write_text("\n".join([json.dumps(about), *rows]) + "\n")
-    assert floors(Report.load(tmp_path)).isna().all()
+    assert noise_floors(Report.load(tmp_path)).isna().all()

@@ -20,7 +20,7 @@ SUMMARY = ["condition", "metric", "value", "base_value", "difference", "low", "h
 
 
 class Best(Metric):
-    """An aggregate that is no mean."""
+    """An aggregate that is not a mean."""
 
     def per_sample(self, responses):
         return torch.tensor([float(len(text)) for text in responses.text])
@@ -30,7 +30,7 @@ class Best(Metric):
 
 
 @pytest.fixture(scope="module")
-def asked():
+def prompts_and_responses():
     from vlmrobust import Sample
 
     samples = [
@@ -53,12 +53,14 @@ def asked():
 
 
 @pytest.fixture(scope="module")
-def report(asked):
-    return Report.from_responses(*asked, [*default_metrics(), Best()], seed=4, manifest={"model": {"name": "fake"}})
+def report(prompts_and_responses):
+    return Report.from_responses(
+        *prompts_and_responses, [*default_metrics(), Best()], seed=4, manifest={"model": {"name": "fake"}}
+    )
 
 
-def test_frame_has_a_row_per_response_and_the_columns_of_the_design(report, asked):
-    prompts, responses = asked
+def test_frame_has_a_row_per_response_and_the_documented_columns(report, prompts_and_responses):
+    prompts, responses = prompts_and_responses
     frame = report.frame
     assert len(report) == len(frame) == len(responses)
     metrics = [metric.column for metric in default_metrics()] + ["best"]
@@ -78,9 +80,9 @@ def test_frame_has_a_row_per_response_and_the_columns_of_the_design(report, aske
         assert row["text"] == response.text
 
 
-def test_frame_says_what_was_asked_and_how_likely_each_option_was(report, asked):
+def test_frame_has_the_prompt_and_option_probabilities(report, prompts_and_responses):
     frame = report.frame
-    for row, prompt, response in zip(frame.to_dict("records"), *asked, strict=True):
+    for row, prompt, response in zip(frame.to_dict("records"), *prompts_and_responses, strict=True):
         shown = dict(zip(prompt.order, prompt.options, strict=True))
         own = [shown[index] for index in range(len(prompt.sample.options))]
         assert row["question"] == prompt.question
@@ -124,14 +126,14 @@ def test_frame_has_the_same_values_as_a_file_of_parquet(report, tmp_path):
     ],
     ids=str,
 )
-def test_metadata_has_the_kind_that_its_values_have(answer, values, dtype, expected):
-    pairs = [answer(f"s{index}", metadata={"of": value}) for index, value in enumerate(values)]
+def test_metadata_columns_have_the_type_of_their_values(make_pair, values, dtype, expected):
+    pairs = [make_pair(f"s{index}", metadata={"of": value}) for index, value in enumerate(values)]
     found = Report.from_responses(*zip(*pairs, strict=True), []).frame["metadata.of"]
     assert found.dtype == dtype
     assert found.tolist() == expected
 
 
-def test_rotated_options_stand_in_the_order_of_the_sample():
+def test_rotated_options_are_in_the_samples_order():
     prompts = list(expand(demo.samples(3), [RotatedOptions(by=1)]))
     frame = Report.from_responses(prompts, FakeModel(accuracy=1.0).respond(prompts), []).frame
     assert {prompt.options for prompt in prompts} != set(frame["options"])
@@ -140,19 +142,19 @@ def test_rotated_options_stand_in_the_order_of_the_sample():
     ]
 
 
-def test_a_question_is_one_text_however_many_rows_have_it(report):
+def test_rows_share_the_question_object(report):
     distinct = {id(question) for question in report.frame["question"].array._ndarray}
     assert len(distinct) == report.frame["question"].nunique() < len(report)
 
 
-def test_the_summary_makes_no_frame(asked):
-    report = Report.from_responses(*asked, ["accuracy"])
+def test_the_summary_does_not_build_the_frame(prompts_and_responses):
+    report = Report.from_responses(*prompts_and_responses, ["accuracy"])
     assert len(report.summary)
     assert str(report)
     assert "frame" not in vars(report)
 
 
-def test_summary_has_the_columns_of_the_design_and_a_row_per_condition_and_metric(report):
+def test_summary_has_the_documented_columns_and_rows(report):
     summary = report.summary
     assert list(summary.columns[:9]) == SUMMARY
     assert {"value_low", "value_high", "p", "p_adjusted", "note"} <= set(summary.columns)
@@ -175,7 +177,7 @@ def test_contrast_compares_any_two_conditions(report):
         report.contrast("none")
 
 
-def test_by_groups_by_metadata_and_names_those_without(report):
+def test_by_groups_by_metadata_with_na_for_missing_keys(report):
     table = report.by("kind")
     assert table["kind"].drop_duplicates().tolist() == ["even", "odd", pd.NA]
     even = table.query("kind == 'even' and metric == 'accuracy' and condition == 'base'").iloc[0]
@@ -186,7 +188,7 @@ def test_by_groups_by_metadata_and_names_those_without(report):
         report.by("colour")
 
 
-def test_by_several_columns_is_the_summary_of_each_combination(report, asked):
+def test_by_several_columns_is_the_summary_of_each_combination(report, prompts_and_responses):
     table = report.by("kind", "size")
     assert_frame_equal(table, report.by(["kind", "size"]))
     assert list(table.columns[:3]) == ["kind", "size", "condition"]
@@ -204,7 +206,7 @@ def test_by_several_columns_is_the_summary_of_each_combination(report, asked):
     assert list(alone.columns[:2]) == ["size", "kind"]
 
 
-def test_columns_to_group_by_are_named_where_they_are_unknown(report):
+def test_unknown_grouping_columns_are_refused(report):
     message = r"\(kind, size\); got 'sise', 'colour'; did you mean 'size'\?"
     with pytest.raises(KeyError, match=message):
         report.by("kind", "sise", "colour")
@@ -213,22 +215,24 @@ def test_columns_to_group_by_are_named_where_they_are_unknown(report):
             report.by(wrong)
 
 
-def test_metrics_may_be_given_by_name(report, asked):
-    named = Report.from_responses(*asked, ["consistency", CorrectProbability(name="p"), "brier_score"], seed=4)
+def test_metrics_may_be_given_by_name(report, prompts_and_responses):
+    named = Report.from_responses(
+        *prompts_and_responses, ["consistency", CorrectProbability(name="p"), "brier_score"], seed=4
+    )
     assert named.metrics == ("consistency", "p", "brier_score")
-    given = [Consistency(), CorrectProbability(name="p"), BrierScore()]
-    assert_frame_equal(named.summary, report.score(given).summary, check_exact=True)
+    metrics = [Consistency(), CorrectProbability(name="p"), BrierScore()]
+    assert_frame_equal(named.summary, report.score(metrics).summary, check_exact=True)
 
 
-def test_a_name_is_the_reports_own_metric_before_the_librarys(asked):
+def test_names_prefer_the_reports_own_metric(prompts_and_responses):
     judge = RuleJudge(min_contradiction=0.5)
-    report = Report.from_responses(*asked, [Consistency(judge=judge), Best()])
+    report = Report.from_responses(*prompts_and_responses, [Consistency(judge=judge), Best()])
     again = report.score(["consistency", "best"])
     assert again.judge == judge.identity() != RuleJudge().identity()
     assert again.frame["best"].equals(report.frame["best"])
 
 
-def test_score_measures_the_same_responses_by_other_metrics(report):
+def test_score_applies_other_metrics_to_the_same_responses(report):
     scored = report.score([CorrectProbability(name="p")])
     assert scored.metrics == ("p",)
     assert scored.frame["p"].equals(report.frame["correct_probability"].rename("p"))
@@ -236,7 +240,7 @@ def test_score_measures_the_same_responses_by_other_metrics(report):
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
-def test_a_saved_report_comes_back_equal(report, tmp_path, as_folder):
+def test_a_saved_report_loads_equal(report, tmp_path, as_folder):
     path = report.save(tmp_path if as_folder else tmp_path / "one.jsonl")
     loaded = Report.load(tmp_path if as_folder else path)
     assert_frame_equal(loaded.frame, report.frame, check_exact=True)
@@ -248,7 +252,7 @@ def test_a_saved_report_comes_back_equal(report, tmp_path, as_folder):
     )
 
 
-def test_a_report_that_an_older_version_saved_can_be_read(report, tmp_path):
+def test_reports_of_older_versions_can_be_read(report, tmp_path):
     path = report.save(tmp_path / "report.jsonl")
     head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
     older = [
@@ -270,7 +274,7 @@ def test_a_saved_report_is_valid_json_without_pickle(report, tmp_path):
     assert len([json.loads(line, parse_constant=refuse) for line in lines]) == 1 + len(report)
 
 
-def test_a_loaded_report_contrasts_means_and_says_what_it_lacks(report, tmp_path):
+def test_a_loaded_report_contrasts_means_and_notes_missing_metrics(report, tmp_path):
     report.save(tmp_path)
     loaded = Report.load(tmp_path).contrast("wrong_caption", "wrong_think").set_index("metric")
     assert_frame_equal(
@@ -280,7 +284,7 @@ def test_a_loaded_report_contrasts_means_and_says_what_it_lacks(report, tmp_path
     assert loaded.loc["best", "note"] == "best is no mean over samples: score the loaded report again to have it"
 
 
-def test_loading_what_is_no_report_says_so(report, tmp_path):
+def test_loading_other_files_is_refused(report, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a report at .*report.parquet, found none"):
         Report.load(tmp_path)
     other = tmp_path / "other.jsonl"
@@ -293,8 +297,8 @@ def test_loading_what_is_no_report_says_so(report, tmp_path):
         Report.load(tmp_path)
 
 
-def test_names_and_keys_that_collide_are_refused(answer):
-    prompts, responses = zip(answer("a"), answer("b"), strict=True)
+def test_duplicate_names_and_keys_are_refused(make_pair):
+    prompts, responses = zip(make_pair("a"), make_pair("b"), strict=True)
     with pytest.raises(ValueError, match="got 'accuracy' twice; set 'name' on one of them"):
         Report.from_responses(prompts, responses, [Accuracy(), Accuracy()])
     with pytest.raises(ValueError, match="got 'text' twice"):
@@ -304,15 +308,15 @@ def test_names_and_keys_that_collide_are_refused(answer):
             Report.from_responses(prompts, responses, [Accuracy(name=name)])
     with pytest.raises(TypeError, match="expected metrics, or their names, got int: 3"):
         Report.from_responses(prompts, responses, [3])
-    prompts, responses = zip(answer("a"), answer("a"), strict=True)
+    prompts, responses = zip(make_pair("a"), make_pair("a"), strict=True)
     with pytest.raises(ValueError, match=r"got \('a', 'base', 0\) at positions 0 and 1"):
         Report.from_responses(prompts, responses)
 
 
-def test_no_responses_and_no_metrics_make_an_empty_report(answer):
+def test_no_responses_or_no_metrics_give_an_empty_report(make_pair):
     empty = Report.from_responses([], [])
     assert (len(empty), len(empty.frame), len(empty.summary)) == (0, 0, 0)
-    prompts, responses = zip(answer("a"), strict=True)
+    prompts, responses = zip(make_pair("a"), strict=True)
     behind = ["probability_0", "probability_1", "probability_2"]
     assert list(Report.from_responses(prompts, responses, []).frame.columns) == COLUMNS + behind
     assert "base" in str(Report.from_responses(prompts, responses, []))

@@ -1,4 +1,4 @@
-"""A report in a run directory is not replaced by one that is about less (tests/test_merging.py: it grows)."""
+"""Test that a partial report does not replace a run's report (tests/test_merging.py tests that it grows)."""
 
 import logging
 import re
@@ -27,14 +27,14 @@ def run(samples, out, conditions=ALL, metrics=METRICS, draws=1):
 
 
 @pytest.mark.parametrize(
-    ("less", "told"),
+    ("less", "message"),
     [
         ({"conditions": [StopThink()]}, r"\(6 of its 18 responses; conditions wrong_think\)"),
         ({"number": 2}, r"\(12 of its 18 responses; samples q2, q3, q4, q5\)"),
         ({"metrics": [Accuracy()]}, r"\(metrics correct_probability\)"),
     ],
 )
-def test_a_smaller_report_stands_beside_a_larger_one(samples, tmp_path, caplog, less, told):
+def test_a_partial_report_does_not_replace_the_full_one(samples, tmp_path, caplog, less, message):
     caplog.set_level(logging.INFO)
     less = dict(less)
     whole = run(samples, tmp_path)
@@ -45,16 +45,16 @@ def test_a_smaller_report_stands_beside_a_larger_one(samples, tmp_path, caplog, 
     assert last_report_file(tmp_path).name == "report.part.parquet"
     assert Report.load(last_report_file(tmp_path)).summary.equals(part.summary)
     [record] = [record for record in caplog.records if "its report has more than this call names" in record.message]
-    assert re.search(told, record.message)
+    assert re.search(message, record.message)
 
 
-def test_draws_count_as_well(samples, tmp_path):
+def test_fewer_draws_are_partial_too(samples, tmp_path):
     whole = run(samples, tmp_path, draws=2)
     run(samples, tmp_path)
     assert Report.load(tmp_path).frame.equals(whole.frame)
 
 
-def test_a_larger_one_takes_its_place_and_the_part_goes(samples, tmp_path, caplog):
+def test_a_larger_report_replaces_both_files(samples, tmp_path, caplog):
     run(samples[:3], tmp_path, [StopThink()], [Accuracy()])
     run(samples[:2], tmp_path, [StopThink()], [Accuracy()])
     assert last_report_file(tmp_path).name == "report.part.parquet"
@@ -65,7 +65,7 @@ def test_a_larger_one_takes_its_place_and_the_part_goes(samples, tmp_path, caplo
     assert not caplog.records
 
 
-def test_what_is_no_report_is_written_over(samples, tmp_path, caplog):
+def test_unreadable_reports_are_overwritten(samples, tmp_path, caplog):
     (tmp_path / "report.jsonl").write_text('{"format": "vlmrobust report 1", "metrics": []}\n{"sample_id": 1}\n')
     whole = run(samples, tmp_path)
     assert Report.load(tmp_path).frame.equals(whole.frame)

@@ -1,4 +1,4 @@
-"""Two reports side by side: which answers are won and lost, where images come from, and the page in a browser."""
+"""Test pages of two reports: answers won and lost, the source of images, and the page in a browser."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from vlmrobust.testing import FakeModel
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 
-def asked(count=40, prefix=""):
+def make_samples(count=40, prefix=""):
     return [
         Sample(
             id=f"{prefix}q{index}",
@@ -29,15 +29,17 @@ def asked(count=40, prefix=""):
     ]
 
 
-def reported(samples, **planted):
+def make_report(samples, **planted):
     prompts = list(expand(samples, [WrongThink(), WrongCaption()]))
     return Report.from_responses(prompts, FakeModel(**planted).respond(prompts))
 
 
 @pytest.fixture(scope="module")
-def two():
-    samples = asked()
-    return reported(samples, accuracy=0.8, follow_think=0.2), reported(samples, accuracy=0.6, follow_think=0.9, seed=1)
+def reports():
+    samples = make_samples()
+    return make_report(samples, accuracy=0.8, follow_think=0.2), make_report(
+        samples, accuracy=0.6, follow_think=0.9, seed=1
+    )
 
 
 def data_of(page):
@@ -49,9 +51,9 @@ def cells_of(page):
     return [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in rows]
 
 
-def expected(two):
-    """Return each answer's kind by what the two frames say of it, pair by pair."""
-    one, other = (report.frame.set_index(["sample_id", "condition"]) for report in two)
+def expected(reports):
+    """Return the kind of each pair of answers, from the two frames."""
+    one, other = (report.frame.set_index(["sample_id", "condition"]) for report in reports)
     kinds = {}
     for key, row in one.iterrows():
         here, there = row["accuracy"], other.loc[key, "accuracy"]
@@ -62,11 +64,11 @@ def expected(two):
     return kinds
 
 
-def test_won_and_lost_are_those_of_the_frames(two):
-    one, other = two
+def test_won_and_lost_equal_the_frames(reports):
+    one, other = reports
     found = data_of(one.side_by_side(other))
     kinds = {(found["samples"][flip["sample"]]["id"], flip["condition"]): flip["kind"] for flip in found["flips"]}
-    assert kinds == {key: kind for key, kind in expected(two).items() if kind in ("won", "lost", "changed")}
+    assert kinds == {key: kind for key, kind in expected(reports).items() if kind in ("won", "lost", "changed")}
     assert {"won", "lost", "changed"} <= set(kinds.values())
     for flip in found["flips"]:
         assert (flip["here"]["correct"], flip["there"]["correct"]) == {
@@ -76,8 +78,8 @@ def test_won_and_lost_are_those_of_the_frames(two):
         }[flip["kind"]]
 
 
-def test_a_second_turn_stands_on_both_sides_as_each_was_asked():
-    samples = asked(6)
+def test_second_turns_are_shown_on_both_sides():
+    samples = make_samples(6)
 
     def second(accuracy):
         model = FakeModel(accuracy=accuracy)
@@ -95,10 +97,10 @@ def test_a_second_turn_stands_on_both_sides_as_each_was_asked():
             assert (f"<answer>{'ABC'[sample.answer]}</answer>" in answer["text"]) is is_right
 
 
-def test_the_table_can_be_recomputed_and_is_that_of_compare(two):
-    one, other = two
+def test_the_table_equals_compare(reports):
+    one, other = reports
     page = one.side_by_side(other)
-    counts = Counter((condition, kind) for (_, condition), kind in expected(two).items())
+    counts = Counter((condition, kind) for (_, condition), kind in expected(reports).items())
     accuracy = one.compare(other).query("metric == 'accuracy'").set_index("condition")
     rows = cells_of(page)
     assert [row[0] for row in rows] == ["base", "wrong_think", "wrong_caption"]
@@ -113,16 +115,16 @@ def test_the_table_can_be_recomputed_and_is_that_of_compare(two):
         assert difference == pytest.approx(accuracy.loc[name, "difference"], abs=5e-4)
 
 
-def test_the_headline_counts_all_and_names_what_differs(two):
-    one, other = two
+def test_the_headline_counts_all_pairs_and_names_differences(reports):
+    one, other = reports
     page = one.side_by_side(other, names=("after", "before"))
-    said = re.findall(r"<li>(.*?)</li>", page)
-    kinds = Counter(expected(two).values())
-    assert said[0] == (
+    sentences = re.findall(r"<li>(.*?)</li>", page)
+    kinds = Counter(expected(reports).values())
+    assert sentences[0] == (
         f"Of 120 pairs of answers after alone is right in {kinds['won']}, and before alone in {kinds['lost']}."
     )
-    assert 1 < len(said) <= 5
-    assert said[1].startswith("wrong_think: accuracy is ")
+    assert 1 < len(sentences) <= 5
+    assert sentences[1].startswith("wrong_think: accuracy is ")
     assert re.findall(r"<li>(.*?)</li>", one.side_by_side(one))[1] == (
         "Under none of the 3 conditions does the interval of the difference exclude 0."
     )
@@ -132,62 +134,62 @@ def test_the_headline_counts_all_and_names_what_differs(two):
     ("in_report", "in_data"),
     [("", ""), ("bench/", ""), ("", "set/"), ("model/bench/", ""), ("bench-1_", "other:"), ("a/", "b/")],
 )
-def test_images_are_found_whatever_stands_before_the_ids(in_report, in_data):
-    reports = [reported(asked(12, in_report), accuracy=share) for share in (1.0, 0.0)]
-    found = data_of(reports[0].side_by_side(reports[1], samples=asked(12, in_data)))
+def test_images_are_found_despite_id_prefixes(in_report, in_data):
+    reports = [make_report(make_samples(12, in_report), accuracy=share) for share in (1.0, 0.0)]
+    found = data_of(reports[0].side_by_side(reports[1], samples=make_samples(12, in_data)))
     assert len(found["samples"]) == 12
     assert all(sample["images"][0]["src"].startswith("data:image/") for sample in found["samples"])
-    assert "not on this page" not in reports[0].side_by_side(reports[1], samples=asked(12, in_data))
+    assert "not on this page" not in reports[0].side_by_side(reports[1], samples=make_samples(12, in_data))
 
 
-def test_a_sample_that_asks_something_else_gives_no_image():
-    """An id that ends alike is not enough: question, answer and number of options are looked at."""
-    report = reported(asked(3, "bench/"))
-    others = [sample.replace(question="Another?") for sample in asked(3)]
+def test_samples_with_another_question_give_no_image():
+    """A matching suffix of the id is not enough: question, target and number of options must match."""
+    report = make_report(make_samples(3, "bench/"))
+    others = [sample.replace(question="Another?") for sample in make_samples(3)]
     assert samples_by_id(report.responses, others) == {}
-    assert set(samples_by_id(report.responses, asked(2))) == {"bench/q0", "bench/q1"}
-    twice = [*asked(1, "x/"), *asked(1, "y/")]
+    assert set(samples_by_id(report.responses, make_samples(2))) == {"bench/q0", "bench/q1"}
+    twice = [*make_samples(1, "x/"), *make_samples(1, "y/")]
     assert samples_by_id(report.responses, twice) == {}  # which of the two, nobody can tell
 
 
-def test_what_is_not_found_is_said():
-    one, other = (reported(asked(8), accuracy=share) for share in (1.0, 0.0))
+def test_missing_images_are_noted():
+    one, other = (make_report(make_samples(8), accuracy=share) for share in (1.0, 0.0))
     assert "Images of 8 of 8 samples are not on this page (q0, q1, q2, …): samples are needed" in one.side_by_side(
         other
     )
-    page = one.side_by_side(other, samples=asked(6))
+    page = one.side_by_side(other, samples=make_samples(6))
     assert "Images of 2 of 8 samples are not on this page (q6, q7): none of the samples given has" in page
-    assert "Images of 2 of 8 samples are not on this page" in one.to_html(samples=asked(6))
+    assert "Images of 2 of 8 samples are not on this page" in one.to_html(samples=make_samples(6))
 
 
-def test_a_limit_of_answers_leaves_the_counts(two):
-    one, other = two
+def test_max_flips_does_not_change_the_counts(reports):
+    one, other = reports
     page = one.side_by_side(other, max_flips=5)
     assert len(data_of(page)["flips"]) == 5
-    total = sum(kind in ("won", "lost", "changed") for kind in expected(two).values())
+    total = sum(kind in ("won", "lost", "changed") for kind in expected(reports).values())
     assert f"The first 5 of {total} answers that differ can be looked at; counts are of all." in page
     assert cells_of(page) == cells_of(one.side_by_side(other))
 
 
-def test_reports_without_a_sample_in_common_are_refused(two):
+def test_reports_without_a_sample_in_common_are_refused(reports):
     with pytest.raises(ValueError, match="samples in common"):
-        two[0].side_by_side(reported(asked(3, "else-")))
+        reports[0].side_by_side(make_report(make_samples(3, "else-")))
 
 
-def test_no_accuracy_leaves_the_counts(two, tmp_path):
+def test_counts_do_not_need_accuracy(reports, tmp_path):
     from vlmrobust.metrics import LetterEntropy
 
-    one, other = (report.score([LetterEntropy()]) for report in two)
+    one, other = (report.score([LetterEntropy()]) for report in reports)
     path = one.side_by_side(other, tmp_path / "page.html")
     assert cells_of(path.read_text(encoding="utf-8"))[0][6:] == ["–"] * 4
 
 
 @pytest.mark.browser
-def test_filters_and_hostile_text_in_a_browser(driver, two, tmp_path):
-    one, other = two
-    path = one.side_by_side(other, tmp_path / "page.html", samples=asked())
+def test_filters_and_hostile_text_in_a_browser(driver, reports, tmp_path):
+    one, other = reports
+    path = one.side_by_side(other, tmp_path / "page.html", samples=make_samples())
     driver.get(path.as_uri())
-    kinds = expected(two)
+    kinds = expected(reports)
 
     def run(script, *arguments):
         return driver.execute_script(script, *arguments)
@@ -207,7 +209,7 @@ def test_filters_and_hostile_text_in_a_browser(driver, two, tmp_path):
     assert run(cards) == min(20, len(won))
     text = run("return document.querySelector('.flip').innerText")
     first = next(key for key in kinds if key in won)
-    for report in two:
+    for report in reports:
         row = report.frame.set_index(["sample_id", "condition"]).loc[first]
         assert row["text"] in text
     assert run("return document.querySelector('.flip img').naturalWidth") == 64

@@ -25,7 +25,7 @@ class Length(Metric):
 
 
 class Longest(Metric):
-    """An aggregate that is no mean: the largest length drawn."""
+    """An aggregate that is not a mean: the largest length drawn."""
 
     def per_sample(self, responses):
         return Length().per_sample(responses)
@@ -36,7 +36,7 @@ class Longest(Metric):
 
 
 class MeanByHand(Metric):
-    """An aggregate that is a mean after all, so that the bootstrap can be compared."""
+    """An aggregate that equals a mean, so that the bootstraps can be compared."""
 
     def per_sample(self, responses):
         return Length().per_sample(responses)
@@ -53,23 +53,24 @@ class AnswerFlip(PairedMetric):
         return base.choice != responses.choice
 
 
-def report(pairs, metrics, **settings):
+def report_of(pairs, metrics, **settings):
     prompts, responses = zip(*pairs, strict=True)
     return Report.from_responses(prompts, responses, metrics, **settings)
 
 
-def row(report, condition, metric):
+def row_of(report, condition, metric):
     [found] = report.summary.query("condition == @condition and metric == @metric").to_dict("records")
     return found
 
 
-def test_difference_is_over_the_samples_defined_on_both_sides(answer):
+def test_difference_is_over_the_samples_defined_on_both_sides(make_pair):
     pairs = [
-        answer("a"), answer("b"), answer("c", choice=0), answer("d"), answer("only base", choice=0), answer("e"),
-        answer("f"), answer("a", "x", 0), answer("b", "x"), answer("c", "x", 0), answer("e", "x"), answer("f", "x", 0),
-        answer("d", "x", status="error", answer=None, error="boom"), answer("only x", "x"),
+        make_pair("a"), make_pair("b"), make_pair("c", choice=0), make_pair("d"), make_pair("only base", choice=0),
+        make_pair("e"), make_pair("f"), make_pair("a", "x", 0), make_pair("b", "x"), make_pair("c", "x", 0),
+        make_pair("e", "x"), make_pair("f", "x", 0),
+        make_pair("d", "x", status="error", answer=None, error="boom"), make_pair("only x", "x"),
     ]  # fmt: skip
-    found = row(report(pairs, [Accuracy()]), "x", "accuracy")
+    found = row_of(report_of(pairs, [Accuracy()]), "x", "accuracy")
     assert (found["base_value"], found["paired_value"], found["n"], found["errors"]) == (4 / 5, 2 / 5, 5, 1)
     assert found["difference"] == found["paired_value"] - found["base_value"]
     assert (found["value"], found["n_value"]) == (3 / 6, 6)  # with the sample that base was not asked
@@ -80,7 +81,7 @@ def test_difference_is_over_the_samples_defined_on_both_sides(answer):
 
 
 def test_a_judge_that_covers_half_has_its_own_denominator_under_each_condition(make_sample):
-    """Base thoughts judged on 30 of 100, all consistent; under x all judged, 30 of them consistent."""
+    """Base has verdicts on 30 of 100 thoughts, all consistent; x on all, 30 of them consistent."""
     prompts = [
         Prompt.of(make_sample(sample_id=f"q{number}")).replace(condition=condition)
         for condition in ("base", "x")
@@ -96,7 +97,7 @@ def test_a_judge_that_covers_half_has_its_own_denominator_under_each_condition(m
         for first in [int(prompt.sample.id[1:]) < 30]
     ]
     made = Report.from_responses(prompts, said, [Accuracy(), Consistency(), Quadrant(kind="inconsistent_incorrect")])
-    found = row(made, "x", "consistency")
+    found = row_of(made, "x", "consistency")
     assert (found["value"], found["n_value"], found["coverage"]) == (0.3, 100, 1.0)
     assert (found["paired_value"], found["base_value"], found["n"]) == (1.0, 1.0, 30)
     assert (found["difference"], found["base_coverage"]) == (0.0, 0.3)
@@ -105,46 +106,55 @@ def test_a_judge_that_covers_half_has_its_own_denominator_under_each_condition(m
     assert said_so[0].startswith("base, x: the judge has a verdict on 0.30 to 1.00 of the responses (base: 0.30): ")
 
 
-def test_of_few_samples_and_of_constants_there_is_no_interval_and_the_reason(answer):
-    few = [answer(f"s{number}", condition) for number in range(4) for condition in ("base", "x")]
-    found = row(report(few, [Accuracy(), Length()]), "x", "accuracy")
+def test_few_samples_and_constants_have_no_interval_and_a_note(make_pair):
+    few = [make_pair(f"s{number}", condition) for number in range(4) for condition in ("base", "x")]
+    found = row_of(report_of(few, [Accuracy(), Length()]), "x", "accuracy")
     assert all(math.isnan(found[name]) for name in ("low", "high", "p", "value_low"))
     assert found["note"] == "too few for an interval: 4 samples"
-    many = [answer(f"s{n}", condition, text="abc", group=f"g{n % 5}") for n in range(40) for condition in ("base", "x")]
-    assert row(report(many, [Accuracy()]), "x", "accuracy")["note"] == "too few for an interval: 5 groups"
-    many = [answer(f"s{number}", condition, text="abc") for number in range(40) for condition in ("base", "x")]
-    made = report(many, [Accuracy(), Length()])
-    found = row(made, "x", "length")
+    many = [
+        make_pair(f"s{n}", condition, text="abc", group=f"g{n % 5}") for n in range(40) for condition in ("base", "x")
+    ]
+    assert row_of(report_of(many, [Accuracy()]), "x", "accuracy")["note"] == "too few for an interval: 5 groups"
+    many = [make_pair(f"s{number}", condition, text="abc") for number in range(40) for condition in ("base", "x")]
+    made = report_of(many, [Accuracy(), Length()])
+    found = row_of(made, "x", "length")
     assert (found["value"], found["difference"]) == (3.0, 0.0)
     assert all(math.isnan(found[name]) for name in ("low", "high", "p", "value_low"))
     assert found["note"] == "no interval: all samples differ by the same"
-    assert row(made, "base", "length")["note"] == "no interval of the value: it is the same in every resample"
-    rate = row(made, "x", "accuracy")
+    assert row_of(made, "base", "length")["note"] == "no interval of the value: it is the same in every resample"
+    rate = row_of(made, "x", "accuracy")
     assert rate["low"] < 0 < rate["high"]
-    assert rate["note"] == row(made, "base", "accuracy")["note"] == ""
+    assert rate["note"] == row_of(made, "base", "accuracy")["note"] == ""
     assert "[no interval]" not in str(made)
-    assert "[no interval]" in str(report(few, [Accuracy()]))
+    assert "[no interval]" in str(report_of(few, [Accuracy()]))
 
 
-def test_a_constant_beside_what_varies_has_a_reason_for_its_own_interval_alone(answer):
+def test_a_constant_value_with_a_varying_difference_has_one_note(make_pair):
     texts = [
         (n, condition, "abc" * (1 + n % 3 * (condition == "base"))) for n in range(40) for condition in ("base", "x")
     ]
-    made = report([answer(f"s{n}", condition, text=text) for n, condition, text in texts], [Length(), Longest()])
-    found = row(made, "x", "length")
+    made = report_of([make_pair(f"s{n}", condition, text=text) for n, condition, text in texts], [Length(), Longest()])
+    found = row_of(made, "x", "length")
     assert (found["value"], found["low"] < 0 < found["value"]) == (3.0, True)
     assert math.isnan(found["value_low"])
     assert found["note"] == "no interval of the value: it is the same in every resample"
-    # An aggregate of one's own likewise, with or without base beside it.
-    assert row(made, "base", "longest")["note"] == "no interval of the value: it is the same in every resample"
-    few = report([answer(f"s{n}", text="abc") for n in range(4)], [Longest()])
-    assert row(few, "base", "longest")["note"] == "too few for an interval: 4 samples"
-    assert math.isnan(row(few, "base", "longest")["value_low"])
+    # Likewise for a custom aggregate, with and without base.
+    assert row_of(made, "base", "longest")["note"] == "no interval of the value: it is the same in every resample"
+    few = report_of([make_pair(f"s{n}", text="abc") for n in range(4)], [Longest()])
+    assert row_of(few, "base", "longest")["note"] == "too few for an interval: 4 samples"
+    assert math.isnan(row_of(few, "base", "longest")["value_low"])
 
 
-def test_base_has_its_value_on_all_that_are_defined_and_no_difference(answer):
-    asked = [answer("a"), answer("b", choice=2), answer("c"), answer("d"), answer("e"), answer("a", "x")]
-    found = row(report(asked, [Accuracy()]), "base", "accuracy")
+def test_base_has_a_value_and_no_difference(make_pair):
+    asked = [
+        make_pair("a"),
+        make_pair("b", choice=2),
+        make_pair("c"),
+        make_pair("d"),
+        make_pair("e"),
+        make_pair("a", "x"),
+    ]
+    found = row_of(report_of(asked, [Accuracy()]), "base", "accuracy")
     assert (found["value"], found["n"], found["n_value"]) == (4 / 5, 5, 5)
     assert all(math.isnan(found[name]) for name in ("base_value", "difference", "low", "high", "p", "p_adjusted"))
     expected = mean_interval([1, 0, 1, 1, 1], outcome="rate", rng=np.random.default_rng(0))
@@ -160,9 +170,9 @@ def test_base_has_its_value_on_all_that_are_defined_and_no_difference(answer):
         unique_by=lambda cell: cell[:3],
     )
 )
-def test_values_equal_a_pandas_oracle(answer, cells):
-    pairs = [answer(f"s{sample}", condition, draw=draw, text=text) for sample, condition, draw, text in cells]
-    found = report(pairs, [Length()]).summary
+def test_values_equal_a_pandas_oracle(make_pair, cells):
+    pairs = [make_pair(f"s{sample}", condition, draw=draw, text=text) for sample, condition, draw, text in cells]
+    found = report_of(pairs, [Length()]).summary
     table = pd.DataFrame(cells, columns=["sample", "condition", "draw", "text"])
     table["length"] = table["text"].str.len().replace(0, np.nan).astype(float)
     means = table.groupby(["sample", "condition"])["length"].mean().unstack("condition")  # noqa: PD010 - pivot_table drops what is NaN throughout
@@ -179,15 +189,15 @@ def test_values_equal_a_pandas_oracle(answer, cells):
         assert record["base_value"] == pytest.approx(both["base"].mean())
 
 
-def test_draws_are_averaged_within_a_sample_before_pairing(answer):
-    pairs = [answer("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 1, 0, 0])]
-    pairs += [answer("b", draw=0, choice=1)]
-    pairs += [answer("a", "x", 1), answer("b", "x", 1)]
-    found = row(report(pairs, [Accuracy()]), "x", "accuracy")
+def test_draws_are_averaged_within_a_sample_before_pairing(make_pair):
+    pairs = [make_pair("a", draw=draw, choice=choice) for draw, choice in enumerate([1, 1, 0, 0])]
+    pairs += [make_pair("b", draw=0, choice=1)]
+    pairs += [make_pair("a", "x", 1), make_pair("b", "x", 1)]
+    found = row_of(report_of(pairs, [Accuracy()]), "x", "accuracy")
     assert (found["base_value"], found["value"], found["n"]) == (0.75, 1.0, 2)
 
 
-def test_groups_are_resampled_together(answer):
+def test_groups_are_resampled_together(make_pair):
     chance = np.random.default_rng(1)
     pairs, lengths = [], {"base": [], "x": []}
     for group in range(12):
@@ -195,9 +205,9 @@ def test_groups_are_resampled_together(answer):
             for condition in ("base", "x"):
                 size = int(chance.integers(1, 9)) + 10 * (condition == "x") * (group % 2)
                 lengths[condition].append(size)
-                pairs.append(answer(f"{group}-{member}", condition, text="t" * size, group=f"g{group}"))
+                pairs.append(make_pair(f"{group}-{member}", condition, text="t" * size, group=f"g{group}"))
     groups = [f"g{group}" for group in range(12) for _ in range(4)]
-    found = row(report(pairs, [Length()], seed=7), "x", "length")
+    found = row_of(report_of(pairs, [Length()], seed=7), "x", "length")
     rng = generator(7, "bootstrap")
     expected = paired_interval(lengths["base"], lengths["x"], groups, rng=rng)
     assert (found["low"], found["high"]) == (expected.low, expected.high)
@@ -205,91 +215,96 @@ def test_groups_are_resampled_together(answer):
     assert found["high"] - found["low"] > 1.5 * (alone.high - alone.low)
 
 
-def test_the_seed_decides_the_bootstrap_and_other_conditions_do_not(answer):
+def test_the_bootstrap_depends_on_the_seed_only(make_pair):
     pairs = [
-        answer(f"{i}", condition, text="t" * (i * i + j))
+        make_pair(f"{i}", condition, text="t" * (i * i + j))
         for i in range(1, 40)
         for j, condition in enumerate(["base", "x"])
     ]
-    more = pairs + [answer(f"{i}", "y", text="t") for i in range(1, 40)]
+    more = pairs + [make_pair(f"{i}", "y", text="t") for i in range(1, 40)]
     lows = [
-        row(report(chosen, [Length()], seed=seed), "x", "length")["value_low"]
+        row_of(report_of(chosen, [Length()], seed=seed), "x", "length")["value_low"]
         for chosen, seed in ((pairs, 0), (more, 0), (pairs, 1))
     ]
     assert lows[0] == lows[1] != lows[2]
 
 
-def test_holm_is_over_the_conditions_of_one_metric(answer):
-    pairs = [answer(f"s{index}") for index in range(12)]
+def test_holm_is_over_the_conditions_of_one_metric(make_pair):
+    pairs = [make_pair(f"s{index}") for index in range(12)]
     for condition, wrong in (("x", 12), ("y", 7), ("z", 5)):
-        pairs += [answer(f"s{index}", condition, 0 if index < wrong else 1) for index in range(12)]
-    table = report(pairs, [Accuracy()]).summary.query("condition != 'base'")
+        pairs += [make_pair(f"s{index}", condition, 0 if index < wrong else 1) for index in range(12)]
+    table = report_of(pairs, [Accuracy()]).summary.query("condition != 'base'")
     expected = multipletests(table["p"], method="holm")[1]
     assert table["p_adjusted"].tolist() == pytest.approx(expected.tolist())
 
 
-def test_letters_of_different_readouts_are_not_subtracted(answer):
-    pairs = [answer(f"s{index}", **LETTERS) for index in range(3)]
-    pairs += [answer(f"s{index}", "stop", **(LETTERS | {"readout": "fixed_prefix"})) for index in range(3)]
-    table = report(pairs, [Accuracy(), CorrectProbability(), LetterEntropy()])
-    assert row(table, "stop", "accuracy")["difference"] == 0.0
+def test_letters_of_different_readouts_are_not_subtracted(make_pair):
+    pairs = [make_pair(f"s{index}", **LETTERS) for index in range(3)]
+    pairs += [make_pair(f"s{index}", "stop", **(LETTERS | {"readout": "fixed_prefix"})) for index in range(3)]
+    table = report_of(pairs, [Accuracy(), CorrectProbability(), LetterEntropy()])
+    assert row_of(table, "stop", "accuracy")["difference"] == 0.0
     for metric in ("correct_probability", "letter_entropy"):
-        found = row(table, "stop", metric)
+        found = row_of(table, "stop", metric)
         assert found["n"] == 3
-        assert found["value"] == pytest.approx(row(table, "base", metric)["value"])
+        assert found["value"] == pytest.approx(row_of(table, "base", metric)["value"])
         assert all(math.isnan(found[name]) for name in ("base_value", "difference", "low", "high", "p"))
         assert found["note"] == "read-outs differ (own_thought under base, fixed_prefix here)"
 
 
-def test_pairs_of_different_readouts_are_left_out_and_counted(answer):
+def test_pairs_of_different_readouts_are_left_out_and_counted(make_pair):
     forced = LETTERS | {"readout": "fixed_prefix"}
-    pairs = [answer("a", **LETTERS), answer("b", **LETTERS), answer("c", **forced)]
-    pairs += [answer("a", "x", **LETTERS), answer("b", "x", **forced), answer("c", "x", **forced)]
-    found = row(report(pairs, [CorrectProbability()]), "x", "correct_probability")
+    pairs = [make_pair("a", **LETTERS), make_pair("b", **LETTERS), make_pair("c", **forced)]
+    pairs += [make_pair("a", "x", **LETTERS), make_pair("b", "x", **forced), make_pair("c", "x", **forced)]
+    found = row_of(report_of(pairs, [CorrectProbability()]), "x", "correct_probability")
     assert (found["n"], found["difference"]) == (2, 0.0)
     assert found["note"].startswith("1 pairs left out: read-outs differ (own_thought under base, fixed_prefix here); ")
-    assert row(report(pairs, [CorrectProbability()]), "base", "correct_probability")["note"] == (
+    assert row_of(report_of(pairs, [CorrectProbability()]), "base", "correct_probability")["note"] == (
         "read-outs mixed (fixed_prefix or own_thought)"
     )
 
 
-def test_carriers_are_never_pooled(answer):
-    pairs = [answer(name) for name in "abc"]
-    pairs += [answer("a", "x", 0, carrier="user_text"), answer("b", "x", 1)]
-    pairs += [answer("c", "x", None, status="error", error="boom")]
-    table = report(pairs, [Accuracy()]).summary.query("condition == 'x'")
+def test_carriers_are_never_pooled(make_pair):
+    pairs = [make_pair(name) for name in "abc"]
+    pairs += [make_pair("a", "x", 0, carrier="user_text"), make_pair("b", "x", 1)]
+    pairs += [make_pair("c", "x", None, status="error", error="boom")]
+    table = report_of(pairs, [Accuracy()]).summary.query("condition == 'x'")
     assert table["carrier"].tolist() == ["user_text", "assistant_prefill"]
     assert table["difference"].tolist() == [-1.0, 0.0]
     assert table["n"].tolist() == [1, 1]
     assert table["errors"].tolist() == [1, 0]
 
 
-def test_coverage_stands_beside_what_is_undefined_for_some(answer):
-    pairs = [answer("a", text="aa"), answer("b", text="aaa"), answer("c", text=""), answer("a", "x", text="aaaa")]
-    pairs += [answer("b", "x", text=""), answer("c", "x", None, status="error", error="boom")]
-    found = row(report(pairs, [Length()]), "x", "length")
+def test_coverage_is_the_share_of_defined_values(make_pair):
+    pairs = [
+        make_pair("a", text="aa"),
+        make_pair("b", text="aaa"),
+        make_pair("c", text=""),
+        make_pair("a", "x", text="aaaa"),
+    ]
+    pairs += [make_pair("b", "x", text=""), make_pair("c", "x", None, status="error", error="boom")]
+    found = row_of(report_of(pairs, [Length()]), "x", "length")
     assert (found["base_coverage"], found["coverage"], found["n"]) == (2 / 3, 1 / 2, 1)
 
 
-def test_an_aggregate_is_taken_over_the_same_samples_on_both_sides(answer):
-    pairs = [answer("a", text="aa"), answer("b", text="aaa"), answer("only base", text="a" * 50)]
-    pairs += [answer("a", "x", text="a" * 7), answer("b", "x", text="a"), answer("a", draw=1, text="a")]
-    found = row(report(pairs, [Longest()]), "x", "longest")
+def test_aggregates_use_the_same_samples_on_both_sides(make_pair):
+    pairs = [make_pair("a", text="aa"), make_pair("b", text="aaa"), make_pair("only base", text="a" * 50)]
+    pairs += [make_pair("a", "x", text="a" * 7), make_pair("b", "x", text="a"), make_pair("a", draw=1, text="a")]
+    found = row_of(report_of(pairs, [Longest()]), "x", "longest")
     assert (found["value"], found["base_value"], found["difference"], found["n"]) == (7.0, 3.0, 4.0, 2)
     assert math.isnan(found["low"])
     assert found["note"] == "too few for an interval: 2 samples"
-    assert row(report(pairs, [Longest()]), "base", "longest")["value"] == 50.0
+    assert row_of(report_of(pairs, [Longest()]), "base", "longest")["value"] == 50.0
 
 
-def test_the_bootstrap_of_an_aggregate_agrees_with_that_of_a_mean(answer):
+def test_aggregate_and_mean_bootstraps_agree(make_pair):
     chance = np.random.default_rng(3)
     pairs = [
-        answer(f"{i}", condition, text="t" * int(chance.integers(1, 40)), group=f"g{i // 2}")
+        make_pair(f"{i}", condition, text="t" * int(chance.integers(1, 40)), group=f"g{i // 2}")
         for i in range(80)
         for condition in ("base", "x")
     ]
-    table = report(pairs, [Length(), MeanByHand()])
-    mean, by_hand = row(table, "x", "length"), row(table, "x", "mean_by_hand")
+    table = report_of(pairs, [Length(), MeanByHand()])
+    mean, by_hand = row_of(table, "x", "length"), row_of(table, "x", "mean_by_hand")
     width = mean["high"] - mean["low"]
     assert by_hand["difference"] == pytest.approx(mean["difference"])
     for bound in ("low", "high", "value_low", "value_high"):
@@ -298,47 +313,47 @@ def test_the_bootstrap_of_an_aggregate_agrees_with_that_of_a_mean(answer):
 
 
 @pytest.mark.parametrize("seed", [*range(10), 14, 42, 78, 102])  # at the last four the plain p-value is above 0.05
-def test_interval_and_p_of_an_aggregate_agree_where_it_is_close(answer, seed):
+def test_interval_and_p_of_an_aggregate_agree(make_pair, seed):
     chance = np.random.default_rng(seed)
     longer = chance.choice([0, 1, 2], 12, p=[0.1, 0.5, 0.4])
     pairs = [
-        answer(f"{i}", condition, text="t" * length)
+        make_pair(f"{i}", condition, text="t" * length)
         for i in range(12)
         for condition, length in (("base", 2), ("x", 1 + longer[i]))
     ]
-    found = row(report(pairs, [MeanByHand()], seed=seed), "x", "mean_by_hand")
+    found = row_of(report_of(pairs, [MeanByHand()], seed=seed), "x", "mean_by_hand")
     assert (found["p"] < 0.05) == (not found["low"] <= 0 <= found["high"])
 
 
-def test_an_aggregate_of_one_group_has_no_interval(answer):
-    pairs = [answer(name, condition, text=text, group="g") for name, condition, text in
+def test_an_aggregate_of_one_group_has_no_interval(make_pair):
+    pairs = [make_pair(name, condition, text=text, group="g") for name, condition, text in
              [("a", "base", "t"), ("b", "base", "tt"), ("a", "x", "ttt"), ("b", "x", "tttt")]]  # fmt: skip
-    table = report(pairs, [Length(), Longest()])
+    table = report_of(pairs, [Length(), Longest()])
     for metric in ("length", "longest"):
-        found = row(table, "x", metric)
+        found = row_of(table, "x", metric)
         assert found["difference"] == 2.0
         assert all(math.isnan(found[name]) for name in ("low", "high", "value_low", "value_high", "p"))
 
 
-def test_paired_metrics_have_a_value_and_no_difference(answer):
-    pairs = [answer("a"), answer("b"), answer("a", "x", 0), answer("b", "x"), answer("new", "x")]
-    table = report(pairs, [AnswerFlip()])
-    found = row(table, "x", "answer_flip")
+def test_paired_metrics_have_a_value_and_no_difference(make_pair):
+    pairs = [make_pair("a"), make_pair("b"), make_pair("a", "x", 0), make_pair("b", "x"), make_pair("new", "x")]
+    table = report_of(pairs, [AnswerFlip()])
+    found = row_of(table, "x", "answer_flip")
     assert (found["value"], found["n"]) == (0.5, 2)
     assert math.isnan(found["difference"])
-    assert math.isnan(row(table, "base", "answer_flip")["value"])
+    assert math.isnan(row_of(table, "base", "answer_flip")["value"])
     assert table.frame["answer_flip"].tolist() == pytest.approx([math.nan, math.nan, 1, 0, math.nan], nan_ok=True)
 
 
-def test_without_base_there_are_values_and_a_note(answer):
-    found = row(report([answer("a", "x"), answer("b", "x", 0)], [Accuracy()]), "x", "accuracy")
+def test_without_base_there_are_values_and_a_note(make_pair):
+    found = row_of(report_of([make_pair("a", "x"), make_pair("b", "x", 0)], [Accuracy()]), "x", "accuracy")
     assert (found["value"], found["note"]) == (0.5, "no responses under base")
     assert math.isnan(found["difference"])
 
 
-def test_a_condition_that_failed_throughout_has_a_row(answer):
-    pairs = [answer("a"), answer("a", "x", None, status="error", error="boom")]
-    found = row(report(pairs, [Accuracy()]), "x", "accuracy")
+def test_a_condition_with_only_failures_has_a_row(make_pair):
+    pairs = [make_pair("a"), make_pair("a", "x", None, status="error", error="boom")]
+    found = row_of(report_of(pairs, [Accuracy()]), "x", "accuracy")
     assert (found["n"], found["errors"]) == (0, 1)
     assert pd.isna(found["carrier"])
     assert math.isnan(found["value"])

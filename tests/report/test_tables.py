@@ -9,7 +9,7 @@ from vlmrobust.report.formats import Table, terminal_table
 from vlmrobust.report.tables import html_table, markdown_table
 
 
-def report(pairs, metrics=None):
+def report_of(pairs, metrics=None):
     prompts, responses = zip(*pairs, strict=True)
     return Report.from_responses(prompts, responses, metrics)
 
@@ -20,15 +20,15 @@ def a_terminal_of_120_columns(monkeypatch):
 
 
 @pytest.fixture
-def small(answer):
-    pairs = [answer(f"s{index}") for index in range(8)]
-    pairs += [answer(f"s{index}", "wrong_caption_disclaimer", 0 if index < 6 else None) for index in range(7)]
-    pairs += [answer("s7", "wrong_caption_disclaimer", None, status="error", error="boom")]
-    return report(pairs)
+def small_report(make_pair):
+    pairs = [make_pair(f"s{index}") for index in range(8)]
+    pairs += [make_pair(f"s{index}", "wrong_caption_disclaimer", 0 if index < 6 else None) for index in range(7)]
+    pairs += [make_pair("s7", "wrong_caption_disclaimer", None, status="error", error="boom")]
+    return report_of(pairs)
 
 
-def test_the_overview_shows_value_change_interval_and_counts(small):
-    [base, wrong] = [line.split() for line in str(small).splitlines()[3:5]]
+def test_the_overview_shows_value_change_interval_and_counts(small_report):
+    [base, wrong] = [line.split() for line in str(small_report).splitlines()[3:5]]
     assert base[:2] == ["base", "1.00"]
     assert base[-3:] == ["0%/0%", "8", "0"]
     assert wrong[:3] == ["wrong_caption_disclaimer", "0.00", "-1.00"]
@@ -37,35 +37,37 @@ def test_the_overview_shows_value_change_interval_and_counts(small):
     assert wrong[-3:] == ["14%/0%", "7", "1"]
 
 
-def test_titles_say_which_way_is_better(small):
-    header = small.to_markdown().splitlines()[0]
+def test_titles_have_the_direction(small_report):
+    header = small_report.to_markdown().splitlines()[0]
     assert "accuracy ↑, change [95 % interval]" in header
     assert "follow rate ↓" in header
     assert "letter entropy |" in header
 
 
-def test_the_overview_fits_120_columns(answer):
-    pairs = [answer(f"s{index}", condition) for index in range(3) for condition in ("base", "wrong_think_but+abstain")]
-    text = terminal_table(report(pairs)._overview(), width=120)
+def test_the_overview_fits_120_columns(make_pair):
+    pairs = [
+        make_pair(f"s{index}", condition) for index in range(3) for condition in ("base", "wrong_think_but+abstain")
+    ]
+    text = terminal_table(report_of(pairs)._overview(), width=120)
     assert max(map(len, text.splitlines())) <= 120
     assert text.count("condition") == 1
 
 
-def test_a_narrow_terminal_gets_the_columns_one_below_the_other(small):
-    text = terminal_table(small._overview(), width=60)
+def test_columns_continue_below_in_a_narrow_terminal(small_report):
+    text = terminal_table(small_report._overview(), width=60)
     assert max(map(len, text.splitlines())) <= 60
     assert text.count("wrong_caption_disclaimer") >= 2
     for word in ("accuracy", "consistency", "entropy", "errors"):
         assert word in text
 
 
-def test_text_is_text_in_a_notebook_too(small, monkeypatch):
-    expected = str(small)
+def test_printing_in_a_notebook_gives_text(small_report, monkeypatch):
+    expected = str(small_report)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    assert str(small) == expected
+    assert str(small_report) == expected
 
 
-def test_own_metrics_are_shown_beside_the_main_ones(answer):
+def test_own_metrics_are_shown_beside_the_main_ones(make_pair):
     class Shouting(Metric):
         """Share of texts in capitals."""
 
@@ -74,37 +76,42 @@ def test_own_metrics_are_shown_beside_the_main_ones(answer):
         def per_sample(self, responses):
             return torch.tensor([text.isupper() for text in responses.text])
 
-    table = report([answer("a", text="A"), answer("a", "x", text="b")], [*default_metrics(), Shouting()])._overview()
+    table = report_of(
+        [make_pair("a", text="A"), make_pair("a", "x", text="b")], [*default_metrics(), Shouting()]
+    )._overview()
     assert "shouting ↓" in table.header
-    only = report([answer("a", text="A"), answer("a", "x", text="b")], [Shouting()])._overview()
+    only = report_of([make_pair("a", text="A"), make_pair("a", "x", text="b")], [Shouting()])._overview()
     assert only.header[1] == "shouting ↓,\nchange [95 % interval]"
     assert only.rows[1][1].startswith("0.00 -1.00 [")
 
 
-def test_notes_say_what_is_missing(answer):
+def test_notes_say_what_is_missing(make_pair):
     letters = {"option_logprobs": (-2.0, -0.5, -3.0)}
-    pairs = [answer("a", readout="own_thought", **letters), answer("a", "stop", readout="fixed_prefix", **letters)]
-    pairs += [answer("a", "rotated", None, status="not_applicable", error="too short")]
-    notes = report(pairs, [Accuracy(), LetterEntropy()])._overview().notes
+    pairs = [
+        make_pair("a", readout="own_thought", **letters),
+        make_pair("a", "stop", readout="fixed_prefix", **letters),
+    ]
+    pairs += [make_pair("a", "rotated", None, status="not_applicable", error="too short")]
+    notes = report_of(pairs, [Accuracy(), LetterEntropy()])._overview().notes
     assert "stop: read-outs differ (own_thought under base, fixed_prefix here) – letter_entropy" in notes
     assert "rotated: not applicable to 1 responses" in notes
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_values_that_are_not_to_be_subtracted_are_told_from_those_of_the_pairs(answer, turned):
-    """Base is right in 32 of 80; of the 40 that the condition answers, base is right in 32 and the condition in 24."""
+def test_values_on_other_samples_than_the_pairs_have_a_note(make_pair, turned):
+    """Base is right on 32 of 80; on the 40 that the condition answers, base is right on 32, the condition on 24."""
     lost = {"status": "error", "error": "lost"}
-    whole = [answer(f"s{n}", "x" if turned else "base", int(n < 32)) for n in range(80)]
-    part = [answer(f"s{n}", "base" if turned else "x", int(n < 24)) for n in range(40)]
-    part += [answer(f"s{n}", "base" if turned else "x", None, **lost) for n in range(40, 80)]
-    text = " ".join(str(report([*part, *whole] if turned else [*whole, *part])).split())
+    whole = [make_pair(f"s{n}", "x" if turned else "base", int(n < 32)) for n in range(80)]
+    part = [make_pair(f"s{n}", "base" if turned else "x", int(n < 24)) for n in range(40)]
+    part += [make_pair(f"s{n}", "base" if turned else "x", None, **lost) for n in range(40, 80)]
+    text = " ".join(str(report_of([*part, *whole] if turned else [*whole, *part])).split())
     pair = "0.80, base 0.60" if turned else "0.60, base 0.80"
     assert f"x: accuracy on 40 pairs: {pair}" in text
 
 
-def test_carriers_stand_in_the_label(answer):
-    pairs = [answer("a"), answer("a", "x", carrier="user_text"), answer("b"), answer("b", "x")]
-    labels = [row[0] for row in report(pairs, [Accuracy()])._overview().rows]
+def test_labels_include_the_carrier(make_pair):
+    pairs = [make_pair("a"), make_pair("a", "x", carrier="user_text"), make_pair("b"), make_pair("b", "x")]
+    labels = [row[0] for row in report_of(pairs, [Accuracy()])._overview().rows]
     assert labels == ["base", "x [user_text]", "x [assistant_prefill]"]
 
 
@@ -134,11 +141,11 @@ def test_markdown_keeps_one_row_per_line():
     assert all(line.replace("\\|", "").count("|") == 3 for line in lines[:3])
 
 
-def test_terminal_text_is_not_read_as_markup():
+def test_terminal_text_is_not_parsed_as_markup():
     assert "[bold]" in terminal_table(TABLE, width=200)
 
 
-def test_notebooks_and_terminals_show_the_same_numbers(small):
-    cells = [cell for row in small._overview().rows for cell in row]
-    assert all(cell in small._repr_html_() for cell in cells)
-    assert repr(small) == str(small)
+def test_notebooks_and_terminals_show_the_same_numbers(small_report):
+    cells = [cell for row in small_report._overview().rows for cell in row]
+    assert all(cell in small_report._repr_html_() for cell in cells)
+    assert repr(small_report) == str(small_report)

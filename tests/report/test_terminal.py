@@ -1,4 +1,4 @@
-"""Tables as text fit the line, whatever is in them, and lose nothing."""
+"""Test that tables for terminals fit the line and keep all text."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def tables(draw):
 
 
 @given(tables(), st.integers(30, 140))
-def test_no_line_is_wider_and_no_letter_is_lost(table, width):
+def test_lines_fit_the_width_and_keep_all_text(table, width):
     text = terminal_table(table, width)
     assert max(map(cell_len, text.splitlines()), default=0) <= width
     shown = "".join(text.split())
@@ -28,7 +28,7 @@ def test_no_line_is_wider_and_no_letter_is_lost(table, width):
             assert shown.count(letter) >= sum(cell.count(letter) for cell in cells)
 
 
-def test_the_names_of_rows_stand_in_every_part():
+def test_row_names_are_repeated_in_every_part():
     header = ("condition", "metric", *(f"number {index}" for index in range(9)))
     rows = [(condition, metric, *["0.123 [0.1, 0.2]"] * 9) for condition in ("base", "other") for metric in ("a", "b")]
     parts = terminal_table(Table(header, tuple(rows), names=2), 60).split("\n\n")
@@ -37,7 +37,7 @@ def test_the_names_of_rows_stand_in_every_part():
         assert [line.split()[:2] for line in part.splitlines()[-4:]] == [list(row[:2]) for row in rows]
 
 
-def test_without_a_terminal_a_line_has_80_characters(monkeypatch):
+def test_without_a_terminal_the_width_is_80(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     table = Table(("name", "value"), (("a", "word " * 40),), notes=("note " * 40,))
     assert 70 < max(map(len, terminal_table(table).splitlines())) <= 80
@@ -46,7 +46,7 @@ def test_without_a_terminal_a_line_has_80_characters(monkeypatch):
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
-def test_a_name_that_is_longer_than_a_line_leaves_room_for_its_numbers(width):
+def test_long_names_leave_room_for_numbers(width):
     text = terminal_table(Table(("condition", "value"), (("x" * 200, "0.123"),)), width)
     assert max(map(len, text.splitlines())) <= width
     assert "0.123" in text

@@ -1,7 +1,7 @@
-"""A report in pictures: one function per plot, each on axes of its own or on yours.
+"""Plot reports: one function per plot, each on new axes or on yours.
 
-matplotlib is the extra `plot`; it is imported when something is drawn. Nothing here touches `pyplot` or the global
-settings, and no display is needed. Text is drawn as it stands, never read as a formula.
+matplotlib is the extra `plot`; it is imported when something is drawn. The plots use neither `pyplot` nor global
+settings, and need no display. Text is drawn literally, never parsed as a formula.
 """
 
 from .curve import robustness_curve

@@ -1,4 +1,4 @@
-"""How many conditions an answer survives, as a curve."""
+"""Plot how many conditions an answer survives."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +15,7 @@ _COLOUR = "#0072B2"
 
 
 class Curved(Protocol):
-    """What the plot reads of a report."""
+    """A report with a robustness curve."""
 
     def robustness_curve(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return a row for each k."""
@@ -24,8 +24,8 @@ class Curved(Protocol):
 def robustness_curve(report: Curved, conditions: Sequence[str] | None = None, axes: "Axes | None" = None) -> "Axes":
     """Draw the share of samples that are right under at least k of K conditions, with 95 % intervals.
 
-    Beside it stand what guessing gives, and what the same accuracies give if being right under one condition said
-    nothing of another: where the curve is above that on the right, samples differ in how much they stand.
+    Two reference curves are for guessing, and for the same accuracies if correctness were independent between
+    conditions: if the curve is above the latter on the right, samples differ in robustness.
 
     Args:
         report: a `Report`.

@@ -1,4 +1,4 @@
-"""Plots of the letter distribution: how sure the model was, and whether that was justified."""
+"""Plot the letter distribution: the model's confidence, and whether it is justified."""
 
 import math
 from typing import TYPE_CHECKING
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 __all__ = ["entropies", "probabilities", "reliability"]
 
-# What became of an answer: colour, marker and opacity; those that changed stand out.
+# Colour, marker and opacity of each transition from base; changed answers stand out.
 TRANSITIONS = {
     "stays right": ("#8A8A8A", "o", 0.5),
     "stays wrong": ("#8A8A8A", "x", 0.5),
     "harmed": ("#D55E00", "v", 0.8),
     "helped": ("#0072B2", "^", 0.8),
 }
-_MANY = 2000  # from here on points are drawn as one image, which keeps a vector file small
+_MANY = 2000  # more points are rasterised, which keeps vector files small
 _BINS = 30
-_FOOT = 0.14  # the height of the largest bar of counts
+_FOOT = 0.14  # height of the largest bar
 
 
 def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes | None" = None) -> "Axes":
     """Draw P(correct) under base against P(correct) under a condition, one point per response to a sample.
 
-    Below the diagonal the condition took probability away from the correct option. Harmed answers were right under
-    base and are wrong under the condition, helped ones the other way round. Pairs whose letters were read at different
-    places are left out; the title says how many.
+    Below the diagonal, the condition lowers the probability of the correct option. Harmed answers are right under base
+    and wrong under the condition, helped ones the other way round. Pairs with different read-outs are left out; the
+    title says how many.
 
     Args:
         report: a `Report` with the metrics `accuracy` and `correct_probability`.
-        condition: which condition, by the label that the report's table shows.
+        condition: its label in the report's table.
         axes: where to draw; None = a new figure.
 
     Raises:
@@ -95,7 +95,7 @@ def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes 
 
 
 def _pairs(report: Reported, shown: PlottedCondition) -> "tuple[pd.DataFrame, int]":
-    """Return base and condition side by side with the answer's fate, and how many pairs differ in their read-out."""
+    """Return the pairs of base and condition with the answer's transition, and the number with different read-outs."""
     columns = ["sample_id", "draw", "readout", "accuracy", "correct_probability"]
     base, here = (responses_of(report, side)[columns] for side in (plotted_condition(report, "base"), shown))
     both = base.merge(here, on=["sample_id", "draw"], suffixes=("_base", "_here"))
@@ -115,14 +115,14 @@ def _pairs(report: Reported, shown: PlottedCondition) -> "tuple[pd.DataFrame, in
 def entropies(report: Reported, axes: "Axes | None" = None) -> "Axes":
     """Draw the distribution of letter entropy (nats) under each condition, as histograms of equal height.
 
-    Where a condition's letters were read at several places, each has a row of its own. The line is the mean.
+    A condition with several read-outs has a row for each. The line is the mean.
 
     Args:
         report: a `Report` with the metric `letter_entropy`.
         axes: where to draw; None = a new figure.
 
     Raises:
-        NothingToPlot: there is no such metric, or it is defined nowhere.
+        NothingToPlot: there is no such metric, or it is undefined everywhere.
     """
     check_metrics(report, "letter_entropy")
     rows = [row for shown in plotted_conditions(report) for row in _entropy_rows(report, shown)]
@@ -166,15 +166,15 @@ def _entropy_rows(
 def reliability(
     report: Reported, condition: str = "wrong_think", axes: "Axes | None" = None, *, bins: int = 10
 ) -> "Axes":
-    """Draw how often answers are right against how sure the model was of them, under base and under a condition.
+    """Draw accuracy against confidence (a reliability diagram), under base and under a condition.
 
-    Confidence is the renormalised probability of the answered option's letter. A point stands at the mean confidence
-    and the accuracy of a bin, with Wilson's 95 % interval; below the diagonal the model is surer than right. The bars
-    at the foot are the numbers of answers per bin.
+    Confidence is the renormalised probability of the answered option's letter. Each point is the mean confidence and
+    the accuracy of a bin, with Wilson's 95 % interval; below the diagonal the model is overconfident. The bars at the
+    bottom are the numbers of answers per bin.
 
     Args:
         report: a `Report` with letter probabilities.
-        condition: which condition beside base, by the label that the report's table shows.
+        condition: the label, in the report's table, of the condition to draw besides base.
         axes: where to draw; None = a new figure.
         bins: of equal width.
 
@@ -225,7 +225,7 @@ def reliability(
 
 
 def _curve(report: Reported, shown: PlottedCondition, bins: int) -> tuple[str, functional.ReliabilityCurve]:
-    """Return where the letters were read, in words, and the curve."""
+    """Return the read-outs as text, and the curve."""
     rows = responses_of(report, shown).dropna(subset=["answer"])
     chosen = report.responses.select(rows.index.to_numpy().tolist())
     probabilities = functional.letter_probabilities(chosen.option_logprobs)

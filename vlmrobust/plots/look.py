@@ -1,4 +1,4 @@
-"""What a plot reads of a report, and how pictures look."""
+"""Select the data of plots from a report, and style figures."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -37,12 +37,12 @@ __all__ = [
 UNSCORED = ("error", "not_applicable")
 
 
-class NothingToPlot(LookupError):  # noqa: N818 - a plot without data is no fault of the report
-    """A report lacks what a plot is to show; the message says what."""
+class NothingToPlot(LookupError):  # noqa: N818 - a report without the data is not faulty
+    """A report lacks the data for a plot; the message says which."""
 
 
 class Reported(Protocol):
-    """What a plot reads of a report."""
+    """The data of a report that plots use."""
 
     @property
     def frame_without_texts(self) -> "pd.DataFrame":
@@ -58,18 +58,18 @@ class Reported(Protocol):
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the run was begun with."""
+        """The manifest of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlottedCondition:
-    """The responses of one condition, carried in one way, as they are drawn.
+    """A condition to plot, with one carrier, and its style.
 
     Attributes:
         condition, carrier: as in `report.summary`.
-        label: the condition's name, and the carrier's where that is needed.
+        label: the condition's name, and the carrier's if needed.
         colour: the same for a condition in every plot.
-        marker: tells conditions apart without colour.
+        marker: distinguishes conditions without colour.
     """
 
     condition: str
@@ -79,7 +79,7 @@ class PlottedCondition:
     marker: str
 
 
-# Colours of Okabe and Ito, told apart under the common colour blindnesses; a hedge is the lighter one of a pair.
+# Okabe and Ito's palette, safe for common colour blindness; a hedge has the lighter colour of a pair.
 _LOOKS = {
     "base": ("#333333", "o"),
     "stop_think": ("#CC79A7", "s"),
@@ -90,7 +90,7 @@ _LOOKS = {
     "correct_caption": ("#009E73", "^"),
     "correct_think": ("#66BFA2", ">"),
 }
-# Tol's muted colours, for conditions that are not the library's.
+# Tol's muted palette, for other conditions than the library's.
 _OTHER_LOOKS = (
     ("#882255", "P"),
     ("#999933", "X"),
@@ -102,13 +102,13 @@ _OTHER_LOOKS = (
 
 
 def looks_of(conditions: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and marker of each condition; those that are not the library's take theirs in order."""
+    """Return colour and marker of each condition; those that are not the library's get theirs in order."""
     others = [name for name in dict.fromkeys(conditions) if name not in _LOOKS]
     return _LOOKS | {name: _OTHER_LOOKS[index % len(_OTHER_LOOKS)] for index, name in enumerate(others)}
 
 
 def plotted_conditions(report: Reported) -> list[PlottedCondition]:
-    """Return what is drawn of a report, in the order of its summary.
+    """Return the conditions to plot, in the order of the report's summary.
 
     Raises:
         NothingToPlot: the report has no responses, or no metrics.
@@ -125,10 +125,10 @@ def plotted_conditions(report: Reported) -> list[PlottedCondition]:
 
 
 def plotted_condition(report: Reported, label: str) -> PlottedCondition:
-    """Return the one of `shown_of` that has this label.
+    """Return the condition with this label.
 
     Raises:
-        NothingToPlot: there is none; the message lists those that there are.
+        NothingToPlot: there is none; the message lists the known ones.
     """
     known = plotted_conditions(report)
     for shown in known:
@@ -138,17 +138,17 @@ def plotted_condition(report: Reported, label: str) -> PlottedCondition:
 
 
 def responses_of(report: Reported, shown: PlottedCondition) -> "pd.DataFrame":
-    """Return the rows of the report that are drawn as one: without failed calls, and of one carrier."""
+    """Return the report's rows of a condition and carrier, without failed calls."""
     frame = report.frame_without_texts
     scored = ~frame["status"].isin(UNSCORED)
     return frame[scored & (frame["condition"] == shown.condition) & (frame["carrier"] == (shown.carrier or ""))]
 
 
 def metric_rows(report: Reported, metric: str) -> "list[tuple[PlottedCondition, pd.Series[Any]]]":
-    """Return what is drawn, each with its row of the summary.
+    """Return each condition to plot with its row of the summary.
 
     Raises:
-        NothingToPlot: the report has no such metric; the message lists those it has.
+        NothingToPlot: the report has no such metric; the message lists the known ones.
     """
     shown = plotted_conditions(report)
     check_metrics(report, metric)
@@ -157,10 +157,10 @@ def metric_rows(report: Reported, metric: str) -> "list[tuple[PlottedCondition, 
 
 
 def check_metrics(report: Reported, *metrics: str) -> None:
-    """Refuse metrics that the report does not have.
+    """Check that the report has some metrics.
 
     Raises:
-        NothingToPlot: the message lists those it has.
+        NothingToPlot: one is missing; the message lists the known ones.
     """
     known = list(dict.fromkeys(report.summary["metric"]))
     for metric in metrics:
@@ -192,7 +192,7 @@ _LOOK: Any = {
 
 
 def look() -> AbstractContextManager[None]:
-    """Return a context in which new figures have the library's look; the global settings come back after it."""
+    """Return a context in which new figures have the library's style; it restores the global settings."""
     _need_matplotlib()
     import matplotlib as mpl
 
@@ -200,7 +200,7 @@ def look() -> AbstractContextManager[None]:
 
 
 def figure(width: float, height: float) -> "Figure":
-    """Return an empty figure that no global state knows of.
+    """Return an empty figure that is not registered in `pyplot`.
 
     Args:
         width: in inches.
@@ -217,7 +217,7 @@ def figure(width: float, height: float) -> "Figure":
 
 @contextmanager
 def canvas(axes: "Axes | None", width: float, height: float) -> "Iterator[Axes]":
-    """Give the user's axes to draw on, under the user's settings, or else new ones in the library's look."""
+    """Yield the user's axes, under the user's settings, or new ones in the library's style."""
     if axes is not None:
         yield axes
         return
@@ -226,7 +226,7 @@ def canvas(axes: "Axes | None", width: float, height: float) -> "Iterator[Axes]"
 
 
 def dress(axes: "Axes", *, title: str, x: str = "", y: str = "", grid: Literal["x", "y", "both"] = "x") -> None:
-    """Title and label axes, and take away the frame."""
+    """Set title, labels and grid of axes, and remove the frame."""
     axes.set_title(title, loc="left", parse_math=False)
     axes.set_xlabel(x, parse_math=False)
     axes.set_ylabel(y, parse_math=False)
@@ -237,14 +237,14 @@ def dress(axes: "Axes", *, title: str, x: str = "", y: str = "", grid: Literal["
 
 
 def name_rows(axes: "Axes", labels: Sequence[str]) -> None:
-    """Name the rows 0, 1, … of a plot of horizontal rows, the first one on top."""
+    """Label the rows 0, 1, … of a plot with horizontal rows, the first one at the top."""
     axes.set_yticks(range(len(labels)), [fitted(label) for label in labels], parse_math=False)
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.spines["left"].set_visible(False)
 
 
 def fitted(label: str, lines: int = 2) -> str:
-    """Return a label in lines of at most 30 characters; what is longer ends in an ellipsis.
+    """Wrap a label into lines of at most 30 characters; a longer one ends in an ellipsis.
 
     Example:
         >>> fitted("wrong caption disclaimer + abstain option").splitlines()
@@ -254,7 +254,7 @@ def fitted(label: str, lines: int = 2) -> str:
 
 
 def legend_below(axes: "Axes", columns: int, **options: float) -> None:
-    """Put the legend under the label of the x axis, where it covers nothing."""
+    """Put the legend below the label of the x axis."""
     legend = axes.legend(
         ncols=columns, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.2, frameon=False, **options
     )

@@ -1,4 +1,4 @@
-"""Plot everything that one report can show, together or table by table."""
+"""Plot drops and quadrants, and all available plots of a report together."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "Plot", "drops", "overview", "panels", "quadrants", "svgs"]
 
 
-# From the left: what is correct, from consistent to inconsistent, so that the correct part ends at the accuracy.
+# The correct parts come first, so that they end at the accuracy.
 PARTS = {
     ("consistent", "correct"): ("#0072B2", ""),
     ("inconsistent", "correct"): ("#7FB8DA", "///"),
@@ -42,14 +42,14 @@ PARTS = {
 }
 """The parts of a row of `quadrants` in their order, each with its colour and hatch."""
 
-_LEGIBLE = 0.07  # the smallest share that has room for its number
+_LEGIBLE = 0.07  # the smallest share with room for its number
 
 
 def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None) -> "Axes":
     """Draw the change of a metric from base under each condition, with its 95 % interval.
 
-    A row says "undefined" where the report gives no difference, such as between two read-outs. At the right stand the
-    change and the number of samples behind it.
+    A row says "undefined" if the report has no difference, such as between two read-outs. The change and its number of
+    samples are on the right.
 
     Args:
         report: a `Report`.
@@ -57,7 +57,7 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
         axes: where to draw; None = a new figure.
 
     Raises:
-        NothingToPlot: there is no such metric, or no difference of it.
+        NothingToPlot: there is no such metric, or it has no difference from base.
 
     Example:
         >>> from vlmrobust import Evaluator, demo, perturbations
@@ -108,9 +108,9 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
 def quadrants(report: Reported, axes: "Axes | None" = None) -> "Axes":
     """Draw the shares of {consistent, inconsistent, undefined} × {correct, incorrect} under each condition.
 
-    The denominator is all answers that could be scored (draws averaged within a sample), so the correct parts end at
-    the accuracy, and undefined (no verdict on the thought, or no answer) is a part of its own. The metrics `quadrants`
-    of the summary divide by the judged answers alone.
+    The denominator is all scored answers (draws averaged within a sample), so that the correct parts end at the
+    accuracy; undefined (no verdict on the thought, or no answer) is a separate part. The metrics `quadrants` of the
+    summary divide by the judged answers only.
 
     Args:
         report: a `Report` with the metrics `accuracy` and `consistency`.
@@ -146,7 +146,7 @@ def quadrants(report: Reported, axes: "Axes | None" = None) -> "Axes":
                 label_type="center",
                 color=ink,
                 fontsize="small",
-                # On a hatched bar a number is legible on ground of the bar's own colour.
+                # A background in the bar's colour keeps numbers on hatched bars legible.
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8} if hatch else None,
             )
             left = [start + width for start, width in zip(left, widths, strict=True)]
@@ -159,7 +159,7 @@ def quadrants(report: Reported, axes: "Axes | None" = None) -> "Axes":
 
 
 def _shares(rows: "pd.DataFrame") -> dict[tuple[str, str], float] | None:
-    """Return the share of each part, None where nothing is scored."""
+    """Return the share of each part, None if nothing is scored."""
     rows = rows[rows["accuracy"].notna()]
     if rows.empty:
         return None
@@ -181,9 +181,9 @@ class Plot(NamedTuple):
     """One plot of a report.
 
     Attributes:
-        name: of the function that draws it, and of what it was given.
-        caption: what it shows, and how to read it, in a sentence or two.
-        height: how many inches it needs at a width of 6.4.
+        name: of the function that draws it, and its argument.
+        caption: what it shows and how to read it, in one or two sentences.
+        height: in inches, at a width of 6.4.
         draw: draws it on axes.
     """
 
@@ -194,13 +194,13 @@ class Plot(NamedTuple):
 
 
 def panels(report: Reported, new_axes: "Callable[[Plot], Axes]") -> "list[tuple[Plot, Axes]]":
-    """Draw every plot for which a report has the data, and return them with their axes.
+    """Draw every plot for which a report has data, and return the plots with their axes.
 
-    The plots of one condition show the one under which accuracy falls most.
+    Plots of a single condition show the one under which accuracy falls most.
 
     Args:
         report: a `Report`.
-        new_axes: makes the axes of a plot; those of a plot that the report has no data for are removed again.
+        new_axes: makes the axes of a plot; they are removed if the report has no data for it.
     """
     plotted = []
     for panel in _candidates(report):
@@ -215,7 +215,7 @@ def panels(report: Reported, new_axes: "Callable[[Plot], Axes]") -> "list[tuple[
 
 
 def overview(report: Reported) -> "Figure":
-    """Draw all that can be drawn of a report in one figure.
+    """Draw all available plots of a report in one figure.
 
     Args:
         report: a `Report`.
@@ -241,7 +241,7 @@ def overview(report: Reported) -> "Figure":
 
 
 def svgs(report: Reported) -> list[tuple[Plot, str]]:
-    """Draw all that can be drawn of a report, each plot by itself, as SVG on a transparent ground.
+    """Draw all available plots of a report, each as SVG with a transparent background.
 
     Args:
         report: a `Report`.
@@ -299,7 +299,7 @@ def _candidates(report: Reported) -> Iterator[Plot]:
 
 
 def _largest_drop(report: Reported) -> str | None:
-    """Return the label of what lowers accuracy most, None where no difference of it is known."""
+    """Return the label of the condition with the largest drop in accuracy, None if no difference is known."""
     try:
         rows = metric_rows(report, "accuracy")
     except NothingToPlot:

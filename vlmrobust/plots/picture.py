@@ -1,4 +1,4 @@
-"""A figure that a notebook shows without pyplot."""
+"""Show figures in notebooks without pyplot, and write them as SVG."""
 
 from io import BytesIO, StringIO
 from typing import Any
@@ -10,10 +10,10 @@ __all__ = ["NotebookFigure", "svg_of"]
 
 
 class NotebookFigure(Figure):
-    """A matplotlib figure that belongs to no window and to no list of open figures."""
+    """A matplotlib figure that is not registered in pyplot."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return twice as many pixels as are shown, for fine screens, and the size to show them at."""
+        """Return an image of twice the display size, for high-resolution screens, and the display size."""
         out = BytesIO()
         self.savefig(out, format="png", dpi=2 * self.dpi)
         width, height = (round(inches * self.dpi) for inches in self.get_size_inches())
@@ -24,8 +24,8 @@ def svg_of(figure: Figure, **options: Any) -> str:
     """Return a figure as SVG; equal figures give equal text.
 
     Args:
-        figure: what is drawn.
-        **options: of `Figure.savefig`.
+        figure: to write.
+        **options: for `Figure.savefig`.
     """
     out = StringIO()
     with mpl.rc_context({"svg.hashsalt": "vlmrobust", "svg.fonttype": "path"}):

@@ -1,4 +1,4 @@
-"""Reports of several checkpoints over training."""
+"""Plot reports of several checkpoints over training."""
 
 import math
 import re
@@ -18,7 +18,7 @@ __all__ = ["trajectory"]
 
 _METRICS = ("accuracy", "consistency", "letter_entropy")
 _CONDITIONS = ("base", "wrong_think", "wrong_caption")
-# How trainers name the folders of checkpoints: transformers and TRL, then verl.
+# Names of checkpoint folders: transformers and TRL, then verl.
 _CHECKPOINT = re.compile(r".*(?:checkpoint|global_step)[-_](\d+)")
 
 
@@ -30,21 +30,20 @@ def trajectory(
 ) -> "Figure":
     """Draw metrics under some conditions against the training step: one panel per metric, one curve per condition.
 
-    The bands are 95 % intervals of the values. Accuracy under `wrong_think` and `wrong_caption` is the robustness:
-    where the curve of base rises and these do not, accuracy was gained and robustness was not. A step at which a value
-    is undefined has no point, and the curve has a gap there. The intervals are over samples: they say nothing about
-    another training run from another seed.
+    The bands are 95 % intervals of the values. Accuracy under `wrong_think` and `wrong_caption` is the robustness: if
+    the base curve rises and these do not, training improved accuracy but not robustness. A step with an undefined value
+    is a gap in the curve. The intervals are over samples: they do not cover the variation between training runs.
 
     Args:
         reports: one per checkpoint, in any order; or pairs of step and report.
-        steps: the step of each report; None = what the reports' manifests say: `manifest["step"]`, else the number in
-            the model's name (`…/checkpoint-250`, `…/global_step_250`).
+        steps: the step of each report; None = from the manifests: `manifest["step"]`, else the number in the model's
+            name (`…/checkpoint-250`, `…/global_step_250`).
         metrics: one panel each.
-        conditions: one curve each; by the labels that the reports' tables show.
+        conditions: one curve each, by their labels in the reports' tables.
 
     Raises:
-        ValueError: steps are missing, given twice, or not as many as reports.
-        NothingToPlot: a metric is not in a report, or a condition in none of them.
+        ValueError: a step is missing or repeated, or their number differs from that of the reports.
+        NothingToPlot: a metric is missing in a report, or a condition in all of them.
 
     Source:
         Zhao et al., arXiv:2602.12506, draw these curves for their checkpoints.
@@ -91,7 +90,7 @@ def _curve(
 def _in_order(
     reports: Sequence[Reported | tuple[int, Reported]], steps: Sequence[int] | None
 ) -> list[tuple[int, Reported]]:
-    """Return step and report of each checkpoint, by step."""
+    """Return the step and report of each checkpoint, sorted by step."""
     if not reports:
         raise ValueError("expected at least one report, got none")
     if steps is not None and len(steps) != len(reports):
@@ -127,7 +126,7 @@ def _step_of(report: Reported, position: int) -> int:
 def _curves(
     ordered: Sequence[tuple[int, Reported]], metric: str, conditions: Sequence[str]
 ) -> "dict[str, list[tuple[int, pd.Series[float] | None]]]":
-    """Return each condition's rows of the summary at every step, None where the report does not have the condition."""
+    """Return each condition's summary row at every step, None if the report does not have the condition."""
     by_step = []
     for step, report in ordered:
         try:

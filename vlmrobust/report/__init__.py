@@ -1,4 +1,4 @@
-"""What a run came to: tables of responses and of conditions compared with base."""
+"""Report the results of a run: tables of responses, and of conditions compared with base."""
 
 from .aggregates import ConsistencyRow
 from .breakdowns import MacroRow

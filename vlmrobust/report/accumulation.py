@@ -1,4 +1,4 @@
-"""Accumulate reports on parts of one run: samples, conditions, draws and metrics."""
+"""Merge reports on parts of one run: samples, conditions, draws and metrics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,18 +21,18 @@ __all__ = ["NOT_MEASURED", "MergedParts", "SettingConflict", "merge", "setting_c
 Settings = Mapping[str, Any] | None
 
 NOT_MEASURED = "not measured: no call that named this response named the metric"
-_TOLERANCE = 1e-6  # what is measured again on another machine
+_TOLERANCE = 1e-6  # values measured again on another machine may differ by this much
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MergedParts:
-    """Parts as one.
+    """The merged parts of a run.
 
     Attributes:
         responses: of all parts, each key once.
         columns: of all parts.
-        judge: the identity of the one who says what is consistent.
-        not_measured: by metric, on how many responses it would have to be measured by its author.
+        judge: the identity of the judge of consistency.
+        not_measured: by metric, the number of responses without a value that only its author can measure.
     """
 
     responses: Responses
@@ -42,7 +42,7 @@ class MergedParts:
 
 
 class SettingConflict(NamedTuple):
-    """A metric that two parts set in two ways: its name, the field, and both values as text."""
+    """A metric whose settings differ between two parts: its name, the field, and both values as text."""
 
     metric: str
     field: str
@@ -51,32 +51,32 @@ class SettingConflict(NamedTuple):
 
 
 def setting_conflicts(first: Mapping[str, Settings], second: Mapping[str, Settings]) -> list[SettingConflict]:
-    """Return which metrics two parts set in two ways, of those that they have in common, as far as both say how.
+    """Return the common metrics whose settings differ between two parts, where both parts record them.
 
     Args:
-        first: settings by the metrics' names.
-        second: the same of the other part.
+        first: settings by metric name.
+        second: the same for the other part.
     """
     found = []
     for name, other in second.items():
-        # Another version of the library may have fields more.
+        # Another version of the library may have more fields.
         if (one := first.get(name)) and other and (difference := first_difference(*in_common(one, other))):
             found.append(SettingConflict(name, *difference))
     return found
 
 
 def merge(parts: Sequence[Part]) -> MergedParts:
-    """Put reports on parts of one run together.
+    """Merge reports on parts of one run.
 
-    Where two parts hold one response, the later part's stands; so does what it says of a sample's group and metadata.
-    Samples and conditions are in the order in which they came first, draws by their numbers.
+    Where two parts hold the same response, the later part wins; so do its group and metadata of a sample. Samples and
+    conditions are in the order of their first occurrence, draws by number.
 
-    A metric that is known, or can be made again from its settings, is measured on all responses: between draws and
-    against base a value depends on what else there is. Of one that only its author can make, or whose judge is costly,
-    the values stand where they were measured.
+    A metric that is known, or can be built from its settings, is measured again on all responses: values between draws
+    and against base depend on the other responses. The values of a metric that only its author can build, or whose
+    judge is costly, are kept as they were measured.
 
     Args:
-        parts: of one run, with metrics of one name set alike.
+        parts: of one run; metrics of the same name have the same settings.
     """
     joined = reduce(Responses.joined, (part.responses for part in parts))
     keys = list(zip(joined.sample_id, joined.condition, joined.draw.tolist(), strict=True))
@@ -113,7 +113,7 @@ def _in_order(joined: Responses, rows: Iterable[int]) -> list[int]:
 
 
 def _with_latest_metadata(joined: Responses, rows: Sequence[int]) -> Responses:
-    """Return some responses, with group and metadata of each sample as the last part has them."""
+    """Select responses; group and metadata of each sample are those of its last response."""
     last = {sample: row for row, sample in enumerate(joined.sample_id)}
     responses = joined.select(rows)
     return replace(
@@ -127,14 +127,14 @@ _Owner = tuple[int, Part, Column]
 
 
 def _metric(owners: Sequence[_Owner]) -> Metric | PairedMetric | None:
-    """Return the metric of a column: as a part has it, or made again from what a part says of it."""
+    """Return the metric of a column: a part's own, or one built from the settings that a part records."""
     for _, _, column in reversed(owners):
         if column.metric is not None:
             return column.metric
     for _, _, column in reversed(owners):
         if column.settings is not None:
             return metric_of(column.name, column.settings)
-    # Files from before settings were saved: the default of this name, if it says of them what stands there.
+    # Old files have no settings: use the default metric of this name if it reproduces the saved values.
     name = owners[0][2].name
     default = next((metric for metric in default_metrics() if metric.column == name), None)
     if default is None or not all(_reproduces(default, part, column) for _, part, column in owners):
@@ -143,7 +143,7 @@ def _metric(owners: Sequence[_Owner]) -> Metric | PairedMetric | None:
 
 
 def _reproduces(metric: Metric | PairedMetric, part: Part, column: Column) -> bool:
-    """Return whether a metric, measured again, has the values of a column."""
+    """Return whether measuring a metric again gives the values of a column."""
     if isinstance(metric, JudgedMetric) and part.judge != metric.judge.identity():
         return False
     again = measured_column(part.responses, metric).scores
@@ -153,7 +153,7 @@ def _reproduces(metric: Metric | PairedMetric, part: Part, column: Column) -> bo
 def _gathered_column(
     joined: Responses, keys: Sequence[tuple[str, str, int]], rows: Sequence[int], owners: Sequence[_Owner]
 ) -> Column:
-    """Return a column's values where a part has measured them on the same answer."""
+    """Return a column with the values that a part measured on the same answer."""
     found: dict[tuple[str, str, int], tuple[int, Column, int]] = {}
     for start, part, column in owners:
         found |= {keys[start + row]: (start + row, column, row) for row in range(len(part.responses))}

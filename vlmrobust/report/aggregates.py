@@ -1,4 +1,4 @@
-"""Compute what is no mean over samples, with intervals: calibration errors, areas, corrected consistency."""
+"""Compute statistics other than means over samples: calibration errors, areas, corrected consistency."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +24,11 @@ __all__ = ["AggregateDifference", "ConsistencyRow", "aggregate_difference", "agg
 # Each replicate calls the metric itself, which may have to sort.
 _REPLICATES = 1000
 _LEVEL = 0.95
-_ALPHA = 0.05  # 1 − 0.95 is a little more
+_ALPHA = 0.05  # in floating point, 1 − 0.95 is slightly larger
 
 
 class AggregateDifference(NamedTuple):
-    """An aggregate under two conditions; see `SummaryRow` for the fields."""
+    """The difference of an aggregate between two conditions; see `SummaryRow` for the fields."""
 
     paired_value: float
     base_value: float
@@ -63,7 +63,7 @@ def aggregate_difference(
     chosen: Mask,
     rng: np.random.Generator,
 ) -> AggregateDifference:
-    """Compare the metric's aggregate on two sides of the same samples, which are resampled together.
+    """Compare the metric's aggregate between two sets of responses to the same samples, resampled together.
 
     The p-value is that of `functional.paired_bootstrap`.
     """
@@ -82,12 +82,12 @@ def aggregate_difference(
     if groups < FEWEST_GROUPS:
         low = high = p = math.nan
     elif (p < _ALPHA) == (low <= 0 <= high):
-        p = _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)  # apart by the replicates' steps alone
+        p = _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)  # they disagree only by rounding
     return AggregateDifference(after(None), before(None), low, high, p)
 
 
 class _Aggregate:
-    """A metric's own aggregate over some rows, as a function of how often a resample drew each of them."""
+    """A metric's own aggregate over some rows, as a function of their resampling weights."""
 
     def __init__(self, responses: Responses, column: Column, rows: Integers) -> None:
         if column.metric is None:
@@ -98,7 +98,7 @@ class _Aggregate:
 
     def __call__(self, weights: Floats | None) -> float:
         drawn = None if weights is None else torch.from_numpy(weights)
-        # An aggregate may work in place: it is called many times on the same rows.
+        # An aggregate may modify its input, and is called many times on the same rows.
         return float(self._metric.aggregate(self._values.clone(), self._responses, drawn))
 
 
@@ -115,20 +115,20 @@ _MIN_LABELS = 30
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyRow:
-    """One condition × what an answer is to its thought, estimated from a judge's verdicts and labels.
+    """One condition × verdict: a share estimated from a judge's verdicts and labels.
 
     Attributes:
         condition: its name.
-        verdict: "consistent": the thought concludes the answer; "inconsistent": it concludes another option. What is
-            left to 1 are thoughts that conclude nothing.
+        verdict: "consistent": the thought concludes the answer; "inconsistent": it concludes another option. The rest
+            of the thoughts conclude nothing.
         value: the estimated share of the `n` responses.
         value_low, value_high: its 95 % interval.
-        base_value, difference: on the responses that have an answer and a thought here and under base; difference =
-            paired_value − base_value.
+        base_value, difference: on the responses that have an answer and a thought both here and under base; difference
+            = paired_value − base_value.
         low, high: 95 % interval of the difference.
         n: number of responses with an answer and a thought.
-        labelled, labelled_pairs: how many labels value and difference rest on.
-        judged: the judge's plain rate, over the responses with a verdict; it is not the truth.
+        labelled, labelled_pairs: number of labels behind value and difference.
+        judged: the judge's uncorrected rate over the responses with a verdict.
         coverage: the share of the `n` responses with a verdict.
         carrier: how the condition was carried.
         note: why something is undefined.
@@ -162,12 +162,12 @@ def consistency_rows(
     Args:
         responses: all of them.
         columns: the metrics, `consistency` among them.
-        labels: drawn at random in this report.
+        labels: of thoughts that this report drew at random.
         seed: keys the intervals.
 
     Raises:
-        ValueError: there is no `consistency`, a label is of no thought in the report, labels were not drawn by the
-            report, or no condition has enough of them.
+        ValueError: there is no `consistency`, a label is of no thought in the report, the report did not draw the
+            labelled thoughts, or no condition has enough labels.
     """
     judged = next((column.scores for column in columns if column.name == "consistency"), None)
     if judged is None:
@@ -188,7 +188,7 @@ def consistency_rows(
 
 
 class _Estimates:
-    """A judge's verdicts beside people's labels."""
+    """Estimates from a judge's verdicts on all thoughts and human labels of some."""
 
     def __init__(self, responses: Responses, judged: Floats, label_by_row: Mapping[int, int | None], seed: int) -> None:
         self.responses, self.judged, self.seed = responses, judged, seed
@@ -245,7 +245,7 @@ class _Estimates:
         return np.where(np.isnan(self.verdict_by_label), math.nan, self.verdict_by_label == code)
 
     def _pairs(self, base: Unit, unit: Unit) -> tuple[list[int], list[int]]:
-        """Return the readable responses of a unit, and before them those to the same samples under base."""
+        """Return the base responses and the unit's responses, both readable, to the same samples and draws."""
         there = {sample_and_draw(self.responses, row): row for row in base.rows.tolist() if self.readable[row]}
         pairs = [
             (there[name], row)

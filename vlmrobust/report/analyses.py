@@ -1,4 +1,4 @@
-"""What a report can be asked beyond its summary: several conditions at once, several draws, base against the rest."""
+"""Analyse a report beyond its summary: several conditions at once, several draws, base against the rest."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ __all__ = ["Analyses"]
 
 
 class Analyses:
-    """What a `Report` works out of its responses, each as a table."""
+    """The analyses of a `Report`, each of which returns a table."""
 
     responses: Responses
     seed: int
@@ -30,18 +30,18 @@ class Analyses:
     _columns: tuple[Column, ...]
 
     def circular(self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None) -> "pd.DataFrame":
-        """Return the share of samples that are answered right under every rotation of their options.
+        """Return the share of samples that are answered correctly under every rotation of their options.
 
-        A sample of which a rotation was not asked, or failed, is undefined; `note` counts them. Draws are averaged.
+        Samples with a rotation that was not run or failed are undefined; `note` counts them. Draws are averaged.
 
         Args:
-            conditions: those that together show every rotation, the first being what is compared with; None = `base`
-                and what `perturbations.rotations` returns.
+            conditions: those that together show every rotation; the first is the reference. None = `base` and what
+                `perturbations.rotations` returns.
             greedy: see `robust_accuracy`.
 
         Returns:
-            One row with the columns of `summary`: `value` is circular accuracy, `base_value` the same of base asked as
-            often.
+            One row with the columns of `summary`: `value` is circular accuracy, `base_value` the share of samples whose
+            base answers are all correct in as many attempts.
 
         Raises:
             KeyError: a condition is not in the report.
@@ -61,18 +61,18 @@ class Analyses:
     def rotation_average(
         self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None
     ) -> "pd.DataFrame":
-        """Return accuracy and P(correct) where the options' probabilities are averaged over all their rotations.
+        """Return accuracy and P(correct) after averaging the options' probabilities over all rotations.
 
-        Each option then stood once behind each letter, so that a leaning towards letters or places cancels out. The
-        answer is the likeliest option of the average; of tied ones, picking one at random. Probabilities are those of
-        the letters (or texts), renormalised over the sample's own options.
+        Each option appears once behind each letter, so that a bias towards letters or positions cancels out. The answer
+        is the most probable option of the average; ties count as the expected value of picking one at random.
+        Probabilities are those of the letters (or texts), renormalised over the sample's own options.
 
-        A sample of which a rotation was not asked, failed, or has no letters is left out; `note` counts them.
+        Samples with a rotation that was not run, failed or has no letters are left out; `note` counts them.
 
         Args:
             conditions: as in `circular`.
-            greedy: see `robust_accuracy`. A model that samples gains by averaging several answers, whatever was
-                rotated; then `note` says so.
+            greedy: see `robust_accuracy`. With sampling, averaging several answers helps whatever was rotated; `note`
+                then says so.
 
         Returns:
             Two rows with the columns of `summary`, `accuracy` and `correct_probability`: `base_value` is that of the
@@ -95,11 +95,10 @@ class Analyses:
         return table_of(SummaryRow, rows)
 
     def position_bias(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Return how probable each place among the options is, and how often an answer in it is found.
+        """Return the probability of each position among the options, and the recall of correct options there.
 
-        One row per number of options and place; see `PositionRow` for the columns. Under all rotations every option
-        stands in every place once: without a leaning `probability` is 1 / options everywhere, for a model that knows
-        everything and for one that knows nothing.
+        One row per number of options and position; see `PositionRow` for the columns. Over all rotations every option
+        is in every position once: without a bias `probability` is 1 / options everywhere, whatever the model knows.
 
         Args:
             conditions: as in `circular`.
@@ -108,7 +107,7 @@ class Analyses:
             KeyError: a condition is not in the report.
             ValueError: the report has no rotations.
 
-        Source: Zheng et al., arXiv:2309.03882, whose RStd is the standard deviation of `recall` over the places.
+        Source: Zheng et al., arXiv:2309.03882, whose RStd is the standard deviation of `recall` over the positions.
 
         Example:
             >>> import vlmrobust as vr
@@ -120,16 +119,15 @@ class Analyses:
         return table_of(PositionRow, position_bias(self.responses, conditions, self.seed))
 
     def robustness_curve(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Return the share of samples that are right under at least k of K conditions, for k = 0 … K.
+        """Return the share of samples that are answered correctly under at least k of K conditions, for k = 0 … K.
 
-        Between accuracy under one condition and the worst case: at K it is right under all of them. Two curves stand
-        beside it: `chance`, by guessing, and `independent`, what the same accuracies give if samples did not differ in
-        how much they stand. A sample for which one of the conditions was not asked, failed or does not fit is left out;
-        `note` counts them.
+        At k = K this is the worst case, accuracy under all of them. Two reference curves come with it: `chance`, for
+        guessing, and `independent`, for the same accuracies if samples did not differ in robustness. Samples with a
+        condition that was not run, failed or does not apply are left out; `note` counts them.
 
         Args:
-            conditions: the K; None = all that were scored, base and controls among them. Those that leak the answer
-                (`correct_…`) lift the curve.
+            conditions: the K; None = all that were scored, base and controls included. Those that leak the answer
+                (`correct_…`) raise the curve.
 
         Returns:
             K + 1 rows; see `CurveRow` for the columns.
@@ -148,23 +146,23 @@ class Analyses:
         return table_of(CurveRow, robustness_curve(self.responses, conditions, self.seed))
 
     def robust_accuracy(self, conditions: Sequence[str] | None = None, *, greedy: bool | None = None) -> "pd.DataFrame":
-        """Return the share of samples that are right under base and under all of some conditions: the worst case.
+        """Return the share of samples that are answered correctly under base and all given conditions: the worst case.
 
-        A sample for which one of them was not asked, failed or does not fit is undefined; `note` counts them.
+        Samples with a condition that was not run, failed or does not apply are undefined; `note` counts them.
 
         Args:
-            conditions: those that an answer must survive; None = all that were scored, controls among them.
-            greedy: whether the model was decoded greedily, so that base asked again says the same; None = as the run's
-                manifest says, and where it says nothing, not. A model that samples is wrong more often in five answers
-                than in one, and is compared with base asked as often: without as many draws there is no comparison.
+            conditions: those that an answer must survive; None = all that were scored, controls included.
+            greedy: whether decoding was greedy, so that repeating base gives the same answer; None = as the run's
+                manifest says, else False. With sampling, five answers contain an error more often than one, so the
+                reference is base repeated as many times: this needs as many draws.
 
         Returns:
-            One row with the columns of `summary`: `base_value` is how often base is right as many times on the same
-            samples.
+            One row with the columns of `summary`: `base_value` is the share of the same samples whose base answers are
+            all correct in as many attempts.
 
         Raises:
             KeyError: a condition is not in the report.
-            ValueError: there is none but base.
+            ValueError: there is no condition but base.
         """
         row = robust_accuracy(self.responses, conditions, self.seed, greedy=self._is_greedy(greedy))
         return table_of(SummaryRow, [row])
@@ -173,38 +171,38 @@ class Analyses:
         return decodes_greedily(self.manifest) if greedy is None else greedy
 
     def hedge_recovery(self) -> "pd.DataFrame":
-        """Return how much of the drop a hedge ("but I think", the disclaimer) brings back, in accuracy and consistency.
+        """Return how much of the drop a hedge ("but I think", the disclaimer) recovers, in accuracy and consistency.
 
-        One row per hedged condition whose plain one was asked too, and metric; see `HedgeRow` for the columns.
+        One row per metric and hedged condition whose unhedged version was run too; see `HedgeRow` for the columns.
         """
         return table_of(HedgeRow, hedge_recovery(self.responses, self._columns, self.seed))
 
     def survival(self) -> "pd.DataFrame":
-        """Return how well the base response tells which answers hold: AUROC per condition, predictor and population.
+        """Return how well the base response predicts which answers survive: AUROC by condition, predictor, population.
 
         See `SurvivalRow` for the columns. Predictors are P(correct), ranked by log-odds, negative letter entropy and,
         as the trivial baseline, thought length, on the same pairs. The interval is `functional.auroc_interval`, or a
         bootstrap where responses share a group.
 
-        Source: arXiv:2602.12506; whether its AUROC is over all samples is not known, so both populations are given.
+        Source: arXiv:2602.12506; it does not say whether its AUROC is over all samples, so both populations are given.
         """
         return table_of(SurvivalRow, survival(self.responses, self.seed))
 
     def draws(self, attempts: Sequence[int] | None = None) -> "pd.DataFrame":
-        """Return what several draws of a prompt say together: on average, by vote, and in any of k.
+        """Return metrics over several draws of a prompt: average, majority vote, pass@k and agreement.
 
         Per condition, each compared with base on the same samples:
 
         - `accuracy`: the mean over draws;
-        - `majority_accuracy`: the most frequent answer is the correct one; of tied answers, what picking one at random
-          is right on average;
-        - `pass_at_k`: at least one of k draws is right, estimated without bias (`functional.pass_at_k`);
-        - `majority_share`: how many of the draws give the most frequent answer;
+        - `majority_accuracy`: the most frequent answer is correct; for ties, the expected value of picking one at
+          random;
+        - `pass_at_k`: at least one of k draws is correct, an unbiased estimate (`functional.pass_at_k`);
+        - `majority_share`: the share of draws with the most frequent answer;
         - `draw_agreement`: two draws give the same answer; 1 − the flip rate between them;
         - `answer_entropy`: of the answers' frequencies, in nats.
 
-        No answer (abstained, unparsed, truncated) counts as one answer more, which is wrong, as in `flip_rate`. Failed
-        draws are left out; a sample with fewer than k draws is undefined in `pass_at_k`.
+        No answer (abstained, unparsed, truncated) counts as one more, incorrect answer, as in `flip_rate`. Failed draws
+        are left out; `pass_at_k` is undefined for a sample with fewer than k draws.
 
         Args:
             attempts: the k of pass@k; None = 1 up to the number of draws.
@@ -230,42 +228,43 @@ class Analyses:
     def draw_labels(
         self, count: int = 100, *, conditions: Sequence[str] | None = None, seed: int | None = None
     ) -> list[Drawn]:
-        """Draw thoughts for people to label: of each condition so many at random, of the same samples where it can be.
+        """Draw thoughts at random for human labelling: as many per condition, from the same samples where possible.
 
-        The report's page has a labelling mode for the same draw; this is for a tool of one's own. Fewer are the first
-        of more.
+        The report's page has a labelling mode for the same draw; use this for a tool of your own. A smaller draw is the
+        beginning of a larger one.
 
         Args:
-            count: how many of each condition.
-            conditions: of which; None = all.
+            count: number per condition.
+            conditions: the conditions to draw from; None = all.
             seed: of the draw; None = the report's.
 
         Returns:
-            In the order in which they are to be labelled; `Drawn.labelled` makes a label for `Labels`.
+            Thoughts in the order in which to label them; `Drawn.labelled` makes a label for `Labels`.
 
         Raises:
             KeyError: a condition is not in the report.
-            ValueError: fewer than one are asked for.
+            ValueError: `count` is below 1.
         """
         return draw_thoughts(self.responses, count, conditions, self.seed if seed is None else seed)
 
     def consistency(self, labels: Labels | str | Path) -> "pd.DataFrame":
-        """Estimate consistency from the judge's verdicts on all thoughts and people's labels of some.
+        """Estimate consistency from the judge's verdicts on all thoughts and human labels of some.
 
-        A prediction-powered estimate: right on average however bad the judge is, with a shorter interval than from the
-        labels alone where it is good. The judge's "unsure" is a verdict like the others. See `ConsistencyRow` for the
-        columns; draws are responses of their own.
+        A prediction-powered estimate: unbiased whatever the judge's errors, with a shorter interval than from the
+        labels alone if the judge is good. "Unsure" is a verdict like the others. See `ConsistencyRow` for the columns;
+        each draw counts as a response.
 
         Args:
             labels: of thoughts that `draw_labels` or the report's page drew, or the file that the page exports.
 
         Returns:
-            Two rows per condition: the share of consistent, and of inconsistent answers.
+            Two rows per condition: the shares of consistent and of inconsistent answers.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file holds something else, a thought has two labels, labels are of other thoughts, were not
-                drawn by this report, or are fewer than 30 under every condition; or the report has no `consistency`.
+            ValueError: the file holds something else, a thought has two labels, labels are of other thoughts or of
+                thoughts that this report did not draw, every condition has fewer than 30; or the report has no
+                `consistency`.
 
         Source: Angelopoulos et al., arXiv:2301.09633; `functional.post_stratified_rate` says how.
 
@@ -280,10 +279,10 @@ class Analyses:
         return table_of(ConsistencyRow, consistency_rows(self.responses, self._columns, parsed, self.seed))
 
     def labelled(self, labels: Labels | str | Path) -> list[LabelledThought]:
-        """Return the labelled thoughts, for `judges.check`: how good is a judge on this model's own?
+        """Return the labelled thoughts for `judges.check`, which measures a judge on this model's own thoughts.
 
         Args:
-            labels: of thoughts in this report, however they were chosen.
+            labels: of thoughts in this report, chosen at random or not.
 
         Raises:
             FileNotFoundError: there is no such file.

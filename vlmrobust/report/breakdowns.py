@@ -1,4 +1,4 @@
-"""Break a report down by groups of its samples, and average over groups that all weigh the same."""
+"""Break a report down by groups of its samples, and average over groups with equal weights."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,21 @@ __all__ = ["Breakdowns", "Category", "MacroRow", "macro_rows"]
 
 @dataclass(frozen=True, slots=True)
 class MacroRow:
-    """One condition × metric, averaged over categories that all weigh the same.
+    """One condition × metric, averaged over categories with equal weights.
 
     Attributes:
         condition, metric: names.
-        value, base_value, difference: the plain averages of the categories' own.
-        low, high: 95 % interval of the difference, from the categories' own by `functional.average_interval`.
-        n: number of samples in the categories that are averaged.
+        value, base_value, difference: averages of the categories' values.
+        low, high: 95 % interval of the difference, from the categories' intervals by `functional.average_interval`.
+        n: number of samples in the averaged categories.
         value_low, value_high: 95 % interval of the value.
-        categories: how many are averaged.
-        weights: what is weighted, in words: each category's share, and its n.
-        micro_value, micro_difference: the same over all samples, each of which weighs the same.
+        categories: number of averaged categories.
+        weights: each category's weight and n, as text.
+        micro_value, micro_difference: the same over all samples with equal weights.
         carrier: how the condition was carried.
         note: which categories and samples are left out, and what the interval allows for.
-        paired_value, n_value: as in the summary: the value on the samples of the difference, and how many samples
-            `value` is on.
+        paired_value, n_value: as in the summary: the value on the samples of the difference, and the number of samples
+            behind `value`.
     """
 
     condition: str
@@ -60,7 +60,7 @@ class MacroRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Category:
-    """The samples that are averaged first.
+    """A category of samples.
 
     Attributes:
         name: their value in the metadata.
@@ -77,12 +77,12 @@ Key = tuple[str, str | None, str]
 
 
 def macro_rows(categories: Sequence[Category], overall: Sequence[SummaryRow], left_out: str) -> list[MacroRow]:
-    """Return a row for each one of `overall`, the summary of all samples.
+    """Return a row for each row of `overall`, the summary of all samples.
 
     Args:
-        categories: what is averaged; categories that share a group are taken to depend on each other.
-        overall: gives the rows' order, and what weighing each sample the same would say.
-        left_out: what there is to say of samples without a category.
+        categories: averaged; those that share a group are treated as dependent.
+        overall: gives the order of the rows and the micro averages.
+        left_out: the note on samples without a category.
     """
     block_of = _blocks(categories)
     tables: list[tuple[Category, Mapping[Key, SummaryRow]]] = [
@@ -150,7 +150,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _blocks(categories: Sequence[Category]) -> dict[str, int]:
-    """Return for each category the number of its block: categories are in one if groups lead from one to the other."""
+    """Return each category's block number; categories linked by shared groups are in one block."""
     blocks: list[tuple[set[str], set[str]]] = []
     for category in categories:
         names, groups = {category.name}, set(category.groups)
@@ -166,7 +166,7 @@ def _blocks(categories: Sequence[Category]) -> dict[str, int]:
 
 
 class Breakdowns:
-    """What a `Report` says of parts of its samples."""
+    """The breakdowns of a `Report` by groups of its samples."""
 
     responses: Responses
     manifest: dict[str, Any]
@@ -184,23 +184,23 @@ class Breakdowns:
         def _select(self, rows: Sequence[int]) -> Self: ...
 
     def by(self, column: str | Sequence[str], *more: str) -> "pd.DataFrame":
-        """Return the summary of each group of samples that share a value in their metadata, or one in each of several.
+        """Return a summary of each group of samples with the same values of one or several metadata keys.
 
-        Intervals are over the groups (`Sample.group`) of its samples, as in `summary`, and `p_adjusted` counts the
-        conditions within one group of samples: with many of these, some intervals miss 0 by chance.
+        Intervals are over the groups (`Sample.group`) of its samples, as in `summary`. `p_adjusted` corrects for the
+        conditions within one group of samples only: among many groups, some intervals miss 0 by chance.
 
         Args:
             column: a key of `sample.metadata`, or several; samples without it form a group of their own, named NA.
             *more: further keys.
 
         Returns:
-            The columns of `summary` behind one for each key, called like it, or `metadata.…` where the summary has one
-            of that name. Groups are ordered by their values as text, key by key, NA last; there is one for each
+            A column per key, named like it, or `metadata.…` where the summary has a column of that name; then the
+            columns of `summary`. Groups are ordered by their values as text, key by key, NA last; there is one for each
             combination that occurs.
 
         Raises:
-            KeyError: no sample has one of the keys; the message names it, and those that there are.
-            ValueError: there is no key, or one comes twice.
+            KeyError: no sample has one of the keys; the message names it and the known ones.
+            ValueError: there is no key, or a key is given twice.
 
         Example:
             >>> import vlmrobust as vr
@@ -228,18 +228,18 @@ class Breakdowns:
         return pd.concat(tables, ignore_index=True)
 
     def macro_average(self, column: str) -> "pd.DataFrame":
-        """Return the average over the values of a metadata column, each of which weighs the same, however many samples.
+        """Return the average over the values of a metadata column with equal weights, however many samples each has.
 
-        A benchmark of 1,000 counting questions and 100 about depth is mostly about counting in `summary`, where each
-        sample weighs the same (`micro_value`), and half about depth here. `weights` says so in each row.
+        A benchmark of 1,000 counting questions and 100 about depth is mostly about counting in `summary`, where all
+        samples have equal weights (`micro_value`), and half about depth here. `weights` says so in each row.
 
         Args:
             column: a key of `sample.metadata`; samples without it are left out, and counted in `note`.
 
         Returns:
             One row per condition × metric; see `MacroRow` for the columns. A category for which the metric is undefined
-            is left out of that row, and named in `note`. Categories that share groups, such as one sample asked of
-            several models, are allowed any dependence, which widens the interval.
+            is left out of that row, and named in `note`. For categories that share groups, such as one sample run on
+            several models, the interval allows any dependence, which makes it wider.
 
         Raises:
             KeyError: no sample has it.
@@ -269,13 +269,13 @@ class Breakdowns:
     ) -> ModelCardSection:
         """Return a section for the model's card on the Hugging Face hub, with the results as metadata (`model-index`).
 
-        A number without an interval is not shown. What others wrote, such as names of conditions, is escaped.
+        A number without an interval is not shown. Text from outside, such as names of conditions, is escaped.
 
         Args:
-            model_name: as the metadata has it.
+            model_name: for the metadata.
             dataset: the data set's id on the hub; for several, a mapping from the values of `by` to their ids.
             by: a key of `sample.metadata`, such as the `column` of `Report.concat`.
-            metrics: what is shown.
+            metrics: the metrics to show.
 
         Returns:
             `text` and `data`, a `huggingface_hub.ModelCardData` with one `EvalResult` per data set, condition and
@@ -283,8 +283,9 @@ class Breakdowns:
 
         Raises:
             KeyError: no sample has `by` in its metadata, or `dataset` has no id for one of its values.
-            TypeError: of `by` and a mapping, one is given without the other.
-            ValueError: two values have one id, which the metadata could not tell apart; or nothing has an interval.
+            TypeError: only one of `by` and a mapping is given.
+            ValueError: two values have one id, so that the metadata could not tell them apart; or nothing has an
+                interval.
 
         Example:
             >>> import vlmrobust as vr
@@ -311,9 +312,9 @@ class Breakdowns:
         return card_section(model_name, benchmarks, metrics, run_of(self.responses, self.manifest))
 
     def _parts(self, keys: Sequence[str]) -> list[tuple[tuple[str | None, ...], Self]]:
-        """Return what values of keys of the metadata occur together, each with the report on samples that have them.
+        """Return each combination of metadata values that occurs, with the report on its samples.
 
-        They are in the order of their texts, None for samples without a key last.
+        They are ordered as text; None, for samples without a key, comes last.
         """
         known = sorted({key for metadata in self.responses.metadata for key in metadata})
         if unknown := [key for key in keys if key not in known]:

@@ -1,4 +1,4 @@
-"""Turn samples with all their responses into JSON values for the page, with the image that belongs to each."""
+"""Convert samples, their responses and images to JSON values for the page."""
 
 import io
 import math
@@ -26,14 +26,14 @@ _WORD_START = re.compile(r"(?<![^\W_])(?=[^\W_])")  # where a word begins
 
 
 def samples_by_id(responses: Responses, samples: Iterable[Sample]) -> dict[str, Sample]:
-    """Return the given samples by the ids that a report has for them; ids without one are missing.
+    """Return the given samples by their ids in a report; ids without a sample are missing.
 
-    Reports that were put together, and those of other harnesses, have a prefix before their ids, and so may files. An
-    id is looked for as it is, then by its end, from the longest on; what is found by its end must ask the same.
+    Concatenated reports, those of other harnesses, and files may prefix their ids. An id is looked up as it is, then by
+    its suffixes, longest first; a sample found by a suffix must have the same question.
 
     Args:
         responses: of the report.
-        samples: where images come from.
+        samples: with the images.
     """
     given = list(samples)
     own = {sample.id: sample for sample in given}
@@ -49,7 +49,7 @@ def samples_by_id(responses: Responses, samples: Iterable[Sample]) -> dict[str, 
 
 
 def _suffixes(name: str) -> Iterator[str]:
-    """Yield a name's ends that begin with a word, the longest first."""
+    """Yield the suffixes of a name that begin with a word, longest first."""
     for place in _WORD_START.finditer(name):
         yield name[place.start() :]
 
@@ -72,7 +72,7 @@ def _is_same_question(responses: Responses, rows: Sequence[int], sample: Sample)
 
 
 def missing_images(names: Collection[str], found: Mapping[str, Sample]) -> str:
-    """Return a note on the samples of a page whose images were not found; empty = there is none."""
+    """Return a note on the samples of a page whose images were not found, or an empty string."""
     missing = [name for name in names if name not in found]
     if not missing:
         return ""
@@ -89,7 +89,7 @@ FLAGS = {
     "no answer": "no clear answer in the text, or cut off",
     "error": "the call failed, or the condition does not fit the sample",
 }
-"""What responses can be filtered by, each with what it means."""
+"""The filters for responses, each with its meaning."""
 
 _THUMBNAIL_SIZE = 360
 
@@ -102,14 +102,14 @@ def browser_data(
     labels: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return what the page's browser of samples and its labelling mode show, as JSON values without NaN.
+    """Return the data of the page's sample browser and labelling mode, as JSON values without NaN.
 
     Args:
         responses: all of them.
         columns: the metrics' values for all responses.
-        samples: where images come from; samples that are not in the report are passed over.
-        max_samples: only so many, in the report's order.
-        labels: so many thoughts of each condition are drawn to be labelled.
+        samples: with the images; samples that are not in the report are ignored.
+        max_samples: the maximum number of samples, in the report's order.
+        labels: number of thoughts per condition to draw for labelling.
         seed: of that draw.
     """
     kept = dict.fromkeys(islice(dict.fromkeys(responses.sample_id), max_samples))
@@ -140,7 +140,7 @@ def browser_data(
 
 
 def _label_task(one: Drawn) -> dict[str, Any]:
-    """Return a thought that can be labelled; an added option is none of those that it can conclude."""
+    """Return a thought to label; an added option cannot be its conclusion."""
     shown = zip(one.letters, one.options, one.order, strict=True)
     return {
         "sample_id": one.sample_id,
@@ -154,7 +154,7 @@ def _label_task(one: Drawn) -> dict[str, Any]:
 
 
 def sample_data(responses: Responses, rows: Sequence[int], given: Sample | None) -> dict[str, Any]:
-    """Return a sample by the rows of its responses, with its images if it is given itself."""
+    """Return a sample from the rows of its responses, with its images if the sample is given."""
     first = rows[0]
     shown = [
         (index, text) for row in rows for index, text in zip(responses.order[row], responses.options[row], strict=True)
@@ -173,7 +173,7 @@ def sample_data(responses: Responses, rows: Sequence[int], given: Sample | None)
 
 
 def response_data(responses: Responses, columns: Sequence[Column], row: int) -> dict[str, Any]:
-    """Return what was asked and said in one response, with its values in some metrics."""
+    """Return the prompt, the answer and the metrics' values of one response."""
     choice = int(responses.choice[row])
     values = {column.name: float(column.scores[row]) for column in columns}
     return {
@@ -198,8 +198,8 @@ def response_data(responses: Responses, columns: Sequence[Column], row: int) -> 
 def _options(responses: Responses, row: int) -> list[dict[str, Any]]:
     """Return the options as shown: letter, text, index among the sample's own, probability.
 
-    Own options are renormalised over each other, as in `correct_probability`; an added one has the probability of its
-    letter over the vocabulary.
+    Probabilities of the sample's own options are renormalised over them, as in `correct_probability`; that of an added
+    option is its letter's over the vocabulary.
     """
     own = functional.letter_probabilities(responses.option_logprobs[row]).tolist()
     added = iter(responses.added_logprobs[row].exp().tolist())
@@ -213,7 +213,7 @@ def _options(responses: Responses, row: int) -> list[dict[str, Any]]:
 
 
 def _flags(responses: Responses, columns: Sequence[Column], rows: Sequence[int]) -> dict[int, list[str]]:
-    """Return by position the names out of `FLAGS` that hold for some responses, all of each of their samples."""
+    """Return by position the names in `FLAGS` that hold for each response; `rows` are whole samples."""
     columns = [column.taken(rows) for column in columns if column.name == "consistency"]
     responses = responses.select(rows)
     scored = ~responses.has_status(*UNSCORED)
@@ -234,7 +234,7 @@ def _flags(responses: Responses, columns: Sequence[Column], rows: Sequence[int])
 
 
 def _base_values(responses: Responses, values: torch.Tensor) -> torch.Tensor:
-    """Return for each response the value of the same sample and draw under base, NaN where there is none."""
+    """Return for each response the value of its sample and draw under base, NaN where there is none."""
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
     pairs = zip(keys, responses.condition, values.tolist(), strict=True)
     base: Mapping[tuple[str, int], float] = {key: value for key, condition, value in pairs if condition == "base"}
@@ -242,7 +242,7 @@ def _base_values(responses: Responses, values: torch.Tensor) -> torch.Tensor:
 
 
 def _thumbnail(image: ImageLike) -> dict[str, str]:
-    """Return a small copy of an image as a data URI; of an unreadable one, why."""
+    """Return a thumbnail of an image as a data URI, or why the image cannot be read."""
     try:
         small = open_image(image)
     except OSError as error:

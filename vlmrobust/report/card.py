@@ -1,4 +1,4 @@
-"""A report for a model's page on the Hugging Face hub: a section in Markdown, and the metadata of its results."""
+"""Write a report for a model's page on the Hugging Face hub: a section in Markdown, and metadata of the results."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class ModelCardSection:
-    """What a report adds to a model card; as text, it is a card of its own.
+    """A report's section and metadata for a model card; `str()` gives a complete card.
 
     Attributes:
         text: a section in Markdown.
@@ -39,13 +39,13 @@ class ModelCardSection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Benchmark:
-    """What was measured on one data set.
+    """Results on one data set.
 
     Attributes:
-        name: for people.
+        name: for display.
         dataset: its id on the hub.
         rows: the summary.
-        findings: what the numbers allow to say.
+        findings: the findings that the numbers support.
     """
 
     name: str
@@ -60,10 +60,10 @@ def card_section(
     """Return the section and the metadata of some benchmarks.
 
     Args:
-        model_name: as the metadata has it.
-        benchmarks: with data sets that differ.
-        metrics: which of their rows are shown.
-        run: what `run_of` says.
+        model_name: for the metadata.
+        benchmarks: on different data sets.
+        metrics: the metrics to show.
+        run: facts about the run, from `run_of`.
 
     Raises:
         ValueError: none of the metrics has a value with an interval.
@@ -84,7 +84,7 @@ def card_section(
 
 
 def run_of(responses: Responses, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what there is to say of how the responses were had, as JSON values."""
+    """Return facts about the run as JSON values: version, number of draws, seed."""
     versions = manifest.get("versions")
     version = versions.get("vlmrobust") if isinstance(versions, Mapping) else None
     known = {"version": version, "draws": len(set(responses.draw.tolist())), "seed": manifest.get("seed")}

@@ -1,4 +1,4 @@
-"""Hold a report's columns: what was asked and answered, and one of values per metric."""
+"""Hold a report's columns (prompts, answers and one column per metric), and make tables of them."""
 
 import json
 import re
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-_CHUNK = 100_000  # responses that are paired at once
+_CHUNK = 100_000  # responses to pair at once
 
 FRAME_COLUMNS = (
     "sample_id",
@@ -55,9 +55,9 @@ FRAME_COLUMNS = (
     "question",
     "options",
 )
-_SAMPLE_COLUMN = re.compile(r"probability_\d+|metadata\..*", re.DOTALL)  # what follows the metrics, as samples have it
+_SAMPLE_COLUMN = re.compile(r"probability_\d+|metadata\..*", re.DOTALL)  # columns that depend on the samples
 _TEXTS = frozenset({"group", "text", "think", "error", "metric_error", "question", "options"})
-_RESPONSES_FIELD = {"answer": "choice"}  # what a column is called in `Responses` where that is another name
+_RESPONSES_FIELD = {"answer": "choice"}  # columns with another name in `Responses`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,13 +69,13 @@ class Column:
         scores: `(N,)` float64, NaN = undefined.
         higher_is_better: None = neither.
         is_paired: the values compare a response with the one under base.
-        reads_letters: the values come from letter probabilities, which are compared within one read-out only.
-        outcome: what its values are, see `functional.mean_interval`.
+        reads_letters: the values come from letter probabilities, which are comparable within one read-out only.
+        outcome: the kind of values, see `functional.mean_interval`.
         is_mean: the number for a condition is the mean over its samples.
-        metric: None in a report that was loaded, but for the follow rate, which holds nothing but its name.
-        failures: by position, why a response that was asked has no value.
+        metric: None in a loaded report, except for the follow rate, which has no settings but its name.
+        failures: by position, why the metric failed on a response.
         reads_asserted: the values depend on what the text asserts.
-        settings: how the metric was set, see `metrics.settings.settings_of`; None where a file of before does not say.
+        settings: of the metric, see `metrics.settings.settings_of`; None in a report from an older file without them.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Column:
     settings: Mapping[str, Any] | None = None
 
     def taken(self, rows: Sequence[int]) -> Self:
-        """Return the column of some responses, in that order."""
+        """Select rows, in the given order."""
         failures = {place: self.failures[row] for place, row in enumerate(rows) if row in self.failures}
         return replace(self, scores=self.scores[np.asarray(rows, dtype=np.int64)], failures=failures)
 
@@ -106,14 +106,13 @@ def score(
 
     Args:
         responses: all of them.
-        metrics: what is measured, or the names of it.
-        verdicts: the folder in which judges' verdicts are kept; None = they are not.
-        own: what names stand for before the library's metrics.
+        metrics: metrics or their names.
+        verdicts: the folder in which to store judges' verdicts; None = do not store them.
+        own: metrics by name, which take precedence over the library's.
 
     Raises:
-        TypeError: something else than a metric is among them.
-        ValueError: the name of a metric is not known; two metrics, or a metric and a column of the frame, have one
-            name.
+        TypeError: an item is not a metric.
+        ValueError: the name of a metric is unknown; two metrics, or a metric and a column of the frame, have one name.
     """
     names = list(FRAME_COLUMNS)
     columns = []
@@ -131,7 +130,7 @@ def score(
 
 def measured_column(responses: Responses, metric: Metric | PairedMetric) -> Column:
     """Apply one metric to responses."""
-    # A metric may work in place; the answers are not its own.
+    # A metric may modify its input.
     values = metric(responses.copied()) if isinstance(metric, Metric) else _paired_values(responses, metric)
     return Column(
         name=metric.column,
@@ -149,9 +148,9 @@ def measured_column(responses: Responses, metric: Metric | PairedMetric) -> Colu
 
 
 def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
-    """Return the metric of every response with the one of the same sample and draw under base.
+    """Apply a paired metric to each response and the base response of the same sample and draw.
 
-    Under base itself, every draw is compared with every other one of its sample: what differs, differs by chance.
+    Under base itself, every draw is compared with every other draw of its sample: any difference is due to chance.
     """
     draws = responses.draw.tolist()
     base = {
@@ -173,7 +172,7 @@ def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
 def _between_draws(responses: Responses, metric: PairedMetric, base: Mapping[tuple[str, int], int]) -> torch.Tensor:
     """Return for each base response the mean of the metric over the other draws of its sample, NaN elsewhere.
 
-    Halves of the draws would give the same on average, from k/2 pairs instead of all k (k − 1).
+    Splitting the draws into halves would give the same on average, but from k/2 pairs instead of all k (k − 1).
     """
     rows_of_sample: dict[str, list[int]] = {}
     for (sample, _), row in sorted(base.items()):
@@ -203,13 +202,13 @@ def frame_of(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
     asked["options"] = pd.Series(_own_options(responses), dtype=object)
     measured = {column.name: column.scores for column in columns}
     rest = _probabilities(responses) | _metadata(responses.metadata)
-    # A report of before may have a metric of one of the names that came later: it stays what it was.
+    # In an older report, a metric may have the name of a column that was added later: keep the metric.
     later = {name: values for name, values in rest.items() if name not in measured}
     return pd.DataFrame({name: asked[name] for name in FRAME_COLUMNS} | measured | later)
 
 
 def frame_without_texts(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
-    """Return the columns of the frame that a plot needs, with the columns' own values: not to be written into."""
+    """Return the columns of the frame that a plot needs; they share memory with the report and must not be modified."""
     import pandas as pd
 
     asked = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in _TEXTS}
@@ -217,7 +216,7 @@ def frame_without_texts(responses: Responses, columns: Sequence[Column]) -> "pd.
 
 
 def metric_errors(columns: Sequence[Column], count: int) -> list[str | None]:
-    """Return why responses that were asked have no value in some metric; None where nothing went wrong."""
+    """Return why a metric failed, by response; None where none failed."""
     found: list[str | None] = [None] * count
     for column in reversed(columns):
         for row, message in column.failures.items():
@@ -232,12 +231,12 @@ def _array_of(responses: Responses, name: str) -> Any:
     if isinstance(values, torch.Tensor):
         numbers = values.numpy()
         return pd.arrays.IntegerArray(numbers.copy(), mask=numbers < 0)
-    # Questions are mostly one object in many rows: refer to it, where Arrow would copy it.
+    # Many rows share one question object: Python strings refer to it, Arrow would copy it.
     return pd.array(list(values), dtype="string[python]" if name == "question" else "string")
 
 
 def _own_options(responses: Responses) -> list[tuple[str | None, ...]]:
-    """Return the options' texts as shown, in the samples' order, added ones behind; None for one that is not shown."""
+    """Return the options' texts as shown, in the samples' order, added ones last; None for one that is not shown."""
     known: dict[tuple[tuple[str, ...], tuple[int | None, ...], int], tuple[str | None, ...]] = {}
     found = []
     for key in zip(responses.options, responses.order, responses.option_count.tolist(), strict=True):
@@ -251,7 +250,7 @@ def _own_options(responses: Responses) -> list[tuple[str | None, ...]]:
 
 
 def _probabilities(responses: Responses) -> dict[str, Any]:
-    """Return the letters' probabilities by the index of the option, where letter metrics have a value."""
+    """Return the letters' probabilities by option index, where letter metrics are defined."""
     is_read = responses.has_status("answered", "abstained")
     found = letter_probabilities(responses.option_logprobs)
     return {
@@ -261,7 +260,7 @@ def _probabilities(responses: Responses) -> dict[str, Any]:
 
 
 def _metadata(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a column per key, each value of which is made once for all rows of a sample."""
+    """Return a column per key; each value is converted once for all rows of a sample."""
     distinct: dict[int, tuple[int, Mapping[str, Any]]] = {}
     rows = np.fromiter((distinct.setdefault(id(one), (len(distinct), one))[0] for one in metadata), np.int64)
     samples = [one for _, one in distinct.values()]
@@ -270,7 +269,7 @@ def _metadata(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _typed(values: Sequence[Any]) -> Any:
-    """Return values as an array of their kind, None being NA; of several kinds, or of no plain one, as texts."""
+    """Return values as an array of their type, with NA for None; mixed or nested values become texts."""
     import pandas as pd
 
     kinds = {type(value) for value in values if value is not None}
@@ -295,10 +294,10 @@ _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 
 
 def table_of(kind: type, rows: Sequence[Any]) -> "pd.DataFrame":
-    """Return one line per row; text is "string" with NA for None, and an empty table has its columns too.
+    """Return a table with one line per row; text is "string" with NA for None, and an empty table has columns too.
 
     Args:
-        kind: the rows' dataclass, of `int`, `float`, `bool` and text fields.
+        kind: the rows' dataclass, with `int`, `float`, `bool` and text fields.
         rows: its instances.
     """
     import pandas as pd

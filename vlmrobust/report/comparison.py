@@ -1,4 +1,4 @@
-"""Compare two reports on the same samples: differences, and every answer that only one of them has right."""
+"""Compare two reports on the same samples: differences, and each answer that only one of them has right."""
 
 import math
 from collections import Counter
@@ -26,9 +26,9 @@ class ResponsePair:
     """Two responses to one prompt.
 
     Attributes:
-        label: how their condition is called.
-        here: the position of this report's response.
-        there: that of the other's.
+        label: their condition's label.
+        here: position of this report's response.
+        there: position of the other's.
     """
 
     label: str
@@ -39,10 +39,10 @@ class ResponsePair:
 def join_for_comparison(
     here: Responses, columns: Sequence[Column], there: Responses, other_columns: Sequence[Column]
 ) -> tuple[Responses, list[Column], list[Contrast]]:
-    """Return the responses of two reports as one, their metrics' values, and each condition here with that there.
+    """Join the responses and metrics of two reports, and pair their conditions.
 
     Raises:
-        ValueError: the two have nothing in common, or do not mean the same by it.
+        ValueError: the reports have nothing in common, or their samples or metrics differ.
     """
     _check_common("samples", dict.fromkeys(here.sample_id), dict.fromkeys(there.sample_id))
     _check_common("conditions", dict.fromkeys(here.condition), dict.fromkeys(there.condition))
@@ -56,7 +56,7 @@ def join_for_comparison(
 
 
 def response_pairs(here: Responses, there: Responses) -> Iterator[ResponsePair]:
-    """Yield the responses that `between` pairs, one by one: by condition, sample, and place among the draws."""
+    """Yield the responses that `join_for_comparison` pairs: by condition, sample, and rank among the draws."""
     units = units_of(here)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
     for contrast in _contrasts(here, there):
@@ -77,7 +77,7 @@ def _check_common(what: str, here: Collection[str], there: Collection[str]) -> N
 
 
 def _check_samples(here: Responses, there: Responses) -> None:
-    """Refuse two samples of one id."""
+    """Raise if two samples share an id."""
     first = {sample: row for row, sample in reversed(list(enumerate(there.sample_id)))}
     for field in ("target", "option_count"):
         one, other = (getattr(side, field).tolist() for side in (here, there))
@@ -110,7 +110,7 @@ def _scores(column: Column | None, n: int) -> Floats:
 
 
 def _contrasts(here: Responses, there: Responses) -> Iterator[Contrast]:
-    """Yield each condition with the one of the same name and carrier there, then those that are there alone."""
+    """Yield each condition with the other report's of the same name and carrier, then those of the other alone."""
     others: dict[str, list[Unit]] = {}
     for unit in units_of(there):
         others.setdefault(unit.condition, []).append(unit)
@@ -135,7 +135,7 @@ def _contrasts(here: Responses, there: Responses) -> Iterator[Contrast]:
 
 
 def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where: str) -> Contrast:
-    """Pair two units by sample, with as many draws of it on both sides; what that leaves out is counted."""
+    """Pair two units by sample, with equally many draws of each sample; the note counts what is left out."""
     one, two = (
         {
             side.sample_id[row]: asserted
@@ -160,10 +160,10 @@ def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where:
 
 
 def _equalise_draws(here: Responses, rows: Integers, there: Responses, other_rows: Integers) -> tuple[Mask, Mask]:
-    """Return which rows to keep so that a sample of both sides has as many draws on one as on the other.
+    """Return which rows to keep so that each common sample has equally many draws on both sides.
 
-    A mean over four draws moves in quarters and one over a single draw in ones: where rates are near 0 or 1, their
-    differences lean to one side although nothing has changed, which no test that flips signs allows for.
+    A mean over four draws has steps of a quarter, one over a single draw steps of one. If rates are near 0 or 1, their
+    differences are skewed even without a change, which sign-flip tests do not account for.
     """
     sides = [(here, rows), (there, other_rows)]
     names, sample = numbered([side.sample_id[row] for side, own in sides for row in own.tolist()])
@@ -174,7 +174,7 @@ def _equalise_draws(here: Responses, rows: Integers, there: Responses, other_row
     place = np.empty(len(sample), dtype=np.int64)
     place[order] = np.arange(len(sample)) - np.searchsorted(group, group)
     counts = np.stack([np.bincount(sample[is_other == side], minlength=len(names)) for side in (False, True)])
-    # A sample of one side alone has no pair, and keeps its draws.
+    # A sample on one side only has no pair, and keeps its draws.
     common = np.where(counts.min(0) > 0, counts.min(0), counts.max(0))
     kept = place < common[sample]
     return kept[: len(rows)], kept[len(rows) :]
@@ -191,7 +191,7 @@ _HEADER = ("condition", "pairs", "won", "lost", "both right", "both wrong", "acc
 
 @dataclass(frozen=True, slots=True)
 class _Flip:
-    """Two answers to one prompt, of which one alone is right, or both are wrong in other ways."""
+    """Two answers to one prompt: only one is right, or both are wrong in different ways."""
 
     pair: ResponsePair
     kind: str
@@ -210,13 +210,13 @@ def side_by_side(
     """Return a page of the answers that differ between two reports.
 
     Args:
-        here: the responses of one.
-        there: those of the other.
-        rows: the reports compared, of which accuracy is shown.
+        here: this report's responses.
+        there: the other's.
+        rows: the comparison of the two reports; accuracy is shown.
         title: of the page.
-        names: how the two are called.
-        samples: where the images come from.
-        max_flips: how many answers can be looked at; the counts are of all.
+        names: of the two reports.
+        samples: with the images.
+        max_flips: maximum number of answers on the page; counts are over all.
     """
     names = (without_local_paths(names[0]), without_local_paths(names[1]))
     pairs = [pair for pair in response_pairs(here, there) if _is_scored(here, there, pair)]

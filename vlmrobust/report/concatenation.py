@@ -1,4 +1,4 @@
-"""Put reports together over benchmarks, models or seeds, and responses of one's own loop one by one."""
+"""Concatenate reports over benchmarks, models or seeds, and pair prompts with responses."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ def checked_pairs(prompts: Iterable[Prompt], responses: Iterable[Response]) -> I
     """Yield each prompt with its response.
 
     Raises:
-        ValueError: there are more of one than of the other, or a key comes twice.
+        ValueError: their numbers differ, or a key is not unique.
     """
     if isinstance(prompts, list | tuple) and isinstance(responses, list | tuple):
         _check_counts(len(prompts), len(responses))
@@ -49,14 +49,14 @@ SampleContent = tuple[int, int, str | None, tuple[str, ...] | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One of the reports.
+    """One of the reports to join.
 
     Attributes:
-        name: what it is called in messages, and before its samples' ids.
+        name: for messages, and as the prefix of its sample ids.
         responses: all of them.
         columns: its metrics.
-        manifest: what its run was begun with; empty if that is not known.
-        judge: the identity of the one who says what is consistent.
+        manifest: of its run; empty if unknown.
+        judge: the identity of the judge of consistency.
     """
 
     name: str
@@ -69,15 +69,16 @@ class Part:
 def concatenate(
     parts: Sequence[Part], column: str, *, is_named: bool
 ) -> tuple[Responses, list[Column], dict[str, Any]]:
-    """Return the responses of all parts, their metrics, and a manifest that holds theirs.
+    """Return the responses of all parts, their metrics, and a manifest that contains theirs.
 
     Args:
-        parts: with names that differ.
-        column: the key in the samples' metadata under which a part's name stands.
-        is_named: names come before sample ids and into the metadata; else ids stay as they are, and must differ.
+        parts: with unique names.
+        column: the metadata key for a part's name.
+        is_named: prefix sample ids with the part's name, and add it to the metadata; else ids are unchanged, and must
+            be unique.
 
     Raises:
-        ValueError: what the parts mean by a metric, a condition or a sample is not the same.
+        ValueError: the parts define a metric, a condition or a sample differently.
     """
     for part in parts[1:]:
         _check_metrics(parts[0], part)
@@ -116,7 +117,7 @@ def _check_metrics(first: Part, other: Part) -> None:
 
 
 def _check_settings(first: Part, other: Part) -> None:
-    """Refuse two runs that mean something else by one condition, or ask one model in two styles."""
+    """Raise if two runs define a condition differently, or use two styles for one model."""
     here, there = first.manifest, other.manifest
     compared = ["distractor", *(["style"] if here.get("model") == there.get("model") else [])]
     one, two = ({key: side[key] for key in compared if key in here and key in there} for side in (here, there))
@@ -155,7 +156,7 @@ def _check_samples(parts: Sequence[Part]) -> None:
 
 
 def _renamed(parts: Sequence[Part], column: str) -> Iterator[Responses]:
-    """Yield each part's responses under new sample ids, samples that parts have in common in one group."""
+    """Yield each part's responses with prefixed sample ids; samples that parts share are in one group."""
     group_of: dict[tuple[str, SampleContent], str] = {}
     for part in parts:
         responses = part.responses
@@ -177,7 +178,7 @@ def _renamed(parts: Sequence[Part], column: str) -> Iterator[Responses]:
 
 
 def _contents(responses: Responses) -> dict[str, SampleContent]:
-    """Return what tells two samples of one id apart: the answer, the number of options, and what base shows."""
+    """Return what distinguishes samples with the same id: target, number of options, and base question and options."""
     found: dict[str, SampleContent] = {}
     rows = zip(responses.sample_id, responses.target.tolist(), responses.option_count.tolist(), strict=True)
     for row, (sample, target, count) in enumerate(rows):
@@ -198,7 +199,7 @@ def _joined_columns(parts: Sequence[Part]) -> Iterator[Column]:
             for start, one in zip(starts, same, strict=False)
             for row, message in one.failures.items()
         }
-        # A file from before columns said so may not know that its values are a rate's.
+        # An older file does not record that its values are rates.
         outcome = "rate" if any(one.outcome == "rate" for one in same) else column.outcome
         scores = np.concatenate([one.scores for one in same])
         yield replace(column, scores=scores, metric=metric, outcome=outcome, failures=failures)

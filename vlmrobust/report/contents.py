@@ -1,4 +1,4 @@
-"""Hold what a report is made of as plain values, and read and write them as JSON Lines."""
+"""Hold a report's contents as plain values, and read and write them as JSON Lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -46,9 +46,9 @@ class ReportData:
     Attributes:
         responses: all of them.
         columns: their metrics.
-        summary: of them, against base.
+        summary: every condition compared with base.
         seed: keys the bootstrap.
-        manifest: what the run was begun with; empty without one.
+        manifest: of the run; may be empty.
     """
 
     responses: Responses
@@ -65,12 +65,13 @@ class ReportData:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What a file of a report holds, whether of lines or of columns.
+    """The contents of a report's file, JSON Lines or Parquet.
 
     Attributes:
         responses: all of them.
-        scores, failures: by metric, values, and by position why there is none.
-        head: the rest: how many responses there are, seed, manifest, summary, and what is to be known of each metric.
+        scores: values, by metric.
+        failures: by metric, the reason for a missing value by position.
+        head: the rest: number of responses, seed, manifest, summary, and the attributes of each metric.
     """
 
     responses: Responses
@@ -85,7 +86,7 @@ def keys_of(responses: Responses) -> Iterator[Key]:
 
 
 def judge_of(columns: Sequence[Column], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity of the judge whose verdicts `consistency` holds: of the metric, else as the manifest says."""
+    """Return the identity of the judge behind `consistency`: the metric's, else the one in the manifest."""
     metric = next((column.metric for column in columns if column.name == "consistency"), None)
     if isinstance(metric, JudgedMetric):
         return metric.judge.identity()
@@ -93,23 +94,23 @@ def judge_of(columns: Sequence[Column], manifest: Mapping[str, Any]) -> dict[str
 
 
 def with_judge(manifest: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
-    """Return a manifest with the judge, unless that is the default one: columns that are loaded name none."""
+    """Add the judge to a manifest, unless it is the default one; loaded columns do not name theirs."""
     judge = judge_of(columns, manifest)
     return dict(manifest) | ({} if judge == RuleJudge().identity() else {"judge": judge})
 
 
 FORMAT = "vlmrobust report 1"
-"""What the head line says."""
+"""The format in the head line."""
 
 LATER_FIELDS: Mapping[str, Any] = {"context": "", "history": (), "letters": LETTERS, "option_tokens": None}
-"""Which files of older versions lack, and what stands for them."""
+"""Fields that files of older versions lack, with their default values."""
 
-_CHUNK = 10_000  # that are in memory as objects while they are read
+_CHUNK = 10_000  # rows to hold as objects at once while reading
 _FIELDS = tuple(field.name for field in fields(Responses) if field.init)
 
 
 def write_lines(file: Path, contents: Contents) -> None:
-    """Write a report."""
+    """Write a report as JSON Lines."""
     write_lines_atomically(file, _lines(contents))
 
 
@@ -131,10 +132,10 @@ def _lines(contents: Contents) -> Iterator[dict[str, Any]]:
 
 
 def read_all(file: Path) -> Contents:
-    """Read what `write_lines` has written.
+    """Read a file that `write_lines` wrote.
 
     Raises:
-        ValueError: it is no report, or some of its lines are missing.
+        ValueError: it is not a report, or lines are missing.
     """
     rest = (value for _, value in read_lines(file))
     first = next(rest, None)
@@ -156,7 +157,7 @@ def read_all(file: Path) -> Contents:
 
 
 def read_keys(file: Path) -> tuple[set[Key], list[dict[str, Any]]]:
-    """Return the keys of the responses and what is said of each metric; of both none if the file is no report."""
+    """Return the keys of the responses and the entry of each metric; both are empty if the file is not a report."""
     lines = (value for _, value in read_lines(file))
     head = next(lines, None)
     if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -184,7 +185,7 @@ def _responses(rows: Sequence[Mapping[str, Any]]) -> Responses:
 
 
 def as_tuples(value: Any) -> Any:
-    """Return a JSON value with tuples in the place of lists, those within objects aside."""
+    """Convert lists in a JSON value to tuples, except within objects."""
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 

@@ -1,4 +1,4 @@
-"""Repeated draws: accuracy on average, by majority vote, in any of k; and how far the draws agree."""
+"""Summarise repeated draws: average accuracy, majority vote, pass@k, and agreement between draws."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from .summary import SummaryRow, summarise
 
 __all__ = ["draw_rows"]
 
-# What depends on how many draws there are, also where the model stays the same.
+# Metrics whose expected value depends on the number of draws.
 _DEPENDS_ON_DRAWS = ("majority_accuracy", "majority_share", "answer_entropy")
 
 
 def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -> list[SummaryRow]:
-    """Return a summary of what the draws of each sample say together.
+    """Return a summary of the metrics over all draws of a sample.
 
     Args:
         responses: all of a report.
@@ -55,7 +55,7 @@ def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -
 
 
 def _with_equal_draws(responses: Responses, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
-    """Yield each contrast with those samples of base alone of which the unit has as many draws, if it has any."""
+    """Yield each contrast without the base samples that have another number of draws in the unit."""
     samples = SampleIndex.of(responses)
     scored = ~is_one_of(responses.status, *UNSCORED)
     for contrast in contrasts:
@@ -74,12 +74,12 @@ def _with_equal_draws(responses: Responses, contrasts: Sequence[Contrast]) -> It
 def _without_noise_floor(row: SummaryRow) -> SummaryRow:
     if row.metric == "accuracy":
         return row
-    # Votes and chances are of all draws together, so that there is no other draw to compare them with.
+    # These metrics use all draws, so there is no other draw to compare with.
     return replace(row, noise_floor=math.nan)
 
 
 def _columns(responses: Responses, attempts: Sequence[int]) -> Iterator[Column]:
-    """Yield accuracy, then what is one number for the draws of a sample, as the value of each of them."""
+    """Yield accuracy, then metrics with one value per sample, repeated for each of its draws."""
     right = Accuracy()(responses).double()
     yield _column("accuracy", right, higher_is_better=True)
     answers, cell, made = _cells(responses)
@@ -113,11 +113,11 @@ def _column(name: str, scores: Tensor, *, higher_is_better: bool | None) -> Colu
 
 
 def _cells(responses: Responses) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the answers of each sample in each unit, and where in them each response stands.
+    """Arrange the answers by unit, sample and draw.
 
     Returns:
-        `(M, D)` float64, indices of options, -1 = none, NaN = a draw that was not made or failed; `(N,)`, the row of
-        each response; `(N,)` mask of the responses that are there.
+        `(M, D)` float64, indices of options, -1 = none, NaN = a missing or failed draw; `(N,)`, the row of each
+        response; `(N,)` mask of the scored responses.
     """
     samples = SampleIndex.of(responses)
     draws, draw = numbered(responses.draw.tolist())

@@ -1,4 +1,4 @@
-"""A report on disk: one file, of columns or of lines, and what it is called in a run's directory."""
+"""Read and write report files, Parquet or JSON Lines, and find them in run directories."""
 
 import math
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ from .summary import SummaryRow
 __all__ = ["LINES", "PART", "WHOLE", "read_keys_and_settings", "read_report", "report_file", "write_report"]
 
 WHOLE, PART = "report.parquet", "report.part.parquet"
-"""A run's report, and the one of a call that names less than it holds."""
+"""File names of a run's report, and of the report on a call that covers only a part of the run."""
 
 LINES = ".jsonl"
-"""How a report's file is called that holds lines, as all of them did before."""
+"""The suffix of a report in JSON Lines, the only format of older versions."""
 
 _PARQUET_MAGIC = b"PAR1"
 
 _FOLLOW_RATE = FollowRate()
 _COLUMN_FIELDS = tuple(field.name for field in fields(Column) if field.name not in ("scores", "metric", "failures"))
-_LATER_SUMMARY_FIELDS = {"noise_floor": math.nan}  # which summaries of older files lack, and what stands for them
+_LATER_SUMMARY_FIELDS = {"noise_floor": math.nan}  # missing in older files
 
 
 def write_report(path: Path, report: ReportData) -> Path:
-    """Write a report and return the file's path; metadata that JSON has no form for is written as text.
+    """Write a report and return the file's path; metadata that JSON cannot represent are written as text.
 
     Args:
-        path: the file, which holds lines if its name ends in `.jsonl` and else columns; or a folder, in which it is
-            `WHOLE`, and takes the place of one of lines.
-        report: what is written, with its judge in the manifest unless that is the default one.
+        path: the file, JSON Lines if its name ends in `.jsonl`, else Parquet; or a folder, in which the file is `WHOLE`
+            and replaces one in JSON Lines.
+        report: to write; its manifest gets the judge, unless that is the default one.
     """
     file = path / WHOLE if path.is_dir() else path
     head = {
@@ -59,11 +59,11 @@ def write_report(path: Path, report: ReportData) -> Path:
 
 
 def report_file(folder: Path, name: str = WHOLE) -> Path:
-    """Return a folder's report, the newer one where there is one of columns and one of lines.
+    """Return the path of a folder's report; of a Parquet and a JSON Lines file, the newer one.
 
     Args:
         folder: of a run.
-        name: `WHOLE`, `PART`, or what a judged one is called.
+        name: `WHOLE`, `PART`, or the name of a judged report.
     """
     columns = folder / name
     lines = columns.with_suffix(LINES)
@@ -72,11 +72,11 @@ def report_file(folder: Path, name: str = WHOLE) -> Path:
 
 
 def read_report(path: Path) -> ReportData:
-    """Read what `write_report` has written.
+    """Read a file that `write_report` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no report, or a part of it is missing.
+        ValueError: it is not a report, or is incomplete.
     """
     file = report_file(path) if path.is_dir() else path
     if not file.exists():
@@ -90,7 +90,7 @@ def read_report(path: Path) -> ReportData:
     columns = [
         Column(
             scores=contents.scores[entry["name"]],
-            # Compared with base, what a text asserts is measured anew; for that its name is enough.
+            # Comparing with base measures the follow rate again, which needs no settings.
             metric=_FOLLOW_RATE if entry["name"] == _FOLLOW_RATE.column else None,
             failures=contents.failures.get(entry["name"], {}),
             **{**_defaults_of_older_files(entry["name"]), **entry},
@@ -102,10 +102,10 @@ def read_report(path: Path) -> ReportData:
 
 
 def read_keys_and_settings(file: Path) -> tuple[set[Key], dict[str, Mapping[str, Any] | None]]:
-    """Return the keys of the responses in a report's file, and by name how its metrics were set; nothing if it is none.
+    """Return the response keys and the metrics' settings in a report's file; both are empty if it is not a report.
 
     Raises:
-        KeyError, TypeError, ValueError: it can't be read.
+        KeyError, TypeError, ValueError: it cannot be read.
     """
     keys, metrics = (parquet.read_keys if _is_parquet(file) else read_keys)(file)
     return keys, {entry["name"]: entry.get("settings") for entry in metrics}
@@ -117,7 +117,7 @@ def _is_parquet(file: Path) -> bool:
 
 
 def _defaults_of_older_files(name: str) -> dict[str, Any]:
-    """Return what a file of an older version does not say of a library's metric."""
+    """Return the attributes of a library metric that older files lack."""
     is_rate = any(metric.column == name and metric.is_rate for metric in default_metrics())
     outcome: Outcome = "rate" if is_rate else "mean"
     return {"outcome": outcome, "reads_asserted": name == _FOLLOW_RATE.column}
@@ -125,7 +125,7 @@ def _defaults_of_older_files(name: str) -> dict[str, Any]:
 
 def _summary_row(row: Mapping[str, Any]) -> SummaryRow:
     kinds = {field.name: field.type for field in fields(SummaryRow)}
-    # Value and difference were of the same samples before.
+    # In older versions, value and difference were on the same samples.
     row = {**_LATER_SUMMARY_FIELDS, "paired_value": row["value"], "n_value": row["n"], **row}
     values: dict[str, Any] = {name: float(row[name]) if kind is float else row[name] for name, kind in kinds.items()}
     return SummaryRow(**values)

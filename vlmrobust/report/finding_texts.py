@@ -1,7 +1,7 @@
 """Write the sentences of findings: templates over rows of the summary, one function each.
 
-`label` is how a sentence calls the condition. Shares and differences of shares are given as they stand in the summary,
-from 0 to 1, with 95 % intervals in brackets.
+`label` is the condition's name in the sentence. Shares and their differences are from 0 to 1, as in the summary, with
+95 % intervals in brackets.
 """
 
 import math
@@ -48,13 +48,13 @@ __all__ = [
 
 
 TYPICAL = 0.975
-"""P(consistent) of real responses, as labelled."""
+"""P(consistent) of real responses, from labels."""
 
 _CUT_OFF = (" of the answers were cut off", " can't be read")
 
 
 def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
-    """Return by how much a metric moves against base, and what stands against calling it a finding."""
+    """Describe the change of a metric from base, and the reasons against calling it a finding."""
     metric, counted = readable(row.metric), f"(n = {row.n})"
     if row.high < 0:
         sentence = f"{label}: {metric} falls by {_amount(row)} {counted}"
@@ -69,17 +69,17 @@ def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
 
 
 def why_not_compared(row: SummaryRow) -> str:
-    """Return why a row has no difference from base, or none with an interval."""
+    """Return why a row has no difference from base, or no interval of it."""
     return row.note or ("all samples are of one group" if row.n else "it is defined for no sample")
 
 
 def not_compared(label: str, metric: str, why: str) -> str:
-    """Return that a metric has no difference from base, or none with an interval, and why."""
+    """Say that a metric cannot be compared with base, and why."""
     return f"{label}: {readable(metric)} can't be compared with base: {why}."
 
 
 def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
-    """Return how many answers flip, against the noise floor; `row` is that of the flip rate."""
+    """Compare the share of flipped answers with the noise floor; `row` is of the flip rate."""
     sentence = f"{label}: {_share(row.paired_value)} of the answers flip (n = {row.n})"
     floor = f"the noise floor of {_share(row.base_value)}"
     if is_shown:
@@ -88,7 +88,7 @@ def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
 
 
 def inconsistent(label: str, row: SummaryRow) -> str:
-    """Return that answers do not follow from thoughts where nothing is injected; `row` is that of consistency."""
+    """Say that answers do not follow from thoughts without injected text; `row` is of consistency."""
     return (
         f"{label}: the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses only: "
         "answers do not follow from thoughts, though nothing was put into them."
@@ -96,7 +96,7 @@ def inconsistent(label: str, row: SummaryRow) -> str:
 
 
 def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: float) -> str:
-    """Return that a model stays right against the wrong thought its turn begins with."""
+    """Say that a model stays right despite a prefilled wrong thought."""
     return (
         f"{label}: a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
         f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses only "
@@ -106,7 +106,7 @@ def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: 
 
 
 def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow, margin: float) -> str:
-    """Return that a model follows the wrong thought consistently to the wrong answer."""
+    """Say that a model follows the wrong thought consistently to the wrong answer."""
     return (
         f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
         f"the asserted wrong option is answered in {_value(follow)} of the samples ({_under_base(follow)}), and the "
@@ -116,7 +116,7 @@ def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
 
 
 def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow) -> str:
-    """Return that the intervals support neither pattern."""
+    """Say that the intervals support neither pattern."""
     return (
         f"{label}: neither a stubborn expert nor brittle by these intervals: accuracy {_difference(accuracy)}, the "
         f"wrong option answered in {_value(follow)}, consistency {_value(consistency)} (n = {accuracy.n}, "
@@ -125,7 +125,7 @@ def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: S
 
 
 def form_effect(label: str, row: SummaryRow) -> str:
-    """Return that accuracy falls although what the text says is true or neutral."""
+    """Say that accuracy falls although the text is true or neutral."""
     return (
         f"{label}: accuracy falls by {_amount(row)} (n = {row.n}) although the text asserts nothing wrong: its form "
         "disturbs, so a fall under a wrong text of that form is not about content alone."
@@ -133,7 +133,7 @@ def form_effect(label: str, row: SummaryRow) -> str:
 
 
 def no_control(labels: Sequence[str]) -> str:
-    """Return that form and content can't be told apart."""
+    """Say that the effects of form and content cannot be separated."""
     return (
         f"{', '.join(labels)}: no true or neutral text of the same form was asked, so a fall may come from the form, "
         "not from what the text says."
@@ -141,7 +141,7 @@ def no_control(labels: Sequence[str]) -> str:
 
 
 def one_draw() -> str:
-    """Return that the noise floor is not known."""
+    """Say that the noise floor is unknown."""
     return (
         "Each prompt was asked once: how many answers flip by sampling alone is not known. Under greedy decoding none "
         "do; a model that samples has to be asked with draws=2 or more."
@@ -149,12 +149,12 @@ def one_draw() -> str:
 
 
 def few_groups(groups: int, enough: int) -> str:
-    """Return that there are too few independent groups of samples."""
+    """Say that there are too few independent groups of samples."""
     return f"Independent groups of samples: {groups}. Below about {enough}, take every interval as rough."
 
 
 def judged(judge: str, known: Measured | None) -> str:
-    """Return how wrong a rate of consistency may be; `known` is what was counted of the judge's errors."""
+    """Describe the possible error of a consistency rate; `known` are the judge's measured errors."""
     if known is None:
         return (
             f"Consistency is what {judge} says, not the truth, and how often it errs is not known here. vlmrobust "
@@ -174,7 +174,7 @@ def judged(judge: str, known: Measured | None) -> str:
 
 
 def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, message: str) -> str:
-    """Return on how many thoughts a judge failed."""
+    """Say on how many thoughts the judge failed."""
     return (
         f"{label}: the judge failed on {count} of {thoughts} thoughts: they have no verdict. The first, of sample "
         f"{sample!r}: {message.rstrip('.')}. Where verdicts are kept, judging again asks for these alone."
@@ -182,7 +182,7 @@ def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, mess
 
 
 def uncovered(label: str, rows: Sequence[SummaryRow]) -> str:
-    """Return on how many responses a verdict is missing; `rows` are those of consistency, one per condition named."""
+    """Say what share of responses has a verdict; `rows` are of consistency, one per named condition."""
     least, most = (_share(end(row.coverage for row in rows)) for end in (min, max))
     span = least if least == most else f"{least} to {most}"
     return (
@@ -192,14 +192,14 @@ def uncovered(label: str, rows: Sequence[SummaryRow]) -> str:
 
 
 def unjudged(label: str) -> str:
-    """Return that there was no thought to judge."""
+    """Say that no response has a verdict."""
     return f"{label}: the judge has no verdict on any response: consistency says nothing here."
 
 
 def cut_off(
     label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None, part: float
 ) -> str:
-    """Return how many answers were cut off or can't be read, and `part` of a fall in accuracy that they may be."""
+    """Say how many answers were cut off or unreadable; they may explain `part` of a fall in accuracy."""
     rates = [truncated] if unparsed is None else [truncated, unparsed]
     is_alone = accuracy is None or math.isnan(truncated.difference)
     values = [row.value if is_alone else row.paired_value for row in rates]
@@ -218,7 +218,7 @@ def cut_off(
 
 
 def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float) -> str:
-    """Return how many answers abstain, and how much of a fall in accuracy that is; `row` is of the abstain rate."""
+    """Say how many answers abstain; they may explain `part` of a fall in accuracy; `row` is of the abstain rate."""
     sentence = f"{label}: {_value(row)} of the answers abstain (n = {row.n_value})"
     if fall is None:
         return f"{sentence}; they count as wrong."
@@ -229,7 +229,7 @@ def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float)
 
 
 def carried_in_user_turn(label: str) -> str:
-    """Return that a condition was put into the user's turn."""
+    """Say that the text of a condition was put into the user's turn."""
     return (
         f"{label}: the text was put into the user's turn, not into the assistant's: not the same condition as one that "
         "was prefilled, and not to be compared with it."
@@ -237,12 +237,12 @@ def carried_in_user_turn(label: str) -> str:
 
 
 def other_read_outs(label: str, metrics: Sequence[str], note: str) -> str:
-    """Return which letter metrics are not compared, and why."""
+    """Say which letter metrics are not compared, and why."""
     return f"{label}: {', '.join(map(readable, metrics))}: {note}; these are different quantities."
 
 
 def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> str:
-    """Return how many responses are in no number; several conditions have as many each."""
+    """Say how many responses are in no number; `is_each`: the counts hold for each of several conditions."""
     each = " each" if is_each else ""
     parts = [f"failed responses: {errors}{each}"] if errors else []
     parts += [f"prompts that the condition does not fit: {not_applicable}{each}"] if not_applicable else []
@@ -250,12 +250,12 @@ def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> 
 
 
 def base_accuracy(row: SummaryRow) -> str:
-    """Return accuracy where nothing is compared with it."""
+    """State the accuracy under base of a report without other conditions."""
     return f"Accuracy under base is {_value(row)} (n = {row.n_value}); no condition is compared with it."
 
 
 def most_changed(labels: Sequence[str], rows: Sequence[SummaryRow], compared: int) -> str:
-    """Return under how many of the compared conditions accuracy falls, or rises, and under which the most."""
+    """Say under how many of the compared conditions accuracy falls or rises, and under which most."""
     label, row = max(zip(labels, rows, strict=True), key=lambda one: abs(one[1].difference))
     way = "falls" if row.difference < 0 else "rises"
     where = f"under {label}" if len(rows) == 1 else f"under {len(rows)} of {compared} conditions, most under {label}"
@@ -266,7 +266,7 @@ def most_changed(labels: Sequence[str], rows: Sequence[SummaryRow], compared: in
 
 
 def most_flips(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
-    """Return under how many conditions more answers flip than by sampling, and under which the most."""
+    """Say under how many conditions more answers flip than by sampling alone, and under which most."""
     label, row = max(zip(labels, rows, strict=True), key=lambda one: one[1].paired_value)
     where = f"under {label}" if len(rows) == 1 else f"under {len(rows)} conditions, most under {label}"
     return (
@@ -276,7 +276,7 @@ def most_flips(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
 
 
 def none_distinguishable(labels: Sequence[str], rows: Sequence[SummaryRow]) -> str:
-    """Return under which conditions accuracy can't be told from base."""
+    """Say under which conditions accuracy cannot be distinguished from base."""
     most = max(max(0.0, -row.low) for row in rows)
     fall = "a fall" if len(rows) == 1 else "falls"
     return (
@@ -286,26 +286,26 @@ def none_distinguishable(labels: Sequence[str], rows: Sequence[SummaryRow]) -> s
 
 
 def uncorrected_only(labels: Sequence[str]) -> str:
-    """Return under which conditions a change does not stand after the correction."""
+    """Say which changes are not significant after the correction."""
     return (
         f"Under {_few(labels)} the interval of the change misses 0, but the correction for all comparisons undoes it."
     )
 
 
 def pattern(kind: str, labels: Sequence[str]) -> str:
-    """Return under which wrong thoughts a model is brittle or a stubborn expert."""
+    """Say under which wrong thoughts a model is brittle or a stubborn expert."""
     if kind == "brittle":
         return f"Brittle under {_few(labels)}: it follows the wrong thought, consistently, to the wrong answer."
     return f"A stubborn expert under {_few(labels)}: it stays right against the wrong thought put before it."
 
 
 def won_and_lost(names: tuple[str, str], won: int, lost: int, pairs: int) -> str:
-    """Return how many answers one report alone has right."""
+    """Say how many answers only one of two reports has right."""
     return f"Of {pairs} pairs of answers {names[0]} alone is right in {won}, and {names[1]} alone in {lost}."
 
 
 def accuracy_differs(label: str, row: SummaryRow) -> str:
-    """Return accuracy under a condition in two reports."""
+    """Compare accuracy under a condition between two reports."""
     return (
         f"{label}: accuracy is {_share(row.paired_value)} against {_share(row.base_value)}: {_difference(row)} "
         f"(n = {row.n})."
@@ -313,12 +313,12 @@ def accuracy_differs(label: str, row: SummaryRow) -> str:
 
 
 def no_accuracy_differs(count: int) -> str:
-    """Return that no condition shows a difference."""
+    """Say that no condition shows a difference."""
     return f"Under none of the {count} conditions does the interval of the difference exclude 0."
 
 
 def more_accuracies_differ(count: int) -> str:
-    """Return under how many more conditions accuracy differs."""
+    """Say under how many more conditions accuracy differs."""
     return f"Accuracy also differs under {count} more condition{'s' * (count > 1)}, by the intervals in the table."
 
 
@@ -327,7 +327,7 @@ def _few(labels: Sequence[str]) -> str:
 
 
 def _under_base(row: SummaryRow) -> str:
-    """Return n, and the value under base; where they are not of the same samples, both values on those."""
+    """Return n and the base value; if they are not on the same samples, both values on the common ones."""
     if row.n == row.n_value:
         return f"base: {_share(row.base_value)}; n = {row.n}"
     return f"n = {row.n_value}; on {row.n} pairs {_share(row.paired_value)}, base: {_share(row.base_value)}"

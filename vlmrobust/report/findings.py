@@ -1,4 +1,4 @@
-"""Which sentences a report supports: what changes, who is stubborn or brittle, and what can't be concluded."""
+"""Derive the sentences that a report supports: changes, stubborn and brittle models, and limits of the results."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from ..functional.statistics import holm
 from ..judges import measured
 from ..judges.measured import title_of
 from ..naming import unit_labels
-from ..perturbations.texts import quotable
 from ..types import Responses
 from . import finding_texts
+from .assertions import assertion_of
 from .columns import Column
 from .pairing import UNSCORED, Unit, is_one_of, units_of
 from .summary import SummaryRow
@@ -47,7 +47,7 @@ KINDS = {
     "left_out": "responses that are in no number",
     "unreported": "responses of the run directory that are in no report",
 }
-"""What a finding can be about; from `form` on they say what can't be concluded."""
+"""The kinds of findings; those from `form` on are limits: they say what cannot be concluded."""
 
 _LIMITS = tuple(KINDS)[tuple(KINDS).index("form") :]
 _TESTED_METRICS = ("accuracy", "flip_rate", "consistency")
@@ -65,11 +65,11 @@ class Finding:
     """One sentence that the numbers of a report support.
 
     Attributes:
-        kind: what it is about, one of `KINDS`.
+        kind: one of `KINDS`.
         condition: the condition's name; None = the whole report.
         text: the sentence.
-        is_limit: it says what can't be concluded.
-        labels: the conditions that it is about, as tables call them; none = the whole report.
+        is_limit: it says what cannot be concluded.
+        labels: the labels, as in tables, of the conditions that it is about; empty = the whole report.
     """
 
     kind: str
@@ -87,12 +87,12 @@ class _Condition:
     """A condition, carried in one way, with its rows of the summary.
 
     Attributes:
-        label: how it is called in finding_texts.
+        label: its name in sentences.
         rows: by metric.
         lost: by status, the share of its pairs with base that were right there and have that status here.
-        says: what its text asserts: "wrong", "true", "neutral", or "" for none that is known; "doubt" for a reply that
-            asserts none.
-        where: where the text stands, "think", "caption" or "reply".
+        asserts: what its text asserts: "wrong", "true", "neutral", or "" if unknown; "doubt" for a reply without an
+            assertion.
+        where: where the text is, "think", "caption" or "reply".
     """
 
     unit: Unit
@@ -118,29 +118,33 @@ def findings(
     margin: float,
     judge: Mapping[str, Any],
 ) -> Iterator[Finding]:
-    """Yield the sentences that the numbers support, condition by condition, then what can't be concluded.
+    """Yield the sentences that the numbers support, condition by condition, then the limits.
 
     Args:
         responses: all of them.
         columns: the metrics.
         summary: every condition compared with base.
-        margin: a change of accuracy that matters.
-        judge: the identity of the one who says what is consistent.
+        margin: the smallest change of accuracy that matters.
+        judge: the identity of the judge of consistency.
     """
     conditions = _corrected(list(_conditions(responses, summary)))
-    for one in conditions:
-        if one.unit.condition != "base":
-            yield from _changes(one)
-            yield from _pattern(one, margin)
-        elif (consistency := one.rows.get("consistency")) is not None and consistency.value_high < 0.5:
-            yield one.finding("inconsistent", finding_texts.inconsistent(one.label, consistency))
+    for condition in conditions:
+        if condition.unit.condition != "base":
+            yield from _changes(condition)
+            yield from _pattern(condition, margin)
+        elif (consistency := condition.rows.get("consistency")) is not None and consistency.value_high < 0.5:
+            yield condition.finding("inconsistent", finding_texts.inconsistent(condition.label, consistency))
     yield from _undefined(conditions)
     yield from _report_limits(responses, conditions)
-    if any("consisten" in name and not math.isnan(row.value) for one in conditions for name, row in one.rows.items()):
+    if any(
+        "consisten" in name and not math.isnan(row.value)
+        for condition in conditions
+        for name, row in condition.rows.items()
+    ):
         yield Finding("judged", None, finding_texts.judged(title_of(judge), measured(judge)), True)
     yield from _judge_failures(responses, columns, conditions)
-    for one in conditions:
-        yield from _limits(one)
+    for condition in conditions:
+        yield from _limits(condition)
     yield from _shared_limits(conditions, [column.name for column in columns if column.reads_letters])
 
 
@@ -154,7 +158,7 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
     for unit in units:
         key = unit.condition, unit.carrier
         yield _Condition(
-            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *_assertion_of(responses, unit)
+            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *assertion_of(responses, unit)
         )
 
 
@@ -169,7 +173,7 @@ def _right_under_base(responses: Responses) -> dict[str, list[bool]]:
 
 
 def _lost(responses: Responses, unit: Unit, right: Mapping[str, Sequence[bool]]) -> dict[str, float]:
-    """Return by status how much accuracy under base the answers of that status cost, sample by sample."""
+    """Return by status how much base accuracy answers of that status may cost at most, averaged over samples."""
     statuses: dict[str, list[str]] = {}
     for row in unit.rows.tolist():
         sample = responses.sample_id[row]
@@ -186,103 +190,82 @@ def _lost(responses: Responses, unit: Unit, right: Mapping[str, Sequence[bool]])
 
 
 def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
-    """Return the conditions with p-values that are adjusted together for all that findings claim.
+    """Return the conditions with p-values adjusted jointly over all tests behind the findings.
 
-    The summary adjusts each metric on its own; sentences are about accuracy and flips, and a report of nothing but
-    chance is to hold a false one in at most 5 % of all cases.
+    The summary adjusts each metric separately. Findings use several metrics, and a report on pure chance should have a
+    false one in at most 5 % of all cases.
     """
     claims = [
         (place, metric, row.p)
-        for place, one in enumerate(conditions)
+        for place, condition in enumerate(conditions)
         for metric in _TESTED_METRICS
-        if one.unit.condition != "base" and (row := one.compared(metric)) is not None
-        if metric != "consistency" or (one.asserts, one.where) == _WRONG_THINK
+        if condition.unit.condition != "base" and (row := condition.compared(metric)) is not None
+        if metric != "consistency" or (condition.asserts, condition.where) == _WRONG_THINK
     ]
     adjusted = holm([p for *_, p in claims])
-    rows = [dict(one.rows) for one in conditions]
+    rows = [dict(condition.rows) for condition in conditions]
     for (place, metric, _), p in zip(claims, adjusted.tolist(), strict=True):
         rows[place][metric] = replace(rows[place][metric], p_adjusted=p)
-    return [replace(one, rows=own) for one, own in zip(conditions, rows, strict=True)]
+    return [replace(condition, rows=own) for condition, own in zip(conditions, rows, strict=True)]
 
 
-def _assertion_of(responses: Responses, unit: Unit) -> tuple[str, str]:
-    """Return what the text of a condition asserts, and where it stands."""
-    rows = [int(row) for row in unit.rows if responses.status[row] not in UNSCORED]
-    asserting = [row for row in rows if responses.asserted[row] >= 0]
-    if not asserting:
-        is_reply = any(responses.history[row] for row in rows)
-        where = "think" if any(responses.prefill[row] for row in rows) else "reply" if is_reply else "caption"
-        return "neutral" if unit.condition.startswith("neutral_") else "doubt" if where == "reply" else "", where
-    in_turn = sum(_asserts_in_turn(responses, row) for row in asserting)
-    is_reply = any(responses.history[row] for row in asserting)
-    where = "think" if in_turn > len(asserting) / 2 else "reply" if is_reply else "caption"
-    return "true" if (responses.asserted == responses.target)[asserting].all() else "wrong", where
-
-
-def _asserts_in_turn(responses: Responses, row: int) -> bool:
-    """Return whether an assertion stands in the assistant's turn, not before the question or in the user's reply.
-
-    Where there is text in both places, it is in the turn if that names the option outside the question it quotes.
-    """
-    prefill, order = responses.prefill[row], responses.order[row]
-    if not (prefill and (responses.context[row] or responses.history[row])):
-        return bool(prefill)
-    from ..prompting.mentions import Reading  # its patterns take a while to compile
-
-    thought = prefill.replace(quotable(responses.question[row]), " ")
-    reading = Reading.of(thought, responses.options[row])
-    named = {mention.option for mention in reading.mentions(0, len(thought))}
-    return any(option is not None and order[option] == int(responses.asserted[row]) for option in named)
-
-
-def _changes(one: _Condition) -> Iterator[Finding]:
-    accuracy = one.rows.get("accuracy")
+def _changes(condition: _Condition) -> Iterator[Finding]:
+    accuracy = condition.rows.get("accuracy")
     if accuracy is not None and not math.isnan(accuracy.low):
         reasons = list(_objections(accuracy))
         kind = "falls" if accuracy.high < 0 else "rises" if accuracy.low > 0 else "undecided"
         kind = "weak" if reasons else kind
-        yield one.finding(kind, finding_texts.change(one.label, accuracy, reasons))
-    flips = one.compared("flip_rate")
+        yield condition.finding(kind, finding_texts.change(condition.label, accuracy, reasons))
+    flips = condition.compared("flip_rate")
     if flips is not None and not math.isnan(flips.noise_floor):
         is_shown = flips.low > 0 and flips.p_adjusted < _ALPHA
-        yield one.finding("flips" if is_shown else "flips_by_chance", finding_texts.flips(one.label, flips, is_shown))
+        yield condition.finding(
+            "flips" if is_shown else "flips_by_chance", finding_texts.flips(condition.label, flips, is_shown)
+        )
 
 
 def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
-    """Yield where accuracy can't be compared with base, one sentence for all conditions with the same reason."""
+    """Yield a finding for each reason why accuracy cannot be compared with base."""
     reasons: dict[str, list[_Condition]] = {}
-    for one in conditions:
-        accuracy = one.rows.get("accuracy")
-        if one.unit.condition != "base" and accuracy is not None and math.isnan(accuracy.low):
-            reasons.setdefault(finding_texts.why_not_compared(accuracy), []).append(one)
+    for condition in conditions:
+        accuracy = condition.rows.get("accuracy")
+        if condition.unit.condition != "base" and accuracy is not None and math.isnan(accuracy.low):
+            reasons.setdefault(finding_texts.why_not_compared(accuracy), []).append(condition)
     for why, group in reasons.items():
         yield _joint_finding("undefined", group, partial(finding_texts.not_compared, metric="accuracy", why=why))
 
 
 def _objections(row: SummaryRow) -> Iterator[str]:
-    """Yield what stands against calling a change a finding although its interval misses 0."""
+    """Yield reasons against a finding although the interval misses 0."""
     if not row.low <= 0 <= row.high and row.p_adjusted >= _ALPHA:
         yield f"corrected for the number of comparisons p = {row.p_adjusted:.2g}"
 
 
-def _pattern(one: _Condition, margin: float) -> Iterator[Finding]:
-    """Yield whether a model is stubborn or brittle under a wrong thought, judged by the ends of intervals."""
-    accuracy, follow, consistency = (one.compared(name) for name in ("accuracy", "follow_rate", "consistency"))
-    if (one.asserts, one.where) != _WRONG_THINK or accuracy is None or follow is None or consistency is None:
+def _pattern(condition: _Condition, margin: float) -> Iterator[Finding]:
+    """Yield whether a model is stubborn or brittle under a wrong thought, decided by the ends of intervals."""
+    accuracy, follow, consistency = (condition.compared(name) for name in ("accuracy", "follow_rate", "consistency"))
+    if (
+        (condition.asserts, condition.where) != _WRONG_THINK
+        or accuracy is None
+        or follow is None
+        or consistency is None
+    ):
         return
     fell = consistency.high < 0 and consistency.p_adjusted < _ALPHA
     if accuracy.low > -margin and fell and consistency.value_high < 0.5:
-        yield one.finding("stubborn", finding_texts.stubborn(one.label, accuracy, consistency, margin))
+        yield condition.finding("stubborn", finding_texts.stubborn(condition.label, accuracy, consistency, margin))
     elif accuracy.high < -margin and follow.value_low > 0.5 and consistency.value_low > 0.5:
-        yield one.finding("brittle", finding_texts.brittle(one.label, accuracy, follow, consistency, margin))
+        yield condition.finding(
+            "brittle", finding_texts.brittle(condition.label, accuracy, follow, consistency, margin)
+        )
     else:
-        yield one.finding("neither", finding_texts.neither(one.label, accuracy, follow, consistency))
+        yield condition.finding("neither", finding_texts.neither(condition.label, accuracy, follow, consistency))
 
 
 def _report_limits(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
     for where in ("think", "caption", "reply"):
-        texts = [one for one in conditions if one.where == where and one.asserts]
-        wrong = [one.label for one in texts if one.asserts in ("wrong", "doubt")]
+        texts = [condition for condition in conditions if condition.where == where and condition.asserts]
+        wrong = [condition.label for condition in texts if condition.asserts in ("wrong", "doubt")]
         if wrong and len(wrong) == len(texts):
             yield Finding("no_control", None, finding_texts.no_control(wrong), True, tuple(wrong))
     scored = ~is_one_of(responses.status, *UNSCORED)
@@ -298,59 +281,71 @@ def _judge_failures(
     responses: Responses, columns: Sequence[Column], conditions: Sequence[_Condition]
 ) -> Iterator[Finding]:
     failures = next((column.failures for column in columns if column.name == "consistency"), {})
-    for one in conditions:
-        rows = one.unit.rows.tolist()
+    for condition in conditions:
+        rows = condition.unit.rows.tolist()
         failed = [row for row in rows if row in failures]
         if failed:
             first, thoughts = failed[0], sum(bool(responses.think[row].strip()) for row in rows)
             sentence = finding_texts.unjudged_for_errors(
-                one.label, len(failed), thoughts, responses.sample_id[first], failures[first]
+                condition.label, len(failed), thoughts, responses.sample_id[first], failures[first]
             )
-            yield one.finding("judge_failed", sentence)
+            yield condition.finding("judge_failed", sentence)
 
 
-def _limits(one: _Condition) -> Iterator[Finding]:
-    accuracy = one.compared("accuracy")
+def _limits(condition: _Condition) -> Iterator[Finding]:
+    accuracy = condition.compared("accuracy")
     is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
     fall = accuracy if is_shown else None
-    if fall is not None and one.asserts in ("true", "neutral") and fall.high < -sum(one.lost.values()):
-        yield one.finding("form", finding_texts.form_effect(one.label, fall))
-    abstained = one.rows.get("abstain_rate")
-    part = one.lost["abstained"]
+    if fall is not None and condition.asserts in ("true", "neutral") and fall.high < -sum(condition.lost.values()):
+        yield condition.finding("form", finding_texts.form_effect(condition.label, fall))
+    abstained = condition.rows.get("abstain_rate")
+    part = condition.lost["abstained"]
     if abstained is not None and (_is_many(abstained) or _is_part(fall, part, [abstained])):
-        yield one.finding("abstention", finding_texts.abstained(one.label, abstained, fall, part))
-    yield from _cut_off(one, fall)
+        yield condition.finding("abstention", finding_texts.abstained(condition.label, abstained, fall, part))
+    yield from _cut_off(condition, fall)
 
 
 def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> Iterator[Finding]:
-    """Yield the limits that conditions have in common, one sentence for all that share one."""
-    unjudged = [one for one in conditions if "consistency" in one.rows and one.rows["consistency"].coverage == 0]
+    """Yield limits that several conditions may share, one finding for all of them."""
+    unjudged = [
+        condition
+        for condition in conditions
+        if "consistency" in condition.rows and condition.rows["consistency"].coverage == 0
+    ]
     if unjudged:
         yield _joint_finding("coverage", unjudged, finding_texts.unjudged)
-    covered = [(one, one.rows["consistency"]) for one in conditions if _is_uncovered(one.rows.get("consistency"))]
+    covered = [
+        (condition, condition.rows["consistency"])
+        for condition in conditions
+        if _is_uncovered(condition.rows.get("consistency"))
+    ]
     if covered:
         rows = [row for _, row in covered]
         yield _joint_finding(
-            "coverage", [one for one, _ in covered], lambda label: finding_texts.uncovered(label, rows)
+            "coverage", [condition for condition, _ in covered], lambda label: finding_texts.uncovered(label, rows)
         )
-    carried = [one for one in conditions if one.unit.carrier == "user_text" and one.unit.condition != "base"]
+    carried = [
+        condition
+        for condition in conditions
+        if condition.unit.carrier == "user_text" and condition.unit.condition != "base"
+    ]
     if carried:
         yield _joint_finding("carrier", carried, finding_texts.carried_in_user_turn)
     noted: dict[tuple[str, tuple[str, ...]], list[_Condition]] = {}
-    for one in conditions:
+    for condition in conditions:
         metrics_by_note: dict[str, list[str]] = {}
         for name in letters:
-            if name in one.rows and "read-outs" in one.rows[name].note:
-                metrics_by_note.setdefault(one.rows[name].note, []).append(name)
+            if name in condition.rows and "read-outs" in condition.rows[name].note:
+                metrics_by_note.setdefault(condition.rows[name].note, []).append(name)
         for note, names in metrics_by_note.items():
-            noted.setdefault((note, tuple(names)), []).append(one)
+            noted.setdefault((note, tuple(names)), []).append(condition)
     for (note, metrics), group in noted.items():
         yield _joint_finding("readouts", group, partial(finding_texts.other_read_outs, metrics=metrics, note=note))
     missing: dict[tuple[int, int], list[_Condition]] = {}
-    for one in conditions:
-        for row in list(one.rows.values())[:1]:  # they are the same by every metric
+    for condition in conditions:
+        for row in list(condition.rows.values())[:1]:  # the counts are the same for every metric
             if row.errors or row.not_applicable:
-                missing.setdefault((row.errors, row.not_applicable), []).append(one)
+                missing.setdefault((row.errors, row.not_applicable), []).append(condition)
     for (errors, not_applicable), group in missing.items():
         sentence_for = partial(
             finding_texts.left_out, errors=errors, not_applicable=not_applicable, is_each=len(group) > 1
@@ -365,28 +360,28 @@ def _is_uncovered(row: SummaryRow | None) -> bool:
 
 
 def _joint_finding(kind: str, group: Sequence[_Condition], sentence_for: Callable[[str], str]) -> Finding:
-    condition = group[0].unit.condition if len(group) == 1 else None
-    labels = tuple(one.label for one in group)
-    return Finding(kind, condition, sentence_for(", ".join(labels)), kind in _LIMITS, labels)
+    name = group[0].unit.condition if len(group) == 1 else None
+    labels = tuple(condition.label for condition in group)
+    return Finding(kind, name, sentence_for(", ".join(labels)), kind in _LIMITS, labels)
 
 
-def _cut_off(one: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
-    truncated, unparsed = one.rows.get("truncated_rate"), one.rows.get("unparsed_rate")
-    part = one.lost["truncated"] + one.lost["unparsed"]
+def _cut_off(condition: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
+    truncated, unparsed = condition.rows.get("truncated_rate"), condition.rows.get("unparsed_rate")
+    part = condition.lost["truncated"] + condition.lost["unparsed"]
     if truncated is None or math.isnan(truncated.value):
         return
     rates = [truncated] if unparsed is None else [truncated, unparsed]
-    # Of a condition that is compared it matters as a part of what is found.
-    is_alone = one.compared("accuracy") is None
+    # If the condition is compared with base, it matters only as a part of a fall.
+    is_alone = condition.compared("accuracy") is None
     if _is_part(fall, part, rates) or (is_alone and any(map(_is_many, rates))):
-        yield one.finding("truncation", finding_texts.cut_off(one.label, truncated, unparsed, fall, part))
+        yield condition.finding("truncation", finding_texts.cut_off(condition.label, truncated, unparsed, fall, part))
 
 
 def _is_many(row: SummaryRow) -> bool:
-    """Return whether answers of a status are many, by the interval's end if there is one."""
+    """Return whether a status is frequent, by the lower limit of its interval if there is one."""
     return (row.value if math.isnan(row.value_low) else row.value_low) > _MANY_UNANSWERED
 
 
 def _is_part(fall: SummaryRow | None, part: float, rates: Sequence[SummaryRow]) -> bool:
-    """Return whether answers of some statuses may be a part of a fall that has to be said."""
+    """Return whether answers of some statuses may explain a notable part of a fall."""
     return fall is not None and (part > _MANY_UNANSWERED or any(row.low > 0 for row in rates))

@@ -1,4 +1,4 @@
-"""Write tables as text: for a terminal, Markdown, LaTeX and spreadsheets."""
+"""Write tables as text for a terminal, Markdown, LaTeX and spreadsheets."""
 
 import io
 import json
@@ -28,19 +28,19 @@ __all__ = [
 ]
 
 
-_MAX_NAME_SHARE = 0.65  # the part of a line that names may take, so that something fits beside them
+_MAX_NAME_SHARE = 0.65  # of a line's width, to leave room for numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Text to be shown.
+    """A table of text.
 
     Attributes:
         header: one title per column.
         rows: one text per column.
         notes: sentences below the table.
-        undecided: for each row, whether the interval of the change in its first number contains 0; none = no changes.
-        names: how many columns, the first ones, name the row.
+        undecided: for each row, whether the interval of the change in its first number contains 0; empty = no changes.
+        names: number of leading columns that name the row.
     """
 
     header: tuple[str, ...]
@@ -51,10 +51,10 @@ class Table:
 
 
 def terminal_table(table: Table, width: int | None = None) -> str:
-    """Draw a table for a terminal; one that is too wide goes on below, the names of its rows repeated.
+    """Draw a table for a terminal; columns that do not fit continue below, with the row names repeated.
 
     Args:
-        table: what is shown.
+        table: to draw.
         width: in characters; None = `text.terminal_width()`.
     """
     from rich import box
@@ -70,7 +70,7 @@ def terminal_table(table: Table, width: int | None = None) -> str:
     )
     space = width or terminal_width()
     out = StringIO()
-    # In a notebook, rich would show every part at once instead of writing it to the file.
+    # In a notebook, rich would display every part instead of writing it to the file.
     console = Console(
         file=out, width=space, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
     )
@@ -95,7 +95,7 @@ def terminal_table(table: Table, width: int | None = None) -> str:
 
 
 def _widths(table: Table, space: int) -> list[int]:
-    """Return how wide each column is: titles break between words, cells only where the line is too short for them."""
+    """Return the column widths: titles wrap between words, cells only if they do not fit the line."""
     from rich.cells import cell_len
 
     widths = []
@@ -111,7 +111,7 @@ def _widths(table: Table, space: int) -> list[int]:
 
 
 def _parts(widths: Sequence[int], names: int, space: int) -> list[list[int]]:
-    """Return which columns stand beside one another: the names, and all that fit behind them."""
+    """Split the columns into parts that fit the width: the names, then as many others as possible."""
     parts: list[list[int]] = [list(range(names))]
     for index in range(names, len(widths)):
         if len(parts[-1]) > names and sum(widths[column] + 1 for column in (*parts[-1], index)) > space + 1:
@@ -120,13 +120,13 @@ def _parts(widths: Sequence[int], names: int, space: int) -> list[list[int]]:
     return parts
 
 
-# A character that may begin markup; an underscore inside a word does not, and a bracket does where a target follows.
+# Characters that may begin markup: an underscore inside a word does not, a closing bracket only before a link target.
 _MARKUP = re.compile(r"[\\`*<&|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 _BLOCK_MARKUP = re.compile(r"^(?:[#>+=-]|\d+(?=[.)]))")
 
 
 def inline(text: str) -> str:
-    r"""Return text for the middle of a line or a cell of a table: on one line, without markup and control characters.
+    r"""Escape text for the middle of a line or a table cell: on one line, without markup and control characters.
 
     Example:
         >>> print(inline("wrong_think <b> [a](b) x|y"))
@@ -136,7 +136,7 @@ def inline(text: str) -> str:
 
 
 def block(text: str) -> str:
-    r"""Return text for the beginning of a line: no heading, list or quotation.
+    r"""Escape text for the beginning of a line: no heading, list or quotation.
 
     Example:
         >>> print(block("# 1"), block("1. a"))
@@ -150,13 +150,13 @@ def block(text: str) -> str:
     return f"{latex_escaped[:end]}\\{latex_escaped[end:]}" if latex_escaped[0].isdigit() else f"\\{latex_escaped}"
 
 
-_ROWS = 20_000  # that are text in memory at once
+_ROWS = 20_000  # rows to convert to text at once
 
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d*[.,]?\d+(?:e[+-]?\d+)?$|$)", re.IGNORECASE)
 
 
 def csv_text(table: "pd.DataFrame") -> str:
-    """Return a table as CSV, an empty cell where it is undefined; text that begins a formula has a quote in front.
+    """Return a table as CSV; undefined cells are empty, and text that would be a formula gets a leading quote.
 
     Example:
         >>> import pandas as pd
@@ -172,7 +172,7 @@ def csv_text(table: "pd.DataFrame") -> str:
 
 
 def write_csv(table: "pd.DataFrame", path: Path) -> None:
-    """Write a table of any length as `csv_text` has it, part by part; tuples are JSON lists, in UTF-8."""
+    """Write a table of any length like `csv_text`, in chunks, in UTF-8; tuples become JSON lists."""
     with path.open("w", encoding="utf-8", newline="") as file:
         for begin in range(0, max(len(table), 1), _ROWS):
             file.write(_csv(table.iloc[begin : begin + _ROWS], header=begin == 0))
@@ -184,13 +184,13 @@ def _csv(table: "pd.DataFrame", *, header: bool) -> str:
         if safe.dtypes.iloc[column].kind not in "biufM":
             safe.isetitem(column, [_spreadsheet_safe(cell) for cell in safe.iloc[:, column]])
     buffer = _LineFeedBuffer()
-    # What ends a line is what a cell is quoted for: a bare carriage return would begin a row in a spreadsheet.
+    # Cells are quoted if they contain the line terminator: a bare carriage return would begin a row in a spreadsheet.
     safe.to_csv(buffer, index=False, header=header, lineterminator="\r\n")
     return buffer.getvalue()
 
 
 class _LineFeedBuffer(io.StringIO):
-    """Takes rows that end in carriage return and line feed, a call each as from `csv`, and ends them in a feed."""
+    """A buffer that ends each written row with a line feed instead of CRLF; `csv` writes one row per call."""
 
     def write(self, row: str) -> int:
         return super().write(row.removesuffix("\r\n") + "\n")
@@ -232,7 +232,7 @@ _TRANSLATION = str.maketrans(_SPECIAL)
 
 
 def latex_escaped(text: str) -> str:
-    r"""Return a text as LaTeX shows it, special characters and all.
+    r"""Escape text for LaTeX, including special characters.
 
     Example:
         >>> print(escaped("wrong_think & 50 % ↑"))
@@ -242,11 +242,11 @@ def latex_escaped(text: str) -> str:
 
 
 def join_tables(parts: Sequence[tuple[Sequence[str], Table]], names: Sequence[str]) -> Table:
-    """Return tables with the same header as one: what sets a part apart stands in front, once, and before its notes.
+    """Join tables with the same header; each part's labels precede its first row and its own notes.
 
     Args:
-        parts: one text per name, and the table.
-        names: titles of the columns in front.
+        parts: the labels, one per name, and the table.
+        names: titles of the label columns.
     """
     blank = [""] * len(names)
     rows = [
@@ -261,16 +261,16 @@ def join_tables(parts: Sequence[tuple[Sequence[str], Table]], names: Sequence[st
 
 
 def latex_table(table: Table, caption: str | None = None, label: str | None = None, *, names: int = 1) -> str:
-    """Return a table as a floating one with rules of `booktabs`; its notes stand below it, small.
+    """Return a table as a LaTeX float with `booktabs` rules, and its notes below in small print.
 
     Args:
-        table: cells of several lines are as many rows, those after the first in small print.
-        caption: what stands above the table, as plain text.
-        label: what a reference takes.
-        names: how many columns name a row; a rule stands before each row that has a text in the first of several.
+        table: each line of a cell becomes a row, in small print after the first.
+        caption: above the table, as plain text.
+        label: for references.
+        names: number of columns that name a row; with several, a rule precedes each row with text in the first.
 
     Raises:
-        ValueError: the label has a character that LaTeX does not take there.
+        ValueError: the label has a character that LaTeX does not allow.
     """
     if label is not None and (wrong := sorted(set(label) & set("\\{}%#~^&$")) or [c for c in label if not c.isascii()]):
         raise ValueError(f"field 'label': expected a label such as 'tab:robustness', got {label!r} with {wrong[0]!r}")
@@ -316,5 +316,5 @@ def _cell(text: str, *, is_small: bool) -> str:
     shown = latex_escaped(text.strip())
     if is_small and shown:
         return rf"{{\scriptsize {shown}}}"
-    # A row that begins with a bracket would be the optional argument of the line break before it.
+    # LaTeX reads a bracket or star after a line break as its argument.
     return f"{{{shown}}}" if shown.startswith(("[", "*")) else shown

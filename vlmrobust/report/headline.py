@@ -1,4 +1,4 @@
-"""What a report comes to, in at most five sentences, and its limits by what they are about."""
+"""Summarise findings in at most five sentences, and group their limits by topic."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from .summary import SummaryRow
 __all__ = ["LIMITS", "MAX_SENTENCES", "grouped_limits", "headline"]
 
 MAX_SENTENCES = 5
-"""So many sentences at most."""
+"""The maximum number of sentences."""
 
 LIMITS = {
     "Form or content": ("form", "no_control"),
@@ -19,14 +19,14 @@ LIMITS = {
     "Answers that are missing": ("abstention", "truncation", "left_out", "unreported"),
     "What is not compared": ("carrier", "readouts"),
 }
-"""The kinds of findings that are limits, by what they are about."""
+"""The kinds of limits, by topic."""
 
 _LEADING = ("falls", "brittle", "stubborn", "inconsistent", "undecided", "rises", "flips", "weak", "undefined")
 _COMPARED = ("falls", "rises", "weak", "undecided")
 
 
 def headline(findings: Sequence[Finding], rows: Iterable[SummaryRow]) -> tuple[str, ...]:
-    """Return what findings come to, the most important first: at most `MOST` sentences, each for all its conditions.
+    """Summarise findings, the most important first: at most `MAX_SENTENCES`, one for all conditions of a kind.
 
     Args:
         findings: of a report.
@@ -69,12 +69,12 @@ def _sentences_of(
         yield finding_texts.uncorrected_only(labels)
     elif kind in ("brittle", "stubborn"):
         yield finding_texts.pattern(kind, labels)
-    else:  # few, and each says why
+    else:  # the first of a few, which gives its reason
         yield found[0].text
 
 
 def grouped_limits(findings: Iterable[Finding]) -> dict[str, list[str]]:
-    """Return the sentences that say what can't be concluded, by what they are about."""
+    """Return the sentences that say what cannot be concluded, by topic."""
     about = {kind: group for group, kinds in LIMITS.items() for kind in kinds}
     groups: dict[str, list[str]] = {group: [] for group in LIMITS}
     for finding in findings:

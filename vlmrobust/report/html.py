@@ -1,4 +1,4 @@
-"""A report as one page that needs nothing else: the result, tables, pictures and every sample."""
+"""Write a report as one self-contained page: findings, tables, plots and samples."""
 
 import json
 import math
@@ -36,9 +36,9 @@ class TableCell(NamedTuple):
     """One cell of a sortable table.
 
     Attributes:
-        text: what is shown.
-        sort: what the rows are sorted by: a number, or text; None = nothing, always last.
-        is_quiet: it is no finding.
+        text: to show.
+        sort: the sort key, a number or text; None = always last.
+        is_quiet: whether to grey it out, as no finding.
     """
 
     text: str
@@ -47,7 +47,7 @@ class TableCell(NamedTuple):
 
 
 class PlotImage(NamedTuple):
-    """A drawn plot: its name, how to read it, and an image as a data URI."""
+    """A plot on the page: its name, how to read it, and the image as a data URI."""
 
     name: str
     caption: str
@@ -70,16 +70,16 @@ def page(
     """Return a report as HTML.
 
     Args:
-        report: what the pictures are drawn of.
+        report: to plot.
         columns: its metrics.
         rows: its summary.
-        findings: what the numbers allow to say.
+        findings: its findings.
         title: of the page.
-        samples: where the images come from.
-        max_samples: how many samples can be looked at; tables and pictures are of all.
-        labels: how many thoughts of each condition can be labelled.
+        samples: with the images.
+        max_samples: maximum number of samples on the page; tables and plots are over all.
+        labels: number of thoughts per condition to label.
         seed: of their draw.
-        judge: the identity of the one who says what is consistent.
+        judge: the identity of the judge of consistency.
     """
     pictures, missing = _pictures(report)
     table = overview(report.responses, columns, rows, judge)
@@ -110,14 +110,14 @@ def page(
 
 
 def _subtitle(facts: Mapping[str, str]) -> str:
-    """Return on one line what was asked, and how often."""
+    """Return the model, the counts and the date in one line."""
     parts = [facts["model"]] if "model" in facts else []
     parts += [f"{facts[name]} {name}" for name in ("samples", "conditions", "responses", "errors")]
     return " · ".join([*parts, *([facts["started"][:10]] if "started" in facts else [])])
 
 
 def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what the page begins with: names and values of what the manifest and the responses say."""
+    """Return names and values of facts about the run, from the manifest and the responses."""
     model = manifest.get("model")
     about: Mapping[str, Any] = model if isinstance(model, Mapping) else {"name": model}
     versions = manifest.get("versions")
@@ -145,7 +145,7 @@ def _facts(responses: Responses, manifest: Mapping[str, Any]) -> list[tuple[str,
 
 
 def _resumed(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the versions of each later call that had others, by what differs from those before."""
+    """Yield the changed versions of each call that resumed the run with other versions."""
     initial = manifest.get("versions") or {}
     for entry in manifest.get("resumed") or ():
         changed = [f"{name} {text}" for name, text in entry["versions"].items() if initial.get(name, text) != text]
@@ -162,7 +162,7 @@ def _overview_rows(table: Table) -> list[tuple[str, list[TableCell]]]:
 
 
 def _leading(text: str) -> float | str | None:
-    """Return the number that a text begins with, None for a dash, else the text."""
+    """Return the sort key of a text: its leading number, None for a dash, else the text."""
     number = re.match(r"[+-]?\d+(\.\d+)?", text)
     return float(number[0]) if number else None if text == "–" else text
 
@@ -203,17 +203,17 @@ def _pairs(row: SummaryRow) -> TableCell:
 
 
 def text_cell(text: str) -> TableCell:
-    """Return a cell of text, sorted by it."""
+    """Return a cell of text, sorted as text."""
     return TableCell(text, text or None)
 
 
 def number_cell(value: float, sign: str = "") -> TableCell:
-    """Return a number with three digits, a dash where it is undefined."""
+    """Return a number with three digits, or a dash if it is undefined."""
     return TableCell("–", None) if math.isnan(value) else TableCell(f"{value:{sign}.3f}".replace("-", "−"), value)
 
 
 def _probability(value: float) -> TableCell:
-    """Return a p-value: small ones with their power of ten, so that others can be computed from it."""
+    """Return a p-value, in scientific notation if small, so that adjusted ones can be recomputed."""
     cell = number_cell(value)
     return cell._replace(text=f"{value:.1e}".replace("-", "−")) if 0 < value < 0.001 else cell
 
@@ -226,7 +226,7 @@ def interval_cell(low: float, high: float, sign: str = "") -> TableCell:
 
 
 def _pictures(report: "Reported") -> tuple[list[PlotImage], str]:
-    """Return the plots, and why there are none."""
+    """Return the plots, and the reason if there are none."""
     from ..plots.panels import svgs
 
     try:

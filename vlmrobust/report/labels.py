@@ -1,4 +1,4 @@
-"""What people say that thoughts conclude: the thoughts are drawn at random, and read in the page."""
+"""Draw thoughts at random for human labelling, and read the labels."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,11 +34,11 @@ Key = tuple[str, str, int]
 
 
 class Label(Frozen):
-    """What one reader says that one thought concludes.
+    """A reader's label of one thought: the option that it concludes.
 
     Attributes:
-        sample_id, condition, draw: whose thought it is.
-        thought: `Drawn.digest` of what was read.
+        sample_id, condition, draw: the response.
+        thought: `Drawn.digest` of the labelled thought.
         label: index in `sample.options` of the option that the thought concludes; None = none of them, or undecided.
     """
 
@@ -50,12 +50,12 @@ class Label(Frozen):
 
 
 class Labels(Frozen):
-    """Labels of a report's thoughts, in a file: what the report's page exports.
+    """Labels of a report's thoughts, as in the file that the report's page exports.
 
     Attributes:
-        format: says what the file is.
-        seed: of the draw; None = they were chosen otherwise, good for `judges.check` and not for an estimate.
-        reader: who read them.
+        format: identifies the file.
+        seed: of the draw; None = not drawn at random, which suits `judges.check` but no estimate.
+        reader: who labelled them.
         labels: one per thought.
 
     Raises:
@@ -89,7 +89,7 @@ class Labels(Frozen):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it holds something else; the message names file and field.
+            ValueError: it is not a file of labels; the message names file and field.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -99,22 +99,22 @@ class Labels(Frozen):
         return found
 
     def save(self, path: str | Path) -> Path:
-        """Write them to a file, and return its path."""
+        """Write the labels to a file, and return its path."""
         write_atomically(Path(path), self.model_dump_json(indent=1) + "\n")
         return Path(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A thought that was drawn to be read, without the answer that it led to.
+    """A thought drawn for labelling, without the answer after it.
 
     Attributes:
-        sample_id, condition, draw: whose it is.
-        question: what was asked.
+        sample_id, condition, draw: the response.
+        question: as shown.
         options: as shown.
-        letters: theirs, in their order.
-        order: their indices in `sample.options`; None = an added option.
-        thought: what is to be read.
+        letters: of the options, in their order.
+        order: the options' indices in `sample.options`; None = an added option.
+        thought: to be labelled.
     """
 
     sample_id: str
@@ -128,11 +128,11 @@ class Drawn:
 
     @property
     def digest(self) -> str:
-        """Says whether a label is of this thought, beside this question and these options."""
+        """A hash of question, options and thought, to check what a label refers to."""
         return f"{integer_key(self.question, *self.options, self.thought):032x}"[:16]
 
     def labelled(self, label: int | None) -> Label:
-        """Return its label.
+        """Label this thought.
 
         Args:
             label: index in `sample.options` of the option that it concludes; None = none, or undecided.
@@ -143,17 +143,17 @@ class Drawn:
 
 
 def draw_thoughts(responses: Responses, count: int, conditions: Sequence[str] | None, seed: int) -> list[Drawn]:
-    """Draw thoughts to be read, from those that have an answer: the same samples under every condition.
+    """Draw thoughts for labelling among responses with an answer, from the same samples under every condition.
 
     Args:
         responses: all of them.
-        count: how many of each condition.
-        conditions: of which; None = all.
+        count: number per condition.
+        conditions: the conditions to draw from; None = all.
         seed: of the draw.
 
     Raises:
-        KeyError: a condition is not there.
-        ValueError: fewer than one are asked for.
+        KeyError: a condition is not in the report.
+        ValueError: `count` is below 1.
     """
     known = list(dict.fromkeys(responses.condition))
     conditions = [conditions] if isinstance(conditions, str) else list(dict.fromkeys(conditions or known))
@@ -162,12 +162,14 @@ def draw_thoughts(responses: Responses, count: int, conditions: Sequence[str] | 
             raise KeyError(f"expected conditions among {', '.join(known)}; got {name!r}")
     candidates = _by_condition(responses)
     chosen = [row for name in conditions for row in _first_drawn(responses, candidates.get(name, []), count, seed)]
-    chosen.sort(key=lambda row: integer_key(seed, sample_and_draw(responses, row), "subset"))  # a sample's together
+    chosen.sort(
+        key=lambda row: integer_key(seed, sample_and_draw(responses, row), "subset")
+    )  # keep a sample's thoughts together
     return [_thought_at(responses, row) for row in chosen]
 
 
 def labelled(responses: Responses, labels: Labels) -> list[LabelledThought]:
-    """Return labelled thoughts with the answers that they led to, for `judges.check`, however they were chosen.
+    """Return labelled thoughts with their answers for `judges.check`, drawn at random or not.
 
     Raises:
         ValueError: a label is of no thought in the report.
@@ -198,12 +200,12 @@ def with_answer_and_thought(responses: Responses) -> Mask:
 
 
 def sample_and_draw(responses: Responses, row: int) -> str:
-    """Return what a response has in common with those of the other conditions."""
+    """Return a key that a response shares with those under the other conditions."""
     return f"{int(responses.draw[row])} {responses.sample_id[row]}"
 
 
 def _by_condition(responses: Responses) -> dict[str, list[int]]:
-    """Return the positions of what can be drawn."""
+    """Return the positions of the thoughts that can be drawn, by condition."""
     found: dict[str, list[int]] = {}
     for row in np.flatnonzero(with_answer_and_thought(responses)).tolist():
         found.setdefault(responses.condition[row], []).append(row)
@@ -228,7 +230,7 @@ def _thought_at(responses: Responses, row: int) -> Drawn:
 
 
 def labels_by_row(responses: Responses, labels: Labels) -> dict[int, int | None]:
-    """Return the position of each labelled response with its label.
+    """Return the labels by the position of the response.
 
     Raises:
         ValueError: a label is of no thought in the report.
@@ -247,7 +249,7 @@ def labels_by_row(responses: Responses, labels: Labels) -> dict[int, int | None]
     if changed:
         raise ValueError(
             f"expected labels of the thoughts in the report, got {len(changed)} of other thoughts under the same "
-            f"names: {_listed(changed)}; the run has answered again since"
+            f"names: {_listed(changed)}; the run has generated new answers since"
         )
     for row, label in found.items():
         if label.label is not None and label.label not in responses.order[row]:
@@ -259,7 +261,7 @@ def labels_by_row(responses: Responses, labels: Labels) -> dict[int, int | None]
 
 
 def check_random_draw(responses: Responses, labels: Labels, label_by_row: Mapping[int, int | None]) -> None:
-    """Raise unless the labels of each condition are of the first thoughts of the draw."""
+    """Raise unless each condition's labels are of the first thoughts of the draw."""
     if labels.seed is None:
         raise ValueError(
             "field 'seed': expected labels of thoughts that the report drew at random, got labels without a draw; "

@@ -1,4 +1,4 @@
-"""Match responses for comparison: by condition and carrier, by sample, by read-out, by what a text asserts."""
+"""Match responses for comparison by condition and carrier, sample, read-out, and asserted option."""
 
 import math
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ UNSCORED = ("error", "not_applicable")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """The responses that are summarised together: those of one condition, carried in one way.
+    """The responses to summarise together: those of one condition and carrier.
 
     Attributes:
         condition: its name.
@@ -54,14 +54,14 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contrast:
-    """A unit, and the responses that it is compared with.
+    """A unit, and the reference responses to compare it with.
 
     Attributes:
-        unit: what is summarised.
-        base: positions of the responses that it is compared with.
-        where: how a note speaks of these: `under base`.
-        is_reference: the unit is itself what others are compared with.
-        note: what there is to say for every metric.
+        unit: to summarise.
+        base: positions of the reference responses.
+        where: describes the reference in notes, such as `under base`.
+        is_reference: the unit is the reference itself.
+        note: for the rows of all metrics.
     """
 
     unit: Unit
@@ -72,21 +72,21 @@ class Contrast:
 
 
 def numbered(labels: Sequence[Item]) -> tuple[list[Item], Integers]:
-    """Return the distinct labels in the order of their first occurrence, and the number of each label among them."""
+    """Return the distinct labels in order of first occurrence, and each label's index among them."""
     distinct = list(dict.fromkeys(labels))
     number = {label: code for code, label in enumerate(distinct)}
     return distinct, np.fromiter(map(number.__getitem__, labels), np.int64, len(labels))
 
 
 def is_one_of(labels: Sequence[str], *wanted: str) -> Mask:
-    """Return an `(N,)` mask of the labels that are among those wanted."""
+    """Return an `(N,)` mask of the labels that are in `wanted`."""
     return np.fromiter((label in wanted for label in labels), np.bool_, len(labels))
 
 
 def units_of(responses: Responses) -> list[Unit]:
-    """Return the conditions in the order of their first response; one that was carried in two ways is two units.
+    """Return the units in the order of their conditions' first responses; a condition with two carriers has two units.
 
-    Failed responses, which nothing has carried, go with the condition's first unit.
+    Failed responses have no carrier, and belong to the condition's first unit.
     """
     conditions, condition = numbered(responses.condition)
     carriers, carrier = numbered(responses.carrier)
@@ -113,12 +113,12 @@ def contrasts_with(reference: str, responses: Responses) -> list[Contrast]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleIndex:
-    """Which sample each response is of, where it was read, and which group each sample is in.
+    """An index of the responses' samples and read-outs, and of the samples' groups.
 
     Attributes:
         code: `(N,)`, the number of each response's sample.
         group: `(S,)`, the number of each sample's group, in the order of the groups' labels.
-        readout: `(N,)`, the number of each response's read-out in `readout_names`.
+        readout: `(N,)`, the index of each response's read-out in `readout_names`.
         readout_names: the read-outs that occur.
     """
 
@@ -133,7 +133,7 @@ class SampleIndex:
         _, code = numbered(responses.sample_id)
         first = np.unique(code, return_index=True)[1]
         labels, group = numbered([responses.group[row] for row in first.tolist()])
-        # By label, so that the bootstrap does not depend on the order of the responses.
+        # Sorted by label, so that the bootstrap does not depend on the order of the responses.
         rank = np.argsort(np.argsort(np.array(labels, dtype=np.str_)))
         readouts, readout = numbered(responses.readout)
         return cls(code, rank[group] if labels else group, readout, [name or "none" for name in readouts])
@@ -150,11 +150,11 @@ class SampleIndex:
         return means
 
     def squared_errors(self, scores: Floats, rows: Integers) -> Floats:
-        """Return the squared standard error of each sample's mean over its draws, NaN with fewer than two of them."""
+        """Return the squared standard error of each sample's mean over its draws, NaN with fewer than two draws."""
         defined = rows[~np.isnan(scores[rows])]
         code = self.code[defined]
         origin = np.full(len(self.group), math.nan)
-        # From any one draw: equal draws then differ by exactly 0, whatever their mean is rounded to.
+        # Subtract one of the draws: equal draws then have a variance of exactly 0, without rounding errors.
         origin[code] = scores[defined]
         shifted = scores[defined] - origin[code]
         sums, squares, counts = (
@@ -168,7 +168,7 @@ class SampleIndex:
         return found
 
     def readouts(self, scores: Floats, rows: Integers) -> Integers:
-        """Return where each sample's scores among `rows` (its draws) were read: bit i is set for `readout_names[i]`."""
+        """Return the read-outs of each sample's scores in `rows` (its draws): bit i stands for `readout_names[i]`."""
         defined = rows[~np.isnan(scores[rows])]
         found = np.zeros(len(self.group), dtype=np.int64)
         for code in range(len(self.readout_names)):
@@ -176,7 +176,7 @@ class SampleIndex:
         return found
 
     def readouts_listed(self, sets: Integers) -> str:
-        """Return sets of read-outs in words, each once; several (in different draws of a sample) joined with `+`."""
+        """Return distinct sets of read-outs as text; several read-outs in the draws of a sample are joined with `+`."""
         names = {
             "+".join(sorted(name for code, name in enumerate(self.readout_names) if found >> code & 1))
             for found in np.unique(sets).tolist()
@@ -199,19 +199,18 @@ class SampleIndex:
 
 
 def with_common_option(responses: Responses, column: Column, contrast: Contrast) -> Column | None:
-    """Return a column with a contrast's two sides measured by the same wrong option, that which a text asserts.
+    """Return a column in which both sides of a contrast are measured by the same asserted wrong option.
 
-    A side whose text asserts nothing wrong, such as base, is measured by what the other side asserts to the same
-    sample, in the same draw if there is one. A text that asserts the distractor changes nothing: that is what a side
-    without one is measured by anyhow.
+    A side without a wrong assertion, such as base, is measured by the option that the other side asserts for the same
+    sample, in the same draw if there is one. If that is the distractor, nothing changes: it is the default.
 
     Args:
         responses: all of them.
-        column: a metric that reads what the text asserts.
-        contrast: two of its sides.
+        column: a metric that depends on what the text asserts.
+        contrast: the sides to compare.
 
     Returns:
-        None where the column was loaded without its metric, and a text asserts another option than the distractor.
+        None if the column was loaded without its metric, and a text asserts another option than the distractor.
     """
     misled = responses.is_misled()
     is_unusual = misled & (responses.asserted != responses.distractor)
@@ -231,7 +230,7 @@ def with_common_option(responses: Responses, column: Column, contrast: Contrast)
 
 
 def _asserted(responses: Responses, rows: list[int], others: Integers) -> torch.Tensor:
-    """Return what is asserted among `others` to the sample of each of `rows`, -1 = nothing."""
+    """Return the option that `others` assert for the sample of each of `rows`, -1 = none."""
     draws = responses.draw.tolist()
     of_draw = {(responses.sample_id[row], draws[row]): row for row in others.tolist()}
     of_sample = {responses.sample_id[row]: row for row in reversed(others.tolist())}

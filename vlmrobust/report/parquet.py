@@ -1,8 +1,8 @@
-"""A report as one Parquet file: a column for each field of the responses and each metric, and a head in its metadata.
+"""Read and write a report as one Parquet file: a column per field and metric, and a head in the file's metadata.
 
-Any reader of Parquet opens it (`pandas.read_parquet`). Numbers are numbers, texts are texts; options, their order,
-earlier turns, the counts of tokens and the samples' metadata are JSON. An own thought that is the whole thought is
-null: texts are the bulk of a report, and most models are given no thought to go on with.
+Any Parquet reader opens it (`pandas.read_parquet`). Numbers and texts have their native types; options, their order,
+earlier turns, token counts and the samples' metadata are JSON. `own_think` is null if it equals `think`, which saves
+space: texts are most of a report, and most thoughts have no prefill.
 """
 
 import json
@@ -30,20 +30,20 @@ __all__ = ["FORMAT", "read_columns", "read_keys", "write_columns"]
 Result = TypeVar("Result")
 
 FORMAT = "vlmrobust report 2"
-"""What the head says."""
+"""The format in the head."""
 
-_HEAD = b"vlmrobust"  # its key in the metadata of the file's schema
-_CHUNK = 20_000  # that are in memory twice while they are written or read
-_SCORE, _FAILURE = "scores.", "failures."  # what the names of a metric's columns begin with
+_HEAD = b"vlmrobust"  # key in the schema's metadata
+_CHUNK = 20_000  # rows to read or write at once, which needs twice their memory
+_SCORE, _FAILURE = "scores.", "failures."  # prefixes of a metric's columns
 _KEY = ("sample_id", "condition", "draw")
 _JSON = frozenset({"options", "order", "history", "option_tokens", "metadata"})
-_UNIQUE_TEXTS = frozenset({"think", "own_think", "text"})  # hardly ever twice the same; all other texts mostly are
+_UNIQUE_TEXTS = frozenset({"think", "own_think", "text"})  # rarely repeated, unlike other texts
 _BLANK = Responses.of([], [])
-_MAX_METADATA_BYTES = 2**31 - 1  # bytes of the file's metadata, in which the manifest is
+_MAX_METADATA_BYTES = 2**31 - 1  # the metadata contain the manifest
 
 
 def write_columns(file: Path, contents: Contents) -> None:
-    """Write a report, part by part."""
+    """Write a report as Parquet, in chunks."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -70,7 +70,7 @@ def write_columns(file: Path, contents: Contents) -> None:
 
 
 def _kinds(responses: Responses) -> dict[str, str]:
-    """Return by field what its column holds: text, json, numbers, rows of numbers, or, of no width, none."""
+    """Return the kind of each field's column: text, json, numbers, rows (of numbers), or none (if of width 0)."""
     kinds: dict[str, str] = {}
     for name in (field.name for field in fields(Responses) if field.init):
         value = getattr(responses, name)
@@ -124,12 +124,12 @@ def _texts(values: Sequence[str | None]) -> "pa.Array":
 
     try:
         return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # texts that are made here may hold what UTF-8 cannot
+    except UnicodeEncodeError:  # a text contains surrogates
         return pa.array([None if value is None else writable(value) for value in values], pa.string())
 
 
 def _encoded(values: Sequence[Any]) -> list[str]:
-    """Return values as JSON; responses share most of theirs, and each is encoded once."""
+    """Return values as JSON; shared objects are encoded once."""
     texts: dict[int, str] = {}
     for value in values:
         if id(value) not in texts:
@@ -138,16 +138,16 @@ def _encoded(values: Sequence[Any]) -> list[str]:
 
 
 def read_columns(file: Path) -> Contents:
-    """Read what `write_columns` has written.
+    """Read a file that `write_columns` wrote.
 
     Raises:
-        ValueError: it is no report, or a part of it is missing.
+        ValueError: it is not a report, or is incomplete.
     """
     return _read(file, _read_contents)
 
 
 def read_keys(file: Path) -> tuple[set[Key], list[dict[str, Any]]]:
-    """Return the keys of the responses and what is said of each metric; of both none if the file is no report."""
+    """Return the keys of the responses and the entry of each metric; both are empty if the file is not a report."""
 
     def read(opened: "pq.ParquetFile", head: Mapping[str, Any]) -> tuple[set[Key], list[dict[str, Any]]]:
         table = opened.read(list(_KEY))
@@ -161,7 +161,7 @@ def read_keys(file: Path) -> tuple[set[Key], list[dict[str, Any]]]:
 
 
 class _OtherFormatError(ValueError):
-    """A file holds columns, and they are no report's."""
+    """A Parquet file is not a report."""
 
 
 def _read(file: Path, read: "Callable[[pq.ParquetFile, dict[str, Any]], Result]") -> Result:
@@ -231,12 +231,12 @@ def _responses(columns: Mapping[str, Any], count: int, widths: Mapping[str, int]
 
 
 def _python_values(column: Any, *, decode: bool) -> list[Any]:
-    """Return a column's values; those that are equal are one object where the column has a dictionary."""
+    """Return a column's values; equal ones share an object if the column is dictionary-encoded."""
     if not hasattr(column, "dictionary"):
         values: list[Any] = column.to_pylist()
         return values
     distinct = column.dictionary.to_pylist()
     if decode:
         distinct = [as_tuples(json.loads(text)) for text in distinct]
-    distinct.append(None)  # which -1 stands for
+    distinct.append(None)  # for index -1
     return list(map(distinct.__getitem__, column.indices.fill_null(-1).to_pylist()))

@@ -1,8 +1,8 @@
-"""Pages that need nothing else: a template, one style, and the only script that may run in it.
+"""Render self-contained pages: a template, one style sheet and one script.
 
-What a model wrote, and what samples hold, is untrusted. Jinja escapes what stands in a page's text, the data are JSON
-in which no tag can begin, scripts put them into the page as text, and the page's own policy lets no script run but its
-own, nor anything be loaded.
+Outputs of models and contents of samples are untrusted. Jinja escapes them in a page's text, the data are JSON in which
+no tag can begin, scripts insert them as text, and the page's content security policy allows its own script only and no
+loading.
 """
 
 from base64 import b64encode
@@ -20,13 +20,13 @@ __all__ = ["render_page", "templates"]
 
 
 def render_page(template: str, *, scripts: Sequence[str], styles: Sequence[str], **values: Any) -> str:
-    """Return a page.
+    """Render a page.
 
     Args:
-        template: its file in this package; it extends `layout.html`, which asks for `title` and `data`.
-        scripts: files of this package, one after the other.
+        template: a file in this package that extends `layout.html`, which needs `title` and `data`.
+        scripts: files in this package, to be joined in this order.
         styles: likewise.
-        **values: what the template shows.
+        **values: for the template.
     """
     environment = templates("vlmrobust.report")
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
@@ -40,7 +40,7 @@ def render_page(template: str, *, scripts: Sequence[str], styles: Sequence[str],
 
 
 def templates(package: str) -> "Environment":
-    """Return what renders a package's templates: text is escaped and printable, and an unknown name fails."""
+    """Return an environment for a package's templates: text is escaped and printable, and unknown names raise."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

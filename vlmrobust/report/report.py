@@ -1,4 +1,4 @@
-"""The result of a run: every response with its values, and every condition compared with base."""
+"""Hold the result of a run: every response with its values, and every condition compared with base."""
 
 import logging
 import operator
@@ -33,14 +33,14 @@ logger = logging.getLogger(__name__)
 class Report(Analyses, Breakdowns, Views):
     """Responses, their metrics, and every condition compared with base on the same samples.
 
-    Made by `Evaluator.run`, `Report.from_responses` or `Report.load`. It prints as a table in a terminal and renders as
-    one in a notebook; `frame` and `summary` are the data behind it.
+    Returned by `Evaluator.run`, `Report.from_responses` and `Report.load`. It prints as a table in a terminal and
+    renders as one in a notebook; `frame` and `summary` are the data behind it.
 
     Attributes:
         responses: the responses as arrays.
         seed: keys the bootstrap.
-        manifest: what the run was begun with; empty without one.
-        unreported: how many responses its run directory holds that are not in it, where it was loaded from one.
+        manifest: of the run; empty if there is none.
+        unreported: for a report loaded from a run directory, how many responses there are not in it.
     """
 
     def __init__(
@@ -70,18 +70,18 @@ class Report(Analyses, Breakdowns, Views):
         seed: int = 0,
         manifest: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Report on responses from one's own loop.
+        """Report on responses from your own loop.
 
         Args:
-            prompts: what was asked, for instance from `expand`.
-            responses: what was said, in the same order. Both may be iterators: a million responses are never in memory
-                as objects then.
-            metrics: what is measured, by names too, see `Evaluator`; None = `default_metrics()`.
+            prompts: for instance from `expand`.
+            responses: to the prompts, in the same order. Both may be iterators, so that a million responses need not be
+                in memory as objects.
+            metrics: metrics or their names, see `Evaluator`; None = `default_metrics()`.
             seed: keys the bootstrap.
-            manifest: anything worth keeping about the run, as JSON values.
+            manifest: facts about the run to keep, as JSON values.
 
         Raises:
-            ValueError: prompts and responses do not belong together, a key occurs twice, or two metrics have one name.
+            ValueError: prompts and responses do not match, a key is not unique, or two metrics have one name.
 
         Example:
             >>> from vlmrobust import Sample, expand
@@ -98,24 +98,24 @@ class Report(Analyses, Breakdowns, Views):
 
     @classmethod
     def concat(cls, reports: Sequence["Report"], names: Sequence[str] | None = None, *, column: str = "report") -> Self:
-        """Put several reports together: over benchmarks, models or seeds, for `by(column)` and `macro_average(column)`.
+        """Concatenate reports over benchmarks, models or seeds, for `by(column)` and `macro_average(column)`.
 
-        Each sample is still compared with itself under base in its own report. A sample that several reports have in
-        common (the same id, question, options and answer: one benchmark asked of several models) is resampled together.
+        Each sample is still compared with itself under base in its own report. A sample that several reports share (the
+        same id, question, options and answer, as for one benchmark on several models) is resampled together.
 
         Args:
             reports: with the same metrics. Conditions may differ.
-            names: one per report; a name and a slash are put before its samples' ids, and the name into the samples'
-                metadata. None = ids stay as they are, and must differ.
-            column: the metadata's key, such as "benchmark", "model" or "seed".
+            names: one per report, the prefix (with a slash) of its sample ids, and the value of `column` in their
+                metadata. None = ids are unchanged, and must be unique.
+            column: the metadata key, such as "benchmark", "model" or "seed".
 
         Returns:
-            Its `manifest` holds all of theirs under `reports`. Its bootstrap has the first report's seed.
+            A report whose `manifest` contains all manifests under `reports`; its seed is the first report's.
 
         Raises:
-            ValueError: there is no report; names do not fit, or one begins another; metrics differ, or are set in
-                another way; a condition of one name, the choice of the distractor, or one model's style is another; two
-                reports without names have a sample in common; `column` is in the metadata already.
+            ValueError: there is no report; names do not match, or one is a prefix of another; the reports differ in
+                their metrics or settings, in a condition of one name, in the choice of the distractor, or in one
+                model's style; two reports without names share a sample; `column` is in the metadata already.
 
         Example:
             >>> import vlmrobust as vr
@@ -145,7 +145,7 @@ class Report(Analyses, Breakdowns, Views):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The conditions' names, in the order in which they were asked."""
+        """The names of the conditions, in the order in which they were run."""
         return tuple(dict.fromkeys(self.responses.condition))
 
     @property
@@ -155,21 +155,20 @@ class Report(Analyses, Breakdowns, Views):
 
     @property
     def judge(self) -> dict[str, Any]:
-        """The identity of the judge whose verdicts `consistency` holds: its class, and what else decides them."""
+        """The identity of the judge behind `consistency`: its class, and what else determines its verdicts."""
         return judge_of(self._columns, self.manifest)
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
-        """One row per response: its key, what was asked and said, and one column per metric (NaN = undefined).
+        """One row per response: its key, prompt and answer, and one column per metric (NaN = undefined).
 
-        `error` says why a call failed, `metric_error` why a response has no value in a metric that asked for one, such
-        as a judge's request that failed. `question` is as shown; `options` are the texts as shown, in the order of
-        `sample.options`, added ones behind. `target`, `answer`, `distractor` and `asserted` are indices in them, NA
-        where there is none.
+        `error` says why a call failed, `metric_error` why a metric failed on a response, such as a failed request to a
+        judge. `question` is as shown; `options` are the texts as shown, in the order of `sample.options`, added ones
+        last. `target`, `answer`, `distractor` and `asserted` are indices in them, or NA.
 
-        Behind the metrics stand the letters' probabilities by the same indices, `probability_0`, `probability_1`, …,
+        After the metrics come the letters' probabilities by the same indices, `probability_0`, `probability_1`, …,
         renormalised over the sample's own options and defined where letter metrics are, and the samples' metadata,
-        `metadata.<key>`: numbers where all values of a key are, else texts, what is nested as JSON.
+        `metadata.<key>`: numeric if all values of a key are, else texts, with nested values as JSON.
 
         Example:
             >>> import vlmrobust as vr
@@ -184,7 +183,7 @@ class Report(Analyses, Breakdowns, Views):
 
     @cached_property
     def frame_without_texts(self) -> "pd.DataFrame":
-        """The columns of `frame` that a plot needs: nothing that was said. Not to be written into."""
+        """The columns of `frame` that a plot needs, without texts. Do not modify it."""
         return frame_without_texts(self.responses, self._columns)
 
     @cached_property
@@ -197,18 +196,18 @@ class Report(Analyses, Breakdowns, Views):
     def summary(self) -> "pd.DataFrame":
         """One row per condition × metric: value, base value and difference on the same samples, with intervals.
 
-        See `SummaryRow` for the columns. Letter metrics that were read at different places are not subtracted, and a
-        condition that was carried in two ways has a row for each.
+        See `SummaryRow` for the columns. Letter metrics with different read-outs are not subtracted, and a condition
+        with two carriers has a row for each.
         """
         return table_of(SummaryRow, self._rows)
 
     def contrast(self, condition: str, reference: str = "base") -> "pd.DataFrame":
-        """Compare two conditions, like a condition with the same one plus an abstain option, or with its control.
+        """Compare two conditions, such as a condition with and without an abstain option, or with its control.
 
         Returns:
-            The columns of `summary`, `base_value` being the reference's; `p_adjusted` is `p`, unless the condition was
-            carried in several ways, each of which is a comparison. Metrics of pairs, such as `harmed`, compare either
-            side with base: their difference is how many more right answers are lost than under the reference.
+            The columns of `summary`, with `base_value` for the reference; `p_adjusted` is `p`, unless the condition has
+            several carriers, each of which is a comparison. Paired metrics, such as `harmed`, compare either side with
+            base: their difference is how many more correct answers are lost than under the reference.
 
         Raises:
             KeyError: a condition is not in the report.
@@ -220,21 +219,21 @@ class Report(Analyses, Breakdowns, Views):
         return table_of(SummaryRow, summarise(self.responses, self._columns, contrasts, self.seed))
 
     def compare(self, other: "Report") -> "pd.DataFrame":
-        """Compare this report with one of another model or checkpoint, on the samples that both have.
+        """Compare this report with one of another model or checkpoint, on their common samples.
 
-        Every condition is compared with the same condition there, paired by sample, draws averaged: the first ones, as
-        many as both have of a sample. Groups are this report's. A sample for which the condition asserts another option
-        there is left out. What is left out stands in `note`.
+        Each condition is compared with the same condition there, paired by sample. Draws are averaged: the first ones,
+        as many per sample as both have. Groups are this report's. Samples for which the other report's condition
+        asserts another option are left out. `note` says what is left out.
 
         Args:
-            other: what this report is compared with, such as that of the checkpoint before training.
+            other: the report to compare with, such as that of the checkpoint before training.
 
         Returns:
             The columns of `summary`: `value` is this report's, `base_value` the other's, `difference` this − other.
 
         Raises:
-            ValueError: the reports have no sample, condition or metric in common, a sample has another answer or number
-                of options there, or a metric was set in another way.
+            ValueError: the reports have no common sample, condition or metric; or they differ in a sample's target or
+                number of options, or in a metric's settings.
 
         Example:
             >>> import vlmrobust as vr
@@ -254,16 +253,16 @@ class Report(Analyses, Breakdowns, Views):
         return type(self)(self.responses.select(rows), columns, seed=self.seed, manifest=self.manifest)
 
     def score(self, metrics: Sequence[Metric | PairedMetric | str], *, verdicts: str | Path | None = None) -> "Report":
-        """Return a report on the same responses with these metrics in place of the old; needs no model.
+        """Return a report on the same responses with these metrics instead; needs no model.
 
         Args:
-            metrics: what is measured, by names too, see `Evaluator`. A name is this report's metric, judge and all, if
-                it was measured in this process, else the library's, whose judge are the rules.
-            verdicts: a folder in which the verdicts of costly judges are kept, so that after a kill, or a request that
-                failed, only the others are asked for; None = they are not kept.
+            metrics: metrics or their names, see `Evaluator`. A name stands for this report's metric, with its judge, if
+                it was measured in this process, else for the library's with the rule judge.
+            verdicts: a folder in which to store the verdicts of costly judges, so that after a kill or a failed request
+                only missing ones are requested; None = do not store them.
 
         Raises:
-            ValueError: two metrics have one name, or a name is not known; the message has the nearest.
+            ValueError: two metrics have one name, or a name is unknown; the message suggests the nearest.
             RefusedError: a judge failed on every thought.
 
         Example:
@@ -277,20 +276,20 @@ class Report(Analyses, Breakdowns, Views):
         return Report(self.responses, columns, seed=self.seed, manifest=self.manifest, unreported=self.unreported)
 
     def save(self, path: str | Path) -> Path:
-        """Write the report as one file that `Report.load` reads, and return its path.
+        """Write the report to one file that `Report.load` reads, and return its path.
 
         Args:
-            path: the file, or a folder, in which it is named `report.parquet`; in the directory of its own run it joins
-                the report that is there and takes nothing away, see `Evaluator.run`. A file whose name ends in `.jsonl`
-                is JSON Lines, a head and then a response a line; any other one is Parquet, which takes a fraction of
-                the time and the space.
+            path: the file, or a folder, in which it is named `report.parquet`; in its own run directory it is merged
+                into the existing report, which loses nothing, see `Evaluator.run`. A name ending in `.jsonl` gives JSON
+                Lines, a head and one response per line; any other one gives Parquet, which takes a fraction of the time
+                and space.
         """
         if belongs_to_run(self.manifest, Path(path)):
             return self._keep(Path(path))
         return write_report(Path(path), self._data)
 
     def _keep(self, folder: Path) -> Path:
-        """Join the report to the one in the directory of its run, and return the file of its own."""
+        """Merge the report into the one in its run directory, and return the file with this report."""
         file, unreported = keep_report(self._data, folder)
         self.unreported = self.unreported if unreported is None else unreported
         return file
@@ -314,15 +313,15 @@ class Report(Analyses, Breakdowns, Views):
     def load(cls, path: str | Path) -> Self:
         """Read a saved report, or the one in a run directory.
 
-        Its values are those that were saved; `score` measures anew. What the directory holds beside the report, as a
-        call that was killed leaves it, is counted in `unreported`, said in the log and wherever the report is shown.
+        Its values are as saved; `score` measures again. Responses in the directory that are not in the report, as after
+        a killed call, are counted in `unreported`, and mentioned in the log and wherever the report is shown.
 
         Args:
             path: the file, or the folder.
 
         Raises:
-            FileNotFoundError: there is none; the message counts the responses that are there nevertheless.
-            ValueError: the file is no report, or a part of it is missing.
+            FileNotFoundError: there is none; the message gives the number of responses without a report.
+            ValueError: the file is not a report, or is incomplete.
         """
         path = Path(path)
         data = read_report(path)

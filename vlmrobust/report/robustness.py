@@ -1,4 +1,4 @@
-"""What spans more than two conditions: right under all of them, and how much of a drop a hedge brings back."""
+"""Combine more than two conditions: accuracy under all of them, and how much of a drop a hedge recovers."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,17 +46,17 @@ def decodes_greedily(manifest: Mapping[str, Any]) -> bool:
 
 
 def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
-    """Return accuracy over all conditions together, against base asked as often.
+    """Return accuracy under all conditions together, compared with as many repeats of base.
 
     Args:
         responses: all of a report.
-        conditions: those that an answer must survive, base beside them; None = all that were scored.
+        conditions: those that an answer must survive, besides base; None = all that were scored.
         seed: keys the interval.
-        greedy: whether the model is known to be decoded greedily.
+        greedy: whether decoding is known to be greedy.
 
     Raises:
         KeyError: a condition is not in the report.
-        ValueError: there is none but base.
+        ValueError: there is no condition but base.
     """
     scores = Accuracy()(responses).double().numpy()
     wanted = chosen_conditions(responses, conditions, scores)
@@ -75,7 +75,7 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
 
 
 def chosen_conditions(responses: Responses, conditions: Sequence[str] | None, scores: Floats) -> list[str]:
-    """Return the conditions that are taken together, each once; None = all that have a score.
+    """Return the conditions to combine, without duplicates; None = all that have a score.
 
     Raises:
         KeyError: a condition is not in the report.
@@ -91,12 +91,12 @@ def chosen_conditions(responses: Responses, conditions: Sequence[str] | None, sc
 
 
 def condition_notes(responses: Responses, names: Sequence[str], left_out: int) -> list[str]:
-    """Return what there is to say of conditions that are taken together.
+    """Return notes on combined conditions.
 
     Args:
         responses: all of a report.
         names: of the conditions.
-        left_out: how many samples are not scored under all of them.
+        left_out: number of samples that are not scored under all of them.
     """
     notes = [f"{left_out} samples left out: a condition was not asked, failed or does not fit"] if left_out else []
     carriers = [unit.condition for unit in units_of(responses)]
@@ -104,7 +104,7 @@ def condition_notes(responses: Responses, names: Sequence[str], left_out: int) -
 
 
 def count_unscored(responses: Responses, rows: Integers, scores: Floats) -> int:
-    """Return how many samples have responses among `rows` and a score, `scores[i]` being that of `rows[i]`, of none."""
+    """Return how many of the samples of `rows` have no score; `scores[i]` is the score of `rows[i]`."""
     samples = [responses.sample_id[row] for row in rows.tolist()]
     known = {sample for sample, score in zip(samples, scores.tolist(), strict=True) if not math.isnan(score)}
     return len(set(samples) - known)
@@ -121,22 +121,22 @@ def compare_with_repeats(
     note: str,
     greedy: bool,
 ) -> SummaryRow:
-    """Return the share of samples that are right under several conditions, against one of them asked as many times.
+    """Compare the share of samples that are right under several conditions with as many repeats of one of them.
 
-    A model that samples is wrong now and then, and more often once in five than in one: what the conditions add is
-    beyond that. Of a sample that is right in r of D draws, `times` answers are all right with probability C(r, times) /
-    C(D, times). Under greedy decoding that is the one answer.
+    With sampling, five answers contain an error more often than one, whatever the conditions do; the comparison
+    accounts for that. If r of a sample's D draws are right, `times` answers are all right with probability C(r, times)
+    / C(D, times). Under greedy decoding, that is the single answer's score.
 
     Args:
         responses: all of a report.
-        reference: positions of the responses under the condition that is compared with.
-        scores: of these, whether all conditions together are right, NaN = undefined.
-        times: how many conditions that are.
+        reference: positions of the responses under the reference condition.
+        scores: for each of these, whether all conditions are right, NaN = undefined.
+        times: number of conditions.
         seed: keys the interval.
-        name: how they are called in the column `condition`.
-        note: what there is to say.
-        greedy: whether the model is known to be decoded greedily, so that one draw is as good as many. That draws are
-            alike does not tell: two of a model that is nearly always right mostly are.
+        name: of the combination, in the column `condition`.
+        note: on the combination.
+        greedy: whether decoding is known to be greedy, so that one draw is enough. Equal draws do not show this: those
+            of a model that is nearly always right are mostly equal.
     """
     shown = responses.select(reference.tolist())
     plain, errors, why = _repeat_accuracy(shown, times, greedy=greedy)
@@ -163,10 +163,11 @@ def compare_with_repeats(
 
 
 def _repeat_accuracy(shown: Responses, times: int, *, greedy: bool) -> tuple[Floats, Floats, str]:
-    """Return for each response its sample's chance that so many draws are all right, and what there is to say.
+    """Estimate for each response the chance that `times` draws of its sample are all right.
 
-    Between them stands each response's part of the squared standard error of its sample's mean over as many draws as
-    there are; NaN with fewer than twice as many draws, which an estimate without bias needs.
+    Returns:
+        The chances; each response's part of the squared standard error of its sample's mean over its draws, NaN with
+        fewer than 2 · `times` draws, which an unbiased estimate needs; and a note.
     """
     right = Accuracy()(shown).double().numpy()
     if greedy:
@@ -177,7 +178,7 @@ def _repeat_accuracy(shown: Responses, times: int, *, greedy: bool) -> tuple[Flo
     draws: Integers = np.bincount(samples.code[scored], minlength=count)
     hits = np.bincount(samples.code[scored], weights=right[scored], minlength=count)
     every, twice = (_chance_all_right(hits, draws, count) for count in (times, 2 * times))
-    # q − q² is the variance of one such answer; over a sample's draws the parts add up to that of their mean.
+    # q − q² is the variance of one outcome; a sample's parts add up to the variance of their mean.
     error = np.maximum(0.0, every - twice) / np.maximum(draws, 1) ** 2
     short = int(((draws > 0) & (draws < times)).sum())
     needs = f"{short} samples without {times} draws under base, which the comparison needs unless greedy=True"
@@ -187,9 +188,9 @@ def _repeat_accuracy(shown: Responses, times: int, *, greedy: bool) -> tuple[Flo
 
 
 def _chance_all_right(hits: Floats | Integers, draws: Integers, times: int) -> Floats:
-    """Return the chance that so many of a sample's draws are all right, NaN where there are fewer draws."""
+    """Return the chance that `times` draws of a sample are all right, NaN if there are fewer draws."""
     chance = pass_at_k(torch.from_numpy(draws - hits), torch.from_numpy(draws).double(), times)
-    found: Floats = 1 - chance.numpy()  # that not one of them is wrong
+    found: Floats = 1 - chance.numpy()  # the chance that none is wrong
     return found
 
 
@@ -212,19 +213,19 @@ class HedgeRow:
 
     Attributes:
         condition: the hedged condition.
-        reference: the same one without its hedge.
+        reference: the same condition without the hedge.
         metric: its name.
         base_value, reference_value, value: under base, without and with the hedge.
-        drop: base_value − reference_value, what the misleading text costs.
-        recovered: value − reference_value, what the hedge brings back.
-        share: recovered / drop; NaN where there is no drop.
-        low, high: 95 % bootstrap interval of the share; NaN, with a note, where the drop is not set apart from 0, where
-            fewer than 6 groups (or samples) change at all, and where all that drop get the same back.
+        drop: base_value − reference_value, the effect of the misleading text.
+        recovered: value − reference_value, the effect of the hedge.
+        share: recovered / drop; NaN without a drop.
+        low, high: 95 % bootstrap interval of the share; NaN, with a note, if the drop is not distinguishable from 0,
+            fewer than 6 groups (or samples) change, or all samples that drop recover the same share.
         n: number of samples (draws averaged) defined under all three.
         carrier: how the condition was carried.
         note: why something is undefined.
-        unanswered: the share of samples of which one of the three has no answer (abstained, cut off, unreadable); they
-            are in no other number of this row, as far as it is about accuracy.
+        unanswered: the share of samples without an answer (abstained, cut off, unreadable) under one of the three; for
+            accuracy, no other number of this row includes them.
     """
 
     condition: str
@@ -245,11 +246,11 @@ class HedgeRow:
 
 
 def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -> list[HedgeRow]:
-    """Return a row per hedged condition, whose plain one was asked too, and metric (accuracy, consistency).
+    """Return a row per metric (accuracy, consistency) and hedged condition whose unhedged version was run too.
 
     Args:
         responses: all of them.
-        columns: the metrics' values; those of other metrics are passed over.
+        columns: the metrics' values; other metrics are ignored.
         seed: keys the bootstrap.
     """
     samples = SampleIndex.of(responses)
@@ -259,7 +260,7 @@ def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -
     rows = []
     for unit, reference in _hedged_units(units_of(responses)):
         for column in wanted:
-            # What abstains or is cut off is no choice that a hedge could bring back.
+            # A hedge cannot recover an answer that abstains or was cut off.
             scores = np.where(answered, column.scores, math.nan) if column.name == "accuracy" else column.scores
             sides = [samples.means(scores, side) for side in (base, reference.rows, unit.rows)]
             chosen = np.logical_and.reduce([~np.isnan(side) for side in sides])
@@ -287,7 +288,7 @@ def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -
 
 
 def _hedged_units(units: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
-    """Yield each hedged condition, composed ones included, with the same one without its hedge."""
+    """Yield each hedged condition, including composed ones, with its unhedged version."""
     for unit in units:
         parts = unit.condition.split("+")
         plain = "+".join(_HEDGED.get(part, part) for part in parts)
@@ -304,7 +305,7 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
     gains, drops = replicate_means(columns, _REPLICATES, rng)
     if np.mean(drops <= 0) > (1 - _LEVEL) / 2:
         return replace(row, share=share, note=f"the drop under {row.reference} is not set apart from 0")
-    # Groups without any change say nothing about a share of the change.
+    # Groups without a change carry no information about its share.
     changed = int(np.count_nonzero((columns[0].sums != 0) | (columns[1].sums != 0)))
     if changed < FEWEST_GROUPS:
         why = too_few(changed, is_of_samples=columns[0].groups == row.n)
@@ -312,7 +313,7 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
     shares = np.divide(gains, drops, out=np.full(len(gains), math.nan), where=drops > 0)
     low, high = percentile_limits(shares, columns[0].groups, _LEVEL)
     if low == high == share and share in (0, 1):
-        # All of the drop comes back, or nothing, in every resample: a rate of the groups that dropped.
+        # Every resample recovers all or nothing of the drop: a rate over the changed groups.
         low, high = wilson_interval(share * changed, changed, _LEVEL)
     if not low < high:
         return replace(row, share=share, note="no interval: all that drop get the same share back")

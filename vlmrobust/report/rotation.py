@@ -27,17 +27,17 @@ _LEFT_OUT = "samples left out: a rotation was not asked or failed, or its letter
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """One place among the options, for samples with as many options, all of whose rotations were asked.
+    """One position among the options, over samples with that number of options and all rotations.
 
     Attributes:
-        options: how many options the samples have.
-        position: the place, from 0.
-        letter: the letter that stands there; several in turn where styles differ.
-        probability: of that letter among the options', averaged over rotations and samples. Each option stands in each
-            place once, so that a model without a leaning has `expected` there, whatever it knows.
+        options: number of options of the samples.
+        position: from 0.
+        letter: at this position; several if styles differ.
+        probability: of that letter among the options', averaged over rotations and samples. Each option is in each
+            position once, so that a model without a position bias has `expected` here, whatever it knows.
         low, high: its 95 % interval.
         expected: 1 / options.
-        recall: the share of samples that are answered right when the correct option stands there.
+        recall: the share of samples that are answered correctly when the correct option is in this position.
         recall_low, recall_high: its 95 % interval.
         n: number of samples, draws averaged.
         note: what is left out, and why something is undefined.
@@ -83,9 +83,9 @@ def rotating_conditions(responses: Responses, conditions: Sequence[str] | None) 
 
 
 def rotations_of(responses: Responses, conditions: Sequence[str]) -> dict[int, list[int] | None]:
-    """Return by position of each response under the first condition those of all its rotations, itself among them.
+    """Map each response under the first condition to the responses under all its rotations, itself included.
 
-    None where not all were asked and answered.
+    None if a rotation is missing.
     """
     draws = responses.draw.tolist()
     seen: dict[tuple[str, int], list[int]] = {}
@@ -110,13 +110,13 @@ def _own_order(responses: Responses, row: int) -> tuple[int, ...]:
 def rotation_average(
     responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool
 ) -> list[SummaryRow]:
-    """Return accuracy and P(correct) of the averaged probabilities, against the first condition's own.
+    """Return accuracy and P(correct) of the averaged probabilities, compared with the first condition's.
 
     Args:
         responses: all of a report.
         conditions: see `rotating_conditions`.
         seed: keys the intervals.
-        greedy: whether the model is known to be decoded greedily.
+        greedy: whether decoding is known to be greedy.
 
     Raises:
         KeyError: a condition is not in the report.
@@ -166,7 +166,7 @@ def _column(name: str, here: Tensor, there: Tensor, outcome: Outcome) -> Column:
 
 
 def _one_per_order(responses: Responses, rows: Sequence[int]) -> list[int]:
-    """Return the responses to each order of the options, the first of those that show the same."""
+    """Return one response, the first, per order of the options."""
     first: dict[tuple[int, ...], int] = {}
     for row in rows:
         first.setdefault(_own_order(responses, row), row)
@@ -174,13 +174,13 @@ def _one_per_order(responses: Responses, rows: Sequence[int]) -> list[int]:
 
 
 def _share_readout(responses: Responses, rows: Sequence[int]) -> bool:
-    """Return whether letters were read of all responses, at one place."""
+    """Return whether all responses have letters, from one read-out."""
     is_one = len({responses.readout[row] for row in rows}) == 1
     return is_one and not bool(responses.option_logprobs[list(rows)].isnan().any())
 
 
 def position_bias(responses: Responses, conditions: Sequence[str] | None, seed: int) -> list[PositionRow]:
-    """Return a row for each number of options and each place among them.
+    """Return a row for each number of options and each position among them.
 
     Args:
         responses: all of a report.
@@ -257,7 +257,7 @@ def _position_rows(
 
 
 def _scattered(responses: Responses, rows: Integers, values: Floats) -> Floats:
-    """Return `(N,)`, values at the rows that they are of, NaN elsewhere."""
+    """Return `(N,)`, the values at `rows`, NaN elsewhere."""
     scores = np.full(len(responses), math.nan)
     scores[rows] = values
     return scores
@@ -268,13 +268,13 @@ def _interval(low: float, high: float) -> tuple[float, float]:
 
 
 def circular(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
-    """Return circular accuracy, against the reference asked as often.
+    """Return circular accuracy, compared with as many repeats of the reference.
 
     Args:
         responses: all of a report.
         conditions: those that together show every rotation, the reference first; None = `base` and `rotated_options_…`.
         seed: keys the interval.
-        greedy: whether the model is known to be decoded greedily.
+        greedy: whether decoding is known to be greedy.
 
     Raises:
         KeyError: a condition is not in the report.

@@ -1,4 +1,4 @@
-"""Keep the report of a run directory complete, whatever part of the run the last call named."""
+"""Keep the report of a run directory complete when a call covers only a part of the run."""
 
 import json
 import logging
@@ -38,17 +38,18 @@ _SHOWN = 5
 
 
 class SavedReport(NamedTuple):
-    """Where a call's report is, and what its run directory holds that no report has; None = it is about a part."""
+    """The file of a call's report, and the run's responses that no report contains; None = it covers only a part."""
 
     file: Path
     unreported: Unreported | None
 
 
 def keep_report(report: ReportData, folder: Path) -> SavedReport:
-    """Join the report of a call to the one in a run directory.
+    """Merge the report of a call into the one in a run directory.
 
-    The directory's has samples, conditions, draws and metrics of all calls. Where a call named less, its own is
-    `report.part…` beside it, and the log says what else there is. It also says which responses are in neither.
+    The directory's report has the samples, conditions, draws and metrics of all calls. If a call covers less, its own
+    report is written to `report.part…`, and the log says what the other one has in addition. Responses that are in no
+    report are logged too.
     """
     existing = [stored for name in (WHOLE, PART) if (stored := _StoredReport.of(report_file(folder, name))) is not None]
     keys, metrics = set(keys_of(report.responses)), metric_settings(report.columns)
@@ -72,7 +73,7 @@ def keep_report(report: ReportData, folder: Path) -> SavedReport:
         "; ".join(_differences(more[0].keys, keys, more[0].metrics.keys() - metrics.keys())),
         PART,
     )
-    # Where calls named other samples each, the part of the last one held what the report did not, before these grew.
+    # Older versions left samples in the part that the run's report did not have: include it then.
     whole, is_new = _extended(
         [stored for stored in existing if stored is existing[0] or not stored.keys <= existing[0].keys], report
     )
@@ -82,7 +83,7 @@ def keep_report(report: ReportData, folder: Path) -> SavedReport:
 
 
 def _unreported(file: Path, whole: ReportData) -> Unreported:
-    """Return what a run directory holds beside its report in a file; note it there, and say it in the log."""
+    """Return the responses of a run directory that are not in its report; record them there and in the log."""
     found = note_unreported(file.parent, file, whole.responses)
     if found:
         logger.warning("run directory %s: %s", file.parent, found)
@@ -90,25 +91,25 @@ def _unreported(file: Path, whole: ReportData) -> Unreported:
 
 
 def belongs_to_run(about: Mapping[str, Any], folder: Path) -> bool:
-    """Return whether a folder is the directory of the run that a report is about, by the report's manifest."""
+    """Return whether a folder is the run directory of a report, by the report's manifest."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         return all(about[name] == manifest[name] for name in ("model", "seed", "style"))
-    except (OSError, KeyError, TypeError, ValueError):  # there is none, or it is not known what the report is of
+    except (OSError, KeyError, TypeError, ValueError):  # no run manifest, or none of the report
         return False
 
 
 def last_report_file(folder: Path) -> Path:
-    """Return the file of the report that the last call has made."""
+    """Return the file of the last call's report."""
     part = report_file(folder, PART)
     return part if part.exists() else report_file(folder)
 
 
 def merged_report(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
-    """Return the report on parts of one run; the log says what could not be measured on all of it.
+    """Return the merged report of a run's parts; log the metrics that could not be measured on all of it.
 
     Args:
-        parts: see `merged`.
+        parts: see `merge`.
         manifest: of the run.
         seed: keys the bootstrap.
         where: the run directory.
@@ -116,34 +117,34 @@ def merged_report(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int,
     found = merge(parts)
     for name, count in found.not_measured.items():
         logger.warning(
-            "run directory %s: metric %r is not measured on %d of %d responses; a call that names it measures it on "
-            "what it names",
+            "run directory %s: metric %r is not measured on %d of %d responses; a call that names the metric measures "
+            "it on the responses that the call covers",
             where,
             name,
             count,
             len(found.responses),
         )
     about = {key: value for key, value in manifest.items() if key != "judge"}
-    if found.judge != RuleJudge().identity():  # columns that are loaded name none
+    if found.judge != RuleJudge().identity():  # loaded columns do not name their judge
         about["judge"] = dict(found.judge)
     summary = summarise(found.responses, found.columns, contrasts_with("base", found.responses), seed)
     return ReportData(found.responses, found.columns, tuple(summary), seed, about)
 
 
 def describe_conflict(other: SettingConflict) -> str:
-    """Return how a metric is set in two ways."""
+    """Describe how the settings of a metric differ."""
     was, now = other.first, other.second
     return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
 
 
 def metric_settings(columns: Sequence[Column]) -> dict[str, Settings]:
-    """Return how metrics were set, by their names."""
+    """Return the settings of metrics by name."""
     return {column.name: column.settings for column in columns}
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredReport:
-    """What a report on disk is about."""
+    """The contents of a report on disk: keys of the responses, and settings by metric."""
 
     file: Path
     keys: set[Key]
@@ -151,27 +152,27 @@ class _StoredReport:
 
     @classmethod
     def of(cls, file: Path) -> "_StoredReport | None":
-        """Return what the report in a file is about, None where there is none."""
+        """Return the contents of the report in a file, None if there is no report."""
         if not file.exists():
             return None
         try:
             keys, metrics = read_keys_and_settings(file)
         except (KeyError, TypeError, ValueError) as error:
-            logger.warning("%s holds no report that can be read (%s), and is written over", file, error)
+            logger.warning("%s is not a readable report (%s) and is overwritten", file, error)
             return None
         return cls(file, keys, metrics) if metrics else None
 
 
 def _extended(existing: Sequence[_StoredReport], report: ReportData) -> tuple[ReportData, bool]:
-    """Return what reports on disk and a new one say together, and whether the new one says anything new."""
+    """Merge reports on disk with a new one; return the result and whether the new one added anything."""
     before = [read_report(stored.file) for stored in existing]
     otherwise: dict[str, SettingConflict] = {}
     for stored in existing:
         for other in setting_conflicts(stored.metrics, metric_settings(report.columns)):
             otherwise.setdefault(other.metric, other)
             logger.warning(
-                "%s: %s: the report of all calls keeps it as it was, this call's own has it as it is now; 'name' keeps "
-                "both, and a call that names all of the %d responses replaces it",
+                "%s: %s; the run's report keeps the old values, this call's report has the new ones; another 'name' "
+                "keeps both, and a call that covers all %d responses replaces the old ones",
                 stored.file,
                 describe_conflict(other),
                 len(stored.keys),
@@ -190,7 +191,7 @@ def _extended(existing: Sequence[_StoredReport], report: ReportData) -> tuple[Re
 
 
 def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bool:
-    """Return whether a report has all responses of another as they are there, and some columns of it."""
+    """Return whether a report contains all responses of another unchanged, and the given columns of it."""
     stored = {column.name: column for column in whole.columns}
     if not all(
         column.name in stored and NOT_MEASURED not in stored[column.name].failures.values() for column in columns
@@ -202,7 +203,7 @@ def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bo
     return all(
         _equal(getattr(known, field.name), getattr(part.responses, field.name)) for field in fields(known) if field.init
     ) and all(
-        # What is compared with other draws depends on what else there is.
+        # Comparisons with other draws depend on the other responses.
         column.is_paired or np.array_equal(stored[column.name].scores[rows], column.scores, equal_nan=True)
         for column in columns
     )

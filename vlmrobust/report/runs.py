@@ -1,4 +1,4 @@
-"""The report on run directories that are merged, and what of them cannot stand in one table."""
+"""Merge the reports of run directories, or say why they cannot be merged."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run directory that is merged with others.
+    """A run directory to merge with others.
 
     Attributes:
         path: the directory.
-        dropped: ids of samples of which its responses are left out.
+        dropped: ids of samples whose responses to leave out.
     """
 
     path: Path
@@ -34,18 +34,18 @@ class Run:
 
 
 def report_of_runs(runs: Sequence[Run], manifest: Mapping[str, Any], seed: int) -> Report:
-    """Return the report on all that the reports of run directories are about.
+    """Return the merged report of run directories.
 
-    Of a sample's metadata, which may differ, the last directory's stand.
+    If a sample's metadata differ, the last directory's are used.
 
     Args:
-        runs: of one model, whose samples and answers agree.
+        runs: of one model; their samples and answers agree.
         manifest: of all of them.
         seed: keys the bootstrap.
 
     Raises:
         FileNotFoundError: none of them has a report.
-        ValueError: a sample is in another group, or a metric was set in another way; the message says where.
+        ValueError: a sample's group or a metric's settings differ; the message says where.
     """
     reports = {file: (run, Report.load(file)) for run in runs if (file := report_file(run.path)).exists()}
     if not reports:
@@ -74,7 +74,7 @@ def _answered(responses: Responses) -> Iterator[Key]:
 
 
 def _check_alike(reports: Mapping[Path, Report]) -> None:
-    """Refuse reports that put a sample into two groups or set a metric in two ways; say how many metadata differ."""
+    """Raise if a sample's group or a metric's settings differ; warn about metadata that differ."""
     first_row: dict[str, tuple[Path, Responses, int]] = {}
     differing = 0
     example = ""

@@ -1,4 +1,4 @@
-"""Conditions compared with a reference on the same samples: differences, intervals, counts."""
+"""Compare conditions with a reference on the same samples: differences, intervals, counts."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ CONSTANT_VALUE = "no interval of the value: it is the same in every resample"
 
 
 def too_few(groups: int, *, is_of_samples: bool) -> str:
-    """Return that so many independent groups, of a single sample each or of several, are too few for an interval."""
+    """Return a note that there are too few independent groups, or samples, for an interval."""
     return f"too few for an interval: {groups} {'sample' if is_of_samples else 'group'}{'s' * (groups != 1)}"
 
 
@@ -34,23 +34,22 @@ class SummaryRow:
         value: on all `n_value` samples (draws averaged) for which the metric is defined under this condition.
         base_value, difference: on the `n` samples that are defined on both sides; difference = paired_value −
             base_value.
-        low, high: 95 % interval of the difference; NaN, with a note, where there are too few samples or groups for one.
-        n: number of samples that are defined on both sides; where nothing is compared, on this side.
+        low, high: 95 % interval of the difference; NaN, with a note, if there are too few samples or groups.
+        n: number of samples that are defined on both sides; without a comparison, on this side.
         errors: number of responses of status `error` under this condition.
         value_low, value_high: 95 % interval of the value.
-        p: of "no difference", two-sided, by the test whose interval is [low, high]: below 0.05 exactly where that
-            excludes 0.
-        p_adjusted: the same after Holm's correction for the number of conditions of one metric.
-        coverage, base_coverage: share of the responses that could be scored at all (no error, applicable) for which the
-            metric is defined.
+        p: two-sided p-value of "no difference", from the test that [low, high] inverts: below 0.05 exactly if the
+            interval excludes 0.
+        p_adjusted: p after Holm's correction for the number of conditions, per metric.
+        coverage, base_coverage: share of the scored responses (no error, applicable) for which the metric is defined.
         not_applicable: number of responses of that status.
         carrier: how the condition was carried; None without a scored response.
         note: why something is undefined or left out.
-        noise_floor: what sampling alone makes of the number, base against base, on the same samples: of a paired metric
-            its value between two draws of base, of any other the average size of the difference between two runs of
-            base. 0 where all draws are alike; NaN where it is not known, as with a single draw.
-        paired_value: the value on the `n` samples of the difference; it is another one than `value` where the metric is
-            undefined for some of them on one side alone, as where a judge is unsure.
+        noise_floor: the effect of sampling alone, base against base, on the same samples: for a paired metric its value
+            between two draws of base, for any other the mean absolute difference between two runs of base. 0 if all
+            draws are equal; NaN if unknown, as with a single draw.
+        paired_value: the value on the `n` samples of the difference; differs from `value` if the metric is undefined
+            for some samples on one side only, as where a judge is unsure.
         n_value: number of samples behind `value`.
     """
 
@@ -85,7 +84,7 @@ def summarise(
     Args:
         responses: all of them.
         columns: the metrics' values for all responses.
-        contrasts: what is compared with what.
+        contrasts: the comparisons.
         seed: keys the bootstrap.
     """
     rows = _Summary(responses, contrasts, seed).rows(columns)
@@ -99,12 +98,12 @@ def summarise(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    """One contrast by one metric, before the intervals of its means are known.
+    """One contrast × metric, before the intervals of its means are computed.
 
     Attributes:
-        row: what is known already: all of it where nothing is averaged.
-        averaged: `(S,)`, the samples whose mean is taken; None = of none.
-        compared: `(S,)`, those whose mean is compared with that of the same samples on the other side.
+        row: complete if the metric is not averaged.
+        averaged: `(S,)` mask of the samples to average; None = no mean.
+        compared: `(S,)` mask of the samples to compare with the other side; None = no comparison.
     """
 
     column: Column
@@ -115,7 +114,7 @@ class _Cell:
 
 
 class _Summary:
-    """Contrasts, by any metric."""
+    """Computes the rows of contrasts for any metrics."""
 
     def __init__(self, responses: Responses, contrasts: Sequence[Contrast], seed: int) -> None:
         self.responses = responses
@@ -130,8 +129,8 @@ class _Summary:
     def rows(self, columns: Sequence[Column]) -> list[SummaryRow]:
         """Return the rows, metric by metric.
 
-        All intervals of means are from the same resamples, drawn twice. The samples' means are made again where they
-        are needed, for one metric and contrast at a time: at a million responses, all together would be 250 MB.
+        All intervals of means use the same resamples, drawn twice. The samples' means are recomputed when needed, for
+        one metric and contrast at a time: with a million responses, all of them would take 250 MB.
         """
         cells = [self._cell(column, contrast) for column in columns for contrast in self.contrasts]
         averaged = [(cell, cell.averaged) for cell in cells if cell.averaged is not None]
@@ -159,7 +158,7 @@ class _Summary:
     def _with_intervals(
         self, row: SummaryRow, *, averaged: Mask | None = None, compared: Mask | None = None
     ) -> SummaryRow:
-        """Return a row without intervals that are points, and with a note where its difference or value has none."""
+        """Remove intervals of width 0 from a row, and note why its difference or value has no interval."""
         why = ""
         if averaged is not None and not row.value_low < row.value_high:
             row = replace(row, value_low=math.nan, value_high=math.nan)
@@ -173,7 +172,7 @@ class _Summary:
         return replace(row, note=_joined_notes(row.note, why))
 
     def _too_few(self, chosen: Mask) -> str:
-        """Return what to say of samples that are too few for an interval."""
+        """Return a note if the samples are too few for an interval, else an empty string."""
         groups = self.samples.group_count(chosen)
         return too_few(groups, is_of_samples=groups == int(chosen.sum())) if groups < FEWEST_GROUPS else ""
 
@@ -182,7 +181,7 @@ class _Summary:
         return np.where(chosen, self.samples.means(cell.column.scores, rows), math.nan)
 
     def _outcome(self, cell: tuple[_Cell, Mask]) -> Outcome:
-        """Return what a cell's means are: rates are shares where a sample has several draws."""
+        """Return the outcome of a cell's means: a rate becomes a share if samples have several draws."""
         outcome = cell[0].column.outcome
         return "share" if outcome == "rate" and self.has_draws else outcome
 
@@ -222,12 +221,12 @@ class _Summary:
         return _Cell(column, contrast, self._with_intervals(row, averaged=defined, compared=pairs))
 
     def _pairs(self, column: Column, contrast: Contrast, here: Mask, there: Mask) -> tuple[Mask, str]:
-        """Return which samples are compared, of those defined on either side, and what there is to say of others."""
+        """Return a mask of the samples to compare, from the masks of either side, and a note on the others."""
         defined = here & there
         if not (len(contrast.base) and len(contrast.unit.rows)):
             return defined, contrast.note or f"no responses {contrast.where}"
         if not defined.any():
-            # A metric of pairs is itself a comparison with base, so that under base there is nothing to compare with.
+            # A paired metric is itself a comparison with base, and has no values under base to compare with.
             is_expected = column.is_paired and not there.any()
             return defined, contrast.note if is_expected else _joined_notes(
                 contrast.note, f"defined for no sample both {contrast.where} and here"
@@ -245,7 +244,7 @@ class _Summary:
         return pairs, _joined_notes(contrast.note, left_out)
 
     def _uncompared(self, column: Column, contrast: Contrast, defined: Mask, note: str) -> _Cell:
-        """Return a cell that compares with nothing: the value on all samples for which it is defined."""
+        """Return a cell without a comparison: the value on all samples for which it is defined."""
         rows = contrast.unit.rows
         if column.reads_letters and not note:
             readouts = np.unique(self.samples.readouts(column.scores, rows)[defined])
@@ -291,9 +290,9 @@ class _Summary:
         )
 
     def _noise_floor(self, column: Column, contrast: Contrast, chosen: Mask) -> float:
-        """Return the noise floor over some samples: of pairs their mean under base, else E|difference| of two runs.
+        """Return the noise floor over some samples: a paired metric's mean under base, else E|difference| of two runs.
 
-        A difference of two runs of base is nearly normal, around 0: the mean of its size is √(2/π) standard errors.
+        The difference of two runs of base is nearly normal around 0: its mean absolute value is √(2/π) standard errors.
         """
         if not self.has_draws:
             return math.nan
@@ -308,7 +307,7 @@ class _Summary:
         return float((~np.isnan(column.scores[scored])).mean()) if len(scored) else math.nan
 
     def _resampling(self) -> np.random.Generator:
-        """Return the generator of the resamples of means, which all metrics and conditions share."""
+        """Return the generator for the resamples of means, the same for all metrics and conditions."""
         return generator(self.seed, "bootstrap")
 
     def _rng(self, column: Column, contrast: Contrast) -> np.random.Generator:

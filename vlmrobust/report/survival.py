@@ -1,4 +1,4 @@
-"""Measure which right answers survive the conditions: the robustness curve, and what under base predicts it."""
+"""Measure which correct answers survive the conditions: the robustness curve, and its predictors under base."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from .summary import too_few
 __all__ = ["CurveRow", "SurvivalRow", "robustness_curve", "survival"]
 
 
-# Rank statistics sort for each replicate.
+# Fewer than elsewhere: rank statistics sort in each replicate.
 _REPLICATES = 1000
 _LEVEL = 0.95
 
@@ -33,19 +33,18 @@ class SurvivalRow:
 
     Attributes:
         condition: its name.
-        predictor: what is read off the base response: `correct_probability` (ranked by its log-odds),
-            `negative_letter_entropy`, or `thought_length` in words, the trivial baseline.
+        predictor: of the base response: `correct_probability` (ranked by its log-odds), `negative_letter_entropy`, or
+            `thought_length` in words, the trivial baseline.
         population: `all` samples, or `survival`: only those that are right under base.
-        auroc: how well it ranks samples that are right under the condition above those that are not; 0.5 = not at all.
+        auroc: how well the predictor ranks samples that are right under the condition above the others; 0.5 = chance.
         low, high: 95 % interval.
         n: number of pairs of responses, `positives` + `negatives`.
-        positives: those that are right under the condition.
-        negatives: the others.
+        positives: number of pairs that are right under the condition.
+        negatives: number of the others.
         carrier: how the condition was carried; None without a scored response.
         note: why something is undefined.
-        base_auroc: how well it ranks samples that are right when base is asked again, above those that are not: what is
-            no larger than this says that a sample is hard, not that it is brittle. From each sample's next draw; NaN
-            with one draw, and where all draws are alike.
+        base_auroc: the same for the next draw of base in place of the condition: an `auroc` no larger than this says
+            that samples are hard, not that they are brittle. NaN with one draw, and if all draws are equal.
     """
 
     condition: str
@@ -67,7 +66,7 @@ def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
 
     Args:
         responses: all of them.
-        seed: keys the bootstrap, which is for responses that share a group.
+        seed: keys the bootstrap for responses that share a group.
     """
     samples = SampleIndex.of(responses)
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
@@ -87,7 +86,7 @@ def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
 
 
 def _next_draws(base: Mapping[tuple[str, int], int], right: Tensor) -> dict[int, int]:
-    """Return each base response's position with that of its sample's next draw; none with one draw."""
+    """Map each base response to its sample's next draw; empty with one draw."""
     of_sample: dict[str, list[int]] = {}
     for (sample, _), row in sorted(base.items()):
         if not right[row].isnan():
@@ -101,7 +100,7 @@ def _next_draws(base: Mapping[tuple[str, int], int], right: Tensor) -> dict[int,
 
 
 def _predictors(responses: Responses) -> dict[str, Tensor]:
-    """Return what may tell which answers hold, for all responses; NaN where it is not defined."""
+    """Return the predictors for all responses, NaN where undefined."""
     letters, target = responses.option_logprobs.double(), responses.target
     read = responses.has_status("answered", "abstained")
     return {
@@ -114,7 +113,7 @@ def _predictors(responses: Responses) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _PairedResponses:
-    """The pairs of one unit's responses with those to the same samples and draws under base.
+    """A unit's responses, paired with the base responses to the same samples and draws.
 
     Attributes:
         right: `(N,)`, accuracy of all responses.
@@ -123,7 +122,7 @@ class _PairedResponses:
         before: positions of the base responses.
         after: positions of the unit's responses.
         seed: keys the bootstrap.
-        next_draw: by position, that of the same sample's next draw under base, the first following the last.
+        next_draw: maps each base response to its sample's next draw; the first follows the last.
     """
 
     right: Tensor
@@ -139,7 +138,7 @@ class _PairedResponses:
         right_before, right_after = self.right[self.before], self.right[self.after]
         with_letters = ~scores["correct_probability"].isnan()
         if with_letters.any():
-            # All predictors on the same pairs: otherwise the baseline is measured on other samples.
+            # Use the same pairs for all predictors, so that the baseline is comparable.
             scores = {name: torch.where(with_letters, values, math.nan) for name, values in scores.items()}
         places = sorted({str(place) for place, read in zip(readouts, with_letters.tolist(), strict=True) if read})
         mixed = f"base letters were read at different places ({' or '.join(places)})" if len(places) > 1 else ""
@@ -179,7 +178,7 @@ class _PairedResponses:
         return replace(row, auroc=area, low=low, high=high, base_auroc=base_area, note=why)
 
     def _base_area(self, scores: Tensor, before: Integers) -> tuple[float, str]:
-        """Return how well the scores rank the same samples by their next draw under base, and why that is unknown."""
+        """Return the AUROC of the scores for the next draw under base, and a note if it is unknown or partial."""
         next_draw = [self.next_draw.get(row) for row in before.tolist()]
         known = [place for place, row in enumerate(next_draw) if row is not None]
         right = self.right[[next_draw[place] for place in known]].double()
@@ -194,9 +193,9 @@ class _PairedResponses:
     def _interval(
         self, area: float, scores: Tensor, positive: Tensor, groups: Integers, row: SurvivalRow
     ) -> tuple[float, float]:
-        """Return the closed form's interval for pairs that are independent, else Student's on the scale of log-odds.
+        """Return the closed-form interval if pairs are independent, else Student's t interval of the log-odds.
 
-        The standard error is that of resampled groups. Percentiles of the resampled areas cover less with few groups.
+        The standard error is from resampled groups. A percentile interval would have lower coverage with few groups.
         """
         codes = group_codes(groups, len(groups))
         count = int(codes.max()) + 1
@@ -212,7 +211,7 @@ class _PairedResponses:
             error = float(np.nanstd(np.concatenate(replicates))) * math.sqrt(count / (count - 1))
             if error > 0:
                 return _logit_interval(area, error, count)
-        # Separated classes: one observation per group.
+        # For separated classes, count one observation per group.
         return functional.auroc_interval(area, row.positives * share, row.negatives * share, _LEVEL)
 
 
@@ -235,11 +234,11 @@ class CurveRow:
     """The share of samples that are right under at least k of K conditions.
 
     Attributes:
-        k: how many conditions at least, 0 to K; 0 is 1 by definition.
+        k: the minimum number of conditions, 0 to K; for 0, the share is 1 by definition.
         value: the share, draws averaged within a sample.
-        low, high: its 95 % interval, of this k alone.
-        chance: what guessing gives: each answer drawn from the options shown, anew under each condition.
-        independent: what the same accuracies give if being right under one condition said nothing of another.
+        low, high: its 95 % interval, for this k alone.
+        chance: the share for guessing: each answer drawn at random from the options shown, anew per condition.
+        independent: the share for the same accuracies if correctness were independent between conditions.
         n: number of samples that are scored under all K.
         conditions: K.
         note: what is left out, and why there is no interval.
@@ -261,12 +260,12 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
 
     Args:
         responses: all of a report.
-        conditions: the K; None = all that were scored, base among them.
+        conditions: the K; None = all that were scored, base included.
         seed: keys the intervals.
 
     Raises:
         KeyError: a condition is not in the report.
-        ValueError: there is none, or no sample is scored under all.
+        ValueError: there is no condition, or no sample is scored under all.
     """
     scores = Accuracy()(responses).double().numpy()
     names = chosen_conditions(responses, conditions, scores)
@@ -313,7 +312,7 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
 
 
 def _complete_rows(responses: Responses, names: Sequence[str], scores: Floats) -> Tensor:
-    """Return `(M, K)`, the positions of each sample's and draw's responses where all conditions have a score."""
+    """Return `(M, K)`, the positions of the responses by sample and draw, where all conditions have a score."""
     places = {name: place for place, name in enumerate(names)}
     found: dict[tuple[str, int], dict[int, int]] = {}
     for row, (sample, draw) in enumerate(zip(responses.sample_id, responses.draw.tolist(), strict=True)):
@@ -333,7 +332,7 @@ def _guess_chances(responses: Responses) -> Tensor:
 
 
 def _averaged(samples: SampleIndex, rows: Integers, values: Tensor) -> Floats:
-    """Return `(S, …)`, each sample's mean over its draws, NaN for samples that have none among `rows`."""
+    """Return `(S, …)`, each sample's mean over its draws, NaN for samples without draws in `rows`."""
     code = samples.code[rows]
     sums = np.zeros((len(samples.group), values.shape[1]))
     np.add.at(sums, code, values.numpy())

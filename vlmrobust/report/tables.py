@@ -1,4 +1,4 @@
-"""The overview of a report as a table, and tables for Markdown and for a notebook."""
+"""Build the overview table of a report, and write tables for Markdown and notebooks."""
 
 import html
 import math
@@ -46,20 +46,19 @@ def overview(
     with_intervals: bool = False,
     statuses: Sequence[str] | None = None,
 ) -> Table:
-    """Return one row per condition: the main metrics, and beside them what they have to be read with.
+    """Return one row per condition: the main metrics, and the statuses and counts needed to read them.
 
-    The first metric stands with its difference from base and the 95 % interval. The user's own metrics follow the
-    library's main ones; of the library's others, `Report.summary` tells. With several draws the flip rate is shown, its
-    noise floor beside it.
+    The first metric has its difference from base and the 95 % interval. The user's own metrics follow the library's
+    main ones; the others are in `Report.summary`. With several draws the flip rate is shown with its noise floor.
 
     Args:
-        responses: what was said.
+        responses: all of them.
         columns: the metrics' values.
         summary: of all of them.
-        judge: who says what is consistent.
-        metrics: what is shown, of the columns; None = the main ones, and the user's own.
-        with_intervals: each metric stands with its difference, on a second line of its cell.
-        statuses: those whose shares stand beside, see `unanswered`; None = those of these responses.
+        judge: the identity of the judge of consistency.
+        metrics: names of the columns to show; None = the main ones, and the user's own.
+        with_intervals: show each metric's difference, on a second line of its cell.
+        statuses: those whose shares to show, see `unanswered_statuses`; None = those of these responses.
     """
     by_name = {column.name: column for column in columns}
     floors = {row.metric: row for row in summary if row.condition == "base" and not math.isnan(row.noise_floor)}
@@ -110,7 +109,7 @@ def overview(
 
 
 def unanswered_statuses(responses: Responses) -> list[str]:
-    """Return the statuses without an answer whose shares stand beside the metrics."""
+    """Return the statuses without an answer whose shares the overview shows."""
     return [*(["abstained"] if "abstained" in responses.status else []), "unparsed", "truncated"]
 
 
@@ -153,10 +152,10 @@ def _share(count: int, total: int) -> str:
 
 
 def judge_note(judge: Mapping[str, Any]) -> str:
-    """Return in a line what consistency is, and how wrong it may be.
+    """Return a note on the meaning of consistency and its possible error.
 
     Args:
-        judge: the identity of the one whose verdicts it holds.
+        judge: the identity of the judge.
     """
     known = measured(judge)
     errs = "how often it errs is not known here"
@@ -184,20 +183,20 @@ def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
 
 
 def pair_count(row: Mapping[str, Any]) -> int | None:
-    """Return on how many samples a row of a summary is compared, None where it is not."""
+    """Return the number of samples behind a summary row's comparison, None without a comparison."""
     return None if math.isnan(row["difference"]) else int(row["n"])
 
 
 def values_on_pairs(
     row: Mapping[str, Any], base: Mapping[str, Any] | None, digits: int, *, is_subtracted: bool = True
 ) -> str:
-    """Return what a difference is taken of, `40 pairs: 0.60, base 0.80`, where that is not what is printed already.
+    """Return the values behind a difference, `40 pairs: 0.60, base 0.80`, if they differ from the printed ones.
 
     Args:
         row: of a summary, by column; its value is printed with `n_value`.
-        base: the row of base by the same metric, whose value is printed too; None = there is none.
-        digits: with how many digits values are printed.
-        is_subtracted: the difference is printed beside them, so that their number matters too.
+        base: the base row of the same metric, whose value is printed too; None = there is none.
+        digits: number of digits of printed values.
+        is_subtracted: the difference is printed too, so that the number of pairs matters as well.
     """
     pairs = pair_count(row)
     if pairs is None:
@@ -212,12 +211,12 @@ def values_on_pairs(
 
 
 def _pair_notes(summary: Sequence[SummaryRow], shown: Sequence[Column], changes: Sequence[Column]) -> Iterator[str]:
-    """Yield a metric's two values on the pairs, where these are not what is printed, so that nobody subtracts those.
+    """Yield a metric's two values on the pairs if they differ from the printed ones, whose difference would mislead.
 
     Args:
         summary: all rows.
-        shown: whose values are printed.
-        changes: whose differences are too.
+        shown: metrics whose values are printed.
+        changes: metrics whose differences are printed too.
     """
     names, subtracted = ({column.name for column in group} for group in (shown, changes))
     under_base = {row.metric: asdict(row) for row in summary if row.condition == "base"}
@@ -248,7 +247,7 @@ def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str,
 
 
 def markdown_table(table: Table) -> str:
-    """Return a table in Markdown, every text in it escaped."""
+    """Return a table in Markdown, with all text escaped."""
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(map(inline, cells))} |"
@@ -259,7 +258,7 @@ def markdown_table(table: Table) -> str:
 
 
 def html_table(table: Table) -> str:
-    """Return a table in HTML, every text in it escaped."""
+    """Return a table in HTML, with all text escaped."""
 
     def cells(tag: str, texts: Sequence[str]) -> str:
         return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)

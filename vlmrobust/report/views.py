@@ -1,4 +1,4 @@
-"""How a report is looked at: as a table, as a figure, as a page."""
+"""Show a report as a table, a figure or a page."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ __all__ = ["Views"]
 
 
 class Views:
-    """What a `Report` shows of its data; the data are its own."""
+    """The views of a `Report`, which holds the data."""
 
     responses: Responses
     seed: int
@@ -52,18 +52,18 @@ class Views:
         def _parts(self, keys: Sequence[str]) -> list[tuple[tuple[str | None, ...], Self]]: ...
 
     def findings(self, *, margin: float = 0.1) -> tuple[Finding, ...]:
-        """Return what the numbers allow to say, in plain sentences, and what can't be concluded from them.
+        """Return the findings that the numbers support, in plain sentences, and the limits of what can be concluded.
 
-        The sentences are templates over `summary`; which one holds is decided by the ends of 95 % intervals, never by a
-        point. The names follow arXiv:2602.12506, the thresholds are ours. Under a wrong thought,
+        The sentences are templates over `summary`; the ends of 95 % intervals decide which ones hold, never point
+        estimates. The names follow arXiv:2602.12506, the thresholds are ours. Under a wrong thought,
 
         - a *stubborn expert* keeps its accuracy (the interval of the difference is above −margin) while consistency
           falls (its interval is below 0) to less than one half (the interval of the value is below 0.5);
-        - a *brittle* model loses more than the margin (the interval is below −margin), answers the asserted wrong
-          option in most samples, and its thought concludes what it answers in most (both intervals are above 0.5).
+        - a *brittle* model loses more than the margin (the interval is below −margin), answers with the asserted wrong
+          option in most samples, and its thoughts mostly conclude its answers (both intervals are above 0.5).
 
         Args:
-            margin: a change of accuracy that matters, in (0, 1).
+            margin: the smallest change of accuracy that matters, in (0, 1).
 
         Returns:
             Condition by condition, then the limits (`is_limit`); see `Finding`.
@@ -86,7 +86,7 @@ class Views:
         return (*findings(self.responses, self._columns, self._rows, margin, self.judge), *left_out)
 
     def headline(self) -> tuple[str, ...]:
-        """Return what `findings` come to in at most five sentences, the most important first.
+        """Summarise `findings` in at most five sentences, the most important first.
 
         Example:
             >>> import vlmrobust as vr
@@ -102,7 +102,7 @@ class Views:
         return headline(self.findings(), self._rows)
 
     def plot(self) -> "Figure":
-        """Draw what the report can show in one figure; `vlmrobust.plots` has the plots one by one.
+        """Draw all available plots in one figure; `vlmrobust.plots` has the single plots.
 
         Raises:
             LookupError: there is nothing to draw.
@@ -124,12 +124,12 @@ class Views:
         """Return one page with tables, plots (with matplotlib) and a browser of the samples; it needs no network.
 
         Args:
-            path: where to write it, and what is then returned; None = the page itself is returned.
+            path: file to write, which is then returned; None = return the page.
             title: of the page.
-            samples: those that were asked: a report has no images, the page shows theirs.
-            max_samples: how many samples can be looked at; tables and plots are of all.
-            labels: how many thoughts of each condition, drawn at random, can be labelled in the page for
-                `Report.consistency`; 0 = none.
+            samples: those of the run, for their images, which a report does not contain.
+            max_samples: maximum number of samples on the page; tables and plots are over all.
+            labels: number of thoughts per condition, drawn at random, to label on the page for `Report.consistency`; 0
+                = none.
 
         Example:
             >>> from vlmrobust import Evaluator, demo, perturbations
@@ -170,17 +170,17 @@ class Views:
     ) -> Path | str:
         """Return a page of the answers that this report has right and another wrong, or the other way round.
 
-        Every such answer stands beside the other's, with its image, both thoughts and what was put before them; filters
-        are for won, lost and condition. The same responses are paired as in `compare`; it needs no network.
+        Each pair of answers is shown with the image, both thoughts and their prefills, with filters for won, lost and
+        condition. Responses are paired as in `compare`. The page needs no network.
 
         Args:
-            other: what this report is compared with.
-            path: where to write the page, and what is then returned; None = the page itself is returned.
+            other: the report to compare with.
+            path: file to write, which is then returned; None = return the page.
             title: of the page.
-            names: how the two are called; None = by their models where these differ, else "this" and "other".
-            samples: those that were asked, for their images. Ids may have a prefix here or there; what is not found is
-                said on the page.
-            max_flips: how many answers can be looked at; the counts are of all.
+            names: of the two reports; None = their models' names if these differ, else "this" and "other".
+            samples: those of the run, for their images. Ids may have a prefix on either side; the page says which
+                samples were not found.
+            max_flips: maximum number of answers on the page; counts are over all.
 
         Raises:
             ValueError: as in `compare`.
@@ -224,22 +224,21 @@ class Views:
         caption: str | None = None,
         label: str | None = None,
     ) -> Path | str:
-        r"""Return a table for a paper: a row per condition, a column per metric, in LaTeX with rules of `booktabs`.
+        r"""Return a table for a paper in LaTeX with `booktabs` rules: a row per condition, a column per metric.
 
-        Under each value stands its change from base on the same samples with the 95 % interval, under base the value's
-        own interval. Notes stand below the table.
+        Below each value is its change from base on the same samples with the 95 % interval, for base the value's own
+        interval. Notes are below the table.
 
         Args:
-            path: where to write it, and what is then returned; None = the table itself is returned.
-            metrics: columns of the report; None = accuracy, P(correct), letter entropy, consistency, and those of one's
-                own.
+            path: file to write, which is then returned; None = return the table.
+            metrics: columns of the report; None = accuracy, P(correct), letter entropy, consistency, and your own ones.
             by: keys of `sample.metadata` whose values name groups of rows, such as the `column` of `Report.concat`.
-            caption: what stands above the table, as plain text.
-            label: what `\ref` takes.
+            caption: above the table, as plain text.
+            label: for `\ref`.
 
         Raises:
             KeyError: no sample has one of the keys.
-            ValueError: the report has no metric of such a name, or the label is none for LaTeX.
+            ValueError: the report has no metric of that name, or the label is not valid in LaTeX.
 
         Example:
             >>> from vlmrobust import Evaluator, demo, perturbations
