@@ -93,7 +93,7 @@ def test_the_floor_is_the_mean_absolute_difference_of_two_runs(make_pair):
 
 
 def test_equal_draws_are_not_taken_for_greedy_ones(make_pair):
-    # With 8 conditions and 98 % of answers right, all are right for 85 of 100 samples, but two equal base draws for 100.
+    # With 8 conditions and 98 % right answers, all are right for 85 of 100 samples, but two equal base draws for 100.
     alike = [pair for pair in sampled_pairs(make_pair, [0.98] * 40, 2, "abcdefg", 3) if pair[1].condition != "base"]
     alike += sampled_pairs(make_pair, [1.0] * 40, 2, "", 0)
     row = report_of(*alike).robust_accuracy().iloc[0]

@@ -69,4 +69,4 @@ def test_unreadable_reports_are_overwritten(samples, tmp_path, caplog):
     (tmp_path / "report.jsonl").write_text('{"format": "vlmrobust report 1", "metrics": []}\n{"sample_id": 1}\n')
     whole = run(samples, tmp_path)
     assert Report.load(tmp_path).frame.equals(whole.frame)
-    assert "holds no report that can be read" in caplog.text
+    assert "is not a readable report" in caplog.text
