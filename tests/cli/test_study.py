@@ -86,7 +86,10 @@ def test_a_dry_run_counts_and_writes_nothing(command: Command, file: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--models", "goood"), "expected models out of good, broken; got 'goood'"),
+        (
+            ("--models", "goood"),
+            "expected models of the study, got 'goood'; did you mean 'good'? Known are good, broken",
+        ),
         (("--dry-run", "--throughput", "5"), "expected --throughput and --bandwidth together, got one"),
     ],
 )
@@ -97,7 +100,7 @@ def test_invalid_studies_are_refused(command: Command, file: Path, arguments: tu
     file.write_text(STUDY.replace("conditions", "condition"))
     result = command("study", file)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "'condition' is no key here; did you mean 'conditions'?" in result.stderr
+    assert "'condition' is not a key here; did you mean 'conditions'?" in result.stderr
     result = command("study", file.with_name("studdy.toml"))
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith("studdy.toml, found nothing; did you mean 'study.toml'?\n")

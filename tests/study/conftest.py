@@ -1,4 +1,4 @@
-"""A small study without weights: models with planted behaviour stand in a file, as a user's own would."""
+"""Provide a small study without weights, with fake models in a file of their own."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from vlmrobust.judges import Judge, LMJudge, RuleJudge, Verdicts
 from vlmrobust.study import Study, StudyResult
 
 MODELS = '''\
-"""Models of the study: each call of a factory, and each key that is asked, is written down."""
+"""Models of the study, which log each call of a factory and each response."""
 
 import json
 import os
@@ -69,7 +69,7 @@ STUDY: dict[str, Any] = {
 }
 
 
-def fill(folder: Path) -> None:
+def write_files(folder: Path) -> None:
     """Put models.py and rows.jsonl into a folder."""
     from PIL import Image
 
@@ -84,7 +84,7 @@ def fill(folder: Path) -> None:
 
 
 def write_study(folder: Path, **changes: Any) -> Path:
-    """Write a study beside its models: the small one, with some fields changed."""
+    """Write the small study with some fields changed, next to its models."""
     import tomli_w
 
     path = folder / "study.toml"
@@ -94,7 +94,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    fill(tmp_path)
+    write_files(tmp_path)
     return tmp_path
 
 
@@ -109,7 +109,7 @@ def study(write: Callable[..., Path]) -> Callable[..., Study]:
 
 
 class Contrary(RuleJudge):
-    """Says of every third thought what it does not say."""
+    """A rule judge that is wrong about every third thought."""
 
     def conclude(self, responses: Any) -> Verdicts:
         verdicts = RuleJudge().conclude(responses)
@@ -126,7 +126,7 @@ def contrary() -> Judge:
 
 
 def load_judge(names: list[str]) -> Callable[..., Judge]:
-    """Return what stands for loading a language model that judges; `org/gone` cannot be loaded."""
+    """Return a replacement for loading a judge, where `org/gone` cannot be loaded."""
 
     def load(name: str, **_: Any) -> Judge:
         names.append(name)
@@ -139,7 +139,7 @@ def load_judge(names: list[str]) -> Callable[..., Judge]:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the judges that were loaded."""
+    """Record the names of loaded judges."""
     names: list[str] = []
     monkeypatch.setattr(LMJudge, "from_pretrained", load_judge(names))
     return names
@@ -147,7 +147,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out of reports and studies what takes most of the time: pictures, and looking for unused memory."""
+    """Skip the slowest parts of reports and studies: pictures and garbage collection."""
     monkeypatch.setattr("vlmrobust.study.running.free_memory", lambda: None)
     monkeypatch.setattr("vlmrobust.plots.panels.svgs", lambda report: [])
     monkeypatch.setattr("vlmrobust.study.study.drawn", lambda result: [])
@@ -157,7 +157,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     """The small study with two judges, run once."""
     folder = tmp_path_factory.mktemp("study")
-    fill(folder)
+    write_files(folder)
     path = write_study(folder, judges=["rules", "hf:org/contrary"], metrics=["brier_score"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LMJudge, "from_pretrained", load_judge([]))
@@ -168,7 +168,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
 
 @pytest.fixture
 def lines(folder: Path) -> Callable[[str], list[Any]]:
-    """Return what a log of the models holds."""
+    """Read a log of the models."""
 
     def read(name: str) -> list[Any]:
         path = folder / name

@@ -1,4 +1,4 @@
-"""Judges of a study: each has its own file, whatever it is called."""
+"""Test that every judge of a study has its own file, whatever its name."""
 
 from collections.abc import Callable
 from pathlib import Path

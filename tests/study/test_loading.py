@@ -1,4 +1,4 @@
-"""What an entry becomes: constructors and their arguments, keys from the environment, rows."""
+"""Test loading of entries: constructors and their arguments, keys from the environment, rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_checkpoint_on_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [(("org/m", {}), {"dtype": "bfloat16", **options})]
 
 
-def test_arguments_of_a_stage_stand_beside_the_models(folder: Path, lines: Callable[[str], list[Any]]) -> None:
+def test_arguments_of_a_stage_extend_those_of_the_model(folder: Path, lines: Callable[[str], list[Any]]) -> None:
     entry = ModelEntry(
         name="m",
         factory=f"{folder / 'models.py'}:planted",

@@ -1,4 +1,4 @@
-"""A study's page is not replaced by that of a call which names less."""
+"""Test that a call for part of a study does not replace the page of the whole."""
 
 import json
 from collections.abc import Callable
@@ -28,14 +28,14 @@ ALL: dict[str, Any] = {
 
 
 def content(result: StudyResult) -> dict[str, bytes]:
-    """Return what stands in the folder of the whole."""
+    """Return the files of the whole study."""
     files = [*result.out.glob("study.[hmj]*"), *(result.out / "tables").iterdir(), *result.out.rglob("report.*")]
     files += result.out.rglob("report-*")
     return {str(file.relative_to(result.out)): file.read_bytes() for file in files if ".part" not in file.name}
 
 
 @pytest.mark.parametrize(
-    ("less", "told"),
+    ("less", "missing"),
     [
         ({"models": [{"name": "other", "factory": "models.py:planted"}]}, "(runs one/few, one/more)"),
         ({"benchmarks": BENCHMARKS[:1]}, "(runs one/more)"),
@@ -46,8 +46,8 @@ def content(result: StudyResult) -> dict[str, bytes]:
         ({"draws": 1}, "(2 draws)"),
     ],
 )
-def test_a_smaller_page_stands_beside_a_larger_one(
-    study: Studies, folder: Path, caplog: pytest.LogCaptureFixture, less: dict[str, Any], told: str
+def test_a_smaller_page_does_not_replace_a_larger_one(
+    study: Studies, folder: Path, caplog: pytest.LogCaptureFixture, less: dict[str, Any], missing: str
 ) -> None:
     whole = study(**ALL).run(folder / "out")
     before = content(whole)
@@ -55,9 +55,9 @@ def test_a_smaller_page_stands_beside_a_larger_one(
     part = study(**ALL | less).run(folder / "out")
     assert not part.failed
     assert before.items() <= content(whole).items()
-    [said] = [record.message for record in caplog.records if "its page has more than this call names" in record.message]
-    assert told in said
-    assert said.endswith("the page of this call is study.part.html")
+    [warning] = [record.message for record in caplog.records if "its page has more than this call (" in record.message]
+    assert missing in warning
+    assert warning.endswith("the page of this call is study.part.html")
     page = kept_page(folder / "out")
     assert page.name == "study.part.html"
     assert page.read_text() == part.to_html()
@@ -65,14 +65,14 @@ def test_a_smaller_page_stands_beside_a_larger_one(
     saved = pd.read_csv(folder / "out" / "tables.part" / "runs.csv")
     assert saved["responses"].tolist() == part.runs["responses"].tolist()
     caplog.clear()
-    again = study(**ALL).run(folder / "out")  # the whole takes its place back, and nothing of the part is left
+    again = study(**ALL).run(folder / "out")  # replaces everything, and removes the files of the part
     assert before.items() <= content(again).items()
     assert not caplog.records
     assert not list((folder / "out").rglob("*.part*"))
     assert kept_page(folder / "out").name == "study.html"
 
 
-def test_a_larger_page_takes_the_place(study: Studies, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_larger_page_replaces_a_smaller_one(study: Studies, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     study(**ALL | {"benchmarks": BENCHMARKS[:1], "draws": 1}).run(folder / "out")
     whole = study(**ALL).run(folder / "out")
     assert kept_page(folder / "out").read_text() == whole.to_html()
@@ -104,10 +104,10 @@ def test_a_run_that_failed_is_not_missed_and_one_that_fails_now_is_shown(study: 
     assert "failed" in (folder / "out" / "study.md").read_text()
 
 
-def test_what_is_no_result_is_written_over(study: Studies, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_results_are_overwritten(study: Studies, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "out" / "tables").mkdir(parents=True)
     (folder / "out" / "tables" / "runs.csv").write_text("model\n")
     (folder / "out" / "study.json").write_text('{"conditions": []}\n')
     result = study(**ALL | {"benchmarks": BENCHMARKS[:1]}).run(folder / "out")
     assert (folder / "out" / "study.html").read_text() == result.to_html()
-    assert "holds no result that can be read" in caplog.text
+    assert "its results cannot be read" in caplog.text

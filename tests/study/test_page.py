@@ -1,4 +1,4 @@
-"""The pages of a study: what stands in them, that it is text, and how they look in a real browser."""
+"""Test the pages of a study: their content, escaping, and look in a real browser."""
 
 import re
 import shutil
@@ -59,7 +59,7 @@ def test_cells_are_the_numbers_of_the_tables(finished: StudyResult) -> None:
                 assert cell.is_quiet == (found["low"] <= 0 <= found["high"])
 
 
-def test_sentences_stand_with_their_run(finished: StudyResult) -> None:
+def test_sentences_are_listed_by_run(finished: StudyResult) -> None:
     [words] = [section for section in sections(finished) if section.key == "findings"]
     assert len(words.grid.rows) == len(finished.run_rows)
     for row, run in zip(words.grid.rows, finished.run_rows, strict=True):
@@ -117,7 +117,7 @@ def test_quadrants_add_up(finished: StudyResult) -> None:
         assert sum(float(cell.text.split("\xa0")[0]) for cell in row[5:]) == pytest.approx(1, abs=0.003)
 
 
-def test_what_failed_is_said_and_escaped(failing: StudyResult) -> None:
+def test_failures_are_shown_and_escaped(failing: StudyResult) -> None:
     page, text = failing.to_html(), failing.to_markdown()
     assert page.count("&lt;script&gt;window.hacked") == 2
     assert "<script" not in page
@@ -129,7 +129,7 @@ def test_what_failed_is_said_and_escaped(failing: StudyResult) -> None:
     assert "<script>" in printed
 
 
-def test_control_characters_stand_as_escapes(finished: StudyResult) -> None:
+def test_control_characters_are_escaped(finished: StudyResult) -> None:
     """An error that a server wrote moves no cursor where the page is printed, and turns no line around."""
     run = replace(finished.run_rows[0], status="failed", error="no \x1b[2J file \u202egnp.exe")
     result = StudyResult(finished.study, finished.out, [run], [])

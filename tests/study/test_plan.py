@@ -1,4 +1,4 @@
-"""What a plan counts: tokens against what processors make, operations against what torch counts, sums by hand."""
+"""Test the counts of a plan: tokens against processors, operations against torch, sums against hand-made ones."""
 
 import inspect
 import json
@@ -18,7 +18,7 @@ from vlmrobust.catalogue import conditions_named
 from vlmrobust.models.encoding import Encoder
 from vlmrobust.models.reading import forced_text
 from vlmrobust.study import Study
-from vlmrobust.study.counting import Counts, Passes, Rates, StandInEncoder, Work, count, size_of, work_of
+from vlmrobust.study.counting import Cost, Counts, Passes, Rates, StandInEncoder, cost_of, count, size_of
 from vlmrobust.study.loading import function_named, samples_of
 from vlmrobust.types import Sample, Style, image_digest, open_image
 
@@ -49,7 +49,7 @@ def encoded(encoder: Encoder, prompt: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["demo", "internvl"])
-def test_tokens_are_those_that_the_processor_makes(name: str) -> None:
+def test_tokens_are_those_of_the_processor(name: str) -> None:
     encoder, samples = encoder_of(name), demo.samples(3)
     counts = count(encoder, samples, conditions_named(NAMES), style=Style(), seed=0, draws=1)
     prompts = list(expand(samples, conditions_named(NAMES)))
@@ -112,7 +112,7 @@ def test_operations_are_what_torch_counts() -> None:
     samples, conditions = demo.samples(2), conditions_named(NAMES)
     counts = count(encoder_of("demo"), samples, conditions, style=Style(), seed=0, draws=1)
     size, beyond = size_of(eager()), 0.0
-    work = work_of(size, counts, shared=False, new_tokens=0, rows=1)
+    work = cost_of(size, counts, shared=False, new_tokens=0, rows=1)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         for prompt in expand(samples, conditions):
             inputs = encoded(encoder_of("demo"), prompt)
@@ -133,7 +133,7 @@ def test_a_decoded_token_is_what_torch_counts() -> None:
         with FlopCounterMode(display=False) as counter:
             model(input_ids=torch.tensor([[7]]), **{name: cache})
     size = size_of(model)
-    work = work_of(size, counts, shared=False, new_tokens=2, rows=1)
+    work = cost_of(size, counts, shared=False, new_tokens=2, rows=1)
     assert work.decoding == pytest.approx(counter.get_total_flops(), rel=0.01)
     weights = sum(weight.numel() for weight in model.model.language_model.parameters() if weight.ndim == 2)
     assert work.weight_bytes == 2 * weights
@@ -144,20 +144,20 @@ def test_a_decoded_token_is_what_torch_counts() -> None:
 def test_rows_decoded_together_share_the_reading_of_weights() -> None:
     size = size_of(bundled().model)
     counts = Counts(prompts=8, texts=8, text_context=800, plain=Passes(800), shared=Passes(800))
-    alone, together = (work_of(size, counts, shared=True, new_tokens=11, rows=rows) for rows in (1, 8))
+    alone, together = (cost_of(size, counts, shared=True, new_tokens=11, rows=rows) for rows in (1, 8))
     assert alone.weight_bytes == 8 * together.weight_bytes
     assert (alone.decoding, alone.cache_bytes) == (together.decoding, together.cache_bytes)
 
 
-def test_time_is_that_of_the_slower() -> None:
-    work = Work(prefill=100.0, decoding=10.0, weight_bytes=30.0, cache_bytes=20.0)
-    assert work.seconds(Rates(operations=10.0, bytes=1.0)) == 10 + 50
-    assert work.seconds(Rates(operations=1.0, bytes=1000.0)) == 100 + 10
-    with pytest.raises(ValueError, match="expected rates above 0, got 0 operations and 1 bytes a second"):
+def test_the_duration_is_that_of_the_slower_part() -> None:
+    cost = Cost(prefill=100.0, decoding=10.0, weight_bytes=30.0, cache_bytes=20.0)
+    assert cost.seconds(Rates(operations=10.0, bytes=1.0)) == 10 + 50
+    assert cost.seconds(Rates(operations=1.0, bytes=1000.0)) == 100 + 10
+    with pytest.raises(ValueError, match="expected rates above 0, got 0 operations and 1 bytes per second"):
         Rates(operations=0, bytes=1)
 
 
-def planned(**changes: Any) -> Study:
+def make_study(**changes: Any) -> Study:
     rows = ROOT / "examples" / "small" / "cv-bench" / "test.jsonl"
     fields: dict[str, Any] = {
         "models": [{"name": "demo", "factory": "vlmrobust.demo:model", "checkpoints": [{"step": 1}, {"step": 2}]}],
@@ -168,7 +168,7 @@ def planned(**changes: Any) -> Study:
 
 
 def test_a_plan_is_the_sum_over_prompts() -> None:
-    study = planned()
+    study = make_study()
     [row] = study.plan(Rates(operations=1e9, bytes=1e9)).rows
     samples = samples_of(study.benchmarks[0], seed=0)
     prompts = list(expand(samples, conditions_named(NAMES)))
@@ -184,13 +184,13 @@ def test_a_plan_is_the_sum_over_prompts() -> None:
 
 
 def test_few_samples_are_scaled_to_all() -> None:
-    whole, some = (planned().plan(at_most=at_most).rows[0] for at_most in (100, 4))
+    whole, some = (make_study().plan(at_most=at_most).rows[0] for at_most in (100, 4))
     assert some.prompts == whole.prompts
     assert some.prompt_tokens == pytest.approx(whole.prompt_tokens, rel=0.1)
     assert some.prompt_tokens != whole.prompt_tokens
 
 
-def test_what_is_not_at_hand_is_named() -> None:
+def test_stand_ins_are_named() -> None:
     sizes = {"small": {"language": 1e6, "layers": 2, "width": 8, "kv_width": 4, "image": "internvl"}}
     models = [
         {"name": "hub", "checkpoint": "org/name", "size": "small", "new_tokens": 9},
@@ -198,7 +198,7 @@ def test_what_is_not_at_hand_is_named() -> None:
         {"name": "served", "checkpoint": "x", "base_url": "http://localhost:1", "generation": {"max_tokens": 7}},
     ]
     benchmarks = [{"name": "cv-bench"}, {"name": "whatsup", "source": "nowhere"}]
-    study = planned(models=models, sizes=sizes, benchmarks=benchmarks, judges=["rules", "hf:org/judge"])
+    study = make_study(models=models, sizes=sizes, benchmarks=benchmarks, judges=["rules", "hf:org/judge"])
     plan = study.plan()
     rows = {(row.model, row.benchmark): row for row in plan.rows}
     hub, unknown = rows["hub", "cv-bench"], rows["hub", "whatsup"]
@@ -222,7 +222,7 @@ def test_what_is_not_at_hand_is_named() -> None:
     assert "Nothing was measured." in text
 
 
-def test_what_fails_does_not_end_a_plan(tmp_path: Path) -> None:
+def test_a_failure_does_not_end_a_plan(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def broken():\n    raise RuntimeError('no; engine')\n")
     rows = [
         {"image": name, "question": "Which?", "options": ["a", "b"], "answer": "a"} for name in ("red.png", "no.png")
@@ -230,7 +230,7 @@ def test_what_fails_does_not_end_a_plan(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "no.png").write_bytes(b"no picture")
     Image.new("RGB", (56, 56)).save(tmp_path / "red.png")
-    plan = planned(
+    plan = make_study(
         models=[{"name": "broken", "factory": f"{tmp_path}/own.py:broken"}],
         benchmarks=[{"name": "mine", "data": str(tmp_path / "rows.jsonl")}, {"name": "hub", "data": "org/rows"}],
     ).plan()
@@ -242,13 +242,13 @@ def test_what_fails_does_not_end_a_plan(tmp_path: Path) -> None:
 
 def test_a_made_up_question_has_another_image_to_swap_with() -> None:
     plans = [
-        planned(benchmarks=[{"name": "cv-bench"}], conditions=["base", other]).plan()
+        make_study(benchmarks=[{"name": "cv-bench"}], conditions=["base", other]).plan()
         for other in ("blank_image", "swapped_image")
     ]
     assert plans[0].rows[0].prompts == plans[1].rows[0].prompts == 2 * 2 * 2638
 
 
-def test_the_papers_study_can_be_planned() -> None:
+def test_the_papers_study_can_be_make_study() -> None:
     study = Study.from_toml(ROOT / "examples" / "paper.toml")
     assert len(study.models) == 11
     assert len(study.benchmarks) == 8

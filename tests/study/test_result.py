@@ -1,4 +1,4 @@
-"""The tables of a study: what the reports of its runs say, with names in front."""
+"""Test that the tables of a study have the numbers of its reports."""
 
 from collections.abc import Iterator
 
@@ -133,7 +133,7 @@ class AlwaysConsistent(Metric):
         return torch.ones(len(responses))
 
 
-def test_undefined_agreement_says_why(finished: StudyResult) -> None:
+def test_undefined_agreement_has_a_note(finished: StudyResult) -> None:
     report = next(judged_reports(finished))[1].score([AlwaysConsistent()])
     same = agreement([report, report], seed=0)
     assert (same["strict"], same["note"]) == (1.0, f"all {same['n']} verdicts are the same: chance alone would agree")

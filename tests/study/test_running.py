@@ -1,4 +1,4 @@
-"""A study in its folder: every run once, failures as rows, judges on what was said, resumed after a kill."""
+"""Test running a study: every run once, failures as rows, judges, and resuming after a kill."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 
 from vlmrobust.locking import DirectoryLock
 from vlmrobust.study import Study
-from vlmrobust.study.loading import Once
+from vlmrobust.study.loading import Lazy
 
 Lines = Callable[[str], list[Any]]
 Studies = Callable[..., Study]
@@ -62,7 +62,7 @@ def test_a_finished_run_needs_no_model_and_nothing_is_asked_twice(
     assert loaded == ["org/contrary", "org/contrary"]  # there is more to judge
 
 
-def test_what_fails_is_a_row_and_the_others_finish(study: Studies, folder: Path, loaded: list[str]) -> None:
+def test_a_failure_is_a_row_and_the_others_finish(study: Studies, folder: Path, loaded: list[str]) -> None:
     told: list[str] = []
     models = [
         {"name": "broken", "factory": "models.py:broken"},
@@ -88,7 +88,7 @@ def test_what_fails_is_a_row_and_the_others_finish(study: Studies, folder: Path,
     assert result.agreement.empty
 
 
-def test_failed_calls_are_counted_and_asked_again(study: Studies, folder: Path, lines: Lines) -> None:
+def test_failed_calls_are_counted_and_retried(study: Studies, folder: Path, lines: Lines) -> None:
     models = [{"name": "eyes", "factory": "eyes.py:model"}]
     (folder / "eyes.py").write_text("from vlmrobust.testing import FakeModel\n\ndef model():\n    return FakeModel()\n")
     picture = (folder / "red.png").read_bytes()
@@ -154,11 +154,11 @@ def test_once() -> None:
             raise made
         return made
 
-    failing = Once(make)
+    failing = Lazy(make)
     for _ in range(2):
         with pytest.raises(ValueError, match="first"):
             failing()
-    working = Once(make)
+    working = Lazy(make)
     assert (working(), working()) == (1, 1)
 
 

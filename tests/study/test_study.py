@@ -1,4 +1,4 @@
-"""What a study's file may say: fields, paths, and what is refused in which words."""
+"""Test the file of a study: fields, paths, and error messages."""
 
 import re
 from collections.abc import Callable
@@ -56,43 +56,49 @@ def test_paths_start_at_the_file_and_names_on_the_hub_stay(study: Callable[..., 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": []}, "study.toml: 'model' is no key here; did you mean 'models'?"),
-        ({"models": [MODEL | {"chekpoint": "x"}]}, "models m: 'chekpoint' is no key here; did you mean 'checkpoint'?"),
-        ({"models": [MODEL | {"checkpoints": [{"stp": 1}]}]}, "models m, checkpoints: 'stp' is no key here; did you"),
-        ({"models": [MODEL | {"style": {"sistem": "x"}}]}, "models m, style: 'sistem' is no key here; did you mean"),
-        ({"benchmarks": [DATA | {"limits": 1}]}, "benchmarks d: 'limits' is no key here; did you mean 'limit'?"),
-        ({"judges": [{"name": "rules", "zzz": 1}]}, "judges rules: 'zzz' is no key here; known are name, base_url"),
-        ({"sizes": {"s": {"layer": 1}}}, "sizes s: 'layer' is no key here; did you mean 'layers'?"),
+        ({"model": []}, "study.toml: 'model' is not a key here; did you mean 'models'?"),
+        (
+            {"models": [MODEL | {"chekpoint": "x"}]},
+            "models m: 'chekpoint' is not a key here; did you mean 'checkpoint'?",
+        ),
+        (
+            {"models": [MODEL | {"checkpoints": [{"stp": 1}]}]},
+            "models m, checkpoints: 'stp' is not a key here; did you",
+        ),
+        ({"models": [MODEL | {"style": {"sistem": "x"}}]}, "models m, style: 'sistem' is not a key here; did you mean"),
+        ({"benchmarks": [DATA | {"limits": 1}]}, "benchmarks d: 'limits' is not a key here; did you mean 'limit'?"),
+        ({"judges": [{"name": "rules", "zzz": 1}]}, "judges rules: 'zzz' is not a key here; known are name, base_url"),
+        ({"sizes": {"s": {"layer": 1}}}, "sizes s: 'layer' is not a key here; did you mean 'layers'?"),
         ({"models": {"name": "m"}}, "expected 'models' to be a list, such as [[models]], got {'name': 'm'}"),
         ({"models": [{"name": "m"}]}, "model 'm': expected 'checkpoint' or 'factory', got neither"),
-        ({"models": [{"name": "a/b", "checkpoint": "x"}]}, "expected a name that a folder can have"),
-        ({"models": [MODEL, MODEL]}, "field 'models': expected names that differ, got ['m', 'm']"),
-        ({"models": [MODEL | {"factory": "a:b"}]}, "field 'factory': expected it alone, got a checkpoint or a server"),
-        ({"models": [MODEL | {"arguments": {"a": 1}}]}, "field 'arguments': expected a 'factory' that they are for"),
+        ({"models": [{"name": "a/b", "checkpoint": "x"}]}, "expected a valid folder name"),
+        ({"models": [MODEL, MODEL]}, "field 'models': expected distinct names, got ['m', 'm']"),
+        ({"models": [MODEL | {"factory": "a:b"}]}, "field 'factory': expected no checkpoint or server with it"),
+        ({"models": [MODEL | {"arguments": {"a": 1}}]}, "field 'arguments': expected a 'factory' to pass them to"),
         (
             {"models": [MODEL | {"checkpoints": [{"step": 1}, {"step": 1}]}]},
-            "expected a 'step' or 'label' that differs",
+            "expected a distinct 'step' or 'label'",
         ),
         ({"models": [MODEL | {"engine": "vlm"}]}, "engine': Input should be 'transformers' or 'vllm', got 'vlm'"),
         (
             {"models": [MODEL | {"engine": "vllm", "device": "cpu"}]},
-            "'m', field 'engine': expected vllm for a checkpoint",
+            "'m', field 'engine': expected vllm only for a checkpoint",
         ),
         ({"models": [MODEL | {"style": "video_r2"}]}, "got 'video_r2'"),
         ({"models": [MODEL | {"size": "big"}]}, "'m', field 'size': expected one of 'sizes' (none), got 'big'"),
-        ({"models": [MODEL], "draws": 3}, "field 'draws': expected models that sample, got m without"),
+        ({"models": [MODEL], "draws": 3}, "field 'draws': expected models that sample, got m with greedy decoding"),
         (
             {"benchmarks": [{"name": "cvbench"}]},
             "benchmark 'cvbench': expected a benchmark, or rows of your own in 'data', got 'cvbench'; "
             "did you mean 'cv-bench'? Known are 3dsrbench, ",
         ),
-        ({"benchmarks": [DATA | {"source": "x"}]}, "field 'data': expected it alone, got source beside it"),
+        ({"benchmarks": [DATA | {"source": "x"}]}, "field 'data': cannot be combined with source"),
         ({"judges": ["lm:x"]}, "expected rules, hf:NAME, vllm:NAME or openai:NAME, got 'lm:x'"),
         ({"conditions": ["wrong_thnik"]}, "got 'wrong_thnik'; did you mean 'wrong_think'? Known are base, "),
         ({"metrics": ["brier"]}, "expected the name of a metric, got 'brier'; did you mean 'brier_score'?"),
     ],
 )
-def test_what_is_refused(study: Callable[..., Study], changes: dict[str, Any], message: str) -> None:
+def test_invalid_studies_are_refused(study: Callable[..., Study], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         study(**changes)
 
@@ -116,7 +122,7 @@ def test_a_part_of_a_study(study: Callable[..., Study]) -> None:
     part = study().only(models=["other"], benchmarks=["few"])
     assert [entry.name for entry in (*part.models, *part.benchmarks)] == ["other", "few"]
     assert study().only() == study()
-    with pytest.raises(ValueError, match="expected models out of trained, other; got 'third'"):
+    with pytest.raises(ValueError, match=r"expected models of the study, got 'third'; .* Known are trained, other"):
         study().only(models=["third"])
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..report import Report
 
-__all__ = ["LEVEL", "Gate", "Outcome", "compare", "gates_of", "outcomes"]
+__all__ = ["LEVEL", "Gate", "GateOutcome", "compare", "gates_of", "outcomes"]
 
 
 _GATES = "Gates: exit code 3 if one fails, 4 if one cannot tell"
@@ -162,7 +162,7 @@ def gates_of(fail_if_worse: Sequence[str] | None, max_drop: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class GateOutcome:
     """The outcome of one gate under one condition.
 
     Attributes:
@@ -174,7 +174,7 @@ class Outcome:
     text: str
 
 
-def outcomes(gates: Sequence[Gate], table: "pd.DataFrame", report: Report) -> list[Outcome]:
+def outcomes(gates: Sequence[Gate], table: "pd.DataFrame", report: Report) -> list[GateOutcome]:
     """Return the outcome of each gate under each condition.
 
     The p-values of all gates without `max_drop` are adjusted together (Holm), so that the probability of a false alarm
@@ -201,18 +201,18 @@ def _rows(gate: Gate, table: "pd.DataFrame", report: Report) -> Iterator[dict[st
             yield row
 
 
-def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> Outcome:
+def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> GateOutcome:
     where = f"{gate.metric} under {row['condition']}"
     if row["difference"] == 0 and row["note"].endswith(EQUAL_DIFFERENCES):
-        return Outcome("passed", f"{where}: the same for every one of {row['n']} samples")
+        return GateOutcome("passed", f"{where}: the same for every one of {row['n']} samples")
     if math.isnan(row["difference"]) or math.isnan(row["low"]):
-        return Outcome("cannot tell", f"{where}: {row['note'] or 'no difference is defined'}")
+        return GateOutcome("cannot tell", f"{where}: {row['note'] or 'no difference is defined'}")
     numbers = f"{where}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']}"
     if gate.max_drop is None:
         failed = sign * row["difference"] < 0 and p < LEVEL
         conclusion = "worse" if failed else "not shown to be worse"
-        return Outcome("FAILED" if failed else "passed", f"{numbers}, adjusted p = {p:.3g}: {conclusion}")
+        return GateOutcome("FAILED" if failed else "passed", f"{numbers}, adjusted p = {p:.3g}: {conclusion}")
     worst = row["low"] if sign > 0 else -row["high"]
     failed = worst < -gate.max_drop
     verb = "may be" if failed else "is not"
-    return Outcome("FAILED" if failed else "passed", f"{numbers}: {verb} worse by more than {gate.max_drop:g}")
+    return GateOutcome("FAILED" if failed else "passed", f"{numbers}: {verb} worse by more than {gate.max_drop:g}")

@@ -12,7 +12,7 @@ from ..catalogue import named_style
 from . import completion
 from .app import read_configuration
 
-__all__ = ["AnswerAs", "Engine", "listed", "pairs"]
+__all__ = ["AnswerAs", "EngineChoice", "listed", "pairs"]
 
 
 class AnswerAs(StrEnum):
@@ -24,7 +24,7 @@ class AnswerAs(StrEnum):
     text = "text"
 
 
-class Engine(StrEnum):
+class EngineChoice(StrEnum):
     """The library that runs a checkpoint."""
 
     transformers = "transformers"
@@ -102,7 +102,7 @@ Model = Annotated[
     ),
 ]
 EngineName = Annotated[
-    Engine,
+    EngineChoice,
     typer.Option(
         "--engine",
         help="Library that runs a checkpoint: transformers, or vLLM (extra vllm).",

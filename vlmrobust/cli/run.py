@@ -30,7 +30,7 @@ def run(
     context: typer.Context,
     *,
     model: options.Model,
-    engine: options.EngineName = options.Engine.transformers,
+    engine: options.EngineName = options.EngineChoice.transformers,
     engine_option: options.EngineOption = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,

@@ -1,4 +1,4 @@
-"""A whole study as one value: models × benchmarks × conditions × judges → one folder, one page."""
+"""Run studies: models × benchmarks × conditions × judges in one folder, with tables and one page."""
 
 from .counting import Rates
 from .study import Study, StudyResult

@@ -1,4 +1,4 @@
-"""How far several judges agree on a run, with intervals over its samples."""
+"""Compute the agreement of several judges on a run, with confidence intervals over its samples."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def agreement(judged: Sequence[Report], seed: int) -> dict[str, float | int | st
 
     Args:
         judged: the run's report by each judge, at least two.
-        seed: keys the bootstrap, which draws groups of samples.
+        seed: seed of the bootstrap over groups of samples.
 
     Returns:
         The numbers of an `AgreementRow`.
@@ -45,7 +45,7 @@ def agreement(judged: Sequence[Report], seed: int) -> dict[str, float | int | st
         groups = [group for group, kept in zip(judged[0].responses.group, complete.tolist(), strict=True) if kept]
         strict_limits, kappa_limits = _limits(ratings[complete], groups, seed)
     if math.isnan(float(numbers["kappa"])):
-        note = _why(numbers["n"])
+        note = _reason_undefined(numbers["n"])
     elif math.isnan(kappa_limits[0]):
         note = "κ has no interval: no two verdicts differ"
     limits = ("strict_low", "strict_high", "low", "high")
@@ -57,7 +57,7 @@ def _limits(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the intervals of strict agreement and of κ, a function of means over responses.
 
-    That of κ is NaN where all replicates are alike: a bootstrap knows nothing of disagreement that it has not seen.
+    The interval of κ is NaN if all replicates are equal: a bootstrap cannot estimate unobserved disagreement.
     """
     raters = ratings.shape[1]
     ones = ratings.sum(axis=1)
@@ -75,7 +75,7 @@ def _limits(
     return (strict.low, strict.high), (low, high) if low < high else (math.nan, math.nan)
 
 
-def _why(n: object) -> str:
+def _reason_undefined(n: object) -> str:
     return (
         f"all {n} verdicts are the same: chance alone would agree" if n else "no response has a verdict of all judges"
     )

@@ -1,7 +1,7 @@
-"""Count what prompts cost before anything is asked: tokens, and at least how many operations and bytes.
+"""Count the cost of prompts before a run: tokens, and lower bounds on operations and bytes.
 
-Decoding reads all weights at every step, however many rows there are. On most machines that takes longer than the
-operations do, so a count of operations alone promises too much.
+Decoding reads all weights at every step, whatever the batch size. On most machines that takes longer than the
+operations, so that a count of operations alone is too optimistic.
 """
 
 import re
@@ -22,7 +22,7 @@ from .entries import Size
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Counts", "Passes", "Rates", "StandInEncoder", "Work", "count", "size_of", "work_of"]
+__all__ = ["Cost", "Counts", "Passes", "Rates", "StandInEncoder", "cost_of", "count", "size_of"]
 
 
 _MARK = "\x00"
@@ -35,9 +35,9 @@ class Passes:
     """Forward passes over prompts.
 
     Attributes:
-        tokens: that go through the language model, those of images among them.
-        attended: pairs of a token and one that it attends to, itself among them.
-        image_tokens: those of images, each encoded anew.
+        tokens: number of tokens through the language model, including image tokens.
+        attended: number of pairs of a token and one it attends to, including itself.
+        image_tokens: number of image tokens, with every image encoded anew.
     """
 
     tokens: float = 0
@@ -45,21 +45,21 @@ class Passes:
     image_tokens: float = 0
 
     def then(self, tokens: int, before: int = 0, images: int = 0) -> "Passes":
-        """Return these and one more, of some tokens behind others."""
+        """Add a pass over some tokens that follow `before` others, `images` of them image tokens."""
         attended = tokens * before + tokens * (tokens + 1) / 2
         return Passes(self.tokens + tokens, self.attended + attended, self.image_tokens + images)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What prompts come to.
+    """Counts of prompts and tokens.
 
     Attributes:
-        prompts: how many there are.
-        texts: those whose answer is decoded; of the others a letter is read at once.
-        text_context: the tokens of these, all together.
-        plain: one pass per prompt.
-        shared: what prompts of a sample have in common once, what differs behind it.
+        prompts: number of prompts.
+        texts: number of prompts whose response is decoded; from the others only a letter is read.
+        text_context: total number of their tokens.
+        plain: passes with one per prompt.
+        shared: passes with the common prefix of a sample's prompts computed once.
     """
 
     prompts: float = 0
@@ -69,7 +69,7 @@ class Counts:
     shared: Passes = Passes()
 
     def times(self, factor: float) -> Self:
-        """Return as many times what there is."""
+        """Multiply all counts by a factor."""
         scaled: dict[str, Any] = {
             field.name: Passes(*(factor * getattr(value, part.name) for part in fields(Passes)))
             if isinstance(value := getattr(self, field.name), Passes)
@@ -80,36 +80,36 @@ class Counts:
 
 
 class _Encoder(Protocol):
-    """What counting needs of `models.encoding.Encoder`."""
+    """The part of `models.encoding.Encoder` that counting uses."""
 
     @property
     def image_tokens(self) -> Collection[Any]:
-        """The placeholders of images."""
+        """The placeholder tokens of images."""
 
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
-        """Return a prompt as text, its images opened."""
+        """Render a prompt as text and open its images."""
 
     def tokens(self, text: str) -> list[Any]:
-        """Return the tokens of a text, placeholders not yet expanded."""
+        """Return the tokens of a text, with placeholders not yet expanded."""
 
     def image_length(self, images: Sequence["Image"]) -> int:
-        """Return how many tokens images take."""
+        """Return the number of tokens of images."""
 
 
 def count(
     encoder: Any, samples: Sequence[Sample], conditions: Sequence[Perturbation], *, style: Style, seed: int, draws: int
 ) -> Counts:
-    """Count the prompts of samples under conditions, but for those that are not applicable, or that no one can open.
+    """Count the prompts of samples under conditions, without those not applicable or with unreadable images.
 
     A condition that needs the base answer is counted as the unperturbed prompt.
 
     Args:
-        encoder: an `Encoder`, or what stands in for it.
-        samples: which are all counted.
-        conditions: `Base()` among them.
-        style: how questions are put.
-        seed: keys the texts.
-        draws: how often each prompt is asked.
+        encoder: an `Encoder` or a stand-in.
+        samples: the samples to count.
+        conditions: the conditions, including `Base()`.
+        style: style of the prompts.
+        seed: seed of the texts.
+        draws: number of responses per prompt.
     """
     reader: _Encoder = encoder
     prompts = Prompts(samples, conditions, seed=seed, style=style, draws=draws)
@@ -120,7 +120,7 @@ def count(
         for place, prompt in enumerate(_of_sample(prompts, sample)):
             try:
                 rendered = reader.render(prompt, opened)
-            except (OSError, ValueError):  # a run makes it an error row
+            except (OSError, ValueError):  # an error row in a run
                 continue
             items[place] = replace(rendered, forced=forced_text(rendered.prompt))
         tokens = {place: reader.tokens(item.text) for place, item in items.items()}
@@ -146,12 +146,12 @@ def _with_family(counts: Counts, family: Family, tokens: Any, reader: _Encoder) 
     images = reader.image_length(shown)
     plain, shared = counts.plain, counts.shared
     texts, context = counts.texts, counts.text_context
-    grown = images - len(shown)  # in the text, each image is one placeholder
-    prefix = family.prefix + grown if family.prefix else 0
+    expansion = images - len(shown)  # in the text, each image is one placeholder
+    prefix = family.prefix + expansion if family.prefix else 0
     if prefix:
         shared = shared.then(prefix, images=images)
     for item, position in zip(family.items, family.positions, strict=True):
-        length = len(tokens[position]) + grown
+        length = len(tokens[position]) + expansion
         plain = plain.then(length, images=images)
         shared = shared.then(length - prefix, before=prefix, images=0 if prefix else images)
         if item.forced is None:
@@ -160,10 +160,10 @@ def _with_family(counts: Counts, family: Family, tokens: Any, reader: _Encoder) 
 
 
 class StandInEncoder:
-    """Stands in for a processor that isn't at hand: four characters are a token, and images follow a rule.
+    """Replace an unavailable processor: four characters are a token, and images follow a rule.
 
     Args:
-        image: Qwen2.5-VL's rule (28 × 28 pixels a token, between the processor's own limits) or InternVL's (tiles of
+        image: Qwen2.5-VL's rule (28 × 28 pixels per token, within the processor's own limits) or InternVL's (tiles of
             448 × 448 pixels and a thumbnail, 256 tokens each).
     """
 
@@ -173,7 +173,7 @@ class StandInEncoder:
         self._image = image
 
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
-        """Return the turns one behind the other, each image a mark."""
+        """Concatenate the turns, with a mark for each image."""
         for image in prompt.images:
             key = image_key(image)
             if key not in opened:
@@ -186,11 +186,11 @@ class StandInEncoder:
         return Rendered(prompt, f"{''.join(turns)}assistant{prompt.prefill}", images)
 
     def tokens(self, text: str) -> list[str]:
-        """Return four characters at a time."""
+        """Split a text into pieces of four characters."""
         return re.findall(f"{_MARK}|[^{_MARK}]{{1,{_CHARACTERS}}}", text)
 
     def image_length(self, images: Sequence["Image"]) -> int:
-        """Return how many tokens images take by the rule."""
+        """Return the number of tokens of images by the rule."""
         patches = [
             self._processor.get_number_of_image_patches(image.height, image.width, self._settings) for image in images
         ]
@@ -213,11 +213,11 @@ class StandInEncoder:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a machine does, as its user states it.
+    """The speed of a machine, as stated by the user.
 
     Attributes:
         operations: floating-point operations per second.
-        bytes: bytes of weights and cache that it reads per second.
+        bytes: bytes of weights and cache read per second.
 
     Raises:
         ValueError: one of them is not above 0.
@@ -229,19 +229,19 @@ class Rates:
     def __post_init__(self) -> None:
         if not (self.operations > 0 and self.bytes > 0):
             raise ValueError(
-                f"expected rates above 0, got {self.operations} operations and {self.bytes} bytes a second"
+                f"expected rates above 0, got {self.operations} operations and {self.bytes} bytes per second"
             )
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a way of answering takes.
+class Cost:
+    """Operations and bytes of inference.
 
     Attributes:
         prefill: operations of the forward passes over prompts and images, 2 per multiplication and addition.
-        decoding: operations of all steps that decode.
-        weight_bytes: that these steps read of the weights.
-        cache_bytes: that they read of keys and values.
+        decoding: operations of all decoding steps.
+        weight_bytes: bytes of weights that these steps read.
+        cache_bytes: bytes of keys and values that they read.
     """
 
     prefill: float
@@ -255,13 +255,13 @@ class Work:
         return self.prefill + self.decoding
 
     def seconds(self, rates: Rates) -> float:
-        """Return how long it takes at these rates: decoding as long as the slower of its operations and its bytes."""
+        """Return the duration at these rates, where decoding takes the longer of its operations and its reads."""
         read = (self.weight_bytes + self.cache_bytes) / rates.bytes
         return self.prefill / rates.operations + max(self.decoding / rates.operations, read)
 
-    def plus(self, other: Self) -> "Work":
-        """Return the sum of two."""
-        return Work(
+    def plus(self, other: Self) -> "Cost":
+        """Add another cost."""
+        return Cost(
             self.prefill + other.prefill,
             self.decoding + other.decoding,
             self.weight_bytes + other.weight_bytes,
@@ -269,24 +269,24 @@ class Work:
         )
 
 
-def work_of(
+def cost_of(
     size: Size, counts: Counts, *, shared: bool, new_tokens: int, rows: float, bytes_per_value: float = 2
-) -> Work:
-    r"""Return what the prompts of a run take.
+) -> Cost:
+    r"""Return the cost of a run's prompts.
 
-    A token of a prompt takes $2 (W - H)$ operations in the matrices and $4 L d$ for each token that it attends to, the
-    last one of a prompt $2 H$ in the LM head; a patch $2 V$ and an image token $2 P$ in vision tower and projector. A
-    decoded token takes $2 W + 4 L d c$ at a context of c tokens; a step reads W weights once for all rows, and
-    $2 L k c$ values of the cache for each. The attention of the vision tower, which most models keep to windows, and
-    the norms are left out.
+    A prompt token takes $2 (W - H)$ operations in the matrices and $4 L d$ per token that it attends to, and the last
+    one of a prompt $2 H$ in the LM head; a patch takes $2 V$ and an image token $2 P$ in vision tower and projector. A
+    decoded token takes $2 W + 4 L d c$ at a context of c tokens; a step reads W weights once for the whole batch, and
+    $2 L k c$ values of the cache for each row. The norms and the attention of the vision tower, which most models limit
+    to windows, are left out.
 
     Args:
         size: W, H, V, P, L, d and k.
-        counts: of the prompts.
-        shared: what prompts of a sample have in common is computed once.
-        new_tokens: decoded for each prompt that is not read off at once.
-        rows: how many of them are decoded together.
-        bytes_per_value: of weights and cache.
+        counts: counts of the prompts.
+        shared: whether the common prefix of a sample's prompts is computed once.
+        new_tokens: number of tokens decoded per text.
+        rows: batch size of decoding.
+        bytes_per_value: bytes per value of weights and cache.
     """
     passes = counts.shared if shared else counts.plain
     per_attended = 4 * size.layers * size.width
@@ -296,11 +296,11 @@ def work_of(
         + 2 * size.head * counts.prompts
         + 2 * (size.vision * size.patches_per_token + size.projector) * passes.image_tokens
     )
-    # The first new token is read off the forward pass over the prompt.
+    # The forward pass over the prompt gives the first new token.
     steps = max(0, new_tokens - 1)
     decoded = counts.texts * steps
     context = steps * (counts.text_context + counts.texts * (steps + 1) / 2)
-    return Work(
+    return Cost(
         prefill=prefill,
         decoding=2 * size.language * decoded + per_attended * context,
         weight_bytes=bytes_per_value * (size.language + size.experts) * decoded / max(1.0, rows),
@@ -309,7 +309,7 @@ def work_of(
 
 
 def size_of(model: Any) -> Size:
-    """Return the size of a Hugging Face model; its weights may be on the device `meta`.
+    """Return the size of a Hugging Face model, whose weights may be on the device `meta`.
 
     Args:
         model: an image-text-to-text model.

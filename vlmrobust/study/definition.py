@@ -1,6 +1,6 @@
-"""What a study asks: its fields, what must hold between them, and how a TOML file says them.
+"""Define and validate the fields of a study, and read them from a TOML file.
 
-In a file unknown keys are refused, and relative paths start at the file.
+A file must not have unknown keys; relative paths in it start at the file.
 """
 
 import tomllib
@@ -25,10 +25,10 @@ _PAPER_CONDITIONS = tuple(condition.condition for condition in paper_conditions(
 
 
 class StudyDefinition(Frozen):
-    """The fields of a `Study`, which says what each of them is.
+    """The fields of a `Study`, which documents them.
 
     Raises:
-        pydantic.ValidationError: an entry does not fit; the message names it and the field.
+        pydantic.ValidationError: an entry is invalid; the message names it and the field.
     """
 
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
@@ -66,7 +66,7 @@ class StudyDefinition(Frozen):
         for field in ("models", "benchmarks", "judges"):
             names = [entry.name for entry in getattr(self, field)]
             if len({name.lower() for name in names}) < len(names):
-                raise ValueError(f"field {field!r}: expected names that differ, got {names}")
+                raise ValueError(f"field {field!r}: expected distinct names, got {names}")
         sizes = {entry.name: entry.size for entry in self.models} | {entry.name: entry.size for entry in self.judges}
         for name, size in sizes.items():
             if size is not None and size not in self.sizes:
@@ -75,8 +75,8 @@ class StudyDefinition(Frozen):
         greedy = [model.name for model in self.models if not (model.factory or _samples(model))]
         if self.draws > 1 and greedy:
             raise ValueError(
-                f"field 'draws': expected models that sample, got {', '.join(greedy)} without; greedy draws of a "
-                "prompt are all the same (generation: do_sample = true, or a server's temperature)"
+                f"field 'draws': expected models that sample, got {', '.join(greedy)} with greedy decoding, where all "
+                "draws are the same (set do_sample = true in generation, or a server's temperature)"
             )
         return self
 
@@ -91,10 +91,10 @@ _PARTS: dict[str, type[BaseModel]] = {"models": ModelEntry, "benchmarks": Benchm
 
 
 def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
-    """Return the fields of a study.
+    """Read the fields of a study from a TOML file.
 
     Raises:
-        ValueError: the file is no TOML, or a key is not known; the message has the nearest.
+        ValueError: the file is not TOML, or a key is unknown; the message suggests the nearest.
         OSError: it cannot be read.
     """
     if not path.is_file():
@@ -117,19 +117,19 @@ def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
                 where = f"{path}, {field} {entry.get('name') or number}"
                 _check_keys(entry, kind, where)
                 _check_parts(entry, where)
-                _place(entry, folder)
+                _resolve_paths(entry, folder)
     for name, size in values.get("sizes", {}).items():
         _check_keys(size, Size, f"{path}, sizes {name}")
     for field in ("metrics", "conditions"):
         if isinstance(names := values.get(field), list):
-            values[field] = [_all_placed(name, folder) if isinstance(name, str) else name for name in names]
+            values[field] = [_resolved_parts(name, folder) if isinstance(name, str) else name for name in names]
     if "out" in values:
         values["out"] = str(folder / str(values["out"]))
     return values
 
 
-def _all_placed(name: str, folder: Path) -> str:
-    return "+".join(_placed(part.strip(), folder) for part in name.split("+"))
+def _resolved_parts(name: str, folder: Path) -> str:
+    return "+".join(_resolved(part.strip(), folder) for part in name.split("+"))
 
 
 def _check_parts(entry: Mapping[str, Any], where: str) -> None:
@@ -145,11 +145,11 @@ def _check_keys(values: Any, kind: type[BaseModel], where: str) -> None:
     known = kind.model_fields
     for key in [key for key in values if key not in known]:
         hint = did_you_mean(key, known) or f"known are {', '.join(known)}"
-        raise ValueError(f"{where}: {key!r} is no key here; {hint}")
+        raise ValueError(f"{where}: {key!r} is not a key here; {hint}")
 
 
-def _place(entry: dict[str, Any], folder: Path) -> None:
-    """Make the relative paths of an entry start at the file; a name on the hub is no path."""
+def _resolve_paths(entry: dict[str, Any], folder: Path) -> None:
+    """Resolve the relative paths of an entry against the file's folder; hub names stay."""
     for holder in (entry, *entry.get("checkpoints", [])):
         name = holder.get("checkpoint")
         if isinstance(name, str) and (name.startswith(".") or (folder / name).is_dir()):
@@ -161,10 +161,10 @@ def _place(entry: dict[str, Any], folder: Path) -> None:
     if isinstance(data, str) and (data.startswith(".") or Path(data).suffix or (folder / data).exists()):
         entry["data"] = str(folder / data)
     if "factory" in entry:
-        entry["factory"] = _placed(str(entry["factory"]), folder)
+        entry["factory"] = _resolved(str(entry["factory"]), folder)
 
 
-def _placed(name: str, folder: Path) -> str:
-    """Make the path in `file.py:name` start at a folder; a module's name is no path."""
+def _resolved(name: str, folder: Path) -> str:
+    """Resolve the path in `file.py:name` against a folder; module names stay."""
     module, colon, wanted = name.rpartition(":")
     return f"{folder / module}:{wanted}" if colon and module.endswith(".py") else name

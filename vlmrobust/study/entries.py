@@ -1,4 +1,4 @@
-"""What a study is made of, as its file says it: models with their checkpoints, benchmarks, judges, sizes."""
+"""Define the entries of a study: models with their checkpoints, benchmarks, judges, sizes."""
 
 import os
 import re
@@ -18,12 +18,12 @@ from ..types.frozen import Address, Frozen, Settings, Told
 __all__ = ["BenchmarkEntry", "JudgeEntry", "ModelEntry", "Size", "Stage", "secrets_of"]
 
 NO_VALUE = "none"
-"""What stands in a TOML file, which has no null, where a setting is to be left out."""
+"""The value that omits a setting in a TOML file, which has no null."""
 
 
 def _is_folder_name(name: str) -> str:
     if not re.fullmatch(r"[\w][\w. @=+-]*", name):
-        raise ValueError(f"expected a name that a folder can have (letters, digits, . _ - + = @), got {name!r}")
+        raise ValueError(f"expected a valid folder name (letters, digits, . _ - + = @), got {name!r}")
     return name
 
 
@@ -31,11 +31,11 @@ Name = Annotated[str, AfterValidator(_is_folder_name)]
 
 
 def _without_key(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuse a key among the arguments of a client; what else is secret in them is sent, and is not written."""
+    """Refuse an API key among the arguments of a client; other secrets are sent but never written."""
     if any(re.sub("[^a-z]", "", name.lower()) == "apikey" for name in options):
         raise ValueError(
-            "expected no 'api_key' here, since a study is a file to be shared; name the environment variable that "
-            "holds the key in 'api_key_env'"
+            "expected no 'api_key' here, since studies are shared as files; give the name of an environment variable "
+            "that holds the key in 'api_key_env'"
         )
     return options
 
@@ -53,13 +53,13 @@ def _is_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise ValueError(
             "expected the name of an environment variable that holds the key, "
-            "got one that is not repeated here, since it may be the key itself"
+            "got a text that is not shown here, since it may be the key itself"
         )
     return name
 
 
 def _written(name: str | None) -> str | None:
-    """Return a variable's name as it is written: a key, given in its place, is not."""
+    """Return a variable's name to write to files, without a key given in its place."""
     known = name is None or name in os.environ or variable_shown(name) == repr(name)
     return name if known else variable_shown("")
 
@@ -69,7 +69,7 @@ Written = PlainSerializer(_written)
 
 
 def secrets_of(entry: "ModelEntry | JudgeEntry") -> Secrets:
-    """Return what is secret of an entry: the key that its variable holds, and what its settings say so of."""
+    """Return the secrets of an entry: the key in its environment variable, and the secret settings."""
     variable = entry.api_key_env or "OPENAI_API_KEY"
     mistaken = entry.api_key_env if entry.api_key_env != _written(entry.api_key_env) else None
     settings = [getattr(entry, field, None) for field in ("base_url", "options", "generation", "arguments")]
@@ -78,21 +78,21 @@ def secrets_of(entry: "ModelEntry | JudgeEntry") -> Secrets:
 
 
 class Size(Frozen):
-    """The architecture of a model as far as the cost of answering depends on it, in numbers of weights and dimensions.
+    """The architecture of a model, as far as the cost of inference depends on it, in numbers of weights and dimensions.
 
     Attributes:
-        language: weights of the language model that every token meets: all matrices, the LM head among them, without
-            the table of embeddings.
-        experts: further weights of the language model that a token does not meet, in a mixture of experts: they lie in
-            memory, and are taken to be read in decoding.
-        head: those of the LM head, which only the last token of a prompt meets; 0 = all tokens are taken to meet it.
-        vision: weights of the vision tower that every patch meets.
-        projector: weights that every image token meets.
-        layers: of the language model.
-        width: of its attention: heads × dimensions of a head.
-        kv_width: the same for keys, or values: key-value heads × dimensions.
-        patches_per_token: how many patches make one image token.
-        image: how many tokens an image takes: Qwen2.5-VL's rule (28 × 28 pixels a token) or InternVL's (tiles of 448 ×
+        language: active weights of the language model per token: all matrices, including the LM head, without the
+            embedding table.
+        experts: further weights of a mixture of experts, inactive for a token: they occupy memory, and decoding is
+            assumed to read them.
+        head: weights of the LM head, applied only to the last token of a prompt; 0 = assume all tokens use it.
+        vision: weights of the vision tower, applied to every patch.
+        projector: weights applied to every image token.
+        layers: number of layers of the language model.
+        width: width of its attention: heads × head dimension.
+        kv_width: width of keys, or values: key-value heads × head dimension.
+        patches_per_token: number of patches per image token.
+        image: rule for the tokens of an image: Qwen2.5-VL's (28 × 28 pixels per token) or InternVL's (tiles of 448 ×
             448 pixels, 256 tokens each).
     """
 
@@ -112,10 +112,10 @@ class Stage(Told):
     """One of a model's checkpoints.
 
     Attributes:
-        step: of its training; curves are drawn over it.
-        label: what it is called; "step …" if empty.
+        step: its training step, the x-axis of curves.
+        label: its name; "step …" if empty.
         checkpoint: a hub name or a folder, instead of the model's.
-        arguments: for the model's factory, beside the model's.
+        arguments: further arguments of the model's factory.
     """
 
     step: int | None = None
@@ -125,30 +125,29 @@ class Stage(Told):
 
     @property
     def title(self) -> str:
-        """The label, or else the step; empty where a model has no checkpoints of its own."""
+        """The label, or else the step; empty for a model without checkpoints."""
         return self.label or ("" if self.step is None else f"step {self.step}")
 
 
 class ModelEntry(Told):
-    """A model, and how it is asked.
+    """A model and its settings.
 
     Attributes:
-        name: what it is called in tables, and its folder.
-        checkpoint: a hub name, a folder, or a server's name for it.
-        engine: what computes a checkpoint's answers, `transformers` or `vllm`.
-        factory: `module:function` or `file.py:function`, which returns a model: it is imported, and called in a dry run
-            as well, so that its tokenizer can be asked.
-        arguments: of the factory.
+        name: its name in tables, and its folder.
+        checkpoint: a hub name, a folder, or the server's name for the model.
+        engine: the library that runs a checkpoint, `transformers` or `vllm`.
+        factory: `module:function` or `file.py:function`, which returns a model. It is imported and called, in a dry run
+            too, which uses the model's tokenizer.
+        arguments: arguments of the factory.
         checkpoints: several stages of its training, each with a `step`.
         base_url: the address of an OpenAI-compatible server.
         api_key_env: the environment variable that holds the server's key.
         style: one of `vlmrobust.styles` by name, or the fields of a `Style`; None = the default one.
-        generation: as in `HFModel` (`VLLMModel`) or `OpenAIModel`; "none" leaves a setting out.
+        generation: as in `HFModel` (`VLLMModel`) or `OpenAIModel`; "none" omits a setting.
         dtype, device: of a checkpoint.
         options: further arguments of `HFModel.from_pretrained`, `VLLMModel` or `OpenAIModel`.
-        size: for a dry run where the checkpoint's own configuration isn't at hand: the name of one of the study's
-            sizes.
-        new_tokens: how many tokens a text has on average, for a dry run; None = the limit.
+        size: for a dry run without the checkpoint's configuration: the name of one of the study's sizes.
+        new_tokens: average number of tokens per response, for a dry run; None = the limit.
     """
 
     name: Name
@@ -174,7 +173,7 @@ class ModelEntry(Told):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Its checkpoints; a model without any has one stage, itself."""
+        """Its checkpoints; the model itself if it has none."""
         return self.checkpoints or (Stage(),)
 
     @field_validator("style")
@@ -191,35 +190,35 @@ class ModelEntry(Told):
         if missing:
             raise ValueError(f"{where}: expected 'checkpoint' or 'factory', got neither")
         if self.factory and (self.checkpoint or self.is_served or any(stage.checkpoint for stage in self.checkpoints)):
-            raise ValueError(f"{where}, field 'factory': expected it alone, got a checkpoint or a server beside it")
+            raise ValueError(f"{where}, field 'factory': expected no checkpoint or server with it, got one")
         if not self.factory and (self.arguments or any(stage.arguments for stage in self.checkpoints)):
-            raise ValueError(f"{where}, field 'arguments': expected a 'factory' that they are for, got none")
+            raise ValueError(f"{where}, field 'arguments': expected a 'factory' to pass them to, got none")
         if self.engine == "vllm" and (self.factory or self.is_served or self.device):
             raise ValueError(
-                f"{where}, field 'engine': expected vllm for a checkpoint alone, got a factory, a server or a 'device' "
-                "beside it"
+                f"{where}, field 'engine': expected vllm only for a checkpoint, got it with a factory, a server or a "
+                "'device'"
             )
         titles = [stage.title for stage in self.checkpoints]
         if "" in titles or len(set(titles)) < len(titles):
-            raise ValueError(f"{where}, field 'checkpoints': expected a 'step' or 'label' that differs, got {titles}")
+            raise ValueError(f"{where}, field 'checkpoints': expected a distinct 'step' or 'label', got {titles}")
         for title in titles:
             _is_folder_name(title)
         return self
 
 
 class BenchmarkEntry(Frozen):
-    """Samples: a published benchmark, or rows of one's own.
+    """Samples: a published benchmark or your own rows.
 
     Attributes:
-        name: a name that `load_benchmark` knows, or any where `data` is given; its folder.
-        benchmark: the published one, where `name` is another.
+        name: a name that `load_benchmark` knows, or any name with `data`; also its folder.
+        benchmark: the name of the published benchmark if `name` differs from it.
         source: a copy of the benchmark's files.
-        data: rows of one's own, as `read_rows` takes them.
-        columns: which column of `data` holds a field.
+        data: your own rows, as in `read_rows`.
+        columns: the columns of `data` by field.
         answer_as: how the answers of `data` are written.
-        split, configs, limit, drawn, root: as in `load_benchmark`; `drawn` is for published ones.
-        download_urls: fetch images that rows give the address of.
-        rows: how many there are, for a dry run without the data.
+        split, configs, limit, drawn, root: as in `load_benchmark`; `drawn` is for published benchmarks.
+        download_urls: download images that rows give as URLs.
+        rows: number of rows, for a dry run without the data.
     """
 
     name: Name
@@ -248,11 +247,9 @@ class BenchmarkEntry(Frozen):
                 f"benchmark {self.name!r}: expected a benchmark, or rows of your own in 'data', "
                 f"{unknown_name(self.published, sorted(BENCHMARKS))}"
             )
-        beside = [field for field in ("benchmark", "source", "drawn") if getattr(self, field) is not None]
-        if self.data is not None and beside:
-            raise ValueError(
-                f"benchmark {self.name!r}, field 'data': expected it alone, got {', '.join(beside)} beside it"
-            )
+        others = [field for field in ("benchmark", "source", "drawn") if getattr(self, field) is not None]
+        if self.data is not None and others:
+            raise ValueError(f"benchmark {self.name!r}, field 'data': cannot be combined with {', '.join(others)}")
         return self
 
 
@@ -262,7 +259,7 @@ class JudgeEntry(Told):
     Attributes:
         name: `rules`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), or `openai:NAME` (a model behind a server).
         base_url, api_key_env: of the server.
-        dtype, device: of the checkpoint; vLLM takes the cards it sees.
+        dtype, device: of the checkpoint; vLLM uses all visible GPUs.
         options: further arguments of `LMJudge.from_pretrained` (such as `device_map`) or `OpenAIJudge`.
         size: for a dry run, the name of one of the study's sizes.
     """
@@ -284,10 +281,10 @@ class JudgeEntry(Told):
         return name
 
     @model_validator(mode="after")
-    def _vllm_takes_its_cards(self) -> Self:
+    def _no_device_for_vllm(self) -> Self:
         if self.name.startswith("vllm:") and self.device is not None:
             raise ValueError(
-                f"judge {self.name!r}, field 'device': expected none, since vLLM takes the cards it sees, got "
+                f"judge {self.name!r}, field 'device': expected none, since vLLM uses all visible GPUs, got "
                 f"{self.device!r}"
             )
         return self

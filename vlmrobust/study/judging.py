@@ -1,4 +1,4 @@
-"""The thoughts of finished runs, read by one judge after another; no model is asked for it."""
+"""Judge the thoughts of finished runs, one judge after another, without running the models again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,28 +12,28 @@ from ..report import Report
 from ..report.files import LINES, report_file
 from ..report.run_report import last_report_file
 from .entries import JudgeEntry, secrets_of
-from .loading import Once, judge_of
+from .loading import Lazy, judge_of
 from .tables import JudgementRow, RunRow
 
 __all__ = ["judgements"]
 
-_READ = ("sample_id", "condition", "status", "question", "options", "think")
+_JUDGED_FIELDS = ("sample_id", "condition", "status", "question", "options", "think")
 
 
 def judgements(
     entry: JudgeEntry, runs: Sequence[RunRow], out: Path, tell: Callable[[str], None]
 ) -> Iterator[JudgementRow]:
-    """Yield a row per run, once a report by this judge stands beside the run's own.
+    """Yield a row per run after saving this judge's report next to the run's own.
 
-    The judge is loaded where a run has none yet, or one of other responses.
+    The judge is loaded only if a run has no such report yet, or one of other responses.
 
     Args:
         entry: the judge.
-        runs: those that are finished.
+        runs: the finished runs.
         out: the study's folder.
-        tell: is told what begins and what failed.
+        tell: called with messages about progress and failures.
     """
-    judge = Once(lambda: judge_of(entry))
+    judge = Lazy(lambda: judge_of(entry))
     for run in runs:
         # Beside the report that is judged: what is said of a part does not take the place of what is said of the whole.
         file = Path(run.folder) / f"{last_report_file(out / run.folder).stem}-{slug_of(entry.name)}.parquet"
@@ -51,7 +51,7 @@ def judgements(
         try:
             with secrets_of(entry).held(), DirectoryLock(out / run.folder):
                 judged = _kept_or_judged(out / file, Report.load(last_report_file(out / run.folder)), entry, judge)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
+        except Exception as error:  # noqa: BLE001 - recorded in the row; the other runs continue
             row = replace(row, status="failed", file="", error=secrets_of(entry).error_text(error))
             tell(f"{run.folder}, judged by {entry.name}, failed: {row.error}")
         else:
@@ -74,11 +74,11 @@ def _kept_or_judged(file: Path, report: Report, entry: JudgeEntry, judge: Callab
 
 
 def _kept(file: Path, report: Report, entry: JudgeEntry) -> Report | None:
-    """Return the judged report that is there, if it is by the same judge and of the same responses."""
+    """Return the existing judged report if it is by the same judge and of the same responses."""
     if not file.is_file():
         return None
     judged = Report.load(file)
-    same = all(getattr(judged.responses, field) == getattr(report.responses, field) for field in _READ)
+    same = all(getattr(judged.responses, field) == getattr(report.responses, field) for field in _JUDGED_FIELDS)
     same = same and judged.responses.choice.tolist() == report.responses.choice.tolist()
     return judged if same and judged.manifest.get("judge_entry") == _entry(entry) else None
 

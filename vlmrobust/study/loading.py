@@ -1,6 +1,6 @@
-"""The entries of a study → models, samples and judges: the one table of what an entry becomes.
+"""Load the models, samples and judges of a study's entries.
 
-What is large is loaded when it is first needed, and let go before the next.
+Models and judges are loaded at their first use and released before the next one.
 """
 
 import gc
@@ -16,16 +16,17 @@ from ..naming import imported
 from ..types import Style
 from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 
-__all__ = ["Once", "free_memory", "function_named", "judge_of", "model_of", "samples_of", "style_of"]
+__all__ = ["Lazy", "free_memory", "function_named", "judge_of", "model_of", "samples_of", "style_of"]
 
 Made = TypeVar("Made")
 
 
 def model_of(entry: ModelEntry, stage: Stage, seed: int) -> Model:
-    """Return the model of an entry at one of its checkpoints.
+    """Load the model of an entry at one of its checkpoints.
 
     Raises:
-        ValueError: the key is not there, a setting does not fit, or the factory returned no model.
+        ValueError: the key is not set, or a setting is invalid.
+        TypeError: the factory did not return a model.
     """
     if entry.factory is not None:
         model = function_named(entry.factory)(**entry.arguments, **stage.arguments)
@@ -54,16 +55,16 @@ def _with_none(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def style_of(entry: ModelEntry) -> Style:
-    """Return how a model is asked."""
+    """Return the style of a model's prompts."""
     return named_style(entry.style) if isinstance(entry.style, str) else entry.style or Style()
 
 
 def samples_of(entry: BenchmarkEntry, seed: int) -> Samples:
-    """Return the samples of an entry; rows that make none are listed in their `problems` and `left_out`.
+    """Read the samples of an entry; invalid rows are listed in their `problems` and `left_out`.
 
     Args:
-        entry: whose samples.
-        seed: keys what is drawn of rows: options in another order, or some of the rows.
+        entry: the entry.
+        seed: seed of shuffled options and of drawn rows.
     """
     shared: dict[str, Any] = {
         "split": entry.split,
@@ -85,7 +86,7 @@ def samples_of(entry: BenchmarkEntry, seed: int) -> Samples:
 
 
 def judge_of(entry: JudgeEntry) -> Judge:
-    """Return the judge of an entry."""
+    """Load the judge of an entry."""
     return judge_named(
         entry.name,
         base_url=entry.base_url,
@@ -113,12 +114,12 @@ def function_named(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-class Once(Generic[Made]):
-    """Something that is made when it is first asked for, and that fails each time as it failed first.
+class Lazy(Generic[Made]):
+    """Make a value on the first call and return it on every call; a failure is raised again on every call.
 
     Example:
-        >>> made = Once(lambda: print("made") or 1)
-        >>> made(), made()
+        >>> value = Lazy(lambda: print("made") or 1)
+        >>> value(), value()
         made
         (1, 1)
     """
@@ -129,7 +130,7 @@ class Once(Generic[Made]):
         self._error: Exception | None = None
 
     def __call__(self) -> Made:
-        """Return it."""
+        """Return the value."""
         if self._error is not None:
             raise self._error
         if not self._made:
@@ -142,7 +143,7 @@ class Once(Generic[Made]):
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more, on a GPU as well."""
+    """Release unreferenced memory, also on a GPU."""
     import torch
 
     gc.collect()

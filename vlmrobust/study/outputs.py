@@ -1,4 +1,4 @@
-"""Write a study's tables and pages; a call that names only part of a study does not replace those of the whole."""
+"""Write a study's tables and pages; a call for part of a study does not replace those of the whole."""
 
 import csv
 import io
@@ -27,22 +27,22 @@ Run = tuple[str, str, str]
 
 
 def keep_result(result: StudyTables, markdown: Callable[[str], str], html: Callable[[], str]) -> Path:
-    """Write tables and pages of a study into its folder, and return its page as HTML.
+    """Write tables and pages of a study into its folder, and return the path of the HTML page.
 
-    Where those that are there have runs, samples, conditions, judges, metrics or draws that this call does not name,
-    they stay; these stand beside them (`study.part.html`, `study.part.md`, `study.part.json`, `tables.part`), and the
-    log says what is left out.
+    If the existing ones have runs, samples, conditions, judges, metrics or draws that this call lacks, they stay; the
+    new ones become `study.part.html`, `study.part.md`, `study.part.json` and `tables.part`, and the log says what they
+    lack.
 
     Args:
         result: the tables.
-        markdown: returns the page as Markdown; is given the name of the other page, which has the pictures.
+        markdown: returns the page as Markdown, given the name of the HTML page, which has the pictures.
         html: returns the page as HTML.
     """
     left_out = list(_left_out(result))
     stem = _PART if left_out else _WHOLE
     if left_out:
         logger.warning(
-            "study %s: its page has more than this call names (%s); it stays as it is, and the page of this call is %s",
+            "study %s: its page has more than this call (%s); it stays unchanged, and the page of this call is %s",
             result.out,
             "; ".join(left_out),
             f"{_PART}.html",
@@ -63,13 +63,13 @@ def keep_result(result: StudyTables, markdown: Callable[[str], str], html: Calla
 
 
 def kept_page(out: Path) -> Path:
-    """Return the page that the last call has made in a study's folder."""
+    """Return the page that the last call wrote to a study's folder."""
     part = out / f"{_PART}.html"
     return part if part.exists() else out / f"{_WHOLE}.html"
 
 
 def _left_out(result: StudyTables) -> Iterator[str]:
-    """Yield what is in the folder that a call does not name, in words."""
+    """Describe what the results in the folder have that a call lacks."""
     page, file = result.out / f"{_WHOLE}.json", result.out / _TABLES_OF[_WHOLE] / "runs.csv"
     if not (page.exists() and file.exists()):
         return
@@ -78,15 +78,13 @@ def _left_out(result: StudyTables) -> Iterator[str]:
         study = _names(before)
         runs = _finished(file.read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError) as error:
-        logger.warning("study %s holds no result that can be read (%s), and it is written over", result.out, error)
+        logger.warning("study %s: its results cannot be read (%s) and are overwritten", result.out, error)
         return
-    asked = set(_rows(csv_text(result.runs)))
-    if missing := [run for run in runs if run not in asked]:
-        yield f"runs {_listed(['/'.join(filter(None, run)) for run in missing])}"
+    current = set(_rows(csv_text(result.runs)))
+    if missing := [run for run in runs if run not in current]:
+        yield f"runs {_listed([_shown(run) for run in missing])}"
     now = _finished(csv_text(result.runs))
-    if fewer := [
-        f"{'/'.join(filter(None, run))} of {runs[run]}" for run in runs if now.get(run, runs[run]) < runs[run]
-    ]:
+    if fewer := [f"{_shown(run)} of {runs[run]}" for run in runs if now.get(run, runs[run]) < runs[run]]:
         yield f"samples of {_listed(fewer)}"
     named = _names(result.study.model_dump(mode="json"))
     for field, names in study.items():
@@ -108,7 +106,7 @@ def _rows(table: str) -> dict[Run, dict[str, str]]:
 
 
 def _finished(table: str) -> dict[Run, int]:
-    """Return how many samples each finished run has."""
+    """Return the number of samples of each finished run."""
     return {run: int(row["samples"]) for run, row in _rows(table).items() if row["status"] == "finished"}
 
 

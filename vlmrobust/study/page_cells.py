@@ -1,4 +1,4 @@
-"""Turn rows of tables into cells of a page: each number with its 95 % interval and n, or the reason it is undefined."""
+"""Format rows of tables as cells of a page: each number with its 95 % interval and n, or why it is undefined."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RUN",
     "Cell",
-    "Row",
+    "Record",
     "area",
     "change",
     "covered",
@@ -25,23 +25,23 @@ __all__ = [
 ]
 
 
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 RUN = ("model", "checkpoint", "benchmark")
-"""What names a run in the tables."""
+"""The columns that identify a run."""
 
 
 class Cell(NamedTuple):
-    """One cell: its lines, where it leads to (a file below the study's folder), and whether it is no finding."""
+    """One cell: its lines, its link (a file below the study's folder), and whether it is grey: not a finding."""
 
     text: str
     link: str = ""
     is_quiet: bool = False
 
 
-def change(row: Row) -> Cell:
-    """Show value, change and n; grey where the interval of the change contains 0.
+def change(row: Record) -> Cell:
+    """Show value, change and n; grey if the interval of the change contains 0.
 
-    The row of base by the same metric stands in the row as `base`: see `with_base`.
+    The record needs the base record of the same metric as `base`: see `with_base`.
     """
     if math.isnan(row["value"]):
         return Cell(_undefined(row), is_quiet=True)
@@ -54,24 +54,24 @@ def change(row: Row) -> Cell:
     return Cell("\n".join(lines), is_quiet=is_compared and not (row["low"] > 0 or row["high"] < 0))
 
 
-def covered(row: Row) -> Cell:
-    """Show the same, and the judge's coverage."""
+def covered(row: Record) -> Cell:
+    """Show value, change and n, and the judge's coverage."""
     cell = change(row)
     return cell if math.isnan(row["value"]) else cell._replace(text=f"{cell.text}, coverage {row['coverage']:.0%}")
 
 
-def with_unanswered(table: "pd.DataFrame") -> Callable[[Row], Cell]:
-    """Return how accuracy is shown: beside it, the shares of what was not answered, and failed calls."""
+def with_unanswered(table: "pd.DataFrame") -> Callable[[Record], Cell]:
+    """Return a function that shows accuracy with the shares of unanswered responses and the number of errors."""
     shares = {
         (*(row[name] for name in (*RUN, "condition", "carrier")), row["metric"]): row["value"]
         for row in records_of(table)
         if row["metric"] in ("abstain_rate", "unparsed_rate", "truncated_rate")
     }
 
-    def show(row: Row) -> Cell:
+    def show(row: Record) -> Cell:
         cell = change(row)
         key = tuple(row[name] for name in (*RUN, "condition", "carrier"))
-        said = []
+        details = []
         for metric, name in (
             ("abstain_rate", "abstained"),
             ("unparsed_rate", "unparsed"),
@@ -79,15 +79,15 @@ def with_unanswered(table: "pd.DataFrame") -> Callable[[Row], Cell]:
         ):
             share = shares.get((*key, metric), math.nan)
             if share > 0:
-                said.append(f"{name} {share:.0%}")
-        said += [f"errors {row['errors']}"] if row["errors"] else []
-        return cell._replace(text="\n".join([cell.text, *([", ".join(said)] if said else [])]))
+                details.append(f"{name} {share:.0%}")
+        details += [f"errors {row['errors']}"] if row["errors"] else []
+        return cell._replace(text="\n".join([cell.text, *([", ".join(details)] if details else [])]))
 
     return show
 
 
-def short(row: Row) -> Cell:
-    """Show value, change, n, and what the change is taken of, on a line of a terminal."""
+def short(row: Record) -> Cell:
+    """Show value, change, n, and both sides of the change in one line for a terminal."""
     if math.isnan(row["value"]):
         return Cell("–")
     change = "" if math.isnan(row["difference"]) else f" {_number(row['difference'], '+', 2)}"
@@ -95,26 +95,26 @@ def short(row: Row) -> Cell:
     return Cell(f"{_number(row['value'], digits=2)}{change} ({counted})")
 
 
-def share(row: Row | None) -> Cell:
+def share(row: Record | None) -> Cell:
     """Show value and n."""
     if row is None or math.isnan(row["value"]):
         return Cell("–" if row is None else _undefined(row), is_quiet=True)
     return Cell(f"{with_interval(row['value'], row['value_low'], row['value_high'])}\nn {row['n_value']}")
 
 
-def with_base(records: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """Return rows of one metric, each with that of base as `base`, None where there is none.
+def with_base(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
+    """Add the base record of the same run to records of one metric as `base`; None if there is none.
 
     Args:
-        records: of a summary.
-        names: the columns that tell runs apart.
+        records: records of a summary.
+        names: the columns that identify a run.
     """
     base = {tuple(row[name] for name in names): row for row in records if row["condition"] == "base"}
     return [{**row, "base": base.get(tuple(row[name] for name in names))} for row in records]
 
 
-def area(row: Row) -> Cell:
-    """Show an AUROC and both class counts; grey where its interval contains 0.5."""
+def area(row: Record) -> Cell:
+    """Show an AUROC and both class counts; grey if its interval contains 0.5."""
     if math.isnan(row["auroc"]):
         return Cell(_undefined(row), is_quiet=True)
     counts = f"n {row['n']} = {row['positives']} + {row['negatives']}"
@@ -126,7 +126,7 @@ def area(row: Row) -> Cell:
 
 
 def records_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return a table's rows by column, NA being None."""
+    """Return the rows of a table as dictionaries, with None for NA."""
     kept = table.astype(object).where(table.notna(), None)
     numbers = [name for name in table.columns if table[name].dtype == "float64"]
     records = [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
@@ -135,7 +135,7 @@ def records_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
     return records
 
 
-def _undefined(row: Row) -> str:
+def _undefined(row: Record) -> str:
     return f"– {row['note'] or 'defined for no sample'}"
 
 
@@ -144,7 +144,7 @@ def _number(value: float, sign: str = "", digits: int = 3) -> str:
 
 
 def with_interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """Return a number and its interval; spaces that do not break keep them on a line."""
+    """Return a number and its interval, joined by no-break spaces."""
     interval = "[no\N{NO-BREAK SPACE}interval]"
     if not math.isnan(low):
         interval = f"[{_number(low, sign)},\N{NO-BREAK SPACE}{_number(high, sign)}]"

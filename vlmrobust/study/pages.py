@@ -1,7 +1,7 @@
-"""The page of a study, as HTML and as Markdown: headline, facts, sections and pictures.
+"""Render the page of a study as HTML and as Markdown: headline, facts, sections and pictures.
 
-The HTML needs nothing else, and leads to the reports of the runs. Names and errors are untrusted text: Jinja escapes
-all of it, and the page's policy lets no script run.
+The HTML is self-contained and links to the reports of the runs. Names and errors are untrusted text: Jinja escapes all
+of it, and the page's policy allows no scripts.
 """
 
 import json
@@ -24,11 +24,11 @@ _NAMED = 3
 
 
 def headline(result: StudyTables) -> tuple[str, ...]:
-    """Return how much is finished, and under which conditions accuracy falls in how many runs, most often first."""
+    """Return the number of finished runs, and the conditions under which accuracy falls in most runs."""
     finished = sum(row.status == "finished" for row in result.run_rows)
-    all_of_them = len(result.run_rows)
-    failed = "" if finished == all_of_them else "; the table of runs says what failed"
-    said = [f"{finished} of {all_of_them} runs finished{failed}."]
+    total = len(result.run_rows)
+    failed = "" if finished == total else "; the table of runs says what failed"
+    sentences = [f"{finished} of {total} runs finished{failed}."]
     found = result.findings
     falls = found.loc[found["kind"] == "falls", "condition"].tolist()
     by_count = sorted(dict.fromkeys(falls), key=falls.count, reverse=True)
@@ -36,12 +36,14 @@ def headline(result: StudyTables) -> tuple[str, ...]:
     for condition in by_count[:_NAMED]:
         most = -changes.loc[changes["condition"] == condition, "difference"].min()
         count = falls.count(condition)
-        said.append(f"Accuracy falls under {readable(condition)} in {count} of {finished} runs, by up to {most:.3f}.")
+        sentences.append(
+            f"Accuracy falls under {readable(condition)} in {count} of {finished} runs, by up to {most:.3f}."
+        )
     if others := len(by_count[_NAMED:]):
-        said.append(f"It falls in some run under {others} more condition{'s' * (others > 1)}.")
+        sentences.append(f"It falls in some run under {others} more condition{'s' * (others > 1)}.")
     if finished and not falls:
-        said.append("No run shows a fall of accuracy, corrected for all that is compared.")
-    return tuple(said)
+        sentences.append("No run shows a fall of accuracy, corrected for all that is compared.")
+    return tuple(sentences)
 
 
 def page(result: StudyTables, sections: Sequence[Section], pictures: Sequence[Curves]) -> str:
@@ -85,7 +87,7 @@ def _facts(result: StudyTables) -> list[tuple[str, str]]:
 
 
 def markdown(result: StudyTables, sections: Sequence[Section], pictures: Sequence[Curves], page: str) -> str:
-    """Return the page as Markdown; pictures are in the HTML page alone, a file beside it, and named here."""
+    """Return the page as Markdown, which lists the pictures of the HTML page next to it."""
     parts = ["# Study", *map(block, headline(result))]
     for section in sections:
         parts += [

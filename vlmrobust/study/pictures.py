@@ -1,4 +1,4 @@
-"""Curves over the checkpoints of a model."""
+"""Draw curves over the checkpoints of a model."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _CONDITIONS = ("base", "stop_think", "wrong_think", "wrong_caption")
 
 
 class Curves(NamedTuple):
-    """One picture: what it shows, and the SVG; or why there is none."""
+    """A picture: its title and SVG, or the reason why it is missing."""
 
     title: str
     svg: str
@@ -33,9 +33,9 @@ class Curves(NamedTuple):
 
 
 def drawn(result: StudyTables) -> list[Curves]:
-    """Return the curves of each model that has several checkpoints with steps, per benchmark, then per judge.
+    """Draw the curves of each model with several checkpoints with steps, per benchmark and then per judge.
 
-    The steps at which a run failed are missing. Bands are 95 % intervals over samples.
+    Steps with a failed run are missing. Bands are 95 % intervals over samples.
     """
     pictures = []
     for (model, benchmark), steps in stepped(result).items():
@@ -49,7 +49,7 @@ def drawn(result: StudyTables) -> list[Curves]:
 
 
 def stepped(result: StudyTables) -> dict[tuple[str, str], dict[int, str]]:
-    """Return by model and benchmark the finished checkpoints by their steps, in order, where there are several."""
+    """Return the finished checkpoints by model and benchmark, then by step in order, if there are several."""
     found: dict[tuple[str, str], dict[int, str]] = {}
     for row in result.run_rows:
         if row.step and row.status == "finished":
@@ -60,7 +60,7 @@ def stepped(result: StudyTables) -> dict[tuple[str, str], dict[int, str]]:
 def _at_steps(
     table: "pd.DataFrame", model: str, benchmark: str, steps: Mapping[int, str]
 ) -> "list[tuple[int, pd.DataFrame]]":
-    """Return the rows of a summary at each step that has any."""
+    """Return the rows of a summary by step, without empty steps."""
     own = table[(table["model"] == model) & (table["benchmark"] == benchmark)]
     parts = [(step, own[own["checkpoint"] == checkpoint]) for step, checkpoint in steps.items()]
     return [(step, part) for step, part in parts if len(part)]
@@ -70,9 +70,9 @@ def _draw(title: str, summaries: "list[tuple[int, pd.DataFrame]]", metrics: tupl
     from .. import plots
     from ..plots.look import NothingToPlot
 
-    asked = {str(name) for _, summary in summaries for name in summary["condition"]}
-    conditions = [name for name in _CONDITIONS if name in asked]
-    # Curves are of summaries alone: the reports that these are from need not be read again.
+    present = {str(name) for _, summary in summaries for name in summary["condition"]}
+    conditions = [name for name in _CONDITIONS if name in present]
+    # Curves only need summaries, so that the reports are not read again.
     reports: Any = [(step, SimpleNamespace(summary=summary)) for step, summary in summaries]
     try:
         figure = plots.trajectory(reports, metrics=metrics, conditions=conditions)

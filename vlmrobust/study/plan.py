@@ -1,4 +1,4 @@
-"""What a study would take: rows of numbers, and how they are shown."""
+"""Hold and show the plan of a study: the cost of each model, benchmark and judge."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,24 +17,24 @@ __all__ = ["Plan", "PlanRow"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One model, with all its checkpoints, about one benchmark; or one judge.
+    """One model, with all its checkpoints, on one benchmark; or one judge.
 
     Attributes:
         model, benchmark: names.
-        checkpoints: how many the numbers are for, all together.
-        samples: of the benchmark.
-        prompts: samples × conditions × draws × checkpoints, but for what does not apply.
-        texts: those whose answer is decoded; of the others a letter is read.
-        prompt_tokens: of all prompts, image tokens among them.
-        shared_tokens: the same where what prompts of a sample have in common goes through the model once.
-        new_tokens: that are decoded, at most or on average as the study says.
-        operations: floating-point operations, with what is shared computed once.
-        plain_operations: without.
-        weight_bytes: of weights, read in decoding.
-        cache_bytes: of keys and values, read in decoding.
-        memory: bytes of the weights, and of keys and values of the rows that are decoded together.
-        seconds: at the rates that were stated; NaN without.
-        stand_ins: what was not at hand, and what stood in for it; empty = all is counted.
+        checkpoints: number of checkpoints that the numbers cover.
+        samples: number of samples of the benchmark.
+        prompts: samples × conditions × draws × checkpoints, without those not applicable.
+        texts: number of prompts whose response is decoded; from the others only a letter is read.
+        prompt_tokens: tokens of all prompts, including image tokens.
+        shared_tokens: the same with the common prefix of a sample's prompts counted once.
+        new_tokens: decoded tokens, the maximum or the average that the study states.
+        operations: floating-point operations, with shared prefixes computed once.
+        plain_operations: floating-point operations without sharing.
+        weight_bytes: bytes of weights read in decoding.
+        cache_bytes: bytes of keys and values read in decoding.
+        memory: bytes of the weights and of the keys and values of one decoding batch.
+        seconds: duration at the stated rates; NaN without rates.
+        stand_ins: what was not available, and its stand-in; empty = everything was counted.
     """
 
     model: str
@@ -57,12 +57,12 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a study would take.
+    """The cost of a study.
 
     Attributes:
-        rows: model by model.
-        rates: what was stated of the machine.
-        at_most: how many samples of a benchmark were counted.
+        rows: rows by model, then judges.
+        rates: the stated speed of the machine.
+        at_most: maximum number of samples counted per benchmark.
     """
 
     rows: tuple[PlanRow, ...]
@@ -151,7 +151,7 @@ def _marked(text: str) -> str:
 
 
 def _count(value: float) -> str:
-    """Return a number with three digits and a letter for its size."""
+    """Format a number with three digits and an SI prefix."""
     if math.isnan(value):
         return "?"
     for power, letter in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):

@@ -1,6 +1,6 @@
-"""A study → its plan: prompts are made and counted, nothing is asked, and nothing is downloaded.
+"""Make the plan of a study: create and count its prompts without running models or downloading anything.
 
-Of a model its processor, size and limit are known, as far as they are at hand without its weights.
+Processors and sizes come from what is available on this machine; no weights are loaded.
 """
 
 import math
@@ -16,28 +16,28 @@ from ..models import HFModel
 from ..models.encoding import Encoder
 from ..secrecy import error_text
 from ..types import Sample
-from .counting import Counts, Rates, StandInEncoder, Work, count, size_of, work_of
+from .counting import Cost, Counts, Rates, StandInEncoder, cost_of, count, size_of
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, secrets_of
 from .loading import free_memory, model_of, samples_of, style_of
 from .plan import Plan, PlanRow
 
-__all__ = ["Asked", "asked", "one_line", "plan_of"]
+__all__ = ["PlannedModel", "one_line", "plan_of", "planned_model"]
 
-_NEW_TOKENS = 512  # the models' own default
-_BATCH_TOKENS = 32_768  # the same
+_NEW_TOKENS = 512  # default of the models
+_BATCH_TOKENS = 32_768  # default of the models
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a plan knows of a model.
+class PlannedModel:
+    """The properties of a model that a plan needs.
 
     Attributes:
         encoder: counts its tokens.
-        size: None = not known, or a server's own.
-        limit: of new tokens; None = not known.
-        bytes_per_value: of its weights and its cache.
-        stand_ins: what was not at hand, `what: what stands in for it`.
+        size: its size; None = unknown, as for a server.
+        limit: maximum number of new tokens; None = unknown.
+        bytes_per_value: bytes per value of weights and cache.
+        stand_ins: what was not available, as `what: its stand-in`.
     """
 
     encoder: Any
@@ -52,7 +52,7 @@ def plan_of(study: StudyDefinition, rates: Rates | None, at_most: int) -> Plan:
     data = {entry.name: _data(entry, study.seed) for entry in study.benchmarks}
     rows = []
     for entry in study.models:
-        model = asked(entry, study)
+        model = planned_model(entry, study)
         rows += [
             _row(study, entry, model, benchmark, data[benchmark.name], rates, at_most) for benchmark in study.benchmarks
         ]
@@ -64,7 +64,7 @@ def plan_of(study: StudyDefinition, rates: Rates | None, at_most: int) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """Samples to count, those that others' images come from, how many there are (NaN = not known), what stands in."""
+    """Samples to count, samples that provide swapped images, the total number (NaN = unknown), and the stand-in."""
 
     samples: Sequence[Sample]
     pool: Sequence[Sample]
@@ -73,7 +73,7 @@ class _Data:
 
 
 def _data(entry: BenchmarkEntry, seed: int) -> _Data:
-    """Return the samples of a benchmark whose files are at hand, else one that is made up; nothing is downloaded."""
+    """Read the samples of a benchmark if its files are available, else make one up; nothing is downloaded."""
     place = entry.data or entry.source
     reason = "a dry run downloads nothing, 'source' names a copy"
     if place is not None and not Path(place).exists():
@@ -82,7 +82,7 @@ def _data(entry: BenchmarkEntry, seed: int) -> _Data:
         try:
             samples = samples_of(entry.replace(download_urls=False), seed)
             return _Data(samples, samples, len(samples), "")
-        except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
+        except Exception as error:  # noqa: BLE001 - the plan states the reason
             reason = one_line(error)
     published = BENCHMARKS.get(entry.published)
     rows = entry.rows or (published.rows if published is not None else None)
@@ -108,30 +108,30 @@ def _made_up(colour: str) -> Sample:
 def _row(
     study: StudyDefinition,
     entry: ModelEntry,
-    model: Asked,
+    model: PlannedModel,
     benchmark: BenchmarkEntry,
     data: _Data,
     rates: Rates | None,
     at_most: int,
 ) -> PlanRow:
     step = max(1, math.ceil(len(data.samples) / at_most))
-    some = data.samples[::step]
+    subset = data.samples[::step]
     stages = len(entry.stages)
     counted = count(
         model.encoder,
-        some,
+        subset,
         conditions_named(study.conditions, data.pool),
         style=style_of(entry),
         seed=study.seed,
         draws=study.draws,
     )
-    counts = counted.times(data.total / len(some) * stages)
+    counts = counted.times(data.total / len(subset) * stages)
     new_tokens = entry.new_tokens or model.limit or _NEW_TOKENS
     rows = _rows_together(study, entry, counted, new_tokens)
-    works = [
+    costs = [
         None
         if model.size is None
-        else work_of(
+        else cost_of(
             model.size,
             counts,
             shared=shared,
@@ -143,41 +143,41 @@ def _row(
     ]
     length = counts.text_context / counts.texts + new_tokens if counts.texts else 0.0
     memory = math.nan if model.size is None else model.bytes_per_value * _values_held(model.size, rows * length)
-    return _filled(
-        entry.name, benchmark.name, stages, data.total, counts, new_tokens, works, memory, rates,
+    return _plan_row(
+        entry.name, benchmark.name, stages, data.total, counts, new_tokens, costs, memory, rates,
         "; ".join(filter(None, (*model.stand_ins, data.stand_in))),
     )  # fmt: skip
 
 
 def _values_held(size: Size, cached: float) -> float:
-    """Return how many values lie in memory: the weights, and keys and values of some tokens."""
+    """Return the number of values in memory: the weights, and the keys and values of cached tokens."""
     weights = size.language + size.experts + size.vision + size.projector
     return weights + 2 * size.layers * size.kv_width * cached
 
 
 def _rows_together(study: StudyDefinition, entry: ModelEntry, counted: Counts, new_tokens: int) -> float:
-    """Return how many texts are decoded together: those of a batch of samples, as far as the engine's limits allow."""
+    """Return the batch size of decoding: the texts of a batch of samples, within the engine's limits."""
     if not counted.texts:
         return 1.0
     length = counted.text_context / counted.texts + new_tokens
     limit = float(entry.options.get("batch_tokens", _BATCH_TOKENS)) / length
-    asked_together = study.batch_size * len(study.conditions) * study.draws * counted.texts / counted.prompts
-    return max(1.0, min(limit, asked_together, float(entry.options.get("batch_size") or math.inf)))
+    per_call = study.batch_size * len(study.conditions) * study.draws * counted.texts / counted.prompts
+    return max(1.0, min(limit, per_call, float(entry.options.get("batch_size") or math.inf)))
 
 
-def _filled(
+def _plan_row(
     model: str,
     benchmark: str,
     stages: int,
     samples: float,
     counts: Counts,
     new_tokens: int,
-    works: Sequence[Work | None],
+    costs: Sequence[Cost | None],
     memory: float,
     rates: Rates | None,
     stand_ins: str,
 ) -> PlanRow:
-    shared, plain = works
+    shared, plain = costs
     return PlanRow(
         model=model,
         benchmark=benchmark,
@@ -199,24 +199,26 @@ def _filled(
 
 
 def _judge_row(study: StudyDefinition, judge: JudgeEntry, rows: Sequence[PlanRow], rates: Rates | None) -> PlanRow:
-    """Return what a judge takes that reads every text once: one forward pass over each, and one letter."""
+    """Return the cost of a judge that reads every text once: one forward pass over each, and one letter."""
     known = [row for row in rows if not math.isnan(row.texts)]
     texts = sum(row.texts for row in known)
     length = round(sum(row.new_tokens for row in known) / texts) + len(PROMPT) // 4 if texts else 0
     passes = Counts().plain.then(length)
     counts = Counts(prompts=1, plain=passes, shared=passes).times(texts)
     size = study.sizes.get(judge.size or "")
-    work = None if size is None else work_of(size, counts, shared=False, new_tokens=0, rows=1)
+    cost = None if size is None else cost_of(size, counts, shared=False, new_tokens=0, rows=1)
     stand_ins = ["thoughts: as long as the new tokens"]
     stand_ins += ["size: of the study's sizes" if size else "size: none, so that no operations are counted"]
     memory = math.nan if size is None else 2 * _values_held(size, 0)
-    return _filled(f"judge {judge.name}", "", 1, math.nan, counts, 0, [work, work], memory, rates, "; ".join(stand_ins))
+    return _plan_row(
+        f"judge {judge.name}", "", 1, math.nan, counts, 0, [cost, cost], memory, rates, "; ".join(stand_ins)
+    )
 
 
-def asked(entry: ModelEntry, study: StudyDefinition) -> Asked:
-    """Return what is known of a model without downloading, and without loading a checkpoint's weights.
+def planned_model(entry: ModelEntry, study: StudyDefinition) -> PlannedModel:
+    """Return the properties of a model without downloading or loading a checkpoint's weights.
 
-    A factory is called: its model knows the tokenizer.
+    A factory is called, since its model has the tokenizer.
     """
     stated = study.sizes.get(entry.size or "")
     names = ("max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -229,7 +231,7 @@ def asked(entry: ModelEntry, study: StudyDefinition) -> Asked:
         try:
             with secrets_of(entry).held():
                 model: Any = model_of(entry, entry.stages[0], study.seed)
-        except Exception as error:  # noqa: BLE001 - a plan says what is missing, whatever it is
+        except Exception as error:  # noqa: BLE001 - the plan states the reason
             model = None
             stand_ins.append(f"model: none, its factory failed ({secrets_of(entry).hidden(one_line(error))})")
         if isinstance(model, HFModel):
@@ -251,11 +253,11 @@ def asked(entry: ModelEntry, study: StudyDefinition) -> Asked:
     elif size is None:
         whose = "a server's own" if entry.is_served else "none, give 'size'"
         stand_ins.append(f"size: {whose}, so that no operations are counted")
-    return Asked(encoder, size, limit, width, tuple(stand_ins))
+    return PlannedModel(encoder, size, limit, width, tuple(stand_ins))
 
 
 def one_line(error: Exception) -> str:
-    r"""Return an error as a part of a line whose parts are set apart by semicolons.
+    r"""Return an error as one item of a line whose items are separated by semicolons.
 
     Example:
         >>> one_line(ValueError("first;\nsecond"))
@@ -270,12 +272,12 @@ def _processor(name: str, entry: ModelEntry) -> Encoder | None:
     trusted = bool(entry.options.get("trust_remote_code", False))
     try:
         return Encoder(AutoProcessor.from_pretrained(name, local_files_only=True, trust_remote_code=trusted))
-    except Exception:  # noqa: BLE001 - whatever is missing, a stand-in is named in its place
+    except Exception:  # noqa: BLE001 - the plan names a stand-in instead
         return None
 
 
 def _size(name: str, entry: ModelEntry) -> Size | None:
-    """Return the size of a checkpoint whose configuration is at hand, from a model without memory for its weights."""
+    """Return the size of a checkpoint with an available configuration, from a model on the meta device."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -284,5 +286,5 @@ def _size(name: str, entry: ModelEntry) -> Size | None:
         config = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=trusted)
         with torch.device("meta"):
             return size_of(AutoModelForImageTextToText.from_config(config, trust_remote_code=trusted))
-    except Exception:  # noqa: BLE001 - the same
+    except Exception:  # noqa: BLE001 - the plan names a stand-in instead
         return None

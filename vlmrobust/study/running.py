@@ -1,4 +1,4 @@
-"""The runs of a study, one model at a time; what fails is a row, and the others go on."""
+"""Run a study, one model at a time; a failure becomes a row and the other runs continue."""
 
 import json
 import os
@@ -24,18 +24,18 @@ from ..workers import ThisProcess
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
 from .judging import judgements
-from .loading import Once, free_memory, model_of, samples_of, style_of
+from .loading import Lazy, free_memory, model_of, samples_of, style_of
 from .tables import JudgementRow, RunRow
 
 __all__ = ["Runner"]
 
 _MARKER = "finished.json"
-_OF_A_PLAN = {"size", "new_tokens"}  # fields of a model that decide nothing of its answers
+_PLAN_FIELDS = {"size", "new_tokens"}  # fields of a model that do not affect its responses
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One model, at one checkpoint, about one benchmark."""
+    """One model at one checkpoint on one benchmark."""
 
     entry: ModelEntry
     stage: Stage
@@ -63,12 +63,12 @@ class _Run:
 
 
 class Runner:
-    """Runs a study in a folder.
+    """Run a study in a folder.
 
     Args:
-        study: what is asked.
+        study: the study.
         out: the folder.
-        tell: is told what begins and what failed.
+        tell: called with messages about progress and failures.
 
     Raises:
         ValueError: this process is one of several.
@@ -77,18 +77,20 @@ class Runner:
     def __init__(self, study: StudyDefinition, out: Path, tell: Callable[[str], None]) -> None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError(
-                "expected one process for a study, got several, as torchrun starts them; several machines share a "
-                "study by its models: `only(models=…)`, or --models"
+                "expected one process for a study, got several (torchrun); to use several machines, give each some of "
+                "the models: `only(models=…)`, or --models"
             )
         self.study, self.out, self.tell = study, out, tell
         self.metrics: list[Metric | PairedMetric] = list(
             {metric.column: metric for metric in (*default_metrics(), *metrics_named(study.metrics))}.values()
         )
-        self.samples = {entry.name: Once(partial(samples_of, entry, study.seed)) for entry in study.benchmarks}
-        self._shown = {name: Once(partial(self._shown_of, samples)) for name, samples in self.samples.items()}
+        self.samples = {entry.name: Lazy(partial(samples_of, entry, study.seed)) for entry in study.benchmarks}
+        self._prompt_settings = {
+            name: Lazy(partial(self._prompt_settings_of, samples)) for name, samples in self.samples.items()
+        }
 
     def run(self) -> tuple[list[RunRow], list[JudgementRow]]:
-        """Ask and judge; return a row per run, and one per finished run and judge."""
+        """Run all models and judges; return a row per run, and one per finished run and judge."""
         self.out.mkdir(parents=True, exist_ok=True)
         runs = [row for entry in self.study.models for stage in entry.stages for row in self._stage(entry, stage)]
         finished = [row for row in runs if row.status == "finished"]
@@ -99,14 +101,14 @@ class Runner:
         return runs, judged
 
     def _stage(self, entry: ModelEntry, stage: Stage) -> Iterator[RunRow]:
-        model = Once(partial(model_of, entry, stage, self.study.seed))
+        model = Lazy(partial(model_of, entry, stage, self.study.seed))
         for benchmark in self.study.benchmarks:
             run = _Run(entry, stage, benchmark)
             self.tell(str(run.folder))
             try:
                 with secrets_of(entry).held():
                     row = self._one(run, model)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the row has it, and the others go on
+            except Exception as error:  # noqa: BLE001 - recorded in the row; the other runs continue
                 row = run.row("failed", error=secrets_of(entry).error_text(error))
                 self.tell(f"{run.folder} failed: {row.error}")
             yield row
@@ -116,9 +118,9 @@ class Runner:
     def _one(self, run: _Run, model: Callable[[], Model]) -> RunRow:
         samples: Samples = self.samples[run.benchmark.name]()
         folder = self.out / run.folder
-        asked = self._asked(run, samples)
+        settings = self._settings(run)
         row = run.row("finished", samples=samples)
-        if (responses := _finished(folder, asked)) is not None:
+        if (responses := _finished(folder, settings)) is not None:
             return replace(row, responses=responses)
         evaluator = Evaluator(
             model(),
@@ -132,7 +134,7 @@ class Runner:
             strict=self.study.strict,
         )
         with DirectoryLock(folder) as lock:
-            (folder / _MARKER).unlink(missing_ok=True)  # it is about the report that is now written over
+            (folder / _MARKER).unlink(missing_ok=True)  # its report is now overwritten
             report = evaluator.run(samples, folder, workers=ThisProcess(lock.run))
             file = last_report_file(folder)
             report.to_html(file.with_suffix(".html"), title=str(run.folder), samples=samples)
@@ -141,44 +143,44 @@ class Runner:
                     shown.unlink(missing_ok=True)
             errors = int(report.responses.has_status("error").sum())
             if not errors:
-                said = {"responses": len(report), "asked": asked}
-                write_atomically(folder / _MARKER, json.dumps(said, indent=2) + "\n")
+                marker = {"responses": len(report), "asked": settings}
+                write_atomically(folder / _MARKER, json.dumps(marker, indent=2) + "\n")
         return replace(row, responses=len(report), errors=errors)
 
-    def _shown_of(self, samples: Callable[[], Samples]) -> dict[str, Any]:
-        """Return what decides the prompts of a benchmark beside their style, as JSON values."""
+    def _prompt_settings_of(self, samples: Callable[[], Samples]) -> dict[str, Any]:
+        """Return the settings that determine the prompts of a benchmark, except their style, as JSON values."""
         conditions = conditions_named(self.study.conditions, samples())
         return {
             "samples": _digest(samples()),
             "conditions": {condition.condition: config_of(condition) for condition in conditions},
         }
 
-    def _asked(self, run: _Run, samples: Samples) -> dict[str, Any]:
-        """Return what decides a run's report, as JSON values: where it is as before, no model is loaded."""
-        asked = {
-            "model": run.entry.model_dump(mode="json", exclude={"checkpoints", *_OF_A_PLAN}),
+    def _settings(self, run: _Run) -> dict[str, Any]:
+        """Return the settings that determine a run's report as JSON values; if unchanged, no model is loaded."""
+        settings = {
+            "model": run.entry.model_dump(mode="json", exclude={"checkpoints", *_PLAN_FIELDS}),
             "stage": run.stage.model_dump(mode="json"),
             "files": _fingerprint(run.entry, run.stage),
             "style": style_of(run.entry).model_dump(mode="json"),
-            **self._shown[run.benchmark.name](),
+            **self._prompt_settings[run.benchmark.name](),
             "metrics": [metric.column for metric in self.metrics],
             **self.study.model_dump(mode="json", include={"draws", "seed", "distractor"}),
         }
-        plain: dict[str, Any] = json.loads(json.dumps(asked))
-        return plain
+        as_json: dict[str, Any] = json.loads(json.dumps(settings))
+        return as_json
 
 
-def _finished(folder: Path, asked: Mapping[str, Any]) -> int | None:
-    """Return the number of responses of a run that was finished as it is asked now; None = it was not."""
+def _finished(folder: Path, settings: Mapping[str, Any]) -> int | None:
+    """Return the number of responses of a run finished with the same settings; None if there is none."""
     marker = folder / _MARKER
     if not (marker.is_file() and report_file(folder).is_file()):
         return None
     found = json.loads(marker.read_text(encoding="utf-8"))
-    return int(found["responses"]) if found["asked"] == asked else None
+    return int(found["responses"]) if found["asked"] == settings else None
 
 
 def _digest(samples: Samples) -> str:
-    """Return a digest of what samples ask, images included, and of how their results are summarised."""
+    """Return a digest of samples, including their images, groups and metadata."""
     digest = blake2b(digest_size=16)
     for sample in samples:
         rest = sample.model_dump(include={"group", "metadata"})
@@ -187,7 +189,7 @@ def _digest(samples: Samples) -> str:
 
 
 def _fingerprint(entry: ModelEntry, stage: Stage) -> list[list[Any]]:
-    """Return names, sizes and times of the files that a model comes from, as far as they are on this machine."""
+    """Return names, sizes and modification times of a model's files on this machine."""
     place, _, _ = (entry.factory or "").rpartition(":")
     path = Path(str(stage.checkpoint or entry.checkpoint or place))
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []

@@ -1,6 +1,6 @@
-"""The page of a study as values: sections of tables and pictures, for Markdown and for HTML alike.
+"""Build the sections of a study's page, for Markdown and HTML alike.
 
-Every number stands with its 95 % interval and its n; what is undefined says why.
+Every number has its 95 % interval and n; undefined values have the reason.
 """
 
 import math
@@ -17,7 +17,7 @@ from ..text import without_local_paths
 from .page_cells import (
     RUN,
     Cell,
-    Row,
+    Record,
     area,
     change,
     covered,
@@ -43,8 +43,8 @@ class Grid:
 
     Attributes:
         header: one title per column.
-        rows: as many cells each.
-        names: how many columns name the row.
+        rows: cells by row.
+        names: number of columns that name the row.
     """
 
     header: tuple[str, ...]
@@ -54,13 +54,13 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        key: for links.
-        title, hint: what it shows, and how to read it.
+        key: its anchor for links.
+        title, hint: its title, and how to read it.
         grid: its table.
-        missing: said in its place where the table is empty.
+        missing: the text to show if the table is empty.
     """
 
     key: str
@@ -71,7 +71,7 @@ class Section:
 
 
 def sections(result: StudyTables) -> list[Section]:
-    """Return what the page shows but for its pictures."""
+    """Return the sections of the page, without its pictures."""
     judged = (*RUN, "judge")
     cell = (
         "Each cell: value, change against base on the same samples, n. Where these samples are not all of both sides, "
@@ -147,17 +147,17 @@ def sections(result: StudyTables) -> list[Section]:
         ),
         Section("runs", "Runs", "What was asked, and what failed.", _runs(result)),
     ]
-    return [replace(section, grid=_sendable(section.grid)) for section in listed]
+    return [replace(section, grid=_without_paths(section.grid)) for section in listed]
 
 
-def _sendable(grid: Grid) -> Grid:
-    """Return a table without paths of this machine, which are in names of models and in errors."""
+def _without_paths(grid: Grid) -> Grid:
+    """Remove local paths, which occur in names of models and in errors."""
     rows = tuple(tuple(cell._replace(text=without_local_paths(cell.text)) for cell in row) for row in grid.rows)
     return replace(grid, rows=rows)
 
 
 def _judges(result: StudyTables) -> str:
-    """Return how wrong the rates of the study's judges may be."""
+    """Return notes on the error rates of the study's judges."""
     names = dict.fromkeys(row.judge for row in result.judgement_rows if row.status == "judged")
     notes = [judge_note(RuleJudge().identity() if name == "rules" else {"class": name}) for name in names]
     return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes)
@@ -197,25 +197,25 @@ def _runs(result: StudyTables) -> Grid:
 
 
 def _findings(table: "pd.DataFrame") -> Grid:
-    said: dict[tuple[str, ...], dict[bool, list[str]]] = {}
+    sentences: dict[tuple[str, ...], dict[bool, list[str]]] = {}
     for row in records_of(table):
-        run = said.setdefault(tuple(row[name] for name in RUN), {False: [], True: []})
+        run = sentences.setdefault(tuple(row[name] for name in RUN), {False: [], True: []})
         run[row["is_limit"]].append(row["text"])
     rows = tuple(
-        (*map(Cell, run), *(Cell("\n".join(lines)) for lines in found.values())) for run, found in said.items()
+        (*map(Cell, run), *(Cell("\n".join(lines)) for lines in found.values())) for run, found in sentences.items()
     )
     return Grid((*RUN, "what they say", "what can't be concluded"), rows)
 
 
-def _by_condition(table: "pd.DataFrame", metric: str, names: Sequence[str], show: Callable[[Row], Cell]) -> Grid:
-    """Return a table of one metric: a row per run, a column per condition."""
+def _by_condition(table: "pd.DataFrame", metric: str, names: Sequence[str], show: Callable[[Record], Cell]) -> Grid:
+    """Return a table of one metric with a row per run and a column per condition."""
     records = [row for row in records_of(table) if row["metric"] == metric]
     return _spread(with_base(records, names), names, show)
 
 
-def _spread(records: Sequence[Row], names: Sequence[str], show: Callable[[Row], Cell]) -> Grid:
-    """Return a row per run, or whatever `names` tell apart, and a column per condition."""
-    by_key: dict[tuple[str, ...], list[Row]] = {}
+def _spread(records: Sequence[Record], names: Sequence[str], show: Callable[[Record], Cell]) -> Grid:
+    """Return a table with a row per distinct value of `names` and a column per condition."""
+    by_key: dict[tuple[str, ...], list[Record]] = {}
     for row in records:
         by_key.setdefault(tuple(row[name] for name in names), []).append(row)
     lines = {key: _labelled(found) for key, found in by_key.items()}
@@ -227,14 +227,14 @@ def _spread(records: Sequence[Row], names: Sequence[str], show: Callable[[Row], 
     return Grid((*names, *map(readable, labels)), tuple(rows), names=len(names))
 
 
-def _labelled(records: Sequence[Row]) -> dict[str, Row]:
+def _labelled(records: Sequence[Record]) -> dict[str, Record]:
     labels = unit_labels((row["condition"], row["carrier"]) for row in records)
     return {labels[row["condition"], row["carrier"]]: row for row in records}
 
 
 def _quadrants(table: "pd.DataFrame") -> Grid:
     names = (*RUN, "judge", "condition")
-    by_key: dict[tuple[str, ...], dict[str, Row]] = {}
+    by_key: dict[tuple[str, ...], dict[str, Record]] = {}
     for row in records_of(table):
         by_key.setdefault(tuple(row[name] for name in names), {})[row["metric"]] = row
     rows = tuple(

@@ -1,10 +1,11 @@
-"""A study and what it came to, as their users see them: what is asked, run, planned, shown and saved."""
+"""Define a study and its result: plan, run, show and save."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ..naming import unknown_name
 from ..report.tables import terminal_table
 from ..types.frozen import named_errors
 from .definition import StudyDefinition, read_study
@@ -25,22 +26,21 @@ class Study(StudyDefinition):
     """Models × benchmarks × conditions × judges, in one folder that resumes.
 
     Attributes:
-        models: who is asked, with their checkpoints.
-        benchmarks: about what.
-        conditions: by the names that `vlmrobust conditions` lists, several joined with `+`; the paper's eight if not
-            given.
-        judges: who reads the thoughts that were written; no model is asked again for it.
-        metrics: what is measured beside the default metrics, by name; `module:Class` or `file.py:Class` for your own.
-        draws: how often each prompt is asked; more than one needs models that sample.
-        seed: keys every random draw.
+        models: the models, with their checkpoints.
+        benchmarks: the benchmarks.
+        conditions: names that `vlmrobust conditions` lists, several joined with `+`; default: the paper's eight.
+        judges: the judges of the thoughts; no model is run again for them.
+        metrics: metrics in addition to the default ones, by name; your own as `module:Class` or `file.py:Class`.
+        draws: number of responses per prompt; more than one needs models that sample.
+        seed: seed of every random draw.
         distractor: see `Evaluator`.
-        batch_size: how many samples are handed to one `respond` call.
+        batch_size: number of samples per `respond` call.
         strict: see `Evaluator`.
-        sizes: architectures by name, for a dry run where a checkpoint's configuration isn't at hand.
+        sizes: architectures by name, for a dry run without a checkpoint's configuration.
         out: the folder; None = it is given to `run`.
 
     Raises:
-        pydantic.ValidationError: an entry does not fit; the message names it and the field.
+        pydantic.ValidationError: an entry is invalid; the message names it and the field.
 
     Example:
         >>> study = Study(
@@ -57,7 +57,7 @@ class Study(StudyDefinition):
         """Read a study from a TOML file; relative paths in it start at the file.
 
         Raises:
-            ValueError: it is no TOML, a key is not known (the message has the nearest), or an entry does not fit.
+            ValueError: it is not TOML, a key is unknown (the message suggests the nearest), or an entry is invalid.
             OSError: it cannot be read.
         """
         values = read_study(Path(path), cls)
@@ -75,24 +75,24 @@ class Study(StudyDefinition):
             known = {entry.name: entry for entry in getattr(self, field)}
             for name in names:
                 if name not in known:
-                    raise ValueError(f"expected {field} out of {', '.join(known)}; got {name!r}")
+                    raise ValueError(f"expected {field} of the study, {unknown_name(name, known)}")
             if names:
                 changes[field] = tuple(entry for name, entry in known.items() if name in names)
         return self.replace(**changes)
 
     def run(self, out: str | Path | None = None, *, tell: Callable[[str], None] | None = None) -> "StudyResult":
-        """Ask what is not on disk yet, judge, and put tables and pages of all of it into the folder.
+        """Run all models and judges, skipping finished parts, and write tables and pages into the folder.
 
-        Every model, checkpoint and benchmark has a run directory of its own below the folder. One model at a time is in
-        memory, for all its benchmarks. A model, benchmark or judge that fails is a row with its error, and the others
-        go on; the next call tries it again. After a kill the same call resumes.
+        Every model, checkpoint and benchmark has its own run directory below the folder. One model at a time is in
+        memory, for all its benchmarks. A model, benchmark or judge that fails becomes a row with its error, and the
+        others continue; the next call retries it. After a kill the same call resumes.
 
         Args:
             out: the folder; None = the study's own.
-            tell: is told what begins and what failed.
+            tell: called with messages about progress and failures.
 
         Raises:
-            ValueError: there is no folder; this process is one of several that torchrun has started.
+            ValueError: no folder is given, or torchrun has started several processes.
         """
         from .running import Runner
 
@@ -104,14 +104,14 @@ class Study(StudyDefinition):
         return result
 
     def plan(self, rates: "Rates | None" = None, *, at_most: int = 100) -> "Plan":
-        """Count what `run` would take: prompts, tokens, floating-point operations, bytes; no weights are loaded.
+        """Count the cost of `run` without loading weights: prompts, tokens, floating-point operations, bytes.
 
-        Prompts are made and counted with the checkpoint's own tokenizer and image sizes. What isn't at hand is replaced
-        by a stand-in, which is named beside the numbers. A factory is called, since its model knows the tokenizer.
+        Prompts are created and counted with the checkpoint's own tokenizer and image sizes. Unavailable parts are
+        replaced by a stand-in, which the plan names. A factory is called, since its model has the tokenizer.
 
         Args:
-            rates: what the machine does, for the time that it takes; None = no time.
-            at_most: how many samples of a benchmark are counted, evenly spread; the count is scaled to all of them.
+            rates: the speed of the machine, to estimate the duration; None = no duration.
+            at_most: maximum number of samples counted per benchmark, evenly spread; counts are scaled to all samples.
         """
         from .planning import plan_of
 
@@ -122,7 +122,7 @@ class StudyResult(StudyTables):
     """The tables of a study, and its pages.
 
     Attributes:
-        study: what was asked.
+        study: the study.
         out: its folder.
     """
 
@@ -140,26 +140,26 @@ class StudyResult(StudyTables):
 
     @cached_property
     def sections(self) -> list[Section]:
-        """What the pages show but for their pictures."""
+        """The sections of the pages, without their pictures."""
         return sections(self)
 
     @cached_property
     def pictures(self) -> list[Curves]:
-        """The curves over checkpoints, drawn."""
+        """The curves over checkpoints."""
         return drawn(self)
 
     def to_markdown(self, page: str = "study.html") -> str:
-        """Return the page as Markdown; what others wrote is escaped, and pictures are in the page of that name."""
+        """Return the page as Markdown, with untrusted text escaped; the HTML page named `page` has the pictures."""
         return markdown(self, self.sections, self.pictures, page)
 
     def to_html(self) -> str:
-        """Return the page as HTML, which needs no network; what others wrote is escaped."""
+        """Return the page as self-contained HTML, with untrusted text escaped."""
         return page(self, self.sections, self.pictures)
 
     def save(self) -> Path:
-        """Write the tables as CSV, and the pages `study.md` and `study.html`, into the folder; return the latter.
+        """Write tables as CSV and the pages `study.md` and `study.html` into the folder; return the path of the latter.
 
-        Where those that are there have more than this study names, such as another benchmark, they stay, and these are
+        If the existing ones have more than this study, such as another benchmark, they stay, and the new ones become
         `study.part.md`, `study.part.html` and `tables.part`.
         """
         return keep_result(self, self.to_markdown, self.to_html)

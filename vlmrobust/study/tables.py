@@ -1,4 +1,4 @@
-"""Make the tables of a study from the reports in its folder, of which few are in memory at a time."""
+"""Make the tables of a study from the reports in its folder, with few reports in memory at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,18 +33,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One model, at one checkpoint, asked one benchmark.
+    """One model at one checkpoint on one benchmark.
 
     Attributes:
-        model, checkpoint, benchmark: their names; the checkpoint's is empty where a model has but one.
-        step: of the checkpoint, as text; empty = not given.
-        status: finished, or failed.
-        samples: how many were asked.
-        left_out: rows of the benchmark that made no sample: no multiple-choice question, or with a problem.
-        responses: how many there are.
-        errors: those among them whose call failed.
-        folder: the run directory, below that of the study.
-        error: why it failed; empty if it did not.
+        model, checkpoint, benchmark: their names; the checkpoint's is empty for a model without checkpoints.
+        step: step of the checkpoint, as text; empty = not given.
+        status: "finished" or "failed".
+        samples: number of samples.
+        left_out: number of rows without a sample: not a multiple-choice question, or invalid.
+        responses: number of responses.
+        errors: number of failed calls among them.
+        folder: the run directory, relative to the study's folder.
+        error: why the run failed; empty if it did not.
     """
 
     model: str
@@ -62,15 +62,15 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class JudgementRow:
-    """One judge's reading of one run.
+    """The verdicts of one judge on one run.
 
     Attributes:
         model, checkpoint, benchmark, judge: names.
-        status: judged, or failed.
+        status: "judged" or "failed".
         answered: number of answered responses.
-        verdicts: of how many of them the judge says whether thought and answer are consistent.
-        file: the judged report, below the folder of the study.
-        error: why it failed.
+        verdicts: number of these with a verdict on their consistency.
+        file: the judged report, relative to the study's folder.
+        error: why judging failed.
     """
 
     model: str
@@ -86,17 +86,17 @@ class JudgementRow:
 
 @dataclass(frozen=True, slots=True)
 class AgreementRow:
-    """How far judges agree whether the thoughts of a run are consistent with its answers.
+    """Agreement of judges on whether the thoughts of a run are consistent with its answers.
 
     Attributes:
         model, checkpoint, benchmark: of the run.
         judges: their names.
-        n: number of responses on which all of them have a verdict; everything is on these.
-        strict: the share of which all say the same, in [0, 1].
+        n: number of responses with a verdict of all judges; all numbers refer to these.
+        strict: share with the same verdict of all judges, in [0, 1].
         strict_low, strict_high: 95 % bootstrap interval over groups of samples.
         kappa: Fleiss' κ, at most 1.
-        low, high: its 95 % interval, likewise.
-        note: why something is undefined.
+        low, high: 95 % bootstrap interval of κ.
+        note: why a number is undefined.
     """
 
     model: str
@@ -118,10 +118,10 @@ class FindingRow:
     """One sentence that the numbers of a run support.
 
     Attributes:
-        model, checkpoint, benchmark: which run.
-        condition: what it is about; "" = the whole run.
+        model, checkpoint, benchmark: of the run.
+        condition: its condition; "" = the whole run.
         kind: one of `report.findings.KINDS`.
-        is_limit: it says what can't be concluded.
+        is_limit: whether it says what cannot be concluded.
         text: the sentence.
     """
 
@@ -141,7 +141,7 @@ _JUDGEMENT = (*_RUN, "judge")
 
 
 class TablesOfRuns(NamedTuple):
-    """What the reports of finished runs say; see `StudyTables`."""
+    """Tables of finished runs; see `StudyTables`."""
 
     summary: "pd.DataFrame"
     survival: "pd.DataFrame"
@@ -150,10 +150,10 @@ class TablesOfRuns(NamedTuple):
 
 
 class StudyTables:
-    """The tables of a study, each of which is made when it is first asked for.
+    """The tables of a study, each made at its first use.
 
     Attributes:
-        study: what was asked.
+        study: the study.
         out: its folder.
         run_rows, judgement_rows: the rows of `runs` and `judgements`.
     """
@@ -176,32 +176,32 @@ class StudyTables:
 
     @property
     def summary(self) -> "pd.DataFrame":
-        """The rows of `Report.summary` of every run, but for what depends on a judge, with the run in front."""
+        """The rows of `Report.summary` of every run, after columns that name the run, without judged metrics."""
         return self._of_runs.summary
 
     @property
     def survival(self) -> "pd.DataFrame":
-        """The rows of `Report.survival()` of every run: AUROC of base confidence for what holds."""
+        """The rows of `Report.survival()` of every run: AUROC of base confidence for answers that survive."""
         return self._of_runs.survival
 
     @property
     def averages(self) -> "pd.DataFrame":
-        """Averages over a model's benchmarks, each of which weighs the same; see `MacroRow`."""
+        """Averages over a model's benchmarks, with equal weights; see `MacroRow`."""
         return self._of_runs.averages
 
     @property
     def findings(self) -> "pd.DataFrame":
-        """What the numbers of every run allow to say, and what not, in sentences: `Report.findings()`."""
+        """The findings of every run in sentences, and their limits: `Report.findings()`."""
         return self._of_runs.findings
 
     @property
     def judged(self) -> "pd.DataFrame":
-        """Like `summary`, of what depends on a judge: consistency, its coverage, consistent accuracy, the quadrants."""
+        """`summary` of the judged metrics: consistency, its coverage, consistent accuracy, the quadrants."""
         return self._of_judges[0]
 
     @property
     def agreement(self) -> "pd.DataFrame":
-        """How far the judges agree on each run, all of them and each two; see `AgreementRow`."""
+        """Agreement of the judges on each run, of all of them and of each pair; see `AgreementRow`."""
         return self._of_judges[1]
 
     @cached_property
@@ -218,7 +218,7 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
     """Return the tables of finished runs.
 
     Args:
-        rows: of all runs, those of one checkpoint together.
+        rows: the rows of all runs, sorted by checkpoint.
         out: the study's folder.
     """
     summaries: list[tuple[tuple[str, ...], pd.DataFrame]] = []
@@ -250,12 +250,12 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
 
 
 def tables_of_judges(rows: Iterable[JudgementRow], out: Path, seed: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Return what depends on a judge, and how far judges agree; see `StudyTables`.
+    """Return the tables of judged metrics and of the judges' agreement; see `StudyTables`.
 
     Args:
-        rows: of runs that were judged.
+        rows: the rows of judged runs.
         out: the study's folder.
-        seed: keys the bootstrap of agreement.
+        seed: seed of the bootstrap of agreement.
     """
     by_run: dict[tuple[str, str, str], list[JudgementRow]] = {}
     for row in rows:
@@ -270,7 +270,7 @@ def tables_of_judges(rows: Iterable[JudgementRow], out: Path, seed: int) -> "tup
 
 
 def _agreements(run: tuple[str, str, str], reports: Mapping[str, Report], seed: int) -> Iterator[AgreementRow]:
-    """Yield the agreement of all judges, then that of each two where there are more."""
+    """Yield the agreement of all judges, then of each pair if there are more than two."""
     teams = [tuple(reports)] if len(reports) > 1 else []
     teams += list(combinations(reports, 2)) if len(reports) > 2 else []
     for team in teams:
@@ -281,8 +281,8 @@ def _agreements(run: tuple[str, str, str], reports: Mapping[str, Report], seed: 
 def _averaged(reports: Mapping[str, Report], missing: Sequence[str]) -> "pd.DataFrame":
     scored = [report.score([Accuracy(), CorrectProbability(), LetterEntropy()]) for report in reports.values()]
     for report in scored:
-        report.manifest = {}  # the study has asked the same of all, but for the pool of swapped images
-    column = "benchmark of the study"  # no sample has such metadata
+        report.manifest = {}  # equal but for the pool of swapped images
+    column = "benchmark of the study"  # not a name in any sample's metadata
     table = Report.concat(scored, list(reports), column=column).macro_average(column)
     left_out = f"not finished, left out: {', '.join(missing)}" if missing else ""
     return table.assign(note=["; ".join(filter(None, (note, left_out))) for note in table["note"]]).astype(
@@ -293,7 +293,7 @@ def _averaged(reports: Mapping[str, Report], missing: Sequence[str]) -> "pd.Data
 def _stacked(
     tables: "Sequence[tuple[tuple[str, ...], pd.DataFrame]]", kind: type, columns: tuple[str, ...]
 ) -> "pd.DataFrame":
-    """Return tables below one another, each with names in front; without any, a table with all columns."""
+    """Concatenate tables, each after columns of its names; without tables, return an empty one with all columns."""
     import pandas as pd
 
     parts = []
