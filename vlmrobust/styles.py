@@ -1,7 +1,8 @@
-"""Ready-made styles: how each model family is asked, and how it answers, word for word from its authors' pages.
+"""Define styles of model families, with prompts quoted verbatim from their authors' pages.
 
-Each is a plain `Style`, to be used as it is or changed with `replace`. What a page leaves open is said beside it; there
-the library's own layout stands. `suggested` knows which style a model's name speaks for; nothing is chosen by itself.
+Each is a plain `Style`, to be used directly or changed with `replace`. Where the source leaves something open, its
+docstring says so and the library's own layout is used. `suggested` finds the style for a model's name; no style is
+applied automatically.
 
 Example:
     >>> from vlmrobust import styles
@@ -63,7 +64,7 @@ video_r1 = Style(
 """Video-R1 (Video-R1/Video-R1-7B).
 
 Source: github.com/tulerfeng/Video-R1, `src/r1-v/src/open_r1/grpo.py`, read in the copy
-github.com/kyoungjunpark/Video-R1. The authors' code puts nothing between question and "Options:".
+github.com/kyoungjunpark/Video-R1. The authors' code has no separator between question and "Options:".
 """
 
 vision_r1 = Style(
@@ -74,8 +75,8 @@ vision_r1 = Style(
 """Vision-R1 (Osilly/Vision-R1-7B).
 
 Source: github.com/Osilly/Vision-R1, `README.md` and `scripts/inference.sh`: the question alone, without instruction.
-The authors decode with temperature 0.6, top-p 0.95 and up to 4096 tokens. How the answer is marked is not said there;
-the answer's tags are this library's.
+The authors decode with temperature 0.6, top-p 0.95 and up to 4096 tokens. The source does not specify answer tags; they
+are this library's.
 """
 
 vlaa_thinker = Style(
@@ -90,7 +91,7 @@ vlaa_thinker = Style(
 )
 """VLAA-Thinker (UCSC-VLAA/VLAA-Thinker-Qwen2.5VL-7B).
 
-Source: github.com/UCSC-VLAA/VLAA-Thinking, `inference.py`. How options are laid out is not said there.
+Source: github.com/UCSC-VLAA/VLAA-Thinking, `inference.py`. It does not specify the layout of options.
 """
 
 vigorl_spatial = Style(
@@ -121,8 +122,8 @@ vigorl_spatial = Style(
 """ViGoRL-Spatial (gsarch/ViGoRL-7b-Spatial): answers with the option's exact text.
 
 Source: the authors' script that prepares the fine-tuning chains (`system_prompt_spatial`),
-github.com/Gabesarch/grounded-rl, read in a copy. Their model cards say that the chat template holds the system prompt.
-How options are laid out is not said there, but for the letters ("A. right").
+github.com/Gabesarch/grounded-rl, read in a copy. Their model cards say that the chat template contains the system
+prompt. The layout of options is not specified, except for the letters ("A. right").
 """
 
 qwen2_5_vl_instruct = Style(
@@ -132,8 +133,8 @@ qwen2_5_vl_instruct = Style(
 )
 """Qwen2.5-VL-Instruct, asked for the answer alone.
 
-Source: github.com/QwenLM/Qwen2.5-VL, `evaluation/mmmu/qwen2_vl/prompt.py` (`_build_mcq_prompt`), read in a copy. That
-no thought is asked for is our reading; for one, use `default`.
+Source: github.com/QwenLM/Qwen2.5-VL, `evaluation/mmmu/qwen2_vl/prompt.py` (`_build_mcq_prompt`), read in a copy. We
+infer that no thought is requested; for one, use `default`.
 """
 
 qwen3_vl_instruct = Style(
@@ -143,14 +144,14 @@ qwen3_vl_instruct = Style(
 )
 """Qwen3-VL-Instruct, asked for the answer alone.
 
-Source: github.com/QwenLM/Qwen3-VL, `evaluation/mmmu_pro/run_mmmu_pro.py`. That no thought is asked for is our reading;
-for one, use `default`.
+Source: github.com/QwenLM/Qwen3-VL, `evaluation/mmmu_pro/run_mmmu_pro.py`. We infer that no thought is requested; for
+one, use `default`.
 """
 
 qwen3_vl_thinking = qwen3_vl_instruct.replace(mode="think", answer_tags=None, template_opens_thought=True)
-"""Qwen3-VL-Thinking: asked like the Instruct model. The chat template opens the thought, and the answer follows freely.
+"""Qwen3-VL-Thinking: prompted like the Instruct model. The template opens the thought; the answer follows untagged.
 
-Source: that of `qwen3_vl_instruct`, which knows one wording for both.
+Source: that of `qwen3_vl_instruct`, which has one wording for both.
 """
 
 internvl3 = Style(
@@ -173,16 +174,16 @@ llava_cot = Style(
 """LLaVA-CoT (Xkev/Llama-3.2V-11B-cot): four stages; summary, caption and reasoning are the thought.
 
 Source: the responses in github.com/SriramB-98/vlm-cot-faithfulness, `results/cvbench_…`: `<SUMMARY> … </SUMMARY>
-<CAPTION> … </CAPTION> <REASONING> … </REASONING> <CONCLUSION> … </CONCLUSION>`, and arXiv:2411.10440. That the model
-is asked the question alone is our reading: it learnt its stages by fine-tuning. For logs that keep the reasoning alone,
-use `replace(think_tags=("<REASONING>", "</REASONING>"))`.
+<CAPTION> … </CAPTION> <REASONING> … </REASONING> <CONCLUSION> … </CONCLUSION>`, and arXiv:2411.10440. We infer that the
+prompt is the question alone, since the model learnt its stages by fine-tuning. For logs with only the reasoning, use
+`replace(think_tags=("<REASONING>", "</REASONING>"))`.
 """
 
 glm_4v_thinking = Style(question_template="{question}\n{options}", instruction="")
 """GLM-4.1V-Thinking and GLM-4.5V: a thought in tags; the answer in tags, in `<|begin_of_box|>…<|end_of_box|>` or both.
 
-Source: github.com/open-compass/VLMEvalKit, `vlmeval/vlm/glm4_1v.py`: the question as it is, special tokens kept in the
-reply. The boxes' tokens are those that clients of these models strip; they are read like LaTeX's boxes.
+Source: github.com/open-compass/VLMEvalKit, `vlmeval/vlm/glm4_1v.py`: the question alone, special tokens kept in the
+reply. The box tokens, which clients of these models strip, are parsed like LaTeX's boxes.
 """
 
 kimi_vl_thinking = Style(
@@ -203,11 +204,11 @@ Source: github.com/open-compass/VLMEvalKit, `vlmeval/vlm/kimi_vl.py`, its wordin
 qvq = Style(question_template="{question}\n{options}", instruction="", answer_tags=None)
 """QVQ-72B-Preview: one long text without tags, which ends in "**Final Answer**" and a boxed letter.
 
-Source: the responses in github.com/SriramB-98/vlm-cot-faithfulness, `results/cvbench_Qwen_QVQ-72B-Preview…`. That the
-question is asked alone is our reading. Without tags, what stands before the answer is the thought.
+Source: the responses in github.com/SriramB-98/vlm-cot-faithfulness, `results/cvbench_Qwen_QVQ-72B-Preview…`. We infer
+that the prompt is the question alone. Without tags, the text before the answer is the thought.
 """
 
-# The first that is found in a model's name counts, whatever the case.
+# The first pattern found in a model's name wins; case is ignored.
 _NAMES = {
     "video-?r1": "video_r1",
     "vision-?r1": "vision_r1",
@@ -225,12 +226,12 @@ _NAMES = {
 }
 
 
-def _named(model: str) -> str | None:
+def _style_name(model: str) -> str | None:
     return next((style for name, style in _NAMES.items() if re.search(name, model, re.IGNORECASE)), None)
 
 
 def suggested(model: str) -> Style | None:
-    """Return the style that a model's name speaks for, None if it speaks for none.
+    """Return the style for a model's name, or None.
 
     Args:
         model: the model's name or path.
@@ -241,18 +242,18 @@ def suggested(model: str) -> Style | None:
         >>> suggested("HuggingFaceTB/SmolVLM-Instruct") is None
         True
     """
-    name = _named(model)
+    name = _style_name(model)
     return None if name is None else globals()[name]
 
 
 def hint(model: str) -> str | None:
-    """Return a sentence that names the style a model's name speaks for, None if it speaks for none.
+    """Return a sentence that names the style for a model's name, or None.
 
     Example:
         >>> hint("Osilly/Vision-R1-7B")
         "the name 'Osilly/Vision-R1-7B' suggests style=vlmrobust.styles.vision_r1; the default style is used"
     """
-    name = _named(model)
+    name = _style_name(model)
     if name is None:
         return None
     return f"the name {model!r} suggests style=vlmrobust.styles.{name}; the default style is used"

@@ -186,5 +186,5 @@ def test_a_server_that_dies_in_the_middle_is_not_asked_to_the_end(server, judge)
     verdicts = one.verdicts(asked(*(f"{number}: so B" for number in range(60))))
     assert len(server.seen) <= 20
     assert len(verdicts.errors) >= 49
-    assert verdicts.errors[59] == "not asked: 8 requests before it failed"
+    assert verdicts.errors[59] == "not sent: the 8 requests before it failed"
     assert verdicts.option.tolist()[:9] == [1] * 9

@@ -136,7 +136,7 @@ def test_a_bare_text_for_another_option_is_refused(make_sample: Make) -> None:
 
 def test_without_a_distractor_the_condition_says_what_to_do(make_sample: Make) -> None:
     for condition in (WrongCaption(), WrongThink()):
-        with pytest.raises(ValueError, match=f"condition '{condition.condition}': .* make prompts with 'expand'"):
+        with pytest.raises(ValueError, match=f"condition '{condition.condition}': .* create prompts with 'expand'"):
             condition(Prompt.of(make_sample()))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.judges.sentences import Asked
+from vlmrobust.judges.sentences import QuestionContext
 from vlmrobust.prompting.mentions import Mention, Reading
 from vlmrobust.prompting.words import fold, plain_form, squeeze, stands_alone
 
@@ -91,4 +91,4 @@ def test_option_is_not_matched_across_sentences():
 
 def test_distinctive_words():
     options = ("Rightward turn - the camera turned", "Leftward turn - the camera turned")
-    assert Asked.of("How does the view change?", options).distinctive == {"right": 0, "left": 1}
+    assert QuestionContext.of("How does the view change?", options).distinctive == {"right": 0, "left": 1}

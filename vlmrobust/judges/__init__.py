@@ -1,4 +1,4 @@
-"""Judges read a thought and say which option it asserts; they never see the answer."""
+"""Export the judges: they find the option that a thought asserts, and never see the answer."""
 
 from .base import Judge, Verdicts
 from .checking import Checked, LabelledThought, Rate, check, labelled_thoughts, read_labelled

@@ -1,4 +1,4 @@
-"""What a judge is: it says which option each thought asserts; the base class compares that with the answer."""
+"""Define judges, which find the option that each thought asserts; the base class compares it with the answer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,21 +17,21 @@ from ..types.frozen import Frozen
 __all__ = ["MANY", "Judge", "Verdicts", "without_answers"]
 
 MANY = 8
-"""So many failures in a row, and nothing judged: it is not the thoughts."""
+"""After this many failures without a verdict, the fault is not with the thoughts."""
 
-_OF_ALL = (RefusedError, ImportError)
-"""What is no fault of one thought: a wrong key, a package that is missing."""
+_FATAL = (RefusedError, ImportError)
+"""Errors that affect every thought: a wrong key, a missing package."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
-    """What N thoughts assert.
+    """The options that N thoughts assert.
 
     Attributes:
         option: `(N,)` int64, index in `sample.options` of the option that the thought asserts; -1 = none of them.
-        unsure: `(N,)` bool, whether the judge could not tell.
+        unsure: `(N,)` bool, whether the judge could not decide.
         probability: `(N,)` float32 in [0, 1], the judge's own probability of its verdict; NaN where it has none.
-        errors: by position, what went wrong with a thought that could not be judged; it is unsure.
+        errors: by position, why a thought could not be judged; such thoughts are unsure.
     """
 
     option: Tensor
@@ -41,36 +41,36 @@ class Verdicts:
 
     @classmethod
     def of(cls, option: Tensor, unsure: Tensor) -> "Verdicts":
-        """Return verdicts of a judge that gives no probabilities."""
+        """Return verdicts without probabilities."""
         return cls(option, unsure, torch.full(option.shape, torch.nan))
 
     def put(self, rows: Sequence[int], others: "Verdicts") -> None:
-        """Write verdicts on some of the thoughts into these; errors are left to the caller."""
+        """Insert verdicts on some of the thoughts at `rows`; errors are left to the caller."""
         index = torch.tensor(rows)
         for name in ("option", "unsure", "probability"):
             getattr(self, name)[index] = getattr(others, name).cpu()
 
 
 def without_answers(responses: Responses) -> Responses:
-    """Return the responses with everything blanked that tells the answer, right or given: a judge sees the rest.
+    """Return the responses for a judge, with everything blanked that reveals the target or the answer.
 
-    Left are the keys, the question, the options as shown and the thoughts. The sample's metadata goes as well, since a
-    data set may keep its solution there; so does the status, since `abstained` is an answer, and what stood before the
-    question or was said since, since a caption tells an answer, and so does an earlier turn.
+    The keys, the question, the options as shown and the thoughts remain. Removed are also the sample's metadata, which
+    may contain the solution; the status, since `abstained` is an answer; and context and history, since captions and
+    earlier turns contain answers.
     """
     count = len(responses)
-    nothing = torch.full((count,), -1, dtype=torch.int64)
+    none = torch.full((count,), -1, dtype=torch.int64)
     unknown = torch.full((count,), torch.nan)
     return replace(
         responses,
         option_logprobs=torch.full_like(responses.option_logprobs, torch.nan),
         added_logprobs=torch.full_like(responses.added_logprobs, torch.nan),
-        target=nothing,
-        choice=nothing,
-        distractor=nothing,
-        asserted=nothing,
+        target=none,
+        choice=none,
+        distractor=none,
+        asserted=none,
         token_entropy=unknown,
-        n_tokens=nothing,
+        n_tokens=none,
         well_formed=unknown,
         context=("",) * count,
         history=((),) * count,
@@ -83,16 +83,16 @@ def without_answers(responses: Responses) -> Responses:
 
 
 class Judge(Frozen, ABC):
-    r"""Reads what thoughts assert; one says in `conclude` how.
+    r"""Finds the options that thoughts assert; subclasses implement `conclude`.
 
     Attributes:
-        name: how the judge is called in reports; its class's name if empty.
-        min_contradiction: in [0, 1], the probability that a verdict needs before it makes an answer inconsistent; below
-            it the answer is undefined. Inconsistency is rare (about 2.5 % of real responses), so that a judge that errs
-            in 5 % of all cases is mostly wrong when it says it. Verdicts without a probability always count.
+        name: the judge's name in reports; the class name if empty.
+        min_contradiction: in [0, 1], the minimum probability of a verdict that makes an answer inconsistent; below it,
+            consistency is undefined. Inconsistency is rare (about 2.5 % of real responses), so a judge with an error
+            rate of 5 % is mostly wrong when it reports one. Verdicts without a probability always count.
 
     Class attributes:
-        is_costly: an `Evaluator` with a run directory keeps its verdicts there, so that none is asked for twice.
+        is_costly: an `Evaluator` with a run directory stores the verdicts there, so that no thought is judged twice.
 
     Example:
         >>> class FirstOption(Judge):
@@ -110,104 +110,105 @@ class Judge(Frozen, ABC):
 
     @property
     def title(self) -> str:
-        """The name, or else the class's."""
+        """The name, or else the class name."""
         return self.name or type(self).__name__
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the verdicts, as JSON values: the class, and every field that is not the default."""
+        """Return everything that determines the verdicts, as JSON values: the class, and fields with other values."""
         return self.model_dump(exclude_defaults=True, exclude={"name"}) | {"class": type(self).__name__}
 
     @abstractmethod
     def conclude(self, responses: Responses) -> Verdicts:
-        """Return what each thought asserts.
+        """Return the option that each thought asserts.
 
         Args:
             responses: N responses without their answers. Letters in a thought refer to `responses.options`, the options
                 as shown, with the letters in `responses.letters`; `responses.order` gives their indices in
-                `sample.options`, None = an added option. A thought that asserts an added option asserts none of the
-                sample's: -1, and not unsure.
+                `sample.options`, None = an added option. For a thought that asserts an added option, return -1, and
+                not unsure.
         """
 
     @final
     def verdicts(self, responses: Responses) -> Verdicts:
-        """Return `conclude`'s verdicts on the responses without their answers, checked.
+        """Return the validated verdicts of `conclude` on the responses without their answers.
 
-        A thought on which `conclude` raises is unsure, with the error in `Verdicts.errors`, and the others are judged.
+        A thought on which `conclude` raises is unsure, with the error in `Verdicts.errors`; the others are judged.
 
         Raises:
-            TypeError, ValueError: the verdicts' type, dtypes, shapes or values do not fit; the message names the judge.
-            RefusedError: every thought failed; so does whatever `conclude` raises on the first eight that are tried.
+            TypeError, ValueError: type, dtypes, shapes or values of the verdicts are invalid; the message names the
+                judge.
+            RefusedError: every thought failed. If `conclude` fails on the first eight, its own exception is raised.
         """
         return self.verdicts_of_part(responses, is_part=False)
 
     @final
     def verdicts_of_part(self, responses: Responses, *, is_part: bool) -> Verdicts:
-        """Return `verdicts`, where a few thoughts that all fail are no fault of the whole.
+        """Return `verdicts`, but tolerate a few thoughts that all fail.
 
         Args:
             responses: N responses.
-            is_part: there are verdicts on other thoughts; eight that all fail are still too many.
+            is_part: the responses are part of a larger set; eight thoughts that all fail still raise.
 
         Raises:
             TypeError, ValueError, RefusedError: as `verdicts`.
         """
-        verdicts = self._concluded(without_answers(responses), is_part)
+        verdicts = self._conclude_robustly(without_answers(responses), is_part)
         failures = verdicts.errors
         thoughts = sum(bool(thought.strip()) for thought in responses.think)
         if failures and len(failures) >= thoughts and (not is_part or len(failures) >= MANY):
-            place, first = next(iter(failures.items()))
+            position, first = next(iter(failures.items()))
             raise RefusedError(
                 f"judge {self.title!r} failed on all {len(failures)} thoughts; the first, of sample "
-                f"{responses.sample_id[place]!r}: {first}"
+                f"{responses.sample_id[position]!r}: {first}"
             )
         return verdicts
 
-    def _concluded(self, responses: Responses, is_part: bool) -> Verdicts:
-        """Return `conclude`'s verdicts; where it raises, those of halves, down to the thoughts that are to blame."""
+    def _conclude_robustly(self, responses: Responses, is_part: bool) -> Verdicts:
+        """Return the verdicts of `conclude`; if it raises, bisect the responses to isolate the thoughts that fail."""
         try:
             verdicts = self.conclude(responses)
-        except _OF_ALL:
+        except _FATAL:
             raise
         except Exception as error:
             if len(responses) < 2 and not is_part:
                 raise
-            whole = error
+            first_error = error
         else:
-            return self._checked(verdicts, responses)
+            return self._validated(verdicts, responses)
         count = len(responses)
         found = Verdicts.of(torch.full((count,), -1), torch.ones(count, dtype=torch.bool))
         failures: dict[int, str] = {}
-        enough = MANY if is_part else min(MANY, count)
-        for rows, said in self._halved(responses, range(count)):
-            if isinstance(said, Exception):
-                failures[rows[0]] = error_text(said)
-                if len(failures) == rows[0] + 1 == enough:  # none was judged before
-                    raise whole
+        limit = MANY if is_part else min(MANY, count)
+        for rows, result in self._bisected(responses, range(count)):
+            if isinstance(result, Exception):
+                failures[rows[0]] = error_text(result)
+                if len(failures) == rows[0] + 1 == limit:  # nothing was judged so far
+                    raise first_error
             else:
-                found.put(rows, said)
-                failures |= {rows[place]: message for place, message in said.errors.items()}
+                found.put(rows, result)
+                failures |= {rows[position]: message for position, message in result.errors.items()}
         return replace(found, errors=failures)
 
-    def _halved(
+    def _bisected(
         self, responses: Responses, rows: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], Verdicts | Exception]]:
-        """Yield positions and the verdicts on them, or one position and the error that it makes."""
+        """Yield positions with the verdicts on them, or a single position with its error."""
         middle = (len(rows) + 1) // 2
         for part in filter(None, (rows[:middle], rows[middle:])):
             some = responses.select(part)
             try:
-                said = self.conclude(some)
-            except _OF_ALL:
+                verdicts = self.conclude(some)
+            except _FATAL:
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 if len(part) > 1:
-                    yield from self._halved(responses, part)
+                    yield from self._bisected(responses, part)
                 else:
                     yield part, error
             else:
-                yield part, self._checked(said, some)
+                yield part, self._validated(verdicts, some)
 
-    def _checked(self, verdicts: Any, responses: Responses) -> Verdicts:
+    def _validated(self, verdicts: Any, responses: Responses) -> Verdicts:
         if not isinstance(verdicts, Verdicts):
             raise TypeError(f"judge {self.title!r}: expected Verdicts from conclude, got {type(verdicts).__name__}")
         count = len(responses)
@@ -220,9 +221,9 @@ class Judge(Frozen, ABC):
                     f"judge {self.title!r}, field {name!r}: expected {dtype} of shape {(count,)}, one value per "
                     f"response, got {got}"
                 )
-        beyond = (verdicts.option < -1) | (verdicts.option >= responses.option_count.to(verdicts.option.device))
-        if bool(beyond.any()):
-            position = int(beyond.nonzero()[0])
+        invalid = (verdicts.option < -1) | (verdicts.option >= responses.option_count.to(verdicts.option.device))
+        if bool(invalid.any()):
+            position = int(invalid.nonzero()[0])
             raise ValueError(
                 f"judge {self.title!r}, sample {responses.sample_id[position]!r}, field 'option': expected -1 or an "
                 f"index below {int(responses.option_count[position])}, got {int(verdicts.option[position])}"
@@ -231,10 +232,10 @@ class Judge(Frozen, ABC):
 
     @final
     def consistent(self, responses: Responses) -> Tensor:
-        """Return whether each thought asserts the option that was answered.
+        """Return whether each thought asserts the given answer.
 
-        1 where it does, 0 where it asserts another one; NaN where the status is not `answered`, the thought is empty,
-        the judge is unsure, the thought asserts none of the sample's options, or another one with less probability than
+        1 if it does, 0 if it asserts another option; NaN if the status is not `answered`, the thought is empty, the
+        judge is unsure, or the thought asserts none of the sample's options, or another option with a probability below
         `min_contradiction`.
 
         Args:
@@ -246,13 +247,13 @@ class Judge(Frozen, ABC):
         Raises:
             TypeError, ValueError: as `verdicts`.
 
-        Source: arXiv:2602.12506, the consistency of chain of thought and answer; what is undefined is our choice.
+        Source: arXiv:2602.12506, the consistency of chain of thought and answer; the undefined cases are our choice.
         """
         return self.agrees(self.verdicts(responses), responses)
 
     @final
     def agrees(self, verdicts: Verdicts, responses: Responses) -> Tensor:
-        """Return whether the options of its verdicts are those that were answered, see `consistent`."""
+        """Return whether the options of its verdicts equal the answers; see `consistent`."""
         option, unsure = verdicts.option.cpu(), verdicts.unsure.cpu()
         empty = torch.tensor([not thought.strip() for thought in responses.think], dtype=torch.bool)
         weak = (option != responses.choice) & (verdicts.probability.cpu() < self.min_contradiction)

@@ -1,4 +1,4 @@
-"""How good a judge is, on thoughts of which people have said what they conclude."""
+"""Measure the quality of a judge on labelled thoughts."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,16 +24,16 @@ _REPLICATES = 2_000
 
 
 class LabelledThought(NamedTuple):
-    """A thought, and what a reader says that it concludes.
+    """A thought with a reader's label of its conclusion.
 
     Attributes:
         thought: the thought.
-        question: what was asked.
+        question: the question.
         options: the options' texts as shown.
         label: index of the option that the thought concludes; None = none.
-        answer: index of the option that was answered; None = not known.
-        style: a word for the kind of thought; results are given for each.
-        letters: the options' letters, in their order.
+        answer: index of the answered option; None = unknown.
+        style: the kind of thought, by which results are grouped.
+        letters: the options' letters, in order.
     """
 
     thought: str
@@ -46,7 +46,7 @@ class LabelledThought(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """A share of so many `cases`, with its 95 % interval; NaN where there are none, or none that could be told."""
+    """A share of `cases`, with its 95 % interval; NaN without cases, or where no interval can be estimated."""
 
     value: float
     low: float
@@ -73,24 +73,24 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a judge makes of labelled thoughts, beside the readers' labels.
+    """A judge's performance on labelled thoughts.
 
     An answer is *consistent* with a thought that concludes it, *inconsistent* with one that concludes another option,
-    and *unsure* beside a thought that concludes none.
+    and *unsure* with a thought that concludes none.
 
     Attributes:
         judge: the judge's title.
         thoughts: number of thoughts.
         cases: number of pairs of a thought and an answer.
-        balanced_accuracy: mean share of right verdicts over the three sides; without an interval below 6 thoughts, and
-            where all verdicts of a side are right or all wrong, on each.
+        balanced_accuracy: mean share of right verdicts over the three classes; without an interval below 6 thoughts,
+            and if in every class all verdicts are right or all are wrong.
         consistent, inconsistent: precision, the share of such verdicts that is right.
-        coverage: of the pairs that are consistent or inconsistent, the share with a verdict.
-        false_alarms: of the consistent pairs, the share that is called inconsistent.
-        misses: of the inconsistent pairs, the share that is called consistent.
-        wrong: of all pairs, the share with a verdict that is not the reader's.
-        named: of the options that the judge names as concluded, the share that is right.
-        styles: the same for each style; empty in a part.
+        coverage: the share of consistent or inconsistent pairs with a verdict.
+        false_alarms: the share of consistent pairs judged inconsistent.
+        misses: the share of inconsistent pairs judged consistent.
+        wrong: the share of all pairs with a verdict that differs from the reader's.
+        named: the share of the options named by the judge as concluded that is right.
+        styles: the same for each style; empty within a style.
     """
 
     judge: str
@@ -107,11 +107,11 @@ class Checked:
     styles: Mapping[str, "Checked"]
 
     def rates(self) -> dict[str, Rate]:
-        """Return its rates by name."""
+        """Return the rates by name."""
         return {name: value for name in self.__slots__ if isinstance(value := getattr(self, name), Rate)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it in plain values, rates as dictionaries, its styles included."""
+        """Return all fields as plain values, rates as dictionaries, styles included."""
         rates = {name: rate._asdict() for name, rate in self.rates().items()}
         styles = {style: part.to_dict() for style, part in self.styles.items()}
         return {"judge": self.judge, "thoughts": self.thoughts, "cases": self.cases, **rates, "styles": styles}
@@ -121,8 +121,8 @@ def labelled_thoughts() -> list[LabelledThought]:
     """Return the 800 labelled thoughts that ship with the package.
 
     They were written for this purpose, in eight styles by eight writers who knew neither the rules nor each other, and
-    read by a second reader who did not see the first label; all of them are language models. A figure on them is a
-    figure about thoughts that were written to be hard, not about a model's own.
+    labelled again by a second reader who did not see the first label; writers and readers are language models. The
+    thoughts were written to be hard, so results on them do not transfer to a model's own thoughts.
 
     Example:
         >>> len(labelled_thoughts())
@@ -135,12 +135,12 @@ def read_labelled(path: str | Path) -> list[LabelledThought]:
     """Read labelled thoughts from a JSON Lines file.
 
     Args:
-        path: each line an object with `thought`, `question`, `options`, `label` (index or null), and where they are
-            known `answer` (index or null), `style` and `letters`.
+        path: the file; each line is an object with `thought`, `question`, `options`, `label` (index or null), and
+            optionally `answer` (index or null), `style` and `letters`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is no such object; the message names file, line and field.
+        ValueError: a line is invalid; the message names file, line and field.
     """
     return [_labelled(value, f"{path}, line {number}") for number, value in read_lines(Path(path))]
 
@@ -164,14 +164,14 @@ def _labelled(value: Any, where: str) -> LabelledThought:
 
 
 def check(judge: Judge, labelled: Sequence[LabelledThought]) -> Checked:
-    """Return how good a judge is on labelled thoughts.
+    """Measure a judge on labelled thoughts.
 
-    Where a thought's answer is not known, it is judged beside the option that it concludes and beside another one that
-    is drawn by its text; a thought that concludes none beside one that is drawn. Intervals are exact (Clopper and
-    Pearson) for shares; for the balanced accuracy percentiles of 2,000 draws of thoughts.
+    A thought with an unknown answer is paired with the option it concludes and with another one drawn by its text; a
+    thought that concludes none is paired with a drawn one. Intervals are exact (Clopper and Pearson) for shares; for
+    the balanced accuracy they are percentiles of 2,000 bootstrap draws of thoughts.
 
     Args:
-        judge: what is measured.
+        judge: the judge to measure.
         labelled: thoughts with labels.
 
     Raises:
@@ -218,17 +218,17 @@ def _side(label: int | None, answer: int) -> Side:
 
 
 def _responses(labelled: Sequence[LabelledThought], cases: Sequence[tuple[int, int]]) -> Responses:
-    prompts, said = [], []
-    for number, (place, answer) in enumerate(cases):
-        thought = labelled[place]
+    prompts, responses = [], []
+    for number, (index, answer) in enumerate(cases):
+        thought = labelled[index]
         sample = Sample(
             id=str(number), images=["not opened"], question=thought.question or "?", options=thought.options, answer=0
         )
         prompts.append(Prompt.of(sample, style=Style(letters=thought.letters)))
-        said.append(
+        responses.append(
             Response(sample_id=sample.id, condition="base", think=thought.thought, answer=answer, status="answered")
         )
-    return Responses.of(prompts, said)
+    return Responses.of(prompts, responses)
 
 
 def _checked(
@@ -264,7 +264,7 @@ def _rate(hits: NDArray[np.bool_]) -> Rate:
 
 
 def _balanced(places: NDArray[np.int64], truth: NDArray[np.int64], right: NDArray[np.bool_]) -> Rate:
-    """Return the mean over the sides of the share that is right; thoughts are drawn as a whole."""
+    """Return the mean over the classes of the share that is right; the bootstrap draws whole thoughts."""
     _, thought = np.unique(places, return_inverse=True)
     count = int(thought.max()) + 1
     place = thought * 3 + truth

@@ -1,4 +1,4 @@
-"""A judge that is a language model in this process: any Hugging Face causal LM, on transformers or on vLLM."""
+"""Judge thoughts with a local language model: any Hugging Face causal LM, on transformers or vLLM."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from ..models.vllm import VLLMText
 from ..models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
 from ..prompting import LETTERS, MARKS, letter_columns
 from ..secrecy import error_text
-from .letter_judge import LEFT_OUT, Case, LetterJudge, defanged, fangs, offered, question_of
+from .letter_judge import LEFT_OUT, Case, LetterJudge, markup_pattern, neutralize, offered, question_of
 
 if TYPE_CHECKING:
     from ..models import HFModel, VLLMModel
@@ -29,31 +29,31 @@ _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
 class LMJudge(LetterJudge):
-    """A Hugging Face causal language model that is asked which option a thought asserts.
+    """A Hugging Face causal language model that judges which option a thought asserts.
 
-    The reply's letter is read in one forward pass per batch, after "Answer:", in float32 from the hidden state, summed
-    over all tokens that read as the letter, as `HFModel` reads answers; nothing is decoded. Thinking is switched off
-    where the chat template can do so, and an opened thought is closed. A model without a chat template is asked in
+    The letter of the reply is read in one forward pass per batch, after "Answer:", in float32 from the hidden state,
+    summed over all tokens that represent the letter, as `HFModel` reads answers; there is no decoding. Thinking is
+    disabled if the chat template supports it, and an opened thought is closed. A model without a chat template gets
     plain text.
 
-    On vLLM (`from_pretrained(…, engine="vllm")`, or `of` a `VLLMModel`) the same is asked, a request of one token for
-    each thought, all of them at once in the engine's queue; letters come from its logits. A thought that vLLM refuses,
-    such as one that is longer than the context, is unsure, with the error.
+    On vLLM (`from_pretrained(…, engine="vllm")`, or `of` a `VLLMModel`), each thought is a request for one token, all
+    queued together; letters are read from the logits. A thought that vLLM rejects, for instance because it exceeds the
+    context, is unsure, with the error.
 
     Args:
         model: a loaded causal LM, or the `text_only` of a `VLLMModel`.
         tokenizer: its tokenizer.
 
     Attributes:
-        model: the same.
-        tokenizer: the same.
-        max_thought_tokens: of a longer thought the last tokens are shown, with a note that the beginning is left out.
-        batch_tokens: how many tokens are processed together, padding included; vLLM has its own limit.
+        model: the model.
+        tokenizer: its tokenizer.
+        max_thought_tokens: the number of last tokens shown of a longer thought, with a note about the omission.
+        batch_tokens: the number of tokens per batch, padding included; vLLM has its own limit.
         min_mass: as in `LetterJudge`.
         min_probability: as in `LetterJudge`.
 
     Raises:
-        ValueError: no token reads as a letter, the model has no LM head, or the template drops the question.
+        ValueError: no token represents a letter, the model has no LM head, or the template drops the question.
 
     Example:
         >>> judge = LMJudge.from_pretrained("Qwen/Qwen3-32B", dtype="bfloat16")  # doctest: +SKIP
@@ -74,11 +74,11 @@ class LMJudge(LetterJudge):
 
     @classmethod
     def of(cls, model: "HFModel | VLLMModel", **fields: Any) -> Self:
-        """Return the model that is evaluated as a judge of its own thoughts: no further weights, and no image shown.
+        """Return a judge that uses the evaluated model itself: no further weights are loaded, and no image is shown.
 
         Args:
-            model: the model; of a `VLLMModel` the engine is shared.
-            **fields: the judge's own fields.
+            model: the model; the engine of a `VLLMModel` is shared.
+            **fields: fields of the judge.
 
         Example:
             >>> import vlmrobust as vr
@@ -99,28 +99,28 @@ class LMJudge(LetterJudge):
         device: str | torch.device | None = None,
         **model_kwargs: Any,
     ) -> Self:
-        """Load a checkpoint from the hub or from a folder; `replace` changes the judge's own fields.
+        """Load a checkpoint from the hub or from a folder; `replace` changes the judge's fields.
 
-        A vision-language model will do: it is asked in text alone.
+        Vision-language models work too; they get text only.
 
         Args:
             name: the checkpoint's name or path.
-            engine: what computes it: transformers, or vLLM (extra `vllm`).
+            engine: transformers, or vLLM (extra `vllm`).
             dtype: a torch dtype or its name; "auto" = the checkpoint's own.
-            device: None = CUDA where there is one, else the CPU; leave it out when `device_map` is given, and on vLLM.
+            device: None = CUDA if available, else the CPU; omit it with `device_map` and on vLLM.
             **model_kwargs: for `from_pretrained` of the model's auto class, or for vLLM's `LLM`; `revision`, `token`
-                and `trust_remote_code` go to the tokenizer as well.
+                and `trust_remote_code` are also passed to the tokenizer.
 
         Raises:
-            OSError: nothing is found under the name; the message has it.
-            ValueError: dtype or device is none, or none of this machine, or a device is named on vLLM, which takes the
-                cards it sees.
+            OSError: there is no checkpoint of that name; the message contains it.
+            ValueError: dtype or device is invalid or unavailable on this machine, or a device is given for vLLM, which
+                uses all visible GPUs.
             ImportError, UnfitError: vLLM is not installed, or does not start, see `VLLMModel`.
         """
         check_dtype(dtype)
         if engine == "vllm":
             if device is not None:
-                raise ValueError(f"field 'device': expected none, since vLLM takes the cards it sees, got {device!r}")
+                raise ValueError(f"field 'device': expected none, since vLLM uses all visible GPUs, got {device!r}")
             text = VLLMText.from_pretrained(name, dtype=str(dtype).removeprefix("torch."), **model_kwargs)
             return cls(text, text.tokenizer)
         from transformers import (
@@ -136,15 +136,15 @@ class LMJudge(LetterJudge):
         shared = {key: model_kwargs[key] for key in SHARED if key in model_kwargs}
         with named(name):
             tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-            sees = type(AutoConfig.from_pretrained(name, **shared)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-            loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            is_vision = type(AutoConfig.from_pretrained(name, **shared)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            loader = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
             model: Any = loader.from_pretrained(name, dtype=dtype, **model_kwargs)
         if "device_map" not in model_kwargs:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model.eval(), tokenizer)
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the verdicts: checkpoint, a digest of its weights, dtype, prompt and thresholds."""
+        """Return everything that determines the verdicts: checkpoint, weights digest, dtype, prompt and thresholds."""
         if isinstance(self.model, VLLMText):
             return super().identity() | self.model.identity() | {"max_thought_tokens": self.max_thought_tokens}
         config = self.model.config
@@ -158,26 +158,28 @@ class LMJudge(LetterJudge):
         }
 
     def prompt(self, question: str, options: Sequence[str], thought: str, letters: str = LETTERS) -> str:
-        """Return all that the model goes on from, up to the letter.
+        """Return the whole text for the model to continue with a letter.
 
         Args:
-            question: what the thought is about.
-            options: as shown.
-            thought: what is judged.
-            letters: the options' letters, in their order; there may be more.
+            question: the question of the thought.
+            options: the options as shown.
+            thought: the thought to judge.
+            letters: the options' letters, in order; there may be more.
 
         Raises:
             ValueError: the chat template drops the text.
         """
-        question, *shown, thought = (defanged(text, self._fangs) for text in (question, *options, self._tail(thought)))
-        asked = question_of(question, shown, thought, letters)
+        question, *shown, thought = (
+            neutralize(text, self._markup) for text in (question, *options, self._tail(thought))
+        )
+        request = question_of(question, shown, thought, letters)
         if not getattr(self.tokenizer, "chat_template", None):
-            return f"{asked}\n\n{_REPLY}"
-        turns = [{"role": "user", "content": asked}]
+            return f"{request}\n\n{_REPLY}"
+        turns = [{"role": "user", "content": request}]
         rendered = str(
             self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, enable_thinking=False)
         )
-        if asked not in rendered:
+        if request not in rendered:
             raise ValueError(
                 f"expected the chat template of {type(self.tokenizer).__name__} to keep the user's text, "
                 f"got a rendering without it: {rendered!r:.200}"
@@ -189,58 +191,58 @@ class LMJudge(LetterJudge):
     def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
         """Return the letters' log-probabilities after "Answer:", see `LetterJudge.letter_logprobs`.
 
-        On vLLM -inf for letters that a case does not offer, and NaN for one that is refused; `attempted` says why.
+        On vLLM, -inf for letters that a case does not offer, and NaN for rejected cases; `attempted` returns reasons.
         """
         if isinstance(self.model, VLLMText):
             return self.attempted(cases)[0]
         return self._forward(*self._encoded(cases))
 
     def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:
-        """Return `letter_logprobs`, and by the positions of the cases that vLLM refused why."""
+        """Return `letter_logprobs`, and by position why vLLM rejected a case."""
         if not isinstance(self.model, VLLMText):
             return super().attempted(cases)
         rows = [letter_columns(offered(len(options), letters)) for _, options, _, letters in cases]
-        read = self.model.letters(list(zip(*self._encoded(cases), rows, strict=True)))
-        refused = {place: error_text(found) for place, found in enumerate(read) if isinstance(found, Exception)}
+        results = self.model.letters(list(zip(*self._encoded(cases), rows, strict=True)))
+        errors = {index: error_text(result) for index, result in enumerate(results) if isinstance(result, Exception)}
         unknown = [torch.nan] * len(MARKS)
-        return torch.tensor([unknown if isinstance(found, Exception) else found for found in read]), refused
+        return torch.tensor([unknown if isinstance(result, Exception) else result for result in results]), errors
 
     def _encoded(self, cases: Sequence[Case]) -> tuple[list[list[int]], list[ForcedPrefix]]:
-        """Return the tokens of all that the model goes on from, and the last of them with which a letter may merge."""
+        """Return the tokens of all prompts, and their last tokens, with which a letter may merge."""
         texts = [self.prompt(*case) for case in cases]
-        # A template's rendering has its special tokens; a plain text has none yet.
-        special = not getattr(self.tokenizer, "chat_template", None)
-        tokens = [list(self.tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
+        # Text rendered by a template already contains its special tokens.
+        is_plain = not getattr(self.tokenizer, "chat_template", None)
+        tokens = [list(self.tokenizer(text, add_special_tokens=is_plain)["input_ids"]) for text in texts]
         return tokens, [self._vocabulary.forced_prefix(text) for text in texts]
 
     @torch.inference_mode()
     def _forward(self, tokens: Sequence[Sequence[int]], prefixes: Sequence[ForcedPrefix]) -> Tensor:
         read: dict[int, Tensor] = {}
         for batch in self._batches(tokens):
-            rows = self._read([tokens[place] for place in batch], [prefixes[place] for place in batch])
+            rows = self._read([tokens[index] for index in batch], [prefixes[index] for index in batch])
             read |= zip(batch, rows, strict=True)
-        return torch.stack([read[place] for place in range(len(tokens))])
+        return torch.stack([read[index] for index in range(len(tokens))])
 
     def _tail(self, thought: str) -> str:
         tokens = list(self.tokenizer(thought, add_special_tokens=False)["input_ids"])
         if len(tokens) <= self.max_thought_tokens:
             return thought
         tail = self.tokenizer.decode(tokens[-self.max_thought_tokens :], clean_up_tokenization_spaces=False)
-        return LEFT_OUT + str(tail).lstrip("\ufffd")  # half of a character may be cut
+        return LEFT_OUT + str(tail).lstrip("\ufffd")  # the cut may split a character
 
     def _batches(self, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Yield positions of texts that are read together, longest first."""
+        """Yield batches of positions, longest texts first."""
         batch: list[int] = []
-        for place in sorted(range(len(tokens)), key=lambda place: -len(tokens[place])):
+        for index in sorted(range(len(tokens)), key=lambda index: -len(tokens[index])):
             if batch and (len(batch) + 1) * len(tokens[batch[0]]) > self.batch_tokens:
                 yield batch
                 batch = []
-            batch.append(place)
+            batch.append(index)
         if batch:
             yield batch
 
     def _read(self, batch: Sequence[Sequence[int]], prefixes: Sequence[ForcedPrefix]) -> list[Tensor]:
-        # Padded on the right: then positions begin at 0 for every text, and no token sees the padding.
+        # Right padding: positions start at 0 for every text, and no token attends to the padding.
         longest = max(map(len, batch))
         padded = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
@@ -259,10 +261,10 @@ class LMJudge(LetterJudge):
         ]
 
     @cached_property
-    def _fangs(self) -> re.Pattern[str]:
-        # Some vocabularies have words and line breaks among their added tokens; these may stay.
+    def _markup(self) -> re.Pattern[str]:
+        # Some vocabularies have ordinary words and line breaks among their added tokens, which are harmless.
         added = self.tokenizer.added_tokens_decoder.values()
-        return fangs(token.content for token in added if token.special or re.fullmatch(r"<.+>", token.content))
+        return markup_pattern(token.content for token in added if token.special or re.fullmatch(r"<.+>", token.content))
 
     @cached_property
     def _vocabulary(self) -> LetterVocabulary:

@@ -1,4 +1,4 @@
-"""How often a judge errs on real responses, as far as it was counted, and what that makes of a rate it reports."""
+"""Record measured error rates of judges on real responses, and their effect on reported rates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ __all__ = ["Measured", "measured", "title_of"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A judge's verdicts on real answers of which readers have said whether their thoughts conclude them.
+    """Counts of a judge's verdicts on real answers whose consistency with their thoughts was labelled by readers.
 
     Attributes:
-        answers, models: of how many models how many answers were read.
-        consistent: how many of them are consistent.
-        false_alarms: how many of those the judge called inconsistent.
-        consistent_open: on how many of those it had no verdict.
-        inconsistent: how many are inconsistent.
-        misses: how many of those the judge called consistent.
-        inconsistent_open: on how many of those it had no verdict.
-        inconclusive_open: on how many of the rest, whose thoughts conclude nothing, it had no verdict.
+        answers, models: the number of answers, and of the models that gave them.
+        consistent: the number of consistent answers.
+        false_alarms: those of them judged inconsistent.
+        consistent_open: those of them without a verdict.
+        inconsistent: the number of inconsistent answers.
+        misses: those of them judged consistent.
+        inconsistent_open: those of them without a verdict.
+        inconclusive_open: the number of other answers, whose thoughts conclude nothing, without a verdict.
     """
 
     answers: int
@@ -37,7 +37,7 @@ class Measured:
 
     @property
     def open(self) -> int:
-        """On how many answers the judge had no verdict."""
+        """The number of answers without a verdict."""
         return self.consistent_open + self.inconsistent_open + self.inconclusive_open
 
     @property
@@ -53,9 +53,9 @@ class Measured:
         return rate.low, rate.high
 
     def reported(self, truth: float) -> tuple[float, float]:
-        """Return the least and the largest rate that the judge would report, on average, at a true one.
+        """Return the least and the largest expected rate that the judge would report, given the true rate.
 
-        The errors are at the ends of their intervals; how many verdicts there are is the same on either side.
+        The error rates are taken at the ends of their intervals; coverage is assumed equal for both classes.
 
         Args:
             truth: P(consistent) among the answers with a verdict.
@@ -66,10 +66,10 @@ class Measured:
 
 
 def measured(identity: Mapping[str, Any]) -> Measured | None:
-    """Return what was counted of a judge; None = nothing was.
+    """Return the measured counts of a judge; None = not measured.
 
-    The rules were counted on answers of 64 models, from eight public repositories and ten papers; part of them was used
-    while the rules were written. No text of theirs is in this package: count again when the rules change.
+    The rules were measured on answers of 64 models, from eight public repositories and ten papers, part of which were
+    used while the rules were written. The package contains none of these texts; repeat the count if the rules change.
 
     Args:
         identity: `Judge.identity` of the judge.
@@ -95,7 +95,7 @@ _RULES = Measured(
 
 
 def title_of(identity: Mapping[str, Any]) -> str:
-    """Return how a judge is called in a line of text.
+    """Return a judge's name for running text.
 
     Example:
         >>> title_of({"class": "Panel", "judges": [{"class": "RuleJudge"}, {"class": "LMJudge", "name": "org/model"}]})

@@ -1,4 +1,4 @@
-"""Judges made of judges: several that vote, and one whose verdicts stay on disk, thought by thought."""
+"""Combine judges in a panel, and cache a judge's verdicts on disk."""
 
 import inspect
 import json
@@ -23,18 +23,17 @@ __all__ = ["Agreement", "Kept", "Panel"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
-    """How far the judges of a panel agree whether thoughts are consistent with their answers.
+    """The agreement of a panel's judges on whether thoughts are consistent with their answers.
 
     Attributes:
         judges: their titles.
-        count: of how many responses all of them say whether the two are consistent; `strict`, `same_option` and `kappa`
-            are on these.
-        strict: the share of which all say the same, in [0, 1].
-        same_option: the share in which all name the same option; at most `strict`, since two judges may find that a
-            thought asserts different options, both unlike the answer.
+        count: the number of responses with a verdict of every judge; `strict`, `same_option` and `kappa` are on these.
+        strict: the share with equal consistency verdicts of all judges, in [0, 1].
+        same_option: the share for which all judges name the same option; at most `strict`, since two judges may name
+            different options, both unlike the answer.
         kappa: Fleiss' κ of consistent and inconsistent, at most 1.
-        pairwise: `(R, R)` float64, the same as `strict` for every two judges, on what both say something of.
-        coverage: `(R,)` float64, of the answered responses the share that each judge says something of.
+        pairwise: `(R, R)` float64, `strict` for every pair of judges, on responses with verdicts of both.
+        coverage: `(R,)` float64, the share of answered responses with a verdict of each judge.
     """
 
     judges: tuple[str, ...]
@@ -47,17 +46,17 @@ class Agreement:
 
 
 class Panel(Judge):
-    """Several judges, who vote or who are asked one after another.
+    """Several judges that vote, or judge in sequence.
 
-    Votes: more than half, or all, have to name the same option; else the panel is unsure. It has no probability then:
-    votes are none. One after another: the first judge that names an option decides, with its probability, and the next
-    ones are not asked; so a language model reads only what the rules leave open.
+    By vote, more than half of the judges, or all, must name the same option; otherwise the panel is unsure. Votes have
+    no probability. In sequence, the first judge that names an option decides, with its probability, and the others are
+    skipped; a language model then reads only what the rules leave undecided.
 
     Args:
         *judges: at least two.
 
     Attributes:
-        judges: whose verdicts are asked for.
+        judges: the judges, in order.
         min_contradiction: as for every judge; by default the largest of its judges'.
         rule: "majority": more than half of all judges, those who are unsure included, say the same; "strict": all do;
             "first_sure": the first that names an option; where none does, what the last one says.
@@ -118,7 +117,7 @@ class Panel(Judge):
     def agreement(self, responses: Responses) -> Agreement:
         """Return how far the judges agree whether each thought asserts what was answered.
 
-        Responses without an answer, and thoughts that are empty, are no one's; NaN where nothing is left.
+        Responses without an answer and empty thoughts are excluded; NaN if nothing remains.
 
         Args:
             responses: N responses.
@@ -144,28 +143,28 @@ class Panel(Judge):
 
 
 def _votes(verdicts: list[Verdicts]) -> Tensor:
-    """Return the `(N, R)` options that judges name, -1 for none, NaN where one is unsure."""
+    """Return the `(N, R)` options that judges name, -1 for none, NaN for unsure."""
     named = [each.option.cpu().double().masked_fill(each.unsure.cpu(), torch.nan) for each in verdicts]
     return torch.stack(named, dim=1)
 
 
-_TOGETHER = 128
+_BATCH = 128
 
 
 class Kept(Judge):
-    """Another judge, asked only about thoughts of which its verdict is not on disk yet.
+    """A judge whose verdicts are cached on disk.
 
-    Verdicts are on disk after every 128 thoughts, in files of their own for every judge: what decides its verdicts is
-    part of their name. A thought on which the judge failed is asked about again the next time.
+    Verdicts are saved after every 128 thoughts, in separate files for every judge; the file name contains a hash of
+    everything that determines the verdicts. A thought on which the judge failed is judged again the next time.
 
     Args:
-        judge: who is asked.
-        folder: where its verdicts are, such as a run's.
+        judge: the judge.
+        folder: the folder for its verdicts, such as a run's.
 
     Attributes:
-        judge: the same.
-        folder: the same.
-        min_contradiction: the judge's.
+        judge: the judge.
+        folder: the folder.
+        min_contradiction: that of the judge.
 
     Example:
         >>> from vlmrobust.judges import LMJudge
@@ -183,33 +182,33 @@ class Kept(Judge):
 
     @classmethod
     def of(cls, judge: Judge, folder: Path) -> Judge:
-        """Return the judge with its verdicts kept in a folder, or itself where that costs more than it saves."""
+        """Return the judge with its verdicts cached in a folder, or itself if it is not costly."""
         if isinstance(judge, Panel):
             return judge.replace(judges=tuple(cls.of(each, folder) for each in judge.judges))
         return cls(judge, folder) if judge.is_costly and not isinstance(judge, cls) else judge
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the verdicts: the judge's own identity."""
+        """Return the identity of the judge."""
         return self.judge.identity()
 
     def conclude(self, responses: Responses) -> Verdicts:
-        """Look up what is known, and ask about the rest."""
-        stem = f"verdicts-{integer_key(*_decisive(self.judge)):032x}"[:25]
-        known = dict(_known(self.folder, stem))
+        """Look up known verdicts, and judge the other thoughts."""
+        stem = f"verdicts-{integer_key(*_identifiers(self.judge)):032x}"[:25]
+        known = dict(_saved_verdicts(self.folder, stem))
         keys = [_key(responses, row) for row in range(len(responses))]
-        asked = list({key: row for row, key in enumerate(keys) if key not in known}.values())
+        missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
         failures: dict[str, str] = {}
         with closing(OwnFile(self.folder, stem)) as file:
-            for begin in range(0, len(asked), _TOGETHER):
-                rows = asked[begin : begin + _TOGETHER]
-                # Whether all of them fail is seen where all of them are: a few here are no fault of the whole.
-                said = self.judge.verdicts_of_part(responses.select(rows), is_part=True)
-                columns = (said.option.tolist(), said.unsure.tolist(), said.probability.tolist())
+            for begin in range(0, len(missing), _BATCH):
+                rows = missing[begin : begin + _BATCH]
+                # Whether every thought fails is checked over all responses, so tolerate a failed batch here.
+                verdicts = self.judge.verdicts_of_part(responses.select(rows), is_part=True)
+                columns = (verdicts.option.tolist(), verdicts.unsure.tolist(), verdicts.probability.tolist())
                 new = {keys[row]: verdict for row, *verdict in zip(rows, *columns, strict=True)}
-                failed = {keys[rows[place]]: message for place, message in said.errors.items()}
-                kept = {key: verdict for key, verdict in new.items() if key not in failed}
+                failed = {keys[rows[index]]: message for index, message in verdicts.errors.items()}
+                valid = {key: verdict for key, verdict in new.items() if key not in failed}
                 self.folder.mkdir(parents=True, exist_ok=True)
-                file.append(_line(key, *verdict) for key, verdict in kept.items())
+                file.append(_line(key, *verdict) for key, verdict in valid.items())
                 known |= new
                 failures |= failed
         option, unsure, probability = zip(*(known[key] for key in keys), strict=True) if keys else ((), (), ())
@@ -221,10 +220,10 @@ class Kept(Judge):
         return replace(verdicts, errors={row: failures[key] for row, key in enumerate(keys) if key in failures})
 
 
-def _decisive(judge: Judge) -> Iterator[str]:
-    """Yield what tells a judge from others: its class, its name, its identity and, of a class of one's own, its source.
+def _identifiers(judge: Judge) -> Iterator[str]:
+    """Yield everything that identifies a judge: class, name, identity and, for a custom class, its source.
 
-    A class in a notebook is changed and run again under the same name.
+    A class in a notebook may be changed and run again under the same name.
     """
     kind = type(judge)
     yield kind.__qualname__
@@ -233,12 +232,12 @@ def _decisive(judge: Judge) -> Iterator[str]:
     if not kind.__module__.startswith("vlmrobust."):
         try:
             yield inspect.getsource(kind)
-        except (OSError, TypeError):  # none, as in an interpreter
+        except (OSError, TypeError):  # no source, as in an interpreter
             yield kind.__module__
 
 
 def _key(responses: Responses, row: int) -> str:
-    """Return what a verdict is about, all of it: two thoughts of one key are the same thought."""
+    """Return the key of a verdict, a hash of everything that the judge sees."""
     order = ("-" if index is None else str(index) for index in responses.order[row])
     shown = (responses.question[row], *responses.options[row], responses.letters[row], *order)
     return f"{integer_key(*shown, responses.think[row], responses.own_think[row], responses.prefill[row]):032x}"
@@ -248,7 +247,7 @@ def _line(key: str, option: int, unsure: bool, probability: float) -> Mapping[st
     return {"thought": key, "option": option, "unsure": unsure, "probability": str(probability)}
 
 
-def _known(folder: Path, stem: str) -> Iterator[tuple[str, list[Any]]]:
+def _saved_verdicts(folder: Path, stem: str) -> Iterator[tuple[str, list[Any]]]:
     for path in files(folder, stem):
         for number, row in read_lines(path):
             try:

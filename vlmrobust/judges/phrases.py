@@ -1,15 +1,15 @@
-"""The phrases by which a thought concludes, compares, doubts and starts over; on folded text."""
+"""Define patterns for phrases that conclude, compare, doubt or start over, to be matched on folded text."""
 
 import re
 
-# How a text falls into sentences. Group 1: without a mark that belongs to the sentence.
+# Sentence breaks. Group 1: a break without a mark that belongs to the sentence.
 SENTENCE_BREAK = re.compile(
     r"[.!?;\n](?:(?<=[.!?])['*)\]]*\s+|(?<=[.!?;])(?=[\u2e80-\u9fff\uac00-\ud7af])|((?<=\n)\n*|(?<=;)\s+))"
 )
 ABBREVIATIONS = ("e.g.", "i.e.", " vs.", "(vs.", " fig.", "(fig.")
 LABEL = re.compile(r"(?:(?:^|[\s(*'])[a-z]|(?:^|[\n.,:;!?(*]) ?\d{1,2})\.$")
 
-# Sentences that say nothing of their own: they announce an answer, are a remark in brackets, list the options, confirm.
+# Sentences without content: announcements of an answer, remarks in brackets, lists of the options, confirmations.
 ANNOUNCEMENT = re.compile(
     r"(?s:.*:|\(.{40,}\))|[\W_]*(?:(?:so|therefore,?|the|my|final|correct) )*(?:answer|conclusion|verdict)?(?: is)?\W*"
 )
@@ -23,7 +23,7 @@ CONFIRMATION = re.compile(
 )
 THE_OTHERS = re.compile(r"\W*(?:and |but |all |of |the )*(?:others|rest|remaining|other (?:option|image|one)s)\b")
 
-# Starting over, turning, and not knowing.
+# Revision, contrast and doubt.
 REVISION = re.compile(
     r"^['*\s]*(?:no|actually|nope|but|however|yet)\b[,.! ]|\b(?:wait|hmm+|hold on|on second thought|(?:on|upon) closer"
     r"|let me (?:re-?\w+|double|look again|check again)|scratch that|correction|i was wrong|i made a mistake"
@@ -38,7 +38,7 @@ DOUBT = re.compile(
     r"|in the (?:list|options)|one of the)|toss-?up|i'm guessing)\b|不确定|无法确定"
 )
 
-# What a thought does not say itself, up to a turn; and what may not be so.
+# Claims attributed to others (up to a contrast), and hypotheses.
 NOT_ITS_OWN = re.compile(
     r"\b(?:caption|description|hint|user|prompt|someone|text|note|statement)\b[^.']{0,40}\b(?:says?|said|claims?|states?"
     r"|suggests?|asserts?|mentions?|implies|according)\b|\baccording to the (?:caption|description|hint|text)"
@@ -54,7 +54,7 @@ NOT = re.compile(
     r"|[✗❌✘]"
 )
 
-# What comes after a cue is concluded; after a weak one it is inferred.
+# Text after a cue is a conclusion; after a weak cue it is an inference.
 _LEAD = r"[\s*'#_>-]*(?:and |but |ok,? |okay,? )?"
 CUE = re.compile(
     rf"(?P<strong>(?:^|(?<=[.;:,] )|\band |\bbut ){_LEAD}(?:therefore|thus|consequently|accordingly|in conclusion"
@@ -70,7 +70,7 @@ WEAK_CUE = re.compile(
     r"|best (?:described|explained|matche?[sd]?|fits?|represent\w*|classified)|(?:appears|seems) to be)\b"
 )
 
-# What a sentence concedes, gives as a reason or compares with is not what it asserts.
+# A sentence does not assert what it concedes, gives as a reason or compares with.
 ASIDE = re.compile(
     r"(?:^|(?<=[,;:(] ))(?:as|given|if|unlike|compared|looking at|comparing|considering|among|of|in contrast|apart from"
     r"|besides|to (?:determine|find|decide|see)|which|where|who|with|without|not|but not|causing|making|bringing"
@@ -85,7 +85,7 @@ REFERENCE = re.compile(
     r"\b(?:besides?|next to|near|of|from|behind|beyond|under|with|by|like) (?:the |an? |this |that )?['*]*$"
 )
 
-# Whether something is said to be an option (before it), or something is said of an option (behind it).
+# The option as predicate (matched before it), or as subject (matched after it).
 EQUALS = re.compile(r"(?:[=≈→]|\\approx)[\s\\$*({]*$")
 PREDICATE = re.compile(
     r"(?:\b(?:is|are|was|were|be|been|as|looks?|looking|appears?|seems?|remains|shows?|showing|sees?|has|have|contains?"
@@ -114,20 +114,18 @@ NAMED_AFTER = re.compile(
     r"|represents?|shows? (?:the correct|this|exactly)|it is|works|wins)\b(?! (?:not|wrong|incorrect))|[*')\]]* ?[✓✅✔]"
 )
 
-# A list that weighs the options: how an item begins, and how it is found right.
+# A list that assesses the options: the beginning of an item, and its verdict.
 ITEM = re.compile(r"[\s*•#>-]*(?:\d{1,2}[.)] *)?[\s*'(\[]*(?:(?:option|choice|answer|statement) )?[*'(\[]*")
 ITEM_LETTER = re.compile(r"[a-z0-9][*)\].:]")
-
-
 ITEM_SAYS = re.compile(r"['*)\]]*(?: \([^()\n]{0,40}\))?['*]* ?(?::|-|\?|→|\(| -)|['*)\]]*[.)] ")
 FITS = re.compile(r"\b(?:yes|correct(?:ly)?|match(?:es|ing)?|fits?|exactly|works?|right|true|best)\b|[✓✅✔]")
 
 
 def _pole(words: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return what asks for one direction of a comparison, comparatives and superlatives, and all that says it."""
+    """Return patterns for one direction of a comparison: in questions (comparatives, superlatives), and in any form."""
     either = "|".join(words.split())
-    asked = rf"\b(?:(?:{either})(?:e?r|e?st)|(?:more|most) (?:{either}))\b"
-    return re.compile(asked), re.compile(rf"\b(?:{either})(?:e?r|e?st)?\b")
+    compared = rf"\b(?:(?:{either})(?:e?r|e?st)|(?:more|most) (?:{either}))\b"
+    return re.compile(compared), re.compile(rf"\b(?:{either})(?:e?r|e?st)?\b")
 
 
 _OPPOSITES = """

@@ -1,4 +1,4 @@
-"""A judge that works by rules."""
+"""Judge thoughts by rules."""
 
 import math
 from typing import Annotated, ClassVar
@@ -13,14 +13,14 @@ __all__ = ["RuleJudge"]
 
 
 class RuleJudge(Judge):
-    """Reads what a thought finally concludes by rules, without any model; see `concluded_option`.
+    """Finds the final conclusion of a thought by rules, without a model; see `concluded_option`.
 
-    A verdict rests on one piece of evidence, and has the probability that this kind of evidence was right on labelled
-    responses of real models. What is said in a way that is not reliable is unsure, and so undefined, not inconsistent.
+    A verdict rests on one piece of evidence; its probability is the precision of that kind of evidence on labelled
+    responses of real models. A thought with unreliable evidence is unsure, so that its consistency is undefined.
 
     Attributes:
-        min_probability: in [0, 1]; evidence that is less reliable leaves the thought unsure.
-        min_contradiction: as for every judge; the default takes evidence that was right nine times in ten.
+        min_probability: in [0, 1]; with less reliable evidence, the thought is unsure.
+        min_contradiction: as for every judge; by default, evidence that was right nine times in ten.
 
     Example:
         >>> RuleJudge(min_probability=0.9).title
@@ -33,17 +33,18 @@ class RuleJudge(Judge):
     min_contradiction: Annotated[float, Field(ge=0, le=1)] = 0.9
 
     def conclude(self, responses: Responses) -> Verdicts:
-        """Read every thought."""
-        from .evidence import RELIABILITY, concluded_option  # its patterns take a while to compile: at first use
+        """Judge every thought."""
+        from .evidence import RELIABILITY, concluded_option  # compiling its patterns is slow
 
         rows = zip(responses.think, responses.options, responses.letters, responses.question, strict=True)
         found = [concluded_option(*row) for row in rows]
         own = [
-            None if said.option is None else order[said.option]
-            for said, order in zip(found, responses.order, strict=True)
+            None if evidence.option is None else order[evidence.option]
+            for evidence, order in zip(found, responses.order, strict=True)
         ]
-        probability = torch.tensor([RELIABILITY.get(said.kind, math.nan) for said in found], dtype=torch.float32)
-        unsure = torch.tensor([said.unsure for said in found], dtype=torch.bool)
+        reliability = [RELIABILITY.get(evidence.kind, math.nan) for evidence in found]
+        probability = torch.tensor(reliability, dtype=torch.float32)
+        unsure = torch.tensor([evidence.unsure for evidence in found], dtype=torch.bool)
         return Verdicts(
             torch.tensor([-1 if option is None else option for option in own], dtype=torch.int64),
             unsure | (probability < self.min_probability),

@@ -1,4 +1,4 @@
-"""A judge that is a language model behind an OpenAI-compatible server."""
+"""Judge thoughts with a language model behind an OpenAI-compatible server."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,40 +18,40 @@ from ..prompting import KNOWN_TOKENS, MARKS
 from ..secrecy import Secrets, without_secrets
 from ..types.frozen import Address, Settings, Told
 from .base import MANY
-from .letter_judge import LEFT_OUT, Case, LetterJudge, defanged, fangs, question_of
+from .letter_judge import LEFT_OUT, Case, LetterJudge, markup_pattern, neutralize, question_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 __all__ = ["OpenAIJudge"]
 
-_FANGS = re.compile(f"{fangs().pattern}|{KNOWN_TOKENS.pattern.pattern}")  # the server's vocabulary is not known
+_MARKUP = re.compile(f"{markup_pattern().pattern}|{KNOWN_TOKENS.pattern.pattern}")  # the server's vocabulary is unknown
 
 
 class OpenAIJudge(LetterJudge, Told):
     """A language model behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, …) that returns log-probabilities.
 
-    It is asked for one token and for the likeliest `top_logprobs` of it. A letter that is not among these counts as
-    probability 0, so that the mass is a lower bound. Needs `pip install vlmrobust[api]`.
+    Each request asks for one token with its `top_logprobs` most likely alternatives. Letters that are not returned
+    count as probability 0, so that the mass is a lower bound. Needs `pip install vlmrobust[api]`.
 
     Attributes:
-        model: the model's name at the server.
+        model: the model's name on the server.
         base_url: the server's address; None = the client's default, or `OPENAI_BASE_URL`.
-        api_key: None = `OPENAI_API_KEY`; it is neither shown, nor part of `identity()`.
-        top_logprobs: how many tokens are asked for; most servers allow 20.
-        max_thought_chars: of a longer thought the last characters are shown, with a note.
-        concurrency: requests at a time.
-        max_retries: of a request that failed in passing (no connection, 408, 409, 429, 5xx), after 1, 2, 4, 8, 16 …
-            seconds, or after as many as the server asks for.
-        timeout: seconds for one attempt, from the first byte sent to the last one read.
-        extra_body: what else the server is told, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
+        api_key: None = `OPENAI_API_KEY`; it is neither shown nor part of `identity()`.
+        top_logprobs: the number of tokens to return; most servers allow 20.
+        max_thought_chars: the number of last characters shown of a longer thought, with a note.
+        concurrency: the number of concurrent requests.
+        max_retries: for temporary failures (no connection, 408, 409, 429, 5xx), after 1, 2, 4, 8, 16 … seconds, or
+            after the delay that the server requests.
+        timeout: seconds per attempt, from the first byte sent to the last one read.
+        extra_body: further fields of the request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
         min_mass, min_probability: as in `LetterJudge`.
 
-    A request that fails for good leaves its thought unsure, with the error, and the others go on. After eight that fail
-    one after the other (or `concurrency`, if that is more), the rest is not sent.
+    If a request fails permanently, its thought is unsure, with the error, and the others continue. After eight
+    consecutive failures (or `concurrency`, if that is more), the remaining requests are not sent.
 
     Raises:
-        RefusedError: the server does not know the key, the model or the address, or nothing could be judged.
+        RefusedError: the server rejects the key, the model or the address, or nothing could be judged.
 
     Example:
         >>> judge = OpenAIJudge(model="Qwen/Qwen3-32B", base_url="http://localhost:8000/v1", api_key="secret")
@@ -70,7 +70,7 @@ class OpenAIJudge(LetterJudge, Told):
     extra_body: Settings = Field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the verdicts: the model's name, what it is told, prompt and thresholds."""
+        """Return everything that determines the verdicts: model name, request fields, prompt and thresholds."""
         return super().identity() | {
             "name": self.model,
             "top_logprobs": self.top_logprobs,
@@ -81,49 +81,50 @@ class OpenAIJudge(LetterJudge, Told):
     def letter_logprobs(self, cases: Sequence[Case]) -> Tensor:
         """Return the letters' log-probabilities as the first token of a reply, see `LetterJudge.letter_logprobs`.
 
-        NaN for a request that failed; `attempted` says why.
+        NaN for failed requests; `attempted` returns the reasons.
         """
         return self.attempted(cases)[0]
 
     def attempted(self, cases: Sequence[Case]) -> tuple[Tensor, Mapping[int, str]]:
-        """Return `letter_logprobs`, and by the positions of the cases that failed why."""
-        told = self._secrets.error_text
+        """Return `letter_logprobs`, and by position why cases failed."""
+        error_text = self._secrets.error_text
         from openai import AuthenticationError, NotFoundError, OpenAIError
 
         letters = torch.full((len(cases), len(MARKS)), torch.nan)
         failures: dict[int, str] = {}
-        many, lost = max(self.concurrency, MANY), 0
+        limit, consecutive = max(self.concurrency, MANY), 0
         pool = ThreadPoolExecutor(self.concurrency)
         try:
-            for place, reply in enumerate([pool.submit(self._ask, case) for case in cases]):
-                if lost == many:
-                    failures |= dict.fromkeys(range(place, len(cases)), f"not asked: {many} requests before it failed")
+            for index, reply in enumerate([pool.submit(self._request, case) for case in cases]):
+                if consecutive == limit:
+                    message = f"not sent: the {limit} requests before it failed"
+                    failures |= dict.fromkeys(range(index, len(cases)), message)
                     break
                 try:
-                    letters[place] = torch.tensor(reply.result())
-                    lost = 0
+                    letters[index] = torch.tensor(reply.result())
+                    consecutive = 0
                 except (AuthenticationError, NotFoundError) as error:
                     raise RefusedError(
                         f"judge {self.title!r}: expected a key, a model and a path that {self._client.base_url.host} "
-                        f"knows, got {told(error)}"
+                        f"knows, got {error_text(error)}"
                     ) from None
                 except (OpenAIError, ValueError) as error:
-                    failures[place] = told(error)
-                    lost += 1
-                    if len(failures) == place + 1 == many:
+                    failures[index] = error_text(error)
+                    consecutive += 1
+                    if len(failures) == index + 1 == limit:
                         raise RefusedError(
                             f"judge {self.title!r}: the first {len(failures)} of {len(cases)} requests failed, the "
                             f"first with {failures[0]}"
                         ) from None
         finally:
-            pool.shutdown(cancel_futures=True)  # what is not on its way yet is not sent
+            pool.shutdown(cancel_futures=True)  # pending requests are not sent
         return letters, failures
 
-    def _ask(self, case: Case) -> list[float]:
+    def _request(self, case: Case) -> list[float]:
         question, options, thought, letters = case
         if len(thought) > self.max_thought_chars:
             thought = LEFT_OUT + thought[-self.max_thought_chars :]
-        question, *shown, thought = (defanged(text, _FANGS) for text in (question, *options, thought))
+        question, *shown, thought = (neutralize(text, _MARKUP) for text in (question, *options, thought))
         reply = self._retries.run(
             lambda: self._client.chat.completions.create(
                 model=self.model,
@@ -153,7 +154,7 @@ class OpenAIJudge(LetterJudge, Told):
 
     @cached_property
     def _retries(self) -> Retrier:
-        # That nobody is there is told by the first thoughts, all of which fail.
+        # An unreachable server is reported when the first thoughts all fail.
         return Retrier(self.max_retries, self._client.base_url.host, self._secrets.error_text, ends_run=False)
 
     @cached_property

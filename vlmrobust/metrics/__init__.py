@@ -1,4 +1,4 @@
-"""Metrics: responses in, one number per response out, NaN where undefined; and the base classes for your own."""
+"""Export the metrics, which compute one number per response (NaN = undefined), and the base classes for custom ones."""
 
 from .accuracy import (
     AbstainRate,

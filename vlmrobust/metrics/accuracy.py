@@ -1,10 +1,10 @@
-"""Which option was chosen, and what a condition changes in it, response by response.
+"""Measure the chosen options, and how a condition changes them, per response.
 
-How far P(correct), P(distractor) or an entropy shifts is no metric of its own: it is the `difference` of the plain
-metric in the summary, which is on the same pairs.
+Shifts of P(correct), P(distractor) or an entropy are no separate metrics: the summary has them as the `difference` of
+the plain metric, on the same pairs.
 
-In a report with several draws, the row of base itself compares its draws with each other: sampled answers flip by
-themselves, and that is the floor of every flip rate. With one draw it is undefined.
+In a report with several draws, the row of base compares its draws with each other. Sampled answers flip without any
+perturbation, and this is the noise floor of flip rates. With one draw it is undefined.
 """
 
 import math
@@ -34,8 +34,8 @@ __all__ = [
 class Accuracy(Metric):
     """Share of responses that answer with the correct option.
 
-    1 or 0; an abstained, unparsed or truncated answer is 0, so read `abstain_rate`, `unparsed_rate` and
-    `truncated_rate` beside it.
+    1 or 0; an abstained, unparsed or truncated answer is 0, so consider `abstain_rate`, `unparsed_rate` and
+    `truncated_rate` too.
 
     Example:
         >>> Accuracy().column
@@ -47,18 +47,18 @@ class Accuracy(Metric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the answer is the target, else 0."""
+        """Return 1 if the answer is the target, else 0."""
         return functional.accuracy(responses.choice, responses.target, ~failed(responses))
 
 
 class FollowRate(Metric):
     """Share of responses that answer with the wrong option that the text asserts.
 
-    1 or 0, like `Accuracy`. Where the text asserts no wrong option, the sample's distractor is counted, which all of
-    the library's misleading texts assert: under base it is how often that option is chosen anyhow; under the controls,
-    which assert the correct option, it is how often the distractor is chosen against the text. NaN where there is
-    neither. Beside a condition whose text asserts another wrong option, base is scored by that one (`base_value` in the
-    summary), so that the difference is what the text adds.
+    1 or 0, like `Accuracy`. If the text asserts no wrong option, the sample's distractor is used, which all misleading
+    texts of the library assert: under base, this is how often that option is chosen without a text; under the controls,
+    which assert the correct option, how often the distractor is chosen against the text. NaN if there is neither. If a
+    condition's text asserts another wrong option, base is scored by that one (`base_value` in the summary), so that the
+    difference is the effect of the text.
 
     Example:
         >>> FollowRate().column
@@ -71,7 +71,7 @@ class FollowRate(Metric):
     reads_asserted = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the answer is the asserted wrong option, else 0."""
+        """Return 1 if the answer is the asserted wrong option, else 0."""
         wrong = torch.where(responses.is_misled(), responses.asserted, responses.distractor)
         return functional.follow(responses.choice, wrong, ~failed(responses))
 
@@ -81,7 +81,7 @@ class _StatusRate(Metric):
     counted: ClassVar[str]
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the status is the counted one, else 0."""
+        """Return 1 if the status is the counted one, else 0."""
         return responses.has_status(self.counted)
 
 
@@ -97,7 +97,7 @@ class AbstainRate(_StatusRate):
 
 
 class UnparsedRate(_StatusRate):
-    """Share of responses without a clear answer in a finished text; they count as wrong in `accuracy`.
+    """Share of responses without a clear answer in a complete text; they count as wrong in `accuracy`.
 
     Example:
         >>> UnparsedRate().column
@@ -109,7 +109,7 @@ class UnparsedRate(_StatusRate):
 
 
 class TruncatedRate(_StatusRate):
-    """Share of responses that ran to the token limit or never closed their thought; they count as wrong in `accuracy`.
+    """Share of responses that reached the token limit or never closed their thought; counted as wrong in `accuracy`.
 
     Example:
         >>> TruncatedRate().column
@@ -121,9 +121,9 @@ class TruncatedRate(_StatusRate):
 
 
 class FlipRate(PairedMetric):
-    """Share of samples that are answered otherwise than under base.
+    """Share of samples whose answer differs from that under base.
 
-    1 or 0; no answer (abstained, unparsed, truncated) counts as one answer more.
+    1 or 0; no answer (abstained, unparsed, truncated) counts as a further answer.
 
     Example:
         >>> FlipRate().column
@@ -135,15 +135,15 @@ class FlipRate(PairedMetric):
     higher_is_better = False
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
-        """Return 1 where the two answers differ, else 0."""
+        """Return 1 if the two answers differ, else 0."""
         return base.choice != responses.choice
 
 
 class Harmed(PairedMetric):
-    """Share of samples that are right under base and not right here.
+    """Share of samples that are right under base and not right under the condition.
 
-    1 or 0. `helped` − `harmed` is the difference in accuracy, which hides how many answers moved. Over base accuracy it
-    is the share of right answers that are lost.
+    1 or 0. `helped` − `harmed` is the difference in accuracy, which hides how many answers changed. Divided by base
+    accuracy, it is the share of right answers that are lost.
 
     Example:
         >>> Harmed().column
@@ -155,14 +155,14 @@ class Harmed(PairedMetric):
     higher_is_better = False
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
-        """Return 1 where right became wrong, else 0."""
+        """Return 1 if right became wrong, else 0."""
         return _right(base) & ~_right(responses)
 
 
 class Helped(PairedMetric):
-    """Share of samples that are not right under base and right here.
+    """Share of samples that are not right under base and right under the condition.
 
-    1 or 0. Under a control that leaks the answer it is expected; under a wrong text it is chance, or luck in guessing.
+    1 or 0. Under a control that leaks the answer it is expected; under a wrong text it is chance, or a lucky guess.
 
     Example:
         >>> Helped().column
@@ -174,14 +174,14 @@ class Helped(PairedMetric):
     higher_is_better = True
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
-        """Return 1 where wrong became right, else 0."""
+        """Return 1 if wrong became right, else 0."""
         return ~_right(base) & _right(responses)
 
 
 class RobustAccuracy(PairedMetric):
-    """Share of samples that are right under base and here.
+    """Share of samples that are right under base and under the condition.
 
-    1 or 0; base accuracy − `harmed`. `Report.robust_accuracy` takes several conditions together.
+    1 or 0; base accuracy − `harmed`. `Report.robust_accuracy` combines several conditions.
 
     Example:
         >>> RobustAccuracy().column
@@ -193,15 +193,15 @@ class RobustAccuracy(PairedMetric):
     higher_is_better = True
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
-        """Return 1 where both answers are right, else 0."""
+        """Return 1 if both answers are right, else 0."""
         return _right(base) & _right(responses)
 
 
 class LetterDivergence(PairedMetric):
-    """Jensen–Shannon divergence of the letter distributions under base and here, in nats, in [0, ln 2].
+    """Jensen–Shannon divergence of the letter distributions under base and the condition, in nats, in [0, ln 2].
 
-    It moves where the answer does not: a distribution may shift without a flip. NaN where one of the two has no letters
-    or no answer, or where they were read at different places.
+    It also detects shifts that do not flip the answer. NaN if one of the two has no letters or no answer, or if their
+    read-outs differ.
 
     Example:
         >>> LetterDivergence().column

@@ -1,4 +1,4 @@
-"""The base classes of metrics: the author writes one hook, the base owns the rest."""
+"""Define the base classes of metrics; subclasses implement one hook."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,18 +17,17 @@ __all__ = ["BaseMetric", "Metric", "PairedMetric"]
 
 
 class BaseMetric(Frozen, ABC):
-    """What `Metric` and `PairedMetric` have in common; subclass one of those.
+    """The common base of `Metric` and `PairedMetric`; subclass one of those.
 
     Attributes:
         name: the metric's column in reports; None = the class name in snake case.
 
     Class attributes:
-        higher_is_better: whether a larger value is the better one; None = neither.
-        is_rate: every value is 0, 1 or NaN, so that its mean is a rate, with a rate's interval.
-        reads_letters: the values come from the letter distribution, so that responses of different read-outs are not
-            to be compared.
-        reads_asserted: the values depend on what the text asserts, so that of a condition and what it is compared with
-            both are measured by the same option: see `FollowRate`.
+        higher_is_better: whether larger values are better; None = neither.
+        is_rate: every value is 0, 1 or NaN, so that the mean is a rate, with an interval for rates.
+        reads_letters: the values come from the letter distribution, so that different read-outs are not comparable.
+        reads_asserted: the values depend on the asserted option, so that both sides of a comparison are measured by the
+            same option; see `FollowRate`.
     """
 
     name: str | None = Field(default=None, min_length=1)
@@ -49,7 +48,7 @@ class BaseMetric(Frozen, ABC):
         return type(self).aggregate is BaseMetric.aggregate
 
     def failures(self, responses: Responses) -> Mapping[int, str]:
-        """Return by position why a response that was asked has no value, such as a judge that failed on its thought."""
+        """Return by position why a response has no value, for instance because a judge failed on its thought."""
         return {}
 
     def aggregate(self, values: Tensor, responses: Responses, weights: Tensor | None = None) -> float:
@@ -58,15 +57,15 @@ class BaseMetric(Frozen, ABC):
         Args:
             values: `(N,)`, one per response, NaN = undefined.
             responses: the N responses.
-            weights: `(N,)`, how often a resample drew each response; None = each once.
+            weights: `(N,)`, the number of times that a resample drew each response; None = once.
 
         Returns:
             NaN if no value is defined.
         """
         precise = values.double()
-        drawn = torch.ones_like(precise) if weights is None else weights.to(precise)
-        kept = ~precise.isnan() & (drawn > 0)
-        return float((precise[kept] * drawn[kept]).sum() / drawn[kept].sum())
+        counts = torch.ones_like(precise) if weights is None else weights.to(precise)
+        used = ~precise.isnan() & (counts > 0)
+        return float((precise[used] * counts[used]).sum() / counts[used].sum())
 
     def _checked(self, values: Any, hook: str, failed: Tensor) -> Tensor:
         where = f"metric {self.column!r}: expected a float or bool tensor of shape {tuple(failed.shape)} from {hook!r}"
@@ -87,13 +86,13 @@ class BaseMetric(Frozen, ABC):
 
 
 class Metric(BaseMetric):
-    """A number per response. Subclasses write `per_sample(responses)`; calling one gives the checked values.
+    """A number per response. Subclasses implement `per_sample(responses)`; calling one returns validated values.
 
     Attributes:
         name: the metric's column in reports; None = the class name in snake case.
 
     Class attributes:
-        higher_is_better: whether a larger value is the better one; None = neither.
+        higher_is_better: whether larger values are better; None = neither.
 
     Example:
         >>> class ShortThought(Metric):
@@ -109,34 +108,34 @@ class Metric(BaseMetric):
         """Return one value per response.
 
         Args:
-            responses: N responses, failed ones among them; whatever is returned for those is not used.
+            responses: N responses, including failed ones, whose values are ignored.
 
         Returns:
-            `(N,)`, float or bool, NaN where the metric is not defined. Undefined is not zero.
+            `(N,)`, float or bool, NaN where the metric is undefined. Undefined is not zero.
         """
 
     @final
     def __call__(self, responses: Responses) -> Tensor:
-        """Return one value per response, NaN where the metric is not defined or the call failed.
+        """Return one value per response, NaN where the metric is undefined or the response failed.
 
         Returns:
-            `(N,)` float32 (float64 if the hook gave it), on the CPU.
+            `(N,)` float32 (float64 if the hook returned it), on the CPU.
 
         Raises:
-            TypeError: `per_sample` returned something else than a float or bool tensor.
+            TypeError: `per_sample` did not return a float or bool tensor.
             ValueError: its shape is not (N,).
         """
         return self._checked(self.per_sample(responses), "per_sample", failed(responses))
 
 
 class PairedMetric(BaseMetric):
-    """A number per response and its base response, such as a flip or a divergence. Subclasses write `per_pair`.
+    """A number per pair of a response and its base response, such as a flip. Subclasses implement `per_pair`.
 
     Attributes:
         name: the metric's column in reports; None = the class name in snake case.
 
     Class attributes:
-        higher_is_better: whether a larger value is the better one; None = neither.
+        higher_is_better: whether larger values are better; None = neither.
 
     Example:
         >>> class AnswerFlip(PairedMetric):
@@ -156,18 +155,18 @@ class PairedMetric(BaseMetric):
             responses: the N responses under another condition, to the same samples in the same order.
 
         Returns:
-            `(N,)`, float or bool, NaN where the metric is not defined. Undefined is not zero.
+            `(N,)`, float or bool, NaN where the metric is undefined. Undefined is not zero.
         """
 
     @final
     def __call__(self, base: Responses, responses: Responses) -> Tensor:
-        """Return one value per pair, NaN where the metric is not defined or one of the two calls failed.
+        """Return one value per pair, NaN where the metric is undefined or one of the two responses failed.
 
         Returns:
-            `(N,)` float32 (float64 if the hook gave it), on the CPU.
+            `(N,)` float32 (float64 if the hook returned it), on the CPU.
 
         Raises:
-            TypeError: `per_pair` returned something else than a float or bool tensor.
+            TypeError: `per_pair` did not return a float or bool tensor.
             ValueError: its shape is not (N,), or the two sides are not aligned.
         """
         if base.sample_id != responses.sample_id:
@@ -177,7 +176,7 @@ class PairedMetric(BaseMetric):
 
 
 def failed(responses: Responses) -> Tensor:
-    """Return an `(N,)` mask of the responses that are listed in a report and never scored."""
+    """Return an `(N,)` mask of the responses that a report lists but never scores."""
     return responses.has_status("error", "not_applicable")
 
 

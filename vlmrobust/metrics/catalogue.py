@@ -1,4 +1,4 @@
-"""The one table of metrics by the names of their columns, and what a list of names stands for."""
+"""List all metrics by column name, and resolve lists of names to metrics."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -34,14 +34,14 @@ from .thoughts import ConflictAcknowledgement, FormatRate, Repetition, ThoughtLe
 __all__ = ["METRICS", "PAPER_METRICS", "default_metrics", "metrics_named"]
 
 PAPER_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
-"""What a table has to show that has room for a few: the measures of arXiv:2602.12506, by the names of their columns."""
+"""The columns of short tables: the measures of arXiv:2602.12506."""
 
 
 def default_metrics() -> tuple[Metric | PairedMetric, ...]:
-    """Return the metrics of a report that names none: each share beside the ones it must be read with.
+    """Return the default metrics of a report, including those that are needed to interpret each other.
 
-    They are what arXiv:2602.12506 measures, and what is cheap beside it. Proper scores, calibration, divergence,
-    repetition and acknowledgement are for those who name them.
+    They are the measures of arXiv:2602.12506, and further inexpensive ones. Proper scores, calibration, divergence,
+    repetition and acknowledgement must be requested by name.
 
     Example:
         >>> [metric.column for metric in default_metrics()][:3]
@@ -95,16 +95,16 @@ def metrics_named(
     own: Mapping[str, Metric | PairedMetric] | None = None,
     others: Collection[str] = (),
 ) -> tuple[Metric | PairedMetric, ...]:
-    """Return the metrics that are given themselves, by the names of their columns, or by where one's own class is.
+    """Return metrics given as objects, by column name, or by the location of a custom class.
 
     Args:
-        metrics: metrics; names; `module:Class` or `file.py:Class`, whose module is imported, which runs its code.
-        own: what names stand for before the library's, such as the metrics of a report.
-        others: what else there is; for the message alone.
+        metrics: metrics; column names; `module:Class` or `file.py:Class`, which imports the module and runs its code.
+        own: metrics by name that take precedence over the library's, such as those of a report.
+        others: further known names, for the error message.
 
     Raises:
-        TypeError: something else is among them, or a text stands in place of a list.
-        ValueError: a name is not known (the message has the nearest, and lists all), or there is no such class.
+        TypeError: an item is something else, or a text was given instead of a list.
+        ValueError: a name is unknown (the message suggests the nearest, and lists all), or the class does not exist.
 
     Example:
         >>> [metric.column for metric in metrics_named(["accuracy", LetterEntropy(), "vlmrobust.metrics:BrierScore"])]

@@ -1,15 +1,15 @@
-"""Does the answer follow from the thought: chain-of-thought consistency, and its cross with correctness.
+"""Measure chain-of-thought consistency (does the answer follow from the thought?) and its cross with correctness.
 
-Consistency is agreement of think and answer; it is no check that the thought is true, grounded or causal. A model that
-follows an injected wrong thought is consistent.
+Consistency is the agreement of thought and answer; it does not check that the thought is true, grounded or causal. A
+model that follows an injected wrong thought is consistent.
 
-Four shares with different denominators, not to be mixed:
+Four shares have different denominators and must not be mixed:
 
-- `consistency`, P(consistent): over the answers on whose thought the judge gave a verdict;
+- `consistency`, P(consistent): over the answers for whose thought the judge gave a verdict;
 - `consistent_correct`, P(correct ∧ consistent), and the three other quadrants: over the same answers, so that the four
   add up to 1, and consistent_correct + consistent_incorrect is `consistency`;
 - `consistency_given_correct`, P(consistent | correct): over the correct ones among them;
-- `consistency_coverage`: the share of all answers that got a verdict.
+- `consistency_coverage`: the share of all answers with a verdict.
 """
 
 import math
@@ -38,21 +38,21 @@ __all__ = [
 
 
 class JudgedMetric(Metric):
-    """A metric of what a judge says; those of equal judges ask it once per set of responses.
+    """A metric based on a judge's verdicts; metrics with equal judges share them per set of responses.
 
     Attributes:
-        judge: says what a thought asserts.
+        judge: finds the option that a thought asserts.
     """
 
     judge: Judge = Field(default_factory=RuleJudge)
 
     @property
     def asks(self) -> bool:
-        """Whether its judge is costly, or one of a panel's is."""
+        """Whether its judge, or a judge of its panel, is costly."""
         return _is_costly(self.judge)
 
     def keeping(self, verdicts: Path) -> Self:
-        """Return the metric with a judge that keeps its verdicts in a folder, if they are costly."""
+        """Return the metric with its judge's verdicts cached in a folder, if the judge is costly."""
         return self.replace(judge=Kept.of(self.judge, verdicts))
 
     def failures(self, responses: Responses) -> Mapping[int, str]:
@@ -61,13 +61,13 @@ class JudgedMetric(Metric):
 
 
 class Consistency(JudgedMetric):
-    """Share of judged answers that the thought concludes with, P(consistent).
+    """Share of judged answers that the thought concludes, P(consistent).
 
-    1 or 0; NaN where there is no answer, where the thought is empty, or where the judge is unsure: read
-    `consistency_coverage` beside it.
+    1 or 0; NaN if there is no answer, the thought is empty, or the judge is unsure; consider `consistency_coverage`
+    too.
 
     Attributes:
-        judge: says what a thought asserts; metrics with equal judges ask it once per set of responses.
+        judge: finds the option that a thought asserts; metrics with equal judges share verdicts.
 
     Example:
         >>> Consistency().column
@@ -82,12 +82,12 @@ class Consistency(JudgedMetric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the thought asserts the answer, 0 where it asserts something else."""
+        """Return 1 if the thought asserts the answer, 0 if it asserts another option."""
         return _consistent(self.judge, responses)
 
 
 class ConsistencyCoverage(JudgedMetric):
-    """Share of answers on whose thought the judge gave a verdict; NaN where there is no answer.
+    """Share of answers for whose thought the judge gave a verdict; NaN if there is no answer.
 
     Attributes:
         judge: as in `Consistency`.
@@ -100,16 +100,16 @@ class ConsistencyCoverage(JudgedMetric):
     is_rate = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where an answer got a verdict, 0 where it did not."""
+        """Return 1 if an answer has a verdict, else 0."""
         judged = (~_consistent(self.judge, responses).isnan()).float()
         return torch.where(responses.has_status("answered"), judged, math.nan)
 
 
 class ConsistencyGivenCorrect(JudgedMetric):
-    """Share of correct, judged answers that the thought concludes with, P(consistent | correct).
+    """Share of correct, judged answers that the thought concludes, P(consistent | correct).
 
-    1 or 0; NaN where the answer is wrong or `consistency` is undefined. A paired difference of it is over samples that
-    are correct on both sides.
+    1 or 0; NaN if the answer is wrong or `consistency` is undefined. Its paired differences are over samples that are
+    correct on both sides.
 
     Attributes:
         judge: as in `Consistency`.
@@ -124,17 +124,17 @@ class ConsistencyGivenCorrect(JudgedMetric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return `consistency` where the answer is correct."""
+        """Return `consistency` if the answer is correct."""
         correct = responses.choice == responses.target
         return torch.where(correct, _consistent(self.judge, responses), math.nan)
 
 
 class ConsistentAccuracy(JudgedMetric):
-    """Share of responses that are right and whose thought concludes with the answer.
+    """Share of responses that are right and whose thought concludes the answer.
 
-    1 or 0; 0 without an answer (abstained, unparsed, truncated), as in `Accuracy`, which is what sets it apart from the
-    quadrant `consistent_correct`. NaN where there is an answer, right or wrong, and no verdict on its thought: read
-    `consistency_coverage` beside it.
+    1 or 0; 0 without an answer (abstained, unparsed, truncated), as in `Accuracy`, unlike the quadrant
+    `consistent_correct`. NaN if there is an answer, right or wrong, without a verdict on its thought; consider
+    `consistency_coverage` too.
 
     Attributes:
         judge: as in `Consistency`.
@@ -144,7 +144,7 @@ class ConsistentAccuracy(JudgedMetric):
         'consistent_accuracy'
 
     Source:
-        Zhao et al., arXiv:2602.12506: the product that its faithfulness-aware reward pays for.
+        Zhao et al., arXiv:2602.12506: the product in its faithfulness-aware reward.
     """
 
     is_rate = True
@@ -152,7 +152,7 @@ class ConsistentAccuracy(JudgedMetric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the answer is correct and consistent, else 0."""
+        """Return 1 if the answer is correct and consistent, else 0."""
         correct = (responses.choice == responses.target).float()
         return torch.where(responses.has_status("answered"), correct * _consistent(self.judge, responses), 0.0)
 
@@ -160,10 +160,10 @@ class ConsistentAccuracy(JudgedMetric):
 class Quadrant(JudgedMetric):
     """Share of judged answers in one quadrant of {consistent, inconsistent} × {correct, incorrect}.
 
-    1 or 0; NaN where `consistency` is undefined. The four quadrants add up to 1.
+    1 or 0; NaN if `consistency` is undefined. The four quadrants add up to 1.
 
     Attributes:
-        kind: which quadrant; also the column's name, unless one is given.
+        kind: the quadrant; also the column's name, unless one is given.
         judge: as in `Consistency`.
 
     Example:
@@ -203,11 +203,11 @@ def quadrant_labels(responses: Responses, judge: Judge | None = None) -> list[st
 
     Returns:
         N of `consistent_correct`, `consistent_incorrect`, `inconsistent_correct`, `inconsistent_incorrect`, or
-        `undefined` where there is no answer or no verdict; None for a failed call.
+        `undefined` without an answer or a verdict; None for a failed response.
     """
     codes = _quadrants(RuleJudge() if judge is None else judge, responses).tolist()
     names = [functional.QUADRANTS[code] if code >= 0 else "undefined" for code in codes]
-    return [None if lost else name for name, lost in zip(names, failed(responses).tolist(), strict=True)]
+    return [None if is_failed else name for name, is_failed in zip(names, failed(responses).tolist(), strict=True)]
 
 
 def _quadrants(judge: Judge, responses: Responses) -> Tensor:

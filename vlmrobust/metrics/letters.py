@@ -1,18 +1,18 @@
-"""How sure the model was of its letter, and whether that says how often it is right.
+"""Measure the model's confidence in its letter, and its calibration.
 
-All are read from the letter distribution and defined where a letter was read and the text has an answer (status
+All metrics use the letter distribution and are defined if a letter was read and the text has an answer (status
 `answered` or `abstained`). Values of different read-outs are not comparable.
 
-Where a style answers by text, the options' texts stand for their letters. A text's log-probability is summed over its
-tokens; `per_token=True` takes their mean instead, which does not favour short options, but is no log-probability of
-anything; it is NaN where letters were read.
+If a style answers by text, the options' texts take the place of their letters. A text's log-probability is summed over
+its tokens; `per_token=True` uses the mean instead, which does not favour short options but is not a log-probability; it
+is NaN if letters were read.
 
-By default probabilities are those of the sample's own options, renormalised over them: comparable with base, and silent
-on an option that a condition adds. `with_added=True` takes all options that are shown.
+By default, probabilities are renormalised over the sample's own options: comparable with base, and ignoring options
+that a condition adds. `with_added=True` uses all options that are shown.
 
-Calibration error and area under the risk-coverage curve belong to a set of responses, not to one: the value per
-response is the confidence that they are made of, the renormalised probability of the letter that was answered. It is
-defined where a letter was read and one of the sample's options was answered.
+Calibration error and area under the risk-coverage curve are properties of a set of responses. Their value per response
+is the underlying confidence, the renormalised probability of the answered letter, defined if a letter was read and one
+of the sample's options was answered.
 """
 
 import math
@@ -43,7 +43,7 @@ class _LetterMetric(Metric):
     reads_letters = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return the value where a letter was read and an answer found."""
+        """Return the value if a letter was read and the response has an answer."""
         return torch.where(responses.has_status("answered", "abstained"), self._values(responses), math.nan)
 
     @abstractmethod
@@ -56,14 +56,14 @@ class _RenormalisedMetric(_LetterMetric):
 
     @property
     def column(self) -> str:
-        """The class name in snake case, with `_per_token` where tokens are averaged, `_with_added` over all shown."""
+        """The class name in snake case, with the suffixes `_per_token` and `_with_added` if set."""
         return self.name or super().column + "_per_token" * self.per_token + "_with_added" * self.with_added
 
     def _logprobs(self, responses: Responses) -> Tensor:
         own = responses.option_mean_logprobs() if self.per_token else responses.option_logprobs
         if not self.with_added:
             return own
-        # Added options come after the sample's own, whose indices so stay what they are.
+        # Added options come last, so that the indices of the sample's own stay valid.
         return torch.cat([own, responses.added_logprobs], dim=1)
 
 
@@ -71,9 +71,9 @@ class CorrectProbability(_RenormalisedMetric):
     """Renormalised probability of the correct letter, in [0, 1].
 
     Attributes:
-        per_token: by the mean log-probability of the tokens of the options' texts, not their sum.
-        with_added: over all options that are shown, added ones (such as "I'm not sure") included, not over the sample's
-            own alone.
+        per_token: use the mean log-probability over the tokens of the options' texts, not the sum.
+        with_added: renormalise over all options shown, including added ones (such as "I'm not sure"), not only over the
+            sample's own.
 
     Example:
         >>> CorrectProbability().column, CorrectProbability(per_token=True).column
@@ -87,10 +87,10 @@ class CorrectProbability(_RenormalisedMetric):
 
 
 class DistractorProbability(_RenormalisedMetric):
-    """Renormalised probability of the distractor's letter, in [0, 1]; NaN where the sample has no distractor.
+    """Renormalised probability of the distractor's letter, in [0, 1]; NaN if the sample has no distractor.
 
-    The distractor is the one wrong option that all conditions assert, so its difference from base is how much of the
-    probability the misleading text draws to it, also where the answer stays.
+    The distractor is the wrong option that all conditions assert, so the difference from base is the probability that
+    the misleading text shifts to it, even if the answer does not change.
 
     Attributes:
         per_token, with_added: see `CorrectProbability`.
@@ -107,9 +107,9 @@ class DistractorProbability(_RenormalisedMetric):
 
 
 class NegativeLogLikelihood(_RenormalisedMetric):
-    """Negative log-likelihood of the correct letter, −ln P(correct), in nats; NaN where that letter is not shown.
+    """Negative log-likelihood of the correct letter, −ln P(correct), in nats; NaN if that letter is not shown.
 
-    A proper score: it rewards honest probabilities, and a single confident error costs more than many mild ones.
+    A proper score: it rewards honest probabilities, and one confident error costs more than many mild ones.
 
     Attributes:
         per_token, with_added: see `CorrectProbability`.
@@ -177,9 +177,9 @@ class RelativeLetterEntropy(_RenormalisedMetric):
 
 
 class LetterMass(_LetterMetric):
-    """Probability of all shown letters together, added options included, in [0, 1].
+    """Total probability of all shown letters, added options included, in [0, 1].
 
-    Where it is small, the model was not about to write a letter, and its renormalised distribution says little.
+    If it is small, the model was not about to write a letter, and the renormalised distribution means little.
 
     Example:
         >>> LetterMass().column
@@ -203,12 +203,12 @@ class ExpectedCalibrationError(_ConfidenceMetric):
     """Mean gap between confidence and accuracy over bins of confidence, in [0, 1].
 
     A condition's value is `functional.expected_calibration_error` of all its responses; its column in `report.frame` is
-    the confidence. The error is biased upwards at small n, more so with many bins: read it beside
+    the confidence. The error is biased upwards for small n, more so with many bins; compare it with
     `functional.calibration_error_floor`. A condition with fewer defined responses has a higher floor.
 
     Attributes:
-        bins: how many.
-        equal_mass: bins that hold equally many responses, instead of equally wide ones.
+        bins: the number of bins.
+        equal_mass: use bins with equally many responses, instead of equally wide ones.
 
     Example:
         >>> ExpectedCalibrationError().column, ExpectedCalibrationError(bins=10, equal_mass=True).column
@@ -223,7 +223,7 @@ class ExpectedCalibrationError(_ConfidenceMetric):
 
     @property
     def column(self) -> str:
-        """`expected_calibration_error`, with what is not the default."""
+        """`expected_calibration_error`, with suffixes for non-default settings."""
         mass, bins = "_equal_mass" if self.equal_mass else "", "" if self.bins == 15 else f"_{self.bins}"
         return self.name or f"expected_calibration_error{mass}{bins}"
 
@@ -237,14 +237,14 @@ class ExpectedCalibrationError(_ConfidenceMetric):
 
 
 class AreaUnderRiskCoverage(_ConfidenceMetric):
-    """Mean error rate over all shares of questions that could be answered, the surest first (AURC), in [0, 1].
+    """Mean error rate over all coverages, with the most confident answers first (AURC), in [0, 1].
 
     A condition's value is `functional.area_under_risk_coverage` of all its responses, ranked by the log-odds of the
-    answered letter; its column in `report.frame` is the confidence. It holds the error rate itself: `excess=True` takes
-    away what the best possible order would leave.
+    answered letter; its column in `report.frame` is the confidence. It depends on the error rate itself; `excess=True`
+    subtracts the area of the best possible ranking.
 
     Attributes:
-        excess: the area above that of the best order (E-AURC).
+        excess: the area above that of the best ranking (E-AURC).
 
     Example:
         >>> AreaUnderRiskCoverage().column, AreaUnderRiskCoverage(excess=True).column
@@ -263,7 +263,7 @@ class AreaUnderRiskCoverage(_ConfidenceMetric):
 
     def aggregate(self, values: Tensor, responses: Responses, weights: Tensor | None = None) -> float:
         """Return the area of these answers."""
-        # Not by the values: float32 probabilities saturate at 1 and tie.
+        # Do not rank by `values`: float32 probabilities saturate at 1 and tie.
         odds = responses.derive("log-odds of the answer", _answer_log_odds)
         correct = torch.where(values.isnan(), values, (responses.choice == responses.target).to(values))
         area = functional.excess_area_under_risk_coverage if self.excess else functional.area_under_risk_coverage

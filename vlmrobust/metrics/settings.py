@@ -1,4 +1,4 @@
-"""How a metric was set, as JSON values: what a saved column says of itself, and what it can be measured again with."""
+"""Convert the settings of a metric to JSON values for saved columns, and recreate metrics from them."""
 
 import json
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ _OURS = "vlmrobust."
 
 
 def settings_of(metric: BaseMetric) -> dict[str, Any]:
-    """Return class and fields of a metric as JSON values; a judge is its identity.
+    """Return class and fields of a metric as JSON values; a judge is stored as its identity.
 
-    A library's class goes by its name alone, so that it may move to another module; of a field that JSON cannot hold,
-    its class is said.
+    A class of the library is stored without its module, so that it may move; a field that is not JSON-serialisable is
+    stored as its class name.
 
     Example:
         >>> from vlmrobust.metrics import Repetition
@@ -27,15 +27,15 @@ def settings_of(metric: BaseMetric) -> dict[str, Any]:
     kind = type(metric)
     settings: dict[str, Any] = {"class": f"{_OURS if _is_ours(kind) else ''}{kind.__qualname__}"}
     for field in kind.model_fields:
-        if field != "name":  # it is the column's
+        if field != "name":  # stored as the column's name
             settings[field] = _plain(metric, field)
     return settings
 
 
 def metric_of(name: str, settings: Mapping[str, Any]) -> Metric | PairedMetric | None:
-    """Return the metric of a column, by its name and settings; None where only its author can make it.
+    """Recreate the metric of a column from its name and settings; None if that is not possible.
 
-    Made are this library's, none of which asks a model: nothing that a file names is imported.
+    Only metrics of this library that need no model are recreated; nothing that a file names is imported.
 
     Example:
         >>> metric_of("loops", {"class": "vlmrobust.Repetition", "n": 4})
@@ -48,12 +48,12 @@ def metric_of(name: str, settings: Mapping[str, Any]) -> Metric | PairedMetric |
         return None
     fields = {field: value for field, value in settings.items() if field not in ("class", "judge")}
     try:
-        made = kind.model_validate(fields)
-        named = made if made.column == name else made.replace(name=name)
+        metric = kind.model_validate(fields)
+        metric = metric if metric.column == name else metric.replace(name=name)
     except (TypeError, ValueError):
         return None
-    now = settings_of(named)  # of fields that the metric has got since, the default is what it was before
-    return named if {field: now.get(field) for field in settings} == settings else None
+    restored = settings_of(metric)  # newer fields have their defaults
+    return metric if {field: restored.get(field) for field in settings} == settings else None
 
 
 def _is_ours(kind: type) -> bool:
@@ -63,8 +63,8 @@ def _is_ours(kind: type) -> bool:
 def _plain(metric: BaseMetric, field: str) -> Any:
     value = getattr(metric, field)
     if isinstance(value, Judge):
-        said = {"name": value.name} if value.name else {}
-        return json.loads(json.dumps(json_safe(said | value.identity()), default=str, sort_keys=True))
+        named = {"name": value.name} if value.name else {}
+        return json.loads(json.dumps(json_safe(named | value.identity()), default=str, sort_keys=True))
     try:
         return json_safe(metric.model_dump(mode="json", include={field})[field])
     except (TypeError, ValueError):

@@ -1,13 +1,11 @@
-"""What the model wrote: its format and entropy, length and repetition, and whether it names a conflict.
+"""Measure the generated text: format, entropy, length, repetition, and acknowledged conflicts.
 
-`FormatRate` and `TokenEntropy` are about the whole text. The others read `own_think` alone: what was put into the
-model's mouth is not its own.
+`FormatRate` and `TokenEntropy` use the whole text. The others use only `own_think`, without the prefill.
 
-`ConflictAcknowledgement` finds English phrases, and is conservative: a phrase counts where it names its source (a
-caption, a hint, the given text, the earlier reasoning) and says that it is wrong, or that the image shows otherwise.
-Silent disagreement ("The cube is blue."), self-correction without a source ("Wait, it is blue.") and other languages
-are not found; doubt, a question and a condition ("if the caption is wrong") do not count. So the share is a lower
-bound.
+`ConflictAcknowledgement` matches English phrases, conservatively: a phrase must name a source (a caption, a hint, the
+given text, the earlier reasoning) and state that it is wrong, or that the image shows otherwise. Silent disagreement
+("The cube is blue."), self-correction without a source ("Wait, it is blue.") and other languages are missed; doubts,
+questions and conditions ("if the caption is wrong") do not count. The share is therefore a lower bound.
 """
 
 import math
@@ -33,9 +31,9 @@ __all__ = [
 
 
 class FormatRate(Metric):
-    """Share of responses whose whole turn is one thought in its tags, then one answer in its tags.
+    """Share of responses whose whole turn is one tagged thought, then one tagged answer.
 
-    1 or 0; 0 where the text was truncated, NaN where the model did not write it (a forced read-out).
+    1 or 0; 0 if the text was truncated, NaN if the model did not write it (a forced read-out).
 
     Example:
         >>> FormatRate().column
@@ -47,12 +45,12 @@ class FormatRate(Metric):
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the turn is well formed, else 0."""
+        """Return 1 if the turn is well formed, else 0."""
         return torch.where(responses.has_status("truncated"), 0.0, responses.well_formed)
 
 
 class TokenEntropy(Metric):
-    """Mean entropy of the next-token distribution over the generated tokens, in nats; NaN where it was not measured.
+    """Mean entropy of the next-token distribution over the generated tokens, in nats; NaN if it was not measured.
 
     Example:
         >>> TokenEntropy().column
@@ -106,16 +104,16 @@ _DISAGREEMENT = r"(?:contradictions?|conflicts?|discrepanc(?:y|ies)|mismatch(?:e
 
 
 class _Patterns(NamedTuple):
-    """Compiled; `stated` within a sentence, `reported` also across two.
+    """Compiled patterns; `stated` matches within a sentence, `reported` also across two.
 
     Attributes:
         stated: the source and the image disagree, or the source is wrong.
-        reported: what the source says, against what is seen.
-        disagreement: the words of `stated` that a "not" before them turns round.
-        denied: such a "not", at the end of what stands before.
-        hypothetical: words that make it a supposition.
-        agreed: words with which what is seen goes along with what was reported, or is not seen yet.
-        sentence_break: what stands between two sentences.
+        reported: a report of the source, contrasted with an observation.
+        disagreement: the words of `stated` that a preceding negation reverses.
+        denied: such a negation, at the end of the preceding text.
+        hypothetical: words that make a statement hypothetical.
+        agreed: words by which the observation agrees with the report, or is still to come.
+        sentence_break: the gap between two sentences.
     """
 
     stated: re.Pattern[str]
@@ -128,7 +126,7 @@ class _Patterns(NamedTuple):
 
 
 @cache
-def _patterns() -> _Patterns:  # at first use: compiling them takes longer than importing the package should
+def _patterns() -> _Patterns:  # compiled at first use, since it is slow
     near = r"[^.!?]{0,60}?"
     stated = (
         rf"{_SOURCE}{near}\b{_DISAGREES}\b{near}{_IMAGE}",
@@ -165,7 +163,7 @@ def _patterns() -> _Patterns:  # at first use: compiling them takes longer than 
 
 
 def acknowledges_conflict(thought: str) -> bool:
-    """Return whether a thought says that a text it was given and the image disagree.
+    """Return whether a thought states that a given text and the image disagree.
 
     Example:
         >>> acknowledges_conflict("The caption says it is red, but the image shows a blue cube.")
@@ -176,7 +174,7 @@ def acknowledges_conflict(thought: str) -> bool:
     patterns = _patterns()
     folded = thought.lower().replace("’", "'").replace("*", "")
     sentences = [" ".join(part.split()) for part in patterns.sentence_break.split(folded)]
-    # What is reported and what is seen often stand in two sentences: "The caption says red. However, I see blue."
+    # Report and observation often span two sentences: "The caption says red. However, I see blue."
     pairs = map(" ".join, zip(sentences, [*sentences[1:], ""], strict=True))
     return any(_states(patterns, text) for text in sentences) or any(_reports(patterns, text) for text in pairs)
 
@@ -184,30 +182,29 @@ def acknowledges_conflict(thought: str) -> bool:
 def _states(patterns: _Patterns, sentence: str) -> bool:
     if sentence.endswith("?"):
         return False
-    for found in patterns.stated.finditer(sentence):
-        turned = patterns.disagreement.search(found[0])
-        before = sentence[: found.start() + (turned.start() if turned else 0)].rstrip()
-        if not patterns.denied.search(before) and not patterns.hypothetical.search(sentence[: found.end()]):
+    for match in patterns.stated.finditer(sentence):
+        disagreement = patterns.disagreement.search(match[0])
+        before = sentence[: match.start() + (disagreement.start() if disagreement else 0)].rstrip()
+        if not patterns.denied.search(before) and not patterns.hypothetical.search(sentence[: match.end()]):
             return True
     return False
 
 
 def _reports(patterns: _Patterns, sentences: str) -> bool:
     return any(
-        not patterns.agreed.search(found[0]) and not patterns.hypothetical.search(found[0])
-        for found in patterns.reported.finditer(sentences)
+        not patterns.agreed.search(match[0]) and not patterns.hypothetical.search(match[0])
+        for match in patterns.reported.finditer(sentences)
     )
 
 
 class ThoughtLength(Metric):
     """Length of the model's own thought, in words.
 
-    Words are what white space separates. 0 where the model left its thought empty; NaN where it did not write at all (a
-    forced read-out). A truncated thought counts as far as it got.
+    Words are separated by white space. 0 if the model left its thought empty; NaN if it generated no text (a forced
+    read-out). Truncated thoughts are included.
 
     Attributes:
-        unit: "words", or "tokens": all tokens that were generated, the answer's few among them, NaN where they were not
-            counted.
+        unit: "words", or "tokens": all generated tokens, including those of the answer, NaN if they were not counted.
 
     Example:
         >>> ThoughtLength().column, ThoughtLength(unit="tokens").column
@@ -235,14 +232,14 @@ class ThoughtLength(Metric):
 
 
 class Repetition(Metric):
-    """Share of a thought's n-grams of words that occurred in it before, 1 − distinct / all, in [0, 1].
+    """Share of a thought's word n-grams that occurred in it before, 1 − distinct / all, in [0, 1].
 
-    Words in lower case, separated by white space. NaN where the model's own thought has fewer than n words. TRL's
+    Words are in lower case, separated by white space. NaN if the model's own thought has fewer than n words. TRL's
     `get_repetition_penalty_reward(ngram_size=n, max_penalty=-1)` is minus this share, over the whole completion and
-    with 0 for short ones. Long thoughts repeat themselves more by chance: read `thought_length` beside it.
+    with 0 for short ones. Long thoughts repeat more by chance; consider `thought_length` too.
 
     Attributes:
-        n: how many words are compared.
+        n: the number of words per n-gram.
 
     Example:
         >>> Repetition().column, Repetition(n=5).column
@@ -267,12 +264,12 @@ class Repetition(Metric):
 
 
 class ConflictAcknowledgement(Metric):
-    """Share of thoughts that say that a given text and the image disagree.
+    """Share of thoughts that state that a given text and the image disagree.
 
-    1 or 0; NaN where the model's own thought is empty. By English phrase patterns that must name the text (a caption, a
-    hint, the earlier reasoning) and say that it is wrong or that the image shows otherwise: a lower bound, better read
-    as a difference from base, where nothing is given and every hit is a false one. A model that notices the conflict
-    may still follow the text: read `follow_rate` beside it.
+    1 or 0; NaN if the model's own thought is empty. The English phrase patterns must name the text (a caption, a hint,
+    the earlier reasoning) and state that it is wrong or that the image shows otherwise. The share is a lower bound;
+    use its difference from base, where no text is given and every match is a false positive. A model that notices the
+    conflict may still follow the text; consider `follow_rate` too.
 
     Example:
         >>> ConflictAcknowledgement().column
@@ -282,9 +279,9 @@ class ConflictAcknowledgement(Metric):
     is_rate = True
 
     def per_sample(self, responses: Responses) -> Tensor:
-        """Return 1 where the thought names a conflict, else 0."""
-        said = [float(acknowledges_conflict(thought)) if thought else math.nan for thought in responses.own_think]
-        return torch.tensor(said, dtype=torch.float32)
+        """Return 1 if the thought names a conflict, else 0."""
+        values = [float(acknowledges_conflict(thought)) if thought else math.nan for thought in responses.own_think]
+        return torch.tensor(values, dtype=torch.float32)
 
 
 def _repeated_share(thought: str, n: int) -> float:

@@ -1,4 +1,4 @@
-"""Perturbations: the paper's conditions, controls and probes beyond it, and the base class for your own."""
+"""Export the perturbations: the paper's conditions, further controls and probes, and the base class for custom ones."""
 
 from .base import Compose, NotApplicable, Perturbation
 from .caption import CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCaption

@@ -1,4 +1,4 @@
-"""The base class of perturbations: the author writes `perturb`, the base owns the rest."""
+"""Define the base class of perturbations; subclasses implement `perturb`."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, final
@@ -14,8 +14,8 @@ from ..types.frozen import Frozen
 __all__ = ["Compose", "NotApplicable", "Perturbation"]
 
 
-class NotApplicable(Exception):  # noqa: N818 - not an error: the condition does not fit this sample
-    """Raised in `perturb` when a condition does not fit a sample; the report lists it and does not score it.
+class NotApplicable(Exception):  # noqa: N818 - not an error: the condition does not apply to this sample
+    """Raised in `perturb` if a condition does not apply to a sample; the report lists the row but does not score it.
 
     Example:
         >>> raise NotApplicable("rotation by 5 needs more than 4 options")
@@ -25,14 +25,14 @@ class NotApplicable(Exception):  # noqa: N818 - not an error: the condition does
 
 
 class Perturbation(Frozen, ABC):
-    """A change to a prompt. Subclasses write `perturb(prompt, rng)`; calling one gives a prompt under its condition.
+    """A change to a prompt. Subclasses implement `perturb(prompt, rng)`; calling one returns the changed prompt.
 
     Attributes:
         name: the condition's name in reports; None = the class name in snake case.
 
     Class attributes:
-        draw: what `rng` is keyed by, besides seed and sample. Perturbations that differ in truth, hedge or severity
-            alone share it, so that their texts differ in that alone. None = the class name in snake case.
+        draw: the key of `rng`, besides seed and sample. Perturbations that differ only in truth, hedge or severity
+            share it, so that their texts differ only in that. None = the class name in snake case.
         needs_base: the base condition is answered first, and `prompt.base` is its response.
 
     Example:
@@ -55,9 +55,9 @@ class Perturbation(Frozen, ABC):
 
     @property
     def version(self) -> int:
-        """Which prompts these fields stand for: raised when a release words them otherwise.
+        """The version of the prompts, raised when a release changes their wording.
 
-        It is part of a run's manifest from 2 on, so that a run is not gone on with in other words.
+        From 2 on it is part of a run's manifest, so that a run cannot be resumed with another wording.
         """
         return 1
 
@@ -67,10 +67,10 @@ class Perturbation(Frozen, ABC):
 
         Args:
             prompt: the prompt so far; change it with `prompt.replace(…)`.
-            rng: random numbers keyed by seed, sample and `draw`: the same whenever this sample is asked.
+            rng: random numbers keyed by seed, sample and `draw`, so that they are the same for every call.
 
         Raises:
-            NotApplicable: the condition does not fit this sample.
+            NotApplicable: the condition does not apply to this sample.
         """
 
     @final
@@ -78,12 +78,12 @@ class Perturbation(Frozen, ABC):
         """Return the prompt under this condition.
 
         Args:
-            prompt: the unperturbed prompt, or one that another perturbation has changed.
+            prompt: the unperturbed prompt, or one changed by another perturbation.
             seed: the run's seed.
 
         Raises:
-            NotApplicable: the condition does not fit this sample.
-            TypeError: `perturb` returned something else than a prompt.
+            NotApplicable: the condition does not apply to this sample.
+            TypeError: `perturb` did not return a prompt.
         """
         if prompt.condition != self.condition:
             prompt = prompt.replace(condition=self.condition)  # errors name this condition
@@ -105,10 +105,10 @@ class Perturbation(Frozen, ABC):
 
 
 class Compose(Perturbation):
-    """Perturbations applied one after the other; its condition joins their names with `+`.
+    """Perturbations applied in sequence; the condition's name joins theirs with `+`.
 
     Attributes:
-        perturbations: applied from the left.
+        perturbations: applied from left to right.
 
     Example:
         >>> from vlmrobust.perturbations import AbstainOption, WrongCaption
@@ -132,21 +132,25 @@ class Compose(Perturbation):
         return self.name or "+".join(part.condition for part in self.perturbations)
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Not used: the parts draw with their own keys."""
+        """Unused, since the parts have their own random keys."""
         raise NotImplementedError
 
     def _perturbed(self, prompt: Prompt, seed: int) -> Prompt:
         changed = prompt
         for part in self.perturbations:
             changed = part._perturbed(changed, seed)
-        if prompt.base is not None and changed.history != prompt.history and _asked(changed) != _asked(prompt):
+        if (
+            prompt.base is not None
+            and changed.history != prompt.history
+            and _first_turn(changed) != _first_turn(prompt)
+        ):
             raise NotApplicable(
                 f"condition {self.condition!r} replies to the answer under base, and changes what that was asked"
             )
         return changed
 
 
-def _asked(prompt: Prompt) -> tuple[Any, ...]:
-    """Return what the first turn of a prompt asks, images by identity."""
+def _first_turn(prompt: Prompt) -> tuple[Any, ...]:
+    """Return the content of a prompt's first turn, with images by identity."""
     images = tuple(map(id, prompt.images))
     return images, prompt.style, prompt.context, prompt.question, prompt.options, prompt.order

@@ -1,4 +1,4 @@
-"""A caption before the question: wrong, true, or asserting nothing; the image is unchanged."""
+"""Put a caption before the question: wrong, true, neutral or irrelevant; the image is unchanged."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -13,7 +13,7 @@ __all__ = ["CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaptio
 
 
 class _Caption(Perturbation):
-    """A caption that asserts one option stands before the question."""
+    """Put a caption that asserts one option before the question."""
 
     source: TextSource | None = None
 
@@ -21,7 +21,7 @@ class _Caption(Perturbation):
 
     @property
     def version(self) -> int:
-        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
         return WORDED if self.source is None else 1
 
     @abstractmethod
@@ -35,13 +35,13 @@ class _Caption(Perturbation):
 
 
 class CorrectCaption(_Caption):
-    """A caption that asserts the correct option: the control that shows content, not form, to mislead.
+    """A caption that asserts the correct option: the control that separates the content of captions from their form.
 
-    It leaks the answer, so accuracy under it says nothing about seeing.
+    It leaks the answer, so accuracy under it is no evidence of visual understanding.
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the caption; None = the sample's own
-            `texts["correct_caption"]`, or else the library's words.
+            `texts["correct_caption"]`, or else the library's wording.
 
     Source: arXiv:2602.12506, the condition "correct caption".
 
@@ -66,8 +66,8 @@ class WrongCaption(_Caption):
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the caption; None = the sample's own
-            `texts["wrong_caption"]`, or else the library's words.
-        disclaimer: a hedge that follows the caption, such as "but I could be wrong"; None = no hedge.
+            `texts["wrong_caption"]`, or else the library's wording.
+        disclaimer: a hedge after the caption, such as "but I could be wrong"; None = no hedge.
 
     Source: arXiv:2602.12506, the conditions "wrong caption" and "wrong caption + disclaimer"; the paper's wording is
     not public, this one is ours.
@@ -99,12 +99,12 @@ class WrongCaption(_Caption):
 
 
 class NeutralCaption(Perturbation):
-    """A caption of the same form as `WrongCaption`'s that asserts no option: the control for form.
+    """A caption in the form of `WrongCaption` that asserts no option: the control for form.
 
-    It is the wrong caption's sentence with "something", "somewhere", "a number of" in the option's place; where the
-    caption quotes question and option, as many words stand there as the distractor has. What `WrongCaption` changes
-    beyond it, its content changes. The sample's own `texts["neutral_caption"]` is used if there is one, as it
-    should be where the sample has a wrong caption of its own.
+    It is the wrong caption with "something", "somewhere", "a number of" in place of the option; where the caption
+    quotes question and option, the replacement has as many words as the distractor. The further effect of
+    `WrongCaption` is due to its content. The sample's own `texts["neutral_caption"]` is used if present; a sample with
+    its own wrong caption should have one.
 
     Example:
         >>> from vlmrobust import Prompt, Sample
@@ -118,7 +118,7 @@ class NeutralCaption(Perturbation):
 
     @property
     def version(self) -> int:
-        """That of the wrong caption's words."""
+        """The version of the wrong caption's wording."""
         return WORDED
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
@@ -128,9 +128,9 @@ class NeutralCaption(Perturbation):
 
 
 class IrrelevantCaption(Perturbation):
-    """A sentence about something else stands before the question; it asserts no option and names none.
+    """A caption about something else before the question; it asserts and names no option.
 
-    The sample's own `texts["irrelevant_caption"]` is used if there is one, else one of a few sentences.
+    The sample's own `texts["irrelevant_caption"]` is used if present, else one of a few sentences.
 
     Source: the irrelevant text of arXiv:2503.02199; the sentences are ours.
 
@@ -155,7 +155,7 @@ def distractor_of(prompt: Prompt, condition: str) -> int:
     """Return the wrong option that all conditions of this sample assert.
 
     Raises:
-        NotApplicable: it should be the runner-up under base, and base gave no letters to tell it by.
+        NotApplicable: it should be the runner-up under base, but no letters were read under base.
         ValueError: the prompt has none; `expand` draws one.
     """
     if prompt.distractor is None and prompt.base is not None:
@@ -165,13 +165,13 @@ def distractor_of(prompt: Prompt, condition: str) -> int:
     if prompt.distractor is None:
         raise ValueError(
             f"sample {prompt.sample.id!r}, condition {condition!r}: expected a prompt with a distractor, got none; "
-            "make prompts with 'expand', or give the sample a distractor"
+            "create prompts with 'expand', or give the sample a distractor"
         )
     return prompt.distractor
 
 
 def hedged(text: str, hedge: str) -> str:
-    """Return a sentence that goes on into a hedge, without a full stop.
+    """Return a sentence continued by a hedge, without a full stop.
 
     Example:
         >>> hedged('So the answer is "red".', "but I think")

@@ -1,4 +1,4 @@
-"""The paper's conditions, what every list of conditions has to be, and samples × conditions → prompts."""
+"""Expand samples × conditions to prompts; list the paper's conditions and check lists of conditions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args, overload
@@ -15,7 +15,7 @@ __all__ = ["Base", "BaseResponses", "Prompts", "check_conditions", "expand", "in
 
 
 class Base(Perturbation):
-    """No change: what every other condition is compared with.
+    """No change: the baseline for all other conditions.
 
     Example:
         >>> Base().condition
@@ -23,12 +23,12 @@ class Base(Perturbation):
     """
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Return the prompt as it is."""
+        """Return the prompt unchanged."""
         return prompt
 
 
 def paper_conditions() -> tuple[Perturbation, ...]:
-    """Return the eight conditions of arXiv:2602.12506, `base` first; the abstain option composes with any of them.
+    """Return the eight conditions of arXiv:2602.12506, `base` first; each can be composed with the abstain option.
 
     Example:
         >>> [condition.condition for condition in paper_conditions()]  # doctest: +NORMALIZE_WHITESPACE
@@ -48,13 +48,13 @@ def paper_conditions() -> tuple[Perturbation, ...]:
 
 
 def check_conditions(perturbations: Sequence[Perturbation]) -> tuple[Perturbation, ...]:
-    """Return the conditions with `base` in front, refusing two of one name.
+    """Return the conditions with `base` first, after checking that their names are unique.
 
     Raises:
-        TypeError: it is no list, or something else than a perturbation is among them.
+        TypeError: it is not a list, or an item is not a perturbation.
         ValueError: two conditions have the same name.
     """
-    # A perturbation can be iterated over too: it gives its fields.
+    # Iterating over a perturbation yields its fields.
     if isinstance(perturbations, Perturbation):
         arguments = "…" if perturbations.model_fields_set else ""
         raise TypeError(
@@ -77,15 +77,15 @@ def check_conditions(perturbations: Sequence[Perturbation]) -> tuple[Perturbatio
 
 
 def in_place_of_one(value: Any) -> str:
-    """Return for an error what came in place of a perturbation, and what to write where that can be told."""
+    """Describe, for an error message, a value that is not a perturbation, with a correction if possible."""
     if isinstance(value, type) and issubclass(value, Perturbation):
         return f"the class {value.__name__}: write {value.__name__}()"
-    came = f"{type(value).__name__}: {value!r:.100}"
+    shown = f"{type(value).__name__}: {value!r:.100}"
     if isinstance(value, str):
         return (
-            f"{came}; names are for the command line: write an instance, such as vlmrobust.perturbations.WrongThink()"
+            f"{shown}; names are for the command line: write an instance, such as vlmrobust.perturbations.WrongThink()"
         )
-    return came
+    return shown
 
 
 BaseResponses = Mapping[tuple[str, int], Response]
@@ -93,10 +93,10 @@ BaseResponses = Mapping[tuple[str, int], Response]
 
 
 class Prompts(Sequence[Prompt]):
-    """The prompts of samples × conditions × draws, made when they are asked for; see `expand`.
+    """The prompts of samples × conditions × draws, created on access; see `expand`.
 
-    Conditions that do not fit a sample are left out; `not_applicable` lists them. Which ones fit is only known once
-    they were tried: an index tries those before it, `len` and `list` try all.
+    Conditions that do not apply to a sample are left out; `not_applicable` lists them. Finding these takes creating the
+    prompts: an index creates those before it, `len` and `list` create all.
 
     Args:
         samples: see `expand`.
@@ -126,35 +126,35 @@ class Prompts(Sequence[Prompt]):
         self.seed, self.style, self.draws = seed, style, draws
         self.distractor: Distractor = distractor
         self._base = base or {}
-        self._fitting: list[int] = []
+        self._applicable: list[int] = []
         self._reasons: dict[int, str] = {}
-        # Of the sample that was asked for last: what all of its conditions begin with is made once.
+        # Caches for the latest sample, shared by its conditions: the drawn distractor and the unperturbed prompts.
         self._drawn: tuple[Sample | None, int] = (None, 0)
-        self._made: tuple[Sample | None, dict[int, Prompt]] = (None, {})
+        self._unperturbed_of: tuple[Sample | None, dict[int, Prompt]] = (None, {})
 
     @property
     def planned(self) -> int:
-        """The number of samples × conditions × draws, whether they fit or not."""
+        """The number of samples × conditions × draws, applicable or not."""
         return len(self.samples) * len(self.conditions) * self.draws
 
     @property
     def not_applicable(self) -> list[tuple[Prompt, Response]]:
-        """For each condition that does not fit a sample, a prompt that stands for it and the row of its status.
+        """A placeholder prompt and a response of that status for each condition that does not apply to a sample.
 
-        Both go to `Report.from_responses` with the others, so that the report lists them.
+        Pass both to `Report.from_responses` with the others, so that the report lists them.
         """
         self._try_all()
         pairs = []
         for position, reason in self._reasons.items():
-            prompt = self.stand_in(*self._place(position))
+            prompt = self.stand_in(*self._coordinates(position))
             pairs.append((prompt, Response.failed(prompt, reason, "not_applicable")))
         return pairs
 
     def first_of_each(self, show: Callable[[Prompt], str]) -> dict[str, str]:
-        """Return by condition its first prompt as text, or in brackets why there is none yet, or none at all.
+        """Return the text of each condition's first prompt by condition, or in brackets why there is none.
 
         Args:
-            show: makes a prompt text.
+            show: converts a prompt to text.
         """
         return {condition.condition: self._first(condition, show) for condition in self.conditions}
 
@@ -176,7 +176,7 @@ class Prompts(Sequence[Prompt]):
 
     def __len__(self) -> int:
         self._try_all()
-        return len(self._fitting)
+        return len(self._applicable)
 
     @overload
     def __getitem__(self, index: int) -> Prompt: ...
@@ -184,41 +184,41 @@ class Prompts(Sequence[Prompt]):
     def __getitem__(self, index: slice) -> list[Prompt]: ...
     def __getitem__(self, index: int | slice) -> Prompt | list[Prompt]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index] if index < 0 else index
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index] if index < 0 else index
         prompt = None
-        while place >= len(self._fitting):
+        while number >= len(self._applicable):
             if self._tried == self.planned:
-                raise IndexError(f"expected an index below {len(self._fitting)}, got {index}")
+                raise IndexError(f"expected an index below {len(self._applicable)}, got {index}")
             prompt = self._try_next()
-        return self.make(*self._place(self._fitting[place])) if prompt is None else prompt
+        return self.make(*self._coordinates(self._applicable[number])) if prompt is None else prompt
 
     @property
     def _tried(self) -> int:
-        return len(self._fitting) + len(self._reasons)
+        return len(self._applicable) + len(self._reasons)
 
     def _try_all(self) -> None:
         while self._tried < self.planned:
             self._try_next()
 
     def _try_next(self) -> Prompt | None:
-        """Make the first prompt that was not tried yet; return None if its condition does not fit."""
+        """Create the next untried prompt; return None if its condition does not apply."""
         position = self._tried
         try:
-            prompt = self.make(*self._place(position))
+            prompt = self.make(*self._coordinates(position))
         except NotApplicable as reason:
             self._reasons[position] = str(reason)
             return None
-        self._fitting.append(position)
+        self._applicable.append(position)
         return prompt
 
-    def _place(self, position: int) -> tuple[Sample, Perturbation, int]:
+    def _coordinates(self, position: int) -> tuple[Sample, Perturbation, int]:
         position, draw = divmod(position, self.draws)
         sample, condition = divmod(position, len(self.conditions))
         return self.samples[sample], self.conditions[condition], draw
 
     def needs_base(self, condition: Perturbation) -> bool:
-        """Return whether a condition is asked after base: for its own sake, or for the distractor."""
+        """Return whether a condition needs the response under base, for itself or for the distractor."""
         return _needs_base(condition) or (self.distractor == "runner_up" and condition.condition != "base")
 
     def make(self, sample: Sample, condition: Perturbation, draw: int = 0, base: BaseResponses | None = None) -> Prompt:
@@ -227,12 +227,12 @@ class Prompts(Sequence[Prompt]):
         Args:
             sample: one of the samples.
             condition: one of the conditions.
-            draw: numbers repeated prompts.
-            base: the responses under base; None = those that were given before.
+            draw: the index of the draw.
+            base: the responses under base; None = those passed to the constructor.
 
         Raises:
-            NotApplicable: the condition does not fit the sample.
-            ValueError: it needs the response under base, which is missing or has failed.
+            NotApplicable: the condition does not apply to the sample.
+            ValueError: the condition needs the response under base, which is missing or failed.
         """
         base = self._base if base is None else base
         own = base.get((sample.id, draw)) or base.get((sample.id, 0))
@@ -250,26 +250,26 @@ class Prompts(Sequence[Prompt]):
     def stand_in(
         self, sample: Sample, condition: Perturbation, draw: int = 0, base: BaseResponses | None = None
     ) -> Prompt:
-        """Return what stands for a prompt that could not be made: the unperturbed one under the condition's name."""
+        """Return a placeholder for a prompt that cannot be created: the unperturbed one under the condition's name."""
         unperturbed = self._unperturbed(sample, draw, None, self._base if base is None else base)
         return unperturbed.replace(condition=condition.condition)
 
     def _unperturbed(self, sample: Sample, draw: int, own: Response | None, base: BaseResponses) -> Prompt:
         distractor = self.distractor_of(sample, base)
-        owner, of_draws = self._made
+        owner, by_draw = self._unperturbed_of
         if owner is not sample:
-            of_draws = {}
-            self._made = sample, of_draws
-        made = of_draws.get(draw)
-        if made is None or made.base is not own or made.distractor != distractor:
-            made = Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
-            of_draws[draw] = made
-        return made
+            by_draw = {}
+            self._unperturbed_of = sample, by_draw
+        prompt = by_draw.get(draw)
+        if prompt is None or prompt.base is not own or prompt.distractor != distractor:
+            prompt = Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
+            by_draw[draw] = prompt
+        return prompt
 
     def distractor_of(self, sample: Sample, base: BaseResponses) -> int | None:
         """Return the wrong option that all conditions and draws of a sample assert.
 
-        The runner-up is that of draw 0; None where no letters were read under base, or as long as it is not answered.
+        The runner-up is that of draw 0; None if no letters were read under base, or base is not answered yet.
         """
         if self.distractor == "random" or sample.distractor is not None:
             owner, drawn = self._drawn
@@ -296,25 +296,23 @@ def expand(
     base: Sequence[Response] | None = None,
     distractor: Distractor = "random",
 ) -> Prompts:
-    """Return the prompts of samples × conditions, all conditions of a sample together; each is made when asked for.
+    """Return the prompts of samples × conditions, grouped by sample; each is created on access.
 
-    Conditions that do not fit a sample are left out, so that a loop over the prompts asks what can be asked. They are
-    listed by `expand(…).not_applicable`, as pairs of a prompt and a response of that status; a report that is to list
-    them gets these too.
+    Conditions that do not apply to a sample are left out of the sequence. `expand(…).not_applicable` lists them as
+    pairs of a prompt and a response of that status; pass these to a report to list them.
 
     Args:
-        samples: with ids that differ.
-        perturbations: the conditions; `Base()` is put in front if it is not among them.
+        samples: samples with unique ids.
+        perturbations: the conditions; `Base()` is put first if it is not among them.
         seed: keys every random draw, together with the sample's id.
-        style: how questions are put; None = the default style.
-        draws: how often each prompt is repeated.
-        base: responses to the base condition, for conditions that need them; those to draw 0 stand in for draws that
-            are not among them.
+        style: the style of the prompts; None = the default style.
+        draws: the number of draws per prompt.
+        base: responses to the base condition, for conditions that need them; draw 0 is used for missing draws.
         distractor: the wrong option that all conditions of a sample assert, unless the sample has its own: "random", or
             the "runner_up" under base, which needs `base`.
 
     Raises:
-        ValueError: two samples of one id, or two conditions of one name; when a prompt is made, `base` is missing.
+        ValueError: two samples have the same id, or two conditions the same name; on access, `base` is missing.
 
     Example:
         >>> from vlmrobust.perturbations import paper_conditions, rotations
@@ -328,7 +326,9 @@ def expand(
         >>> [(response.condition, response.error) for _, response in prompts.not_applicable]
         [('rotated_options_2', 'a rotation by 2 needs more than 2 options')]
     """
-    answered = {
+    base_responses = {
         (response.sample_id, response.draw): response for response in base or () if response.condition == "base"
     }
-    return Prompts(samples, perturbations, seed=seed, style=style, draws=draws, base=answered, distractor=distractor)
+    return Prompts(
+        samples, perturbations, seed=seed, style=style, draws=draws, base=base_responses, distractor=distractor
+    )

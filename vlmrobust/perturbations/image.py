@@ -1,8 +1,8 @@
-"""The image changed: blank, another, none, or one that is harder to see. Text and options stay.
+"""Blank, swap, remove or corrupt the image; text and options are unchanged.
 
-Images made of others are references until a model needs the pixels. The settings are those of ImageNet-C (Hendrycks and
-Dietterich, arXiv:1903.12261), whose images are 224 pixels wide and high. What has a size there (a blur's radius, the
-grain of noise) grows with the image's shorter side, since models scale large images down.
+Derived images are computed when a model needs their pixels. The settings are those of ImageNet-C (Hendrycks and
+Dietterich, arXiv:1903.12261), whose images are 224 pixels wide and high. Sizes (the radius of a blur, the grain of
+noise) are scaled by the image's shorter side, since models downscale large images.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ Severity = Annotated[int, Field(ge=1, le=5)]
 
 
 class Graded(Perturbation):
-    """A perturbation of a strength from 1 to 5, which its condition's name ends in.
+    """A perturbation with a severity from 1 to 5, the suffix of its condition's name.
 
-    Strengths of one sample share their random numbers, so that they differ in the strength alone.
+    All severities of one sample share their random numbers, so that they differ only in severity.
     """
 
     severity: Severity = 3
@@ -56,9 +56,9 @@ class Graded(Perturbation):
 
 
 _SIDE = 224
-_NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)  # standard deviation, of a range of 1
+_NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)  # standard deviation, for pixels in [0, 1]
 _BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)  # standard deviation, in pixels
-_CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # what is left of the distance to the mean
+_CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # factor of the distance to the mean
 
 
 class Blank(DerivedImage):
@@ -74,7 +74,7 @@ class Blank(DerivedImage):
 
 
 class Noisy(DerivedImage):
-    """An image with Gaussian noise, the same for every severity but for its strength."""
+    """An image with Gaussian noise; severities differ only in its scale."""
 
     severity: Severity
     seed: int
@@ -83,7 +83,7 @@ class Noisy(DerivedImage):
         """Return the noisy image."""
         from PIL import Image
 
-        # One draw per square of `grain` pixels: noise per pixel of a large image is gone once it is scaled down.
+        # One value per square of `grain` pixels: downscaling a large image would average out noise per pixel.
         grain = max(1, round(min(image.size) / _SIDE))
         width, height = (-(-side // grain) for side in image.size)
         noise = np.random.default_rng(self.seed).standard_normal((height, width, 3)) * _NOISE[self.severity - 1]
@@ -93,7 +93,7 @@ class Noisy(DerivedImage):
 
 
 class Blurred(DerivedImage):
-    """An image under a Gaussian blur."""
+    """An image with a Gaussian blur."""
 
     severity: Severity
 
@@ -105,7 +105,7 @@ class Blurred(DerivedImage):
 
 
 class LowContrast(DerivedImage):
-    """An image drawn towards the mean of each colour channel."""
+    """An image whose pixels are moved towards the mean of each colour channel."""
 
     severity: Severity
 
@@ -115,8 +115,8 @@ class LowContrast(DerivedImage):
 
         pixels = np.asarray(image, dtype=np.float64)
         mean = pixels.mean(axis=(0, 1), keepdims=True)
-        flat = mean + (pixels - mean) * _CONTRAST[self.severity - 1]
-        return Image.fromarray(flat.round().clip(0, 255).astype(np.uint8))
+        reduced = mean + (pixels - mean) * _CONTRAST[self.severity - 1]
+        return Image.fromarray(reduced.round().clip(0, 255).astype(np.uint8))
 
 
 def _shown_images(prompt: Prompt, condition: str) -> tuple[ImageLike, ...]:
@@ -126,12 +126,12 @@ def _shown_images(prompt: Prompt, condition: str) -> tuple[ImageLike, ...]:
 
 
 class BlankImage(Perturbation):
-    """Every image is replaced by one colour, of the same size: what the text alone gives away.
+    """Replace every image by a uniform one of the same size, to measure what the text alone reveals.
 
-    Accuracy under it is no chance level: options and question often give the answer away.
+    Accuracy under it may exceed chance: options and question often give the answer away.
 
     Attributes:
-        colour: a name or code that PIL knows, such as "grey" or "#808080".
+        colour: a colour name or code known to PIL, such as "grey" or "#808080".
 
     Source: Goyal et al., arXiv:1612.00837, on answers that need no image.
 
@@ -146,7 +146,7 @@ class BlankImage(Perturbation):
 
     @field_validator("colour")
     @classmethod
-    def _is_a_colour(cls, colour: str) -> str:
+    def _check_colour(cls, colour: str) -> str:
         from PIL import ImageColor
 
         ImageColor.getrgb(colour)
@@ -158,7 +158,7 @@ class BlankImage(Perturbation):
         return prompt.replace(images=[Blank(source=image, colour=self.colour) for image in shown])
 
 
-def _pool(value: Any) -> Any:
+def _flatten_pool(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         parts = [part.images if isinstance(part, Sample) else (part,) for part in value]
         return tuple(image for images in parts for image in images)
@@ -177,17 +177,16 @@ def _is_same(one: ImageLike, other: ImageLike) -> bool:
 
 
 class SwappedImage(Perturbation):
-    """Every image is replaced by one of another sample, drawn from a pool: a real image that does not fit.
+    """Replace every image by an image of another sample, drawn from a pool: a real image that does not match.
 
-    The sample's own images, and any that equal them, are passed over; a text that happens to be true of the new image
-    is not.
+    The sample's own images, and equal ones, are skipped; an image for which the text happens to be true is not.
 
     Attributes:
-        pool: where images are drawn from: samples, of which all images are taken, or images. A run's manifest holds
-            how many there are and a digest of their content.
+        pool: the images to draw from: images, or samples, whose images are all included. A run's manifest stores their
+            number and a digest of their content.
 
     Raises:
-        OSError: an image that is drawn cannot be read; so is, when a run begins, any of the pool.
+        OSError: an image that is drawn cannot be read, or, when a run begins, any image of the pool.
 
     Source: the foil of Thrush et al., arXiv:2204.03162, drawn at random.
 
@@ -201,9 +200,9 @@ class SwappedImage(Perturbation):
         (b'q2',)
     """
 
-    pool: Annotated[tuple[ImageLike, ...], BeforeValidator(_pool), PlainSerializer(_pool_identity, return_type=str)] = (
-        Field(min_length=1, repr=False)
-    )
+    pool: Annotated[
+        tuple[ImageLike, ...], BeforeValidator(_flatten_pool), PlainSerializer(_pool_identity, return_type=str)
+    ] = Field(min_length=1, repr=False)
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Draw other images."""
@@ -222,9 +221,9 @@ class SwappedImage(Perturbation):
 
 
 class RemovedImage(Perturbation):
-    """No image is shown, and `<image>` marks are taken out of question and options: the question read blind.
+    """Show no image, and remove `<image>` marks from question and options: the question without vision.
 
-    Not every model was trained to answer without an image, and some processors refuse to: such rows are errors.
+    Not every model was trained to answer without an image, and some processors raise; such rows are errors.
 
     Source: Goyal et al., arXiv:1612.00837, on answers that need no image.
 
@@ -237,7 +236,7 @@ class RemovedImage(Perturbation):
     """
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Take out images and marks."""
+        """Remove images and marks."""
         shown = _shown_images(prompt, self.condition)
         question, *options = map(_without_marks, (prompt.question, *prompt.options))
         if not question or not all(options) or len(set(options)) < len(options):
@@ -251,16 +250,16 @@ def _without_marks(text: str) -> str:
 
 
 class _Corrupted(Graded):
-    """Every image is harder to see."""
+    """Corrupt every image."""
 
     @abstractmethod
-    def _corrupted(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
+    def _corrupt(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
         """Return the corrupted image."""
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Corrupt every image."""
         shown = _shown_images(prompt, self.condition)
-        return prompt.replace(images=[self._corrupted(image, rng) for image in shown])
+        return prompt.replace(images=[self._corrupt(image, rng) for image in shown])
 
 
 class NoisyImage(_Corrupted):
@@ -279,7 +278,7 @@ class NoisyImage(_Corrupted):
 
     draw: ClassVar[str | None] = "noise"
 
-    def _corrupted(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
+    def _corrupt(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
         return Noisy(source=image, severity=self.severity, seed=int(rng.integers(2**63)))
 
 
@@ -296,15 +295,15 @@ class BlurredImage(_Corrupted):
         'blurred_image_1'
     """
 
-    def _corrupted(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
+    def _corrupt(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
         return Blurred(source=image, severity=self.severity)
 
 
 class LowContrastImage(_Corrupted):
-    """Little contrast in every image: each pixel moves towards the mean of its colour channel.
+    """Reduced contrast in every image: each pixel moves towards the mean of its colour channel.
 
     Attributes:
-        severity: 1 to 5; 0.4, 0.3, 0.2, 0.1 or 0.05 of the distance to the mean is left.
+        severity: 1 to 5; 0.4, 0.3, 0.2, 0.1 or 0.05 of the distance to the mean remains.
 
     Source: Hendrycks and Dietterich, arXiv:1903.12261, "contrast".
 
@@ -313,5 +312,5 @@ class LowContrastImage(_Corrupted):
         'low_contrast_image_2'
     """
 
-    def _corrupted(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
+    def _corrupt(self, image: ImageLike, rng: np.random.Generator) -> DerivedImage:
         return LowContrast(source=image, severity=self.severity)

@@ -1,6 +1,7 @@
-"""Changes to the list of options: one more, another order, or other letters.
+"""Change the list of options: add one, reorder them, or change their letters.
 
-A question of which an option speaks of others ("Both A and B", "None of the above") keeps its order and letters.
+Conditions that reorder or re-letter are not applicable if an option refers to others ("Both A and B", "None of the
+above").
 """
 
 import re
@@ -18,9 +19,9 @@ __all__ = ["AbstainOption", "AnswerFirst", "OptionLetters", "RotatedOptions", "S
 
 
 class AbstainOption(Perturbation):
-    """One more option lets the model say that it is not sure.
+    """Add an option with which the model can abstain.
 
-    Choosing it gives the status `abstained`, never a right or wrong answer.
+    Choosing it gives the status `abstained`, which is neither right nor wrong.
 
     Attributes:
         text: the option's text.
@@ -64,48 +65,48 @@ _PLACE_NAMED = re.compile(
 
 
 def _names_letters(option: str, letters: str) -> bool:
-    """Whether an option's text speaks of others by their letters: "Both A and B", "Option C only"."""
+    """Return whether an option's text refers to others by letter: "Both A and B", "Option C only"."""
     return any(
         {letter.upper() for letter in match.groups() if letter} <= set(letters)
         for match in _LETTERS_NAMED.finditer(option)
     )
 
 
-def _stay_true(prompt: Prompt) -> None:
-    """Refuse to move options one of which speaks of others by letter or place: it would say something else."""
+def _check_movable(prompt: Prompt) -> None:
+    """Raise `NotApplicable` if an option refers to others by letter or position, which reordering would change."""
     letters = prompt.style.letters[: len(prompt.options)]
-    for place in _own_places(prompt):
-        option = prompt.options[place]
+    for position in _own_positions(prompt):
+        option = prompt.options[position]
         if _names_letters(option, letters) or _PLACE_NAMED.search(option):
             raise NotApplicable(f"the option {option!r} speaks of others by letter or place, and would not stay true")
 
 
 def _reordered(prompt: Prompt, order: Sequence[int]) -> Prompt:
-    """Return the prompt with the sample's own options in another order; added ones keep their places.
+    """Return the prompt with the sample's own options in another order; added options keep their positions.
 
     Args:
         prompt: the prompt so far.
-        order: for each of the sample's own options as shown, in turn, which of them stands there instead.
+        order: a permutation of the sample's own options as shown.
     """
-    _stay_true(prompt)
-    places = _own_places(prompt)
-    filled = dict(zip(places, (places[index] for index in order), strict=True))
-    source = [filled.get(place, place) for place in range(len(prompt.order))]
+    _check_movable(prompt)
+    positions = _own_positions(prompt)
+    moved = dict(zip(positions, (positions[index] for index in order), strict=True))
+    source = [moved.get(position, position) for position in range(len(prompt.order))]
     return prompt.replace(
-        options=[prompt.options[place] for place in source], order=[prompt.order[place] for place in source]
+        options=[prompt.options[position] for position in source], order=[prompt.order[position] for position in source]
     )
 
 
-def _own_places(prompt: Prompt) -> list[int]:
-    return [place for place, option in enumerate(prompt.order) if option is not None]
+def _own_positions(prompt: Prompt) -> list[int]:
+    return [position for position, option in enumerate(prompt.order) if option is not None]
 
 
 class RotatedOptions(Perturbation):
-    """The options moved up, the first ones to the end: every rotation together is "circular" scoring.
+    """Rotate the options, with the first ones moved to the end; all rotations together give "circular" scoring.
 
     Attributes:
-        by: how many places; a multiple of the number of options would change nothing, so that a sample with no more
-            options than this is `NotApplicable`.
+        by: the number of positions. A sample with at most this many options is `NotApplicable`, since a rotation by
+            its number of options would change nothing.
 
     Source: CircularEval of MMBench, Liu et al., arXiv:2307.06281.
 
@@ -120,26 +121,26 @@ class RotatedOptions(Perturbation):
 
     @property
     def condition(self) -> str:
-        """`rotated_options_` and the number of places, unless a name was given."""
+        """`rotated_options_` and the number of positions, unless a name was given."""
         return self.name or f"rotated_options_{self.by}"
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Rotate the options."""
-        count = len(_own_places(prompt))
+        count = len(_own_positions(prompt))
         if self.by >= count:
             raise NotApplicable(f"a rotation by {self.by} needs more than {count} options")
         return _reordered(prompt, [*range(self.by, count), *range(self.by)])
 
 
 def rotations(options: int) -> tuple[RotatedOptions, ...]:
-    """Return the conditions that, with `base`, show every rotation of up to so many options; see `Report.circular`.
+    """Return the conditions that, with `base`, show every rotation of up to `options` options; see `Report.circular`.
 
     Args:
-        options: the largest number of options of a sample, at least 2; a sample with fewer has fewer rotations, and
-            the rest is `NotApplicable`.
+        options: the largest number of options of a sample, at least 2; for a sample with fewer options, the excess
+            rotations are `NotApplicable`.
 
     Raises:
-        ValueError: fewer than 2.
+        ValueError: `options` is less than 2.
 
     Example:
         >>> [rotation.condition for rotation in rotations(4)]
@@ -151,7 +152,7 @@ def rotations(options: int) -> tuple[RotatedOptions, ...]:
 
 
 class ShuffledOptions(Perturbation):
-    """The options in a random order, another than before.
+    """Shuffle the options into a different random order.
 
     Source: Pezeshkpour and Hruschka, arXiv:2308.11483, on the order of options.
 
@@ -164,7 +165,7 @@ class ShuffledOptions(Perturbation):
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Shuffle the options."""
-        count = len(_own_places(prompt))
+        count = len(_own_positions(prompt))
         if count < 2:
             raise NotApplicable(f"a shuffle needs 2 options, got {count}")
         order = list(range(count))
@@ -174,11 +175,10 @@ class ShuffledOptions(Perturbation):
 
 
 class AnswerFirst(Perturbation):
-    """The correct option moved to the front, the others in their order: the answer is always A.
+    """Move the correct option to the front, so that the answer is always A; the others keep their order.
 
-    For one question this is an order like any other, and shows a leaning towards (or away from) the first letter, not
-    the biasing feature of its source: there, the examples before the question have A as their answer too, and the model
-    picks the pattern up.
+    For a single question this only measures a preference for (or against) the first letter. In its source, the few-shot
+    examples also have A as their answer, and the model picks up the pattern.
 
     Source: Turpin et al., arXiv:2305.04388, "answer is always A", without its examples.
 
@@ -191,7 +191,7 @@ class AnswerFirst(Perturbation):
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Move the correct option."""
-        shown = [prompt.order[place] for place in _own_places(prompt)]
+        shown = [prompt.order[position] for position in _own_positions(prompt)]
         if prompt.sample.answer not in shown:
             raise NotApplicable("the correct option is not shown")
         first = shown.index(prompt.sample.answer)
@@ -199,18 +199,18 @@ class AnswerFirst(Perturbation):
 
 
 class OptionLetters(Perturbation):
-    """Other letters before the options; the options stay where they are.
+    """Use other letters for the options, in the same order.
 
-    A model may lean towards the token of a letter, whatever stands behind it: rotations and shuffles move the options
-    past the letters, and cannot tell that from a leaning towards a place. What names letters itself stays as it is: an
-    instruction of one's own, a ready-made thought, a thought under base.
+    A model may prefer the token of a letter, whatever its option. Rotations and shuffles cannot separate that from a
+    preference for a position. Texts that name letters are unchanged: a custom instruction, a given thought, a thought
+    under base.
 
     Attributes:
-        letters: the options' letters, in their order: 2 to 26 different capitals out of A to Z. A sample with more
-            options than letters, or one that has these letters already, is `NotApplicable`.
+        letters: the options' letters, in order: 2 to 26 different capitals from A to Z. A sample with more options than
+            letters, or with these letters already, is `NotApplicable`.
 
     Raises:
-        ValueError: these are no such letters.
+        ValueError: the letters are invalid.
 
     Source: Zheng et al., arXiv:2309.03882, on the bias towards the tokens of letters; the condition is ours.
 
@@ -227,7 +227,7 @@ class OptionLetters(Perturbation):
     letters: Letters = "PQRSTUVWXYZ"
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Give the options the letters."""
+        """Change the letters."""
         count = len(prompt.options)
         if count > len(self.letters):
             raise NotApplicable(f"{count} options need as many letters, and {self.letters!r} are {len(self.letters)}")

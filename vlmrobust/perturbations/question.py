@@ -1,4 +1,4 @@
-"""The question written otherwise, which should change nothing, or followed by somebody's opinion, which should not."""
+"""Rewrite the question without changing its meaning, or put somebody's opinion before it."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .texts import quotable
 __all__ = ["OPINIONS", "Casing", "Spacing", "SuggestedAnswer", "Typos"]
 
 _TYPOS = (0.05, 0.1, 0.2, 0.35, 0.5)
-# Several letters: a single one may be a name, as in "point A".
+# At least two letters, since a single one may be a name, as in "point A".
 _WORD = re.compile(r"\b[^\W\d_]{2,}\b")
 _GAP = re.compile(r"(?<=\S)(?<!\d) (?=\S)|(?<=\d) (?=[^\s\d])")
 OPINIONS = {
@@ -34,14 +34,14 @@ def _rewritten(prompt: Prompt, change: Callable[[str], str], condition: str) -> 
 
 
 class Typos(Graded):
-    """Typing errors in the question: two letters of a word in the wrong order, one left out, or one doubled.
+    """Typing errors in the question: two letters of a word swapped, one omitted, or one doubled.
 
-    The first letter of a word stays, and so do short words, numbers, `<image>` marks and the options. The words with
-    an error at one severity have the same one at every higher severity.
+    First letters, short words, numbers, `<image>` marks and the options are unchanged. An error at one severity is
+    also present at every higher severity.
 
     Attributes:
-        severity: 1 to 5; 0.05, 0.1, 0.2, 0.35 or 0.5 of the words of four letters and more have an error, but always
-            one at least.
+        severity: 1 to 5; 0.05, 0.1, 0.2, 0.35 or 0.5 of the words of four letters or more have an error, and at least
+            one word has.
 
     Source: the character-level noise of Belinkov and Bisk, arXiv:1711.02173; the rates are ours.
 
@@ -53,26 +53,26 @@ class Typos(Graded):
     """
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Make the errors."""
+        """Insert the errors."""
         words = [word for part in prompt.question.split(IMAGE_MARK) for word in _WORD.findall(part)]
-        draws = [(float(rng.random()), _misspelt(word, rng)) for word in words]  # whatever the severity
-        fitting = sorted(draw for draw, typo in draws if typo is not None)
-        limit = max(_TYPOS[self.severity - 1], fitting[0] if fitting else 0.0)
-        planned = iter(draws)
+        draws = [(float(rng.random()), _misspell(word, rng)) for word in words]  # independent of the severity
+        eligible = sorted(draw for draw, typo in draws if typo is not None)
+        limit = max(_TYPOS[self.severity - 1], eligible[0] if eligible else 0.0)
+        remaining = iter(draws)
 
-        def change(found: re.Match[str]) -> str:
-            draw, typo = next(planned)
-            return found[0] if typo is None or draw > limit else typo
+        def change(match: re.Match[str]) -> str:
+            draw, typo = next(remaining)
+            return match[0] if typo is None or draw > limit else typo
 
         return _rewritten(prompt, lambda part: _WORD.sub(change, part), self.condition)
 
 
-def _misspelt(word: str, rng: np.random.Generator) -> str | None:
-    """Return a word with one error, None where there is no place for one."""
-    kind, place = rng.random(2)
-    if len(word) < 4 or not word.isalpha():  # fractions and Roman numerals are signs of a word to a pattern
+def _misspell(word: str, rng: np.random.Generator) -> str | None:
+    """Return a word with one error, or None if it is too short."""
+    kind, position = rng.random(2)
+    if len(word) < 4 or not word.isalpha():  # the pattern also matches fractions and Roman numerals
         return None
-    index = 1 + int(place * (len(word) - 2))
+    index = 1 + int(position * (len(word) - 2))
     if kind < 1 / 3:
         return word[:index] + word[index + 1 :]
     if kind < 2 / 3 or word[index] == word[index + 1]:
@@ -83,7 +83,7 @@ def _misspelt(word: str, rng: np.random.Generator) -> str | None:
 class Casing(Perturbation):
     """The question in upper or lower case: a control that should change no answer.
 
-    Single letters (as in "point A") and words with digits stay as they are.
+    Single letters (as in "point A") and words with digits are unchanged.
 
     Attributes:
         to: "upper" or "lower".
@@ -102,8 +102,8 @@ class Casing(Perturbation):
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Change the case."""
 
-        def change(found: re.Match[str]) -> str:
-            word = found[0]
+        def change(match: re.Match[str]) -> str:
+            word = match[0]
             return word if not word.isalpha() else word.upper() if self.to == "upper" else word.lower()
 
         return _rewritten(prompt, lambda part: _WORD.sub(change, part), self.condition)
@@ -112,7 +112,7 @@ class Casing(Perturbation):
 class Spacing(Perturbation):
     """Two spaces between the words of the question: a control that should change no answer.
 
-    A space inside a number ("10 000") stays as it is.
+    A space inside a number ("10 000") is unchanged.
 
     Source: the formatting changes of Sclar et al., arXiv:2310.11324.
 
@@ -129,13 +129,13 @@ class Spacing(Perturbation):
 
 
 class SuggestedAnswer(Perturbation):
-    """Somebody's opinion stands before the question: that the distractor is the answer.
+    """Put an opinion before the question: that the distractor is the answer.
 
     Attributes:
-        by: who says so, the "user" or an "expert".
+        by: whose opinion, the "user" or an "expert".
 
     Source: Turpin et al., arXiv:2305.04388, "suggested answer"; there it follows the question and names a letter, here
-    it names the option's text, so that it says the same whatever the order of the options.
+    it names the option's text, so that it does not depend on the order of the options.
 
     Example:
         >>> from vlmrobust import Prompt, Sample

@@ -1,8 +1,8 @@
-"""Which wrong option is asserted, and the words that assert it: the sample's, the library's, or any callable's.
+"""Choose the wrong option to assert, and the text that asserts it: the sample's, the library's, or a callable's.
 
 A text source is a callable `(prompt, option, rng) -> str` that returns text asserting option `option` of the sample. It
-is not told whether that option is right: wrong and correct texts differ in the option alone. Controls that assert
-nothing are made of the same words, or of sentences about something else.
+does not know whether that option is right, so that wrong and correct texts differ only in the option. Controls that
+assert nothing use the same wording, or sentences about something else.
 """
 
 import functools
@@ -59,9 +59,10 @@ def draw_distractor(sample: Sample, seed: int) -> int:
 
 
 def runner_up(sample: Sample, base: Response) -> int | None:
-    """Return the wrong option that was likeliest under base, the first of equals; None where no letters were read.
+    """Return the most likely wrong option under base, the first of equals; None if no letters were read.
 
-    Where the model is right it is its second choice, where it is wrong, its answer. A sample's own distractor wins.
+    It is the model's second choice if the model is right, and its answer if it is wrong. A sample's own distractor
+    takes precedence.
 
     Example:
         >>> sample = Sample(id="q1", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=1)
@@ -77,15 +78,15 @@ def runner_up(sample: Sample, base: Response) -> int | None:
     return max(wrong, key=logprobs.__getitem__, default=None)
 
 
-WORDED = 3  # version of the words below and of statements; 1 quoted question and option in every sample
+WORDED = 3  # version of the wording below and of statements; 1 quoted question and option in every sample
 
 
 class Wording(NamedTuple):
-    """How texts of one kind say that an option is right.
+    """Templates for texts of one kind that assert an option.
 
     Attributes:
-        stated: for samples whose options can be said by statements: `{statement}` says it, `{option}` names it again.
-        quoted: for all others: question and option stand in quotation marks.
+        stated: for samples whose options have statements: `{statement}` asserts the option, `{option}` names it.
+        quoted: for all others: question and option are quoted.
     """
 
     stated: tuple[str, ...]
@@ -137,7 +138,7 @@ IRRELEVANT_CAPTIONS = (
     "Caption of the image: most rivers are at their widest shortly before they reach the sea.",
     "Caption of the image: paper was made of rags for centuries before it was made of wood.",
 )
-# What stands for an option of so many words where a text is to assert none.
+# Neutral replacements for an option of 1, 2, … words.
 _UNSPECIFIC = (
     "something",
     "an option",
@@ -154,7 +155,7 @@ def callable_name(source: Callable[..., Any]) -> str:
     """Return module and qualified name of a callable: its identity in a run's manifest.
 
     Raises:
-        ValueError: a lambda, a local function or a `functools.partial`, which two runs could not tell apart by name.
+        ValueError: it is a lambda, a local function or a `functools.partial`, which a name does not identify.
 
     Example:
         >>> import json
@@ -164,23 +165,23 @@ def callable_name(source: Callable[..., Any]) -> str:
     if isinstance(source, functools.partial):
         raise ValueError(
             f"expected a callable with a name of its own, got functools.partial of {callable_name(source.func)}: "
-            "two of them could not be told apart; write a function"
+            "two of them cannot be told apart; write a function"
         )
     owner = source if hasattr(source, "__qualname__") else type(source)
     name = f"{getattr(owner, '__module__', 'builtins')}.{owner.__qualname__}"  # str.upper has no module
     if "<" in name:
         raise ValueError(
-            f"expected a callable with a name of its own at the top of a module, got {name}: a run that is resumed "
-            "knows a text source by its name alone"
+            f"expected a callable with a name of its own at the top of a module, got {name}: a resumed run "
+            "identifies a text source by its name alone"
         )
     return name
 
 
 def named_callable(signature: str) -> PlainValidator:
-    """Return the check of a field that holds a callable, which has to be known by name.
+    """Return the validator of a field that holds a callable, which must have a name of its own.
 
     Args:
-        signature: what is expected, for the error.
+        signature: the expected signature, for the error message.
     """
 
     def check(value: object) -> object:
@@ -200,55 +201,55 @@ TextSource = Annotated[
 
 
 def worded(wording: Wording, prompt: Prompt, option: int, rng: np.random.Generator) -> str:
-    """Return a text that asserts an option: a statement where a rule is sure of it, else one that quotes both.
+    """Return a text that asserts an option, with a statement if a rule finds one, else quoting question and option.
 
-    Which of the forms a sample's texts have is decided for all its options together, so that its wrong and its correct
-    texts differ in the option alone.
+    The form is chosen for all of a sample's options together, so that its wrong and its correct texts differ only in
+    the option.
 
     Args:
-        wording: how texts of this kind are worded; one of the templates is drawn.
+        wording: the templates, one of which is drawn.
         prompt: the prompt that the text is for.
-        option: index in `sample.options` of what the text asserts.
+        option: index in `sample.options` of the option to assert.
         rng: keyed random numbers.
     """
     sample = prompt.sample
-    said = statements(sample.question, sample.options)
+    known = statements(sample.question, sample.options)
     quoted = quotable(sample.options[option], end=".")
-    template = _drawn(wording, said is not None, rng)
-    return _filled(template, statement=said[option] if said else "", question=quotable(sample.question), option=quoted)
+    template = _draw_template(wording, known is not None, rng)
+    statement_text = known[option] if known else ""
+    return _fill(template, statement=statement_text, question=quotable(sample.question), option=quoted)
 
 
-def _drawn(wording: Wording, stated: bool, rng: np.random.Generator) -> str:
+def _draw_template(wording: Wording, stated: bool, rng: np.random.Generator) -> str:
     templates = wording.stated if stated else wording.quoted
     return templates[int(rng.integers(len(templates)))]
 
 
-def _filled(template: str, **fields: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda mark: fields[mark[1]], template)
+def _fill(template: str, **fields: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda placeholder: fields[placeholder[1]], template)
 
 
 def quotable(text: str, end: str = "") -> str:
-    """Return a text as it stands between quotation marks, without `end` unless it is nothing else."""
+    """Return a text for use in quotation marks, without trailing `end` characters unless it consists of them."""
     text = " ".join(text.replace("<image>", "").split()).replace('"', "'")
     return text.rstrip(end) or text if end else text
 
 
 def neutral(prompt: Prompt, key: str, option: int, wording: Wording, rng: np.random.Generator) -> str:
-    """Return the text that `assertion` gives, with words in the option's place that assert nothing.
+    """Return the text of `assertion` with the option replaced by words that assert nothing.
 
-    Where question and option are quoted, they are as many words as the option has; a statement says "something",
+    Where question and option are quoted, the replacement has as many words as the option; a statement says "something",
     "somewhere", "a number of", or that it can be seen whether it is so.
 
     Args:
         prompt: the prompt that the text is for.
-        key: the text's name in `sample.texts`, which is used if it is there.
-        option: index in `sample.options` of what the text asserts otherwise; longer ones than eight words count as
-            eight.
-        wording: that of the text that asserts the option.
-        rng: numbers keyed like those of that text, so that the two are made of one template.
+        key: the text's name in `sample.texts`, which takes precedence.
+        option: index in `sample.options` of the option to replace; more than eight words count as eight.
+        wording: the wording of the text that asserts the option.
+        rng: random numbers with the key of that text, so that both use the same template.
 
     Raises:
-        NotApplicable: an option of the sample would be asserted all the same ("something").
+        NotApplicable: the replacement itself names an option of the sample ("something").
     """
     own = _own_text(prompt, key)
     if own is not None:
@@ -256,23 +257,25 @@ def neutral(prompt: Prompt, key: str, option: int, wording: Wording, rng: np.ran
     sample = prompt.sample
     words = len(quotable(sample.options[option]).split())
     phrase = _UNSPECIFIC[min(max(words, 1), len(_UNSPECIFIC)) - 1]
-    said = statements(sample.question, sample.options) and statement(sample.question, None, sample.options)
-    template = _drawn(wording, bool(said), rng)
-    said_instead = [text for text in (phrase if '"{option}"' in template else "", said) if text]
-    # What the question names itself is not asserted by naming it.
-    named = [option for option in sample.options if not _names(sample.question, option)] if said else sample.options
-    for text in said_instead:
-        if any(_names(text, option) for option in named):
+    neutral_text = statements(sample.question, sample.options) and statement(sample.question, None, sample.options)
+    template = _draw_template(wording, bool(neutral_text), rng)
+    replacements = [text for text in (phrase if '"{option}"' in template else "", neutral_text) if text]
+    # Naming an option that the question itself names does not assert it.
+    options = sample.options
+    if neutral_text:
+        options = tuple(option for option in options if not _names(sample.question, option))
+    for text in replacements:
+        if any(_names(text, option) for option in options):
             raise NotApplicable(f"a text that asserts nothing says {text!r}, which names an option of the sample")
     template = template.replace('"{option}"', phrase)
-    return _without_tags(_filled(template, statement=said or "", question=quotable(sample.question)), prompt)
+    return _without_tags(_fill(template, statement=neutral_text or "", question=quotable(sample.question)), prompt)
 
 
 def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.Generator) -> str:
-    """Return the sample's own text of that name, else one of `texts`, drawn of those that name no option.
+    """Return the sample's own text of that name, else one drawn from those of `texts` that name no option.
 
     Raises:
-        NotApplicable: each of them does.
+        NotApplicable: each of them names an option.
     """
     own = _own_text(prompt, key)
     if own is not None:
@@ -297,7 +300,7 @@ def _names_an_option(text: str, prompt: Prompt) -> bool:
 
 
 def _names(text: str, option: str) -> bool:
-    # A single letter counts in its own case alone: "a" is a word of every text.
+    # The case of a single letter must match, since "a" is a common word.
     option = option.strip()
     return bool(re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text, 0 if len(option) == 1 else re.IGNORECASE))
 
@@ -310,14 +313,14 @@ def assertion(
     source: Callable[[Prompt, int, np.random.Generator], str] | None,
     rng: np.random.Generator,
 ) -> str:
-    """Return text that asserts `option`: from `source` if given, else the sample's own, else in the library's words.
+    """Return text that asserts `option`: from `source` if given, else the sample's own, else in the library's wording.
 
     Args:
         prompt: the prompt that the text is for.
         key: the text's name in `sample.texts`, such as `wrong_caption`.
-        option: index in `sample.options` of what the text asserts.
-        wording: for samples without a text of their own.
-        source: a callable that is used instead.
+        option: index in `sample.options` of the option to assert.
+        wording: the templates for samples without a text of their own.
+        source: a callable that takes precedence.
         rng: keyed random numbers.
 
     Raises:
@@ -342,5 +345,5 @@ def assertion(
 
 
 def _without_tags(text: str, prompt: Prompt) -> str:
-    """Return a text that is to be injected, in which no tag of the style closes a thought or opens an answer."""
+    """Return a text to inject with the style's tags made inert, so that none closes a thought or opens an answer."""
     return inert_tags(text, (*prompt.style.think_tags, *(prompt.style.answer_tags or ())))

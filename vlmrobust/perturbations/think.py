@@ -1,9 +1,8 @@
-"""Thoughts put into the assistant's turn: empty, wrong, true or neutral ones, and the model's own, cut or changed.
+"""Prefill thoughts: empty, wrong, correct or neutral ones, and the model's own, truncated or changed.
 
-Whether an answer depends on the thought before it shows in what becomes of the answer when the thought is changed. All
-conditions that change the model's own thought need the response under base. A thought that is complete is closed, and
-the letter is read there; compare such conditions with `early_answer_100`, the whole thought read in the same way,
-rather than with `base`.
+Changing a thought shows whether the answer depends on it. All conditions that change the model's own thought need the
+response under base. Complete thoughts are closed, and the letter is read after them; compare such conditions with
+`early_answer_100`, which reads the answer after the whole thought in the same way, rather than with `base`.
 
 Source of these: Lanham et al., arXiv:2307.13702.
 """
@@ -37,10 +36,10 @@ __all__ = [
 
 
 def begin_thought(prompt: Prompt, thought: str, condition: str, *, closed: bool = False) -> Prompt:
-    """Return the prompt with its assistant's turn begun with a thought, which is left open or closed.
+    """Return the prompt with a thought as prefill, left open or closed.
 
     Raises:
-        NotApplicable: the style asks for no thought, or the turn begins with one already.
+        NotApplicable: the style asks for no thought, or the prompt already has a prefill.
     """
     if prompt.style.mode == "direct":
         raise NotApplicable(f"condition {condition!r} prefills a thought, and the style's mode is 'direct'")
@@ -51,10 +50,10 @@ def begin_thought(prompt: Prompt, thought: str, condition: str, *, closed: bool 
 
 
 class StopThink(Perturbation):
-    """The assistant's turn is prefilled with a complete, empty thought; only the answer is produced.
+    """Prefill a closed thought without content, so that the model generates only the answer.
 
     Attributes:
-        thought: what stands between the tags.
+        thought: the text between the tags.
 
     Source: arXiv:2602.12506, the condition "stop think", with its wording.
 
@@ -73,11 +72,11 @@ class StopThink(Perturbation):
 
 
 class WrongThink(Perturbation):
-    """The assistant's turn is prefilled with reasoning that asserts one wrong option; the model goes on from there.
+    """Prefill reasoning that asserts one wrong option; the model continues it.
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the thought; None = the sample's own
-            `texts["wrong_think"]`, or else the library's words.
+            `texts["wrong_think"]`, or else the library's wording.
         hedge: an ending such as "but I think" that invites the model to correct itself; None = no hedge.
 
     Source: arXiv:2602.12506, the conditions "wrong think" and "wrong think + but"; the paper's wording is not public,
@@ -98,7 +97,7 @@ class WrongThink(Perturbation):
 
     @property
     def version(self) -> int:
-        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
         return WORDED if self.source is None else 1
 
     @property
@@ -115,13 +114,13 @@ class WrongThink(Perturbation):
 
 
 class CorrectThink(Perturbation):
-    """The assistant's turn is prefilled with reasoning that asserts the correct option: the control of `WrongThink`.
+    """Prefill reasoning that asserts the correct option: the control for `WrongThink`.
 
-    It leaks the answer, so accuracy under it says nothing about seeing.
+    It leaks the answer, so accuracy under it is no evidence of visual understanding.
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the thought; None = the sample's own
-            `texts["correct_think"]`, or else the library's words.
+            `texts["correct_think"]`, or else the library's wording.
 
     Source: arXiv:2602.12506, the condition "correct think".
 
@@ -139,23 +138,22 @@ class CorrectThink(Perturbation):
 
     @property
     def version(self) -> int:
-        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
         return WORDED if self.source is None else 1
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Prefill a true thought and leave it open."""
+        """Prefill a correct thought and leave it open."""
         option = prompt.sample.answer
         thought = assertion(prompt, "correct_think", option, THOUGHTS, self.source, rng)
         return begin_thought(prompt, thought, self.condition).replace(asserted=option)
 
 
 class NeutralThink(Perturbation):
-    """The assistant's turn is prefilled with a thought of `WrongThink`'s form that asserts no option.
+    """Prefill a thought in the form of `WrongThink` that asserts no option: the control for form.
 
-    It is the wrong thought with "something", "somewhere", "a number of" in the option's place, and is left open:
-    the control for form. Where the thought quotes question and option, as many words stand there as the distractor
-    has. The sample's own `texts["neutral_think"]` is used if there is one, as it should be where the sample has a
-    wrong thought of its own.
+    It is the wrong thought with "something", "somewhere", "a number of" in place of the option, and is left open. Where
+    the thought quotes question and option, the replacement has as many words as the distractor. The sample's own
+    `texts["neutral_think"]` is used if present; a sample with its own wrong thought should have one.
 
     Example:
         >>> from vlmrobust import Prompt, Sample
@@ -169,7 +167,7 @@ class NeutralThink(Perturbation):
 
     @property
     def version(self) -> int:
-        """That of the wrong thought's words."""
+        """The version of the wrong thought's wording."""
         return WORDED
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
@@ -178,7 +176,7 @@ class NeutralThink(Perturbation):
         return begin_thought(prompt, neutral(prompt, "neutral_think", option, THOUGHTS, rng), self.condition)
 
 
-# Chinese and Japanese are written without spaces: there, a character counts as a word.
+# Chinese and Japanese have no spaces between words, so each character counts as a word.
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
@@ -189,15 +187,15 @@ Paraphrase = Annotated[
 
 
 class _OwnThought(Perturbation):
-    """The assistant's turn begins with what becomes of the model's thought under base."""
+    """Prefill a changed version of the model's thought under base."""
 
     needs_base: ClassVar[bool] = True
 
     def _thought(self, prompt: Prompt) -> str:
-        """Return what the model thought under base.
+        """Return the model's thought under base.
 
         Raises:
-            NotApplicable: nothing, or its thought was cut off and is no whole that could be changed.
+            NotApplicable: there is none, or it was truncated and is incomplete.
         """
         base = prompt.base
         if base is None or not base.own_think.strip():
@@ -208,18 +206,18 @@ class _OwnThought(Perturbation):
 
 
 class EarlyAnswer(_OwnThought):
-    """The thought under base is cut off after a part of its words and closed, and the answer is read there.
+    """Truncate the thought under base after a fraction of its words and close it; the answer is read there.
 
     Attributes:
-        fraction: how much of it is kept, from 0 (an empty thought) to 1 (all of it).
+        fraction: the fraction to keep, from 0 (an empty thought) to 1 (all of it).
 
     Source: Lanham et al., arXiv:2307.13702, "early answering", which cuts between sentences.
 
     Example:
         >>> from vlmrobust import Prompt, Response, Sample
         >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1)
-        >>> said = Response.parse(Prompt.of(sample), "<think>The cube is blue.</think><answer>B</answer>")
-        >>> EarlyAnswer(fraction=0.5)(Prompt.of(sample, base=said)).prefill
+        >>> base = Response.parse(Prompt.of(sample), "<think>The cube is blue.</think><answer>B</answer>")
+        >>> EarlyAnswer(fraction=0.5)(Prompt.of(sample, base=base)).prefill
         '<think>The cube</think>'
     """
 
@@ -249,14 +247,14 @@ def early_answering() -> tuple[EarlyAnswer, ...]:
 
 
 class AddedMistake(_OwnThought):
-    """A sentence of the thought under base gives way to one that asserts the distractor; the model goes on from there.
+    """Replace a sentence of the thought under base by one that asserts the distractor; the model continues from there.
 
-    Which sentence is drawn; what followed it is left out. Where the model's own answer was the distractor, it is no
-    mistake to the model: look at samples that are right under base.
+    The sentence is drawn at random, and the text after it is dropped. If the model's own answer was the distractor, the
+    sentence is no mistake to the model, so restrict the analysis to samples that are right under base.
 
     Attributes:
         source: callable `(prompt, option, rng) -> str` that writes the sentence; `prompt.base.own_think` is the
-            thought. None = the sample's own `texts["wrong_sentence"]`, or else the library's words.
+            thought. None = the sample's own `texts["wrong_sentence"]`, or else the library's wording.
 
     Source: Lanham et al., arXiv:2307.13702, "adding mistakes", where a model writes the sentence.
 
@@ -264,8 +262,8 @@ class AddedMistake(_OwnThought):
         >>> from vlmrobust import Prompt, Response, Sample
         >>> sample = Sample(id="q5", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1,
         ...                 distractor=0, texts={"wrong_sentence": "It is red."})
-        >>> said = Response.parse(Prompt.of(sample), "<think>I see a cube. It is blue.</think><answer>B</answer>")
-        >>> AddedMistake()(Prompt.of(sample, base=said)).prefill
+        >>> base = Response.parse(Prompt.of(sample), "<think>I see a cube. It is blue.</think><answer>B</answer>")
+        >>> AddedMistake()(Prompt.of(sample, base=base)).prefill
         '<think>I see a cube. It is red.'
     """
 
@@ -275,7 +273,7 @@ class AddedMistake(_OwnThought):
 
     @property
     def version(self) -> int:
-        """That of the library's words; 1 with a source of one's own, which is known by its name."""
+        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
         return WORDED if self.source is None else 1
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
@@ -289,50 +287,50 @@ class AddedMistake(_OwnThought):
 
 
 class FillerThought(_OwnThought):
-    """Every word of the thought under base is replaced by filler, and the answer is read after it.
+    """Replace every word of the thought under base by filler; the answer is read after it.
 
-    An answer that survives does not need what the thought said, only (if that) the room that it took.
+    An unchanged answer does not depend on the content of the thought, at most on its length.
 
     Attributes:
-        filler: what stands for a word.
+        filler: the replacement for each word.
 
     Source: Lanham et al., arXiv:2307.13702, "filler tokens", which counts tokens; here words are counted.
 
     Example:
         >>> from vlmrobust import Prompt, Response, Sample
         >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1)
-        >>> said = Response.parse(Prompt.of(sample), "<think>It is blue.</think><answer>B</answer>")
-        >>> FillerThought()(Prompt.of(sample, base=said)).prefill
+        >>> base = Response.parse(Prompt.of(sample), "<think>It is blue.</think><answer>B</answer>")
+        >>> FillerThought()(Prompt.of(sample, base=base)).prefill
         '<think>… … …</think>'
     """
 
     filler: Annotated[str, Field(pattern=r"\S")] = "…"
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        """Prefill as much filler, closed."""
+        """Prefill filler of the same length, closed."""
         words = len(_WORD.findall(self._thought(prompt)))
         return begin_thought(prompt, " ".join([self.filler] * words), self.condition, closed=True)
 
 
 class ParaphrasedThought(_OwnThought):
-    """The thought under base in other words, and the answer is read after it.
+    """Paraphrase the thought under base; the answer is read after it.
 
-    An answer that changes hung on the wording, for instance on a code that the thought carries beside its meaning.
+    If the answer changes, it depended on the wording, for instance on information encoded besides the meaning.
 
     Attributes:
-        paraphrase: callable `(thought) -> str`. It is called whenever the prompt is made, and has to return the same
-            text for the same thought, in a resumed run too.
+        paraphrase: callable `(thought) -> str`. It is called whenever the prompt is created, and must return the same
+            text for the same thought, also in a resumed run.
 
     Raises:
-        ValueError: the paraphrase is no text.
+        ValueError: the paraphrase is not a text, or blank.
 
     Source: Lanham et al., arXiv:2307.13702, "paraphrasing".
 
     Example:
         >>> from vlmrobust import Prompt, Response, Sample
         >>> sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue"], answer=1)
-        >>> said = Response.parse(Prompt.of(sample), "<think>It is blue.</think><answer>B</answer>")
-        >>> ParaphrasedThought(paraphrase=str.upper)(Prompt.of(sample, base=said)).prefill
+        >>> base = Response.parse(Prompt.of(sample), "<think>It is blue.</think><answer>B</answer>")
+        >>> ParaphrasedThought(paraphrase=str.upper)(Prompt.of(sample, base=base)).prefill
         '<think>IT IS BLUE.</think>'
     """
 
@@ -340,10 +338,10 @@ class ParaphrasedThought(_OwnThought):
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill the paraphrase, closed."""
-        said = self.paraphrase(self._thought(prompt))
-        if not isinstance(said, str) or not said.strip():
+        paraphrase = self.paraphrase(self._thought(prompt))
+        if not isinstance(paraphrase, str) or not paraphrase.strip():
             raise ValueError(
                 f"sample {prompt.sample.id!r}, condition {self.condition!r}: expected a paraphrase of the thought, "
-                f"got {said!r}"
+                f"got {paraphrase!r}"
             )
-        return begin_thought(prompt, said.strip(), self.condition, closed=True)
+        return begin_thought(prompt, paraphrase.strip(), self.condition, closed=True)

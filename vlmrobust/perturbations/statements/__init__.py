@@ -1,4 +1,4 @@
-"""Statements written from questions and options, by rules where a rule is sure."""
+"""Convert questions and options to statements by rules, where a rule is certain."""
 
 from .statement import statement, statements
 

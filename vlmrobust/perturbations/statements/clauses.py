@@ -1,4 +1,4 @@
-"""Where the subject of a question ends, which says how the question becomes a statement."""
+"""Find the end of a question's subject, which determines the word order of the statement."""
 
 import re
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Questions that name what may be answered, or ask for a number: yes or no, one or the other, which is nearer."""
+"""Convert closed questions and questions for a number: yes or no, one or the other, which is nearer, how many."""
 
 import re
 from collections.abc import Sequence

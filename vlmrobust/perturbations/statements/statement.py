@@ -1,8 +1,8 @@
-"""Questions and options made into statements, by rules: "Which colour is it?" and "red" say that it is red.
+"""Convert questions and options to statements by rules: "Which colour is it?" and "red" become "It is red".
 
-A rule reads one kind of question and writes the statement that asserts an option. What no rule is sure of is None: a
-question of another kind, an option that does not fit the question's grammar, formulas, code. A sample is written as a
-whole: if one of its options cannot be said, none is, so that its wrong and its correct texts have the same form.
+Each rule parses one kind of question and writes the statement that asserts an option. The result is None if no rule is
+certain: another kind of question, an option that does not fit the question's grammar, formulas, code. Either all
+options of a sample have statements or none, so that its wrong and its correct texts have the same form.
 """
 
 import re

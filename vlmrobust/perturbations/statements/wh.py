@@ -1,4 +1,4 @@
-"""Questions of one form each: where, why, what somebody does, what the image shows, what fills a blank."""
+"""Convert questions of single forms: where, why, what somebody does, what the image shows, what fills a blank."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Questions with "what", "who" and "which": a thing that is the subject, the object or the predicate."""
+"""Convert questions with "what", "who" and "which" as the subject, the object or the predicate."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Words of a kind, endings and articles: as much of English as statements need."""
+"""Classify and inflect English words, as far as statements need it: word lists, endings, articles."""
 
 import re
 
