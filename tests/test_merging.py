@@ -197,7 +197,7 @@ def test_a_metric_that_is_set_otherwise_is_told_and_takes_nothing_away(samples, 
     call(tmp_path, samples[:4], [STOP], [Length(factor=2.0)])  # names all of it
     assert list(Report.load(tmp_path).frame["length"]) == list(2 * before.frame["length"])
     assert (
-        "field 'factor': expected 1.0, as it was measured, got 2.0; all 16 responses are measured anew" in caplog.text
+        "field 'factor': expected 1.0, as it was measured, got 2.0; all 16 responses are measured again" in caplog.text
     )
 
 
@@ -327,7 +327,7 @@ def test_a_sample_that_is_another_is_told_by_file_line_and_field(two, samples, t
 
 def test_other_metadata_are_counted_and_the_last_stand(two, samples, tmp_path, caplog):
     merged = merge_runs(two(changed(samples, metadata={"n": 20})), tmp_path / "c")
-    assert "metadata of 1 samples differ, and the last directory's stand" in caplog.text
+    assert "metadata of 1 samples differ; the last directory's are used" in caplog.text
     found = dict(zip(merged.responses.sample_id, merged.responses.metadata, strict=True))
     assert [found[f"q{number}"]["n"] for number in range(6)] == [0, 1, 20, 3, 4, 5]
 

@@ -68,7 +68,7 @@ def test_missing_data_are_refused_with_the_reason(make_report):
     with pytest.raises(NothingToPlot, match=r"expected one of the report's metrics \(accuracy, .*\), got 'accurcy'"):
         drops(make_report([("a", "base", {})]), "accurcy")
     with pytest.raises(
-        NothingToPlot, match=r"expected a difference of 'accuracy' from base.*there is nothing but base"
+        NothingToPlot, match=r"expected a difference of 'accuracy' from base.*there is no condition but base"
     ):
         drops(make_report([("a", "base", {})]))
     letters = {"option_logprobs": (-2.0, -0.5, -3.0)}

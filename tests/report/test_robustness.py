@@ -143,7 +143,7 @@ def test_robust_accuracy_refuses_missing_conditions(make_pair):
     report = report_of(make_pair("a"), make_pair("a", "x"))
     with pytest.raises(KeyError, match="expected one of the conditions base, x; got 'y'"):
         report.robust_accuracy(["y"])
-    with pytest.raises(ValueError, match="expected conditions beside 'base', got none"):
+    with pytest.raises(ValueError, match="expected conditions other than 'base', got none"):
         report_of(make_pair("a")).robust_accuracy()
     with pytest.raises(KeyError, match="expected one of the conditions x; got 'base'"):
         report_of(make_pair("a", "x")).robust_accuracy()

@@ -210,9 +210,9 @@ def figure(width: float, height: float) -> "Figure":
         ImportError: matplotlib is not installed.
     """
     _need_matplotlib()
-    from .picture import NotebookFigure
+    from .picture import Picture
 
-    return NotebookFigure(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 @contextmanager

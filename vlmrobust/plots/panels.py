@@ -69,7 +69,7 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
     rows = [(shown, row) for shown, row in metric_rows(report, metric) if shown.condition != "base"]
     if all(math.isnan(row["difference"]) for _, row in rows):
         notes = list(dict.fromkeys(row["note"] for _, row in rows if row["note"]))
-        reason = "; ".join(notes) or "there is nothing but base, or the metric compares with base by itself"
+        reason = "; ".join(notes) or "there is no condition but base, or the metric is itself a comparison with base"
         raise NothingToPlot(f"expected a difference of {metric!r} from base under some condition, got none: {reason}")
     with canvas(axes, 6.4, 1.1 + 0.34 * len(rows)) as chosen:
         row_transform = chosen.get_yaxis_transform()

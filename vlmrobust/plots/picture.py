@@ -6,10 +6,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["NotebookFigure", "svg_of"]
+__all__ = ["Picture", "svg_of"]
 
 
-class NotebookFigure(Figure):
+class Picture(Figure):
     """A matplotlib figure that is not registered in pyplot."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:

@@ -160,6 +160,6 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
     header = ("condition", "metric", "value [95 %]", "change from base [95 %]", "noise floor", "n", "errors")
     yield markdown_table(Table(header, rows))
     for title, is_limit in (("In words:", False), ("What can't be concluded:", True)):
-        said = [finding.text for finding in benchmark.findings if finding.is_limit is is_limit]
-        if said:
-            yield "\n".join([title, "", *(f"- {block(text)}" for text in said)])
+        texts = [finding.text for finding in benchmark.findings if finding.is_limit is is_limit]
+        if texts:
+            yield "\n".join([title, "", *(f"- {block(text)}" for text in texts)])

@@ -123,8 +123,8 @@ def score(
                 f"probability_0, … and metadata.…; got {metric.column!r} twice; set 'name' on one of them"
             )
         names.append(metric.column)
-        asked = metric if verdicts is None or not isinstance(metric, JudgedMetric) else metric.keeping(verdicts)
-        columns.append(replace(measured_column(responses, asked), metric=metric))
+        stored = metric if verdicts is None or not isinstance(metric, JudgedMetric) else metric.keeping(verdicts)
+        columns.append(replace(measured_column(responses, stored), metric=metric))
     return tuple(columns)
 
 
@@ -197,22 +197,22 @@ def frame_of(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
     """Return one row per response: see `Report.frame`."""
     import pandas as pd
 
-    asked = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in ("metric_error", "options")}
-    asked["metric_error"] = pd.array(metric_errors(columns, len(responses)), dtype="string")
-    asked["options"] = pd.Series(_own_options(responses), dtype=object)
+    arrays = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in ("metric_error", "options")}
+    arrays["metric_error"] = pd.array(metric_errors(columns, len(responses)), dtype="string")
+    arrays["options"] = pd.Series(_own_options(responses), dtype=object)
     measured = {column.name: column.scores for column in columns}
     rest = _probabilities(responses) | _metadata(responses.metadata)
     # In an older report, a metric may have the name of a column that was added later: keep the metric.
     later = {name: values for name, values in rest.items() if name not in measured}
-    return pd.DataFrame({name: asked[name] for name in FRAME_COLUMNS} | measured | later)
+    return pd.DataFrame({name: arrays[name] for name in FRAME_COLUMNS} | measured | later)
 
 
 def frame_without_texts(responses: Responses, columns: Sequence[Column]) -> "pd.DataFrame":
     """Return the columns of the frame that a plot needs; they share memory with the report and must not be modified."""
     import pandas as pd
 
-    asked = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in _TEXTS}
-    return pd.DataFrame(asked | {column.name: column.scores for column in columns}, copy=False)
+    arrays = {name: _array_of(responses, name) for name in FRAME_COLUMNS if name not in _TEXTS}
+    return pd.DataFrame(arrays | {column.name: column.scores for column in columns}, copy=False)
 
 
 def metric_errors(columns: Sequence[Column], count: int) -> list[str | None]:

@@ -1,6 +1,6 @@
 "use strict";
 
-// Text goes into the page as text nodes alone: what a model wrote is never read as markup.
+// Text is inserted as text nodes only: model output is never parsed as markup.
 function make(tag, attributes, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes || {})) {
@@ -28,7 +28,7 @@ function sortTable(table, header) {
   const rows = [...table.tBodies[0].rows];
   rows.sort((first, second) => {
     const [one, two] = [key(first), key(second)];
-    // What is undefined comes last in either direction.
+    // Undefined values come last in either direction.
     if (one === "" || two === "") return (one === "") - (two === "");
     return descending ? compare(two, one) : compare(one, two);
   });
@@ -43,7 +43,7 @@ for (const table of document.querySelectorAll("table")) {
 
 const data = JSON.parse(byId("data").textContent);
 
-// --- a sample, and what was asked and said ---------------------------------------------------------------------------
+// --- samples, prompts and answers --------------------------------------------------------------------------------------
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
@@ -52,7 +52,7 @@ function role(sample, index) {
   return index !== null && index === sample.distractor ? "distractor" : "";
 }
 
-// What a sample asks, beside its images; before it stands what else is given.
+// A sample's images and question, after any further text.
 function described(sample, ...before) {
   const notes = { target: " ✓ correct", distractor: " ✗ what misleading texts assert", "": "" };
   const colours = { target: "right", distractor: "wrong", "": "" };
@@ -72,8 +72,8 @@ function verdict(sample, response) {
   if (response.correct === null) return make("span", {}, response.status.replace("_", " "));
   const [sign, word] = response.correct ? ["✓", "right"] : ["✗", "wrong"];
   const option = response.options.find((shown) => shown.index === response.answer);
-  const said = response.answer === null || !option ? response.status : `${option.letter}. ${option.text}`;
-  return make("span", { class: word }, `${said} ${sign}`);
+  const shown = response.answer === null || !option ? response.status : `${option.letter}. ${option.text}`;
+  return make("span", { class: word }, `${shown} ${sign}`);
 }
 
 function asked(sample, response) {
@@ -86,15 +86,15 @@ function asked(sample, response) {
     parts.push(make("p", { class: "label" }, "asked"));
     parts.push(make("p", { class: "turn" }, response.question));
   }
-  for (const said of response.history) {
-    const isUser = said.role === "user";
+  for (const turn of response.history) {
+    const isUser = turn.role === "user";
     parts.push(make("p", { class: "label" }, isUser ? "then the user said" : "the model's turn before"));
-    parts.push(make("p", { class: "turn" }, isUser ? make("span", { class: "injected" }, said.text) : said.text));
+    parts.push(make("p", { class: "turn" }, isUser ? make("span", { class: "injected" }, turn.text) : turn.text));
   }
   return parts;
 }
 
-const wordsOf = (response) => [response.context, response.question, ...response.history.map((said) => said.text),
+const wordsOf = (response) => [response.context, response.question, ...response.history.map((turn) => turn.text),
   response.prefill, response.text];
 
 function turn(response) {
@@ -120,7 +120,7 @@ function bars(sample, response) {
   return make("div", {}, label, make("div", { class: "bars" }, ...cells));
 }
 
-// The controls above the list: a condition, words, and buttons that put their name among those chosen or take it away.
+// The controls above the list: condition, search and toggle buttons.
 function openFilters(buttons, chosen, filter) {
   for (const [name, label] of Object.entries(data.conditions)) byId("condition").append(make("option", { value: name }, label));
   for (const [name, meaning] of Object.entries(buttons)) {

@@ -129,7 +129,7 @@ def _check_settings(first: Part, other: Part) -> None:
     if difference := first_difference(one, two):
         field, old, new = difference
         raise ValueError(
-            f"field {field!r}: expected the same in reports that are put together, got {old} in {first.name!r} and "
+            f"field {field!r}: expected the same in reports to concatenate, got {old} in {first.name!r} and "
             f"{new} in {other.name!r}; compare them with Report.compare"
         )
 
@@ -150,7 +150,7 @@ def _check_samples(parts: Sequence[Part]) -> None:
             if sample in owner:
                 raise ValueError(
                     f"sample {sample!r} is in reports {owner[sample]} and {part.name}: expected other samples in each; "
-                    "give the reports 'names', which then stand before the ids"
+                    "give the reports 'names', which become prefixes of the ids"
                 )
             owner[sample] = part.name
 

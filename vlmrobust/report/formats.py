@@ -235,7 +235,7 @@ def latex_escaped(text: str) -> str:
     r"""Escape text for LaTeX, including special characters.
 
     Example:
-        >>> print(escaped("wrong_think & 50 % ↑"))
+        >>> print(latex_escaped("wrong_think & 50 % ↑"))
         wrong\_think \& 50 \% $\uparrow$
     """
     return _NEGATIVE.sub("−", printable(text)).translate(_TRANSLATION)

@@ -37,7 +37,7 @@ function filter() {
   select(state.shown.includes(state.current) ? state.current : state.shown[0] || null, false);
 }
 
-// On each button stands how many of the samples shown would be left with it.
+// Each button gives the number of shown samples that it would leave.
 function countFlags() {
   for (const button of byId("flags").children) {
     const flag = button.dataset.flag;
@@ -49,7 +49,7 @@ function countFlags() {
   }
 }
 
-// --- the list, filled as far as it is scrolled ------------------------------------------------------------------------
+// --- the list, filled while scrolling ---------------------------------------------------------------------------------
 
 const list = {
   node: byId("list"),
@@ -142,7 +142,7 @@ function scores(response) {
   return make("details", {}, make("summary", {}, "numbers"), make("table", {}, make("tbody", {}, ...rows)));
 }
 
-// --- labels: thoughts read without the answers that they led to ------------------------------------------------------
+// --- labelling thoughts without their answers -------------------------------------------------------------------------
 
 const LABEL_FORMAT = "vlmrobust labels 1";
 const labelling = { seed: null, thoughts: [], ...data.labelling, given: new Map(), queue: [], place: 0, isKept: true };
@@ -151,13 +151,13 @@ const thoughtsOf = (condition) => labelling.thoughts.filter((thought) => conditi
 const labelledIn = (thoughts) => thoughts.filter((thought) => labelling.given.has(thought));
 const progressIn = (thoughts) => `${labelledIn(thoughts).length} of ${thoughts.length}`;
 
-// The first without a label, wherever one has looked back to: the draw is random only as far as none is left out.
+// The first thought without a label, even after going back: skipping one would break the random draw.
 function openPlace() {
   const place = labelling.queue.findIndex((thought) => !labelling.given.has(thought));
   return place < 0 ? labelling.queue.length : place;
 }
 
-// Each way to label a thought. An added option is none of those that a thought can conclude.
+// The choices for a label. An added option cannot be a thought's conclusion.
 function choices(thought) {
   const shown = thought.options.map(({ letter, text, index }) => ({
     keys: [letter], name: `${letter}. ${text}`, note: index === null ? "counts as none" : "", label: index }));
@@ -193,7 +193,7 @@ function showThought(place) {
   byId("label-card").replaceChildren(...(thought ? thoughtCard(thought) : finishedCard()));
   byId("label-card").setAttribute("aria-label", thought ? `Thought ${place + 1} of ${labelling.queue.length}` : "Finished");
   byId("label-previous").disabled = place === 0;
-  byId("label-next").disabled = !thought || !labelling.given.has(thought);  // none is skipped
+  byId("label-next").disabled = !thought || !labelling.given.has(thought);  // no skipping
   showProgress();
   showKeys();
 }
@@ -209,7 +209,7 @@ function showProgress() {
   }
 }
 
-// "Start" has the focus as soon as the mouse is down: were it hidden then, there would be no click.
+// "Start" gets the focus on mouse down: hiding it then would cancel the click.
 const takesKeys = (node) => byId("labels").contains(node) && !node.matches("input, select, textarea, #label-start");
 
 function showKeys() {
@@ -226,7 +226,7 @@ function pickQueue() {
   showThought(openPlace());
 }
 
-// The focus stays in the section, or the next key would go to the browser of samples.
+// Keep the focus in the section, or the next key would go to the sample browser.
 function goTo(place) {
   const card = byId("label-card");
   showThought(place);
@@ -255,14 +255,14 @@ function useKey(event) {
   const choice = thought && choices(thought).find(({ keys }) => keys.includes(event.key.toUpperCase()));
   const text = byId("label-card").querySelector(".turn");
   const [steps, lines] = [{ ArrowLeft: -1, ArrowRight: 1 }[event.key], { ArrowUp: -3, ArrowDown: 3 }[event.key]];
-  if (choice && !event.repeat) label(choice.label);  // a key held down is one label
+  if (choice && !event.repeat) label(choice.label);  // a held key is one label
   else if (steps) step(steps);
   else if (lines && text && text.scrollHeight > text.clientHeight) text.scrollBy(0, 24 * lines);
   else return;
   event.preventDefault();
 }
 
-// --- labels in files, and kept for the next time ---------------------------------------------------------------------
+// --- label files and stored labels ------------------------------------------------------------------------------------
 
 function labelFile() {
   const labels = labelledIn(labelling.thoughts).map((thought) => ({ sample_id: thought.sample_id,
@@ -270,7 +270,7 @@ function labelFile() {
   return { format: LABEL_FORMAT, seed: labelling.seed, reader: byId("label-reader").value.trim(), labels };
 }
 
-// Adds what a file holds of these thoughts; a label that is here already stays. Returns a count of each kind.
+// Adds a file's labels of these thoughts and keeps existing ones. Returns a count of each kind.
 function take(file) {
   const nameOf = (...parts) => JSON.stringify(parts);
   const named = new Map(labelling.thoughts.map((one) => [nameOf(one.sample_id, one.condition, one.draw, one.digest), one]));
@@ -312,7 +312,7 @@ async function importLabels() {
   const [file] = byId("label-import").files;
   if (!file) return;
   byId("label-said").textContent = merge(await file.text());
-  byId("label-import").value = "";  // or the same file could not be chosen again
+  byId("label-import").value = "";  // so that the same file can be chosen again
 }
 
 function exportLabels() {
@@ -323,7 +323,7 @@ function exportLabels() {
   byId("label-said").textContent = `Labels exported: ${labelling.given.size}.`;
 }
 
-// Pages opened from a folder share one store.
+// Pages opened from files share one local storage.
 const storeName = () => `vlmrobust labels ${labelling.seed} ${labelling.thoughts.map((thought) => thought.digest).join("")}`;
 
 function keep() {
@@ -331,7 +331,7 @@ function keep() {
     localStorage.setItem(storeName(), JSON.stringify(labelFile()));
     labelling.isKept = true;
   } catch {
-    labelling.isKept = labelling.given.size === 0;  // only the export saves them, and the page asks before it closes
+    labelling.isKept = labelling.given.size === 0;  // only the export saves labels, so ask before closing
   }
 }
 
@@ -339,11 +339,11 @@ function restore() {
   try {
     take(JSON.parse(localStorage.getItem(storeName())) || { labels: [] });
   } catch {
-    labelling.given.clear();  // no store, or what is in it is not ours
+    labelling.given.clear();  // no storage, or foreign content
   }
 }
 
-// All of the section begins here; a page without thoughts to label has none.
+// Sets up the section; a page without thoughts to label has none.
 function openLabelling() {
   const names = Object.keys(data.conditions).filter((name) => thoughtsOf(name).length > 0);
   byId("label-condition").append(...["", ...names].map((name) => make("option", { value: name })));
@@ -358,7 +358,7 @@ function openLabelling() {
   byId("label-import").addEventListener("change", importLabels);
   byId("labels").addEventListener("keydown", useKey);
   byId("labels").addEventListener("focusin", showKeys);
-  byId("labels").addEventListener("focusout", () => setTimeout(showKeys));  // the focus is nowhere yet
+  byId("labels").addEventListener("focusout", () => setTimeout(showKeys));  // wait for the next element to get the focus
   window.addEventListener("beforeunload", (event) => labelling.isKept || event.preventDefault());
 }
 
@@ -372,7 +372,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, select, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && event.target === byId("search")) event.target.blur();
-  if (typing || event.target.closest("#labels")) return;  // there, letters are labels
+  if (typing || event.target.closest("#labels")) return;  // in that section, letters are labels
   const steps = { j: 1, k: -1 };
   if (document.activeElement === list.node) Object.assign(steps, { ArrowDown: 1, ArrowUp: -1 });
   if (event.key === "/") byId("search").focus();

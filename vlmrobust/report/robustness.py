@@ -64,7 +64,7 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
         raise KeyError(f"expected one of the conditions {', '.join(dict.fromkeys(responses.condition))}; got 'base'")
     names = [name for name in wanted if name != "base"]
     if not names:
-        raise ValueError("expected conditions beside 'base', got none")
+        raise ValueError("expected conditions other than 'base', got none")
     base = np.flatnonzero(np.array(responses.condition) == "base")
     together = _lowest_scores(responses, ["base", *names], base, scores)
     left_out = count_unscored(responses, base, together)

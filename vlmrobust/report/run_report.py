@@ -58,7 +58,7 @@ def keep_report(report: ReportData, folder: Path) -> SavedReport:
         for stored in existing[:1]:
             for other in setting_conflicts(stored.metrics, metrics):
                 logger.warning(
-                    "%s: %s; all %d responses are measured anew",
+                    "%s: %s; all %d responses are measured again",
                     stored.file,
                     describe_conflict(other),
                     len(stored.keys),

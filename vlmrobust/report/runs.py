@@ -95,7 +95,7 @@ def _check_alike(reports: Mapping[Path, Report]) -> None:
                     example or f"{where}, field 'metadata': {responses.metadata[row]!r:.100}, {as_before} it is not"
                 )
     if differing:
-        logger.warning("metadata of %d samples differ, and the last directory's stand: %s", differing, example)
+        logger.warning("metadata of %d samples differ; the last directory's are used: %s", differing, example)
     seen: list[tuple[Path, Report]] = []
     for file, report in reports.items():
         for before, earlier in seen:
