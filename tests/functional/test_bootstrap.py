@@ -219,10 +219,10 @@ def test_the_seed_decides():
             "expected 'method' to be one of percentile, bca; got 'basic'",
         ),
         (lambda: bootstrap_means([[1.0], [math.inf]], rng=rng()), r"in 'columns\[1\]', got inf at 0"),
-        (lambda: bootstrap_means([[1.0], [1.0, 2.0]], rng=rng()), "expected columns of one length, got 1 and 2"),
+        (lambda: bootstrap_means([[1.0], [1.0, 2.0]], rng=rng()), "expected columns of the same length, got 1 and 2"),
         (
             lambda: paired_bootstraps([([1.0], [1.0]), ([1.0], [1.0, 2.0])], rng=rng()),
-            r"expected 'base' and 'condition' of pairs\[1\] of one length, got 1 and 2",
+            r"expected 'base' and 'condition' of pairs\[1\] of the same length, got 1 and 2",
         ),
     ],
 )

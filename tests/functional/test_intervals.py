@@ -193,7 +193,7 @@ def test_a_column_has_the_interval_that_it_has_alone(grouped, seed, order):
         ),
         (lambda: mean_interval([[1.0]], rng=rng()), r"expected 'values' of shape \(n,\), got \(1, 1\)"),
         (lambda: mean_intervals([[1.0], [[1.0]]], rng=rng()), r"expected 'columns\[1\]' of shape \(n,\), got \(1, 1\)"),
-        (lambda: paired_intervals([([1.0], [])], rng=rng()), r"of pairs\[0\] of one length, got 1 and 0"),
+        (lambda: paired_intervals([([1.0], [])], rng=rng()), r"of pairs\[0\] of the same length, got 1 and 0"),
         (lambda: mean_interval([0.5, 0.2], rng=rng(), level=1), "expected 'level' between 0 and 1, got 1"),
         (
             lambda: mean_interval([1.0] * 5, outcome="rate", rng=rng(), level=1),

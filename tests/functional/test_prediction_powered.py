@@ -94,11 +94,11 @@ def test_without_verdicts_a_difference_is_near_newcombes():
     assert (found.low, found.high) == pytest.approx(newcombe_paired_interval(*counts), abs=0.01)
 
 
-def _simulated(rate, false_alarms, random, *, alike=0.0, before=None):
+def _simulated(rate, false_alarms, random, *, correlation=0.0, before=None):
     """Return 1,000 truths and a judge's verdicts (1, 0) on them, misses 20 %."""
     truth = random.random(1000) < rate
     if before is not None:
-        truth = np.where(random.random(1000) < alike, before, truth)
+        truth = np.where(random.random(1000) < correlation, before, truth)
     verdict = np.where(truth, random.random(1000) >= false_alarms, random.random(1000) < 0.2)
     return truth, verdict.astype(int)
 
@@ -113,7 +113,7 @@ def test_intervals_hold_the_truth(rate, false_alarms):
     labelled = np.arange(1000) < 100
     for _ in range(2000):
         before, before_verdicts = _simulated(rate, false_alarms, random)
-        truth, verdicts = _simulated(rate, false_alarms, random, alike=0.3, before=before)
+        truth, verdicts = _simulated(rate, false_alarms, random, correlation=0.3, before=before)
         labels, before_labels = (np.where(labelled, side, math.nan) for side in (truth, before))
         found = post_stratified_rate(labels, verdicts, rng=random, replicates=400)
         held += found.low <= rate <= found.high

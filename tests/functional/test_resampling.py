@@ -24,7 +24,7 @@ def rng(seed=0):
 
 @st.composite
 def tables(draw):
-    """Columns of one length, and the groups of their rows."""
+    """Columns of the same length, and the groups of their rows."""
     n = draw(st.integers(2, 12))
     columns = draw(st.lists(st.lists(VALUES, min_size=n, max_size=n).map(np.array), min_size=1, max_size=5))
     groups = draw(st.lists(st.sampled_from("abcd"), min_size=n, max_size=n))
@@ -101,7 +101,7 @@ def test_a_column_is_summed_by_group_and_left_without_each(table):
         assert column.ratio == pytest.approx(column.value, nan_ok=True, abs=1e-12)
         if column.groups > 1:
             without = [list(chain(*of_group[:leave], *of_group[leave + 1 :])) for leave in range(len(labels))]
-            assert column.jackknife().tolist() == pytest.approx([np.mean(left) for left in without], abs=1e-12)
+            assert column.jackknife().tolist() == pytest.approx([np.mean(rest) for rest in without], abs=1e-12)
 
 
 @given(st.lists(st.sampled_from(["b", "a", "c", "10", "9"]), max_size=9))
@@ -146,5 +146,5 @@ def test_memory_does_not_grow_with_columns_times_values():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"expected 'groups' of shape \(3,\), got \(2,\)"):
         group_codes(["a", "b"], 3)
-    with pytest.raises(ValueError, match="expected columns of one length, got 2 and 3"):
+    with pytest.raises(ValueError, match="expected columns of the same length, got 2 and 3"):
         columns_by_group([np.zeros(2), np.zeros(3)], None, rng())

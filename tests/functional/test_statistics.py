@@ -228,7 +228,7 @@ def test_tangos_interval_ends_where_his_test_does():
 
 @pytest.mark.parametrize("counts", [(-1, 2, 5), (3, 3, 5)])
 def test_counts_that_cannot_be_are_refused(counts):
-    with pytest.raises(ValueError, match="expected counts of at least 0 that n pairs hold"):
+    with pytest.raises(ValueError, match="expected counts of at least 0 that add up to at most n"):
         tango_interval(*counts)
     with pytest.raises(ValueError, match="expected counts of at least 0"):
         tango_p(-1, 2)
@@ -279,5 +279,5 @@ def test_it_covers_the_average_of_rates_of_unequal_samples(rates):
 def test_what_is_not_known_stays_unknown_and_lengths_are_checked():
     assert np.isnan(average_interval([], [], [])).all()
     assert np.isnan(average_interval([0.1, math.nan], [0, 0], [1, 1])).all()
-    with pytest.raises(ValueError, match="'values', 'low', 'high' and 'blocks' of one length, got 2, 2, 1, 2"):
+    with pytest.raises(ValueError, match="'values', 'low', 'high' and 'blocks' of the same length, got 2, 2, 1, 2"):
         average_interval([0, 1], [0, 1], [1])

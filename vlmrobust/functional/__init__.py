@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: letters, calibration, robustness and paired statistics, for people with their own loop."""
+"""Compute letter, calibration and robustness metrics and paired statistics from tensors, for custom loops."""
 
 from .agreement import (
     answer_entropy,

@@ -1,7 +1,7 @@
-"""Measure whether raters, or several draws of one prompt, say the same, and what a vote of the draws says.
+"""Measure agreement between raters or between draws of one prompt, and the accuracy of the draws' majority vote.
 
-`ratings` is `(N, R)`, what R raters say of N items; `answers` is `(N, D)`, what D draws say to N prompts. Equal values
-are one category or one answer; NaN is a rating that was not given or a draw that was not made.
+`ratings` is `(N, R)`, the ratings of N items by R raters; `answers` is `(N, D)`, the answers of D draws to N prompts.
+Equal values are the same category or answer; NaN is a missing rating or draw.
 """
 
 import math
@@ -22,10 +22,10 @@ __all__ = [
 
 
 def strict_agreement(ratings: Tensor) -> float:
-    """Return the share of items of which all raters say the same, in [0, 1].
+    """Return the share of items with the same rating by all raters, in [0, 1].
 
     Args:
-        ratings: `(N, R)`; items that a rater says nothing of are left out.
+        ratings: `(N, R)`; items with a missing rating are left out.
 
     Returns:
         NaN if no item is rated by all.
@@ -42,13 +42,13 @@ def strict_agreement(ratings: Tensor) -> float:
 
 
 def pairwise_agreement(ratings: Tensor) -> Tensor:
-    """Return for every two raters the share of items of which they say the same.
+    """Return for each pair of raters the share of items with the same rating.
 
     Args:
-        ratings: `(N, R)`; for each pair the items count of which both say something.
+        ratings: `(N, R)`; each pair is compared on the items rated by both.
 
     Returns:
-        `(R, R)` float64 in [0, 1], symmetric; NaN for a pair without an item, on the diagonal as well.
+        `(R, R)` float64 in [0, 1], symmetric; NaN for a pair without an item, also on the diagonal.
 
     Raises:
         ValueError: as `strict_agreement`.
@@ -57,23 +57,23 @@ def pairwise_agreement(ratings: Tensor) -> Tensor:
         >>> pairwise_agreement(torch.tensor([[1, 1, 1], [1, 0, 1]]))[0]
         tensor([1.0000, 0.5000, 1.0000], dtype=torch.float64)
     """
-    checked = _checked(ratings)
-    one, other = checked[:, :, None], checked[:, None, :]
-    both = (~one.isnan() & ~other.isnan()).double().sum(dim=0)
-    return (one == other).double().sum(dim=0) / both
+    ratings = _checked(ratings)
+    first, second = ratings[:, :, None], ratings[:, None, :]
+    rated = (~first.isnan() & ~second.isnan()).double().sum(dim=0)
+    return (first == second).double().sum(dim=0) / rated
 
 
 def fleiss_kappa(ratings: Tensor) -> float:
-    r"""Return Fleiss' κ: agreement beyond what the raters' common preferences alone would give.
+    r"""Return Fleiss' κ: agreement beyond chance, given the raters' pooled category frequencies.
 
     With $n_{ij}$ raters who put item i into category j: $P_i = \sum_j n_{ij} (n_{ij} - 1) / (R (R - 1))$,
     $p_j = \sum_i n_{ij} / (N R)$, $\kappa = (\bar P - \sum_j p_j^2) / (1 - \sum_j p_j^2)$; at most 1, 0 = as by chance.
 
     Args:
-        ratings: `(N, R)`; items that a rater says nothing of are left out.
+        ratings: `(N, R)`; items with a missing rating are left out.
 
     Returns:
-        NaN if no item is rated by all, or if all ratings are the same: then chance alone agrees.
+        NaN if no item is rated by all, or if all ratings are equal, as chance agreement is then 1.
 
     Raises:
         ValueError: as `strict_agreement`.
@@ -97,8 +97,8 @@ def fleiss_kappa(ratings: Tensor) -> float:
 
 
 def _complete(ratings: Tensor) -> Tensor:
-    checked = _checked(ratings)
-    return checked[~checked.isnan().any(dim=1)]
+    ratings = _checked(ratings)
+    return ratings[~ratings.isnan().any(dim=1)]
 
 
 def _checked(ratings: Tensor) -> Tensor:
@@ -108,16 +108,16 @@ def _checked(ratings: Tensor) -> Tensor:
 
 
 def pass_at_k(correct: Tensor, draws: Tensor, k: int) -> Tensor:
-    r"""Return the chance that at least one of k draws is right, estimated without bias from n ≥ k draws.
+    r"""Return the unbiased estimate of the probability that at least one of k draws is correct, from n ≥ k draws.
 
-    $1 - \binom{n - c}{k} / \binom{n}{k}$, with c of n draws right: the share of all subsets of k draws that hold a
-    right one. It is computed as $1 - \prod_{j<k} (1 - c / (n - j))$ in logarithms, so that neither a large n overflows
-    nor a small chance is rounded away.
+    $1 - \binom{n - c}{k} / \binom{n}{k}$, with c of n draws correct: the share of all subsets of k draws that contain a
+    correct one. It is computed as $1 - \prod_{j<k} (1 - c / (n - j))$ in logarithms, which neither overflows for large
+    n nor rounds small probabilities to 0.
 
     Args:
-        correct: `(...)`, c, how many draws are right, in 0 … n.
-        draws: `(...)`, n, how many there are.
-        k: how many draws count as one attempt, at least 1.
+        correct: `(...)`, c, the number of correct draws, in 0 … n.
+        draws: `(...)`, n, the number of draws.
+        k: number of draws per attempt, at least 1.
 
     Returns:
         `(...)` float64 in [0, 1], NaN where n < k.
@@ -134,23 +134,23 @@ def pass_at_k(correct: Tensor, draws: Tensor, k: int) -> Tensor:
     """
     if k < 1:
         raise ValueError(f"expected 'k' of at least 1, got {k}")
-    right, made = correct.double(), draws.double()
-    if bool(((right < 0) | (right > made)).any()):
+    c, n = correct.double(), draws.double()
+    if bool(((c < 0) | (c > n)).any()):
         raise ValueError("expected 'correct' between 0 and 'draws'")
-    missed = torch.zeros_like(right + made)
-    for drawn in range(k):
-        missed = missed + (-right / (made - drawn)).clamp(min=-1.0).log1p()
-    return torch.where(made < k, math.nan, 0.0 - missed.expm1())
+    log_failure = torch.zeros_like(c + n)
+    for j in range(k):
+        log_failure = log_failure + (-c / (n - j)).clamp(min=-1.0).log1p()
+    return torch.where(n < k, math.nan, 0.0 - log_failure.expm1())
 
 
 def majority_correct(answers: Tensor, target: Tensor) -> Tensor:
-    """Return whether the answer that most draws give is the correct one.
+    """Return whether the most frequent answer of the draws is correct.
 
-    Where several answers are tied for the most votes, the value is what picking one of them at random is right on
-    average: 1 / (number of tied answers) if the correct one is among them, else 0.
+    If several answers are tied, the value is the expected accuracy of picking one of them at random: 1 / (number of
+    tied answers) if the correct one is among them, else 0.
 
     Args:
-        answers: `(N, D)`; no answer is a vote as well: give it a value of its own, such as -1.
+        answers: `(N, D)`; a missing answer is also a vote: give it a value of its own, such as -1.
         target: `(N,)`, the correct answer.
 
     Returns:
@@ -166,20 +166,19 @@ def majority_correct(answers: Tensor, target: Tensor) -> Tensor:
     votes = _votes(answers)
     most = votes.amax(1, keepdim=True) if answers.shape[1] else votes
     leads = (votes == most) & (votes > 0)
-    shares = torch.where(leads, 1 / votes, 0.0)
-    tied = shares.sum(1)
-    hits = (shares * (answers == target[:, None])).sum(1)
-    return hits / tied
+    weights = torch.where(leads, 1 / votes, 0.0)  # each tied answer has a total weight of 1
+    hits = (weights * (answers == target[:, None])).sum(1)
+    return hits / weights.sum(1)
 
 
 def majority_share(answers: Tensor) -> Tensor:
-    """Return the share of draws that give the most frequent answer.
+    """Return the share of draws with the most frequent answer.
 
     Args:
         answers: `(N, D)`.
 
     Returns:
-        `(N,)` float64 in [1/D, 1], NaN without a draw. Few draws agree by themselves: it falls with D.
+        `(N,)` float64 in [1/D, 1], NaN without a draw. It is biased upwards for few draws and falls with D.
 
     Example:
         >>> majority_share(torch.tensor([[2, 2, 0, 1], [1, 1, 1, 1]]))
@@ -187,13 +186,13 @@ def majority_share(answers: Tensor) -> Tensor:
     """
     votes = _votes(answers)
     most = votes.amax(1) if answers.shape[1] else votes.sum(1)
-    return most / _made(answers)
+    return most / _draw_counts(answers)
 
 
 def draw_agreement(answers: Tensor) -> Tensor:
-    """Return the share of pairs of draws that give the same answer: the chance that asking twice says the same.
+    """Return the share of pairs of draws with the same answer: the probability that two draws agree.
 
-    Unlike `majority_share` it does not depend on the number of draws on average.
+    Unlike `majority_share`, its expectation does not depend on the number of draws.
 
     Args:
         answers: `(N, D)`.
@@ -205,9 +204,9 @@ def draw_agreement(answers: Tensor) -> Tensor:
         >>> draw_agreement(torch.tensor([[2, 2, 0, 1], [1, 1, 1, 1]]))
         tensor([0.1667, 1.0000], dtype=torch.float64)
     """
-    made = _made(answers)
-    # Fewer than two draws: 0 / 0.
-    return (_votes(answers).sum(1) - made) / (made * (made - 1))
+    draws = _draw_counts(answers)
+    # 0 / 0 for fewer than two draws.
+    return (_votes(answers).sum(1) - draws) / (draws * (draws - 1))
 
 
 def answer_entropy(answers: Tensor) -> Tensor:
@@ -217,27 +216,26 @@ def answer_entropy(answers: Tensor) -> Tensor:
         answers: `(N, D)`.
 
     Returns:
-        `(N,)` float64 in [0, log D], 0 where all draws agree, NaN without a draw. Few draws make it too small on
-        average.
+        `(N,)` float64 in [0, log D], 0 where all draws agree, NaN without a draw. It is biased downwards for few draws.
 
     Example:
         >>> answer_entropy(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]]))
         tensor([0.6931, 0.0000], dtype=torch.float64)
     """
-    votes, made = _votes(answers), _made(answers)
-    surprise = torch.where(votes > 0, (made[:, None] / votes).log(), 0.0)
-    return surprise.sum(1) / made
+    votes, draws = _votes(answers), _draw_counts(answers)
+    surprisal = torch.where(votes > 0, (draws[:, None] / votes).log(), 0.0)
+    return surprisal.sum(1) / draws
 
 
 def _votes(answers: Tensor) -> Tensor:
-    """Return `(N, D)`, how many draws give the answer of each; 0 for one that was not made."""
+    """Return `(N, D)`, the number of draws with the same answer as each draw; 0 for a missing draw."""
     if answers.ndim != 2:
         raise ValueError(f"expected answers (N, D) of D draws, got shape {tuple(answers.shape)}")
     votes = torch.zeros(answers.shape, dtype=torch.float64)
-    for draw in answers.T:  # not all pairs at once, which would take D times the memory
+    for draw in answers.T:  # all pairs at once would take D times the memory
         votes += (answers == draw[:, None]).double()
     return votes
 
 
-def _made(answers: Tensor) -> Tensor:
+def _draw_counts(answers: Tensor) -> Tensor:
     return (~answers.isnan()).double().sum(1)

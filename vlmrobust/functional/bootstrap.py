@@ -1,4 +1,4 @@
-"""Bootstrap means and paired differences, by groups, of many columns at once: intervals and p-values."""
+"""Compute bootstrap intervals and p-values of means and paired differences, by group, for many columns at once."""
 
 import math
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class Estimate:
 
     Attributes:
         value: the mean over the n defined values, NaN if there is none.
-        low, high: the interval, NaN where it cannot be had.
+        low, high: the interval, NaN if undefined.
         n: number of defined values.
     """
 
@@ -49,9 +49,9 @@ class Difference:
 
     Attributes:
         value: the mean over the n pairs that are defined on both sides, NaN if there is none.
-        low, high: the interval, NaN where it cannot be had.
+        low, high: the interval, NaN if undefined.
         n: number of pairs defined on both sides.
-        p: two-sided p-value of "no difference", NaN where it cannot be had.
+        p: two-sided p-value of "no difference", NaN if undefined.
     """
 
     value: float
@@ -72,26 +72,26 @@ def bootstrap_mean(
 ) -> Estimate:
     """Return a mean and its percentile bootstrap interval.
 
-    Whole groups are resampled; a replicate is the ratio Σ values / Σ counts over the drawn groups, so that groups of
-    unequal size weigh what they hold. Groups without a defined value are drawn from as well: how many values are
-    defined is chance too, and a replicate without any is left out. The percentiles are expanded for few groups, from
-    α/2 to Φ(−√(G/(G−1)) · t(1−α/2; G−1)) with G groups that have a defined value, without which the interval is too
-    narrow. More groups than 8,192 are merged at random, which keeps the standard error in expectation.
+    Whole groups are resampled; a replicate is the ratio Σ values / Σ counts over the drawn groups, which weights groups
+    by their number of values. Groups without a defined value are drawn too, as the number of defined values is random;
+    a replicate without any is left out. The percentiles are expanded for few groups, from α/2 to
+    Φ(−√(G/(G−1)) · t(1−α/2; G−1)) with G groups that have a defined value; otherwise the interval would be too narrow.
+    More than 8,192 groups are merged at random, which keeps the standard error in expectation.
 
     Args:
         values: `(n,)`, NaN = undefined.
-        groups: n labels; values of one label are resampled together. None = each is its own group.
-        rng: where the replicates come from.
-        replicates: how many resamples.
+        groups: n labels; values with the same label are resampled together. None = each is its own group.
+        rng: random generator of the replicates.
+        replicates: number of resamples.
         level: the interval's coverage, in (0, 1).
-        method: `percentile`, or `bca`, which corrects for the replicates' bias and for skewness, from the means without
-            each group: for skewed values, at the cost of needing many replicates.
+        method: `percentile`, or `bca`, which corrects for the replicates' bias and for skewness with the jackknife over
+            groups: for skewed values, at the cost of needing many replicates.
 
     Returns:
         NaN everywhere without a defined value, and a NaN interval with a single group, which cannot be resampled.
 
     Raises:
-        ValueError: a shape does not fit, a value is infinite, or `level`, `replicates` or `method` is none that can be.
+        ValueError: a shape does not fit, a value is infinite, or `level`, `replicates` or `method` is invalid.
 
     Example:
         >>> bootstrap_mean([1.0, 2.0, 3.0, float("nan")], rng=np.random.default_rng(0)).value
@@ -102,7 +102,7 @@ def bootstrap_mean(
         (expanded percentiles); Cameron, Gelbach and Miller, Review of Economics and Statistics 90 (2008) (clusters);
         Efron, Journal of the American Statistical Association 82 (1987) (BCa).
     """
-    column = checked("values", values)
+    column = as_vector("values", values)
     return bootstrap_means([column], groups, rng=rng, replicates=replicates, level=level, method=method)[0]
 
 
@@ -117,19 +117,19 @@ def bootstrap_means(
 ) -> list[Estimate]:
     """Return `bootstrap_mean` of every column, all from the same resamples, which are drawn once.
 
-    A column's result is the one it would have alone, to the last bit: it does not depend on the other columns. They are
-    taken one at a time, so that an iterator of a thousand columns needs the memory of one, and of as many numbers as
-    there are groups and replicates for each.
+    A column's result does not depend on the other columns, to the last bit. Columns are consumed one at a time, so that
+    an iterator of a thousand columns needs the memory of one, plus as many numbers as there are groups and replicates
+    for each.
 
     Raises:
-        ValueError: as `bootstrap_mean`; the message says which column.
+        ValueError: as `bootstrap_mean`; the message names the column.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> [estimate.n for estimate in bootstrap_means([[1.0, 2.0], [3.0, float("nan")]], rng=rng)]
         [2, 1]
     """
-    named = (checked(f"columns[{index}]", column) for index, column in enumerate(columns))
+    named = (as_vector(f"columns[{index}]", column) for index, column in enumerate(columns))
     return [estimate for estimate, _ in _estimates_and_replicates(named, groups, rng, replicates, level, method)]
 
 
@@ -145,9 +145,9 @@ def paired_bootstrap(
 ) -> Difference:
     """Return the mean paired difference condition − base and its percentile bootstrap interval.
 
-    As `bootstrap_mean`, over the pairs that are defined on both sides; position i of either is the same sample. The
-    p-value is p = 2 · min(1 + #{θ* ≤ 0}, 1 + #{θ* ≥ 0}) / (replicates + 1), at most 1, over the replicates θ*, whatever
-    the method: never below 2 / (replicates + 1), which is all that so many replicates can say.
+    As `bootstrap_mean`, over the pairs that are defined on both sides; position i of both is the same sample. For
+    either method the p-value is p = 2 · min(1 + #{θ* ≤ 0}, 1 + #{θ* ≥ 0}) / (replicates + 1), at most 1, over the
+    replicates θ*; it cannot be below 2 / (replicates + 1).
 
     Returns:
         NaN everywhere without a defined pair, and a NaN interval and p with a single group.
@@ -163,7 +163,7 @@ def paired_bootstrap(
     Source:
         Davison and Hinkley, Bootstrap Methods and their Application (1997), sections 4.4 (p-value) and 5.3.
     """
-    pair = checked_pair(base, condition)
+    pair = as_vectors(base, condition)
     return paired_bootstraps([pair], groups, rng=rng, replicates=replicates, level=level, method=method)[0]
 
 
@@ -179,24 +179,24 @@ def paired_bootstraps(
     """Return `paired_bootstrap` of every pair (base, condition), all from the same resamples, which are drawn once.
 
     Raises:
-        ValueError: as `paired_bootstrap`; the message says which pair.
+        ValueError: as `paired_bootstrap`; the message names the pair.
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> found = paired_bootstraps([([0.9, 0.8], [0.5, 0.6]), ([0.9, 0.8], [0.9, float("nan")])], rng=rng)
-        >>> [difference.n for difference in found]
+        >>> differences = paired_bootstraps([([0.9, 0.8], [0.5, 0.6]), ([0.9, 0.8], [0.9, float("nan")])], rng=rng)
+        >>> [difference.n for difference in differences]
         [2, 1]
     """
-    checked_pairs = (checked_pair(*pair, where=f" of pairs[{index}]") for index, pair in enumerate(pairs))
+    checked_pairs = (as_vectors(*pair, where=f" of pairs[{index}]") for index, pair in enumerate(pairs))
     changes = (condition - base for base, condition in checked_pairs)
     return [
-        Difference(found.value, found.low, found.high, found.n, two_sided_p(means))
-        for found, means in _estimates_and_replicates(changes, groups, rng, replicates, level, method)
+        Difference(mean.value, mean.low, mean.high, mean.n, two_sided_p(means))
+        for mean, means in _estimates_and_replicates(changes, groups, rng, replicates, level, method)
     ]
 
 
-def checked(name: str, values: ArrayLike, where: str = "") -> Floats:
-    """Return values as a float64 vector, refusing another shape and infinities."""
+def as_vector(name: str, values: ArrayLike, where: str = "") -> Floats:
+    """Return values as a float64 vector; refuse other shapes and infinite values."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"expected {name!r}{where} of shape (n,), got {array.shape}")
@@ -205,11 +205,13 @@ def checked(name: str, values: ArrayLike, where: str = "") -> Floats:
     return array
 
 
-def checked_pair(base: ArrayLike, condition: ArrayLike, where: str = "") -> tuple[Floats, Floats]:
-    """Return two vectors of one length."""
-    first, second = checked("base", base, where), checked("condition", condition, where)
+def as_vectors(base: ArrayLike, condition: ArrayLike, where: str = "") -> tuple[Floats, Floats]:
+    """Return two float64 vectors of the same length."""
+    first, second = as_vector("base", base, where), as_vector("condition", condition, where)
     if first.shape != second.shape:
-        raise ValueError(f"expected 'base' and 'condition'{where} of one length, got {len(first)} and {len(second)}")
+        raise ValueError(
+            f"expected 'base' and 'condition'{where} of the same length, got {len(first)} and {len(second)}"
+        )
     return first, second
 
 
@@ -221,7 +223,7 @@ def _estimates_and_replicates(
     level: float,
     method: Method,
 ) -> list[tuple[Estimate, Floats]]:
-    """Return each column's mean with its interval, and the replicates behind it (none where there is no interval)."""
+    """Return each column's mean with its interval, and its replicates (none without an interval)."""
     if not 0 < level < 1:
         raise ValueError(f"expected 'level' between 0 and 1, got {level}")
     if replicates < 1:
@@ -230,21 +232,21 @@ def _estimates_and_replicates(
         raise ValueError(f"expected 'method' to be one of {', '.join(get_args(Method))}; got {method!r}")
     grouped = columns_by_group(columns, groups, rng)
     resampled = iter(replicate_means([column for column in grouped if column.groups > 1], replicates, rng))
-    found = []
+    estimates = []
     for column in grouped:
         means = next(resampled) if column.groups > 1 else np.empty(0)
         if method == "bca":
             low, high = bca_limits(means, column, level)
         else:
             low, high = percentile_limits(means, column.groups, level)
-        found.append((Estimate(column.value, low, high, column.n), means))
-    return found
+        estimates.append((Estimate(column.value, low, high, column.n), means))
+    return estimates
 
 
 def percentile_limits(replicates: Floats, groups: int, level: float) -> tuple[float, float]:
     """Return (low, high), the percentiles of replicates, expanded for few groups as in `bootstrap_mean`.
 
-    NaN with fewer than two groups, which cannot be resampled, and without a replicate that is no NaN.
+    NaN with fewer than two groups, which cannot be resampled, and without a defined replicate.
 
     Example:
         >>> [round(float(limit), 2) for limit in percentile_limits(np.linspace(0, 1, 1001), 50, 0.9)]
@@ -252,11 +254,11 @@ def percentile_limits(replicates: Floats, groups: int, level: float) -> tuple[fl
     """
     from scipy.special import ndtr
 
-    known = replicates[~np.isnan(replicates)]
-    if groups < 2 or not len(known):
+    defined = replicates[~np.isnan(replicates)]
+    if groups < 2 or not len(defined):
         return math.nan, math.nan
     tail = float(ndtr(_expanded_quantile(groups, level)))
-    low, high = np.quantile(known, [tail, 1 - tail]).tolist()
+    low, high = np.quantile(defined, [tail, 1 - tail]).tolist()
     return low, high
 
 
@@ -264,11 +266,12 @@ def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple
     """Return (low, high), the bias-corrected and accelerated percentiles of a column's replicates.
 
     The percentiles are Φ(z₀ + (z₀ + z) / (1 − a (z₀ + z))) at the lower and upper normal quantile z, expanded for few
-    groups as in `percentile_limits`: z₀ is the normal quantile of the share of replicates below the mean (half of those
-    equal to it), a = Σ dᵢ³ / (6 (Σ dᵢ²)^1.5) the skewness of the mean without each group i, dᵢ = mean of these − i-th.
+    groups as in `percentile_limits`. z₀ is the normal quantile of the share of replicates below the mean (plus half of
+    those equal to it), and a = Σ dᵢ³ / (6 (Σ dᵢ²)^1.5) the acceleration, where dᵢ is the mean of all jackknife means
+    less the one without group i.
 
-    NaN with fewer than two groups, where all replicates are on one side of the mean, and where the skewness is too
-    large for the formula, which at usual levels it can be with few groups alone.
+    NaN with fewer than two groups, if all replicates are on one side of the mean, and if the skewness is too large for
+    the formula, which at usual levels happens only with few groups.
 
     Source:
         Efron, Journal of the American Statistical Association 82 (1987); Efron and Tibshirani, An Introduction to the
@@ -276,27 +279,27 @@ def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple
     """
     from scipy.special import ndtr, ndtri
 
-    known = replicates[~np.isnan(replicates)]
-    if column.groups < 2 or not len(known):
+    defined = replicates[~np.isnan(replicates)]
+    if column.groups < 2 or not len(defined):
         return math.nan, math.nan
-    below, up_to = np.count_nonzero(known < column.ratio), np.count_nonzero(known <= column.ratio)
-    bias = float(ndtri((below + up_to) / (2 * len(known))))
+    below, up_to = np.count_nonzero(defined < column.ratio), np.count_nonzero(defined <= column.ratio)
+    bias = float(ndtri((below + up_to) / (2 * len(defined))))
     if math.isinf(bias):
         return math.nan, math.nan
     quantile = _expanded_quantile(column.groups, level)
     shifted = np.array([bias + quantile, bias - quantile])
-    room = 1 - _skewness(column.jackknife()) / 6 * shifted
-    if (room <= 0).any():
+    denominator = 1 - _skewness(column.jackknife()) / 6 * shifted
+    if (denominator <= 0).any():
         return math.nan, math.nan
-    low, high = np.quantile(known, ndtr(bias + shifted / room)).tolist()
+    low, high = np.quantile(defined, ndtr(bias + shifted / denominator)).tolist()
     return low, high
 
 
 def expanded_p(replicates: Floats, groups: int) -> float:
-    """Return the p-value whose interval is that of `percentile_limits`: 1 − the level at which it ends at 0.
+    """Return the p-value that matches `percentile_limits`: 1 − the level at which the interval ends at 0.
 
-    That is 2 · P(t(G − 1) > z / √(G / (G − 1))), with Φ(−z) the smaller share of replicates on either side of 0; NaN
-    with fewer than two groups, and without a replicate.
+    It is 2 · P(t(G − 1) > z / √(G / (G − 1))), with Φ(−z) the smaller share of replicates on either side of 0; NaN with
+    fewer than two groups, and without a replicate.
     """
     from scipy.special import ndtri, stdtr
 
@@ -307,21 +310,21 @@ def expanded_p(replicates: Floats, groups: int) -> float:
 
 
 def two_sided_p(replicates: Floats) -> float:
-    """Return the p-value of `paired_bootstrap`, over the replicates that are defined.
+    """Return the p-value of `paired_bootstrap`, over the defined replicates.
 
     Example:
         >>> two_sided_p(np.array([0.1, 0.2, 0.3]))
         0.5
     """
-    known = replicates[~np.isnan(replicates)]
-    if not len(known):
+    defined = replicates[~np.isnan(replicates)]
+    if not len(defined):
         return math.nan
-    extreme = int(min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0)))
-    return min(1.0, 2 * (1 + extreme) / (len(known) + 1))
+    extreme = int(min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0)))
+    return min(1.0, 2 * (1 + extreme) / (len(defined) + 1))
 
 
 def _skewness(jackknife: Floats) -> float:
-    """Return Σ d³ / (Σ d²)^1.5, 0 where leaving out a group changes nothing."""
+    """Return Σ d³ / (Σ d²)^1.5, 0 if no group changes the mean."""
     influence = jackknife.mean() - jackknife
     largest = float(np.abs(influence).max())
     if largest == 0:
@@ -331,7 +334,7 @@ def _skewness(jackknife: Floats) -> float:
 
 
 def _expanded_quantile(groups: int, level: float) -> float:
-    """Return the lower one of the two quantiles that enclose the level, in standard errors without √(G/(G−1))."""
+    """Return the lower quantile of the interval, in standard errors without √(G/(G−1))."""
     from scipy.special import stdtrit
 
     return -math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, (1 + level) / 2))

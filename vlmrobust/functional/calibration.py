@@ -1,7 +1,7 @@
-"""Whether a confidence says how often it is right: calibration errors, proper scores, reliability curves.
+"""Measure the calibration of confidences: calibration errors, proper scoring rules, reliability curves.
 
-`confidence` and `correct` are `(..., N)`: a probability in [0, 1] that the answer is right, and whether it is (1 or 0).
-A row with a NaN in either is left out. Sums are taken in float64 whatever the inputs are.
+`confidence` and `correct` are `(..., N)`: the predicted probability in [0, 1] of a correct answer, and whether the
+answer is correct (1 or 0). Rows with a NaN in either are left out. Sums are computed in float64.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .log_probabilities import correct_log_odds, letter_probabilities
-from .ranking import block_sums, dense_ranks, kept_weights, precise
+from .ranking import block_sums, defined_weights, dense_ranks, precise
 from .statistics import wilson_interval
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "reliability_curve",
 ]
 
-# Residuals of 32 MiB at a time, whatever the number of replicates and rows.
+# 32 MiB of residuals per chunk.
 _CHUNK_ELEMENTS = 2**22
 
 
@@ -34,8 +34,8 @@ class ReliabilityCurve(NamedTuple):
 
     Attributes:
         confidence: `(..., B)` float64, the bin's mean confidence, NaN in an empty bin.
-        accuracy: `(..., B)` float64, the share that is right.
-        n: `(..., B)` float64, how many rows, or their weight.
+        accuracy: `(..., B)` float64, the share of correct answers.
+        n: `(..., B)` float64, the number of rows, or their weight.
         low, high: `(..., B)` float64, Wilson's interval of the accuracy.
     """
 
@@ -52,17 +52,17 @@ def expected_calibration_error(
     r"""Return the expected calibration error: the mean gap between confidence and accuracy over bins.
 
     $\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|$; probability, in [0, 1]. Bins of equal width are
-    $((b - 1) / B, b / B]$, the first one with 0. With bins of equal mass, row i of n in the order of confidence is in
-    bin $\lfloor B (i - \frac12) / n \rfloor$, and tied rows are together in the bin in which their middle falls.
+    $((b - 1) / B, b / B]$, the first one including 0. With bins of equal mass, row i of n in order of confidence is in
+    bin $\lfloor B (i - \frac12) / n \rfloor$, and tied rows are all in the bin of their midpoint.
 
-    It is biased upwards at small n: read it beside `calibration_error_floor`.
+    It is biased upwards for small n: compare it with `calibration_error_floor`.
 
     Args:
         confidence: `(..., N)` in [0, 1].
         correct: `(..., N)`, 1 or 0.
         bins: B.
-        equal_mass: bins that hold equally many rows.
-        weights: `(..., N)`, how often a resample drew each row; None = each once. Leading dimensions broadcast.
+        equal_mass: use bins with equal numbers of rows.
+        weights: `(..., N)`, how often a resample drew each row; None = once each. Leading dimensions broadcast.
 
     Returns:
         `(...)` float64, NaN without a defined row.
@@ -77,7 +77,7 @@ def expected_calibration_error(
     Source:
         Guo et al., arXiv:1706.04599 (equal width); Nixon et al., arXiv:1904.01685 (equal mass).
     """
-    drawn = kept_weights(weights, confidence, correct)
+    drawn = defined_weights(weights, confidence, correct)
     binned = _bins(confidence, drawn, bins, equal_mass)
     residual = torch.where(drawn > 0, drawn * (precise(correct) - precise(confidence)), 0.0)
     return block_sums(binned, residual, bins).abs().sum(-1) / drawn.sum(-1)
@@ -91,17 +91,17 @@ def calibration_error_floor(
     equal_mass: bool = False,
     replicates: int = 1000,
 ) -> float:
-    """Return the calibration error that a perfectly calibrated model with these confidences would show on average.
+    """Return the expected calibration error of a perfectly calibrated model with these confidences.
 
-    Answers are drawn as right with the probability that the confidence says, and `expected_calibration_error` is taken;
-    what is left is the bias of n rows in B bins. An error of that size is no finding.
+    Correctness is drawn with the confidence as its probability, and `expected_calibration_error` is averaged: the bias
+    of n rows in B bins. An observed error of that size is not evidence of miscalibration.
 
     Args:
         confidence: `(N,)` in [0, 1], NaN = undefined, left out.
-        rng: where the replicates come from.
+        rng: random generator of the replicates.
         bins: B.
-        equal_mass: bins that hold equally many rows.
-        replicates: how many data sets are drawn.
+        equal_mass: use bins with equal numbers of rows.
+        replicates: number of simulated data sets.
 
     Returns:
         NaN without a defined row.
@@ -115,17 +115,18 @@ def calibration_error_floor(
     """
     if replicates < 1:
         raise ValueError(f"expected at least one of 'replicates', got {replicates}")
-    sure = precise(confidence.detach().cpu())
-    sure = sure[~sure.isnan()]
-    count = len(sure)
-    binned = _bins(sure, torch.ones_like(sure), bins, equal_mass)
+    confidence = precise(confidence.detach().cpu())
+    confidence = confidence[~confidence.isnan()]
+    count = len(confidence)
+    binned = _bins(confidence, torch.ones_like(confidence), bins, equal_mass)
     if not count:
         return math.nan
     total = 0.0
-    most_rows = max(1, _CHUNK_ELEMENTS // count)
-    for start in range(0, replicates, most_rows):
-        drawn = torch.from_numpy(rng.random((min(most_rows, replicates - start), count)))
-        total += float(block_sums(binned, (drawn < sure).to(sure) - sure, bins).abs().sum())
+    chunk_rows = max(1, _CHUNK_ELEMENTS // count)
+    for start in range(0, replicates, chunk_rows):
+        drawn = torch.from_numpy(rng.random((min(chunk_rows, replicates - start), count)))
+        residual = (drawn < confidence).to(confidence) - confidence
+        total += float(block_sums(binned, residual, bins).abs().sum())
     return total / (replicates * count)
 
 
@@ -138,14 +139,14 @@ def reliability_curve(
     weights: Tensor | None = None,
     level: float = 0.95,
 ) -> ReliabilityCurve:
-    """Return mean confidence, accuracy, count and Wilson's interval of every bin: a reliability diagram's data.
+    """Return mean confidence, accuracy, count and Wilson's interval of every bin: the data of a reliability diagram.
 
     Args:
         confidence: `(..., N)` in [0, 1].
         correct: `(..., N)`, 1 or 0.
         bins: B, as in `expected_calibration_error`.
-        equal_mass: bins that hold equally many rows.
-        weights: `(..., N)`, how often a resample drew each row; None = each once.
+        equal_mass: use bins with equal numbers of rows.
+        weights: `(..., N)`, how often a resample drew each row; None = once each.
         level: the intervals' coverage, in (0, 1).
 
     Raises:
@@ -156,7 +157,7 @@ def reliability_curve(
         >>> curve.confidence, curve.accuracy
         (tensor([0.4000, 0.8500], dtype=torch.float64), tensor([0.0000, 0.5000], dtype=torch.float64))
     """
-    drawn = kept_weights(weights, confidence, correct)
+    drawn = defined_weights(weights, confidence, correct)
     binned = _bins(confidence, drawn, bins, equal_mass)
 
     def total(values: Tensor) -> Tensor:
@@ -177,7 +178,7 @@ def confidence_brier_score(confidence: Tensor, correct: Tensor) -> Tensor:
         correct: `(...)`, 1 or 0.
 
     Returns:
-        `(...)` at least float32, NaN where one of the two is.
+        `(...)` at least float32, NaN where either is NaN.
 
     Example:
         >>> confidence_brier_score(torch.tensor([0.75, 0.75]), torch.tensor([1.0, 0.0]))
@@ -193,8 +194,8 @@ def confidence_brier_score(confidence: Tensor, correct: Tensor) -> Tensor:
 def brier_score(option_logprobs: Tensor, target: Tensor) -> Tensor:
     r"""Return the Brier score of the renormalised letter distribution, over all options.
 
-    $\sum_i (p_i - 1[i = t])^2$; in [0, 2], 0 where all probability is on the correct letter. Uniform over k options it
-    is $1 - 1/k$.
+    $\sum_i (p_i - 1[i = t])^2$; in [0, 2], 0 if the correct letter has probability 1, and $1 - 1/k$ for a uniform
+    distribution over k options.
 
     Args:
         option_logprobs: `(..., C)`, log-probabilities in nats, padded with -inf.
@@ -220,8 +221,8 @@ def brier_score(option_logprobs: Tensor, target: Tensor) -> Tensor:
 def negative_log_likelihood(option_logprobs: Tensor, target: Tensor) -> Tensor:
     r"""Return the negative log-likelihood of the correct letter, $-\ln p_t$ with renormalised $p$.
 
-    Nats, in [0, inf]; ln k for a uniform distribution over k options. Computed from log-odds, so that it keeps its
-    digits where the probability is nearly 1.
+    Nats, in [0, inf]; ln k for a uniform distribution over k options. Computed from log-odds, which stays accurate for
+    probabilities close to 1.
 
     Args:
         option_logprobs: `(..., C)`, log-probabilities in nats, padded with -inf.
@@ -239,17 +240,17 @@ def negative_log_likelihood(option_logprobs: Tensor, target: Tensor) -> Tensor:
 
 
 def _bins(confidence: Tensor, drawn: Tensor, bins: int, equal_mass: bool) -> Tensor:
-    """Return the bin of each row; what stands in rows of weight 0 does not matter."""
+    """Return the bin of each row; the values of rows with weight 0 do not matter."""
     if bins < 1:
         raise ValueError(f"expected at least one of 'bins', got {bins}")
-    sure = precise(confidence).nan_to_num(nan=0.5)
-    if bool(((sure < 0) | (sure > 1)).any()):
-        raise ValueError(f"expected confidences between 0 and 1, got {sure.min():g} to {sure.max():g}")
+    confidence = precise(confidence).nan_to_num(nan=0.5)
+    if bool(((confidence < 0) | (confidence > 1)).any()):
+        raise ValueError(f"expected confidences between 0 and 1, got {confidence.min():g} to {confidence.max():g}")
     if not equal_mass:
-        edges = torch.linspace(0, 1, bins + 1, dtype=sure.dtype, device=sure.device)
-        return torch.bucketize(sure, edges[1:-1])
-    ranks = dense_ranks(sure)
+        edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)
+        return torch.bucketize(confidence, edges[1:-1])
+    ranks = dense_ranks(confidence)
     mass = block_sums(ranks, drawn)
-    middle = (mass.cumsum(-1) - mass / 2) / drawn.sum(-1, keepdim=True)
-    of_block = (bins * middle.nan_to_num(nan=0.0)).long().clamp(max=bins - 1)
-    return of_block.gather(-1, ranks.expand_as(drawn))
+    midpoints = (mass.cumsum(-1) - mass / 2) / drawn.sum(-1, keepdim=True)
+    bin_of_rank = (bins * midpoints.nan_to_num(nan=0.0)).long().clamp(max=bins - 1)
+    return bin_of_rank.gather(-1, ranks.expand_as(drawn))

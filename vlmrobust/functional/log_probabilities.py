@@ -1,12 +1,13 @@
-"""Turn log-probabilities of letters and of tokens into probability, entropy and mass.
+"""Compute probabilities, entropies and mass from log-probabilities of letters and tokens.
 
 `option_logprobs` is `(N, C)`: log-probabilities (nats) over the whole vocabulary of each option's letter, not
-renormalised; -inf pads rows of fewer options. A row with a NaN is a row where no letter was read, and stays NaN.
-Half-precision inputs are computed in float32.
+renormalised; -inf pads rows with fewer options. A row with a NaN has no letter read-out and stays NaN. Half-precision
+inputs are computed in float32.
 
-`score_tokens` needs no logits of all tokens: those of 4,096 tokens over a vocabulary of 152,000 take 2.5 GB in float32,
-and `log_softmax` as much again. It applies the LM head a tile at a time (some tokens × some of the vocabulary) and
-keeps a running maximum and two sums per token (the online softmax of Milakov & Gimelshein, arXiv:1805.02867).
+`score_tokens` does not materialise the logits of all tokens: those of 4,096 tokens over a vocabulary of 152,000 take
+2.5 GB in float32, and `log_softmax` as much again. It applies the LM head to one tile at a time (some tokens × a part
+of the vocabulary) and keeps a running maximum and two sums per token (the online softmax of Milakov & Gimelshein,
+arXiv:1805.02867).
 """
 
 import math
@@ -29,12 +30,12 @@ __all__ = [
     "token_entropy",
 ]
 
-# float32 temporaries stay at a few times this many elements (64 MiB each), whatever the shape of the logits; on a CPU
+# float32 temporaries take a few times this many elements (64 MiB each), regardless of the shape of the logits.
 # they stay in its cache (2 MiB each), and are not memory that the system has to give anew each time.
 _CHUNK_ELEMENTS = 2**24
 _CPU_CHUNK_ELEMENTS = 2**19
 _VOCABULARY_TILE = 8_192
-_TILE_ELEMENTS = 2**22  # 16 MiB in float32: what a core's share of the cache and a GPU's L2 hold about
+_TILE_ELEMENTS = 2**22  # 16 MiB in float32: about a core's share of the cache, or a GPU's L2
 
 
 def letter_probabilities(option_logprobs: Tensor) -> Tensor:
@@ -80,13 +81,13 @@ def letter_entropy(option_logprobs: Tensor) -> Tensor:
 
 
 def relative_letter_entropy(option_logprobs: Tensor, option_count: Tensor) -> Tensor:
-    r"""Return letter entropy over its largest possible value, so that questions of 2 and of 26 options compare.
+    r"""Return letter entropy relative to its maximum, so that questions with 2 and with 26 options are comparable.
 
     $H / \ln k$, in [0, 1].
 
     Args:
         option_logprobs: `(..., C)`, log-probabilities in nats, padded with -inf.
-        option_count: `(...)`, k, the number of options that are shown.
+        option_count: `(...)`, k, the number of options shown.
 
     Returns:
         `(...)`, NaN where the entropy is NaN, or for fewer than two options.
@@ -97,7 +98,7 @@ def relative_letter_entropy(option_logprobs: Tensor, option_count: Tensor) -> Te
     """
     entropy = letter_entropy(option_logprobs)
     largest = option_count.to(entropy).log()
-    # Rounding may carry a uniform row past 1 by one unit in the last place.
+    # Rounding may exceed 1 by one unit in the last place for a uniform row.
     return torch.where(largest > 0, (entropy / largest).clamp(max=1.0), math.nan)
 
 
@@ -115,14 +116,14 @@ def correct_probability(option_logprobs: Tensor, target: Tensor) -> Tensor:
         >>> correct_probability(torch.tensor([[-1.0, -1.0]]), torch.tensor([1]))
         tensor([0.5000])
     """
-    return _at(letter_probabilities(option_logprobs), target)
+    return _gather(letter_probabilities(option_logprobs), target)
 
 
 def correct_log_odds(option_logprobs: Tensor, target: Tensor) -> Tensor:
-    r"""Return the log-odds of the correct letter against all others of the sample.
+    r"""Return the log-odds of the correct letter against all other letters of the sample.
 
-    $l_t - \ln \sum_{j \ne t} e^{l_j}$; nats. Ranks like `correct_probability`, without its ties: float32 probabilities
-    saturate at 1 where log-odds still differ.
+    $l_t - \ln \sum_{j \ne t} e^{l_j}$; nats. It ranks like `correct_probability`, but without its ties: float32
+    probabilities saturate at 1 where log-odds still differ.
 
     Args:
         option_logprobs: `(..., C)`, log-probabilities in nats, padded with -inf.
@@ -143,21 +144,21 @@ def correct_log_odds(option_logprobs: Tensor, target: Tensor) -> Tensor:
         return _undefined(logprobs)
     columns = torch.arange(logprobs.shape[-1], device=logprobs.device)
     others = logprobs.masked_fill(columns == target.unsqueeze(-1), -math.inf)
-    return _at(logprobs, target) - others.logsumexp(dim=-1)
+    return _gather(logprobs, target) - others.logsumexp(dim=-1)
 
 
 def letter_divergence(first_logprobs: Tensor, second_logprobs: Tensor) -> Tensor:
     r"""Return the Jensen–Shannon divergence of two renormalised letter distributions over the same options.
 
     $\frac12 \sum_i p_i \ln \frac{2 p_i}{p_i + q_i} + \frac12 \sum_i q_i \ln \frac{2 q_i}{p_i + q_i}$; nats, in
-    [0, ln 2], the same either way round.
+    [0, ln 2], symmetric.
 
     Args:
         first_logprobs: `(..., C)`, log-probabilities in nats, padded with -inf.
         second_logprobs: `(..., C)`, the same options in the same order.
 
     Returns:
-        `(...)`, NaN where one of the rows has a NaN or no finite value.
+        `(...)`, NaN where either row has a NaN or no finite value.
 
     Example:
         >>> certain = torch.tensor([0.0, -float("inf")])
@@ -172,15 +173,15 @@ def letter_divergence(first_logprobs: Tensor, second_logprobs: Tensor) -> Tensor
     p, q = letter_probabilities(first_logprobs), letter_probabilities(second_logprobs)
     middle = (p + q) / 2
     parts = [torch.where(side == 0, 0.0, side * (side / middle).log()) for side in (p, q)]
-    # Rounding may carry equal rows below 0 and disjoint ones past ln 2 by a unit in the last place.
+    # Rounding may fall below 0 for equal rows, or exceed ln 2 for disjoint ones, by one unit in the last place.
     divergence: Tensor = ((parts[0] + parts[1]).sum(dim=-1) / 2).clamp(0.0, math.log(2))
     return divergence
 
 
 def letter_mass(option_logprobs: Tensor, added_logprobs: Tensor | None = None) -> Tensor:
-    r"""Return the probability of all shown letters together, $\sum_i e^{l_i}$, in [0, 1].
+    r"""Return the total probability of all shown letters, $\sum_i e^{l_i}$, in [0, 1].
 
-    A small mass says that the model was not about to write a letter, whatever the renormalised distribution looks like.
+    A small mass means that the model was not about to write a letter, whatever the renormalised distribution.
 
     Args:
         option_logprobs: `(..., C)`, log-probabilities in nats, padded with -inf.
@@ -206,11 +207,11 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 
 def _undefined(rows: Tensor) -> Tensor:
-    # No column at all: not one letter was read in this batch, and an empty sum would say 0.
+    # Without columns no letter was read in this batch, but an empty sum would be 0.
     return _at_least_float32(rows).new_full(rows.shape[:-1], math.nan)
 
 
-def _at(rows: Tensor, index: Tensor) -> Tensor:
+def _gather(rows: Tensor, index: Tensor) -> Tensor:
     width = rows.shape[-1]
     if width == 0:
         return _undefined(rows)
@@ -222,7 +223,7 @@ def token_entropy(logits: Tensor) -> Tensor:
     r"""Return the entropy of next-token distributions.
 
     $H = -\sum_v p_v \ln p_v$ with $p = \mathrm{softmax}(\mathrm{logits})$; nats, in [0, ln V]. A logit of -inf (a token
-    that is ruled out) adds nothing. Computed in float32 (float64 if given) a chunk of rows at a time; differentiable.
+    that is ruled out) adds nothing. Computed in float32 (or float64, if given) by chunks of rows; differentiable.
 
     Args:
         logits: `(..., V)`, any floating dtype.
@@ -250,7 +251,7 @@ def mean_token_entropy(entropies: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         entropies: `(..., T)`, nats.
-        mask: `(..., T)`, true at generated tokens; what stands elsewhere does not matter, NaN included.
+        mask: `(..., T)`, true at generated tokens; other values, including NaN, are ignored.
 
     Returns:
         `(...)` in nats, NaN where nothing was generated.
@@ -268,17 +269,17 @@ def mean_token_entropy(entropies: Tensor, mask: Tensor) -> Tensor:
 def _row_entropy(logits: Tensor) -> Tensor:
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_p = torch.log_softmax(logits, dim=-1, dtype=dtype)
-    # 0 · -inf would be NaN; the lowest finite number gives 0, and a gradient of 0.
+    # 0 · -inf would be NaN; the lowest finite number gives 0 with a gradient of 0.
     surprise = log_p.clamp(min=torch.finfo(dtype).min).neg()
     return (log_p.exp() * surprise).sum(dim=-1)
 
 
 class TokenScores(NamedTuple):
-    """What the distribution at each token says of the text.
+    """Scores of given tokens under the model's next-token distributions.
 
     Attributes:
-        logprobs: `(…)` float32, log-probability (nats) of the token that stands there.
-        entropies: `(…)` float32, entropy (nats) of the distribution.
+        logprobs: `(…)` float32, log-probability (nats) of each token.
+        entropies: `(…)` float32, entropy (nats) of each distribution.
     """
 
     logprobs: Tensor
@@ -295,22 +296,22 @@ def score_tokens(
     cap: float | None = None,
     tile_elements: int = _TILE_ELEMENTS,
 ) -> TokenScores:
-    r"""Score given tokens by teacher forcing, from the hidden states that predict them.
+    r"""Score given tokens with teacher forcing, from the hidden states that predict them.
 
     With logits $z = W h + b$, and after scaling and soft-capping $z \leftarrow c \tanh(s z / c)$:
     $\log p_y = z_y - \mathrm{lse}(z)$ and $H = \mathrm{lse}(z) - \sum_v p_v z_v$, in nats.
 
-    Logits are float32 whatever the inputs are; beside the result, memory is a few tiles and a float32 copy of a part of
-    the head. Nothing is read back to the host. Not differentiable: it scores, it does not train.
+    Logits are float32 for all input types. Besides the result, memory holds a few tiles and a float32 copy of a part of
+    the head. There is no synchronisation with the host. Not differentiable.
 
     Args:
-        hidden: `(…, D)`, the states before the LM head, at the places that predict `targets`.
+        hidden: `(…, D)`, the states before the LM head, at the positions that predict `targets`.
         weight: `(V, D)`, the head's weight.
         targets: `(…)`, token ids; a negative id has no log-probability (NaN).
         bias: `(V,)`, the head's bias.
-        scale: what logits are multiplied with.
+        scale: factor of the logits.
         cap: the soft cap; None = none.
-        tile_elements: elements of one tile of logits.
+        tile_elements: number of elements in a tile of logits.
 
     Raises:
         ValueError: shapes do not fit.
@@ -340,8 +341,8 @@ def score_tokens(
         for first in range(0, count, rows):
             place = slice(first, first + rows)
             logits = _logits(states[place].float(), part, offset, scale, cap)
-            _choose(chosen[place], logits, wanted[place] - start)
-            _add(largest[place], total[place], weighted[place], logits)
+            _pick_targets(chosen[place], logits, wanted[place] - start)
+            _accumulate(largest[place], total[place], weighted[place], logits)
     normaliser = largest + total.log()
     entropies = (total.log() - weighted / total).clamp(min=0.0)
     shape = targets.shape
@@ -355,19 +356,19 @@ def _logits(states: Tensor, weight: Tensor, bias: Tensor | None, scale: float, c
     return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
-def _choose(chosen: Tensor, logits: Tensor, targets: Tensor) -> None:
-    """Take the logits of those targets that stand in this part of the vocabulary."""
-    here = (targets >= 0) & (targets < logits.shape[1])
-    found = logits.gather(1, targets.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
-    torch.where(here, found, chosen, out=chosen)
+def _pick_targets(chosen: Tensor, logits: Tensor, targets: Tensor) -> None:
+    """Copy the logits of the targets in this part of the vocabulary."""
+    in_tile = (targets >= 0) & (targets < logits.shape[1])
+    values = logits.gather(1, targets.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    torch.where(in_tile, values, chosen, out=chosen)
 
 
-def _add(largest: Tensor, total: Tensor, weighted: Tensor, logits: Tensor) -> None:
+def _accumulate(largest: Tensor, total: Tensor, weighted: Tensor, logits: Tensor) -> None:
     """Add a tile to the running maximum m, to Σ exp(z − m), and to Σ (z − m) exp(z − m)."""
     higher = torch.maximum(largest, logits.amax(1))
     shift = largest - higher
     shrunk = total * shift.exp()
-    # (z − m′) = (z − m) + (m − m′): the old sum moves along with its maximum; at the first tile there is none.
+    # (z − m′) = (z − m) + (m − m′): shift the old sum to the new maximum; the first tile has no old sum.
     moved = (weighted * shift.exp() + shrunk * shift).nan_to_num_(0.0)
     logits -= higher[:, None]
     terms = logits.exp()

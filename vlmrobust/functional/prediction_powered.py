@@ -1,8 +1,8 @@
-"""Rates of which a judge says something everywhere, and people something somewhere: prediction-powered estimates.
+"""Estimate rates from a judge's verdicts on all cases and human labels on some: prediction-powered inference.
 
-The judge's verdict is a category, so that the power-tuned prediction-powered estimate is the post-stratified one: the
-share of each verdict is known, and what it is worth comes from the labels beside it. It is right on average however bad
-the judge is; a good judge makes the interval shorter.
+As the judge's verdict is a category, the power-tuned prediction-powered estimate equals the post-stratified one: the
+share of each verdict is known, and its rate is estimated from the labels. It is unbiased for any judge; a good judge
+shortens the interval.
 """
 
 import math
@@ -19,7 +19,7 @@ __all__ = ["PoweredDifference", "post_stratified_difference", "post_stratified_r
 
 
 class PoweredDifference(NamedTuple):
-    """A paired difference of two rates with its interval; all on the same pairs, `n` of them labelled."""
+    """A paired difference of two rates with its interval; `n` is the number of labelled pairs."""
 
     base_value: float
     value: float
@@ -36,19 +36,19 @@ def post_stratified_rate(
     replicates: int = 10_000,
     level: float = 0.95,
 ) -> Estimate:
-    r"""Return a rate estimated from verdicts on all cases and labels on some, drawn at random.
+    r"""Return a rate estimated from verdicts on all cases and labels on a random subset.
 
     $\hat\theta = \sum_k \frac{N_k}{N} \hat p_k$, with $N_k$ cases of verdict k and $\hat p_k$ the share of ones among
-    the labels beside it. The interval draws every $p_k$ from its Jeffreys posterior, an end that no label contradicts
-    being 0 or 1, and the shares $N_k / N$ from a Dirichlet distribution of the counts. It holds where rates are near 1
-    and labels few: for the cases at hand in every simulation; for the population that they are of down to 0.88, where a
-    judge is sure of nothing, the rate is 0.975 and there are 100 labels.
+    their labels. The interval draws every $p_k$ from its Jeffreys posterior, with a limit of 0 or 1 if no label
+    contradicts it, and the shares $N_k / N$ from a Dirichlet distribution of the counts. Its coverage with rates near 1
+    and few labels: nominal in every simulation for the given cases; for their population down to 0.88, with a judge
+    that is always unsure, a rate of 0.975 and 100 labels.
 
     Args:
         labels: `(n,)`, 1 or 0; NaN = not labelled.
-        verdicts: `(n,)`, the category that the judge puts each case in; "unsure" is one of them.
-        rng: where the replicates come from.
-        replicates: how many draws.
+        verdicts: `(n,)`, the judge's category for each case; "unsure" is one of them.
+        rng: random generator of the replicates.
+        replicates: number of draws.
         level: the interval's coverage, in (0, 1).
 
     Returns:
@@ -66,7 +66,7 @@ def post_stratified_rate(
         >>> post_stratified_rate(labels, [1, 1, 0, 1, 1, 0], rng=np.random.default_rng(0)).value
         0.6666666666666666
     """
-    return _Side.of(labels, verdicts, rng, replicates, level).estimate
+    return _RateEstimate.of(labels, verdicts, rng, replicates, level).estimate
 
 
 def post_stratified_difference(
@@ -81,21 +81,21 @@ def post_stratified_difference(
 ) -> PoweredDifference:
     """Return the paired difference of two rates, estimated from verdicts on all pairs and labels on some.
 
-    Both rates are post-stratified by the verdicts or, where the labels of a pair are so alike that the verdicts only
-    add noise, by nothing: whichever leaves the smaller variance (this is the power tuning). The interval puts those of
-    the two rates together, with the correlation of what the verdicts leave open.
+    Both rates are post-stratified by the verdicts, or not at all if the labels of a pair are so similar that verdicts
+    only add noise: whichever has the smaller variance (the power tuning). The interval combines those of the two rates,
+    with the correlation of the residuals.
 
     Args:
         base_labels: `(n,)`, 1 or 0; NaN = not labelled. Only pairs with both labels count as labelled.
-        labels: `(n,)`, likewise, of the other side of each pair.
+        labels: `(n,)`, the same for the other side of each pair.
         base_verdicts: `(n,)`, the judge's category.
-        verdicts: `(n,)`, likewise.
-        rng: where the replicates come from.
-        replicates: how many draws.
+        verdicts: `(n,)`, the same for the other side.
+        rng: random generator of the replicates.
+        replicates: number of draws.
         level: the interval's coverage, in (0, 1).
 
     Returns:
-        value − base_value is the difference; `low` and `high` are its interval. NaN without a labelled pair.
+        The difference is value − base_value, with the interval `low` to `high`. NaN without a labelled pair.
 
     Raises:
         ValueError: as `post_stratified_rate`.
@@ -113,26 +113,28 @@ def post_stratified_difference(
     candidates = []
     for categories in ((base_verdicts, verdicts), (np.zeros(before.shape), np.zeros(after.shape))):
         sides = [
-            _Side.of(values, strata, rng, replicates, level)
+            _RateEstimate.of(values, strata, rng, replicates, level)
             for values, strata in zip((before, after), categories, strict=True)
         ]
-        if sides[0].left.shape != sides[1].left.shape:
+        if sides[0].residuals.shape != sides[1].residuals.shape:
             raise ValueError(f"expected pairs, got {len(before)} cases on one side and {len(after)} on the other")
-        candidates.append((float((sides[1].left - sides[0].left).std()) if sides[0].left.size else 0.0, sides))
+        candidates.append(
+            (float((sides[1].residuals - sides[0].residuals).std()) if sides[0].residuals.size else 0.0, sides)
+        )
     _, (base, here) = min(candidates, key=lambda candidate: candidate[0])
-    return _together(base, here)
+    return _difference(base, here)
 
 
-class _Side(NamedTuple):
-    """A rate, and what its verdicts leave open: each label less its stratum's mean."""
+class _RateEstimate(NamedTuple):
+    """A rate with its residuals: each label less its stratum's mean."""
 
     estimate: Estimate
-    left: Floats
+    residuals: Floats
 
     @classmethod
     def of(
         cls, labels: ArrayLike, verdicts: ArrayLike, rng: np.random.Generator, replicates: int, level: float
-    ) -> "_Side":
+    ) -> "_RateEstimate":
         values = np.asarray(labels, dtype=np.float64)
         given = np.asarray(verdicts)
         if values.ndim != 1 or values.shape != given.shape:
@@ -149,27 +151,29 @@ class _Side(NamedTuple):
         ones = np.bincount(codes[labelled], values[labelled], minlength=len(cases)).astype(np.int64)
         rates = np.where(count > 0, ones / np.maximum(count, 1), values[labelled].mean())
         value = min(1.0, float(cases @ rates / len(values)))
-        low, high = _ends(cases, count, ones, rng, replicates, level)
-        left = values[labelled] - rates[codes[labelled]]
-        return cls(Estimate(value, min(low, value), max(high, value), len(left)), left)
+        low, high = _limits(cases, count, ones, rng, replicates, level)
+        residuals = values[labelled] - rates[codes[labelled]]
+        return cls(Estimate(value, min(low, value), max(high, value), len(residuals)), residuals)
 
 
-def _ends(
+def _limits(
     cases: Integers, count: Integers, ones: Integers, rng: np.random.Generator, replicates: int, level: float
 ) -> tuple[float, float]:
     shares = rng.dirichlet(cases.astype(np.float64), replicates)
     rates = rng.beta(ones + 0.5, count - ones + 0.5, (replicates, len(cases)))
-    # Where no label says otherwise a rate may be 0, or 1: a posterior's quantile would exclude exactly that.
+    # If no label contradicts it, a rate may be 0 or 1, which a posterior's quantile would exclude.
     lower, upper = np.where(ones == 0, 0.0, rates), np.where(ones == count, 1.0, rates)
     tail = (1 - level) / 2
     low = float(np.quantile((shares * lower).sum(axis=1), tail))
     return low, min(1.0, float(np.quantile((shares * upper).sum(axis=1), 1 - tail)))
 
 
-def _together(base: _Side, here: _Side) -> PoweredDifference:
-    """Return the difference of two correlated rates, its interval recovered from theirs."""
+def _difference(base: _RateEstimate, here: _RateEstimate) -> PoweredDifference:
+    """Return the difference of two correlated rates, with the interval recovered from theirs."""
     before, after = base.estimate, here.estimate
-    size = math.sqrt(float((base.left**2).sum() * (here.left**2).sum()))
-    alike = float((base.left * here.left).sum()) / size if size > 0 else 0.0
-    low, high = recovered_limits((before.value, before.low, before.high), (after.value, after.low, after.high), alike)
+    size = math.sqrt(float((base.residuals**2).sum() * (here.residuals**2).sum()))
+    correlation = float((base.residuals * here.residuals).sum()) / size if size > 0 else 0.0
+    low, high = recovered_limits(
+        (before.value, before.low, before.high), (after.value, after.low, after.high), correlation
+    )
     return PoweredDifference(before.value, after.value, low, high, after.n)

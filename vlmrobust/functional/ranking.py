@@ -1,8 +1,8 @@
-"""Measure how well scores rank right answers above wrong ones: ROC curves, and risk at each coverage.
+"""Measure how well scores rank correct answers above wrong ones: ROC curves and risk–coverage curves.
 
-`scores` and `correct` or `positive` are `(..., N)`: any number that is larger where the model is surer, and 1 or 0. A
-row with a NaN in either is left out. Only the order of the scores counts; over the order of tied rows a mean is taken,
-so the order in which they come changes nothing.
+`scores` and `correct` or `positive` are `(..., N)`: any numbers that increase with confidence, and 1 or 0. Rows with a
+NaN in either are left out. Only the order of the scores matters; results are averaged over the orders of tied rows, so
+they do not depend on the order of rows.
 """
 
 import math
@@ -19,31 +19,31 @@ __all__ = [
     "auroc",
     "auroc_interval",
     "block_sums",
+    "defined_weights",
     "dense_ranks",
     "excess_area_under_risk_coverage",
-    "kept_weights",
     "precise",
     "risk_coverage_curve",
 ]
 
 
 def precise(values: Tensor) -> Tensor:
-    """Return values in float64, in which sums over many rows keep their digits (float32 on devices without it)."""
+    """Return values in float64 for accurate sums over many rows (float32 on devices without it)."""
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
-def kept_weights(weights: Tensor | None, *rows: Tensor) -> Tensor:
-    """Return how often each row counts: its weight (1 without weights), and 0 where one of `rows` is NaN."""
+def defined_weights(weights: Tensor | None, *rows: Tensor) -> Tensor:
+    """Return the weight of each row (1 without weights), and 0 where one of `rows` is NaN."""
     undefined = torch.stack(torch.broadcast_tensors(*(values.isnan() for values in rows))).any(0)
     drawn = torch.ones_like(undefined, dtype=precise(rows[0]).dtype) if weights is None else precise(weights)
     return torch.where(undefined, 0.0, drawn.to(undefined.device))
 
 
 def dense_ranks(scores: Tensor) -> Tensor:
-    """Return each score's number among the different scores of its row, from 0 for the smallest.
+    """Return each score's rank among the distinct scores of its row, from 0 for the smallest.
 
     Args:
-        scores: `(..., N)`, infinities allowed; NaN ranks like a number, so give such rows the weight 0.
+        scores: `(..., N)`, infinities allowed; NaN has a rank too, so give such rows weight 0.
 
     Returns:
         `(..., N)` int64.
@@ -52,21 +52,21 @@ def dense_ranks(scores: Tensor) -> Tensor:
         >>> dense_ranks(torch.tensor([0.5, 0.1, 0.5, math.inf]))
         tensor([1, 0, 1, 2])
     """
-    known = scores.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
-    order = known.argsort(dim=-1)
-    ordered = known.gather(-1, order)
+    scores = scores.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
+    order = scores.argsort(dim=-1)
+    ordered = scores.gather(-1, order)
     steps = torch.zeros_like(order)
     steps[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
     return torch.zeros_like(order).scatter(-1, order, steps.cumsum(-1))
 
 
 def block_sums(blocks: Tensor, values: Tensor, count: int | None = None) -> Tensor:
-    """Add up the values of each block of rows.
+    """Sum the values of each block of rows.
 
     Args:
         blocks: `(..., N)` int64, the block of each row.
         values: `(..., N)`; leading dimensions broadcast.
-        count: how many blocks; None = N, which is enough for ranks.
+        count: number of blocks; None = N, which is enough for ranks.
 
     Returns:
         `(..., count)`, 0 for blocks without a row.
@@ -81,16 +81,16 @@ def block_sums(blocks: Tensor, values: Tensor, count: int | None = None) -> Tens
 
 
 def auroc(scores: Tensor, positive: Tensor, weights: Tensor | None = None) -> Tensor:
-    r"""Return the area under the ROC curve: the chance that a positive row scores above a negative one.
+    r"""Return the area under the ROC curve: the probability that a positive row scores above a negative one.
 
     $P(s^+ > s^-) + \tfrac12 P(s^+ = s^-)$, the Mann–Whitney statistic over its maximum; in [0, 1]. Only the order of
-    the scores counts, so give log-odds rather than probabilities, which saturate and tie in float32.
+    the scores matters, so prefer log-odds to probabilities, which saturate and tie in float32.
 
     Args:
         scores: `(..., N)`, any floating dtype, infinities allowed; NaN = undefined, left out.
         positive: `(..., N)`, 1 = positive, 0 = negative, NaN = undefined, left out.
-        weights: `(..., N)`, how often a resample drew each row; None = each once. Leading dimensions broadcast, so that
-            all resamples of one table are one call.
+        weights: `(..., N)`, how often a resample drew each row; None = once each. Leading dimensions broadcast, so that
+            a single call handles all resamples.
 
     Returns:
         `(...)` float64, NaN where one class is empty.
@@ -102,7 +102,7 @@ def auroc(scores: Tensor, positive: Tensor, weights: Tensor | None = None) -> Te
     Source:
         Hanley and McNeil, Radiology 143 (1982).
     """
-    drawn = kept_weights(weights, scores, positive)
+    drawn = defined_weights(weights, scores, positive)
     ranks = dense_ranks(scores)
     is_positive = precise(positive) == 1
     above = block_sums(ranks, torch.where(is_positive, drawn, 0.0))
@@ -118,12 +118,12 @@ def auroc_interval(value: float, positives: float, negatives: float, level: floa
     Hanley and McNeil's variance, taken at the bound instead of at the estimate, as Wilson's interval does for a rate:
     the bounds solve $(\theta - \hat\theta)^2 = z^2 V(\theta)$ with
     $V = \theta (1 - \theta) [1 + N^* (\frac{1 - \theta}{2 - \theta} + \frac{\theta}{1 + \theta})] / (mn)$ and
-    $N^* = (m + n) / 2 - 1$. Unlike DeLong's it does not shrink to a point where the two classes are separated. Rows are
-    taken to be independent.
+    $N^* = (m + n) / 2 - 1$. Unlike DeLong's it does not shrink to a point if the two classes are separated. Rows are
+    assumed to be independent.
 
     Args:
         value: the area.
-        positives: number m of positive rows; need not be whole (effective sizes).
+        positives: number m of positive rows; may be fractional (effective sizes).
         negatives: number n of negative rows.
         level: the interval's coverage, in (0, 1).
 
@@ -155,19 +155,19 @@ def auroc_interval(value: float, positives: float, negatives: float, level: floa
         spread = theta * (1 - theta) * (1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
         return (theta - value) ** 2 * positives * negatives - z * z * spread
 
-    # Zero at 0 and 1 as well, where nothing can vary: these are not the roots that are looked for.
+    # The roots at 0 and 1, where the variance is 0, are spurious.
     low = 0.0 if value == 0 else float(brentq(excess, 0.0, min(value, 1 - 1e-12)))
     high = 1.0 if value == 1 else float(brentq(excess, max(value, 1e-12), 1.0))
     return low, high
 
 
 class RiskCoverage(NamedTuple):
-    """Error rate against the share of questions that are answered.
+    """Error rate against the share of questions answered.
 
     Attributes:
         coverage: `(K,)` float64, increasing to 1.
-        risk: `(K,)` float64, the share of wrong answers among those that are given.
-        threshold: `(K,)` float64, answers with at least this score are given.
+        risk: `(K,)` float64, the share of wrong answers among those given.
+        threshold: `(K,)` float64, the minimum score of answers given.
     """
 
     coverage: Tensor
@@ -176,7 +176,7 @@ class RiskCoverage(NamedTuple):
 
 
 def risk_coverage_curve(scores: Tensor, correct: Tensor) -> RiskCoverage:
-    """Return the risk at every coverage that a threshold on the scores can reach, one point per different score.
+    """Return the risk at every coverage that a threshold on the scores can reach, one point per distinct score.
 
     Args:
         scores: `(N,)`, infinities allowed.
@@ -193,24 +193,24 @@ def risk_coverage_curve(scores: Tensor, correct: Tensor) -> RiskCoverage:
     Source:
         El-Yaniv and Wiener, Journal of Machine Learning Research 11 (2010).
     """
-    kept = kept_weights(None, scores, correct) > 0
-    threshold, block = precise(scores[kept]).neg().unique(return_inverse=True)
-    given = block_sums(block, torch.ones_like(block, dtype=threshold.dtype), len(threshold)).cumsum(-1)
-    wrong = block_sums(block, 1 - precise(correct[kept]), len(threshold)).cumsum(-1)
-    return RiskCoverage(given / len(block), wrong / given, -threshold)
+    defined = defined_weights(None, scores, correct) > 0
+    threshold, block = precise(scores[defined]).neg().unique(return_inverse=True)
+    answered = block_sums(block, torch.ones_like(block, dtype=threshold.dtype), len(threshold)).cumsum(-1)
+    wrong = block_sums(block, 1 - precise(correct[defined]), len(threshold)).cumsum(-1)
+    return RiskCoverage(answered / len(block), wrong / answered, -threshold)
 
 
 def area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""Return the area under the risk–coverage curve (AURC): the mean risk over the coverages 1/n, 2/n, … 1.
 
-    $\frac1n \sum_{k=1}^n \frac1k \sum_{i \le k} (1 - \mathrm{correct}_{(i)})$, the surest first; probability, in
-    [0, 1], smaller is better. It holds the error rate itself: a random order gives about that, so two conditions of
-    different accuracy differ in it however alike their scores rank.
+    $\frac1n \sum_{k=1}^n \frac1k \sum_{i \le k} (1 - \mathrm{correct}_{(i)})$, in descending order of score;
+    probability, in [0, 1], smaller is better. It includes the error rate, which a random order gives on average, so
+    conditions with different accuracies differ in it even if their scores rank equally well.
 
     Args:
         scores: `(..., N)`, infinities allowed.
         correct: `(..., N)`, 1 or 0.
-        weights: `(..., N)`, how often a resample drew each row; None = each once. Leading dimensions broadcast.
+        weights: `(..., N)`, how often a resample drew each row; None = once each. Leading dimensions broadcast.
 
     Returns:
         `(...)` float64, NaN without a defined row.
@@ -220,18 +220,18 @@ def area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Tensor | 
         tensor(0.2778, dtype=torch.float64)
 
     Source:
-        Geifman, Uziel and El-Yaniv, arXiv:1805.08206; the mean over the order of tied rows is in closed form here.
+        Geifman, Uziel and El-Yaniv, arXiv:1805.08206; the mean over the orders of tied rows is computed in closed form.
     """
-    drawn = kept_weights(weights, scores, correct)
+    drawn = defined_weights(weights, scores, correct)
     ranks = dense_ranks(-scores)
     wrong = torch.where(precise(correct) == 1, 0.0, drawn)
     return _mean_risk(block_sums(ranks, drawn), block_sums(ranks, wrong))
 
 
 def excess_area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the AURC above that of the best possible order, in which all right answers come first (E-AURC).
+    """Return the AURC less that of the best possible order, with all correct answers first (E-AURC).
 
-    In [0, 1]; 0 where every right answer scores above every wrong one, and where all answers are right or all wrong.
+    In [0, 1]; 0 if every correct answer scores above every wrong one, and if all answers are correct or all are wrong.
 
     Args:
         scores: `(..., N)`, infinities allowed.
@@ -248,7 +248,7 @@ def excess_area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Te
     Source:
         Geifman, Uziel and El-Yaniv, arXiv:1805.08206.
     """
-    drawn = kept_weights(weights, scores, correct)
+    drawn = defined_weights(weights, scores, correct)
     wrong = torch.where(precise(correct) == 1, 0.0, drawn).sum(-1)
     right = drawn.sum(-1) - wrong
     best = _mean_risk(torch.stack([right, wrong], -1), torch.stack([torch.zeros_like(wrong), wrong], -1))
@@ -256,10 +256,10 @@ def excess_area_under_risk_coverage(scores: Tensor, correct: Tensor, weights: Te
 
 
 def _mean_risk(size: Tensor, wrong: Tensor) -> Tensor:
-    r"""Return the mean risk over all coverages, from blocks of tied rows, the surest first.
+    r"""Return the mean risk over all coverages, from blocks of tied rows in descending order of score.
 
     After K rows with E errors, the j-th of a block of m rows with e errors has the mean risk (E + j e/m) / (K + j);
-    over j = 1 … m these add up to e + (E − K e/m) (ψ(K + m + 1) − ψ(K + 1)), ψ being the digamma function.
+    the sum over j = 1 … m is e + (E − K e/m) (ψ(K + m + 1) − ψ(K + 1)), where ψ is the digamma function.
     """
     before, errors = size.cumsum(-1) - size, wrong.cumsum(-1) - wrong
     share = torch.where(size > 0, wrong / size, 0.0)

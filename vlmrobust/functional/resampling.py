@@ -1,4 +1,4 @@
-"""Draw groups with replacement, or subsets of them: one set of draws for many columns, as a matrix product."""
+"""Resample groups with replacement or as subsets, with the same draws for many columns, as a matrix product."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,48 +14,48 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Groups = Sequence[Any] | NDArray[Any]
 
-# 16 MiB of draws at a time, whatever the number of replicates and groups.
+# 16 MiB of draws per chunk.
 _CHUNK_ELEMENTS = 2**21
-# Beyond this, groups are merged at random: the interval's width then has a standard error of 0.8 %, about what 10,000
-# replicates leave anyhow, and a million samples cost what 8,192 do.
-_MOST_GROUPS = 2**13
+# More groups are merged at random: the interval's width then has a standard error of 0.8 %, about that of 10,000
+# replicates, and a million samples cost as much as 8,192.
+_MAX_GROUPS = 2**13
 
 
 def resample_counts(count: int, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield how often each of some groups is drawn when as many are drawn with replacement, a chunk at a time.
+    """Yield chunks of resamples: how often each of G groups is drawn in G draws with replacement.
 
     Args:
         count: number of groups, G.
-        replicates: how many resamples.
-        rng: where they come from.
+        replicates: number of resamples.
+        rng: random generator.
 
     Yields:
-        `(r, G)` float64 whole numbers; r adds up to `replicates`, each row to G.
+        `(r, G)` float64 whole numbers; each row sums to G, and the chunks have `replicates` rows in total.
 
     Example:
         >>> [counts.shape for counts in resample_counts(5, 100, np.random.default_rng(0))]
         [(100, 5)]
     """
-    most_rows = max(1, _CHUNK_ELEMENTS // count)
-    for start in range(0, replicates, most_rows):
-        rows = min(most_rows, replicates - start)
+    chunk_rows = max(1, _CHUNK_ELEMENTS // count)
+    for start in range(0, replicates, chunk_rows):
+        rows = min(chunk_rows, replicates - start)
         counts = np.empty((rows, count))
-        # A generator that draws 32 bits keeps the unused half for the next call: chunks don't change what is drawn.
+        # With 32-bit draws the generator keeps the unused half for the next call: chunks do not affect the draws.
         for row, drawn in enumerate(rng.integers(count, size=(rows, count), dtype=np.int32)):
             counts[row] = np.bincount(drawn, minlength=count)
         yield counts
 
 
 def subsets(count: int, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield subsets of so many groups, a chunk at a time: all but the empty one where they are few, else random ones.
+    """Yield chunks of subsets of groups: all non-empty ones if there are at most `replicates`, else random ones.
 
     Args:
         count: number of groups, G.
-        replicates: how many random ones, each group being in half of them.
-        rng: where they come from.
+        replicates: number of random subsets, which contain each group with probability 1/2.
+        rng: random generator.
 
     Yields:
-        `(r, G)` float64, 1 for a group that is in the subset.
+        `(r, G)` float64, 1 for a group in the subset.
 
     Example:
         >>> [chunk.tolist() for chunk in subsets(2, 100, np.random.default_rng(0))]
@@ -63,7 +63,7 @@ def subsets(count: int, replicates: int, rng: np.random.Generator) -> Iterator[F
     """
     total = 2**count - 1 if count < 60 and 2**count - 1 <= replicates else 0
     rows = max(1, _CHUNK_ELEMENTS // count)
-    width = -(-count // 32) * 4  # whole words: chunks don't change what is drawn
+    width = -(-count // 32) * 4  # whole words, so that chunks do not affect the draws
     for start in range(0, total or replicates, rows):
         size = min(rows, (total or replicates) - start)
         if total:
@@ -75,7 +75,7 @@ def subsets(count: int, replicates: int, rng: np.random.Generator) -> Iterator[F
 
 
 def group_codes(groups: Groups | None, n: int) -> Integers:
-    """Return the number of each of n values' group, counted from 0 without gaps in the order of the labels."""
+    """Return the group code of each of n values: integers from 0 without gaps, in the order of the labels."""
     if groups is None:
         return np.arange(n, dtype=np.int64)
     labels = np.asarray(groups)
@@ -86,18 +86,18 @@ def group_codes(groups: Groups | None, n: int) -> Integers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedColumn:
-    """What a bootstrap needs of a column, whatever its length.
+    """A column's statistics for resampling, independent of its length.
 
-    Its sums are whole multiples of a unit of at most 2**-51 · G of the largest: whole numbers below 2**53 add up
-    without rounding, in whatever order a matrix product takes them. So a result depends neither on the columns beside
-    it nor on the number of threads or the machine, and a mean that is 0 is exactly 0 for the p-value.
+    The sums are integer multiples of a unit of at most 2**-51 · G times the largest: a matrix product adds integers
+    below 2**53 exactly, in any order. So results do not depend on other columns, the number of threads or the machine,
+    and a mean of 0 is exactly 0 for the p-value.
 
     Attributes:
         value: the mean, NaN without a defined value.
         n: number of defined values.
         sums: `(G,)`, each group's sum, in units.
-        sizes: `(G,)`, how many defined values each group has.
-        unit: what the sums are multiples of, a power of 2.
+        sizes: `(G,)`, number of defined values in each group.
+        unit: the unit of the sums, a power of 2.
     """
 
     value: float
@@ -113,39 +113,40 @@ class GroupedColumn:
 
     @property
     def ratio(self) -> float:
-        """The mean, rounded as a replicate is, so that the two can be compared; NaN without a defined value."""
+        """The mean, rounded like a replicate for comparison with replicates; NaN without a defined value."""
         return float(self.sums.sum() * self.unit / self.sizes.sum()) if self.n else math.nan
 
     def jackknife(self) -> Floats:
-        """Return `(G,)`, the mean without each group; of two groups or more with a defined value."""
+        """Return `(G,)`, the mean without each group; needs at least two groups with a defined value."""
         without: Floats = (self.sums.sum() - self.sums) * self.unit / (self.sizes.sum() - self.sizes)
         return without
 
     @classmethod
     def of(cls, values: Floats, codes: Integers, count: int) -> Self:
-        """Sum up a column by the groups, 0 … count − 1, of its values."""
-        defined = ~np.isnan(values)
-        kept, of_kept = values[defined], codes[defined]
-        sums = np.bincount(of_kept, weights=kept, minlength=count)
-        sizes = np.bincount(of_kept, minlength=count).astype(np.float64)
+        """Aggregate a column by group codes 0 … count − 1."""
+        is_defined = ~np.isnan(values)
+        values, codes = values[is_defined], codes[is_defined]
+        sums = np.bincount(codes, weights=values, minlength=count)
+        sizes = np.bincount(codes, minlength=count).astype(np.float64)
         exponent = math.frexp(float(np.abs(sums).max(initial=0.0)))[1] + count.bit_length() - 53
         unit = math.ldexp(1.0, max(-1022, exponent))
-        return cls(float(kept.mean()) if len(kept) else math.nan, len(kept), np.rint(sums / unit), sizes, unit)
+        mean = float(values.mean()) if len(values) else math.nan
+        return cls(mean, len(values), np.rint(sums / unit), sizes, unit)
 
 
 def columns_by_group(columns: Iterable[Floats], groups: Groups | None, rng: np.random.Generator) -> list[GroupedColumn]:
-    """Sum up columns by group, one at a time; more groups than 8,192 are merged at random."""
+    """Aggregate columns by group, one at a time; more than 8,192 groups are merged at random."""
     grouped: list[GroupedColumn] = []
     codes, count = np.empty(0, dtype=np.int64), 0
     for index, column in enumerate(columns):
         if index == 0:
             codes = group_codes(groups, len(column))
             count = int(codes.max(initial=-1)) + 1
-            if count > _MOST_GROUPS:
-                codes = (rng.permutation(count) % _MOST_GROUPS)[codes]
-                count = _MOST_GROUPS
+            if count > _MAX_GROUPS:
+                codes = (rng.permutation(count) % _MAX_GROUPS)[codes]
+                count = _MAX_GROUPS
         if len(column) != len(codes):
-            raise ValueError(f"expected columns of one length, got {len(codes)} and {len(column)}")
+            raise ValueError(f"expected columns of the same length, got {len(codes)} and {len(column)}")
         grouped.append(GroupedColumn.of(column, codes, count))
     return grouped
 
@@ -156,11 +157,11 @@ def replicate_means(
     rng: np.random.Generator,
     draw: Callable[[int, int, np.random.Generator], Iterator[Floats]] = resample_counts,
 ) -> Floats:
-    """Return `(len(columns), r)` means over `resample_counts` or `subsets`, NaN where no defined value was drawn."""
+    """Return `(len(columns), r)` means over `resample_counts` or `subsets`, NaN if no defined value was drawn."""
     if not columns:
         return np.empty((0, replicates))
     sums = np.stack([column.sums for column in columns])
-    # Many columns are defined for the same values (all metrics of the letters, say): their sizes are added up once.
+    # Many columns, such as all metrics of letters, are defined for the same values: sum equal sizes only once.
     sizes, which = np.unique(np.stack([column.sizes for column in columns]), axis=0, return_inverse=True)
     units = np.array([column.unit for column in columns])[:, None]
     means = np.full((len(columns), replicates), math.nan)
@@ -170,4 +171,4 @@ def replicate_means(
         part = means[:, start : start + len(counts)]
         np.divide((sums @ counts.T) * units, drawn, out=part, where=drawn > 0)
         start += len(counts)
-    return means[:, :start]  # all subsets of a few groups are fewer than `replicates`
+    return means[:, :start]  # few groups have fewer subsets than `replicates`

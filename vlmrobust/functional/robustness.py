@@ -1,4 +1,4 @@
-"""What was chosen, against what is true and what was asserted; and how often that is so by chance."""
+"""Compare choices with the correct and the asserted option, and compute tails of the Poisson binomial distribution."""
 
 import math
 
@@ -16,18 +16,18 @@ def accuracy(choice: Tensor, target: Tensor, defined: Tensor) -> Tensor:
 
     Args:
         choice: `(N,)`, index of the chosen option, -1 = none of them.
-        target: `(N,)`, index of the correct option, -1 = not known.
-        defined: `(N,)` bool, the responses to be scored; an answer that could not be read is scored (0), a failed call
-            is not.
+        target: `(N,)`, index of the correct option, -1 = unknown.
+        defined: `(N,)` bool, the responses to score; an answer that cannot be parsed is scored (0), a failed call is
+            not.
 
     Returns:
-        `(N,)` float32, NaN where not defined or where no option is correct.
+        `(N,)` float32, NaN where undefined or where no option is correct.
 
     Example:
         >>> accuracy(torch.tensor([1, -1, 0]), torch.tensor([1, 1, 1]), torch.tensor([True, True, False]))
         tensor([1., 0., nan])
     """
-    return _chose(choice, target, defined)
+    return _is_chosen(choice, target, defined)
 
 
 def follow(choice: Tensor, asserted: Tensor, defined: Tensor) -> Tensor:
@@ -36,16 +36,16 @@ def follow(choice: Tensor, asserted: Tensor, defined: Tensor) -> Tensor:
     Args:
         choice: `(N,)`, index of the chosen option, -1 = none of them.
         asserted: `(N,)`, index of the option that the misleading text asserts, -1 = none.
-        defined: `(N,)` bool, the responses to be scored.
+        defined: `(N,)` bool, the responses to score.
 
     Returns:
-        `(N,)` float32, NaN where not defined or where nothing is asserted.
+        `(N,)` float32, NaN where undefined or where nothing is asserted.
 
     Example:
         >>> follow(torch.tensor([2, 1, 0]), torch.tensor([2, 2, -1]), torch.tensor([True, True, True]))
         tensor([1., 0., nan])
     """
-    return _chose(choice, asserted, defined)
+    return _is_chosen(choice, asserted, defined)
 
 
 def quadrants(consistent: Tensor, correct: Tensor) -> Tensor:
@@ -68,16 +68,16 @@ def quadrants(consistent: Tensor, correct: Tensor) -> Tensor:
 
 
 def poisson_binomial_tail(probabilities: Tensor) -> Tensor:
-    r"""Return the chance that at least k of K independent events happen, for k = 0 … K.
+    r"""Return the probability that at least k of K independent events happen, for k = 0 … K.
 
-    $P(\sum_i X_i \ge k)$ with $X_i \sim \mathrm{Bernoulli}(p_i)$; the distribution of the sum is convolved one event
-    at a time. With equal $p_i$ it is a binomial tail.
+    $P(\sum_i X_i \ge k)$ with $X_i \sim \mathrm{Bernoulli}(p_i)$, computed by convolving one event at a time. With
+    equal $p_i$ it is a binomial tail.
 
     Args:
-        probabilities: `(..., K)`, each event's, in [0, 1].
+        probabilities: `(..., K)`, the events' probabilities, in [0, 1].
 
     Returns:
-        `(..., K + 1)` float64 in [0, 1], from 1 at k = 0 downwards; NaN where a probability is.
+        `(..., K + 1)` float64 in [0, 1], decreasing from 1 at k = 0; NaN where a probability is NaN.
 
     Raises:
         ValueError: a probability is below 0 or above 1.
@@ -97,10 +97,10 @@ def poisson_binomial_tail(probabilities: Tensor) -> Tensor:
     for chance in chances.unbind(-1):
         happened = torch.nn.functional.pad(exactly[..., :-1] * chance[..., None], (1, 0))
         exactly = exactly * (1 - chance[..., None]) + happened
-    # From the far end, so that small chances are not lost beside large ones.
+    # Sum from the far end, so that small probabilities are not lost.
     return exactly.flip(-1).cumsum(-1).flip(-1).clamp(max=1.0)
 
 
-def _chose(choice: Tensor, option: Tensor, defined: Tensor) -> Tensor:
-    # An option of -1 would otherwise be "chosen" by every response without an answer.
+def _is_chosen(choice: Tensor, option: Tensor, defined: Tensor) -> Tensor:
+    # Otherwise a response without an answer (-1) would match an option of -1.
     return torch.where(defined & (option >= 0), (choice == option).float(), math.nan)

@@ -1,4 +1,4 @@
-"""Compute closed forms for rates and paired rates (intervals, tests, power), and correct p-values for their number."""
+"""Compute intervals, tests and power for rates and paired rates in closed form, and adjust p-values."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bootstrap import checked
+from .bootstrap import as_vector
 from .resampling import Floats
 
 __all__ = [
@@ -24,8 +24,8 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
     """Return Wilson's score interval of a rate, in [0, 1].
 
     Args:
-        successes: how many of n.
-        n: how many in all; need not be whole (effective sizes).
+        successes: number of successes.
+        n: number of trials; may be fractional (effective sizes).
         level: the interval's coverage, in (0, 1).
 
     Returns:
@@ -49,7 +49,7 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[fl
     rate = successes / n
     center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # At a rate of 0 or 1 the bound is the rate itself; rounding must not carry it outside.
+    # At a rate of 0 or 1 the bound is exactly the rate, which rounding must not exceed.
     low = 0.0 if successes == 0 else max(0.0, center - half)
     return low, 1.0 if successes == n else min(1.0, center + half)
 
@@ -59,14 +59,14 @@ def newcombe_paired_interval(
 ) -> tuple[float, float]:
     """Return Newcombe's score interval of the difference of two paired rates, condition − base, in [-1, 1].
 
-    Wilson's intervals of both rates, squared and added with the correlation φ of the pairs (method 10, with Newcombe's
-    correction of φ). Unlike a bootstrap it does not shrink to [0, 0] where no pair differs.
+    Combines Wilson's intervals of both rates by square-and-add with the correlation φ of the pairs (method 10, with
+    Newcombe's correction of φ). Unlike a bootstrap interval it does not shrink to [0, 0] if no pair differs.
 
     Args:
-        both: how many pairs are 1 on both sides.
-        base_only: how many are 1 under base alone.
-        condition_only: how many are 1 under the condition alone.
-        neither: how many are 1 on no side.
+        both: number of pairs that are 1 on both sides.
+        base_only: number of pairs that are 1 only under base.
+        condition_only: number of pairs that are 1 only under the condition.
+        neither: number of pairs that are 0 on both sides.
         level: the interval's coverage, in (0, 1).
 
     Returns:
@@ -102,13 +102,13 @@ def newcombe_paired_interval(
 def tango_interval(base_only: int, condition_only: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return Tango's score interval of the difference of two paired rates, condition − base, in [-1, 1].
 
-    The differences δ that the score test does not reject: |c − b − nδ| ≤ z √(n (2q̂ + δ(1 − δ))), with q̂ the most likely
-    share of pairs that are 1 under base alone if the difference is δ. Unlike a bootstrap it does not shrink to [0, 0]
-    where no pair differs, and one more failure raises neither end.
+    The differences δ that the score test does not reject: |c − b − nδ| ≤ z √(n (2q̂ + δ(1 − δ))), with q̂ the maximum
+    likelihood estimate, given δ, of the share of pairs that are 1 only under base. Unlike a bootstrap interval it does
+    not shrink to [0, 0] if no pair differs, and an additional failure never raises a limit.
 
     Args:
-        base_only: b, how many pairs are 1 under base alone.
-        condition_only: c, how many are 1 under the condition alone.
+        base_only: b, number of pairs that are 1 only under base.
+        condition_only: c, number of pairs that are 1 only under the condition.
         n: number of pairs.
         level: the interval's coverage, in (0, 1).
 
@@ -128,7 +128,9 @@ def tango_interval(base_only: int, condition_only: int, n: int, level: float = 0
     from scipy.optimize import brentq
 
     if min(base_only, condition_only, n - base_only - condition_only) < 0:
-        raise ValueError(f"expected counts of at least 0 that n pairs hold, got {(base_only, condition_only, n)}")
+        raise ValueError(
+            f"expected counts of at least 0 that add up to at most n, got {(base_only, condition_only, n)}"
+        )
     z, change = normal_quantile(level), condition_only - base_only
     if n == 0:
         return math.nan, math.nan
@@ -139,7 +141,7 @@ def tango_interval(base_only: int, condition_only: int, n: int, level: float = 0
         alone = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
         return sign * (change - n * delta) - z * math.sqrt(max(0.0, n * (2 * alone + delta * (1 - delta))))
 
-    # Where all pairs are alike the score is 0 at the difference itself, which is no end.
+    # If all pairs are equal, the score is 0 at the difference itself, which is not a limit.
     below, above = change / n - 1e-9, change / n + 1e-9
     low = -1.0 if score(-1.0, 1) <= 0 else float(brentq(score, -1.0, below, args=(1,), xtol=1e-12))
     high = 1.0 if score(1.0, -1) <= 0 else float(brentq(score, above, 1.0, args=(-1,), xtol=1e-12))
@@ -149,15 +151,15 @@ def tango_interval(base_only: int, condition_only: int, n: int, level: float = 0
 def tango_p(base_only: int, condition_only: int) -> float:
     """Return the two-sided p-value of the score test that base and condition have the same rate.
 
-    It is McNemar's test without correction for continuity: z = (c − b) / √(b + c). The interval of `tango_interval`
-    excludes 0 exactly where p < 1 − level.
+    It is McNemar's test without continuity correction: z = (c − b) / √(b + c). The interval of `tango_interval`
+    excludes 0 exactly if p < 1 − level.
 
     Args:
-        base_only: b, how many pairs are 1 under base alone.
-        condition_only: c, how many are 1 under the condition alone.
+        base_only: b, number of pairs that are 1 only under base.
+        condition_only: c, number of pairs that are 1 only under the condition.
 
     Returns:
-        p in (0, 1], 1 where no pair differs.
+        p in (0, 1], 1 if no pair differs.
 
     Raises:
         ValueError: a count is negative.
@@ -173,21 +175,21 @@ def tango_p(base_only: int, condition_only: int) -> float:
 
     if min(base_only, condition_only) < 0:
         raise ValueError(f"expected counts of at least 0, got {(base_only, condition_only)}")
-    differing = base_only + condition_only
-    return 2 * float(ndtr(-abs(condition_only - base_only) / math.sqrt(differing))) if differing else 1.0
+    discordant = base_only + condition_only
+    return 2 * float(ndtr(-abs(condition_only - base_only) / math.sqrt(discordant))) if discordant else 1.0
 
 
 def mcnemar_exact(base_only: int, condition_only: int) -> float:
     """Return the two-sided p-value of McNemar's exact test that base and condition have the same rate.
 
-    The pairs that differ are coin throws: p = min(1, 2 · P(X ≤ min(b, c))) with X ~ Binomial(b + c, 1/2).
+    Discordant pairs are fair coin flips: p = min(1, 2 · P(X ≤ min(b, c))) with X ~ Binomial(b + c, 1/2).
 
     Args:
-        base_only: how many pairs are 1 under base alone.
-        condition_only: how many are 1 under the condition alone.
+        base_only: b, number of pairs that are 1 only under base.
+        condition_only: c, number of pairs that are 1 only under the condition.
 
     Returns:
-        p in (0, 1], 1 where no pair differs.
+        p in (0, 1], 1 if no pair differs.
 
     Raises:
         ValueError: a count is negative.
@@ -203,14 +205,14 @@ def mcnemar_exact(base_only: int, condition_only: int) -> float:
 
     if min(base_only, condition_only) < 0:
         raise ValueError(f"expected counts of at least 0, got {(base_only, condition_only)}")
-    differing = base_only + condition_only
-    if differing == 0:
+    discordant = base_only + condition_only
+    if discordant == 0:
         return 1.0
-    return min(1.0, 2 * float(bdtr(min(base_only, condition_only), differing, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(base_only, condition_only), discordant, 0.5)))
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return p-values adjusted for their number, which keeps the chance of any false rejection at the level.
+    """Return p-values adjusted with Holm's method, which controls the family-wise error rate.
 
     The i-th smallest of m becomes max over j ≤ i of min(1, (m − j + 1) · p_(j)).
 
@@ -230,14 +232,14 @@ def holm(p_values: ArrayLike) -> Floats:
     Source:
         Holm, Scandinavian Journal of Statistics 6 (1979).
     """
-    return _step_adjusted(p_values, lambda ordered: np.maximum.accumulate(np.arange(len(ordered), 0, -1) * ordered))
+    return _adjust(p_values, lambda ordered: np.maximum.accumulate(np.arange(len(ordered), 0, -1) * ordered))
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> Floats:
-    """Return p-values adjusted so that, of what is called a finding, the expected share of false ones is at the level.
+    """Return p-values adjusted with the method of Benjamini and Hochberg, which controls the false discovery rate.
 
-    The i-th smallest of m becomes min over j ≥ i of (m / j) · p_(j). A weaker promise than that of `holm`, under which
-    more is found; it holds for independent and for positively dependent tests, as those against one base are.
+    The i-th smallest of m becomes min over j ≥ i of (m / j) · p_(j). Weaker than the guarantee of `holm`, but with more
+    power; it holds for independent and positively dependent tests, such as comparisons with one base.
 
     Args:
         p_values: `(m,)`, in [0, 1]; NaN = no test, stays NaN and is not counted.
@@ -257,31 +259,31 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
         Statistics 29 (2001) (positive dependence).
     """
 
-    def least_from_here_on(ordered: Floats) -> Floats:
+    def running_minimum(ordered: Floats) -> Floats:
         factors = len(ordered) / np.arange(1, len(ordered) + 1)
         return np.minimum.accumulate((factors * ordered)[::-1])[::-1]
 
-    return _step_adjusted(p_values, least_from_here_on)
+    return _adjust(p_values, running_minimum)
 
 
 def minimum_detectable_effect(
     n: int, discordant: float, *, level: float = 0.95, power: float = 0.8, comparisons: int = 1
 ) -> float:
-    """Return the smallest difference of two paired rates that the score test of n pairs finds with the given power.
+    """Return the smallest difference of two paired rates that the score test of n pairs detects with the given power.
 
-    It is the δ > 0 of √n · δ = z(1−α/2) · √ψ + z(power) · √(ψ − δ²), with the share ψ of pairs that differ, α = 1 −
-    level and z the normal quantile; with several comparisons α is divided by their number, since Holm's correction asks
-    at most that of each. δ cannot exceed ψ, where all pairs that differ do so in one direction.
+    It is the δ > 0 that solves √n · δ = z(1−α/2) · √ψ + z(power) · √(ψ − δ²), with the share ψ of discordant pairs,
+    α = 1 − level and z the normal quantile; with several comparisons α is divided by their number, the strictest level
+    of Holm's correction. δ cannot exceed ψ, at which all discordant pairs differ in the same direction.
 
     Args:
         n: number of pairs.
-        discordant: ψ, the share of pairs that are 1 on one side alone, in [0, 1], from a pilot or an earlier run.
+        discordant: ψ, the share of pairs that are 1 on only one side, in [0, 1], from a pilot or an earlier run.
         level: 1 − α of the two-sided test, in (0, 1).
-        power: the chance to find the difference, in (1 − level, 1).
-        comparisons: how many conditions are compared with base, whose p-values are corrected together.
+        power: probability of detecting the difference, in (1 − level, 1).
+        comparisons: number of conditions compared with base, whose p-values are corrected together.
 
     Returns:
-        A difference of rates in (0, 1]; NaN where n pairs with such a ψ are too few for any.
+        A difference of rates in (0, 1]; NaN if n pairs with this ψ are too few for any.
 
     Raises:
         ValueError: `n` or `comparisons` is less than 1, or a share is out of range.
@@ -301,22 +303,22 @@ def minimum_detectable_effect(
         raise ValueError(f"expected at least one of 'comparisons', got {comparisons}")
     if not 0 <= discordant <= 1:
         raise ValueError(f"expected 'discordant' between 0 and 1, got {discordant}")
-    needed = normal_quantile(1 - (1 - level) / comparisons) if 0 < level < 1 else normal_quantile(level)
+    z_level = normal_quantile(1 - (1 - level) / comparisons) if 0 < level < 1 else normal_quantile(level)
     if not 1 - level < power < 1:
         raise ValueError(f"expected 'power' between 1 - level = {1 - level:.4g} and 1, got {power}")
-    found = float(ndtri(power))
-    under_root = n - needed**2 + found**2
-    if discordant == 0 or under_root < 0:
+    z_power = float(ndtri(power))
+    discriminant = n - z_level**2 + z_power**2
+    if discordant == 0 or discriminant < 0:
         return math.nan
-    # Of the equation squared, the root that solves it unsquared as well.
-    effect = math.sqrt(discordant) * (math.sqrt(n) * needed + found * math.sqrt(under_root)) / (n + found**2)
+    # The root of the squared equation that also solves the original one.
+    effect = math.sqrt(discordant) * (math.sqrt(n) * z_level + z_power * math.sqrt(discriminant)) / (n + z_power**2)
     return effect if effect <= discordant else math.nan
 
 
 def recovered_limits(
     base: tuple[float, float, float], condition: tuple[float, float, float], correlation: float
 ) -> tuple[float, float]:
-    """Return the limits of a difference of two rates, from each one's (value, low, high) and their correlation."""
+    """Return the limits of a difference of two rates from their (value, low, high) and correlation."""
     (base_value, base_low, base_high), (value, low, high) = base, condition
 
     def added(first: float, second: float) -> float:
@@ -328,16 +330,16 @@ def recovered_limits(
     return max(below, -1.0), min(above, 1.0)  # NaN stays NaN
 
 
-def _step_adjusted(p_values: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
-    """Apply a correction to the p-values there are, in ascending order; none becomes larger than 1."""
-    values = checked("p_values", p_values)
+def _adjust(p_values: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
+    """Apply a correction to the defined p-values in ascending order, and clip them to 1."""
+    values = as_vector("p_values", p_values)
     tested = np.flatnonzero(~np.isnan(values))
-    given = values[tested]
-    if len(given) and not 0 <= given.min() <= given.max() <= 1:
-        raise ValueError(f"expected p-values between 0 and 1, got {given.min()} to {given.max()}")
-    order = np.argsort(given, kind="stable")
+    defined = values[tested]
+    if len(defined) and not 0 <= defined.min() <= defined.max() <= 1:
+        raise ValueError(f"expected p-values between 0 and 1, got {defined.min()} to {defined.max()}")
+    order = np.argsort(defined, kind="stable")
     adjusted = np.full(len(values), math.nan)
-    adjusted[tested[order]] = np.minimum(1.0, adjust(given[order]))
+    adjusted[tested[order]] = np.minimum(1.0, adjust(defined[order]))
     return adjusted
 
 
@@ -353,21 +355,21 @@ def normal_quantile(level: float) -> float:
 def average_interval(
     values: ArrayLike, low: ArrayLike, high: ArrayLike, blocks: Sequence[Hashable] | None = None
 ) -> tuple[float, float]:
-    r"""Return the interval of the plain average of k estimates from each one's own interval.
+    r"""Return the interval of the unweighted average of k estimates from their intervals.
 
     The method of variance estimates recovery: with $m = \frac1k \sum v_i$, the lower limit is
-    $m - \frac1k \sqrt{\sum_b (\sum_{i \in b} (v_i - l_i))^2}$ and the upper one likewise, over blocks b of estimates.
-    Blocks are independent of each other; within one, any dependence is allowed for by adding the widths up. With one
-    estimate per block it is Newcombe's square-and-add, so an interval does not shrink to a point at rates of 0 and 1.
+    $m - \frac1k \sqrt{\sum_b (\sum_{i \in b} (v_i - l_i))^2}$, and the upper one is analogous, over blocks b of
+    estimates. Blocks are independent; within a block any dependence is allowed, as widths are added. With one estimate
+    per block it is Newcombe's square-and-add, so the interval does not shrink to a point at rates of 0 and 1.
 
     Args:
         values: `(k,)`, the estimates.
         low: `(k,)`, their lower limits.
-        high: `(k,)`, their upper limits, all of the level that is wanted.
-        blocks: k labels; estimates of one label may depend on each other. None = all are independent.
+        high: `(k,)`, their upper limits, all of the desired level.
+        blocks: k labels; estimates with the same label may be dependent. None = all are independent.
 
     Returns:
-        (low, high), NaN without an estimate, or if one of them or of its limits is NaN.
+        (low, high), NaN without an estimate, or if an estimate or a limit is NaN.
 
     Raises:
         ValueError: the lengths differ.
@@ -381,16 +383,16 @@ def average_interval(
     Source:
         Zou and Donner, Statistics in Medicine 27 (2008) 1693–1702.
     """
-    given = [checked(name, side) for name, side in (("values", values), ("low", low), ("high", high))]
-    labels: list[Hashable] = [*range(len(given[0]))] if blocks is None else [*blocks]
-    lengths = [*map(len, given), len(labels)]
+    vectors = [as_vector(name, side) for name, side in (("values", values), ("low", low), ("high", high))]
+    labels: list[Hashable] = [*range(len(vectors[0]))] if blocks is None else [*blocks]
+    lengths = [*map(len, vectors), len(labels)]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"expected 'values', 'low', 'high' and 'blocks' of one length, got {', '.join(map(str, lengths))}"
+            f"expected 'values', 'low', 'high' and 'blocks' of the same length, got {', '.join(map(str, lengths))}"
         )
     if not labels:
         return math.nan, math.nan
-    estimates, lower, upper = given
+    estimates, lower, upper = vectors
     codes = [labels.index(label) for label in labels]
     below, above = (
         float(np.sqrt((np.bincount(codes, weights=widths) ** 2).sum())) / len(labels)
