@@ -340,7 +340,7 @@ def test_other_metrics_need_no_model(samples, tmp_path):
         ({"seed": 1}, "field 'seed'"),
         (
             {"distractor": "runner_up"},
-            "field 'distractor': expected 'random', as the run was begun with, got 'runner_up'",
+            "field 'distractor': expected 'random', as the run was started with, got 'runner_up'",
         ),
         ({"style": Style(system="Hello.")}, "field 'style.system': expected None"),
         ({"model": fake(accuracy=0.2)}, "field 'model.accuracy': expected 0.9"),
@@ -637,7 +637,7 @@ def test_rows_of_other_versions_are_told_and_not_refused(samples, tmp_path, capl
         [resumed] = report.manifest["resumed"]
         assert resumed["versions"] == now
     [told] = [record.getMessage() for record in caplog.records if "gone on with" in record.message]
-    assert f"begun under vlmrobust 0.0.1, torch 1.0, gone on with under vlmrobust {now['vlmrobust']}, torch " in told
+    assert f"started with vlmrobust 0.0.1, torch 1.0, resumed with vlmrobust {now['vlmrobust']}, torch " in told
     report.to_html(tmp_path / "page.html")
     assert "gone on with under" in (tmp_path / "page.html").read_text()
 

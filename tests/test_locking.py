@@ -45,8 +45,8 @@ def stranger(folder, host="elsewhere", process=1):
 
 def test_another_run_is_told_who_is_at_work_and_since_when(holder, tmp_path):
     expected = (
-        rf"run directory {re.escape(str(tmp_path))}: expected no other run at work in it, but process {holder.pid} on "
-        r"'.+' has been since 2\d\d\d-\d\d-\d\dT.+, and was last heard of \d s ago; wait for it to end, or use another"
+        rf"run directory {re.escape(str(tmp_path))}: expected no other run in it, but process {holder.pid} on "
+        r"'.+' has been using it since 2\d\d\d-\d\d-\d\dT.+, with the last heartbeat \d s ago; wait for it to end,"
     )
     with pytest.raises(DirectoryInUseError, match=expected):
         DirectoryLock(tmp_path).__enter__()
@@ -101,7 +101,7 @@ def test_of_several_at_one_moment_one_gets_in(tmp_path):
 
 
 def test_a_process_of_another_machine_counts_as_long_as_it_shows_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(locking, "_SILENT", 1.0)
+    monkeypatch.setattr(locking, "_TIMEOUT", 1.0)
     file = stranger(tmp_path)
     beats = os.fork()
     if beats == 0:
@@ -110,7 +110,7 @@ def test_a_process_of_another_machine_counts_as_long_as_it_shows_life(tmp_path, 
             os.utime(file)
         os._exit(0)
     try:
-        with pytest.raises(DirectoryInUseError, match="process 1 on 'elsewhere' has been since 2026-01-01"):
+        with pytest.raises(DirectoryInUseError, match="process 1 on 'elsewhere' has been using it since 2026-01-01"):
             DirectoryLock(tmp_path).__enter__()
     finally:
         os.kill(beats, signal.SIGKILL)
@@ -127,11 +127,11 @@ def test_what_is_long_gone_is_not_waited_for(tmp_path):
     begun = time.monotonic()
     with DirectoryLock(tmp_path):
         assert not file.exists()
-    assert time.monotonic() - begun < locking._SILENT
+    assert time.monotonic() - begun < locking._TIMEOUT
 
 
 def test_a_holder_shows_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(locking, "_BEAT", 0.05)
+    monkeypatch.setattr(locking, "_HEARTBEAT", 0.05)
     with DirectoryLock(tmp_path):
         [file] = (tmp_path / ".running").glob("*.json")
         os.utime(file, (0, 0))
@@ -151,7 +151,7 @@ def test_children_that_outlive_a_killed_process_do_not_keep_its_lock(tmp_path, m
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(owner, 0)
-    monkeypatch.setattr(locking, "_SILENT", 0.0)
+    monkeypatch.setattr(locking, "_TIMEOUT", 0.0)
     with DirectoryLock(tmp_path):
         pass
 

@@ -69,10 +69,10 @@ def test_joining_adds_conditions():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 1}, "field 'seed': expected 0, as the run was begun with, got 1"),
+        ({"seed": 1}, "field 'seed': expected 0, as the run was started with, got 1"),
         (
             {"style": Style(mode="direct")},
-            "field 'style.mode': expected 'think', as the run was begun with, got 'direct'",
+            "field 'style.mode': expected 'think', as the run was started with, got 'direct'",
         ),
         ({"model": FakeModel(accuracy=0.5)}, "field 'model.accuracy': expected 0.9, .* got 0.5"),
     ],

@@ -298,7 +298,7 @@ def two(samples, tmp_path):
     return made
 
 
-def changed(samples, **changes):
+def changed_field(samples, **changes):
     return [samples[2].replace(**changes), *samples[3:6]]
 
 
@@ -321,12 +321,12 @@ def changed(samples, **changes):
 )
 def test_a_sample_that_is_another_is_told_by_file_line_and_field(two, samples, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        merge_runs(two(changed(samples, **changes)), tmp_path / "c")
+        merge_runs(two(changed_field(samples, **changes)), tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 
 def test_other_metadata_are_counted_and_the_last_stand(two, samples, tmp_path, caplog):
-    merged = merge_runs(two(changed(samples, metadata={"n": 20})), tmp_path / "c")
+    merged = merge_runs(two(changed_field(samples, metadata={"n": 20})), tmp_path / "c")
     assert "metadata of 1 samples differ; the last directory's are used" in caplog.text
     found = dict(zip(merged.responses.sample_id, merged.responses.metadata, strict=True))
     assert [found[f"q{number}"]["n"] for number in range(6)] == [0, 1, 20, 3, 4, 5]
@@ -375,7 +375,7 @@ def test_other_answers_are_refused_or_counted_and_left_out_with_all_of_their_sam
         merge_runs(folders, tmp_path / "c")
     assert not (tmp_path / "c").exists()
     merged = merge_runs(folders, tmp_path / "c", differing="first")
-    assert "b: 4 answers to 1 samples are left out, to which an earlier directory has others" in caplog.text
+    assert "b: left out 4 answers to 1 samples that differ from those of an earlier directory" in caplog.text
     whole, _ = call(tmp_path / "whole", samples[:6], [STOP])
     assert_equal(merged, whole)
     assert call(tmp_path / "c", samples[:6], [STOP])[1] == 0
@@ -471,7 +471,7 @@ def test_answers_of_a_call_that_was_not_finished_are_kept_and_told(samples, tmp_
     last_report_file(b).unlink()
     merged = merge_runs([a, b], tmp_path / "c")
     assert len(merged) == 4
-    assert f"{b}: 4 of 4 answers are in no report, as of a call that was not finished" in caplog.text
+    assert f"{b}: 4 of 4 answers are not in any report, as their call did not finish" in caplog.text
     report, asked = call(tmp_path / "c", samples[:4], [STOP], draws=1)
     assert (len(report), asked) == (8, 0)
     last_report_file(a).unlink()

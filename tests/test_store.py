@@ -143,7 +143,7 @@ def test_a_line_that_is_broken_in_the_middle_is_an_error_with_its_place(tmp_path
     ("changes", "message"),
     [
         ({"question": "Which shape?"}, r"sample 'a', field 'question': expected 'Which colour is the cube\?'"),
-        ({"answer": 0}, "sample 'a', field 'answer': expected 1, as the run was begun with, got 0"),
+        ({"answer": 0}, "sample 'a', field 'answer': expected 1, as recorded in the run, got 0"),
         ({"distractor": 2}, r"sample 'a', field 'distractor': expected None, .* got 2"),
         ({"images": (b"other",)}, r"sample 'a', field 'images\[0\]'"),
         ({"images": (b"other", b"one")}, "sample 'a', field 'images'"),
@@ -189,7 +189,7 @@ def test_another_prompt_under_a_finished_key_is_refused(tmp_path, make_sample):
 def test_another_run_is_refused_and_the_old_one_left_alone(tmp_path, make_sample):
     opened(tmp_path, MANIFEST, [make_sample("a")]).close()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="field 'seed': expected 0, as the run was begun with, got 1; use another"):
+    with pytest.raises(ValueError, match="field 'seed': expected 0, as the run was started with, got 1; use another"):
         opened(tmp_path, MANIFEST.replace(seed=1), [make_sample("b")])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -1,4 +1,4 @@
-"""Look up conditions, styles, judges and text writers by name, or by `module:Class` for one's own."""
+"""Look up conditions, styles, judges and text writers by name, and custom classes by `module:Class`."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -108,14 +108,14 @@ CONDITIONS: dict[str, Callable[[], Perturbation]] = {
 }
 
 FROM_SAMPLES: dict[str, Callable[..., Perturbation]] = {"swapped_image": SwappedImage}
-"""Conditions that show something of other samples, which are their `pool`."""
+"""Conditions that use other samples, their `pool`."""
 
 
 def parts_of(names: Sequence[str]) -> list[list[str]]:
-    """Return the names that are joined with `+` in each of some names.
+    """Split each name into the names joined with `+`.
 
     Raises:
-        ValueError: a name is not known (the message has the nearest, and lists all), or one's own class is not there.
+        ValueError: a name is unknown (the message suggests the closest and lists all), or a custom class is missing.
 
     Example:
         >>> parts_of(["base", "wrong_caption+abstain_option"])
@@ -126,7 +126,7 @@ def parts_of(names: Sequence[str]) -> list[list[str]]:
     for part in (part for joined in parts for part in joined if part not in known):
         if ":" not in part:
             raise ValueError(
-                f"expected a condition, or several joined with +, {unknown_name(part, known)}; one of your own is "
+                f"expected a condition, or several joined with +, {unknown_name(part, known)}; name a custom one as "
                 "module:Class or file.py:Class"
             )
         made_at(part, (Perturbation,), "condition")
@@ -134,15 +134,15 @@ def parts_of(names: Sequence[str]) -> list[list[str]]:
 
 
 def conditions_named(names: Sequence[str], samples: Sequence[Sample] = ()) -> list[Perturbation]:
-    """Return the conditions of some names, each from the tables or one's own, or several of them joined with `+`.
+    """Return conditions by name; `+` joins several into one.
 
     Args:
-        names: of conditions; `module:Class` or `file.py:Class` of one's own, whose module is imported, which runs its
-            code.
-        samples: for conditions that show something of other samples.
+        names: names of conditions; `module:Class` or `file.py:Class` for custom ones, whose module is imported, which
+            runs its code.
+        samples: for conditions that use other samples.
 
     Raises:
-        ValueError: a name is not known (the message has the nearest, and lists all), or one's own class is not there.
+        ValueError: a name is unknown (the message suggests the closest and lists all), or a custom class is missing.
 
     Example:
         >>> [condition.condition for condition in conditions_named(["base", "wrong_caption+abstain_option"])]
@@ -150,18 +150,18 @@ def conditions_named(names: Sequence[str], samples: Sequence[Sample] = ()) -> li
     """
     conditions: list[Perturbation] = []
     for parts in parts_of(names):
-        made = [_made(part, samples) for part in parts]
-        conditions.append(made[0] if len(made) == 1 else Compose(*made))
+        created = [_create(part, samples) for part in parts]
+        conditions.append(created[0] if len(created) == 1 else Compose(*created))
     return conditions
 
 
-def _made(part: str, samples: Sequence[Sample]) -> Perturbation:
+def _create(part: str, samples: Sequence[Sample]) -> Perturbation:
     if part in CONDITIONS:
         return CONDITIONS[part]()
     if part in FROM_SAMPLES:
         return FROM_SAMPLES[part](pool=samples)
-    own: Perturbation = made_at(part, (Perturbation,), "condition")
-    return own
+    custom: Perturbation = made_at(part, (Perturbation,), "condition")
+    return custom
 
 
 STYLES: dict[str, Style] = {
@@ -172,10 +172,10 @@ STYLES: dict[str, Style] = {
 
 
 def named_style(name: str) -> Style:
-    """Return the library's own style that asks for a thought ("think") or not ("direct"), or one of `vlmrobust.styles`.
+    """Return a style by name: the default with a thought ("think"), without ("direct"), or one of `vlmrobust.styles`.
 
     Raises:
-        ValueError: there is none of this name; the message has the nearest, and lists all.
+        ValueError: the name is unknown; the message suggests the closest and lists all.
 
     Example:
         >>> named_style("vigorl_spatial").answer_by
@@ -197,21 +197,21 @@ def judge_named(
     itself: str | None = None,
     where: str,
 ) -> Judge:
-    """Return the judge of a name: the table of what a name stands for.
+    """Return a judge by name.
 
     Args:
         name: `rules`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), `openai:NAME` (a model behind a server), or
             `self`.
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
-        dtype: of a checkpoint.
-        device: of a checkpoint; vLLM takes the cards it sees.
+        dtype: data type of a checkpoint.
+        device: device of a checkpoint; vLLM uses the GPUs it sees.
         options: further arguments of `LMJudge.from_pretrained` or `OpenAIJudge`.
-        itself: the name that `self` means, such as `hf:NAME` of the model that had the thoughts; None = there is none.
-        where: what errors call the place that the name stands at.
+        itself: the name that `self` refers to, such as `hf:NAME` of the model that wrote the thoughts; None = none.
+        where: the name's origin, for messages.
 
     Raises:
-        ValueError: the name is of none of these forms, the key is not there, or `self` means no checkpoint.
+        ValueError: the name has another form, the key is missing, or `self` does not refer to a checkpoint.
 
     Example:
         >>> judge_named("rules", where="judges").title
@@ -222,16 +222,16 @@ def judge_named(
             raise ValueError(f"{where}: expected self beside a run of a checkpoint, got none; hf:NAME names one")
         name = itself
     kind, _, which = name.partition(":")
-    further = dict(options or {})
+    extra = dict(options or {})
     match kind, bool(which):
         case "rules", False:
             return RuleJudge()
         case "hf", True:
-            return LMJudge.from_pretrained(which, dtype=dtype, device=device, **further)
+            return LMJudge.from_pretrained(which, dtype=dtype, device=device, **extra)
         case "vllm", True:
-            return LMJudge.from_pretrained(which, engine="vllm", dtype=dtype, device=device, **further)
+            return LMJudge.from_pretrained(which, engine="vllm", dtype=dtype, device=device, **extra)
         case "openai", True:
-            return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where), **further)
+            return OpenAIJudge(model=which, base_url=base_url, api_key=secret(api_key_env, where), **extra)
     raise ValueError(f"{where}: expected rules, self, hf:NAME, vllm:NAME or openai:NAME, got {name!r}")
 
 
@@ -246,51 +246,51 @@ def writer_named(
     options: Mapping[str, Any] | None = None,
     where: str,
 ) -> Model:
-    """Return who writes captions and thoughts, of a name.
+    """Return a model that writes captions and thoughts, by name.
 
     Args:
-        name: `hf:NAME` (a checkpoint, with or without eyes), `vllm:NAME` (a vision-language model on vLLM) or
+        name: `hf:NAME` (a language or vision-language checkpoint), `vllm:NAME` (a vision-language model on vLLM) or
             `openai:NAME` (a model behind a server).
         base_url: the server's address.
         api_key_env: the environment variable that holds the server's key.
-        dtype: of a checkpoint.
-        device: of a checkpoint; vLLM takes the cards it sees.
-        max_new_tokens: the most that is written for a text.
+        dtype: data type of a checkpoint.
+        device: device of a checkpoint; vLLM uses the GPUs it sees.
+        max_new_tokens: maximum number of tokens per text.
         options: further arguments of `VLLMModel` or `OpenAIModel`.
-        where: what errors call the place that the name stands at.
+        where: the name's origin, for messages.
 
     Raises:
-        ValueError: the name is of none of these forms, or the key is not there.
+        ValueError: the name has another form, or the key is missing.
     """
     kind, _, which = name.partition(":")
-    further = dict(options or {})
+    extra = dict(options or {})
     match kind, bool(which):
         case "hf", True:
-            if not _sees(which):
+            if not _is_vision_language(which):
                 return TextModel.from_pretrained(which, dtype=dtype, device=device, max_new_tokens=max_new_tokens)
             generation = {"max_new_tokens": max_new_tokens}
             return HFModel.from_pretrained(which, dtype=dtype, device=device, generation=generation)
         case "vllm", True:
-            return VLLMModel(which, {"max_new_tokens": max_new_tokens}, dtype=dtype, **further)
+            return VLLMModel(which, {"max_new_tokens": max_new_tokens}, dtype=dtype, **extra)
         case "openai", True:
-            # Letters are of no use here, and some servers refuse to tell probabilities.
-            told: dict[str, Any] = {"generation": {"max_tokens": max_new_tokens}, "top_logprobs": None}
-            return OpenAIModel(which, base_url, secret(api_key_env, where), **told | further)
+            # Letters are not needed here, and some servers refuse requests for log-probabilities.
+            settings: dict[str, Any] = {"generation": {"max_tokens": max_new_tokens}, "top_logprobs": None}
+            return OpenAIModel(which, base_url, secret(api_key_env, where), **settings | extra)
     raise ValueError(f"{where}: expected hf:NAME, vllm:NAME or openai:NAME, got {name!r}")
 
 
-def _sees(name: str) -> bool:
-    """Return whether a checkpoint is one of a vision-language model; of what has no config of its own, that it is."""
+def _is_vision_language(name: str) -> bool:
+    """Return whether a checkpoint is a vision-language model; assumed for checkpoints without a readable config."""
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
     try:
         return type(AutoConfig.from_pretrained(name)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     except (OSError, ValueError):
-        return True  # an adapter, or one that its own loader says more about
+        return True  # an adapter, or a checkpoint whose loader reports the problem
 
 
 def slug_of(name: str) -> str:
-    """Return a judge's name as a part of a file's name; no two names have the same.
+    """Return a judge's name in a form that is valid in file names and unique.
 
     Example:
         >>> slug_of("hf:org/model"), slug_of("hf:org-model")
@@ -301,14 +301,14 @@ def slug_of(name: str) -> str:
 
 
 def secret(variable: str | None, where: str) -> str | None:
-    """Return the value of an environment variable: a key is named on a command line or in a file, never written there.
+    """Return a key from an environment variable, so that command lines and files never contain the key.
 
     Args:
-        variable: its name; None = no key.
-        where: what errors call the place that the name stands at.
+        variable: the variable's name; None = no key.
+        where: the name's origin, for messages.
 
     Raises:
-        ValueError: it is not set.
+        ValueError: the variable is not set.
     """
     if variable is None:
         return None

@@ -1,11 +1,11 @@
-"""Check dtypes and devices by name, before any weights are loaded."""
+"""Validate dtypes and devices before any weights are loaded."""
 
 from typing import Any
 
 __all__ = ["check_device", "check_dtype"]
 
 
-_MEANT = {
+_ALIASES = {
     "bfloat16": ("bf16", "bfloat", "brain16"),
     "float16": ("fp16", "f16", "16", "half"),
     "float32": ("fp32", "f32", "32", "full", "single", "float"),
@@ -14,14 +14,14 @@ _MEANT = {
 
 
 def check_dtype(dtype: Any, where: str = "field 'dtype'") -> None:
-    """Refuse the name of a dtype that torch does not have, or in which no weights are computed.
+    """Refuse a dtype that torch does not have, or that is not a floating-point type.
 
     Args:
         dtype: a torch dtype or its name; "auto" = the checkpoint's own.
-        where: who was given it, for the message; empty = that is said elsewhere.
+        where: the setting's origin, for the message; empty = none.
 
     Raises:
-        ValueError: it is none; the message says which one was meant, where that can be told.
+        ValueError: it is invalid; the message suggests the intended one, if known.
 
     Example:
         >>> try:
@@ -38,11 +38,11 @@ def check_dtype(dtype: Any, where: str = "field 'dtype'") -> None:
     if isinstance(found, torch.dtype) and found.is_floating_point:
         return
     plain = str(dtype).lower().removeprefix("torch.").replace("-", "").replace("_", "")
-    meant = next((name for name, others in _MEANT.items() if plain in (name, *others)), None)
+    meant = next((name for name, others in _ALIASES.items() if plain in (name, *others)), None)
     hint = f"; did you mean {meant!r}?" if meant else ""
-    begun = f"{where}: " if where else ""
+    prefix = f"{where}: " if where else ""
     raise ValueError(
-        f"{begun}expected auto, bfloat16, float16, float32 or another of torch's floating-point dtypes, "
+        f"{prefix}expected auto, bfloat16, float16, float32 or another of torch's floating-point dtypes, "
         f"got {dtype!r}{hint}"
     )
 
@@ -51,11 +51,11 @@ def check_device(device: Any, where: str = "field 'device'") -> None:
     """Refuse a device that this machine does not have.
 
     Args:
-        device: a torch device or its name; None = whatever is chosen later.
-        where: who was given it, for the message.
+        device: a torch device or its name; None = chosen later.
+        where: the setting's origin, for the message.
 
     Raises:
-        ValueError: it is the name of none, or there is none, or none of that number; the message says what there is.
+        ValueError: the name is invalid, or there is no such device; the message says which ones there are.
 
     Example:
         >>> check_device("graphics card")
@@ -74,12 +74,12 @@ def check_device(device: Any, where: str = "field 'device'") -> None:
         return
     count = _count(found.type)
     if (found.index or 0) >= count:
-        there = f"{count} of this kind, the last one {found.type}:{count - 1}" if count else "none of this kind"
-        raise ValueError(f"{where}: expected a device of this machine, got {str(device)!r}; torch finds {there}")
+        available = f"{count} of this kind, the last one {found.type}:{count - 1}" if count else "none of this kind"
+        raise ValueError(f"{where}: expected a device of this machine, got {str(device)!r}; torch finds {available}")
 
 
 def _count(kind: str) -> int:
-    """Return how many devices of a kind torch can use here."""
+    """Return the number of devices of a kind that torch can use."""
     import torch
 
     if kind == "mps":

@@ -1,4 +1,4 @@
-"""Samples × conditions, asked in a fixed plan of batches, resumable, with failures as rows of their own."""
+"""Evaluate a model on samples under conditions, in a fixed plan of batches, resumably, and with failures as rows."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -27,44 +27,43 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluator:
-    """Asks a model every sample under every condition, and reports.
+    """Evaluates a model on every sample under every condition, and reports.
 
     The batch plan is fixed: `batch_size` samples with all their conditions and draws go into one `respond` call, in the
-    samples' order. Conditions that need the base answer follow in a second call. What is on disk already is not asked
-    again, and what is left of a batch is asked where it was planned.
+    samples' order. Conditions that need the base answer follow in a second call. Recorded responses are not requested
+    again, and the rest of a batch is processed where it was planned.
 
-    A model that takes prompts one by one (`models.ConcurrentModel`: `OpenAIModel`, or one of your own with `ask`) is
-    kept full across batches instead: no batch waits for its slowest prompt, and rows come out in the same order.
+    A model that takes prompts one by one (`models.ConcurrentModel`: `OpenAIModel`, or a custom one with `ask`) is kept
+    busy across batches instead: no batch waits for its slowest prompt, and rows have the same order.
 
     Args:
-        model: anything with `respond(prompts) -> list[Response]`, or a function that returns one, which is called where
+        model: anything with `respond(prompts) -> list[Response]`, or a function that returns one, which is called when
             it is needed.
-        perturbations: the conditions; `Base()` is put in front if it is not among them.
-        metrics: what is measured: metrics, the names of their columns, or `module:Class` of one's own; None =
-            `default_metrics()`.
-        style: how questions are put; None = the default style.
-        draws: how often each prompt is asked (for models that sample).
-        batch_size: how many samples are handed to one `respond` call.
-        seed: keys every random draw, together with the sample's id.
+        perturbations: the conditions; `Base()` is added in front if missing.
+        metrics: metrics, names of their columns, or `module:Class` for custom ones; None = `default_metrics()`.
+        style: style of the prompts; None = the default style.
+        draws: number of responses to each prompt (for models that sample).
+        batch_size: number of samples per `respond` call.
+        seed: seeds every random draw, together with the sample's id.
         distractor: the wrong option that all conditions of a sample assert, unless the sample has its own: "random", or
-            the "runner_up", the wrong option that was likeliest under base (draw 0); base is then asked first, and
-            where no letters were read under it, conditions that assert the distractor are not applicable.
-        on_error: what a perturbation or a model that raises does: "record" makes rows of status `error` of what failed
-            (a batch that raised is asked again sample by sample, and the failing sample prompt by prompt) and goes on;
-            "raise" ends the run, and what was finished stays on disk; so do a model's `RefusedError` in any case, and
-            `max_failures`.
-        strict: refuse samples in which special tokens of the model stand, or in whose texts tags or image marks do;
-            otherwise these are made inert before they are shown (`Prompt.with_inert`), and the manifest lists them.
-        max_failures: how many responses in a row may fail for one reason before the run ends with it; a reason that
-            names its own sample, such as a missing image, counts once a sample. None = any number.
-        progress_every: seconds between two lines on how far the run is, where standard error is no terminal and there
-            is no notebook, which have a bar; None = no lines.
+            the "runner_up", the most likely wrong option under base (draw 0); base is then processed first, and without
+            its letters, conditions that assert the distractor are not applicable.
+        on_error: handling of exceptions by a perturbation or the model: "record" records failures as rows with status
+            `error` (a failed batch is retried sample by sample, and the failing sample prompt by prompt) and continues;
+            "raise" ends the run, with finished responses on disk. A model's `RefusedError` and `max_failures` always
+            end it.
+        strict: refuse samples with special tokens of the model, or with tags or image marks in their texts; otherwise
+            these are made inert before the model sees them (`Prompt.with_inert`), and the manifest lists them.
+        max_failures: number of consecutive responses that fail for the same reason and end the run; a reason that names
+            its own sample, such as a missing image, counts once per sample. None = unlimited.
+        progress_every: seconds between two lines of progress where there is no bar, as in a terminal or a notebook;
+            None = no lines.
 
     Raises:
-        TypeError: the model has no `respond` and is no function, or something else than a perturbation is among the
-            conditions, or than a metric among the metrics.
-        ValueError: two conditions or metrics have one name, the name of a metric is not known (the message has the
-            nearest), or a number is below 1.
+        TypeError: the model has no `respond` and is not a function, or the conditions or metrics contain objects of
+            another type.
+        ValueError: two conditions or metrics have the same name, the name of a metric is unknown (the message suggests
+            the closest), or a number is below 1.
 
     Example:
         >>> from vlmrobust import Sample
@@ -114,16 +113,16 @@ class Evaluator:
 
     @property
     def model(self) -> Model:
-        """Who is asked; a function that returns it is called now if it was not before."""
+        """The model; a function that returns it is called on first access."""
         return self._source.model
 
     def preview(self, samples: Iterable[Sample]) -> dict[str, str]:
-        """Return by condition the first prompt as the model sees it, special tokens included: a look before a run.
+        """Return each condition's first prompt as the model sees it, with special tokens, to check before a run.
 
-        In brackets why there is none: the condition changes what the model says under base, or fits no sample.
+        If there is none, the reason in brackets: the condition modifies the base response, or applies to no sample.
 
         Args:
-            samples: those of the run.
+            samples: the samples of the run.
 
         Example:
             >>> from vlmrobust import Sample
@@ -149,24 +148,24 @@ class Evaluator:
     def run(
         self, samples: Iterable[Sample], out: str | Path | None = None, *, workers: Workers | None = None
     ) -> Report:
-        """Ask everything of this call that is not on disk yet, and report on it.
+        """Get all responses that are not on disk yet, and return the report.
 
         Args:
-            samples: with ids that differ.
-            out: the run directory. What was answered is on disk at once; after a kill the same call resumes. Calls add
-                to it: more samples, conditions, draws or metrics, named with the others or alone, and what it holds is
-                not asked again but for rows of status `error`. `Report.load(out)` is about all that it holds, the
-                report that is returned about what this call names; where that is less, it is kept too, beside the whole
-                one (`report.part…`).
-            workers: who asks, for instance `workers.RayWorkers(count=64, num_gpus=1)`; None = this process, or, where
-                torchrun or accelerate has started several that make the same call, all of them. Several need `out`, on
-                a file system that all of them share, and report the same as one.
+            samples: samples with unique ids.
+            out: the run directory. Responses are written at once; after a kill, the same call resumes. Later calls may
+                add samples, conditions, draws or metrics, with or without the earlier ones; recorded responses are kept
+                unless their status is `error`. `Report.load(out)` covers the whole directory, the returned report only
+                what this call names; if that is less, it is saved too, next to the whole one (`report.part…`).
+            workers: for instance `workers.RayWorkers(count=64, num_gpus=1)`; None = this process, or all processes that
+                torchrun or accelerate has started and that make the same call. Several workers need `out`, on a shared
+                file system, and give the same report as one.
 
         Raises:
-            DirectoryInUseError: another run is at work in `out`; the message says who, and since when.
-            RefusedError: asking on is of no use: the model said so, or all responses in a row failed for one reason.
-            ValueError: two samples have one id; `out` holds a run of another model, seed, style, condition or sample;
-                several workers have no `out`; the model broke its contract (number, order or keys of the responses).
+            DirectoryInUseError: another run is using `out`; the message says which one, and since when.
+            RefusedError: it is pointless to continue: the model said so, or consecutive responses failed for the same
+                reason.
+            ValueError: two samples have the same id; `out` holds a run of another model, seed, style, condition or
+                sample; several workers have no `out`; the model's responses have the wrong number, order or keys.
         """
         plan = RunPlan(
             self.conditions,
@@ -185,13 +184,13 @@ class Evaluator:
             responses = Responses.of_pairs(pairs)
             metrics = default_metrics() if self.metrics is None else self.metrics
             columns = score(responses, metrics, None if job.out is None else job.out / "verdicts")
-            begun_with = manifest.model_dump(mode="json")
+            content = manifest.model_dump(mode="json")
             if any((work := json_safe(dict(self._source.work()))).values()):
                 logger.info("%s: %s", self._source.name, ", ".join(f"{name} {count}" for name, count in work.items()))
-                begun_with["work"] = work
-            made = Report(responses, columns, seed=self.seed, manifest=begun_with)
+                content["work"] = work
+            created = Report(responses, columns, seed=self.seed, manifest=content)
             if job.out is not None:
-                made._keep(job.out)
-            return made
+                created._keep(job.out)
+            return created
 
         return (default_workers() if workers is None else workers).run(job, report)

@@ -1,4 +1,4 @@
-"""JSON Lines files that outlive a kill and are shared by many processes: each is written by one of them alone."""
+"""Read and write JSON Lines files that survive kills and have a single writing process each."""
 
 import json
 import math
@@ -21,37 +21,37 @@ __all__ = [
     "batches",
     "create_atomically",
     "files",
+    "invalid_row_error",
     "is_running",
     "json_safe",
-    "places",
+    "locate_samples",
     "read_lines",
-    "unexpected",
     "write_atomically",
     "write_lines_atomically",
 ]
 
 Position = tuple[int, int]
-"""Two numbers: index and count within a batch, or bytes and lines from a file's beginning."""
+"""Two numbers: index and size within a batch, or bytes and lines from the start of a file."""
 
 Described = TypeVar("Described")
 
 _DRAFT = re.compile(r"\..+?(?:\.(?P<process>\d+))?\.(?P<key>[0-9a-f]{32})")
-_ABANDONED = 3600.0  # seconds after which nobody writes a file any more
+_ABANDONED = 3600.0  # seconds after which a draft is considered abandoned
 
 _PLAIN = frozenset({str, int, bool, type(None)})
 
-# What UTF-8 cannot hold is written as JSON escapes it: values are refused before, texts that are made here may be not.
+# Values are checked before, but other texts may contain surrogates, which are written as JSON escapes.
 _UTF_8 = ("utf-8", "backslashreplace")
 
 
 def json_safe(value: Any) -> Any:
-    """Return a value with every infinity and NaN in it as a string, since JSON has no numbers for them.
+    """Return a value with every infinity and NaN as a string, as JSON has no numbers for them.
 
     Example:
         >>> json_safe({"logprobs": (-0.5, -float("inf"))})
         {'logprobs': [-0.5, '-Infinity']}
     """
-    # Every value that is written comes through here: plain types first.
+    # A hot path: check plain types first.
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -68,16 +68,16 @@ def json_safe(value: Any) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of each line of a JSON Lines file; a last line without its end is dropped.
+    """Yield number and value of each line of a JSON Lines file, except for an incomplete last line.
 
     Raises:
-        ValueError: any other line is no JSON; the message names file and line.
+        ValueError: a line is not JSON; the message names file and line.
     """
-    for number, line in _whole_lines(path):
+    for number, line in _complete_lines(path):
         yield number, _value(path, number, line)
 
 
-def _whole_lines(path: Path, begin: Position = (0, 0)) -> Iterator[tuple[int, bytes]]:
+def _complete_lines(path: Path, begin: Position = (0, 0)) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
         file.seek(begin[0])
         for number, line in enumerate(file, start=begin[1] + 1):
@@ -94,13 +94,13 @@ def _value(path: Path, number: int, line: bytes) -> Any:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a whole new one, in a new folder if need be: a reader, or a kill, never sees a part of one."""
+    """Write or replace a file atomically; create its folder if necessary."""
     with atomic_draft(path) as draft, _text_file(draft) as file:
         file.write(text)
 
 
 def write_lines_atomically(path: Path, values: Iterable[Any]) -> None:
-    """Replace a JSON Lines file as `write_atomically` does, line by line; what JSON has no form for becomes text."""
+    """Write or replace a JSON Lines file like `write_atomically`; values of other types become text."""
     with atomic_draft(path) as draft, _text_file(draft) as file:
         for value in values:
             file.write(json.dumps(json_safe(value), ensure_ascii=False, allow_nan=False, default=str))
@@ -109,7 +109,7 @@ def write_lines_atomically(path: Path, values: Iterable[Any]) -> None:
 
 @contextmanager
 def atomic_draft(path: Path) -> Iterator[Path]:
-    """Yield where to write what takes the place of a file once it is whole, in a new folder if need be."""
+    """Yield the path of a draft that replaces a file on exit; create its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_of(path)
     try:
@@ -122,7 +122,7 @@ def atomic_draft(path: Path) -> Iterator[Path]:
 
 
 def create_atomically(path: Path, text: str) -> bool:
-    """Write a file as a whole unless there is one; return whether it was written, and not by another process before."""
+    """Create a file atomically unless it exists; return whether this call has created it."""
     draft = _draft_of(path)
     with _text_file(draft) as file:
         file.write(text)
@@ -133,7 +133,7 @@ def create_atomically(path: Path, text: str) -> bool:
     except OSError:
         if path.exists():
             return False
-        draft.replace(path)  # a file system without links: the last one wins
+        draft.replace(path)  # without hard links, the last process wins
     finally:
         draft.unlink(missing_ok=True)
     return True
@@ -141,7 +141,7 @@ def create_atomically(path: Path, text: str) -> bool:
 
 def _draft_of(path: Path) -> Path:
     _clear_drafts(path.parent)
-    return path.with_name(f".{path.name}{_ending(os.getpid(), uuid4().hex)}")
+    return path.with_name(f".{path.name}{_draft_suffix(os.getpid(), uuid4().hex)}")
 
 
 def _text_file(path: Path) -> TextIO:
@@ -149,19 +149,19 @@ def _text_file(path: Path) -> TextIO:
 
 
 def _clear_drafts(folder: Path) -> None:
-    """Remove what processes that were killed in the middle of writing a file have left in a folder."""
+    """Remove drafts of killed processes from a folder."""
     for file in folder.iterdir():
         found = _DRAFT.fullmatch(file.name)
         if found is None:
             continue
-        with suppress(OSError):  # another process may be clearing up as well
-            is_ours = found["process"] is not None and file.name.endswith(_ending(found["process"], found["key"]))
+        with suppress(OSError):  # another process may remove it too
+            is_ours = found["process"] is not None and file.name.endswith(_draft_suffix(found["process"], found["key"]))
             is_left = not is_running(int(found["process"])) if is_ours else _age(file) > _ABANDONED
             if is_left:
                 file.unlink()
 
 
-def _ending(process: object, key: str) -> str:
+def _draft_suffix(process: object, key: str) -> str:
     # Process ids are not unique across machines.
     return f".{platform.node()}.{process}.{key}"
 
@@ -171,18 +171,18 @@ def _age(file: Path) -> float:
 
 
 def is_running(process: int) -> bool:
-    """Return whether there is a process of this number on this machine."""
+    """Return whether a process with this id exists on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # another user's process
         return True
     return True
 
 
 class Lines(NamedTuple):
-    """Lines that were written together: the number of the first, and where their bytes are."""
+    """Consecutive lines of a file: the number of the first, and the offset and length in bytes."""
 
     path: Path
     first: int
@@ -190,7 +190,7 @@ class Lines(NamedTuple):
     length: int
 
     def read(self) -> Iterator[tuple[int, Any]]:
-        """Yield number and value of each."""
+        """Yield number and value of each line."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             lines = file.read(self.length).splitlines(keepends=True)
@@ -198,23 +198,23 @@ class Lines(NamedTuple):
             yield number, _value(self.path, number, line)
 
 
-def places(
+def locate_samples(
     paths: Iterable[Path], describe: Callable[[Any], tuple[str, Position]], *, together: int = 1
 ) -> dict[str, tuple[Lines, ...]]:
-    """Return by sample id where the lines about it are; those of a batch that is not whole are left out.
+    """Return the locations of lines by sample id, without incomplete batches.
 
     Args:
         paths: JSON Lines files.
-        describe: returns the sample's id, and index and count within the batch, of a line's value.
-        together: batches that follow one another are one place up to so many lines: a place for each of millions of
-            short ones would take more memory than what they are about.
+        describe: returns the sample's id, and index and size within the batch, for a line's value.
+        together: adjacent batches share a location up to this number of lines, which saves memory for millions of
+            short ones.
 
     Raises:
-        ValueError: a line has another value; the message names file and line.
+        ValueError: a line has an invalid value; the message names file and line.
     """
     found: dict[str, tuple[Lines, ...]] = {}
     for path in paths:
-        for lines, ids in _joined(batches(path, describe), together):
+        for lines, ids in _merge_adjacent(batches(path, describe), together):
             found |= {sample: (*found.get(sample, ()), lines) for sample in ids}
     return found
 
@@ -222,34 +222,34 @@ def places(
 def batches(
     path: Path, describe: Callable[[Any], tuple[Described, Position]], begin: Position = (0, 0)
 ) -> Iterator[tuple[Lines, list[Described]]]:
-    """Yield where each whole batch of a file is, and what its lines are about.
+    """Yield the location of each complete batch of a file, and the descriptions of its lines.
 
     Args:
         path: a JSON Lines file.
-        describe: returns what a line's value is about, and index and count within the batch.
-        begin: bytes and lines that are left out at its beginning.
+        describe: returns a description, and index and size within the batch, for a line's value.
+        begin: bytes and lines to skip at the start.
 
     Raises:
-        ValueError: a line has another value; the message names file and line.
+        ValueError: a line has an invalid value; the message names file and line.
     """
-    about: list[Described] = []
+    described: list[Described] = []
     first, offset, end = begin[1] + 1, begin[0], begin[0]
-    for number, line in _whole_lines(path, begin):
+    for number, line in _complete_lines(path, begin):
         row = _value(path, number, line)
         try:
-            one, (index, count) = describe(row)
+            description, (index, count) = describe(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise unexpected(path, number, row, error) from None
+            raise invalid_row_error(path, number, row, error) from None
         if index == 0:
-            about, first, offset = [], number, end
-        about.append(one)
+            described, first, offset = [], number, end
+        described.append(description)
         end += len(line)
-        if index + 1 == count == len(about):
-            yield Lines(path, first, offset, end - offset), about
+        if index + 1 == count == len(described):
+            yield Lines(path, first, offset, end - offset), described
 
 
-def _joined(whole: Iterable[tuple[Lines, list[str]]], together: int) -> Iterator[tuple[Lines, list[str]]]:
-    """Yield batches, those that follow one another as one as long as they have few lines."""
+def _merge_adjacent(whole: Iterable[tuple[Lines, list[str]]], together: int) -> Iterator[tuple[Lines, list[str]]]:
+    """Yield batches, with adjacent ones merged up to `together` lines."""
     held: tuple[Lines, list[str]] | None = None
     for lines, ids in whole:
         if held is not None:
@@ -263,15 +263,15 @@ def _joined(whole: Iterable[tuple[Lines, list[str]]], together: int) -> Iterator
         yield held
 
 
-def unexpected(path: Path, number: int, row: Any, error: Exception) -> ValueError:
-    """Return the error of a line that holds something else than a response."""
+def invalid_row_error(path: Path, number: int, row: Any, error: Exception) -> ValueError:
+    """Return the error for a line that is not a response."""
     return ValueError(f"{path}, line {number}: expected a response, got {row!r:.200}: {error}")
 
 
 class OwnFile:
-    """A JSON Lines file that this process alone writes, its threads in turn; created when there is something to write.
+    """A JSON Lines file that only this process writes, created on the first write; thread-safe.
 
-    What is cut off in a write, by an interrupt or a full disk, stays the last of its file: what follows begins another.
+    After an incomplete write, due to an interrupt or a full disk, further rows go to a new file.
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
@@ -280,7 +280,7 @@ class OwnFile:
         self._lock = threading.Lock()
 
     def append(self, rows: Iterable[Any]) -> None:
-        """Write rows in one go and wait until the disk has them."""
+        """Write rows with a single write, and wait until they are on disk."""
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False).encode(*_UTF_8) + b"\n" for row in rows]
         if not lines:
             return
@@ -312,5 +312,5 @@ class OwnFile:
 
 
 def files(folder: Path, stem: str) -> list[Path]:
-    """Return the files of one kind in the order in which they were begun."""
+    """Return the files of one kind in order of creation."""
     return sorted(folder.glob(f"{stem}-*.jsonl"), key=lambda path: (len(path.name), path.name))

@@ -1,15 +1,15 @@
-"""One run at a time in a directory: who writes in it, since when, and whether that process is still there.
+"""Lock a directory for the processes of a single run.
 
-Every process of a run, be it one, a rank or an actor, holds a lock on a file of its own below `.running/`, beside which
-stands who it is:
+Every process of a run (a single one, a rank or an actor) holds a lock on a file of its own below `.running/`, next to a
+description:
 
-    .running/<key>.lock       held as long as the process works in the directory; it ends with the process
-    .running/<key>.json       run, host, process, since when; touched every few seconds
+    .running/<key>.lock       locked while the process uses the directory; released when it ends
+    .running/<key>.json       run, host, process and start time; touched every few seconds
 
-Processes of one run have its name in common and share the directory; those of another run are refused. What a killed
-process has left is removed by the next. Whoever enters looks around before and after: of two that come at one moment
-one at least sees the other, and withdraws. Where the lock of another machine's process can be had, it says nothing,
-since some network file systems keep locks on each machine apart; whether the file is still touched does.
+Processes of the same run share the directory; those of another run are refused. Files of killed processes are removed
+by the next one. A process checks for others before and after it enters: of two that enter at the same time, at least
+one sees the other and withdraws. Some network file systems do not share locks between machines, so for a process of
+another machine only the heartbeat counts, not its lock.
 """
 
 import json
@@ -34,25 +34,25 @@ __all__ = ["DirectoryInUseError", "DirectoryLock", "new_run"]
 logger = logging.getLogger(__name__)
 
 _FOLDER = ".running"
-_BEAT = 5.0  # seconds between two signs of life
-_SILENT = 3 * _BEAT  # without one for so long, a process of another machine is gone
-_LOOK = 0.3  # seconds for which a lock that another process looks at may be held by that
-_APART = 0.5  # seconds within which two that came at one moment try again
-_LONG_GONE = 3600.0  # the clocks of two machines do not differ by so much
+_HEARTBEAT = 5.0  # seconds between heartbeats
+_TIMEOUT = 3 * _HEARTBEAT  # without a heartbeat for this time, a process of another machine is gone
+_PROBE = 0.3  # seconds to wait for a lock that another process may be probing
+_RETRY = 0.5  # maximum delay in seconds before retrying after a collision
+_MAX_CLOCK_SKEW = 3600.0  # seconds between the clocks of two machines
 
 
 class DirectoryInUseError(RuntimeError):
-    """Another run is at work in a directory."""
+    """Another run is using a directory."""
 
 
 def new_run() -> str:
-    """Return a name that the processes of one run have in common."""
+    """Return a new id for a run, to be shared by its processes."""
     return uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """A process that is, or was, at work in a directory."""
+class _LockHolder:
+    """A process that uses, or has used, a directory."""
 
     file: Path
     run: str
@@ -62,48 +62,48 @@ class _Member:
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
-        """Return who a file is about; None = it has left."""
+        """Return the process that a file describes; None = it has left."""
         try:
             return cls(file=file, **json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
 
     def age(self) -> float:
-        """Return how many seconds ago the last sign of life came, by this machine's clock; inf = it has left."""
+        """Return the seconds since the last heartbeat, by this machine's clock; inf = it has left."""
         try:
             return time.time() - self.file.stat().st_mtime
         except FileNotFoundError:
             return float("inf")
 
     def is_gone(self) -> bool:
-        """Return whether the process works here no more, and remove what it has left; this may take some seconds."""
+        """Return whether the process is gone, and remove its files if so; this may take some seconds."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(str(self.file.with_suffix(".lock")))
         try:
-            lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 10)
+            lock.acquire(timeout=_PROBE, poll_interval=_PROBE / 10)
         except Timeout:
-            # Children that outlive a killed process hold its lock with it, but show no sign of life.
+            # Children of a killed process inherit its lock, but have no heartbeat.
             is_here = self.host == platform.node()
-            if not is_here or is_running(self.process) or self.age() < _SILENT:
+            if not is_here or is_running(self.process) or self.age() < _TIMEOUT:
                 return False
             self._remove()
             return True
         except FileNotFoundError:  # the folder is gone
             return True
-        try:  # what is just about to enter waits for this lock, and looks whether its file is still there
-            if self.host != platform.node() and self._shows_life():
+        try:  # a process that is just entering waits for this lock, then checks that its file still exists
+            if self.host != platform.node() and self._has_heartbeat():
                 return False
             self._remove()
             return True
         finally:
             lock.release()
 
-    def _shows_life(self) -> bool:
-        """Return whether the file is touched while one looks on: clocks of two machines need not agree."""
+    def _has_heartbeat(self) -> bool:
+        """Return whether the file is touched while this waits, which does not depend on the clocks of two machines."""
         with suppress(FileNotFoundError):
-            before, until = self.file.stat().st_mtime_ns, time.monotonic() + _SILENT
-            while self.age() < _LONG_GONE and time.monotonic() < until:
+            before, until = self.file.stat().st_mtime_ns, time.monotonic() + _TIMEOUT
+            while self.age() < _MAX_CLOCK_SKEW and time.monotonic() < until:
                 time.sleep(0.2)
                 if self.file.stat().st_mtime_ns != before:
                     return True
@@ -115,15 +115,14 @@ class _Member:
 
 
 class DirectoryLock:
-    """Keeps other runs out of a directory as long as it is held; a process that is killed lets go of it.
+    """Keeps other runs out of a directory while it is held; released when the process is killed.
 
     Args:
-        folder: the directory; made if it is not there.
-        run: the name that the processes of one run have in common; None = this process is alone.
+        folder: the directory; created if necessary.
+        run: id shared by the processes of the run; None = this process is alone.
 
     Raises:
-        DirectoryInUseError: another run is at work there; the message says on which machine, in which process, since
-            when, and when it was last heard of.
+        DirectoryInUseError: another run is using it; the message names machine, process, start time and last heartbeat.
 
     Example:
         >>> import tempfile
@@ -135,14 +134,14 @@ class DirectoryLock:
 
     def __init__(self, folder: str | Path, run: str | None = None) -> None:
         self.run = run or new_run()
-        self._shown = Path(folder)
-        self._folder = self._shown / _FOLDER
+        self._directory = Path(folder)
+        self._folder = self._directory / _FOLDER
         self._file = self._folder / f"{uuid4().hex}.json"
         from filelock import FileLock
 
         self._lock = FileLock(str(self._file.with_suffix(".lock")))
         self._left = threading.Event()
-        self._is_new = not self._shown.exists()
+        self._is_new = not self._directory.exists()
 
     def __enter__(self) -> Self:
         while True:
@@ -150,15 +149,15 @@ class DirectoryLock:
             self._enter()
             try:
                 self._refuse_others()
-            except DirectoryInUseError:  # it came at the same moment
+            except DirectoryInUseError:  # another run has entered at the same time
                 self._leave()
-                time.sleep(random.uniform(0.0, _APART))
+                time.sleep(random.uniform(0.0, _RETRY))
                 continue
             except BaseException:
                 self._leave()
                 raise
             break
-        threading.Thread(target=self._show_life, name="vlmrobust-heartbeat", daemon=True).start()
+        threading.Thread(target=self._beat, name="vlmrobust-heartbeat", daemon=True).start()
         return self
 
     def __exit__(
@@ -168,16 +167,16 @@ class DirectoryLock:
         self._leave()
 
     def await_others(self, seconds: float = 30.0) -> None:
-        """Wait until the other processes of this run have left, as those do a moment after that are killed."""
+        """Wait until the other processes of this run have left, as killed ones do with a delay."""
         until = time.monotonic() + seconds
         for path in self._folder.glob("*.json"):
             while path != self._file and time.monotonic() < until:
-                member = _Member.read(path)
-                if member is None or member.run != self.run or member.is_gone():
+                holder = _LockHolder.read(path)
+                if holder is None or holder.run != self.run or holder.is_gone():
                     break
 
     def _enter(self) -> None:
-        about = {
+        content = {
             "run": self.run,
             "host": platform.node(),
             "process": os.getpid(),
@@ -186,41 +185,43 @@ class DirectoryLock:
         while True:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                write_atomically(self._file, json.dumps(about) + "\n")
+                write_atomically(self._file, json.dumps(content) + "\n")
                 self._lock.acquire()
-            except FileNotFoundError:  # the last one to leave has removed the folder in the meantime
+            except FileNotFoundError:  # the last process to leave has just removed the folder
                 continue
             if self._file.exists():
                 break
-            self._lock.release()  # who looked in between took it for what a killed process has left
+            self._lock.release()  # another process took the file for that of a killed one and removed it
 
     def _leave(self) -> None:
         self._file.unlink(missing_ok=True)
         self._lock.release()
-        with suppress(OSError):  # others are still there, or were faster
+        with suppress(OSError):  # others are still here, or have removed it already
             for path in self._folder.glob("*.lock"):
-                if not path.with_suffix(".json").exists():  # nobody's: whoever enters has written that before
+                if not path.with_suffix(".json").exists():  # orphaned, as the description is written first
                     path.unlink(missing_ok=True)
             self._folder.rmdir()
             if self._is_new:
-                self._shown.rmdir()  # which fails where anything was written
+                self._directory.rmdir()  # which fails where anything was written
 
     def _refuse_others(self) -> None:
         for path in sorted(self._folder.glob("*.json")):
-            member = _Member.read(path)
-            if member is None or member.run == self.run:
+            holder = _LockHolder.read(path)
+            if holder is None or holder.run == self.run:
                 continue
-            if not member.is_gone():
+            if not holder.is_gone():
                 raise DirectoryInUseError(
-                    f"run directory {self._shown}: expected no other run at work in it, but process {member.process} "
-                    f"on {member.host!r} has been since {member.since}, and was last heard of {member.age():.0f} s "
-                    "ago; wait for it to end, or use another directory"
+                    f"run directory {self._directory}: expected no other run in it, but process {holder.process} on "
+                    f"{holder.host!r} has been using it since {holder.since}, with the last heartbeat "
+                    f"{holder.age():.0f} s ago; wait for it to end, or use another directory"
                 )
-            logger.info("run directory %s: process %d is gone, and is forgotten", self._shown, member.process)
+            logger.info(
+                "run directory %s: removed the lock of process %d, which is gone", self._directory, holder.process
+            )
 
-    def _show_life(self) -> None:
-        while not self._left.wait(_BEAT):
-            with suppress(OSError):  # on a full disk, or a file server that is away: the lock is still held
+    def _beat(self) -> None:
+        while not self._left.wait(_HEARTBEAT):
+            with suppress(OSError):  # the lock is held even if the disk is full or the file server unreachable
                 os.utime(self._file)
 
     def __reduce__(self) -> tuple[Any, ...]:

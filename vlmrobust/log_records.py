@@ -1,7 +1,7 @@
-"""Secrets stay out of logs, whoever writes them.
+"""Redact secrets in all log records.
 
 A client logs through libraries whose names change with their versions (`httpx`, `httpx2`), and whose loggers may be
-made after it. So they are hidden where records are made, and not in loggers or handlers.
+created later. So secrets are redacted when records are created, not in loggers or handlers.
 """
 
 import logging
@@ -17,48 +17,48 @@ from .secrecy import Secrets
 __all__ = ["keep_out_of_logs"]
 
 _WATCHED: WeakSet[Secrets] = WeakSet()
-_WATCHING = threading.RLock()
+_LOCK = threading.RLock()
 
 
 def keep_out_of_logs(secrets: Secrets) -> None:
-    """Hide secrets, as long as they are held, in what is logged from now on.
+    """Redact secrets in log records from now on, as long as a reference to them exists.
 
     Args:
-        secrets: of a client; the one who holds them decides for how long.
+        secrets: the secrets of a client, held by a weak reference.
     """
-    with _WATCHING:
+    with _LOCK:
         _WATCHED.add(secrets)
-        make = logging.getLogRecordFactory()
-        if not isinstance(make, _Hiding):  # another's may have taken its place
-            logging.setLogRecordFactory(_Hiding(make))
+        factory = logging.getLogRecordFactory()
+        if not isinstance(factory, _RedactingFactory):  # others may have replaced it
+            logging.setLogRecordFactory(_RedactingFactory(factory))
 
 
 @dataclass(frozen=True)
-class _Hiding:
-    """Makes records without the secrets that are watched; a record that holds none stays as it is."""
+class _RedactingFactory:
+    """Creates records with watched secrets redacted; other records are unchanged."""
 
     make: Callable[..., logging.LogRecord]
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self.make(*args, **kwargs)
-        with _WATCHING:
+        with _LOCK:
             watched = [secrets for secrets in _WATCHED if secrets.values]
         if not watched:
             return record
         try:
-            said = record.getMessage()
-        except Exception:  # noqa: BLE001 - the handler tells that the arguments do not fit
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - the handler reports arguments that do not match
             return record
-        if (told := _without(said, watched)) != said:
-            record.msg, record.args = told, ()
+        if (redacted := _redact(message, watched)) != message:
+            record.msg, record.args = redacted, ()
         if record.exc_info and record.exc_info[1] is not None:
-            said = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
-            if (told := _without(said, watched)) != said:
-                record.exc_text = told
+            message = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+            if (redacted := _redact(message, watched)) != message:
+                record.exc_text = redacted
         return record
 
 
-def _without(text: str, watched: Iterable[Secrets]) -> str:
+def _redact(text: str, watched: Iterable[Secrets]) -> str:
     for secrets in watched:
         text = secrets.without_values(text)
     return text

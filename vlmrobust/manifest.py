@@ -1,4 +1,4 @@
-"""What a run is: everything that decides its responses, as JSON values that two runs can be compared by."""
+"""Describe everything that determines a run's responses as JSON values, and compare the descriptions of two runs."""
 
 import json
 import platform
@@ -22,26 +22,26 @@ from .types.sample import Acting
 __all__ = ["Manifest", "config_of", "first_difference", "prompt_digest", "sample_content"]
 
 _ABSENT = "nothing"
-_LATER_IN_STYLES = {"template_opens_thought": False}  # what older runs did not record, and how they were asked
+_ADDED_STYLE_FIELDS = {"template_opens_thought": False}  # fields that older runs did not record, with their values
 
 
 class Manifest(Frozen):
-    """What a run was begun with.
+    """The settings that a run was started with.
 
     Attributes:
         format: version of the run directory's layout.
-        started: when the run was begun (UTC, ISO 8601).
-        versions: of vlmrobust, Python, and what reads images and texts; recorded, not compared.
-        resumed: when it was gone on with under other versions, and which.
-        notes: what could not be compared when it was gone on with.
-        draws, batch_size: recorded, not compared: more draws may join (the most is kept), and a smaller card may
-            ask for smaller batches.
+        started: start time of the run (UTC, ISO 8601).
+        versions: versions of vlmrobust, Python, and libraries that process images and texts; recorded, not compared.
+        resumed: start times and versions of resumptions under other versions.
+        notes: what could not be compared when the run was resumed.
+        draws, batch_size: recorded, not compared: draws may be added (the maximum is kept), and a smaller GPU may need
+            smaller batches.
         model: `models.base.identity_of` the model.
-        seed: keys every random draw.
-        distractor: which wrong option the conditions assert, "random" or "runner_up".
-        style: how questions are put.
-        conditions: class and fields of every condition, by its name; more may join.
-        made_inert: what was made inert in samples before it was shown, by id and field; recorded, not compared.
+        seed: seeds every random draw.
+        distractor: the wrong option that conditions assert, "random" or "runner_up".
+        style: style of the prompts.
+        conditions: class and fields of every condition, by its name; conditions may be added.
+        made_inert: text of samples made inert before the model saw it, by id and field; recorded, not compared.
     """
 
     format: int = 1
@@ -71,7 +71,7 @@ class Manifest(Frozen):
         distractor: str = "random",
         out: Path | None = None,
     ) -> Self:
-        """Describe a run that is about to begin, in the directory `out`.
+        """Return the manifest of a new run in the directory `out`.
 
         Raises:
             ValueError: a condition has a field that JSON cannot hold; the message names both.
@@ -81,42 +81,43 @@ class Manifest(Frozen):
             versions=_versions(),
             draws=draws,
             batch_size=batch_size,
-            model=_plain(dict(identity_of(model, out))),
+            model=_as_json(dict(identity_of(model, out))),
             seed=seed,
             distractor=distractor,
-            style=_plain(style.model_dump(mode="json")),
+            style=_as_json(style.model_dump(mode="json")),
             conditions={condition.condition: config_of(condition) for condition in conditions},
         )
 
     def joined(self, other: Self) -> Self:
-        """Return this manifest with what `other` adds: conditions, versions, and what runs did not record before.
+        """Return this manifest with additions from `other`: conditions, versions, and fields that older runs lack.
 
         Raises:
             ValueError: model, seed, distractor, style or a condition of the same name differs; the message names the
                 field and both values.
         """
-        known = {name: config for name, config in other.conditions.items() if name in self.conditions}
-        begun = self.model_dump(include={"format", "model", "seed", "distractor", "style"})
-        asked = other.model_dump(include={"format", "model", "seed", "distractor", "style"})
-        for side in (begun, asked):
-            side["style"] = {**_LATER_IN_STYLES, **side["style"]}
-        begun["conditions"] = {name: self.conditions[name] for name in known}
-        asked["conditions"] = known
-        unknown = [name for name in _LATER_FIELDS if name in other.model and name not in self.model]
-        begun["model"] = {**self.model, **{name: other.model[name] for name in unknown}}
+        shared = {name: config for name, config in other.conditions.items() if name in self.conditions}
+        old_values = self.model_dump(include={"format", "model", "seed", "distractor", "style"})
+        new_values = other.model_dump(include={"format", "model", "seed", "distractor", "style"})
+        for side in (old_values, new_values):
+            side["style"] = {**_ADDED_STYLE_FIELDS, **side["style"]}
+        old_values["conditions"] = {name: self.conditions[name] for name in shared}
+        new_values["conditions"] = shared
+        unknown = [name for name in _ADDED_FIELDS if name in other.model and name not in self.model]
+        old_model = {**self.model, **{name: other.model[name] for name in unknown}}
+        new_model = new_values["model"]
         for name in _SETTINGS:
-            if name in begun["model"] and name in asked["model"]:
-                both = (begun["model"][name], asked["model"][name])
-                begun["model"][name], asked["model"][name] = in_common(*both)
-        for side in (begun, asked):  # digests last: a dtype or a name says more
+            if name in old_model and name in new_model:
+                old_model[name], new_model[name] = common_entries(old_model[name], new_model[name])
+        old_values["model"] = old_model
+        for side in (old_values, new_values):  # digests last: a dtype or a name is more informative
             side["model"] = dict(sorted(side["model"].items(), key=lambda entry: entry[0] in _DIGESTS))
-        if difference := first_difference(begun, asked):
+        if difference := first_difference(old_values, new_values):
             field, old, new = difference
-            raise ValueError(f"field {field!r}: expected {old}, as the run was begun with, got {new}")
+            raise ValueError(f"field {field!r}: expected {old}, as the run was started with, got {new}")
         notes = []
         if unknown:
             notes.append(
-                f"begun before the model's {', '.join(unknown)} were recorded: whether they changed is not known"
+                f"started before the model's {', '.join(unknown)} were recorded: whether they changed is unknown"
             )
         return self.replace(
             draws=max(self.draws, other.draws),
@@ -128,7 +129,7 @@ class Manifest(Frozen):
         )
 
     def merged(self, other: Self) -> Self:
-        """Return the manifest of two runs of one model as one, the earlier beginning and what each says of resuming.
+        """Return the combined manifest of two runs of one model, with the earlier start and all resumptions.
 
         Raises:
             ValueError: see `joined`.
@@ -150,26 +151,26 @@ class Manifest(Frozen):
 
 _SETTINGS = ("processor", "config")
 _DIGESTS = ("weights", "all_weights", "tokenizer", "chat_template")
-_LATER_FIELDS = (
+_ADDED_FIELDS = (
     *_SETTINGS,
     "stop_tokens",
     "processor_options",
     "tokenizer",
     "chat_template",
     "all_weights",
-)  # of a model; older runs do not have them
+)  # fields of a model that older runs lack
 
 
-def in_common(old: Any, new: Any) -> tuple[Any, Any]:
-    """Return two JSON values without the entries that one of them lacks: other versions of a library have others.
+def common_entries(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return two JSON values without entries that only one has, as entries depend on a library's version.
 
     Example:
-        >>> in_common({"size": 1, "fast": True}, {"size": 2})
+        >>> common_entries({"size": 1, "fast": True}, {"size": 2})
         ({'size': 1}, {'size': 2})
     """
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return old, new
-    both = {name: in_common(old[name], new[name]) for name in old if name in new}
+    both = {name: common_entries(old[name], new[name]) for name in old if name in new}
     return {name: pair[0] for name, pair in both.items()}, {name: pair[1] for name, pair in both.items()}
 
 
@@ -188,12 +189,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(json_safe(value), default=str, sort_keys=True))
 
 
 def config_of(perturbation: Perturbation) -> dict[str, Any]:
-    """Return class and fields of a perturbation as JSON values; callables stand there by module and qualified name.
+    """Return class and fields of a perturbation as JSON values, with callables by module and qualified name.
 
     Raises:
         ValueError: a field cannot be written as JSON; the message names condition and field.
@@ -208,7 +209,7 @@ def config_of(perturbation: Perturbation) -> dict[str, Any]:
 
 def _config(model: BaseModel, owner: str) -> dict[str, Any]:
     config: dict[str, Any] = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
-    if isinstance(model, Perturbation) and model.version > 1:  # runs from before versions were recorded have none
+    if isinstance(model, Perturbation) and model.version > 1:  # older runs recorded no version, which means 1
         config["version"] = model.version
     for field in type(model).model_fields:
         value = getattr(model, field)
@@ -232,9 +233,9 @@ def _field_config(model: BaseModel, field: str, owner: str) -> Any:
 
 
 def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str] | None:
-    """Return where two JSON values first differ: the path of the field, and both values as text; None = nowhere.
+    """Return the first difference of two JSON values: the field's path and both values as text; None = equal.
 
-    A class of this package is the same in whichever of its modules it is, and was in an earlier version.
+    Classes of this package are compared without their modules, which differ between versions.
 
     Example:
         >>> first_difference({"model": {"dtype": "float32"}}, {"model": {"dtype": "bfloat16"}})
@@ -260,7 +261,7 @@ def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str
 
 
 def _public_class(path: Any) -> str:
-    """Return a class of this package as users import it, whichever module it is in or was, and others as they are.
+    """Return the public path of a class of this package, without its module; other paths are unchanged.
 
     Example:
         >>> _public_class("vlmrobust.perturbations.conditions.Base"), _public_class("mine.conditions.Base")
@@ -271,7 +272,7 @@ def _public_class(path: Any) -> str:
 
 
 def _digest_or_none(image: ImageLike) -> str | None:
-    # Whatever is wrong with an image is reported by the model that has to decode it, as this sample's error row.
+    # The model that decodes the image reports the problem, in the sample's error row.
     try:
         return image_digest(image)
     except (OSError, ValueError, SyntaxError):
@@ -279,9 +280,9 @@ def _digest_or_none(image: ImageLike) -> str | None:
 
 
 def sample_content(sample: Sample) -> dict[str, Any]:
-    """Return what a sample asks, as JSON values, its images by digest (None = unreadable).
+    """Return a sample's content as JSON values, with images as digests (None = unreadable).
 
-    Group and metadata are left out: they decide how results are summarised, not what the model says.
+    Group and metadata are left out: they affect the summary, not the responses.
     """
     content: dict[str, Any] = sample.model_dump(
         mode="json", include={"id", "question", "options", "answer", "distractor", "texts"}
@@ -290,18 +291,18 @@ def sample_content(sample: Sample) -> dict[str, Any]:
 
 
 def prompt_digest(prompt: Prompt, images: Sequence[str | None]) -> str:
-    """Return a digest of everything that a prompt shows beside its style, which is the run's or the condition's.
+    """Return a digest of a prompt's content, except for its style, which is the run's or the condition's.
 
     Args:
         prompt: the prompt.
-        images: digests of its sample's images, as `sample_content` gives them.
+        images: digests of its sample's images, from `sample_content`.
     """
     known = {id(image): digest for image, digest in zip(prompt.sample.images, images, strict=True)}
     shown = [known[id(image)] if id(image) in known else _digest_or_none(image) for image in prompt.images]
     content: dict[str, Any] = prompt.model_dump(
         mode="json", include={"context", "question", "options", "order", "prefill", "distractor", "asserted"}
     )
-    said = [[turn.role, turn.text] for turn in prompt.history]
-    later = {"history": said} if said else {}  # prompts that were recorded before there was one have none
-    encoded = json.dumps({**content, **later, "images": shown}, sort_keys=True)
+    turns = [[turn.role, turn.text] for turn in prompt.history]
+    history = {"history": turns} if turns else {}  # older prompts were recorded without this field
+    encoded = json.dumps({**content, **history, "images": shown}, sort_keys=True)
     return blake2b(encoded.encode(), digest_size=16).hexdigest()

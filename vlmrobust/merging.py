@@ -1,7 +1,7 @@
-"""Run directories of several machines as one, which holds all that they do and goes on like any other.
+"""Merge run directories of several machines into one that can be resumed like any other.
 
-Everything is read and compared before anything is written. What is written is added row by row, in a new directory or
-in one that holds a run: after a kill, the same call adds what is still missing.
+Everything is read and compared before anything is written. Rows are added one by one, to a new directory or to one that
+holds a run: after a kill, the same call adds what is still missing.
 """
 
 import errno
@@ -18,7 +18,7 @@ from .locking import DirectoryLock
 from .manifest import Manifest
 from .report import Report
 from .report.runs import Run, report_of_runs
-from .store import RecordedRow, RunDirectory, changed
+from .store import RecordedRow, RunDirectory, changed_field
 from .types import Response
 from .unreported import NOTE
 
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 Differing = Literal["refuse", "first"]
 Key = tuple[str, str, int]
 
-_TOGETHER = 1024  # samples whose rows are in memory at a time
-_CLOSE = 1e-5  # what the floats of two machines may differ by
+_CHUNK = 1024  # samples with rows in memory at a time
+_TOLERANCE = 1e-5  # of floats from two machines
 _KNOWN = (
     "manifest.json",
     "responses-*.jsonl",
@@ -38,7 +38,7 @@ _KNOWN = (
     "verdicts",
     "report.jsonl",
     "report.parquet",
-    "weights.json",  # digests of a checkpoint's files, which are taken again where they are needed
+    "weights.json",  # digests of a checkpoint's files, recomputed when needed
     "report.part.*",
     NOTE,
     "run.toml",
@@ -47,23 +47,23 @@ _KNOWN = (
 
 
 def merge_runs(folders: Sequence[str | Path], out: str | Path, *, differing: Differing = "refuse") -> Report:
-    """Put run directories of one model together, with the samples, conditions, draws and metrics of all of them.
+    """Merge run directories of one model, with the samples, conditions, draws and metrics of all of them.
 
     Args:
-        folders: the run directories, which stay as they are.
-        out: a new directory, or one that holds a run, to which the others are added. It goes on like any other: the
-            same call of an `Evaluator` asks what is still missing.
-        differing: what becomes of samples that two directories have answered differently (beyond 1e-5 in numbers):
-            "refuse", or the "first" directory's answers stand, all those of the sample, and the log counts the others.
+        folders: the run directories, which are not modified.
+        out: a new directory, or one that holds a run, to which the others are added. An `Evaluator` can resume it like
+            any other.
+        differing: treatment of samples with different answers in two directories (beyond 1e-5 in numbers): "refuse", or
+            "first", which keeps all answers of the first directory to the sample and logs the number of the others.
 
     Returns:
-        The report on all of it, as `Report.load(out)` gives it.
+        The report of the merged run, as `Report.load(out)` returns it.
 
     Raises:
-        DirectoryInUseError: a run is at work in one of them.
-        FileNotFoundError: one of them holds no run, or none a report.
-        ValueError: model, seed, style or a condition differ; a sample asks something else, is in another group, or was
-            answered differently; a metric was set in another way. The message says where. Nothing was written.
+        DirectoryInUseError: a run is using one of the directories.
+        FileNotFoundError: a directory holds no run, or none holds a report.
+        ValueError: model, seed, style or a condition differ; a sample's content, group or answers differ; a metric has
+            different settings. The message says where. Nothing has been written.
 
     Example:
         >>> import tempfile
@@ -83,28 +83,28 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, differing: Dif
             _lock(stack, folder, is_written=folder.resolve() == target.resolve())
         runs = [stack.enter_context(RunDirectory(folder)) for folder in sources]
         manifest = _manifest(runs)
-        found = _Comparison(runs, keep_first=differing == "first")
-        found.compare()
+        comparison = _Comparison(runs, keep_first=differing == "first")
+        comparison.compare()
         report = report_of_runs(
-            [Run(run.path, found.dropped[place]) for place, run in enumerate(runs)],
+            [Run(run.path, comparison.dropped[place]) for place, run in enumerate(runs)],
             manifest.model_dump(mode="json"),
             manifest.seed,
         )
-        found.tell(report)
+        comparison.log_omissions(report)
         target.mkdir(parents=True, exist_ok=True)
         write_atomically(target / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
         with RunDirectory(target) as directory:
-            _write(found, directory)
+            _write(comparison, directory)
         for run in runs:
             _add_verdicts(run.path / "verdicts", target / "verdicts")
-            if run.path.resolve() != target.resolve() and (left := _left_behind(run.path)):
+            if run.path.resolve() != target.resolve() and (left := _unmerged_files(run.path)):
                 logger.warning("%s: not merged, and to be made again: %s", run.path, ", ".join(left))
         report._keep(target)
     return report
 
 
 def _sources(folders: Sequence[Path], out: Path) -> list[Path]:
-    """Return the directories, that into which they are merged first where it holds a run."""
+    """Return the directories to merge, starting with `out` if it holds a run."""
     for folder in folders:
         if not (folder / "manifest.json").is_file():
             raise FileNotFoundError(f"run directory {folder}: expected a run (manifest.json), found none")
@@ -125,11 +125,11 @@ def _lock(stack: ExitStack, folder: Path, *, is_written: bool) -> None:
         stack.enter_context(DirectoryLock(folder))
     except OSError as error:
         if is_written or error.errno not in (errno.EACCES, errno.EROFS):
-            raise  # in what cannot be written, nobody is at work
+            raise  # a read-only directory cannot be in use
 
 
 def _manifest(runs: Sequence[RunDirectory]) -> Manifest:
-    """Return the manifest of all runs as one."""
+    """Return the combined manifest of all runs."""
     manifest = runs[0].manifest
     for run in runs[1:]:
         try:
@@ -143,22 +143,22 @@ def _manifest(runs: Sequence[RunDirectory]) -> Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    """One sample: what each run asks of it, the fullest last, and the rows of each."""
+class _SampleInRuns:
+    """A sample's contents in each run, the most complete last, and its rows in each run."""
 
     contents: Sequence[Sequence[tuple[Path, int, dict[str, Any]]]]
     rows: Sequence[Sequence[RecordedRow]]
 
 
 class _Comparison:
-    """Runs, sample by sample.
+    """Compares runs sample by sample.
 
     Args:
-        runs: of one model.
-        keep_first: the first run's answers to a sample stand where another has other ones.
+        runs: runs of one model.
+        keep_first: keep the first run's answers to a sample if another run's differ.
 
     Attributes:
-        dropped: of each run, the samples whose rows are left out.
+        dropped: for each run, the samples whose rows are left out.
     """
 
     def __init__(self, runs: Sequence[RunDirectory], *, keep_first: bool) -> None:
@@ -168,30 +168,30 @@ class _Comparison:
         self._answered: list[set[Key]] = [set() for _ in runs]
         self._first = ""
 
-    def samples(self) -> Iterator[tuple[str, _Sample]]:
-        """Yield all samples, in the order of the runs, with little of them in memory."""
+    def samples(self) -> Iterator[tuple[str, _SampleInRuns]]:
+        """Yield all samples in the order of the runs, with few of them in memory."""
         ids = list(dict.fromkeys(sample for run in self.runs for sample in run.samples))
-        for start in range(0, len(ids), _TOGETHER):
-            part = dict.fromkeys(ids[start : start + _TOGETHER])
+        for start in range(0, len(ids), _CHUNK):
+            part = dict.fromkeys(ids[start : start + _CHUNK])
             rows: dict[str, list[list[RecordedRow]]] = {sample: [[] for _ in self.runs] for sample in part}
             for place, run in enumerate(self.runs):
                 for row in run.rows(part):
                     rows[row.response.sample_id][place].append(row)
             for sample in part:
                 contents = [sorted(run.contents(sample), key=_is_complete) for run in self.runs]
-                yield sample, _Sample(contents, rows[sample])
+                yield sample, _SampleInRuns(contents, rows[sample])
 
     def compare(self) -> None:
-        """Compare what the runs ask and were answered.
+        """Compare the contents and answers of all samples.
 
         Raises:
-            ValueError: they disagree about a sample, and its first run's answers are not to stand.
+            ValueError: runs differ in a sample's content, or in its answers without `keep_first`.
         """
         for name, sample in self.samples():
             _check_content(name, sample)
             answers = [_answers(rows) for rows in sample.rows]
-            for place, own in enumerate(answers):
-                self._answered[place] |= own.keys()
+            for place, by_key in enumerate(answers):
+                self._answered[place] |= by_key.keys()
                 for before in range(place):
                     if name not in self.dropped[before] and (why := _difference(sample, answers, before, place)):
                         self._first = self._first or why
@@ -203,13 +203,13 @@ class _Comparison:
                 "first) the answers of the first directory stand"
             )
 
-    def tell(self, report: Report) -> None:
-        """Say in the log what is left out, and what no report knows of."""
+    def log_omissions(self, report: Report) -> None:
+        """Log the number of answers that are left out, and of those missing from all reports."""
         for run, dropped, answered in zip(self.runs, self.dropped, self._answered, strict=True):
             if dropped:
                 count = sum(sample in dropped for sample, _, _ in answered)
                 logger.warning(
-                    "%s: %d answers to %d samples are left out, to which an earlier directory has others (%s)",
+                    "%s: left out %d answers to %d samples that differ from those of an earlier directory (%s)",
                     run.path,
                     count,
                     len(dropped),
@@ -220,8 +220,8 @@ class _Comparison:
         for run, dropped, answered in zip(self.runs, self.dropped, self._answered, strict=True):
             if missing := sum(key not in reported and key[0] not in dropped for key in answered):
                 logger.warning(
-                    "%s: %d of %d answers are in no report, as of a call that was not finished; they are kept, and are "
-                    "in the report once a call names them",
+                    "%s: %d of %d answers are not in any report, as their call did not finish; they are kept, and a "
+                    "call that includes them will report them",
                     run.path,
                     missing,
                     len(answered),
@@ -233,15 +233,15 @@ def _is_complete(content: tuple[Path, int, Mapping[str, Any]]) -> bool:
 
 
 def _answers(rows: Sequence[RecordedRow]) -> dict[Key, RecordedRow]:
-    """Return the last answer of each key; failed calls are none."""
+    """Return the last answer to each key, without failed calls."""
     return {row.response.key: row for row in rows if row.response.status != "error"}
 
 
-def _check_content(name: str, sample: _Sample) -> None:
+def _check_content(name: str, sample: _SampleInRuns) -> None:
     known = [contents[-1] for contents in sample.contents if contents]
     for file, line, content in known[1:]:
         first_file, first_line, first = known[0]
-        if difference := changed(first, content):
+        if difference := changed_field(first, content):
             field, old, new = difference
             raise ValueError(
                 f"{file}, line {line}: sample {name!r}, field {field!r}: expected {old}, as in {first_file}, line "
@@ -249,16 +249,16 @@ def _check_content(name: str, sample: _Sample) -> None:
             )
 
 
-def _difference(sample: _Sample, answers: Sequence[Mapping[Key, RecordedRow]], before: int, place: int) -> str:
-    """Return where two runs answered a sample differently; empty = nowhere."""
+def _difference(sample: _SampleInRuns, answers: Sequence[Mapping[Key, RecordedRow]], before: int, place: int) -> str:
+    """Return the difference of two runs' answers to a sample as text; empty = none."""
     read = all(_is_complete(contents[-1]) for contents in (sample.contents[before], sample.contents[place]) if contents)
     for key, row in answers[place].items():
         first = answers[before].get(key)
         if first is None:
             continue
-        found = ("prompt", first.prompt, row.prompt) if read and first.prompt != row.prompt else None
-        if found := found or _other_field(first.response, row.response):
-            field, old, new = found
+        difference = ("prompt", first.prompt, row.prompt) if read and first.prompt != row.prompt else None
+        if difference := difference or _differing_field(first.response, row.response):
+            field, old, new = difference
             name, condition, draw = key
             return (
                 f"{row.file}, line {row.line}: sample {name!r}, condition {condition!r}, draw {draw}, field {field!r}: "
@@ -267,7 +267,7 @@ def _difference(sample: _Sample, answers: Sequence[Mapping[Key, RecordedRow]], b
     return ""
 
 
-def _other_field(first: Response, other: Response) -> tuple[str, Any, Any] | None:
+def _differing_field(first: Response, other: Response) -> tuple[str, Any, Any] | None:
     for field in type(first).model_fields:
         old, new = getattr(first, field), getattr(other, field)
         if field != "error" and not _is_close(old, new):
@@ -279,16 +279,18 @@ def _is_close(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
         return all(map(_is_close, one, other))
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_CLOSE, abs_tol=_CLOSE) or (math.isnan(one) and math.isnan(other))
+        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE) or (
+            math.isnan(one) and math.isnan(other)
+        )
     return bool(one == other)
 
 
-def _write(found: _Comparison, directory: RunDirectory) -> None:
-    """Add to a directory what it has not: each answer once, and failed calls where there is no answer."""
-    there = [run.path.resolve() == directory.path.resolve() for run in found.runs]
+def _write(comparison: _Comparison, directory: RunDirectory) -> None:
+    """Add what a directory lacks: each answer once, and failed calls without an answer."""
+    there = [run.path.resolve() == directory.path.resolve() for run in comparison.runs]
     contents: list[Mapping[str, Any]] = []
     rows: list[RecordedRow] = []
-    for count, (name, sample) in enumerate(found.samples(), start=1):
+    for count, (name, sample) in enumerate(comparison.samples(), start=1):
         asked = [content for of_run in sample.contents for _, _, content in of_run]
         held = [
             content
@@ -297,23 +299,27 @@ def _write(found: _Comparison, directory: RunDirectory) -> None:
             for *_, content in of_run
         ]
         contents += [one for place, one in enumerate(asked) if one not in held and one not in asked[:place]]
-        kept = [() if name in found.dropped[place] else of_run for place, of_run in enumerate(sample.rows)]
-        rows += _not_there(kept, there)
-        if count % _TOGETHER == 0:
+        kept = [() if name in comparison.dropped[place] else of_run for place, of_run in enumerate(sample.rows)]
+        rows += _missing_rows(kept, there)
+        if count % _CHUNK == 0:
             directory.add(contents, rows)
             contents, rows = [], []
     directory.add(contents, rows)
 
 
-def _not_there(runs: Sequence[Sequence[RecordedRow]], there: Sequence[bool]) -> list[RecordedRow]:
+def _missing_rows(runs: Sequence[Sequence[RecordedRow]], there: Sequence[bool]) -> list[RecordedRow]:
     """Return the rows of one sample that a directory lacks."""
     known = {
-        _asked(row) for is_there, rows in zip(there, runs, strict=True) if is_there for row in rows if _is_answer(row)
+        _prompt_key(row)
+        for is_there, rows in zip(there, runs, strict=True)
+        if is_there
+        for row in rows
+        if _is_answer(row)
     }
     failed = {row.response.key for is_there, rows in zip(there, runs, strict=True) if is_there for row in rows}
     new: dict[tuple[Key, str], RecordedRow] = {}
     for rows in runs:
-        own = {_asked(row): row for row in rows if _is_answer(row)}
+        own = {_prompt_key(row): row for row in rows if _is_answer(row)}
         new |= {asked: row for asked, row in own.items() if asked not in known and asked not in new}
     answered = {key for key, _ in (*known, *new)} | failed
     rest = {row.response.key: row for rows in runs for row in rows if row.response.key not in answered}
@@ -324,12 +330,12 @@ def _is_answer(row: RecordedRow) -> bool:
     return row.response.status != "error"
 
 
-def _asked(row: RecordedRow) -> tuple[Key, str]:
+def _prompt_key(row: RecordedRow) -> tuple[Key, str]:
     return row.response.key, row.prompt
 
 
 def _add_verdicts(source: Path, target: Path) -> None:
-    """Add the verdicts of costly judges that a directory lacks: for the same thought, the first one stands."""
+    """Add a source's judge verdicts to a target, for thoughts without a verdict there."""
     if not source.is_dir() or source.resolve() == target.resolve():
         return
     for stem in sorted({file.name.rpartition("-")[0] for file in source.glob("verdicts-*.jsonl")}):
@@ -340,6 +346,6 @@ def _add_verdicts(source: Path, target: Path) -> None:
             file.append(row for thought, row in rows.items() if thought not in known)
 
 
-def _left_behind(folder: Path) -> list[str]:
-    """Return what is in a run directory beside the run: pages, and reports by other judges."""
+def _unmerged_files(folder: Path) -> list[str]:
+    """Return the files that are not merged, such as pages and reports by other judges."""
     return sorted(file.name for file in folder.iterdir() if not any(map(file.match, _KNOWN)))

@@ -51,8 +51,8 @@ _PLACEHOLDER = re.compile(
     r"|(?:your[_-])?(?:api|secret)?[_-]?key|token|(?:sk-)?(?:no|not)[_-](?:key|needed|required|used)(?:[_-]required)?",
     re.IGNORECASE,
 )
-_SHORTEST = 4  # shorter ones are placeholders, and parts of every other word
-_SURE = 12  # from so many characters on, what reads like it is it, wherever it stands
+_MIN_LENGTH = 4  # shorter ones are placeholders, and parts of every other word
+_DISTINCTIVE_LENGTH = 12  # from so many characters on, what reads like it is it, wherever it stands
 _BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
 _WHOLE_WORD = (
     r"(?:(?<![^\W_])|(?<=%[0-9a-f][0-9a-f])|(?<=\\[nrt])|(?<=\\u[0-9a-f]{4}))",
@@ -143,7 +143,7 @@ def without_secrets(value: Any, is_secret: Callable[[str], bool] = is_secret_nam
             return [value[0], MARK]
         return [without_secrets(part, is_secret) for part in value]
     if isinstance(value, str):
-        return _bare_address(value) if _ADDRESS.fullmatch(value) else _hidden_by_place(value)
+        return _strip_address(value) if _ADDRESS.fullmatch(value) else _hide_by_position(value)
     return value
 
 
@@ -152,12 +152,12 @@ def _names_a_secret(value: Mapping[Any, Any]) -> bool:
     return "value" in value and any(isinstance(name, str) and is_secret_name(name) for name in names)
 
 
-def _bare_address(address: str) -> str:
+def _strip_address(address: str) -> str:
     try:
         parts = urlsplit(address)
         query = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError:  # no address after all
-        return _hidden_by_place(address)
+        return _hide_by_position(address)
     kept = [(name, part) for name, part in query if not is_secret_name(name)]
     changed = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     if len(kept) < len(query):
@@ -180,7 +180,7 @@ def _values(settings: Any, *, secret: bool = False) -> Iterator[str]:
             scheme, _, rest = settings.partition(" ")  # a header's "Bearer …"
             yield rest.strip() if scheme.lower() in ("bearer", "basic", "token") and rest else settings
             if scheme.lower() == "basic":
-                yield from _of_basic(rest)
+                yield from _basic_credentials(rest)
         for found in _USER.findall(settings):
             yield unquote(found)
             yield unquote(found.partition(":")[2])
@@ -189,17 +189,17 @@ def _values(settings: Any, *, secret: bool = False) -> Iterator[str]:
                 yield unquote(parameter["value"].replace("+", " "))
 
 
-def _of_basic(said: str) -> Iterator[str]:
+def _basic_credentials(message: str) -> Iterator[str]:
     """Yield name and password, and the password, of a header."""
     try:
-        pair = base64.b64decode(said, validate=True).decode()
+        pair = base64.b64decode(message, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):  # it is secret as it stands
         return
     yield pair
     yield pair.partition(":")[2]
 
 
-def _hidden_by_place(text: str) -> str:
+def _hide_by_position(text: str) -> str:
     """Hide what stands where secrets do: in an address, behind a secret's name, in a header."""
 
     def hidden(found: re.Match[str]) -> str:
@@ -246,7 +246,7 @@ class Secrets:
             >>> Secrets.of("x").hidden("expected a key")
             'expected a key'
         """
-        return _hidden_by_place(self.without_values(text))
+        return _hide_by_position(self.without_values(text))
 
     def without_values(self, text: str) -> str:
         """Return a text without the secrets alone, for what others write: nothing else in it is judged."""
@@ -254,7 +254,7 @@ class Secrets:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str] | None:
-        ways = sorted({way for value in self.values for way in _ways(value)}, key=len, reverse=True)
+        ways = sorted({way for value in self.values for way in _spellings(value)}, key=len, reverse=True)
         return re.compile("|".join(ways), re.IGNORECASE) if ways else None
 
     def error_text(self, error: BaseException) -> str:
@@ -276,10 +276,10 @@ _HELD: ContextVar[tuple[Secrets, ...]] = ContextVar("secrets held", default=())
 
 
 def _is_secret(value: str) -> bool:
-    return len(value) >= _SHORTEST and _PLACEHOLDER.fullmatch(value) is None
+    return len(value) >= _MIN_LENGTH and _PLACEHOLDER.fullmatch(value) is None
 
 
-def _ways(value: str) -> Iterable[str]:
+def _spellings(value: str) -> Iterable[str]:
     """Return patterns of the ways in which a value may be written."""
     forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
     forms |= {quote(form, safe="") for form in forms}  # an address within an address
@@ -287,9 +287,9 @@ def _ways(value: str) -> Iterable[str]:
     # Basic authorization is base64 of a name, a colon and a password; the password may be empty.
     coded = {text.encode() for text in (value, f"{value}:")}
     forms |= {encode(code).decode().rstrip("=") for code in coded for encode in _BASE64}
-    before, after = ("", "") if len(value) >= _SURE else _WHOLE_WORD
+    before, after = ("", "") if len(value) >= _DISTINCTIVE_LENGTH else _WHOLE_WORD
     yield from (f"{before}{re.escape(form)}{after}" for form in forms)
-    if len(value) < _SURE:
+    if len(value) < _DISTINCTIVE_LENGTH:
         return
     # Within base64 of a longer text, such as a whole header, all but its ends is one of three by its place.
     yield from {
@@ -299,7 +299,7 @@ def _ways(value: str) -> Iterable[str]:
     }
     # Errors show the first so many characters of what came: the key may be cut off.
     for whole in (value, base64.b64encode(value.encode()).decode().rstrip("=")):
-        for end in range(len(whole) - 1, max(_SURE, len(whole) // 2) - 1, -1):
+        for end in range(len(whole) - 1, max(_DISTINCTIVE_LENGTH, len(whole) // 2) - 1, -1):
             yield rf"{re.escape(whole[:end])}(?=['\"]?$|…|\.\.\.)"
 
 
@@ -327,10 +327,10 @@ def error_message(error: BaseException) -> str:
     """
     try:
         # The text of a KeyError is its argument with quotes around it.
-        said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     except Exception as broken:  # noqa: BLE001 - others' classes decide what their text raises
-        said = f"(its text cannot be shown: {type(broken).__name__})"
-    said = _FURTHER.sub("", writable(said))
+        message = f"(its text cannot be shown: {type(broken).__name__})"
+    message = _FURTHER.sub("", writable(message))
     for secrets in _HELD.get():
-        said = secrets.hidden(said)
-    return _hidden_by_place(said)
+        message = secrets.hidden(message)
+    return _hide_by_position(message)

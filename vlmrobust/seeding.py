@@ -1,7 +1,7 @@
-"""Draw random numbers that depend on what they are for, not on when they are drawn.
+"""Create random generators that depend on a draw's purpose instead of its order.
 
-A stream shared by all samples would change every later draw when one sample is added, skipped or moved to another
-worker. Here each draw has its own generator, made from the seed and a key such as `(sample id, "distractor")`.
+With a stream shared by all samples, adding, skipping or moving one sample would change all later draws. Here each draw
+has its own generator, seeded with the run's seed and a key such as `(sample id, "distractor")`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def integer_key(*key: str | int) -> int:
     """Return a 128-bit integer that identifies `key` on every machine and in every process.
 
     The parts are length-prefixed before hashing, so `("ab", "c")` and `("a", "bc")` differ; the number `1` and the
-    string `"1"` differ as well. Python's own `hash` is salted per process and would not do.
+    string `"1"` differ too. Python's `hash` is unsuitable, as it is salted per process.
 
     Example:
         >>> integer_key("q1", "distractor") == integer_key("q1", "distractor")
@@ -38,11 +38,11 @@ def integer_key(*key: str | int) -> int:
 
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
-    """Return the random generator of one draw, the same whenever and wherever it is asked for.
+    """Return the random generator of a draw, which depends only on the seed and the key.
 
     Args:
         seed: the run's seed.
-        *key: what the draw is for, for instance the sample's id and `"distractor"`.
+        *key: the draw's purpose, for instance the sample's id and `"distractor"`.
 
     Example:
         >>> int(generator(0, "q1", "distractor").integers(100)) == int(generator(0, "q1", "distractor").integers(100))
@@ -52,19 +52,19 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
 
 
 def subset(items: Iterable[Item], count: int, seed: int, name: Callable[[Item], str]) -> list[Item]:
-    """Return so many items in a random order, drawn without replacement; all of them where there are no more.
+    """Return `count` items drawn without replacement, in random order; all items if there are fewer.
 
-    An item's key alone decides: fewer are the first of more, and what else there is to draw from changes no two items'
-    order. Only as many items as are returned are kept while the others are looked at.
+    The order depends only on the items' keys: a smaller subset is a prefix of a larger one, and other items do not
+    affect the order of two items. Memory holds only the returned items.
 
     Args:
-        items: what is drawn from.
-        count: how many.
+        items: the items to draw from.
+        count: the number of items to draw.
         seed: the run's seed.
-        name: what an item is called; names should differ.
+        name: returns an item's name, which should be unique.
 
     Raises:
-        ValueError: fewer than one are asked for.
+        ValueError: `count` is below 1.
 
     Example:
         >>> drawn = subset(["a", "b", "c", "d"], 2, seed=0, name=str)

@@ -19,8 +19,8 @@ __all__ = [
 ]
 
 
-_NO_TERMINAL = 80  # characters of a line where the output is no terminal and COLUMNS is not set
-_NARROWEST = 20  # characters for a text; a terminal that leaves less breaks its lines itself
+_DEFAULT_WIDTH = 80  # characters of a line where the output is no terminal and COLUMNS is not set
+_MIN_WIDTH = 20  # characters for a text; a terminal that leaves less breaks its lines itself
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
@@ -51,7 +51,7 @@ def printable(text: str) -> str:
 
 def terminal_width() -> int:
     """Return how many characters a line has: as many as the terminal, or as COLUMNS says, or 80 where there is none."""
-    return shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+    return shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
 
 
 def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int | None = None) -> str:
@@ -85,7 +85,7 @@ def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int
         lines.append(
             textwrap.fill(
                 line if own else line[moved:],
-                width=max(space, inner + _NARROWEST),
+                width=max(space, inner + _MIN_WIDTH),
                 initial_indent=own or " " * moved,
                 subsequent_indent=" " * inner,
                 expand_tabs=False,
@@ -131,19 +131,19 @@ def can_be_written(values: Iterable[Any]) -> bool:
     """Return whether UTF-8 can hold all texts within values."""
     # Every value that is made comes through here: what a type holds is found out once, and there are few calls.
     for value in values:
-        holds = _what_is_held(value.__class__)
-        if holds is None:
+        kind_ = _container_kind(value.__class__)
+        if kind_ is None:
             continue
-        if holds is str:
+        if kind_ is str:
             if not value.isascii() and _SURROGATE.search(value) is not None:
                 return False
-        elif not can_be_written(value) or (holds is dict and not can_be_written(value.values())):
+        elif not can_be_written(value) or (kind_ is dict and not can_be_written(value.values())):
             return False
     return True
 
 
 @cache
-def _what_is_held(kind: type) -> type | None:
+def _container_kind(kind: type) -> type | None:
     """Return str for a text, dict for a mapping, list for other values in a row, None where there is no text."""
     if issubclass(kind, str):
         return str

@@ -78,10 +78,10 @@ def find_unreported(folder: Path, report: Path, responses: Responses) -> Unrepor
     """
     note = _Note.of(folder, report)
     try:
-        found, _ = _compared(folder, responses, {} if note is None else note.read)
+        found, _ = _compare(folder, responses, {} if note is None else note.read)
         if note is not None and note.found:
             # What came later may be answers to calls that had failed: it is not known which.
-            return _compared(folder, responses, {})[0] if found else note.found
+            return _compare(folder, responses, {})[0] if found else note.found
     except (OSError, ValueError) as error:
         logger.warning("%s: whether all of it is in the report is not known: %s", folder, error)
         return Unreported()
@@ -97,7 +97,7 @@ def note_unreported(folder: Path, report: Path, responses: Responses) -> Unrepor
         responses: those in the report.
     """
     try:
-        found, read = _compared(folder, responses, {})
+        found, read = _compare(folder, responses, {})
     except (OSError, ValueError) as error:
         logger.warning("%s: whether all of it is in the report is not known: %s", folder, error)
         return Unreported()
@@ -118,7 +118,7 @@ def unreported_in(folder: Path) -> Unreported:
     Raises:
         ValueError: a line holds something else than a response; the message names file and line.
     """
-    return _compared(folder, Responses.of([], []), {})[0]
+    return _compare(folder, Responses.of([], []), {})[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _stamp(report: Path) -> list[Any]:
     return [report.name, about.st_size, about.st_mtime_ns]
 
 
-def _compared(
+def _compare(
     folder: Path, responses: Responses, begin: Mapping[str, Position]
 ) -> tuple[Unreported, dict[str, Position]]:
     """Return what of a directory's lines is in no report, and how much of each file there was.
@@ -168,10 +168,10 @@ def _compared(
     read: dict[str, Position] = {}
     for file in files(folder, "responses"):
         read[file.name] = begin.get(file.name, _START)
-        for lines, rows in batches(file, _described, read[file.name]):
+        for lines, rows in batches(file, _describe, read[file.name]):
             read[file.name] = (lines.offset + lines.length, lines.first + len(rows) - 1)
             if reported is None:
-                reported = _are_answers(responses)
+                reported = _reported_answers(responses)
             for key, is_answer in rows:
                 if key not in reported or (is_answer and not reported[key]):
                     missing[key] = missing.get(key, False) or is_answer
@@ -179,12 +179,12 @@ def _compared(
     return Unreported(dict(counts), sum(not is_answer for is_answer in missing.values())), read
 
 
-def _are_answers(responses: Responses) -> dict[Key, bool]:
+def _reported_answers(responses: Responses) -> dict[Key, bool]:
     """Return by key whether a response is an answer, or a call that has failed."""
     keys = zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
     return {key: status != "error" for key, status in zip(keys, responses.status, strict=True)}
 
 
-def _described(row: Any) -> tuple[tuple[Key, bool], Position]:
+def _describe(row: Any) -> tuple[tuple[Key, bool], Position]:
     said = row["response"]
     return ((said["sample_id"], said["condition"], said.get("draw", 0)), said["status"] != "error"), row["batch"]

@@ -346,7 +346,7 @@ def test_a_run_directory_in_use_is_not_written_to(
 ) -> None:
     run = tmp_path / "run"
     Report.load(runs["torn"]).save(run / "report.jsonl")
-    told = f"Error: run directory {run}: expected no other run at work in it, but process "
+    told = f"Error: run directory {run}: expected no other run in it, but process "
     with DirectoryLock(run):
         for given in (("hf:org/coin",), ("hf:org/coin", "--out", tmp_path / "else.jsonl"), ("rules",)):
             refused = command("judge", run, "--judge", *given)

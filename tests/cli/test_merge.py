@@ -44,7 +44,7 @@ def test_runs_of_different_dtypes_are_refused_with_both_dtypes(command: Command,
         (folder / "manifest.json").write_text(json.dumps(manifest))
     result = command("merge", *folders, "--out", tmp_path / "both")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "field 'model.dtype': expected 'float32', as the run was begun with, got 'bfloat16'" in result.stderr
+    assert "field 'model.dtype': expected 'float32', as the run was started with, got 'bfloat16'" in result.stderr
     assert "0123" not in result.stderr
 
 

@@ -182,7 +182,7 @@ def test_a_column_has_the_interval_that_it_has_alone(grouped, seed, order):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: paired_interval([1.0], [1.0, 0.0], rng=rng()), "of one length, got 1 and 2"),
+        (lambda: paired_interval([1.0], [1.0, 0.0], rng=rng()), "of the same length, got 1 and 2"),
         (
             lambda: paired_interval([0.1, math.inf], [0, 0], rng=rng()),
             "expected finite values or NaN in 'base', got inf",

@@ -125,7 +125,7 @@ def test_sums_are_exact_whatever_their_size(size, count):
 def test_many_groups_are_merged_and_keep_their_spread(monkeypatch):
     values, groups = rng(4).exponential(size=12_000), np.repeat(np.arange(6000), 2)
     [exact] = replicate_means(columns_by_group([values], groups, rng()), 2000, rng())
-    monkeypatch.setattr(resampling, "_MOST_GROUPS", 1000)
+    monkeypatch.setattr(resampling, "_MAX_GROUPS", 1000)
     [column] = columns_by_group([values], groups, rng())
     assert len(column.sums) == 1000
     assert column.value == values.mean()

@@ -77,7 +77,7 @@ def test_what_decides_the_answers_is_not_resumed_with_another(tmp_path, field, c
     Evaluator(vr.demo.model(), [], [Accuracy()]).run(vr.demo.samples(1), tmp_path)
     changed = vr.demo.model()
     change(changed)
-    with pytest.raises(ValueError, match=rf"field 'model\.{field}.*': expected .*, as the run was begun with, got"):
+    with pytest.raises(ValueError, match=rf"field 'model\.{field}.*': expected .*, as the run was started with, got"):
         Evaluator(changed, [], [Accuracy()]).run(vr.demo.samples(2), tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_a_directory_from_before_resumes_with_a_note(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         report = Evaluator(vr.demo.model(), [], [Accuracy()]).run(vr.demo.samples(2), tmp_path)
     [note] = report.manifest["notes"]
-    assert note == (f"begun before the model's {', '.join(LATER)} were recorded: whether they changed is not known")
+    assert note == (f"started before the model's {', '.join(LATER)} were recorded: whether they changed is unknown")
     assert note in caplog.text
     changed = vr.demo.model()
     other_template(changed)

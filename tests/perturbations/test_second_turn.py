@@ -203,7 +203,7 @@ def test_a_run_goes_on_where_the_second_turn_was_answered(scenes: list[Sample], 
     prompts = list(expand(scenes[:1], [AreYouSure()], base=GivesIn().respond(list(expand(scenes[:1], [])))))
     assert directory.finished(prompts[1]) is not None
     other = prompts[1].replace(history=(prompts[1].history[0], {"role": "user", "text": "No?"}))
-    with pytest.raises(ValueError, match="expected the prompt with digest"):
+    with pytest.raises(ValueError, match="expected the recorded prompt with digest"):
         directory.finished(other)
 
 

@@ -134,7 +134,7 @@ def test_benchmarks_with_images_of_their_own_are_averaged(study: Studies, folder
 def test_a_run_of_something_else_in_the_folder_fails(study: Studies, folder: Path) -> None:
     study(**ONE).run(folder / "out")
     result = study(**ONE, seed=5).run(folder / "out")
-    assert all("field 'seed': expected 0, as the run was begun with, got 5" in row.error for row in result.run_rows)
+    assert all("field 'seed': expected 0, as the run was started with, got 5" in row.error for row in result.run_rows)
 
 
 def test_several_processes_are_refused(study: Studies, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,5 +223,5 @@ def test_a_run_directory_that_is_in_use_is_a_failed_row_and_stays_finished(study
     with DirectoryLock(run):
         [row] = study(**ONE, metrics=["repetition"]).run(folder / "out").run_rows
     assert row.status == "failed"
-    assert "expected no other run at work in it" in row.error
+    assert "expected no other run in it" in row.error
     assert (run / "finished.json").read_text() == marker

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..manifest import first_difference, in_common
+from ..manifest import first_difference, common_entries
 from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
 from ..metrics.settings import metric_of
 from ..types import Responses
@@ -60,7 +60,7 @@ def setting_conflicts(first: Mapping[str, Settings], second: Mapping[str, Settin
     found = []
     for name, other in second.items():
         # Another version of the library may have more fields.
-        if (one := first.get(name)) and other and (difference := first_difference(*in_common(one, other))):
+        if (one := first.get(name)) and other and (difference := first_difference(*common_entries(one, other))):
             found.append(SettingConflict(name, *difference))
     return found
 
