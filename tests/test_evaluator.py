@@ -530,7 +530,7 @@ def test_in_how_many_parts_rows_are_put_into_arrays_does_not_matter(samples, mak
     mixed = [*samples, make_sample("two", options=("red", "blue"), images=(b"not decoded",))]
     evaluator = Evaluator(fake(truncated=0.3), [WrongThink(), AbstainOption()], METRICS, draws=2)
     whole = evaluator.run(mixed)
-    monkeypatch.setattr("vlmrobust.types.responses._PART", 5)
+    monkeypatch.setattr("vlmrobust.types.responses._CHUNK", 5)
     parts = evaluator.run(mixed)
     assert parts.frame.equals(whole.frame)
     assert parts.summary.equals(whole.summary)
@@ -636,7 +636,7 @@ def test_rows_of_other_versions_are_told_and_not_refused(samples, tmp_path, capl
         assert report.manifest["versions"]["vlmrobust"] == "0.0.1"
         [resumed] = report.manifest["resumed"]
         assert resumed["versions"] == now
-    [told] = [record.getMessage() for record in caplog.records if "gone on with" in record.message]
+    [told] = [record.getMessage() for record in caplog.records if "resumed with" in record.message]
     assert f"started with vlmrobust 0.0.1, torch 1.0, resumed with vlmrobust {now['vlmrobust']}, torch " in told
     report.to_html(tmp_path / "page.html")
     assert "gone on with under" in (tmp_path / "page.html").read_text()
