@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..manifest import first_difference, common_entries
+from ..manifest import common_entries, first_difference
 from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
 from ..metrics.settings import metric_of
 from ..types import Responses
