@@ -298,7 +298,7 @@ def two(samples, tmp_path):
     return made
 
 
-def changed_field(samples, **changes):
+def with_changes(samples, **changes):
     return [samples[2].replace(**changes), *samples[3:6]]
 
 
@@ -321,12 +321,12 @@ def changed_field(samples, **changes):
 )
 def test_a_sample_that_is_another_is_told_by_file_line_and_field(two, samples, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        merge_runs(two(changed_field(samples, **changes)), tmp_path / "c")
+        merge_runs(two(with_changes(samples, **changes)), tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 
 def test_other_metadata_are_counted_and_the_last_stand(two, samples, tmp_path, caplog):
-    merged = merge_runs(two(changed_field(samples, metadata={"n": 20})), tmp_path / "c")
+    merged = merge_runs(two(with_changes(samples, metadata={"n": 20})), tmp_path / "c")
     assert "metadata of 1 samples differ; the last directory's are used" in caplog.text
     found = dict(zip(merged.responses.sample_id, merged.responses.metadata, strict=True))
     assert [found[f"q{number}"]["n"] for number in range(6)] == [0, 1, 20, 3, 4, 5]
