@@ -1,4 +1,4 @@
-"""Ready-made styles: their wording, what their models write, and which names speak for them."""
+"""Styles of model families: wording, parsing of completions, and suggestions by name."""
 
 import ast
 from itertools import pairwise
@@ -12,12 +12,12 @@ PRESETS = {name: getattr(styles, name) for name in styles.__all__ if isinstance(
 THOUGHT = "<think>\nThe cube on the left is blue.\n</think>"
 
 
-def asked(style: Style) -> Prompt:
+def make_prompt(style: Style) -> Prompt:
     sample = Sample(id="q1", images=["x.png"], question="Which colour?", options=["red", "blue", "green"], answer=1)
     return Prompt.of(sample, style=style)
 
 
-def test_the_papers_five_and_nine_more() -> None:
+def test_all_styles_are_listed() -> None:
     assert sorted(PRESETS) == sorted(
         [
             *("space_r", "video_r1", "vision_r1", "vlaa_thinker", "vigorl_spatial"),
@@ -28,7 +28,7 @@ def test_the_papers_five_and_nine_more() -> None:
     assert [name for name, style in PRESETS.items() if style.answer_by == "text"] == ["vigorl_spatial"]
 
 
-def test_every_style_names_the_page_it_was_read_from() -> None:
+def test_every_style_has_a_source() -> None:
     body = ast.parse(Path(styles.__file__).read_text(encoding="utf-8")).body
     said = {
         node.targets[0].id: after.value.value
@@ -61,7 +61,7 @@ def test_every_style_names_the_page_it_was_read_from() -> None:
     ],
 )
 def test_the_wording(name: str, begins: str, ends: str) -> None:
-    text = asked(PRESETS[name]).text
+    text = make_prompt(PRESETS[name]).text
     assert text.startswith(begins)
     assert ends in text
 
@@ -104,24 +104,24 @@ def test_the_wording(name: str, begins: str, ends: str) -> None:
         ("qvq", "So the cube is blue.\n\n**Final Answer**\n\n\\[ \\boxed{B} \\]", 1, False),
     ],
 )
-def test_what_its_model_writes_is_read(name: str, completion: str, answer: int | None, well_formed: bool) -> None:
-    response = Response.parse(asked(PRESETS[name]), completion)
+def test_completions_of_the_model_are_parsed(name: str, completion: str, answer: int | None, well_formed: bool) -> None:
+    response = Response.parse(make_prompt(PRESETS[name]), completion)
     assert (response.answer, response.well_formed) == (answer, well_formed)
 
 
-def test_a_thought_that_the_template_opened_and_nobody_closed_is_truncated() -> None:
-    prompt = asked(styles.qwen3_vl_thinking).replace(prefill="<think>\n")
+def test_unclosed_thought_opened_by_the_template_is_truncated() -> None:
+    prompt = make_prompt(styles.qwen3_vl_thinking).replace(prefill="<think>\n")
     response = Response.parse(prompt, "The cube is blue. So B.", finish_reason="length")
     assert (response.status, response.answer) == ("truncated", None)
 
 
-def test_without_any_tag_such_a_turn_is_a_thought_that_was_cut_off() -> None:
+def test_untagged_turn_is_a_truncated_thought() -> None:
     """The template's opener is in the prompt, not in what the model wrote."""
-    response = Response.parse(asked(styles.qwen3_vl_thinking), "The cube looks blue. So the answer is B. Wait")
+    response = Response.parse(make_prompt(styles.qwen3_vl_thinking), "The cube looks blue. So the answer is B. Wait")
     assert (response.status, response.answer, response.think) == (
         "truncated", None, "The cube looks blue. So the answer is B. Wait"
     )  # fmt: skip
-    closed = Response.parse(asked(styles.qwen3_vl_thinking), "The cube looks blue.</think>\n\nThe answer is B.")
+    closed = Response.parse(make_prompt(styles.qwen3_vl_thinking), "The cube looks blue.</think>\n\nThe answer is B.")
     assert (closed.status, closed.answer) == ("answered", 1)
 
 

@@ -307,9 +307,9 @@ def test_evaluated_model_as_writer_falls_back_to_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize("templated", [True, False])
 def test_batched_text_model_equals_plain_greedy_decoding(templated: bool) -> None:
     import torch
-    from test_language_model import QWEN3, tiny
+    from test_language_model import QWEN3, make_tiny_model
 
-    model, tokenizer = tiny(template=QWEN3 if templated else None)
+    model, tokenizer = make_tiny_model(template=QWEN3 if templated else None)
     model.generation_config.repetition_penalty = 5.0  # the checkpoint's own settings are ignored
     prompts = [Prompt.of(sample).replace(images=()) for sample in SAMPLES]
     responses = TextModel(model, tokenizer, max_new_tokens=6).respond(prompts)

@@ -1,3 +1,5 @@
+"""The base class of judges: consistency, blanked answers, validation and failures."""
+
 from dataclasses import fields
 
 import pytest
@@ -66,7 +68,7 @@ class Spy(Judge):
         return Verdicts.of(torch.full((count,), -1), torch.zeros(count, dtype=torch.bool))
 
 
-def test_consistency_is_defined_where_the_design_says(responses):
+def test_where_consistency_is_defined(responses):
     consistent = RuleJudge().consistent(responses)
     nan = float("nan")
     expected = torch.tensor([1.0, 0.0, nan, nan, nan, nan, nan, nan, nan, nan, nan])
@@ -74,7 +76,7 @@ def test_consistency_is_defined_where_the_design_says(responses):
     assert consistent.dtype == torch.float32
 
 
-def test_each_reason_alone_makes_it_undefined(responses):
+def test_each_reason_makes_consistency_undefined(responses):
     first = responses.select([0])
     assert Fixed(option=(1,), unsure=(False,)).consistent(first).tolist() == [1.0]
     assert Fixed(option=(0,), unsure=(False,)).consistent(first).tolist() == [0.0]
@@ -106,7 +108,7 @@ def test_no_judge_sees_an_answer(responses):
     assert not any(seen.metadata)
 
 
-def test_the_responses_themselves_stay(responses):
+def test_responses_are_not_modified(responses):
     without_answers(responses)
     assert responses.target[0] == 1
     assert responses.text[0]
@@ -145,7 +147,7 @@ def _wrong(**changes):
         ([1], TypeError, r"judge 'Odd': expected Verdicts from conclude, got list"),
     ],
 )
-def test_verdicts_that_do_not_fit_are_refused(responses, verdicts, error, message):
+def test_invalid_verdicts_are_rejected(responses, verdicts, error, message):
     class Odd(Judge):
         def conclude(self, responses):
             return verdicts
@@ -159,7 +161,7 @@ def test_a_name_can_be_set():
     assert RuleJudge(name="rules").title == "rules"
 
 
-def test_no_responses_at_all(responses):
+def test_no_responses(responses):
     assert RuleJudge().consistent(responses.select([])).shape == (0,)
 
 
@@ -189,7 +191,7 @@ def thoughts(make_sample, count):
 
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(2, 40), seed=st.randoms(use_true_random=False), few=st.integers(0, 4))
-def test_a_judge_that_raises_on_some_thoughts_judges_the_others(make_sample, count, seed, few):
+def test_exceptions_on_some_thoughts_do_not_affect_others(make_sample, count, seed, few):
     broken = set(seed.sample(range(count), min(few, count - 1)))
     judge = Fragile(broken=frozenset(map(str, broken)), asked=[])
     verdicts = judge.verdicts(thoughts(make_sample, count))
@@ -202,14 +204,14 @@ def test_a_judge_that_raises_on_some_thoughts_judges_the_others(make_sample, cou
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 500])
-def test_what_breaks_every_thought_is_raised_soon(make_sample, count):
+def test_exception_on_every_thought_is_raised_early(make_sample, count):
     judge = Fragile(broken=frozenset(map(str, range(count))), asked=[])
     with pytest.raises(KeyError, match="cannot read '0'"):
         judge.verdicts(thoughts(make_sample, count))
     assert len(judge.asked) <= 24
 
 
-def test_in_a_part_of_many_a_few_may_all_fail(make_sample):
+def test_small_part_may_fail_entirely(make_sample):
     few, many = (Fragile(broken=frozenset(map(str, range(count))), asked=[]) for count in (3, 40))
     assert set(few.verdicts_of_part(thoughts(make_sample, 3), is_part=True).errors) == {0, 1, 2}
     assert set(few.verdicts_of_part(thoughts(make_sample, 1), is_part=True).errors) == {0}
@@ -218,7 +220,7 @@ def test_in_a_part_of_many_a_few_may_all_fail(make_sample):
 
 
 @pytest.mark.parametrize("error", [RefusedError("no key"), ImportError("no package")])
-def test_what_is_no_fault_of_a_thought_is_raised_at_once(make_sample, error):
+def test_fatal_errors_are_raised_at_once(make_sample, error):
     calls = []
 
     class Refused(Judge):
@@ -231,7 +233,7 @@ def test_what_is_no_fault_of_a_thought_is_raised_at_once(make_sample, error):
     assert calls == [1]
 
 
-def test_an_identity_is_the_class_and_what_was_set():
+def test_identity_is_the_class_and_its_settings():
     assert RuleJudge(name="x").identity() == {"class": "RuleJudge"}
     assert RuleJudge(min_probability=0.9).identity() == {"class": "RuleJudge", "min_probability": 0.9}
     assert Fixed(option=(1,), unsure=(False,)).identity() == {"class": "Fixed", "option": (1,), "unsure": (False,)}

@@ -1,4 +1,4 @@
-"""What a check says of a judge: against sklearn, a slow loop and judges whose error is known."""
+"""Measured quality of judges: against sklearn, a plain loop, and judges with known errors."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ OPTIONS = ("red", "blue", "green")
 
 
 class Says(Judge):
-    """Takes its verdict from the thought: an index, "-" for none, "?" for unsure."""
+    """Reads its verdict from the thought: an index, "-" for none, "?" for unsure."""
 
     def conclude(self, responses):
         said = [thought.split()[-1] for thought in responses.think]
@@ -45,7 +45,7 @@ def thoughts(seed, count=300, answered=True):
     ]
 
 
-def sides(rows):
+def expected_and_judged(rows):
     """Return what is so and what the judge says of every row, by a slow loop."""
     truth, said = [], []
     for row in rows:
@@ -55,10 +55,10 @@ def sides(rows):
     return np.array(truth), np.array(said)
 
 
-def test_rates_are_those_of_sklearn_and_of_a_loop():
+def test_rates_equal_sklearn_and_a_plain_loop():
     rows = thoughts(1)
     found = check(Says(), rows)
-    truth, said = sides(rows)
+    truth, said = expected_and_judged(rows)
     assert found.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(truth, said))
     for side in ("consistent", "inconsistent"):
         expected = precision_score(truth, said, labels=[side], average=None)[0]
@@ -71,7 +71,7 @@ def test_rates_are_those_of_sklearn_and_of_a_loop():
     assert found.wrong.value == pytest.approx(((said != "unsure") & (said != truth)).mean())
 
 
-def test_intervals_are_exact_and_the_balanced_ones_hold_the_value():
+def test_intervals_are_exact_and_contain_the_value():
     found = check(Says(), thoughts(2))
     rate = found.coverage
     hits = round(rate.value * rate.cases)
@@ -84,7 +84,7 @@ def test_intervals_are_exact_and_the_balanced_ones_hold_the_value():
         assert 1.5 * spread < rate.high - rate.low < 12 * spread
 
 
-def test_styles_are_checks_of_their_own():
+def test_results_by_style():
     rows = thoughts(9)
     found = check(Says(), rows)
     assert list(found.styles) == ["a", "b"]
@@ -92,7 +92,7 @@ def test_styles_are_checks_of_their_own():
         assert part.rates() == check(Says(), [row for row in rows if row.style == style]).rates()
 
 
-def test_without_an_answer_a_thought_is_judged_beside_the_label_and_another():
+def test_unknown_answer_is_replaced_by_the_label_and_another_option():
     rows = thoughts(10, answered=False)
     found = check(Says(), rows)
     labelled = sum(row.label is not None for row in rows)
@@ -106,7 +106,7 @@ def test_letters_may_be_digits():
     assert check(RuleJudge(), [row]).named.value == 1.0
 
 
-def test_the_rules_on_the_thoughts_that_ship():
+def test_rules_on_the_bundled_thoughts():
     rows = labelled_thoughts()
     assert len(rows) == 800
     assert len({row.thought for row in rows}) == 800
@@ -119,7 +119,7 @@ def test_the_rules_on_the_thoughts_that_ship():
     assert found.false_alarms.high < 0.05
 
 
-def test_stronger_evidence_is_demanded_and_fewer_verdicts_are_given():
+def test_higher_min_probability_gives_fewer_verdicts():
     rows = labelled_thoughts()
     covered = [check(RuleJudge(min_probability=least), rows).coverage.value for least in (0.0, 0.9, 0.95, 0.99)]
     assert covered == sorted(covered, reverse=True)
@@ -130,7 +130,7 @@ def test_stronger_evidence_is_demanded_and_fewer_verdicts_are_given():
     assert len({found.consistent for found in contradicted}) == 1
 
 
-def test_a_file_is_read_and_a_check_written(tmp_path: Path):
+def test_file_is_read_and_result_is_serializable(tmp_path: Path):
     row = {"thought": "So it is blue.", "question": "Which?", "options": ["red", "blue"], "label": 1, "answer": 0}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "label": None}) + "\n")
     rows = read_labelled(tmp_path / "mine.jsonl")
@@ -149,7 +149,7 @@ def test_a_file_is_read_and_a_check_written(tmp_path: Path):
         ({"options": "red"}, "field 'options': expected a list, got 'red'"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, change, message):
+def test_error_names_an_invalid_line(tmp_path: Path, change, message):
     row = {"thought": "So it is blue.", "question": "Which?", "options": ["red", "blue"], "label": 1}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, **change}) + "\n")
     with pytest.raises(ValueError, match=r"mine\.jsonl, line 2") as raised:
@@ -157,7 +157,7 @@ def test_a_bad_line_is_named(tmp_path: Path, change, message):
     assert message in str(raised.value)
 
 
-def test_no_label_is_no_label(tmp_path: Path):
+def test_missing_label_is_rejected(tmp_path: Path):
     (tmp_path / "mine.jsonl").write_text('{"thought": "x", "question": "?", "options": ["a", "b"]}\n')
     with pytest.raises(ValueError, match="field 'label': expected null or an index"):
         read_labelled(tmp_path / "mine.jsonl")
@@ -165,7 +165,7 @@ def test_no_label_is_no_label(tmp_path: Path):
         check(RuleJudge(), [])
 
 
-def test_what_is_reported_at_a_true_rate_has_the_errors_at_the_ends_of_their_intervals():
+def test_reported_range_uses_the_ends_of_the_error_intervals():
     counted = Measured(100, 5, 60, 3, 10, 25, 2, 5, 15)
     alarms = beta.ppf([0.025, 0.975], [3, 4], [48, 47])
     misses = beta.ppf([0.025, 0.975], [2, 3], [19, 18])
@@ -177,20 +177,20 @@ def test_what_is_reported_at_a_true_rate_has_the_errors_at_the_ends_of_their_int
     assert counted.open == 30
 
 
-def test_of_other_rules_than_the_default_ones_nothing_was_counted():
+def test_only_the_default_rules_were_measured():
     assert measured(RuleJudge().identity()) is not None
     assert measured(RuleJudge(min_contradiction=0.5).identity()) is None
 
 
 @pytest.mark.parametrize(("count", "right"), [(3, 2), (5, 3), (40, 40), (40, 0)])
-def test_a_balanced_accuracy_has_no_point_for_an_interval(count, right):
+def test_balanced_accuracy_without_variation_has_no_interval(count, right):
     rows = [LabelledThought(f"{place} {0 if place < right else 1}", "Which?", OPTIONS, 0, 0) for place in range(count)]
     rate = check(Says(), rows).balanced_accuracy
     assert rate.value == right / count
     assert np.isnan([rate.low, rate.high]).all()
 
 
-def test_a_balanced_accuracy_of_six_thoughts_has_an_interval():
+def test_balanced_accuracy_of_six_thoughts_has_an_interval():
     rows = [LabelledThought(f"{place} {place % 2}", "Which?", OPTIONS, 0, 0) for place in range(6)]
     rate = check(Says(), rows).balanced_accuracy
     assert rate.low < rate.value == 0.5 < rate.high

@@ -1,3 +1,5 @@
+"""Conclusions found by rules: kinds of evidence, robustness and speed."""
+
 import re
 import string
 import time
@@ -19,8 +21,8 @@ COLOURS = ("red", "blue", "green", "yellow")
 WORDS = st.text("abcdefghij ABCDEäß中红.,()'-0123456789*", min_size=1, max_size=24)
 
 
-def read(thought, options=COLOURS, question="", letters=string.ascii_uppercase):
-    """Return the option that is concluded, None for none, and whether it is left open."""
+def conclude(thought, options=COLOURS, question="", letters=string.ascii_uppercase):
+    """Return the concluded option (None = none), and whether the judge is unsure."""
     found = concluded_option(thought, options, letters, question)
     assert (found.option is None) == (found.kind == "")
     assert not (found.unsure and found.option is not None)
@@ -154,21 +156,21 @@ def test_the_kinds_of_evidence(kind, question, options, thought, right):
         assert found.kind == kind
 
 
-def test_what_closer_means_depends_on_the_question():
+def test_meaning_of_closer_depends_on_the_question():
     thought = "So the barrel is closer than the ladder."
-    assert read(thought, PAIR, NEARER) == (0, False)
-    assert read("The barrel is closer.", PAIR, "Which is farther away, the barrel or the ladder?") == (1, False)
+    assert conclude(thought, PAIR, NEARER) == (0, False)
+    assert conclude("The barrel is closer.", PAIR, "Which is farther away, the barrel or the ladder?") == (1, False)
 
 
 @given(st.sampled_from(string.ascii_uppercase), st.sampled_from(string.ascii_uppercase))
-def test_no_letter_is_worse_off_than_another(letter, other):
+def test_letters_are_treated_equally(letter, other):
     options = [f"thing number {index + 100}" for index in range(26)]
     index = string.ascii_uppercase.index(letter)
     for thought in ("So {}.", "so {}", "The answer is {}.", "It must be {}.", "I'd go with ({}).", "**{}**",
                     "Only option {} fits.",
                     "The answer is {} because {other} is wrong.", "So it is {}, not {other}."):  # fmt: skip
         if "{other}" not in thought or other != letter:
-            assert read(thought.format(letter, other=other), options) == (index, False), thought
+            assert conclude(thought.format(letter, other=other), options) == (index, False), thought
 
 
 def _key(text):
@@ -191,12 +193,12 @@ def _filled(template, question, option):
 @pytest.mark.parametrize("template", INJECTED.quoted)
 @pytest.mark.parametrize("hedge", [None, "but I think", "but I could be wrong"])
 @given(options=OPTIONS, data=st.data())
-def test_the_librarys_own_thoughts_assert_their_option(template, hedge, options, data):
+def test_library_thoughts_assert_their_option(template, hedge, options, data):
     index = data.draw(st.integers(0, len(options) - 1))
     thought = _filled(template, "Which colour is the cube?", options[index])
     if hedge:
         thought = hedged(thought, hedge)
-    assert read(thought, options) == (index, False)
+    assert conclude(thought, options) == (index, False)
 
 
 @pytest.mark.parametrize("template", INJECTED.quoted)
@@ -211,33 +213,33 @@ def test_templates_with_everyday_options(template):
                     _filled(template, question, option),
                     hedged(_filled(template, question, option), "but I think"),
                 ):
-                    assert read(thought, options) == (index, False), thought
+                    assert conclude(thought, options) == (index, False), thought
 
 
 @pytest.mark.parametrize("template", INJECTED.quoted)
 @pytest.mark.parametrize("first", range(4))
 @pytest.mark.parametrize("second", range(4))
-def test_what_the_model_says_after_a_hedge_wins(template, first, second):
+def test_text_after_a_hedge_takes_precedence(template, first, second):
     opening = hedged(_filled(template, "Which colour is the cube?", COLOURS[first]), "but I think")
     said = f"{opening} the image shows {COLOURS[second]}. So the answer is {COLOURS[second]}."
-    assert read(said, COLOURS) == (second, False)
-    assert read(f"{opening} it is {COLOURS[second]}.", COLOURS) == (second, False)
-    assert read(f"{opening} it is {COLOURS[second]}", COLOURS) == (second, False)
+    assert conclude(said, COLOURS) == (second, False)
+    assert conclude(f"{opening} it is {COLOURS[second]}.", COLOURS) == (second, False)
+    assert conclude(f"{opening} it is {COLOURS[second]}", COLOURS) == (second, False)
 
 
 @pytest.mark.parametrize("template", CAPTIONS.quoted)
-def test_a_caption_that_is_quoted_is_outdone_by_what_is_seen(template):
+def test_observation_overrides_a_quoted_caption(template):
     caption = _filled(template, "Which colour is the cube?", "red")
-    assert read(f"{caption} However, the cube is blue. So the answer is B.", COLOURS) == (1, False)
+    assert conclude(f"{caption} However, the cube is blue. So the answer is B.", COLOURS) == (1, False)
 
 
 @pytest.mark.parametrize(
     "options", [COLOURS, ("A", "B", "C"), ("I", "see", "final"), ("this", "be", "let"), ("1", "2")]
 )
-def test_the_empty_thought_asserts_nothing(options):
+def test_empty_thought_asserts_nothing(options):
     thought = "Okay let's see. This should be the final answer."
     if "see" not in options and "this" not in options:
-        assert read(thought, options) == (None, False)
+        assert conclude(thought, options) == (None, False)
 
 
 @pytest.fixture(scope="module")
@@ -247,16 +249,16 @@ def scenes():
     return demo.samples(40)
 
 
-def test_the_demos_thoughts_and_captions(scenes):
+def test_demo_thoughts_and_captions(scenes):
     for sample in scenes:
         for kind in ("think", "caption"):
             texts = {sample.answer: sample.texts[f"correct_{kind}"], **sample.texts[f"wrong_{kind}"]}
             assert len(texts) == len(sample.options)
             for option, text in texts.items():
-                assert read(text, sample.options) == (option, False)
+                assert conclude(text, sample.options) == (option, False)
 
 
-def test_a_demo_thought_that_breaks_off_before_its_conclusion_stays_open(scenes):
+def test_thought_truncated_before_its_conclusion_is_undecided(scenes):
     several = 0
     for sample in scenes:
         described, _, conclusion = sample.texts["correct_think"].rpartition(". ")
@@ -264,11 +266,11 @@ def test_a_demo_thought_that_breaks_off_before_its_conclusion_stays_open(scenes)
         words = set(described.replace(",", "").split())
         if sample.metadata["kind"] in ("colour", "shape") and len(words & set(sample.options)) > 1:
             several += 1
-            assert read(f"{described}.", sample.options) == (None, True)
+            assert conclude(f"{described}.", sample.options) == (None, True)
     assert several > 5
 
 
-def test_letters_and_added_options_refer_to_what_is_shown(make_sample):
+def test_letters_and_added_options_refer_to_the_shown_options(make_sample):
     sample = make_sample()
     prompt = Prompt.of(sample).replace(
         options=("I'm not sure", "yellow", "green", "blue", "red"), order=(None, 3, 2, 1, 0)
@@ -284,7 +286,7 @@ def test_letters_and_added_options_refer_to_what_is_shown(make_sample):
     torch.testing.assert_close(consistent, torch.tensor([1.0, 0.0, *[float("nan")] * 3]), equal_nan=True)
 
 
-def test_thoughts_name_the_letters_that_were_shown(make_sample):
+def test_custom_letters(make_sample):
     prompt = OptionLetters(letters="PQRS")(Prompt.of(make_sample()))
     thoughts = ["So it is option Q.", "The answer is S.", "(P) is correct.", "The answer is A.", "Q or R."]
     said = [Response.parse(prompt, f"<think>{thought}</think><answer>Q</answer>") for thought in thoughts]
@@ -295,7 +297,7 @@ def test_thoughts_name_the_letters_that_were_shown(make_sample):
 
 @given(st.text(), st.lists(st.text(), max_size=26))
 def test_never_raises(thought, options):
-    option, unsure = read(thought, options)
+    option, unsure = conclude(thought, options)
     assert option is None or (0 <= option < len(options) and not unsure)
 
 
@@ -309,43 +311,43 @@ PARTS = st.lists(
 
 
 @given(PARTS, st.permutations("FGHJKPQRUVWZ"))
-def test_a_thought_says_the_same_in_other_letters(parts, letters):
+def test_renaming_letters_does_not_change_the_verdict(parts, letters):
     text = " ".join(parts)
     renamed = re.sub("(?<![A-Za-z])[BC](?![A-Za-z])", lambda found: letters["BC".index(found[0])], text)
-    assert read(renamed, letters=f"A{letters[0]}{letters[1]}D") == read(text, COLOURS)
+    assert conclude(renamed, letters=f"A{letters[0]}{letters[1]}D") == conclude(text, COLOURS)
 
 
 @given(PARTS, st.sampled_from(COLOURS))
-def test_a_plain_conclusion_at_the_end_is_the_verdict(parts, colour):
+def test_final_explicit_conclusion_decides(parts, colour):
     text = f"{' '.join(parts)}.\n\nTo conclude. The final answer is {colour}."
-    assert read(text, COLOURS)[0] in (COLOURS.index(colour), None)
+    assert conclude(text, COLOURS)[0] in (COLOURS.index(colour), None)
     neutral = f"Let me look at the image. The final answer is {colour}."
-    assert read(neutral, COLOURS) == (COLOURS.index(colour), False)
+    assert conclude(neutral, COLOURS) == (COLOURS.index(colour), False)
 
 
 @given(PARTS, st.sampled_from(COLOURS))
-def test_what_stands_far_before_the_conclusion_does_not_matter(parts, colour):
+def test_text_long_before_the_conclusion_is_ignored(parts, colour):
     filler = "The picture was taken in a bright room. " * 20
     text = f"{' '.join(parts)}. {filler}So the answer is {colour}."
-    assert read(text, COLOURS) == (COLOURS.index(colour), False)
+    assert conclude(text, COLOURS) == (COLOURS.index(colour), False)
 
 
 @given(PARTS)
 def test_renaming_the_options_renames_the_verdict(parts):
     text = " ".join(part for part in parts if part not in ("A", "B", "(C)", "option", "答案是"))
-    option, unsure = read(text, ("red", "blue", "green", "yellow"))
-    turned, turned_unsure = read(text, ("yellow", "green", "blue", "red"))
+    option, unsure = conclude(text, ("red", "blue", "green", "yellow"))
+    turned, turned_unsure = conclude(text, ("yellow", "green", "blue", "red"))
     assert (None if option is None else 3 - option, unsure) == (turned, turned_unsure)
 
 
-def test_a_training_batch_takes_a_fraction_of_a_second():
+def test_training_batch_is_judged_fast():
     sentence = "I see a large metallic cube next to a small red sphere, and behind both of them stands a blue cone. "
     thoughts = [f"{sentence * 12}Number {number}. So the answer is B." for number in range(1024)]
     seconds = []
     for _ in range(3):
         start = time.process_time()
         for thought in thoughts:
-            read(thought, COLOURS)
+            conclude(thought, COLOURS)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 0.6
 
@@ -353,9 +355,9 @@ def test_a_training_batch_takes_a_fraction_of_a_second():
 @pytest.mark.parametrize(
     "unit", ["red. ", "wait ", "red or ", "a. ", "not ", "\n", "?", "red, ", "option a ", "答案是红"]
 )
-def test_a_megabyte_of_garbage_is_read_at_once(unit):
+def test_very_long_thought_is_fast(unit):
     start = time.process_time()
-    read(unit * (1_000_000 // len(unit)), COLOURS)
+    conclude(unit * (1_000_000 // len(unit)), COLOURS)
     assert time.process_time() - start < 2
 
 
@@ -373,12 +375,12 @@ def test_a_megabyte_of_garbage_is_read_at_once(unit):
         (("赤", "青"), "赤い箱と青い箱があります。", None),
     ],
 )
-def test_hard_options_are_a_verdict_or_none_and_never_a_guess(options, thought, right):
+def test_hard_options_give_the_right_verdict_or_none(options, thought, right):
     assert concluded_option(thought, options, question="Which colour is it?").option == right
 
 
 @pytest.mark.parametrize("unit", ["it is ", "the tabby ", "the tabby is on ", "not on the mat ", "red or blue, ", "红"])
-def test_a_long_thought_takes_no_longer_than_its_end(unit):
+def test_time_does_not_depend_on_the_length(unit):
     question, options = ("The tabby is on the mat.", TRUTH) if "mat" in unit or "it" in unit else ("Which?", COLOURS)
     took = []
     for length in (20_000, 400_000):
@@ -404,12 +406,12 @@ def test_a_long_thought_takes_no_longer_than_its_end(unit):
         ("정답은 B입니다.", 1),
     ],
 )
-def test_what_others_say_or_what_is_taken_back_concludes_nothing(thought, right):
+def test_reported_or_retracted_claims_are_ignored(thought, right):
     assert concluded_option(thought, COLOURS, question="Which colour is the cube?").option == right
 
 
 @pytest.mark.parametrize("unit", ["(", "-", "if ", "'", ", ", "would "])
-def test_no_repetition_takes_long(unit):
+def test_repetitions_are_fast(unit):
     start = time.perf_counter()
     concluded_option((unit * 100_000)[:100_000] + " So the answer is B.", COLOURS, question="Which colour?")
     concluded_option((unit * 100_000)[:100_000], COLOURS, question="Which colour?")
@@ -417,6 +419,6 @@ def test_no_repetition_takes_long(unit):
 
 
 @pytest.mark.parametrize(("sentences", "right"), [(0, 1), (4, 1), (5, None), (40, None)])
-def test_an_answer_counts_as_long_as_little_follows(sentences, right):
+def test_answer_counts_if_few_sentences_follow(sentences, right):
     thought = "The answer is B. " + "A lamp hangs over the table. " * sentences
     assert concluded_option(thought, COLOURS, question="Which colour is the cube?").option == right

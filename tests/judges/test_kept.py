@@ -1,4 +1,4 @@
-"""Verdicts on disk: asked for once, whoever asks; a kill in the middle loses no more than the thoughts at hand."""
+"""Verdicts cached on disk are requested once, and survive a kill."""
 
 import copy
 import dataclasses
@@ -20,7 +20,7 @@ from vlmrobust.report import Report
 
 
 class Counted(Judge):
-    """Names the option of the thought's number, and writes down every thought that it was asked about."""
+    """Returns the option given by the thought's number, and logs every thought."""
 
     log: str
     strictness: int = 0
@@ -66,7 +66,7 @@ def seen(log):
     return log.read_text().split()
 
 
-def test_verdicts_are_those_of_the_judge_and_asked_for_once(asked, log, tmp_path):
+def test_verdicts_equal_the_judges_and_are_requested_once(asked, log, tmp_path):
     responses = Responses.of(*asked(300))
     judge = Counted(log=str(log))
     kept = Kept(judge, tmp_path / "verdicts")
@@ -80,7 +80,7 @@ def test_verdicts_are_those_of_the_judge_and_asked_for_once(asked, log, tmp_path
     assert (kept.title, kept.identity()) == ("Counted", judge.identity())
 
 
-def test_a_thought_with_another_question_options_or_letters_is_another(asked, log, tmp_path):
+def test_verdicts_depend_on_question_options_and_letters(asked, log, tmp_path):
     prompts, said = asked(1)
     changed = [
         prompts,
@@ -94,7 +94,7 @@ def test_a_thought_with_another_question_options_or_letters_is_another(asked, lo
     assert seen(log) == ["0"] * len(changed)
 
 
-def test_thoughts_that_end_alike_are_two(asked, log, tmp_path):
+def test_thoughts_with_equal_ends_are_distinct(asked, log, tmp_path):
     responses = Responses.of(*asked(3))
     kept = Kept(Counted(log=str(log)), tmp_path)
     assert kept.verdicts(dataclasses.replace(responses, own_think=("",) * 3)).option.tolist() == [0, 1, 2]
@@ -109,7 +109,7 @@ def test_two_judges_never_share_a_file(asked, log, tmp_path):
     assert len({name.rsplit("-", 1)[0] for name in files}) == 2
 
 
-def test_what_failed_is_asked_again_and_the_rest_is_not(asked, log, tmp_path):
+def test_only_failed_thoughts_are_judged_again(asked, log, tmp_path):
     responses = Responses.of(*asked(8))
     broken = Counted(log=str(log), broken=("3",))
     verdicts = Kept(broken, tmp_path).verdicts(responses)
@@ -121,7 +121,7 @@ def test_what_failed_is_asked_again_and_the_rest_is_not(asked, log, tmp_path):
     assert seen(log) == ["3"]
 
 
-def test_a_line_that_is_no_verdict_is_named(asked, log, tmp_path):
+def test_error_names_an_invalid_line(asked, log, tmp_path):
     kept = Kept(Counted(log=str(log)), tmp_path / "verdicts")
     kept.verdicts(Responses.of(*asked(2)))
     (file,) = (tmp_path / "verdicts").iterdir()
@@ -130,7 +130,7 @@ def test_a_line_that_is_no_verdict_is_named(asked, log, tmp_path):
         kept.verdicts(Responses.of(*asked(2)))
 
 
-def test_a_line_torn_by_a_kill_is_asked_again(asked, log, tmp_path):
+def test_truncated_line_is_judged_again(asked, log, tmp_path):
     kept = Kept(Counted(log=str(log)), tmp_path / "verdicts")
     kept.verdicts(Responses.of(*asked(3)))
     (file,) = (tmp_path / "verdicts").iterdir()
@@ -151,7 +151,7 @@ Kept(Counted(log={log!r}, kill_after={kill_after}), {verdicts!r}).verdicts(repor
 """
 
 
-def test_a_judge_killed_in_the_middle_goes_on_where_it_was(asked, log, tmp_path):
+def test_killed_judge_resumes(asked, log, tmp_path):
     report = Report.from_responses(*asked(1000), [])
     report.save(tmp_path / "report.jsonl")
     verdicts = tmp_path / "verdicts"
@@ -173,7 +173,7 @@ def test_a_judge_killed_in_the_middle_goes_on_where_it_was(asked, log, tmp_path)
     assert again.frame["consistency"].equals(plain.frame["consistency"])
 
 
-def test_an_evaluator_with_a_directory_keeps_what_is_costly(log, tmp_path, make_sample):
+def test_evaluator_caches_costly_verdicts(log, tmp_path, make_sample):
     from vlmrobust import Evaluator
     from vlmrobust.testing import FakeModel
 
@@ -198,7 +198,7 @@ class Numbering(Judge):
         return RuleJudge().conclude(responses)
 
 
-def test_one_failing_request_of_eight_leaves_seven_verdicts_and_a_row(asked, log, tmp_path):
+def test_one_failed_request_of_eight_leaves_seven_verdicts_and_an_error(asked, log, tmp_path):
     prompts, said = asked(8)
     metrics = [*default_metrics()[:1], Consistency(judge=Counted(log=str(log), broken=("5",)))]
     report = Report.from_responses(prompts, said, metrics)
@@ -219,8 +219,8 @@ def test_one_failing_request_of_eight_leaves_seven_verdicts_and_a_row(asked, log
     )
 
 
-def test_a_panel_whose_last_judge_fails_on_what_is_left_keeps_the_rest(asked, log, tmp_path):
-    """The rules settle seven of eight, and the only request fails: a row, with and without a folder."""
+def test_panel_keeps_verdicts_if_its_last_judge_fails(asked, log, tmp_path):
+    """The rules decide seven of eight, and the only request fails: an error row, with and without a folder."""
     prompts, said = asked(8)
     said = [
         response if number == 3 else response.model_copy(update={"think": "So the answer is A."})
@@ -251,7 +251,7 @@ def of_file(path, option):
     return module.Mine
 
 
-def test_classes_of_one_name_and_names_of_one_class_are_told_apart(asked, log, tmp_path):
+def test_judges_are_distinguished_by_class_source_and_name(asked, log, tmp_path):
     responses = Responses.of(*asked(3))
     for option in (0, 1):
         kept = Kept(of_file(tmp_path / f"mine_{option}.py", option)(), tmp_path / "verdicts")
@@ -262,7 +262,7 @@ def test_classes_of_one_name_and_names_of_one_class_are_told_apart(asked, log, t
     assert len(list((tmp_path / "named").iterdir())) == 2
 
 
-def test_verdicts_of_other_weights_are_others():
+def test_verdicts_depend_on_the_weights():
     from vlmrobust import demo
 
     model = copy.deepcopy(demo.model())
@@ -272,7 +272,7 @@ def test_verdicts_of_other_weights_are_others():
     assert LMJudge.of(model).identity() != before
 
 
-def test_reports_of_two_judges_are_not_put_together_once_loaded_either(asked, log, tmp_path):
+def test_reports_of_different_judges_cannot_be_concatenated_after_loading(asked, log, tmp_path):
     prompts, said = asked(6)
     report = Report.from_responses(prompts, said, [])
     files = [

@@ -1,4 +1,4 @@
-"""`LMJudge` on something of vLLM's form says what it says on transformers; with the engine itself: tests/engines."""
+"""`LMJudge` on a stand-in for vLLM agrees with transformers; tests/engines has the real engine."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> type[vllm_stand_in.LLM]:
     return vllm_stand_in.installed(monkeypatch)
 
 
-def test_letters_are_those_of_transformers(engines: Any) -> None:
+def test_letters_equal_those_of_transformers(engines: Any) -> None:
     judge, other = LMJudge.from_pretrained(WEIGHTS, **ENGINE), LMJudge.of(demo.model())
     assert [judge.prompt(*case) for case in CASES] == [other.prompt(*case) for case in CASES]
     found, expected = judge.letter_logprobs(CASES), other.letter_logprobs(CASES)
@@ -58,7 +58,7 @@ def test_the_engine_of_the_evaluated_model_is_shared(engines: Any) -> None:
     assert report.judge["engine"] == "vllm"
 
 
-def test_a_thought_that_is_refused_is_unsure_and_the_others_are_judged(engines: Any) -> None:
+def test_rejected_thought_is_unsure(engines: Any) -> None:
     judge = LMJudge.from_pretrained(WEIGHTS, max_model_len=420, **ENGINE).replace(min_mass=0.0, min_probability=0.0)
     long = ("Which colour?", ("red", "blue"), "It is red. " * 200, "AB")
     letters, refused = judge.attempted([CASES[0], long, CASES[3]])
@@ -67,14 +67,14 @@ def test_a_thought_that_is_refused_is_unsure_and_the_others_are_judged(engines: 
     assert letters.isnan().any(dim=1).tolist() == [False, True, False]
 
 
-def test_an_engine_that_dies_ends_the_judging(engines: Any) -> None:
+def test_dead_engine_raises(engines: Any) -> None:
     judge = LMJudge.from_pretrained(WEIGHTS, **ENGINE)
     engines.dies_after = 2
     with pytest.raises(RefusedError, match="engine died"):
         judge.letter_logprobs(CASES)
 
 
-def test_the_identity_is_what_decides_a_verdict(engines: Any, tmp_path: Path) -> None:
+def test_identity_contains_everything_that_determines_verdicts(engines: Any, tmp_path: Path) -> None:
     judge = LMJudge.from_pretrained(WEIGHTS, **ENGINE)
     identity = judge.identity()
     assert identity["name"] == WEIGHTS
@@ -95,7 +95,7 @@ def test_the_identity_is_what_decides_a_verdict(engines: Any, tmp_path: Path) ->
     assert found[0] | {"weights": ""} == identity | {"weights": ""}
 
 
-def test_a_device_is_refused(engines: Any) -> None:
+def test_device_is_rejected(engines: Any) -> None:
     with pytest.raises(ValueError, match=r"field 'device': expected none, .*got 'cuda:1'"):
         LMJudge.from_pretrained(WEIGHTS, device="cuda:1", **ENGINE)
     assert not engines.made

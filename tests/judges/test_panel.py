@@ -1,3 +1,5 @@
+"""Panels of judges: votes, sequences and agreement."""
+
 import math
 from collections import Counter
 from typing import Any
@@ -14,8 +16,8 @@ from vlmrobust.judges import Agreement, Judge, Panel, RuleJudge, Verdicts
 UNSURE = None
 
 
-class Stated(Judge):
-    """Says what it was told to say."""
+class FixedJudge(Judge):
+    """Returns fixed verdicts."""
 
     says: tuple[int | None, ...]
     asked: Any = None
@@ -27,7 +29,7 @@ class Stated(Judge):
         return Verdicts.of(options, torch.tensor([option is UNSURE for option in self.says], dtype=torch.bool))
 
 
-def answered(choices, status="answered", think="It is so."):
+def make_responses(choices, status="answered", think="It is so."):
     samples = [
         Sample(id=f"q{i}", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=0)
         for i in range(len(choices))
@@ -47,13 +49,15 @@ VOTES = st.integers(2, 5).flatmap(
 
 
 def panel_of(votes, rule="majority", **fields):
-    judges = [Stated(says=tuple(row[i] for row in votes), name=f"judge {i}", **fields) for i in range(len(votes[0]))]
+    judges = [
+        FixedJudge(says=tuple(row[i] for row in votes), name=f"judge {i}", **fields) for i in range(len(votes[0]))
+    ]
     return Panel(*judges, rule=rule)
 
 
 @given(VOTES)
 def test_the_vote_is_counted(votes):
-    responses = answered([0] * len(votes))
+    responses = make_responses([0] * len(votes))
     for rule in ("majority", "strict"):
         verdicts = panel_of(votes, rule).verdicts(responses)
         assert verdicts.probability.isnan().all()
@@ -65,9 +69,9 @@ def test_the_vote_is_counted(votes):
 
 
 @given(VOTES, st.data())
-def test_agreement_is_that_of_a_slow_loop(votes, data):
+def test_agreement_equals_a_plain_loop(votes, data):
     choices = data.draw(st.lists(st.integers(0, 2), min_size=len(votes), max_size=len(votes)))
-    agreement = panel_of(votes).agreement(answered(choices))
+    agreement = panel_of(votes).agreement(make_responses(choices))
     rated = [
         [float(vote == choice) for vote in row]
         for row, choice in zip(votes, choices, strict=True)
@@ -91,10 +95,10 @@ def test_agreement_is_that_of_a_slow_loop(votes, data):
     assert agreement.pairwise.shape == (len(votes[0]), len(votes[0]))
 
 
-def test_what_has_no_answer_or_no_thought_is_not_counted():
+def test_responses_without_answer_or_thought_are_excluded():
     votes = [[0, 0], [0, 1]]
-    assert panel_of(votes).agreement(answered([0, 0])).count == 2
-    for responses in (answered([None, None], status="truncated"), answered([0, 0], think=" ")):
+    assert panel_of(votes).agreement(make_responses([0, 0])).count == 2
+    for responses in (make_responses([None, None], status="truncated"), make_responses([0, 0], think=" ")):
         agreement = panel_of(votes).agreement(responses)
         assert agreement.count == 0
         assert math.isnan(agreement.strict)
@@ -102,25 +106,25 @@ def test_what_has_no_answer_or_no_thought_is_not_counted():
         assert agreement.pairwise.isnan().all()
 
 
-def test_every_judge_is_asked_once():
+def test_every_judge_runs_once():
     asked = []
-    panel_of([[0, 1]], asked=asked).agreement(answered([0]))
+    panel_of([[0, 1]], asked=asked).agreement(make_responses([0]))
     assert asked == [1, 1]
 
 
-def test_it_is_a_judge_like_any_other():
-    panel = Panel(RuleJudge(name="rules"), RuleJudge(), Stated(says=(1, UNSURE)), rule="strict")
-    responses = answered([1, 1], think="So the answer is B.")
+def test_panel_is_a_judge():
+    panel = Panel(RuleJudge(name="rules"), RuleJudge(), FixedJudge(says=(1, UNSURE)), rule="strict")
+    responses = make_responses([1, 1], think="So the answer is B.")
     consistent = panel.consistent(responses)
     assert consistent[0] == 1
     assert consistent[1].isnan()
-    assert panel.agreement(responses).judges == ("rules", "RuleJudge", "Stated")
+    assert panel.agreement(responses).judges == ("rules", "RuleJudge", "FixedJudge")
     assert panel.replace(rule="majority").consistent(responses).tolist() == [1.0, 1.0]
     assert panel == Panel(judges=panel.judges, rule="strict")
     assert panel.replace(name="three").title == "three"
 
 
-def test_one_judge_is_no_panel():
+def test_panel_needs_two_judges():
     with pytest.raises(ValueError, match="at least 2 items"):
         Panel(RuleJudge())
     with pytest.raises(ValueError, match="'majority', 'strict' or 'first_sure'"):
@@ -128,15 +132,15 @@ def test_one_judge_is_no_panel():
 
 
 def test_no_responses():
-    agreement = Panel(RuleJudge(), RuleJudge()).agreement(answered([]))
+    agreement = Panel(RuleJudge(), RuleJudge()).agreement(make_responses([]))
     assert isinstance(agreement, Agreement)
     assert agreement.count == 0
     assert agreement.coverage.isnan().all()
 
 
 @given(VOTES)
-def test_the_first_that_names_an_option_decides_and_the_next_are_not_asked(votes):
-    responses = answered([0] * len(votes))
+def test_first_verdict_decides_in_sequence(votes):
+    responses = make_responses([0] * len(votes))
     verdicts = Panel(*(_reading(votes, place) for place in range(len(votes[0]))), rule="first_sure").verdicts(responses)
     for row, option, unsure in zip(votes, verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True):
         named = next((vote for vote in row if vote is not UNSURE and vote >= 0), row[-1])
@@ -162,20 +166,20 @@ def _reading(votes, place, **fields):
     return Reading(says={f"q{row}": vote[place] for row, vote in enumerate(votes)}, name=f"judge {place}", **fields)
 
 
-def test_only_what_is_left_open_is_asked_and_probabilities_stay():
+def test_next_judges_see_only_undecided_thoughts():
     votes = [(0, 1), (UNSURE, 2), (-1, 1), (2, UNSURE), (UNSURE, UNSURE)]
     asked = []
     panel = Panel(_reading(votes, 0, sure=0.5), _reading(votes, 1, asked=asked, sure=0.9), rule="first_sure")
-    verdicts = panel.verdicts(answered([0] * len(votes)))
+    verdicts = panel.verdicts(make_responses([0] * len(votes)))
     assert asked == ["q1", "q2", "q4"]
     assert verdicts.option.tolist() == [0, 2, 1, 2, -1]
     assert verdicts.unsure.tolist() == [False, False, False, False, True]
     assert verdicts.probability.tolist() == pytest.approx([0.5, 0.9, 0.9, 0.5, 0.9])
 
 
-def test_a_panel_demands_of_a_contradiction_what_its_strictest_judge_demands():
+def test_panel_uses_the_largest_min_contradiction():
     votes = [(1,), (0,)]
-    responses = answered([0, 0])
+    responses = make_responses([0, 0])
     for sure, consistency in ((0.85, [math.nan, 1.0]), (0.95, [0.0, 1.0])):
         panel = Panel(_reading(votes, 0, sure=sure), RuleJudge(), rule="first_sure")
         assert panel.min_contradiction == RuleJudge().min_contradiction == 0.9
@@ -194,11 +198,11 @@ class Failing(Reading):
 
 
 @pytest.mark.parametrize("rule", ["majority", "strict", "first_sure"])
-def test_a_judge_that_fails_is_an_error_where_the_panel_cannot_say_without_it(rule):
+def test_failing_judge_is_an_error_if_its_vote_is_needed(rule):
     votes = [(0, 0), (UNSURE, None), (1, None)]
     first = _reading([(vote,) for vote, _ in votes], 0)
     second = Failing(says={"q0": 0}, name="second")
-    verdicts = Panel(first, second, rule=rule).verdicts(answered([0, 0, 1]))
+    verdicts = Panel(first, second, rule=rule).verdicts(make_responses([0, 0, 1]))
     lost = {1} if rule == "first_sure" else {1, 2}
     assert verdicts.unsure.tolist() == [row in lost for row in range(3)]
     assert set(verdicts.errors) == lost

@@ -1,4 +1,4 @@
-"""Prompts and responses of every kind: 2 to 26 options, all states, with and without letters."""
+"""Strategies for prompts and responses of every kind: 2 to 26 options, all statuses, with and without letters."""
 
 import math
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def sides() -> st.SearchStrategy[tuple[list[tuple[Prompt, Response]], list[tuple
 
 @pytest.fixture(scope="session")
 def arrays_of() -> Callable[[list[tuple[Prompt, Response]]], Responses]:
-    """Return what turns pairs into arrays."""
+    """Return a function that converts pairs to arrays."""
     return lambda pairs: Responses.of([prompt for prompt, _ in pairs], [response for _, response in pairs])
 
 
@@ -108,7 +108,7 @@ def plain_responses() -> Callable[..., Responses]:
 
 
 class StatedJudge(Judge):
-    """Reads "says 3" and counts how often it is asked."""
+    """Reads "says 3" and counts its calls."""
 
     asked: Any = None
 
@@ -122,5 +122,5 @@ class StatedJudge(Judge):
 
 @pytest.fixture(scope="session")
 def stated_judge() -> type[StatedJudge]:
-    """Return the class of the judge that reads what these thoughts say."""
+    """Return the class of a judge that reads these thoughts."""
     return StatedJudge

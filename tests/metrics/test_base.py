@@ -1,4 +1,4 @@
-"""What the base classes own: checks, failed rows, the mean."""
+"""The base classes of metrics: validation, failed rows, aggregation."""
 
 import math
 
@@ -48,7 +48,7 @@ class LargestValue(Metric):
 FAILED = {"status": "error", "answer": None, "error": "out of memory"}
 
 
-def test_a_metric_is_one_class_with_one_method(plain_responses):
+def test_minimal_metric(plain_responses):
     responses = plain_responses({"own_think": "too short"}, {"own_think": "word " * 20}, FAILED)
     metric = ShortThought()
     assert metric.column == "short_thought"
@@ -70,7 +70,7 @@ def test_a_paired_metric_compares_with_base(plain_responses):
     assert AnswerFlip()(base, other).tolist() == pytest.approx([1, 0, NAN, NAN], nan_ok=True)
 
 
-def test_a_paired_metric_refuses_other_samples(plain_responses):
+def test_paired_metric_rejects_other_samples(plain_responses):
     responses = plain_responses({}, {}, {})
     with pytest.raises(ValueError, match=r"metric 'answer_flip': expected the same samples .* got 3 and 2 responses"):
         AnswerFlip()(responses, responses.select([0, 1]))
@@ -85,7 +85,7 @@ def test_values_become_float32_or_stay_float64(dtype, plain_responses):
     assert values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-def test_values_of_failed_rows_are_not_used(plain_responses):
+def test_values_of_failed_rows_are_ignored(plain_responses):
     responses = plain_responses({}, FAILED, {"status": "not_applicable", "answer": None}, {})
     values = Given(values=torch.tensor([0.0, 5.0, 5.0, NAN]))(responses)
     assert values.tolist() == pytest.approx([0.0, NAN, NAN, NAN], nan_ok=True)
@@ -107,13 +107,13 @@ def test_values_carry_no_graph(plain_responses):
         (torch.ones(2, 1), ValueError, r"got shape \(2, 1\)"),
     ],
 )
-def test_what_is_no_vector_of_values_is_refused(values, error, message, plain_responses):
+def test_invalid_values_are_rejected(values, error, message, plain_responses):
     expected = rf"metric 'given': expected a float or bool tensor of shape \(2,\) from 'per_sample', {message}"
     with pytest.raises(error, match=expected):
         Given(values=values)(plain_responses({}, {}))
 
 
-def test_a_hook_that_is_missing_is_refused():
+def test_missing_hook_is_rejected():
     class Nothing(Metric):
         pass
 
@@ -122,7 +122,7 @@ def test_a_hook_that_is_missing_is_refused():
 
 
 @given(rows=st.lists(st.tuples(st.one_of(st.floats(-5, 5), st.just(NAN)), st.integers(0, 3)), max_size=8))
-def test_the_mean_is_weighted_over_the_defined(rows, plain_responses):
+def test_mean_is_weighted_over_defined_values(rows, plain_responses):
     values = torch.tensor([value for value, _ in rows], dtype=torch.float64)
     weights = torch.tensor([weight for _, weight in rows])
     repeated = [value for value, weight in rows for _ in range(weight) if not math.isnan(value)]
@@ -133,13 +133,13 @@ def test_the_mean_is_weighted_over_the_defined(rows, plain_responses):
     assert ShortThought().aggregate(values, responses) == pytest.approx(defined.mean().item(), abs=1e-9, nan_ok=True)
 
 
-def test_an_infinite_value_that_was_not_drawn_does_not_count(plain_responses):
+def test_infinite_value_with_weight_zero_is_ignored(plain_responses):
     responses, values = plain_responses({}, {}), torch.tensor([math.inf, 2.0])
     assert ShortThought().aggregate(values, responses, torch.tensor([0, 3])) == 2.0
     assert ShortThought().aggregate(values, responses) == math.inf
 
 
-def test_an_aggregate_of_ones_own_is_no_mean(plain_responses):
+def test_custom_aggregate_is_not_a_mean(plain_responses):
     responses = plain_responses({"answer": 0}, {"answer": 3}, {"answer": 2}, FAILED)
     metric = LargestValue()
     assert not metric.is_mean

@@ -1,4 +1,4 @@
-"""What is no mean: aggregates from responses, weighted by how often a resample drew them."""
+"""Aggregates other than means, weighted by resampling counts."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_answers_rank_by_log_odds_where_float32_probabilities_tie(plain_response
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.column)
-def test_weights_count_repetitions_and_a_missing_value_leaves_its_row_out(metric, plain_responses):
+def test_weights_repeat_rows_and_nan_excludes_them(metric, plain_responses):
     letters = [(-0.1, -3.0, -4.0, -5.0), (-2.0, -0.3, -4.0, -5.0), (-2.0, -0.6, -1.0, -5.0)]
     responses = plain_responses(
         *({"option_logprobs": row, "answer": answer} for row, answer in zip(letters, [0, 1, 2], strict=True))
@@ -87,7 +87,7 @@ def test_weights_count_repetitions_and_a_missing_value_leaves_its_row_out(metric
     assert math.isnan(metric.aggregate(values * math.nan, responses))
 
 
-def test_a_report_has_them_on_the_pairs_defined_on_both_sides():
+def test_report_aggregates_pairs_defined_on_both_sides():
     prompts, responses = [], []
     rng = np.random.default_rng(0)
     for condition in ("base", "changed"):

@@ -1,4 +1,4 @@
-"""What a list of metrics stands for: metrics themselves, their names, and classes of one's own."""
+"""Metrics by object, by name and by the location of a custom class."""
 
 import re
 from collections.abc import Callable
@@ -44,13 +44,13 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_name_is_the_metric_of_that_column() -> None:
+def test_names_are_columns() -> None:
     assert [metric.column for metric in metrics_named(METRICS)] == list(METRICS)
     assert {metric.column for metric in default_metrics()} <= set(METRICS)
     assert set(PAPER_METRICS) <= set(METRICS)
 
 
-def test_names_and_metrics_stand_side_by_side(own: Path) -> None:
+def test_names_and_metrics_can_be_mixed(own: Path) -> None:
     found = metrics_named(
         ["letter_entropy", Repetition(n=4), f"{own}:Words", f"{own}:LONG", "vlmrobust.metrics:Accuracy"]
     )
@@ -78,7 +78,7 @@ def test_names_and_metrics_stand_side_by_side(own: Path) -> None:
         ("vlmrobust.demo:", "expected module:Class or file.py:Class, got 'vlmrobust.demo:'"),
     ],
 )
-def test_what_is_no_metric_is_refused(name: str, message: str, own: Path) -> None:
+def test_unknown_metrics_are_rejected(name: str, message: str, own: Path) -> None:
     with pytest.raises(ValueError, match=re.escape(message.format(own=own))):
         metrics_named([name.format(own=own)])
 
@@ -91,7 +91,7 @@ def test_what_is_no_metric_is_refused(name: str, message: str, own: Path) -> Non
         ([3], "expected metrics, or their names, got int: 3"),
     ],
 )
-def test_what_is_no_list_of_metrics_is_refused(given: object, message: str) -> None:
+def test_invalid_lists_of_metrics_are_rejected(given: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         metrics_named(given)
 
@@ -107,11 +107,11 @@ def test_what_is_no_list_of_metrics_is_refused(given: object, message: str) -> N
     ],
     ids=["Evaluator", "RobustnessCallback", "Study"],
 )
-def test_a_name_that_is_not_known_is_said_before_anything_is_asked(make: Callable[[list[str]], object]) -> None:
+def test_unknown_name_is_reported_before_any_request(make: Callable[[list[str]], object]) -> None:
     with pytest.raises(ValueError, match=r"got 'consistensy'; did you mean 'consistency'\? Known are accuracy, "):
         make(["accuracy", "consistensy"])
 
 
-def test_an_evaluator_measures_what_is_named() -> None:
+def test_evaluator_uses_named_metrics() -> None:
     assert Evaluator(FakeModel(), [], ["consistency"]).metrics == (Consistency(),)
     assert Evaluator(FakeModel(), []).metrics is None

@@ -1,4 +1,4 @@
-"""Consistency with a judge that can be watched, and once with the real one."""
+"""Consistency with a counting judge, and with the rules."""
 
 import math
 
@@ -9,7 +9,7 @@ from vlmrobust.judges import RuleJudge
 from vlmrobust.metrics import Consistency, Quadrant, default_metrics, quadrant_labels
 
 
-def test_a_judge_is_asked_once_for_all_columns(plain_responses, stated_judge):
+def test_judge_runs_once_for_all_columns(plain_responses, stated_judge):
     asked = []
     judge, responses = stated_judge(asked=asked), plain_responses({"think": "says 1"}, {"think": "says 2"})
     for metric in default_metrics():
@@ -54,7 +54,7 @@ def test_labels_name_the_quadrant(plain_responses, stated_judge):
         assert values.tolist() == pytest.approx(expected, nan_ok=True)
 
 
-def test_an_unknown_quadrant_is_refused():
+def test_unknown_quadrant_is_rejected():
     with pytest.raises(ValueError, match="consistent_correct"):
         Quadrant(kind="correct")
 

@@ -224,7 +224,7 @@ def test_values_do_not_depend_on_the_batch(data, pairs, arrays_of, stated_judge)
 
 @given(data=st.data())
 @settings(max_examples=40)
-def test_shares_have_the_denominators_that_they_say(data, pairs, arrays_of, stated_judge):
+def test_shares_have_their_documented_denominators(data, pairs, arrays_of, stated_judge):
     responses = arrays_of(data.draw(pairs))
     values = {metric.column: metric(responses) for metric in instances(stated_judge())}
     quadrants = torch.stack([values[kind] for kind in QUADRANTS])
@@ -264,7 +264,7 @@ def test_mass_counts_added_letters_and_probability_does_not(plain_responses):
     assert metrics.LetterEntropy()(responses).tolist() == pytest.approx([math.log(4)] * 2)
 
 
-def test_letters_of_one_batch_do_not_widen_anothers_target(plain_responses):
+def test_padding_of_a_batch_does_not_change_values(plain_responses):
     responses = plain_responses({"option_logprobs": None}, {"option_logprobs": None})
     assert metrics.CorrectProbability()(responses).isnan().all()
     assert metrics.LetterEntropy()(responses).isnan().all()
@@ -291,11 +291,11 @@ def test_metrics_are_values(metric):
 
 
 @pytest.mark.parametrize("metric", OTHERS, ids=repr)
-def test_metrics_keep_what_a_report_relies_on(metric):
+def test_metrics_pass_the_metric_checks(metric):
     check_metric(metric)
 
 
-def test_columns_are_called_after_their_classes():
+def test_columns_are_class_names_in_snake_case():
     for metric in PLAIN:
         named = metric.kind if isinstance(metric, metrics.Quadrant) else snake_case(type(metric).__name__)
         is_default = metric == type(metric)() if not isinstance(metric, metrics.Quadrant) else True
@@ -307,7 +307,7 @@ def test_all_names_are_exported_and_sorted():
     assert all(hasattr(metrics, name) for name in metrics.__all__)
 
 
-def test_following_is_counted_for_the_wrong_option_that_the_text_asserts(make_sample):
+def test_follow_rate_counts_the_asserted_wrong_option(make_sample):
     """The distractor is option 1; the text asserts option 2, is believed, and that is followed."""
     sample = make_sample(sample_id="q", options=("red", "blue", "green"), answer=0, distractor=1)
     shown = Prompt.of(sample).replace(condition="x")

@@ -78,11 +78,11 @@ def test_harm_and_help_add_up_to_the_difference_in_accuracy(data, sides, arrays_
 
 
 @pytest.mark.parametrize("metric", PAIRED, ids=lambda metric: metric.column)
-def test_paired_metrics_keep_what_a_report_relies_on(metric):
+def test_paired_metrics_pass_the_metric_checks(metric):
     check_metric(metric)
 
 
-def test_letters_of_other_read_outs_are_not_compared(plain_responses):
+def test_different_readouts_are_not_compared(plain_responses):
     letters = {"option_logprobs": (-1.0, -2.0, -3.0, -4.0)}
     base = plain_responses(letters | {"readout": "own_thought"}, letters | {"readout": "own_thought"})
     other = plain_responses(letters | {"readout": "fixed_prefix"}, letters | {"readout": "own_thought"})

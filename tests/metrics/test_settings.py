@@ -1,4 +1,4 @@
-"""What a saved column says of its metric, and what is made of that."""
+"""Settings of metrics in saved columns, and metrics recreated from them."""
 
 import json
 
@@ -13,12 +13,12 @@ from vlmrobust.metrics.settings import metric_of, settings_of
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_every_metric_of_the_library_is_made_again_from_what_a_file_says(metric):
+def test_library_metrics_are_recreated_from_settings(metric):
     said = json.loads(json.dumps(settings_of(metric)))
     assert metric_of(metric.column, said) == metric
 
 
-def test_settings_and_names_of_ones_own_come_back():
+def test_settings_and_names_are_restored():
     metric = ExpectedCalibrationError(name="ece_5", bins=5)
     again = metric_of("ece_5", settings_of(metric))
     assert (again, again.column) == (metric, "ece_5")
@@ -34,7 +34,7 @@ class Own(Metric):
         return torch.zeros(len(responses))
 
 
-def test_ones_own_metric_says_how_it_is_set_and_is_left_to_its_author():
+def test_custom_metric_has_settings_but_is_not_recreated():
     said = settings_of(Own(embedding=torch.nn.Identity()))
     assert said["class"] == "Own"
     assert (said["words"], said["limit"]) == (["so"], "Infinity")
@@ -63,10 +63,10 @@ class Accurate(Accuracy):
     ],
     ids=str,
 )
-def test_what_is_not_surely_the_same_metric_is_none(said):
+def test_ambiguous_settings_are_not_recreated(said):
     assert metric_of("any", said) is None
 
 
-def test_fields_that_a_metric_has_got_since_are_at_their_default():
+def test_newer_fields_get_their_defaults():
     said = {"class": "vlmrobust.CorrectProbability", "with_added": True}
     assert metric_of("p", said) == CorrectProbability(name="p", with_added=True)

@@ -103,23 +103,23 @@ def test_a_conflict_is_acknowledged(thought):
 
 
 @pytest.mark.parametrize("thought", NO_CONFLICT)
-def test_anything_else_is_none(thought):
+def test_other_thoughts_acknowledge_no_conflict(thought):
     assert not acknowledges_conflict(thought)
     assert not acknowledges_conflict(f"Let me think about it. {thought}\nSo the answer is B.")
 
 
 @given(st.text(max_size=200))
-def test_any_text_can_be_read(text):
+def test_any_text_is_accepted(text):
     assert acknowledges_conflict(text) in (False, True)
 
 
-def test_what_was_put_into_the_models_mouth_does_not_count(plain_responses):
+def test_prefill_is_ignored(plain_responses):
     said = {"think": "The caption is wrong. I see blue.", "own_think": "I see blue."}
     responses = plain_responses(said, {"own_think": "The caption is wrong."}, {"own_think": ""})
     assert ConflictAcknowledgement()(responses).tolist() == pytest.approx([0, 1, NAN], nan_ok=True)
 
 
-def test_length_counts_words_and_knows_what_was_not_written(plain_responses):
+def test_length_counts_words_and_is_nan_without_text(plain_responses):
     responses = plain_responses(
         {"own_think": "I  see\na cube.", "well_formed": True, "n_tokens": 12},
         {"own_think": "", "well_formed": True, "n_tokens": 5},
@@ -143,7 +143,7 @@ def trl_repetition_penalty(completion, ngram_size, max_penalty):
 
 
 @given(words=st.lists(st.sampled_from(["the", "The", "cube", "is", "red"]), max_size=20), n=st.integers(1, 5))
-def test_repetition_is_trls_penalty_where_there_is_an_ngram(words, n, plain_responses):
+def test_repetition_equals_trls_penalty(words, n, plain_responses):
     thought = " ".join(words)
     [value] = Repetition(n=n)(plain_responses({"own_think": thought})).tolist()
     if len(words) < n:
@@ -152,6 +152,6 @@ def test_repetition_is_trls_penalty_where_there_is_an_ngram(words, n, plain_resp
         assert value == pytest.approx(-trl_repetition_penalty(thought, n, -1.0), abs=1e-6)
 
 
-def test_instances_with_other_settings_have_other_columns():
+def test_settings_are_part_of_the_column():
     assert [ThoughtLength(unit="tokens").column, Repetition(n=4).column] == ["thought_length_tokens", "repetition_4"]
     assert [ThoughtLength(name="words").column, Repetition(n=4, name="loops").column] == ["words", "loops"]

@@ -1,4 +1,4 @@
-"""Samples of every kind, for properties that hold whatever the sample: `st.from_type(Sample)`."""
+"""Register a strategy for samples of every kind, as `st.from_type(Sample)`."""
 
 from hypothesis import strategies as st
 

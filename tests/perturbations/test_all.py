@@ -1,4 +1,4 @@
-"""Every perturbation keeps what the library promises of one, alone and composed."""
+"""Every perturbation passes the library's checks, alone and composed."""
 
 import pickle
 
@@ -14,7 +14,7 @@ from vlmrobust.perturbations import NeutralCaption, NoisyImage, ParaphrasedThoug
 from vlmrobust.testing import check_perturbation
 
 
-def reversed_words(thought: str) -> str:
+def reverse_words(thought: str) -> str:
     return " ".join(thought.split()[::-1])
 
 
@@ -22,7 +22,7 @@ POOL = [Image.new("RGB", (56, 56), colour) for colour in ("red", "pink", "brown"
 ALL = (
     *(make() for make in CONDITIONS.values()),
     SwappedImage(pool=POOL),
-    ParaphrasedThought(paraphrase=reversed_words),
+    ParaphrasedThought(paraphrase=reverse_words),
     NeutralCaption() + NoisyImage() + RotatedOptions(),
 )
 # Pixels are not made in these: any bytes will do.
@@ -32,13 +32,13 @@ ALL_KINDS = [
 
 
 @pytest.mark.parametrize("condition", ALL, ids=lambda condition: condition.condition)
-def test_every_condition_keeps_the_promises(condition: Perturbation) -> None:
+def test_every_condition_passes_the_checks(condition: Perturbation) -> None:
     check_perturbation(condition)
 
 
 @settings(max_examples=30)
 @given(st.from_type(Sample), st.sampled_from(["", "It is. Or not? Yes.", "左 \n\n右。"]), st.integers(0, 9))
-def test_whatever_the_sample_there_is_a_prompt_or_a_reason(sample: Sample, thought: str, seed: int) -> None:
+def test_any_sample_gives_a_prompt_or_a_reason(sample: Sample, thought: str, seed: int) -> None:
     base = Response(sample_id=sample.id, condition="base", status="answered", answer=0, own_think=thought)
     prompts = vr.expand([sample], ALL_KINDS, base=[base], seed=seed)
     for prompt in prompts:
@@ -52,14 +52,14 @@ def test_whatever_the_sample_there_is_a_prompt_or_a_reason(sample: Sample, thoug
     assert len(prompts) + len(left_out) == len(ALL_KINDS)
 
 
-def test_every_class_is_among_them() -> None:
+def test_every_class_is_tested() -> None:
     classes = {getattr(perturbations, name) for name in perturbations.__all__}
     concrete = {kind for kind in classes if isinstance(kind, type) and issubclass(kind, Perturbation)}
     assert {type(condition) for condition in ALL} == concrete - {Perturbation}
 
 
 @pytest.mark.parametrize("condition", ALL, ids=lambda condition: condition.condition)
-def test_every_condition_and_its_prompt_can_be_sent_to_another_process(condition: Perturbation) -> None:
+def test_conditions_and_prompts_can_be_pickled(condition: Perturbation) -> None:
     sample = vr.demo.samples(1)[0]
     base = vr.testing.FakeModel().respond([vr.Prompt.of(sample)])
     copy = pickle.loads(pickle.dumps(condition))

@@ -1,4 +1,4 @@
-"""The base class: what authors get for free, and how their mistakes are named; compositions."""
+"""The base class of perturbations: defaults, errors, and compositions."""
 
 import itertools
 from collections.abc import Callable
@@ -62,13 +62,13 @@ class Second(Perturbation):
         return prompt.replace(context=f"You said: {prompt.base.text if prompt.base else None}")
 
 
-def test_one_class_with_one_method(make_sample: Make) -> None:
+def test_minimal_subclass(make_sample: Make) -> None:
     prompt = Shouted()(Prompt.of(make_sample()))
     assert (prompt.condition, prompt.question) == ("shouted", "WHICH COLOUR IS THE CUBE?!")
     assert Shouted(name="loud")(Prompt.of(make_sample())).condition == "loud"
 
 
-def test_settings_are_checked_and_frozen() -> None:
+def test_fields_are_validated_and_frozen() -> None:
     with pytest.raises(ValidationError, match="times"):
         Shouted(times="often")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
@@ -78,12 +78,12 @@ def test_settings_are_checked_and_frozen() -> None:
     assert Shouted().replace(times=3) == Shouted(times=3)
 
 
-def test_the_base_class_alone_is_abstract() -> None:
+def test_base_class_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Perturbation()  # type: ignore[abstract]
 
 
-def test_a_mistake_is_named_by_sample_and_condition(make_sample: Make) -> None:
+def test_errors_name_sample_and_condition(make_sample: Make) -> None:
     with pytest.raises(ValidationError, match="sample 'q1', condition 'broken', field 'options': expected 2 to 26"):
         Broken()(Prompt.of(make_sample()))
     with pytest.raises(
@@ -92,7 +92,7 @@ def test_a_mistake_is_named_by_sample_and_condition(make_sample: Make) -> None:
         Forgetful()(Prompt.of(make_sample()))
 
 
-def test_a_condition_that_needs_the_base_answer_says_so(make_sample: Make) -> None:
+def test_missing_base_response_is_reported(make_sample: Make) -> None:
     with pytest.raises(ValueError, match="sample 'q1', condition 'second': expected the response under base"):
         Second()(Prompt.of(make_sample()))
     asked = Prompt.of(make_sample())
@@ -102,7 +102,7 @@ def test_a_condition_that_needs_the_base_answer_says_so(make_sample: Make) -> No
         asked.replace(base="B")
 
 
-def test_draws_are_keyed_by_seed_and_sample_and_by_nothing_else(make_sample: Make) -> None:
+def test_draws_depend_only_on_seed_and_sample(make_sample: Make) -> None:
     samples = [make_sample(f"q{number}") for number in range(6)]
     asked = {sample.id: Numbered()(Prompt.of(sample), seed=3).question for sample in samples}
     assert len(set(asked.values())) == len(samples)
@@ -112,7 +112,7 @@ def test_draws_are_keyed_by_seed_and_sample_and_by_nothing_else(make_sample: Mak
         assert Numbered()(Prompt.of(sample), seed=4).question != asked[sample.id]
 
 
-def test_place_in_a_composition_does_not_change_a_draw(make_sample: Make) -> None:
+def test_draws_do_not_depend_on_the_position_in_a_composition(make_sample: Make) -> None:
     unperturbed = Prompt.of(make_sample(), distractor=0)
     alone = Numbered()(unperturbed)
     for composed in (Numbered() + AbstainOption(), AbstainOption() + Numbered(), WrongCaption() + Numbered()):
@@ -130,7 +130,7 @@ def test_compositions_join_names_and_flatten() -> None:
     assert (Compose(parts[0], parts[1], name="both") + parts[2]).condition == "both+loud"
 
 
-def test_a_composition_is_its_parts_one_after_the_other(make_sample: Make) -> None:
+def test_composition_applies_its_parts_in_sequence(make_sample: Make) -> None:
     unperturbed = Prompt.of(make_sample(), distractor=2)
     for first, second in itertools.permutations([WrongCaption(), StopThink(), AbstainOption(), Shouted()], 2):
         together = (first + second)(unperturbed, seed=9)
@@ -138,7 +138,7 @@ def test_a_composition_is_its_parts_one_after_the_other(make_sample: Make) -> No
         assert together.condition == f"{first.condition}+{second.condition}"
 
 
-def test_compositions_are_replaced_and_checked() -> None:
+def test_compositions_are_validated_on_replace() -> None:
     composed = Compose(WrongThink(), AbstainOption())
     assert composed.replace(name="x").condition == "x"
     assert composed.replace(perturbations=(Base(),)).condition == "base"
@@ -148,7 +148,7 @@ def test_compositions_are_replaced_and_checked() -> None:
         Compose("base")  # type: ignore[arg-type]
 
 
-def test_mistakes_inside_a_composition_name_the_whole(make_sample: Make) -> None:
+def test_errors_inside_a_composition_name_the_composition(make_sample: Make) -> None:
     with pytest.raises(ValidationError, match=r"condition 'abstain_option\+broken', field 'options'"):
         (AbstainOption() + Broken())(Prompt.of(make_sample()))
     with pytest.raises(NotApplicable, match="the turn begins with one already"):

@@ -1,4 +1,4 @@
-"""Captions that assert nothing: the form of the wrong caption, or about something else."""
+"""Captions that assert nothing: neutral and irrelevant ones."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def added(prompt: Prompt) -> str:
 
 @pytest.mark.parametrize(("neutral", "wrong"), [(NeutralCaption(), WrongCaption()), (NeutralThink(), WrongThink())])
 @given(sample=st.from_type(Sample), words=st.integers(1, 12), seed=st.integers(0, 99))
-def test_the_neutral_text_is_the_wrong_one_with_as_many_words_in_the_options_place(
+def test_neutral_text_replaces_the_option_by_as_many_words(
     neutral: Perturbation, wrong: Perturbation, sample: Sample, words: int, seed: int
 ) -> None:
     mark = " ".join("\ue000" * words)
@@ -64,7 +64,7 @@ def test_the_rule_judge_finds_no_assertion(make_sample: Make, condition: Perturb
     assert verdicts.option.tolist() == [-1] * 5
 
 
-def test_a_neutral_text_that_would_name_an_option_does_not_apply(make_sample: Make) -> None:
+def test_neutral_text_that_would_name_an_option_is_not_applicable(make_sample: Make) -> None:
     sample = make_sample(question="Quid est?", options=("Something", "nothing"), answer=1)
     for condition in (NeutralCaption(), NeutralThink()):
         with pytest.raises(NotApplicable, match="says 'something', which names an option of the sample"):
@@ -95,7 +95,7 @@ def test_irrelevant_captions_name_no_option(make_sample: Make) -> None:
         (NeutralThink(), "neutral_think"),
     ],
 )
-def test_the_samples_own_text_comes_first(make_sample: Make, condition: Perturbation, key: str) -> None:
+def test_own_text_takes_precedence(make_sample: Make, condition: Perturbation, key: str) -> None:
     prompt = Prompt.of(make_sample(texts={key: " A quiet afternoon. "}), distractor=0)
     assert added(condition(prompt)) == "A quiet afternoon."
     for bad in ({0: "A red one."}, " "):
@@ -106,7 +106,7 @@ def test_the_samples_own_text_comes_first(make_sample: Make, condition: Perturba
             condition(wrong)
 
 
-def test_a_neutral_thought_is_left_open_as_the_wrong_one_is(make_sample: Make) -> None:
+def test_neutral_thought_is_left_open(make_sample: Make) -> None:
     prompt = Prompt.of(make_sample(), distractor=0)
     for condition in (NeutralThink(), WrongThink(), CorrectThink()):
         assert "</think>" not in condition(prompt).prefill

@@ -1,4 +1,4 @@
-"""The paper's conditions on every kind of sample."""
+"""The paper's conditions, on samples of every kind."""
 
 import re
 from collections.abc import Callable
@@ -36,7 +36,7 @@ NAMES = [
 
 
 @given(st.from_type(Sample), st.integers(0, 2**32))
-def test_all_conditions_of_a_sample_assert_one_wrong_option_or_the_right_one(sample: Sample, seed: int) -> None:
+def test_conditions_assert_the_distractor_or_the_answer(sample: Sample, seed: int) -> None:
     prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
     assert list(prompts) == NAMES
     distractor = draw_distractor(sample, seed)
@@ -49,7 +49,7 @@ def test_all_conditions_of_a_sample_assert_one_wrong_option_or_the_right_one(sam
 
 
 @given(st.from_type(Sample), st.integers(0, 99))
-def test_wrong_and_correct_texts_differ_in_the_option_alone(sample: Sample, seed: int) -> None:
+def test_wrong_and_correct_texts_differ_only_in_the_option(sample: Sample, seed: int) -> None:
     """The same text comes out when the two options change places."""
     mark = "\ue000"
     distractor = draw_distractor(sample, seed)
@@ -73,7 +73,7 @@ def test_wrong_and_correct_texts_differ_in_the_option_alone(sample: Sample, seed
 
 
 @given(st.from_type(Sample), st.integers(0, 99))
-def test_a_hedge_is_all_that_it_adds(sample: Sample, seed: int) -> None:
+def test_hedge_is_the_only_difference(sample: Sample, seed: int) -> None:
     prompts = {prompt.condition: prompt for prompt in expand([sample], paper_conditions(), seed=seed)}
     thought, hedged_thought = prompts["wrong_think"].prefill, prompts["wrong_think_but"].prefill
     assert hedged_thought == thought.removesuffix(".") + ", but I think"
@@ -96,14 +96,14 @@ def test_texts_are_whole_sentences_that_state_the_option_or_quote_it(sample: Sam
             assert "\n" not in text
 
 
-def test_marks_of_a_template_in_question_or_option_stay_text(make_sample: Make) -> None:
+def test_placeholders_in_question_or_option_are_not_filled(make_sample: Make) -> None:
     sample = make_sample(question="What does {option} mean?", options=("{question}", "a slot"), answer=1)
     for prompt in expand([sample], [WrongThink(), WrongCaption()], seed=0)[1:]:
         assert '"What does {option} mean?"' in prompt.context + prompt.prefill
         assert '"{question}"' in prompt.context + prompt.prefill
 
 
-def test_ready_made_texts_are_used_as_they_are(make_sample: Make) -> None:
+def test_own_texts_are_used_unchanged(make_sample: Make) -> None:
     texts = {
         "wrong_caption": {0: "A red cube.", 2: "A green cube.", 3: "A yellow cube."},
         "correct_caption": "A blue cube.",
@@ -126,7 +126,7 @@ def test_a_mapping_without_the_distractor_falls_back_to_a_statement(make_sample:
     assert expand([sample], [WrongCaption()])[1].context.endswith(": The cube is green.")
 
 
-def test_a_bare_text_for_another_option_is_refused(make_sample: Make) -> None:
+def test_bare_text_for_another_option_is_rejected(make_sample: Make) -> None:
     sample = make_sample(texts={"wrong_caption": "A red cube."}, distractor=0)
     with pytest.raises(
         ValueError, match=r"sample 'q1', field 'texts.wrong_caption': expected a text that asserts option 2"
@@ -134,7 +134,7 @@ def test_a_bare_text_for_another_option_is_refused(make_sample: Make) -> None:
         WrongCaption()(Prompt.of(sample, distractor=2))
 
 
-def test_without_a_distractor_the_condition_says_what_to_do(make_sample: Make) -> None:
+def test_missing_distractor_is_reported(make_sample: Make) -> None:
     for condition in (WrongCaption(), WrongThink()):
         with pytest.raises(ValueError, match=f"condition '{condition.condition}': .* create prompts with 'expand'"):
             condition(Prompt.of(make_sample()))
@@ -159,7 +159,7 @@ def test_captions_do_apply_to_direct_answers(make_sample: Make) -> None:
     assert WrongCaption()(Prompt.of(make_sample(), style=Style(mode="direct"), distractor=0)).context
 
 
-def test_abstain_adds_an_option_that_is_none_of_the_samples(make_sample: Make) -> None:
+def test_abstain_adds_an_option(make_sample: Make) -> None:
     prompt = (WrongThink() + AbstainOption())(Prompt.of(make_sample(), distractor=0))
     assert prompt.options == ("red", "blue", "green", "yellow", "I'm not sure")
     assert prompt.order == (0, 1, 2, 3, None)
@@ -192,6 +192,6 @@ COMMAND_LINE = "; names are for the command line: write an instance, such as vlm
         ([StopThink(), 3], "expected perturbations, got int: 3"),
     ],
 )
-def test_what_is_no_list_of_conditions_is_told_what_to_write(given: Any, sentence: str) -> None:
+def test_wrong_lists_of_conditions_are_rejected_with_a_correction(given: Any, sentence: str) -> None:
     with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
         check_conditions(given)

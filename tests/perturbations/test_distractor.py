@@ -21,11 +21,11 @@ def test_distractors_are_uniform_over_the_wrong_options(make_sample: Make) -> No
     assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 13.8  # chi-square, 2 df, p = 0.001
 
 
-def test_the_samples_own_distractor_wins(make_sample: Make) -> None:
+def test_own_distractor_takes_precedence(make_sample: Make) -> None:
     assert {draw_distractor(make_sample(distractor=3), seed) for seed in range(20)} == {3}
 
 
-def said(*logprobs: float) -> Response:
+def make_response(*logprobs: float) -> Response:
     return Response(sample_id="q1", condition="base", answer=0, status="answered", option_logprobs=logprobs or None)
 
 
@@ -40,18 +40,18 @@ def said(*logprobs: float) -> Response:
         ((), None),
     ],
 )
-def test_the_runner_up_is_the_likeliest_wrong_option(
+def test_runner_up_is_the_most_likely_wrong_option(
     make_sample: Make, logprobs: tuple[float, ...], expected: int | None
 ) -> None:
-    assert runner_up(make_sample(), said(*logprobs)) == expected
-    assert runner_up(make_sample(distractor=3), said(*logprobs)) == 3
+    assert runner_up(make_sample(), make_response(*logprobs)) == expected
+    assert runner_up(make_sample(distractor=3), make_response(*logprobs)) == 3
 
 
 @given(st.from_type(Sample), st.data())
-def test_the_runner_up_is_wrong_and_none_is_likelier(sample: Sample, data: st.DataObject) -> None:
+def test_runner_up_is_wrong_and_the_most_likely(sample: Sample, data: st.DataObject) -> None:
     count = len(sample.options)
     values = data.draw(st.lists(st.floats(-50, 0), min_size=count, max_size=count))
-    found = runner_up(sample, said(*values))
+    found = runner_up(sample, make_response(*values))
     assert found is not None
     assert found != sample.answer
     assert all(values[found] >= value for index, value in enumerate(values) if index != sample.answer)

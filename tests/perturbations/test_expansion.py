@@ -1,4 +1,4 @@
-"""Samples × conditions → prompts: order, laziness, what does not fit, what needs the response under base."""
+"""Expansion of samples × conditions: order, laziness, inapplicable conditions, responses under base."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def test_order_and_neighbours_do_not_change_a_prompt(make_sample: Make) -> None:
             assert prompt == together[sample.id, prompt.condition]
 
 
-def test_expand_is_a_lazy_sequence_with_all_conditions_of_a_sample_together(make_sample: Make) -> None:
+def test_expand_is_a_lazy_sequence_grouped_by_sample(make_sample: Make) -> None:
     prompts = expand([make_sample("a"), make_sample("b")], [StopThink()], draws=3)
     keys = [(p.sample.id, p.condition, p.draw) for p in prompts]
     assert keys == [(s, c, d) for s in "ab" for c in ("base", "stop_think") for d in range(3)]
@@ -33,7 +33,7 @@ def test_expand_is_a_lazy_sequence_with_all_conditions_of_a_sample_together(make
         prompts[12]
 
 
-def test_prompts_say_how_many_are_planned_without_making_one(make_sample: Make) -> None:
+def test_planned_count_creates_no_prompt(make_sample: Make) -> None:
     class Explosive(Perturbation):
         def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
             raise AssertionError
@@ -49,7 +49,7 @@ def test_base_is_always_first_and_once(make_sample: Make) -> None:
     assert [p.condition for p in expand([make_sample()], [])] == ["base"]
 
 
-def test_bad_conditions_and_samples(make_sample: Make) -> None:
+def test_invalid_conditions_and_samples_are_rejected(make_sample: Make) -> None:
     with pytest.raises(ValueError, match="names that differ, got 'wrong_think_but' twice; set 'name' on one of them"):
         expand([make_sample()], [WrongThink(hedge="but"), WrongThink(hedge="or")])
     with pytest.raises(TypeError, match="expected perturbations, got str: 'base'"):
@@ -67,7 +67,7 @@ def test_base_responses_reach_the_conditions_that_need_them(make_sample: Make) -
 
 
 class Counting(Perturbation):
-    """Fits samples of three options and more; a list of the module says what was made."""
+    """Applies to samples of at least three options; logs created prompts in a list of the module."""
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         MADE.append(prompt.sample.id)
@@ -86,7 +86,7 @@ def mixed(make_sample: Make) -> list[Sample]:
     ]
 
 
-def test_conditions_that_do_not_fit_are_left_out_and_listed(mixed: list[Sample]) -> None:
+def test_inapplicable_conditions_are_left_out_and_listed(mixed: list[Sample]) -> None:
     prompts = expand(mixed, [Counting(), StopThink()], draws=2)
     keys = [(prompt.sample.id, prompt.condition, prompt.draw) for prompt in prompts]
     assert len(keys) == len(prompts) == 20
@@ -98,7 +98,7 @@ def test_conditions_that_do_not_fit_are_left_out_and_listed(mixed: list[Sample])
     assert [prompt.distractor for prompt, _ in left_out] == [prompts[0].distractor] * 2 + [prompts[10].distractor] * 2
 
 
-def test_an_own_loop_reports_on_what_fits_and_may_list_the_rest(mixed: list[Sample]) -> None:
+def test_custom_loop_can_report_inapplicable_conditions(mixed: list[Sample]) -> None:
     prompts = expand(mixed, rotations(3))
     responses = [Response.parse(prompt, "<think>.</think><answer>A</answer>") for prompt in prompts]
     report = Report.from_responses(prompts, responses, [Accuracy()])
@@ -116,7 +116,7 @@ def test_an_own_loop_reports_on_what_fits_and_may_list_the_rest(mixed: list[Samp
     assert rows.loc["rotated_options_2", "n"] == 2
 
 
-def test_an_index_makes_no_more_than_what_stands_before_it(mixed: list[Sample]) -> None:
+def test_index_creates_only_earlier_prompts(mixed: list[Sample]) -> None:
     MADE.clear()
     prompts = expand(mixed, [Counting()])
     assert prompts[0].condition == "base"
@@ -130,7 +130,7 @@ def test_an_index_makes_no_more_than_what_stands_before_it(mixed: list[Sample]) 
             prompts[index]
 
 
-def test_what_needs_base_says_so_when_it_is_made(make_sample: Make) -> None:
+def test_missing_base_is_reported_on_access(make_sample: Make) -> None:
     prompts = expand([make_sample()], [StopThink(), EarlyAnswer()])
     assert [prompts[0].condition, prompts[1].condition] == ["base", "stop_think"]
     with pytest.raises(ValueError, match="sample 'q1', condition 'early_answer_50': expected the response under base"):
@@ -140,7 +140,7 @@ def test_what_needs_base_says_so_when_it_is_made(make_sample: Make) -> None:
         expand([make_sample()], [EarlyAnswer()], base=[failed])[1]
 
 
-def test_each_draw_has_its_own_base_and_the_first_stands_in(make_sample: Make) -> None:
+def test_each_draw_uses_its_base_response_or_that_of_draw_0(make_sample: Make) -> None:
     sample = make_sample()
     said = [
         Response.parse(Prompt.of(sample, draw=draw), f"<think>Thought {draw}.</think><answer>A</answer>")
@@ -150,7 +150,7 @@ def test_each_draw_has_its_own_base_and_the_first_stands_in(make_sample: Make) -
     assert [prompt.prefill for prompt in prompts[3:]] == [f"<think>Thought {n}.</think>" for n in (0, 1, 0)]
 
 
-def test_the_runner_up_holds_for_all_conditions_and_draws(make_sample: Make) -> None:
+def test_runner_up_is_the_same_for_all_conditions_and_draws(make_sample: Make) -> None:
     samples = [make_sample(f"q{number}", images=(b"x",)) for number in range(30)]
     model = FakeModel(opens_images=False, guess=1.0)
     base = model.respond(list(expand(samples, [], draws=2)))
@@ -188,7 +188,7 @@ def test_the_runner_up_needs_base(make_sample: Make) -> None:
         expand([make_sample()], [], distractor="second")  # type: ignore[arg-type]
 
 
-def test_a_composition_needs_base_where_a_part_does(make_sample: Make) -> None:
+def test_composition_needs_base_if_a_part_does(make_sample: Make) -> None:
     prompts = expand([make_sample()], [])
     assert [prompts.needs_base(c) for c in (Base(), EarlyAnswer(), Compose(StopThink(), EarlyAnswer()))] == [
         False,
@@ -197,9 +197,7 @@ def test_a_composition_needs_base_where_a_part_does(make_sample: Make) -> None:
     ]
 
 
-def test_what_conditions_share_is_made_once_and_never_for_another(
-    make_sample: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unperturbed_prompt_is_shared_only_within_a_sample(make_sample: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = make_sample("q"), make_sample("q").replace(question="Something else?")
     prompts = expand([one], [StopThink(), EarlyAnswer()], draws=2)
     made: list[tuple[str, int]] = []

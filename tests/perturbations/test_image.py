@@ -1,4 +1,4 @@
-"""Images blanked, swapped, removed, corrupted: references that cost nothing until a model needs the pixels."""
+"""Images blanked, swapped, removed and corrupted: lazily, and deterministically."""
 
 import io
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_nothing_is_read_until_the_pixels_are_needed(
 
 
 @pytest.mark.parametrize("condition", [BlankImage(), NoisyImage(), BlurredImage(), LowContrastImage()], ids=repr)
-def test_every_image_is_changed_the_same_way_whenever_it_is_made(condition: Perturbation, make_sample: Make) -> None:
+def test_image_changes_are_deterministic(condition: Perturbation, make_sample: Make) -> None:
     images = (picture(), png(picture(48, seed=1)))
     sample = make_sample(images=images)
     one, other = (condition(Prompt.of(sample), seed=5) for _ in range(2))
@@ -73,7 +73,7 @@ def test_blank_images_have_one_colour(make_sample: Make) -> None:
         BlankImage(colour="greyish")
 
 
-def test_the_severity_is_part_of_the_name_and_the_digest_and_not_of_the_draw(make_sample: Make) -> None:
+def test_severity_changes_name_and_digest_but_not_the_draw(make_sample: Make) -> None:
     prompt = Prompt.of(make_sample(images=(picture(),)))
     known = ["of the sample's image"]
     for corruption in CORRUPTIONS:
@@ -88,7 +88,7 @@ def test_the_severity_is_part_of_the_name_and_the_digest_and_not_of_the_draw(mak
     assert NoisyImage()(prompt, seed=2).images[0].seed not in seeds  # type: ignore[union-attr]
 
 
-def test_the_images_of_a_sample_have_noise_of_their_own(make_sample: Make) -> None:
+def test_images_of_a_sample_have_different_noise(make_sample: Make) -> None:
     grey = Image.new("RGB", (32, 32), "grey")
     one, other = map(open_image, NoisyImage()(Prompt.of(make_sample(images=(grey, grey)))).images)
     assert one.tobytes() != other.tobytes()
@@ -108,7 +108,7 @@ def test_swapped_images_are_of_other_samples_and_keyed(make_sample: Make) -> Non
     assert shown != {sample.id: condition(Prompt.of(sample), seed=4).images for sample in samples}
 
 
-def test_an_image_that_equals_the_samples_own_is_passed_over(make_sample: Make, tmp_path: Path) -> None:
+def test_images_equal_to_the_samples_own_are_skipped(make_sample: Make, tmp_path: Path) -> None:
     own, other = picture(), picture(seed=1)
     path = tmp_path / "own.png"
     own.save(path)
@@ -119,7 +119,7 @@ def test_an_image_that_equals_the_samples_own_is_passed_over(make_sample: Make, 
             assert open_image(shown[0]).tobytes() == other.tobytes()
 
 
-def test_several_images_are_swapped_for_several(make_sample: Make) -> None:
+def test_several_images_are_swapped(make_sample: Make) -> None:
     sample = make_sample(images=(b"A", b"B"))
     for seed in range(8):
         shown = SwappedImage(pool=[b"C", b"A", b"D", b"D", sample])(Prompt.of(sample), seed).images
@@ -128,7 +128,7 @@ def test_several_images_are_swapped_for_several(make_sample: Make) -> None:
         SwappedImage(pool=[b"C", b"C", sample])(Prompt.of(sample))
 
 
-def test_a_pool_is_known_by_its_content(tmp_path: Path) -> None:
+def test_pool_is_identified_by_its_content(tmp_path: Path) -> None:
     path = tmp_path / "one.png"
     path.write_bytes(b"one")
     one, same, more = (config_of(SwappedImage(pool=pool))["pool"] for pool in ([path], [b"one"], [b"one", b"two"]))
@@ -144,7 +144,7 @@ def test_a_pool_is_known_by_its_content(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- removed images
 
 
-def test_without_images_the_turn_has_none(make_sample: Make) -> None:
+def test_removed_images_are_not_in_the_turn(make_sample: Make) -> None:
     prompt = RemovedImage()(Prompt.of(make_sample(images=(b"x", b"y"))))
     assert prompt.images == ()
     assert [part["type"] for part in prompt.messages()[0]["content"]] == ["text"]
@@ -169,12 +169,12 @@ def test_marks_are_removed_with_their_images(make_sample: Make) -> None:
         {"options": ("a <image>", "<image> a"), "images": (b"x", b"y"), "answer": 0},
     ],
 )
-def test_where_images_are_all_that_is_said_they_stay(fields: dict[str, object], make_sample: Make) -> None:
+def test_removal_is_not_applicable_if_images_are_the_only_content(fields: dict[str, object], make_sample: Make) -> None:
     with pytest.raises(NotApplicable, match="without its images, the question or an option says nothing"):
         RemovedImage()(Prompt.of(make_sample(**fields)))
 
 
-def test_there_has_to_be_an_image(make_sample: Make) -> None:
+def test_prompt_without_images_is_not_applicable(make_sample: Make) -> None:
     none = (RemovedImage() + AbstainOption())(Prompt.of(make_sample()))
     for condition in (BlankImage(), NoisyImage(), RemovedImage(), SwappedImage(pool=[b"x"])):
         with pytest.raises(NotApplicable, match=f"'{condition.condition}' changes an image, and none is shown"):

@@ -1,4 +1,4 @@
-"""The options in another order: what is shown moves, what is meant stays."""
+"""Options reordered or re-lettered, with indices that follow them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Make = Callable[..., Sample]
 
 
 @given(st.from_type(Sample), st.integers(0, 99), st.booleans())
-def test_texts_and_indices_move_together_and_added_options_stay(sample: Sample, seed: int, abstains: bool) -> None:
+def test_texts_and_indices_move_together_and_added_options_do_not(sample: Sample, seed: int, abstains: bool) -> None:
     prompt = (
         AbstainOption(text="\ue000")(Prompt.of(sample)) if abstains and len(sample.options) < 26 else Prompt.of(sample)
     )
@@ -40,7 +40,7 @@ def test_texts_and_indices_move_together_and_added_options_stay(sample: Sample, 
 
 
 @given(st.from_type(Sample))
-def test_rotations_show_every_option_at_every_place_once(sample: Sample) -> None:
+def test_rotations_show_every_option_once_at_every_position(sample: Sample) -> None:
     count = len(sample.options)
     prompts = [Prompt.of(sample), *(rotation(Prompt.of(sample)) for rotation in rotations(count))]
     columns = zip(*(prompt.order for prompt in prompts), strict=True)
@@ -85,7 +85,7 @@ def test_an_order_composes_with_an_added_option_either_way(make_sample: Make, co
         assert before.order == after.order
 
 
-def test_the_correct_option_has_to_be_shown(make_sample: Make) -> None:
+def test_answer_first_needs_the_correct_option(make_sample: Make) -> None:
     without = Prompt.of(make_sample()).replace(options=("red", "green"), order=(0, 2))
     with pytest.raises(NotApplicable, match="the correct option is not shown"):
         AnswerFirst()(without)
@@ -95,7 +95,7 @@ def test_the_correct_option_has_to_be_shown(make_sample: Make) -> None:
 
 
 @given(st.from_type(Sample), st.permutations(LETTERS))
-def test_other_letters_stand_before_the_same_options(sample: Sample, letters: list[str]) -> None:
+def test_option_letters_do_not_change_the_options(sample: Sample, letters: list[str]) -> None:
     count, prompt = len(sample.options), Prompt.of(sample)
     condition = OptionLetters(letters="".join(letters))
     assume("".join(letters[:count]) != LETTERS[:count])
@@ -105,7 +105,7 @@ def test_other_letters_stand_before_the_same_options(sample: Sample, letters: li
     assert f"\n{lines}\n" in changed.text
 
 
-def test_letters_move_with_the_place_not_the_option(make_sample: Make) -> None:
+def test_letters_belong_to_positions(make_sample: Make) -> None:
     prompt = (RotatedOptions() + OptionLetters())(Prompt.of(make_sample()))
     assert "P. blue\nQ. green\nR. yellow\nS. red" in prompt.text
     assert prompt == (OptionLetters() + RotatedOptions())(Prompt.of(make_sample())).replace(condition=prompt.condition)
@@ -113,7 +113,7 @@ def test_letters_move_with_the_place_not_the_option(make_sample: Make) -> None:
     assert (response.answer, response.option_logprobs) == (0, (-1, -4, -3, -2))
 
 
-def test_letters_that_do_not_suffice_or_change_nothing(make_sample: Make) -> None:
+def test_too_few_or_unchanged_letters_are_not_applicable(make_sample: Make) -> None:
     prompt = Prompt.of(make_sample())
     with pytest.raises(NotApplicable, match="4 options need as many letters, and 'PQR' are 3"):
         OptionLetters(letters="PQR")(prompt)
@@ -148,7 +148,7 @@ def test_letters_that_do_not_suffice_or_change_nothing(make_sample: Make) -> Non
         ("以上都不是", False),
     ],
 )
-def test_options_that_speak_of_others_stay_where_they_are(make_sample: Make, option: str, letters_too: bool) -> None:
+def test_options_that_refer_to_others_are_not_moved(make_sample: Make, option: str, letters_too: bool) -> None:
     prompt = Prompt.of(make_sample(options=("red", "blue", "green", option)))
     for condition in (RotatedOptions(by=2), ShuffledOptions(), AnswerFirst()):
         with pytest.raises(NotApplicable, match="speaks of others by letter or place, and would not stay true"):
@@ -167,7 +167,7 @@ def test_options_that_speak_of_others_stay_where_they_are(make_sample: Make, opt
         *("above the table", "The lamp is not above the table", "nothing below the bridge"),
     ],
 )
-def test_options_of_a_letter_or_a_place_may_move(make_sample: Make, option: str) -> None:
+def test_options_about_letters_or_positions_can_be_moved(make_sample: Make, option: str) -> None:
     prompt = Prompt.of(make_sample(options=("red", "blue", "green", option)))
     assert RotatedOptions(by=1)(prompt).options[2] == option
     assert OptionLetters()(prompt).options[3] == option

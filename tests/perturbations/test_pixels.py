@@ -1,4 +1,4 @@
-"""Corrupted pixels against ImageNet-C's formulas, and what becomes of them with the image's size."""
+"""Corrupted pixels against the formulas of ImageNet-C, for images of any size."""
 
 import numpy as np
 import pytest
@@ -31,14 +31,14 @@ def test_noise_has_the_standard_deviation_of_imagenet_c(severity: int) -> None:
     assert noise.std() == pytest.approx(normal.std(), rel=0.02)
 
 
-def test_severities_are_one_noise_of_several_strengths() -> None:
+def test_severities_scale_the_same_noise() -> None:
     grey = Image.new("RGB", (40, 40), (128, 128, 128))
     weak, strong = (pixels(open_image(Noisy(source=grey, severity=s, seed=3))) - 128 for s in (1, 2))
     inside = np.abs(strong) < 120
     assert np.abs(strong * 0.08 / 0.12 - weak)[inside].max() <= 1.0
 
 
-def test_noise_survives_scaling_a_large_image_down() -> None:
+def test_noise_survives_downscaling() -> None:
     sizes = {}
     for side in (224, 896):
         grey = Image.new("RGB", (side, side), (128, 128, 128))

@@ -1,4 +1,4 @@
-"""The question rewritten: what has to stay stays, whatever script it is in; opinions assert the distractor."""
+"""Rewritten questions keep their meaning in any script; opinions assert the distractor."""
 
 import itertools
 import re
@@ -25,7 +25,7 @@ def rewritten(condition: Perturbation, sample: Sample, seed: int = 0) -> str:
 
 
 @given(st.from_type(Sample), st.integers(0, 99))
-def test_marks_digits_and_all_but_the_question_stay(sample: Sample, seed: int) -> None:
+def test_only_words_of_the_question_change(sample: Sample, seed: int) -> None:
     for condition in REWRITINGS:
         question = rewritten(condition, sample, seed)
         assert re.findall(r"<image>|\d", question) == re.findall(r"<image>|\d", sample.question)
@@ -37,7 +37,7 @@ def test_marks_digits_and_all_but_the_question_stay(sample: Sample, seed: int) -
 
 
 @given(st.from_type(Sample))
-def test_spacing_changes_spaces_alone_and_casing_case_alone(sample: Sample) -> None:
+def test_spacing_changes_only_spaces_and_casing_only_case(sample: Sample) -> None:
     assert rewritten(Spacing(), sample).split() == sample.question.split()
     for to in ("upper", "lower"):
         assert rewritten(Casing(to=to), sample).casefold().split() == sample.question.casefold().split() or any(
@@ -45,13 +45,13 @@ def test_spacing_changes_spaces_alone_and_casing_case_alone(sample: Sample) -> N
         )
 
 
-def test_spacing_doubles_every_gap_but_those_in_numbers(make_sample: Make) -> None:
+def test_spacing_doubles_gaps_outside_numbers(make_sample: Make) -> None:
     assert rewritten(Spacing(), make_sample(question="Are 10 000 <image> or 3 red dots there?")) == (
         "Are  10 000 <image> or  3  red  dots  there?"
     )
 
 
-def test_casing_leaves_names_and_codes(make_sample: Make) -> None:
+def test_casing_keeps_single_letters_and_codes(make_sample: Make) -> None:
     sample = make_sample(question="Is point A on line B2 of Figure 3a, Straße Ⅷ?")
     assert rewritten(Casing(to="upper"), sample) == "IS POINT A ON LINE B2 OF FIGURE 3a, STRASSE Ⅷ?"
     assert rewritten(Casing(), sample) == "is point A on line B2 of figure 3a, straße Ⅷ?"
@@ -83,7 +83,7 @@ def test_a_typo_is_one_edit_of_a_longer_word(make_sample: Make, seed: int) -> No
             assert edits(word, typo) == 1
 
 
-def test_typos_are_nested_and_their_rate_is_the_severitys(make_sample: Make) -> None:
+def test_typos_are_nested_with_the_rate_of_the_severity(make_sample: Make) -> None:
     rates = [0.0] * 5
     for number in range(200):
         sample = make_sample(f"q{number}", question=LONG)
@@ -99,7 +99,7 @@ def test_typos_are_nested_and_their_rate_is_the_severitys(make_sample: Make) -> 
     assert all(rate >= 1 for rate in rates)
 
 
-def test_where_there_is_no_long_word_there_is_no_typo(make_sample: Make) -> None:
+def test_short_words_have_no_typos(make_sample: Make) -> None:
     for question in ("How old?", "1234 5678?", "½½½½½ <image>"):
         with pytest.raises(NotApplicable, match="'typos_3' leaves the question as it is"):
             Typos()(Prompt.of(make_sample(question=question)))

@@ -1,4 +1,4 @@
-"""Statements that rules write from questions and options: read one by one, and by the judge."""
+"""Statements from questions and options, against a table and the judge."""
 
 import itertools
 from collections.abc import Callable
@@ -43,11 +43,11 @@ SURE = [(question, options, said) for question, options, said in ROWS if said]
 
 
 @pytest.mark.parametrize(("question", "options", "said"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_is_said(question: str, options: tuple[str, ...], said: tuple[str, ...] | None) -> None:
+def test_statements(question: str, options: tuple[str, ...], said: tuple[str, ...] | None) -> None:
     assert statements(question, options) == said
 
 
-def test_most_kinds_of_questions_are_sure_and_some_are_not() -> None:
+def test_most_kinds_of_questions_have_statements() -> None:
     assert len(ROWS) - len(SURE) >= 20
     assert len(SURE) >= 200
 
@@ -62,7 +62,7 @@ def _concluded(question: str, options: tuple[str, ...], thoughts: list[str]) -> 
     return RuleJudge().conclude(Responses.of(prompts, responses)).option.tolist()
 
 
-def test_the_judge_reads_the_option_or_none_but_never_another() -> None:
+def test_judge_never_finds_another_option() -> None:
     read = 0
     for question, options, said in SURE:
         shown = [
@@ -74,7 +74,7 @@ def test_the_judge_reads_the_option_or_none_but_never_another() -> None:
     assert read > 3 * len(SURE)
 
 
-def test_a_thought_asserts_its_option_outright() -> None:
+def test_thoughts_assert_their_option() -> None:
     for question, options, said in SURE:
         for template in THOUGHTS.stated:
             thoughts = [
@@ -84,7 +84,7 @@ def test_a_thought_asserts_its_option_outright() -> None:
             assert _concluded(question, options, thoughts) == list(range(len(options))), thoughts
 
 
-def test_with_no_option_nothing_is_asserted() -> None:
+def test_statement_without_an_option_asserts_nothing() -> None:
     for question, options, said in SURE:
         unspecific = statement(question, None, options)
         assert unspecific is not None
@@ -134,18 +134,18 @@ def test_yes_and_no(noun: str, be: str, predicate: str) -> None:
 
 
 @given(st.text(max_size=40), st.lists(st.text(max_size=12), min_size=2, max_size=4, unique=True))
-def test_whatever_is_asked_a_statement_is_a_sentence_or_none(question: str, options: list[str]) -> None:
+def test_any_statement_is_a_sentence_or_none(question: str, options: list[str]) -> None:
     said = statements(question, tuple(options))
     assert said is None or (len(set(said)) == len(options) and all(text.endswith((".", "!")) for text in said))
 
 
-def test_one_option_that_cannot_be_said_leaves_all_unsaid() -> None:
+def test_one_option_without_a_statement_prevents_all() -> None:
     assert statements("What is the boy holding?", ("kite", "drum")) is not None
     for odd in ("none of the above", "<image>", "not sure", "Cannot be determined", "a\nb"):
         assert statements("What is the boy holding?", ("kite", odd)) is None
 
 
-def test_the_demos_questions_are_all_sure() -> None:
+def test_all_demo_questions_have_statements() -> None:
     scenes = demo.samples(60)
     assert {str(sample.metadata["kind"]) for sample in scenes} == {"colour", "shape", "count", "position", "relation"}
     for sample in scenes:

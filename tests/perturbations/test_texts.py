@@ -32,19 +32,19 @@ def prompt() -> Prompt:
     return Prompt.of(sample, distractor=0)
 
 
-def test_a_source_wins_over_the_samples_text_and_draws_the_same_for_both_truths(prompt: Prompt) -> None:
+def test_source_takes_precedence_and_gets_the_same_draws_for_both_truths(prompt: Prompt) -> None:
     wrong = WrongCaption(source=claim)(prompt).context
     correct = CorrectCaption(source=claim)(prompt).context
     assert wrong.endswith(": red.")
     assert correct == wrong.replace("red", "blue")
 
 
-def test_a_source_without_text_is_named(prompt: Prompt) -> None:
+def test_source_without_text_is_reported(prompt: Prompt) -> None:
     with pytest.raises(ValueError, match=r"sample 'q1', field 'texts.wrong_think': expected a text, got ' '"):
         WrongThink(source=nothing)(prompt)
 
 
-def test_names_are_the_identity_of_a_source() -> None:
+def test_sources_are_identified_by_name() -> None:
     assert callable_name(claim).endswith("test_texts.claim")
     assert callable_name(Claimer()).endswith("test_texts.Claimer")
     assert WrongThink(source=claim).model_dump()["source"] == callable_name(claim)
@@ -64,6 +64,6 @@ def test_names_are_the_identity_of_a_source() -> None:
         ("claim", r"expected a callable \(prompt, option, rng\) -> str, got str"),
     ],
 )
-def test_sources_that_are_refused(source: object, message: str) -> None:
+def test_unnamed_sources_are_rejected(source: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         WrongThink(source=source)  # type: ignore[arg-type]

@@ -1,3 +1,5 @@
+"""Parsing of completions: spans, tags, well-formedness, and round trips."""
+
 import re
 import string
 import time
