@@ -43,7 +43,7 @@ class Counted(Judge):
 
 
 @pytest.fixture
-def asked(make_sample):
+def make_pairs(make_sample):
     def build(count, first=0):
         prompts = [Prompt.of(make_sample(sample_id=f"q{number}")) for number in range(first, first + count)]
         said = [
@@ -66,8 +66,8 @@ def seen(log):
     return log.read_text().split()
 
 
-def test_verdicts_equal_the_judges_and_are_requested_once(asked, log, tmp_path):
-    responses = Responses.of(*asked(300))
+def test_verdicts_equal_the_judges_and_are_requested_once(make_pairs, log, tmp_path):
+    responses = Responses.of(*make_pairs(300))
     judge = Counted(log=str(log))
     kept = Kept(judge, tmp_path / "verdicts")
     for _ in range(2):
@@ -75,13 +75,13 @@ def test_verdicts_equal_the_judges_and_are_requested_once(asked, log, tmp_path):
         for field in ("option", "unsure", "probability"):
             assert torch.equal(getattr(verdicts, field), getattr(plain, field))
     assert len(seen(log)) == 3 * 300  # twice by the judge itself, once by the one that keeps
-    kept.verdicts(Responses.of(*asked(310)))
+    kept.verdicts(Responses.of(*make_pairs(310)))
     assert seen(log)[900:] == [str(number) for number in range(300, 310)]
     assert (kept.title, kept.identity()) == ("Counted", judge.identity())
 
 
-def test_verdicts_depend_on_question_options_and_letters(asked, log, tmp_path):
-    prompts, said = asked(1)
+def test_verdicts_depend_on_question_options_and_letters(make_pairs, log, tmp_path):
+    prompts, said = make_pairs(1)
     changed = [
         prompts,
         [prompts[0].replace(question="Which one?")],
@@ -94,14 +94,14 @@ def test_verdicts_depend_on_question_options_and_letters(asked, log, tmp_path):
     assert seen(log) == ["0"] * len(changed)
 
 
-def test_thoughts_with_equal_ends_are_distinct(asked, log, tmp_path):
-    responses = Responses.of(*asked(3))
+def test_thoughts_with_equal_ends_are_distinct(make_pairs, log, tmp_path):
+    responses = Responses.of(*make_pairs(3))
     kept = Kept(Counted(log=str(log)), tmp_path)
     assert kept.verdicts(dataclasses.replace(responses, own_think=("",) * 3)).option.tolist() == [0, 1, 2]
 
 
-def test_two_judges_never_share_a_file(asked, log, tmp_path):
-    responses = Responses.of(*asked(5))
+def test_two_judges_never_share_a_file(make_pairs, log, tmp_path):
+    responses = Responses.of(*make_pairs(5))
     for strictness in (0, 1):
         Kept(Counted(log=str(log), strictness=strictness), tmp_path / "verdicts").verdicts(responses)
     assert len(seen(log)) == 10
@@ -109,8 +109,8 @@ def test_two_judges_never_share_a_file(asked, log, tmp_path):
     assert len({name.rsplit("-", 1)[0] for name in files}) == 2
 
 
-def test_only_failed_thoughts_are_judged_again(asked, log, tmp_path):
-    responses = Responses.of(*asked(8))
+def test_only_failed_thoughts_are_judged_again(make_pairs, log, tmp_path):
+    responses = Responses.of(*make_pairs(8))
     broken = Counted(log=str(log), broken=("3",))
     verdicts = Kept(broken, tmp_path).verdicts(responses)
     assert verdicts.errors == {3: "ValueError: cannot read 3"}
@@ -121,21 +121,21 @@ def test_only_failed_thoughts_are_judged_again(asked, log, tmp_path):
     assert seen(log) == ["3"]
 
 
-def test_error_names_an_invalid_line(asked, log, tmp_path):
+def test_error_names_an_invalid_line(make_pairs, log, tmp_path):
     kept = Kept(Counted(log=str(log)), tmp_path / "verdicts")
-    kept.verdicts(Responses.of(*asked(2)))
+    kept.verdicts(Responses.of(*make_pairs(2)))
     (file,) = (tmp_path / "verdicts").iterdir()
     file.write_text(file.read_text() + '{"thought": "5f"}\n')
     with pytest.raises(ValueError, match=rf"{file.name}, line 3: expected a verdict, got .*'5f'"):
-        kept.verdicts(Responses.of(*asked(2)))
+        kept.verdicts(Responses.of(*make_pairs(2)))
 
 
-def test_truncated_line_is_judged_again(asked, log, tmp_path):
+def test_truncated_line_is_judged_again(make_pairs, log, tmp_path):
     kept = Kept(Counted(log=str(log)), tmp_path / "verdicts")
-    kept.verdicts(Responses.of(*asked(3)))
+    kept.verdicts(Responses.of(*make_pairs(3)))
     (file,) = (tmp_path / "verdicts").iterdir()
     file.write_bytes(file.read_bytes()[:-9])
-    kept.verdicts(Responses.of(*asked(3)))
+    kept.verdicts(Responses.of(*make_pairs(3)))
     assert seen(log)[3:] == ["2"]
 
 
@@ -151,8 +151,8 @@ Kept(Counted(log={log!r}, kill_after={kill_after}), {verdicts!r}).verdicts(repor
 """
 
 
-def test_killed_judge_resumes(asked, log, tmp_path):
-    report = Report.from_responses(*asked(1000), [])
+def test_killed_judge_resumes(make_pairs, log, tmp_path):
+    report = Report.from_responses(*make_pairs(1000), [])
     report.save(tmp_path / "report.jsonl")
     verdicts = tmp_path / "verdicts"
     program = KILLED.format(
@@ -198,8 +198,8 @@ class Numbering(Judge):
         return RuleJudge().conclude(responses)
 
 
-def test_one_failed_request_of_eight_leaves_seven_verdicts_and_an_error(asked, log, tmp_path):
-    prompts, said = asked(8)
+def test_one_failed_request_of_eight_leaves_seven_verdicts_and_an_error(make_pairs, log, tmp_path):
+    prompts, said = make_pairs(8)
     metrics = [*default_metrics()[:1], Consistency(judge=Counted(log=str(log), broken=("5",)))]
     report = Report.from_responses(prompts, said, metrics)
     frame = report.frame
@@ -219,9 +219,9 @@ def test_one_failed_request_of_eight_leaves_seven_verdicts_and_an_error(asked, l
     )
 
 
-def test_panel_keeps_verdicts_if_its_last_judge_fails(asked, log, tmp_path):
+def test_panel_keeps_verdicts_if_its_last_judge_fails(make_pairs, log, tmp_path):
     """The rules decide seven of eight, and the only request fails: an error row, with and without a folder."""
-    prompts, said = asked(8)
+    prompts, said = make_pairs(8)
     said = [
         response if number == 3 else response.model_copy(update={"think": "So the answer is A."})
         for number, response in enumerate(said)
@@ -251,8 +251,8 @@ def of_file(path, option):
     return module.Mine
 
 
-def test_judges_are_distinguished_by_class_source_and_name(asked, log, tmp_path):
-    responses = Responses.of(*asked(3))
+def test_judges_are_distinguished_by_class_source_and_name(make_pairs, log, tmp_path):
+    responses = Responses.of(*make_pairs(3))
     for option in (0, 1):
         kept = Kept(of_file(tmp_path / f"mine_{option}.py", option)(), tmp_path / "verdicts")
         assert kept.verdicts(responses).option.tolist() == [option] * 3
@@ -272,8 +272,8 @@ def test_verdicts_depend_on_the_weights():
     assert LMJudge.of(model).identity() != before
 
 
-def test_reports_of_different_judges_cannot_be_concatenated_after_loading(asked, log, tmp_path):
-    prompts, said = asked(6)
+def test_reports_of_different_judges_cannot_be_concatenated_after_loading(make_pairs, log, tmp_path):
+    prompts, said = make_pairs(6)
     report = Report.from_responses(prompts, said, [])
     files = [
         report.score([Consistency(judge=judge)]).save(tmp_path / f"{place}.jsonl")
