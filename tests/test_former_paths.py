@@ -12,7 +12,7 @@ import vlmrobust
 from vlmrobust.former_paths import FORMER, FormerPaths
 
 NAMES = Path(__file__).parent / "golden" / "names.txt"
-"""For each module of 0.1.0 that had names for others: its path, a colon, the names."""
+"""For each module of 0.1.0 that defined or exported public names: its path, a colon, the names."""
 
 
 def test_names_are_found_where_they_were() -> None:

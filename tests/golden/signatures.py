@@ -22,7 +22,7 @@ FIRST_NAMES = {
         line.partition(":") for line in (Path(__file__).parent / "names.txt").read_text(encoding="utf-8").splitlines()
     )
 }
-"""The names that every module of 0.1.0 had for others."""
+"""The public names that each module of 0.1.0 defined or exported."""
 
 PACKAGES = (
     "data",

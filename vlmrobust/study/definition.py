@@ -121,7 +121,8 @@ def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
     for name, size in values.get("sizes", {}).items():
         _check_keys(size, Size, f"{path}, sizes {name}")
     for field in ("metrics", "conditions"):
-        if isinstance(names := values.get(field), list):
+        if isinstance(values.get(field), list):
+            names = values[field]
             values[field] = [_resolved_parts(name, folder) if isinstance(name, str) else name for name in names]
     if "out" in values:
         values["out"] = str(folder / str(values["out"]))
