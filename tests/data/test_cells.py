@@ -1,4 +1,4 @@
-"""Lists and objects in one cell of a table: an object is what it was before it was written, whoever wrote it."""
+"""Test parsing of lists and objects in a cell: they survive being written as JSON or by Python."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Images at addresses: a real server, what it may answer, and what happens where nobody asked for it."""
+"""Test downloading of images from a local server, and that URLs are refused without permission."""
 
 import threading
 from collections.abc import Iterator

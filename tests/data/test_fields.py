@@ -1,4 +1,4 @@
-"""Cells: what an answer, a list of options, an image and a text may look like."""
+"""Test conversion of cells: answers, options, images and texts."""
 
 import base64
 import hashlib

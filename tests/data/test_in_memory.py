@@ -1,4 +1,4 @@
-"""Rows that are in memory, wherever rows are taken; and messages that do not repeat a picture."""
+"""Test rows in memory, and messages about images in base64."""
 
 import base64
 import random

@@ -1,4 +1,4 @@
-"""What every reader returns: joined, reported on, and compared with the harness's own reading."""
+"""Test what all readers share: joining, reports, and comparison with the harness."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 from vlmrobust import Prompt, Report, Response, Sample
 from vlmrobust.data import RowsError
 from vlmrobust.harnesses import Disagreement, Imported
-from vlmrobust.harnesses.imported import Collected, LoggedImage, one_file, sample_of, value_of
+from vlmrobust.harnesses.imported import LoggedImage, LogRows, one_file, sample_of, value_of
 from vlmrobust.metrics import Accuracy
 from vlmrobust.types import image_digest, open_image
 
 MakeSample = Callable[..., Sample]
 
 
-def read(samples: list[Sample], texts: list[str], condition: str = "base") -> Imported:
+def read_log(samples: list[Sample], texts: list[str], condition: str = "base") -> Imported:
     prompts = tuple(Prompt.of(sample).replace(condition=condition) for sample in samples)
     return Imported(prompts, tuple(map(Response.parse, prompts, texts)))
 
@@ -23,27 +23,27 @@ def read(samples: list[Sample], texts: list[str], condition: str = "base") -> Im
 def test_two_logs_make_one_report_with_paired_differences(make_sample: MakeSample) -> None:
     samples = [make_sample(f"q{number}") for number in range(4)]
     right, wrong = "<answer>B</answer>", "<answer>A</answer>"
-    base, changed = read(samples, [right] * 3 + [wrong]), read(samples, [right] + [wrong] * 3, "wrong_caption")
+    base, changed = read_log(samples, [right] * 3 + [wrong]), read_log(samples, [right] + [wrong] * 3, "wrong_caption")
     summary = (base + changed).report([Accuracy()]).summary.set_index("condition")
     assert summary.loc["wrong_caption", ["value", "base_value", "difference", "n"]].tolist() == [0.25, 0.75, -0.5, 4]
 
 
 def test_two_models_are_compared_on_the_same_questions(make_sample: MakeSample) -> None:
     samples = [make_sample(f"q{number}") for number in range(3)]
-    better, worse = (read(samples, [text] * 3) for text in ("<answer>B</answer>", "<answer>A</answer>"))
+    better, worse = (read_log(samples, [text] * 3) for text in ("<answer>B</answer>", "<answer>A</answer>"))
     [row] = better.report([Accuracy()]).compare(worse.report([Accuracy()])).itertuples()
     assert (row.value, row.base_value, row.n) == (1, 0, 3)
 
 
 def test_samples_are_listed_once_in_their_order(make_sample: MakeSample) -> None:
     samples = [make_sample(f"q{number}") for number in range(3)]
-    joined = read(samples, ["A"] * 3) + read(samples[::-1], ["A"] * 3, "changed")
+    joined = read_log(samples, ["A"] * 3) + read_log(samples[::-1], ["A"] * 3, "changed")
     assert joined.samples == samples
     assert len(joined) == 6
 
 
 def test_problems_are_kept_and_saved(make_sample: MakeSample, tmp_path: Path) -> None:
-    one = read([make_sample()], ["A"])
+    one = read_log([make_sample()], ["A"])
     both = Imported(one.prompts, one.responses, ("row 1: no",)) + Imported((), (), ("row 7: no",))
     assert both.problems == ("row 1: no", "row 7: no")
     assert Report.load(both.report().save(tmp_path)).manifest["problems"] == ["row 1: no", "row 7: no"]
@@ -70,7 +70,7 @@ def test_problems_are_kept_and_saved(make_sample: MakeSample, tmp_path: Path) ->
 def test_disagreements(
     make_sample: MakeSample, metadata: dict[str, object], text: str, expected: tuple[object, object] | None
 ) -> None:
-    found = read([make_sample(metadata=metadata)], [text]).disagreements()
+    found = read_log([make_sample(metadata=metadata)], [text]).disagreements()
     assert found == ([] if expected is None else [Disagreement("q1", "base", 0, *expected, text)])
 
 
@@ -83,17 +83,17 @@ def test_failed_responses_are_no_disagreement(make_sample: MakeSample) -> None:
 
 
 def test_rows_that_cannot_be_read_are_listed_with_their_place(make_sample: MakeSample) -> None:
-    collected = Collected()
+    log_rows = LogRows()
     prompt = Prompt.of(make_sample())
 
     def refuse(place: str) -> list[tuple[Prompt, Response]]:
         return [(sample_of(place, {"id": "q2", "question": "Which?", "options": ["red"], "answer": "C"}), None)]  # type: ignore[list-item]
 
-    collected.add("row 1", lambda _: [(prompt, Response.parse(prompt, "B"))])
-    collected.add("row 2", refuse)
-    collected.add("row 3", lambda _: [(prompt.replace(options=()), Response.parse(prompt, "B"))])
-    collected.add("row 4", lambda _: [value_of({"a": 1}, "b")])
-    read = collected.imported("log")
+    log_rows.add("row 1", lambda _: [(prompt, Response.parse(prompt, "B"))])
+    log_rows.add("row 2", refuse)
+    log_rows.add("row 3", lambda _: [(prompt.replace(options=()), Response.parse(prompt, "B"))])
+    log_rows.add("row 4", lambda _: [value_of({"a": 1}, "b")])
+    read = log_rows.imported("log")
     assert len(read) == 1
     assert [problem.partition(":")[0] for problem in read.problems] == ["row 2", "row 3", "row 4"]
     assert read.problems[0].startswith("row 2: sample 'q2', field 'answer': expected")
@@ -103,25 +103,25 @@ def test_rows_that_cannot_be_read_are_listed_with_their_place(make_sample: MakeS
 
 def test_other_errors_are_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
-        Collected().add("row 1", lambda _: [1 / 0])  # type: ignore[list-item]
+        LogRows().add("row 1", lambda _: [1 / 0])  # type: ignore[list-item]
 
 
 def test_nothing_readable_is_an_error_that_says_why() -> None:
-    collected = Collected()
+    log_rows = LogRows()
     with pytest.raises(ValueError, match=r"log: expected answered multiple-choice questions, got none:\n  it is empty"):
-        collected.imported("log")
-    collected.add("row 1", lambda _: [value_of({}, "b")])
+        log_rows.imported("log")
+    log_rows.add("row 1", lambda _: [value_of({}, "b")])
     with pytest.raises(ValueError, match="row 1: field 'b': expected a value, got a row with nothing"):
-        collected.imported("log")
+        log_rows.imported("log")
 
 
 def test_a_key_twice_is_an_error(make_sample: MakeSample) -> None:
-    collected = Collected()
+    log_rows = LogRows()
     prompt = Prompt.of(make_sample())
     for place in ("row 1", "row 2"):
-        collected.add(place, lambda _: [(prompt, Response.parse(prompt, "B"))])
+        log_rows.add(place, lambda _: [(prompt, Response.parse(prompt, "B"))])
     with pytest.raises(ValueError, match=r"once, got \('q1', 'base', 0\) 2 times"):
-        collected.imported("log")
+        log_rows.imported("log")
 
 
 def test_an_image_that_a_log_does_not_have_is_missed_when_it_is_opened() -> None:
@@ -152,5 +152,5 @@ def test_a_folder_with_one_log_stands_for_it(tmp_path: Path) -> None:
     first.touch()
     assert one_file(tmp_path, "*.eval") == one_file(str(first), "*.eval") == first
     (tmp_path / "b.eval").touch()
-    with pytest.raises(ValueError, match=r"found 2: b.eval, runs/a.eval; name the file"):
+    with pytest.raises(ValueError, match=r"found 2: b.eval, runs/a.eval; give one file"):
         one_file(tmp_path, "*.eval")

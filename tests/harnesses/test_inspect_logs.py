@@ -1,4 +1,4 @@
-"""inspect's logs, which inspect_ai 0.3.285 wrote: what was asked and measured there is what a report says here."""
+"""Test reading of logs written by inspect_ai 0.3.285: the report has the same prompts and scores."""
 
 import math
 import sys
@@ -119,13 +119,13 @@ def log() -> EvalLog:
     return log
 
 
-def rewritten(log: EvalLog, folder: Path, suffix: str = ".json") -> Path:
+def write_log(log: EvalLog, folder: Path, suffix: str = ".json") -> Path:
     path = folder / f"log{suffix}"
     write_eval_log(log, str(path))
     return path
 
 
-def changed(log: EvalLog, **fields: Any) -> EvalLog:
+def with_fields(log: EvalLog, **fields: Any) -> EvalLog:
     [sample] = log.samples or []
     log.samples = [sample.model_copy(update=fields)]
     return log
@@ -134,12 +134,12 @@ def changed(log: EvalLog, **fields: Any) -> EvalLog:
 @pytest.mark.parametrize("suffix", [".json", ".eval"])
 def test_both_formats_are_read(log: EvalLog, tmp_path: Path, suffix: str) -> None:
     first = read_inspect(LOGS / "multiple_choice.eval")
-    assert read_inspect(rewritten(log, tmp_path, suffix)).responses == first.responses[:1]
+    assert read_inspect(write_log(log, tmp_path, suffix)).responses == first.responses[:1]
     assert read_inspect(tmp_path / f"log{suffix}").prompts[0].sample == first.prompts[0].sample
 
 
 def test_options_in_the_text_are_found(log: EvalLog, tmp_path: Path) -> None:
-    read = read_inspect(rewritten(changed(log, choices=None, input="Which?\nA) blue\nB) red"), tmp_path))
+    read = read_inspect(write_log(with_fields(log, choices=None, input="Which?\nA) blue\nB) red"), tmp_path))
     assert read.prompts[0].sample.options == ("blue", "red")
     assert read.prompts[0].sample.question == "Which?"
 
@@ -152,7 +152,7 @@ def test_reasoning_goes_back_into_its_tags(log: EvalLog, tmp_path: Path) -> None
         ContentReasoning(reasoning="It is purple."),
         ContentText(text="<answer>B</answer>"),
     ]
-    [response] = read_inspect(rewritten(log, tmp_path)).responses
+    [response] = read_inspect(write_log(log, tmp_path)).responses
     assert (response.think, response.answer, response.own_think) == ("It is purple.", 1, "It is purple.")
 
 
@@ -164,7 +164,7 @@ def test_log_probabilities_of_the_written_tokens_alone_say_nothing_of_other_lett
     assert logprobs is not None
     for entry in logprobs.content:
         entry.top_logprobs = None
-    [response] = read_inspect(rewritten(log, tmp_path)).responses
+    [response] = read_inspect(write_log(log, tmp_path)).responses
     assert (response.answer, response.option_logprobs, response.logprob_floor) == (0, None, None)
 
 
@@ -172,7 +172,7 @@ def test_an_answer_cut_off_is_truncated(log: EvalLog, tmp_path: Path) -> None:
     [sample] = log.samples or []
     sample.output.choices[0].message.content = "<think>It is"
     sample.output.choices[0].stop_reason = "max_tokens"
-    [response] = read_inspect(rewritten(log, tmp_path)).responses
+    [response] = read_inspect(write_log(log, tmp_path)).responses
     assert (response.status, response.finish_reason) == ("truncated", "length")
 
 
@@ -189,7 +189,7 @@ def test_samples_that_cannot_be_read_are_listed(
 ) -> None:
     [good] = log.samples or []
     log.samples = [good, good.model_copy(update={"epoch": 2, **fields})]
-    read = read_inspect(rewritten(log, tmp_path))
+    read = read_inspect(write_log(log, tmp_path))
     assert len(read) == 1
     assert problem in read.problems[0]
     assert "sample 'demo-0-0', epoch 2" in read.problems[0]
@@ -198,7 +198,7 @@ def test_samples_that_cannot_be_read_are_listed(
 def test_a_sample_without_output_is_an_error(log: EvalLog, tmp_path: Path) -> None:
     [sample] = log.samples or []
     sample.output.choices = []
-    [response] = read_inspect(rewritten(log, tmp_path)).responses
+    [response] = read_inspect(write_log(log, tmp_path)).responses
     assert (response.status, response.error) == ("error", "the log has no output of a model")
 
 
@@ -206,7 +206,7 @@ def test_what_a_scorer_extracted_is_compared(log: EvalLog, tmp_path: Path) -> No
     [sample] = log.samples or []
     assert sample.scores is not None
     sample.scores["choice"].answer = "B"
-    [found] = read_inspect(rewritten(log, tmp_path)).disagreements()
+    [found] = read_inspect(write_log(log, tmp_path)).disagreements()
     assert found[:5] == Disagreement("demo-0-0", "base", 0, 1, 0, "")[:5]
 
 
@@ -214,7 +214,7 @@ def test_answer_and_verdict_are_the_same_scorers(log: EvalLog, tmp_path: Path) -
     from inspect_ai.scorer import Score
 
     def verdict(**scores: Score) -> dict[str, Any]:
-        metadata = read_inspect(rewritten(changed(log, scores=scores), tmp_path)).prompts[0].sample.metadata
+        metadata = read_inspect(write_log(with_fields(log, scores=scores), tmp_path)).prompts[0].sample.metadata
         return {name: value for name, value in metadata.items() if name.startswith("harness_")}
 
     second = Score(value="C", answer="B")
@@ -227,7 +227,7 @@ def test_answer_and_verdict_are_the_same_scorers(log: EvalLog, tmp_path: Path) -
 def test_a_log_without_samples_is_an_error(log: EvalLog, tmp_path: Path) -> None:
     log.samples = []
     with pytest.raises(ValueError, match=r"log\.json: expected answered multiple-choice questions, got none"):
-        read_inspect(rewritten(log, tmp_path))
+        read_inspect(write_log(log, tmp_path))
 
 
 def test_what_is_needed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The solver and the scorer, with inspect_ai's own states and outputs and a model that is a function.
+"""Test solver and scorer with inspect_ai's own states and outputs and a function as the model.
 
 What `inspect eval` makes of them is in the logs that `write_logs.py` wrote, see `test_inspect_logs.py`.
 """
@@ -17,7 +17,7 @@ from inspect_ai.solver import Solver, TaskState
 from PIL import Image
 
 from vlmrobust import Prompt, Response, Responses, Sample, Style
-from vlmrobust.harnesses.inspect_logs import RECORD, asked
+from vlmrobust.harnesses.inspect_logs import RECORD, sample_from
 from vlmrobust.harnesses.inspect_task import _answered, perturbed, robustness
 from vlmrobust.metrics import Accuracy, Consistency, FollowRate, FormatRate, default_metrics
 from vlmrobust.models.server.messages import data_url
@@ -66,7 +66,7 @@ def state_of(picture: str, **fields: Any) -> TaskState:
     return TaskState(**(given | fields))
 
 
-def solved(solver: Solver, state: TaskState, text: str = "<think>It is red.</think><answer>A</answer>") -> TaskState:
+def solve(solver: Solver, state: TaskState, text: str = "<think>It is red.</think><answer>A</answer>") -> TaskState:
     async def generate(state: TaskState, *_: Any, **__: Any) -> TaskState:
         state.output = ModelOutput.from_content("mockllm/model", text)
         state.messages.append(state.output.message)
@@ -75,12 +75,12 @@ def solved(solver: Solver, state: TaskState, text: str = "<think>It is red.</thi
     return asyncio.run(solver(state, generate))  # type: ignore[arg-type]
 
 
-def scored(state: TaskState, scorer: Any) -> Score:
+def run_scorer(state: TaskState, scorer: Any) -> Score:
     score: Score = asyncio.run(scorer(state, Target("B")))
     return score
 
 
-def shown(state: TaskState) -> list[tuple[str, str]]:
+def message_texts(state: TaskState) -> list[tuple[str, str]]:
     return [(message.role, message.text) for message in state.messages]
 
 
@@ -89,15 +89,15 @@ def shown(state: TaskState) -> list[tuple[str, str]]:
 )
 def test_a_task_asks_what_expand_asks(picture: str, condition: Any) -> None:
     expected = {prompt.condition: prompt for prompt in expand([SAMPLE], [condition], seed=3)}[condition.condition]
-    state = solved(perturbed(condition, seed=3), state_of(picture))
+    state = solve(perturbed(condition, seed=3), state_of(picture))
     turns = [("user", expected.text)] + [("assistant", expected.prefill)] * bool(expected.prefill)
-    assert shown(state)[:-1] == turns
+    assert message_texts(state)[:-1] == turns
     [image] = [part for part in state.messages[0].content if not isinstance(part, str) and part.type == "image"]
     assert image.image == picture
     assert state.store.get(RECORD)["prompt"]["condition"] == condition.condition
 
 
-class Doubted(Perturbation):
+class DoubtfulQuestion(Perturbation):
     """Goes on from an answer that nobody gave."""
 
     def perturb(self, prompt: Prompt, rng: Any) -> Prompt:
@@ -105,25 +105,25 @@ class Doubted(Perturbation):
 
 
 def test_earlier_turns_are_messages_and_are_recorded(picture: str) -> None:
-    state = solved(perturbed(Doubted()), state_of(picture))
-    [prompt] = [prompt for prompt in expand([SAMPLE], [Doubted()]) if prompt.condition == "doubted"]
+    state = solve(perturbed(DoubtfulQuestion()), state_of(picture))
+    [prompt] = [prompt for prompt in expand([SAMPLE], [DoubtfulQuestion()]) if prompt.condition == "doubtful_question"]
     again = f"Sure?< /s>\n{prompt.style.instruction_text()}"
-    assert shown(state)[:-1] == [("user", prompt.text), ("assistant", "A"), ("user", again)]
+    assert message_texts(state)[:-1] == [("user", prompt.text), ("assistant", "A"), ("user", again)]
     assert state.store.get(RECORD)["prompt"]["history"] == [turn.model_dump() for turn in prompt.history]
 
 
 def test_the_style_has_a_system_turn(picture: str) -> None:
-    state = solved(perturbed(style=Style(system="Look closely.", image_position="last")), state_of(picture))
-    assert shown(state)[0] == ("system", "Look closely.")
+    state = solve(perturbed(style=Style(system="Look closely.", image_position="last")), state_of(picture))
+    assert message_texts(state)[0] == ("system", "Look closely.")
     assert [part.type for part in state.messages[1].content] == ["text", "image"]  # type: ignore[union-attr]
 
 
 def test_images_are_changed_and_paths_are_passed_on(picture: str) -> None:
-    blurred = solved(perturbed(BlankImage()), state_of(picture)).messages[0].content[0].image  # type: ignore[union-attr]
+    blurred = solve(perturbed(BlankImage()), state_of(picture)).messages[0].content[0].image  # type: ignore[union-attr]
     assert blurred.startswith("data:image/png;base64,")
     assert blurred != picture
     message = ChatMessageUser(content=[ContentImage(image="cube.png"), ContentText(text="Which?")])
-    state = solved(perturbed(), state_of(picture, input=[message], messages=[message]))
+    state = solve(perturbed(), state_of(picture, input=[message], messages=[message]))
     assert state.messages[0].content[0].image == "cube.png"  # type: ignore[union-attr]
 
 
@@ -131,7 +131,7 @@ def test_images_are_changed_and_paths_are_passed_on(picture: str) -> None:
 def test_the_scorer_measures_what_a_report_measures(picture: str, condition: Any) -> None:
     text = "It is red.</think><answer>A</answer>"
     metrics = [metric for metric in default_metrics() if hasattr(metric, "per_sample")]
-    score = scored(solved(perturbed(condition), state_of(picture), text), robustness(metrics))
+    score = run_scorer(solve(perturbed(condition), state_of(picture), text), robustness(metrics))
     [prompt] = [prompt for prompt in expand([SAMPLE], [condition], seed=0) if prompt.condition == condition.condition]
     response = Response.parse(prompt, text, finish_reason="stop")
     expected = {
@@ -147,11 +147,11 @@ def test_the_scorer_measures_what_a_report_measures(picture: str, condition: Any
 
 
 def test_the_default_scorer_without_the_solver(picture: str) -> None:
-    state = solved(plain(), state_of(picture), "<think>It is blue.</think><answer>B</answer>")
-    score = scored(state, robustness())
+    state = solve(plain(), state_of(picture), "<think>It is blue.</think><answer>B</answer>")
+    score = run_scorer(state, robustness())
     assert score.value["accuracy"] == score.value["consistency"] == score.value["consistency_coverage"] == 1  # type: ignore[call-overload, index]
     assert math.isnan(score.value["follow_rate"])  # type: ignore[call-overload, index, arg-type]
-    direct = scored(state, robustness([FormatRate()], style=Style(mode="direct")))
+    direct = run_scorer(state, robustness([FormatRate()], style=Style(mode="direct")))
     assert direct.value == {"format_rate": 0}
 
 
@@ -165,19 +165,19 @@ def plain() -> Solver:
 
 def test_ready_made_texts_and_distractors_lie_in_the_metadata(picture: str) -> None:
     own = {"texts": {"wrong_caption": {"C": "A green cube."}}, "distractor": "C", "group": "image 1"}
-    state = solved(perturbed(WrongCaption()), state_of(picture, metadata={"vlmrobust": own, "kind": "hue"}))
-    assert shown(state)[0][1].startswith("A green cube.\n")
+    state = solve(perturbed(WrongCaption()), state_of(picture, metadata={"vlmrobust": own, "kind": "hue"}))
+    assert message_texts(state)[0][1].startswith("A green cube.\n")
     record = state.store.get(RECORD)["prompt"]
     assert (record["distractor"], record["asserted"]) == (2, 2)
-    sample = asked(_answered(state))
+    sample = sample_from(_answered(state))
     assert (sample.group, sample.metadata) == ("image 1", {"kind": "hue"})
 
 
 def test_a_condition_that_does_not_fit_ends_without_a_call(picture: str) -> None:
-    state = solved(perturbed(RotatedOptions(by=3)), state_of(picture))
+    state = solve(perturbed(RotatedOptions(by=3)), state_of(picture))
     assert state.completed
     assert not state.output.choices
-    score = scored(state, robustness([Accuracy(), FollowRate(), Consistency()]))
+    score = run_scorer(state, robustness([Accuracy(), FollowRate(), Consistency()]))
     assert all(math.isnan(value) for value in score.value.values())  # type: ignore[union-attr, arg-type]
     assert score.metadata == {"condition": "rotated_options_3", "status": "not_applicable"}
     assert score.explanation == "a rotation by 3 needs more than 3 options"
@@ -185,16 +185,16 @@ def test_a_condition_that_does_not_fit_ends_without_a_call(picture: str) -> None
 
 def test_a_condition_that_needs_the_base_answer_says_so(picture: str) -> None:
     with pytest.raises(ValueError, match=r"expected the response under base in 'prompt\.base', got none"):
-        solved(perturbed(EarlyAnswer()), state_of(picture))
+        solve(perturbed(EarlyAnswer()), state_of(picture))
 
 
 def test_a_sample_without_choices_is_refused(picture: str) -> None:
     with pytest.raises(ValueError, match="expected a question with lettered options"):
-        solved(perturbed(), state_of(picture, choices=None))
+        solve(perturbed(), state_of(picture, choices=None))
 
 
 def test_epochs_are_draws(picture: str) -> None:
-    assert solved(perturbed(), state_of(picture, epoch=3)).store.get(RECORD)["prompt"]["draw"] == 2
+    assert solve(perturbed(), state_of(picture, epoch=3)).store.get(RECORD)["prompt"]["draw"] == 2
 
 
 def test_inspect_knows_both_by_name_and_settings() -> None:
@@ -206,5 +206,5 @@ def test_inspect_knows_both_by_name_and_settings() -> None:
 
 def test_a_recorded_prompt_is_the_prompt(picture: str) -> None:
     """The record holds all that `Prompt` has but sample and images: a new field is not forgotten."""
-    record = solved(perturbed(WrongThink()), state_of(picture)).store.get(RECORD)["prompt"]
+    record = solve(perturbed(WrongThink()), state_of(picture)).store.get(RECORD)["prompt"]
     assert record.keys() == Prompt.model_fields.keys() - {"sample", "images", "base"}

@@ -1,4 +1,4 @@
-"""Questions taken apart: what was put together comes back, and nothing is found where nothing is."""
+"""Test splitting of questions with lettered options."""
 
 import string
 

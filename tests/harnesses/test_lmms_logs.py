@@ -1,4 +1,4 @@
-"""lmms-eval's logs: those that lmms_eval 0.7.3 wrote, and lines like its own."""
+"""Test reading of logs written by lmms_eval 0.7.3, and of lines in its format."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ ONCE, TWICE = (LOGS / f"20261125_000000_samples_{name}.jsonl" for name in ("shap
 LINE = {"doc_id": 0, "target": "B", "filtered_resps": "B", "input": "Which colour?\nA. red\nB. blue\n"}
 
 
-def written(folder: Path, *lines: Mapping[str, Any] | str) -> Path:
+def write_log(folder: Path, *lines: Mapping[str, Any] | str) -> Path:
     log = folder / "20261125_samples_colours.jsonl"
     log.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
     return log
@@ -87,14 +87,14 @@ def test_too_few_samples_are_noticed() -> None:
     ("change", "problem"),
     [
         ({"input": "What is this?"}, "expected a question with lettered options, got 'What is this?'"),
-        ({"input": {"a": 1}}, "field 'input': expected the text that was shown, got {'a': 1}; give 'samples'"),
+        ({"input": {"a": 1}}, "field 'input': expected the text of the prompt, got {'a': 1}; give 'samples'"),
         ({"target": "purple"}, "sample '1', field 'answer': expected an index from 0 to 1"),
-        ({"filtered_resps": [["-0.5", "False"], ["-0.1", "True"]]}, "is it a task of likelihoods?"),
+        ({"filtered_resps": [["-0.5", "False"], ["-0.1", "True"]]}, "a likelihood task?"),
         ({"filtered_resps": []}, "field 'resps': expected generated text, got []"),
     ],
 )
 def test_lines_that_cannot_be_read_are_listed(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
-    read = read_lmms_eval(written(tmp_path, LINE, {**LINE, "doc_id": 1, **change}))
+    read = read_lmms_eval(write_log(tmp_path, LINE, {**LINE, "doc_id": 1, **change}))
     assert len(read) == 1
     assert read.problems[0].startswith("20261125_samples_colours.jsonl, line 2: ")
     assert problem in read.problems[0]
@@ -104,18 +104,18 @@ def test_lines_that_cannot_be_read_are_listed(tmp_path: Path, change: dict[str, 
     ("line", "problem"), [("{", "Expecting property name"), ("[1]", "expected one JSON object, got list")]
 )
 def test_torn_lines_are_listed(tmp_path: Path, line: str, problem: str) -> None:
-    assert problem in read_lmms_eval(written(tmp_path, LINE, line)).problems[0]
+    assert problem in read_lmms_eval(write_log(tmp_path, LINE, line)).problems[0]
 
 
 @pytest.mark.parametrize("missing", ["doc_id", "target", "filtered_resps", "input"])
 def test_missing_fields_are_named(tmp_path: Path, missing: str) -> None:
     line = {name: value for name, value in LINE.items() if name != missing}
     with pytest.raises(ValueError, match=f"field '{missing}': expected a value, got a row with"):
-        read_lmms_eval(written(tmp_path, line))
+        read_lmms_eval(write_log(tmp_path, line))
 
 
 def test_the_style_says_how_answers_are_read(tmp_path: Path) -> None:
-    log = written(tmp_path, {**LINE, "filtered_resps": "blue"})
+    log = write_log(tmp_path, {**LINE, "filtered_resps": "blue"})
     read = read_lmms_eval(log, style=Style(mode="direct", answer_by="text"))
     assert read.responses[0].answer == 1
     assert read.responses[0].well_formed
@@ -131,7 +131,7 @@ def test_the_style_says_how_answers_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_answers_of_older_versions_are_nested(tmp_path: Path, said: Any, filtered: Any) -> None:
-    read = read_lmms_eval(written(tmp_path, {**LINE, "resps": said, "filtered_resps": filtered}))
+    read = read_lmms_eval(write_log(tmp_path, {**LINE, "resps": said, "filtered_resps": filtered}))
     assert [response.answer for response in read.responses] == [1, 0][: len(read)]
     assert len(read) == (2 if said == [["The answer is B", "A"]] else 1)
     assert read.responses[0].text == "The answer is B"
@@ -139,15 +139,15 @@ def test_answers_of_older_versions_are_nested(tmp_path: Path, said: Any, filtere
 
 def test_several_filters_make_one_answer(tmp_path: Path) -> None:
     strict, loose = {**LINE, "resps": [["So B"]], "filtered_resps": ["[invalid]"]}, {**LINE, "filtered_resps": "So B"}
-    assert len(read_lmms_eval(written(tmp_path, strict, loose))) == 1
+    assert len(read_lmms_eval(write_log(tmp_path, strict, loose))) == 1
     named = [{**LINE, "resps": [["So B"]], "filtered_resps": ["B"], "filter": name} for name in ("strict", "loose")]
-    assert len(read_lmms_eval(written(tmp_path, *named))) == 1
+    assert len(read_lmms_eval(write_log(tmp_path, *named))) == 1
     other = {**loose, "filtered_resps": "So A"}
     with pytest.raises(ValueError, match="expected each sample, condition and draw once"):
-        read_lmms_eval(written(tmp_path, strict, other))
+        read_lmms_eval(write_log(tmp_path, strict, other))
 
 
-def of_lm_eval(number: int, said: str, shown: str, **doc: Any) -> dict[str, Any]:
+def lm_eval_line(number: int, said: str, shown: str, **doc: Any) -> dict[str, Any]:
     """A line as lm_eval 0.4.13 writes it."""
     return {
         "doc_id": number,
@@ -166,8 +166,8 @@ def of_lm_eval(number: int, said: str, shown: str, **doc: Any) -> dict[str, Any]
 
 
 def test_a_log_of_lm_eval_is_read(tmp_path: Path) -> None:
-    shown = of_lm_eval(0, "<think>Blue.</think><answer>B</answer>", "<image>Which colour?\nA. red\nB. blue\nAnswer:")
-    listed = of_lm_eval(1, "A", "Which colour?", choices=["red", "blue"])
+    shown = lm_eval_line(0, "<think>Blue.</think><answer>B</answer>", "<image>Which colour?\nA. red\nB. blue\nAnswer:")
+    listed = lm_eval_line(1, "A", "Which colour?", choices=["red", "blue"])
     log = tmp_path / "samples_colours_2026-11-28T10-00-00.000000.jsonl"
     log.write_text(json.dumps(shown) + "\n" + json.dumps(listed) + "\n")
     read = read_lmms_eval(tmp_path)
@@ -199,7 +199,7 @@ def test_a_question_is_found_among_examples_and_in_templates(
     tmp_path: Path, shown: str, doc: dict[str, Any], options: tuple[str, ...]
 ) -> None:
     log = tmp_path / "samples_colours_2026-11-28T10-00-00.000000.jsonl"
-    log.write_text(json.dumps(of_lm_eval(0, "B", shown, **doc)) + "\n")
+    log.write_text(json.dumps(lm_eval_line(0, "B", shown, **doc)) + "\n")
     read = read_lmms_eval(log)
     [sample] = read.samples
     assert (sample.options, read.problems) == (options, ())
@@ -209,7 +209,7 @@ def test_a_question_is_found_among_examples_and_in_templates(
 def test_a_question_about_several_images_has_as_many(tmp_path: Path) -> None:
     shown = "<image>\n<image>\nWhich of the two?\nA. the first\nB. the second"
     marked = {"question": "Is <image 2> like <image 1>?", "choices": ["yes", "no"]}
-    lines = [of_lm_eval(0, "B", shown), of_lm_eval(1, "B", "Is it?", **marked)]
+    lines = [lm_eval_line(0, "B", shown), lm_eval_line(1, "B", "Is it?", **marked)]
     log = tmp_path / "samples_colours_2026-11-28T10-00-00.000000.jsonl"
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     read = read_lmms_eval(log)
@@ -224,14 +224,14 @@ def test_what_a_filter_has_made_of_an_answer_is_the_reading_of_the_harness(tmp_p
         {**LINE, "doc_id": 1, "resps": [["B"]], "filtered_resps": ["B"]},  # nothing was made of it
         {**LINE, "doc_id": 2, "resps": [["A", "B"]], "filtered_resps": ["B"]},  # of which of them it is not said
     ]
-    read = read_lmms_eval(written(tmp_path, *lines))
+    read = read_lmms_eval(write_log(tmp_path, *lines))
     assert [sample.metadata.get("harness_answer") for sample in read.samples] == ["A", None, None]
     assert [found.sample_id for found in read.disagreements()] == ["0"]
 
 
 def test_a_document_twice_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected each sample, condition and draw once"):
-        read_lmms_eval(written(tmp_path, LINE, LINE))
+        read_lmms_eval(write_log(tmp_path, LINE, LINE))
 
 
 def test_a_folder_of_several_tasks_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A model of lmms-eval as a model here.
+"""Test a model of lmms-eval under our conditions.
 
 Run with the real package where it is installed (it was, in 0.7.3); it is in no extra, so that elsewhere stand-ins take
 its place, with the fields and the behaviour of `lmms_eval/api/instance.py` that the adapter touches.

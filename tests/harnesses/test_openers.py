@@ -1,4 +1,4 @@
-"""Logs of models whose chat template opens the thought: the texts begin inside it, without its tag."""
+"""Test logs of models whose chat template opens the thought, so that texts lack the opening tag."""
 
 import json
 from collections.abc import Callable

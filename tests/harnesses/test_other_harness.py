@@ -1,4 +1,4 @@
-"""A log that is given to the reader of another harness: the message says whose it is."""
+"""Test that a reader refuses the log of another harness and names its reader."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,5 @@ def test_the_right_reader_is_named(reader: Callable[[Path], Imported]) -> None:
             if name == reader.__name__:
                 assert len(reader(log))
             else:
-                with pytest.raises(
-                    ValueError, match=f"{log.name}: expected a log that {reader.__name__} takes, .* {name}$"
-                ):
+                with pytest.raises(ValueError, match=f"{log.name}: expected a log for {reader.__name__}, .* {name}$"):
                     reader(log)

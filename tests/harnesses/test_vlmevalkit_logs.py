@@ -1,4 +1,4 @@
-"""VLMEvalKit's prediction files: those that ms-vlmeval 0.0.20 wrote (`write_logs.py`), and tables like its own."""
+"""Test reading of prediction files written by ms-vlmeval 0.0.20 (`write_logs.py`), and of tables in its format."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ PREDICTIONS, JUDGED = LOGS / "Canned_Shapes.xlsx", LOGS / "Canned_Shapes_exact_m
 ROW = {"index": 7, "question": "Which colour?", "A": "red", "B": "blue", "answer": "B", "prediction": "B"}
 
 
-def written(folder: Path, *rows: dict[str, Any], name: str = "Model_Colours.tsv") -> Path:
+def write_log(folder: Path, *rows: dict[str, Any], name: str = "Model_Colours.tsv") -> Path:
     path = folder / name
     frame = pd.DataFrame(rows)
     if path.suffix == ".xlsx":
@@ -54,7 +54,7 @@ def test_the_harness_own_verdict_is_compared(tmp_path: Path) -> None:
         ("0", False, True),
         ("1", False, True),
     ]
-    [found] = read_vlmevalkit(written(tmp_path, {**ROW, "hit": 0, "log": "A"})).disagreements()
+    [found] = read_vlmevalkit(write_log(tmp_path, {**ROW, "hit": 0, "log": "A"})).disagreements()
     assert (found.harness, found.ours) == (False, True)
 
 
@@ -68,15 +68,15 @@ def test_images_come_from_the_datasets_table(tmp_path: Path) -> None:
 def test_images_may_be_shared_and_several(tmp_path: Path) -> None:
     cell = pd.read_csv(LOGS / "Shapes.tsv", sep="\t")["image"][0]
     table = [{"index": 7, "image": cell}, {"index": 8, "image": "7"}, {"index": 9, "image": str([cell, cell])}]
-    images = written(tmp_path, *table, name="Colours.tsv")
-    read = read_vlmevalkit(written(tmp_path, *({**ROW, "index": index} for index in (7, 8, 9))), images=images)
+    images = write_log(tmp_path, *table, name="Colours.tsv")
+    read = read_vlmevalkit(write_log(tmp_path, *({**ROW, "index": index} for index in (7, 8, 9))), images=images)
     assert [len(prompt.sample.images) for prompt in read.prompts] == [1, 1, 2]
     assert len({image for prompt in read.prompts for image in prompt.sample.images}) == 1
 
 
 def test_an_image_that_is_none_leaves_its_row_out(tmp_path: Path) -> None:
-    images = written(tmp_path, {"index": 8, "image": "%%"}, name="Colours.tsv")
-    read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8}), images=images)
+    images = write_log(tmp_path, {"index": 8, "image": "%%"}, name="Colours.tsv")
+    read = read_vlmevalkit(write_log(tmp_path, ROW, {**ROW, "index": 8}), images=images)
     assert len(read) == 1
     assert read.problems[0].startswith("Model_Colours.tsv, line 3: expected an image in base64, got '%%'")
 
@@ -87,7 +87,7 @@ def test_cells_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
         {**ROW, "A": 3, "B": "None", "C": "NA", "answer": "C", "hint": "Look."},
         {**ROW, "index": 8, "A": 4.5, "B": "5", "C": None, "hint": None},
     ]
-    read = read_vlmevalkit(written(tmp_path, *rows, name=name))
+    read = read_vlmevalkit(write_log(tmp_path, *rows, name=name))
     assert [prompt.sample.id for prompt in read.prompts] == ["7", "8"]
     assert [prompt.options[1:] for prompt in read.prompts] == [("None", "NA"), ("5",)]
     assert [float(prompt.options[0]) for prompt in read.prompts] == [3, 4.5]
@@ -96,14 +96,14 @@ def test_cells_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
 
 def test_the_thought_that_was_split_off_is_put_back(tmp_path: Path) -> None:
     rows = [{**ROW, "thinking": "It is blue."}, {**ROW, "index": 8}]
-    read = read_vlmevalkit(written(tmp_path, *rows))
+    read = read_vlmevalkit(write_log(tmp_path, *rows))
     assert [response.think for response in read.responses] == ["It is blue.", ""]
     assert [response.answer for response in read.responses] == [1, 1]
 
 
 @pytest.mark.parametrize("text", ["Failed to obtain answer via API. ", "Failed to obtain answer: <class 'OSError'> x"])
 def test_failed_calls_are_errors(tmp_path: Path, text: str) -> None:
-    read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8, "prediction": text}))
+    read = read_vlmevalkit(write_log(tmp_path, ROW, {**ROW, "index": 8, "prediction": text}))
     assert [response.status for response in read.responses] == ["answered", "error"]
     assert read.responses[1].error == text.strip()
     assert read.report([Accuracy()]).frame["accuracy"].isna().tolist() == [False, True]
@@ -111,7 +111,7 @@ def test_failed_calls_are_errors(tmp_path: Path, text: str) -> None:
 
 def test_circular_copies_are_rotations_of_their_question(tmp_path: Path) -> None:
     rotated = {**ROW, "index": 1_000_007, "A": "blue", "B": "red", "answer": "A"}
-    log = written(tmp_path, rotated, ROW, {**ROW, "index": 8}, {**rotated, "index": 1_000_008, "prediction": "A"})
+    log = write_log(tmp_path, rotated, ROW, {**ROW, "index": 8}, {**rotated, "index": 1_000_008, "prediction": "A"})
     read = read_vlmevalkit(log)
     assert [(p.sample.id, p.condition, p.order) for p in read.prompts[::2]] == [
         ("7", "base", (0, 1)),
@@ -127,7 +127,7 @@ def test_circular_copies_are_rotations_of_their_question(tmp_path: Path) -> None
 def test_an_empty_prediction_is_no_answer_and_counts(tmp_path: Path, name: str) -> None:
     silent, thinking = {**ROW, "index": 8, "prediction": ""}, {**ROW, "index": 9, "prediction": None}
     rows = [{**row, "thinking": thought} for row, thought in ((ROW, "Blue."), (silent, ""), (thinking, "Well, the"))]
-    read = read_vlmevalkit(written(tmp_path, *rows, name=name))
+    read = read_vlmevalkit(write_log(tmp_path, *rows, name=name))
     assert read.problems == ()
     assert [response.answer for response in read.responses] == [1, None, None]
     assert [response.think for response in read.responses] == ["Blue.", "", "Well, the"]
@@ -137,7 +137,7 @@ def test_an_empty_prediction_is_no_answer_and_counts(tmp_path: Path, name: str) 
 def test_a_table_without_predictions_is_refused(tmp_path: Path) -> None:
     row = {name: value for name, value in ROW.items() if name != "prediction"}
     with pytest.raises(ValueError, match="field 'prediction': expected a value, got a row with 'index'"):
-        read_vlmevalkit(written(tmp_path, row))
+        read_vlmevalkit(write_log(tmp_path, row))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_table_without_predictions_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_rows_that_cannot_be_read_are_listed(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
-    read = read_vlmevalkit(written(tmp_path, ROW, {**ROW, "index": 8, **change}))
+    read = read_vlmevalkit(write_log(tmp_path, ROW, {**ROW, "index": 8, **change}))
     assert len(read) == 1
     assert read.problems[0].startswith("Model_Colours.tsv, line 3: ")
     assert problem in read.problems[0]

@@ -1,4 +1,4 @@
-"""Writes the logs beside this file, with the real harnesses: `python tests/harnesses/write_logs.py NAME`.
+"""Write the logs in this folder with the real harnesses: `python tests/harnesses/write_logs.py NAME`.
 
 The answers are canned; all else is what the packages do with them. Written with
 

@@ -1,7 +1,7 @@
-"""Rows of a file, of a folder or of a Hugging Face dataset → samples.
+"""Read samples from a file, a folder or a Hugging Face dataset.
 
-`read_rows` opens what it is given; `samples_from` takes rows that you have already; `load_benchmark` knows the columns
-of published benchmarks, which `BENCHMARKS` lists.
+`read_rows` opens a source; `samples_from` takes rows in memory; `load_benchmark` knows the columns of the published
+benchmarks in `BENCHMARKS`.
 """
 
 from .benchmarks import BENCHMARKS, load_benchmark

@@ -1,4 +1,4 @@
-"""Lists and objects in one cell of a table: as JSON, as Python writes them, and as numpy writes lists of texts."""
+"""Parse lists and objects in a cell of a table, written as JSON, by Python, or by numpy."""
 
 import ast
 import io
@@ -13,11 +13,11 @@ _CLOSED_BY = {"[": "]", "{": "}"}
 
 
 def from_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text, whose objects name each key once.
+    """Parse a JSON text without duplicate keys.
 
     Raises:
-        ValueError: it is no JSON, an object has a key twice (the last would win without a word), a number has more
-            digits than Python reads, or it is nested too deeply.
+        ValueError: it is not JSON, an object has a key twice (`json` would silently keep the last), a number has more
+            digits than Python parses, or it is nested too deeply.
 
     Example:
         >>> from_json('{"answer": 0, "answer": 1}')
@@ -25,13 +25,13 @@ def from_json(text: str | bytes) -> Any:
         ValueError: expected each key of an object once, got 'answer' twice
     """
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_without_duplicates)
     except RecursionError:
-        raise ValueError("expected JSON of a depth that can be read, got lists or objects nested too deeply") from None
+        raise ValueError("expected JSON that can be parsed, got lists or objects nested too deeply") from None
 
 
 def looks_nested(value: object) -> bool:
-    """Return whether a cell is a text that begins and ends like a list or an object.
+    """Return whether a cell is text that begins and ends like a list or an object.
 
     Example:
         >>> looks_nested("[red, blue]"), looks_nested("[1].png"), looks_nested(["red"])
@@ -44,10 +44,10 @@ def looks_nested(value: object) -> bool:
 
 
 def from_cell(value: Any) -> Any:
-    """Return what a cell holds: a text that begins like a list or an object is read as one, all else stays.
+    """Parse a cell whose text begins like a list or an object, and return any other unchanged.
 
     Raises:
-        ValueError: it begins like one, and is neither JSON nor Python's.
+        ValueError: it begins like one, but is neither valid JSON nor valid Python.
 
     Example:
         >>> from_cell('["red", "blue"]'), from_cell("['red', None]"), from_cell("['red' 'blue']"), from_cell("red")
@@ -71,7 +71,7 @@ def from_cell(value: Any) -> Any:
 
 
 def nested_or_text(value: Any) -> Any:
-    """Return the list or object that a cell holds, or the cell as it is where it holds none.
+    """Return the list or object in a cell, or the cell unchanged if it is not a valid one.
 
     Example:
         >>> nested_or_text("{'split': 'val'}"), nested_or_text("[sic] a cube")
@@ -83,30 +83,30 @@ def nested_or_text(value: Any) -> Any:
         return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        _refuse_twice([name for name, _ in pairs])
+        _check_unique([name for name, _ in pairs])
     return values
 
 
-def _refuse_twice(names: list[Any]) -> None:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"expected each key of an object once, got {twice[0]!r} twice")
+def _check_unique(names: list[Any]) -> None:
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"expected each key of an object once, got {duplicates[0]!r} twice")
 
 
 def _from_python(text: str) -> Any:
     tree = ast.parse("".join(_with_commas(text)), mode="eval")
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
-            _refuse_twice([key.value for key in node.keys if isinstance(key, ast.Constant)])
+            _check_unique([key.value for key in node.keys if isinstance(key, ast.Constant)])
     value = ast.literal_eval(tree)
     _check_plain(value)
     return value
 
 
 def _with_commas(text: str) -> Iterator[str]:
-    """Yield a text in parts, with a comma between texts that follow one another: Python would make one text of them."""
+    """Yield a text in parts, with a comma between adjacent string literals, which Python would concatenate."""
     lines = text.splitlines(keepends=True)
     starts = [0]
     for line in lines:
@@ -124,7 +124,7 @@ def _with_commas(text: str) -> Iterator[str]:
 
 
 def _check_plain(value: Any) -> None:
-    """Refuse what JSON has no form for, such as a set."""
+    """Refuse values that JSON cannot represent, such as a set."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             if not isinstance(key, str):

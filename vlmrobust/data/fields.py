@@ -1,4 +1,4 @@
-"""One cell → one field of a sample; each function says what it expected and what came."""
+"""Convert cells to fields of a sample, with errors that say what was expected and what came."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ __all__ = [
 AnswerAs = Literal["any", "index", "letter", "text"]
 Fetch = Callable[[str], bytes]
 
-_SHORT = 64  # characters; a cell that is no longer is no image in base64 (VLMEvalKit, image_base.py)
+_SHORT = 64  # characters; a shorter cell is not an image in base64 (VLMEvalKit, image_base.py)
 _IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
@@ -46,7 +46,7 @@ def is_missing(value: object) -> bool:
 
 
 def name_of(value: Any) -> str:
-    """Return an id or the name of a group: text, or a number, which becomes text.
+    """Return an id or the name of a group as text, from text or a number.
 
     Raises:
         ValueError: it is neither.
@@ -61,12 +61,12 @@ def name_of(value: Any) -> str:
 
 
 def options_of(value: Any) -> tuple[str, ...]:
-    """Return the options from a list, from one as text, or from a mapping of the letters A, B, … to texts.
+    """Return the options from a list, from a list written as text, or from a mapping of the letters A, B, … to texts.
 
-    True and False, which spreadsheets make of these words, are the options "True" and "False".
+    The values True and False, to which spreadsheets convert these words, become the options "True" and "False".
 
     Raises:
-        ValueError: it is none of these, or an option is neither text nor number.
+        ValueError: it is none of these, or an option is neither text nor a number.
 
     Example:
         >>> options_of(["red", 3]), options_of('{"A": "red", "B": "blue"}'), options_of("['red', 'blue']")
@@ -89,18 +89,18 @@ def options_of(value: Any) -> tuple[str, ...]:
 def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -> int:
     """Return the index of the option that a cell names.
 
-    Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` where
-    the third option is "blue"), and an option's exact text (white space aside). All readings that fit have to agree:
-    with the options 1, 2, 3 the answer "2" is an index of one option and the text of another, and is refused until
-    `written_as` says what is meant.
+    Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` if the
+    third option is "blue"), and an option's exact text, ignoring white space. All valid readings have to agree: with
+    the options 1, 2, 3 the answer "2" is the index of one option and the text of another, and is refused unless
+    `written_as` decides.
 
     Args:
         value: the cell.
         options: the sample's options.
-        written_as: "any", or the only reading that is tried: "index", "letter" or "text".
+        written_as: "any", or the only reading to try: "index", "letter" or "text".
 
     Raises:
-        ValueError: no reading fits, or two differ.
+        ValueError: no reading is valid, or two differ.
 
     Example:
         >>> index_of("C", ["red", "blue", "green"]), index_of("blue", ["red", "blue"]), index_of(0, ["red", "blue"])
@@ -154,7 +154,7 @@ def _as_text(value: Any, options: Sequence[str]) -> int | None:
         return None
     text = str(value)
     exact = (index for index, option in enumerate(options) if _same_text(text, option))
-    # A spreadsheet makes TRUE of True, in the answer or in an option.
+    # Spreadsheets convert True to TRUE, in the answer or in an option.
     word = text.strip().lower()
     alike = (index for index, option in enumerate(options) if word in _BOOLEANS and option.strip().lower() == word)
     return next(chain(exact, alike), None)
@@ -167,16 +167,16 @@ def _same_text(first: str, second: str) -> bool:
 def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tuple[Any, ...]:
     """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
 
-    A `data:` URL and a file in base64 are decoded, as they are the image itself. `{"path": …, "sha256": …}` is an
-    address whose content may have changed: what is fetched has to have this sha256.
+    A `data:` URL and a file in base64 are decoded. `{"path": …, "sha256": …}` is a URL whose content must have this
+    sha256.
 
     Args:
         value: the cell.
         root: the folder that relative paths start from; None = the current one.
-        fetch: what returns the bytes at an address on the net; None = such an address is refused.
+        fetch: downloads the bytes at a URL; None = refuse URLs.
 
     Raises:
-        ValueError: something else came, or an address that may not be fetched, or could not be.
+        ValueError: the cell is something else, or a URL that is refused or cannot be downloaded.
 
     Example:
         >>> [path.as_posix() for path in images_of(["a.png", "b.png"], Path("images"))]
@@ -184,7 +184,7 @@ def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tupl
         >>> images_of("data:image/png;base64,YWJj", None)
         (b'abc',)
     """
-    if looks_nested(value):  # a file may be called [1].png
+    if looks_nested(value):  # a file name may be [1].png
         value = from_cell(value)
     if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
         value = [value]
@@ -195,7 +195,7 @@ def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tupl
 
 def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
     sha256 = None
-    if isinstance(value, Mapping):  # how `datasets` keeps an image that is not decoded
+    if isinstance(value, Mapping):  # an image that `datasets` has not decoded
         sha256 = value.get("sha256")
         value = value.get("bytes") or value.get("path")
     if is_missing(value):
@@ -220,7 +220,7 @@ def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
 
 
 def is_base64_image(value: object) -> bool:
-    r"""Return whether a cell is the file of an image in base64, by the first bytes: a path hardly begins like that.
+    r"""Return whether a cell is an image file in base64, judged by its first bytes.
 
     Example:
         >>> is_base64_image(base64.b64encode(b"\x89PNG" + bytes(80)).decode()), is_base64_image("iVBORw0KGgo.png")
@@ -241,10 +241,10 @@ def _checked(content: bytes, sha256: str | None, address: str) -> bytes:
 
 
 def from_base64(value: str) -> bytes:
-    """Return the bytes that a text in base64 stands for.
+    """Decode a text in base64.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is not valid base64.
 
     Example:
         >>> from_base64("YWJj")
@@ -257,10 +257,10 @@ def from_base64(value: str) -> bytes:
 
 
 def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:
-    """Return a ready-made text: a string, or a mapping from the option it asserts (index, letter or text) to a string.
+    """Return a caption or thought: a string, or a mapping from the asserted option (index, letter or text) to a string.
 
     Raises:
-        ValueError: it is neither, or a key names no option.
+        ValueError: it is neither, or a key is not an option.
 
     Example:
         >>> texts_of({"B": "A blue cube."}, ["red", "blue"])
@@ -268,7 +268,7 @@ def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:
         >>> texts_of("[Photo] A blue cube.", ["red", "blue"])
         '[Photo] A blue cube.'
     """
-    if isinstance(value, str) and _OBJECT.match(value):  # another bracket is a caption's own
+    if isinstance(value, str) and _OBJECT.match(value):  # other brackets belong to the caption
         value = from_cell(value)
     if isinstance(value, str):
         return value

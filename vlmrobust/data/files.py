@@ -1,4 +1,4 @@
-"""Files of rows → rows, each with the place it stands at."""
+"""Read files of rows, and record the place of each row."""
 
 import csv
 from collections import deque
@@ -11,24 +11,24 @@ from ..text import can_be_written
 from .cells import from_json
 from .hub import read_parquet
 from .row import Row
-from .rows import with_shared_images
+from .rows import fill_shared_images
 
-__all__ = ["SUFFIXES", "read_file", "with_shared_images"]
+__all__ = ["SUFFIXES", "fill_shared_images", "read_file"]
 
-_MANY = 5  # columns from which on a line with as many commas is a row, and hardly one of a text
-_LONGEST_CELL = 2**31 - 1  # a picture in base64 is a cell of megabytes; csv stops at 131,072 characters
+_MANY = 5  # number of columns from which a line with as many commas is a row rather than text
+_LONGEST_CELL = 2**31 - 1  # an image in base64 has megabytes; csv's default limit is 131,072 characters
 
 
 def read_file(path: Path) -> Iterator[Row]:
-    """Open a file of rows.
+    """Read the rows of a file.
 
     Raises:
-        ValueError: its suffix is none of `SUFFIXES`.
+        ValueError: its suffix is not one of `SUFFIXES`.
     """
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise ValueError(f"expected a file of rows that ends in {', '.join(SUFFIXES)}, got {path.name!r}")
-    return with_shared_images(reader(path))
+    return fill_shared_images(reader(path))
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -39,7 +39,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 values = from_json(text) if text else None
             except ValueError as error:
-                yield Row(place, {}, f"expected one JSON object, got {error}: {line!r:.80}")
+                yield Row(place, {}, f"expected one JSON object, got {line!r:.80}: {error}")
                 continue
             if text:
                 yield _object(place, values)
@@ -49,11 +49,11 @@ def _read_json(path: Path) -> Iterator[Row]:
     try:
         rows = from_json(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"expected a JSON list of rows in {path.name!r}, got {error}") from error
+        raise ValueError(f"expected a JSON list of rows in {path.name!r}: {error}") from error
     if not isinstance(rows, list):
         raise ValueError(f"expected a JSON list of rows in {path.name!r}, got {type(rows).__name__}")
     for number, values in enumerate(rows):
-        # Rows without names, such as ["1", "a cat", "a dog"], are those of What's Up: cells by position.
+        # Rows of What's Up are lists, such as ["1", "a cat", "a dog"]: name their cells by position.
         named = {str(position): value for position, value in enumerate(values)} if isinstance(values, list) else values
         yield _object(f"{path.name}, row {number}", named)
 
@@ -65,9 +65,9 @@ def _object(place: str, values: Any) -> Row:
 
 
 class _Lines:
-    """The lines of a table, of which those behind the first of a row can be read once more.
+    """The lines of a table, where those after the first line of a row can be read again.
 
-    A quote that is never closed, or only rows later, makes one cell of all that stands between.
+    An unclosed quote, or one closed only rows later, turns everything in between into one cell.
     """
 
     def __init__(self, file: Iterator[str]) -> None:
@@ -84,20 +84,20 @@ class _Lines:
         return self.taken[-1]
 
     def begin(self) -> int:
-        """Forget what was taken; return the number of the line at which the next row begins, from 1."""
+        """Start a row, and return the number of its first line, from 1."""
         self._before += len(self.taken)
         self.taken = []
         return self._before + 1
 
     def give_back(self) -> None:
-        """Go back to the line behind the first one that was taken."""
+        """Go back to the line after the first one of the row."""
         self._again.extendleft(reversed(self.taken[1:]))
         del self.taken[1:]
 
 
 def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
     def read(path: Path) -> Iterator[Row]:
-        # What is no UTF-8 is a fault of its row, not of all behind it.
+        # Invalid UTF-8 is a problem of its row only.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             lines = _Lines(file)
             reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
@@ -106,8 +106,8 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
             except csv.Error as error:
                 yield Row(f"{path.name}, line 1", {}, f"expected a row of {path.suffix[1:]}, got {error}")
                 return
-            if twice := _twice(names):
-                problem = f"expected columns with names that differ, got {twice!r} twice"
+            if duplicate := _first_duplicate(names):
+                problem = f"expected distinct column names, got {duplicate!r} twice"
                 yield Row(f"{path.name}, line 1", {}, problem)
                 return
             values: Mapping[Any, Any] | None = {}
@@ -121,17 +121,17 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
                     lines.give_back()
                     continue
                 if values is not None:
-                    yield _cells(place, values, lines, delimiter, len(names))
+                    yield _table_row(place, values, lines, delimiter, len(names))
 
     return read
 
 
-def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str, columns: int) -> Row:
-    """Return a row of a table, or what is wrong with it; lines that its quotes have swallowed are given back."""
-    # One cell may span lines; if one of these is as long as a row, a quote was meant as a quote.
+def _table_row(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str, columns: int) -> Row:
+    """Return a row of a table or its problem; lines swallowed by an unclosed quote are given back."""
+    # A cell may span lines; if one of them looks like a row, the quote was literal.
     looks_like_rows = delimiter == "\t" or columns >= _MANY
     for number, line in enumerate(lines.taken[1:] if looks_like_rows and columns > 1 else (), start=1):
-        # A comma that separates cells is not followed by a space, one that separates words is.
+        # A comma between cells has no space after it, one between words has.
         if line.rstrip("\r\n").count(delimiter) == columns - 1 and ", " not in (line if delimiter == "," else ""):
             lines.give_back()
             return Row(
@@ -144,14 +144,14 @@ def _cells(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: str,
     return Row(place, values, is_text=True)
 
 
-def _twice(names: Sequence[str]) -> str | None:
-    """Return the first name that a header has twice: the last of its columns would be read, without a word."""
+def _first_duplicate(names: Sequence[str]) -> str | None:
+    """Return the first name that a header has twice, where `csv` would silently read the last column."""
     return next((name for name in names if names.count(name) > 1), None)
 
 
 @contextmanager
 def _cells_of_any_length() -> Iterator[None]:
-    before = csv.field_size_limit(_LONGEST_CELL)  # the limit is the whole process's: it is given back
+    before = csv.field_size_limit(_LONGEST_CELL)  # the limit is global, and restored below
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Read Hugging Face datasets as rows, and download images at web addresses for those who ask for it."""
+"""Read Hugging Face datasets as rows, and download images from URLs."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,17 +10,17 @@ from .row import Row
 __all__ = ["CONNECTIONS", "Downloader", "is_dataset", "read_dataset", "read_parquet", "undecoded"]
 
 
-CONNECTIONS = 8  # at once; more is what hosts of data sets turn away
+CONNECTIONS = 8  # at the same time; hosts of datasets reject more
 _CONNECT_SECONDS, _READ_SECONDS, _RETRIES = 10.0, 30.0, 3
-_PASSING = (429, 500, 502, 503, 504)  # what a server says that may do better later
+_TEMPORARY = (429, 500, 502, 503, 504)  # status codes worth a retry
 
 
 class Downloader:
-    """Fetches the bytes behind `http://` and `https://` addresses; may be called from several threads.
+    """Download the bytes at `http://` and `https://` URLs; may be called from several threads.
 
-    The client is urllib3: it keeps connections open, bounds how long each may take (10 s to connect, 30 s between two
-    pieces of an answer) and tries three times more where a connection breaks or a server is overloaded, as late as the
-    server's `Retry-After` says. The standard library has none of this, and httpx repeats broken connections alone.
+    The client is urllib3: it keeps connections open, has timeouts (10 s to connect, 30 s between two pieces of a
+    response) and retries three times if a connection breaks or a server is overloaded, respecting `Retry-After`. The
+    standard library has none of this, and httpx only retries broken connections.
 
     Raises:
         ValueError: urllib3 is not installed (extra `data`).
@@ -33,7 +33,7 @@ class Downloader:
             raise ValueError("to download images, install the extra: pip install 'vlmrobust[data]'") from error
 
         retries = urllib3.Retry(
-            total=_RETRIES, backoff_factor=backoff, status_forcelist=_PASSING, raise_on_status=False
+            total=_RETRIES, backoff_factor=backoff, status_forcelist=_TEMPORARY, raise_on_status=False
         )
         self._failures = urllib3.exceptions.HTTPError
         self._pool = urllib3.PoolManager(
@@ -44,10 +44,10 @@ class Downloader:
         )
 
     def __call__(self, address: str) -> bytes:
-        """Return what lies at an address.
+        """Download the content of a URL.
 
         Raises:
-            ValueError: nothing does, or it could not be fetched; the message names the address.
+            ValueError: there is none, or the download failed; the message names the URL.
         """
         try:
             response = self._pool.request("GET", address)
@@ -62,12 +62,12 @@ class Downloader:
 
 def is_dataset(value: object) -> bool:
     """Return whether a value is a dataset of the library `datasets`, in memory or streamed."""
-    module = sys.modules.get("datasets")  # a dataset can only exist where its library has been imported already
+    module = sys.modules.get("datasets")  # a dataset exists only if its library has been imported
     return module is not None and isinstance(value, module.Dataset | module.IterableDataset)
 
 
 def undecoded(dataset: Any) -> Any:
-    """Return a dataset whose image columns hold the bytes of their files instead of pixels."""
+    """Return a dataset whose image columns hold file contents instead of pixels."""
     import datasets
 
     for column, feature in (dataset.features or {}).items():
@@ -83,29 +83,29 @@ def read_dataset(name: str, split: str | None, config: str | None = None, *, str
 
     Args:
         name: the dataset's name on the hub, or a folder.
-        split: the part of it; None where it has only one.
+        split: its split; None = the only one.
         config: its configuration; None = the default one.
-        streaming: read rows as they are asked for instead of downloading all of them first.
+        streaming: stream rows instead of downloading all of them first.
 
     Raises:
-        ValueError: `datasets` is not installed, or it finds no such dataset, configuration or split.
+        ValueError: `datasets` is not installed, or there is no such dataset, configuration or split.
     """
     loaded = _loaded(name, config, split=split, streaming=streaming)
     if isinstance(loaded, Mapping):
         if len(loaded) > 1:
-            raise ValueError(f"expected the split of {name!r} to read, one of {', '.join(sorted(loaded))}; got none")
+            raise ValueError(f"expected a split of {name!r}, one of {', '.join(sorted(loaded))}; got none")
         ((split, loaded),) = loaded.items()
-    return _placed(loaded, ", ".join(part for part in (name, config) if part))
+    return _numbered(loaded, ", ".join(part for part in (name, config) if part))
 
 
 def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
-    """Open parquet files, and yield their rows as they are asked for.
+    """Stream the rows of Parquet files.
 
     Raises:
-        ValueError: `datasets` is not installed, or a file is none of parquet.
+        ValueError: `datasets` is not installed, or a file is not Parquet.
     """
     loaded = _loaded("parquet", split="rows", streaming=True, data_files={"rows": [str(file) for file in files]})
-    return _placed(loaded, files[0].name if len(files) == 1 else str(files[0].parent))
+    return _numbered(loaded, files[0].name if len(files) == 1 else str(files[0].parent))
 
 
 def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
@@ -125,5 +125,5 @@ def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
         ) from error
 
 
-def _placed(dataset: Any, place: str) -> Iterator[Row]:
+def _numbered(dataset: Any, place: str) -> Iterator[Row]:
     return (Row(f"{place}, row {number}", values) for number, values in enumerate(undecoded(dataset)))

@@ -1,4 +1,4 @@
-"""One row → one sample, strictly: every problem is found, and named by place, sample and field."""
+"""Convert a row to a sample strictly: every problem is reported with place, sample and field."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,20 +25,20 @@ _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 Columns = Mapping[str, str | Sequence[str]]
 Value = TypeVar("Value")
 
-# What a cell may make a conversion stumble over, whatever is in it; anything else is a fault of ours.
-_UNREADABLE = (ValueError, OSError, OverflowError, RecursionError, TypeError)
+# Exceptions that invalid cells may cause; any other is a bug.
+_INVALID_CELL = (ValueError, OSError, OverflowError, RecursionError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row and where it stands.
+    """One row and its place.
 
     Attributes:
-        place: for messages, such as `rows.jsonl, line 3`.
-        values: by column.
-        problem: why the row could not be read at all; None = it could.
-        left_out: why the row is no multiple-choice question and makes no sample; None = it is one.
-        is_text: every cell is text, as in CSV, where lists and objects are written as such.
+        place: its place, for messages, such as `rows.jsonl, line 3`.
+        values: its cells by column.
+        problem: why the row could not be read at all; None = it was read.
+        left_out: why the row is not a multiple-choice question and has no sample; None = it is one.
+        is_text: whether every cell is text, as in CSV, including lists and objects.
     """
 
     place: str
@@ -49,17 +49,17 @@ class Row:
 
 
 def column_of(field: str, columns: Columns) -> str:
-    """Return the column that holds a field, the first of them where there are several."""
+    """Return the column of a field, the first of several."""
     column = columns.get(field, field)
     return column if isinstance(column, str) else column[0]
 
 
 class RowReader:
-    """Reads one row and collects what is wrong with it.
+    """Convert one row to a sample, and collect its problems.
 
     Attributes:
-        problems: one message for each.
-        changes: what is done to its images before they are shown, as far as they were decoded.
+        problems: one message per problem.
+        changes: one message per decoded image that is changed before the model sees it.
     """
 
     def __init__(
@@ -72,22 +72,22 @@ class RowReader:
         self._name = "<no id>"
 
     def refuse(self, field: str, problem: object) -> None:
-        """Note what is wrong with a field, and in which column it stands where that is called otherwise."""
+        """Record a problem of a field, with its column if that has another name."""
         columns = self.columns.get(field, field)
         named = [columns] if isinstance(columns, str) else columns
         where = "" if columns == field else f", column{'s' * (len(named) > 1)} {', '.join(map(repr, named))}"
         self._note(f"sample {self._name!r}, field {field!r}{where}: {problem}")
 
     def _note(self, problem: str) -> None:
-        # What a row holds is repeated in part; an address in it may be signed.
+        # Messages repeat parts of the row, where a URL may be signed.
         self.problems.append(f"{self.row.place}: {_shortened(without_secrets(problem))}")
 
     def sample(self, number: str | None, check_images: bool) -> Sample | None:
-        """Return the sample, or None where something else than an image file is wrong.
+        """Return the sample; None if the row has problems other than those of its image files.
 
         Args:
             number: the id of a row in a file without ids.
-            check_images: decode the images.
+            check_images: whether to decode the images.
         """
         if self.row.problem is not None:
             self._note(self.row.problem)
@@ -106,7 +106,7 @@ class RowReader:
         fields["metadata"] = self._metadata()
         sample = None if self.problems else self._built(fields)
         for position, image in enumerate(fields["images"] or ()):
-            problem, change = _looked_at(image, check_images)
+            problem, change = _check_image(image, check_images)
             if problem:
                 self.refuse(f"images.{position}", problem)
             if change:
@@ -141,21 +141,21 @@ class RowReader:
         value = self._cell(field)
         if value is None:
             self.refuse(
-                field, f"expected a value in column {column_of(field, self.columns)!r}, {self._none_there(field)}"
+                field, f"expected a value in column {column_of(field, self.columns)!r}, {self._missing_value(field)}"
             )
             return None
         return self._converted(field, value, convert)
 
-    def _none_there(self, field: str) -> str:
-        """Say that a field has no value: none in its column, or no such column among those that are there."""
+    def _missing_value(self, field: str) -> str:
+        """Describe why a field has no value: an empty cell, or a missing column."""
         if column_of(field, self.columns) in self.row.values:
             return "got none"
-        return f"got the columns {', '.join(map(str, self.row.values))}; which one holds it is said by columns"
+        return f"got the columns {', '.join(map(str, self.row.values))}; give the column of the field in 'columns'"
 
     def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
         try:
             return convert(value)
-        except _UNREADABLE as error:
+        except _INVALID_CELL as error:
             self.refuse(field, error_message(error) if isinstance(error, ValueError) else error_text(error))
             return None
 
@@ -191,7 +191,7 @@ class RowReader:
         return self._read(found[0], convert)
 
     def _place_images(self, fields: dict[str, Any]) -> None:
-        """Make plain marks of numbered ones, and bring the images into their order, where each stands once."""
+        """Replace numbered image marks by plain ones, and sort the images accordingly, if each has one mark."""
         question, images = fields["question"], fields["images"]
         if question is None or images is None:
             return
@@ -213,7 +213,7 @@ class RowReader:
 
 
 def _shortened(problem: str) -> str:
-    """Return a message without the rest of a picture in base64, or of whatever else has no end."""
+    """Shorten long words in a message, such as an image in base64."""
     return _ENDLESS.sub(lambda found: f"{found[0][:_SHOWN]}… ({len(found[0])} characters)", problem)
 
 
@@ -231,7 +231,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether a value can stand in a run's manifest: pictures and other binary columns can not."""
+    """Return whether a value can be saved as JSON, unlike images and other binary columns."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -239,12 +239,12 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _looked_at(image: Any, decode: bool) -> tuple[str, str]:
-    """Return what is wrong with an image, and what is done to it before it is shown."""
+def _check_image(image: Any, decode: bool) -> tuple[str, str]:
+    """Return the problem of an image, and how it is changed before the model sees it; both may be empty."""
     if isinstance(image, Path):
         try:
             is_there = image.is_file()
-        except OSError as error:  # a name that no file can have: base64 without `data:` in front of it
+        except OSError as error:  # an impossible file name, such as base64 without `data:`
             return f"expected the path of an image file, got {str(image)!r:.80}: {error.strerror}", ""
         if not is_there:
             return f"expected an image file, found none at {str(image)!r:.300}", ""

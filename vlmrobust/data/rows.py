@@ -1,4 +1,4 @@
-"""Turn rows into samples: all problems of all rows, in one error or in one list."""
+"""Convert rows to samples, with the problems of all rows in one error or list."""
 
 import sys
 from collections import deque
@@ -22,17 +22,17 @@ __all__ = [
     "Row",
     "RowsError",
     "Samples",
+    "fill_shared_images",
     "is_table",
-    "placed_rows",
+    "numbered_rows",
     "samples_from",
-    "with_shared_images",
 ]
 
 
-def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
-    """Fill in images that rows share: a cell `image` that is another row's `index` stands for that row's image.
+def fill_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
+    """Fill in images that rows share: a cell `image` that is another row's `index` refers to that row's image.
 
-    The other row may stand behind, and have its image from a third one. Rows are read ahead where one is looked for.
+    The other row may come later, and may refer to a third one. Rows are read ahead to find it.
 
     Source: VLMEvalKit, vlmeval/dataset/image_base.py.
     """
@@ -41,7 +41,7 @@ def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
     shares: dict[str, str] = {}
 
     def read() -> bool:
-        """Read one row more; return whether there was one."""
+        """Read one more row; return whether there was one."""
         if (row := next(left, None)) is None:
             return False
         ahead.append(row)
@@ -53,7 +53,7 @@ def with_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
         return True
 
     def found(index: str) -> str | None:
-        """Return the image of a row, None where it has none."""
+        """Return the image of a row; None if it has none."""
         seen: set[str] = set()
         while index not in images and index not in seen:
             if index in shares:
@@ -87,7 +87,7 @@ _SHOWN = 20
 
 
 class RowsError(ValueError):
-    """Rows that make no samples; the message lists the first twenty problems.
+    """Invalid rows; the message lists the first twenty problems.
 
     Attributes:
         problems: all of them.
@@ -103,13 +103,13 @@ class RowsError(ValueError):
 
 
 class Samples(list[Sample]):
-    """A list of samples, with what was wrong with rows that made none.
+    """A list of samples, with the problems of rows that have no sample.
 
     Attributes:
         problems: one message per problem; empty unless `on_error="record"`.
-        left_out: one message per row that is no multiple-choice question; a benchmark may have such.
-        changes: one message per image that is not shown as it is, such as a transparent one; empty unless images are
-            checked.
+        left_out: one message per row of a benchmark that is not a multiple-choice question.
+        changes: one message per image that is changed before the model sees it, such as a transparent one; empty unless
+            images are checked.
     """
 
     def __init__(
@@ -135,31 +135,30 @@ def samples_from(
     answer_as: AnswerAs = "any",
     download_urls: bool = False,
 ) -> Samples:
-    """Make samples of rows.
+    """Convert rows to samples.
 
-    A row has the columns `id`, `image` (or `images`, or `file_name`), `question`, `options` and `answer`, and perhaps
-    `distractor`, `group`, `texts` or single texts such as `wrong_caption`. All others become metadata, as
-    far as they are JSON values. If no row has a column `id`, the rows are numbered from 0.
+    A row has the columns `id`, `image` (or `images`, or `file_name`), `question`, `options` and `answer`, and
+    optionally `distractor`, `group`, `texts` or single texts such as `wrong_caption`. All other columns with JSON
+    values become metadata. If no row has a column `id`, the rows are numbered from 0.
 
     Args:
         rows: mappings from column to value, a DataFrame of pandas or polars, a table of pyarrow, or a dataset of the
             library `datasets`. An image is a path, the bytes of a file, a PIL image, or a `data:` URL.
-        columns: which column holds a field, where it is not called like it: `{"question": "prompt"}`. Options may lie
-            in several columns: `{"options": ["A", "B", "C", "D"]}`; empty cells among them are no options. So
-            may images: `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, say where
-            they stand.
+        columns: the columns of fields with other names: `{"question": "prompt"}`. Options may have several columns:
+            `{"options": ["A", "B", "C", "D"]}`; empty cells among them are not options. So may images:
+            `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, give their places.
         root: the folder that relative image paths start from; None = the current one.
-        on_error: "raise" collects all problems into one error. "record" leaves bad rows out and lists them in
-            `problems`; a row whose only fault is its image file stays, so that a run lists it as an error.
-        check_images: decode every image now, and list in `changes` what is not shown as it is; otherwise only the
-            files' presence is checked.
-        answer_as: how `answer` and `distractor` are read, see `fields.index_of`: "any" takes an index, a letter or an
-            option's text, and refuses what can be read in two ways.
-        download_urls: fetch images at `http://` and `https://` addresses now, and keep their bytes; otherwise an
-            address is refused. Needs the extra `data`.
+        on_error: "raise" collects all problems into one error. "record" leaves invalid rows out and lists them in
+            `problems`; a row that only has an invalid image file stays, so that a run lists it as an error.
+        check_images: decode every image now, and list in `changes` those that are changed; otherwise only check that
+            the files exist.
+        answer_as: how `answer` and `distractor` are written, see `fields.index_of`: "any" accepts an index, a letter or
+            an option's text, and refuses ambiguous answers.
+        download_urls: download images at `http://` and `https://` URLs now, and keep their bytes; otherwise URLs are
+            refused. Needs the extra `data`.
 
     Raises:
-        RowsError: something is wrong with a row; each problem names place, sample and field.
+        RowsError: a row is invalid; each problem names place, sample and field.
         ValueError: `columns` names an unknown field or a column that no row has.
 
     Example:
@@ -168,7 +167,7 @@ def samples_from(
         >>> sample.answer, sample.metadata
         (1, {'kind': 'colour'})
     """
-    placed = list(placed_rows(rows))
+    placed = list(numbered_rows(rows))
     left_out = [f"{row.place}: {row.left_out}" for row in placed if row.left_out is not None]
     placed = [row for row in placed if row.left_out is None]
     mapping = _checked_columns(columns or {}, placed)
@@ -193,7 +192,7 @@ def samples_from(
 
 
 def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_once: bool) -> Iterator[Sample | None]:
-    """Read the rows in order, several at once where each of them waits for the net."""
+    """Read the rows in order, with several threads if each waits for a download."""
 
     def read(number: int) -> Sample | None:
         return readers[number].sample(str(number) if numbered else None, check_images)
@@ -206,16 +205,16 @@ def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_o
 
 
 def _mappings(rows: Any) -> Iterable[Any]:
-    """Return the rows of a table as mappings, each cell as Python writes it."""
+    """Return the rows of a table as mappings with Python values."""
     if isinstance(rows, Mapping):
         kind = f"{type(rows).__name__} of {', '.join(map(str, rows))}"
         raise TypeError(f"expected rows, a DataFrame or a dataset, got a {kind}; of a dataset's splits, give one")
-    pandas = sys.modules.get("pandas")  # a DataFrame can only exist where pandas has been imported already
+    pandas = sys.modules.get("pandas")  # a DataFrame exists only if pandas has been imported
     if pandas is not None and isinstance(rows, pandas.DataFrame):
         cells = rows.astype(object).where(rows.notna(), None)
         return (
             {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
-            for record in cells.to_dict("records")  # arrays are what pandas makes of lists in a parquet file
+            for record in cells.to_dict("records")  # pandas reads lists in a Parquet file as arrays
         )
     for method in ("to_pylist", "to_dicts"):  # a table of pyarrow, a frame of polars
         if hasattr(rows, method):
@@ -226,7 +225,7 @@ def _mappings(rows: Any) -> Iterable[Any]:
 
 
 def is_table(value: object) -> bool:
-    """Return whether a value is a table of some library, whose rows are not what iterating over it gives.
+    """Return whether a value is a table of a library, which does not iterate over its rows.
 
     Example:
         >>> import pandas as pd
@@ -236,14 +235,14 @@ def is_table(value: object) -> bool:
     return hasattr(value, "columns") or hasattr(value, "column_names")
 
 
-def placed_rows(rows: Any) -> Iterator[Row]:
-    """Return rows, a DataFrame or a dataset with the places of their rows, counted from 0."""
-    return with_shared_images(
-        row if isinstance(row, Row) else _placed(number, row) for number, row in enumerate(_mappings(rows))
+def numbered_rows(rows: Any) -> Iterator[Row]:
+    """Yield the rows of a list, a DataFrame or a dataset, numbered from 0."""
+    return fill_shared_images(
+        row if isinstance(row, Row) else _numbered(number, row) for number, row in enumerate(_mappings(rows))
     )
 
 
-def _placed(number: int, row: Any) -> Row:
+def _numbered(number: int, row: Any) -> Row:
     if not isinstance(row, Mapping):
         raise TypeError(f"expected rows that map columns to values, got {type(row).__name__} as row {number}")
     return Row(f"row {number}", row)
@@ -252,11 +251,11 @@ def _placed(number: int, row: Any) -> Row:
 def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:
     if unknown := sorted(set(columns) - set(FIELDS)):
         raise ValueError(f"expected columns for the fields {', '.join(FIELDS)}, got {', '.join(unknown)}")
-    there = {column for row in rows for column in row.values}
+    present = {column for row in rows for column in row.values}
     for field, names in columns.items():
         for name in [names] if isinstance(names, str) else names:
-            if there and name not in there:
-                known = ", ".join(sorted(there))
+            if present and name not in present:
+                known = ", ".join(sorted(present))
                 raise ValueError(f"columns, field {field!r}: expected one of the columns {known}, got {name!r:.80}")
         if not isinstance(names, str) and field not in ("options", "images"):
             raise ValueError(f"columns, field {field!r}: expected one column, got {list(names)!r}")

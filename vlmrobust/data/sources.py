@@ -1,4 +1,4 @@
-"""What people have – a file, a folder or a Hugging Face dataset – → samples."""
+"""Open files, folders, Hugging Face datasets and tables, and read samples from them."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -8,9 +8,9 @@ from typing import Any, Literal
 from .files import SUFFIXES, read_file
 from .hub import read_dataset
 from .row import Row
-from .rows import AnswerAs, Columns, Samples, placed_rows, samples_from
+from .rows import AnswerAs, Columns, Samples, numbered_rows, samples_from
 
-__all__ = ["check_undivided", "first", "in_memory", "read_rows"]
+__all__ = ["check_no_parts", "in_memory", "limited", "read_rows"]
 
 
 def read_rows(
@@ -28,19 +28,19 @@ def read_rows(
     """Read samples from a file, a folder or a Hugging Face dataset, or from rows in memory.
 
     - `rows.jsonl`, `rows.json`, `rows.csv` or `rows.tsv`: image paths are relative to the file. A cell of a CSV or
-      TSV file may hold a list or an object, as JSON or as Python writes it: options, images, texts, metadata.
+      TSV file may hold a list or an object as JSON or Python: options, images, texts, metadata.
     - `rows.parquet` (needs the extra `data`).
     - a folder with `metadata.jsonl` or `metadata.csv` whose `file_name` names the image, in the folder itself or in a
       folder named after `split` (the layout of Hugging Face's imagefolder).
-    - any other text is the name or the folder of a Hugging Face dataset (needs the extra `data`).
+    - any other text: the name or the folder of a Hugging Face dataset (needs the extra `data`).
     - rows in memory: a DataFrame, a dataset of the library `datasets`, one split of it, or mappings.
 
     Args:
-        source: the path or the name, or the rows.
-        columns: which column holds a field, see `samples_from`.
-        root: the folder that relative image paths start from; None = the file's, or else the current one.
-        split: the part of a dataset, such as "test"; needed where there are several. A single file has none.
-        limit: the first so many rows alone.
+        source: the path, the name, or the rows.
+        columns: the columns of fields with other names, see `samples_from`.
+        root: the folder that relative image paths start from; None = the file's folder, or else the current one.
+        split: the split of a dataset, such as "test"; required if there are several. A single file has none.
+        limit: read only the first `limit` rows.
         on_error: see `samples_from`.
         check_images: see `samples_from`.
         answer_as: see `samples_from`.
@@ -48,12 +48,12 @@ def read_rows(
 
     Raises:
         FileNotFoundError: there is no such file.
-        RowsError: something is wrong with a row; each problem names file, line, sample and field.
-        ValueError: the format or the split is not known, a single file is to have a split, or `columns` does not fit.
+        RowsError: a row is invalid; each problem names file, line, sample and field.
+        ValueError: the format or the split is unknown, a split of a single file is given, or `columns` is invalid.
     """
     rows, home = _open(source, split) if isinstance(source, str | Path) else (in_memory(source, split), None)
     return samples_from(
-        first(rows, limit),
+        limited(rows, limit),
         columns,
         root=home if root is None else root,
         on_error=on_error,
@@ -63,8 +63,8 @@ def read_rows(
     )
 
 
-def first(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
-    """Return the first so many rows; no more than these are read.
+def limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
+    """Return the first `limit` rows, without reading more.
 
     Raises:
         ValueError: the limit is below 1.
@@ -74,28 +74,28 @@ def first(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
     return islice(rows, limit)
 
 
-def check_undivided(file: Path, where: str = "", **asked: object) -> None:
-    """Check that no part is asked of a single file, which would be read whole all the same.
+def check_no_parts(file: Path, where: str = "", **selected: object) -> None:
+    """Refuse a split or configuration of a single file, which is always read as a whole.
 
     Args:
-        file: what is read.
-        where: who asks, for the message.
-        **asked: what is asked for, by the name of such parts.
+        file: the file.
+        where: the beginning of the message.
+        **selected: the selected parts, by the plural of their name.
 
     Raises:
-        ValueError: a part is asked for.
+        ValueError: a part is selected.
     """
-    for parts, value in asked.items():
+    for parts, value in selected.items():
         if value:
-            begun = f"{where}: " if where else ""
-            raise ValueError(f"{begun}a single file has no {parts}: expected none for {file.name!r}, got {value!r}")
+            prefix = f"{where}: " if where else ""
+            raise ValueError(f"{prefix}a single file has no {parts}: expected none for {file.name!r}, got {value!r}")
 
 
 def in_memory(rows: Any, split: str | None = None) -> Iterator[Row]:
-    """Return rows that are in memory; of the splits of a dataset, one.
+    """Return rows in memory, from one split if they have several.
 
     Raises:
-        ValueError: there is no such split, or there are none.
+        ValueError: there is no such split, or no splits at all.
     """
     if split is not None and isinstance(rows, Mapping):
         if split not in rows:
@@ -103,13 +103,13 @@ def in_memory(rows: Any, split: str | None = None) -> Iterator[Row]:
         rows = rows[split]
     elif split is not None:
         raise ValueError(f"rows in memory have no splits: expected none, got {split!r}")
-    return placed_rows(rows)
+    return numbered_rows(rows)
 
 
 def _open(source: str | Path, split: str | None) -> tuple[Iterator[Row], Path | None]:
     path = Path(source)
     if path.is_file():
-        check_undivided(path, splits=split)
+        check_no_parts(path, splits=split)
         return read_file(path), path.parent
     if path.is_dir():
         for folder in [path] if split is None else [path, path / split]:

@@ -1,6 +1,6 @@
-"""Beside other harnesses: their logs read as prompts and responses, and what runs inside them.
+"""Read the logs of other evaluation harnesses as prompts and responses, and integrate with them.
 
-`inspect_task` and `lmms_model` import the harness they are for, and are imported by its users alone.
+`inspect_task` and `lmms_model` import their harness and must be imported explicitly.
 """
 
 from .imported import Disagreement, Imported

@@ -1,4 +1,4 @@
-"""What was read from another harness's log: questions as it wrote them, prompts and responses for a report."""
+"""Hold what was read from another harness's log, and parse the questions in it."""
 
 import re
 from collections import Counter
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "Collected",
     "Disagreement",
     "Imported",
     "Lettered",
+    "LogRows",
     "LoggedImage",
     "check_reader",
     "one_file",
-    "opened",
     "sample_of",
     "split_options",
     "value_of",
+    "with_opener",
 ]
 
 
-# How the letter of an option is set off, "(A)", "A." and so on; `^` is put in front where it begins a line.
+# Marks of option letters: "(A)", "A." and so on.
 _MARKS = tuple(re.compile(rf"(?<!\w){mark}[ \t]*", re.MULTILINE) for mark in (r"\(([A-Z])\)", r"([A-Z])[.):]"))
 _LABEL = re.compile(r"\s*\b(?:answer )?(?:options|choices)\s*:?\s*\Z", re.IGNORECASE)
 
 
 class Lettered(NamedTuple):
-    """A text taken apart.
+    """A question text split into its parts.
 
     Attributes:
-        question: what stands before the options.
+        question: the text before the options.
         options: their texts, in the order of their letters.
-        instruction: what stands after them.
+        instruction: the text after the options.
     """
 
     question: str
@@ -55,17 +55,17 @@ class Lettered(NamedTuple):
 
 
 def split_options(text: str) -> Lettered:
-    r"""Take apart a question that ends in lettered options, one a line or all in one line.
+    r"""Split a question that ends in lettered options, one per line or all in one line.
 
-    The options are the last marks "(A)", "A.", "A)" or "A:" that follow each other as A, B, C, …; marks at the
-    beginning of a line come first. The last option ends with its line. A label such as "Options:" is no part of the
-    question.
+    The options start at the last marks "(A)", "A.", "A)" or "A:" that follow each other as A, B, C, …; marks at the
+    beginning of a line take precedence. The last option ends with its line. A label such as "Options:" is not part of
+    the question.
 
     Args:
         text: the question, its options and perhaps an instruction.
 
     Raises:
-        ValueError: there are no options in it, or nothing before them.
+        ValueError: the text has no options, or nothing before them.
 
     Example:
         >>> split_options("Which colour?\nA. red\nB. blue\nAnswer with the letter.")
@@ -82,7 +82,7 @@ def split_options(text: str) -> Lettered:
 
 
 def _last_run(text: str, mark: re.Pattern[str], lines: bool) -> list[re.Match[str]]:
-    """Return the last marks A, B, C, … in a row; those at the beginning of a line alone, or all."""
+    """Return the last sequence of marks A, B, C, …; with `lines`, only marks at the beginning of a line count."""
     run: list[re.Match[str]] = []
     last: list[re.Match[str]] = []
     for match in _marks(text, mark, lines):
@@ -115,31 +115,30 @@ def _between(text: str, run: list[re.Match[str]]) -> Lettered:
     return Lettered(question, options, text[end:].strip())
 
 
-_HEAD = 65_536  # bytes, in which the first row of a log begins
+_HEAD = 65_536  # number of bytes read to recognise a log
 
 Pair = tuple[Prompt, Response]
 
 
 class LoggedImage(DerivedImage):
-    """An image that a log points to: a path, perhaps of another machine, or the place of a question without one.
+    """An image that a log refers to: a path, perhaps on another machine, or the place of a question without an image.
 
-    Nothing is opened until somebody asks for the pixels; a report never does.
+    The file is opened only when the pixels are needed; a report never needs them.
     """
 
     def derive(self, image: "Image") -> "Image":
-        """Return the image as it is."""
+        """Return the image unchanged."""
         return image
 
 
 class Disagreement(NamedTuple):
-    """A response that the harness has read in another way.
+    """A response whose answer the harness and our parser read differently.
 
     Attributes:
         sample_id, condition, draw: the key.
-        harness: the index of the option that it has read, or None; True or False where its log says no more than right
-            or wrong.
-        ours: the index that our parser has read, or None; True or False likewise.
-        text: what the model wrote.
+        harness: index of the option that the harness read, or None; True or False if its log only says right or wrong.
+        ours: index that our parser read, or None; True or False likewise.
+        text: the response.
     """
 
     sample_id: str
@@ -152,15 +151,15 @@ class Disagreement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """Prompts and responses of a log, and what could not be read.
+    """Prompts and responses of a log, and the problems of reading it.
 
-    Two logs are joined by `+`: the same questions under two conditions make one report.
+    `+` joins two logs: the same questions under two conditions make one report.
 
     Attributes:
-        prompts: what was asked. What the harness made of an answer is in `sample.metadata`: `harness_answer`, the text
-            that it has extracted, and `harness_correct`, where its log has them.
-        responses: what was said, in the same order, read by our parser.
-        problems: one message per row that was left out: its place, and why.
+        prompts: the prompts. `sample.metadata` has the harness's reading of the response, if the log has it:
+            `harness_answer`, the extracted text, and `harness_correct`.
+        responses: the responses in the same order, parsed by our parser.
+        problems: one message per row left out, with its place and the reason.
 
     Example:
         >>> from vlmrobust import Prompt, Response, Sample
@@ -183,18 +182,18 @@ class Imported:
 
     @property
     def samples(self) -> list[Sample]:
-        """The questions, each once, to be asked again under other conditions."""
+        """The distinct samples, for example to evaluate them under other conditions."""
         found: dict[str, Sample] = {}
         for prompt in self.prompts:
             found.setdefault(prompt.sample.id, prompt.sample)
         return list(found.values())
 
     def report(self, metrics: Sequence[Metric | PairedMetric | str] | None = None, *, seed: int = 0) -> Report:
-        """Report on what was read, see `Report.from_responses`; its manifest lists the problems.
+        """Make a report of the responses, see `Report.from_responses`; its manifest lists the problems.
 
         Args:
-            metrics: what is measured; None = `default_metrics()`.
-            seed: keys the bootstrap.
+            metrics: the metrics; None = `default_metrics()`.
+            seed: seed of the bootstrap.
 
         Raises:
             ValueError: a key (sample, condition, draw) occurs twice, as after joining two logs of one condition.
@@ -203,9 +202,9 @@ class Imported:
         return Report.from_responses(self.prompts, self.responses, metrics, seed=seed, manifest=manifest)
 
     def disagreements(self) -> list[Disagreement]:
-        """Return the responses whose answer the harness has read in another way than our parser.
+        """Return the responses whose answer the harness and our parser read differently.
 
-        Responses of which the log keeps no reading are passed over, and so are failed ones.
+        Failed responses, and those without a reading in the log, are skipped.
         """
         found = []
         for prompt, response in zip(self.prompts, self.responses, strict=True):
@@ -216,18 +215,18 @@ class Imported:
 
 
 def _readings(sample: Sample, response: Response) -> tuple[int | bool | None, int | bool | None] | None:
-    """Return the harness's reading and ours, None where there is nothing to compare."""
+    """Return the harness's reading and ours; None if there is nothing to compare."""
     if response.status in ("error", "not_applicable"):
         return None
     if "harness_answer" in sample.metadata:
-        return _named(sample.metadata["harness_answer"], sample), response.answer
+        return _option_of(sample.metadata["harness_answer"], sample), response.answer
     if "harness_correct" in sample.metadata:
         return bool(sample.metadata["harness_correct"]), response.answer == sample.answer
     return None
 
 
-def _named(extracted: Any, sample: Sample) -> int | None:
-    """Return the option that a harness has extracted, a letter or else a text; None = it names none."""
+def _option_of(extracted: Any, sample: Sample) -> int | None:
+    """Return the option that a harness extracted as a letter or a text; None = it names none."""
     for written_as in ("letter", "text"):
         try:
             return index_of(extracted, sample.options, written_as)
@@ -236,8 +235,8 @@ def _named(extracted: Any, sample: Sample) -> int | None:
     return None
 
 
-class Collected:
-    """Gathers what is read row by row; a row that cannot be read becomes a problem, and the others are read."""
+class LogRows:
+    """Collect prompts and responses row by row; an invalid row becomes a problem, and the others are read."""
 
     def __init__(self) -> None:
         self._pairs: list[Pair] = []
@@ -247,9 +246,9 @@ class Collected:
         """Read one row.
 
         Args:
-            place: where it stands, for messages.
-            read: reads it, given the place and the arguments; what it raises as a `ValueError` is listed.
-            arguments: what else it is given.
+            place: the place of the row, for messages.
+            read: reads the row, called with the place and the arguments; a `ValueError` becomes a problem.
+            arguments: further arguments of `read`.
         """
         try:
             self._pairs += list(read(place, *arguments))
@@ -262,10 +261,10 @@ class Collected:
             self._problems.append(f"{place}: {error}")
 
     def imported(self, log: str) -> Imported:
-        """Return all that was read.
+        """Return everything that was read.
 
         Raises:
-            ValueError: nothing could be read, or two rows have one key; the message names the log.
+            ValueError: nothing could be read, or two rows have the same key; the message names the log.
         """
         if not self._pairs:
             problems = "\n".join(f"  {problem}" for problem in self._problems[:20]) or "  it is empty"
@@ -281,22 +280,22 @@ def sample_of(place: str, values: Mapping[str, Any]) -> Sample:
     """Make the sample of one row, with the checks of `data.samples_from`.
 
     Args:
-        place: where the row stands.
-        values: `id`, `question`, `options`, `answer`, `metadata`, and `images` where the log has them.
+        place: the place of the row, for messages.
+        values: `id`, `question`, `options`, `answer`, `metadata`, and `images` if the log has them.
 
     Raises:
-        RowsError: naming place, sample and field of everything that is wrong.
+        RowsError: the row is invalid; the message names place, sample and field of each problem.
     """
     images = values.get("images") or [
         LoggedImage(source=f"{place}, sample {values.get('id')!r}{f', image {number}' if number > 1 else ''}")
-        for number in range(1, max(1, _marked(values)) + 1)
+        for number in range(1, max(1, _image_count(values)) + 1)
     ]
     [sample] = samples_from([Row(place, {**values, "images": images})])
     return sample
 
 
-def _marked(values: Mapping[str, Any]) -> int:
-    """Return how many images a row's texts name by marks, numbered or not."""
+def _image_count(values: Mapping[str, Any]) -> int:
+    """Return the number of images that marks in a row's texts refer to, numbered or not."""
     options = values.get("options")
     texts = [values.get("question"), *(options.values() if isinstance(options, Mapping) else options or ())]
     text = " ".join(text for text in texts if isinstance(text, str))
@@ -304,10 +303,10 @@ def _marked(values: Mapping[str, Any]) -> int:
 
 
 def value_of(row: Mapping[str, Any], name: str) -> Any:
-    """Return a row's value, with an error that names what is there.
+    """Return a value of a row.
 
     Raises:
-        ValueError: the row has no such value.
+        ValueError: the row has no such value; the message names those it has.
     """
     if name not in row:
         raise ValueError(f"field {name!r}: expected a value, got a row with {', '.join(map(repr, row)) or 'nothing'}")
@@ -315,18 +314,18 @@ def value_of(row: Mapping[str, Any], name: str) -> Any:
 
 
 def check_reader(log: Path, reader: str) -> None:
-    """Refuse a log that is another reader's, as far as its name and its beginning say it.
+    """Refuse a log of another harness, recognised by its name and beginning.
 
     Raises:
-        ValueError: it is; the message names the reader that takes it.
+        ValueError: the log is of another harness; the message names its reader.
     """
     found = _reader_of(log)
     if found is not None and found != reader:
-        raise ValueError(f"{log.name}: expected a log that {reader} takes, got one of another harness: use {found}")
+        raise ValueError(f"{log.name}: expected a log for {reader}, got one of another harness: use {found}")
 
 
 def _reader_of(log: Path) -> str | None:
-    """Return the name of the reader that a log is for; None = it cannot be told."""
+    """Return the name of the reader of a log; None = unknown."""
     if log.suffix in (".eval", ".xlsx"):
         return "read_inspect" if log.suffix == ".eval" else "read_vlmevalkit"
     if not log.is_file():
@@ -342,30 +341,30 @@ def _reader_of(log: Path) -> str | None:
     return "read_inspect" if log.suffix == ".json" and '"eval"' in head and '"status"' in head else None
 
 
-def opened(prompt: Prompt, opener: str) -> Prompt:
-    """Return a prompt to read a logged text by, which goes on from what the chat template has written.
+def with_opener(prompt: Prompt, opener: str) -> Prompt:
+    """Return a prompt for parsing a logged text that continues what the chat template has written.
 
     Args:
-        prompt: what was asked; one that has a prefill has the opener in it.
-        opener: what the template has written; empty = nothing.
+        prompt: the prompt; if it has a prefill, the opener is part of that.
+        opener: the text written by the template; empty = none.
     """
     return prompt.replace(prefill=opener) if opener and not prompt.prefill else prompt
 
 
 def one_file(path: str | Path, pattern: str) -> Path:
-    """Return the log at a path: the file itself, or the only one of a folder that fits a pattern.
+    """Return the log at a path: the file itself, or the only file of a folder that matches a pattern.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         ValueError: there are several; the message names them.
     """
-    given = Path(path)
-    if given.is_file():
-        return given
-    found = sorted(given.rglob(pattern)) if given.is_dir() else []
+    place = Path(path)
+    if place.is_file():
+        return place
+    found = sorted(place.rglob(pattern)) if place.is_dir() else []
     if not found:
         raise FileNotFoundError(f"expected a log {pattern!r} at {str(path)!r}, found none")
     if len(found) > 1:
-        names = ", ".join(file.relative_to(given).as_posix() for file in found)
-        raise ValueError(f"expected one log {pattern!r} in {str(path)!r}, found {len(found)}: {names}; name the file")
+        names = ", ".join(file.relative_to(place).as_posix() for file in found)
+        raise ValueError(f"expected one log {pattern!r} in {str(path)!r}, found {len(found)}: {names}; give one file")
     return found[0]

@@ -1,4 +1,4 @@
-"""The logs of inspect_ai, and what its tasks leave in them."""
+"""Read the logs of inspect_ai, including what `inspect_task` records in them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,23 @@ from ..data.fields import images_of
 from ..models.server.replies import Reply, response_of
 from ..models.server.steps import Steps
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, LoggedImage, Pair, check_reader, one_file, opened, sample_of, split_options
+from .imported import (
+    Imported,
+    LoggedImage,
+    LogRows,
+    Pair,
+    check_reader,
+    one_file,
+    sample_of,
+    split_options,
+    with_opener,
+)
 
-__all__ = ["RECORD", "Answered", "asked", "read_inspect", "recorded", "said"]
+__all__ = ["RECORD", "InspectSample", "prompt_of", "read_inspect", "response_of_log", "sample_from"]
 
 RECORD = "vlmrobust"
-"""The key in a sample's store under which `inspect_task.perturbed` keeps what it asked, and that in its metadata under
-which it may have `texts`, `distractor` and `group`, as rows of data have them."""
+"""The key of the prompt that `inspect_task.perturbed` records in a sample's store, and the key in a sample's metadata
+of its `texts`, `distractor` and `group`."""
 
 _FINISH_REASONS = {"max_tokens": "length", "model_length": "length"}
 
@@ -25,25 +35,24 @@ def read_inspect(
 ) -> Imported:
     r"""Read a log of inspect_ai, `.eval` or `.json`, of a task whose samples have choices.
 
-    Needs `pip install vlmrobust[harnesses]`. Epochs are draws. Reasoning that a provider returns apart is put back in
-    the thought's tags, and log-probabilities become letters where the answer was written. A sample that failed is an
-    error. What `inspect_task.perturbed` has asked is read back as it was; of changed images the sample keeps its own.
+    Needs `pip install vlmrobust[harnesses]`. Epochs become draws. Reasoning that a provider returns separately is put
+    back into the thought's tags, and log-probabilities at the answer become letter probabilities. A failed sample is an
+    error. Prompts of `inspect_task.perturbed` are restored as recorded, but samples keep their original images.
 
     Args:
-        path: the file, or a folder that holds one `.eval` file.
-        style: how the answers are read; None = as `perturbed` has recorded, or else `Style()`.
-        condition: the name of what the run changed; None = as `perturbed` has recorded, or else `base`.
-        opener: what the chat template has written where the assistant begins, such as `<think>\n`, where the model's
-            texts lack it; one that does repeat it is read the same.
+        path: the file, or a folder with one `.eval` file.
+        style: the style used to parse answers; None = as recorded by `perturbed`, else `Style()`.
+        condition: the name of the run's condition; None = as recorded by `perturbed`, else `base`.
+        opener: the text that the chat template writes at the beginning of the assistant's turn, such as `<think>\n`, if
+            the model's texts lack it; a text that repeats it is parsed the same.
 
     Returns:
-        The prompts, with the samples' metadata, and the responses as our parser reads them. What the first
-        scorer that has read or judged an answer says of it is `harness_answer` and `harness_correct` in
-        `sample.metadata`.
+        The prompts, with the samples' metadata, and the responses as our parser reads them. `harness_answer` and
+        `harness_correct` in `sample.metadata` are of the first scorer that has read or judged an answer.
 
     Raises:
         FileNotFoundError: there is no log.
-        ValueError: it has no samples, or none that can be read.
+        ValueError: it has no readable samples.
     """
     log = one_file(path, "*.eval")
     check_reader(log, "read_inspect")
@@ -51,21 +60,21 @@ def read_inspect(
         from inspect_ai.log import read_eval_log
     except ImportError as error:
         raise ImportError("reading logs of inspect needs inspect_ai: pip install vlmrobust[harnesses]") from error
-    collected = Collected()
+    log_rows = LogRows()
     samples = read_eval_log(log, resolve_attachments="full").samples or []
     for logged in samples:
         place = f"{log.name}, sample {logged.id!r}, epoch {logged.epoch}"
-        collected.add(place, _pairs, logged, style, condition, opener)
-    return collected.imported(log.name)
+        log_rows.add(place, _pairs, logged, style, condition, opener)
+    return log_rows.imported(log.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A sample of inspect with what a model said, out of a log or out of a task that runs.
+class InspectSample:
+    """A sample of inspect with the model's output, from a log or from a running task.
 
     Attributes:
-        id, epoch, input, choices, target, metadata, store: as inspect has them.
-        output: the model's, or None where the sample failed before.
+        id, epoch, input, choices, target, metadata, store: as in inspect.
+        output: the model's output; None if the sample failed before.
         error: why it failed.
     """
 
@@ -81,12 +90,12 @@ class Answered:
 
     @property
     def place(self) -> str:
-        """For messages."""
+        """The sample's place, for messages."""
         return f"sample {self.id!r}, epoch {self.epoch}"
 
 
 def _pairs(place: str, logged: Any, style: Style | None, condition: str | None, opener: str) -> Iterator[Pair]:
-    answered = Answered(
+    sample = InspectSample(
         id=logged.id,
         epoch=logged.epoch,
         input=logged.input,
@@ -97,14 +106,14 @@ def _pairs(place: str, logged: Any, style: Style | None, condition: str | None, 
         output=logged.output,
         error=None if logged.error is None else logged.error.message,
     )
-    prompt = recorded(answered, style)
+    prompt = prompt_of(sample, style)
     if condition is not None:
         prompt = prompt.replace(condition=condition)
-    yield prompt, said(opened(prompt, opener), answered)
+    yield prompt, response_of_log(with_opener(prompt, opener), sample)
 
 
 def _verdict(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the first scorer that has read or judged an answer says of it."""
+    """Return the verdict of the first scorer that has read or judged an answer."""
     for score in scores.values():
         answer = {} if score.answer is None else {"harness_answer": score.answer}
         judged = {"harness_correct": score.value in ("C", 1)} if score.value in ("C", "I", "N", 1, 0) else {}
@@ -113,34 +122,34 @@ def _verdict(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def asked(answered: Answered) -> Sample:
-    """Return the sample, with its choices or else the lettered options in its text.
+def sample_from(logged: InspectSample) -> Sample:
+    """Convert a sample of inspect, with its choices or else the lettered options in its text.
 
     Raises:
-        ValueError: it has neither, or not one target.
+        ValueError: it has neither, or not exactly one target.
     """
-    if len(answered.target) != 1:
-        raise ValueError(f"field 'target': expected one correct option, got {list(answered.target)!r:.80}")
-    text, images = _shown(answered.input)
-    question, options = (text, tuple(answered.choices)) if answered.choices else split_options(text)[:2]
+    if len(logged.target) != 1:
+        raise ValueError(f"field 'target': expected one correct option, got {list(logged.target)!r:.80}")
+    text, images = _text_and_images(logged.input)
+    question, options = (text, tuple(logged.choices)) if logged.choices else split_options(text)[:2]
     values = {
-        "id": str(answered.id),
+        "id": str(logged.id),
         "images": images,
         "question": question,
         "options": list(options),
-        "answer": answered.target[0],
-        "metadata": {name: value for name, value in answered.metadata.items() if name != RECORD},
+        "answer": logged.target[0],
+        "metadata": {name: value for name, value in logged.metadata.items() if name != RECORD},
     }
-    return sample_of(answered.place, {**answered.metadata.get(RECORD, {}), **values})
+    return sample_of(logged.place, {**logged.metadata.get(RECORD, {}), **values})
 
 
-def _shown(given: Any) -> tuple[str, list[Any]]:
-    """Return the last user message's text, and the images of all messages."""
-    if isinstance(given, str):
-        return given, []
-    contents = [message.content for message in given if message.role == "user"]
+def _text_and_images(messages: Any) -> tuple[str, list[Any]]:
+    """Return the text of the last user message, and the images of all user messages."""
+    if isinstance(messages, str):
+        return messages, []
+    contents = [message.content for message in messages if message.role == "user"]
     parts = [part for content in contents if not isinstance(content, str) for part in content]
-    text = next((message.text for message in reversed(given) if message.role == "user"), "")
+    text = next((message.text for message in reversed(messages) if message.role == "user"), "")
     return text, [_image(part.image) for part in parts if part.type == "image"]
 
 
@@ -148,31 +157,31 @@ def _image(address: str) -> Any:
     return images_of(address, None)[0] if address.startswith("data:") else LoggedImage(source=address)
 
 
-def recorded(answered: Answered, style: Style | None = None) -> Prompt:
-    """Return the prompt that `perturbed` has recorded, or the unperturbed one of the sample.
+def prompt_of(logged: InspectSample, style: Style | None = None) -> Prompt:
+    """Return the prompt recorded by `perturbed`, or else the sample's unperturbed prompt.
 
     Args:
-        answered: the sample.
-        style: in place of the recorded one.
+        logged: the sample.
+        style: replaces the recorded style.
     """
-    sample = asked(answered)
-    record = answered.store.get(RECORD)
+    sample = sample_from(logged)
+    record = logged.store.get(RECORD)
     if record is None:
-        return Prompt.of(sample, style=style, draw=answered.epoch - 1)
+        return Prompt.of(sample, style=style, draw=logged.epoch - 1)
     fields = {**record["prompt"], "sample": sample, "images": sample.images}
     return Prompt(**(fields if style is None else {**fields, "style": style}))
 
 
-def said(prompt: Prompt, answered: Answered) -> Response:
-    """Return the response, letters included where the log has log-probabilities."""
-    record = answered.store.get(RECORD) or {}
+def response_of_log(prompt: Prompt, logged: InspectSample) -> Response:
+    """Return the response, with letter probabilities if the log has log-probabilities."""
+    record = logged.store.get(RECORD) or {}
     if "not_applicable" in record:
         return Response.failed(prompt, record["not_applicable"], "not_applicable")
-    if answered.error is not None:
-        return Response.failed(prompt, answered.error)
-    if answered.output is None or not answered.output.choices:
+    if logged.error is not None:
+        return Response.failed(prompt, logged.error)
+    if logged.output is None or not logged.output.choices:
         return Response.failed(prompt, "the log has no output of a model")
-    return response_of(prompt, _reply(answered.output))
+    return response_of(prompt, _reply(logged.output))
 
 
 def _reply(output: Any) -> Reply:

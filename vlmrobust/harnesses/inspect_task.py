@@ -1,7 +1,7 @@
-"""Conditions and metrics inside a task of inspect_ai: a solver that perturbs, and a scorer that measures.
+"""Provide conditions and metrics for tasks of inspect_ai: a solver that perturbs and a scorer that measures.
 
-Both are known to inspect by name: the log of a task holds its conditions and settings, and `read_inspect` reads back
-what was asked. Needs `pip install vlmrobust[harnesses]`.
+Inspect registers both by name: the log of a task has its conditions and settings, and `read_inspect` restores the
+prompts. Needs `pip install vlmrobust[harnesses]`.
 """
 
 from collections.abc import Sequence
@@ -28,24 +28,24 @@ from ..prompting import KNOWN_TOKENS, LETTERS
 from ..report.columns import score as measured
 from ..types import ImageLike, Prompt, Responses, Style
 from .imported import LoggedImage
-from .inspect_logs import RECORD, Answered, asked, recorded, said
+from .inspect_logs import RECORD, InspectSample, prompt_of, response_of_log, sample_from
 
 __all__ = ["perturbed", "robustness"]
 
 
 @solver
 def perturbed(condition: Perturbation | None = None, *, style: Style | None = None, seed: int = 0) -> Solver:
-    """Put the question of a sample under a condition, and let the model answer.
+    """Apply a condition to a sample and let the model answer.
 
-    The sample has its image in `input` and its options in `choices`; `texts`, `distractor` and `group` may lie in its
-    `metadata["vlmrobust"]`, as in a row of `data.samples_from`. A prefilled thought becomes a last assistant message,
-    which the provider has to continue, as inspect's own for vLLM and SGLang ask their servers to; whether it does
-    cannot be seen from here. A condition that does not fit a sample ends it without a call.
+    The sample has its image in `input` and its options in `choices`; its `metadata["vlmrobust"]` may hold `texts`,
+    `distractor` and `group`, as in a row of `data.samples_from`. A prefilled thought becomes a last assistant message,
+    which the provider has to continue, as inspect's providers for vLLM and SGLang do; this cannot be verified here. If
+    the condition is not applicable, the sample ends without a call.
 
     Args:
         condition: the perturbation; None = `Base()`.
-        style: how the question is put and the answer read; None = `Style()`.
-        seed: keys every random draw, together with the sample's id: the same as in `expand`.
+        style: the style of the prompt and of parsing; None = `Style()`.
+        seed: seed of every random draw, together with the sample's id, as in `expand`.
 
     Raises:
         ValueError: the sample has no choices, or the condition needs the response under base.
@@ -60,7 +60,7 @@ def perturbed(condition: Perturbation | None = None, *, style: Style | None = No
     chosen = Base() if condition is None else condition
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        sample = asked(_answered(state))
+        sample = sample_from(_answered(state))
         prompt = Prompt.of(sample, style=style, draw=state.epoch - 1, distractor=draw_distractor(sample, seed))
         try:
             prompt = chosen(prompt, seed)
@@ -77,16 +77,16 @@ def perturbed(condition: Perturbation | None = None, *, style: Style | None = No
 
 @scorer(metrics={"*": [mean(), stderr()]})
 def robustness(metrics: Sequence[Metric | str] | None = None, *, style: Style | None = None) -> Scorer:
-    """Measure a response as a report does: one value per metric, NaN where it is undefined, which inspect leaves out.
+    """Score a response as a report does: one value per metric, NaN if undefined, which inspect leaves out.
 
     Args:
-        metrics: what is measured, by names too; None = accuracy, shares of unparsed and truncated answers, follow rate,
+        metrics: the metrics or their names; None = accuracy, shares of unparsed and truncated answers, follow rate,
             consistency and its coverage.
-        style: how answers are read in a task without `perturbed`; None = `Style()`.
+        style: the style used to parse answers in a task without `perturbed`; None = `Style()`.
 
     Returns:
-        A scorer. `Score.answer` is the letter of the answer among the sample's `choices`, whatever was shown;
-        `Score.explanation` is the thought.
+        A scorer. `Score.answer` is the letter of the answer among the sample's `choices`, whatever order the prompt
+        had; `Score.explanation` is the thought.
     """
     columns = metrics_named(
         metrics or (Accuracy(), UnparsedRate(), TruncatedRate(), FollowRate(), Consistency(), ConsistencyCoverage())
@@ -94,8 +94,8 @@ def robustness(metrics: Sequence[Metric | str] | None = None, *, style: Style | 
 
     async def score(state: TaskState, target: Target) -> Score:
         answered = _answered(state)
-        prompt = recorded(answered, style)
-        response = said(prompt, answered)
+        prompt = prompt_of(answered, style)
+        response = response_of_log(prompt, answered)
         values = measured(Responses.of([prompt], [response]), columns)
         return Score(
             value={column.name: float(column.scores[0]) for column in values},
@@ -107,9 +107,9 @@ def robustness(metrics: Sequence[Metric | str] | None = None, *, style: Style | 
     return score
 
 
-def _answered(state: TaskState) -> Answered:
+def _answered(state: TaskState) -> InspectSample:
     choices = sorted(state.choices, key=lambda choice: choice.original_position)
-    return Answered(
+    return InspectSample(
         id=state.sample_id,
         epoch=state.epoch,
         input=state.input,
@@ -145,5 +145,5 @@ def _messages(prompt: Prompt) -> list[ChatMessage]:
 
 
 def _address(image: ImageLike) -> str:
-    """Return an image as inspect takes it: the path or address as it was given, or a `data:` URL."""
+    """Return an image for inspect: the original path or URL, or a `data:` URL."""
     return str(image.source) if isinstance(image, LoggedImage) else data_url(image)

@@ -1,4 +1,4 @@
-"""Any model of lmms-eval as a model here: its adapters for some hundred families and servers, under our conditions."""
+"""Run any model of lmms-eval, which supports about a hundred families and servers, under our conditions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ _TASK, _SPLIT = "vlmrobust", "prompts"
 
 
 class LmmsModel:
-    """A model of lmms-eval that answers prompts, chat-style or simple.
+    """A model of lmms-eval, chat-style or simple.
 
-    It has no way to continue a begun turn: a prefilled thought is put into the user's text, as for servers without
-    prefill, and stands apart in the report (`carrier` is `user_text`). It returns no log-probabilities: letter metrics
-    are NaN. `HFModel` reads both for what Hugging Face transformers can load.
+    It cannot continue an assistant turn: a prefilled thought goes into the user's text, as for servers without prefill,
+    and is reported separately (`carrier` is `user_text`). It returns no log-probabilities: letter metrics are NaN.
+    `HFModel` supports both for models that Hugging Face transformers can load.
 
     Args:
         lmms: an instance of a subclass of `lmms_eval.api.model.lmms`.
@@ -35,7 +35,7 @@ class LmmsModel:
         self.generation = {**defaults, **(generation or {})}
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the answers as far as it can be seen from here: class, checkpoint, settings."""
+        """Return what is known to determine the responses: class, checkpoint, settings."""
         kind = type(self.lmms)
         name = getattr(getattr(self.lmms, "config", None), "_name_or_path", None)
         return {"class": f"{kind.__module__}.{kind.__qualname__}", "name": name, "generation": self.generation}
@@ -43,8 +43,8 @@ class LmmsModel:
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Answer prompts in one call of `generate_until`; see `Model.respond`.
 
-        An image that cannot be opened fails its own prompt, and so do earlier turns where the model is a simple one,
-        which takes one text. What the model raises is raised.
+        A prompt fails on its own if an image cannot be opened, or if it has earlier turns and the model is a simple
+        one, which takes a single text. Exceptions of the model are raised.
         """
         from lmms_eval.api.instance import Instance, unwrap_generation_output
 
@@ -80,14 +80,14 @@ class LmmsModel:
 
     def _arguments(self, number: int, messages: list[dict[str, Any]]) -> tuple[Any, ...]:
         text = "".join(part["text"] for turn in messages for part in turn["content"] if part["type"] == "text")
-        settings = dict(self.generation)  # adapters take what they know out of it
+        settings = dict(self.generation)  # adapters remove entries from it
         if self.lmms.is_simple:
             return text, settings, _images, number, _TASK, _SPLIT
-        return text, _as_they_are, settings, number, _TASK, _SPLIT
+        return text, _unchanged, settings, number, _TASK, _SPLIT
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """Return the turns with the images in them, as `lmms_eval.protocol.ChatMessages` takes them."""
+    """Return the turns, with their images, in the format of `lmms_eval.protocol.ChatMessages`."""
     prompt = prompt.with_inert(KNOWN_TOKENS)
     pictures: Any = [open_image(image) for image in prompt.images]
     turns = messages_of(prompt, pictures, prompt.prefill, "user_text")
@@ -98,7 +98,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     return {"type": "image", "url": part["image_url"]["url"]} if part["type"] == "image_url" else part
 
 
-def _as_they_are(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _unchanged(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 

@@ -1,4 +1,4 @@
-"""The prediction files of VLMEvalKit, which have the options as columns."""
+"""Read the prediction files of VLMEvalKit, which have the options as columns."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,16 +9,16 @@ from typing import Any
 from ..data import Row
 from ..data.cells import from_cell, looks_nested
 from ..data.fields import from_base64, is_missing
-from ..data.files import read_file, with_shared_images
+from ..data.files import fill_shared_images, read_file
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
-from .imported import Collected, Imported, Pair, check_reader, opened, sample_of, value_of
+from .imported import Imported, LogRows, Pair, check_reader, sample_of, value_of, with_opener
 
 __all__ = ["read_vlmevalkit"]
 
-_CIRCLE = 1_000_000  # circular evaluation numbers the copies of question 7 as 1000007, 2000007, …
+_ROTATION = 1_000_000  # circular evaluation numbers the copies of question 7 as 1000007, 2000007, …
 _FAILED = "Failed to obtain answer"
-_USED = frozenset({"index", "question", "answer", "prediction", "thinking", "image", *LETTERS})
+_FIELD_COLUMNS = frozenset({"index", "question", "answer", "prediction", "thinking", "image", *LETTERS})
 
 
 def read_vlmevalkit(
@@ -32,18 +32,18 @@ def read_vlmevalkit(
     r"""Read a prediction file of VLMEvalKit, `<model>_<dataset>.xlsx` (or `.tsv`, `.csv`, `.json`).
 
     A judged file, `…_result.xlsx`, is read too; its `hit` becomes `harness_correct`. A column `thinking`
-    (SPLIT_THINK) goes in front of the answer as its thought. The rotated copies of a circular run (`index` from
-    1,000,000 on) become the conditions `rotated_options_1`, … of the question that they copy, for `Report.circular`.
-    An empty cell is an answer without text, which is no answer; answers that begin with "Failed to obtain answer" are
-    errors. An `.xlsx` file needs `pip install vlmrobust[harnesses]`.
+    (SPLIT_THINK) becomes the thought before the answer. The rotated copies of a circular run (`index` from 1,000,000
+    on) become the conditions `rotated_options_1`, … of their original question, for `Report.circular`. An empty cell is
+    an empty response, without an answer; responses that begin with "Failed to obtain answer" are errors. An `.xlsx`
+    file needs `pip install vlmrobust[harnesses]`.
 
     Args:
         path: the file.
-        images: the dataset's `.tsv` with a column `image` in base64; None = the samples have no images to open.
-        style: how the answers are read; None = `Style()`.
-        condition: the name of what the run changed; `base` = nothing.
-        opener: what the chat template has written where the assistant begins, such as `<think>\n`, where the model's
-            texts lack it; one that does repeat it is read the same.
+        images: the dataset's `.tsv` with a column `image` in base64; None = samples without readable images.
+        style: the style used to parse answers; None = `Style()`.
+        condition: the name of the run's condition; `base` = unperturbed.
+        opener: the text that the chat template writes at the beginning of the assistant's turn, such as `<think>\n`, if
+            the model's texts lack it; a text that repeats it is parsed the same.
 
     Returns:
         The prompts, with the other columns (`category`, `l2-category`, `split`, `hint`, …) in `sample.metadata`, and
@@ -51,7 +51,7 @@ def read_vlmevalkit(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is of another kind, not one row could be read, or an `index` occurs twice.
+        ValueError: the file has another format, no row could be read, or an `index` occurs twice.
 
     Example:
         >>> import tempfile
@@ -67,16 +67,16 @@ def read_vlmevalkit(
     check_reader(log, "read_vlmevalkit")
     rows = _table(log)
     pictures = {} if images is None else _pictures(Path(images))
-    asked = {_index(row.values): row.values for row in rows if "index" in row.values}
-    collected = Collected()
-    # The questions themselves first: a report's first condition is what circular accuracy is compared with.
+    questions = {_index(row.values): row.values for row in rows if "index" in row.values}
+    log_rows = LogRows()
+    # Originals first: a report's first condition is the reference of circular accuracy.
     for row in sorted(rows, key=_rotated_by):
-        collected.add(row.place, _pairs, row, asked, pictures, style, condition, opener)
-    return collected.imported(log.name)
+        log_rows.add(row.place, _pairs, row, questions, pictures, style, condition, opener)
+    return log_rows.imported(log.name)
 
 
 def _table(path: Path) -> list[Row]:
-    """Return the rows without empty cells, every cell as it was written; an empty prediction is one of no text."""
+    """Return the rows without empty cells; an empty prediction becomes an empty text."""
     if not path.is_file():
         raise FileNotFoundError(f"expected a prediction file of VLMEvalKit at {str(path)!r}, found none")
     if path.suffix in (".tsv", ".csv"):
@@ -84,7 +84,7 @@ def _table(path: Path) -> list[Row]:
     else:
         rows = [Row(f"{path.name}, row {number}", cells) for number, cells in enumerate(_cells(path), start=2)]
     has_predictions = any("prediction" in row.values for row in rows)
-    return [_written(row, has_predictions) for row in rows]
+    return [_without_empty_cells(row, has_predictions) for row in rows]
 
 
 def _cells(path: Path) -> list[dict[Any, Any]]:
@@ -92,18 +92,18 @@ def _cells(path: Path) -> list[dict[Any, Any]]:
 
     if path.suffix == ".xlsx":
         try:
-            # "None" and "NA" are options like others.
+            # "None" and "NA" are valid options.
             frame = pd.read_excel(path, dtype=object, engine="openpyxl", keep_default_na=False, na_values=[""])
         except ImportError as error:
             raise ImportError("reading .xlsx needs openpyxl: pip install vlmrobust[harnesses]") from error
     elif path.suffix == ".json":
         frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")), dtype=object)
-    else:  # not .pkl: it runs what it holds
+    else:  # not .pkl, since unpickling runs code
         raise ValueError(f"expected a prediction file in .xlsx, .tsv, .csv or .json, got {path.name!r}")
     return frame.to_dict("records")
 
 
-def _written(row: Row, has_predictions: bool) -> Row:
+def _without_empty_cells(row: Row, has_predictions: bool) -> Row:
     values = {str(name): value for name, value in row.values.items() if not is_missing(value)}  # noqa: PD011
     if has_predictions and row.problem is None:
         values.setdefault("prediction", "")
@@ -119,27 +119,27 @@ def _rotated_by(row: Row) -> int:
 
 
 def _pictures(path: Path) -> dict[str, str]:
-    cells = [row.values for row in with_shared_images(_table(path))]  # noqa: PD011 - not of pandas
+    cells = [row.values for row in fill_shared_images(_table(path))]  # noqa: PD011 - not of pandas
     return {_index(row): row["image"] for row in cells if "image" in row}
 
 
 def _pairs(
     place: str,
-    read: Row,
-    asked: Mapping[str, Mapping[str, Any]],
+    row: Row,
+    questions: Mapping[str, Mapping[str, Any]],
     pictures: Mapping[str, str],
     style: Style | None,
     condition: str,
     opener: str,
 ) -> Iterator[Pair]:
-    if read.problem is not None:
-        raise ValueError(read.problem)
-    row = read.values  # noqa: PD011 - not of pandas
-    rotation, original = _rotation(_index(row))
-    if original not in asked:
-        raise ValueError(f"field 'index': expected the question {original} that {_index(row)} rotates, found none")
-    own = _sample(place, row, original, pictures)
-    sample = own if not rotation else _sample(place, asked[original], original, pictures)
+    if row.problem is not None:
+        raise ValueError(row.problem)
+    cells = row.values  # noqa: PD011 - not of pandas
+    rotation, original = _rotation(_index(cells))
+    if original not in questions:
+        raise ValueError(f"field 'index': expected the question {original} that {_index(cells)} rotates, found none")
+    own = _sample(place, cells, original, pictures)
+    sample = own if not rotation else _sample(place, questions[original], original, pictures)
     if sorted(own.options) != sorted(sample.options):
         raise ValueError(f"field 'options': expected those of {original} in another order, got {list(own.options)}")
     names = [condition] * (condition != "base" or not rotation) + [f"rotated_options_{rotation}"] * bool(rotation)
@@ -148,21 +148,21 @@ def _pairs(
         options=own.options,
         order=[sample.options.index(option) for option in own.options],
     )
-    text = str(value_of(row, "prediction"))
+    text = str(value_of(cells, "prediction"))
     if text.startswith(_FAILED):
         yield prompt, Response.failed(prompt, text.strip())
     else:
-        yield prompt, Response.parse(opened(prompt, opener), text, reasoning=row.get("thinking"))
+        yield prompt, Response.parse(with_opener(prompt, opener), text, reasoning=cells.get("thinking"))
 
 
 def _rotation(index: str) -> tuple[int, str]:
-    """Return by how many places a question was rotated, and the index of the question itself."""
+    """Return the number of places by which a question was rotated, and the index of the original."""
     number = int(index) if index.isdecimal() else 0
-    return (number // _CIRCLE, str(number % _CIRCLE)) if number >= _CIRCLE else (0, index)
+    return (number // _ROTATION, str(number % _ROTATION)) if number >= _ROTATION else (0, index)
 
 
 def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[str, str]) -> Sample:
-    metadata = {name: value for name, value in row.items() if name not in _USED}
+    metadata = {name: value for name, value in row.items() if name not in _FIELD_COLUMNS}
     if "hit" in metadata:
         metadata["harness_correct"] = bool(int(metadata.pop("hit")))
     values = {
@@ -178,6 +178,6 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
 
 
 def _decoded(cell: str) -> list[bytes]:
-    """Decode a cell: one image, or a list of them as Python writes it."""
-    shown = from_cell(cell) if looks_nested(cell) else [cell]
-    return [from_base64(one) for one in shown]
+    """Decode a cell: one image, or a Python list of images."""
+    images = from_cell(cell) if looks_nested(cell) else [cell]
+    return [from_base64(image) for image in images]

@@ -14,7 +14,7 @@ from ..files import read_file
 from ..hub import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, samples_from
-from ..sources import check_undivided, first, in_memory
+from ..sources import check_no_parts, in_memory, limited
 from .questions import LeftOut, nearby_numbers
 from .table import BENCHMARKS, Published
 
@@ -89,13 +89,13 @@ def load_benchmark(
         raise ValueError(f"rows in memory have no configs: expected none for {name}, got {list(configs)!r}")
     path = _located(chosen, source) if held is None else None
     if path is not None and path.is_file():
-        check_undivided(path, name, splits=split, configs=configs)
+        check_no_parts(path, name, splits=split, configs=configs)
     read = (
         _fields(chosen, row, str(number) if part is None else f"{part}/{number}", seed)
         for part, part_rows in (_parts(chosen, path, streaming) if held is None else [(None, held)])
         for number, row in enumerate(part_rows)
     )
-    rows = list(first(read, limit)) if drawn is None else _drawn(read, drawn, seed)
+    rows = list(limited(read, limit)) if drawn is None else _drawn(read, drawn, seed)
     samples = samples_from(
         rows,
         root=root or _root_of(chosen, path, rows),
