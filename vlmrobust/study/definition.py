@@ -98,9 +98,9 @@ def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     if not path.is_file():
-        names = [file.name for file in path.parent.glob("*.toml")]
+        files = [file.name for file in path.parent.glob("*.toml")]
         found = "a folder" if path.is_dir() else "nothing"
-        hint = did_you_mean(path.name, names) or "give the path of its TOML file"
+        hint = did_you_mean(path.name, files) or "give the path of its TOML file"
         raise FileNotFoundError(f"expected a study at {path}, found {found}; {hint}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
