@@ -12,7 +12,7 @@ import prefix
 import torch
 
 from vlmrobust import HFModel
-from vlmrobust.models.probe import GenerationProbe, Log, captured
+from vlmrobust.models.probe import DecodingLog, GenerationProbe, captured
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
 
     def with_probe() -> Any:
         with captured(model, engine._head) as seen, torch.inference_mode():
-            logs = [Log() for _ in prompts]
+            logs = [DecodingLog() for _ in prompts]
             probe = GenerationProbe(engine._engine._head, seen, engine._engine._letter_tokens, logs)
             written = engine._decoding.generate(inputs, prompts, probe)
         kept.append(sum(len(log.entropies) + sum(rows.numel() for rows in log.kept.values()) for log in logs))

@@ -174,7 +174,7 @@ def test_what_cannot_start_says_why_and_what_may_help(ran: Ran, folder: Path, we
     (unknown / "config.json").write_text(json.dumps(config))
     _, said = ran("refusals")
     assert "NoSuchModel" in said["unknown"]
-    assert "HFModel takes any" in said["unknown"]
+    assert "HFModel supports any" in said["unknown"]
     assert "10000000" in said["context"]
     assert "max_model_len" in said["memory"]
     assert "cache" in said["memory"].casefold()

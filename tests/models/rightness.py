@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from vlmrobust import Prompt, Response, Sample, expand
 from vlmrobust.models import HFModel
-from vlmrobust.models.branches import bears_gaps
+from vlmrobust.models.branches import allows_gaps
 from vlmrobust.perturbations import StopThink
 
 __all__ = ["assert_right"]
@@ -64,7 +64,7 @@ def _letters(made: zoo.Tiny, prompt: Prompt, texts: Sequence[str], *, looks: boo
     count = len(prompt.options)
     shown = oracle.MARKS[:count] if looks else " "
     # A cache that bears no gaps: what stands before the prompt's last token is not looked past.
-    gaps = bears_gaps(_reader(made).config.get_text_config(), 512)
+    gaps = allows_gaps(_reader(made).config.get_text_config(), 512)
     letters = oracle.forced_letters(made.processor, _reader(made), text, prompt.images, texts, shown, gaps=gaps)
     return [float(letter) for letter in letters[:count]]
 
@@ -95,7 +95,7 @@ def assert_right(
     prompts = [*forced, *begun]
     alone = _asked(prompts, made, batch_size=1, share_prefixes=False)
     texts = texts_of(made.processor.tokenizer)
-    looks = "what follows a letter is not looked at" not in said()
+    looks = "letters are not looked past" not in said()
     for prompt, response in zip(forced, alone, strict=False):
         assert response.option_logprobs == pytest.approx(_letters(made, prompt, texts, looks=looks), abs=_CLOSE)
     assert [response.text for response in alone[len(forced) :]] == [_written(made, prompt) for prompt in begun]

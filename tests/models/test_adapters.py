@@ -13,7 +13,7 @@ import zoo
 from vlmrobust import Prompt, Sample, expand
 from vlmrobust.models import HFModel
 from vlmrobust.models.base import RefusedError, identity_of
-from vlmrobust.models.branches import bears_gaps
+from vlmrobust.models.branches import allows_gaps
 from vlmrobust.perturbations import StopThink
 
 peft = pytest.importorskip("peft")
@@ -69,7 +69,7 @@ def test_an_adapter_says_what_the_merged_model_says(
     for prompt, response in zip(read, responses, strict=False):
         count = len(prompt.options)
         text = oracle.rendered(processor, prompt) + "<answer>"
-        shown, gaps = oracle.MARKS[:count], bears_gaps(merged.config.get_text_config(), 512)
+        shown, gaps = oracle.MARKS[:count], allows_gaps(merged.config.get_text_config(), 512)
         want = oracle.forced_letters(processor, merged, text, prompt.images, texts, shown, gaps=gaps)[:count]
         assert response.option_logprobs == pytest.approx(want.tolist(), abs=1e-4)
     written = plain.respond(begun)
@@ -142,7 +142,7 @@ def test_prompt_learning_is_refused_by_name(kind: str, settings: dict[str, Any])
     sizes = {"num_layers": 2, "token_dim": 32, "num_attention_heads": 2, "num_transformer_submodules": 1}
     config = peft.get_peft_config({"peft_type": kind, "task_type": "CAUSAL_LM", **settings, **sizes})
     model = peft.get_peft_model(made.model, config)
-    with pytest.raises(RefusedError, match=rf"got {kind} \(adapter 'default'\), whose prefix `generate` leaves out"):
+    with pytest.raises(RefusedError, match=rf"got {kind} \(adapter 'default'\), whose prefix `generate` ignores"):
         HFModel(model, made.processor)
 
 

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from vlmrobust import Prompt, Response, Sample, expand
 from vlmrobust.models import HFModel
 from vlmrobust.models.branches import Branches, joined
-from vlmrobust.models.continuous_batching import Rolling
+from vlmrobust.models.continuous_batching import ContinuousBatch
 from vlmrobust.perturbations import StopThink
 
 pytestmark = [
@@ -76,23 +76,23 @@ def restless(writer: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Rolling]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[ContinuousBatch]:
     """Return every queue's texts as they are decoded."""
-    found: list[Rolling] = []
-    real = Rolling.step
+    found: list[ContinuousBatch] = []
+    real = ContinuousBatch.step
 
-    def step(self: Rolling) -> Any:
+    def step(self: ContinuousBatch) -> Any:
         if self not in found:
             found.append(self)
         return real(self)
 
-    monkeypatch.setattr(Rolling, "step", step)
+    monkeypatch.setattr(ContinuousBatch, "step", step)
     return found
 
 
 @pytest.mark.parametrize("family", [*KINDS, *APART])
 def test_texts_and_letters_are_those_of_generate(
-    family: str, restless: Build, samples: list[Sample], seen: list[Rolling], caplog: pytest.LogCaptureFixture
+    family: str, restless: Build, samples: list[Sample], seen: list[ContinuousBatch], caplog: pytest.LogCaptureFixture
 ) -> None:
     made, prompts = restless(family), prompts_of(samples[:4])  # the third has two images
     options = {"max_new_tokens": LIMIT, **UNEVEN}
@@ -144,7 +144,7 @@ def test_draws_and_stop_strings_do_not_depend_on_who_is_beside(
 
 
 def test_no_step_is_taken_for_a_text_that_has_ended(
-    restless: Build, samples: list[Sample], seen: list[Rolling]
+    restless: Build, samples: list[Sample], seen: list[ContinuousBatch]
 ) -> None:
     made = restless("llava")
     prompts = [Prompt.of(sample, draw=draw) for sample in samples for draw in range(4)]
@@ -220,16 +220,16 @@ def test_memory_that_runs_out_in_the_middle_of_thoughts_changes_none(
     expected = HFModel(made.model, made.processor, options).respond(prompts)
     engine = HFModel(made.model, made.processor, options)
     engine.respond(prompts[:2])
-    real, steps = Rolling._through, 0
+    real, steps = ContinuousBatch._through, 0
 
-    def through(self: Rolling, branches: Branches, tokens: torch.Tensor) -> Any:
+    def through(self: ContinuousBatch, branches: Branches, tokens: torch.Tensor) -> Any:
         nonlocal steps
         steps += 1
         if steps % 3 == 0 and len(tokens) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return real(self, branches, tokens)
 
-    monkeypatch.setattr(Rolling, "_through", through)
+    monkeypatch.setattr(ContinuousBatch, "_through", through)
     with caplog.at_level(logging.WARNING, logger="vlmrobust"):
         assert_same(engine.respond(prompts), expected)
     assert "out of memory with" in caplog.text
@@ -255,7 +255,7 @@ def test_texts_that_grow_beyond_a_window_or_stay_within(window: int, restless: B
 
 
 def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(
-    restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, seen: list[Rolling]
+    restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, seen: list[ContinuousBatch]
 ) -> None:
     made, prompts = restless("llava"), prompts_of(samples)
     options = {"max_new_tokens": LIMIT, **UNEVEN}
@@ -276,7 +276,7 @@ def test_a_cache_that_says_something_else_leaves_decoding_to_generate(
     restless: Build,
     samples: list[Sample],
     monkeypatch: pytest.MonkeyPatch,
-    seen: list[Rolling],
+    seen: list[ContinuousBatch],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     made, prompts = restless("llava"), [Prompt.of(sample) for sample in samples]

@@ -28,13 +28,13 @@ def test_a_misspelt_option_is_refused_with_the_nearest(misspelt: str, meant: str
     [
         ({"num_beams": 4}, "'num_beams': expected 1"),
         ({"num_return_sequences": 2}, "'num_return_sequences': expected 1"),
-        ({"cache_implementation": "paged"}, "with a paged one transformers answers without the image, got 'paged'"),
+        ({"cache_implementation": "paged"}, "with a paged one, transformers ignores the image, got 'paged'"),
         ({"max_length": 100}, "use 'max_new_tokens', got 100"),
         ({"is_assistant": True}, "'is_assistant': expected none: texts are decoded token by token"),
         ({"assistant_early_exit": 1}, "'assistant_early_exit': expected none"),
         ({"token_healing": True}, "'token_healing': expected none"),
         ({"penalty_alpha": 0.6}, "'penalty_alpha': expected none: texts are decoded token by token"),
-        ({"do_sample": True, "typical_p": 0.9}, "'typical_p': expected none: samples are drawn with temperature"),
+        ({"do_sample": True, "typical_p": 0.9}, "'typical_p': expected none: only temperature, top_k"),
     ],
 )
 def test_what_cannot_be_read_off_a_text_is_refused(options: dict[str, Any], why: str, tiny: Build) -> None:
@@ -119,7 +119,7 @@ def test_options_without_effect_are_said(tiny: Build, caplog: pytest.LogCaptureF
     HFModel(made.model, made.processor, {"repetition_penalty": 1.1})
     assert not caplog.records
     HFModel(made.model, made.processor, {"length_penalty": 2.0, "early_stopping": True, "cache_config": {"nbits": 4}})
-    assert "generation: early_stopping, length_penalty act on beams alone, and have no effect here" in caplog.text
+    assert "generation: early_stopping, length_penalty act on beam search only, and have no effect here" in caplog.text
     assert "cache_config has no effect without cache_implementation='quantized'" in caplog.text
 
 

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from vlmrobust import Prompt, Sample
 from vlmrobust.models import HFModel, caches
 from vlmrobust.models.branches import Branches, joined
-from vlmrobust.models.continuous_batching import Rolling
+from vlmrobust.models.continuous_batching import ContinuousBatch
 from vlmrobust.models.growing_cache import GrowingLayer
 
 HEADS, WIDTH = 2, 3
@@ -206,13 +206,13 @@ def test_layers_grow_while_texts_are_decoded_and_say_the_same(
     made, prompts = writer(family), [Prompt.of(sample, draw=draw) for sample in samples[:3] for draw in range(2)]
     options = {"max_new_tokens": 40, "do_sample": True, "temperature": 1.5, "seed": 2}
     seen: set[type] = set()
-    real = Rolling.step
+    real = ContinuousBatch.step
 
-    def step(self: Rolling) -> Any:
-        seen.update(type(layer) for layer in self._sides[0].branches.cache.layers)
+    def step(self: ContinuousBatch) -> Any:
+        seen.update(type(layer) for layer in self._groups[0].branches.cache.layers)
         return real(self)
 
-    monkeypatch.setattr(Rolling, "step", step)
+    monkeypatch.setattr(ContinuousBatch, "step", step)
     responses = HFModel(made.model, made.processor, options).respond(prompts)
     assert (GrowingLayer in seen) is (grow != "none")
     assert (len(seen) > 1 or GrowingLayer not in seen) is (grow != "all")

@@ -288,5 +288,5 @@ def test_a_cache_that_says_something_else_is_not_believed(
     engine = HFModel(copy.copy(made.model), made.processor)
     [response] = engine.respond([prompt])
     assert response.option_logprobs == pytest.approx(expected.option_logprobs, abs=1e-4)
-    assert "what follows a letter is not looked at" in caplog.text
+    assert "letters are not looked past" in caplog.text
     assert engine._engine._ahead.works is False

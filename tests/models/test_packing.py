@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.models.packing import Packing, Twig, packed
+from vlmrobust.models.packing import Packing, Segment, packed
 
 
 def partitions(lengths: Sequence[int]) -> list[list[list[int]]]:
@@ -40,20 +40,20 @@ def packing(**changes: Any) -> Packing:
     return Packing(**settings | changes)
 
 
-def paths(twigs: Sequence[Twig], before: tuple[int, ...] = ()) -> Iterator[tuple[int, tuple[int, ...], int]]:
+def paths(segments: Sequence[Segment], before: tuple[int, ...] = ()) -> Iterator[tuple[int, tuple[int, ...], int]]:
     """Yield every prompt with all of its tokens, and how many of them are in no stem."""
-    for twig in twigs:
-        assert twig.tokens
-        assert (twig.prompt == -1) is bool(twig.twigs)
-        if twig.twigs:
-            assert len(twig.twigs) > 1
-            yield from paths(twig.twigs, before + twig.tokens)
+    for segment in segments:
+        assert segment.tokens
+        assert (segment.prompt == -1) is bool(segment.segments)
+        if segment.segments:
+            assert len(segment.segments) > 1
+            yield from paths(segment.segments, before + segment.tokens)
         else:
-            yield twig.prompt, before + twig.tokens, len(twig.tokens)
+            yield segment.prompt, before + segment.tokens, len(segment.tokens)
 
 
-def computed(twigs: Sequence[Twig]) -> int:
-    return sum(len(twig.tokens) + computed(twig.twigs) for twig in twigs)
+def computed(segments: Sequence[Segment]) -> int:
+    return sum(len(segment.tokens) + computed(segment.segments) for segment in segments)
 
 
 def distinct(suffixes: Mapping[int, Sequence[int]], places: int) -> int:
@@ -73,13 +73,13 @@ def test_every_prompt_keeps_its_tokens_and_those_that_are_read_are_its_own(
 ) -> None:
     suffixes = data.draw(st.lists(some_suffixes(places), min_size=1, max_size=3))
     made = packing(pass_cost=pass_cost, stems_padded=padded, ends_padded=padded)
-    found = made.twigs(suffixes, places)
-    for some, twigs in zip(suffixes, found, strict=True):
-        assert {prompt: tokens for prompt, tokens, _ in paths(twigs)} == {p: tuple(t) for p, t in some.items()}
-        assert len(list(paths(twigs))) == len(some)
-        assert all(own >= places for _, _, own in paths(twigs))
-        assert computed(twigs) == sum(map(len, some.values())) - sum(twig.spared for twig in twigs)
-        assert computed(twigs) >= distinct(some, places)
+    found = made.segments(suffixes, places)
+    for some, segments in zip(suffixes, found, strict=True):
+        assert {prompt: tokens for prompt, tokens, _ in paths(segments)} == {p: tuple(t) for p, t in some.items()}
+        assert len(list(paths(segments))) == len(some)
+        assert all(own >= places for _, _, own in paths(segments))
+        assert computed(segments) == sum(map(len, some.values())) - sum(segment.saved for segment in segments)
+        assert computed(segments) >= distinct(some, places)
 
 
 QUESTION, CAPTION, THOUGHT = list(range(100, 160)), list(range(200, 230)), list(range(300, 340))
@@ -93,26 +93,26 @@ def conditions(draws: int) -> dict[int, list[int]]:
 
 def test_stems_are_those_of_stems_and_leave_the_least() -> None:
     suffixes = conditions(draws=12)
-    [twigs] = packing().twigs([suffixes], 1)
-    assert computed(twigs) == distinct(suffixes, 1)
-    question = next(twig for twig in twigs if twig.prompts == 36)
+    [segments] = packing().segments([suffixes], 1)
+    assert computed(segments) == distinct(suffixes, 1)
+    question = next(segment for segment in segments if segment.prompts == 36)
     assert question.tokens == tuple(QUESTION)
-    assert sum(not twig.twigs for twig in question.twigs) == 12  # the draws without a thought
-    [thought] = [twig for twig in question.twigs if twig.twigs]
+    assert sum(not segment.segments for segment in question.segments) == 12  # the draws without a thought
+    [thought] = [segment for segment in question.segments if segment.segments]
     assert thought.tokens == tuple(THOUGHT)
 
 
 def test_short_beginnings_are_no_stems_of_their_own() -> None:
     suffixes = {0: [1, 2, *QUESTION], 1: [1, 2, *QUESTION, 5], 2: [1, 2, *CAPTION], 3: [1, 9]}
-    [twigs] = packing().twigs([suffixes], 1)
-    assert sorted((len(twig.tokens), twig.prompts) for twig in twigs) == [(2, 1), (32, 1), (61, 2)]
+    [segments] = packing().segments([suffixes], 1)
+    assert sorted((len(segment.tokens), segment.prompts) for segment in segments) == [(2, 1), (32, 1), (61, 2)]
 
 
 def test_a_stem_has_to_be_worth_its_pass() -> None:
     def stems(**changes: Any) -> int:
         samples = [conditions(draws=1) for _ in range(changes.pop("samples", 1))]
-        found = packing(**changes).twigs(samples, 1)
-        return sum(bool(twig.twigs) for twigs in found for twig in twigs)
+        found = packing(**changes).segments(samples, 1)
+        return sum(bool(segment.segments) for segments in found for segment in segments)
 
     assert stems(pass_cost=0) == 1
     assert stems(pass_cost=256) == 0
@@ -128,20 +128,20 @@ def test_what_would_not_fit_is_not_taken_apart() -> None:
         seen.append((rows, columns))
         return columns <= 101
 
-    without = packing(fits=fits).twigs([conditions(draws=1)], 1)
-    assert not any(twig.twigs for twigs in without for twig in twigs)
+    without = packing(fits=fits).segments([conditions(draws=1)], 1)
+    assert not any(segment.segments for segments in without for segment in segments)
     assert max(columns for _, columns in seen) > 101
-    assert any(twig.twigs for twigs in packing().twigs([conditions(draws=1)], 1) for twig in twigs)
+    assert any(segment.segments for segments in packing().segments([conditions(draws=1)], 1) for segment in segments)
 
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_one_pass_takes_stems_or_ends_and_one_length_where_nothing_is_padded(padded: bool) -> None:
     made = packing(stems_padded=padded, ends_padded=padded, pass_cost=20)
-    [twigs] = packing().twigs([conditions(draws=12)], 1)
-    level = [twig for twig in twigs for twig in (twig, *twig.twigs)]
+    [segments] = packing().segments([conditions(draws=12)], 1)
+    level = [segment for segment in segments for segment in (segment, *segment.segments)]
     passes = made.passes(level)
     assert sorted(place for places in passes for place in places) == list(range(len(level)))
-    kinds = [{bool(level[place].twigs) for place in places} for places in passes]
+    kinds = [{bool(level[place].segments) for place in places} for places in passes]
     assert all(len(kind) == 1 for kind in kinds)
     assert not any(later > earlier for (earlier,), (later,) in pairwise(kinds)), "stems come first"
     if not padded:

@@ -118,7 +118,7 @@ def test_float32_logits_of_a_half_precision_head_are_not_taken_for_exact(tiny: B
 def test_rounding_under_autocast_is_not_taken_for_a_fault(
     family: str, inside: bool, tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Where what follows a letter is not looked at, it is nats off (10 in Cohere2Vision), and rounding part of one.
+    # If letters are not looked past, it is nats off (10 in Cohere2Vision), and rounding part of one.
     if reason := zoo.missing(family):
         pytest.skip(reason)
     made = tiny(family)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Sample, expand, paper_conditions
 from vlmrobust.models import HFModel
-from vlmrobust.models.branches import bears_gaps
+from vlmrobust.models.branches import allows_gaps
 from vlmrobust.models.prefix import families
 from vlmrobust.models.rendered import Rendered
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
@@ -175,8 +175,8 @@ def test_what_cannot_be_branched_takes_the_plain_path(
         assert_same(engine.respond(prompts), expected)
     assert [record.getMessage() for record in caplog.records] == [
         "LlavaForConditionalGeneration takes the plain path: NotImplementedError: this cache cannot be reordered",
-        "LlavaForConditionalGeneration: what follows a letter is not looked at, NotImplementedError: this cache cannot "
-        "be reordered; letters that begin a word are counted as letters",
+        "LlavaForConditionalGeneration: letters are not looked past, NotImplementedError: this cache cannot "
+        "be reordered; letters that begin a word count as letters",
     ]
 
 
@@ -246,4 +246,4 @@ def test_other_samples_and_other_images_do_not_share(make_sample: Callable[..., 
     ],
 )
 def test_only_full_attention_bears_gaps(config: dict[str, Any], length: int, bears: bool) -> None:
-    assert bears_gaps(SimpleNamespace(**config), length) is bears
+    assert allows_gaps(SimpleNamespace(**config), length) is bears

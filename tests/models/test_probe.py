@@ -12,7 +12,7 @@ from torch import Tensor
 from vlmrobust import Prompt, Sample, Style
 from vlmrobust.functional import token_entropy
 from vlmrobust.models import HFModel
-from vlmrobust.models.probe import GenerationProbe, Head, Log, Seen, captured
+from vlmrobust.models.probe import Capture, DecodingLog, GenerationProbe, Head, captured
 
 SIZES = {
     "vocab_size": 96,
@@ -138,10 +138,10 @@ def test_chosen_positions_alone_get_logits() -> None:
 
 def test_the_probe_keeps_letters_what_follows_them_and_every_entropy() -> None:
     model = language_model("Llama")
-    head, seen = Head(model), Seen()
+    head, seen = Head(model), Capture()
     letters = torch.zeros(96, dtype=torch.bool)
     letters[[10, 11]] = True
-    logs = [Log(), Log()]
+    logs = [DecodingLog(), DecodingLog()]
     probe = GenerationProbe(head, seen, letters, logs)
     steps = [[10, 3], [4, 5], [6, 7], [11, 10]]
     hidden = torch.randn(4, 2, 1, 32, generator=torch.Generator().manual_seed(0))

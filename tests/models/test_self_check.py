@@ -143,8 +143,8 @@ def test_an_input_that_is_promised_and_left_out_is_refused(family: str, name: st
         return {kind: value for kind, value in call(**given).items() if kind != name}
 
     processor = processing(made.processor, without)
-    expected = f"expected {type(processor).__name__} to return '{name}', which it names in model_input_names and "
-    with pytest.raises(RefusedError, match=f"{expected}{type(made.model).__name__} takes, got inputs without"):
+    expected = f"expected {type(processor).__name__} to return '{name}', listed in its model_input_names and "
+    with pytest.raises(RefusedError, match=f"{expected}accepted by {type(made.model).__name__}, got inputs without"):
         HFModel(made.model, processor)
     HFModel(made.model, processor, self_check=False)
 
@@ -179,7 +179,7 @@ def test_a_blind_model_is_refused(tiny: Build) -> None:
         blank = [[Image.new("RGB", image.size) for image in shown] for shown in given["images"]]
         return call(**given | {"images": blank})
 
-    with pytest.raises(RefusedError, match=r"expected Qwen2_5_VL\w+ to answer otherwise where the image is another"):
+    with pytest.raises(RefusedError, match=r"expected Qwen2_5_VL\w+ to answer differently for another image"):
         HFModel(made.model, processing(made.processor, blanked))
 
 
@@ -216,7 +216,7 @@ def test_a_model_that_writes_other_tokens_than_its_logits_say_is_refused(
         return output
 
     monkeypatch.setattr(made.model, "generate", other)
-    with pytest.raises(RefusedError, match=r"to write the likeliest token of its logits, got .* in place of"):
+    with pytest.raises(RefusedError, match=r"to generate the likeliest token of its logits, got .* instead of"):
         HFModel(made.model, made.processor)
 
 
@@ -260,7 +260,7 @@ def test_a_batch_that_raises_goes_one_by_one(
 
     monkeypatch.setattr(made.model.model, "get_image_features", single)
     engine = HFModel(made.model, made.processor)
-    assert "one by one: a batch of images of several sizes raises RuntimeError: images of different" in caplog.text
+    assert "one by one: a batch with images of several sizes raises RuntimeError: images of different" in caplog.text
     assert_same(engine.respond(forced(samples)), expected)
 
 
@@ -291,8 +291,8 @@ def test_a_head_that_makes_no_logits_is_refused(
     other = torch.nn.Linear(made.model.get_output_embeddings().in_features, 10)
     monkeypatch.setattr(type(made.model), "get_output_embeddings", lambda self: other)
     said = (
-        r"expected Qwen2_5_VLForConditionalGeneration to make its logits with its LM head \(Linear\), got logits "
-        "without it; `get_output_embeddings` of the model names another layer"
+        r"expected Qwen2_5_VLForConditionalGeneration to compute its logits with its LM head \(Linear\), got logits "
+        "without it; the model's `get_output_embeddings` returns another layer"
     )
     with pytest.raises(RefusedError, match=said):
         HFModel(made.model, made.processor)

@@ -1,4 +1,4 @@
-"""`VLLMModel` against `HFModel`, on something of vLLM's form; with the engine itself: tests/engines."""
+"""`VLLMModel` compared with `HFModel`, on a fake vLLM; the real engine is tested in tests/engines."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ from vlmrobust.models.base import RefusedError, UnfitError, is_concurrent
 from vlmrobust.models.sampling import sampling_seed
 from vlmrobust.models.vllm import answering
 from vlmrobust.models.vllm.answering import Sampling
-from vlmrobust.models.vllm.starting import Failures
+from vlmrobust.models.vllm.starting import ErrorLog
 from vlmrobust.prompting import letter_columns
 from vlmrobust.testing import check_model
 
@@ -34,15 +34,15 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> type[vllm_stand_in.LLM]:
 
 
 @pytest.fixture
-def made(engines: Any) -> Callable[..., VLLMModel]:
+def make_model(engines: Any) -> Callable[..., VLLMModel]:
     return lambda **options: VLLMModel(WEIGHTS, options.pop("generation", TOKENS), dtype="float32", **options)
 
 
-def prompts_of(count: int, style: Style | None = None) -> list[Prompt]:
+def make_prompts(count: int, style: Style | None = None) -> list[Prompt]:
     return list(vr.expand(demo.samples(count), vr.paper_conditions(), seed=0, style=style))
 
 
-def same(found: list[Response], expected: list[Response], nats: float = 2e-4) -> None:
+def assert_same(found: list[Response], expected: list[Response], nats: float = 2e-4) -> None:
     assert [(one.text, one.status, one.answer, one.readout) for one in found] == [
         (one.text, one.status, one.answer, one.readout) for one in expected
     ]
@@ -53,61 +53,60 @@ def same(found: list[Response], expected: list[Response], nats: float = 2e-4) ->
         np.testing.assert_allclose(one.option_logprobs or (), other.option_logprobs or (), rtol=0, atol=nats)
 
 
-# --- the same as in transformers --------------------------------------------------------------------------------------
+# --- the same results as HFModel --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("along", [0, 16], ids=["letters apart", "letters along"])
-def test_texts_and_letters_are_those_of_transformers(
-    made: Callable[..., VLLMModel], engines: Any, monkeypatch: pytest.MonkeyPatch, along: int
+@pytest.mark.parametrize("limit", [0, 16], ids=["letters requested separately", "letters requested inline"])
+def test_texts_and_letters_equal_those_of_hf_model(
+    make_model: Callable[..., VLLMModel], engines: Any, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(answering, "_ALONG", along)
-    prompts = prompts_of(2)
-    model = made()
-    same(model.respond(prompts), demo.model(generation=TOKENS).respond(prompts))
+    monkeypatch.setattr(answering, "_MAX_INLINE", limit)
+    prompts = make_prompts(2)
+    model = make_model()
+    assert_same(model.respond(prompts), demo.model(generation=TOKENS).respond(prompts))
     texts = sum(params.max_tokens > 1 for _, params in engines.made[0].asked)
-    assert 0 < texts < len(prompts)  # the others are forced: one token each
-    assert len(engines.made[0].asked) == len(prompts) + (texts if not along else 0)
+    assert 0 < texts < len(prompts)  # the others are readouts of one token each
+    assert len(engines.made[0].asked) == len(prompts) + (texts if not limit else 0)
 
 
-def test_earlier_turns_are_those_of_transformers(made: Callable[..., VLLMModel], engines: Any) -> None:
+def test_earlier_turns_are_rendered_as_in_hf_model(make_model: Callable[..., VLLMModel], engines: Any) -> None:
     history = (
         {"role": "assistant", "text": "<think>I see it.</think><answer>A</answer>"},
         {"role": "user", "text": "Are you sure?"},
     )
-    prompts = [prompt.replace(history=history) for prompt in prompts_of(1)[:3]]
-    model = made()
-    same(model.respond(prompts), demo.model(generation=TOKENS).respond(prompts))
+    prompts = [prompt.replace(history=history) for prompt in make_prompts(1)[:3]]
+    model = make_model()
+    assert_same(model.respond(prompts), demo.model(generation=TOKENS).respond(prompts))
     decoded = model._encoder.tokenizer.decode(engines.made[0].asked[0][0]["prompt_token_ids"])
     assert decoded.count("<|im_start|>") == 4
     assert "<|im_end|>\n<|im_start|>user\nAre you sure?\nThink" in decoded
 
 
 @pytest.mark.parametrize("mode", ["think", "direct"])
-def test_option_texts_are_scored_as_in_transformers(made: Callable[..., VLLMModel], mode: Any) -> None:
-    prompts = prompts_of(1, Style(answer_by="text", mode=mode))
+def test_option_texts_are_scored_as_in_hf_model(make_model: Callable[..., VLLMModel], mode: Any) -> None:
+    prompts = make_prompts(1, Style(answer_by="text", mode=mode))
     expected = demo.model(generation={"max_new_tokens": 24}).respond(prompts)
-    found = made(generation={"max_new_tokens": 24}).respond(prompts)
-    same(found, expected)
+    found = make_model(generation={"max_new_tokens": 24}).respond(prompts)
+    assert_same(found, expected)
     assert [one.option_tokens for one in found] == [one.option_tokens for one in expected]
     assert {one.readout for one in found} & {"option_text_fixed_prefix", "option_text_direct"}
 
 
-def test_a_thought_that_was_cut_off_is_closed_as_in_transformers(made: Callable[..., VLLMModel]) -> None:
-    prompts, cut = prompts_of(1), {"max_new_tokens": 5}
+def test_a_truncated_thought_is_closed_as_in_hf_model(make_model: Callable[..., VLLMModel]) -> None:
+    prompts, cut = make_prompts(1), {"max_new_tokens": 5}
     expected = demo.model(generation=cut, force_answer=True).respond(prompts)
     assert "length" in {one.finish_reason for one in expected if one.option_logprobs is not None}
-    # In transformers a letter that goes on as a word, which so short a thought makes likely, counts for less.
-    same(made(generation=cut, force_answer=True).respond(prompts), expected, nats=10.0)
+    # HFModel reduces a letter that continues as a word, which is likely after so short a thought.
+    assert_same(make_model(generation=cut, force_answer=True).respond(prompts), expected, nats=10.0)
 
 
-def test_a_letter_that_may_begin_before_the_prompt_ends_is_summed_over_its_places(
-    made: Callable[..., VLLMModel], engines: Any
+def test_a_letter_that_merges_with_the_end_of_the_prompt_is_summed_over_its_positions(
+    make_model: Callable[..., VLLMModel], engines: Any
 ) -> None:
-    style = Style(
-        letters="GHIJKL", answer_tags=("<answer> ", "</answer>")
-    )  # "I" may come, or " I" in place of the space
-    [prompt] = [prompt for prompt in prompts_of(1, style) if prompt.condition == "stop_think"]
-    [found] = made().respond([prompt])
+    # The letter may be the token "I", or " I" including the space.
+    style = Style(letters="GHIJKL", answer_tags=("<answer> ", "</answer>"))
+    [prompt] = [prompt for prompt in make_prompts(1, style) if prompt.condition == "stop_think"]
+    [found] = make_model().respond([prompt])
     local = demo.model()
     text = oracle.rendered(local.processor, prompt) + style.answer_opener
     tokens = oracle.token_texts(local.processor.tokenizer)
@@ -120,8 +119,8 @@ def test_a_letter_that_may_begin_before_the_prompt_ends_is_summed_over_its_place
     assert len(lengths) == 2
 
 
-def test_it_keeps_what_an_evaluator_relies_on(made: Callable[..., VLLMModel]) -> None:
-    model = made()
+def test_it_passes_the_model_check(make_model: Callable[..., VLLMModel]) -> None:
+    model = make_model()
     assert is_concurrent(model)
     check_model(model, demo.samples(1))
 
@@ -129,9 +128,9 @@ def test_it_keeps_what_an_evaluator_relies_on(made: Callable[..., VLLMModel]) ->
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 
-def test_images_go_by_hash_one_for_each(made: Callable[..., VLLMModel], engines: Any) -> None:
+def test_images_are_passed_with_one_hash_each(make_model: Callable[..., VLLMModel], engines: Any) -> None:
     samples = demo.samples(3)
-    made().respond(list(vr.expand(samples, vr.paper_conditions(), seed=0)))
+    make_model().respond(list(vr.expand(samples, vr.paper_conditions(), seed=0)))
     hashes: dict[int, set[str]] = {}
     for prompt, _ in engines.made[0].asked:
         [picture], [name] = prompt["multi_modal_data"]["image"], prompt["multi_modal_uuids"]["image"]
@@ -141,71 +140,71 @@ def test_images_go_by_hash_one_for_each(made: Callable[..., VLLMModel], engines:
     assert len(set.union(*hashes.values())) == 3
 
 
-def test_no_more_is_handed_over_than_the_engine_has_room_for(made: Callable[..., VLLMModel], engines: Any) -> None:
-    model = made(max_num_seqs=2)
+def test_queued_requests_are_limited_to_the_engines_room(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    model = make_model(max_num_seqs=2)
     assert model.concurrency == 2
-    model.respond([prompt for prompt in prompts_of(6) if prompt.condition == "stop_think"] * 4)
+    model.respond([prompt for prompt in make_prompts(6) if prompt.condition == "stop_think"] * 4)
     assert 2 < engines.made[0].most <= 2 + 8
 
 
-def test_a_prompt_that_is_refused_is_a_row_and_the_others_go_on(made: Callable[..., VLLMModel], tmp_path: Path) -> None:
+def test_a_refused_prompt_is_an_error_row(make_model: Callable[..., VLLMModel], tmp_path: Path) -> None:
     long = demo.samples(1)[0].replace(id="long", question="Which? " * 300)
-    report = Evaluator(made(max_model_len=400), []).run([long, *demo.samples(3)], out=tmp_path)
+    report = Evaluator(make_model(max_model_len=400), []).run([long, *demo.samples(3)], out=tmp_path)
     assert report.responses.status.count("error") == 1
     [error] = [text for text in report.responses.error if text]
     assert "'long'" in error
     assert "more than the context" in error
 
 
-def test_what_was_answered_is_kept_when_the_engine_dies(
-    made: Callable[..., VLLMModel], engines: Any, tmp_path: Path
+def test_completed_responses_are_kept_when_the_engine_dies(
+    make_model: Callable[..., VLLMModel], engines: Any, tmp_path: Path
 ) -> None:
     engines.dies_after = 5
     samples = demo.samples(4)
-    with pytest.raises(RefusedError, match=r"engine died: EngineDeadError.*goes on with a new engine"):
-        Evaluator(made(), vr.paper_conditions()).run(samples, out=tmp_path)
+    with pytest.raises(RefusedError, match=r"engine died: EngineDeadError.*resume with a new engine"):
+        Evaluator(make_model(), vr.paper_conditions()).run(samples, out=tmp_path)
     kept = sum(len(file.read_text().splitlines()) for file in tmp_path.glob("responses-*"))
     assert kept == 5
     engines.dies_after = None
-    report = Evaluator(made(), vr.paper_conditions()).run(samples, out=tmp_path)
+    report = Evaluator(make_model(), vr.paper_conditions()).run(samples, out=tmp_path)
     assert set(report.responses.error) == {None}
     assert len(engines.made[1].asked) == len(report) - kept
 
 
-def test_a_dead_engine_answers_nothing_more(made: Callable[..., VLLMModel], engines: Any) -> None:
-    model = made()
+def test_a_dead_engine_refuses_all_prompts(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    model = make_model()
     engines.dies_after = 0
     for _ in range(2):
         with pytest.raises(RefusedError, match="engine died"):
-            model.respond(prompts_of(1)[:2])
+            model.respond(make_prompts(1)[:2])
 
 
-def test_an_engine_whose_process_is_killed_is_not_waited_for(made: Callable[..., VLLMModel], engines: Any) -> None:
-    model = made()
+def test_an_engine_whose_process_was_killed_does_not_hang(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    model = make_model()
     engines.made[0].is_killed = True
     with pytest.raises(RefusedError, match="engine died"):
-        model.ask(prompts_of(1)[0]).result(20)
+        model.ask(make_prompts(1)[0]).result(20)
     model.close()
 
 
-def test_it_is_shut_down_when_nobody_holds_it(made: Callable[..., VLLMModel], engines: Any) -> None:
-    asked = made().ask(prompts_of(1)[0])  # which holds it until it is answered
-    assert asked.result().status != "error"
+def test_the_engine_is_shut_down_when_garbage_collected(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    future = make_model().ask(make_prompts(1)[0])  # keeps the model alive until it is done
+    assert future.result().status != "error"
     gc.collect()
     assert engines.made[0].shut.wait(20)
 
 
-def test_a_closed_one_refuses(made: Callable[..., VLLMModel], engines: Any) -> None:
-    model = made()
+def test_a_closed_engine_refuses_prompts(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    model = make_model()
     model.close()
     assert engines.made[0].shut.is_set()
     with pytest.raises(RefusedError, match="closed"):
-        model.respond(prompts_of(1)[:1])
+        model.respond(make_prompts(1)[:1])
 
 
-def test_a_future_that_is_cancelled_before_its_turn_is_not_asked(made: Callable[..., VLLMModel], engines: Any) -> None:
-    model = made(max_num_seqs=1)
-    futures = [model.ask(prompt) for prompt in prompts_of(8)]
+def test_a_cancelled_prompt_is_not_sent_to_the_engine(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    model = make_model(max_num_seqs=1)
+    futures = [model.ask(prompt) for prompt in make_prompts(8)]
     cancelled = sum(future.cancel() for future in futures[::-1])
     assert cancelled > 0
     done = [future.result() for future in futures if not future.cancelled()]
@@ -217,8 +216,8 @@ def test_a_future_that_is_cancelled_before_its_turn_is_not_asked(made: Callable[
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_engine_is_told_what_decides(made: Callable[..., VLLMModel], engines: Any) -> None:
-    made(tensor_parallel_size=2, processor={"do_normalize": True})
+def test_options_are_passed_to_the_engine(make_model: Callable[..., VLLMModel], engines: Any) -> None:
+    make_model(tensor_parallel_size=2, processor={"do_normalize": True})
     assert engines.made[0].options == {
         "generation_config": "vllm",
         "logprobs_mode": "raw_logprobs",
@@ -237,20 +236,20 @@ def test_auto_is_the_checkpoints_own_dtype(engines: Any) -> None:
     assert engines.made[0].options["dtype"] == (stored.get("dtype") or stored["torch_dtype"])
 
 
-def sampling(options: dict[str, Any]) -> Sampling:
+def make_sampling(options: dict[str, Any]) -> Sampling:
     model = demo.model()
     return Sampling(options, model.model.generation_config, model.processor.tokenizer)
 
 
-def test_options_mean_what_they_mean_in_transformers() -> None:
+def test_generation_options_mean_the_same_as_in_transformers() -> None:
     key = ("q1", "base", 2)
-    greedy = sampling({"max_new_tokens": 7, "repetition_penalty": 1.1, "stop_strings": ["</answer>"]}).of(key)
+    greedy = make_sampling({"max_new_tokens": 7, "repetition_penalty": 1.1, "stop_strings": ["</answer>"]}).params(key)
     assert (greedy["temperature"], greedy["max_tokens"], greedy["repetition_penalty"]) == (0.0, 7, 1.1)
     assert (greedy["stop"], greedy["detokenize"], greedy["skip_special_tokens"]) == (["</answer>"], True, False)
     assert "seed" not in greedy
-    drawn = sampling({"do_sample": True, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3}).of(key)
+    drawn = make_sampling({"do_sample": True, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3}).params(key)
     assert drawn["seed"] == sampling_seed(3, key)
-    assert drawn["seed"] != sampling({"do_sample": True, "seed": 3}).of(("q1", "base", 1))["seed"]
+    assert drawn["seed"] != make_sampling({"do_sample": True, "seed": 3}).params(("q1", "base", 1))["seed"]
     assert {name: drawn[name] for name in ("temperature", "top_p", "top_k", "min_p")} == {
         "temperature": 1.0,
         "top_p": 0.9,
@@ -269,7 +268,7 @@ def test_options_mean_what_they_mean_in_transformers() -> None:
         ({"no_repeat_ngram_size": 2}, "options that vLLM knows .*, got 'no_repeat_ngram_size'"),
     ],
 )
-def test_options_that_it_has_not_are_refused(engines: Any, generation: dict[str, Any], message: str) -> None:
+def test_unsupported_generation_options_are_refused(engines: Any, generation: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VLLMModel(WEIGHTS, generation)
     assert not engines.made
@@ -281,27 +280,27 @@ def test_engine_options_that_are_set_elsewhere_are_refused(engines: Any, name: s
         VLLMModel(WEIGHTS, **{name: "x"})
 
 
-def test_the_identity_is_what_decides_an_answer(made: Callable[..., VLLMModel], tmp_path: Path) -> None:
-    one = made().identity(tmp_path)
+def test_the_identity_has_what_determines_responses(make_model: Callable[..., VLLMModel], tmp_path: Path) -> None:
+    one = make_model().identity(tmp_path)
     assert one == json.loads(json.dumps(one))
-    assert one == made(max_num_seqs=3, enforce_eager=True, gpu_memory_utilization=0.5).identity()
+    assert one == make_model(max_num_seqs=3, enforce_eager=True, gpu_memory_utilization=0.5).identity()
     others = [
-        made(quantization="fp8"),
-        made(generation={"max_new_tokens": 63}),
-        made(force_answer=True),
-        made(processor={"do_normalize": False}),
+        make_model(quantization="fp8"),
+        make_model(generation={"max_new_tokens": 63}),
+        make_model(force_answer=True),
+        make_model(processor={"do_normalize": False}),
     ]
     assert all(other.identity() != one for other in others)
     kept = json.loads((tmp_path / "weights.json").read_text())
     assert kept["digest"] == one["all_weights"]
     (tmp_path / "weights.json").write_text(json.dumps(kept | {"digest": "kept"}))
-    assert made().identity(tmp_path)["all_weights"] == "kept"
+    assert make_model().identity(tmp_path)["all_weights"] == "kept"
 
 
-# --- what cannot be ---------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_vllm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ImportError, match=r"pip install vlmrobust\[vllm\]"):
         VLLMModel(WEIGHTS)
@@ -310,37 +309,37 @@ def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ValueError("Model architectures ['X'] are not supported for now."), r"\['X'\].*HFModel takes any"),
+        (ValueError("Model architectures ['X'] are not supported for now."), r"\['X'\].*HFModel supports any"),
         (ValueError("max_model_len (99999) is greater than the derived"), "max_model_len .*99999.*shorter context"),
         (RuntimeError("1.2 GiB KV cache is needed"), "1.2 GiB KV cache.*gpu_memory_utilization"),
         (
             RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}"),
-            "Failed core proc.*below if __name__ == '__main__':",
+            "Failed core proc.*under if __name__ == '__main__':",
         ),
     ],
 )
-def test_an_engine_that_does_not_start_says_why(engines: Any, error: Exception, message: str) -> None:
+def test_the_error_of_an_engine_that_does_not_start_has_the_cause(engines: Any, error: Exception, message: str) -> None:
     engines.fails = error
     with pytest.raises(UnfitError, match=message):
         VLLMModel(WEIGHTS)
 
 
-def test_the_cause_is_what_the_engines_processes_wrote() -> None:
-    failures = Failures({})
+def test_the_cause_comes_from_the_log_of_the_engines_processes() -> None:
+    failures = ErrorLog({})
     failures._log.write_text(
         "WorkerProc failed to start.\nTraceback (most recent call last):\n  File ...\n"
         "ValueError: No available memory for the cache blocks.\n"
         "EngineCore failed to start.\nTraceback (most recent call last):\n"
         "Exception: WorkerProc initialization failed due to an exception in a background process.\n"
     )
-    told = failures.cause(RuntimeError("Engine core initialization failed. See root cause above."))
-    assert told == "ValueError: No available memory for the cache blocks."
-    failures.started()
+    cause = failures.cause(RuntimeError("Engine core initialization failed. See root cause above."))
+    assert cause == "ValueError: No available memory for the cache blocks."
+    failures.skip_logged()
     assert failures.cause(RuntimeError("later")) == "RuntimeError: later"
     failures.close()
 
 
-def test_a_folder_that_is_not_there_is_named(engines: Any) -> None:
+def test_a_missing_folder_is_named(engines: Any) -> None:
     with pytest.raises(FileNotFoundError, match="/no/such/folder"):
         VLLMModel("/no/such/folder")
 
@@ -348,9 +347,9 @@ def test_a_folder_that_is_not_there_is_named(engines: Any) -> None:
 # --- adapters ---------------------------------------------------------------------------------------------------------
 
 
-def saved(folder: Path, modules: str = r".*language_model.*\.(q_proj|v_proj)") -> Path:
+def save_adapter(folder: Path, modules: str = r".*language_model.*\.(q_proj|v_proj)") -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks for
+        warnings.simplefilter("ignore", FutureWarning)  # raised in transformers by a call of peft
         wrapped = peft.get_peft_model(demo.model().model, peft.LoraConfig(r=4, target_modules=modules))
     wrapped.save_pretrained(folder)
     return folder
@@ -358,7 +357,7 @@ def saved(folder: Path, modules: str = r".*language_model.*\.(q_proj|v_proj)") -
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    return saved(tmp_path / "adapter")
+    return save_adapter(tmp_path / "adapter")
 
 
 def test_an_adapter_is_loaded_with_its_base(engines: Any, adapter: Path) -> None:
@@ -372,7 +371,7 @@ def test_an_adapter_is_loaded_with_its_base(engines: Any, adapter: Path) -> None
     assert same_base.identity()["all_weights"] != model.identity()["all_weights"]
 
 
-def test_an_adapter_of_another_base_is_refused(engines: Any, adapter: Path, tmp_path: Path) -> None:
+def test_an_adapter_for_another_base_is_refused(engines: Any, adapter: Path, tmp_path: Path) -> None:
     wider = tmp_path / "wider"
     wider.mkdir()
     for file in Path(WEIGHTS).glob("*.json*"):
@@ -386,11 +385,11 @@ def test_an_adapter_of_another_base_is_refused(engines: Any, adapter: Path, tmp_
     assert not engines.made
 
 
-def test_adapters_that_vllm_has_not_are_refused(engines: Any, adapter: Path) -> None:
+def test_adapters_that_vllm_does_not_support_are_refused(engines: Any, adapter: Path) -> None:
     with pytest.raises(UnfitError, match="expected the folder of a LoRA adapter"):
         VLLMModel(WEIGHTS, adapter=WEIGHTS)
-    towers = saved(adapter.parent / "towers", r".*visual.*\.qkv")
-    with pytest.raises(UnfitError, match=r"got '.*visual.*qkv'; vLLM leaves .* enable_tower_connector_lora=True"):
+    towers = save_adapter(adapter.parent / "towers", r".*visual.*\.qkv")
+    with pytest.raises(UnfitError, match=r"got '.*visual.*qkv'; vLLM leaves out .* enable_tower_connector_lora=True"):
         VLLMModel(WEIGHTS, adapter=str(towers))
     VLLMModel(WEIGHTS, adapter=str(towers), enable_tower_connector_lora=True)
     other = adapter.parent / "other"

@@ -1,7 +1,7 @@
-"""Something of vLLM's form that computes with the bundled model in transformers, a whole text in every step.
+"""A fake of vLLM's interface that computes with the bundled model in transformers, one whole text per step.
 
-It knows nothing of how prompts are answered: it takes tokens and images, decodes greedily, and returns what it is asked
-for. What is asked last is answered first.
+It takes tokens and images, decodes greedily and returns the requested log-probabilities. The latest request is answered
+first.
 """
 
 import sys
@@ -45,7 +45,7 @@ class SamplingParams:
     ) -> None:
         if len(logprob_token_ids or ()) > 128:
             raise ValueError("Requested logprob_token_ids of length above 128")
-        assert ignore_eos  # the end is ours to say
+        assert ignore_eos  # the stop tokens end a text
         self.__dict__.update(locals())
 
 

@@ -1,4 +1,4 @@
-"""Define what the evaluator asks of a model, and what a model reports of its work."""
+"""Define the interface of models for the evaluator."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ __all__ = [
     "Model",
     "RefusedError",
     "UnfitError",
-    "Work",
+    "WorkCounts",
     "expect",
     "identity_of",
     "is_concurrent",
@@ -26,16 +26,16 @@ __all__ = [
 
 
 @dataclass(slots=True)
-class Work:
-    """Counts of tokens and of row-steps: a row that goes through the model once, to decode a token.
+class WorkCounts:
+    """Counts of tokens and row-steps; a row-step is one forward pass of one row to decode a token.
 
     Attributes:
-        prompt_tokens: of all prompts, images included.
-        shared_tokens: those of them that another prompt of the sample had, and that were not computed again.
-        row_steps: row-steps that were taken, and tokens that were looked at behind letters.
-        dropped_row_steps: those that were not, because a text had ended before the longest that came in with it.
-        texts: how many were decoded.
-        refilled_texts: those of them that came in beside others that were being decoded.
+        prompt_tokens: tokens of all prompts, images included.
+        shared_tokens: those of them that were taken over from another prompt of the sample.
+        row_steps: row-steps computed, including tokens examined after letters.
+        dropped_row_steps: row-steps saved because a text had ended before the longest of its batch.
+        texts: decoded texts.
+        refilled_texts: those of them that joined a batch during decoding.
     """
 
     prompt_tokens: int = 0
@@ -46,10 +46,10 @@ class Work:
     refilled_texts: int = 0
 
     def shares(self) -> dict[str, float]:
-        """Return what was saved as shares: of the prompts' tokens, of the row-steps, and of the texts; JSON values.
+        """Return the savings as shares of the prompts' tokens, the row-steps and the texts; JSON values.
 
         Example:
-            >>> Work(prompt_tokens=800, shared_tokens=600, row_steps=30, dropped_row_steps=10).shares()
+            >>> WorkCounts(prompt_tokens=800, shared_tokens=600, row_steps=30, dropped_row_steps=10).shares()
             {'shared_share': 0.75, 'dropped_share': 0.25, 'refilled_share': 0.0}
         """
         return {
@@ -64,60 +64,62 @@ def _share(part: int, whole: int) -> float:
 
 
 class RefusedError(RuntimeError):
-    """A model raises it where asking on is of no use, as with a wrong key: it ends a run, whatever `on_error` says."""
+    """Raised by a model if further prompts are pointless, as with a wrong key: ends a run, whatever `on_error` is."""
 
 
 class UnfitError(RefusedError, ValueError):
-    """What was given as a model cannot be evaluated, or would be read wrongly; raised before it is asked anything."""
+    """The model cannot be evaluated, or would be read wrongly; raised before the first prompt."""
 
 
 @runtime_checkable
 class Model(Protocol):
     """Anything that answers prompts.
 
-    The evaluator hands over all conditions of a few samples at a time, so that an engine can share work between them.
-    A model may also have `identity() -> dict`, whatever decides what it answers (name, dtype, generation settings); it
-    becomes part of a run's manifest, and a run is not resumed with another. If it has `expect(prompts, style)`, it is
-    told before the first prompt of a run how many there are at most, and in which style. If it has `work() -> dict`,
-    whatever it says of what the run took is logged when the run has ended, and is in the report's manifest. A model
-    with `special_tokens` makes these inert in what it is shown (`Prompt.with_inert`); a run says beforehand where in
-    the samples they stand. If it has `rendered(prompt) -> str`, that is how `Evaluator.preview` shows a prompt.
+    The evaluator passes all conditions of a few samples at a time, so that an engine can share work between them.
+    Optional methods and attributes:
+
+    - `identity() -> dict` returns what determines the responses (name, dtype, generation settings). It goes into a
+      run's manifest, and a run is only resumed with the same identity.
+    - `expect(prompts, style)` is called before a run's first prompt with the maximum number of prompts and the style.
+    - `work() -> dict` returns the work of a run, which is logged at its end and stored in the report's manifest.
+    - `special_tokens` are made inert in prompts (`Prompt.with_inert`); a run reports first where samples contain them.
+    - `rendered(prompt) -> str` is shown by `Evaluator.preview`.
     """
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Return one response per prompt, in the same order.
 
         A prompt that cannot be answered gets `Response.failed(prompt, error)`; the others are answered all the same.
-        Where no other would be answered either, raise `RefusedError`.
+        If no other prompt would be answered either, raise `RefusedError`.
         """
 
 
 @runtime_checkable
 class ConcurrentModel(Model, Protocol):
-    """A model that also takes prompts one by one, more of them than it can answer at once.
+    """A model that also accepts prompts one by one, more than it can answer at once.
 
-    The evaluator then waits for no batch to end: as soon as one prompt is answered, another is asked, of whatever
-    sample is next. This is for servers and for engines that batch by themselves.
+    The evaluator does not wait for batches: when one prompt is answered, it queues the next, of any sample. This is for
+    servers and for engines that batch by themselves.
 
     Attributes:
-        concurrency: how many prompts it answers at a time; about twice as many are asked before they are.
+        concurrency: number of prompts answered at a time; about twice as many are queued.
     """
 
     concurrency: int
 
     def ask(self, prompt: Prompt) -> Future[Response]:
-        """Take a prompt, and return at once what will hold the response to it; see `respond` for what fails.
+        """Queue a prompt and return the future of its response; failures are as for `respond`.
 
-        A future that is cancelled before its prompt was begun is not answered any more. Prompts of one sample are asked
-        one after another, so that what they share can be shared.
+        Cancelling the future before its prompt was started prevents the response. Prompts of one sample are queued one
+        after another, so that they can share work.
         """
 
 
 def is_concurrent(model: Model) -> TypeGuard[ConcurrentModel]:
-    """Return whether a model is to be asked prompt by prompt.
+    """Return whether a model should be asked prompt by prompt.
 
-    It is not where its class overrides `respond` alone, or passes on to another model what it has not itself: what its
-    `respond` adds would be left out.
+    False if its class overrides only `respond`, or delegates `ask` to another model: what its `respond` adds would be
+    lost.
     """
     if not isinstance(model, ConcurrentModel):
         return False
@@ -128,39 +130,39 @@ def is_concurrent(model: Model) -> TypeGuard[ConcurrentModel]:
 
 
 def expect(model: Model, prompts: int, style: Style) -> None:
-    """Tell a model what it is about to be asked, if it wants to know."""
-    told = getattr(model, "expect", None)
-    if callable(told):
-        told(prompts, style)
+    """Announce a run to a model that has `expect`."""
+    method = getattr(model, "expect", None)
+    if callable(method):
+        method(prompts, style)
 
 
 def identity_of(model: Model, beside: Path | None = None) -> Mapping[str, Any]:
-    """Return what decides a model's answers, as JSON values: its own `identity()`, or else its class alone.
+    """Return what determines a model's responses, as JSON values: its `identity()`, else its class.
 
     Args:
-        model: whose.
-        beside: a run directory, in which a model may keep what takes long, if its `identity` has an argument `beside`.
+        model: the model.
+        beside: run directory in which a model may cache digests, if its `identity` has an argument `beside`.
     """
     identity = getattr(model, "identity", None)
     if not callable(identity):
         return {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
-    keeps = beside is not None and "beside" in inspect.signature(identity).parameters
-    return dict(identity(beside=beside) if keeps else identity())
+    accepts = beside is not None and "beside" in inspect.signature(identity).parameters
+    return dict(identity(beside=beside) if accepts else identity())
 
 
 def work_of(model: Model) -> Mapping[str, Any]:
-    """Return what a model says of what it has computed, as JSON values; empty where it says nothing."""
-    said = getattr(model, "work", None)
-    return dict(said()) if callable(said) else {}
+    """Return a model's report of its work, as JSON values; empty if it has none."""
+    work = getattr(model, "work", None)
+    return dict(work()) if callable(work) else {}
 
 
 def rendered_by(model: Model, prompt: Prompt) -> str:
-    """Return a prompt as a model sees it: by its own `rendered`, or else as chat turns."""
+    """Return a prompt as text for the model: by its own `rendered`, else as chat turns."""
     render = getattr(model, "rendered", None)
     return str(render(prompt)) if callable(render) else prompt.transcript()
 
 
 def special_tokens_of(model: Model) -> SpecialTokens | None:
-    """Return the special tokens that a model makes inert in prompts, None where it does not say."""
+    """Return the special tokens that a model makes inert in prompts; None = unknown."""
     found = getattr(model, "special_tokens", None)
     return found if isinstance(found, SpecialTokens) else None

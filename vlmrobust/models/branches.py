@@ -1,4 +1,4 @@
-"""A cache with one row per prompt: branched, rewound, joined with others, and gone on with token by token."""
+"""Branch, rewind, combine and extend caches with one row per prompt."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from . import caches
 
-__all__ = ["Branches", "Forward", "Reached", "bears_gaps", "joined", "seen_positions"]
+__all__ = ["Branches", "CachedPrompts", "Forward", "allows_gaps", "joined", "seen_positions"]
 
 
-def bears_gaps(config: Any, length: int) -> bool:
-    """Return whether a cache may hold padding between tokens without changing what later tokens see.
+def allows_gaps(config: Any, length: int) -> bool:
+    """Return whether a cache may hold padding between tokens without an effect on later tokens.
 
-    A mask hides the padding from full attention. A sliding window counts it, once texts are longer than the window, and
-    a recurrent or convolutional layer takes it in.
+    A mask hides padding from full attention. A sliding window counts it, once texts are longer than the window, and a
+    recurrent or convolutional layer processes it.
 
     Args:
         config: the language model's config.
-        length: the most tokens that a row of the cache may hold.
+        length: maximum number of tokens of a cache row.
     """
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
     return not kinds or (kinds == {"sliding_attention"} and length <= (config.sliding_window or 0))
@@ -45,12 +45,12 @@ class Branches:
     cross: Tensor | None
 
     def select(self, rows: Tensor) -> None:
-        """Keep some rows, or repeat them: every kind of cache layer knows `reorder_cache`."""
+        """Keep some rows, or repeat them; every kind of cache layer has `reorder_cache`."""
         self.cache.reorder_cache(rows)
         self._select_beside(rows)
 
     def selected(self, rows: Tensor) -> "Branches":
-        """Return some rows, or copies of them, with a cache of their own."""
+        """Return some rows, or copies of them, with their own cache."""
         chosen = replace(self, cache=caches.selected(self.cache, rows))
         chosen._select_beside(rows)
         return chosen
@@ -61,10 +61,10 @@ class Branches:
         self.cross = None if self.cross is None else self.cross.index_select(0, rows)
 
     def rewind(self, backs: Tensor) -> None:
-        """Hide the last tokens of every row, so that what is appended next stands in their place.
+        """Hide the last tokens of every row, so that appended tokens take their positions.
 
         Args:
-            backs: `(B,)`, how many; where it is not zero, the cache has to bear gaps (`bears_gaps`).
+            backs: `(B,)`, number of tokens to hide; if not 0, the cache must allow gaps (`allows_gaps`).
         """
         from_the_end = self.mask.flip(1).cumsum(1).flip(1)
         self.mask = self.mask * (from_the_end > backs[:, None])
@@ -72,9 +72,9 @@ class Branches:
 
 
 def joined(parts: Sequence[Branches]) -> Branches | None:
-    """Return branches that hold all rows, in order, without padding between or behind tokens; None if caches cannot.
+    """Return branches with all rows, in order, without padding between or after tokens; None = not supported by caches.
 
-    Rows end together, so that the padding is on the left, and as wide as the longest needs.
+    Rows end together: padding is on the left, as wide as the longest row needs.
     """
     if any(part.cross is not None for part in parts) or len({part.position.shape[:-2] for part in parts}) > 1:
         return None
@@ -82,7 +82,7 @@ def joined(parts: Sequence[Branches]) -> Branches | None:
     rows, masks = [], []
     for part in parts:
         held = part.mask.shape[1]
-        # Stable: the padding first, and then the tokens in their order.
+        # The sort is stable: padding first, then the tokens in order.
         columns = part.mask.argsort(dim=1, stable=True)[:, -width:]
         mask = part.mask.gather(1, columns)
         columns = columns.masked_fill(mask == 0, -1)
@@ -97,14 +97,14 @@ def joined(parts: Sequence[Branches]) -> Branches | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """Where the prompts of a batch stand in a cache.
+class CachedPrompts:
+    """The prompts of a batch in a cache.
 
     Attributes:
         branches: the cache.
         rows: `(N,)`, each prompt's row of it.
         kept: whether the cache is needed afterwards.
-        beyond: how many tokens it holds after each prompt, padding included.
+        beyond: number of tokens that it holds after each prompt, padding included.
     """
 
     branches: Branches
@@ -113,7 +113,7 @@ class Reached:
     beyond: int = 0
 
     def branched(self, prompts: Tensor, backs: Tensor, *, kept: bool) -> Branches:
-        """Return branches with a row for each of some prompts, rewound; the cache itself is used up unless `kept`."""
+        """Return branches with a row for each of some prompts, rewound; the cache is consumed unless `kept`."""
         rows = self.rows[prompts]
         if kept or self.kept:
             branches = self.branches.selected(rows)
@@ -140,10 +140,10 @@ class Forward:
         """Append `(B, L)` tokens to the branches, padded on the right where `mask` is 0; return the model's output.
 
         Args:
-            branches: what the tokens follow.
-            tokens: what is appended.
+            branches: the branches to extend.
+            tokens: the tokens to append.
             mask: 1 where there is a token.
-            **arguments: for the model, beside those.
+            **arguments: further arguments for the model.
         """
         branches.mask = torch.cat([branches.mask, mask], dim=1)
         position_ids = branches.position + mask.cumsum(1)
@@ -152,7 +152,7 @@ class Forward:
         if branches.cross is not None:
             added = branches.cross[:, -1:].expand(-1, tokens.shape[1], -1, -1)
             further["cross_attention_mask"] = branches.cross = torch.cat([branches.cross, added], dim=1)
-            if "cache_position" in self._accepted:  # transformers 4 cuts that mask by it
+            if "cache_position" in self._accepted:  # transformers 4 slices that mask by it
                 total = branches.mask.shape[1]
                 further["cache_position"] = torch.arange(total - tokens.shape[1], total, device=tokens.device)
         return self._model(
@@ -167,16 +167,16 @@ class Forward:
         )
 
     def branches(self, output: Any, inputs: Mapping[str, Any], positions: Tensor | None) -> Branches:
-        """Return the cache that `generate` left, as it stood before the last token it wrote.
+        """Return the cache from `generate`, without the last generated token.
 
         Args:
-            output: what `generate` returned.
-            inputs: what it was given.
-            positions: the position ids of its last pass; None = the model was given none.
+            output: the result of `generate`.
+            inputs: its inputs.
+            positions: the position ids of its last pass; None = the model got none.
         """
         mask = inputs["attention_mask"]
-        fed = output.sequences.shape[1] - mask.shape[1] - 1  # the last token did not go through the model
-        if positions is None:  # then language models count the places of their cache, padding included
+        fed = output.sequences.shape[1] - mask.shape[1] - 1  # the last token did not run through the model
+        if positions is None:  # language models then count the columns of their cache, padding included
             last = mask.new_full((len(mask), 1), mask.shape[1] + fed - 1)
         else:
             last = positions[..., -1:]
@@ -190,9 +190,9 @@ class Forward:
 
 @contextmanager
 def seen_positions(model: Any) -> Iterator[list[Tensor | None]]:
-    """Note the position ids that the language model is given in its last pass: None if it is expressly given none.
+    """Record the language model's position ids in its last pass; None = it explicitly gets none.
 
-    Where nothing is noted, they are not known.
+    If nothing is recorded, they are unknown.
     """
     seen: list[Tensor | None] = []
 

@@ -1,11 +1,11 @@
-"""Rows of several caches put into one, each row's tokens side by side and at the right: padding is dropped.
+"""Combine rows of several caches into one, without the padding between tokens.
 
-transformers' caches can repeat and drop rows (`reorder_cache`), but not take any in. What a row holds is known for the
-layers named here: keys and values have a column per token, of which a sliding window keeps the last; states of
-convolutions and of linear attention have none. A cache with any other layer takes in no rows, and is not branched: what
-it makes of tokens may depend on whether they are a prompt's or come after it.
+transformers' caches can repeat and drop rows (`reorder_cache`), but not take rows in. The content of a row is known for
+the layers named here: keys and values have a column per token, of which a sliding window keeps the last; states of
+convolutions and of linear attention have none. A cache with any other layer takes no rows in, and is not branched: its
+treatment of tokens may depend on whether they belong to a prompt.
 
-Layers that keep all of their keys and values, and nothing else, let them grow in place (`growing`).
+Layers that keep all of their keys and values, and nothing else, are replaced by ones that grow in place (`growing`).
 """
 
 import copy
@@ -41,9 +41,9 @@ class Rows:
 
     Attributes:
         cache: the cache.
-        width: how many columns it has seen, the padding included.
-        rows: `(N,)`, which rows.
-        columns: `(N, W)`, the column of the cache that each of their new columns comes from; -1 = padding.
+        width: number of columns it has processed, padding included.
+        rows: `(N,)`, the selected rows.
+        columns: `(N, W)`, the cache column of each new column; -1 = padding.
     """
 
     cache: Any
@@ -53,12 +53,12 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows]) -> Any | None:
-    """Return a cache that holds all rows, in order; None where one of the caches cannot give them.
+    """Return a cache with all rows, in order; None if one of the caches cannot provide them.
 
     The caches are emptied layer by layer, so that no row is held twice.
 
     Args:
-        parts: all with equally many new columns.
+        parts: all with the same number of new columns.
     """
     layers: list[list[Any]] = [getattr(part.cache, "layers", []) for part in parts]
     if not layers[0] or any(len(found) != len(layers[0]) for found in layers):
@@ -75,7 +75,7 @@ def joined(parts: Sequence[Rows]) -> Any | None:
 
 
 def growing(cache: Any) -> Any:
-    """Let the layers of a cache that can grow in place do so, and return the cache; the others stay as they are."""
+    """Replace the layers of a cache that can grow in place, and return the cache."""
     from transformers.cache_utils import DynamicLayer
 
     from .growing_cache import GrowingLayer
@@ -88,20 +88,20 @@ def growing(cache: Any) -> Any:
 
 
 def bound(cache: Any, columns: int) -> None:
-    """Take note of how many columns a cache will hold at most: layers that grow make no room for more."""
+    """Set the maximum number of columns of a cache, so that growing layers allocate no more."""
     for layer in getattr(cache, "layers", None) or []:
         if hasattr(layer, "most"):
             layer.most = columns
 
 
 def unknown(cache: Any) -> str | None:
-    """Return which kind of layer of a cache is none of those named here, None if all are."""
+    """Return the kind of a cache's first unknown layer; None = all are known."""
     layers = getattr(cache, "layers", None) or [cache]
     return next((type(layer).__name__ for layer in layers if not _is_known(layer)), None)
 
 
 def selected(cache: Any, rows: Tensor) -> Any:
-    """Return a cache with some rows of another, or with copies of them; the other stays as it is."""
+    """Return a new cache with some rows of another, or with copies of them."""
     if getattr(cache, "layers", None) is None:
         cache = copy.deepcopy(cache)
     else:
@@ -112,7 +112,7 @@ def selected(cache: Any, rows: Tensor) -> Any:
 
 
 def _shallow(layer: Any) -> Any:
-    """Return a layer that may be changed: states that are written in place are copied by `reorder_cache`."""
+    """Return a copy of a layer that may be changed: `reorder_cache` copies states that are written in place."""
     made = copy.copy(layer)
     for name, value in vars(layer).items():
         if isinstance(value, dict):
@@ -133,14 +133,14 @@ def _gives(layer: Any, part: Rows) -> bool:
         return True
     if not getattr(layer, "is_sliding", False):
         return held == part.width
-    # Columns that the window has let go are gone.
+    # Columns outside the window are gone.
     wanted = part.columns[:, max(0, part.columns.shape[1] - layer.sliding_window + 1) :]
     lost = (wanted >= 0) & (wanted < part.width - held)
     return bool(layer.get_seq_length() == part.width) and not bool(lost.any())
 
 
 def _held(layer: Any) -> int | None:
-    """Return how many columns a layer holds; None = it holds none."""
+    """Return the number of columns of a layer; None = it has none."""
     keys = getattr(layer, "keys", None)
     return keys.shape[2] if isinstance(keys, Tensor) and keys.ndim == 4 else None
 
@@ -167,7 +167,7 @@ def _joined_layer(same: Sequence[Any], parts: Sequence[Rows]) -> Any:
 
 
 def _tokens(layer: Any, part: Rows, name: str, axis: int) -> Tensor:
-    """Return what a layer holds of some rows' tokens, in their new columns."""
+    """Return a layer's values of some rows' tokens, in their new columns."""
     held = getattr(layer, name)
     columns = part.columns
     if getattr(layer, "is_sliding", False):

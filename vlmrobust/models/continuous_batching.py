@@ -1,15 +1,15 @@
-"""Decode texts together: those that have ended leave the batch, and others join it.
+"""Decode texts by continuous batching: finished texts leave the batch, and others join it.
 
-    begun ──► join ──► ┌──────────────────────────┐
-                       │ a row per text, one step  │ ──► ended: read, looked past, gone
-    ask of a letter ─► │ for all of them at a time │
-                       └──────────────────────────┘
+    prefilled ──► join ──► ┌──────────────────────────┐
+                           │ a row per text, one step │ ──► finished: read, looked past, removed
+    letter queries ──────► │ for all of them at a time│
+                           └──────────────────────────┘
 
-What leaves: a row whose text has ended, before the next step; its cache goes with it (`reorder_cache`, which every kind
-of cache layer has), and one of the last rows comes into its place.
-What joins: rows of prompts that have gone through the model meanwhile, where the cache can take them in (`caches`);
-elsewhere they wait until all that run have ended, and go on by themselves.
-What rides along: where a letter of an ended text may go on as a word (`look_ahead`), its row takes part in one more
+Leaving: a finished row leaves before the next step; `reorder_cache`, which every kind of cache layer has, removes its
+cache, and one of the last rows takes its place.
+Joining: rows of prompts prefilled meanwhile, if the cache can take them in (`caches`); otherwise they wait until all
+running rows have finished, and run separately.
+Letter queries: if a letter of a finished text may continue as a word (`look_ahead`), its row takes part in one more
 step, with that token in the letter's place.
 """
 
@@ -22,42 +22,42 @@ from torch import Tensor
 
 from . import caches
 from .branches import Branches, Forward, joined
-from .generation import Decoding, Written
+from .generation import DecodedText, Decoding
 from .look_ahead import Look, LookAhead
-from .plain_engine import Begun, Stepping
-from .probe import Head, Log, captured, note
+from .plain_engine import PrefilledPrompts, Stepping
+from .probe import DecodingLog, Head, captured, note
 from .reading import Draft, TextReader
 from .rendered import Rendered
 from .sampling import GumbelNoise
 from .vocabulary import Member
 
-__all__ = ["Ended", "Rolling"]
+__all__ = ["ContinuousBatch", "FinishedText"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A text that has left.
+class FinishedText:
+    """A finished text.
 
     Attributes:
-        position: where its prompt stood among all prompts.
-        written: what was decoded.
+        position: the position of its prompt among all prompts.
+        written: the decoded text.
         draft: the same, read.
     """
 
     position: int
-    written: Written
+    written: DecodedText
     draft: Draft
 
 
 @dataclass(slots=True)
-class _Beside:
-    """Texts that came in together: how many are still decoded, and how many steps those took that are not."""
+class _Cohort:
+    """Texts that joined together: the number still running, and the steps of those that have finished."""
 
     going: int
     steps: list[int] = field(default_factory=list)
 
-    def spared(self, steps: int) -> int:
-        """Note that one has ended after so many steps; return, with the last, how far all fell short of the longest."""
+    def finish(self, steps: int) -> int:
+        """Record that one finished after some steps; for the last, return the total shortfall from the longest."""
         self.going -= 1
         self.steps.append(steps)
         return 0 if self.going else len(self.steps) * max(self.steps) - sum(self.steps)
@@ -68,14 +68,14 @@ class _Row:
     position: int
     item: Rendered
     longest: int
-    beside: "_Beside"
+    cohort: "_Cohort"
     noise: GumbelNoise | None
-    log: Log = field(default_factory=Log)
+    log: DecodingLog = field(default_factory=DecodingLog)
 
 
 @dataclass(slots=True)
-class _Side:
-    """Rows that go through the model together, and what their last step left."""
+class _Group:
+    """Rows that run together, and the result of their last step."""
 
     rows: list[_Row]
     branches: Branches
@@ -83,23 +83,23 @@ class _Side:
     logits: Tensor
 
 
-class Rolling:
-    """Decodes texts.
+class ContinuousBatch:
+    """Decodes texts by continuous batching.
 
     Args:
         model: a Hugging Face model.
         head: its LM head.
         decoding: how texts are decoded.
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
-        texts: reads what was decoded.
+        texts: reads decoded texts.
         ahead: looks past letters.
-        stepping: says whether rows may be put into a cache beside others.
+        stepping: whether rows of several caches can be combined.
 
     Attributes:
-        row_steps: rows that went through the model so far, step by step; those that ride along are counted.
-        joined: rows that came in beside others.
-        ended: how many texts have ended.
-        dropped: row-steps that texts were spared which ended before the longest that came in with them.
+        row_steps: row-steps so far, including letter queries.
+        joined: rows that joined running ones.
+        ended: number of finished texts.
+        dropped: row-steps saved by texts that finished before the longest of those that joined with them.
     """
 
     def __init__(
@@ -124,127 +124,127 @@ class Rolling:
         self._ahead = ahead
         self._stepping = stepping
         self._forward = Forward(model)
-        self._sides: list[_Side] = []  # the first runs, the others wait
+        self._groups: list[_Group] = []  # the first runs, the others wait
         self._most = 0
 
     @property
     def rows(self) -> int:
-        """How many texts are being decoded, or wait for it in a cache of their own."""
-        return sum(len(side.rows) for side in self._sides)
+        """The number of texts being decoded or waiting."""
+        return sum(len(group.rows) for group in self._groups)
 
     @property
     def longest(self) -> int:
-        """How many tokens the longest of them may take, prompt included."""
-        return max((row.longest for side in self._sides for row in side.rows), default=0)
+        """The maximum number of tokens of any of them, prompt included."""
+        return max((row.longest for group in self._groups for row in group.rows), default=0)
 
-    def join(self, begun: Sequence[Begun], longest: int) -> None:
-        """Let prompts in whose texts are to be decoded.
+    def join(self, prefilled: Sequence[PrefilledPrompts], longest: int) -> None:
+        """Add prompts whose texts should be decoded.
 
         Args:
-            begun: the prompts; they are used up.
-            longest: how many tokens each may take, prompt and text together.
+            prefilled: the prompts; they are consumed.
+            longest: maximum number of tokens of each, prompt and text together.
         """
-        beside = _Beside(sum(len(some.items) for some in begun))
-        new = [self._side(some, longest, beside) for some in begun]
-        running = self._sides[:1] if self._stepping.joins else []
+        cohort = _Cohort(sum(len(some.items) for some in prefilled))
+        new = [self._group(some, longest, cohort) for some in prefilled]
+        running = self._groups[:1] if self._stepping.joins else []
         together = self._together([*running, *new]) if self._stepping.joins else None
         if together is None:
-            self._sides += new
+            self._groups += new
         else:
-            self._sides[: len(running)] = [together]
-            self.joined += sum(len(side.rows) for side in new) if running else 0
-        for side in self._sides:
-            caches.bound(side.branches.cache, self.longest)
+            self._groups[: len(running)] = [together]
+            self.joined += sum(len(group.rows) for group in new) if running else 0
+        for group in self._groups:
+            caches.bound(group.branches.cache, self.longest)
         self._most = max(self._most, self.rows)
 
-    def _side(self, begun: Begun, longest: int, beside: "_Beside") -> "_Side":
-        noise = self._decoding.noise([item.prompt for item in begun.items.values()], begun.logits.device)
+    def _group(self, prefilled: PrefilledPrompts, longest: int, cohort: "_Cohort") -> "_Group":
+        noise = self._decoding.noise([item.prompt for item in prefilled.items.values()], prefilled.logits.device)
         rows = [
-            _Row(position, item, longest, beside, noise[index] if noise else None)
-            for index, (position, item) in enumerate(begun.items.items())
+            _Row(position, item, longest, cohort, noise[index] if noise else None)
+            for index, (position, item) in enumerate(prefilled.items.items())
         ]
-        return _Side(rows, begun.branches, begun.hidden, begun.logits)
+        return _Group(rows, prefilled.branches, prefilled.hidden, prefilled.logits)
 
     @staticmethod
-    def _together(sides: "Sequence[_Side]") -> "_Side | None":
-        """Put rows into one cache, without padding between or behind tokens; None if their caches cannot."""
-        if len(sides) == 1 and bool(sides[0].branches.mask[:, -1].all()):
-            return sides[0]
-        branches = joined([side.branches for side in sides])
+    def _together(groups: "Sequence[_Group]") -> "_Group | None":
+        """Put rows into one cache, without padding between or after tokens; None = their caches do not support it."""
+        if len(groups) == 1 and bool(groups[0].branches.mask[:, -1].all()):
+            return groups[0]
+        branches = joined([group.branches for group in groups])
         if branches is None:
             return None
-        hidden, logits = torch.cat([side.hidden for side in sides]), torch.cat([side.logits for side in sides])
-        return _Side([row for side in sides for row in side.rows], branches, hidden, logits)
+        hidden, logits = torch.cat([group.hidden for group in groups]), torch.cat([group.logits for group in groups])
+        return _Group([row for group in groups for row in group.rows], branches, hidden, logits)
 
-    def step(self) -> list[Ended]:
-        """Decode one more token of every text that runs, and return those that have ended with it."""
-        side = self._sides[0]
-        noise = [row.noise for row in side.rows if row.noise is not None]
-        logits = side.logits[:, -1]
+    def step(self) -> list[FinishedText]:
+        """Decode one more token of every running text, and return the texts that it finished."""
+        group = self._groups[0]
+        noise = [row.noise for row in group.rows if row.noise is not None]
+        logits = group.logits[:, -1]
         tokens = self._decoding.choose(logits, noise)
-        logs = [row.log for row in side.rows]
-        note(logs, tokens, side.hidden[:, -1], logits, self._head, self._letter_tokens)
+        logs = [row.log for row in group.rows]
+        note(logs, tokens, group.hidden[:, -1], logits, self._head, self._letter_tokens)
         ended = [place for place, log in enumerate(logs) if self._decoding.ended(log)]
         if not ended:
-            side.hidden, side.logits = self._through(side.branches, tokens[:, None])
+            group.hidden, group.logits = self._through(group.branches, tokens[:, None])
             return []
         texts = [self._decoding.written(logs[place]) for place in ended]
-        drafts = self._texts.drafts([side.rows[place].item for place in ended], texts)
-        going = _closed_up(len(side.rows), ended)
-        self._go_on(side, tokens, going, dict(zip(ended, drafts, strict=True)))
+        drafts = self._texts.drafts([group.rows[place].item for place in ended], texts)
+        going = _compacted(len(group.rows), ended)
+        self._advance(group, tokens, going, dict(zip(ended, drafts, strict=True)))
         left = [
-            Ended(side.rows[place].position, written, draft)
+            FinishedText(group.rows[place].position, written, draft)
             for place, written, draft in zip(ended, texts, drafts, strict=True)
         ]
         self.ended += len(ended)
-        self.dropped += sum(side.rows[place].beside.spared(len(logs[place].tokens) - 1) for place in ended)
-        side.rows = [side.rows[place] for place in going]
-        if not side.rows:
-            self._sides.pop(0)
+        self.dropped += sum(group.rows[place].cohort.finish(len(logs[place].tokens) - 1) for place in ended)
+        group.rows = [group.rows[place] for place in going]
+        if not group.rows:
+            self._groups.pop(0)
         for draft in drafts:
             if draft.look is not None:
-                self._ahead.look_anew(draft.look)  # what the cache could not be taken back to
+                self._ahead.look_with_new_cache(draft.look)  # letters to which the cache could not be rewound
         return left
 
-    def _go_on(self, side: _Side, tokens: Tensor, going: Sequence[int], drafts: dict[int, Draft]) -> None:
-        """Let the rows that have ended leave, and run the others; letters of the former ride along."""
-        asked = [
+    def _advance(self, group: _Group, tokens: Tensor, going: Sequence[int], drafts: dict[int, Draft]) -> None:
+        """Remove finished rows and run the others, together with letter queries of the finished ones."""
+        queries = [
             (place, draft.look, member)
             for place, draft in drafts.items()
             if draft.look is not None
-            for member in self._ahead.near(draft.look, side.branches)
+            for member in self._ahead.near(draft.look, group.branches)
         ]
         room = max(1, self._most - (self.rows - len(drafts)))
-        while len(asked) > room:
-            self._look(side.branches.selected(self._places(side, [], asked[:room])), asked[:room])
-            asked = asked[room:]
-        if not going and not asked:
+        while len(queries) > room:
+            self._look(group.branches.selected(self._places(group, [], queries[:room])), queries[:room])
+            queries = queries[room:]
+        if not going and not queries:
             return
-        side.branches.select(self._places(side, going, asked))
+        group.branches.select(self._places(group, going, queries))
         if not going:
-            self._look(side.branches, asked)
+            self._look(group.branches, queries)
             return
         new = tokens[going][:, None]
-        if asked:
-            side.branches.rewind(self._backs(side.branches, len(going), asked))
-            new = torch.cat([new, new.new_tensor([[member.token] for _, _, member in asked])])
-        hidden, logits = self._through(side.branches, new)
-        side.hidden, side.logits = hidden[: len(going)], logits[: len(going)]
-        if asked:
+        if queries:
+            group.branches.rewind(self._backs(group.branches, len(going), queries))
+            new = torch.cat([new, new.new_tensor([[member.token] for _, _, member in queries])])
+        hidden, logits = self._through(group.branches, new)
+        group.hidden, group.logits = hidden[: len(going)], logits[: len(going)]
+        if queries:
             after = self._head.rows_at_once(hidden[len(going) :, 0], logits[len(going) :, 0])
-            self._note(asked, after)
-            side.branches.select(torch.arange(len(going), device=new.device))
+            self._note(queries, after)
+            group.branches.select(torch.arange(len(going), device=new.device))
 
-    def _look(self, branches: Branches, asked: "Sequence[_Ask]") -> None:
-        """Look past letters with nothing beside them."""
-        branches.rewind(self._backs(branches, 0, asked))
-        tokens = branches.mask.new_tensor([[member.token] for _, _, member in asked])
+    def _look(self, branches: Branches, queries: "Sequence[_LetterQuery]") -> None:
+        """Look past letters in a pass of their own."""
+        branches.rewind(self._backs(branches, 0, queries))
+        tokens = branches.mask.new_tensor([[member.token] for _, _, member in queries])
         hidden, logits = self._through(branches, tokens)
-        self._note(asked, self._head.rows_at_once(hidden[:, 0], logits[:, 0]))
+        self._note(queries, self._head.rows_at_once(hidden[:, 0], logits[:, 0]))
 
-    def _note(self, asked: "Sequence[_Ask]", after: Tensor) -> None:
-        self._ahead.steps += len(asked)
-        self._ahead.note([(look, member) for _, look, member in asked], after)
+    def _note(self, queries: "Sequence[_LetterQuery]", after: Tensor) -> None:
+        self._ahead.steps += len(queries)
+        self._ahead.note([(look, member) for _, look, member in queries], after)
 
     def _through(self, branches: Branches, tokens: Tensor) -> tuple[Tensor, Tensor]:
         with captured(self._model, self._head) as seen:
@@ -253,17 +253,17 @@ class Rolling:
         return seen.last(1)
 
     @staticmethod
-    def _places(side: _Side, going: Sequence[int], asked: "Sequence[_Ask]") -> Tensor:
-        return torch.tensor([*going, *(place for place, _, _ in asked)], device=side.branches.mask.device)
+    def _places(group: _Group, going: Sequence[int], queries: "Sequence[_LetterQuery]") -> Tensor:
+        return torch.tensor([*going, *(place for place, _, _ in queries)], device=group.branches.mask.device)
 
     @staticmethod
-    def _backs(branches: Branches, going: int, asked: "Sequence[_Ask]") -> Tensor:
-        backs = [0] * going + [member.back for _, _, member in asked]
+    def _backs(branches: Branches, going: int, queries: "Sequence[_LetterQuery]") -> Tensor:
+        backs = [0] * going + [member.back for _, _, member in queries]
         return torch.tensor(backs, device=branches.mask.device)
 
 
-def _closed_up(count: int, ended: Sequence[int]) -> list[int]:
-    """Return the rows that go on, of so many: the last in the places of those that have ended, so that few move."""
+def _compacted(count: int, ended: Sequence[int]) -> list[int]:
+    """Return the order of the remaining rows: the last ones fill the places of finished ones, so that few move."""
     going = [place for place in range(count) if place not in set(ended)]
     order = list(range(len(going)))
     free = [place for place in ended if place < len(going)]
@@ -272,4 +272,4 @@ def _closed_up(count: int, ended: Sequence[int]) -> list[int]:
     return order
 
 
-_Ask = tuple[int, Look, Member]  # the row of a text that has ended, and which of its letters is looked past
+_LetterQuery = tuple[int, Look, Member]  # the row of a finished text, and the letter to look past

@@ -1,4 +1,4 @@
-"""Prompts → what a processor makes of them, padded on the left, with everything that the processor returned."""
+"""Encode prompts with a processor, padded on the left, keeping every input that it returns."""
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
@@ -17,13 +17,13 @@ from .rendered import Rendered
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TOKENS_PER_IMAGE = 1024  # a guess, where the processor does not say
+_TOKENS_PER_IMAGE = 1024  # a guess for processors that do not report it
 
 __all__ = ["Encoder", "EncodingError"]
 
 
 class EncodingError(ValueError):
-    """A processor refused a text or an image, for instance one that is too thin."""
+    """A processor refused a text or an image, for instance an image that is too thin."""
 
 
 class Encoder:
@@ -32,12 +32,11 @@ class Encoder:
     Args:
         processor: a Hugging Face processor with a tokenizer and a chat template.
         arguments: for the chat template, such as `enable_thinking`.
-        accepted: the inputs that the model takes; a processor that returns some of them only on request is asked for
-            them.
+        accepted: the inputs that the model takes; a processor that returns some of them only on request is asked to.
 
     Raises:
-        ValueError: the processor has no tokenizer, no chat template, or a template without a place for images; or it
-            puts another text in the place of the rendered one.
+        ValueError: the processor has no tokenizer, no chat template, or a template without a place for images, or it
+            replaces the rendered text.
     """
 
     def __init__(
@@ -59,47 +58,48 @@ class Encoder:
                 f"expected the chat template of {type(processor).__name__} to give an image a place, "
                 "got the same text with and without an image"
             )
-        # What an image adds to the text may also hold a line break, say; its placeholders are added tokens.
+        # An image may also add a line break to the text; only its placeholders are added tokens.
         self.added_tokens = frozenset(tokenizer.get_added_vocab().values())
         self.image_tokens = self.added_tokens & (frozenset(self.tokens(with_image)) - frozenset(self.tokens(without)))
         self._marks_per_image = self.image_marks(with_image)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        # PaliGemma sees a prompt both ways and its answer one way; its processor ends the prompt, and tells them apart.
+        # PaliGemma attends in both directions in the prompt but not in the answer; its processor takes them separately.
         self.takes_answers = "suffix" in inspect.signature(processor.__call__).parameters
-        self._keeps_ends = not (self.takes_answers or _knows_suffixes(processor))
-        begun_text = with_image + "It is red"
+        self._keeps_ends = not (self.takes_answers or _accepts_suffix(processor))
+        probe_text = with_image + "It is red"
         self._processing = Processing.of(
             processor,
-            begun_text,
-            self.tokens(begun_text),
+            probe_text,
+            self.tokens(probe_text),
             self.image_tokens,
             accepted,
             ends_prompts=not self._keeps_ends,
         )
 
     def check_inputs(self, model: str) -> None:
-        """Refuse a processor that leaves out what it promises: models go silently wrong without, say, kinds of tokens.
+        """Refuse a processor that omits promised inputs, such as token types: models go silently wrong without them.
 
         Args:
-            model: the class of the model that takes these inputs.
+            model: the class name of the model that takes these inputs.
 
         Raises:
+            UnfitError: an input is missing.
             UnfitError: something is missing.
         """
         if missing := self._processing.missing:
             raise UnfitError(
-                f"expected {type(self.processor).__name__} to return {', '.join(map(repr, missing))}, which it names "
-                f"in model_input_names and {model} takes, got inputs without; another version of transformers or of "
-                "the processor's own code may return what is missing (self_check=False leaves this out)"
+                f"expected {type(self.processor).__name__} to return {', '.join(map(repr, missing))}, listed in its "
+                f"model_input_names and accepted by {model}, got inputs without; another version of transformers or of "
+                "the processor's own code may return it (self_check=False skips this check)"
             )
 
     def turns(self, text: str, *, images: int = 1) -> str:
-        """Return a user's text and images, rendered up to where the assistant begins."""
+        """Return a user's text and images, rendered up to the beginning of the assistant's turn."""
         return render_turns(self.processor, chat_turns(text, images), **self.arguments)[0]
 
     def rendered(self, prompt: Prompt) -> str:
-        """Return a prompt's text alone, as `render` does; its images are not opened."""
+        """Return a prompt's rendered text, without opening its images."""
         return begun(prompt, self.processor, **self.arguments)[1]
 
     def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
@@ -107,7 +107,7 @@ class Encoder:
 
         Args:
             prompt: the prompt.
-            opened: images that other prompts have decoded; what is decoded here is added.
+            opened: cache of decoded images, which is extended.
 
         Raises:
             OSError: an image is missing or cannot be decoded; the message names sample and image.
@@ -119,7 +119,7 @@ class Encoder:
         if marks != expected:
             raise ValueError(
                 f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected {expected} image placeholders "
-                f"in the rendered text, got {marks}; a text must not hold the model's own placeholder"
+                f"in the rendered text, got {marks}; a text must not contain the model's own placeholder"
             )
         return Rendered(shown, text, tuple(images))
 
@@ -131,46 +131,46 @@ class Encoder:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def image_marks(self, text: str) -> int:
-        """Return how many of the tokens that stand for an image are in a text."""
+        """Return the number of image tokens in a text."""
         return sum(token in self.image_tokens for token in self.tokens(text))
 
     def holds_control_tokens(self, text: str, allowed: Sequence[str]) -> bool:
-        """Return whether a text that a model wrote holds added tokens, such as its own image placeholder.
+        """Return whether generated text contains added tokens, such as the model's image placeholder.
 
-        A processor would take them for images that are not there.
+        A processor would take placeholders for missing images.
 
         Args:
-            text: what the model wrote.
+            text: the generated text.
             allowed: tags, which may be added tokens themselves.
         """
         permitted = {token for tag in allowed for token in self.tokens(tag)}
         return not permitted.issuperset(self.added_tokens.intersection(self.tokens(text)))
 
     def image_length(self, images: Sequence["Image"]) -> int:
-        """Return about how many tokens a prompt's images take, for planning batches."""
+        """Return the approximate number of tokens of a prompt's images, for planning batches."""
         counted = self._image_tokens(images)
         return _TOKENS_PER_IMAGE * len(images) if counted is None else counted
 
     def _image_tokens(self, images: Sequence["Image"]) -> int | None:
-        """Return how many tokens images take; None = the processor does not say."""
+        """Return the number of tokens of images; None = the processor does not report it."""
         return self._tokens_of_sizes(tuple((image.height, image.width) for image in images))
 
     def _counted(self, sizes: tuple[tuple[int, int], ...]) -> int | None:
-        """Ask the processor how many tokens images of some (height, width) take: it resizes them in thought."""
+        """Return the processor's token count for images of some (height, width), which it computes without them."""
         count = getattr(self.processor, "_get_num_multimodal_tokens", None)
         if count is None or not sizes:
             return None if sizes else 0
         try:
             return int(sum(count(image_sizes=list(sizes))["num_image_tokens"]))
-        except FAULTS:  # an image that the processor will refuse, or a processor that counts for another's images
+        except FAULTS:  # an image that the processor will refuse, or a count method for other images
             return None
 
     def length(self, item: Rendered) -> int:
-        """Return how many tokens a prompt has, its images included where the processor says how many these take."""
+        """Return the number of tokens of a prompt, with its images if the processor reports theirs."""
         text, images = self.tokens(item.text), self._image_tokens(item.images)
         if images is None:
             return len(text)
-        placeholder = getattr(self.processor, "image_token_id", None)  # the tokens beside it, such as ends, stay
+        placeholder = getattr(self.processor, "image_token_id", None)  # tokens around it, such as ends, stay
         return len(text) + images - (len(item.images) if placeholder is None else text.count(placeholder))
 
     def encode(
@@ -178,17 +178,17 @@ class Encoder:
     ) -> dict[str, Any]:
         """Return the model's inputs for a batch, padded on the left.
 
-        The rendered text has its special tokens, so none are added; all that the processor returns is handed on, since
+        The rendered text has its special tokens, so none are added. All inputs from the processor are kept, since
         several families go silently wrong without their extra inputs.
 
         Args:
             texts: rendered prompts.
-            images: those of each prompt; every prompt of a batch has the same number.
-            answers: what follows each text, for a processor that takes answers apart (`takes_answers`).
+            images: the images of each prompt; all prompts of a batch have equally many.
+            answers: the text after each prompt, for a processor that takes answers separately (`takes_answers`).
 
         Raises:
             EncodingError: the processor refused one of the prompts.
-            ValueError: the processor padded on the right all the same.
+            ValueError: the processor padded on the right nevertheless.
         """
         counts = {len(shown) for shown in images}
         assert len(counts) == 1, "prompts of a batch have equally many images"
@@ -198,7 +198,7 @@ class Encoder:
             inputs = self._processing.call(texts, images, **({"suffix": list(answers)} if any(answers) else {}))
         except FAULTS as error:
             raise EncodingError(f"{name} refused text or image: {error}") from error
-        inputs.pop("labels", None)  # PaliGemma's; a loss would be computed
+        inputs.pop("labels", None)  # PaliGemma's, which would make the model compute a loss
         mask = inputs.get("attention_mask")
         if mask is None:
             raise ValueError(f"expected {name} to return an attention mask, got {', '.join(inputs)}")
@@ -210,7 +210,7 @@ class Encoder:
         return inputs
 
     def _check_ends(self, texts: Sequence[str], rows: torch.Tensor) -> None:
-        """Refuse prompts of which the processor has changed the end: letters would be read in another place."""
+        """Refuse prompts whose end the processor has changed, since letters would be read at another position."""
         for text, row in zip(texts, rows.tolist(), strict=True):
             wanted = last_tokens(self.tokens(text), self.image_tokens)
             got = tuple(row[len(row) - len(wanted) :])
@@ -231,18 +231,18 @@ class Encoder:
         }
 
 
-def _knows_suffixes(processor: Any) -> bool:
-    """Return whether a processor of transformers 4 takes answers apart: these are options for its texts there."""
+def _accepts_suffix(processor: Any) -> bool:
+    """Return whether a processor of transformers 4, where text options have `suffix`, takes answers separately."""
     options = inspect.signature(processor.__call__).parameters.get("kwargs")
     for kind in get_args(getattr(options, "annotation", None)):
-        of_texts = getattr(kind, "__annotations__", {}).get("text_kwargs")
-        if "suffix" in getattr(of_texts, "__annotations__", {}):
+        text_options = getattr(kind, "__annotations__", {}).get("text_kwargs")
+        if "suffix" in getattr(text_options, "__annotations__", {}):
             return True
     return False
 
 
 def _without_last(inputs: dict[str, Any], count: int) -> dict[str, Any]:
-    """Take the last tokens off all rows, and whatever has a value per token."""
+    """Remove the last tokens of all rows, also from inputs with a value per token."""
     if not count:
         return inputs
     shape = inputs["input_ids"].shape

@@ -1,4 +1,4 @@
-"""Rendered prompts through the model in batches: planned by length, what they share computed once."""
+"""Run rendered prompts through the model in batches, planned by length, with common prefixes computed once."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..types import Response
-from .base import Work
-from .branches import Reached
-from .continuous_batching import Rolling
+from .base import WorkCounts
+from .branches import CachedPrompts
+from .continuous_batching import ContinuousBatch
 from .encoding import Encoder, EncodingError
-from .generation import Decoding, Written
+from .generation import DecodedText, Decoding
 from .look_ahead import LookAhead
-from .plain_engine import Begun, PlainEngine, Stepping
+from .plain_engine import PlainEngine, PrefilledPrompts, Stepping
 from .planning import Batch, Queue, plan
 from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
@@ -25,7 +25,7 @@ from .self_check import SelfCheck
 from .unwrapping import tolerance
 from .vocabulary import LetterVocabulary, Members, letter_logprobs
 
-__all__ = ["Engine", "Outcome"]
+__all__ = ["BatchEngine", "Outcome"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,35 +33,35 @@ Outcome = Response | list[float]
 
 
 class _Reader(Protocol):
-    """What is read at the end of a prompt: a letter after it, or its own last tokens."""
+    """Reads a letter after a prompt, or the prompt's own last tokens."""
 
     @property
     def places(self) -> int:
-        """How many positions at the end of the prompt are looked at."""
+        """The number of positions at the end of the prompt to read."""
 
     @property
     def used(self) -> int:
-        """Of how many of them, from the first on, logits are needed."""
+        """The number of these, from the first, whose logits are needed."""
 
     def read(self, logits: Tensor) -> Members | list[float]:
-        """Return what is made of these `(used, V)` float32 logits: of letters, what may be written as one."""
+        """Return the value read from these `(used, V)` float32 logits: for letters, the tokens that may read as one."""
 
 
-class Engine:
-    """Reads and writes prompts, in batches of as many tokens as are allowed.
+class BatchEngine:
+    """Reads and decodes prompts in batches of limited size.
 
     Args:
         model: a Hugging Face model.
         encoder: renders and encodes its prompts.
         head: its LM head.
         decoding: how texts are decoded.
-        vocabulary: which tokens read as which letter.
+        vocabulary: the letters' tokens.
         batch_size: see `HFModel`.
         batch_tokens: see `HFModel`.
         share_prefixes: see `HFModel`.
 
     Attributes:
-        work: what was computed so far, and what was not; whoever replaces it begins to count anew.
+        work: counts of work computed and saved so far; replace it to reset the counts.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Engine:
         share_prefixes: bool,
     ) -> None:
         self.encoder = encoder
-        self.work = Work()
+        self.work = WorkCounts()
         self._model = model
         self._head = head
         self._decoding = decoding
@@ -98,14 +98,14 @@ class Engine:
 
     @property
     def tolerance(self) -> float:
-        """How far log-probabilities (nats) may differ that have to be the same."""
+        """How far log-probabilities (nats) that should be equal may differ."""
         return tolerance(self._model)
 
     def check(self) -> None:
-        """Try the model on a few prompts; where batches change what it says, prompts go through it one by one.
+        """Test the model on a few prompts; if batches change its results, prompts are run one by one.
 
         Raises:
-            UnfitError: the model cannot be asked, or would be read wrongly.
+            UnfitError: the model cannot answer, or would be read wrongly.
         """
         check = SelfCheck(self._model, self.encoder, self._head, self._decoding, self._vocabulary, self._plain)
         if reason := check.run():
@@ -113,14 +113,15 @@ class Engine:
             logger.warning("%s takes prompts one by one: %s", type(self._model).__name__, reason)
 
     def run(self, items: Mapping[int, Rendered], *, rows_per_prompt: int = 1) -> dict[int, Outcome]:
-        """Read what is forced, decode the others; halve the batches when memory runs out.
+        """Read forced answers and decode the others; halve the batches when memory runs out.
 
         Args:
             items: prompts by position.
-            rows_per_prompt: how many of them count as one towards the batch size.
+            rows_per_prompt: how many of them count as one for the batch size.
 
         Returns:
-            By position: for a prompt that is read, what its reader made of it (the log-probabilities of all 26
+            By position: the reader's result for a prompt that is read (for letters, the log-probabilities of all 36
+            marks); the response for one that is decoded or refused by its processor.
             letters, say); for one that is decoded, or that its processor refused, the response.
         """
         outcomes: dict[int, Outcome] = {}
@@ -136,7 +137,7 @@ class Engine:
                     raise
                 self._batch_tokens = tokens // 2
                 logger.warning(
-                    "out of memory with %d prompts in a batch; going on with %d tokens in one, not %d",
+                    "out of memory with %d prompts in a batch; continuing with %d tokens per batch, not %d",
                     rows,
                     self._batch_tokens,
                     tokens,
@@ -151,7 +152,7 @@ class Engine:
         return item.scored or self._vocabulary.forced_prefix(item.text)
 
     def _plan(self, items: Mapping[int, Rendered], rows_per_prompt: int) -> list[Queue]:
-        """Group prompts into families, and line these up."""
+        """Group prompts into families, and queue these."""
         tokens = {position: self.encoder.tokens(item.text) for position, item in items.items()}
         readers = [self._reader(item) for item in items.values() if item.forced is not None]
         max_rows = 1 if self._alone else None if self._batch_size is None else self._batch_size * rows_per_prompt
@@ -176,7 +177,7 @@ class Engine:
         return plan(shared, length, max_tokens=self._batch_tokens, max_rows=max_rows)
 
     def _may_share(self, family: Family) -> bool:
-        """Return whether a family's prefix is computed once; the first family decides for the model."""
+        """Return whether a family's prefix is computed once; decided for the model by the first family."""
         if not family.prefix:
             return False
         if self._shares is None:
@@ -189,8 +190,8 @@ class Engine:
         return self._shares
 
     def _answers(self, queue: Queue) -> Iterator[tuple[int, Outcome]]:
-        """Answer the prompts of a queue, each as soon as it can be: position and outcome."""
-        rolling = Rolling(
+        """Answer the prompts of a queue, yielding position and outcome of each as soon as it is known."""
+        running = ContinuousBatch(
             self._model,
             self._head,
             self._decoding,
@@ -200,37 +201,37 @@ class Engine:
             self._stepping,
         )
         most = 0
-        ended: list[tuple[Rendered, Written]] = []
+        ended: list[tuple[Rendered, DecodedText]] = []
         while True:
-            # Prompts come in when a quarter of the places is free: a few at a time cost less than one by one.
-            while 4 * rolling.rows <= 3 * most and (batch := queue.take(rolling.rows, rolling.longest)):
-                rows = rolling.rows + batch.rows
-                self._held = rows, rows * max(rolling.longest, batch.longest)
+            # Add prompts when a quarter of the rows is free: a few at a time cost less than one by one.
+            while 4 * running.rows <= 3 * most and (batch := queue.take(running.rows, running.longest)):
+                rows = running.rows + batch.rows
+                self._held = rows, rows * max(running.longest, batch.longest)
                 most = max(most, rows)
-                yield from self._begun(batch, rolling)
-            if not rolling.rows:
+                yield from self._run_batch(batch, running)
+            if not running.rows:
                 break
-            for row in rolling.step():
+            for row in running.step():
                 ended.append((row.draft.item, row.written))
                 yield row.position, self._texts.response(row.draft)
-        self._count(rolling)
+        self._count(running)
         if len(ended) > 1:
             self._measure(ended)
 
-    def _count(self, rolling: Rolling) -> None:
-        self.work.row_steps += rolling.row_steps
-        self.work.dropped_row_steps += rolling.dropped
-        self.work.texts += rolling.ended
-        self.work.refilled_texts += rolling.joined
+    def _count(self, running: ContinuousBatch) -> None:
+        self.work.row_steps += running.row_steps
+        self.work.dropped_row_steps += running.dropped
+        self.work.texts += running.ended
+        self.work.refilled_texts += running.joined
 
-    def _begun(self, batch: Batch, rolling: Rolling) -> Iterator[tuple[int, Outcome]]:
-        """Run prompts through the model: yield what is read of them at once, and leave the others to be decoded."""
+    def _run_batch(self, batch: Batch, running: ContinuousBatch) -> Iterator[tuple[int, Outcome]]:
+        """Run prompts through the model: yield the outcomes that are read, and queue the others for decoding."""
         try:
-            found = self._begin(batch, rolling)
+            found = self._begin(batch, running)
         except EncodingError as error:
-            if batch.rows > 1:  # so that the one at fault fails alone
+            if batch.rows > 1:  # run prompts singly, so that only the faulty one fails
                 for single in batch.singly():
-                    yield from self._begun(single, rolling)
+                    yield from self._run_batch(single, running)
                 return
             [family] = batch.families
             prompt = family.items[0].prompt
@@ -239,35 +240,35 @@ class Engine:
         else:
             yield from found.items()
 
-    def _begin(self, batch: Batch, rolling: Rolling) -> dict[int, Outcome]:
+    def _begin(self, batch: Batch, running: ContinuousBatch) -> dict[int, Outcome]:
         placed = [pair for family in batch.families for pair in zip(family.positions, family.items, strict=True)]
         reads = {position: item for position, item in placed if item.forced is not None}
         writes = {position: item for position, item in placed if item.forced is None}
         places = max((self._reader(item).places for item in reads.values()), default=1)
         shares = self._may_share(batch.families[0])
         steps = not writes or self._stepping.fits(next(iter(writes.values())))
-        # What was only compared is not counted.
-        tokens, spared = self._plain.tokens + self._shared.tokens, self._shared.spared
+        # Comparisons are not counted.
+        tokens, saved = self._plain.tokens + self._shared.tokens, self._shared.saved
         read: dict[int, Outcome] = {}
-        begun: list[Begun] = []
+        prefilled: list[PrefilledPrompts] = []
         if shares and steps and (not writes or self._stepping.takes_uneven):
-            read, begun = self._shared.answer(batch.families, places, self._read, joins=self._stepping.joins)
+            read, prefilled = self._shared.answer(batch.families, places, self._read, joins=self._stepping.joins)
         else:
             looks = self._ahead.works is not False
             if reads:
                 read = self._plain.read(reads, places, self._read, looks=looks)
             if writes and steps and (alone := self._plain.begin(writes)) is not None:
-                begun = [alone]
+                prefilled = [alone]
             elif writes:
                 read |= zip(writes, self._generated(list(writes.values()), looks=looks), strict=True)
-        if begun:
-            rolling.join(begun, batch.longest)
+        if prefilled:
+            running.join(prefilled, batch.longest)
         self.work.prompt_tokens += self._plain.tokens + self._shared.tokens - tokens
-        self.work.shared_tokens += self._shared.spared - spared
+        self.work.shared_tokens += self._shared.saved - saved
         return read
 
     def _generated(self, items: Sequence[Rendered], *, looks: bool) -> list[Outcome]:
-        """Decode texts with the model's own `generate`, a batch until its longest row ends."""
+        """Decode texts with the model's own `generate`, which runs a batch until its longest row ends."""
         texts, branches = self._plain.write(items, looks=looks)
         responses: list[Outcome] = [*self._texts.responses(items, texts, branches)]
         self.work.row_steps += len(texts) * (max(text.steps for text in texts) - 1)
@@ -276,8 +277,8 @@ class Engine:
             self._measure(list(zip(items, texts, strict=True)))
         return responses
 
-    def _measure(self, ended: Sequence[tuple[Rendered, Written]]) -> None:
-        """Say, once, how many texts of a batch depend on their neighbours, where half precision lets them."""
+    def _measure(self, ended: Sequence[tuple[Rendered, DecodedText]]) -> None:
+        """Log once how many texts of a batch depend on the other prompts in it, in half precision."""
         if (
             self._independence is None
             or self._decoding.options.get("do_sample")
@@ -290,14 +291,14 @@ class Engine:
         if measured is not None:
             logger.log(
                 logging.WARNING if measured[0] else logging.INFO,
-                "%s in half precision: %d of the first %d texts would be written otherwise by themselves than in their "
-                "batch; in float32, or with batch_size=1, texts do not depend on their neighbours",
+                "%s in half precision: %d of the first %d texts would differ if decoded alone instead of in their "
+                "batch; in float32, or with batch_size=1, texts do not depend on other prompts",
                 type(self._model).__name__,
                 *measured,
             )
 
-    def _read(self, items: Mapping[int, Rendered], rows: Tensor, reached: Reached | None) -> dict[int, Outcome]:
-        """Return what is read off the last positions of prompts; letters are looked past where there is a cache."""
+    def _read(self, items: Mapping[int, Rendered], rows: Tensor, reached: CachedPrompts | None) -> dict[int, Outcome]:
+        """Return what is read at the last positions of prompts; with a cache, letters are looked past."""
         readers = [self._reader(item) for item in items.values()]
         used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
         read = [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]

@@ -1,4 +1,4 @@
-"""How a text is decoded: the user's settings, looked over first; `generate` leaves out what it does not know."""
+"""Decode texts with the user's options, which are checked first, since `generate` ignores unknown ones."""
 
 import copy
 import difflib
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from ..types import Prompt
-from .probe import GenerationProbe, Log
+from .probe import DecodingLog, GenerationProbe
 from .processing import FAULTS
 from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
-__all__ = ["Decoding", "Written", "check_options", "config_of", "greedy_at_zero"]
+__all__ = ["DecodedText", "Decoding", "check_options", "config_of", "greedy_at_zero"]
 
 
 logger = logging.getLogger(__name__)
 
-# What decodes several texts of a prompt at once, or runs the model other than once per token.
+# Options that decode several texts of a prompt at once, or run the model other than once per token.
 _ONE = ("num_beams", "num_beam_groups", "num_return_sequences")
 _NONE = (
     "assistant_early_exit",
@@ -64,7 +64,7 @@ def _is_strings(value: Any) -> bool:
     return all(isinstance(text, str) and text != "" for text in (value if several else [value]))
 
 
-# What values are looked at before `generate` is, and what they have to be; it says of the others itself.
+# Options whose values are checked here; `generate` itself checks the others.
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "do_sample": (lambda value: isinstance(value, bool), "True or False"),
     "eos_token_id": (_is_tokens, "a token's number, or a list of them"),
@@ -84,15 +84,15 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_options(options: Mapping[str, Any], own: Any) -> None:
-    """Refuse options that `generate` would leave out, or under which a text would not be what is read.
+    """Refuse options that `generate` would ignore, or under which the decoded text is not the text that is read.
 
     Args:
-        options: as the user gave them.
-        own: the model's generation config, which may know more than transformers' own.
+        options: the user's.
+        own: the model's generation config, which may have more options than transformers' own.
 
     Raises:
-        ValueError: one is unknown, cannot be used here, or has a value that it cannot have; the message names it, and
-            what to use.
+        ValueError: an option is unknown, cannot be used here, or has an invalid value; the message names it and the
+            alternative.
     """
     from transformers import GenerationConfig
 
@@ -110,7 +110,7 @@ def check_options(options: Mapping[str, Any], own: Any) -> None:
             "field 'generation', option 'temperature': expected a number above 0 with do_sample=True, got 0"
         )
     if useless := [name for name in _OF_BEAMS if options.get(name)]:
-        logger.warning("generation: %s act on beams alone, and have no effect here", ", ".join(useless))
+        logger.warning("generation: %s act on beam search only, and have no effect here", ", ".join(useless))
     if options.get("cache_config") is not None and options.get("cache_implementation") != "quantized":
         logger.warning("generation: cache_config has no effect without cache_implementation='quantized'")
     idle = [name for name in SAMPLING_OPTIONS if name not in ("do_sample", "seed") and options.get(name) is not None]
@@ -119,7 +119,7 @@ def check_options(options: Mapping[str, Any], own: Any) -> None:
 
 
 def greedy_at_zero(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of which a temperature of 0 is what it says: greedy decoding, as without sampling options.
+    """Return options in which a temperature of 0 means greedy decoding, without sampling options.
 
     Example:
         >>> greedy_at_zero({"max_new_tokens": 8, "do_sample": True, "temperature": 0.0, "seed": 1})
@@ -132,7 +132,7 @@ def greedy_at_zero(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_of(settings: Mapping[str, Any]) -> Any:
-    """Return transformers' `GenerationConfig` of some settings.
+    """Return transformers' `GenerationConfig` for some settings.
 
     Raises:
         ValueError: it refuses one of them.
@@ -154,15 +154,15 @@ def _nearest(name: str, known: set[str]) -> str:
 
 def _refusal(name: str, value: Any) -> str | None:
     if name in _INSTEAD:
-        return f"expected a limit that leaves the prompt out: use {_INSTEAD[name]!r}"
+        return f"expected a limit that excludes the prompt: use {_INSTEAD[name]!r}"
     if name in _ONE and value != 1:
-        return "expected 1: letters and entropies are read off the one text that is decoded (for several, use draws)"
+        return "expected 1: letters and entropies are read from the one text that is decoded (for several, use draws)"
     if name in _WARPERS:
-        return "expected none: samples are drawn with temperature, top_k, top_p and min_p alone"
+        return "expected none: only temperature, top_k, top_p and min_p are used for sampling"
     if name in _NONE and value is not False:
         return "expected none: texts are decoded token by token from the model's own logits"
     if name == "cache_implementation" and "paged" in str(value):
-        return "expected another cache: with a paged one transformers answers without the image"
+        return "expected another cache: with a paged one, transformers ignores the image"
     if name in _KINDS and not _KINDS[name][0](value):
         return f"expected {_KINDS[name][1]}"
     return None
@@ -172,10 +172,10 @@ _KEPT_FROM_CHECKPOINT = ("bos_token_id", "eos_token_id", "pad_token_id", "decode
 
 
 class Decoding:
-    """Greedy decoding without penalties, unless the options say otherwise.
+    """Greedy decoding without penalties, unless the options set otherwise.
 
-    A checkpoint may ship a repetition penalty (Qwen2.5-VL does), which acts under greedy decoding too and rescales the
-    letters, or sample by default; so none of its settings but the special tokens are kept.
+    A checkpoint may ship a repetition penalty (Qwen2.5-VL does), which acts under greedy decoding too and rescales
+    letters, or sample by default; so only its special tokens are kept.
 
     Args:
         model: a Hugging Face model with a generation config.
@@ -183,13 +183,13 @@ class Decoding:
         options: options for `generate`; `seed` keys the sampling noise.
 
     Attributes:
-        options: what was given, with the defaults.
-        is_token_by_token: whether texts may be decoded from the logits alone (`choose`, `ended`), each by itself; else
-            the model's own `generate` has to do it.
+        options: the options with defaults.
+        is_token_by_token: whether texts can be decoded from the logits alone (`choose`, `ended`), independently; else
+            the model's own `generate` decodes them.
         config: for `generate`.
 
     Raises:
-        ValueError: an option is none of `generate`'s, or one that texts cannot be decoded with here.
+        ValueError: an option is unknown to `generate`, or not usable here.
     """
 
     def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any]) -> None:
@@ -220,7 +220,7 @@ class Decoding:
         return frozenset() if tokens is None else frozenset([tokens] if isinstance(tokens, int) else tokens)
 
     def noise(self, prompts: Sequence[Prompt], device: torch.device) -> list[GumbelNoise]:
-        """Return what makes greedy decoding a sample, keyed by each prompt; empty where nothing is sampled."""
+        """Return the noise of each prompt that turns greedy decoding into sampling; empty without sampling."""
         if not self.options.get("do_sample"):
             return []
         return [self._noise([prompt], device) for prompt in prompts]
@@ -230,20 +230,20 @@ class Decoding:
         return GumbelNoise(keys, int(self.options.get("seed", 0)), device)
 
     def choose(self, logits: Tensor, noise: Sequence[GumbelNoise]) -> Tensor:
-        """Return the next tokens `(B,)` by `(B, V)` logits, and by each row's noise where texts are sampled."""
+        """Return the next tokens `(B,)` from `(B, V)` logits, with each row's noise when sampling."""
         scores = logits.float()
         if noise:
             for warper in self._warpers:
                 scores = warper(None, scores)
             scores = torch.cat([one(None, row) for one, row in zip(noise, scores.split(1), strict=True)])
-        if scores.device.type == "cpu":  # where numpy's is an order of magnitude faster
+        if scores.device.type == "cpu":  # where numpy's argmax is an order of magnitude faster
             return torch.from_numpy(scores.numpy().argmax(-1))
         return scores.argmax(-1)
 
     def generate(
         self, inputs: Mapping[str, Any], prompts: Sequence[Prompt], probe: GenerationProbe
-    ) -> tuple[Any, "list[Written]"]:
-        """Decode a batch with the model's own `generate`, the probe watching; return its output and the texts."""
+    ) -> tuple[Any, "list[DecodedText]"]:
+        """Decode a batch with the model's own `generate` and a probe; return its output and the texts."""
         device = inputs["input_ids"].device
         extra = {"tokenizer": self._tokenizer} if "stop_strings" in self.options else {}
         processors = [*self._warpers, self._noise(prompts, device)] if self.options.get("do_sample") else []
@@ -257,23 +257,23 @@ class Decoding:
             )
         return output, [self.written(log) for log in probe.logs]
 
-    def ended(self, log: Log) -> bool:
+    def ended(self, log: DecodingLog) -> bool:
         """Return whether a text is complete: at a stop token, a stop string, or the limit."""
         tokens = log.tokens
         return (
             tokens[-1] in self.stop_tokens
             or len(tokens) >= self.config.max_new_tokens
-            # The end of the text is looked at first: a character takes four tokens at most.
+            # Check the end of the text first; a character takes at most four tokens.
             or (self._holds_stop_string(tokens[-self._stop_tail :]) and self._holds_stop_string(tokens))
         )
 
-    def written(self, log: Log) -> "Written":
-        """Cut a text at its stop token or stop string; what follows, if anything, is padding."""
+    def written(self, log: DecodingLog) -> "DecodedText":
+        """Cut a text at its stop token or stop string; anything after it is padding."""
         tokens = log.tokens
         token_end = next((place for place, token in enumerate(tokens) if token in self.stop_tokens), len(tokens))
         text_end = self._stop_string_end(tokens[:token_end])
         count = min(token_end + 1, len(tokens)) if text_end is None else text_end
-        return Written(
+        return DecodedText(
             tokens=tokens[: token_end if text_end is None else text_end],
             entropy=sum(log.entropies[:count]) / count,
             count=count,
@@ -283,7 +283,7 @@ class Decoding:
         )
 
     def _stop_string_end(self, tokens: Sequence[int]) -> int | None:
-        """Return how many tokens it takes to write a stop string."""
+        """Return the number of tokens up to the end of the first stop string."""
         if not self._holds_stop_string(tokens):
             return None
         return bisect_left(range(len(tokens)), True, key=lambda count: self._holds_stop_string(tokens[:count]))
@@ -295,18 +295,18 @@ class Decoding:
         return any(string in text for string in self._stop_strings)
 
     def in_force(self, **changes: Any) -> AbstractContextManager[Any]:
-        """Put the checkpoint's generation config aside, and give ours (with changes) to hand to `generate`."""
+        """Replace the checkpoint's generation config temporarily; yields ours, with changes, for `generate`."""
         config = copy.deepcopy(self.config)
         config.update(**changes)
         return self._replaced(config)
 
     def prefilling(self) -> AbstractContextManager[Any]:
-        """Do the same with a config that fills a cache: one token is decoded, whatever the settings, and not used."""
+        """Do the same with a config for filling a cache: one token is decoded, which is not used."""
         return self._replaced(copy.deepcopy(self._one_token))
 
     @contextmanager
     def _replaced(self, config: Any) -> Iterator[Any]:
-        # `generate` fills up what a config leaves open with the model's own; so ours takes its place for the while.
+        # `generate` fills gaps in a config from the model's own, so ours replaces that.
         own = self._model.generation_config
         self._model.generation_config = config
         try:
@@ -316,7 +316,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class DecodedText:
     """A decoded text.
 
     Attributes:
@@ -324,8 +324,8 @@ class Written:
         entropy: mean entropy (nats) over its tokens, stop token included.
         count: number of decoded tokens, stop token included.
         stopped: whether it ended by itself, not at the limit.
-        steps: over how many steps it was watched: what follows its end, if anything, is padding.
-        kept: by step, what `Head.logits` needs of the steps that wrote a letter, and of those behind them.
+        steps: number of logged steps; those after its end are padding.
+        kept: by step, the rows for `Head.logits` of steps that generated a letter, and of the steps after them.
     """
 
     tokens: list[int]

@@ -1,8 +1,8 @@
-"""Grow keys and values in place: a new token is written into spare room, and the rest is not copied.
+"""Grow keys and values in place: new tokens are written into spare capacity, without copying the rest.
 
-transformers' `DynamicLayer` copies all keys and values of all rows for every token that is decoded.
+transformers' `DynamicLayer` copies all keys and values of all rows for every decoded token.
 
-This module imports transformers, and is itself imported by whoever has a cache already.
+This module imports transformers; import it only where a cache already exists.
 """
 
 from typing import Any
@@ -14,22 +14,22 @@ from transformers.cache_utils import DynamicLayer
 __all__ = ["GrowingLayer"]
 
 
-_SPARE = 32  # columns; so much room is made beside what is needed, and all is copied but once in so many steps
+_SPARE = 32  # columns of spare capacity; everything is copied only once in so many steps
 
 
 class GrowingLayer(DynamicLayer):
-    """A `DynamicLayer` with room for further tokens behind its keys and values.
+    """A `DynamicLayer` with spare capacity after its keys and values.
 
-    `keys` and `values` are what it holds, views of the room. Whoever sets them, as `crop` does, leaves no room.
+    `keys` and `values` are views of the capacity. Setting them, as `crop` does, leaves no spare capacity.
 
-    Rows that leave do so in place too: those that move into their places are copied, and no others. A shallow copy has
-    the room in common until either is changed.
+    Rows are also removed in place: only rows that move are copied. A shallow copy shares the capacity until either is
+    changed.
 
     Args:
-        layer: what it takes the place of.
+        layer: the layer to replace.
 
     Attributes:
-        most: how many columns the layer will ever hold, as far as that is known: there is no room for more.
+        most: maximum number of columns, if known; limits the capacity.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -59,14 +59,14 @@ class GrowingLayer(DynamicLayer):
         self._set("values", held)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append `(B, heads, L, D)` keys and values, and return all."""
+        """Append `(B, heads, L, D)` keys and values, and return all of them."""
         fits = self._takes("keys", key_states) and self._takes("values", value_states)
-        if not fits:  # nothing is held yet, or it has to be converted: that is left to torch.cat
+        if not fits:  # empty, or a conversion is needed, which torch.cat does
             return super().update(key_states, value_states, *args, **kwargs)
         return self._append("keys", key_states), self._append("values", value_states)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Keep some rows, or repeat them, with the room that they have."""
+        """Keep or repeat some rows, with their capacity."""
         wanted = beam_idx.tolist()
         moved = [place for place, row in enumerate(wanted) if row != place]
         for name, room in self._rooms.items():
@@ -84,7 +84,7 @@ class GrowingLayer(DynamicLayer):
             self._rooms[name] = room[: len(wanted)]
 
     def __copy__(self) -> "GrowingLayer":
-        """Return a layer that holds the same; whichever of the two is changed first makes a room of its own."""
+        """Return a layer with the same content; the first of the two to change allocates its own capacity."""
         made = GrowingLayer.__new__(GrowingLayer)
         self._in_common = set(self._rooms)
         vars(made).update(vars(self))
@@ -98,7 +98,7 @@ class GrowingLayer(DynamicLayer):
     def _set(self, name: str, held: Tensor | None) -> None:
         self._rooms[name] = held
         self._held[name] = held.shape[2] if held is not None and held.ndim == 4 else 0
-        self._in_common.add(name)  # with whoever made it
+        self._in_common.add(name)  # shared with the caller
 
     def _takes(self, name: str, states: Tensor) -> bool:
         room = self._rooms[name]

@@ -1,4 +1,4 @@
-"""Any Hugging Face image-text-to-text model."""
+"""Run Hugging Face image-text-to-text models."""
 
 import inspect
 import logging
@@ -13,9 +13,9 @@ import torch
 from .. import styles
 from ..prompting import SpecialTokens, thought_note
 from ..types import Prompt, Response, Style
-from .base import Work
+from .base import WorkCounts
 from .encoding import Encoder
-from .engine import Engine
+from .engine import BatchEngine
 from .generation import Decoding
 from .identity import (
     Weights,
@@ -44,35 +44,36 @@ _FEW_PARAMETERS = 100_000_000  # a few hundred tokens through them take two CPU 
 class HFModel:
     """A Hugging Face image-text-to-text model: text, letter log-probabilities and token entropy in one pass.
 
-    The checkpoint's own generation settings are put aside: decoding is greedy, without penalties, unless `generation`
-    says otherwise. (Qwen2.5-VL ships a repetition penalty, which acts under greedy decoding too and rescales letters.)
+    The checkpoint's own generation settings are ignored: decoding is greedy, without penalties, unless `generation`
+    sets otherwise. (Qwen2.5-VL ships a repetition penalty, which acts under greedy decoding too and rescales letters.)
 
-    Prompts whose thought is complete (`stop_think`, or `mode="direct"`) take one forward pass and no decoding: the
-    letters are read after the answer's opening tag, and the likeliest shown letter is the answer.
+    Prompts with a complete thought (`stop_think`, or `mode="direct"`) take one forward pass and no decoding: the
+    letters are read after the answer's opening tag, and the likeliest of the prompt's letters is the answer.
 
-    Where a style answers by text (`answer_by="text"`) there are no letters; the options' texts are scored instead, by
-    teacher forcing, all of a prompt's in one pass over the cache of prompt and thought. After a thought of the model's
-    own this takes one more prefill of prompt and thought.
+    If a style answers with text (`answer_by="text"`), there are no letters; the options' texts are scored instead, by
+    teacher forcing, all options of a prompt in one pass over the cache of prompt and thought. After the model's own
+    thought this takes one more prefill of prompt and thought.
 
     Args:
-        model: a loaded model with an LM head, for instance from `AutoModelForImageTextToText`; or a PEFT model of
-            one. It is evaluated in eval mode, and left in the mode that it was in.
+        model: a loaded model with an LM head, for instance from `AutoModelForImageTextToText`, or a PEFT model of one.
+            It is evaluated in eval mode; its own mode is restored afterwards.
         processor: its processor.
         generation: options for `generate`, such as `max_new_tokens` (default 512), `do_sample`, `temperature`, `top_p`;
             `seed` keys the sampling noise by sample, condition and draw.
         template: arguments for the chat template, such as `{"enable_thinking": False}`.
-        force_answer: where a thought runs into the token limit, close it and read the letters (or texts) there.
-        batch_size: how many prompts are processed together at most; None = as many as `batch_tokens` allows.
-        batch_tokens: how many tokens are processed together, prompts and new ones, padding included; halved when memory
+        force_answer: if a thought reaches the token limit, close it and read the letters (or texts) there.
+        batch_size: maximum number of prompts per batch; None = as many as `batch_tokens` allows.
+        batch_tokens: maximum number of tokens per batch: prompts and new tokens, padding included; halved when memory
             runs out.
-        share_prefixes: compute what the prompts of a sample have in common once; checked against the plain path on the
-            first batch, and given up where the two differ.
-        self_check: ask the model a few short prompts, so that what every row would run into is said before the first:
-            now, or where that would take longer than about a second (a large model on a CPU), before the first answer.
+        share_prefixes: compute the common prefix of a sample's prompts once; compared with the plain path on the first
+            batch, and switched off if the results differ.
+        self_check: test the model with a few short prompts, so that errors that would affect every row are raised
+            first: at once, or before the first response if the test takes longer than about a second (a large model on
+            a CPU).
 
     Raises:
-        ValueError: the processor has no chat template, or its template no place for an image, or an option is unknown.
-        UnfitError: the model cannot be evaluated, or would be read wrongly; the message says why.
+        ValueError: the processor has no chat template, the template no place for an image, or an option is unknown.
+        UnfitError: the model cannot be evaluated, or would be read wrongly; the message has the reason.
 
     Example:
         >>> import vlmrobust as vr
@@ -109,7 +110,7 @@ class HFModel:
         if self_check:
             self._encoder.check_inputs(type(self._running).__name__)
         self._decoding = Decoding(self._running, self._encoder.tokenizer, generation or {})
-        self._engine = Engine(
+        self._engine = BatchEngine(
             self._running,
             self._encoder,
             Head(self._running),
@@ -154,14 +155,13 @@ class HFModel:
     ) -> Self:
         """Load a checkpoint from the hub or from a folder.
 
-        A folder of a PEFT adapter is loaded with the model that it was made for, whose processor is taken where the
-        adapter has none of its own.
+        The folder of a PEFT adapter is loaded with its base model, whose processor is used if the adapter has none.
 
         Args:
             name: the checkpoint's name or path.
             dtype: a torch dtype or its name; "auto" = the checkpoint's own.
-            device: None = CUDA where there is one (under torchrun or accelerate, that of the local rank), else the CPU;
-                leave it out when `device_map` is given.
+            device: None = CUDA if available (under torchrun or accelerate, the GPU of the local rank), else the CPU;
+                not allowed together with `device_map`.
             generation: see the class.
             processor: options for the processor, such as `max_pixels`.
             template: see the class.
@@ -170,13 +170,13 @@ class HFModel:
             batch_tokens: see the class.
             share_prefixes: see the class.
             self_check: see the class.
-            **model_kwargs: for `AutoModelForImageTextToText.from_pretrained` (or `AutoModelForMultimodalLM`, where
-                only that knows the checkpoint), such as `attn_implementation`, `device_map`, `revision`,
-                `trust_remote_code` (which goes to the processor as well).
+            **model_kwargs: for `AutoModelForImageTextToText.from_pretrained` (or `AutoModelForMultimodalLM`, if only
+                that supports the checkpoint), such as `attn_implementation`, `device_map`, `revision`,
+                `trust_remote_code` (also passed to the processor).
 
         Raises:
-            FileNotFoundError: `name` can only be a path, and there is no such folder.
-            ValueError: `dtype` is the name of none.
+            FileNotFoundError: `name` can only be a path, and the folder does not exist.
+            ValueError: `dtype` is not a dtype's name.
             UnfitError: see the class.
         """
         model, loaded_processor = load(
@@ -186,7 +186,7 @@ class HFModel:
             processor=processor or {},
             model=model_kwargs,
         )
-        made = cls(
+        hf_model = cls(
             model,
             loaded_processor,
             generation,
@@ -197,16 +197,16 @@ class HFModel:
             share_prefixes=share_prefixes,
             self_check=self_check,
         )
-        made._weights = Weights(made._running, weights_files(name))
-        made._processor_options = dict(processor or {})
-        return made
+        hf_model._weights = Weights(hf_model._running, weights_files(name))
+        hf_model._processor_options = dict(processor or {})
+        return hf_model
 
     def identity(self, beside: Path | None = None) -> dict[str, Any]:
-        """Return what decides the answers: checkpoint, weights, adapters, dtype, processor, tokenizer, settings.
+        """Return what determines the responses: checkpoint, weights, adapters, dtype, processor, tokenizer, settings.
 
         Args:
-            beside: a run directory, in which a digest of all weights is kept as long as their files, by size and time,
-                are the same: of many gigabytes it takes a while.
+            beside: run directory in which to cache the digest of all weights while their files' sizes and times are
+                unchanged; hashing many gigabytes takes a while.
         """
         few = weights_digest(self._running)
         identity = {
@@ -225,36 +225,36 @@ class HFModel:
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
         }
-        sometimes = {
+        optional = {
             "adapters": adapters(self._running),
             "template": self._encoder.arguments,
             "autocast": autocast_name(self._running),
         }
-        return identity | {name: value for name, value in sometimes.items() if value}
+        return identity | {name: value for name, value in optional.items() if value}
 
     def expect(self, prompts: int, style: Style) -> None:
-        """Begin to count anew what is computed and what is not, see `work`."""
-        self._engine.work = Work()
+        """Reset the counts of `work`."""
+        self._engine.work = WorkCounts()
 
     def work(self) -> dict[str, float]:
-        """Return what answering took since `expect`, and what it did not take, as counts and as shares.
+        """Return the tokens computed and saved since `expect`, as counts and as shares.
 
         Example:
             >>> import vlmrobust as vr
             >>> model = vr.demo.model()
             >>> responses = model.respond(vr.expand(vr.demo.samples(2), vr.paper_conditions(), seed=0))
-            >>> 0 < model.work()["shared_share"] < 1  # of the prompts' tokens, so many were computed for another one
+            >>> 0 < model.work()["shared_share"] < 1  # share of the prompts' tokens computed for another prompt
             True
         """
         return asdict(self._engine.work) | self._engine.work.shares()
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """The tokenizer's special tokens, which are made inert in what a prompt shows."""
+        """The tokenizer's special tokens; made inert in prompts."""
         return self._encoder.special
 
     def rendered(self, prompt: Prompt) -> str:
-        """Return the text that the model goes on from, with its special tokens; an image is one placeholder."""
+        """Return the rendered prompt with its special tokens; an image is one placeholder."""
         return self._encoder.rendered(prompt)
 
     @torch.inference_mode()
@@ -298,7 +298,7 @@ class HFModel:
         return [answered[position] for position in range(len(prompts))]
 
     def _too_long(self, item: Rendered) -> str | None:
-        """Return what is wrong with a prompt that the model cannot look at as a whole, or not go on from."""
+        """Return the error if a prompt, or its first new token, does not fit the context."""
         length = self._encoder.length(item)
         if self._context is None or length + (item.forced is None) <= self._context:
             return None
@@ -311,12 +311,12 @@ class HFModel:
         return response.status == "truncated" and self._is_text(prompt, response.text)
 
     def _is_text(self, prompt: Prompt, written: str) -> bool:
-        """Return whether what the model wrote can be put into a prompt: tags are the only control tokens in it."""
+        """Return whether generated text can be put into a prompt: its only control tokens are tags."""
         tags = (*prompt.style.think_tags, *(prompt.style.answer_tags or ()))
         return not self._encoder.holds_control_tokens(written, tags)
 
     def _answer(self, items: Mapping[int, Rendered]) -> dict[int, Response]:
-        """Answer prompts: read letters and decode texts, then score options' texts where these are the answers."""
+        """Answer prompts: read letters and decode texts, then score the options' texts of text answers."""
         framed: dict[int, tuple[Rendered, Frame]] = {}
         for position, item in items.items():
             if item.forced is not None and item.prompt.style.answer_by == "text":
@@ -333,15 +333,15 @@ class HFModel:
 
 
 def _is_fast(model: Any) -> bool:
-    """Return whether a few short prompts take a model about a second."""
+    """Return whether a model answers a few short prompts in about a second."""
     device = str(model.device.type)
     if device == "cpu":
         return sum(int(parameter.numel()) for parameter in model.parameters()) < _FEW_PARAMETERS
-    return device != "meta"  # from where it will be filled later
+    return device != "meta"  # whose weights are loaded later
 
 
 def _own_device() -> str:
     if not torch.cuda.is_available():
         return "cpu"
-    # Where a launcher has shown this rank no other GPU than its own, that is the first.
+    # If a launcher shows this rank only its own GPU, that is the first.
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"

@@ -1,4 +1,4 @@
-"""Checkpoints from the hub or a folder: a model, or an adapter with the model that it was made for."""
+"""Load checkpoints from the hub or a folder: models, and adapters with their base models."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from .unwrapping import check_adapter
 __all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load", "load_processor", "named"]
 
 SHARED = ("trust_remote_code", "revision", "token")
-"""Options that go to the processor as well."""
+"""Options that are also passed to the processor."""
 
-_PROCESSORS_FILES = ("processor_config.json", "preprocessor_config.json")
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def load(
@@ -29,17 +29,16 @@ def load(
     """Return a model in eval mode, and its processor.
 
     Args:
-        name: the checkpoint's name or path; of an adapter, its base is loaded as well.
+        name: the checkpoint's name or path; an adapter is loaded with its base.
         dtype: a torch dtype or its name; "auto" = the checkpoint's own.
-        device: where the model is put; None = wherever it was loaded.
+        device: the device to move the model to; None = leave it where it was loaded.
         processor: options for the processor.
         model: options for the model.
 
     Raises:
-        FileNotFoundError: `name` can only be a path, and there is no such folder.
-        OSError: nothing is found under the name; the message has it.
-        ValueError: `dtype` or `device` is the name of none, or of none that is here, or an adapter does not name its
-            base.
+        FileNotFoundError: `name` can only be a path, and the folder does not exist.
+        OSError: no checkpoint of this name; the message has the name.
+        ValueError: `dtype` or `device` is invalid or not available, or an adapter does not name its base.
         ImportError: `name` is an adapter, and PEFT is not installed.
     """
     check_dtype(dtype)
@@ -61,7 +60,7 @@ def load_processor(name: str, processor: Mapping[str, Any], model: Mapping[str, 
     """Return the processor that `load` returns, without any weights.
 
     Raises:
-        OSError: nothing is found under the name; the message has it.
+        OSError: no checkpoint of this name; the message has the name.
     """
     check_name(name)
     with named(name):
@@ -70,10 +69,10 @@ def load_processor(name: str, processor: Mapping[str, Any], model: Mapping[str, 
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Let what is said of a checkpoint that is not found name it: without the net, the hub's own message does not.
+    """Add a checkpoint's name to errors about it, which the hub's own message lacks without a network.
 
     Raises:
-        OSError: what was raised, with the name.
+        OSError: the original error, with the name.
     """
     try:
         yield
@@ -84,7 +83,7 @@ def named(name: str) -> Iterator[None]:
 
 
 def _begin(name: str, processor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]]:
-    """Return the processor, and the name and options of the model, which is an adapter's base."""
+    """Return the processor, and the name and options of the model: for an adapter, those of its base."""
     from transformers import AutoProcessor
 
     adapter = adapter_config(name, model)
@@ -111,14 +110,14 @@ def _model(name: str, **settings: Any) -> Any:
 
 
 def adapter_config(name: str, settings: Mapping[str, Any]) -> Any:
-    """Return the PEFT config of an adapter, None of a whole model.
+    """Return the PEFT config of an adapter; None = a complete model.
 
     Args:
         name: the checkpoint's name or path.
-        settings: options for the model, of which the shared ones count.
+        settings: options for the model, of which only the shared ones are used.
 
     Raises:
-        ValueError: it does not name its base.
+        ValueError: the adapter does not name its base.
         ImportError: PEFT is not installed.
         UnfitError: see `check_adapter`.
     """
@@ -127,32 +126,32 @@ def adapter_config(name: str, settings: Mapping[str, Any]) -> Any:
     shared = {key: settings[key] for key in SHARED[1:] if key in settings}
     try:
         file = cached_file(name, "adapter_config.json", **shared)
-    except OSError:  # none, or nothing at all, which the model's own loader says better
+    except OSError:  # not an adapter, or not found, which the model's own loader reports better
         return None
     try:
         from peft import PeftConfig
     except ImportError as error:
-        raise ImportError(f"{name!r} is an adapter, which takes PEFT to load: pip install peft") from error
+        raise ImportError(f"{name!r} is an adapter and needs PEFT: pip install peft") from error
     config = PeftConfig.from_pretrained(str(Path(str(file)).parent))
     if not config.base_model_name_or_path:
         raise ValueError(
-            f"{name!r}: expected 'base_model_name_or_path' in adapter_config.json, got none; load the model yourself, "
-            "and give HFModel(PeftModel.from_pretrained(model, name), processor)"
+            f"{name!r}: expected 'base_model_name_or_path' in adapter_config.json, got none; load the model yourself "
+            "and use HFModel(PeftModel.from_pretrained(model, name), processor)"
         )
     check_adapter(name, config)
     return config
 
 
 def has_processor(name: str) -> bool:
-    """Return whether a folder holds a processor of its own."""
-    return any((Path(name) / file).is_file() for file in _PROCESSORS_FILES)
+    """Return whether a folder contains a processor."""
+    return any((Path(name) / file).is_file() for file in _PROCESSOR_FILES)
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that can only be a path, where there is no such folder.
+    """Raise if a name can only be a path and the folder does not exist.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the folder does not exist.
     """
     only_path = name.startswith((".", "/", "~")) or name.count("/") > 1  # on the hub it is 'name' or 'owner/name'
     if only_path and not Path(name).is_dir():

@@ -1,12 +1,12 @@
-"""Look one token ahead: does a letter end where a model writes it, or is it the beginning of a word?
+"""Look one token ahead: does a letter end, or does it begin a word?
 
-    P(letter) = Σ over its tokens t of P(t) · P(what follows ends the letter | t)
+    P(letter) = Σ over its tokens t of P(t) · P(the next token ends the letter | t)
 
-"A" may be the beginning of "Apple", and "a" an article. Of a letter that was decoded the next step has said already
-whether it ends. Other tokens that can be both, and are likely enough to matter, are appended to the cache that the
-prompts have left, in the place where they would stand. A cache that cannot be taken back to there is made anew.
+"A" may begin "Apple", and "a" may be an article. For a decoded letter, the next step has already shown whether it ends.
+Other tokens that are ambiguous and likely enough to matter are appended to the prompts' cache at the letter's position.
+If the cache cannot be rewound to it, a new one is computed.
 
-What cannot be looked past is counted as it is: capitals in full, small letters that could be words not at all.
+Letters that cannot be looked past count as they are: capitals in full, small letters that could be words not at all.
 """
 
 import logging
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..prompting import letter_columns
-from .branches import Branches, Forward, Reached, bears_gaps, seen_positions
+from .branches import Branches, CachedPrompts, Forward, allows_gaps, seen_positions
 from .encoding import Encoder
 from .generation import Decoding
 from .probe import Head, captured
@@ -27,21 +27,21 @@ from .rendered import Rendered
 from .unwrapping import tolerance
 from .vocabulary import Ending, LetterVocabulary, Member, Members, letter_logprobs
 
-__all__ = ["Decoded", "Look", "LookAhead"]
+__all__ = ["DecodedLetter", "Look", "LookAhead"]
 
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """A letter that was decoded.
+class DecodedLetter:
+    """A decoded letter.
 
     Attributes:
-        before: the tokens that were decoded before it.
-        token: its own.
-        is_small: whether it is a small letter, which counts then also where it was not looked past.
-        after: `(1, …)`, what `Head.logits` needs of the next step; None = it was the last.
+        before: the tokens decoded before it.
+        token: its token.
+        is_small: whether it is a small letter, which then counts even if it was not looked past.
+        after: `(1, …)`, the next step's row for `Head.logits`; None = it was the last.
     """
 
     before: Sequence[int]
@@ -52,21 +52,21 @@ class Decoded:
 
 @dataclass(slots=True)
 class Look:
-    """What is known so far of the letters of one prompt.
+    """The state of looking past one prompt's letters.
 
     Attributes:
-        place: which of the prompts of a batch it is.
+        place: the prompt's index in its batch.
         item: the prompt.
         members: the tokens that may read as letters.
-        decoded: the letter that answered it, if it was not read but decoded.
-        open: those that have not been looked past yet, and should be.
-        ended: by cell, the log-probability that a letter ends there.
+        decoded: the decoded answer letter, if the text was decoded.
+        open: the members still to be looked past.
+        ended: by cell, the log-probability that the letter ends.
     """
 
     place: int
     item: Rendered
     members: Members
-    decoded: Decoded | None
+    decoded: DecodedLetter | None
     open: list[Member]
     ended: dict[tuple[int, int], float] = field(default_factory=dict)
 
@@ -76,25 +76,25 @@ class Look:
         return self.members.letters(self.ended, small=is_small and not self.ended)
 
 
-Asked = tuple[Look, Member]
+Query = tuple[Look, Member]
 
 
 class LookAhead:
     """Looks past letters.
 
-    What a cache says of the next token is compared with the model's own `generate` once; where the two differ, nothing
-    is looked past.
+    The next token after a cache is compared with the model's own `generate` once; if they differ, nothing is looked
+    past.
 
     Args:
         model: a Hugging Face model.
         encoder: encodes its prompts.
         head: its LM head.
         decoding: how texts are decoded.
-        vocabulary: which tokens read as which letter.
+        vocabulary: the letters' tokens.
 
     Attributes:
-        works: whether the comparison came out the same; None = not compared yet.
-        steps: how many tokens went through the model for this.
+        works: whether the comparison agreed; None = not compared yet.
+        steps: number of tokens run for this.
     """
 
     def __init__(
@@ -109,35 +109,35 @@ class LookAhead:
         self._vocabulary = vocabulary
         self._forward = Forward(model)
 
-    def letters(self, looks: Sequence[Look], reached: Reached | None) -> dict[int, list[float]]:
-        """Look past what is open, and return the log-probabilities (nats) of all letters and digits, by prompt.
+    def letters(self, looks: Sequence[Look], reached: CachedPrompts | None) -> dict[int, list[float]]:
+        """Look past the open members, and return the log-probabilities (nats) of all letters and digits, by prompt.
 
         Args:
-            looks: as `begin` returned them.
-            reached: where their prompts stand in a cache; None = there is none to look ahead with.
+            looks: results of `begin`.
+            reached: the prompts' cache; None = no cache.
         """
-        asked = [(look, member) for look in looks for member in look.open]
-        if asked and reached is not None and self.works is not False:
-            near = self._within_reach(asked, reached)
+        queries = [(look, member) for look in looks for member in look.open]
+        if queries and reached is not None and self.works is not False:
+            near = self._within_reach(queries, reached)
             if near and self._compared(*near[0], reached):
                 self._look(near, reached)
             for look in looks:
                 if look.decoded is not None:
-                    self.look_anew(look)
+                    self.look_with_new_cache(look)
         return {look.place: look.letters() for look in looks}
 
     def begin(
         self,
         members: Mapping[int, Members],
         items: Sequence[Rendered],
-        decoded: Mapping[int, Decoded] | None = None,
+        decoded: Mapping[int, DecodedLetter] | None = None,
     ) -> list[Look]:
-        """Return what is known of letters at once; those that are shown are to be looked past.
+        """Return what is known about letters at once; open are the members of the prompts' letters.
 
         Args:
-            members: by the positions of prompts, the tokens that may read as letters.
+            members: by the prompts' indices, the tokens that may read as letters.
             items: the prompts.
-            decoded: the letters that answered them, of prompts that were not read but decoded.
+            decoded: the answer letters of decoded texts.
         """
         decoded = decoded or {}
         looks = [
@@ -156,27 +156,29 @@ class LookAhead:
             self.note([(look, member) for look, member, _ in known], torch.cat([after for _, _, after in known]))
         return looks
 
-    def note(self, asked: Sequence[Asked], rows: Tensor) -> None:
-        """Take note of the steps after letters, `(N, …)` for `Head.logits`."""
-        logprobs = self._ended(rows, [member.ending for _, member in asked])
-        for (look, member), logprob in zip(asked, logprobs, strict=True):
+    def note(self, queries: Sequence[Query], rows: Tensor) -> None:
+        """Record the steps after letters, `(N, …)` for `Head.logits`."""
+        logprobs = self._ended(rows, [member.ending for _, member in queries])
+        for (look, member), logprob in zip(queries, logprobs, strict=True):
             look.ended[member.cell] = logprob
             look.open.remove(member)
 
     def near(self, look: Look, branches: Branches) -> list[Member]:
-        """Return what can be looked past from a row of a cache that ends with a token, not with padding."""
-        if bears_gaps(self._model.config.get_text_config(), branches.mask.shape[1] + 1):
+        """Return the members that can be looked past from a row of a cache that ends with a token, not with padding."""
+        if allows_gaps(self._model.config.get_text_config(), branches.mask.shape[1] + 1):
             return list(look.open)
         return [member for member in look.open if member.back == 0]
 
-    def look_anew(self, look: Look) -> None:
-        """Look past a decoded letter of one prompt over a cache made anew, if that is any help."""
+    def look_with_new_cache(self, look: Look) -> None:
+        """Look past a decoded letter of one prompt with a new cache, if that is possible."""
         if not look.open or look.decoded is None:
             return
         branches = self.prefilled(look.item)
         if branches is None:
             return
-        here = Reached(branches, torch.zeros(look.place + 1, dtype=torch.int64, device=branches.mask.device), kept=True)
+        here = CachedPrompts(
+            branches, torch.zeros(look.place + 1, dtype=torch.int64, device=branches.mask.device), kept=True
+        )
         if not self._compared(look, look.open[0], here):
             return
         tokens = torch.tensor([[*look.decoded.before, member.token] for member in look.open], device=here.rows.device)
@@ -185,7 +187,7 @@ class LookAhead:
         self.note([(look, member) for member in look.open], self.after(branches, tokens))
 
     def after(self, branches: Branches, tokens: Tensor) -> Tensor:
-        """Append `(N, L)` tokens to branches, and return `(N, …)` for `Head.logits` of the step behind them."""
+        """Append `(N, L)` tokens to branches, and return the next step's `(N, …)` rows for `Head.logits`."""
         with captured(self._model, self._head) as seen:
             self._forward(branches, tokens, torch.ones_like(tokens))
         hidden, logits = seen.last(1)
@@ -194,32 +196,32 @@ class LookAhead:
     def _likely(self, members: Members, item: Rendered) -> list[Member]:
         return members.likely(letter_columns(item.prompt.style.letters[: len(item.prompt.options)]))
 
-    def _within_reach(self, asked: list[Asked], reached: Reached) -> list[Asked]:
-        """Leave out what would need a gap in a cache that bears none."""
+    def _within_reach(self, queries: list[Query], reached: CachedPrompts) -> list[Query]:
+        """Leave out queries that would need a gap in a cache that allows none."""
         mask = reached.branches.mask
-        if bears_gaps(self._model.config.get_text_config(), mask.shape[1] + 1):
-            return asked
+        if allows_gaps(self._model.config.get_text_config(), mask.shape[1] + 1):
+            return queries
         whole = mask[reached.rows, -1].bool().tolist()
-        return [(look, member) for look, member in asked if member.back == 0 and whole[look.place]]
+        return [(look, member) for look, member in queries if member.back == 0 and whole[look.place]]
 
-    def _look(self, asked: Sequence[Asked], reached: Reached) -> None:
+    def _look(self, queries: Sequence[Query], reached: CachedPrompts) -> None:
         """Look past letters, as many at a time as the cache has rows."""
         size = len(reached.branches.mask)
-        for start in range(0, len(asked), size):
-            part = asked[start : start + size]
-            self.note(part, self._after(part, reached, kept=start + size < len(asked)))
+        for start in range(0, len(queries), size):
+            part = queries[start : start + size]
+            self.note(part, self._after(part, reached, kept=start + size < len(queries)))
 
-    def _after(self, asked: Sequence[Asked], reached: Reached, *, kept: bool) -> Tensor:
-        """Return `(N, …)` rows for `Head.logits` of the step after each of some tokens."""
+    def _after(self, queries: Sequence[Query], reached: CachedPrompts, *, kept: bool) -> Tensor:
+        """Return the next step's `(N, …)` rows for `Head.logits` after each of some tokens."""
         device = reached.branches.mask.device
-        places = torch.tensor([look.place for look, _ in asked], device=device)
-        backs = torch.tensor([member.back for _, member in asked], device=device)
-        tokens = torch.tensor([[member.token] for _, member in asked], device=device)
-        self.steps += len(asked)
+        places = torch.tensor([look.place for look, _ in queries], device=device)
+        backs = torch.tensor([member.back for _, member in queries], device=device)
+        tokens = torch.tensor([[member.token] for _, member in queries], device=device)
+        self.steps += len(queries)
         return self.after(reached.branched(places, backs, kept=kept), tokens)
 
     def prefilled(self, item: Rendered) -> Branches | None:
-        """Return a cache that holds one prompt, None where `generate` leaves none."""
+        """Return a cache with one prompt; None = `generate` returns no cache."""
         inputs = self._inputs(item)
         with seen_positions(self._model) as positions, self._decoding.prefilling() as config:
             output = self._model.generate(**inputs, generation_config=config)
@@ -242,23 +244,23 @@ class LookAhead:
 
     def _mask(self, ending: Ending, row: Tensor) -> Tensor:
         mask = self._vocabulary.ending(ending)
-        # Logits beyond the vocabulary are padding: tokens without a text.
+        # Logits beyond the vocabulary are padding: tokens without text.
         mask = torch.cat([mask, mask.new_ones(max(0, len(row) - len(mask)))])[: len(row)]
         return mask.to(row.device)
 
-    def _compared(self, look: Look, member: Member, reached: Reached) -> bool:
-        """Return whether the cache says what `generate` says; found out once, after a prompt and a letter's token."""
-        asked = (look, Member(member.cell, reached.beyond, member.token, member.ending))
-        if self.works is None and self._within_reach([asked], reached):
-            self.believe(self.difference(look.item, member.token, lambda: self._after([asked], reached, kept=True)))
+    def _compared(self, look: Look, member: Member, reached: CachedPrompts) -> bool:
+        """Return whether the cache agrees with `generate`, compared once, after a prompt and a letter's token."""
+        query = (look, Member(member.cell, reached.beyond, member.token, member.ending))
+        if self.works is None and self._within_reach([query], reached):
+            self.believe(self.difference(look.item, member.token, lambda: self._after([query], reached, kept=True)))
         return bool(self.works)
 
     def believe(self, reason: str | None) -> None:
-        """Take note of whether the cache says what `generate` says; None = it does, else why not."""
+        """Record whether the cache agrees with `generate`; None = it does, else why not."""
         self.works = reason is None
         if reason is not None:
             logger.warning(
-                "%s: what follows a letter is not looked at, %s; letters that begin a word are counted as letters",
+                "%s: letters are not looked past, %s; letters that begin a word count as letters",
                 type(self._model).__name__,
                 reason,
             )
@@ -269,7 +271,7 @@ class LookAhead:
         Args:
             item: the prompt.
             token: the token.
-            found: returns `(1, …)` for `Head.logits` of that step, as something else than `generate` has it.
+            found: returns the `(1, …)` row for `Head.logits` of that step, computed in another way.
         """
         expected = self._generated(item, token)
         try:
@@ -285,7 +287,7 @@ class LookAhead:
         return f"letter log-probabilities after one differ by {difference:.2g} between its cache and its own `generate`"
 
     def _generated(self, item: Rendered, token: int) -> Tensor:
-        """Return what `Head.logits` needs of the step after a prompt and a token, from the model's own `generate`."""
+        """Return the row for `Head.logits` of the step after a prompt and a token, from the model's own `generate`."""
         inputs = self._inputs(item)
 
         def forced(_: Tensor, scores: Tensor) -> Tensor:
@@ -294,7 +296,7 @@ class LookAhead:
             return only
 
         with captured(self._model, self._head) as seen, self._decoding.prefilling() as config:
-            config.max_new_tokens, config.eos_token_id = 2, None  # the token may be one that ends a text
+            config.max_new_tokens, config.eos_token_id = 2, None  # the token may be a stop token
             self._model.generate(**inputs, generation_config=config, logits_processor=[forced])
         hidden, logits = seen.last(1)
         return self._head.rows_at_once(hidden[:, 0], logits[:, 0])

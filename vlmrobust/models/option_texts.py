@@ -1,21 +1,21 @@
-"""Score option texts by teacher forcing, for models that answer in words.
+"""Score option texts by teacher forcing, for styles with text answers.
 
-The log-probability of an option is that of writing its text and what ends it, given all that stands before:
+The log-probability of an option is that of its text and its end, given everything before:
 
-    log P(option) = Σ_t log p(token_t | what stands before token_t)
+    log P(option) = Σ_t log p(token_t | everything before token_t)
 
-The end belongs to it: without one, "red" would hold all of "red cube". With it the options are exclusive events, and
-their probabilities add up to at most 1. Where an answer is closed by a tag, that is the end, but for its last token
-where that may merge with what follows (">" with a line break); where it is not, any token that ends the turn.
+The end is included: without one, "red" would include "red cube". With it the options are exclusive events whose
+probabilities sum to at most 1. If a tag closes an answer, it is the end, without its last token where that may merge
+with what follows (">" with a line break); otherwise any token that ends the turn.
 
-Tokens merge across both edges of a text, so the whole continuation is cut into tokens, and scored from where it first
-differs from the context's own tokens or from another option's: P is given the tokens before that place, the same for
-all options. Other ways to cut the same text into tokens are not summed; a model hardly ever writes them.
+Tokens merge across both edges of a text, so the whole continuation is tokenised, and scored from where it first differs
+from the context's own tokens or from another option's. The tokens before that position are the same for all options.
+Other tokenisations of the same text are not summed; a model hardly ever generates them.
 
-What the model wrote before its answer is text again, and cut into tokens anew, as a full forward over it would be.
+Text that the model generated before its answer is tokenised again, as in a full forward pass over it.
 
-All options of a prompt are the rows of one family (see `prefix`): the prompt and the thought go through the model once,
-the cache is branched, and one batched pass runs the options.
+The options of a prompt are rows of one family (see `prefix`): the model runs prompt and thought once, the cache is
+branched, and one batched pass runs the options.
 """
 
 import math
@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
 from .encoding import Encoder
-from .engine import Engine
+from .engine import BatchEngine
 from .reading import not_finite
 from .rendered import Rendered, ScoredText
 from .vocabulary import TAIL
@@ -35,11 +35,11 @@ __all__ = ["Frame", "OptionReader", "forced_frame", "option_response", "own_fram
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What an option's text stands between in the assistant's turn, the prefill not included.
+    """The text around an option in the assistant's turn, without the prefill.
 
     Attributes:
-        before: what stands before it.
-        after: what ends it; empty = the turn ends there.
+        before: the text before it.
+        after: the text that ends it; empty = the turn ends there.
     """
 
     before: str
@@ -47,13 +47,13 @@ class Frame:
 
 
 def forced_frame(item: Rendered) -> Frame:
-    """Return the frame of a prompt in which nothing is left to think."""
+    """Return the frame of a prompt with no thought left to decode."""
     style = item.prompt.style
     return Frame(item.forced or "", "" if style.mode == "direct" else style.answer_closer)
 
 
 def own_frame(prompt: Prompt, response: Response) -> Frame | None:
-    """Return the frame in which the model wrote its own answer, line breaks included; None without one in tags."""
+    """Return the frame of the model's own answer, line breaks included; None = no answer in tags."""
     if prompt.style.answer_by != "text" or response.status not in ("answered", "abstained"):
         return None
     turn, tagged = prompt.prefill + response.text, parse_turn(prompt, response.text).tagged
@@ -67,21 +67,21 @@ def own_frame(prompt: Prompt, response: Response) -> Frame | None:
 
 
 class OptionReader:
-    """Scores the options' texts of prompts whose answers are read as text.
+    """Scores the options' texts of prompts with text answers.
 
     Args:
         engine: runs the texts.
         stop_tokens: the tokens that end a turn.
     """
 
-    def __init__(self, engine: Engine, stop_tokens: Sequence[int]) -> None:
+    def __init__(self, engine: BatchEngine, stop_tokens: Sequence[int]) -> None:
         self._engine = engine
         self._stop_tokens = tuple(stop_tokens)
 
     def responses(self, framed: Mapping[int, tuple[Rendered, Frame]]) -> dict[int, Response]:
         """Return the responses of prompts, with their options' log-probabilities, by position.
 
-        Where the model wrote an answer itself (`Rendered.written`), the answer stays; else it is the likeliest option.
+        If the model generated an answer (`Rendered.written`), it stays; else the answer is the likeliest option.
         """
         rows: list[Rendered] = []
         places: dict[int, range] = {}
@@ -90,11 +90,11 @@ class OptionReader:
             for position, (item, frame) in framed.items()
         }
         for position, (item, frame) in framed.items():
-            begun = len(rows)
+            start = len(rows)
             for option, text in zip(item.prompt.options, scored[position], strict=True):
                 written = "" if text.answer else option + frame.after
                 rows.append(replace(item, forced=frame.before + written, scored=text))
-            places[position] = range(begun, len(rows))
+            places[position] = range(start, len(rows))
         outcomes = self._engine.run(dict(enumerate(rows)), rows_per_prompt=max(map(len, places.values()), default=1))
         responses = {}
         for position, (item, frame) in framed.items():
@@ -117,18 +117,18 @@ class OptionReader:
                 prompt,
                 f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected logits before the options that "
                 f"do not depend on them, got log-normalisers from {min(normalisers):.4g} to {max(normalisers):.4g}; "
-                "this model sees ahead, and has no option_text read-out with this version of transformers",
+                "this model attends to later tokens and has no option_text readout with this version of transformers",
             )
         return option_response(item, frame, logprobs, counts)
 
 
 def scored_texts(encoder: Encoder, item: Rendered, frame: Frame, stop_tokens: Sequence[int]) -> list[ScoredText]:
-    """Return which tokens are scored of each option that a prompt shows.
+    """Return the tokens to score for each option of a prompt.
 
     Args:
         encoder: encodes the model's prompts.
         item: the prompt.
-        frame: what the options' texts stand between.
+        frame: the text around the options.
         stop_tokens: the tokens that end a turn.
     """
     tokens, apart = encoder.tokens, encoder.takes_answers
@@ -151,15 +151,15 @@ def scored_texts(encoder: Encoder, item: Rendered, frame: Frame, stop_tokens: Se
 
 
 def option_response(item: Rendered, frame: Frame, logprobs: Sequence[float], counts: Sequence[int]) -> Response:
-    """Return the response to a prompt, by its options' log-probabilities.
+    """Return the response to a prompt from its options' log-probabilities.
 
-    Where the model wrote an answer itself (`Rendered.written`), the answer stays; else it is the likeliest option.
+    If the model generated an answer (`Rendered.written`), it stays; else the answer is the likeliest option.
 
     Args:
         item: the prompt.
-        frame: what the options' texts stand between.
-        logprobs: of each option that it shows (nats).
-        counts: over how many tokens each is summed.
+        frame: the text around the options.
+        logprobs: one per option of the prompt (nats).
+        counts: number of tokens summed per option.
     """
     prompt, written = item.prompt, item.written
     if written is not None and written.status in ("answered", "abstained"):
@@ -176,11 +176,11 @@ def option_response(item: Rendered, frame: Frame, logprobs: Sequence[float], cou
         token_entropy=None if written is None else written.token_entropy,
         n_tokens=0 if written is None else written.n_tokens,
     )
-    answer = prompt.order[likeliest]  # whatever a parser makes of an option such as "B or C"
+    answer = prompt.order[likeliest]  # a parser could misread an option such as "B or C"
     return response.replace(answer=answer, status="abstained" if answer is None else "answered")
 
 
 def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """Return how many tokens two sequences begin with alike."""
+    """Return the length of the common prefix of two sequences."""
     pairs = zip(tokens, others, strict=False)
     return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))

@@ -1,13 +1,13 @@
-"""What goes through the model in one pass, and which tokens once for several prompts, so that all passes cost least.
+"""Decide what runs through the model in one pass, and which common beginnings run once, at the least total cost.
 
-Several suffixes behind one prefix may begin alike: the same question, the same caption, the same begun thought. Such a
-beginning (a *stem*) goes through the model once; what follows goes on from a copy of its row.
+Several suffixes of one prefix may begin alike: the same question, caption or partial thought. Such a beginning (a
+*stem*) runs through the model once; the rest continues from a copy of its row.
 
     prefix ─┬─ stem ─┬─ suffix
             │        └─ suffix
             └─ suffix
 
-A stem is worth a pass of its own, and a copy of its row, if it spares more tokens than these cost.
+A stem is worth its own pass, and a copy of its row, if it saves more tokens than these cost.
 """
 
 from collections import defaultdict
@@ -15,46 +15,46 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-__all__ = ["Packing", "Twig", "packed", "pass_cost"]
+__all__ = ["Packing", "Segment", "packed", "pass_cost"]
 
-# How many tokens a stem has to spare to be one; all of these are tried.
+# Minimum number of tokens that a stem must save; all of these are tried.
 _LEAST = (8, 64)
 
 
 @dataclass(frozen=True, slots=True)
-class Twig:
-    """Tokens that go through the model in one row.
+class Segment:
+    """Tokens that run through the model in one row.
 
     Attributes:
-        tokens: the tokens; none is missing.
-        prompt: the prompt that ends with them; -1 = a stem, from which others go on.
-        twigs: these.
+        tokens: the tokens, never empty.
+        prompt: the prompt that ends with them; -1 = a stem.
+        segments: the segments after a stem.
     """
 
     tokens: tuple[int, ...]
     prompt: int = -1
-    twigs: tuple["Twig", ...] = ()
+    segments: tuple["Segment", ...] = ()
 
     @property
     def prompts(self) -> int:
-        """How many prompts have these tokens."""
-        return sum(twig.prompts for twig in self.twigs) or 1
+        """The number of prompts with these tokens."""
+        return sum(segment.prompts for segment in self.segments) or 1
 
     @property
-    def spared(self) -> int:
-        """How many tokens do not go through the model, since they are the stem's."""
-        return (self.prompts - 1) * len(self.tokens) + sum(twig.spared for twig in self.twigs)
+    def saved(self) -> int:
+        """The number of tokens saved by the stem."""
+        return (self.prompts - 1) * len(self.tokens) + sum(segment.saved for segment in self.segments)
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """What may go through the model together.
+    """What may run through the model together.
 
     Attributes:
-        stems_padded: whether stems of several lengths may, padded on the right.
-        ends_padded: whether what ends a prompt may.
-        fits: whether so many rows of so many columns may, those of the prefix not counted.
-        pass_cost: what a pass costs beside its tokens, in tokens.
+        stems_padded: whether stems of different lengths may, padded on the right.
+        ends_padded: whether ends of prompts may.
+        fits: whether a number of rows of some columns fit, without those of the prefix.
+        pass_cost: the cost of a pass in addition to its tokens, in tokens.
     """
 
     stems_padded: bool
@@ -62,60 +62,62 @@ class Packing:
     fits: Callable[[int, int], bool]
     pass_cost: int
 
-    def twigs(self, suffixes: Sequence[Mapping[int, Sequence[int]]], places: int) -> list[list[Twig]]:
-        """Return what follows each of some prefixes: with the stems that spare most, or without any.
+    def segments(self, suffixes: Sequence[Mapping[int, Sequence[int]]], places: int) -> list[list[Segment]]:
+        """Return the segments after each of some prefixes: with the stems that save most, or without stems.
 
         Args:
-            suffixes: for each prefix, by prompt, the tokens that follow.
-            places: how many positions at the end of a prompt are read; none of them is in a stem.
+            suffixes: per prefix, by prompt, the following tokens.
+            places: number of positions read at the end of a prompt; none of them is in a stem.
         """
-        without = [[Twig(tuple(tokens), prompt) for prompt, tokens in some.items()] for some in suffixes]
-        found = [(self._cost([twig for twigs in without for twig in twigs], 0, bounded=False), without)]
+        without = [[Segment(tuple(tokens), prompt) for prompt, tokens in some.items()] for some in suffixes]
+        found = [(self._cost([segment for segments in without for segment in segments], 0, bounded=False), without)]
         for least in _LEAST:
             stemmed = [_stemmed(some, places, least) for some in suffixes]
-            found.append((self._cost([twig for twigs in stemmed for twig in twigs], 0, bounded=True), stemmed))
+            found.append(
+                (self._cost([segment for segments in stemmed for segment in segments], 0, bounded=True), stemmed)
+            )
         return min(found, key=lambda one: one[0])[1]
 
-    def passes(self, twigs: Sequence[Twig]) -> list[list[int]]:
-        """Return which twigs go through the model in one pass: by their places, stems first."""
+    def passes(self, segments: Sequence[Segment]) -> list[list[int]]:
+        """Return the indices of the segments that run in each pass, stems first."""
         found = []
         for is_end, padded in ((False, self.stems_padded), (True, self.ends_padded)):
             by_length: dict[int, list[int]] = defaultdict(list)
-            for place, twig in enumerate(twigs):
-                if (not twig.twigs) is is_end:
-                    by_length[len(twig.tokens)].append(place)
+            for place, segment in enumerate(segments):
+                if (not segment.segments) is is_end:
+                    by_length[len(segment.tokens)].append(place)
             rows = {length: len(places) for length, places in by_length.items()}
             together = packed(rows, self.pass_cost) if padded else [[length] for length in rows]
             found += [[place for length in lengths for place in by_length[length]] for lengths in together]
         return found
 
-    def _cost(self, twigs: Sequence[Twig], columns: int, *, bounded: bool) -> float:
-        """Return what twigs behind so many columns cost in tokens; infinity where one pass does not fit."""
+    def _cost(self, segments: Sequence[Segment], columns: int, *, bounded: bool) -> float:
+        """Return the cost in tokens of segments after some columns; infinity if a pass does not fit."""
         total = 0.0
-        for places in self.passes(twigs):
-            width = max(len(twigs[place].tokens) for place in places)
+        for places in self.passes(segments):
+            width = max(len(segments[place].tokens) for place in places)
             if bounded and not self.fits(len(places), columns + width):
                 return float("inf")
-            following = [twig for place in places for twig in twigs[place].twigs]
+            following = [segment for place in places for segment in segments[place].segments]
             total += self.pass_cost + len(places) * width + self._cost(following, columns + width, bounded=bounded)
         return total
 
 
-def _stemmed(suffixes: Mapping[int, Sequence[int]], places: int, least: int) -> list[Twig]:
-    """Return what follows one prefix, with every stem that spares more tokens than `least`."""
+def _stemmed(suffixes: Mapping[int, Sequence[int]], places: int, least: int) -> list[Segment]:
+    """Return the segments after one prefix, with every stem that saves more tokens than `least`."""
     heads = sorted((tuple(tokens[: max(0, len(tokens) - places)]), prompt) for prompt, tokens in suffixes.items())
     return _behind(heads, 0, suffixes, least)
 
 
 def _behind(
     heads: Sequence[tuple[tuple[int, ...], int]], start: int, suffixes: Mapping[int, Sequence[int]], least: int
-) -> list[Twig]:
-    """Return what follows `start` tokens that sorted heads have in common."""
-    found: list[Twig] = []
+) -> list[Segment]:
+    """Return the segments after the first `start` tokens, which sorted heads have in common."""
+    found: list[Segment] = []
     for following, group in groupby(heads, key=lambda head: head[0][start : start + 1]):
         alike = list(group)
         if len(alike) == 1 or not following:
-            found += [Twig(tuple(suffixes[prompt][start:]), prompt) for _, prompt in alike]
+            found += [Segment(tuple(suffixes[prompt][start:]), prompt) for _, prompt in alike]
             continue
         first, last = alike[0][0], alike[-1][0]
         end = next(
@@ -123,34 +125,34 @@ def _behind(
         )
         common, below = first[start:end], _behind(alike, end, suffixes, least)
         if len(common) * (len(below) - 1) > least:
-            found.append(Twig(common, twigs=tuple(below)))
+            found.append(Segment(common, segments=tuple(below)))
         else:
-            found += [Twig(common + twig.tokens, twig.prompt, twig.twigs) for twig in below]
+            found += [Segment(common + segment.tokens, segment.prompt, segment.segments) for segment in below]
     return found
 
 
 def pass_cost(kind: str) -> int:
-    """Return what a pass costs beside its tokens, in tokens: all weights are read, and all kernels are started.
+    """Return the cost of a pass in addition to its tokens, in tokens: reading all weights and launching all kernels.
 
     Args:
-        kind: of the device; what was measured on CPUs is on the page on performance.
+        kind: the device's kind; the page on performance has the measurements on CPUs.
     """
     return 48 if kind == "cpu" else 256
 
 
 def packed(rows: Mapping[int, int], pass_cost: int) -> list[list[int]]:
-    """Return which lengths go through the model in one pass, padded to the longest, so that all passes cost least.
+    """Return the lengths that run in one pass, padded to the longest, at the least total cost.
 
     Args:
-        rows: how many rows there are of each length.
-        pass_cost: what a pass costs beside its tokens, in tokens.
+        rows: number of rows of each length.
+        pass_cost: the cost of a pass in addition to its tokens, in tokens.
 
     Example:
         >>> packed({50: 10, 52: 10, 90: 20}, pass_cost=64)
         [[50, 52], [90]]
     """
     lengths = sorted(rows)
-    # By how many of the lengths have been packed: the least cost, and how many were before the last pass.
+    # By number of lengths packed: the least cost, and the number before the last pass.
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(lengths) + 1):
         count, found = 0, []

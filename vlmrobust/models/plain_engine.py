@@ -1,7 +1,6 @@
-"""Run whole prompts in padded batches through the model's own forward, and compare other engines with that.
+"""Run whole prompts in padded batches through the model's own forward pass.
 
-The plain path works for every architecture that Hugging Face's `generate` works for, and is what any faster path is
-compared with.
+This plain path works for every architecture that Hugging Face's `generate` supports. Faster paths are compared with it.
 """
 
 import inspect
@@ -13,29 +12,29 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .branches import Branches, Forward, Reached, bears_gaps, joined, seen_positions
+from .branches import Branches, CachedPrompts, Forward, allows_gaps, joined, seen_positions
 from .encoding import Encoder, EncodingError
-from .generation import Decoding, Written
+from .generation import DecodedText, Decoding
 from .look_ahead import LookAhead
-from .probe import GenerationProbe, Head, Log, captured
+from .probe import DecodingLog, GenerationProbe, Head, captured
 from .rendered import Rendered
 
-__all__ = ["Begun", "PlainEngine", "Reading", "Stepping", "T", "last_rows"]
+__all__ = ["PlainEngine", "PrefilledPrompts", "Reading", "Stepping", "T", "last_rows"]
 
 
 class Stepping:
-    """Whether texts can be decoded over a cache step by step, and rows of several caches in one: found out once.
+    """Tests once whether texts can be decoded step by step from a cache, and rows of several caches be combined.
 
     Args:
         model: a Hugging Face model.
         decoding: how texts are decoded.
-        ahead: compares what a cache says with the model's own `generate`.
-        token: any token, which stands after the prompt that is compared.
+        ahead: compares a cache with the model's own `generate`.
+        token: any token, which is appended to the compared prompt.
 
     Attributes:
-        works: whether a step over the cache says what `generate` says; None = not compared yet.
-        joins: whether it does so too where the cache was put together from two.
-        takes_uneven: whether prompts of several lengths can be decoded over one cache: put together, or with gaps.
+        works: whether a step from the cache agrees with `generate`; None = not compared yet.
+        joins: whether it also does from a cache combined from two.
+        takes_uneven: whether prompts of different lengths can be decoded from one cache: combined, or with gaps.
     """
 
     def __init__(self, model: Any, decoding: Decoding, ahead: LookAhead, token: int) -> None:
@@ -45,12 +44,12 @@ class Stepping:
         self._config = model.config.get_text_config()
         self._ahead = ahead
         self._token = token
-        # Attention by blocks depends on the column that a token stands in.
+        # Chunked attention depends on a token's column.
         kinds = getattr(self._config, "layer_types", None) or []
         self._by_column = "chunked_attention" in kinds
 
     def fits(self, item: Rendered) -> bool:
-        """Return whether texts can be decoded so; the first prompt decides for the model."""
+        """Return whether texts can be decoded step by step; decided for the model by the first prompt."""
         if self._ahead.works is False:
             return False
         if self.works is None:
@@ -72,11 +71,11 @@ class Stepping:
             self._ahead.after(longer, token)
             both = joined([longer, same])
             if both is None:
-                raise NotImplementedError("its cache takes in no rows")
+                raise NotImplementedError("its cache takes no rows in")
             return self._ahead.after(both, token.expand(2, 1))[1:]
 
         self.joins = not self._by_column and self._ahead.difference(item, self._token, beside_a_longer_one) is None
-        self.takes_uneven = self.joins or bears_gaps(self._config, sys.maxsize)
+        self.takes_uneven = self.joins or allows_gaps(self._config, sys.maxsize)
         reason = None if self.joins else self._ahead.difference(item, self._token, alone)
         if self._ahead.works is None:
             self._ahead.believe(reason)
@@ -84,24 +83,24 @@ class Stepping:
 
 
 T = TypeVar("T")
-# What is made, by position, of prompts, their `(R, places, …)` rows for `Head.logits`, and where they stand in a cache.
-Reading = Callable[[Mapping[int, Rendered], Tensor, Reached | None], dict[int, T]]
+# Makes results by position from prompts, their `(R, places, …)` rows for `Head.logits`, and their cache.
+Reading = Callable[[Mapping[int, Rendered], Tensor, CachedPrompts | None], dict[int, T]]
 
 
-def last_rows(items: Mapping[int, Rendered], rows: Tensor, reached: Reached | None) -> dict[int, Tensor]:
-    """Make of what is read `(1, …)` for `Head.logits`: each prompt's last position."""
+def last_rows(items: Mapping[int, Rendered], rows: Tensor, reached: CachedPrompts | None) -> dict[int, Tensor]:
+    """Return the `(1, …)` row for `Head.logits` of each prompt's last position."""
     return dict(zip(items, rows[:, -1:].unbind(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """Prompts that have gone through the model, and whose texts are to be decoded.
+class PrefilledPrompts:
+    """Prefilled prompts whose texts are to be decoded.
 
     Attributes:
         items: by position, the prompts, in the order of their rows.
-        branches: the cache that holds them, a row each.
-        hidden: `(B, 1, D)`, what the LM head was given last.
-        logits: `(B, 1, V)`, what the model made of it.
+        branches: their cache, one row each.
+        hidden: `(B, 1, D)`, the LM head's last input.
+        logits: `(B, 1, V)`, the model's last logits.
     """
 
     items: Mapping[int, Rendered]
@@ -111,7 +110,7 @@ class Begun:
 
 
 class PlainEngine:
-    """Reads and writes padded batches.
+    """Reads and decodes padded batches.
 
     Args:
         model: a Hugging Face model.
@@ -121,7 +120,7 @@ class PlainEngine:
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
 
     Attributes:
-        tokens: how many tokens the prompts had that went through the model so far, padding left out.
+        tokens: number of prompt tokens computed so far, without padding.
     """
 
     def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, letter_tokens: Tensor) -> None:
@@ -139,15 +138,15 @@ class PlainEngine:
 
         Args:
             items: prompts with equally many images, by position.
-            places: how many positions at the end of a prompt are read.
-            reading: what is made of them.
-            looks: whether a cache is left for looking at what would follow.
+            places: number of positions read at the end of a prompt.
+            reading: makes the result.
+            looks: whether to keep a cache for looking ahead.
         """
         cached = looks and all(item.scored is None for item in items.values())
         return (self._read_cached if cached else self._read)(items, places, reading)
 
-    def begin(self, items: Mapping[int, Rendered]) -> Begun | None:
-        """Run prompts through the model; None where `generate` leaves no cache to go on from.
+    def begin(self, items: Mapping[int, Rendered]) -> PrefilledPrompts | None:
+        """Prefill prompts; None = `generate` returns no cache to continue from.
 
         Args:
             items: prompts with equally many images, by position.
@@ -163,21 +162,21 @@ class PlainEngine:
             return None
         hidden, logits = seen.last(1)
         self._head.check(hidden[:, -1], logits[:, -1])
-        return Begun(items, self._forward.branches(output, inputs, positions[0]), hidden, logits)
+        return PrefilledPrompts(items, self._forward.branches(output, inputs, positions[0]), hidden, logits)
 
-    def write(self, items: Sequence[Rendered], *, looks: bool) -> tuple[list[Written], Branches | None]:
+    def write(self, items: Sequence[Rendered], *, looks: bool) -> tuple[list[DecodedText], Branches | None]:
         """Decode texts with the model's own `generate`.
 
         Args:
             items: prompts with equally many images.
-            looks: whether a cache is left for looking at what would follow.
+            looks: whether to keep a cache for looking ahead.
 
         Returns:
-            What was written, and the cache that holds prompts and texts but for their last column; None = none is left.
+            The texts, and the cache of prompts and texts without their last column; None = no cache.
         """
         inputs = self._inputs(items)
         with captured(self._model, self._head) as seen, seen_positions(self._model) as positions:
-            probe = GenerationProbe(self._head, seen, self._letter_tokens, [Log() for _ in items])
+            probe = GenerationProbe(self._head, seen, self._letter_tokens, [DecodingLog() for _ in items])
             output, written = self._decoding.generate(inputs, [item.prompt for item in items], probe)
         if not (looks and positions and getattr(output, self._forward.cache_name, None) is not None):
             return written, None
@@ -196,7 +195,7 @@ class PlainEngine:
         return reading(items, self._head.rows_at_once(hidden, logits), None)
 
     def _read_cached(self, items: Mapping[int, Rendered], places: int, reading: Reading[T]) -> dict[int, T]:
-        """Read through `generate`, which knows how each architecture wants its prompt, and leaves a cache."""
+        """Read through `generate`, which prepares each architecture's prompt and returns a cache."""
         keep = {"logits_to_keep": places} if self._keeps_logits else {}
         inputs = self._inputs(list(items.values()))
         with (
@@ -210,7 +209,7 @@ class PlainEngine:
         reached = None
         if positions and getattr(output, self._forward.cache_name, None) is not None:
             branches = self._forward.branches(output, inputs, positions[0])
-            reached = Reached(branches, torch.arange(len(items), device=self._model.device), kept=False)
+            reached = CachedPrompts(branches, torch.arange(len(items), device=self._model.device), kept=False)
         return reading(items, self._head.rows_at_once(hidden, logits), reached)
 
     def _inputs(self, batch: Sequence[Rendered]) -> dict[str, Any]:

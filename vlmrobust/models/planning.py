@@ -1,4 +1,4 @@
-"""Which prompts go through the model together: as many tokens at a time as are allowed, packed by length."""
+"""Plan which prompts run through the model together: by length, up to a number of tokens."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ __all__ = ["Batch", "Queue", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Families that go through the model together.
+    """Families that run through the model together.
 
     Attributes:
-        families: with equally many images, and all shared or none.
-        longest: tokens that a row of theirs takes at most, prompt, new tokens and padding together.
+        families: with equally many images, and either all or none with a shared prefix.
+        longest: maximum number of tokens of a row: prompt, new tokens and padding.
     """
 
     families: tuple[Family, ...]
@@ -29,21 +29,21 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """What the padded rows take."""
+        """The number of tokens of the padded rows."""
         return self.rows * self.longest
 
     def singly(self) -> "list[Batch]":
-        """Return a batch for each prompt."""
+        """Return a batch per prompt."""
         alone = [family.part(place, place + 1) for family in self.families for place in range(len(family.items))]
         return [Batch((family,), self.longest) for family in alone]
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Families that may go through the model together, longest first: each goes in as soon as there is a place.
+    """Families that may run together, longest first; each runs as soon as there is room.
 
     Attributes:
-        waiting: the families, and how many tokens a row of each takes.
+        waiting: the families, with the number of tokens of a row of each.
         max_tokens: tokens in the model at a time, padding included.
         max_rows: prompts at a time; None = as many as fit.
     """
@@ -53,18 +53,18 @@ class Queue:
     max_rows: int | None
 
     def take(self, rows: int = 0, longest: int = 0) -> Batch | None:
-        """Return the next families that fit beside rows in the model, None if the next does not.
+        """Return the next families that fit with the running rows; None = the next does not fit.
 
         Args:
-            rows: how many are in the model; with none, one family is taken in any case.
-            longest: how many tokens the longest of them takes.
+            rows: number of running rows; if 0, one family is taken in any case.
+            longest: number of tokens of the longest of them.
         """
         taken: list[Family] = []
         before = after = 0
         while self.waiting:
             tokens, family = self.waiting[0]
             more = rows + len(family.items)
-            # Prefixes are padded to the longest of them, and so are suffixes: the two need not be of one family.
+            # Prefixes are padded to the longest, and so are suffixes, which may be another family's.
             suffix = max(map(len, family.suffixes)) if family.prefix else tokens
             wide = max(before, tokens - suffix), max(after, suffix)
             if rows and not _fits(more, max(longest, sum(wide)), self.max_tokens, self.max_rows):
@@ -82,14 +82,14 @@ def plan(
     max_tokens: int,
     max_rows: int | None = None,
 ) -> list[Queue]:
-    """Line families up, longest first, in a queue for each kind that may go through the model together.
+    """Queue families, longest first, with one queue per kind that may run together.
 
-    The plan depends on the families and the limits alone, so a run that is resumed packs alike. A family that is too
-    large by itself is halved; a prompt that is too large by itself goes through the model alone.
+    The plan depends only on the families and the limits, so a resumed run is packed alike. A family that is too large
+    is halved; a prompt that is too large runs alone.
 
     Args:
-        families: what has to be answered.
-        length: how many tokens a row of a family takes, prompt and new tokens together.
+        families: the families to answer.
+        length: number of tokens of a row of a family, prompt and new tokens.
         max_tokens: tokens in the model at a time, padding included.
         max_rows: prompts at a time; None = as many as fit.
     """

@@ -1,7 +1,7 @@
-"""Whether half precision lets the neighbours in a batch change a text: measured where texts are decoded.
+"""Measure whether other prompts of a batch change a text in half precision.
 
-A matrix product of eight rows is rounded otherwise than one of a single row. In float32 that is too little to matter;
-in bfloat16 and float16 two tokens that are nearly as likely may change places, and the text goes on in another way.
+A matrix product of eight rows is rounded differently from one of a single row. In float32 the difference is negligible;
+in bfloat16 and float16 two almost equally likely tokens may change places, after which the texts differ.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from typing import Any
 import torch
 
 from .branches import Forward
-from .generation import Decoding, Written
+from .generation import DecodedText, Decoding
 from .look_ahead import LookAhead
 from .probe import Head, captured
 from .rendered import Rendered
-from .unwrapping import kinds_of_numbers
+from .unwrapping import compute_dtypes
 
 __all__ = ["Independence", "is_half"]
 
-_MOST = 16  # texts that are looked at
+_MOST = 16  # texts to compare
 
 
 def is_half(model: Any) -> bool:
-    """Return whether a model computes in half precision, be it by autocast."""
-    return not kinds_of_numbers(model).isdisjoint((torch.bfloat16, torch.float16))
+    """Return whether a model computes in half precision, also by autocast."""
+    return not compute_dtypes(model).isdisjoint((torch.bfloat16, torch.float16))
 
 
 @dataclass(frozen=True, slots=True)
 class Independence:
-    """Compares texts of a batch with what the model would write to each prompt by itself.
+    """Compares texts of a batch with those that the model would generate for each prompt alone.
 
     Attributes:
         model: a Hugging Face model.
@@ -43,15 +43,15 @@ class Independence:
     decoding: Decoding
     ahead: LookAhead
 
-    def measured(self, items: Sequence[Rendered], texts: Sequence[Written]) -> tuple[int, int] | None:
-        """Return how many texts of a batch would be written otherwise by themselves, and of how many; None = no cache.
+    def measured(self, items: Sequence[Rendered], texts: Sequence[DecodedText]) -> tuple[int, int] | None:
+        """Return how many texts of a batch would differ if decoded alone, and out of how many; None = no cache.
 
-        Each prompt goes through the model alone, and its text as one pass behind it: at every place the likeliest
-        token has to be the one that stands there.
+        Each prompt runs through the model alone, followed by its text in one pass: at every position the likeliest
+        token must be the text's.
 
         Args:
             items: the prompts.
-            texts: what was decoded, greedily.
+            texts: the greedily decoded texts.
         """
         changed = 0
         rows = list(zip(items, texts, strict=True))[:_MOST]
@@ -61,12 +61,12 @@ class Independence:
             if likeliest is None:
                 return None
             ends = likeliest[len(tokens) :]
-            as_written = likeliest[: len(tokens)] == tokens
-            changed += not (as_written and (not written.stopped or ends[0] in self.decoding.stop_tokens))
+            agrees = likeliest[: len(tokens)] == tokens
+            changed += not (agrees and (not written.stopped or ends[0] in self.decoding.stop_tokens))
         return changed, len(rows)
 
     def _likeliest(self, item: Rendered, tokens: Sequence[int]) -> list[int] | None:
-        """Return the likeliest token after a prompt, and after each token of a text behind it."""
+        """Return the likeliest token after a prompt, and after each token of the text that follows it."""
         with captured(self.model, self.head) as seen:
             branches = self.ahead.prefilled(item)
         first = int(seen.last(1)[1][0, -1].argmax())

@@ -1,8 +1,8 @@
-"""What is read off a model while it writes: hidden states at letters, and the entropy of every step.
+"""Read hidden states at letters, and the entropy of every step, from a model during decoding.
 
-A hook before the LM head sees the hidden state; letters are computed from it in float32, because bf16 logits near 20
-step by 1/8, which alone fakes ties and entropy. Only the rows of steps whose token reads as a letter are kept, never
-the logits of all steps.
+A hook before the LM head captures the hidden state. Letters are computed from it in float32, since bf16 logits near 20
+have a step of 1/8, which causes false ties and distorts entropy. Only rows of steps whose token reads as a letter are
+kept, never the logits of all steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from ..functional import token_entropy
 from .base import UnfitError
 
-__all__ = ["GenerationProbe", "Head", "Log", "Seen", "captured", "note"]
+__all__ = ["Capture", "DecodingLog", "GenerationProbe", "Head", "captured", "note"]
 
 _VOCABULARY_CHUNK = 16_384
 _ROW_ELEMENTS = 2**26
 
 
 class Head:
-    """A model's LM head, computed in float32 from hidden states: bias, scale and soft-capping included.
+    """A model's LM head, computed in float32 from hidden states, including bias, scale and soft-capping.
 
-    Whether it says the same as the model is checked at its first use (`check`); a model whose logits are made in
-    another way has its own logits kept instead of hidden states.
+    The first use compares it with the model's own logits (`check`); for a model that computes logits differently, its
+    own logits are kept instead of hidden states.
 
     Args:
         model: a Hugging Face model with an LM head.
@@ -39,31 +39,31 @@ class Head:
         module = _output_embeddings(model)
         if module is None:
             raise ValueError(f"expected a model with an LM head, got {type(model).__name__} without output embeddings")
-        self.module: nn.Linear = module  # or a quantized stand-in for one
+        self.module: nn.Linear = module  # or a quantised replacement
         config = model.config.get_text_config()
         self._cap: float | None = getattr(config, "final_logit_softcapping", None)
         scale = getattr(config, "logit_scale", None)
         divisor = getattr(config, "logits_scaling", None)
         self._scale: float = 1.0 if not isinstance(scale, int | float) else float(scale)
         self._scale /= 1.0 if not isinstance(divisor, int | float) else float(divisor)
-        # An adapter at the head, or a copy of it that is trained, shows the weight that it sits on.
+        # An adapter at the head, or a trained copy of it, exposes the weight of the original.
         adapted = hasattr(module, "base_layer") or hasattr(module, "original_module")
         weight = getattr(module, "weight", None)
         self._dense = isinstance(weight, Tensor) and weight.is_floating_point() and not adapted
         self._width: int | None = None
-        self._inside: torch.dtype | None = None
+        self._inner_autocast: torch.dtype | None = None
         self.exact: bool | None = None
 
     def check(self, hidden: Tensor, logits: Tensor) -> None:
-        """Compare with the model's own logits, once; a difference beyond their dtype's rounding makes us use theirs.
+        """Compare with the model's own logits, once; use those if the difference exceeds their dtype's rounding.
 
         Args:
-            hidden: `(N, D)`, what the head was given.
-            logits: `(N, V)`, what the model made of it.
+            hidden: `(N, D)`, the head's input.
+            logits: `(N, V)`, the model's logits.
         """
         if self.exact is not None:
             return
-        self._width = logits.shape[-1]  # some heads are wider: their last rows are padding, and cut off
+        self._width = logits.shape[-1]  # some heads are wider: their last rows are padding
         theirs = logits.float()
         ours = self._float32_logits(hidden) if self._dense else theirs[..., :0]
         if ours.shape != theirs.shape:
@@ -74,21 +74,21 @@ class Head:
         self.exact = bool(((ours - theirs).abs() <= tolerance).all())
 
     def _rounding(self, hidden: Tensor, logits: Tensor) -> float:
-        """Return the relative rounding of the model's own logits: that of the coarsest number on the way to them."""
+        """Return the relative rounding error of the model's own logits: that of the coarsest dtype involved."""
         kinds = {hidden.dtype, logits.dtype, self.module.weight.dtype}
-        kinds |= {kind for kind in (self._inside, _autocast(hidden)) if kind is not None}
+        kinds |= {kind for kind in (self._inner_autocast, _autocast(hidden)) if kind is not None}
         return max(torch.finfo(kind).eps for kind in kinds)
 
     def runs_on(self, hidden: Tensor) -> None:
-        """Take note, inside the model's forward pass, of an autocast that may be there alone: accelerate's is."""
-        self._inside = _autocast(hidden)
+        """Record, inside the model's forward pass, an autocast that is active only there, such as accelerate's."""
+        self._inner_autocast = _autocast(hidden)
 
     def rows(self, hidden: Tensor, logits: Tensor) -> Tensor:
-        """Return what has to be kept of some positions to compute their logits later."""
+        """Return the rows to keep for computing the logits of some positions later."""
         return hidden if self.exact else logits
 
     def rows_at_once(self, hidden: Tensor, logits: Tensor) -> Tensor:
-        """Return the same for positions that are read before the next pass: logits that are float32 need no second."""
+        """Return the rows for positions read before the next pass; float32 logits of the model are used as they are."""
         # Some models compute in half precision and return float32.
         whole = self._dense and self._rounding(hidden, logits) <= torch.finfo(torch.float32).eps
         is_read = whole and logits.dtype == torch.float32 and logits.shape[-1] != hidden.shape[-1]
@@ -100,7 +100,7 @@ class Head:
         return self._float32_logits(rows) if is_hidden else rows.float()
 
     def logits_of(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the `(n, V)` float32 logits of each of some parts of kept rows: many at a time, as memory allows."""
+        """Yield the `(n, V)` float32 logits of each part of kept rows, computed together as memory allows."""
         start = 0
         while start < len(parts):
             end, rows = start + 1, len(parts[start])
@@ -113,19 +113,19 @@ class Head:
 
     def vocabulary_size(self) -> int:
         """Return the number of logits, padding of the vocabulary included."""
-        # A wrapper around a head, such as PEFT's for single tokens, shows its weight, but not always its size.
+        # Wrappers of a head, such as PEFT's for single tokens, expose its weight but not always its size.
         size = getattr(self.module, "out_features", None) or len(self.module.weight)
         return int(size) if self._width is None else self._width
 
     def row_chunk(self) -> int:
-        """Return how many rows of logits are computed at a time, so that memory stays bounded."""
+        """Return the maximum number of rows of logits to compute at a time, which bounds memory."""
         return max(1, _ROW_ELEMENTS // self.vocabulary_size())
 
     def _float32_logits(self, hidden: Tensor) -> Tensor:
         weight, bias = self.module.weight, getattr(self.module, "bias", None)
         states = hidden.to(weight.device, torch.float32)
         with torch.autocast(weight.device.type, enabled=False):
-            # The weight is cast in pieces: a float32 copy of a large vocabulary's head would take gigabytes.
+            # Cast the weight in chunks: a float32 copy of a large vocabulary's head would take gigabytes.
             pieces = [states @ part.float().T for part in weight[: self._width].split(_VOCABULARY_CHUNK)]
             logits = torch.cat(pieces, dim=-1)
             if bias is not None:
@@ -140,7 +140,7 @@ def _autocast(hidden: Tensor) -> torch.dtype | None:
 
 
 def _output_embeddings(model: Any) -> Any:
-    """Return the LM head: the model's own, or that of the first part of it that has one."""
+    """Return the LM head: the model's own, or that of its first part with one."""
     for part in model.modules():
         find = getattr(part, "get_output_embeddings", None)
         if find is not None and (head := find()) is not None:
@@ -149,46 +149,46 @@ def _output_embeddings(model: Any) -> Any:
 
 
 @dataclass(slots=True)
-class Seen:
-    """What the last forward pass left: `(B, T, D)` before the LM head, `(B, T, V)` after the model."""
+class Capture:
+    """The last forward pass: `(B, T, D)` before the LM head, `(B, T, V)` after the model."""
 
     wanted: Tensor | None = None
     hidden: Tensor | None = None
     logits: Tensor | None = None
-    model: str = "the model"  # its class, and that of its head
+    model: str = "the model"  # class names, for errors
     head: str = "none"
 
     def last(self, places: int) -> tuple[Tensor, Tensor]:
-        """Return and forget what was left at the last places; some models return all, whatever they are asked.
+        """Return and forget the last positions; some models return all positions, even if fewer are requested.
 
         Raises:
-            UnfitError: nothing was left, since the model makes its logits otherwise.
+            UnfitError: nothing was captured, since the model computes its logits differently.
         """
         hidden, logits = self.hidden, self.logits
         if logits is None:
             raise UnfitError(
-                f"expected {self.model} to return logits at every step, got none; it decodes otherwise than token by "
-                "token, or what was given wraps the model that really runs: give that one"
+                f"expected {self.model} to return logits at every step, got none; it does not decode token by token or "
+                "wraps the model that really runs: pass that one"
             )
         if hidden is None:
             raise UnfitError(
-                f"expected {self.model} to make its logits with its LM head ({self.head}), got logits without it; "
-                "`get_output_embeddings` of the model names another layer: have it return the one that makes the logits"
+                f"expected {self.model} to compute its logits with its LM head ({self.head}), got logits without it; "
+                "the model's `get_output_embeddings` returns another layer: make it return the one that computes logits"
             )
         self.hidden = self.logits = None
         return hidden[:, -places:], logits[:, -places:]
 
 
 @contextmanager
-def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[Seen]:
-    """Let the last forward pass leave what its LM head was given, and what logits came out.
+def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[Capture]:
+    """Capture the LM head's input and the logits of the last forward pass.
 
     Args:
         model: a Hugging Face model.
         head: its LM head.
-        wanted: `(B, P)`, positions of each row; the head is given these alone, so that only their logits are made.
+        wanted: `(B, P)`, positions of each row; the head gets only these, so that only their logits are computed.
     """
-    seen = Seen(wanted, model=type(model).__name__, head=type(head.module).__name__)
+    seen = Capture(wanted, model=type(model).__name__, head=type(head.module).__name__)
 
     def before_head(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0]
@@ -210,14 +210,14 @@ def captured(model: Any, head: Head, wanted: Tensor | None = None) -> Iterator[S
 
 
 @dataclass(slots=True)
-class Log:
-    """What was read off one text while it was decoded.
+class DecodingLog:
+    """Values read from one text during decoding.
 
     Attributes:
         tokens: its tokens so far.
-        entropies: the entropy (nats) of the raw logits that each was chosen by, before any processor.
-        kept: by step, `(1, …)` for `Head.logits`: of the steps that wrote a letter and those behind them, which say
-            whether it ended.
+        entropies: the entropy (nats) of the raw logits at each step, before any logits processor.
+        kept: by step, `(1, …)` for `Head.logits`: of steps that generated a letter, and of the steps after them, which
+            show whether it ended.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -226,7 +226,7 @@ class Log:
     _wrote: bool = False
 
     def note(self, token: int, entropy: float, *, is_letter: bool) -> bool:
-        """Take note of a step, and return whether its logits are to be kept."""
+        """Log a step, and return whether its logits should be kept."""
         self.tokens.append(token)
         self.entropies.append(entropy)
         keeps, self._wrote = is_letter or self._wrote, is_letter
@@ -235,42 +235,42 @@ class Log:
 
 @dataclass(slots=True)
 class GenerationProbe:
-    """Watches a generation: a stopping criterion that never stops, called once after every token.
+    """Reads values during `generate`: a stopping criterion that never stops, called after every token.
 
     Attributes:
         head: the model's LM head.
-        seen: what the last forward pass left, see `captured`.
+        seen: the last forward pass, see `captured`.
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
-        logs: one for each row of the batch.
+        logs: one per row of the batch.
     """
 
     head: Head
-    seen: Seen
+    seen: Capture
     letter_tokens: Tensor
-    logs: Sequence[Log]
+    logs: Sequence[DecodingLog]
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """Take note of the token just written."""
-        hidden, logits = (left[:, -1] for left in self.seen.last(1))
+        """Log the last token."""
+        hidden, logits = (tensor[:, -1] for tensor in self.seen.last(1))
         self.head.check(hidden, logits)
         note(self.logs, input_ids[:, -1], hidden, logits, self.head, self.letter_tokens)
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 def note(
-    logs: Sequence[Log], tokens: Tensor, hidden: Tensor, logits: Tensor, head: Head, letter_tokens: Tensor
+    logs: Sequence[DecodingLog], tokens: Tensor, hidden: Tensor, logits: Tensor, head: Head, letter_tokens: Tensor
 ) -> None:
     """Log one step of a batch.
 
     Args:
-        logs: one for each row.
-        tokens: `(B,)`, what was chosen.
-        hidden: `(B, D)`, what the head was given.
-        logits: `(B, V)`, what the model made of it.
+        logs: one per row.
+        tokens: `(B,)`, the chosen tokens.
+        hidden: `(B, D)`, the head's input.
+        logits: `(B, V)`, the model's logits.
         head: the model's LM head.
         letter_tokens: `(V,)` bool, tokens that read as an option letter.
     """
-    # One transfer to the CPU for all; float64 holds every token.
+    # One transfer to the CPU for all columns; float64 represents every token.
     columns = [tokens.double(), token_entropy(logits).double(), letter_tokens[tokens].double()]
     steps = torch.stack(columns, dim=1).tolist()
     keeping = [

@@ -1,4 +1,4 @@
-"""From what was read off the model to responses: of prompts whose letter is read, and of texts that were decoded."""
+"""Make responses of letters read and of decoded texts."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import torch
 from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .branches import Branches, Reached
-from .generation import Written
-from .look_ahead import Decoded, Look, LookAhead
+from .branches import Branches, CachedPrompts
+from .generation import DecodedText
+from .look_ahead import DecodedLetter, Look, LookAhead
 from .probe import Head
 from .rendered import Rendered
 from .vocabulary import LetterVocabulary, Members
@@ -31,24 +31,24 @@ __all__ = [
 
 
 def forced_text(prompt: Prompt) -> str | None:
-    """Return what stands between the prefill and the answer where nothing is left to think, else None."""
+    """Return the text between the prefill and the answer if no thought is left to decode, else None."""
     style = prompt.style
     think_open, think_close = style.think_tags
     if style.mode == "direct":
-        # A template that opens the thought by itself: close it, as the template does when thinking is switched off.
+        # If the template opens the thought, close it, as the template does when thinking is switched off.
         return f"\n{think_close}\n\n" if prompt.prefill.rstrip().endswith(think_open) else ""
     _, closed, after = prompt.prefill.rpartition(think_close)
     return style.answer_opener if closed and not after.strip() else None
 
 
 def closed(prompt: Prompt, text: str) -> str:
-    """Return a text that was cut off, closed, up to the answer."""
+    """Return a truncated text, closed and continued up to the answer."""
     opener = prompt.style.answer_opener
     return text + (prompt.style.think_tags[1] + opener if parse_turn(prompt, text).open_thought else opener)
 
 
 def read_response(item: Rendered, letters: Sequence[float]) -> Response:
-    """Return the response of a prompt whose letter was read: the likeliest of the shown ones."""
+    """Return the response of a prompt whose letter was read: the likeliest of its letters."""
     prompt, written = item.prompt, item.written
     shown = shown_letters(letters, prompt)
     if any(map(math.isnan, shown)):
@@ -67,27 +67,27 @@ def read_response(item: Rendered, letters: Sequence[float]) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A decoded text that has been read but for what may follow its letters.
+    """A decoded text whose letters may still be looked past.
 
     Attributes:
         item: the prompt.
         text: the text.
-        written: its tokens, and what was read off the model on the way.
-        look: its letters; None = none were written, or none kept.
+        written: its tokens and the values read during decoding.
+        look: its letters; None = none were generated or kept.
     """
 
     item: Rendered
     text: str
-    written: Written
+    written: DecodedText
     look: Look | None
 
 
 class TextReader:
-    """Makes responses of decoded texts, with the letters and entropies that were read on the way.
+    """Makes responses of decoded texts, with the letters and entropies read during decoding.
 
     Args:
         tokenizer: decodes the tokens.
-        vocabulary: which tokens read as which letter.
+        vocabulary: the letters' tokens.
         head: the model's LM head.
         ahead: looks past letters.
     """
@@ -99,25 +99,25 @@ class TextReader:
         self._ahead = ahead
 
     def responses(
-        self, items: Sequence[Rendered], texts: Sequence[Written], branches: Branches | None
+        self, items: Sequence[Rendered], texts: Sequence[DecodedText], branches: Branches | None
     ) -> list[Response]:
         """Return the responses of a batch that was decoded together.
 
         Args:
             items: its prompts.
-            texts: what was written.
-            branches: the cache that holds prompts and texts, each but for its last token; None = there is none.
+            texts: the decoded texts.
+            branches: the cache of prompts and texts, each without its last token; None = no cache.
         """
         drafts = self.drafts(items, texts)
         reached = None
         if branches is not None:
             everyone = torch.arange(len(items), device=branches.mask.device)
-            reached = Reached(branches, everyone, kept=False, beyond=texts[0].steps - 1)
+            reached = CachedPrompts(branches, everyone, kept=False, beyond=texts[0].steps - 1)
         self._ahead.letters([draft.look for draft in drafts if draft.look is not None], reached)
         return [self.response(draft) for draft in drafts]
 
-    def drafts(self, items: Sequence[Rendered], texts: Sequence[Written]) -> list[Draft]:
-        """Read decoded texts; whether their letters go on as words is open yet, but for what the next step has said."""
+    def drafts(self, items: Sequence[Rendered], texts: Sequence[DecodedText]) -> list[Draft]:
+        """Read decoded texts; whether their letters continue as words is open unless the next step shows it."""
         read = [decoded_text(self._tokenizer, written.tokens) for written in texts]
         wanted = {}
         for row, (item, text, written) in enumerate(zip(items, read, texts, strict=True)):
@@ -127,15 +127,15 @@ class TextReader:
                 if step in written.kept:
                     wanted[row] = step
         members: dict[int, Members] = {}
-        decoded: dict[int, Decoded] = {}
+        decoded: dict[int, DecodedLetter] = {}
         kept = [texts[row].kept[step] for row, step in wanted.items()]
         for (row, step), logits in zip(wanted.items(), self._head.logits_of(kept), strict=True):
             written = texts[row]
             members[row] = Members.of(logits, (self._vocabulary.either,), back=written.steps - 1 - step)
             token = written.tokens[step]
-            # What stands behind a row's stop token is padding, and not its own.
+            # After a row's stop token there is padding, not text.
             after = written.kept.get(step + 1) if step + 1 < written.count else None
-            decoded[row] = Decoded(written.tokens[:step], token, self._vocabulary.is_small(token), after)
+            decoded[row] = DecodedLetter(written.tokens[:step], token, self._vocabulary.is_small(token), after)
         looks = {look.place: look for look in self._ahead.begin(members, items, decoded)}
         return [
             Draft(item, text, written, looks.get(row))
@@ -144,7 +144,7 @@ class TextReader:
 
     @staticmethod
     def response(draft: Draft) -> Response:
-        """Return the response that a text is, with the letters as far as they were looked past."""
+        """Return the response of a text, with its letters as far as they were looked past."""
         prompt, written = draft.item.prompt, draft.written
         shown = None if draft.look is None else shown_letters(draft.look.letters(), prompt)
         if math.isnan(written.entropy) or any(map(math.isnan, shown or ())):
@@ -160,13 +160,13 @@ class TextReader:
 
 
 def decoded_text(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """Return the text of generated tokens, tags and all."""
-    # Tags may be special tokens of the vocabulary; skipping those would cut the thought's tags out of the text.
+    """Return the text of generated tokens, including tags."""
+    # Tags may be special tokens, which must not be skipped.
     return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def step_of(tokenizer: Any, tokens: Sequence[int], place: int) -> int:
-    """Return the step whose token holds character `place` of the text that all of them make."""
+    """Return the step whose token has character `place` of the joined text."""
     low, high = 0, len(tokens) - 1
     while low < high:
         middle = (low + high) // 2
@@ -178,10 +178,10 @@ def step_of(tokenizer: Any, tokens: Sequence[int], place: int) -> int:
 
 
 def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:
-    """Return the values of the letters that a prompt shows, out of those of all `MARKS`."""
+    """Return the values of a prompt's letters, out of those of all `MARKS`."""
     return [letters[column] for column in letter_columns(prompt.style.letters[: len(prompt.options)])]
 
 
 def not_finite(prompt: Prompt, what: str) -> str:
-    """Return the error of a prompt for which the model gave NaN."""
+    """Return the error of a prompt with NaN from the model."""
     return f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected finite {what}, got NaN"

@@ -1,4 +1,4 @@
-"""One prompt as a model reads it: the rendered text, its images, and the option's text that is scored after it."""
+"""Represent a prompt as the model reads it: rendered text, images, and an option text to score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ __all__ = ["Rendered", "ScoredText"]
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """The tokens at the end of a text whose log-probability is asked for.
+    """The tokens at the end of a text whose log-probability is read.
 
     Attributes:
         tokens: the tokens.
-        rest: how many further tokens the text has, which are not scored.
-        ends: tokens of which any one has to follow; none = nothing has to.
-        answer: the option's text and what ends it, where the processor takes answers apart; else empty.
+        rest: number of further tokens of the text, which are not scored.
+        ends: tokens of which any one must follow; empty = no condition.
+        answer: the option's text with its end, if the processor takes answers separately; else empty.
     """
 
     tokens: tuple[int, ...]
@@ -33,29 +33,29 @@ class ScoredText:
 
     @property
     def count(self) -> int:
-        """Over how many tokens the log-probability is summed."""
+        """The number of tokens over which the log-probability is summed."""
         return len(self.tokens) + bool(self.ends)
 
     def stands_in(self, tokens: Sequence[int]) -> bool:
-        """Return whether a whole text's tokens have these where they are looked for."""
+        """Return whether a whole text's tokens have these at the expected position."""
         start = len(tokens) - len(self.tokens) - self.rest
         return tuple(tokens[start : start + len(self.tokens)]) == self.tokens
 
     @property
     def places(self) -> int:
-        """How many positions at the end of the text are looked at."""
+        """The number of positions read at the end of the text."""
         return len(self.tokens) + self.rest + 1
 
     @property
     def used(self) -> int:
-        """Of how many of them, from the first on, logits are needed."""
+        """The number of these, from the first, whose logits are needed."""
         return self.count
 
     def read(self, logits: Tensor) -> list[float]:
-        """Return the log-probability of the tokens (nats), and the first position's log-normaliser.
+        """Return the tokens' log-probability (nats) and the first position's log-normaliser.
 
-        The options of a prompt have that position in common, so that the latter is the same for all of them, unless
-        the model sees ahead.
+        The options of a prompt share that position, so that its normaliser is the same for all of them, unless the
+        model attends to later tokens.
 
         Args:
             logits: `(used, V)` float32, next-token logits before each of the tokens, and after the last.
@@ -71,17 +71,17 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One prompt, ready for a processor.
+    """A prompt ready for a processor.
 
     Attributes:
-        prompt: the prompt, its prefill being what stands in the assistant's turn (an opener of the template included).
+        prompt: the prompt; its prefill includes an opener from the template.
         turns: the chat template's rendering and the prefill.
-        images: decoded.
-        forced: where nothing is left to think, what stands between the prefill and the letter, which is then read in
-            one forward pass; None = a text is to be decoded.
-        written: the response so far, where the model's own text stands in `forced`.
-        scored: the option's text that is scored, which stands at the end of `forced`, or follows it where the
-            processor takes answers apart; None = a letter is read.
+        images: the decoded images.
+        forced: the text between the prefill and the letter, which is then read in one forward pass; None = a text is
+            to be decoded.
+        written: the response so far, if `forced` contains the model's own text.
+        scored: the option's text to score, at the end of `forced`, or after it if the processor takes answers
+            separately; None = a letter is read.
     """
 
     prompt: Prompt
@@ -93,11 +93,11 @@ class Rendered:
 
     @property
     def kin(self) -> tuple[Any, ...]:
-        """What prompts have in common that may share a beginning: sample and images, or being one prompt's options."""
+        """The key of prompts that may share a prefix: the same sample and images, or options of one prompt."""
         which = () if self.scored is None else (self.prompt.condition, self.prompt.draw)
         return (self.prompt.sample.id, *map(id, self.images), *which)
 
     @property
     def text(self) -> str:
-        """All text that the model goes on from."""
+        """The whole text that the model continues."""
         return self.turns + (self.forced or "")

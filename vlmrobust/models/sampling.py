@@ -1,4 +1,4 @@
-"""Sampling with keyed noise, so that a text depends on its prompt and seed, not on its neighbours in a batch."""
+"""Sample with keyed noise, so that a text depends on its prompt and seed, not on other prompts of the batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ SAMPLING_OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "seed
 
 
 def sampling_seed(seed: int, key: tuple[str, str, int], bits: int = 63) -> int:
-    """Return the seed of one text, from the run's and (sample id, condition, draw)."""
+    """Return the seed of one text, from the run's seed and (sample id, condition, draw)."""
     return integer_key(seed, "sampling", *key) % (1 << bits)
 
 
@@ -23,12 +23,12 @@ class GumbelNoise:
 
     If `g_v = −log(−log u_v)` with u uniform, then `argmax(z_v + g_v)` is distributed as `softmax(z)`.
 
-    Each row has a generator of its own, made from (seed, sample, condition, draw), that is drawn from once per step.
+    Each row has its own generator, seeded by (seed, sample, condition, draw), and draws from it once per step.
 
     Args:
         keys: one (sample id, condition, draw) per row of the batch.
         seed: the run's seed for sampling.
-        device: where the logits are.
+        device: the logits' device.
     """
 
     def __init__(self, keys: Sequence[tuple[str, str, int]], seed: int, device: torch.device) -> None:
@@ -46,7 +46,7 @@ class GumbelNoise:
 
 
 def warpers(options: Mapping[str, Any]) -> list[Any]:
-    """Return Hugging Face's own logits warpers for the sampling options given, in the order that `generate` uses."""
+    """Return Hugging Face's logits warpers for the given sampling options, in the order of `generate`."""
     from transformers.generation import logits_process
 
     temperature, top_k = options.get("temperature"), options.get("top_k")

@@ -1,8 +1,8 @@
-"""One prompt and one token through a new model: what every row would run into is said before the first.
+"""Test a new model with a few short prompts, to raise errors that would affect every row before the first.
 
-What is looked at, in this order: that the model's own `generate` takes what the processor makes of a prompt, that its
-LM head is where logits come from, that it writes the likeliest token of the logits that are read, that `generate` and a
-plain forward pass say the same, of one prompt and of a batch, and that another image makes a difference.
+In this order: the model's `generate` accepts the processor's inputs; logits come from its LM head; it generates the
+likeliest token of the logits that are read; `generate` and a plain forward pass agree, for one prompt and for a batch;
+and another image makes a difference.
 """
 
 import logging
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..types import Prompt, Sample, Style
 from .base import UnfitError
-from .branches import bears_gaps
+from .branches import allows_gaps
 from .encoding import Encoder, EncodingError
 from .generation import Decoding
 from .plain_engine import PlainEngine, last_rows
@@ -33,21 +33,21 @@ logger = logging.getLogger(__name__)
 _QUESTION = "Which colour is the cube?"
 _MORE = "Look at it, and at what stands beside it, before you answer. "
 _OPTIONS = ("red", "blue", "green", "yellow")
-# Options that are heeded here, or looked at before; `generate` is not given them, or cannot fail on them.
+# Options implemented here or checked earlier; they are not passed to `generate`, or cannot fail in it.
 _READ_HERE = frozenset({"max_new_tokens", "min_new_tokens", *SAMPLING_OPTIONS})
-_ROUNDING = 1e-2  # of the largest number of a row; more is a difference, whatever the precision
+_ROUNDING = 1e-2  # relative to a row's largest value; a larger difference is not rounding at any precision
 
 
 @dataclass(frozen=True, slots=True)
 class SelfCheck:
-    """Tries a model on a few prompts.
+    """Tests a model on a few prompts.
 
     Attributes:
         model: a Hugging Face model.
         encoder: renders and encodes its prompts.
         head: its LM head.
         decoding: how texts are decoded.
-        vocabulary: which tokens read as which letter.
+        vocabulary: the letters' tokens.
         plain: runs batches through the model.
     """
 
@@ -59,26 +59,26 @@ class SelfCheck:
     plain: PlainEngine
 
     def run(self) -> str | None:
-        """Return why prompts have to go through the model one by one, None if batches say the same.
+        """Return why prompts must go through the model one by one; None = batches agree with single prompts.
 
         Raises:
-            UnfitError: the model cannot be asked, or would be read wrongly; the message says which part of model or
+            UnfitError: the model cannot answer, or would be read wrongly; the message says which part of model or
                 processor is at fault, and what to do.
         """
-        # Attention that leaves tokens out may do so by blocks of 128, which padding moves.
-        length = 0 if bears_gaps(self.model.config.get_text_config(), 256) else 10
+        # Attention that skips tokens may do so in blocks of 128, which padding shifts.
+        length = 0 if allows_gaps(self.model.config.get_text_config(), 256) else 10
         short = _MORE * length + _QUESTION
-        # A square image beside one that is not: where a batch pads images, one of the two is changed.
+        # A square image with one that is not: in a batch with padded images, one of the two is changed.
         long = self._item(_MORE * (length or 2) + short, (140, 56))
         item, other = self._item(short, (56, 56)), self._item(short, (56, 56), turned=True)
         batch = [long, item, other]
-        first = [self._tried(self._forward, [long]), self._tried(self._generated, [item])]
+        first = [self._try_run(self._forward, [long]), self._try_run(self._generated, [item])]
         last, size = int(self.vocabulary.either.tokens.max()), self.head.vocabulary_size()
         if last >= size:
             raise self._refused(
                 f"return logits of all letters' tokens, of which {last} is the last",
                 f"{size} logits",
-                f"model and {type(self.encoder.tokenizer).__name__} are of two checkpoints, or the vocabulary grew "
+                f"model and {type(self.encoder.tokenizer).__name__} belong to two checkpoints, or the vocabulary grew "
                 "without `resize_token_embeddings`",
             )
         alone = self._letters(torch.cat(first))
@@ -89,20 +89,20 @@ class SelfCheck:
             except (torch.OutOfMemoryError, UnfitError):
                 raise
             except FAULTS as error:
-                reason = f"a batch of images of several sizes raises {type(error).__name__}: {error}"
+                reason = f"a batch with images of several sizes raises {type(error).__name__}: {error}"
                 break
             difference = self._difference(self._letters(rows[:2]), alone)
             if difference > self._tolerance:
-                reason = f"letter log-probabilities of a prompt in a batch and by itself differ by {difference:.2g}"
+                reason = f"letter log-probabilities of a prompt in a batch and alone differ by {difference:.2g}"
                 break
         if reason is not None or rows is None:
-            rows = torch.cat([self._tried(self._forward, [one]) for one in batch])
+            rows = torch.cat([self._try_run(self._forward, [one]) for one in batch])
             difference = self._difference(self._letters(rows[:2]), alone)
             if difference > self._tolerance:
                 raise self._refused(
-                    "say the same in a forward pass and in `generate`",
+                    "give the same results in a forward pass and in `generate`",
                     f"letter log-probabilities that differ by {difference:.2g}",
-                    "the model prepares its inputs in two ways, of which one is wrong; try another version of "
+                    "the model prepares its inputs in two ways, one of which is wrong; try another version of "
                     "transformers, or another attn_implementation",
                 )
         self._try_options(item)
@@ -115,18 +115,18 @@ class SelfCheck:
             )
         elif self._is_blind(rows[1], rows[2], item, other):
             raise self._refused(
-                "answer otherwise where the image is another",
-                "the same to the last bit",
-                f"what {type(self.encoder.processor).__name__} makes of an image does not reach the answer; look for "
-                "a processor of another family, or weights of the image encoder that were not loaded",
+                "answer differently for another image",
+                "the same logits to the last bit",
+                f"the images from {type(self.encoder.processor).__name__} have no effect; check for a processor of "
+                "another family, or image encoder weights that were not loaded",
             )
         return reason
 
     def _is_blind(self, row: Tensor, another: Tensor, item: Rendered, other: Rendered) -> bool:
-        """Return whether two images make no difference, to the last bit; rows of one batch may differ by rounding."""
+        """Return whether two images give the same logits to the last bit; rows of a batch may differ by rounding."""
         if (row - another).abs().max() > _ROUNDING * row.abs().max():
             return False
-        return torch.equal(*(self._tried(self._generated, [one]) for one in (item, other)))
+        return torch.equal(*(self._try_run(self._generated, [one]) for one in (item, other)))
 
     @property
     def _tolerance(self) -> float:
@@ -138,8 +138,8 @@ class SelfCheck:
         prompt = Prompt.of(sample, style=Style(mode="direct"))
         return replace(self.encoder.render(prompt, {}), forced="")
 
-    def _tried(self, run: Callable[[Sequence[Rendered]], Tensor], items: Sequence[Rendered]) -> Tensor:
-        """Refuse a model that raises."""
+    def _try_run(self, run: Callable[[Sequence[Rendered]], Tensor], items: Sequence[Rendered]) -> Tensor:
+        """Run prompts, and refuse a model that raises."""
         try:
             return run(items)
         except (torch.OutOfMemoryError, UnfitError):
@@ -148,25 +148,25 @@ class SelfCheck:
             raise self._unanswered(error) from error
 
     def _generated(self, items: Sequence[Rendered]) -> Tensor:
-        """Return what `Head.logits` needs of the first step of `generate`, which has to write its likeliest token."""
+        """Return the rows for `Head.logits` of the first step of `generate`, which must choose the likeliest token."""
         inputs = self.encoder.encode([item.text for item in items], [item.images for item in items])
         inputs = self.encoder.to_device(inputs, self.model.device, self.model.dtype)
         with captured(self.model, self.head) as seen, self.decoding.prefilling() as config:
             output = self.model.generate(**inputs, generation_config=config)
-        hidden, logits = (left[:, -1] for left in seen.last(1))
+        hidden, logits = (tensor[:, -1] for tensor in seen.last(1))
         for likely, new in zip(logits.float(), output.sequences[:, inputs["input_ids"].shape[1] :], strict=True):
             if likely.isfinite().all() and not (len(new) == 1 and bool(likely[new[0]] == likely.max())):
                 decode = self.encoder.tokenizer.decode
                 raise self._refused(
-                    "write the likeliest token of its logits",
-                    f"{decode(new)!r} in place of {decode([int(likely.argmax())])!r}",
-                    "it decodes otherwise than token by token, so that letters and entropies cannot be read off it",
+                    "generate the likeliest token of its logits",
+                    f"{decode(new)!r} instead of {decode([int(likely.argmax())])!r}",
+                    "it does not decode token by token, so that letters and entropies cannot be read",
                 )
         self.head.check(hidden, logits)
         return self.head.rows_at_once(hidden, logits)
 
     def _try_options(self, item: Rendered) -> None:
-        """Refuse options that `generate` raises on: without them it has just answered the same prompt."""
+        """Refuse options with which `generate` raises; without them it has just answered the same prompt."""
         options = {
             name: value for name, value in self.decoding.options.items() if name not in _READ_HERE and value is not None
         }
@@ -199,17 +199,17 @@ class SelfCheck:
 
     def _unanswered(self, error: Exception) -> UnfitError:
         at = type(self.encoder.processor if isinstance(error, EncodingError) else self.model).__name__
-        advice = "model and processor may be of two checkpoints, or transformers of another version than they need"
-        if not isinstance(error, EncodingError) and not _decodes_as_usual(self.model):
-            advice = "its `generate` is not transformers' own: it decodes otherwise than token by token"
+        advice = "model and processor may belong to two checkpoints, or need another version of transformers"
+        if not isinstance(error, EncodingError) and not _has_standard_generate(self.model):
+            advice = "its `generate` is not transformers' own and does not decode token by token"
         return self._refused("answer one prompt with an image", f"{type(error).__name__} from {at}: {error}", advice)
 
     def _refused(self, expected: str, got: str, advice: str) -> UnfitError:
         name = type(self.model).__name__
-        return UnfitError(f"expected {name} to {expected}, got {got}; {advice} (self_check=False leaves this out)")
+        return UnfitError(f"expected {name} to {expected}, got {got}; {advice} (self_check=False skips this check)")
 
 
-def _decodes_as_usual(model: Any) -> bool:
+def _has_standard_generate(model: Any) -> bool:
     from transformers import GenerationMixin
 
     return getattr(type(model), "generate", None) is GenerationMixin.generate

@@ -1,12 +1,12 @@
-"""Which tokens read as an option letter, and where a forced prefix may be continued.
+"""Find the tokens that read as an option letter, and where a letter after a forced prefix may begin.
 
-"A", " A", "(A" and ">A" are different tokens that say the same. A letter's *family* is every token of the vocabulary
-that reads as that one letter once spaces and punctuation are stripped; its probability is the sum over the family. The
-digits, by which some data sets number their options, have families as well: a table has a row for each of `MARKS`.
+"A", " A", "(A" and ">A" are different tokens with the same meaning. A letter's *family* is every token of the
+vocabulary that reads as that letter without spaces and punctuation; its probability is the sum over the family. Digits,
+by which some data sets number their options, have families as well: tables have a row for each of `MARKS`.
 
-A token that ends with its letter may be the beginning of a word ("A", then "pple"), and a small letter is more often a
-word than an answer. Whether a letter ends is the parser's to say (`Reading.letter_at`): `Members` are the tokens of a
-prompt that may read as letters, and what has to follow is looked up one token ahead (`ahead.LookAhead`).
+A token that ends with its letter may begin a word ("A", then "pple"), and a small letter is more often a word than an
+answer. The parser decides whether a letter ends (`Reading.letter_at`): `Members` are the tokens of a prompt that may
+read as letters, and what must follow is looked up one token ahead (`look_ahead.LookAhead`).
 """
 
 import math
@@ -37,24 +37,24 @@ __all__ = [
     "letter_of",
 ]
 
-TAIL = 96  # characters; what stands further back than this does not change how a prefix's last tokens are cut
+TAIL = 96  # characters; earlier text does not change how the last tokens of a prefix are tokenised
 
 
-LEAST = 1e-3  # a less likely token is not looked past: what it could change is less than what is shown
+LEAST = 1e-3  # less likely tokens are not looked past, since the effect would be below the displayed precision
 _DIGITS = MARKS.removeprefix(LETTERS)
-_REACH = 16  # characters of a token that say whether it ends a letter
+_REACH = 16  # characters of the next token that decide whether a letter ends
 
 
 @dataclass(frozen=True, slots=True)
 class LetterFamily:
-    """All tokens that may read as a letter at one place, small letters included, in a table of their own order.
+    """All tokens that may read as a letter at one position, small letters included, as a table.
 
     Attributes:
         tokens: `(36, F)`, padded with -1.
-        counted: `(36, F)`, the log-probability (nats) with which each is counted where it is not looked past: 0 for
-            capitals, and for small letters that end within their token; -inf for other small ones.
-        ends: by row and column, what tells whether the letter ends (`LetterVocabulary.ending`), for tokens in which it
-            does not yet.
+        counted: `(36, F)`, the log-probability (nats) with which each counts if it is not looked past: 0 for capitals,
+            and for small letters that end within their token; -inf for other small ones.
+        ends: by row and column, the condition for the letter to end (`LetterVocabulary.ending`), for tokens in which it
+            does not yet end.
     """
 
     tokens: Tensor
@@ -62,7 +62,7 @@ class LetterFamily:
     ends: Mapping[tuple[int, int], "Ending"]
 
 
-Ending = tuple[str, str]  # a letter of the same kind, and what follows the letter within its token
+Ending = tuple[str, str]  # a letter of the same kind, and the text after the letter in its token
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class Member:
 
     Attributes:
         cell: its row and column among all members.
-        back: how many tokens at the end of what the model was given stand after its place.
+        back: number of tokens of the model's input after its position.
         token: the token.
-        ending: what tells whether its letter ends.
+        ending: the condition for its letter to end.
     """
 
     cell: tuple[int, int]
@@ -89,7 +89,7 @@ class Members:
     Attributes:
         logprobs: `(36, W)`, nats, -inf where there is no token.
         counted: `(36, W)`, see `LetterFamily`.
-        places: for each place its tokens, the first of their columns, and how many tokens stand after it.
+        places: per position, its tokens, the first of their columns, and the number of tokens after it.
     """
 
     logprobs: Tensor
@@ -100,30 +100,30 @@ class Members:
     def of(
         cls, logits: Tensor, families: Sequence[LetterFamily], path: Sequence[int] = (), *, back: int = 0
     ) -> "Members":
-        """Return the members at each place of a path.
+        """Return the members at each position of a path.
 
         Args:
-            logits: `(P, V)` float32, next-token logits at each place.
-            families: of each place.
-            path: the tokens that lead from one place to the next.
-            back: how many tokens stand after the last place.
+            logits: `(P, V)` float32, next-token logits at each position.
+            families: one per position.
+            path: the tokens that lead from one position to the next.
+            back: number of tokens after the last position.
         """
         parts, places = [], []
-        reached, width = logits.new_zeros(()), 0
+        path_logprob, width = logits.new_zeros(()), 0
         for place, family in enumerate(families):
             here = logits[place].log_softmax(-1)
             tokens = family.tokens.to(here.device)
-            parts.append(reached + here[tokens.clamp(min=0)].masked_fill(tokens < 0, -torch.inf))
+            parts.append(path_logprob + here[tokens.clamp(min=0)].masked_fill(tokens < 0, -torch.inf))
             places.append((family, width, back + len(families) - 1 - place))
             width += tokens.shape[1]
             if place < len(path):
-                reached = reached + here[path[place]]
+                path_logprob = path_logprob + here[path[place]]
         return cls(
             torch.cat(parts, dim=1).cpu(), torch.cat([family.counted for family in families], dim=1), tuple(places)
         )
 
     def likely(self, rows: Sequence[int]) -> list[Member]:
-        """Return those worth looking past, of some rows (letters): likely enough, and their letter may go on."""
+        """Return the members of some rows (letters) worth looking past: likely, and whose letter may continue."""
         found = []
         for family, first, back in self.places:
             width = family.tokens.shape[1]
@@ -139,7 +139,7 @@ class Members:
 
         Args:
             looked: by cell, the log-probability that the letter ends.
-            small: count the small letters that were not looked past as well.
+            small: also count the small letters that were not looked past.
         """
         counted = torch.zeros_like(self.counted) if small else self.counted.clone()
         for cell, logprob in looked.items():
@@ -150,13 +150,13 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class ForcedPrefix:
-    """The last tokens of a forced prefix that a continuation may merge with.
+    """The last tokens of a forced prefix with which a continuation may merge.
 
     Attributes:
-        tokens: the tokens after the longest token prefix that all continuations share.
-        families: for each place 0 … len(tokens) a `(36, F)` table of tokens, padded with -1: those that hold the rest
-            of the prefix and then a letter.
-        either: the same with small letters, and with what has to follow.
+        tokens: the tokens after the longest token prefix shared by all continuations.
+        families: for each position 0 … len(tokens) a `(36, F)` table of tokens, padded with -1: those that consist of
+            the rest of the prefix and a letter.
+        either: the same with small letters, and with the conditions for their end.
     """
 
     tokens: tuple[int, ...]
@@ -165,21 +165,21 @@ class ForcedPrefix:
 
     @property
     def capitals(self) -> list[LetterFamily]:
-        """The tables of capitals alone, each of which counts in full."""
+        """The tables of capitals only, each of which counts in full."""
         return [LetterFamily(tokens, torch.zeros(tokens.shape), {}) for tokens in self.families]
 
     @property
     def places(self) -> int:
-        """How many positions at the end of the prefix are looked at."""
+        """The number of positions at the end of the prefix to read."""
         return len(self.tokens) + 1
 
     @property
     def used(self) -> int:
-        """Of how many of them logits are needed: of all."""
+        """The number of positions whose logits are needed: all."""
         return self.places
 
     def read(self, logits: Tensor) -> Members:
-        """Return what may be written as a letter, from `(places, V)` float32 logits."""
+        """Return the members that may read as a letter, from `(places, V)` float32 logits."""
         return Members.of(logits, self.either, self.tokens)
 
 
@@ -208,7 +208,7 @@ class LetterVocabulary:
         """Return a `(size,)` bool mask of the tokens that read as a letter, small or not.
 
         Args:
-            size: how many logits the model has, maybe more than the vocabulary has tokens.
+            size: the model's number of logits, which may exceed the vocabulary.
         """
         mask = torch.zeros(size, dtype=torch.bool)
         tokens = self.either.tokens
@@ -221,19 +221,19 @@ class LetterVocabulary:
         return mark is not None and mark not in MARKS
 
     def _ending(self, ending: Ending) -> Tensor:
-        """Return a `(V,)` bool mask of the tokens after which the parser still takes the letter for one."""
+        """Return a `(V,)` bool mask of the tokens after which the parser still reads the letter as one."""
         letter, tail = ending
         return torch.tensor([_is_letter(letter, tail + text[:_REACH]) for text in self._texts])
 
     def forced_prefix(self, text: str) -> ForcedPrefix:
-        """Return what a read-out after `text` has to take into account.
+        """Return the positions at which a letter after `text` may begin.
 
-        A vocabulary with a token `>A` never writes `>` and then `A` after `<answer`: reading only after `<answer>` is
-        off the model's path. So one backs up to the longest token prefix that all continuations share, and sums over
-        the ways to go on: P(A) = P(">A" | "<answer") + P(">" | "<answer") · P("A" | "<answer>").
+        A vocabulary with a token `>A` never generates `>` and then `A` after `<answer`: reading only after `<answer>`
+        is off the model's path. So the readout starts at the longest token prefix shared by all continuations, and sums
+        over the tokenisations: P(A) = P(">A" | "<answer") + P(">" | "<answer") · P("A" | "<answer>").
 
         Args:
-            text: the text after which a letter is to be read.
+            text: the text before the letter.
         """
         return self._prefix(text[-TAIL:])
 
@@ -256,7 +256,7 @@ class LetterVocabulary:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _tables(self, rest: str) -> tuple[Tensor, LetterFamily]:
-        """Return the tokens that hold a rest and then a letter: of capitals alone, and of both cases."""
+        """Return the tokens that consist of a rest and a letter: capitals only, and both cases."""
         capitals: list[list[int]] = [[] for _ in MARKS]
         both: list[list[tuple[int, str, str]]] = [[] for _ in MARKS]
         for token, text in enumerate(self._texts):
@@ -288,14 +288,14 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _kind(mark: str) -> str:
-    """Return a letter that the parser treats alike: "A" and "I" are words, and any small letter may be one."""
+    """Return a representative of letters that the parser treats alike: "A" and "I" are words, small ones may be."""
     if mark in _DIGITS:
         return "1"
     return mark if mark in "AIi" else "B" if mark in LETTERS else "a"
 
 
 def _is_letter(letter: str, following: str) -> bool:
-    """Return whether the parser takes a letter for one, given what follows it."""
+    """Return whether the parser reads a letter as one, given the text after it."""
     text = letter + following
     reading = _parser().of(text, (), _DIGITS if letter in _DIGITS else LETTERS)
     return reading.letter_at(0, len(text)) is not None
@@ -303,20 +303,20 @@ def _is_letter(letter: str, following: str) -> bool:
 
 @cache
 def _parser() -> "type[Reading]":
-    from ..prompting.mentions import Reading  # whose patterns take a while to compile
+    from ..prompting.mentions import Reading  # imported late, since its patterns take a while to compile
 
     return Reading
 
 
 def letter_of(text: str) -> str | None:
-    """Return the one letter that a token reads as once spaces and punctuation are stripped."""
+    """Return the letter that a token reads as, without spaces and punctuation."""
     mark = _mark_of(text)
     return mark if mark is not None and mark in MARKS else None
 
 
 def _mark_of(text: str) -> str | None:
-    """Return the one letter or digit, in its own case, that a token holds besides spaces and punctuation."""
-    # Most tokens are long words; looking at two characters of them is enough to turn them away.
+    """Return the one letter or digit, in its own case, of a token that otherwise has only spaces and punctuation."""
+    # Most tokens are long words, which the first check rejects quickly.
     core = text.strip(" \t\n\r.,:;!?()[]{}<>*_`'\"/\\-=|#&$%^~+@")
     if len(core) != 1:
         core = (
@@ -326,7 +326,7 @@ def _mark_of(text: str) -> str | None:
 
 
 def _token_texts(tokenizer: Any) -> list[str]:
-    """Return the text of every token; a token that begins a word in a sentence-piece vocabulary keeps its space."""
+    """Return the text of every token; tokens that begin a word in a SentencePiece vocabulary keep their space."""
     size = len(tokenizer)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -351,7 +351,7 @@ def letter_logprobs(logits: Tensor, families: Tensor) -> Tensor:
         families: `(36, F)` token ids, padded with -1.
 
     Returns:
-        `(N, 36)` float32, nats, -inf for a letter that no token reads as.
+        `(N, 36)` float32, nats, -inf for a letter without tokens.
     """
     families = families.to(logits.device)
     members = logits[:, families.clamp(min=0)].masked_fill(families < 0, -torch.inf)
@@ -359,21 +359,21 @@ def letter_logprobs(logits: Tensor, families: Tensor) -> Tensor:
 
 
 def forced_letter_logprobs(logits: Tensor, prefix: ForcedPrefix) -> Tensor:
-    """Return the letters' log-probabilities after a forced prefix, summed over every way to continue it.
+    """Return the letters' log-probabilities after a forced prefix, summed over all tokenisations.
 
     Args:
         logits: `(N, M + 1, V)` float32, next-token logits before the first of the prefix's M last tokens, and after
-            each.
-        prefix: those tokens, and the families at each place.
+            each of them.
+        prefix: these tokens, and the families at each position.
 
     Returns:
         `(N, 36)` float32, nats, given the text before the M tokens.
     """
-    ways = []
-    reached = logits.new_zeros(logits.shape[0])
+    by_position = []
+    path_logprob = logits.new_zeros(logits.shape[0])
     for place, families in enumerate(prefix.families):
         here = logits[:, place]
-        ways.append(reached[:, None] + letter_logprobs(here, families))
+        by_position.append(path_logprob[:, None] + letter_logprobs(here, families))
         if place < len(prefix.tokens):
-            reached = reached + here[:, prefix.tokens[place]] - here.logsumexp(-1)
-    return torch.stack(ways).logsumexp(0)
+            path_logprob = path_logprob + here[:, prefix.tokens[place]] - here.logsumexp(-1)
+    return torch.stack(by_position).logsumexp(0)

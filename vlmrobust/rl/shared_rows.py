@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.branches import Branches, Forward, bears_gaps, seen_positions
+from ..models.branches import Branches, Forward, allows_gaps, seen_positions
 from ..models.processing import FAULTS
 from ..models.unwrapping import running_model, tolerance
 
@@ -124,7 +124,7 @@ class SharedRows:
 
     def fits(self, length: int) -> bool:
         """Return whether padding between prompt and completion is harmless in rows of `length` tokens."""
-        return bears_gaps(self._model.config.get_text_config(), length)
+        return allows_gaps(self._model.config.get_text_config(), length)
 
     def _prefill(self, prompts: PaddedPrompts) -> tuple[Branches, Tensor]:
         """Run the prompts through the model; return their cache and next-token logits, `(B, V)`."""

@@ -24,7 +24,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "pi0": (_NO_TEMPLATE, "a robot policy: it outputs actions, not text"),
     "evolla": ("to give an image a place", "it reads proteins; its chat template has no place for an image"),
     "diffusion_gemma": (
-        "it decodes otherwise than token by token",
+        "does not decode token by token",
         "it generates blocks by diffusion, not token by token",
     ),
     "shieldgemma2": ("to keep the rendered text", "its processor replaces the prompt with its own text"),

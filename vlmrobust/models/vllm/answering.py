@@ -1,18 +1,17 @@
-"""A prompt as a flow of requests: its text, its letters, and the texts of its options.
+"""Answer prompts by requests to the engine: generate text, read letters and score option texts.
 
 Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over
-the whole vocabulary, where the letter stands. Where a text is still to be written, few tokens are asked for at every
-step; many would cost more than one request more, which reads them at the one step that counts, of a prompt that lies in
-the cache already. What a letter goes on to is not looked at: capitals count in full, small letters that could be words
-not at all, unless the model wrote one.
+the whole vocabulary, at the letter's position. During generation few tokens are requested at every step; many would
+cost more than a second request for the one step that counts, whose prompt is in the cache. Continuations of a letter
+are not examined: capitals count in full, and small letters that could be words only if the model generated one.
 
-vLLM returns the log-probabilities of up to 128 tokens that it is told, at one step; where several tokens stand before a
-letter with which it may merge, each place at which the letter's token may begin is a request of its own.
+vLLM returns the log-probabilities of up to 128 requested tokens at one step. If a letter may merge with the tokens
+before it, each position at which its token may begin is a separate request.
 """
 
 import logging
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,55 +28,54 @@ from ..rendered import Rendered, ScoredText
 from ..sampling import sampling_seed
 from ..server.steps import logsumexp
 from ..vocabulary import LetterFamily, LetterVocabulary
-from .engine import Output, Request
+from .engine import Flow, Output, Request
 
 __all__ = [
     "Answering",
-    "Asking",
-    "Requesting",
+    "MakeRequest",
     "Sampling",
     "by_token",
+    "letter_positions",
     "letter_tokens",
     "letters_at",
     "logprobs_after",
-    "one_token",
-    "places_of",
+    "one_token_params",
 ]
 
 
-_WORDS = {
+_RENAMED = {
     "max_new_tokens": "max_tokens",
     "min_new_tokens": "min_tokens",
     "repetition_penalty": "repetition_penalty",
     "stop_strings": "stop",
 }
-_DRAWN = ("temperature", "top_k", "top_p", "min_p")
-_READ = ("do_sample", "eos_token_id", "pad_token_id", "seed")
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+_HANDLED = ("do_sample", "eos_token_id", "pad_token_id", "seed")
 
 logger = logging.getLogger(__name__)
 
 
 class Sampling:
-    """Greedy decoding without penalties, unless the options say otherwise; see `HFModel`.
+    """Decoding parameters: greedy without penalties, unless the options set otherwise; see `HFModel`.
 
     Args:
-        options: as `HFModel` takes them; `seed` keys the seeds of texts.
-        own: the checkpoint's generation config, of which the tokens that end a text are kept.
-        tokenizer: its tokenizer, whose end token is taken where the config names none.
+        options: as in `HFModel`; `seed` keys the seeds of texts.
+        own: the checkpoint's generation config, of which only the stop tokens are used.
+        tokenizer: its tokenizer, whose end token is the fallback.
 
     Attributes:
-        options: what was given, with the defaults.
+        options: the options with defaults.
         stop_tokens: the tokens that end a text.
 
     Raises:
-        ValueError: an option is none of `HFModel`'s, or one that vLLM has not.
+        ValueError: an option is unknown to `HFModel`, or not supported by vLLM.
     """
 
     def __init__(self, options: Mapping[str, Any], own: Any, tokenizer: Any) -> None:
         check_options(options, own)
         for name, value in options.items():
-            if value is not None and name not in (*_WORDS, *_DRAWN, *_READ):
-                known = ", ".join(sorted((*_WORDS, *_DRAWN, "do_sample", "eos_token_id", "seed")))
+            if value is not None and name not in (*_RENAMED, *_SAMPLING, *_HANDLED):
+                known = ", ".join(sorted((*_RENAMED, *_SAMPLING, "do_sample", "eos_token_id", "seed")))
                 raise ValueError(f"field 'generation': expected options that vLLM knows ({known}), got {name!r}")
         self.options: dict[str, Any] = {"max_new_tokens": 512} | dict(options)
         ends = self.options.get("eos_token_id")
@@ -85,40 +83,39 @@ class Sampling:
             ends = fallback if ends is None else ends
         self.stop_tokens = tuple([ends] if isinstance(ends, int) else ends or ())
 
-    def of(self, key: tuple[str, str, int]) -> dict[str, Any]:
-        """Return what `SamplingParams` is told for one text.
+    def params(self, key: tuple[str, str, int]) -> dict[str, Any]:
+        """Return the arguments of `SamplingParams` for one text.
 
         Args:
-            key: (sample id, condition, draw), by which the seed is drawn.
+            key: (sample id, condition, draw), which keys the seed.
         """
-        given = {name: value for name, value in self.options.items() if value is not None}
-        told = {word: given[name] for name, word in _WORDS.items() if name in given}
-        # The tokens alone end a text, whatever vLLM's own reading of the checkpoint is.
-        told |= {"ignore_eos": True, "stop_token_ids": list(self.stop_tokens), "detokenize": "stop" in told}
-        if "stop" in told:
-            told["skip_special_tokens"] = False
-        if not given.get("do_sample"):
-            return {"temperature": 0.0} | told
-        drawn = {"temperature": 1.0} | {name: given[name] for name in _DRAWN if name in given}
-        return drawn | told | {"seed": sampling_seed(int(given.get("seed", 0)), key)}
+        options = {name: value for name, value in self.options.items() if value is not None}
+        params = {param: options[name] for name, param in _RENAMED.items() if name in options}
+        # Only these tokens end a text, not those that vLLM reads from the checkpoint.
+        params |= {"ignore_eos": True, "stop_token_ids": list(self.stop_tokens), "detokenize": "stop" in params}
+        if "stop" in params:
+            params["skip_special_tokens"] = False
+        if not options.get("do_sample"):
+            return {"temperature": 0.0} | params
+        sampling = {"temperature": 1.0} | {name: options[name] for name in _SAMPLING if name in options}
+        return sampling | params | {"seed": sampling_seed(int(options.get("seed", 0)), key)}
 
-    def cut(self, tokens: list[int]) -> tuple[list[int], int]:
-        """Return a text's tokens without the one that ended it, and how many were generated."""
+    def strip_end(self, tokens: list[int]) -> tuple[list[int], int]:
+        """Return a text's tokens without the stop token, and the number of generated tokens."""
         end = next((place for place, token in enumerate(tokens) if token in self.stop_tokens), len(tokens))
         return tokens[:end], min(end + 1, len(tokens))
 
 
-_MOST = 128  # tokens that a request may name
+_MAX_REQUESTED = 128  # token ids per request
 
-Asking = Generator[Sequence[Request], Sequence[Output], Any]
-Requesting = Callable[[Sequence[int], Mapping[str, Any]], Request]
-"""Returns a request for tokens and sampling."""
+MakeRequest = Callable[[Sequence[int], Mapping[str, Any]], Request]
+"""Returns a request for tokens and sampling parameters."""
 
 
-def one_token(ids: Sequence[int]) -> dict[str, Any]:
-    """Return what is told to get the log-probabilities of some tokens as the next one."""
-    told = {"temperature": 0.0, "max_tokens": 1, "ignore_eos": True, "detokenize": False}
-    return told | ({"logprob_token_ids": list(ids), "flat_logprobs": True} if ids else {})
+def one_token_params(ids: Sequence[int]) -> dict[str, Any]:
+    """Return the sampling parameters for the log-probabilities of some tokens as the next one."""
+    params = {"temperature": 0.0, "max_tokens": 1, "ignore_eos": True, "detokenize": False}
+    return params | ({"logprob_token_ids": list(ids), "flat_logprobs": True} if ids else {})
 
 
 def by_token(logprobs: Mapping[int, Any]) -> dict[int, float]:
@@ -130,25 +127,25 @@ def letter_tokens(family: LetterFamily, rows: Sequence[int], size: int) -> list[
     """Return the tokens that may read as a letter.
 
     Args:
-        family: of a place.
-        rows: which letters.
-        size: how many tokens the engine's vocabulary has.
+        family: the letters' tokens at a position.
+        rows: rows of the letters to read.
+        size: the size of the engine's vocabulary.
     """
     found = (token for row in rows for token in family.tokens[row].tolist())
     return list(dict.fromkeys(token for token in found if 0 <= token < size))
 
 
-def places_of(
+def letter_positions(
     tokens: Sequence[int], path: Sequence[int], families: Sequence[LetterFamily], rows: Sequence[int], size: int
 ) -> list[tuple[Sequence[int], list[int]]]:
-    """Return, for each place at which a letter's token may begin, what stands before and which tokens are asked for.
+    """Return, for each position at which a letter's token may begin, the tokens before it and those to request.
 
     Args:
-        tokens: all that stands before the letter.
+        tokens: all tokens before the letter.
         path: the last of them, with which the letter may merge.
-        families: of each place, one more than there are tokens in the path.
-        rows: which letters.
-        size: how many tokens the engine's vocabulary has.
+        families: one per position, that is, one more than tokens in the path.
+        rows: rows of the letters to read.
+        size: the size of the engine's vocabulary.
     """
     begin = len(tokens) - len(path)
     return [
@@ -157,21 +154,21 @@ def places_of(
     ]
 
 
-def logprobs_after(request: Requesting, places: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Asking:
-    """Ask for the log-probabilities of some tokens after others, and return them by token for each place.
+def logprobs_after(request: MakeRequest, positions: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Flow[Any]:
+    """Request the log-probabilities of some tokens after others, and return them by token for each position.
 
     Args:
         request: makes requests.
-        places: what stands before, and which tokens.
+        positions: the tokens before, and the tokens to request.
     """
-    asked = [
-        (place, request(tokens, one_token(ids[start : start + _MOST])))
-        for place, (tokens, ids) in enumerate(places)
-        for start in range(0, len(ids), _MOST)
+    requests = [
+        (place, request(tokens, one_token_params(ids[start : start + _MAX_REQUESTED])))
+        for place, (tokens, ids) in enumerate(positions)
+        for start in range(0, len(ids), _MAX_REQUESTED)
     ]
-    outputs = yield [each for _, each in asked]
-    found: list[dict[int, float]] = [{} for _ in places]
-    for (place, _), output in zip(asked, outputs, strict=True):
+    outputs = yield [each for _, each in requests]
+    found: list[dict[int, float]] = [{} for _ in positions]
+    for (place, _), output in zip(requests, outputs, strict=True):
         found[place] |= by_token(output.logprobs[0])
     return found
 
@@ -184,39 +181,39 @@ def letters_at(
     *,
     small: bool = False,
 ) -> list[float]:
-    """Return the log-probabilities of all letters and digits, summed over all places, -inf for those not in `rows`.
+    """Return the log-probabilities of all letters and digits, summed over positions, -inf for those not in `rows`.
 
     Args:
-        steps: log-probabilities by token at each place.
-        path: the tokens that lead from one place to the next.
-        families: of each place.
-        rows: which letters.
-        small: count the small letters that could be words as well.
+        steps: log-probabilities by token at each position.
+        path: the tokens that lead from one position to the next.
+        families: one per position.
+        rows: rows of the letters to read.
+        small: also count the small letters that could be words.
     """
     letters: list[list[float]] = [[] for _ in MARKS]
-    reached = 0.0
+    path_logprob = 0.0
     for place, (found, family) in enumerate(zip(steps, families, strict=True)):
         for row in rows:
             cells = zip(family.tokens[row].tolist(), family.counted[row].tolist(), strict=True)
             letters[row] += [
-                reached + found[token] for token, counted in cells if token in found and (small or counted == 0.0)
+                path_logprob + found[token] for token, counted in cells if token in found and (small or counted == 0.0)
             ]
         if place < len(path):
-            reached += found[path[place]]
+            path_logprob += found[path[place]]
     return [logsumexp(values) for values in letters]
 
 
-_ALONG = 16  # tokens that are asked for at every step of a text, at most
+_MAX_INLINE = 16  # most letter tokens to request at every step of a text
 
 
 @dataclass(slots=True)
-class _Shown:
-    """The images of one sample's prompts, each decoded and hashed once while its prompts follow one another.
+class _ImageCache:
+    """The images of one sample, decoded and hashed once for its consecutive prompts.
 
     Attributes:
-        sample: which.
-        prompts: which hold on to their images, so that these stay what they are known by.
-        opened, hashes: what was made of them.
+        sample: the sample's id.
+        prompts: keep the images alive, by whose identity the caches are keyed.
+        opened, hashes: the decoded images and their hashes.
     """
 
     sample: str = ""
@@ -226,8 +223,8 @@ class _Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A rendered prompt, and what its requests have in common."""
+class _PreparedPrompt:
+    """A rendered prompt and what its requests share."""
 
     item: Rendered
     hashes: tuple[str, ...]
@@ -237,13 +234,13 @@ class _Asked:
 
 
 class Answering:
-    """Makes requests of prompts, and responses of what comes of them.
+    """Answers prompts by flows of requests.
 
     Args:
         encoder: renders prompts.
-        vocabulary: which tokens read as which letter.
-        sampling: how texts are decoded.
-        size: how many tokens the engine's vocabulary has.
+        vocabulary: the letters' tokens.
+        sampling: decoding parameters.
+        size: the size of the engine's vocabulary.
         force_answer: see `HFModel`.
     """
 
@@ -253,10 +250,10 @@ class Answering:
         self._encoder, self._vocabulary, self._sampling = encoder, vocabulary, sampling
         self._size = size
         self._force_answer = force_answer
-        self._shown = _Shown()
+        self._images = _ImageCache()
         self._is_compared = False
 
-    def flow(self, prompt: Prompt) -> Asking:
+    def flow(self, prompt: Prompt) -> Flow[Any]:
         """Answer a prompt; see `engine.Flow`."""
         try:
             return (yield from self._answer(prompt))
@@ -266,61 +263,61 @@ class Answering:
         except ValueError as error:
             return Response.failed(prompt, error)
 
-    def _answer(self, prompt: Prompt) -> Asking:
-        asked = self._rendered(prompt)
-        prompt, forced = asked.item.prompt, asked.item.forced
+    def _answer(self, prompt: Prompt) -> Flow[Any]:
+        prepared = self._prepare(prompt)
+        prompt, forced = prepared.item.prompt, prepared.item.forced
         if forced is not None:
             if prompt.style.answer_by == "text":
-                return (yield from self._scored(asked, forced_frame(asked.item)))
-            return (yield from self._read(asked))
-        response = yield from self._write(asked)
+                return (yield from self._scored(prepared, forced_frame(prepared.item)))
+            return (yield from self._read(prepared))
+        response = yield from self._write(prepared)
         if self._force_answer and response.status == "truncated" and self._is_text(prompt, response.text):
-            item = replace(asked.item, forced=closed(prompt, response.text), written=response)
-            asked = replace(asked, item=item)
+            item = replace(prepared.item, forced=closed(prompt, response.text), written=response)
+            prepared = replace(prepared, item=item)
             if prompt.style.answer_by == "text":
-                return (yield from self._scored(asked, forced_frame(item)))
-            return (yield from self._read(asked))
+                return (yield from self._scored(prepared, forced_frame(item)))
+            return (yield from self._read(prepared))
         frame = own_frame(prompt, response)
         if frame is not None and self._is_text(prompt, frame.before):
-            item = replace(asked.item, written=response)
-            return (yield from self._scored(replace(asked, item=item), frame))
+            item = replace(prepared.item, written=response)
+            return (yield from self._scored(replace(prepared, item=item), frame))
         return response
 
-    def _rendered(self, prompt: Prompt) -> _Asked:
-        shown = self._shown
-        if shown.sample != prompt.sample.id:
-            shown = self._shown = _Shown(prompt.sample.id)
-        shown.prompts.append(prompt)
-        rendered = self._encoder.render(prompt, shown.opened)
-        hashes = made_of_images(prompt, image_digest, shown.hashes)
-        return _Asked(replace(rendered, forced=forced_text(rendered.prompt)), tuple(hashes))
+    def _prepare(self, prompt: Prompt) -> _PreparedPrompt:
+        images = self._images
+        if images.sample != prompt.sample.id:
+            images = self._images = _ImageCache(prompt.sample.id)
+        images.prompts.append(prompt)
+        rendered = self._encoder.render(prompt, images.opened)
+        hashes = made_of_images(prompt, image_digest, images.hashes)
+        return _PreparedPrompt(replace(rendered, forced=forced_text(rendered.prompt)), tuple(hashes))
 
     def _is_text(self, prompt: Prompt, written: str) -> bool:
         tags = (*prompt.style.think_tags, *(prompt.style.answer_tags or ()))
         return not self._encoder.holds_control_tokens(written, tags)
 
-    def _write(self, asked: _Asked) -> Asking:
-        """Let the model write, and read the letters where it wrote its answer's."""
-        item = asked.item
+    def _write(self, prepared: _PreparedPrompt) -> Flow[Any]:
+        """Let the model generate, and read the letters at the token of its answer letter."""
+        item = prepared.item
         prompt, tokens = item.prompt, self._encoder.tokens(item.text)
-        told = self._sampling.of((prompt.sample.id, prompt.condition, prompt.draw))
+        params = self._sampling.params((prompt.sample.id, prompt.condition, prompt.draw))
         family, rows = self._vocabulary.either, self._rows(prompt)
-        along = letter_tokens(family, rows, self._size) if prompt.style.answer_by == "letter" else []
-        if 0 < len(along) <= _ALONG:
-            told |= {"logprob_token_ids": along, "flat_logprobs": True}
-        [output] = yield [asked.request(tokens, told)]
+        ids = letter_tokens(family, rows, self._size) if prompt.style.answer_by == "letter" else []
+        if 0 < len(ids) <= _MAX_INLINE:
+            params |= {"logprob_token_ids": ids, "flat_logprobs": True}
+        [output] = yield [prepared.request(tokens, params)]
         self._compare(item, output)
-        written, count = self._sampling.cut(output.tokens)
+        written, count = self._sampling.strip_end(output.tokens)
         text = decoded_text(self._encoder.tokenizer, written)
         shown = None
-        letter = parse_turn(prompt, text).letter if along else None
+        letter = parse_turn(prompt, text).letter if ids else None
         if letter is not None and (place := letter[0] - len(prompt.prefill)) >= 0:
             step = step_of(self._encoder.tokenizer, written, place)
             if output.logprobs:
                 steps = [by_token(output.logprobs[step])]
             elif self._encoder.image_tokens.isdisjoint(written[:step]):
-                steps = yield from logprobs_after(asked.request, [([*tokens, *written[:step]], along)])
-            else:  # it would be taken for an image that is not there
+                steps = yield from logprobs_after(prepared.request, [([*tokens, *written[:step]], ids)])
+            else:  # the prompt would have a placeholder without an image
                 steps = []
             if steps:
                 small = self._vocabulary.is_small(written[step])
@@ -331,24 +328,24 @@ class Answering:
         finish_reason = "stop" if output.stopped else "length"
         return Response.parse(prompt, text, finish_reason=finish_reason, option_logprobs=shown, n_tokens=count)
 
-    def _read(self, asked: _Asked) -> Asking:
-        """Read the letters where nothing is left to think; see `LetterVocabulary.forced_prefix`."""
-        item = asked.item
+    def _read(self, prepared: _PreparedPrompt) -> Flow[Any]:
+        """Read the letters without decoding; see `LetterVocabulary.forced_prefix`."""
+        item = prepared.item
         tokens, prefix = self._encoder.tokens(item.text), self._vocabulary.forced_prefix(item.text)
         path, families, rows = prefix.tokens, prefix.either, self._rows(item.prompt)
-        steps = yield from logprobs_after(asked.request, places_of(tokens, path, families, rows, self._size))
+        steps = yield from logprobs_after(prepared.request, letter_positions(tokens, path, families, rows, self._size))
         return read_response(item, letters_at(steps, path, families, rows))
 
     def _rows(self, prompt: Prompt) -> list[int]:
         return letter_columns(prompt.style.letters[: len(prompt.options)])
 
-    def _scored(self, asked: _Asked, frame: Frame) -> Asking:
-        """Score the options' texts, see `models.options`."""
-        item = asked.item
+    def _scored(self, prepared: _PreparedPrompt, frame: Frame) -> Flow[Any]:
+        """Score the options' texts; see `models.option_texts`."""
+        item = prepared.item
         texts = scored_texts(self._encoder, item, frame, self._sampling.stop_tokens)
         turns = [item.turns + frame.before + option + frame.after for option in item.prompt.options]
         requests = [
-            asked.request(self._encoder.tokens(turn), one_token(text.ends) | {"prompt_logprobs": 0})
+            prepared.request(self._encoder.tokens(turn), one_token_params(text.ends) | {"prompt_logprobs": 0})
             for turn, text in zip(turns, texts, strict=True)
         ]
         outputs = yield requests
@@ -358,15 +355,15 @@ class Answering:
         return option_response(item, frame, logprobs, [text.count for text in texts])
 
     def _compare(self, item: Rendered, output: Output) -> None:
-        """Say, once, if what the engine makes of a prompt with images is not what the processor makes of it."""
+        """Warn once if the engine's tokens of a prompt with images differ from the processor's."""
         if self._is_compared or not item.images:
             return
         self._is_compared = True
         own = self._encoder.encode([item.text], [item.images])["input_ids"][0].tolist()
         if own != list(output.prompt):
             logger.warning(
-                "vLLM's prompt of %d tokens is not the processor's own of %d: the same pictures and texts may be read "
-                "otherwise than in HFModel",
+                "vLLM's prompt has %d tokens, the processor's %d: images and texts may be processed differently from "
+                "HFModel",
                 len(output.prompt),
                 len(own),
             )

@@ -1,9 +1,9 @@
-"""vLLM's engine on a thread of its own, which is handed prompts as they come and is never waited for.
+"""Run vLLM's engine on its own thread, which takes prompts as they come and returns futures.
 
-    ask ──▶ jobs ──▶ [ begin · step · step · begin · step … ] ──▶ futures
+    ask ──▶ jobs ──▶ [ start · step · step · start · step … ] ──▶ futures
 
-One thread does all that concerns the engine: it begins jobs while there is room, and hands on what a step has ended. A
-job is a generator: it yields requests, gets what came of them, may yield further ones, and returns its result.
+Only this thread uses the engine: it starts jobs while there is room, and resumes those whose requests a step has
+finished. A job is a generator: it yields requests, receives their outputs, may yield more, and returns its result.
 """
 
 import threading
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ...secrecy import error_text
 from ..base import RefusedError
 from ..encoding import EncodingError
-from .starting import Failures
+from .starting import ErrorLog
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,13 +29,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the engine is asked for.
+    """A request to the engine.
 
     Attributes:
-        tokens: of the prompt, one placeholder for each image.
-        images: decoded, in their order.
-        hashes: of the images: what was encoded once is known by it.
-        sampling: for `SamplingParams`.
+        tokens: the prompt's tokens, with one placeholder per image.
+        images: the decoded images, in order.
+        hashes: the images' hashes, by which the engine caches their encodings.
+        sampling: arguments of `SamplingParams`.
     """
 
     tokens: Sequence[int]
@@ -46,14 +46,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What came of a request.
+    """The output of a request.
 
     Attributes:
-        prompt: the prompt's tokens, as many for an image as it takes.
-        tokens: that were generated.
+        prompt: the prompt's tokens, with all placeholders of each image.
+        tokens: the generated tokens.
         stopped: whether the text ended by itself, not at a limit.
-        logprobs: by generated token, log-probabilities (nats) by token; empty = not asked for.
-        prompt_logprobs: the same of the prompt's own tokens; None for those that have none.
+        logprobs: per generated token, log-probabilities (nats) by token; empty = not requested.
+        prompt_logprobs: the same for the prompt's tokens; None for those without.
     """
 
     prompt: Sequence[int]
@@ -76,25 +76,25 @@ class Output:
 
 
 Flow = Generator[Sequence[Request], Sequence[Output], Result]
-"""What a job does: it yields requests, gets their outputs in the same order, and returns its result."""
+"""A job's generator: it yields requests, receives their outputs in the same order, and returns its result."""
 
 
 @dataclass(eq=False, slots=True)
 class _Job(Generic[Result]):
-    """A flow on its way.
+    """A flow in progress.
 
     Attributes:
-        future: holds its result.
-        make: begins it.
-        flow: once it is begun.
-        left: how many outputs it waits for.
-        outputs: those that came.
+        future: receives the result.
+        make: creates the flow.
+        flow: the flow, once started.
+        pending: number of missing outputs.
+        outputs: the outputs so far.
     """
 
     future: Future[Result]
     make: Callable[[], Flow[Result]]
     flow: Flow[Result] | None = None
-    left: int = 0
+    pending: int = 0
     outputs: list[Output | None] = field(default_factory=list)
 
 
@@ -102,16 +102,16 @@ _Jobs = SimpleQueue[_Job[Any] | None]
 
 
 class VLLMEngine:
-    """Answers jobs, as many at a time as the engine has places; it is shut down when nobody holds this any more.
+    """Runs jobs, as many at a time as the engine has room for; shut down when garbage-collected.
 
     Args:
         llm: vLLM's `LLM`.
         lora: the adapter's `LoRARequest`; None = none.
-        failures: tells what the engine's own processes failed with.
-        places: how many requests the engine computes at a time.
+        failures: log of the errors of the engine's processes.
+        places: maximum number of requests that the engine computes at a time.
     """
 
-    def __init__(self, llm: Any, lora: Any, failures: Failures, places: int) -> None:
+    def __init__(self, llm: Any, lora: Any, failures: ErrorLog, places: int) -> None:
         self._jobs: _Jobs = SimpleQueue()
         driver = _Driver(llm, lora, failures, self._jobs, places)
         thread = threading.Thread(target=driver.run, name="vlmrobust-vllm", daemon=True)
@@ -119,70 +119,70 @@ class VLLMEngine:
         thread.start()
 
     def submit(self, make: Callable[[], Flow[Result]]) -> Future[Result]:
-        """Return what will hold a flow's result; the flow is begun, on the engine's thread, when there is room.
+        """Return the future of a flow's result; the flow starts on the engine's thread when there is room.
 
         Args:
-            make: begins the flow. What holds the engine should be held by it, so that an engine with work is held.
+            make: creates the flow. It should reference the owner of this engine, so that a queued job keeps it alive.
         """
         future: Future[Result] = Future()
         if not self._end.alive:
-            raise RefusedError("expected vLLM's engine at work, got one that was closed")
+            raise RefusedError("expected a running vLLM engine, got one that was closed")
         self._jobs.put(_Job(future, make))
         return future
 
     def close(self) -> None:
-        """Shut the engine down; what is not answered yet is refused."""
+        """Shut the engine down; unfinished jobs are refused."""
         self._end()
 
 
 def _shut(jobs: _Jobs, thread: threading.Thread) -> None:
     jobs.put(None)
-    if thread is not threading.current_thread():  # which may be the last that held the engine
-        thread.join()  # memory is free when this returns, and another engine may want it
+    if thread is not threading.current_thread():  # the engine's thread may hold the last reference
+        thread.join()  # so that memory is free for another engine when this returns
 
 
 class _Driver:
-    """What the thread does; it knows nothing of the `VLLMEngine`, or that would never be let go of."""
+    """The loop of the engine's thread; holds no reference to `VLLMEngine`, which it would keep alive."""
 
-    def __init__(self, llm: Any, lora: Any, failures: Failures, jobs: _Jobs, places: int) -> None:
+    def __init__(self, llm: Any, lora: Any, failures: ErrorLog, jobs: _Jobs, places: int) -> None:
         self._llm, self._lora, self._failures, self._jobs = llm, lora, failures, jobs
-        self._most = places + max(8, places // 4)  # a few more than there are places: when one ends, the next is there
+        self._most = places + max(8, places // 4)  # a few more than fit, so that the next one is ready at once
         self._waiting: dict[str, tuple[_Job[Any], int]] = {}
-        self._lost: RefusedError | None = None
-        self._is_over = False
+        self._failure: RefusedError | None = None
+        self._is_closed = False
 
     def run(self) -> None:
-        over = threading.Event()
+        finished = threading.Event()
         core = self._llm.llm_engine.engine_core
-        threading.Thread(target=_watch, args=(core, over), name="vlmrobust-vllm-watch", daemon=True).start()
-        while not self._is_over:
-            self._begin_jobs()
-            if self._waiting and not self._is_over:
+        threading.Thread(target=_watch, args=(core, finished), name="vlmrobust-vllm-watch", daemon=True).start()
+        while not self._is_closed:
+            self._start_jobs()
+            if self._waiting and not self._is_closed:
                 self._step()
         self._refuse(RefusedError("vLLM's engine was closed before the prompt was answered"))
-        over.set()
+        finished.set()
         core.shutdown()
         self._failures.close()
 
-    def _begin_jobs(self) -> None:
-        """Begin jobs while there is room, waiting for one if there is nothing else to do."""
-        while len(self._waiting) < self._most and not self._is_over:
+    def _start_jobs(self) -> None:
+        """Start jobs while there is room; wait for one if there is nothing else to do."""
+        while len(self._waiting) < self._most and not self._is_closed:
             try:
                 job = self._jobs.get(block=not self._waiting)
             except Empty:
                 return
             if job is None:
-                self._is_over = True
+                self._is_closed = True
             elif job.future.set_running_or_notify_cancel():
-                self._go_on(job)
-            del job  # with what it holds
+                self._advance(job)
+            del job  # frees what it references
 
     def _step(self) -> None:
         try:
             outputs = self._llm.llm_engine.step()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the engine is not to be relied on any more
-            self._lost = self._failures.died(error)
-            self._refuse(self._lost)
+        except Exception as error:  # noqa: BLE001 - after any error the engine is unreliable
+            self._failure = self._failures.death_error(error)
+            self._refuse(self._failure)
             return
         for output in outputs:
             if output.finished and (found := self._waiting.pop(output.request_id, None)) is not None:
@@ -190,23 +190,23 @@ class _Driver:
                 if job.future.done():
                     continue  # another of its requests was refused
                 job.outputs[place] = Output.of(output)
-                job.left -= 1
-                if not job.left:
-                    self._go_on(job)
+                job.pending -= 1
+                if not job.pending:
+                    self._advance(job)
 
     def _refuse(self, error: RefusedError) -> None:
-        """Refuse all that is on its way."""
+        """Refuse all jobs in progress."""
         jobs = {job for job, _ in self._waiting.values()}
         self._waiting.clear()
         for job in jobs:
             if not job.future.done():
                 job.future.set_exception(error)
 
-    def _go_on(self, job: _Job[Any]) -> None:
-        """Let a job go on until it waits for outputs, or ends."""
+    def _advance(self, job: _Job[Any]) -> None:
+        """Run a job until it waits for outputs, or ends."""
         try:
-            if self._lost is not None:
-                raise self._lost
+            if self._failure is not None:
+                raise self._failure
             if job.flow is None:
                 job.flow = job.make()
                 requests = next(job.flow)
@@ -214,25 +214,25 @@ class _Driver:
                 outputs = [output for output in job.outputs if output is not None]
                 job.outputs = []
                 requests = job.flow.send(outputs)
-            while (refusal := self._ask(job, requests)) is not None:
+            while (refusal := self._send(job, requests)) is not None:
                 requests = job.flow.throw(refusal)
         except StopIteration as ended:
             job.future.set_result(ended.value)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - raised again by `Future.result`
             job.future.set_exception(error)
 
-    def _ask(self, job: _Job[Any], requests: Sequence[Request]) -> EncodingError | None:
-        """Hand requests over; return what is wrong with one that vLLM refuses."""
-        job.outputs, job.left = [None] * len(requests), len(requests)
+    def _send(self, job: _Job[Any], requests: Sequence[Request]) -> EncodingError | None:
+        """Queue requests in the engine; return the error if vLLM refuses one."""
+        job.outputs, job.pending = [None] * len(requests), len(requests)
         for place, request in enumerate(requests):
             try:
                 [number] = self._enqueue(request)
             except Exception as error:
                 if _is_dead(error):
-                    self._lost = self._failures.died(error)
-                    raise self._lost from error
+                    self._failure = self._failures.death_error(error)
+                    raise self._failure from error
                 return EncodingError(f"vLLM refused the prompt: {error_text(error)}")
-            # Inside the engine a number has a tail; what comes back has not.
+            # Inside the engine, ids have a suffix; outputs have it not.
             self._waiting[str(number).partition("-")[0]] = job, place
         return None
 
@@ -248,12 +248,12 @@ class _Driver:
         return numbers
 
 
-def _watch(core: Any, over: threading.Event) -> None:
-    """Tell who waits for the next outputs that none will come: where the engine's process is killed, vLLM does not."""
-    while not over.wait(1.0):
+def _watch(core: Any, finished: threading.Event) -> None:
+    """Wake the thread that waits for outputs if the engine's process was killed, which vLLM does not."""
+    while not finished.wait(1.0):
         try:
             core.ensure_alive()
-        except Exception as error:  # noqa: BLE001 - vLLM's own, which is raised where outputs are waited for
+        except Exception as error:  # noqa: BLE001 - vLLM's error, raised where outputs are awaited
             core.outputs_queue.put_nowait(error)
             return
 

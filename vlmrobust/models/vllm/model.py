@@ -1,4 +1,4 @@
-"""`VLLMModel`: vLLM in this process."""
+"""Run vision-language models on vLLM in this process."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,16 @@ from ..loading import SHARED, check_name, has_processor, named
 from ..vocabulary import LetterVocabulary
 from .answering import Answering, Sampling
 from .engine import Flow, VLLMEngine
-from .starting import Adapter, Failures, check_installed, check_options, deciding, dtype_of, start, weights_of
+from .starting import (
+    Adapter,
+    ErrorLog,
+    check_installed,
+    check_options,
+    decisive_options,
+    dtype_of,
+    start_engine,
+    weights_of,
+)
 from .text import VLLMText
 
 __all__ = ["VLLMModel"]
@@ -33,36 +42,36 @@ logger = logging.getLogger(__name__)
 
 
 class VLLMModel:
-    """A vision-language model on vLLM in this process: batches, caches and cards are the engine's affair.
+    """A vision-language model on vLLM in this process; the engine handles batches, caches and GPUs.
 
-    Needs `pip install vlmrobust[vllm]`. Prompts are rendered as `HFModel` renders them, texts are decoded by the same
-    settings, and letters are read exactly, over the whole vocabulary; in float32 both say the same. Images go with a
-    hash of their content, so that each is encoded once, and what prompts have in common is computed once. Token entropy
-    is not known and left out. See the page on engines for what else differs.
+    Needs `pip install vlmrobust[vllm]`. Prompts are rendered as in `HFModel`, texts decoded with the same settings, and
+    letters read exactly, over the whole vocabulary; in float32 both give the same results. Images are passed with a
+    hash of their content, so that each is encoded once, and common prefixes of prompts are computed once. Token entropy
+    is not available. The page on engines lists the other differences.
 
-    A run keeps the engine full across samples (`ask`), and what is answered is on disk at once. A prompt that vLLM
-    refuses, such as one that is too long, makes a row of status `error`, and the others go on. Where the engine dies,
-    the run ends, and the same call goes on with a new one.
+    A run keeps the engine busy across samples (`ask`) and writes each response at once. A prompt that vLLM refuses,
+    such as one that is too long, becomes a row with status `error`, and the run continues. If the engine dies, the run
+    ends; repeating the call resumes it with a new engine.
 
     Args:
-        model: a checkpoint's name or folder; or the folder of a LoRA adapter, which is loaded with its base.
+        model: a checkpoint's name or folder, or the folder of a LoRA adapter, which is loaded with its base.
         generation: as in `HFModel`: `max_new_tokens` (default 512), `min_new_tokens`, `do_sample`, `temperature`,
             `top_p`, `top_k`, `min_p`, `repetition_penalty`, `stop_strings`, `eos_token_id`; `seed` keys the seeds of
             texts by sample, condition and draw.
         dtype: a torch dtype's name; "auto" = the checkpoint's own.
-        adapter: a LoRA adapter for `model`, in a folder.
+        adapter: folder of a LoRA adapter for `model`.
         processor: options for the processor, such as `max_pixels`.
         template: arguments for the chat template, such as `{"enable_thinking": False}`.
-        force_answer: where a thought runs into the token limit, close it and read the letters (or texts) there.
-        concurrency: how many prompts are answered at a time; None = as many as the engine takes (`max_num_seqs`).
-        **engine: whatever else vLLM's `LLM` takes, such as `tensor_parallel_size`, `max_model_len`,
+        force_answer: if a thought reaches the token limit, close it and read the letters (or texts) there.
+        concurrency: simultaneous prompts; None = the engine's `max_num_seqs`.
+        **engine: other options of vLLM's `LLM`, such as `tensor_parallel_size`, `max_model_len`,
             `gpu_memory_utilization`, `quantization`, `revision`, `trust_remote_code`, `enforce_eager`.
 
     Raises:
         ImportError: vLLM is not installed; the message says what to install.
-        FileNotFoundError: `model` can only be a path, and there is no such folder.
-        ValueError: an option is unknown, or set elsewhere, or `dtype` is the name of none.
-        UnfitError: vLLM does not know the model, has too little memory for it, or cannot take the adapter.
+        FileNotFoundError: `model` can only be a path, and the folder does not exist.
+        ValueError: an option is unknown or set elsewhere, or `dtype` is not a dtype's name.
+        UnfitError: vLLM does not support the model or adapter, or has too little memory.
 
     Example:
         >>> import vlmrobust as vr
@@ -92,7 +101,7 @@ class VLLMModel:
         from transformers import AutoConfig, AutoProcessor
 
         shared = {name: engine[name] for name in SHARED if name in engine}
-        found = Adapter.found(model if adapter is None else adapter, shared)
+        found = Adapter.load(model if adapter is None else adapter, shared)
         if adapter is not None and found is None:
             raise UnfitError(f"field 'adapter': expected the folder of a LoRA adapter, got {adapter!r}")
         self.model = found.base if found is not None and adapter is None else model
@@ -109,16 +118,16 @@ class VLLMModel:
         self._encoder = Encoder(self.processor, template)
         if self._encoder.takes_answers:
             raise UnfitError(
-                f"expected a processor that leaves the end of a prompt as it is, got {type(self.processor).__name__}, "
-                "which takes answers apart; HFModel takes it"
+                f"expected a processor that leaves the end of a prompt unchanged, got {type(self.processor).__name__}, "
+                "which takes answers separately; use HFModel"
             )
         self._sampling = Sampling(generation or {}, _generation_config(self.model, config, shared), self._tokenizer)
-        self._given = {"processor": dict(processor or {}), "engine": dict(engine)}
-        failures = Failures(engine)
+        self._user_options = {"processor": dict(processor or {}), "engine": dict(engine)}
+        failures = ErrorLog(engine)
         options = {"dtype": dtype_of(dtype, config), **engine}
         if processor:
             options["mm_processor_kwargs"] = dict(processor)
-        llm = start(self.model, options, found, failures)
+        llm = start_engine(self.model, options, found, failures)
         engine_config = llm.llm_engine.vllm_config
         places = int(engine_config.scheduler_config.max_num_seqs)
         self.concurrency = places if concurrency is None else concurrency
@@ -134,7 +143,7 @@ class VLLMModel:
         self._engine = VLLMEngine(llm, None if found is None else found.request(), failures, self.concurrency)
         self._weights = WeightFiles([*weights_of(self.model, shared), *([] if found is None else [found.file])])
         self._hint = styles.hint(self.model)
-        self._noted: set[tuple[str, str]] = set()
+        self._noted_tags: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model if self._adapter is None else self._adapter.name!r})"
@@ -144,22 +153,22 @@ class VLLMModel:
         return self._encoder.tokenizer
 
     def rendered(self, prompt: Prompt) -> str:
-        """Return the text that the model goes on from, with its special tokens; an image is one placeholder."""
+        """Return the rendered prompt with its special tokens; an image is one placeholder."""
         return self._encoder.rendered(prompt)
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """The tokenizer's special tokens, which are made inert in what a prompt shows."""
+        """The tokenizer's special tokens; made inert in prompts."""
         return self._encoder.special
 
     @cached_property
     def text_only(self) -> VLLMText:
-        """The same model on the same engine, asked in text alone, as a judge asks (`LMJudge.of`)."""
+        """The same model on the same engine for text prompts, for judges (`LMJudge.of`)."""
         settings = {
             "name": self.model,
             "dtype": self._dtype,
             "adapter": None if self._adapter is None else dict(self._adapter.settings),
-            "engine_options": deciding(self._given["engine"]),
+            "engine_options": decisive_options(self._user_options["engine"]),
         }
         return VLLMText(
             self._engine,
@@ -170,11 +179,11 @@ class VLLMModel:
         )
 
     def identity(self, beside: Path | None = None) -> dict[str, Any]:
-        """Return what decides the answers: checkpoint, weights, adapter, dtype, processor, tokenizer, settings.
+        """Return what determines the responses: checkpoint, weights, adapter, dtype, processor, tokenizer, settings.
 
         Args:
-            beside: a run directory, in which a digest of all weights is kept as long as their files, by size and time,
-                are the same: of many gigabytes it takes a while.
+            beside: run directory in which to cache the digest of all weights while their files' sizes and times are
+                unchanged; hashing many gigabytes takes a while.
         """
         identity = {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
@@ -182,53 +191,53 @@ class VLLMModel:
             "all_weights": self._weights.digest(beside),
             "config": self._config,
             "processor": processor_settings(self.processor),
-            "processor_options": self._given["processor"],
+            "processor_options": self._user_options["processor"],
             "tokenizer": tokenizer_digest(self._tokenizer),
             "chat_template": template_digest(self.processor),
             "dtype": self._dtype,
             "generation": {"do_sample": False} | self._sampling.options,
             "force_answer": self.force_answer,
         }
-        sometimes = {
+        optional = {
             "adapter": None if self._adapter is None else dict(self._adapter.settings),
             "template": self._encoder.arguments,
-            "engine": deciding(self._given["engine"]),
+            "engine": decisive_options(self._user_options["engine"]),
         }
-        return identity | {name: value for name, value in sometimes.items() if value}
+        return identity | {name: value for name, value in optional.items() if value}
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Answer prompts, as many at a time as the engine takes; see `Model.respond`.
+        """Answer prompts, as many at a time as the engine allows; see `Model.respond`.
 
         Raises:
             RefusedError: the engine died.
         """
-        asked = [self.ask(prompt) for prompt in prompts]
+        futures = [self.ask(prompt) for prompt in prompts]
         try:
-            return [future.result() for future in asked]
+            return [future.result() for future in futures]
         except BaseException:
-            for future in asked:
-                future.cancel()  # what was not begun is not asked any more
+            for future in futures:
+                future.cancel()  # do not start prompts that are still queued
             raise
 
     def ask(self, prompt: Prompt) -> Future[Response]:
-        """Take a prompt, to be answered when its turn comes; see `ConcurrentModel.ask`."""
-        self._note(prompt.style)
+        """Queue a prompt; see `ConcurrentModel.ask`."""
+        self._log_hints(prompt.style)
         return self._engine.submit(partial(self._flow, prompt))
 
     def _flow(self, prompt: Prompt) -> Flow[Response]:
-        return self._answering.flow(prompt)  # a job that holds the model, which holds the engine
+        return self._answering.flow(prompt)  # a bound method, so that a queued job keeps the model and engine alive
 
     def close(self) -> None:
-        """Shut the engine down and give its memory back; this happens by itself where nobody holds the model."""
+        """Shut the engine down and free its memory; also happens when the model is garbage-collected."""
         self._engine.close()
 
-    def _note(self, style: Style) -> None:
-        """Say once what else a style should be, or how the checkpoint thinks."""
+    def _log_hints(self, style: Style) -> None:
+        """Log once that another style fits the checkpoint, or how it thinks."""
         if self._hint and style == styles.default:
             logger.warning(self._hint)
         self._hint = None
-        if style.mode == "think" and style.think_tags not in self._noted:
-            self._noted.add(style.think_tags)
+        if style.mode == "think" and style.think_tags not in self._noted_tags:
+            self._noted_tags.add(style.think_tags)
             if note := thought_note(self.processor, self._encoder.turns("x"), style.think_tags):
                 logger.warning(note)
 
@@ -238,5 +247,5 @@ def _generation_config(name: str, config: Any, shared: Mapping[str, Any]) -> Any
 
     try:
         return GenerationConfig.from_pretrained(name, **shared)
-    except OSError:  # it has none
+    except OSError:  # the checkpoint has none
         return GenerationConfig.from_model_config(config)

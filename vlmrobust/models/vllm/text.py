@@ -1,4 +1,4 @@
-"""vLLM in this process, asked in text alone and for one letter, as a judge asks."""
+"""Read letters after texts with vLLM in this process, for judges."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,28 +8,28 @@ from ..encoding import EncodingError
 from ..identity import WeightFiles, template_digest, tokenizer_digest
 from ..loading import SHARED, check_name
 from ..vocabulary import ForcedPrefix
-from .answering import letters_at, logprobs_after, places_of
+from .answering import letter_positions, letters_at, logprobs_after
 from .engine import Flow, Request, VLLMEngine
-from .starting import Failures, check_installed, check_options, deciding, dtype_of, start, weights_of
+from .starting import ErrorLog, check_installed, check_options, decisive_options, dtype_of, start_engine, weights_of
 
 __all__ = ["VLLMText"]
 
-Asked = tuple[Sequence[int], ForcedPrefix, Sequence[int]]
-"""A text's tokens, the last of them with which a letter may merge, and which letters are read, by their rows."""
+LetterQuery = tuple[Sequence[int], ForcedPrefix, Sequence[int]]
+"""A text's tokens, their end with which a letter may merge, and the rows of the letters to read."""
 
 
 class VLLMText:
-    """A language model on vLLM in this process; a vision-language model will do.
+    """A language model, or the language part of a vision-language model, on vLLM in this process.
 
     Args:
-        engine: runs it, and maybe a `VLLMModel` besides; it is held, and answers both.
+        engine: the engine, which a `VLLMModel` may share; kept alive.
         tokenizer: the checkpoint's.
-        size: how many tokens the engine's vocabulary has.
-        weights: the files of its weights.
-        settings: what else decides its letters, by name.
+        size: the size of the engine's vocabulary.
+        weights: the checkpoint's weight files.
+        settings: other settings that determine its letters, by name.
 
     Attributes:
-        tokenizer: the same.
+        tokenizer: the checkpoint's.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class VLLMText:
         Args:
             name: the checkpoint's name or folder.
             dtype: a torch dtype's name; "auto" = the checkpoint's own.
-            **engine: whatever else vLLM's `LLM` takes.
+            **engine: other options of vLLM's `LLM`.
 
         Raises:
-            ImportError, FileNotFoundError, ValueError, UnfitError: as `VLLMModel`.
+            ImportError, FileNotFoundError, ValueError, UnfitError: as for `VLLMModel`.
         """
         check_installed()
         check_options(engine)
@@ -58,8 +58,8 @@ class VLLMText:
         shared = {key: engine[key] for key in SHARED if key in engine}
         config = AutoConfig.from_pretrained(name, **shared)
         tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-        failures = Failures(engine)
-        llm = start(name, {"dtype": dtype_of(dtype, config), **engine}, None, failures)
+        failures = ErrorLog(engine)
+        llm = start_engine(name, {"dtype": dtype_of(dtype, config), **engine}, None, failures)
         model, scheduler = llm.llm_engine.model_config, llm.llm_engine.vllm_config.scheduler_config
         own = {"name": name, "dtype": str(model.dtype).removeprefix("torch.")}
         return cls(
@@ -67,11 +67,11 @@ class VLLMText:
             tokenizer,
             size=int(model.get_vocab_size()),
             weights=WeightFiles(weights_of(name, shared)),
-            settings=own | ({"engine_options": options} if (options := deciding(engine)) else {}),
+            settings=own | ({"engine_options": options} if (options := decisive_options(engine)) else {}),
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the letters: checkpoint, a digest of its weights, dtype, tokenizer, settings."""
+        """Return what determines the letters: checkpoint, a digest of its weights, dtype, tokenizer, settings."""
         return self._settings | {
             "engine": "vllm",
             "weights": self._weights.few(),
@@ -79,10 +79,10 @@ class VLLMText:
             "chat_template": template_digest(self.tokenizer),
         }
 
-    def letters(self, asked: Sequence[Asked]) -> list[list[float] | EncodingError]:
-        """Return the log-probabilities (nats) of all letters and digits after texts, or why vLLM refused one.
+    def letters(self, asked: Sequence[LetterQuery]) -> list[list[float] | EncodingError]:
+        """Return the log-probabilities (nats) of all letters and digits after texts, or vLLM's refusal of one.
 
-        -inf for those that are not read. All texts are in the engine's queue at once, beside whatever else is there.
+        Letters that are not requested are -inf. All texts enter the engine's queue at once, along with other work.
 
         Raises:
             RefusedError: the engine died, or was closed.
@@ -96,15 +96,15 @@ class VLLMText:
             raise
 
     def close(self) -> None:
-        """Shut the engine down; this happens by itself where nobody holds it."""
+        """Shut the engine down; also happens when it is garbage-collected."""
         self._engine.close()
 
     def _flow(
         self, tokens: Sequence[int], prefix: ForcedPrefix, rows: Sequence[int]
     ) -> Flow[list[float] | EncodingError]:
-        places = places_of(tokens, prefix.tokens, prefix.capitals, rows, self._size)
+        positions = letter_positions(tokens, prefix.tokens, prefix.capitals, rows, self._size)
         try:
-            steps = yield from logprobs_after(_request, places)
+            steps = yield from logprobs_after(_request, positions)
         except EncodingError as error:
             return error
         return letters_at(steps, prefix.tokens, prefix.capitals, rows)
