@@ -237,7 +237,7 @@ def test_a_resumed_run_reads_its_own_options(server: ChatServer, data: Path, tmp
     assert CliRunner().invoke(cli.app, [*map(str, first), "--conditions", "base"]).exit_code == 0
     written = (tmp_path / "run" / "run.toml").read_text()
     assert f'base_url = "{server.url}"' in written
-    assert "give --base-url beside this file" in written
+    assert "give --base-url as well as this file" in written
     again = ["run", "--config", str(tmp_path / "run" / "run.toml"), "--base-url", address(server)]
     assert CliRunner().invoke(cli.app, again).exit_code == 0
 
