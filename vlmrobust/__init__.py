@@ -1,4 +1,4 @@
-"""Does a vision-language model still look at the image, and does its answer follow from its chain of thought?"""
+"""Evaluate whether vision-language models use the image, and whether their answers follow from their thoughts."""
 
 import sys
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Resolve modules by the paths that they had in earlier versions, so that old pickles and imports go on working."""
+"""Resolve modules by their paths in earlier versions, so that old pickles and imports keep working."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -135,15 +135,15 @@ FORMER: Mapping[str, str] = {
     "models.plain": "models.plain_engine",
     "data.download": "data.hub",
 }
-"""For each former module, below the package, the modules where its names are now, with spaces between."""
+"""The current modules of each former module's names, separated by spaces, relative to the package."""
 
 
 class FormerPaths(MetaPathFinder, Loader):
-    """Finds a former module as an empty one whose names are looked up where they are now.
+    """Finds a former module as an empty one whose names are looked up in the current modules.
 
     Args:
-        package: the package that the paths are below.
-        former: for each former module the modules where its names are now, with spaces between.
+        package: the package that paths are relative to.
+        former: the current modules of each former module's names, separated by spaces.
 
     Example:
         >>> finder = FormerPaths("vlmrobust", {"kinds.sample": "types.sample types"})
@@ -159,16 +159,16 @@ class FormerPaths(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how a former module is made; None for every other name."""
+        """Return the spec of a former module; None for other names."""
         package, _, name = fullname.partition(".")
         return ModuleSpec(fullname, self, is_package=True) if package == self.package and name in self.former else None
 
     def targets(self, fullname: str) -> list[str]:
-        """Return the modules where the names of a former module are now."""
+        """Return the current modules of a former module's names."""
         return [f"{self.package}.{name}" for name in self.former[fullname.partition(".")[2]].split()]
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module a `__getattr__` that asks the modules where its names are now."""
+        """Give the module a `__getattr__` that looks up names in the current modules."""
         targets = self.targets(module.__name__)
 
         def look_up(name: str) -> Any:

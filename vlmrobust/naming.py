@@ -1,4 +1,4 @@
-"""How classes get the names that stand in reports, how people see these names, and what a name given by them means."""
+"""Convert class names to report names and labels, suggest similar names, and import objects by name."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ _TITLES = {"correct_probability": "P(correct)", "correct_probability_with_added"
 
 
 def snake_case(name: str) -> str:
-    """Return a class name in snake case, as conditions and metric columns are called.
+    """Return a class name in snake case, as in the names of conditions and metric columns.
 
     Example:
         >>> snake_case("WrongThink"), snake_case("AUROC"), snake_case("LMJudge")
@@ -28,7 +28,7 @@ def snake_case(name: str) -> str:
 
 
 def readable(name: str) -> str:
-    """Return the name of a condition or a metric as people read it.
+    """Return the name of a condition or a metric in readable form.
 
     Example:
         >>> readable("letter_entropy"), readable("correct_probability"), readable("wrong_caption+abstain_option")
@@ -38,12 +38,12 @@ def readable(name: str) -> str:
 
 
 def unit_labels(units: Iterable[Unit]) -> dict[Unit, str]:
-    """Return how the responses of each condition that were carried in one way are called.
+    """Return the labels of pairs of condition and carrier.
 
-    The carrier stands in the label where it is no prefill, or where the condition was carried in another way as well.
+    The label includes the carrier if it is not a prefill, or if the condition has several carriers.
 
     Args:
-        units: pairs of a condition's name and its carrier, None = nothing was carried; each may come several times.
+        units: pairs of a condition's name and its carrier, None = no carrier; pairs may repeat.
 
     Example:
         >>> unit_labels([("base", "assistant_prefill"), ("wrong_think", "user_text")]).values()
@@ -60,7 +60,7 @@ def unit_labels(units: Iterable[Unit]) -> dict[Unit, str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return the question after the known name that is nearest to another, whatever their case; None = none is near.
+    """Return a suggestion of the most similar known name, ignoring case; None = none is similar.
 
     Example:
         >>> did_you_mean("CVBench", ["blink", "cv-bench"])
@@ -73,7 +73,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_name(name: str, known: Collection[str]) -> str:
-    """Return what came instead of a known name, for the end of a message: the nearest known one, if any, and then all.
+    """Return the end of a message about an unknown name: the name, the most similar known one, if any, and all of them.
 
     Example:
         >>> unknown_name("red", ["Red", "blue"])
@@ -87,15 +87,15 @@ def unknown_name(name: str, known: Collection[str]) -> str:
 
 
 def imported(name: str, kind: str, where: str) -> Any:
-    """Return what is called `module:name` or `file.py:name`; its module is imported, which runs its code.
+    """Return the object named `module:name` or `file.py:name`; its module is imported, which runs its code.
 
     Args:
-        name: where it is.
-        kind: what it should be, for messages.
-        where: what messages begin with.
+        name: the object's name.
+        kind: the expected kind of object, for messages.
+        where: start of messages.
 
     Raises:
-        ValueError: the name has another form, or there is no such file, module or name in it.
+        ValueError: the name has another form, or the file, the module or the name in it does not exist.
 
     Example:
         >>> imported("vlmrobust.naming:readable", "function", where="example")("wrong_think")
@@ -112,15 +112,16 @@ def imported(name: str, kind: str, where: str) -> Any:
 
 
 def made_at(name: str, kinds: tuple[type, ...], what: str) -> Any:
-    """Return what is called `module:Class` or `file.py:Class`: an object of some kinds, or one that its class makes.
+    """Return the object named `module:Class` or `file.py:Class`; a class is instantiated without arguments.
 
     Args:
-        name: where it is.
-        kinds: the classes that it may be of.
-        what: how messages call such an object.
+        name: the object's name.
+        kinds: the allowed classes.
+        what: name of such an object in messages.
 
     Raises:
-        ValueError: there is no such file, module or name, it is of another kind, or its class has to be set.
+        ValueError: the file, module or name does not exist, the object is of another kind, or its class needs
+            arguments.
 
     Example:
         >>> from fractions import Fraction

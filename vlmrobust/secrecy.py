@@ -1,8 +1,8 @@
-"""Secrets are in requests and nowhere else: the one place that says what is one, and keeps it out of what is told.
+"""Recognise secrets, and keep them out of settings, messages and logs.
 
-Settings lose the entries whose names say that they are secret (`without_secrets`); texts, such as a server's error that
-repeats the key it got, show `[key]` in its place (`Secrets.hidden`); whatever is made of an exception is made by
-`error_text`. What a model wrote passes through none of these.
+Entries with secret names are removed from settings (`without_secrets`). In texts, such as a server's error that repeats
+the key, secrets are replaced by `[key]` (`Secrets.hidden`). Exceptions are converted to text by `error_text`. Text
+written by a model is never changed.
 """
 
 import base64
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MARK = "[key]"
-"""What stands in a text in a secret's place."""
+"""Replacement for secrets in texts."""
 
 _LAST_WORD = re.compile(
     r"(?:.*_)?(?:(?:api)?keys?|token|secrets?|passwords?|passwd|passphrase|pwd|auth|authorization|credentials?|cookies?"
@@ -84,7 +84,7 @@ _FURTHER = re.compile(r"\n[ \t]*For further information visit https://errors\.py
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether the name of a setting, a header or a parameter says that its value is secret.
+    """Return whether the name of a setting, a header or a parameter implies a secret value.
 
     Example:
         >>> [is_secret_name(name) for name in ("api_key", "X-Api-Key", "accessToken", "max_tokens", "eos_token")]
@@ -97,7 +97,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def may_hold_a_secret(name: str) -> bool:
-    """Return whether what stands under a name may be a key: a secret, or one in the place of its variable's name.
+    """Return whether the value under a name may be a key: a secret, or a key given instead of its variable's name.
 
     Example:
         >>> [may_hold_a_secret(name) for name in ("api_key", "api-key-env", "model")]
@@ -107,7 +107,7 @@ def may_hold_a_secret(name: str) -> bool:
 
 
 def variable_shown(name: str) -> str:
-    """Return the name of an environment variable for a message, unless it may be a key, given in the name's place.
+    """Return the name of an environment variable for a message, unless it may be a key given by mistake.
 
     Example:
         >>> variable_shown("MY_API_KEY")
@@ -121,11 +121,11 @@ def variable_shown(name: str) -> str:
 
 
 def without_secrets(value: Any, is_secret: Callable[[str], bool] = is_secret_name) -> Any:
-    """Return settings without what is secret in them: entries by their names, and what addresses hold of it.
+    """Return settings without secrets: entries with secret names, and secrets in URLs.
 
     Args:
         value: the settings.
-        is_secret: whether what stands under a name is left out.
+        is_secret: returns whether the value under a name is left out.
 
     Example:
         >>> without_secrets({"top_k": 20, "provider": {"api_key": "abc", "order": ["x"]}})
@@ -200,7 +200,7 @@ def _basic_credentials(message: str) -> Iterator[str]:
 
 
 def _hide_by_position(text: str) -> str:
-    """Hide what stands where secrets do: in an address, behind a secret's name, in a header."""
+    """Hide secrets by position: in a URL, after a secret's name, in a header."""
 
     def hidden(found: re.Match[str]) -> str:
         return f"{found['before']}{MARK}" if is_secret_name(found["name"]) else found[0]
@@ -213,10 +213,10 @@ def _hide_by_position(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Secrets:
-    """What is secret of one client: the values themselves; those of two clients are two, also where they are equal.
+    """The secrets of one client; compared by identity, even if the values are equal.
 
     Attributes:
-        values: the keys; placeholders, such as the `EMPTY` that servers of one's own are given, are none.
+        values: the secret values, without placeholders such as `EMPTY`, which local servers use.
     """
 
     values: frozenset[str] = frozenset()
@@ -226,8 +226,8 @@ class Secrets:
         """Return the secrets among keys and settings.
 
         Args:
-            *keys: each is one; None = none.
-            settings: addresses, headers and bodies, which hold secrets under names that say so.
+            *keys: keys; None = none.
+            settings: URLs, headers and bodies with secrets under names that imply them.
 
         Example:
             >>> settings = {"extra": {"token": "abcd-1234"}, "url": "http://host/?sig=9a8b7c"}
@@ -238,7 +238,7 @@ class Secrets:
         return cls(frozenset(value for value in found if _is_secret(value)))
 
     def hidden(self, text: str) -> str:
-        """Return a text without the secrets, however they are written in it: plain, escaped, URL-encoded or in base64.
+        """Return a text with secrets replaced, whether plain, escaped, URL-encoded or in base64.
 
         Example:
             >>> Secrets.of("sk-abc-123/x").hidden("Incorrect API key provided: sk-abc-123/x (sk-abc-123%2Fx)")
@@ -249,7 +249,7 @@ class Secrets:
         return _hide_by_position(self.without_values(text))
 
     def without_values(self, text: str) -> str:
-        """Return a text without the secrets alone, for what others write: nothing else in it is judged."""
+        """Return a text with only the known values replaced, for text by others."""
         return text if self._pattern is None else self._pattern.sub(MARK, text)
 
     @cached_property
@@ -258,13 +258,13 @@ class Secrets:
         return re.compile("|".join(ways), re.IGNORECASE) if ways else None
 
     def error_text(self, error: BaseException) -> str:
-        """Return `error_text` of an exception and of what has caused it, without the secrets."""
-        cause = error.__cause__  # an error of a connection says no more by itself
+        """Return `error_text` of an exception and its cause, with secrets replaced."""
+        cause = error.__cause__  # connection errors have no details of their own
         return self.hidden(error_text(error)) + ("" if cause is None else f" ({self.hidden(error_message(cause))})")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let `error_text` and `error_message` hide these secrets, whoever calls them, as long as this is held."""
+        """Make `error_text` and `error_message` hide these secrets in this context."""
         token = _HELD.set((*_HELD.get(), self))
         try:
             yield
@@ -280,7 +280,7 @@ def _is_secret(value: str) -> bool:
 
 
 def _spellings(value: str) -> Iterable[str]:
-    """Return patterns of the ways in which a value may be written."""
+    """Yield patterns of the spellings of a value."""
     forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
     forms |= {quote(form, safe="") for form in forms}  # an address within an address
     forms |= {html.escape(form) for form in forms}
@@ -304,7 +304,7 @@ def _spellings(value: str) -> Iterable[str]:
 
 
 def error_text(error: BaseException) -> str:
-    """Return class and message of an exception as a report can hold it, whatever the exception is made of.
+    """Return class and message of any exception as text that a report can hold.
 
     Example:
         >>> error_text(ConnectionError("https://host/v1?api-key=abcd-1234 is away"))
@@ -319,7 +319,7 @@ def error_text(error: BaseException) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """Return the message of an exception alone; see `error_text`.
+    """Return only the message of an exception; see `error_text`.
 
     Example:
         >>> error_message(KeyError("no column 'answer'"))

@@ -1,4 +1,4 @@
-"""Make text that others wrote fit to be written to files, shown in a terminal and sent to others."""
+"""Make foreign text safe for files, terminals and sharing."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 
 def writable(text: str) -> str:
-    r"""Return a text that UTF-8 can hold: half of a surrogate pair becomes the replacement character, as in decoders.
+    r"""Return a text that UTF-8 can encode, with lone surrogates replaced by the replacement character.
 
     Example:
         >>> ascii(writable("cut emoji \ud83d")), ascii(writable("whole \ud83d\ude00"))
@@ -40,7 +40,7 @@ def writable(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text whose control characters stand as escapes that JSON has as well, so that a terminal only shows it.
+    r"""Return a text with control characters as JSON escapes, so that a terminal shows rather than executes them.
 
     Example:
         >>> print(printable("q1\x1b[2J\u202eevil"))
@@ -50,18 +50,17 @@ def printable(text: str) -> str:
 
 
 def terminal_width() -> int:
-    """Return how many characters a line has: as many as the terminal, or as COLUMNS says, or 80 where there is none."""
+    """Return the line width in characters: that of COLUMNS or the terminal, or 80 without either."""
     return shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
 
 
 def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int | None = None) -> str:
-    r"""Return a text in lines that a terminal does not break again; a word that is longer than a line stays whole.
+    r"""Return a text wrapped to a line width; words longer than a line are not broken.
 
     Args:
-        text: its line breaks and the spaces within its lines stay.
-        label: what the first line begins with.
-        indent: how far lines are moved in that go on with the one before; None = as far as the label is long, or as
-            that line is moved in itself.
+        text: the text; its line breaks and spaces are kept.
+        label: start of the first line.
+        indent: indentation of continuation lines; None = the length of the label, or the line's own indentation.
         width: in characters; None = `terminal_width()`.
 
     Example:
@@ -98,7 +97,7 @@ def wrapped(text: str, label: str = "", *, indent: int | None = None, width: int
 
 
 def printable_part(value: Any) -> Any:
-    r"""Return what Jinja is about to put into a page (its `finalize`): text is made printable, markup stays.
+    r"""Return a value for a page, as Jinja's `finalize`: text is made printable, markup is unchanged.
 
     Example:
         >>> printable_part("q1\x1b[2J"), printable_part(3)
@@ -108,11 +107,11 @@ def printable_part(value: Any) -> Any:
 
 
 def find_unwritable(value: Any, field: str = "") -> str | None:
-    r"""Return the first text within nested values that cannot be written, as what was expected and what came.
+    r"""Return a message about the first text within nested values that UTF-8 cannot encode; None = there is none.
 
     Args:
-        value: texts in mappings (as keys too), lists, tuples and sets; whatever else is passed over.
-        field: what the value is called.
+        value: texts in mappings (including keys), lists, tuples and sets; other values are ignored.
+        field: the value's name.
 
     Example:
         >>> find_unwritable({"source": "cut \ud83d"}, "metadata")
@@ -128,8 +127,8 @@ def find_unwritable(value: Any, field: str = "") -> str | None:
 
 
 def can_be_written(values: Iterable[Any]) -> bool:
-    """Return whether UTF-8 can hold all texts within values."""
-    # Every value that is made comes through here: what a type holds is found out once, and there are few calls.
+    """Return whether UTF-8 can encode all texts within values."""
+    # A hot path: the kind of each type is cached.
     for value in values:
         kind_ = _container_kind(value.__class__)
         if kind_ is None:
@@ -144,7 +143,7 @@ def can_be_written(values: Iterable[Any]) -> bool:
 
 @cache
 def _container_kind(kind: type) -> type | None:
-    """Return str for a text, dict for a mapping, list for other values in a row, None where there is no text."""
+    """Return str for text, dict for mappings, list for other containers, None for types without text."""
     if issubclass(kind, str):
         return str
     if issubclass(kind, Mapping):
@@ -153,7 +152,7 @@ def _container_kind(kind: type) -> type | None:
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Yield the texts within a value with the places they stand at."""
+    """Yield the texts within a value with their places."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, Mapping):
@@ -181,13 +180,13 @@ _ENDS = re.compile(r"[\\/]")
 
 
 def without_local_paths(value: Any) -> Any:
-    r"""Return JSON values in which an absolute path has its last part alone, in keys as well.
+    r"""Return JSON values with absolute paths reduced to their last part, including in keys.
 
     A path that is the whole text becomes its name; one within a text begins with an ellipsis. Relative paths, names on
-    the hub and addresses stay.
+    the hub and URLs are unchanged.
 
     Args:
-        value: text, or texts in mappings, lists and tuples; whatever else is returned as it is.
+        value: text, or texts in mappings, lists and tuples; other values are returned unchanged.
 
     Example:
         >>> without_local_paths({"name": "/home/me/out/checkpoint-500", "url": "http://localhost:8000/v1"})

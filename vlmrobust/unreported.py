@@ -1,9 +1,9 @@
-"""Responses that a run directory holds and its report does not, as a call that was killed or has failed leaves them.
+"""Find responses in a run directory that are missing from its report, as after a killed or failed call.
 
-    reported.json           up to where each file of lines is in the report, and how much of it is not
+    reported.json           how far each file has been compared with the report, and how much was missing
 
-A report is compared with the lines as long as nothing says how far it has been: what is noted saves a load of a million
-responses from reading them twice. A note is about one state of the report's file, and holds while that is the one.
+Without this note, loading a million responses would read them twice: once for the report, once for the comparison. The
+note is valid for one state of the report's file.
 """
 
 import json
@@ -22,7 +22,7 @@ __all__ = ["NOTE", "Unreported", "find_unreported", "note_unreported", "unreport
 logger = logging.getLogger(__name__)
 
 NOTE = "reported.json"
-"""How the note is called that stands beside a report."""
+"""Name of the note next to a report."""
 
 _FORMAT = "vlmrobust reported 1"
 _START: Position = (0, 0)
@@ -32,11 +32,11 @@ Key = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Unreported:
-    """How many responses a run directory holds that are not in its report.
+    """The number of responses in a run directory that are missing from its report.
 
     Attributes:
-        conditions: their numbers by condition, in the order in which they were written; empty = all are reported.
-        failed: how many of them are failed calls, which are asked again.
+        conditions: counts by condition, in order of writing; empty = all are reported.
+        failed: number of failed calls among them, which are retried.
 
     Example:
         >>> found = Unreported({"base": 8, "stop_think": 3}, failed=1)
@@ -69,18 +69,18 @@ class Unreported:
 
 
 def find_unreported(folder: Path, report: Path, responses: Responses) -> Unreported:
-    """Return what a run directory holds beside its report; lines are read where no note says what is in them.
+    """Return the unreported responses of a run directory, reading only lines that the note does not cover.
 
     Args:
         folder: the run directory.
         report: the file of its report.
-        responses: those in the report.
+        responses: the report's responses.
     """
     note = _Note.of(folder, report)
     try:
         found, _ = _compare(folder, responses, {} if note is None else note.read)
         if note is not None and note.found:
-            # What came later may be answers to calls that had failed: it is not known which.
+            # Later lines may be retries of failed calls, so compare everything.
             return _compare(folder, responses, {})[0] if found else note.found
     except (OSError, ValueError) as error:
         logger.warning("%s: whether all of it is in the report is not known: %s", folder, error)
@@ -89,12 +89,12 @@ def find_unreported(folder: Path, report: Path, responses: Responses) -> Unrepor
 
 
 def note_unreported(folder: Path, report: Path, responses: Responses) -> Unreported:
-    """Return what a run directory holds beside its report, and note how far the report has been compared with it.
+    """Return the unreported responses of a run directory, and write the note.
 
     Args:
         folder: the run directory.
-        report: the file of its report, as it was just written.
-        responses: those in the report.
+        report: the file of its report, just written.
+        responses: the report's responses.
     """
     try:
         found, read = _compare(folder, responses, {})
@@ -113,21 +113,21 @@ def note_unreported(folder: Path, report: Path, responses: Responses) -> Unrepor
 
 
 def unreported_in(folder: Path) -> Unreported:
-    """Return all that a run directory without a report holds.
+    """Return the responses of a run directory without a report.
 
     Raises:
-        ValueError: a line holds something else than a response; the message names file and line.
+        ValueError: a line is not a response; the message names file and line.
     """
     return _compare(folder, Responses.of([], []), {})[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What is noted beside a report.
+    """The note next to a report.
 
     Attributes:
-        read: by the name of a file of lines, how many bytes and lines of it the report was compared with.
-        found: what of them was not in the report.
+        read: bytes and lines of each file that were compared with the report, by file name.
+        found: the unreported responses among them.
     """
 
     read: Mapping[str, Position]
@@ -135,7 +135,7 @@ class _Note:
 
     @classmethod
     def of(cls, folder: Path, report: Path) -> "_Note | None":
-        """Return the note about a report as it is now, None where there is none, or one about another state."""
+        """Return the note on a report's current state, or None if there is none."""
         try:
             note = json.loads((folder / NOTE).read_bytes())
             read = {name: (int(size), int(lines)) for name, (size, lines) in note["lines"].items()}
@@ -144,7 +144,7 @@ class _Note:
             if not is_known or any(there.get(name, 0) < size for name, (size, _) in read.items()):
                 return None
             return cls(read, Unreported(note["unreported"], note["failed"]))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # it says nothing, and lines do
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # without a valid note, lines are read
             return None
 
 
@@ -156,12 +156,12 @@ def _stamp(report: Path) -> list[Any]:
 def _compare(
     folder: Path, responses: Responses, begin: Mapping[str, Position]
 ) -> tuple[Unreported, dict[str, Position]]:
-    """Return what of a directory's lines is in no report, and how much of each file there was.
+    """Return a directory's unreported responses, and the bytes and lines read of each file.
 
     Args:
         folder: the run directory.
-        responses: those in the report.
-        begin: by file what is left out at its beginning.
+        responses: the report's responses.
+        begin: bytes and lines to skip at the start of each file.
     """
     reported: dict[Key, bool] | None = None
     missing: dict[Key, bool] = {}
@@ -180,7 +180,7 @@ def _compare(
 
 
 def _reported_answers(responses: Responses) -> dict[Key, bool]:
-    """Return by key whether a response is an answer, or a call that has failed."""
+    """Return by key whether a response is an answer rather than a failed call."""
     keys = zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
     return {key: status != "error" for key, status in zip(keys, responses.status, strict=True)}
 

@@ -1,6 +1,6 @@
-"""A bundled demo: scenes of coloured shapes with questions, and a small trained model that looks at them.
+"""Provide a bundled demo: scenes of coloured shapes with questions, and a small model trained on them.
 
-Nothing heavy is imported before it is used.
+Heavy dependencies are imported only when used.
 
 Example:
     >>> from vlmrobust import demo
@@ -23,7 +23,7 @@ def samples(n: int, seed: int = 0) -> list[Sample]:
     """Draw `n` samples that the demo model was not trained on; the first ones are the same for every `n`.
 
     Args:
-        n: how many.
+        n: number of samples.
         seed: another seed gives other scenes.
 
     Returns:
@@ -49,7 +49,7 @@ def model(**kwargs: Any) -> HFModel:
 
     options: dict[str, Any] = {"dtype": "float32", **kwargs}
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # of loading the weights, which takes no time
+    logging.disable_progress_bar()  # loading the weights is fast
     try:
         return HFModel.from_pretrained(str(Path(__file__).parent / "weights"), **options)
     finally:

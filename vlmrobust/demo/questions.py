@@ -248,7 +248,7 @@ def samples(n: int, seed: int = 0) -> list[Sample]:
     """Draw `n` samples; the first ones are the same for every `n`.
 
     Args:
-        n: How many.
+        n: Number of samples.
         seed: Another seed gives other scenes.
 
     Returns:

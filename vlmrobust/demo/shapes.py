@@ -29,7 +29,7 @@ NONE = "none"
 
 IMAGE_SIZE = 224
 RESERVED = 8
-"""One scene in this many is kept from training."""
+"""One in this many scenes is held out from training."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What stands in the four cells, in the order of `POSITIONS`; None is an empty cell."""
+    """The contents of the four cells, in the order of `POSITIONS`; None = an empty cell."""
 
     cells: tuple[Thing | None, ...]
 
     @property
     def things(self) -> list[Thing]:
-        """The things that are there, in reading order."""
+        """All things, in reading order."""
         return [thing for thing in self.cells if thing is not None]
 
     def describe(self) -> str:
@@ -73,7 +73,7 @@ class Scene:
         return POSITIONS[self.cells.index(thing)]
 
     def tally(self, word: str) -> str:
-        """Say how many things have the word, counted up from cell to cell."""
+        """Return a running count, by cell, of the things with the word."""
         parts, count = [], 0
         for thing, position in zip(self.cells, POSITIONS, strict=True):
             count += thing is not None and word in thing.words
@@ -81,11 +81,11 @@ class Scene:
         return ", ".join(parts)
 
     def put(self, cell: int, thing: Thing | None) -> Scene:
-        """Return the same scene with something else in one cell."""
+        """Return the scene with one cell replaced."""
         return Scene((*self.cells[:cell], thing, *self.cells[cell + 1 :]))
 
     def is_reserved(self) -> bool:
-        """Return whether the scene is one of those that training never shows."""
+        """Return whether the scene is held out from training."""
         return zlib.crc32(self.describe().encode()) % RESERVED == 0
 
 

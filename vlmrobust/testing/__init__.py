@@ -1,4 +1,4 @@
-"""A model with planted behaviour, and conformance checks that you can run on your own classes."""
+"""Provide a model with planted behaviour, and conformance checks for custom classes."""
 
 from .extension_checks import check_metric, check_perturbation
 from .fake_model import FakeModel

@@ -1,4 +1,4 @@
-"""Checks that a metric or a perturbation of your own keeps what the library relies on."""
+"""Check that custom metrics and perturbations satisfy the library's requirements."""
 
 import json
 import math
@@ -36,15 +36,15 @@ _Apply = Callable[[Sequence[int]], Tensor]
 
 
 def check_metric(metric: Metric | PairedMetric, responses: Responses | None = None) -> None:
-    """Check that a metric gives each response one number that depends on that response alone.
+    """Check that a metric gives each response one number that depends only on that response.
 
     Args:
         metric: an instance of your class.
-        responses: what to try it on; None = answered, abstained, unparsed, truncated, failed and inapplicable responses
-            to questions of 2 to 26 options. For a `PairedMetric` every sample needs a response under base.
+        responses: the test responses; None = answered, abstained, unparsed, truncated, failed and inapplicable ones to
+            questions with 2 to 26 options. For a `PairedMetric` every sample needs a response under base.
 
     Raises:
-        AssertionError: with a sentence that says what is wrong.
+        AssertionError: a requirement is violated; the message says which.
 
     Example:
         >>> from vlmrobust.metrics import Accuracy
@@ -60,10 +60,10 @@ def check_metric(metric: Metric | PairedMetric, responses: Responses | None = No
         metric.higher_is_better in (True, False, None),
         f"metric {name!r}: expected 'higher_is_better' to be True, False or None, got {metric.higher_is_better!r}",
     )
-    said = _varied_responses() if responses is None else responses
-    rows, apply = _applied(metric, said)
+    tested = _varied_responses() if responses is None else responses
+    rows, apply = _as_function(metric, tested)
     require(bool(rows), f"metric {name!r}: expected responses to try it on, got none")
-    values = _called(name, lambda: apply(rows))
+    values = _call(name, lambda: apply(rows))
     require(
         isinstance(values, Tensor) and values.shape == (len(rows),) and values.is_floating_point(),
         f"metric {name!r}: expected a float tensor of shape ({len(rows)},), got {values!r:.200}",
@@ -76,13 +76,13 @@ def check_metric(metric: Metric | PairedMetric, responses: Responses | None = No
         not values.isnan().all(),
         f"metric {name!r}: expected a value for one response at least, got NaN for all; pass responses that it fits",
     )
-    failed = said.select(rows).has_status("error", "not_applicable")
+    failed = tested.select(rows).has_status("error", "not_applicable")
     require(
         bool(values[failed].isnan().all()),
         f"metric {name!r}: expected NaN for responses of status 'error' or 'not_applicable', got {values[failed]}",
     )
-    _check_each_alone(name, values, rows, apply)
-    _check_aggregate(metric, values, said.select(rows))
+    _check_independence(name, values, rows, apply)
+    _check_aggregate(metric, values, tested.select(rows))
 
 
 def _varied_responses() -> Responses:
@@ -94,13 +94,13 @@ def _varied_responses() -> Responses:
     prompts: list[Prompt] = []
     responses: list[Response] = []
     for start, sample in enumerate(samples):
-        # The last condition adds an option, which 26 leave no letter for.
+        # The last condition adds an option, for which 26 options leave no letter.
         asked = list(expand([sample], conditions[: -1 if len(sample.options) == 26 else None], draws=2))
-        said = model.respond(asked)
-        said[3 + start] = Response.failed(asked[3 + start], "planted error")
-        said[-1] = Response.failed(asked[-1], "planted", "not_applicable")
+        answers = model.respond(asked)
+        answers[3 + start] = Response.failed(asked[3 + start], "planted error")
+        answers[-1] = Response.failed(asked[-1], "planted", "not_applicable")
         prompts += asked
-        responses += said
+        responses += answers
     return Responses.of(prompts, responses)
 
 
@@ -111,20 +111,20 @@ def _snapshot(responses: Responses) -> list[object]:
     return [plain(getattr(responses, field.name)) for field in fields(responses) if field.init]
 
 
-def _applied(metric: Metric | PairedMetric, responses: Responses) -> tuple[list[int], _Apply]:
-    """Return the rows that the metric is defined over, and the metric as a function of some of them."""
+def _as_function(metric: Metric | PairedMetric, responses: Responses) -> tuple[list[int], _Apply]:
+    """Return the rows to which the metric applies, and the metric as a function of rows."""
     every = list(range(len(responses)))
     if isinstance(metric, Metric):
-        return every, lambda rows: _untouched(metric, _narrow(responses, rows))
+        return every, lambda rows: _call_unchanged(metric, _narrow(responses, rows))
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
     base = {keys[row]: row for row in every if responses.condition[row] == "base"}
     paired = [row for row in every if keys[row] in base and responses.condition[row] != "base"]
-    return paired, lambda rows: _untouched(
+    return paired, lambda rows: _call_unchanged(
         metric, _narrow(responses, [base[keys[row]] for row in rows]), _narrow(responses, rows)
     )
 
 
-def _untouched(metric: Metric | PairedMetric, *sides: Responses) -> Tensor:
+def _call_unchanged(metric: Metric | PairedMetric, *sides: Responses) -> Tensor:
     before = [_snapshot(side) for side in sides]
     values: Tensor = metric(*sides)
     require(
@@ -136,14 +136,14 @@ def _untouched(metric: Metric | PairedMetric, *sides: Responses) -> Tensor:
 
 
 def _narrow(responses: Responses, rows: Sequence[int]) -> Responses:
-    """Return some responses, padded only as far as they need: another batch pads to another width."""
+    """Return some responses with minimal padding, which varies with the batch."""
     chosen = responses.select(rows)
     width = int(chosen.option_count.max()) if len(rows) else 0
     parts = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.init}
     return Responses(**(parts | {"option_logprobs": chosen.option_logprobs[:, :width]}))
 
 
-def _called(name: str, call: Callable[[], Tensor]) -> Tensor:
+def _call(name: str, call: Callable[[], Tensor]) -> Tensor:
     try:
         return call()
     except AssertionError:
@@ -155,33 +155,33 @@ def _called(name: str, call: Callable[[], Tensor]) -> Tensor:
         ) from error
 
 
-def _check_each_alone(name: str, values: Tensor, rows: Sequence[int], apply: _Apply) -> None:
+def _check_independence(name: str, values: Tensor, rows: Sequence[int], apply: _Apply) -> None:
     def same(first: Tensor, second: Tensor) -> bool:
         return first.shape == second.shape and torch.allclose(
             first.double(), second.double(), rtol=0, atol=_TOLERANCE, equal_nan=True
         )
 
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
-    shuffled = _called(name, lambda: apply([rows[place] for place in order]))
+    shuffled = _call(name, lambda: apply([rows[place] for place in order]))
     require(
         same(shuffled, values[order]),
         f"metric {name!r}: expected each response to keep its value in another order, got other values",
     )
     half = len(rows) // 3
-    split = torch.cat([_called(name, lambda: apply(rows[:half])), _called(name, lambda: apply(rows[half:]))])
+    split = torch.cat([_call(name, lambda: apply(rows[:half])), _call(name, lambda: apply(rows[half:]))])
     require(
         same(split, values),
         f"metric {name!r}: expected the same values whatever responses are scored together, got others in two batches; "
         "a value may depend on its own response alone (padding with -inf included)",
     )
-    alone = torch.cat([_called(name, lambda row=row: apply([row])) for row in rows])  # type: ignore[misc]
+    alone = torch.cat([_call(name, lambda row=row: apply([row])) for row in rows])  # type: ignore[misc]
     require(
         same(alone, values),
         f"metric {name!r}: expected the same values whatever responses are scored together, got others one by one",
     )
-    again = _called(name, lambda: apply(rows))
+    again = _call(name, lambda: apply(rows))
     require(same(again, values), f"metric {name!r}: expected the same values when asked again, got others")
-    empty = _called(name, lambda: apply([]))
+    empty = _call(name, lambda: apply([]))
     require(empty.shape == (0,), f"metric {name!r}: expected shape (0,) for no responses, got {tuple(empty.shape)}")
 
 
@@ -215,15 +215,15 @@ def _check_aggregate(metric: Metric | PairedMetric, values: Tensor, responses: R
 
 
 def check_perturbation(perturbation: Perturbation, samples: Sequence[Sample] | None = None) -> None:
-    """Check that a perturbation gives a prompt under its name, keyed, without side effects, whatever the sample.
+    """Check that a perturbation returns prompts under its name, deterministically and without side effects.
 
     Args:
         perturbation: an instance of your class.
-        samples: what to try it on; None = samples with 2 to 26 options, foreign letters and several images. A sample
-            that it is `NotApplicable` to is passed over, but one has to fit.
+        samples: the test samples; None = samples with 2 to 26 options, non-Latin letters and several images. Samples
+            for which it raises `NotApplicable` are skipped, but it has to apply to at least one.
 
     Raises:
-        AssertionError: with a sentence that says what is wrong.
+        AssertionError: a requirement is violated; the message says which.
 
     Example:
         >>> from vlmrobust.perturbations import WrongCaption
@@ -383,7 +383,7 @@ def _check_keyed(perturbation: Perturbation, prompts: Sequence[Prompt]) -> None:
         with torch.random.fork_rng(devices=[]):
             first = contents(prompts, 0)
             for trial in range(1, 9):
-                # An even trial asks in the other order, every third leaves a sample out.
+                # Even trials reverse the order, every third one leaves out a sample.
                 asked = list(prompts)[:: -1 if trial % 2 == 0 else 1][int(trial % 3 == 0 and len(prompts) > 1) :]
                 for sample_id, content in contents(asked, trial).items():
                     require(

@@ -1,4 +1,4 @@
-"""A model without weights whose behaviour is planted, so that what a report should say is known beforehand."""
+"""Define a model without weights and with planted behaviour, for which the correct report is known in advance."""
 
 import math
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ _LETTER_MASS = 0.98
 
 
 class FakeModel(Frozen):
-    """Answers with planted behaviours, the same whenever and in whatever batch it is asked.
+    """Answers with planted behaviours, independently of order and batch.
 
-    Every choice is drawn with a key of seed, sample and behaviour, so that two conditions of a sample differ only by
-    what the behaviour says. It writes whole turns in the prompt's tags, goes on from a prefill, and gives letters that
-    agree with its answer; `stop_think` and `mode="direct"` are read out as a real model's are, without decoding. Where
-    a style answers by text, the options' texts stand for the letters, one token a word and one for the end.
+    Every choice is drawn with a key of seed, sample and behaviour, so two conditions of a sample differ only in the
+    behaviour. It writes whole turns with the prompt's tags, continues prefills, and returns letter probabilities that
+    match its answer; `stop_think` and `mode="direct"` are read out without decoding, as with a real model. If a style
+    answers by text, the options' texts replace the letters, with one token per word and one for the end.
 
     Attributes:
-        accuracy: share of samples that it answers right where nothing misleads it.
-        follow_caption: share of samples whose asserted option it takes over from a caption.
-        follow_think: the same for a thought that its turn begins with.
-        contradict: share of thoughts that conclude another option than the one answered.
-        abstain: share of samples in which it takes an added option where there is one.
+        accuracy: share of samples answered correctly without misleading text.
+        follow_caption: share of samples in which it answers the option that a caption asserts.
+        follow_think: the same for a prefilled thought.
+        contradict: share of thoughts that conclude a different option from the answer.
+        abstain: share of samples in which it chooses an added option, if there is one.
         unparsed: share of turns without a clear answer.
-        truncated: share of turns that end in mid-thought.
-        guess: share of draws in which it guesses instead; draws of one prompt differ by it alone.
-        seed: another seed, another model.
-        opens_images: whether images are decoded, as a real model would; a missing one is then an error row.
+        truncated: share of turns that end within the thought.
+        guess: share of draws in which it guesses; draws of one prompt differ only in this.
+        seed: another seed gives another model.
+        opens_images: whether images are decoded, as by a real model; a missing image then gives an error row.
 
     Example:
         >>> from vlmrobust import Prompt, Sample
@@ -57,21 +57,21 @@ class FakeModel(Frozen):
     seed: int = 0
     opens_images: bool = True
 
-    _asked: list[tuple[str, str, int]] = PrivateAttr(default_factory=list)
+    _ask: list[tuple[str, str, int]] = PrivateAttr(default_factory=list)
     _calls: list[int] = PrivateAttr(default_factory=list)
 
     @property
     def asked(self) -> tuple[tuple[str, str, int], ...]:
-        """The keys (sample id, condition, draw) that it was asked so far."""
+        """The keys (sample id, condition, draw) of all prompts so far."""
         return tuple(self._asked)
 
     @property
     def calls(self) -> tuple[int, ...]:
-        """How many prompts each call of `respond` held."""
+        """The number of prompts in each call of `respond`."""
         return tuple(self._calls)
 
     def identity(self) -> dict[str, Any]:
-        """Return the class and every planted share."""
+        """Return the class and all planted shares."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}"} | self.model_dump(mode="json")
 
     def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
@@ -121,14 +121,14 @@ class FakeModel(Frozen):
         return float(generator(self.seed, prompt.sample.id, "fake model", *key).random())
 
     def _happens(self, share: float, prompt: Prompt, *key: str | int) -> bool:
-        """Return whether what is planted in a share of prompts is in this one; never and always need no draw."""
+        """Return whether a planted behaviour applies to this prompt; shares of 0 and 1 need no draw."""
         return share >= 1 or (share > 0 and self._uniform(prompt, *key) < share)
 
     def _pick(self, prompt: Prompt, candidates: Sequence[int], *key: str | int) -> int:
         return candidates[int(self._uniform(prompt, *key) * len(candidates))]
 
     def _choice(self, prompt: Prompt) -> int:
-        """Return the index of the shown option that is answered."""
+        """Return the index of the shown option to answer."""
         added = [index for index, option in enumerate(prompt.order) if option is None]
         own = [index for index, option in enumerate(prompt.order) if option is not None]
         if self._happens(self.guess, prompt, "guess", prompt.draw):
@@ -149,7 +149,7 @@ class FakeModel(Frozen):
         )
 
     def _letters(self, prompt: Prompt, shown: int) -> list[float]:
-        """Return a log-probability per shown letter, the answered one the likeliest."""
+        """Return a log-probability per shown letter, with the answer as the most likely one."""
         confidence = 0.5 + 0.45 * self._uniform(prompt, "confidence", prompt.condition, prompt.draw)
         weights = generator(self.seed, prompt.sample.id, "fake model", "letters").exponential(size=len(prompt.options))
         weights[shown] = 0.0
@@ -161,18 +161,18 @@ class FakeModel(Frozen):
         return prompt.style.letters[shown] if prompt.style.answer_by == "letter" else prompt.options[shown]
 
     def _turn(self, prompt: Prompt, shown: int) -> tuple[str, str]:
-        """Return the completion (thought, then answer) and why it ended."""
+        """Return the completion (thought, then answer) and its finish reason."""
         (think_open, think_close), style = prompt.style.think_tags, prompt.style
         begun = think_open in prompt.prefill
         opener = " " if begun else think_open
-        said = f"{opener}I compare the options with the picture."
+        text = f"{opener}I compare the options with the picture."
         if self._happens(self.truncated, prompt, "truncated", prompt.condition, prompt.draw):
-            return said, "length"
+            return text, "length"
         concluded = shown
         if self._happens(self.contradict, prompt, "contradict", prompt.condition):
             others = [index for index, option in enumerate(prompt.order) if index != shown and option is not None]
             concluded = self._pick(prompt, others, "contradiction")
-        said += f' So the answer is "{prompt.options[concluded]}".{think_close}'
+        text += f' So the answer is "{prompt.options[concluded]}".{think_close}'
         if self._happens(self.unparsed, prompt, "unparsed", prompt.condition, prompt.draw):
-            return f"{said}I can't tell", "stop"
-        return f"{said}{style.answer_opener}{self._named(prompt, shown)}{style.answer_closer}", "stop"
+            return f"{text}I can't tell", "stop"
+        return f"{text}{style.answer_opener}{self._named(prompt, shown)}{style.answer_closer}", "stop"

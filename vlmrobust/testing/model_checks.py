@@ -1,4 +1,4 @@
-"""Checks that a model keeps what the evaluator relies on, with the samples that checks ask it."""
+"""Check that a model satisfies the evaluator's requirements, and provide samples for checks."""
 
 import json
 import math
@@ -20,18 +20,18 @@ _TOLERANCE = 1e-4
 
 
 def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
-    """Check that a model answers every prompt in order, alike in any batch, and fails for one sample at a time.
+    """Check that a model answers prompts in order and independently of the batch, and isolates failures.
 
-    It is asked each sample under five conditions: all at once, in the other order, and one by one; then with a sample
-    among them whose image is missing. If it has `ask`, all of this is asked that way too, in one go. If it has a
-    Hugging Face `processor`, its decoded prompts are looked at.
+    It gets each sample under five conditions: all at once, in reverse order, and one by one; then with an additional
+    sample whose image is missing. If it has `ask`, all prompts are also sent through it concurrently. If it has a
+    Hugging Face `processor`, its decoded prompts are checked.
 
     Args:
-        model: anything with `respond(prompts) -> list[Response]`, and perhaps `ask(prompt) -> Future[Response]`.
-        samples: what to ask it; None = three small ones with 2 to 4 options.
+        model: anything with `respond(prompts) -> list[Response]`, and optionally `ask(prompt) -> Future[Response]`.
+        samples: the test samples; None = three small ones with 2 to 4 options.
 
     Raises:
-        AssertionError: with a sentence that says what is wrong.
+        AssertionError: a requirement is violated; the message says which.
 
     Example:
         >>> from vlmrobust.testing import FakeModel
@@ -58,8 +58,8 @@ def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
     _check_same(responses, one_by_one, "whatever the batch")
     _check_missing_image(_respond, model, prompts, responses)
     if is_concurrent(model):
-        _check_same(responses, _asked(model, prompts), "from ask as from respond")
-        _check_missing_image(_asked, model, prompts, responses)
+        _check_same(responses, _ask(model, prompts), "from ask as from respond")
+        _check_missing_image(_ask, model, prompts, responses)
     processor = getattr(model, "processor", None)
     if hasattr(processor, "tokenizer"):
         _check_rendering(processor, prompts)
@@ -98,8 +98,8 @@ def _respond(model: Model, prompts: Sequence[Prompt]) -> list[Response]:
     return responses
 
 
-def _asked(model: Model, prompts: Sequence[Prompt]) -> list[Response]:
-    """Return what `ask` gives, all prompts asked before the first answer is looked at."""
+def _ask(model: Model, prompts: Sequence[Prompt]) -> list[Response]:
+    """Return the responses of `ask`, with all prompts sent before the first response is awaited."""
     assert is_concurrent(model)
     limit: object = model.concurrency
     require(
@@ -215,7 +215,7 @@ def _check_missing_image(
 
 
 def _check_rendering(processor: Any, prompts: Sequence[Prompt]) -> None:
-    """Design: the prompt is rendered, then continued; templates that open the thought do so once."""
+    """Check that the prefill is appended to the rendered prompt, and that the thought is opened only once."""
     template = processor if getattr(processor, "chat_template", None) else processor.tokenizer
     for prompt in prompts:
         where = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}"
@@ -229,7 +229,7 @@ def _check_rendering(processor: Any, prompts: Sequence[Prompt]) -> None:
             decoded.endswith(turn),
             f"{where}: expected the decoded prompt to end with exactly the prefill {turn!r}, got {decoded[-200:]!r}",
         )
-        # The instruction names the tags as well: only what follows the user's text is the assistant's.
+        # The instruction mentions the tags too, so look only after the user's text.
         assistant = decoded[decoded.rfind(prompt.style.instruction_text()[-20:]) + 20 :]
         expected = int(opener in turn)
         require(
@@ -240,7 +240,7 @@ def _check_rendering(processor: Any, prompts: Sequence[Prompt]) -> None:
 
 
 def require(holds: bool, sentence: str) -> None:
-    """Raise an `AssertionError` with `sentence` unless `holds`; unlike `assert`, also under `python -O`.
+    """Raise an `AssertionError` with `sentence` unless `holds`; unlike `assert`, it also works under `python -O`.
 
     Example:
         >>> require(1 + 1 == 2, "expected arithmetic")
@@ -250,7 +250,7 @@ def require(holds: bool, sentence: str) -> None:
 
 
 def varied_samples() -> list[Sample]:
-    """Return samples with 2, 3, 4 and 26 options, foreign letters, quotation marks, several images and a group.
+    """Return samples with 2, 3, 4 and 26 options, non-Latin letters, quotation marks, several images and a group.
 
     Example:
         >>> sorted(len(sample.options) for sample in varied_samples())
