@@ -57,7 +57,7 @@ class FakeModel(Frozen):
     seed: int = 0
     opens_images: bool = True
 
-    _ask: list[tuple[str, str, int]] = PrivateAttr(default_factory=list)
+    _asked: list[tuple[str, str, int]] = PrivateAttr(default_factory=list)
     _calls: list[int] = PrivateAttr(default_factory=list)
 
     @property
