@@ -128,12 +128,12 @@ IMPORTS = {
 GRAPH = {module: found.all - {""} for module, found in IMPORTS.items() if module}
 
 
-def test_there_are_no_circles() -> None:
+def test_there_are_no_import_cycles() -> None:
     found = sorted(map(sorted, circles(GRAPH)))
     assert found == [], "modules that import each other, directly or through others"
 
 
-def test_nothing_runs_in_a_circle_when_it_is_imported() -> None:
+def test_imports_at_run_time_have_no_cycles() -> None:
     """Not the package itself either: `import` would depend on which module comes first."""
     assert circles({module: found.at_once for module, found in IMPORTS.items()}) == set()
 
@@ -209,7 +209,7 @@ def later():
     }
 
 
-def test_circles_are_found() -> None:
+def test_cycles_are_detected() -> None:
     assert circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == {frozenset("abc")}
     assert circles({"a": ["b"], "b": ["a", "c"], "c": ["d"], "d": ["c"]}) == {frozenset("ab"), frozenset("cd")}
     assert circles({"a": ["b"], "b": []}) == set()

@@ -119,7 +119,7 @@ def test_conditions_that_need_base_get_the_answer_of_the_same_draw(samples):
             assert seen["q1", condition, draw][0].context == f"You said {base.answer} in draw {draw}."
 
 
-def test_a_failed_base_fails_what_needs_it_and_nothing_else(samples):
+def test_a_failed_base_fails_only_conditions_that_need_it(samples):
     def hook(prompts, responses):
         bad = ("q1", "base", 0)
         return [
@@ -160,14 +160,14 @@ def test_not_applicable_and_failing_perturbations_are_rows_of_their_own(samples)
     assert (row["n"], row["errors"], row["not_applicable"]) == (3, 1, 1)
 
 
-def test_on_error_raise_says_where(samples):
+def test_on_error_raise_names_the_place(samples):
     with pytest.raises(ZeroDivisionError) as caught:
         Evaluator(fake(), [Fussy()], METRICS, on_error="raise").run(samples)
     assert caught.value.__notes__ == ["in condition 'fussy', sample 'q1'"]
 
 
 @pytest.mark.parametrize("bad", [("q2", "wrong_think", 0), ("q2", "base", 0)])
-def test_a_raising_model_is_asked_again_until_the_culprit_is_alone(samples, bad):
+def test_a_raising_model_is_retried_to_isolate_the_prompt(samples, bad):
     def hook(prompts, responses):
         if any(response.key == bad for response in responses):
             raise RuntimeError("cannot do this one")
@@ -218,7 +218,7 @@ def test_an_interrupt_passes_and_leaves_what_was_finished(samples, tmp_path):
         (lambda p, r: [r[0].replace(answer=4), *r[1:]], ValueError, r"field 'answer': .* \(0 to 3\), got 4"),
     ],
 )
-def test_a_model_that_breaks_its_contract_is_told_so(samples, hook, error, message):
+def test_invalid_responses_raise_an_error(samples, hook, error, message):
     with pytest.raises(error, match=message):
         Evaluator(Wrapped(hook), [WrongThink()], METRICS).run(samples)
 
@@ -260,7 +260,7 @@ def test_a_response_that_was_never_validated_is_an_error_row(samples, kind, tmp_
         Evaluator(Wrapped(hook), [WrongThink()], METRICS, on_error="raise").run(samples)
 
 
-def test_a_response_that_was_never_validated_is_made_so(samples, tmp_path):
+def test_an_unvalidated_response_is_validated(samples, tmp_path):
     """Half a character, and a number as text, cost no row."""
 
     def hook(prompts, responses):
@@ -286,7 +286,7 @@ def test_nan_letters_are_an_error_row(samples):
         Evaluator(Wrapped(hook), [WrongThink()], METRICS, on_error="raise").run(samples)
 
 
-def test_a_sample_without_its_image_does_not_take_the_others_with_it(samples, make_sample, tmp_path):
+def test_a_missing_image_fails_only_its_sample(samples, make_sample, tmp_path):
     bad = make_sample("bad", images=(tmp_path / "missing.png",))
     good = [make_sample(f"g{index}", images=(Image.new("RGB", (8, 8)),)) for index in range(2)]
     report = Evaluator(FakeModel(), [WrongThink()], METRICS).run([good[0], bad, good[1]], out=tmp_path / "run")
@@ -294,7 +294,7 @@ def test_a_sample_without_its_image_does_not_take_the_others_with_it(samples, ma
     assert report.frame["error"].dropna().str.contains("sample 'bad', field 'images.0'").all()
 
 
-def test_errors_are_asked_again_when_a_run_is_resumed_and_nothing_else(samples, tmp_path):
+def test_resuming_retries_only_errors(samples, tmp_path):
     down = [True]
 
     def hook(prompts, responses):
@@ -315,7 +315,7 @@ def test_errors_are_asked_again_when_a_run_is_resumed_and_nothing_else(samples, 
     assert second.frame.equals(Evaluator(fake(), [WrongThink(), Fussy()], METRICS).run(samples).frame)
 
 
-def test_samples_conditions_and_draws_may_join(samples, tmp_path):
+def test_samples_conditions_and_draws_can_be_added(samples, tmp_path):
     Evaluator(fake(), [WrongThink()], METRICS).run(samples[:3], out=tmp_path)
     model = fake()
     joined = Evaluator(model, [WrongThink(), StopThink()], METRICS, draws=2).run(samples, out=tmp_path)
@@ -422,7 +422,7 @@ def test_the_progress_bar_names_samples_and_conditions_and_rates_what_was_asked(
     assert (bars[0].n, bars[0].initial) == (15, 4)
 
 
-def test_a_run_killed_ten_times_equals_one_that_was_left_alone(tmp_path):
+def test_a_run_killed_ten_times_equals_an_undisturbed_one(tmp_path):
     script = Path(__file__).with_name("killed_run.py")
     done = subprocess.run(
         [sys.executable, "-W", "error", script, tmp_path], capture_output=True, text=True, timeout=300, check=False
@@ -526,7 +526,7 @@ def test_the_distractor_is_one_of_two_words():
         Evaluator(fake(), [], distractor="worst")
 
 
-def test_in_how_many_parts_rows_are_put_into_arrays_does_not_matter(samples, make_sample, monkeypatch):
+def test_results_do_not_depend_on_chunks_of_rows(samples, make_sample, monkeypatch):
     mixed = [*samples, make_sample("two", options=("red", "blue"), images=(b"not decoded",))]
     evaluator = Evaluator(fake(truncated=0.3), [WrongThink(), AbstainOption()], METRICS, draws=2)
     whole = evaluator.run(mixed)
@@ -569,7 +569,7 @@ class FromAService(Perturbation):
         return prompt.replace(context="A caption.")
 
 
-def test_a_text_source_that_is_down_ends_no_run_and_loses_nothing(samples, tmp_path, monkeypatch):
+def test_an_unavailable_text_source_does_not_end_the_run(samples, tmp_path, monkeypatch):
     def run(count):
         model = fake()
         return Evaluator(model, [FromAService()], METRICS).run(samples[:count], tmp_path).frame, model.calls
@@ -602,7 +602,7 @@ class Drawn(FakeModel):
 
 
 @pytest.mark.parametrize("later", [1, 2])
-def test_a_directory_in_which_base_was_answered_twice_mends_itself(samples, tmp_path, later):
+def test_a_directory_with_two_base_answers_is_repaired(samples, tmp_path, later):
     """As two processes left it that did not know of each other, one of them killed before what needs base."""
     early = EarlyAnswer()
     for seed, folder, conditions in ((1, "a", [early]), (2, "b", [])):
@@ -624,7 +624,7 @@ def test_a_directory_in_which_base_was_answered_twice_mends_itself(samples, tmp_
     assert again.frame.equals(report.frame)
 
 
-def test_rows_of_other_versions_are_told_and_not_refused(samples, tmp_path, caplog):
+def test_rows_of_other_versions_are_logged_and_not_refused(samples, tmp_path, caplog):
     Evaluator(FakeModel(opens_images=False), [], METRICS).run(samples[:1], tmp_path)
     file = tmp_path / "manifest.json"
     manifest = json.loads(file.read_text())

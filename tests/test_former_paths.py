@@ -15,7 +15,7 @@ NAMES = Path(__file__).parent / "golden" / "names.txt"
 """For each module of 0.1.0 that defined or exported public names: its path, a colon, the names."""
 
 
-def test_names_are_found_where_they_were() -> None:
+def test_former_names_resolve() -> None:
     missing = []
     for line in NAMES.read_text().splitlines():
         path, _, names = line.partition(":")
@@ -24,7 +24,7 @@ def test_names_are_found_where_they_were() -> None:
     assert missing == []
 
 
-def test_former_paths_name_modules_that_are_there() -> None:
+def test_former_paths_lead_to_existing_modules() -> None:
     for former, now in FORMER.items():
         for target in now.split():
             assert importlib.import_module(f"vlmrobust.{target}").__name__ == f"vlmrobust.{target}", former
@@ -53,6 +53,6 @@ def test_a_class_of_a_former_module_is_unpickled(monkeypatch: pytest.MonkeyPatch
             sys.modules.pop(name, None)
 
 
-def test_what_never_was_is_not_found() -> None:
+def test_unknown_modules_are_not_found() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"vlmrobust\.nothing"):
         importlib.import_module("vlmrobust.nothing")

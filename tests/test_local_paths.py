@@ -38,7 +38,7 @@ def test_a_path_is_cut_to_its_name(text, expected):
         "",
     ],
 )
-def test_what_is_no_path_of_this_machine_stays(text):
+def test_other_text_is_kept(text):
     assert without_local_paths(text) == text
 
 

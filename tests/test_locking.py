@@ -43,7 +43,7 @@ def stranger(folder, host="elsewhere", process=1):
     return file
 
 
-def test_another_run_is_told_who_is_at_work_and_since_when(holder, tmp_path):
+def test_another_run_gets_process_and_start_time(holder, tmp_path):
     expected = (
         rf"run directory {re.escape(str(tmp_path))}: expected no other run in it, but process {holder.pid} on "
         r"'.+' has been using it since 2\d\d\d-\d\d-\d\dT.+, with the last heartbeat \d s ago; wait for it to end,"
@@ -82,7 +82,7 @@ def test_processes_of_one_run_share_a_directory(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_several_at_one_moment_one_gets_in(tmp_path):
+def test_of_several_at_the_same_time_one_enters(tmp_path):
     start = time.time() + 1
     children = []
     for _ in range(5):
@@ -100,7 +100,7 @@ def test_of_several_at_one_moment_one_gets_in(tmp_path):
     assert sorted(codes) == [0, 3, 3, 3, 3]
 
 
-def test_a_process_of_another_machine_counts_as_long_as_it_shows_life(tmp_path, monkeypatch):
+def test_a_process_of_another_machine_counts_while_it_has_a_heartbeat(tmp_path, monkeypatch):
     monkeypatch.setattr(locking, "_TIMEOUT", 1.0)
     file = stranger(tmp_path)
     beats = os.fork()
@@ -121,7 +121,7 @@ def test_a_process_of_another_machine_counts_as_long_as_it_shows_life(tmp_path, 
     assert time.monotonic() - begun >= 1.0
 
 
-def test_what_is_long_gone_is_not_waited_for(tmp_path):
+def test_processes_that_are_long_gone_cause_no_wait(tmp_path):
     file = stranger(tmp_path)
     os.utime(file, (0, 0))
     begun = time.monotonic()
@@ -130,7 +130,7 @@ def test_what_is_long_gone_is_not_waited_for(tmp_path):
     assert time.monotonic() - begun < locking._TIMEOUT
 
 
-def test_a_holder_shows_life(tmp_path, monkeypatch):
+def test_a_holder_has_a_heartbeat(tmp_path, monkeypatch):
     monkeypatch.setattr(locking, "_HEARTBEAT", 0.05)
     with DirectoryLock(tmp_path):
         [file] = (tmp_path / ".running").glob("*.json")
@@ -167,7 +167,7 @@ def test_a_run_holds_its_directory_until_its_report_is_saved(tmp_path, make_samp
     assert not (tmp_path / ".running").exists()
 
 
-def test_a_model_is_not_made_for_a_directory_that_is_in_use(tmp_path, make_sample):
+def test_no_model_is_created_for_a_directory_in_use(tmp_path, make_sample):
     def no_model():
         raise AssertionError("made")
 

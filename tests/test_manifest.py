@@ -45,7 +45,7 @@ def test_a_field_that_json_cannot_hold_is_refused_by_name():
         config_of(Odd(thing=object()))
 
 
-def test_a_manifest_survives_json():
+def test_a_manifest_round_trips_through_json():
     begun = manifest(*paper_conditions())
     assert Manifest.model_validate_json(begun.model_dump_json()) == begun
     assert set(begun.versions) >= {"vlmrobust", "torch", "transformers", "python", "tokenizers", "pillow"}
@@ -92,7 +92,7 @@ def test_batch_size_and_draws_may_change():
     assert manifest().joined(manifest(batch_size=1, draws=3)).batch_size == 4
 
 
-def test_the_most_draws_are_kept():
+def test_the_maximum_number_of_draws_is_kept():
     more, less = manifest(draws=3), manifest(draws=2)
     assert (more.joined(less).draws, less.joined(more).draws) == (3, 3)
 

@@ -369,7 +369,7 @@ def test_a_key_for_the_name_of_its_variable_in_a_study(tmp_path: Path, data: Pat
     assert not any("MARKED" in text for text in texts)
 
 
-def test_what_the_model_wrote_is_not_touched(server: ChatServer, tmp_path: Path) -> None:
+def test_text_by_the_model_is_unchanged(server: ChatServer, tmp_path: Path) -> None:
     written = f"<think>The sign says {KEY}, at http://host?api-key={IN_QUERY}.</think><answer>A</answer>"
     message = {"role": "assistant", "content": written}
     reply = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": None}

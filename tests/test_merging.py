@@ -98,7 +98,7 @@ def test_a_run_in_six_calls_and_two_directories_equals_the_one_in_one(samples, t
     assert_equal(again, whole)
 
 
-def test_what_is_no_mean_over_samples_is_made_again(samples, tmp_path):
+def test_metrics_that_are_not_means_are_recomputed(samples, tmp_path):
     """A loaded report has no metric that could put resamples together, but the settings of one."""
     area = ExpectedCalibrationError(bins=4, name="ece")
     call(tmp_path / "run", samples[:6], [], [area], draws=1)
@@ -319,7 +319,7 @@ def with_changes(samples, **changes):
         ),
     ],
 )
-def test_a_sample_that_is_another_is_told_by_file_line_and_field(two, samples, tmp_path, changes, message):
+def test_a_changed_sample_is_named_by_file_line_and_field(two, samples, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         merge_runs(two(with_changes(samples, **changes)), tmp_path / "c")
     assert not (tmp_path / "c").exists()
@@ -381,7 +381,7 @@ def test_other_answers_are_refused_or_counted_and_left_out_with_all_of_their_sam
     assert call(tmp_path / "c", samples[:6], [STOP])[1] == 0
 
 
-def test_the_last_bits_of_another_machine_are_no_other_answer(two, tmp_path):
+def test_rounding_differences_between_machines_are_accepted(two, tmp_path):
     folders = two()
 
     def nearly(response):
@@ -479,7 +479,7 @@ def test_answers_of_a_call_that_was_not_finished_are_kept_and_told(samples, tmp_
         merge_runs([a, b], tmp_path / "d")
 
 
-def test_what_is_not_merged_is_named(two, tmp_path, caplog):
+def test_files_that_are_not_merged_are_logged(two, tmp_path, caplog):
     folders = two()
     (folders[0] / "report-rules.jsonl").write_text("{}\n")
     (folders[0] / "run.toml").write_text("")
@@ -488,7 +488,7 @@ def test_what_is_not_merged_is_named(two, tmp_path, caplog):
     assert "run.toml" not in caplog.text
 
 
-def test_directories_that_are_none_are_refused(two, tmp_path):
+def test_invalid_directories_are_refused(two, tmp_path):
     a, b = two()
     with pytest.raises(FileNotFoundError, match=r"run directory .*no: expected a run \(manifest.json\), found none"):
         merge_runs([a, tmp_path / "no"], tmp_path / "c")

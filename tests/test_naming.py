@@ -12,7 +12,7 @@ def test_the_nearest_name_is_suggested_whatever_its_case(name: str) -> None:
     assert did_you_mean(name, [each.upper() for each in CONDITIONS]) == "did you mean 'WRONG_THINK'?"
 
 
-def test_nothing_near_is_no_suggestion() -> None:
+def test_dissimilar_names_give_no_suggestion() -> None:
     assert did_you_mean("zzz", CONDITIONS) is None
     assert did_you_mean("base", []) is None
     assert unknown_name("zzz", ["base", "casing"]) == "got 'zzz'; known are base, casing"

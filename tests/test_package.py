@@ -59,7 +59,7 @@ def test_all_of_every_package_is_there(package: str) -> None:
         assert hasattr(module, name), name
 
 
-def test_import_does_not_import_what_is_heavy() -> None:
+def test_import_loads_no_heavy_dependencies() -> None:
     assert heavy_modules_after("import vlmrobust") == set()
     assert heavy_modules_after("from vlmrobust import *") == set()
 

@@ -53,7 +53,7 @@ def test_names_that_tell_nothing(name: str) -> None:
         ("http://[broken", "http://[broken"),
     ],
 )  # fmt: skip
-def test_settings_lose_what_is_secret(settings: Any, left: Any) -> None:
+def test_secrets_are_removed_from_settings(settings: Any, left: Any) -> None:
     assert without_secrets(settings) == left
 
 
@@ -71,7 +71,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_key_is_hidden_however_it_is_written(way: str) -> None:
+def test_a_key_is_hidden_in_all_spellings(way: str) -> None:
     hidden = Secrets.of(KEY).hidden(WAYS[way])
     assert "MARKED" not in hidden.upper()
     assert "[key]" in hidden
@@ -81,12 +81,12 @@ def test_a_key_is_hidden_however_it_is_written(way: str) -> None:
     "key",
     ["EMPTY", "x", "any", "None", "dummy", "token-abc123", "sk-no-key-required", "key", "abc", "", None],
 )
-def test_placeholders_are_no_secrets(key: str | None) -> None:
+def test_placeholders_are_not_secrets(key: str | None) -> None:
     text = "expected any token-abc123 for EMPTY x, got None: a dummy key, sk-no-key-required, abc"
     assert Secrets.of(key).hidden(text) == text
 
 
-def test_a_short_key_is_hidden_as_a_word_alone() -> None:
+def test_a_short_key_is_hidden_only_as_a_word() -> None:
     secrets = Secrets.of("pect")
     assert secrets.hidden("expected pect, got pect%26a=pect") == "expected [key], got [key]%26a=[key]"
     assert secrets.hidden("k=%26pect \\npect") == "k=%26[key] \\n[key]"
@@ -108,7 +108,7 @@ def test_a_short_key_is_hidden_as_a_word_alone() -> None:
         ("mail me@host, or https://host/a?b=c", "mail me@host, or https://host/a?b=c"),
     ],
 )
-def test_what_stands_where_secrets_do_is_hidden_in_every_error(text: str, told: str) -> None:
+def test_secrets_are_hidden_by_position_in_errors(text: str, told: str) -> None:
     assert error_text(ValueError(text)) == f"ValueError: {told}"
 
 
@@ -123,7 +123,7 @@ def test_secrets_are_found_in_settings() -> None:
     }  # fmt: skip
 
 
-def test_the_cause_of_an_error_is_told_without_them() -> None:
+def test_the_cause_of_an_error_is_shown_without_secrets() -> None:
     error = ConnectionError("no connection")
     error.__cause__ = OSError(f"refused {KEY}")
     assert Secrets.of(KEY).error_text(error) == "ConnectionError: no connection (refused [key])"
@@ -143,7 +143,7 @@ def test_an_error_that_cannot_be_shown() -> None:
     assert error_text(Silent()) == "Silent: (its text cannot be shown: RuntimeError)"
 
 
-def test_logs_have_none_as_long_as_they_are_held(caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_kept_out_of_logs_while_held(caplog: pytest.LogCaptureFixture) -> None:
     secrets = Secrets.of(KEY)
     keep_out_of_logs(secrets)
     logger = logging.getLogger(f"a_client_of_{id(secrets)}.http2")  # made later, under a name that nobody knows
@@ -180,7 +180,7 @@ def test_each_of_two_equal_secrets_is_kept_out_of_logs(caplog: pytest.LogCapture
     assert second.values == {KEY}
 
 
-def test_logs_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_logs_are_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     secrets = Secrets.of(KEY)
     keep_out_of_logs(secrets)
     logging.getLogger("somebody").error("token=%s of %d", "theirs-1234", 3)
@@ -247,7 +247,7 @@ def test_names_under_which_a_key_may_be_given_by_mistake() -> None:
     assert [may_hold_a_secret(name) for name in given] == [True, True, True, True, False, False]
 
 
-def test_where_pydantic_says_more_is_left_out() -> None:
+def test_pydantics_links_are_left_out() -> None:
     from pydantic import TypeAdapter, ValidationError
 
     with pytest.raises(ValidationError) as refused:

@@ -105,7 +105,7 @@ def test_writers_never_share_a_file(tmp_path, make_sample):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1))
-def test_a_torn_batch_is_dropped_as_a_whole_and_no_other(tmp_path_factory, make_sample, cut):
+def test_only_an_incomplete_batch_is_dropped(tmp_path_factory, make_sample, cut):
     folder = tmp_path_factory.mktemp("run")
     prompts, said = responses_to([make_sample(name) for name in "abcd"], text="é" * 20)
     samples = [prompt.sample for prompt in prompts]
@@ -164,7 +164,7 @@ def test_group_and_metadata_may_change_and_samples_may_join(tmp_path, make_sampl
     assert known == ["a", "b"]
 
 
-def test_an_image_that_appears_later_is_no_change_and_is_held_from_then_on(tmp_path, make_sample):
+def test_an_image_found_later_is_not_a_change_but_is_recorded(tmp_path, make_sample):
     path = tmp_path / "late.png"
     samples = [make_sample("a", images=(path,))]
     opened(tmp_path / "run", MANIFEST, samples).close()
@@ -253,7 +253,7 @@ def test_a_file_is_created_once(tmp_path):
     ("content", "got"),
     [(b"", "an empty file"), (b"{}", r"2 bytes: \d validation errors"), (b"\0" * 9, "9 bytes: 1 validation error")],
 )
-def test_a_manifest_that_is_none_is_named(tmp_path, content, got):
+def test_an_invalid_manifest_is_named(tmp_path, content, got):
     (tmp_path / "manifest.json").write_bytes(content)
     for asked in (MANIFEST, None):
         with pytest.raises(ValueError, match=rf"manifest\.json: expected the manifest of a run, got {got}"):

@@ -52,7 +52,7 @@ def test_an_id_is_refused_too(tmp_path: Path) -> None:
         read_rows(tmp_path / "rows.jsonl")
 
 
-def test_values_of_ones_own_are_refused() -> None:
+def test_unwritable_values_are_refused() -> None:
     for make in (
         lambda: Style(system=HALF),
         lambda: Prompt.of(demo.samples(1)[0]).replace(context=HALF),

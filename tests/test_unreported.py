@@ -157,7 +157,7 @@ def test_draws_are_counted_each(tmp_path):
     assert Report.load(tmp_path).unreported == Unreported({"base": 4})
 
 
-def test_what_is_noted_is_not_read_again(tmp_path, monkeypatch):
+def test_lines_covered_by_the_note_are_not_read_again(tmp_path, monkeypatch):
     run(tmp_path)
     read = []
 
@@ -260,7 +260,7 @@ def test_a_copy_and_a_single_file_load_without_lines(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_the_command_line_says_it_in_every_form(tmp_path, caplog):
+def test_the_command_line_reports_it_in_every_format(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     run(tmp_path, samples=SAMPLES[:2], conditions=[StopThink()])
     killed(tmp_path, "answered")

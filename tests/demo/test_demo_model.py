@@ -45,7 +45,7 @@ def test_stock_classes_in_float32(loaded):
     assert model.num_parameters() == LOG["parameters"]
 
 
-def test_loading_shows_no_bar_and_leaves_other_bars_as_they_were(capsys):
+def test_loading_shows_no_bar_and_keeps_the_setting(capsys):
     logging = transformers.utils.logging
     for shown in (True, False):
         (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
@@ -85,7 +85,7 @@ def test_prompts_have_no_system_turn_and_end_where_the_assistant_begins(loaded):
     assert text.endswith("</answer>.<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_it_looks(figures):
+def test_it_uses_the_image(figures):
     assert figures["base"]["accuracy"] >= 0.9
     assert min(figures["base"]["accuracy_by_kind"].values()) >= 0.9  # 20 samples each; the card has the figures
     assert figures["blank_image"]["accuracy"] <= 0.4
@@ -117,7 +117,7 @@ def test_the_library_runs_it():
     assert sum(torch.tensor(response.option_logprobs).exp()).item() > 0.9
 
 
-def test_training_asks_as_the_library_asks(loaded):
+def test_training_prompts_equal_the_librarys(loaded):
     """The prompt at test time is token for token the one of training, and pointers point at equal words."""
     tokenizer = loaded[1].tokenizer
     drawn = [(*questions.draw(i, split="training"), questions.to_sample(i, split="training")) for i in range(25)]
@@ -150,7 +150,7 @@ def test_pointer_losses_are_the_negative_logarithm_of_attention():
 
 
 @pytest.mark.skipif(transformers.__version__ < "5", reason="the training makes its tokenizer with transformers 5")
-def test_training_runs_from_nothing_and_gives_the_same_weights_again(tmp_path):
+def test_training_from_scratch_is_reproducible(tmp_path):
     digests = []
     for run in ("one", "two"):
         command = [sys.executable, train_demo.__file__, "--out", str(tmp_path / run), "--steps-scale", "0.01"]

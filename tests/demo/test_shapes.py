@@ -52,7 +52,7 @@ def test_every_option_is_right_in_the_scene_that_its_thought_describes(drawn):
             assert re.search(rf"\b{word}\b", question.caption(option))
 
 
-def test_things_asked_about_are_there_once(drawn):
+def test_things_in_questions_are_unique(drawn):
     for scene, question in drawn:
         if question.kind in ("position", "relation"):
             assert len({str(thing) for thing in question.compared}) == len(question.compared)

@@ -36,7 +36,7 @@ def tables(draw, missing=False):
 
 
 @given(tables())
-def test_kappa_is_that_of_statsmodels(ratings):
+def test_kappa_agrees_with_statsmodels(ratings):
     if len(ratings.unique()) == 1:
         assert math.isnan(fleiss_kappa(ratings))
     else:
@@ -45,7 +45,7 @@ def test_kappa_is_that_of_statsmodels(ratings):
 
 
 @given(tables(missing=True))
-def test_what_is_not_rated_by_all_is_left_out(ratings):
+def test_items_with_missing_ratings_are_left_out(ratings):
     rated = ratings[~ratings.isnan().any(dim=1)]
     assert fleiss_kappa(ratings) == pytest.approx(fleiss_kappa(rated), nan_ok=True)
     same = [len(set(row)) == 1 for row in rated.tolist()]
@@ -54,7 +54,7 @@ def test_what_is_not_rated_by_all_is_left_out(ratings):
 
 
 @given(tables(missing=True))
-def test_pairs_are_those_of_a_slow_loop(ratings):
+def test_pairwise_agreement_equals_a_slow_loop(ratings):
     shares = pairwise_agreement(ratings)
     for one, other in combinations(range(ratings.shape[1]), 2):
         both = [(a, b) for a, b in ratings[:, [one, other]].tolist() if not math.isnan(a) and not math.isnan(b)]
@@ -83,7 +83,7 @@ def test_extremes():
 
 @pytest.mark.parametrize("function", [fleiss_kappa, strict_agreement, pairwise_agreement])
 @pytest.mark.parametrize("shape", [(4,), (4, 1), (2, 2, 2)])
-def test_shapes_that_do_not_fit_are_refused(function, shape):
+def test_mismatched_shapes_are_refused(function, shape):
     with pytest.raises(ValueError, match=r"expected ratings \(N, R\) of at least two raters, got shape \("):
         function(torch.zeros(shape))
 
@@ -96,7 +96,7 @@ def padded(rows, width=8):
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(1, 10))
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_draw(right, k):
+def test_pass_at_k_is_the_share_of_subsets_with_a_correct_draw(right, k):
     found = float(pass_at_k(torch.tensor(sum(right)), torch.tensor(len(right)), k))
     subsets = list(combinations(right, k))
     expected = sum(map(any, subsets)) / len(subsets) if subsets else math.nan
@@ -118,7 +118,7 @@ def test_pass_at_one_is_accuracy_and_more_draws_never_pass_less():
     assert values[-1].tolist() == [0.0, *[1.0] * 8]
 
 
-def test_pass_at_k_says_what_it_expects():
+def test_pass_at_k_refuses_invalid_arguments():
     with pytest.raises(ValueError, match="expected 'k' of at least 1, got 0"):
         pass_at_k(torch.tensor(1), torch.tensor(2), 0)
     with pytest.raises(ValueError, match="expected 'correct' between 0 and 'draws'"):

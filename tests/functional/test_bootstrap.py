@@ -129,7 +129,7 @@ def test_intervals_agree_with_those_that_scipy_draws_itself(method):
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03 * width)
 
 
-def test_bca_leans_to_the_long_tail():
+def test_bca_shifts_towards_the_long_tail():
     values = rng(3).exponential(size=60)
     percentile, bca = (bootstrap_mean(values, rng=rng(), method=method) for method in ("percentile", "bca"))
     assert bca.low > percentile.low
@@ -158,7 +158,7 @@ def columns_and_groups(seed):
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 @given(seed=st.integers(0, 999), order=st.permutations(range(4)))
 @settings(max_examples=10, deadline=None)
-def test_a_column_has_the_result_that_it_has_alone(method, seed, order):
+def test_a_columns_result_does_not_depend_on_other_columns(method, seed, order):
     columns, groups = columns_and_groups(seed)
     settings = {"replicates": 50, "method": method}
     alone = [bootstrap_mean(column, groups, rng=rng(), **settings) for column in columns]
@@ -170,14 +170,14 @@ def test_a_column_has_the_result_that_it_has_alone(method, seed, order):
     assert paired_bootstraps(iter([]), groups, rng=rng()) == bootstrap_means([], rng=rng()) == []
 
 
-def test_few_values_are_not_taken_for_many():
+def test_intervals_of_few_values_are_wide():
     """At n = 8 plain percentiles cover about 88 %; expanded ones do better."""
     generator = rng(9)
     intervals = [bootstrap_mean(generator.normal(size=8), rng=generator, replicates=400) for _ in range(300)]
     assert np.mean([result.low <= 0 <= result.high for result in intervals]) >= 0.91
 
 
-def test_p_says_what_the_interval_says():
+def test_p_and_interval_agree():
     generator = rng(3)
     for shift in (0.0, 0.1, 0.2, 0.3):
         condition = generator.normal(shift, 1, size=200)
@@ -198,7 +198,7 @@ def test_memory_does_not_grow_with_replicates():
     assert peak < 60e6
 
 
-def test_the_seed_decides():
+def test_results_depend_on_the_seed():
     values = rng(6).normal(size=50)
     assert bootstrap_mean(values, rng=rng(1)) == bootstrap_mean(values, rng=rng(1))
     assert bootstrap_mean(values, rng=rng(1)) != bootstrap_mean(values, rng=rng(2))
@@ -226,7 +226,7 @@ def test_the_seed_decides():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -266,7 +266,7 @@ def test_without_replicates_or_with_one_group_there_is_no_interval():
         assert all(map(math.isnan, found))
 
 
-def test_skewness_that_is_too_much_for_the_formula_is_no_interval():
+def test_excessive_skewness_gives_no_interval():
     # At so high a level with two groups, or with all the spread in one of four, the accelerated percentile turns back.
     column = GroupedColumn.of(np.array([0.0, 0.0, 0.0, 9.0]), np.arange(4), 4)
     replicates = np.repeat([0.0, 2.25, 4.5, 6.75], [30, 42, 21, 7])

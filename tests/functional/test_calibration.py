@@ -189,6 +189,6 @@ def test_no_letters_at_all_are_undefined():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -19,7 +19,7 @@ def test_all_names_are_exported_and_sorted():
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
-def test_it_knows_nothing_else_of_the_package(module):
+def test_it_imports_nothing_else_of_the_package(module):
     imports = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)]
     assert all(node.level <= 1 and not (node.module or "").startswith("vlmrobust") for node in imports)
 

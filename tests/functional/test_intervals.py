@@ -58,13 +58,13 @@ def test_a_rate_gets_wilsons_interval(n, data):
     assert mean_interval(values, outcome="rate", rng=rng()) == Estimate(k / n, *wilson_interval(k, n), n)
 
 
-def test_zeros_and_ones_are_no_rate_by_chance():
+def test_zeros_and_ones_are_not_assumed_to_be_rates():
     entropies = np.zeros(20)
     assert mean_interval(entropies, rng=rng()).high == 0.0
     assert mean_interval(entropies, outcome="rate", rng=rng()).high == pytest.approx(0.161, abs=1e-3)
 
 
-def test_what_is_no_rate_is_flipped():
+def test_other_values_get_the_randomisation_test():
     generator = rng(3)
     base, condition = generator.random(9), generator.random(9)
     changes, groups = condition - base, np.repeat([0, 1, 2, 3, 4, 5], [1, 1, 1, 2, 2, 2])
@@ -93,7 +93,7 @@ def test_rates_in_groups_and_shares_are_never_a_point():
 
 
 @pytest.mark.parametrize(("groups", "count"), [(None, 5), ("aabbccddee", 10)])
-def test_of_too_few_there_is_no_interval(groups, count):
+def test_too_few_values_give_no_interval(groups, count):
     labels = None if groups is None else list(groups)
     values = rng(1).random(count)
     for found in (mean_interval(values, labels, rng=rng()), paired_interval(values, values[::-1], labels, rng=rng())):
@@ -110,7 +110,7 @@ def test_of_too_few_there_is_no_interval(groups, count):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_one_more_failure_raises_neither_end(data):
+def test_an_additional_failure_raises_no_limit(data):
     """Of rates without groups, of rates in groups and of shares; as values and as differences."""
     count = data.draw(st.integers(6, 18))
     before = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=count, max_size=count)))
@@ -130,7 +130,7 @@ def test_one_more_failure_raises_neither_end(data):
 
 
 @pytest.mark.parametrize(("base", "condition"), [([], []), ([NAN, 1.0], [0.0, NAN])])
-def test_no_pair_is_nan_everywhere(base, condition):
+def test_without_pairs_everything_is_nan(base, condition):
     for function in (paired_interval, paired_bootstrap):
         result = function(base, condition, rng=rng())
         assert result.n == 0
@@ -164,7 +164,7 @@ def printed(results):
 @pytest.mark.parametrize("grouped", [False, True])
 @given(seed=st.integers(0, 999), order=st.permutations(range(6)))
 @settings(max_examples=15, deadline=None)
-def test_a_column_has_the_interval_that_it_has_alone(grouped, seed, order):
+def test_a_columns_interval_does_not_depend_on_other_columns(grouped, seed, order):
     columns, labels = mixed_columns(seed)
     settings = {"groups": labels if grouped else None, "replicates": 90}
     kinds = ["rate", "mean", "rate", "rate", "share", "mean"]
@@ -211,7 +211,7 @@ def test_a_column_has_the_interval_that_it_has_alone(grouped, seed, order):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -258,7 +258,7 @@ def test_without_groups_p_is_scipys():
     assert flipped(condition - base).p == pytest.approx(expected.pvalue)
 
 
-def test_random_flips_are_near_all_of_them():
+def test_random_flips_approximate_all_of_them():
     values = rng(4).normal(0.3, 1, 13)
     every, some = flipped(values, replicates=2**13), flipped(values, replicates=8_000)
     assert some.p == pytest.approx(every.p, abs=0.02)
@@ -266,7 +266,7 @@ def test_random_flips_are_near_all_of_them():
 
 
 @pytest.mark.parametrize("count", range(1, 10))
-def test_intervals_begin_where_the_rarest_pattern_is_rare_enough(count):
+def test_intervals_need_enough_groups_for_the_level(count):
     found = flipped(rng(count).normal(size=count))
     assert math.isnan(found.low) == math.isnan(found.p) == (count < FEWEST_GROUPS)
     assert 2 / 2 ** (FEWEST_GROUPS - 1) > 0.05 > 2 / 2**FEWEST_GROUPS

@@ -191,7 +191,7 @@ def test_entropy_agrees_with_scipy(values, offset, dtype):
     assert (entropies >= 0).all()
 
 
-def test_a_large_vocabulary_keeps_its_digits():
+def test_a_large_vocabulary_keeps_precision():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 151_936, generator=generator) * torch.tensor([[0.0], [1.0], [8.0]])
     expected = scipy_entropy(softmax(logits.double().numpy(), axis=-1), axis=-1)
@@ -207,13 +207,13 @@ def test_a_token_that_is_ruled_out_adds_nothing():
 
 
 @pytest.mark.parametrize("row", [[NAN, 1.0], [INF, 1.0], [-INF, -INF]])
-def test_broken_logits_stay_broken_in_their_row_alone(row):
+def test_invalid_logits_affect_only_their_row(row):
     entropies = token_entropy(torch.tensor([row, [0.0, 0.0]]))
     assert entropies[0].isnan()
     assert entropies[1].item() == pytest.approx(math.log(2))
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_results_do_not_depend_on_chunks(monkeypatch):
     logits = torch.randn(2, 7, 11, generator=torch.Generator().manual_seed(0))
     whole = token_entropy(logits)
     monkeypatch.setattr(module, "_CPU_CHUNK_ELEMENTS", 23)
@@ -339,7 +339,7 @@ def test_a_negative_target_has_no_logprob_and_no_tokens_no_scores() -> None:
     assert score_tokens(torch.zeros(0, 2), torch.eye(2), torch.zeros(0, dtype=torch.long)).logprobs.shape == (0,)
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_mismatched_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected hidden .* got \(2, 4\), \(5, 3\) and \(2,\)"):
         score_tokens(torch.zeros(2, 4), torch.zeros(5, 3), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"targets \(…\), got \(2, 4\), \(5, 4\) and \(3,\)"):

@@ -105,7 +105,7 @@ def _simulated(rate, false_alarms, random, *, correlation=0.0, before=None):
 
 @pytest.mark.parametrize("rate", [0.8, 0.93, 0.975])
 @pytest.mark.parametrize("false_alarms", [0.05, 0.12])
-def test_intervals_hold_the_truth(rate, false_alarms):
+def test_intervals_cover_the_truth(rate, false_alarms):
     """2,000 sets of 1,000 responses with 100 labels, of the population and of the responses at hand."""
     random = np.random.default_rng(int(rate * 1000) + int(false_alarms * 100))
     held = held_at_hand = held_pairs = 0
@@ -129,7 +129,7 @@ def test_intervals_hold_the_truth(rate, false_alarms):
 
 
 @pytest.mark.parametrize("function", [post_stratified_rate, post_stratified_difference])
-def test_what_does_not_fit_is_refused(function):
+def test_invalid_arguments_are_refused(function):
     sides = 1 if function is post_stratified_rate else 2
     with pytest.raises(ValueError, match=r"expected one verdict per label, got shapes \(2,\) and \(3,\)"):
         function(*[[1, 0]] * sides, *[[1, 0, 1]] * sides, rng=rng())

@@ -92,7 +92,7 @@ def test_separated_classes_keep_an_interval():
 
 
 @pytest.mark.parametrize("counts", [(0, 5), (5, 0)])
-def test_one_class_alone_has_no_interval(counts):
+def test_a_single_class_has_no_interval(counts):
     assert all(math.isnan(bound) for bound in auroc_interval(NAN, *counts))
 
 
@@ -104,7 +104,7 @@ def test_one_class_alone_has_no_interval(counts):
         ((0.5, 3, 3, 1.0), "expected 'level' between 0 and 1, got 1.0"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         auroc_interval(*arguments)
 
@@ -180,7 +180,7 @@ def test_constant_scores_have_the_error_rate_as_their_area():
     assert area_under_risk_coverage(torch.tensor([math.inf, -math.inf]), torch.tensor([1.0, 0.0])).item() == 0.25
 
 
-def test_a_hundred_thousand_rows_keep_their_digits():
+def test_a_hundred_thousand_rows_keep_precision():
     scores = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
     correct = (torch.rand(100_000, generator=torch.Generator().manual_seed(1)) < scores).float()
     wrong = 1 - correct[scores.argsort(descending=True)].double()

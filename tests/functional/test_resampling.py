@@ -46,7 +46,7 @@ def test_counts_are_a_multinomial_draw(count):
 
 
 @pytest.mark.parametrize("count", [2, 9, 63])
-def test_chunks_change_nothing(count, monkeypatch):
+def test_results_do_not_depend_on_chunks(count, monkeypatch):
     columns = columns_by_group(rng(1).normal(size=(3, count)), None, rng())
     whole, means = np.concatenate(list(resample_counts(count, 100, rng()))), replicate_means(columns, 100, rng())
     monkeypatch.setattr(resampling, "_CHUNK_ELEMENTS", 64)
@@ -73,7 +73,7 @@ def test_replicates_agree_with_a_slow_loop(table):
 
 @given(tables())
 @settings(max_examples=40, deadline=None)
-def test_a_column_has_the_replicates_that_it_has_alone(table):
+def test_a_columns_replicates_do_not_depend_on_other_columns(table):
     columns, groups = table
     together = replicate_means(columns_by_group(columns, groups, rng()), 20, rng())
     for column, means in zip(columns, together, strict=True):
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_columns_times_values():
     assert peak < 6e6
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match=r"expected 'groups' of shape \(3,\), got \(2,\)"):
         group_codes(["a", "b"], 3)
     with pytest.raises(ValueError, match="expected columns of the same length, got 2 and 3"):

@@ -59,7 +59,7 @@ def test_with_equal_chances_it_is_a_binomial_tail(chance, count):
     assert found.numpy() == pytest.approx(binom.sf(np.arange(count + 1) - 1, count, chance), rel=1e-9, abs=1e-300)
 
 
-def test_small_tails_are_not_lost_and_what_is_no_chance_is_refused():
+def test_small_tails_are_kept_and_invalid_probabilities_are_refused():
     assert poisson_binomial_tail(torch.full((20,), 1e-3, dtype=torch.float64))[-1].item() == pytest.approx(1e-60)
     assert poisson_binomial_tail(torch.tensor([0.5, math.nan])).isnan().all()
     assert poisson_binomial_tail(torch.empty(2, 0)).tolist() == [[1.0], [1.0]]

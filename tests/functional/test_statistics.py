@@ -191,7 +191,7 @@ def test_an_effect_cannot_exceed_the_share_of_pairs_that_differ():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -227,7 +227,7 @@ def test_tangos_interval_ends_where_his_test_does():
 
 
 @pytest.mark.parametrize("counts", [(-1, 2, 5), (3, 3, 5)])
-def test_counts_that_cannot_be_are_refused(counts):
+def test_impossible_counts_are_refused(counts):
     with pytest.raises(ValueError, match="expected counts of at least 0 that add up to at most n"):
         tango_interval(*counts)
     with pytest.raises(ValueError, match="expected counts of at least 0"):
@@ -238,7 +238,7 @@ Z = norm.ppf(0.975)
 ESTIMATES = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6)
 
 
-def test_of_normal_estimates_it_is_the_usual_one():
+def test_the_average_of_normal_estimates_has_the_usual_interval():
     values, errors = np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.05, 0.2])
     low, high = average_interval(values, values - Z * errors, values + Z * errors)
     error = math.sqrt((errors**2).sum()) / 3
@@ -246,7 +246,7 @@ def test_of_normal_estimates_it_is_the_usual_one():
 
 
 @given(ESTIMATES, st.data())
-def test_order_is_nothing_and_dependence_only_widens(estimates, data):
+def test_order_does_not_matter_and_dependence_only_widens(estimates, data):
     values, below, above = (np.array(side) for side in zip(*estimates, strict=True))
     alone = average_interval(values, values - below, values + above)
     order = list(data.draw(st.permutations(range(len(values)))))
@@ -276,7 +276,7 @@ def test_it_covers_the_average_of_rates_of_unequal_samples(rates):
     assert 0.935 <= covered <= 0.965
 
 
-def test_what_is_not_known_stays_unknown_and_lengths_are_checked():
+def test_nan_propagates_and_lengths_are_checked():
     assert np.isnan(average_interval([], [], [])).all()
     assert np.isnan(average_interval([0.1, math.nan], [0, 0], [1, 1])).all()
     with pytest.raises(ValueError, match="'values', 'low', 'high' and 'blocks' of the same length, got 2, 2, 1, 2"):

@@ -139,7 +139,7 @@ class UnscoredAsZero(Metric):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Metric) else None,
 )
-def test_broken_metrics_are_told_what_is_wrong(metric, sentence):
+def test_broken_metrics_get_an_explanation(metric, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_metric(metric)
 
@@ -330,7 +330,7 @@ class ReturnsText(Perturbation):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Perturbation) else None,
 )
-def test_broken_perturbations_are_told_what_is_wrong(perturbation, sentence, make_sample):
+def test_broken_perturbations_get_an_explanation(perturbation, sentence, make_sample):
     samples = None
     if isinstance(perturbation, AssertsAnother):
         samples = [make_sample()]
@@ -338,7 +338,7 @@ def test_broken_perturbations_are_told_what_is_wrong(perturbation, sentence, mak
         check_perturbation(perturbation, samples)
 
 
-def test_the_global_random_state_is_left_as_it_was():
+def test_the_global_random_state_is_restored():
     states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     check_perturbation(Shouted())
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002

@@ -24,7 +24,7 @@ def mean(metric, asked, responses):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_planted_shares_come_out(prompts, share):
+def test_planted_shares_are_observed(prompts, share):
     tolerance = 0.0 if share in (0.0, 1.0) else 0.08
     cases = (
         (Accuracy(), "base", {"accuracy": share}, share),
@@ -53,7 +53,7 @@ def test_letters_agree_with_the_answer(prompts):
         assert (likeliest if likeliest < 4 else None) == response.answer, prompt.condition
 
 
-def test_it_goes_on_from_a_prefill_and_reads_closed_thoughts_without_decoding(prompts):
+def test_it_continues_prefills_and_reads_closed_thoughts_without_decoding(prompts):
     for prompt, response in zip(*said(prompts, "wrong_think"), strict=True):
         assert not response.text.startswith("<think>")
         assert response.well_formed
@@ -92,7 +92,7 @@ def test_draws_differ_by_guessing_alone(make_sample):
         assert (answers[::2] != answers[1::2]) is differ
 
 
-def test_it_counts_what_it_was_asked(make_sample):
+def test_it_records_prompts_and_calls(make_sample):
     model = FakeModel()
     prompts = list(expand([make_sample("a"), make_sample("b")], paper_conditions()))
     model.respond(prompts[:3])

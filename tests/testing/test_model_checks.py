@@ -114,7 +114,7 @@ def recolours(prompts):
         (recolours, "expected respond to leave its prompts as they are, got them changed"),
     ],
 )
-def test_broken_models_are_told_what_is_wrong(respond, sentence):
+def test_broken_models_get_an_explanation(respond, sentence):
     class Broken:
         def respond(self, prompts):
             return respond(prompts)
@@ -140,7 +140,7 @@ class Asked(Wrapped):
         return future
 
 
-def test_sound_models_that_are_asked_prompt_by_prompt_pass():
+def test_sound_concurrent_models_pass():
     check_model(Asked())
 
 
@@ -153,12 +153,12 @@ def test_sound_models_that_are_asked_prompt_by_prompt_pass():
         (lambda p, r: _fail() if r.status == "error" else r, "answered, got OSError from ask: no such file"),
     ],
 )
-def test_broken_asking_is_told(change, sentence):
+def test_errors_of_ask_get_an_explanation(change, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_model(Asked(change))
 
 
-def test_asking_has_a_concurrency_and_returns_futures():
+def test_ask_needs_a_concurrency_and_returns_futures():
     class Without(Asked):
         concurrency = 0
 
@@ -224,7 +224,7 @@ def test_rendering_is_checked_where_there_is_a_processor(opens):
     check_model(WithProcessor(Processor(opens)))
 
 
-def test_a_prompt_that_loses_its_prefill_or_opens_twice_is_told():
+def test_a_lost_prefill_or_second_opener_is_found():
     with pytest.raises(AssertionError, match="expected the decoded prompt to end with exactly the prefill"):
         check_model(WithProcessor(Processor(loses="'")))
     with pytest.raises(AssertionError, match="in the assistant's turn, got 2"):
