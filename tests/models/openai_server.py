@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks OpenAI's chat schema, and a toy language model behind it whose distribution is known.
+"""An HTTP server with OpenAI's chat schema, in front of a toy language model of known distribution.
 
 The model is a function from the rendered text to a distribution of the next token: what it writes after its own
 beginning is the rest of what it would have written, as with any language model, and every probability can be summed by

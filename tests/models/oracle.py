@@ -1,4 +1,4 @@
-"""Plain Hugging Face forwards, one prompt at a time, and letters found by looking at every token of the vocabulary.
+"""Reference results: plain forward passes, one prompt at a time, and letters found over the whole vocabulary.
 
 What follows a letter is found by one more whole forward per token; what ends one is the parser's to say.
 """

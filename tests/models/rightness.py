@@ -1,4 +1,4 @@
-"""What is asked of `HFModel` on every family: what a plain forward and `generate` say, however prompts are batched."""
+"""Check `HFModel` on a family: the results of a plain forward pass and of `generate`, however prompts are batched."""
 
 import re
 from collections.abc import Callable, Sequence

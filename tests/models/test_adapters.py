@@ -1,4 +1,4 @@
-"""PEFT adapters: an adapter in its layers says what the merged model says."""
+"""PEFT adapters: an adapter in its layers gives the results of the merged model."""
 
 import copy
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def forced(samples: list[Sample]) -> list[Prompt]:
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "lfm2_vl"])
-def test_an_adapter_says_what_the_merged_model_says(
+def test_an_adapter_gives_the_results_of_the_merged_model(
     family: str, samples: list[Sample], texts_of: Callable[[Any], list[str]]
 ) -> None:
     if reason := zoo.missing(family):
@@ -94,7 +94,7 @@ def test_letters_follow_an_adapter_at_the_lm_head_while_it_is_trained(tiny: Buil
         assert response.option_logprobs != pytest.approx(untrained.option_logprobs, abs=1e-2)
 
 
-def test_the_mode_of_training_is_left_as_it_was(tiny: Build, samples: list[Sample]) -> None:
+def test_training_mode_is_restored(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
     model = adapted(made.model, lora_dropout=0.5)
     prompts = forced(samples[:2])
@@ -183,7 +183,7 @@ def letters(model: Any, processor: Any, prompt: Prompt, texts: list[str]) -> lis
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_single_tokens_that_were_trained_are_heard(
+def test_trained_single_tokens_take_effect(
     tied: bool, samples: list[Sample], texts_of: Callable[[Any], list[str]]
 ) -> None:
     made = zoo.build("qwen2_5_vl")
@@ -210,7 +210,7 @@ def test_single_tokens_that_were_trained_are_heard(
 
 
 @pytest.mark.parametrize("inner", [False, True])
-def test_a_model_with_adapters_of_several_kinds_is_looked_into(
+def test_the_model_inside_adapters_of_several_kinds_is_found(
     inner: bool, samples: list[Sample], texts_of: Callable[[Any], list[str]]
 ) -> None:
     made = zoo.build("qwen2_5_vl")

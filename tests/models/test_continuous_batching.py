@@ -1,4 +1,4 @@
-"""Texts that leave and join a batch, against the model's own `generate`, prompt by prompt, for every kind of cache."""
+"""Continuous batching compared with `generate`, prompt by prompt, for every kind of cache."""
 
 import copy
 import inspect
@@ -113,7 +113,7 @@ def test_texts_and_letters_are_those_of_generate(
     assert (shared[-1] > 0) is (family != "unlimited_ocr" and not alone)
 
 
-def test_batches_of_any_number_of_tokens_answer_alike(restless: Build, samples: list[Sample]) -> None:
+def test_responses_do_not_depend_on_the_batch_size_in_tokens(restless: Build, samples: list[Sample]) -> None:
     made, prompts = restless("qwen3_5"), prompts_of(samples)
     options = {"max_new_tokens": LIMIT, **UNEVEN}
     expected = HFModel(made.model, made.processor, options, batch_size=1).respond(prompts)
@@ -122,9 +122,7 @@ def test_batches_of_any_number_of_tokens_answer_alike(restless: Build, samples: 
 
 
 @pytest.mark.parametrize("family", [*KINDS, *APART])
-def test_draws_and_stop_strings_do_not_depend_on_who_is_beside(
-    family: str, restless: Build, samples: list[Sample]
-) -> None:
+def test_draws_and_stop_strings_do_not_depend_on_the_batch(family: str, restless: Build, samples: list[Sample]) -> None:
     made = restless(family)
     begun = ("", "<think>The cube", "<think>")
     prompts = [Prompt.of(sample, draw=draw).replace(prefill=begun[draw]) for sample in samples for draw in range(3)]
@@ -143,7 +141,7 @@ def test_draws_and_stop_strings_do_not_depend_on_who_is_beside(
         assert_same(HFModel(made.model, made.processor, options, batch_size=batch_size).respond(prompts), expected)
 
 
-def test_no_step_is_taken_for_a_text_that_has_ended(
+def test_a_finished_text_takes_no_further_steps(
     restless: Build, samples: list[Sample], seen: list[ContinuousBatch]
 ) -> None:
     made = restless("llava")
@@ -157,7 +155,7 @@ def test_no_step_is_taken_for_a_text_that_has_ended(
     assert sum(rolling.joined for rolling in seen) >= len(prompts) // 3
 
 
-def test_no_more_rows_are_held_than_planned(
+def test_the_batch_never_exceeds_the_planned_rows(
     restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = restless("qwen2_5_vl")
@@ -178,7 +176,7 @@ def test_no_more_rows_are_held_than_planned(
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_5"])
 @pytest.mark.parametrize("batch_tokens", [700, 1600])
-def test_the_cache_stays_within_the_tokens_that_are_allowed(
+def test_the_cache_stays_within_batch_tokens(
     batch_tokens: int, family: str, restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = restless(family)
@@ -208,7 +206,7 @@ def test_the_cache_stays_within_the_tokens_that_are_allowed(
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen3_5", "dots3_note"])
-def test_memory_that_runs_out_in_the_middle_of_thoughts_changes_none(
+def test_running_out_of_memory_during_decoding_changes_no_text(
     family: str,
     restless: Build,
     samples: list[Sample],
@@ -236,7 +234,7 @@ def test_memory_that_runs_out_in_the_middle_of_thoughts_changes_none(
 
 
 @pytest.mark.parametrize("window", [80, 150, 4096])
-def test_texts_that_grow_beyond_a_window_or_stay_within(window: int, restless: Build, samples: list[Sample]) -> None:
+def test_texts_longer_and_shorter_than_a_sliding_window(window: int, restless: Build, samples: list[Sample]) -> None:
     made, prompts = restless("gemma3"), prompts_of(samples[:4])
     config = copy.deepcopy(made.model.config)
     config.text_config.sliding_window = window
@@ -254,7 +252,7 @@ def test_texts_that_grow_beyond_a_window_or_stay_within(window: int, restless: B
     assert engine.work()["shared_tokens"] > 0
 
 
-def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(
+def test_a_cache_that_takes_no_rows_in_still_drops_finished_ones(
     restless: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, seen: list[ContinuousBatch]
 ) -> None:
     made, prompts = restless("llava"), prompts_of(samples)
@@ -272,7 +270,7 @@ def test_a_cache_that_takes_in_no_rows_lets_them_go_all_the_same(
     assert sum(rolling.row_steps for rolling in seen) == steps
 
 
-def test_a_cache_that_says_something_else_leaves_decoding_to_generate(
+def test_with_a_wrong_cache_generate_decodes(
     restless: Build,
     samples: list[Sample],
     monkeypatch: pytest.MonkeyPatch,
@@ -296,7 +294,7 @@ def test_a_cache_that_says_something_else_leaves_decoding_to_generate(
 
 
 @torch.inference_mode()
-def test_joined_rows_are_side_by_side_and_at_the_right() -> None:
+def test_joined_rows_are_contiguous_and_right_aligned() -> None:
     def branches(mask: list[list[int]]) -> Branches:
         marks = torch.tensor(mask)
         cache = DynamicCache()
@@ -317,7 +315,7 @@ def test_joined_rows_are_side_by_side_and_at_the_right() -> None:
     assert alone.mask.tolist() == [[1, 1]]
 
 
-def test_an_unknown_kind_of_layer_takes_in_no_rows() -> None:
+def test_an_unknown_kind_of_layer_takes_no_rows_in() -> None:
     from transformers.cache_utils import DynamicLayer
 
     class Other(DynamicLayer):

@@ -46,7 +46,7 @@ def test_rows_are_padded_on_the_left_and_nothing_is_lost(family: str, tiny: Buil
 
 
 @pytest.mark.parametrize("family", ["gemma3", "mistral3", "mllama"])
-def test_a_bos_of_the_template_stays_the_only_one(family: str, tiny: Build, samples: list[Sample]) -> None:
+def test_the_templates_bos_token_is_not_repeated(family: str, tiny: Build, samples: list[Sample]) -> None:
     processor = tiny(family).processor
     bos = processor.tokenizer.bos_token_id
     [row] = encoded(Encoder(processor), [Prompt.of(samples[0])])["input_ids"].tolist()
@@ -54,7 +54,7 @@ def test_a_bos_of_the_template_stays_the_only_one(family: str, tiny: Build, samp
     assert row.count(bos) == 1
 
 
-def test_a_plain_call_would_give_gemma_two(tiny: Build, samples: list[Sample]) -> None:
+def test_a_plain_call_would_give_gemma_two_bos_tokens(tiny: Build, samples: list[Sample]) -> None:
     # Otherwise the test above could not fail.
     processor = tiny("gemma3").processor
     text = oracle.rendered(processor, Prompt.of(samples[0]))
@@ -62,7 +62,7 @@ def test_a_plain_call_would_give_gemma_two(tiny: Build, samples: list[Sample]) -
     assert list(row[:2]) == [processor.tokenizer.bos_token_id] * 2
 
 
-def test_a_processor_that_pads_on_the_right_all_the_same_is_refused(tiny: Build, samples: list[Sample]) -> None:
+def test_a_processor_that_pads_on_the_right_is_refused(tiny: Build, samples: list[Sample]) -> None:
     class Stubborn:
         def __init__(self, processor: Any) -> None:
             self._processor = processor
@@ -85,7 +85,7 @@ def test_a_tokenizer_without_a_pad_token_pads_with_the_end_of_text(samples: list
     assert int(inputs["input_ids"][0, 0]) == processor.tokenizer.eos_token_id
 
 
-def test_floating_inputs_alone_are_cast() -> None:
+def test_only_floating_point_inputs_are_cast() -> None:
     inputs = {"ids": torch.tensor([1]), "pixels": torch.ones(2), "mask": torch.tensor([True]), "sizes": [(1, 2)]}
     moved = Encoder.to_device(inputs, torch.device("cpu"), torch.bfloat16)
     assert {name: getattr(value, "dtype", value) for name, value in moved.items()} == {
@@ -128,7 +128,7 @@ def test_a_template_that_opens_the_thought_leaves_one_opener(prefill: str, sampl
     assert rendered.text.count("<think>") == 1
 
 
-def test_a_thought_that_the_template_opened_is_truncated_without_its_end(samples: list[Sample]) -> None:
+def test_a_thought_opened_by_the_template_is_truncated_without_its_closing_tag(samples: list[Sample]) -> None:
     model, processor = thinking()
     zoo.redraw(model)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
@@ -142,21 +142,21 @@ def test_a_thought_that_the_template_opened_is_truncated_without_its_end(samples
 
 
 @pytest.mark.parametrize("family", zoo.FAMILIES)
-def test_a_system_text_is_shown_whatever_the_template_knows(family: str, tiny: Build, samples: list[Sample]) -> None:
+def test_system_text_is_rendered_by_any_template(family: str, tiny: Build, samples: list[Sample]) -> None:
     prompt = Prompt.of(samples[0], style=Style(system="Be brief, please."))
     text = Encoder(tiny(family).processor).render(prompt, {}).text
     assert text.count("Be brief, please.") == 1
     assert text.index("Be brief, please.") < text.index(prompt.question)
 
 
-def test_paligemmas_template_knows_no_system_turn(tiny: Build, samples: list[Sample]) -> None:
+def test_paligemmas_template_has_no_system_turn(tiny: Build, samples: list[Sample]) -> None:
     # Otherwise the test above would not show that the text is put in front of the user's.
     prompt = Prompt.of(samples[0], style=Style(system="Be brief, please."))
     with pytest.raises(Exception, match="System role not supported"):
         oracle.rendered(tiny("paligemma").processor, prompt)
 
 
-def test_images_are_decoded_once_for_all_prompts_that_show_them(
+def test_images_are_decoded_once_for_all_prompts(
     tiny: Build, make_sample: Callable[..., Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (56, 56), "red").save(tmp_path / "red.png")
@@ -171,9 +171,7 @@ def test_images_are_decoded_once_for_all_prompts_that_show_them(
     assert opened.count(tmp_path / "red.png") == 1
 
 
-def test_images_derived_in_the_same_way_are_made_once(
-    tiny: Build, make_sample: Callable[..., Sample], tmp_path: Path
-) -> None:
+def test_equal_derived_images_are_made_once(tiny: Build, make_sample: Callable[..., Sample], tmp_path: Path) -> None:
     encoder, cache = Encoder(tiny("llava").processor), {}
     Image.linear_gradient("L").resize((56, 56)).save(tmp_path / "grey.png")
     sample = make_sample(images=[tmp_path / "grey.png", Image.new("RGB", (56, 56))])
@@ -193,7 +191,7 @@ def test_an_image_that_cannot_be_opened_is_named(
 
 
 @pytest.mark.parametrize("fault", [TypeError("'NoneType' object is not subscriptable"), ZeroDivisionError("a side")])
-def test_where_a_processor_cannot_count_an_images_tokens_batches_are_planned_with_a_guess(
+def test_batches_are_planned_with_a_guess_if_the_processor_cannot_count_image_tokens(
     fault: Exception, tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny("internvl")
@@ -210,7 +208,7 @@ def test_where_a_processor_cannot_count_an_images_tokens_batches_are_planned_wit
     ]
 
 
-def test_the_tokens_of_an_image_are_counted_once_for_each_size(
+def test_image_tokens_are_counted_once_per_size(
     tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor, asked = tiny("qwen2_5_vl").processor, []

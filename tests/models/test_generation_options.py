@@ -37,7 +37,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest(misspelt: str, meant: str
         ({"do_sample": True, "typical_p": 0.9}, "'typical_p': expected none: only temperature, top_k"),
     ],
 )
-def test_what_cannot_be_read_off_a_text_is_refused(options: dict[str, Any], why: str, tiny: Build) -> None:
+def test_options_incompatible_with_the_readout_are_refused(options: dict[str, Any], why: str, tiny: Build) -> None:
     made = tiny("llava")
     with pytest.raises(ValueError, match=why):
         HFModel(made.model, made.processor, options)
@@ -46,11 +46,11 @@ def test_what_cannot_be_read_off_a_text_is_refused(options: dict[str, Any], why:
 @pytest.mark.parametrize(
     "options", [{"num_beams": 1}, {"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}]
 )
-def test_other_options_are_taken(options: dict[str, Any], tiny: Build) -> None:
+def test_other_options_are_accepted(options: dict[str, Any], tiny: Build) -> None:
     HFModel(tiny("llava").model, tiny("llava").processor, options)
 
 
-def test_sampling_options_without_sampling_are_said(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:
+def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:
     made = tiny("llava")
     with caplog.at_level(logging.WARNING, logger="vlmrobust"):
         HFModel(made.model, made.processor, {"do_sample": True, "temperature": 0.7})
@@ -90,15 +90,13 @@ def test_sampling_options_without_sampling_are_said(tiny: Build, caplog: pytest.
         ({"exponential_decay_length_penalty": 3}, "field 'generation': expected options that "),
     ],
 )
-def test_a_value_that_an_option_cannot_have_is_said_when_the_model_is_made(
-    options: dict[str, Any], why: str, tiny: Build
-) -> None:
+def test_invalid_values_are_refused_when_the_model_is_created(options: dict[str, Any], why: str, tiny: Build) -> None:
     made = tiny("llava")
     with pytest.raises(ValueError, match=why):
         HFModel(made.model, made.processor, options)
 
 
-def test_the_trial_of_options_keeps_none_that_works(tiny: Build, samples: list[Sample]) -> None:
+def test_the_check_of_options_accepts_those_that_work(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("llava")
     options = {
         "max_new_tokens": numpy.int64(4),
@@ -114,7 +112,7 @@ def test_the_trial_of_options_keeps_none_that_works(tiny: Build, samples: list[S
     assert made.model.generation_config.bad_words_ids is None
 
 
-def test_options_without_effect_are_said(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:
+def test_options_without_effect_are_logged(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:
     made = tiny("llava")
     HFModel(made.model, made.processor, {"repetition_penalty": 1.1})
     assert not caplog.records
@@ -123,7 +121,7 @@ def test_options_without_effect_are_said(tiny: Build, caplog: pytest.LogCaptureF
     assert "cache_config has no effect without cache_implementation='quantized'" in caplog.text
 
 
-def test_texts_end_at_any_of_the_tokens_that_are_named() -> None:
+def test_texts_end_at_any_of_the_given_stop_tokens() -> None:
     """They are decoded as without, with everything shared, and end before the first such token."""
     prompts = vr.expand(vr.demo.samples(3), [])
     plain = vr.demo.model()

@@ -1,4 +1,4 @@
-"""Keys and values that grow in place hold what `DynamicLayer` holds, whatever is done to a cache."""
+"""Layers that grow in place have the content of `DynamicLayer` after any operation."""
 
 import copy
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def test_a_growing_layer_holds_what_a_dynamic_one_holds(actions: list[tuple[str,
         assert layer.get_seq_length() == plain.get_seq_length()
 
 
-def test_tokens_are_written_in_place_and_the_room_grows_by_steps() -> None:
+def test_tokens_are_written_in_place_and_capacity_grows_in_steps() -> None:
     layer = grown(filled(columns=5))
     places = []
     for step in range(100):
@@ -97,7 +97,7 @@ def test_tokens_are_written_in_place_and_the_room_grows_by_steps() -> None:
     assert layer.keys.shape[2] == 105
 
 
-def test_a_row_that_leaves_takes_no_copy_of_the_others() -> None:
+def test_removing_a_row_does_not_copy_the_others() -> None:
     layer = grown(filled(rows=8))
     layer.update(*states(8, 1, 1))
     place, expected = layer.keys.data_ptr(), layer.keys.clone()
@@ -111,7 +111,7 @@ def test_a_row_that_leaves_takes_no_copy_of_the_others() -> None:
     assert torch.equal(layer.keys[:, :, :-1], expected[[3, 2, 7, 0]])
 
 
-def test_there_is_no_room_for_more_than_the_longest_text_takes() -> None:
+def test_capacity_is_limited_to_the_longest_text() -> None:
     cache = filled(columns=5)
     layer = grown(cache)
     caches.bound(cache, 12)
@@ -124,13 +124,13 @@ def test_there_is_no_room_for_more_than_the_longest_text_takes() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_the_numbers_keep_their_kind(dtype: torch.dtype) -> None:
+def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
     layer = grown(filled(dtype=dtype))
     layer.update(*states(2, 1, 1, dtype))
     assert layer.keys.dtype is layer.values.dtype is dtype
 
 
-def test_what_is_appended_is_not_rounded_to_what_is_held() -> None:
+def test_appended_values_keep_their_precision() -> None:
     # As `torch.cat` has it, where autocast is on for some passes and not for others.
     [plain], layer = filled(dtype=torch.bfloat16).layers, grown(filled(dtype=torch.bfloat16))
     new = states(2, 1, 1)
@@ -141,14 +141,14 @@ def test_what_is_appended_is_not_rounded_to_what_is_held() -> None:
     assert torch.equal(layer.values, plain.values)
 
 
-def test_rows_that_do_not_belong_to_what_is_held_are_refused() -> None:
+def test_rows_of_another_shape_are_refused() -> None:
     layer = grown(filled(rows=2))
     layer.update(*states(2, 1, 1))
     with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
         layer.update(*states(1, 1, 2))
 
 
-def test_rows_that_were_selected_go_on_by_themselves() -> None:
+def test_selected_rows_are_independent() -> None:
     cache = filled()
     grown(cache).update(*states(2, 1, 1))
     expected = cache.layers[0].keys.clone()
@@ -160,7 +160,7 @@ def test_rows_that_were_selected_go_on_by_themselves() -> None:
     assert torch.equal(some.layers[0].keys[:, :, -1:], states(3, 1, 2)[0])
 
 
-def test_rows_that_are_joined_are_in_a_room_of_their_own() -> None:
+def test_joined_rows_have_their_own_capacity() -> None:
     parts = []
     for rows, columns in ((2, 5), (1, 7)):
         cache = filled(rows, columns)
@@ -177,7 +177,7 @@ def test_rows_that_are_joined_are_in_a_room_of_their_own() -> None:
     assert [part.cache.layers for part in parts] == [[None], [None]]  # no row is held twice
 
 
-def test_other_layers_stay_as_they_are() -> None:
+def test_other_layers_are_not_replaced() -> None:
     class Other(DynamicLayer):
         pass
 
@@ -194,7 +194,7 @@ def test_other_layers_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("family", "grow"), [("qwen2_5_vl", "all"), ("gemma3", "some"), ("qwen3_5", "some"), ("mistral_large4", "none")]
 )
-def test_layers_grow_while_texts_are_decoded_and_say_the_same(
+def test_decoding_with_growing_layers_gives_the_same_texts(
     family: str,
     grow: str,
     writer: Callable[[str], zoo.Tiny],

@@ -1,4 +1,4 @@
-"""Earlier turns of a chat: the whole conversation, as each family's template renders it, and plain forwards over it."""
+"""Earlier turns of a chat: rendered by each family's template, and compared with plain forward passes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -132,7 +132,7 @@ def plainly_written(model: Any, processor: Any, prompt: Prompt, limit: int, text
 
 @pytest.mark.parametrize("limit", [1, 4])
 @pytest.mark.parametrize("family", zoo.FAMILIES)
-def test_written_texts_letters_and_entropies_equal_a_plain_forward(
+def test_decoded_texts_letters_and_entropies_equal_a_plain_forward(
     family: str, limit: int, writer: Build, samples: list[Sample], texts_of: TextsOf
 ) -> None:
     model, processor = writer(family).model, writer(family).processor
@@ -165,7 +165,7 @@ def test_other_letters_for_another_image(tiny: Build, samples: list[Sample]) -> 
         assert (shown_logprobs(first) - shown_logprobs(second)).abs().max() > 1e-2, family
 
 
-def test_forced_letters_are_read_off_the_models_own_path(tiny: Build, samples: list[Sample], texts_of: TextsOf) -> None:
+def test_forced_letters_are_read_on_the_models_own_path(tiny: Build, samples: list[Sample], texts_of: TextsOf) -> None:
     # The vocabulary has ">A": reading after "<answer>" alone would miss nearly all of the letter's probability.
     model, processor = copy.deepcopy(tiny("qwen2_5_vl").model), tiny("qwen2_5_vl").processor
     merged = processor.tokenizer.convert_tokens_to_ids([">A", ">B"])
@@ -214,7 +214,7 @@ def test_options_2_to_26_and_one_to_three_images_in_one_call(tiny: Build, make_s
 # ---------------------------------------------------------------------------------------- settings of checkpoints
 
 
-def test_a_checkpoints_own_generation_settings_are_put_aside_and_restored(writer: Build, samples: list[Sample]) -> None:
+def test_a_checkpoints_generation_settings_are_replaced_and_restored(writer: Build, samples: list[Sample]) -> None:
     model, processor = copy.deepcopy(writer("qwen2_5_vl").model), writer("qwen2_5_vl").processor
     prompts = written(samples)
     options = {"max_new_tokens": 4}
@@ -227,7 +227,7 @@ def test_a_checkpoints_own_generation_settings_are_put_aside_and_restored(writer
     assert own.to_dict() == before
 
 
-def test_a_checkpoints_generation_settings_come_back_after_an_error(
+def test_a_checkpoints_generation_settings_are_restored_after_an_error(
     writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = copy.deepcopy(writer("qwen2_5_vl").model)
@@ -243,7 +243,7 @@ def test_a_checkpoints_generation_settings_come_back_after_an_error(
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
 
 
-def test_asked_for_generation_settings_are_in_force(writer: Build, samples: list[Sample]) -> None:
+def test_given_generation_settings_take_effect(writer: Build, samples: list[Sample]) -> None:
     model, processor = writer("qwen2_5_vl").model, writer("qwen2_5_vl").processor
     prompts = written(samples)
     plain = HFModel(model, processor, {"max_new_tokens": 6}).respond(prompts)
@@ -354,7 +354,7 @@ def test_names_on_the_hub_and_folders_are_looked_up_with_every_dtype(
         ("", ""),
     ],
 )
-def test_what_is_no_dtype_is_refused_before_anything_is_loaded(dtype: str, hint: str) -> None:
+def test_an_invalid_dtype_is_refused_before_loading(dtype: str, hint: str) -> None:
     kinds = "auto, bfloat16, float16, float32 or another of torch's floating-point dtypes"
     with pytest.raises(ValueError, match=f"^field 'dtype': expected {kinds}, got '{dtype}'{re.escape(hint)}$"):
         HFModel.from_pretrained("owner/name", dtype=dtype)
@@ -433,7 +433,7 @@ def test_no_prompts_no_responses(tiny: Build) -> None:
 
 
 @pytest.mark.parametrize("method", ["forward", "generate"])
-def test_out_of_memory_halves_the_batch_and_goes_on(
+def test_out_of_memory_halves_the_batch_and_continues(
     method: str,
     writer: Build,
     make_sample: Callable[..., Sample],
@@ -487,7 +487,7 @@ def test_out_of_memory_with_one_prompt_and_other_errors_are_raised(
 # ------------------------------------------------------------------------------------------------ force_answer
 
 
-def test_force_answer_closes_a_cut_off_thought(writer: Build, samples: list[Sample], texts_of: TextsOf) -> None:
+def test_force_answer_closes_a_truncated_thought(writer: Build, samples: list[Sample], texts_of: TextsOf) -> None:
     model, processor = writer("qwen2_5_vl").model, writer("qwen2_5_vl").processor
     prompts = [Prompt.of(sample).replace(prefill="<think>The cube") for sample in samples]
     options = {"max_new_tokens": 2}
@@ -516,7 +516,7 @@ def test_force_answer_closes_a_cut_off_thought(writer: Build, samples: list[Samp
 # ---------------------------------------------------------------------------------------------------- styles
 
 
-def test_a_model_whose_name_speaks_for_a_style_says_so_once(
+def test_a_style_hint_for_the_models_name_is_logged_once(
     tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, processor = tiny("qwen2_5_vl").model, tiny("qwen2_5_vl").processor

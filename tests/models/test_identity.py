@@ -1,4 +1,4 @@
-"""What decides a Hugging Face model's answers is in its identity: all weights, processor, tokenizer, chat template."""
+"""A Hugging Face model's identity: all weights, processor, tokenizer, chat template."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ CHANGES = {
 @pytest.mark.parametrize(
     ("field", "change"), [(field, change) for field, changes in CHANGES.items() for change in changes]
 )
-def test_what_decides_the_answers_is_not_resumed_with_another(tmp_path, field, change):
+def test_a_run_is_not_resumed_with_another_identity(tmp_path, field, change):
     Evaluator(vr.demo.model(), [], [Accuracy()]).run(vr.demo.samples(1), tmp_path)
     changed = vr.demo.model()
     change(changed)
@@ -81,14 +81,14 @@ def test_what_decides_the_answers_is_not_resumed_with_another(tmp_path, field, c
         Evaluator(changed, [], [Accuracy()]).run(vr.demo.samples(2), tmp_path)
 
 
-def test_asking_changes_nothing_of_it(tmp_path):
+def test_responding_does_not_change_the_identity(tmp_path):
     model = vr.demo.model()
     before = identity_of(model)
     model.respond(list(vr.expand(vr.demo.samples(2), vr.paper_conditions())))
     assert identity_of(model) == before == identity_of(vr.demo.model())
 
 
-def test_a_directory_from_before_resumes_with_a_note(tmp_path, caplog):
+def test_an_older_run_directory_resumes_with_a_note(tmp_path, caplog):
     Evaluator(vr.demo.model(), [], [Accuracy()]).run(vr.demo.samples(1), tmp_path)
     file = tmp_path / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -106,7 +106,7 @@ def test_a_directory_from_before_resumes_with_a_note(tmp_path, caplog):
         Evaluator(changed, [], [Accuracy()]).run(vr.demo.samples(2), tmp_path)
 
 
-def test_the_digest_of_all_weights_is_kept_beside_the_run(tmp_path, monkeypatch):
+def test_the_digest_of_all_weights_is_cached_in_the_run(tmp_path, monkeypatch):
     made = []
     whole = module._digest
     monkeypatch.setattr(module, "_digest", lambda model: made.append(1) or whole(model))
@@ -123,7 +123,7 @@ def test_the_digest_of_all_weights_is_kept_beside_the_run(tmp_path, monkeypatch)
     assert len(made) == 2
 
 
-def test_files_of_another_time_are_read_anew(tmp_path, monkeypatch):
+def test_files_with_another_time_are_read_again(tmp_path, monkeypatch):
     import os
     import shutil
     from pathlib import Path
@@ -138,7 +138,7 @@ def test_files_of_another_time_are_read_anew(tmp_path, monkeypatch):
     assert identity_of(load(str(tmp_path / "weights"), dtype="float32"), run)["all_weights"] == "made anew"
 
 
-def test_a_whole_digest_is_that_of_all_bytes():
+def test_the_full_digest_covers_all_bytes():
     layer = torch.nn.Linear(3, 2, dtype=torch.bfloat16)
     assert module._digest(layer) == module._digest(layer)
     other = torch.nn.Linear(3, 2, dtype=torch.bfloat16)
@@ -151,7 +151,7 @@ def test_a_whole_digest_is_that_of_all_bytes():
     assert module._digest(layer) == module._digest(transposed)
 
 
-def test_prompts_longer_than_the_context_are_rows_before_the_model_sees_them(monkeypatch):
+def test_prompts_longer_than_the_context_are_error_rows(monkeypatch):
     samples = vr.demo.samples(3)
     samples = [samples[0], samples[1].replace(question=f"{samples[1].question} " * 3000), samples[2]]
     model = vr.demo.model()
@@ -168,7 +168,7 @@ def test_prompts_longer_than_the_context_are_rows_before_the_model_sees_them(mon
     assert {item.prompt.sample.id for item in seen} == {"demo-0-0", "demo-0-2"}
 
 
-def test_a_prompt_is_as_long_as_its_processor_makes_it():
+def test_prompt_lengths_equal_the_processors():
     model = vr.demo.model()
     for prompt in vr.expand(vr.demo.samples(2), vr.paper_conditions()):
         item = model._encoder.render(prompt, {})

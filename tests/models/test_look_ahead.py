@@ -1,4 +1,4 @@
-"""Letters against what decoding does: thousands of draws from one state, parsed as answers are."""
+"""Letter probabilities compared with frequencies of thousands of samples, parsed as answers."""
 
 import copy
 from collections import Counter
@@ -112,7 +112,7 @@ def without_look_ahead(made: zoo.Tiny, prompts: Sequence[Prompt]) -> list[Respon
 
 
 @pytest.mark.parametrize("family", ["gemma3", "paligemma", "llava"])
-def test_forced_letters_are_as_likely_as_they_are_drawn(family: str, samples: list[Sample]) -> None:
+def test_forced_letter_probabilities_equal_sampled_frequencies(family: str, samples: list[Sample]) -> None:
     prompt = forced_prompt(samples[1])
     made = balanced(family, prompt, "<answer>")
     [response] = HFModel(made.model, made.processor).respond([prompt])
@@ -128,7 +128,7 @@ def test_forced_letters_are_as_likely_as_they_are_drawn(family: str, samples: li
 
 # Gemma's sliding windows cannot be taken back to a letter.
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "mllama", "gemma3"])
-def test_own_letters_are_as_likely_as_they_are_drawn(family: str, samples: list[Sample]) -> None:
+def test_own_letter_probabilities_equal_sampled_frequencies(family: str, samples: list[Sample]) -> None:
     # The state is after "<answer>", which stands in the turn, so that all draws have it.
     prompt = Prompt.of(samples[1]).replace(prefill=AT_THE_TAG)
     made = balanced(family, prompt)
@@ -158,7 +158,7 @@ def test_letters_that_begin_words_are_counted_without_the_look_ahead(samples: li
 # ------------------------------------------------------------------------------------------------ planted tokens
 
 
-def test_a_letter_that_goes_on_as_a_word_is_none(samples: list[Sample]) -> None:
+def test_a_letter_that_continues_as_a_word_does_not_count(samples: list[Sample]) -> None:
     prompt = Prompt.of(samples[1], style=Style(mode="direct"))
     words = speaking("internvl", {"A": 20.0, "B": 12.0, "p": 20.0}, stop=5.0)
     [word] = HFModel(words.model, words.processor).respond([prompt])
@@ -179,7 +179,7 @@ def members_of(vocabulary: LetterVocabulary, likely: Sequence[int]) -> Members:
     return Members.of(logits, (vocabulary.either,))
 
 
-def test_what_may_go_on_is_looked_past_and_what_cannot_is_not(tiny: Build) -> None:
+def test_only_letters_that_may_continue_are_looked_past(tiny: Build) -> None:
     vocabulary = LetterVocabulary(tiny("qwen2_5_vl").processor.tokenizer)
     texts = vocabulary._texts
     letters = {text: texts.index(text) for text in ("A", " A", ">A", "B", "a", " a", "b") if text in texts}
@@ -207,7 +207,7 @@ def test_what_may_go_on_is_looked_past_and_what_cannot_is_not(tiny: Build) -> No
         (("1", ""), "5", False),
     ],
 )
-def test_what_ends_a_letter_is_the_parsers_to_say(
+def test_the_parser_decides_what_ends_a_letter(
     ending: tuple[str, str], following: str, ends: bool, tiny: Build
 ) -> None:
     vocabulary = LetterVocabulary(tiny("qwen2_5_vl").processor.tokenizer)
@@ -240,7 +240,7 @@ def test_small_letters_are_read_after_a_forced_prefix(samples: list[Sample]) -> 
     assert response.option_logprobs[1] > capitals.option_logprobs[1] + 2
 
 
-def test_an_article_is_no_letter(samples: list[Sample]) -> None:
+def test_an_article_does_not_count_as_a_letter(samples: list[Sample]) -> None:
     made = speaking("internvl", {"a": 20.0, " red": 40.0, "B": 14.0}, stop=4.0)
     prompt = Prompt.of(samples[1], style=Style(mode="direct"))
     [response] = HFModel(made.model, made.processor).respond([prompt])
@@ -273,7 +273,7 @@ def test_many_tokens_are_looked_past_a_few_at_a_time(samples: list[Sample]) -> N
         assert one.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-4)
 
 
-def test_a_cache_that_says_something_else_is_not_believed(
+def test_a_wrong_cache_is_not_used_for_looking_ahead(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = speaking("gemma3", SPEAKS | GOES_ON)

@@ -1,4 +1,4 @@
-"""Option texts scored by teacher forcing: against a loop of full forwards, by enumeration, and through the report."""
+"""Option texts scored by teacher forcing, compared with a loop of full forward passes and with enumeration."""
 
 import inspect
 import math
@@ -132,7 +132,7 @@ def test_forced_option_texts_equal_a_loop_of_full_forwards(family: str, tiny: Bu
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_texts_after_a_thought_of_its_own_equal_a_loop_of_full_forwards(
+def test_texts_after_the_models_own_thought_equal_a_loop_of_full_forwards(
     family: str, tiny: Build, pair: list[Sample], writes: Callable[[str], None]
 ) -> None:
     made = tiny(family)
@@ -156,7 +156,7 @@ def test_direct_answers_end_with_the_turn(family: str, tiny: Build, pair: list[S
         assert (response.readout, response.well_formed) == ("option_text_direct", None)
 
 
-def test_the_plain_path_says_the_same(tiny: Build, pair: list[Sample]) -> None:
+def test_the_plain_path_gives_the_same_results(tiny: Build, pair: list[Sample]) -> None:
     for family in ("qwen2_5_vl", "gemma3"):
         made = tiny(family)
         shared, plain = (
@@ -167,7 +167,7 @@ def test_the_plain_path_says_the_same(tiny: Build, pair: list[Sample]) -> None:
             assert one.option_tokens == other.option_tokens
 
 
-def test_all_options_of_a_prompt_go_over_its_cache(
+def test_all_options_of_a_prompt_use_its_cache(
     tiny: Build, pair: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny("qwen2_5_vl")
@@ -200,7 +200,9 @@ def test_added_options_are_scored_as_well(tiny: Build, pair: list[Sample]) -> No
     assert len(want) == 6
 
 
-def test_a_cut_off_thought_is_closed_and_scored(tiny: Build, pair: list[Sample], writes: Callable[[str], None]) -> None:
+def test_a_truncated_thought_is_closed_and_scored(
+    tiny: Build, pair: list[Sample], writes: Callable[[str], None]
+) -> None:
     made = tiny("qwen2_5_vl")
     writes("<think>I look at")
     prompt = Prompt.of(pair[0], style=WORDS)
@@ -231,9 +233,7 @@ def test_without_an_answer_in_tags_nothing_is_read(
     assert (response.error, response.option_logprobs, response.option_tokens, response.readout) == (None,) * 4
 
 
-def test_the_likeliest_option_is_the_answer_whatever_it_reads_like(
-    tiny: Build, make_sample: Callable[..., Sample]
-) -> None:
+def test_the_likeliest_option_is_the_answer_whatever_its_text(tiny: Build, make_sample: Callable[..., Sample]) -> None:
     made = tiny("qwen2_5_vl")
     sample = make_sample(options=("A or B", "Red", "red", "</answer> blue"))
     for seed in range(4):
@@ -243,7 +243,9 @@ def test_the_likeliest_option_is_the_answer_whatever_it_reads_like(
         assert (response.status, response.answer) == ("answered", int(texts_of(response).argmax()))
 
 
-def test_a_model_that_sees_ahead_is_refused(tiny: Build, pair: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_attends_to_later_tokens_is_refused(
+    tiny: Build, pair: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = tiny("qwen2_5_vl")
     real = ScoredText.read
     monkeypatch.setattr(ScoredText, "read", lambda self, logits: [real(self, logits)[0], float(len(self.tokens))])
@@ -304,7 +306,7 @@ words = st.text(st.sampled_from("AaBre d>.)é</"), min_size=1, max_size=8).filte
 
 @settings(max_examples=60)
 @given(st.lists(words, min_size=2, max_size=5, unique=True), st.randoms(use_true_random=False), st.integers(0, 1))
-def test_a_planted_distribution_of_answers_comes_out(options: list[str], random: Random, which: int) -> None:
+def test_a_known_distribution_of_answers_is_recovered(options: list[str], random: Random, which: int) -> None:
     # Whatever merges across the tag and the option ("<answer" + ">A"), and across the option and the closing tag.
     tokenizer = tokenizers()[which]
     shares = [random.random() + 0.01 for _ in options]
@@ -363,7 +365,7 @@ class SaysWords:
         )
 
 
-def test_a_model_that_answers_in_words_has_the_values_that_theory_says(make_sample: Callable[..., Sample]) -> None:
+def test_a_model_with_text_answers_has_the_expected_values(make_sample: Callable[..., Sample]) -> None:
     options = ("red", "dark red cube", "blue", "green")
     samples = [make_sample(f"q{index}", options=options, answer=1, distractor=0) for index in range(8)]
     measured = [*metrics.default_metrics(), metrics.CorrectProbability(per_token=True)]

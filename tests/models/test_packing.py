@@ -1,4 +1,4 @@
-"""Which tokens go through the model together, and which of them once, against slow ways of finding it out."""
+"""Packing of suffixes and stems, compared with exhaustive search."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -21,7 +21,7 @@ def partitions(lengths: Sequence[int]) -> list[list[list[int]]]:
     rows=st.dictionaries(st.integers(1, 400), st.integers(1, 12), min_size=1, max_size=7),
     pass_cost=st.sampled_from([0, 30, 256, 10**9]),
 )
-def test_suffixes_go_through_the_model_in_the_passes_that_cost_least(rows: dict[int, int], pass_cost: int) -> None:
+def test_suffixes_run_in_the_cheapest_passes(rows: dict[int, int], pass_cost: int) -> None:
     def cost(passes: list[list[int]]) -> int:
         return sum(pass_cost + max(lengths) * sum(rows[length] for length in lengths) for lengths in passes)
 
@@ -68,7 +68,7 @@ def some_suffixes(places: int) -> st.SearchStrategy[dict[int, list[int]]]:
 
 
 @given(data=st.data(), places=st.integers(1, 3), pass_cost=st.integers(0, 40), padded=st.booleans())
-def test_every_prompt_keeps_its_tokens_and_those_that_are_read_are_its_own(
+def test_every_prompt_keeps_its_tokens_and_its_last_are_in_no_stem(
     data: st.DataObject, places: int, pass_cost: int, padded: bool
 ) -> None:
     suffixes = data.draw(st.lists(some_suffixes(places), min_size=1, max_size=3))
@@ -91,7 +91,7 @@ def conditions(draws: int) -> dict[int, list[int]]:
     return dict(enumerate([*kind, 1] for kind in kinds for _ in range(draws)))
 
 
-def test_stems_are_those_of_stems_and_leave_the_least() -> None:
+def test_nested_stems_leave_the_fewest_tokens() -> None:
     suffixes = conditions(draws=12)
     [segments] = packing().segments([suffixes], 1)
     assert computed(segments) == distinct(suffixes, 1)
@@ -121,7 +121,7 @@ def test_a_stem_has_to_be_worth_its_pass() -> None:
     assert stems(pass_cost=10**12, samples=8) == 0
 
 
-def test_what_would_not_fit_is_not_taken_apart() -> None:
+def test_suffixes_are_not_split_if_a_pass_would_not_fit() -> None:
     seen = []
 
     def fits(rows: int, columns: int) -> bool:

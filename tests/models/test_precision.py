@@ -1,4 +1,4 @@
-"""Half precision: what is measured of texts, and that letters are float32 all the same."""
+"""Half precision: measured dependence on the batch, and letters in float32."""
 
 import copy
 import logging
@@ -30,7 +30,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
-def test_texts_that_depend_on_their_neighbours_are_counted(
+def test_texts_that_depend_on_their_batch_are_counted(
     family: str, dtype: torch.dtype, tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture
 ) -> None:
     model, processor = copy.deepcopy(tiny(family).model).to(dtype), tiny(family).processor
@@ -53,7 +53,7 @@ def test_texts_that_depend_on_their_neighbours_are_counted(
     assert abs(changed - differing * seen / len(prompts)) <= 3
 
 
-def test_a_text_that_its_batch_changed_is_found(tiny: Build, samples: list[Sample]) -> None:
+def test_a_text_changed_by_its_batch_is_detected(tiny: Build, samples: list[Sample]) -> None:
     model, processor = copy.deepcopy(tiny("llava").model).bfloat16(), tiny("llava").processor
     engine = HFModel(model, processor, {"max_new_tokens": 6})
     items = [engine._encoder.render(Prompt.of(sample), {}) for sample in samples[:3]]
@@ -96,7 +96,7 @@ def test_letters_are_float32_whatever_autocast_does(family: str, tiny: Build, sa
     assert response.option_logprobs == pytest.approx(letters.tolist(), abs=1e-3)
 
 
-def test_float32_logits_of_a_half_precision_head_are_not_taken_for_exact(tiny: Build, samples: list[Sample]) -> None:
+def test_float32_logits_of_a_half_precision_head_are_not_exact(tiny: Build, samples: list[Sample]) -> None:
     model, processor = copy.deepcopy(tiny("llava").model).bfloat16(), tiny("llava").processor
     prompts = [Prompt.of(sample, style=Style(mode="direct")) for sample in samples]
     expected = HFModel(model, processor).respond(prompts)
@@ -115,7 +115,7 @@ def test_float32_logits_of_a_half_precision_head_are_not_taken_for_exact(tiny: B
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "idefics3", "cohere2_vision"])
-def test_rounding_under_autocast_is_not_taken_for_a_fault(
+def test_rounding_under_autocast_is_no_fault(
     family: str, inside: bool, tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture
 ) -> None:
     # If letters are not looked past, it is nats off (10 in Cohere2Vision), and rounding part of one.
@@ -144,7 +144,7 @@ def test_rounding_under_autocast_is_not_taken_for_a_fault(
         (torch.bfloat16, torch.float16, 0.25),
     ],
 )
-def test_what_may_differ_follows_from_what_is_computed_in(
+def test_the_tolerance_follows_from_the_compute_dtypes(
     dtype: torch.dtype, inside: torch.dtype | None, nats: float
 ) -> None:
     model = torch.nn.Linear(2, 2, dtype=dtype)

@@ -67,7 +67,7 @@ def test_shared_prefixes_change_nothing(
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3"])
-def test_batches_of_any_size_answer_alike(family: str, writer: Build, samples: list[Sample]) -> None:
+def test_responses_do_not_depend_on_the_batch_size(family: str, writer: Build, samples: list[Sample]) -> None:
     model, processor = writer(family).model, writer(family).processor
     prompts = conditions_of(samples[:3])
     options = {"max_new_tokens": LIMIT}
@@ -78,7 +78,7 @@ def test_batches_of_any_size_answer_alike(family: str, writer: Build, samples: l
         assert_same(HFModel(model, processor, options, batch_tokens=batch_tokens).respond(prompts), expected)
 
 
-def test_suffixes_that_go_in_several_passes_answer_alike(
+def test_suffixes_in_several_passes_give_the_same_responses(
     writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, prompts = writer("qwen2_5_vl"), conditions_of(samples[:3])
@@ -157,7 +157,7 @@ def test_sampling_shares_prefixes_and_draws_the_same_texts(writer: Build, sample
     assert any(texts[sample, condition, 0] != texts[sample, condition, 1] for sample, condition, _ in texts)
 
 
-def test_what_cannot_be_branched_takes_the_plain_path(
+def test_a_cache_that_cannot_be_branched_takes_the_plain_path(
     writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = writer("llava")
@@ -196,7 +196,7 @@ IMAGE = 9
     places=st.integers(1, 4),
     image_at=st.integers(0, 8),
 )
-def test_a_prefix_is_common_holds_the_images_and_leaves_what_is_read(
+def test_a_prefix_is_common_and_has_the_images_but_no_read_tokens(
     shared: list[int],
     tails: list[list[int]],
     places: int,
@@ -245,5 +245,5 @@ def test_other_samples_and_other_images_do_not_share(make_sample: Callable[..., 
         ({"layer_types": ["conv", "full_attention"]}, 10, False),
     ],
 )
-def test_only_full_attention_bears_gaps(config: dict[str, Any], length: int, bears: bool) -> None:
+def test_only_full_attention_allows_gaps(config: dict[str, Any], length: int, bears: bool) -> None:
     assert allows_gaps(SimpleNamespace(**config), length) is bears

@@ -63,7 +63,7 @@ def seen_by(model: Any) -> tuple[Head, Tensor, Tensor]:
         ("Granite", {"logits_scaling": 6.0}),
     ],
 )
-def test_the_head_says_what_the_model_says(name: str, settings: dict[str, Any]) -> None:
+def test_the_heads_logits_equal_the_models(name: str, settings: dict[str, Any]) -> None:
     head, hidden, logits = seen_by(language_model(name, **settings))
     assert head.exact is True
     assert head.rows(hidden, logits) is hidden
@@ -74,7 +74,7 @@ def test_the_head_says_what_the_model_says(name: str, settings: dict[str, Any]) 
     assert head.vocabulary_size() == logits.shape[-1]
 
 
-def test_logits_made_in_another_way_are_kept_as_they_are() -> None:
+def test_logits_computed_differently_are_kept() -> None:
     model = language_model("Llama")
     real = model.forward
 
@@ -90,7 +90,7 @@ def test_logits_made_in_another_way_are_kept_as_they_are() -> None:
     torch.testing.assert_close(head.logits(logits), logits)
 
 
-def test_the_logits_of_a_large_vocabulary_are_computed_in_pieces() -> None:
+def test_the_logits_of_a_large_vocabulary_are_computed_in_chunks() -> None:
     head, hidden, logits = seen_by(language_model("Llama", vocab_size=40_000))
     assert head.exact is True
     torch.testing.assert_close(head.logits(hidden), logits, atol=1e-4, rtol=1e-5)
@@ -116,7 +116,7 @@ def test_a_model_without_a_head_is_refused() -> None:
         Head(model)
 
 
-def test_hooks_are_gone_afterwards_whatever_happened() -> None:
+def test_hooks_are_removed_even_after_an_error() -> None:
     model = language_model("Llama")
     with pytest.raises(RuntimeError, match="a defect"), captured(model, Head(model)):
         raise RuntimeError("a defect")
@@ -124,7 +124,7 @@ def test_hooks_are_gone_afterwards_whatever_happened() -> None:
     assert not model.get_output_embeddings()._forward_pre_hooks
 
 
-def test_chosen_positions_alone_get_logits() -> None:
+def test_only_the_chosen_positions_get_logits() -> None:
     model, ids = language_model("Llama"), torch.tensor([[1, 5, 9, 4], [1, 7, 3, 8]])
     wanted = torch.tensor([[0, 2], [3, 1]])
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def test_chosen_positions_alone_get_logits() -> None:
     torch.testing.assert_close(logits, torch.stack([everything[0, [0, 2]], everything[1, [3, 1]]]))
 
 
-def test_the_probe_keeps_letters_what_follows_them_and_every_entropy() -> None:
+def test_the_probe_keeps_letters_the_next_steps_and_all_entropies() -> None:
     model = language_model("Llama")
     head, seen = Head(model), Capture()
     letters = torch.zeros(96, dtype=torch.bool)
@@ -162,7 +162,7 @@ def test_the_probe_keeps_letters_what_follows_them_and_every_entropy() -> None:
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava", "internvl", "gemma3"])
 @pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
-def test_bfloat16_loses_nothing_in_the_read_out(
+def test_bfloat16_loses_nothing_in_the_readout(
     family: str,
     tiny: Callable[[str], zoo.Tiny],
     samples: list[Sample],

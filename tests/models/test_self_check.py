@@ -1,4 +1,4 @@
-"""What a new model is tried on: faults of models and processors that every row would run into."""
+"""The self-check of a new model: faults of models and processors that would affect every row."""
 
 import copy
 import functools
@@ -53,7 +53,7 @@ def assert_same(responses: Sequence[Response], expected: Sequence[Response]) -> 
 # ----------------------------------------------------------------------------------------------------- processors
 
 
-def test_tokens_that_a_processor_appends_are_taken_off(tiny: Build, samples: list[Sample]) -> None:
+def test_tokens_appended_by_a_processor_are_removed(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
 
     def appended(call: Called, given: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def test_tokens_that_a_processor_appends_are_taken_off(tiny: Build, samples: lis
     assert_same(responses, HFModel(made.model, made.processor, options).respond(prompts))
 
 
-def test_a_processor_that_writes_a_prompt_of_its_own_is_refused(tiny: Build) -> None:
+def test_a_processor_that_replaces_the_prompt_is_refused(tiny: Build) -> None:
     made = tiny("qwen2_5_vl")
 
     def judged(call: Called, given: dict[str, Any]) -> Any:
@@ -91,7 +91,7 @@ def test_a_row_whose_end_the_processor_changes_is_an_error(tiny: Build, make_sam
     assert HFModel(made.model, made.processor, {"max_new_tokens": 2}).respond(prompts)[1].error is None
 
 
-def test_a_processor_of_flat_lists_is_given_them(tiny: Build, samples: list[Sample]) -> None:
+def test_a_processor_that_takes_flat_lists_gets_them(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
 
     def flat(call: Called, given: dict[str, Any]) -> Any:
@@ -106,7 +106,7 @@ def test_a_processor_of_flat_lists_is_given_them(tiny: Build, samples: list[Samp
     )
 
 
-def test_kinds_of_tokens_are_asked_for_where_they_are_promised(tiny: Build, samples: list[Sample]) -> None:
+def test_promised_token_types_are_requested(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
     if "mm_token_type_ids" not in made.processor.model_input_names:
         pytest.skip("this version of transformers does not promise them")
@@ -133,7 +133,7 @@ def test_kinds_of_tokens_are_asked_for_where_they_are_promised(tiny: Build, samp
         ("llava_next", "image_sizes"),
     ],
 )
-def test_an_input_that_is_promised_and_left_out_is_refused(family: str, name: str, tiny: Build) -> None:
+def test_a_missing_promised_input_is_refused(family: str, name: str, tiny: Build) -> None:
     made = tiny(family)
     if name not in made.processor.model_input_names:
         pytest.skip("this version of transformers does not promise it")
@@ -193,7 +193,7 @@ def test_a_model_that_raises_is_refused_with_its_error(tiny: Build, monkeypatch:
     HFModel(made.model, made.processor, self_check=False)
 
 
-def test_a_large_model_on_a_cpu_is_tried_before_its_first_answer(
+def test_a_large_model_on_a_cpu_is_checked_before_its_first_response(
     tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny("llava")
@@ -204,9 +204,7 @@ def test_a_large_model_on_a_cpu_is_tried_before_its_first_answer(
         engine.respond(forced(samples))
 
 
-def test_a_model_that_writes_other_tokens_than_its_logits_say_is_refused(
-    tiny: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_whose_tokens_contradict_its_logits_is_refused(tiny: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     made = tiny("llava")
     real = made.model.generate
 
@@ -220,7 +218,7 @@ def test_a_model_that_writes_other_tokens_than_its_logits_say_is_refused(
         HFModel(made.model, made.processor)
 
 
-def test_where_a_batch_changes_the_answer_prompts_go_one_by_one(
+def test_prompts_run_one_by_one_if_batches_change_the_results(
     tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = tiny("llava")
@@ -245,7 +243,7 @@ def test_where_a_batch_changes_the_answer_prompts_go_one_by_one(
     assert set(sizes) <= {1, 2}  # one prompt of one or two images
 
 
-def test_a_batch_that_raises_goes_one_by_one(
+def test_prompts_run_one_by_one_if_a_batch_raises(
     tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = tiny("llava")
@@ -284,7 +282,7 @@ def test_an_lm_head_within_a_part_is_found(tiny: Build, samples: list[Sample], m
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_a_head_that_makes_no_logits_is_refused(
+def test_a_head_that_computes_no_logits_is_refused(
     shares: bool, tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny("qwen2_5_vl")
@@ -339,7 +337,7 @@ def test_logits_narrower_than_the_head_are_read_in_float32(tiny: Build, samples:
     assert engine._engine._head.vocabulary_size() == width
 
 
-def test_a_model_in_training_mode_is_evaluated_and_left_in_it(tiny: Build, samples: list[Sample]) -> None:
+def test_a_model_in_training_mode_is_evaluated_in_eval_mode(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
     model = copy.deepcopy(made.model)
     model.model.language_model.layers[0].mlp.register_module("dropout", torch.nn.Dropout(0.5))
@@ -357,7 +355,7 @@ def test_a_model_in_training_mode_is_evaluated_and_left_in_it(tiny: Build, sampl
     assert not model.lm_head.training
 
 
-def test_a_compiled_model_is_the_one_that_was_compiled(tiny: Build, samples: list[Sample]) -> None:
+def test_hooks_go_to_the_model_inside_a_compiled_one(tiny: Build, samples: list[Sample]) -> None:
     made = tiny("qwen2_5_vl")
     compiled = torch.compile(made.model, backend="eager")
     assert_same(
@@ -366,7 +364,7 @@ def test_a_compiled_model_is_the_one_that_was_compiled(tiny: Build, samples: lis
     )
 
 
-def test_the_part_of_a_speaking_model_that_reads_is_asked(samples: list[Sample]) -> None:
+def test_the_text_part_of_an_omni_model_is_used(samples: list[Sample]) -> None:
     if reason := zoo.missing("qwen2_5_omni"):
         pytest.skip(reason)
     made = zoo.build("qwen2_5_omni")

@@ -1,4 +1,4 @@
-"""Chat templates that begin, close or name thoughts in their own way."""
+"""Chat templates that open, close or mark thoughts in their own way."""
 
 import logging
 import re

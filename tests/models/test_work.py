@@ -1,4 +1,4 @@
-"""What is said of the work that was done, against what was seen to go through the model."""
+"""Reported work compared with the forward passes that were observed."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""From a builder's config to a model that can be asked."""
+"""Build a model from a builder's config."""
 
 import importlib.util
 from collections.abc import Callable

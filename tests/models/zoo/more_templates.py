@@ -1,4 +1,4 @@
-"""Chat templates of families that are tried once each, shortened as the others are."""
+"""Chat templates of families with one test each, reduced like the others."""
 
 from .templates import chatml
 

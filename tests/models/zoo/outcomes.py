@@ -1,4 +1,4 @@
-"""What `HFModel` makes of each family: right unless it stands here."""
+"""Exceptions among families: those that `HFModel` does not support fully."""
 
 __all__ = ["NOTES", "NOT_BUILT", "PENDING", "PENDING_IN_4", "REFUSED"]
 

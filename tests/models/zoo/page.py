@@ -1,4 +1,4 @@
-"""The documentation's list of families, made from what is tested."""
+"""Generate the documentation's list of families from the tests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What builders have in common: small sizes, configs, ids of special tokens, processors."""
+"""Shared parts of builders: small sizes, configs, ids of special tokens, processors."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""Classes that `HFModel` does not take: image captioners without chat templates, encoder–decoders, one robot."""
+"""Classes that `HFModel` refuses: image captioners without chat templates, encoder–decoders, one robot policy."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The families' chat templates, shortened: what they do with roles, images and the assistant's turn is kept."""
+"""The families' chat templates, reduced to roles, images and the assistant's turn."""
 
 
 def chatml(
