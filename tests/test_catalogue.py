@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from vlmrobust.catalogue import conditions_named, judge_named, judged_metrics, parts_of, secret
+from vlmrobust.catalogue import judge_named, judged_metrics, secret
 from vlmrobust.judges import LMJudge, OpenAIJudge, Panel, RuleJudge
 from vlmrobust.judges.measured import title_of
 from vlmrobust.metrics import BaseMetric
+from vlmrobust.perturbations.catalogue import conditions_named, parts_of
 
 CUSTOM = """\
 import vlmrobust as vr

@@ -20,8 +20,8 @@ import typer.main
 
 import vlmrobust as vr
 from vlmrobust import cli
-from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES
 from vlmrobust.data import samples_from
+from vlmrobust.perturbations.catalogue import CONDITIONS, FROM_SAMPLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -2,8 +2,9 @@
 
 import pytest
 
-from vlmrobust.catalogue import CONDITIONS, STYLES, named_style, parts_of
+from vlmrobust.catalogue import STYLES, named_style
 from vlmrobust.naming import did_you_mean, unknown_name
+from vlmrobust.perturbations.catalogue import CONDITIONS, parts_of
 
 
 @pytest.mark.parametrize("name", ["Wrong_Think", "wrong_thnik", "WRONGTHINK"])

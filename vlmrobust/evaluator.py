@@ -15,11 +15,11 @@ from .perturbations import Perturbation, expand
 from .perturbations.expansion import check_conditions
 from .perturbations.texts import Distractor
 from .report import Report
-from .report.columns import score
+from .report.metric_columns import score
 from .types import Responses, Sample, Style, check_samples
 from .workers import Workers
 from .workers.plan import Failure, Pair, RunPlan
-from .workers.processes import Job, ModelSource, default_workers
+from .workers.ranks import Job, ModelSource, default_workers
 
 __all__ = ["Evaluator"]
 

@@ -12,8 +12,8 @@ from vlmrobust import demo
 from vlmrobust.judges import LMJudge
 from vlmrobust.models import HFModel
 from vlmrobust.models.generation import greedy_at_zero
+from vlmrobust.study.construction import model_of
 from vlmrobust.study.entries import ModelEntry, Stage
-from vlmrobust.study.loading import model_of
 from vlmrobust.types import open_image
 
 Command = Callable[..., Result]

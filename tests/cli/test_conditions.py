@@ -9,8 +9,8 @@ import pytest
 from typer.testing import Result
 
 from vlmrobust import demo, expand
-from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES
 from vlmrobust.perturbations import SwappedImage, paper_conditions
+from vlmrobust.perturbations.catalogue import CONDITIONS, FROM_SAMPLES
 
 Command = Callable[..., Result]
 

@@ -6,10 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from vlmrobust import cli
-from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES, STYLES
+from vlmrobust.catalogue import STYLES
 from vlmrobust.cli import completion
 from vlmrobust.data import BENCHMARKS
 from vlmrobust.metrics.catalogue import METRICS
+from vlmrobust.perturbations.catalogue import CONDITIONS, FROM_SAMPLES
 
 
 def completions(line: str) -> list[str]:

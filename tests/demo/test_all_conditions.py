@@ -3,7 +3,7 @@
 import pytest
 
 from vlmrobust import Evaluator, Report, demo
-from vlmrobust.catalogue import CONDITIONS, FROM_SAMPLES
+from vlmrobust.perturbations.catalogue import CONDITIONS, FROM_SAMPLES
 
 CONDITIONS_THAT_NEVER_FIT = {"rotated_options_4", "rotated_options_5"}  # four options
 

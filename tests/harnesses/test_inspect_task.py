@@ -32,7 +32,7 @@ from vlmrobust.perturbations import (
     WrongThink,
     expand,
 )
-from vlmrobust.report.columns import score as measured
+from vlmrobust.report.metric_columns import score as measured
 
 SAMPLE = Sample(
     id="q1",

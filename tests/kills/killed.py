@@ -28,7 +28,7 @@ from vlmrobust.perturbations import AbstainOption, EarlyAnswer, StopThink, Wrong
 from vlmrobust.report import Report
 from vlmrobust.study import Study
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.processes import default_workers
+from vlmrobust.workers.ranks import default_workers
 
 SAMPLES = [
     Sample(

@@ -9,7 +9,6 @@ import torch
 import zoo
 
 from vlmrobust import Evaluator, Prompt, Response, Sample, expand
-from vlmrobust.catalogue import CONDITIONS
 from vlmrobust.models import HFModel
 from vlmrobust.perturbations import (
     OptionLetters,
@@ -19,6 +18,7 @@ from vlmrobust.perturbations import (
     StopThink,
     SwappedImage,
 )
+from vlmrobust.perturbations.catalogue import CONDITIONS
 
 pytestmark = [
     # transformers' own, from handing tensors to numpy

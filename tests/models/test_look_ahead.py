@@ -14,8 +14,8 @@ from transformers import GenerationConfig
 
 from vlmrobust import Prompt, Response, Sample, Style, expand
 from vlmrobust.models import HFModel
+from vlmrobust.models.letter_tokens import LetterVocabulary, Members
 from vlmrobust.models.look_ahead import LookAhead
-from vlmrobust.models.vocabulary import LetterVocabulary, Members
 from vlmrobust.perturbations import StopThink
 from vlmrobust.types.response import parse_turn
 

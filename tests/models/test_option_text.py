@@ -20,7 +20,7 @@ from test_vocabulary import qwen
 from torch import Tensor
 
 from vlmrobust import Evaluator, HFModel, Prompt, Response, Responses, Sample, Style, expand, metrics
-from vlmrobust.models import reading
+from vlmrobust.models import response_building
 from vlmrobust.models.option_texts import forced_frame, scored_texts
 from vlmrobust.models.rendered import Rendered, ScoredText
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongCaption
@@ -63,7 +63,7 @@ def pair() -> list[Sample]:
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return how to make a model write a given text, whatever its tokens are."""
-    return lambda text: monkeypatch.setattr(reading, "decoded_text", lambda tokenizer, tokens: text)
+    return lambda text: monkeypatch.setattr(response_building, "decoded_text", lambda tokenizer, tokens: text)
 
 
 def forced(samples: Sequence[Sample], style: Style = WORDS) -> list[Prompt]:

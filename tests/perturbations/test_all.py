@@ -9,8 +9,8 @@ from PIL import Image
 
 import vlmrobust as vr
 from vlmrobust import Perturbation, Response, Sample, perturbations
-from vlmrobust.catalogue import CONDITIONS
 from vlmrobust.perturbations import NeutralCaption, NoisyImage, ParaphrasedThought, RotatedOptions, SwappedImage
+from vlmrobust.perturbations.catalogue import CONDITIONS
 from vlmrobust.testing import check_perturbation
 
 

@@ -13,7 +13,7 @@ from vlmrobust import Report, Sample, expand, functional
 from vlmrobust.metrics import CorrectProbability, default_metrics
 from vlmrobust.perturbations import AbstainOption, CorrectCaption, OptionLetters, WrongCaption, WrongThink
 from vlmrobust.report.browse import FLAGS, browser_data
-from vlmrobust.report.columns import score
+from vlmrobust.report.metric_columns import score
 from vlmrobust.testing import FakeModel
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vlmrobust import Evaluator, Report, demo, perturbations
 from vlmrobust.report.formats import latex_escaped, latex_table
-from vlmrobust.report.tables import Table
+from vlmrobust.report.overview import Table
 from vlmrobust.testing import FakeModel
 
 # What LaTeX makes of a command, read back.

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from vlmrobust import Metric, Report, cli
 from vlmrobust.metrics import Accuracy, Consistency
 from vlmrobust.report import Labels
-from vlmrobust.report.tables import values_on_pairs
+from vlmrobust.report.overview import values_on_pairs
 
 RIGHT, LOST = 1, {"status": "error", "error": "lost"}
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from vlmrobust.locking import DirectoryLock
 from vlmrobust.study import Study
-from vlmrobust.study.loading import Lazy
+from vlmrobust.study.construction import Lazy
 
 Lines = Callable[[str], list[Any]]
 Studies = Callable[..., Study]

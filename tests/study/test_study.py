@@ -10,8 +10,8 @@ import pytest
 import vlmrobust as vr
 from vlmrobust.catalogue import named_style
 from vlmrobust.study import Study
+from vlmrobust.study.construction import function_named, style_of
 from vlmrobust.study.entries import BenchmarkEntry, JudgeEntry, ModelEntry, Stage
-from vlmrobust.study.loading import function_named, style_of
 
 MODEL = {"name": "m", "checkpoint": "org/m"}
 DATA = {"name": "d", "data": "rows.jsonl"}

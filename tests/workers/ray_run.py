@@ -15,7 +15,7 @@ from counted import CONDITIONS, EARLY, SAMPLES, QueuedModel, asked, busy, evalua
 from vlmrobust import Evaluator, OpenAIModel, Style
 from vlmrobust.workers import RayWorkers
 from vlmrobust.workers.plan import RunPlan
-from vlmrobust.workers.processes import ModelSource
+from vlmrobust.workers.ranks import ModelSource
 from vlmrobust.workers.ray import _Actor
 
 

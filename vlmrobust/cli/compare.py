@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..functional.statistics import holm
+from ..functional.closed_form import holm
 from ..report import Report
 from ..report.summary import EQUAL_DIFFERENCES
 from . import completion, options

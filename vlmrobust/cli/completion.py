@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from ..catalogue import CONDITIONS, FROM_SAMPLES, STYLES
+from ..catalogue import STYLES
 from ..metrics import JudgedMetric
 from ..metrics.catalogue import METRICS
+from ..perturbations.catalogue import CONDITIONS, FROM_SAMPLES
 
 __all__ = [
     "complete_benchmarks",

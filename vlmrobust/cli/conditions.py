@@ -4,9 +4,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from ..catalogue import CONDITIONS, FROM_SAMPLES, conditions_named
 from ..naming import readable, snake_case
 from ..perturbations import Perturbation, expand
+from ..perturbations.catalogue import CONDITIONS, FROM_SAMPLES, conditions_named
 from ..text import wrapped
 from ..types import ImageLike, Prompt, Response, Sample
 from ..types.image import DerivedImage

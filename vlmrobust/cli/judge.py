@@ -18,8 +18,8 @@ from ..metrics import JudgedMetric, Metric
 from ..metrics.catalogue import metrics_named
 from ..naming import unknown_name
 from ..report import Report
-from ..report.columns import metric_errors
 from ..report.contents import keys_of
+from ..report.metric_columns import metric_errors
 from . import completion, options
 from .app import refusals
 from .construction import measured
@@ -29,7 +29,7 @@ from .output import as_json, rows_of, say, show, show_data, show_rows
 if TYPE_CHECKING:
     from ..judges import Judge, LabelledThought, Rate
     from ..report import Report
-    from ..report.tables import Table
+    from ..report.overview import Table
 
 __all__ = ["JUDGED", "JudgeAgreement", "PanelRule", "agreement", "is_outdated", "judge", "judges_named", "rejudged"]
 
@@ -341,7 +341,7 @@ def _percent(share: float) -> str:
 
 def _by_condition(old: "Report", new: "Report") -> "Table":
     """Return consistency and coverage under each condition by both judges."""
-    from ..report.tables import Table
+    from ..report.overview import Table
 
     sides = [
         {row["condition"]: row for row in rows_of(report.summary) if row["metric"] == "consistency"}

@@ -14,7 +14,7 @@ from ..text import printable, wrapped
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..report.tables import Table
+    from ..report.overview import Table
 
 __all__ = [
     "as_csv",
@@ -100,7 +100,7 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
     """
     from ..metrics.catalogue import PAPER_METRICS
     from ..naming import readable
-    from ..report.tables import Table, pair_count
+    from ..report.overview import Table, pair_count
 
     known = list(dict.fromkeys(table["metric"]))
     shown = list(metrics) or [name for name in PAPER_METRICS if name in known] or known
@@ -147,7 +147,7 @@ def show_rows(
         reference: as in `differences`.
     """
     from ..report.formats import terminal_table
-    from ..report.tables import judge_note
+    from ..report.overview import judge_note
 
     if csv or json:
         chosen = table[table["metric"].isin(list(metrics))] if metrics else table

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..catalogue import conditions_named, named_style, parts_of
+from ..catalogue import named_style
 from ..locking import DirectoryInUseError
 from ..perturbations import expand, paper_conditions
+from ..perturbations.catalogue import conditions_named, parts_of
 from . import options
 from .app import options_of, refusals, write_configuration
 from .finishing import finish

@@ -27,7 +27,17 @@ from .calibration import (
     negative_log_likelihood,
     reliability_curve,
 )
-from .intervals import mean_interval, mean_intervals, paired_interval, paired_intervals
+from .closed_form import (
+    average_interval,
+    benjamini_hochberg,
+    holm,
+    mcnemar_exact,
+    minimum_detectable_effect,
+    newcombe_paired_interval,
+    tango_interval,
+    tango_p,
+    wilson_interval,
+)
 from .log_probabilities import (
     TokenScores,
     correct_log_odds,
@@ -41,6 +51,7 @@ from .log_probabilities import (
     score_tokens,
     token_entropy,
 )
+from .paired_tests import mean_interval, mean_intervals, paired_interval, paired_intervals
 from .prediction_powered import PoweredDifference, post_stratified_difference, post_stratified_rate
 from .ranking import (
     RiskCoverage,
@@ -52,17 +63,6 @@ from .ranking import (
 )
 from .resampling import resample_counts
 from .robustness import QUADRANTS, accuracy, follow, poisson_binomial_tail, quadrants
-from .statistics import (
-    average_interval,
-    benjamini_hochberg,
-    holm,
-    mcnemar_exact,
-    minimum_detectable_effect,
-    newcombe_paired_interval,
-    tango_interval,
-    tango_p,
-    wilson_interval,
-)
 
 __all__ = [
     "QUADRANTS",

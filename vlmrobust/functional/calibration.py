@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .closed_form import wilson_interval
 from .log_probabilities import correct_log_odds, letter_probabilities
 from .ranking import block_sums, defined_weights, dense_ranks, precise
-from .statistics import wilson_interval
 
 __all__ = [
     "ReliabilityCurve",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .bootstrap import Estimate
+from .closed_form import recovered_limits
 from .resampling import Floats, Integers
-from .statistics import recovered_limits
 
 __all__ = ["PoweredDifference", "post_stratified_difference", "post_stratified_rate"]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .statistics import normal_quantile
+from .closed_form import normal_quantile
 
 __all__ = [
     "RiskCoverage",

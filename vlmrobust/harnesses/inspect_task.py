@@ -25,7 +25,7 @@ from ..models.server.messages import data_url
 from ..perturbations import Base, NotApplicable, Perturbation
 from ..perturbations.texts import draw_distractor
 from ..prompting import KNOWN_TOKENS, LETTERS
-from ..report.columns import score as measured
+from ..report.metric_columns import score as measured
 from ..types import ImageLike, Prompt, Responses, Style
 from .imported import LoggedImage
 from .inspect_logs import RECORD, InspectSample, prompt_of, response_of_log, sample_from

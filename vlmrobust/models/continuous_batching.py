@@ -23,13 +23,13 @@ from torch import Tensor
 from . import caches
 from .branches import Branches, Forward, joined
 from .generation import DecodedText, Decoding
+from .letter_tokens import Member
 from .look_ahead import Look, LookAhead
 from .plain_engine import PrefilledPrompts, Stepping
 from .probe import DecodingLog, Head, captured, note
-from .reading import Draft, TextReader
 from .rendered import Rendered
+from .response_building import Draft, TextReader
 from .sampling import GumbelNoise
-from .vocabulary import Member
 
 __all__ = ["ContinuousBatch", "FinishedText"]
 

@@ -9,21 +9,21 @@ from torch import Tensor
 
 from ..types import Response
 from .base import WorkCounts
+from .batch_independence import Independence, is_half
+from .batch_planning import Batch, Queue, plan
 from .branches import CachedPrompts
 from .continuous_batching import ContinuousBatch
 from .encoding import Encoder, EncodingError
 from .generation import DecodedText, Decoding
+from .letter_tokens import LetterVocabulary, Members, letter_logprobs
 from .look_ahead import LookAhead
 from .plain_engine import PlainEngine, PrefilledPrompts, Stepping
-from .planning import Batch, Queue, plan
-from .precision import Independence, is_half
 from .prefix import Family, SharedEngine, families
 from .probe import Head
-from .reading import TextReader
 from .rendered import Rendered
+from .response_building import TextReader
 from .self_check import SelfCheck
 from .unwrapping import tolerance
-from .vocabulary import LetterVocabulary, Members, letter_logprobs
 
 __all__ = ["BatchEngine", "Outcome"]
 

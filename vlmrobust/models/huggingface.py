@@ -26,13 +26,13 @@ from .identity import (
     weights_digest,
     weights_files,
 )
+from .letter_tokens import LetterVocabulary
 from .loading import load
 from .option_texts import Frame, OptionReader, forced_frame, own_frame
 from .probe import Head
-from .reading import closed, forced_text, read_response
 from .rendered import Rendered
+from .response_building import closed, forced_text, read_response
 from .unwrapping import adapters, autocast_name, check_decoder_only, context_of, evaluating, running_model
-from .vocabulary import LetterVocabulary
 
 __all__ = ["HFModel"]
 

@@ -21,11 +21,11 @@ from ..prompting import letter_columns
 from .branches import Branches, CachedPrompts, Forward, allows_gaps, seen_positions
 from .encoding import Encoder
 from .generation import Decoding
+from .letter_tokens import Ending, LetterVocabulary, Member, Members, letter_logprobs
 from .probe import Head, captured
 from .processing import FAULTS
 from .rendered import Rendered
 from .unwrapping import tolerance
-from .vocabulary import Ending, LetterVocabulary, Member, Members, letter_logprobs
 
 __all__ = ["DecodedLetter", "Look", "LookAhead"]
 

@@ -26,9 +26,9 @@ from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
 from .encoding import Encoder
 from .engine import BatchEngine
-from .reading import not_finite
+from .letter_tokens import TAIL
 from .rendered import Rendered, ScoredText
-from .vocabulary import TAIL
+from .response_building import not_finite
 
 __all__ = ["Frame", "OptionReader", "forced_frame", "option_response", "own_frame", "scored_texts"]
 

@@ -18,13 +18,13 @@ from .base import UnfitError
 from .branches import allows_gaps
 from .encoding import Encoder, EncodingError
 from .generation import Decoding
+from .letter_tokens import LetterVocabulary, letter_logprobs
 from .plain_engine import PlainEngine, last_rows
 from .probe import Head, captured
 from .processing import FAULTS, probe_image
 from .rendered import Rendered
 from .sampling import SAMPLING_OPTIONS
 from .unwrapping import tolerance
-from .vocabulary import LetterVocabulary, letter_logprobs
 
 __all__ = ["SelfCheck"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..types import Prompt, Response, Sample, Style, check_samples
 from .base import Compose, NotApplicable, Perturbation
 from .caption import CorrectCaption, WrongCaption
-from .texts import Distractor, draw_distractor, runner_up
+from .texts import CAPTION_HEDGE, THINK_HEDGE, Distractor, draw_distractor, runner_up
 from .think import CorrectThink, StopThink, WrongThink
 
 __all__ = ["Base", "BaseResponses", "Prompts", "check_conditions", "expand", "in_place_of_one", "paper_conditions"]
@@ -39,9 +39,9 @@ def paper_conditions() -> tuple[Perturbation, ...]:
         Base(),
         StopThink(),
         WrongThink(),
-        WrongThink(hedge="but I think"),
+        WrongThink(hedge=THINK_HEDGE),
         WrongCaption(),
-        WrongCaption(disclaimer="but I could be wrong"),
+        WrongCaption(disclaimer=CAPTION_HEDGE),
         CorrectCaption(),
         CorrectThink(),
     )

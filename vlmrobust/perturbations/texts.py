@@ -22,8 +22,10 @@ from .statements import statement, statements
 
 __all__ = [
     "CAPTIONS",
+    "CAPTION_HEDGE",
     "IRRELEVANT_CAPTIONS",
     "MISTAKES",
+    "THINK_HEDGE",
     "THOUGHTS",
     "WORDED",
     "Distractor",
@@ -39,6 +41,12 @@ __all__ = [
     "runner_up",
     "worded",
 ]
+
+THINK_HEDGE = "but I think"
+"""Ends the wrong thought of `wrong_think_but`: the model is invited to correct itself."""
+
+CAPTION_HEDGE = "but I could be wrong"
+"""Ends the wrong caption of `wrong_caption_disclaimer`."""
 
 
 Distractor = Literal["random", "runner_up"]

@@ -3,9 +3,9 @@
 from .aggregates import ConsistencyRow
 from .breakdowns import MacroRow
 from .card import ModelCardSection
-from .columns import Column
 from .findings import Finding
 from .labels import Drawn, Label, Labels
+from .metric_columns import Column
 from .report import Report
 from .robustness import HedgeRow
 from .rotation import PositionRow

@@ -11,8 +11,8 @@ from ..manifest import common_entries, first_difference
 from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
 from ..metrics.settings import metric_of
 from ..types import Responses
-from .columns import Column, measured_column
 from .concatenation import Part
+from .metric_columns import Column, measured_column
 from .pairing import UNSCORED
 
 __all__ = ["NOT_MEASURED", "MergedParts", "SettingConflict", "merge", "setting_conflicts"]

@@ -10,12 +10,12 @@ import torch
 
 from ..functional import post_stratified_difference, post_stratified_rate
 from ..functional.bootstrap import expanded_p, percentile_limits
-from ..functional.intervals import FEWEST_GROUPS
+from ..functional.paired_tests import FEWEST_GROUPS
 from ..functional.resampling import resample_counts
 from ..seeding import generator
 from ..types import Responses
-from .columns import Column
 from .labels import Labels, check_random_draw, labels_by_row, sample_and_draw, with_answer_and_thought
+from .metric_columns import Column
 from .pairing import Floats, Integers, Mask, SampleIndex, Unit, units_of
 
 __all__ = ["AggregateDifference", "ConsistencyRow", "aggregate_difference", "aggregate_interval", "consistency_rows"]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ..judges import LabelledThought
 from ..types import Responses
 from .aggregates import ConsistencyRow, consistency_rows
-from .columns import Column, table_of
 from .draws import draw_rows
 from .labels import Drawn, Labels, draw_thoughts, labelled
+from .metric_columns import Column, table_of
 from .robustness import HedgeRow, decodes_greedily, hedge_recovery, robust_accuracy
 from .rotation import PositionRow, circular, position_bias, rotation_average
 from .summary import SummaryRow

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from ..functional.statistics import average_interval
+from ..functional.closed_form import average_interval
 from ..naming import did_you_mean
 from ..types import Responses
 from .card import Benchmark, ModelCardSection, card_section, run_of
-from .columns import table_of
 from .findings import Finding
+from .metric_columns import table_of
 from .summary import SummaryRow
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from ..naming import readable
 from ..text import without_local_paths
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
-from .columns import Column
 from .labels import Drawn, draw_thoughts
+from .metric_columns import Column
 from .pairing import UNSCORED
 
 __all__ = ["FLAGS", "browser_data", "missing_images", "response_data", "sample_data", "samples_by_id"]

@@ -9,8 +9,8 @@ from ..naming import readable, unit_labels
 from ..types import Responses
 from .findings import Finding
 from .formats import block, inline
+from .overview import Table, markdown_table, values_on_pairs
 from .summary import SummaryRow
-from .tables import Table, markdown_table, values_on_pairs
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData

@@ -12,8 +12,8 @@ from ..text import without_local_paths
 from ..types import Responses, Sample
 from . import finding_texts
 from .browse import missing_images, response_data, sample_data, samples_by_id
-from .columns import Column
 from .html import TableCell, interval_cell, number_cell, text_cell
+from .metric_columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, Unit, numbered, units_of
 from .rendering import render_page
 from .summary import SummaryRow

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..manifest import first_difference
 from ..types import Prompt, Response, Responses
-from .columns import Column
+from .metric_columns import Column
 
 __all__ = ["Part", "checked_pairs", "concatenate"]
 

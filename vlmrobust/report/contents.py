@@ -17,7 +17,7 @@ from ..metrics import JudgedMetric
 from ..prompting import LETTERS
 from ..types import Responses
 from ..types.responses import within_thoughts
-from .columns import Column
+from .metric_columns import Column
 from .summary import SummaryRow
 
 __all__ = [

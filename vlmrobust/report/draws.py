@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import functional
 from ..metrics import Accuracy
 from ..types import Responses
-from .columns import Column
+from .metric_columns import Column
 from .pairing import UNSCORED, Contrast, SampleIndex, contrasts_with, is_one_of, numbered, units_of
 from .summary import SummaryRow, summarise
 

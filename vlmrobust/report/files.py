@@ -6,12 +6,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from ..functional.intervals import Outcome
+from ..functional.paired_tests import Outcome
 from ..metrics import FollowRate, default_metrics
 from ..unreported import unreported_in
 from . import parquet
-from .columns import Column
 from .contents import Contents, Key, ReportData, read_all, read_keys, with_judge, write_lines
+from .metric_columns import Column
 from .summary import SummaryRow
 
 __all__ = ["LINES", "PART", "WHOLE", "read_keys_and_settings", "read_report", "report_file", "write_report"]

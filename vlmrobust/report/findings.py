@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..functional.statistics import holm
+from ..functional.closed_form import holm
 from ..judges import measured
 from ..judges.measured import title_of
 from ..naming import unit_labels
 from ..types import Responses
 from . import finding_texts
 from .assertions import assertion_of
-from .columns import Column
+from .metric_columns import Column
 from .pairing import UNSCORED, Unit, is_one_of, units_of
 from .summary import SummaryRow
 

@@ -13,12 +13,12 @@ from ..naming import readable, unit_labels
 from ..text import without_local_paths
 from ..types import Responses, Sample
 from .browse import browser_data
-from .columns import Column
 from .findings import Finding
 from .headline import grouped_limits, headline
+from .metric_columns import Column
+from .overview import Table, overview, pair_count
 from .rendering import render_page
 from .summary import SummaryRow
-from .tables import Table, overview, pair_count
 
 if TYPE_CHECKING:
     from ..plots.look import Reported

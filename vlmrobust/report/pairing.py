@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..metrics import Metric
 from ..types import Responses
-from .columns import Column
+from .metric_columns import Column
 
 __all__ = [
     "UNSCORED",

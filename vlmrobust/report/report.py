@@ -12,11 +12,11 @@ from ..types import Prompt, Response, Responses
 from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
 from .breakdowns import Breakdowns
-from .columns import Column, frame_of, frame_without_texts, score, table_of
 from .comparison import join_for_comparison
 from .concatenation import Part, checked_pairs, concatenate
 from .contents import ReportData, judge_of, with_judge
 from .files import read_report, report_file, write_report
+from .metric_columns import Column, frame_of, frame_without_texts, score, table_of
 from .pairing import contrasts_with
 from .run_report import belongs_to_run, keep_report
 from .summary import SummaryRow, summarise

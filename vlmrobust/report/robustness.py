@@ -10,13 +10,13 @@ import torch
 
 from ..functional import pass_at_k
 from ..functional.bootstrap import percentile_limits
-from ..functional.intervals import FEWEST_GROUPS
+from ..functional.closed_form import wilson_interval
+from ..functional.paired_tests import FEWEST_GROUPS
 from ..functional.resampling import columns_by_group, replicate_means
-from ..functional.statistics import wilson_interval
 from ..metrics import Accuracy
 from ..seeding import generator
 from ..types import Responses
-from .columns import Column
+from .metric_columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of
 from .summary import SummaryRow, summarise, too_few
 

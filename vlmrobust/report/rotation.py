@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals
+from ..functional.paired_tests import FEWEST_GROUPS, Outcome, mean_intervals
 from ..seeding import generator
 from ..types import Responses
-from .columns import Column
+from .metric_columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, SampleIndex, Unit
 from .robustness import compare_with_repeats, count_unscored
 from .summary import SummaryRow, summarise, too_few

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals, paired_intervals
-from ..functional.statistics import holm
+from ..functional.closed_form import holm
+from ..functional.paired_tests import FEWEST_GROUPS, Outcome, mean_intervals, paired_intervals
 from ..seeding import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
-from .columns import Column
+from .metric_columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of, with_common_option
 
 __all__ = ["EQUAL_DIFFERENCES", "SummaryRow", "summarise", "too_few"]

@@ -9,12 +9,12 @@ from ..jsonl import write_atomically
 from ..naming import unknown_name
 from ..types import Responses, Sample
 from ..unreported import Unreported
-from .columns import Column
 from .comparison import join_for_comparison
 from .findings import Finding, findings
 from .formats import Table, terminal_table
+from .metric_columns import Column
+from .overview import html_table, markdown_table, overview, unanswered_statuses
 from .summary import SummaryRow, summarise
-from .tables import html_table, markdown_table, overview, unanswered_statuses
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from ..models.prefix import Family, families
-from ..models.reading import forced_text
 from ..models.rendered import Rendered
+from ..models.response_building import forced_text
 from ..perturbations import NotApplicable, Perturbation
 from ..perturbations.expansion import Prompts
 from ..types import Prompt, Sample, Style, open_image

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from ..catalogue import parts_of
 from ..metrics.catalogue import metrics_named
 from ..naming import did_you_mean
 from ..perturbations import paper_conditions
+from ..perturbations.catalogue import parts_of
 from ..perturbations.texts import Distractor
 from ..types import Style
 from ..types.frozen import Frozen

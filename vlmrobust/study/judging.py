@@ -11,8 +11,8 @@ from ..locking import DirectoryLock
 from ..report import Report
 from ..report.files import LINES, report_file
 from ..report.run_report import last_report_file
+from .construction import Lazy, judge_of
 from .entries import JudgeEntry, secrets_of
-from .loading import Lazy, judge_of
 from .tables import JudgementRow, RunRow
 
 __all__ = ["judgements"]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..report.tables import values_on_pairs
+from ..report.overview import values_on_pairs
 
 if TYPE_CHECKING:
     import pandas as pd

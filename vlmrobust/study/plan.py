@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..report.columns import table_of
 from ..report.formats import Table, terminal_table
+from ..report.metric_columns import table_of
 from .counting import Rates
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..catalogue import conditions_named
 from ..data import BENCHMARKS
 from ..judges.letter_judge import PROMPT
 from ..models import HFModel
 from ..models.encoding import Encoder
+from ..perturbations.catalogue import conditions_named
 from ..secrecy import error_text
 from ..types import Sample
+from .construction import free_memory, model_of, samples_of, style_of
 from .counting import Cost, Counts, Rates, StandInEncoder, cost_of, count, size_of
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, secrets_of
-from .loading import free_memory, model_of, samples_of, style_of
 from .plan import Plan, PlanRow
 
 __all__ = ["PlannedModel", "one_line", "plan_of", "planned_model"]

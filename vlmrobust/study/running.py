@@ -9,7 +9,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from ..catalogue import conditions_named
 from ..data import Samples
 from ..evaluator import Evaluator
 from ..jsonl import write_atomically
@@ -18,13 +17,14 @@ from ..manifest import config_of, sample_content
 from ..metrics import Metric, PairedMetric
 from ..metrics.catalogue import default_metrics, metrics_named
 from ..models import Model
+from ..perturbations.catalogue import conditions_named
 from ..report.files import report_file
 from ..report.run_report import last_report_file
 from ..workers import ThisProcess
+from .construction import Lazy, free_memory, model_of, samples_of, style_of
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
 from .judging import judgements
-from .loading import Lazy, free_memory, model_of, samples_of, style_of
 from .tables import JudgementRow, RunRow
 
 __all__ = ["Runner"]

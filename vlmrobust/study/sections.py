@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
 from ..naming import readable, unit_labels
+from ..report.overview import Table, judge_note
 from ..report.run_report import last_report_file
-from ..report.tables import Table, judge_note
 from ..text import without_local_paths
 from .page_cells import (
     RUN,

@@ -11,7 +11,7 @@ from ..catalogue import judged_metrics
 from ..judges import RuleJudge
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
-from ..report.columns import table_of
+from ..report.metric_columns import table_of
 from ..report.run_report import last_report_file
 from .agreement import agreement
 from .definition import StudyDefinition

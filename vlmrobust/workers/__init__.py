@@ -4,7 +4,7 @@ All workers use the same batches, append to files of their own in the run direct
 number of workers may change whenever a run is resumed.
 """
 
-from .processes import Ranks, ThisProcess, Workers
+from .ranks import Ranks, ThisProcess, Workers
 from .ray import RayWorkers
 
 __all__ = ["Ranks", "RayWorkers", "ThisProcess", "Workers"]

@@ -22,9 +22,9 @@ from queue import Empty, SimpleQueue
 from ..models.base import ConcurrentModel, Model, RefusedError, expect, is_concurrent
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample
-from .failures import FailureStreak, check_response, validate_response
 from .plan import Pair, Phase, Phases, PromptSource, RunPlan, SampleBatch
 from .progress import Progress, ResponseCounts
+from .response_checks import FailureStreak, check_response, validate_response
 
 __all__ = ["BatchAnswering", "ConcurrentAnswering", "Pair", "answer_batches", "recorded_responses"]
 

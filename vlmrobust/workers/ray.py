@@ -17,10 +17,10 @@ from ..secrecy import error_text
 from ..store import RunDirectory
 from ..types import Sample
 from .answering import answer_batches
-from .failures import FailureStreak
 from .plan import RunPlan, SampleBatch
-from .processes import Job, MakeReport, ModelSource, Workers
 from .progress import Progress, ResponseCounts
+from .ranks import Job, MakeReport, ModelSource, Workers
+from .response_checks import FailureStreak
 
 __all__ = ["RayWorkers"]
 

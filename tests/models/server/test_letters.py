@@ -9,8 +9,8 @@ from openai_server import ToyModel
 
 from vlmrobust import Sample, Style, expand
 from vlmrobust.models.base import RefusedError
+from vlmrobust.models.letter_tokens import letter_of
 from vlmrobust.models.server.letter_readout import MOST, CheckpointTokens, ServedTokens
-from vlmrobust.models.vocabulary import letter_of
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.prompting import LETTERS
 from vlmrobust.testing.model_checks import varied_samples

@@ -5,6 +5,6 @@ way of all rows, through `samples_from`.
 """
 
 from .load import load_benchmark
-from .table import BENCHMARKS
+from .registry import BENCHMARKS
 
 __all__ = ["BENCHMARKS", "load_benchmark"]

@@ -1,4 +1,4 @@
-"""Rows of benchmarks of seeing and reasoning at large → the fields of a sample."""
+"""Read rows of general perception and reasoning benchmarks as the fields of a sample."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A published dataset, from the hub or from files → samples."""
+"""Load a published benchmark, from the hub or from files, as samples."""
 
 import re
 import warnings
@@ -16,7 +16,7 @@ from ..row import Row
 from ..rows import Samples, samples_from
 from ..sources import check_no_parts, in_memory, limited
 from .questions import LeftOut, nearby_numbers
-from .table import BENCHMARKS, Published
+from .registry import BENCHMARKS, Published
 
 __all__ = ["load_benchmark"]
 

@@ -1,4 +1,4 @@
-"""Take apart what benchmarks write into one text, and follow conventions that several tables share."""
+"""Separate the question, options and instruction that benchmarks write into one text, and read shared conventions."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Rows of benchmarks of spatial reasoning → the fields of a sample."""
+"""Read rows of spatial reasoning benchmarks as the fields of a sample."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath

@@ -1,4 +1,4 @@
-"""Rows of data sets that models are trained on → the fields of a sample; the right option comes first, or anywhere.
+"""Read rows of training datasets as the fields of a sample; the right option comes first, or in any position.
 
 An open answer that is a number is a field `number`: options are made around it, see `nearby_numbers`.
 """

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ...prompting import KNOWN_TOKENS, SpecialTokens, letter_columns
 from ...types import Prompt
 from ..base import RefusedError
-from ..vocabulary import TAIL, LetterVocabulary, letter_of
+from ..letter_tokens import TAIL, LetterVocabulary, letter_of
 from .chat import EXACT, Chat
 from .client import Memo
 from .steps import Step, logsumexp

@@ -13,7 +13,7 @@ from ...prompting import SpecialTokens
 from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import RefusedError
-from ..reading import forced_text, shown_letters
+from ..response_building import forced_text, shown_letters
 from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
 from .client import Pool, make_client

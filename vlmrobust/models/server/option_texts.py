@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ...types import Prompt, Response
 from ..option_texts import Frame, own_frame
-from ..reading import forced_text
+from ..response_building import forced_text
 from .chat import Chat
 from .client import Memo
 from .replies import PromptToken

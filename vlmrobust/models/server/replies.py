@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
-from ..reading import shown_letters
-from ..vocabulary import letter_of
+from ..letter_tokens import letter_of
+from ..response_building import shown_letters
 from .steps import Step, Steps, field_of
 
 __all__ = ["PromptToken", "Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]

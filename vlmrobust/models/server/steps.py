@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self, overload
 
 from ...prompting import MARKS
-from ..vocabulary import letter_of
+from ..letter_tokens import letter_of
 
 __all__ = ["Step", "Steps", "field_of", "logsumexp", "text_of"]
 

@@ -1,6 +1,6 @@
 """Answer prompts by requests to the engine: generate text, read letters and score option texts.
 
-Letters are read as in process (`models.vocabulary`): the log-probabilities of all tokens that read as a letter, over
+Letters are read as in process (`models.letter_tokens`): the log-probabilities of all tokens that read as a letter, over
 the whole vocabulary, at the letter's position. During generation few tokens are requested at every step; many would
 cost more than a second request for the one step that counts, whose prompt is in the cache. Continuations of a letter
 are not examined: capitals count in full, and small letters that could be words only if the model generated one.
@@ -22,12 +22,12 @@ from ...types.prompt import made_of_images
 from ...types.response import parse_turn
 from ..encoding import Encoder, EncodingError
 from ..generation import check_options
+from ..letter_tokens import LetterFamily, LetterVocabulary
 from ..option_texts import Frame, forced_frame, option_response, own_frame, scored_texts
-from ..reading import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
 from ..rendered import Rendered, ScoredText
+from ..response_building import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
 from ..sampling import sampling_seed
 from ..server.steps import logsumexp
-from ..vocabulary import LetterFamily, LetterVocabulary
 from .engine import Flow, Output, Request
 
 __all__ = [

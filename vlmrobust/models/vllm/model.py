@@ -20,8 +20,8 @@ from ..identity import (
     template_digest,
     tokenizer_digest,
 )
+from ..letter_tokens import LetterVocabulary
 from ..loading import SHARED, check_name, has_processor, named
-from ..vocabulary import LetterVocabulary
 from .answering import Answering, Sampling
 from .engine import Flow, VLLMEngine
 from .starting import (

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from ..encoding import EncodingError
 from ..identity import WeightFiles, template_digest, tokenizer_digest
+from ..letter_tokens import ForcedPrefix
 from ..loading import SHARED, check_name
-from ..vocabulary import ForcedPrefix
 from .answering import letter_positions, letters_at, logprobs_after
 from .engine import Flow, Request, VLLMEngine
 from .starting import ErrorLog, check_installed, check_options, decisive_options, dtype_of, start_engine, weights_of

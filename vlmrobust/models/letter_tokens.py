@@ -37,6 +37,7 @@ __all__ = [
     "letter_of",
 ]
 
+
 TAIL = 96  # characters; earlier text does not change how the last tokens of a prefix are tokenised
 
 

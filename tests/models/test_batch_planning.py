@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Sample
-from vlmrobust.models.planning import Batch, Queue, plan
+from vlmrobust.models.batch_planning import Batch, Queue, plan
 from vlmrobust.models.prefix import Family
 from vlmrobust.models.rendered import Rendered
 

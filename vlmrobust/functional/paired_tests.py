@@ -1,4 +1,4 @@
-"""Compute confidence intervals of means: score intervals for rates, else those of a randomisation test.
+"""Compute confidence intervals and p-values of means and paired differences: score tests, or randomisation tests.
 
 The test flips the signs of whole groups. Under the hypothesis "the mean is δ", a group's sum less δ times its size has
 a symmetric distribution. Flipping a subset of groups does not reduce the total exactly if the subset's mean is at most
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .bootstrap import Difference, Estimate, as_vector, as_vectors
+from .closed_form import tango_interval, tango_p, wilson_interval
 from .resampling import (
     Floats,
     GroupedColumn,
@@ -27,7 +28,6 @@ from .resampling import (
     replicate_means,
     subsets,
 )
-from .statistics import tango_interval, tango_p, wilson_interval
 
 __all__ = [
     "FEWEST_GROUPS",
@@ -39,6 +39,7 @@ __all__ = [
     "paired_interval",
     "paired_intervals",
 ]
+
 
 _Interval = TypeVar("_Interval", Estimate, Difference)
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from vlmrobust.models import HFModel, OpenAIModel
-from vlmrobust.study import Study, loading
+from vlmrobust.study import Study, construction
+from vlmrobust.study.construction import model_of, samples_of
 from vlmrobust.study.entries import BenchmarkEntry, ModelEntry
-from vlmrobust.study.loading import model_of, samples_of
 from vlmrobust.testing import FakeModel
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper.toml"
@@ -61,7 +61,7 @@ def test_a_checkpoint_on_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((arguments, settings))
         return FakeModel()
 
-    monkeypatch.setattr(loading, "VLLMModel", made)
+    monkeypatch.setattr(construction, "VLLMModel", made)
     options = {"max_model_len": 8192, "force_answer": True}
     entry = ModelEntry(name="m", checkpoint="org/m", engine="vllm", dtype="bfloat16", options=options)
     model_of(entry, entry.stages[0], seed=7)

@@ -1,4 +1,4 @@
-"""Run a job in this process, alone or as one of several processes started by torchrun or accelerate."""
+"""Run a job in this process, alone or as one of several ranks started by torchrun or accelerate."""
 
 import os
 from abc import ABC, abstractmethod
@@ -25,6 +25,7 @@ from .plan import Pair, RunPlan, shard
 from .progress import Progress
 
 __all__ = ["Job", "ModelSource", "Ranks", "ThisProcess", "Workers", "default_workers"]
+
 
 _TIMEOUT = timedelta(days=30)  # ranks may finish far apart; a rank that dies is noticed at once
 

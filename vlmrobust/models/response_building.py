@@ -12,10 +12,10 @@ from ..types import Prompt, Response
 from ..types.response import parse_turn
 from .branches import Branches, CachedPrompts
 from .generation import DecodedText
+from .letter_tokens import LetterVocabulary, Members
 from .look_ahead import DecodedLetter, Look, LookAhead
 from .probe import Head
 from .rendered import Rendered
-from .vocabulary import LetterVocabulary, Members
 
 __all__ = [
     "Draft",

@@ -19,6 +19,7 @@ from .unwrapping import compute_dtypes
 
 __all__ = ["Independence", "is_half"]
 
+
 _MOST = 16  # texts to compare
 
 

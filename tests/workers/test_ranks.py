@@ -13,7 +13,7 @@ from vlmrobust.models.huggingface import _own_device
 from vlmrobust.report import Report
 from vlmrobust.testing import FakeModel
 from vlmrobust.workers import Ranks, ThisProcess
-from vlmrobust.workers.processes import ModelSource, default_workers
+from vlmrobust.workers.ranks import ModelSource, default_workers
 
 HERE = Path(__file__).parent
 WELL = ""

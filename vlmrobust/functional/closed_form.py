@@ -385,11 +385,9 @@ def average_interval(
     """
     vectors = [as_vector(name, side) for name, side in (("values", values), ("low", low), ("high", high))]
     labels: list[Hashable] = [*range(len(vectors[0]))] if blocks is None else [*blocks]
-    lengths = [*map(len, vectors), len(labels)]
-    if len(set(lengths)) > 1:
-        raise ValueError(
-            f"expected 'values', 'low', 'high' and 'blocks' of the same length, got {', '.join(map(str, lengths))}"
-        )
+    if len(set(lengths := [*map(len, vectors), len(labels)])) > 1:
+        got = ", ".join(map(str, lengths))
+        raise ValueError(f"expected 'values', 'low', 'high' and 'blocks' of the same length, got {got}")
     if not labels:
         return math.nan, math.nan
     estimates, lower, upper = vectors

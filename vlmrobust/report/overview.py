@@ -11,9 +11,9 @@ from ..judges.measured import title_of
 from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..naming import readable, unit_labels
 from ..types import Responses
-from .columns import Column
 from .finding_texts import TYPICAL
 from .formats import Table, block, inline, terminal_table
+from .metric_columns import Column
 from .pairing import units_of
 from .summary import SummaryRow
 
@@ -28,6 +28,7 @@ __all__ = [
     "unanswered_statuses",
     "values_on_pairs",
 ]
+
 
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _SMALL_PRINT = (

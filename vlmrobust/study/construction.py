@@ -1,4 +1,4 @@
-"""Load the models, samples and judges of a study's entries.
+"""Construct the models, samples and judges of a study's entries.
 
 Models and judges are loaded at their first use and released before the next one.
 """
@@ -17,6 +17,7 @@ from ..types import Style
 from .entries import NO_VALUE, BenchmarkEntry, JudgeEntry, ModelEntry, Stage
 
 __all__ = ["Lazy", "free_memory", "function_named", "judge_of", "model_of", "samples_of", "style_of"]
+
 
 Made = TypeVar("Made")
 

@@ -1,4 +1,4 @@
-"""The published benchmarks that are known by name: where each one is, and what reads its rows."""
+"""Register the published benchmarks by name: the source, the split and the row reader of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from ..fields import AnswerAs
 from . import general, spatial, training
 
 __all__ = ["BENCHMARKS", "Published"]
+
 
 _BLINK_TASKS = (
     "Art_Style", "Counting", "Forensic_Detection", "Functional_Correspondence", "IQ_Test", "Jigsaw",

@@ -13,6 +13,7 @@ from .plan import Failure
 
 __all__ = ["FailureStreak", "check_response", "validate_response"]
 
+
 _ROUNDING = 0.05  # tolerance for the sum of the letters' probabilities in half precision
 # Details that vary between errors of the same kind: quoted values, numbers, and servers' request ids.
 _DETAILS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\b(?=\w*\d)[\w-]+")

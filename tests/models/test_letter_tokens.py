@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from vlmrobust.models.vocabulary import ForcedPrefix, LetterVocabulary, forced_letter_logprobs, letter_logprobs
+from vlmrobust.models.letter_tokens import ForcedPrefix, LetterVocabulary, forced_letter_logprobs, letter_logprobs
 
 LETTERS = string.ascii_uppercase
 MARKS = LETTERS + string.digits

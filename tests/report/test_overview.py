@@ -6,7 +6,7 @@ import torch
 from vlmrobust import Metric, Report
 from vlmrobust.metrics import Accuracy, LetterEntropy, default_metrics
 from vlmrobust.report.formats import Table, terminal_table
-from vlmrobust.report.tables import html_table, markdown_table
+from vlmrobust.report.overview import html_table, markdown_table
 
 
 def report_of(pairs, metrics=None):
