@@ -29,6 +29,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest(misspelt: str, meant: str
         ({"num_beams": 4}, "'num_beams': expected 1"),
         ({"num_return_sequences": 2}, "'num_return_sequences': expected 1"),
         ({"cache_implementation": "paged"}, "with a paged one, transformers ignores the image, got 'paged'"),
+        ({"prefill_chunk_size": 8}, "'prefill_chunk_size': expected none: when prompts are prefilled in chunks"),
         ({"max_length": 100}, "use 'max_new_tokens', got 100"),
         ({"is_assistant": True}, "'is_assistant': expected none: texts are decoded token by token"),
         ({"assistant_early_exit": 1}, "'assistant_early_exit': expected none"),

@@ -163,6 +163,8 @@ def _refusal(name: str, value: Any) -> str | None:
         return "expected none: texts are decoded token by token from the model's own logits"
     if name == "cache_implementation" and "paged" in str(value):
         return "expected another cache: with a paged one, transformers ignores the image"
+    if name == "prefill_chunk_size" and value is not None:
+        return "expected none: when prompts are prefilled in chunks, some families do not see the image as a whole"
     if name in _KINDS and not _KINDS[name][0](value):
         return f"expected {_KINDS[name][1]}"
     return None

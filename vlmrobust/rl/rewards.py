@@ -45,8 +45,8 @@ class Reward(Frozen, ABC):
         style: how answers are parsed; the style of the prompts.
         opener: text with which the chat template opens the assistant's turn (`"<think>\n"` for thinking templates),
             unless the trainer's tokenizer returns thoughts separately from the text.
-        none_value: the reward of a row that lacks a required column; None = None, which TRL and ms-swift skip. VLM-R1
-            does not accept None: use 0.0.
+        none_value: the reward of a row that lacks a required column; None = None, which ms-swift skips, and TRL 1.16
+            too, unless the completion has other rewards: it then counts as 0. VLM-R1 does not accept None: use 0.0.
 
     Class attributes:
         needs: the columns that the reward requires.
