@@ -122,7 +122,6 @@ class BatchEngine:
         Returns:
             By position: the reader's result for a prompt that is read (for letters, the log-probabilities of all 36
             marks); the response for one that is decoded or refused by its processor.
-            letters, say); for one that is decoded, or that its processor refused, the response.
         """
         outcomes: dict[int, Outcome] = {}
         queues = self._plan(items, rows_per_prompt)
