@@ -464,7 +464,7 @@ def test_ranks_other_than_the_first_are_silent(
     command: Command, rows: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rank under test does not wait for others, unlike a real one."""
-    monkeypatch.setattr("vlmrobust.evaluator.launched", ThisProcess)
+    monkeypatch.setattr("vlmrobust.evaluator.default_workers", ThisProcess)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     arguments = ("run", "--model", "m", "--data", rows, "--out", tmp_path / "run", "--conditions", "base")

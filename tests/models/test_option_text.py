@@ -16,7 +16,7 @@ import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_vocabulary import qwen
+from test_letter_tokens import qwen
 from torch import Tensor
 
 from vlmrobust import Evaluator, HFModel, Prompt, Response, Responses, Sample, Style, expand, metrics

@@ -284,7 +284,7 @@ def test_reading_lines_needs_little_memory(make_pair, tmp_path):
 
 
 def test_iterated_responses_are_not_kept_as_objects(make_pair, monkeypatch):
-    monkeypatch.setattr(arrays, "_PART", 8)
+    monkeypatch.setattr(arrays, "_CHUNK", 8)
     alive = []
 
     def pairs_one_by_one():
@@ -327,7 +327,7 @@ def test_iterators_are_checked_like_lists(make_pair, as_iterators):
 
 
 def test_error_positions_count_all_responses(make_pair, monkeypatch):
-    monkeypatch.setattr(arrays, "_PART", 3)
+    monkeypatch.setattr(arrays, "_CHUNK", 3)
     prompts, responses = zip(*(make_pair(f"q{row}") for row in range(9)), strict=True)
     with pytest.raises(ValueError, match=r"expected the response to \('q7', 'base', 0\) at position 7, got \('q8'"):
         Report.from_responses(prompts, [*responses[:7], responses[8], responses[7]])

@@ -95,9 +95,6 @@ def option_logprobs(
         prefix: the tokens of the prefix alone.
         texts: the tokens of the prefix with each text and its closing tag.
         after: the closing tag. Its last token is left out if it may merge with what follows (">").
-        alone: the tokens of what stands before.
-        texts: the same with each text and what ends it.
-        after: what ends a text, a tag. Its last token is left out where it may merge with what follows (">").
 
     Raises:
         ValueError: a token has no log-probability.
