@@ -174,7 +174,10 @@ class Counted(FakeModel):
 
 
 def test_strict_refuses_before_the_first_call(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected samples without active special tokens, tags and image marks.*'attacked', field 'question': "):
+    with pytest.raises(
+        ValueError,
+        match=r"expected samples without active special tokens, tags and image marks.*'attacked', field 'question': ",
+    ):
         Evaluator(Counted(), [], [Accuracy()], strict=True).run(attacked_samples(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
