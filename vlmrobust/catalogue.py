@@ -1,4 +1,4 @@
-"""Look up styles, judges and text writers by name, and custom judges by `module:Class`."""
+"""Look up styles, judges and text writers by name."""
 
 import os
 from collections.abc import Mapping

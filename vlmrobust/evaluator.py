@@ -56,7 +56,7 @@ class Evaluator:
             these are made inert before the model sees them (`Prompt.with_inert`), and the manifest lists them.
         max_failures: number of consecutive responses that fail for the same reason and end the run; a reason that names
             its own sample, such as a missing image, counts once per sample. None = unlimited.
-        progress_every: seconds between two lines of progress where there is no bar, as in a terminal or a notebook;
+        progress_every: seconds between two lines of progress where there is no bar (terminals and notebooks have one);
             None = no lines.
 
     Raises:

@@ -8,8 +8,8 @@ description:
 
 Processes of the same run share the directory; those of another run are refused. Files of killed processes are removed
 by the next one. A process checks for others before and after it enters: of two that enter at the same time, at least
-one sees the other and withdraws. Some network file systems do not share locks between machines, so for a process of
-another machine only the heartbeat counts, not its lock.
+one sees the other and withdraws. Some network file systems do not share locks between machines, so a lock of another
+machine's process that can be acquired proves nothing: then the heartbeat decides.
 """
 
 import json

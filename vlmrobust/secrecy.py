@@ -189,10 +189,10 @@ def _values(settings: Any, *, secret: bool = False) -> Iterator[str]:
                 yield unquote(parameter["value"].replace("+", " "))
 
 
-def _basic_credentials(message: str) -> Iterator[str]:
+def _basic_credentials(encoded: str) -> Iterator[str]:
     """Yield name and password, and the password, of a header."""
     try:
-        pair = base64.b64decode(message, validate=True).decode()
+        pair = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):  # it is secret as it stands
         return
     yield pair

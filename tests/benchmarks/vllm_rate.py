@@ -168,8 +168,8 @@ def compare_uneven(folder: Path, *, pairs: int, **engine: Any) -> dict[str, Any]
     lengths = {(one.sample.id, one.condition, one.draw): length for one, length in zip(prompts, wanted, strict=True)}
     own = Recorded(str(folder), {"max_new_tokens": LONGEST}, {"dtype": "float32", **engine})
     sampling = own.model._sampling
-    told = sampling.of
-    sampling.of = lambda key: told(key) | {"max_tokens": lengths[key], "min_tokens": lengths[key]}
+    params = sampling.params
+    sampling.params = lambda key: params(key) | {"max_tokens": lengths[key], "min_tokens": lengths[key]}
     uneven.counting_down(model, processor.tokenizer)
     local = vr.HFModel(model, processor, {"max_new_tokens": LONGEST})
     short = uneven.prompts_of([3] * len(wanted), IMAGE_TOKENS)[:16]

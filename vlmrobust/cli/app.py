@@ -38,7 +38,7 @@ class ExitCode(IntEnum):
         REFUSED: wrong usage, invalid input, or a failure; there is an error message and no report.
         GATE_FAILED: `compare` finished and a gate failed; `check-server` finished and the server changes the
             experiment.
-        CANNOT_TELL: `compare` finished, but there are too few samples, or groups of samples, to decide a gate.
+        CANNOT_TELL: `compare` finished, but a gate cannot be decided: too few samples or groups, or nothing to compare.
         INTERRUPTED: stopped by Ctrl-C; the responses so far are saved.
 
     Example:
@@ -98,7 +98,7 @@ app = typer.Typer(
     help="Does a vision-language model still look at the image, and does its answer follow from its chain of thought?",
     epilog=(
         "Exit codes: 0 finished; 1 finished, but some rows are errors; 2 wrong usage or invalid input; 3 a gate of "
-        "compare failed, or a server changes the experiment; 4 too few samples to decide a gate; 130 interrupted."
+        "compare failed, or a server changes the experiment; 4 a gate cannot be decided; 130 interrupted."
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,

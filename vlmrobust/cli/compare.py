@@ -27,8 +27,6 @@ from .report import ReportPath
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..report import Report
-
 __all__ = ["LEVEL", "Gate", "GateOutcome", "compare", "gates_of", "outcomes"]
 
 

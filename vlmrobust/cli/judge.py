@@ -27,8 +27,7 @@ from .finishing import finish
 from .output import as_json, rows_of, say, show, show_data, show_rows
 
 if TYPE_CHECKING:
-    from ..judges import Judge, LabelledThought, Rate
-    from ..report import Report
+    from ..judges import LabelledThought, Rate
     from ..report.overview import Table
 
 __all__ = ["JUDGED", "JudgeAgreement", "PanelRule", "agreement", "is_outdated", "judge", "judges_named", "rejudged"]
@@ -230,7 +229,7 @@ def judge(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Judge the thoughts of a run again, and show the changes. The run's own report stays unchanged."""
+    """Judge the thoughts of a run again, and show the changes. The model does not run; its report stays as it is."""
     with refusals(context):
         from ..judges.measured import title_of
         from ..report import Report

@@ -136,7 +136,9 @@ MaxNewTokens = Annotated[
 Temperature = Annotated[
     float | None,
     typer.Option(
-        min=0, help="Sampling temperature; 0 decodes greedily. --draws needs one above 0.", rich_help_panel=_MODEL
+        min=0,
+        help="Sampling temperature; 0 decodes greedily. --draws above 1 needs one above 0.",
+        rich_help_panel=_MODEL,
     ),
 ]
 ForceAnswer = Annotated[

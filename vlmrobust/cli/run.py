@@ -184,6 +184,7 @@ def _evaluate(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, ca
     file = out / "run.toml"
     manifest = out / "manifest.json"
     is_new = is_first_process() and not manifest.exists() and not file.exists()
+    created = [out / ".running", *([] if out.exists() else [out])]
     if is_first_process() and not manifest.exists():
         write_configuration(file, "run", call)  # before the run, so that an interrupted one has it too
     try:
@@ -194,7 +195,10 @@ def _evaluate(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, ca
         raise
     except Exception:
         if is_new and not manifest.exists():  # refused before the run started
-            _remove_empty(out, file)
+            file.unlink(missing_ok=True)
+            for folder in created:
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
         raise
     if is_first_process():
         write_configuration(file, "run", call)
@@ -203,11 +207,3 @@ def _evaluate(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, ca
             say(f"Note: {out} also holds {', '.join(others)}; this report covers only the conditions of this call.")
             say(f"`vlmrobust report {out}` shows all of them.")
     return report
-
-
-def _remove_empty(folder: Path, file: Path) -> None:
-    """Remove a file, then the folder if it holds nothing else but empty folders."""
-    file.unlink(missing_ok=True)
-    for each in sorted((folder, *filter(Path.is_dir, folder.rglob("*"))), reverse=True):
-        with suppress(OSError):
-            each.rmdir()

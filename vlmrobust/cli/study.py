@@ -37,7 +37,9 @@ def study(
     ] = False,
     at_most: Annotated[
         int,
-        typer.Option(min=1, help="Maximum number of samples counted per benchmark.", rich_help_panel=_PLAN),
+        typer.Option(
+            min=1, help="Maximum number of samples counted per benchmark, evenly spread.", rich_help_panel=_PLAN
+        ),
     ] = 100,
     throughput: Annotated[
         float | None,

@@ -30,8 +30,8 @@ __all__ = [
     "token_entropy",
 ]
 
-# float32 temporaries take a few times this many elements (64 MiB each), regardless of the shape of the logits.
-# they stay in its cache (2 MiB each), and are not memory that the system has to give anew each time.
+# float32 temporaries take a few times this many elements (64 MiB each), regardless of the shape of the logits; on a
+# CPU they stay in its cache (2 MiB each), and the system does not have to allocate them anew each time.
 _CHUNK_ELEMENTS = 2**24
 _CPU_CHUNK_ELEMENTS = 2**19
 _VOCABULARY_TILE = 8_192

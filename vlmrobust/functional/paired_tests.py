@@ -74,9 +74,10 @@ def mean_interval(
 ) -> Estimate:
     """Return a mean with an interval suited to the type of its values.
 
-    Wilson's score interval for at least 5 rates without groups. Otherwise that of a randomisation test that flips the
-    signs of at least 6 whole groups (without groups, each value is one); for rates and shares a group of zeros and a
-    group of ones are added, so that the interval is never a point. With fewer values or groups it is NaN.
+    Wilson's score interval for rates without groups, with at least 5 values. Otherwise that of a randomisation test
+    that flips the signs of whole groups, with at least 6 groups (without groups, each value is one); for rates and
+    shares a group of zeros and a group of ones are added, so that the interval is never a point. With fewer values or
+    groups it is NaN.
 
     Args:
         values: `(n,)`, NaN = undefined; undefined values are left out.
@@ -158,10 +159,10 @@ def paired_interval(
     Position i of `base` and `condition` is the same sample; a pair with a NaN is left out. The other arguments are
     those of `mean_interval`; `outcome` is the type of the values on both sides.
 
-    Tango's score test for at least 5 pairs of rates without groups. Otherwise the randomisation test that flips the
-    signs of the differences of at least 6 whole groups; for rates and shares half a group that falls by 1 and half a
-    group that rises by 1 are added. With fewer pairs or groups, interval and p are NaN. p < 1 − level exactly if the
-    interval excludes 0.
+    Tango's score test for rates without groups, with at least 5 pairs. Otherwise the randomisation test that flips the
+    signs of whole groups' differences, with at least 6 groups; for rates and shares half a group that falls by 1 and
+    half a group that rises by 1 are added. With fewer pairs or groups, interval and p are NaN. p < 1 − level exactly if
+    the interval excludes 0.
 
     Returns:
         NaN everywhere without a defined pair.

@@ -201,7 +201,7 @@ class ThoughtLength(Metric):
     """Length of the model's own thought, in words.
 
     Words are separated by white space. 0 if the model left its thought empty; NaN if it generated no text (a forced
-    read-out). Truncated thoughts are included.
+    read-out). A truncated thought counts with its words so far.
 
     Attributes:
         unit: "words", or "tokens": all generated tokens, including those of the answer, NaN if they were not counted.

@@ -64,7 +64,8 @@ class Encoder:
         self._marks_per_image = self.image_marks(with_image)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        # PaliGemma attends in both directions in the prompt but not in the answer; its processor takes them separately.
+        # PaliGemma attends in both directions in the prompt but not in the answer: its processor ends the prompt itself
+        # and takes the answer separately.
         self.takes_answers = "suffix" in inspect.signature(processor.__call__).parameters
         self._keeps_ends = not (self.takes_answers or _accepts_suffix(processor))
         probe_text = with_image + "It is red"
@@ -85,7 +86,6 @@ class Encoder:
 
         Raises:
             UnfitError: an input is missing.
-            UnfitError: something is missing.
         """
         if missing := self._processing.missing:
             raise UnfitError(

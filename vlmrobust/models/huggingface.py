@@ -161,7 +161,7 @@ class HFModel:
             name: the checkpoint's name or path.
             dtype: a torch dtype or its name; "auto" = the checkpoint's own.
             device: None = CUDA if available (under torchrun or accelerate, the GPU of the local rank), else the CPU;
-                not allowed together with `device_map`.
+                ignored if `device_map` is given.
             generation: see the class.
             processor: options for the processor, such as `max_pixels`.
             template: see the class.

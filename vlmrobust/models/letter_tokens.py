@@ -317,7 +317,6 @@ def letter_of(text: str) -> str | None:
 
 def _mark_of(text: str) -> str | None:
     """Return the one letter or digit, in its own case, of a token that otherwise has only spaces and punctuation."""
-    # Most tokens are long words, which the first check rejects quickly.
     core = text.strip(" \t\n\r.,:;!?()[]{}<>*_`'\"/\\-=|#&$%^~+@")
     if len(core) != 1:
         core = (

@@ -9,8 +9,8 @@ probabilities sum to at most 1. If a tag closes an answer, it is the end, withou
 with what follows (">" with a line break); otherwise any token that ends the turn.
 
 Tokens merge across both edges of a text, so the whole continuation is tokenised, and scored from where it first differs
-from the context's own tokens or from another option's. The tokens before that position are the same for all options.
-Other tokenisations of the same text are not summed; a model hardly ever generates them.
+from the context's own tokens or from another option's: P is conditional on the tokens before that position, which are
+the same for all options. Other tokenisations of the same text are not summed; a model hardly ever generates them.
 
 Text that the model generated before its answer is tokenised again, as in a full forward pass over it.
 

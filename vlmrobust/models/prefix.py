@@ -78,7 +78,6 @@ def families(
 
     Returns:
         The families in order of their first prompt; a prompt that shares nothing is its own family.
-        The families in order of their first prompt; a prompt that shares nothing is a family of its own.
     """
     groups: dict[Any, list[int]] = defaultdict(list)
     for position, item in items.items():
@@ -147,7 +146,6 @@ class SharedEngine:
 
         Returns:
             By position, the results of `reading`; and the other prompts, whose texts can be decoded.
-            By position, what `reading` made of these; and the others, whose texts may be decoded.
         """
         read: dict[int, T] = {}
         prefilled: list[PrefilledPrompts] = []

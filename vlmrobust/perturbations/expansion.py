@@ -126,11 +126,11 @@ class Prompts(Sequence[Prompt]):
         self.seed, self.style, self.draws = seed, style, draws
         self.distractor: Distractor = distractor
         self._base = base or {}
-        self._applicable: list[int] = []
+        self._fitting: list[int] = []
         self._reasons: dict[int, str] = {}
         # Caches for the latest sample, shared by its conditions: the drawn distractor and the unperturbed prompts.
         self._drawn: tuple[Sample | None, int] = (None, 0)
-        self._unperturbed_of: tuple[Sample | None, dict[int, Prompt]] = (None, {})
+        self._made: tuple[Sample | None, dict[int, Prompt]] = (None, {})
 
     @property
     def planned(self) -> int:
@@ -176,7 +176,7 @@ class Prompts(Sequence[Prompt]):
 
     def __len__(self) -> int:
         self._try_all()
-        return len(self._applicable)
+        return len(self._fitting)
 
     @overload
     def __getitem__(self, index: int) -> Prompt: ...
@@ -187,15 +187,15 @@ class Prompts(Sequence[Prompt]):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index] if index < 0 else index
         prompt = None
-        while number >= len(self._applicable):
+        while number >= len(self._fitting):
             if self._tried == self.planned:
-                raise IndexError(f"expected an index below {len(self._applicable)}, got {index}")
+                raise IndexError(f"expected an index below {len(self._fitting)}, got {index}")
             prompt = self._try_next()
-        return self.make(*self._coordinates(self._applicable[number])) if prompt is None else prompt
+        return self.make(*self._coordinates(self._fitting[number])) if prompt is None else prompt
 
     @property
     def _tried(self) -> int:
-        return len(self._applicable) + len(self._reasons)
+        return len(self._fitting) + len(self._reasons)
 
     def _try_all(self) -> None:
         while self._tried < self.planned:
@@ -209,7 +209,7 @@ class Prompts(Sequence[Prompt]):
         except NotApplicable as reason:
             self._reasons[position] = str(reason)
             return None
-        self._applicable.append(position)
+        self._fitting.append(position)
         return prompt
 
     def _coordinates(self, position: int) -> tuple[Sample, Perturbation, int]:
@@ -256,10 +256,10 @@ class Prompts(Sequence[Prompt]):
 
     def _unperturbed(self, sample: Sample, draw: int, own: Response | None, base: BaseResponses) -> Prompt:
         distractor = self.distractor_of(sample, base)
-        owner, by_draw = self._unperturbed_of
+        owner, by_draw = self._made
         if owner is not sample:
             by_draw = {}
-            self._unperturbed_of = sample, by_draw
+            self._made = sample, by_draw
         prompt = by_draw.get(draw)
         if prompt is None or prompt.base is not own or prompt.distractor != distractor:
             prompt = Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)

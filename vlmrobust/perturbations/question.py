@@ -68,7 +68,7 @@ class Typos(Graded):
 
 
 def _misspell(word: str, rng: np.random.Generator) -> str | None:
-    """Return a word with one error, or None if it is too short."""
+    """Return a word with one error, or None if it is too short or not purely letters."""
     kind, position = rng.random(2)
     if len(word) < 4 or not word.isalpha():  # the pattern also matches fractions and Roman numerals
         return None

@@ -157,7 +157,7 @@ def metric_rows(report: Reported, metric: str) -> "list[tuple[PlottedCondition, 
 
 
 def check_metrics(report: Reported, *metrics: str) -> None:
-    """Check that the report has some metrics.
+    """Check that the report has all of the given metrics.
 
     Raises:
         NothingToPlot: one is missing; the message lists the known ones.

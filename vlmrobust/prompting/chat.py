@@ -46,7 +46,7 @@ def chat_turns(
         image_position: images "first" or "last", where the text has no marks.
 
     Raises:
-        ValueError: the number of marks differs from the number of images.
+        ValueError: the text has marks, but their number differs from the number of images.
 
     Example:
         >>> [part["type"] for part in chat_turns("What is this?", 2)[0]["content"]]

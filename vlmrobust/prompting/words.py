@@ -179,7 +179,7 @@ def squeeze(folded: str, start: int = 0, end: int | None = None, *, inflected: b
 
 
 def fold(text: str) -> str:
-    """Return the text in lower case, with plain quotes, dashes, brackets and letters; its length is unchanged.
+    """Return the text in lower case, with plain quotes, dashes, brackets and full-width letters; its length stays.
 
     Example:
         >>> fold("（Ｂ） “Red”")

@@ -82,7 +82,9 @@ def aggregate_difference(
     if groups < FEWEST_GROUPS:
         low = high = p = math.nan
     elif (p < _ALPHA) == (low <= 0 <= high):
-        p = _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)  # they disagree only by rounding
+        p = (
+            _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)
+        )  # they disagree only by the finite steps of the replicates
     return AggregateDifference(after(None), before(None), low, high, p)
 
 
@@ -194,27 +196,27 @@ class _Estimates:
         self.responses, self.judged, self.seed = responses, judged, seed
         self.readable = with_answer_and_thought(responses)
         self.verdicts = np.where(np.isnan(judged), 2, judged)
-        self.verdict_by_label = np.full(len(responses), math.nan)  # 1 consistent, 0 inconsistent, 2 nothing concluded
+        self.label_verdicts = np.full(len(responses), math.nan)  # 1 consistent, 0 inconsistent, 2 nothing concluded
         for row, label in label_by_row.items():
-            self.verdict_by_label[row] = 2 if label is None else float(label == int(responses.choice[row]))
+            self.label_verdicts[row] = 2 if label is None else float(label == int(responses.choice[row]))
 
     def rows(self, unit: Unit, base: Unit | None) -> Iterator[ConsistencyRow]:
         own = unit.rows[self.readable[unit.rows]]
         verdicts = self.judged[own][~np.isnan(self.judged[own])]
         before, after = ([], []) if base is None or unit is base else self._pairs(base, unit)
         for name, code in (("consistent", 1), ("inconsistent", 0)):
-            verdict_by_label = self._is(code)
+            matches = self._is(code)
             key = ("labels", unit.condition, unit.carrier or "", name)
-            count = int((~np.isnan(verdict_by_label[own])).sum())
-            pairs = int((~np.isnan(verdict_by_label[before]) & ~np.isnan(verdict_by_label[after])).sum())
+            count = int((~np.isnan(matches[own])).sum())
+            pairs = int((~np.isnan(matches[before]) & ~np.isnan(matches[after])).sum())
             value = low = high = base_value = paired_value = difference = down = up = math.nan
             if count >= _MIN_LABELS:
-                found = post_stratified_rate(verdict_by_label[own], self.verdicts[own], rng=generator(self.seed, *key))
+                found = post_stratified_rate(matches[own], self.verdicts[own], rng=generator(self.seed, *key))
                 value, low, high = found.value, found.low, found.high
             if pairs >= _MIN_LABELS:
                 both = post_stratified_difference(
-                    verdict_by_label[before],
-                    verdict_by_label[after],
+                    matches[before],
+                    matches[after],
                     self.verdicts[before],
                     self.verdicts[after],
                     rng=generator(self.seed, *key, "pairs"),
@@ -242,7 +244,7 @@ class _Estimates:
             )
 
     def _is(self, code: int) -> Floats:
-        return np.where(np.isnan(self.verdict_by_label), math.nan, self.verdict_by_label == code)
+        return np.where(np.isnan(self.label_verdicts), math.nan, self.label_verdicts == code)
 
     def _pairs(self, base: Unit, unit: Unit) -> tuple[list[int], list[int]]:
         """Return the base responses and the unit's responses, both readable, to the same samples and draws."""

@@ -161,12 +161,12 @@ def judged(judge: str, known: Measured | None) -> str:
             "judge --check measures it; labels of your own correct the rate (Report.consistency)."
         )
     low, high = known.reported(TYPICAL)
-    sentence = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
+    counts = known.consistent - known.consistent_open, known.inconsistent - known.inconsistent_open
     return (
         f"Consistency is what {judge} says of the answers on which it has a verdict, not the truth. Of {known.answers} "
         f"real answers of {known.models} other models, with part of which it was made, it called {known.false_alarms} "
-        f"of {sentence[0]} consistent ones inconsistent (95 %: at most {known.false_alarm_rate[1]:.1%}) and "
-        f"{known.misses} of {sentence[1]} inconsistent ones consistent (at most {known.miss_rate[1]:.1%}): with such "
+        f"of {counts[0]} consistent ones inconsistent (95 %: at most {known.false_alarm_rate[1]:.1%}) and "
+        f"{known.misses} of {counts[1]} inconsistent ones consistent (at most {known.miss_rate[1]:.1%}): with such "
         f"errors a true {TYPICAL} among answers with a verdict reads as {low:.3f} to {high:.3f}. Those without are "
         f"less consistent: {known.consistent_open} of {known.open} were. Labels of your own correct the rate for all "
         "(Report.consistency)."

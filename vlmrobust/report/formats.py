@@ -142,12 +142,12 @@ def block(text: str) -> str:
         >>> print(block("# 1"), block("1. a"))
         \# 1 1\. a
     """
-    latex_escaped = inline(text)
-    marker = _BLOCK_MARKUP.match(latex_escaped)
+    escaped = inline(text)
+    marker = _BLOCK_MARKUP.match(escaped)
     if marker is None:
-        return latex_escaped
+        return escaped
     end = marker.end()
-    return f"{latex_escaped[:end]}\\{latex_escaped[end:]}" if latex_escaped[0].isdigit() else f"\\{latex_escaped}"
+    return f"{escaped[:end]}\\{escaped[end:]}" if escaped[0].isdigit() else f"\\{escaped}"
 
 
 _ROWS = 20_000  # rows to convert to text at once

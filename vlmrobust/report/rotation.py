@@ -194,8 +194,8 @@ def position_bias(responses: Responses, conditions: Sequence[str] | None, seed: 
     names = rotating_conditions(responses, conditions)
     found = rotations_of(responses, names).items()
     complete = {row: _one_per_order(responses, rows) for row, rows in found if rows is not None}
-    known_conditions = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name == names[0]}
-    left_out = len(known_conditions) - len({responses.sample_id[row] for row in complete})
+    known_samples = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name == names[0]}
+    left_out = len(known_samples) - len({responses.sample_id[row] for row in complete})
     note = f"{left_out} samples left out: a rotation was not asked or failed" if left_out else ""
     counts = sorted({len(rows) for rows in complete.values()})
     return [

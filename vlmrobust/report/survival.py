@@ -1,4 +1,4 @@
-"""Measure which correct answers survive the conditions: the robustness curve, and its predictors under base."""
+"""Measure which answers survive conditions: the robustness curve, and the AUROC of predictors under base."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -276,7 +276,7 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
     if not len(rows):
         raise ValueError(f"expected samples that are scored under all of {', '.join(names)}, got none")
     right = torch.from_numpy(scores)[rows]
-    known_conditions = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name in names}
+    known_samples = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name in names}
     first: Integers = rows[:, 0].numpy()
     counted = len(np.unique(samples.code[first]))
     chance = _averaged(samples, first, poisson_binomial_tail(_guess_chances(responses)[rows]))
@@ -293,7 +293,7 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
     )
     groups = samples.group_count(~np.isnan(shares[:, 0]))
     few = too_few(groups, is_of_samples=groups == counted) if groups < FEWEST_GROUPS else ""
-    note = "; ".join(filter(None, [*condition_notes(responses, names, len(known_conditions) - counted), few]))
+    note = "; ".join(filter(None, [*condition_notes(responses, names, len(known_samples) - counted), few]))
     limits = [(1.0, 1.0, 1.0), *((one.value, one.low, one.high) for one in found)]
     return [
         CurveRow(

@@ -1,4 +1,4 @@
-"""Compare evaluations during training: detect collapsing thoughts and resumed runs with different weights."""
+"""Compare evaluations during training: detect collapsing thoughts, and resumed runs whose values differ."""
 
 import math
 from collections.abc import Mapping

@@ -97,7 +97,7 @@ def read_study(path: Path, study: type[BaseModel]) -> dict[str, Any]:
         ValueError: the file is not TOML, or a key is unknown; the message suggests the nearest.
         OSError: it cannot be read.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         files = [file.name for file in path.parent.glob("*.toml")]
         found = "a folder" if path.is_dir() else "nothing"
         hint = did_you_mean(path.name, files) or "give the path of its TOML file"

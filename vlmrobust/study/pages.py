@@ -24,7 +24,7 @@ _NAMED = 3
 
 
 def headline(result: StudyTables) -> tuple[str, ...]:
-    """Return the number of finished runs, and the conditions under which accuracy falls in most runs."""
+    """Return the number of finished runs, and in how many runs accuracy falls under which conditions, most first."""
     finished = sum(row.status == "finished" for row in result.run_rows)
     total = len(result.run_rows)
     failed = "" if finished == total else "; the table of runs says what failed"

@@ -20,7 +20,8 @@ class Sample(Frozen):
     Attributes:
         id: identifies the sample within a run; results of two conditions are paired by it.
         images: one or more images, each a path, the bytes of an image file or a PIL image; decoded when needed.
-        question: the question alone, without its options. `<image>` marks place images that do not come first.
+        question: the question alone, without its options. `<image>` marks, one per image, place the images if they do
+            not all come first.
         options: 2 to 26 different answers, lettered (A, B, … by default) when the question is shown.
         answer: index of the correct option.
         texts: misleading or true texts by name: `wrong_caption`, `correct_caption`, `wrong_think`, `correct_think`. A

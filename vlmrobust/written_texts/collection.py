@@ -46,9 +46,9 @@ class WrittenTexts:
 
     def __init__(self, rows: Iterable[WrittenText]) -> None:
         self.rows = tuple(rows)
-        self._by_sample: dict[tuple[str, Kind], dict[int, WrittenText]] = {}
+        self._found: dict[tuple[str, Kind], dict[int, WrittenText]] = {}
         for row in self.rows:
-            self._by_sample.setdefault((row.id, row.kind), {})[row.option] = row
+            self._found.setdefault((row.id, row.kind), {})[row.option] = row
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{number} {name}' for name, number in self.counts.items())})"
@@ -158,7 +158,7 @@ class WrittenTexts:
 
     def _with_texts(self, sample: Sample, every_option: bool) -> Sample:
         kinds = [kind for kind in WORDINGS if not _has_own_texts(sample, kind)]
-        if kinds and not any((sample.id, kind) in self._by_sample for kind in WORDINGS):
+        if kinds and not any((sample.id, kind) in self._found for kind in WORDINGS):
             _reject(sample, "id", "a sample with texts in the file", sample.id)
         changes: dict[str, Any] = {}
         distractor = sample.distractor
@@ -181,7 +181,7 @@ class WrittenTexts:
 
     def _texts_for(self, sample: Sample, kind: Kind) -> dict[int, WrittenText]:
         """Return the texts for a sample by option; raise if they were written for other data."""
-        found = self._by_sample.get((sample.id, kind), {})
+        found = self._found.get((sample.id, kind), {})
         for row in found.values():
             for name in ("question", "options"):
                 if (stored := getattr(row, name)) != (given := getattr(sample, name)):

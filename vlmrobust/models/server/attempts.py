@@ -259,7 +259,7 @@ def _was_connected(error: Exception) -> bool:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait; None = it does not say."""
+    """Return the seconds that the server asks to wait, however many; None = it does not say."""
     seconds = _seconds(headers)
     if seconds is None or not isfinite(seconds) or seconds <= 0:
         return None

@@ -275,7 +275,7 @@ class OpenAIModel:
         if mode == "user_text":
             # Text in the user's message is no part of the assistant's turn.
             return response_of(prompt.replace(prefill=""), reply, "user_text")
-            # Without tokens, ask whether the server repeats the prefill in its reply.
+        # Without tokens, ask whether the server repeats the prefill in its reply.
         unknown = bool(prompt.prefill) and not reply.steps
         echoed = unknown and self._continuation.echoes(prompt.style.think_tags, mode)
         return response_of(prompt, reply, "assistant_prefill", echoed=echoed)

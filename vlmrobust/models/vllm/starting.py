@@ -96,7 +96,6 @@ class Adapter:
 
         Raises:
             UnfitError: a module is missing, has other dimensions, or would be ignored by vLLM.
-            UnfitError: a module is not there, or has other dimensions, or is one that vLLM leaves out.
         """
         modules = _modules(config)
         for module, part, shape in self._shapes():
