@@ -114,7 +114,7 @@ class Judge(Frozen, ABC):
         return self.name or type(self).__name__
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the verdicts, as JSON values: the class, and the fields that differ from their defaults."""
+        """Return what determines the verdicts, as JSON values: the class and the fields that are not the default."""
         return self.model_dump(exclude_defaults=True, exclude={"name"}) | {"class": type(self).__name__}
 
     @abstractmethod
