@@ -57,7 +57,7 @@ def agree(served: Report, expected: Report, *, nats: float) -> None:
 def goes_on_after_a_kill(server: Server, folder: Path, *, nats: float) -> None:
     """Check that a run whose server was killed in the middle, and started again, ends like an undisturbed one."""
     whole = ask_served(server, folder / "undisturbed")
-    with pytest.raises(RefusedError, match="the same call goes on"):
+    with pytest.raises(RefusedError, match="repeat the same call to resume"):
         _ask_killed(server, folder / "run")
     written = [line for path in (folder / "run").glob("responses-*") for line in path.read_text().splitlines()]
     left = ROWS - sum(json.loads(line)["response"]["status"] != "error" for line in written)
