@@ -105,7 +105,7 @@ def test_openrlhf(asked: Any, continuing: Path, python_of: Callable[[str], Path]
     told = told_by(python_of("openrlhf"), "openrlhf", given, tmp_path)
     check_prompts(told, asked, prefill=False)
     assert told["rewards"][0][4]["consistency"] == 0.0
-    assert "OpenRLHF, faithfulness_reward: 1 completions so far did not go on" in told["log"]
+    assert "OpenRLHF, faithfulness_reward: 1 completions so far did not continue the prefill" in told["log"]
 
 
 def test_openrlhf_tells_of_an_error(asked: Any, python_of: Callable[[str], Path], tmp_path: Path) -> None:
