@@ -202,6 +202,10 @@ def test_a_refused_first_call_leaves_nothing_behind(
     arguments = ("run", "--model", "m", "--data", rows, "--out", out)
     assert command(*arguments).exit_code == 2
     assert not out.exists()
+    out.mkdir()
+    assert command(*arguments).exit_code == 2
+    assert [*out.rglob("*")] == []
+    assert out.exists()  # it was there before
     (out / "mine" / "empty").mkdir(parents=True)
     assert command(*arguments).exit_code == 2
     assert [*out.rglob("*")] == [out / "mine", out / "mine" / "empty"]  # folders of the user's own stay

@@ -1,8 +1,10 @@
 """Test the file of a study: fields, paths, and error messages."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -178,3 +180,14 @@ def test_conditions_of_ones_own_start_at_the_file(tmp_path: Path) -> None:
     )
     study = Study.from_toml(tmp_path / "study.toml")
     assert study.conditions == ("base", f"wrong_think+{tmp_path / 'own.py'}:LOUD")
+
+
+def test_a_study_is_read_from_a_pipe(tmp_path: Path) -> None:
+    """Shells hand over the output of a command as one: `vlmrobust study <(envsubst < study.toml)`."""
+    pipe = tmp_path / "study.toml"
+    os.mkfifo(pipe)
+    text = '[[models]]\nname = "m"\ncheckpoint = "org/m"\n[[benchmarks]]\nname = "cv-bench"\n'
+    writer = Thread(target=pipe.write_text, args=(text,), daemon=True)
+    writer.start()
+    assert Study.from_toml(pipe).models[0].name == "m"
+    writer.join(timeout=10)
