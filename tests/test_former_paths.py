@@ -46,7 +46,7 @@ def test_a_class_of_a_former_module_is_unpickled(monkeypatch: pytest.MonkeyPatch
     assert b"vlmrobust.kinds.question" in written
     try:
         assert pickle.loads(written) == sample
-        with pytest.raises(AttributeError, match=r"it is now vlmrobust.types.style and vlmrobust.types.sample"):
+        with pytest.raises(AttributeError, match=r"it is now vlmrobust.types.sample and vlmrobust.types.sample"):
             getattr(importlib.import_module("vlmrobust.kinds.question"), "Nothing")  # noqa: B009
     finally:
         for name in ("vlmrobust.kinds", "vlmrobust.kinds.question"):

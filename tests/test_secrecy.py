@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from vlmrobust.log_records import keep_out_of_logs
 from vlmrobust.secrecy import (
     Secrets,
     error_message,
     error_text,
     is_secret_name,
+    keep_out_of_logs,
     may_hold_a_secret,
     variable_shown,
     without_secrets,

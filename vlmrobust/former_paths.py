@@ -145,6 +145,9 @@ FORMER: Mapping[str, str] = {
     "models.reading": "models.response_building",
     "models.precision": "models.batch_independence",
     "models.planning": "models.batch_planning",
+    "log_records": "secrecy",
+    "metrics.settings": "metrics.catalogue",
+    "types.style": "types.sample",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

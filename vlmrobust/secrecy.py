@@ -3,13 +3,19 @@
 Entries with secret names are removed from settings (`without_secrets`). In texts, such as a server's error that repeats
 the key, secrets are replaced by `[key]` (`Secrets.hidden`). Exceptions are converted to text by `error_text`. Text
 written by a model is never changed.
+
+A client logs through libraries whose names change with their versions (`httpx`, `httpx2`), and whose loggers may be
+created later. So secrets are redacted when records are created, not in loggers or handlers.
 """
 
 import base64
 import binascii
 import html
 import json
+import logging
 import re
+import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit, urlunsplit
+from weakref import WeakSet
 
 from .text import writable
 
@@ -25,6 +32,7 @@ __all__ = [
     "error_message",
     "error_text",
     "is_secret_name",
+    "keep_out_of_logs",
     "may_hold_a_secret",
     "variable_shown",
     "without_secrets",
@@ -77,7 +85,6 @@ _HEADER = re.compile(
     r"|(?<=\bbasic )(?-i:(?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z]))[\w+/-]{8,}={0,2}",
     re.IGNORECASE,
 )
-
 
 # pydantic's, behind each of its problems: an address that says nothing of this one.
 _FURTHER = re.compile(r"\n[ \t]*For further information visit https://errors\.pydantic\.dev/\S*")
@@ -235,7 +242,8 @@ class Secrets:
             ['9a8b7c', 'abcd-1234']
         """
         found = (value.strip() for value in (*(key for key in keys if key), *_values(settings)))
-        return cls(frozenset(value for value in found if _is_secret(value)))
+        secret = (value for value in found if len(value) >= _MIN_LENGTH and not _PLACEHOLDER.fullmatch(value))
+        return cls(frozenset(secret))
 
     def hidden(self, text: str) -> str:
         """Return a text with secrets replaced, whether plain, escaped, URL-encoded or in base64.
@@ -273,10 +281,6 @@ class Secrets:
 
 
 _HELD: ContextVar[tuple[Secrets, ...]] = ContextVar("secrets held", default=())
-
-
-def _is_secret(value: str) -> bool:
-    return len(value) >= _MIN_LENGTH and _PLACEHOLDER.fullmatch(value) is None
 
 
 def _spellings(value: str) -> Iterable[str]:
@@ -334,3 +338,51 @@ def error_message(error: BaseException) -> str:
     for secrets in _HELD.get():
         message = secrets.hidden(message)
     return _hide_by_position(message)
+
+
+_WATCHED: WeakSet[Secrets] = WeakSet()
+_LOCK = threading.RLock()
+
+
+def keep_out_of_logs(secrets: Secrets) -> None:
+    """Redact secrets in log records from now on, as long as a reference to them exists.
+
+    Args:
+        secrets: the secrets of a client, held by a weak reference.
+    """
+    with _LOCK:
+        _WATCHED.add(secrets)
+        factory = logging.getLogRecordFactory()
+        if not isinstance(factory, _RedactingFactory):  # others may have replaced it
+            logging.setLogRecordFactory(_RedactingFactory(factory))
+
+
+@dataclass(frozen=True)
+class _RedactingFactory:
+    """Creates records with watched secrets redacted; other records are unchanged."""
+
+    make: Callable[..., logging.LogRecord]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self.make(*args, **kwargs)
+        with _LOCK:
+            watched = [secrets for secrets in _WATCHED if secrets.values]
+        if not watched:
+            return record
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - the handler reports arguments that do not match
+            return record
+        if (redacted := _redact(message, watched)) != message:
+            record.msg, record.args = redacted, ()
+        if record.exc_info and record.exc_info[1] is not None:
+            message = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+            if (redacted := _redact(message, watched)) != message:
+                record.exc_text = redacted
+        return record
+
+
+def _redact(text: str, watched: Iterable[Secrets]) -> str:
+    for secrets in watched:
+        text = secrets.without_values(text)
+    return text

@@ -1,8 +1,12 @@
-"""List all metrics by column name, and resolve lists of names to metrics."""
+"""List all metrics by column name, resolve names, and convert the settings of metrics to JSON values."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from ..functional import QUADRANTS
+from ..jsonl import json_safe
+from ..judges import Judge
 from ..naming import made_at, unknown_name
 from .accuracy import (
     AbstainRate,
@@ -31,7 +35,7 @@ from .letters import (
 )
 from .thoughts import ConflictAcknowledgement, FormatRate, Repetition, ThoughtLength, TokenEntropy
 
-__all__ = ["METRICS", "PAPER_METRICS", "default_metrics", "metrics_named"]
+__all__ = ["METRICS", "PAPER_METRICS", "default_metrics", "metric_of", "metrics_named", "settings_of"]
 
 PAPER_METRICS = ("accuracy", "correct_probability", "letter_entropy", "consistency")
 """The columns of short tables: the measures of arXiv:2602.12506."""
@@ -137,3 +141,59 @@ def _metric(
     raise ValueError(
         f"expected the name of a metric, {unknown_name(given, names)}; one of your own is module:Class or file.py:Class"
     )
+
+
+_OURS = "vlmrobust."
+
+
+def settings_of(metric: BaseMetric) -> dict[str, Any]:
+    """Return class and fields of a metric as JSON values; a judge is stored as its identity.
+
+    A class of the library is stored without its module, so that it may move; a field that is not JSON-serialisable is
+    stored as its class name.
+
+    Example:
+        >>> from vlmrobust.metrics import Repetition
+        >>> settings_of(Repetition(n=4))
+        {'class': 'vlmrobust.Repetition', 'n': 4}
+    """
+    kind = type(metric)
+    settings: dict[str, Any] = {"class": f"{_OURS if kind.__module__.startswith(_OURS) else ''}{kind.__qualname__}"}
+    for field in kind.model_fields:
+        if field != "name":  # stored as the column's name
+            settings[field] = _plain(metric, field)
+    return settings
+
+
+def metric_of(name: str, settings: Mapping[str, Any]) -> Metric | PairedMetric | None:
+    """Recreate the metric of a column from its name and settings; None if that is not possible.
+
+    Only metrics of this library that need no model are recreated; nothing that a file names is imported.
+
+    Example:
+        >>> metric_of("loops", {"class": "vlmrobust.Repetition", "n": 4})
+        Repetition(name='loops', n=4)
+    """
+    own = {f"{_OURS}{type(metric).__qualname__}": type(metric) for metric in METRICS.values()}
+    kind = own.get(str(settings.get("class")))
+    if kind is None:
+        return None
+    fields = {field: value for field, value in settings.items() if field not in ("class", "judge")}
+    try:
+        metric = kind.model_validate(fields)
+        metric = metric if metric.column == name else metric.replace(name=name)
+    except (TypeError, ValueError):
+        return None
+    restored = settings_of(metric)  # newer fields have their defaults
+    return metric if {field: restored.get(field) for field in settings} == settings else None
+
+
+def _plain(metric: BaseMetric, field: str) -> Any:
+    value = getattr(metric, field)
+    if isinstance(value, Judge):
+        named = {"name": value.name} if value.name else {}
+        return json.loads(json.dumps(json_safe(named | value.identity()), default=str, sort_keys=True))
+    try:
+        return json_safe(metric.model_dump(mode="json", include={field})[field])
+    except (TypeError, ValueError):
+        return type(value).__qualname__

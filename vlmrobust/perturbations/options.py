@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from ..types import Prompt
-from ..types.style import Letters
+from ..types.sample import Letters
 from .base import NotApplicable, Perturbation
 
 __all__ = ["AbstainOption", "AnswerFirst", "OptionLetters", "RotatedOptions", "ShuffledOptions", "rotations"]

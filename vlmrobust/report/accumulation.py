@@ -9,7 +9,7 @@ import numpy as np
 
 from ..manifest import common_entries, first_difference
 from ..metrics import JudgedMetric, Metric, PairedMetric, default_metrics
-from ..metrics.settings import metric_of
+from ..metrics.catalogue import metric_of
 from ..types import Responses
 from .concatenation import Part
 from .metric_columns import Column, measured_column

@@ -15,8 +15,7 @@ from ..functional import letter_probabilities
 from ..functional.paired_tests import Outcome
 from ..jsonl import json_safe
 from ..metrics import JudgedMetric, Metric, PairedMetric
-from ..metrics.catalogue import metrics_named
-from ..metrics.settings import settings_of
+from ..metrics.catalogue import metrics_named, settings_of
 from ..types import Responses
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from .image import ImageLike, image_digest, open_image
 from .prompt import Prompt, Turn
 from .response import Carrier, Readout, Response, Status
 from .responses import Responses
-from .sample import Sample, check_samples
-from .style import Style
+from .sample import Sample, Style, check_samples
 
 __all__ = [
     "Carrier",

@@ -13,8 +13,7 @@ from ..prompting.tags import marks_thoughts, with_opener
 from .frozen import Frozen, as_made
 from .image import ImageLike, image_key
 from .response import Response
-from .sample import Sample
-from .style import Style
+from .sample import Sample, Style
 
 __all__ = ["Prompt", "Turn", "begun", "made_of_images", "order_problem"]
 

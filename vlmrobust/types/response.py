@@ -9,8 +9,7 @@ from pydantic import model_validator
 from ..secrecy import error_text
 from ..text import writable
 from .frozen import Frozen
-from .sample import Sample
-from .style import Style
+from .sample import Sample, Style
 
 if TYPE_CHECKING:
     from ..prompting import Parsed

@@ -11,8 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-from ...log_records import keep_out_of_logs
-from ...secrecy import Secrets
+from ...secrecy import Secrets, keep_out_of_logs
 from .attempts import bounded_client
 
 if TYPE_CHECKING:
