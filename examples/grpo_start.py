@@ -131,7 +131,9 @@ class Lessons:
         while some := list(islice(indices, 64)):
             read = [(*questions.draw(i, recipe.seed, "training"), i) for i in some]
             own = [questions.to_sample(i, recipe.seed, "training") for i in some]
-            pictures = Pictures.draw([scene for scene, _, _ in read], map(evaluate.picture, own), processor)
+            pictures = Pictures.draw(
+                [scene for scene, _, _ in read], (open_image(sample.images[0]) for sample in own), processor
+            )
             features.append(features_of(model.model.visual, pictures))
             shown += [sample.replace(images=(b"not opened",)) for sample in own]  # rendered without being opened
             drawn += [

@@ -230,7 +230,7 @@ def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
     model = build_model(recipe, processor.tokenizer)
     tower = model.model.visual
     pictures = demo_vision.Pictures.draw(
-        [scene for scene, _, _ in drawn], (evaluate.picture(sample) for sample in samples), processor
+        [scene for scene, _, _ in drawn], (open_image(sample.images[0]) for sample in samples), processor
     )
     log.say(f"{recipe.scenes} scenes drawn, {len(processor.tokenizer)} tokens, {model.num_parameters()} parameters")
 

@@ -124,7 +124,7 @@ def test_training_prompts_equal_the_librarys(loaded):
     episodes = train_demo.episodes_of(drawn, loaded[1], train_demo.Recipe(captioned=0.0))
     for row, (_, question, sample) in enumerate(drawn):
         prompt = Prompt.of(sample)
-        batch = loaded[1](text=[prompt.render(loaded[1])], images=[[evaluate.picture(prompt)]], return_tensors="pt")
+        batch = loaded[1](text=[prompt.render(loaded[1])], images=[[open_image(prompt.images[0])]], return_tensors="pt")
         asked = batch["input_ids"][0]
         assert torch.equal(episodes.ids[row, : len(asked)], asked)
         assert (episodes.roles[row, : len(asked)] == 0).all()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vlmrobust.demo import questions, shapes
-from vlmrobust.types import Prompt, Response, Sample
+from vlmrobust.types import Prompt, Response, Sample, open_image
 
 WEIGHTS = Path(__file__).parent / "weights"
 CONDITIONS = ("base", "blank_image", "wrong_caption", "correct_caption", "wrong_think", "correct_think", "stop_think")
@@ -23,24 +23,20 @@ def ask(sample: Sample, condition: str) -> Prompt:
     """Return the sample's prompt under one of `CONDITIONS`; the wrong option asserted is the one after the answer."""
     from PIL import Image
 
-    prompt = Prompt.of(sample)
     wrong = (sample.answer + 1) % len(sample.options)
     wrong_caption, wrong_think = sample.texts["wrong_caption"], sample.texts["wrong_think"]
     if isinstance(wrong_caption, str) or isinstance(wrong_think, str):
         raise TypeError(f"sample {sample.id!r}: expected wrong texts for each wrong option")
-    if condition == "blank_image":
-        return prompt.replace(images=(Image.new("RGB", (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE), (240, 240, 240)),))
-    if condition == "wrong_caption":
-        return prompt.replace(context=wrong_caption[wrong])
-    if condition == "correct_caption":
-        return prompt.replace(context=sample.texts["correct_caption"])
-    if condition == "wrong_think":
-        return prompt.replace(prefill=f"<think>{wrong_think[wrong]}")
-    if condition == "correct_think":
-        return prompt.replace(prefill=f"<think>{sample.texts['correct_think']}")
-    if condition == "stop_think":
-        return prompt.replace(prefill="<think>Okay let's see. This should be the final answer.</think>")
-    return prompt
+    changes: dict[str, dict[str, Any]] = {
+        "base": {},
+        "blank_image": {"images": (Image.new("RGB", (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE), (240, 240, 240)),)},
+        "wrong_caption": {"context": wrong_caption[wrong]},
+        "correct_caption": {"context": sample.texts["correct_caption"]},
+        "wrong_think": {"prefill": f"<think>{wrong_think[wrong]}"},
+        "correct_think": {"prefill": f"<think>{sample.texts['correct_think']}"},
+        "stop_think": {"prefill": "<think>Okay let's see. This should be the final answer.</think>"},
+    }
+    return Prompt.of(sample).replace(**changes[condition])
 
 
 @torch.no_grad()
@@ -52,7 +48,7 @@ def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int 
         batch = prompts[start : start + batch_size]
         inputs = processor(
             text=[prompt.render(processor) for prompt in batch],
-            images=[[picture(prompt)] for prompt in batch],
+            images=[[open_image(prompt.images[0])] for prompt in batch],
             padding=True,
             return_tensors="pt",
             add_special_tokens=False,
@@ -60,13 +56,6 @@ def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int 
         found = model.generate(**inputs, do_sample=False, max_new_tokens=80)
         texts += processor.tokenizer.batch_decode(found[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return texts
-
-
-def picture(of: Prompt | Sample) -> Any:
-    """Return the first image, decoded."""
-    from vlmrobust.types import open_image
-
-    return open_image(of.images[0])
 
 
 def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -114,32 +115,24 @@ def _options(right: str, present: Iterable[str], words: Iterable[str], rng: np.r
     return [right, *(near + far)[:3]]
 
 
-def _ask_colour(rng: np.random.Generator) -> Question | None:
-    scene = _fill(int(rng.integers(2, 5)), rng)
-    candidates = _unique([thing.shape for thing in scene.things])
-    if not candidates:
-        return None
-    shape = _pick(candidates, rng)
-    cell, thing = next((i, t) for i, t in enumerate(scene.cells) if t is not None and t.shape == shape)
-    options = _options(thing.colour, (t.colour for t in scene.things), COLOURS, rng)
-    scenes = {colour: scene.put(cell, Thing(colour, shape)) for colour in options}
-    return _question("colour", f"What colour is the {shape}?", f"the {shape} is {{}}", scenes, thing.colour)
-
-
-def _ask_shape(rng: np.random.Generator) -> Question | None:
-    scene = _fill(int(rng.integers(2, 5)), rng)
-    candidates = _unique([thing.colour for thing in scene.things])
-    if not candidates:
-        return None
-    colour = _pick(candidates, rng)
-    cell, thing = next((i, t) for i, t in enumerate(scene.cells) if t is not None and t.colour == colour)
-    options = _options(thing.shape, (t.shape for t in scene.things), SHAPES, rng)
-    scenes = {shape: scene.put(cell, Thing(colour, shape)) for shape in options}
-    return _question("shape", f"Which shape is {colour}?", f"the {colour} shape is a {{}}", scenes, thing.shape)
-
-
 def _with_word(thing: Thing, word: str) -> Thing:
     return replace(thing, colour=word) if word in COLOURS else replace(thing, shape=word)
+
+
+def _ask_word(place: int, rng: np.random.Generator) -> Question | None:
+    """Ask for the colour (place 0) or the shape (1) of a thing by its other word."""
+    scene = _fill(int(rng.integers(2, 5)), rng)
+    candidates = _unique([thing.words[1 - place] for thing in scene.things])
+    if not candidates:
+        return None
+    known = _pick(candidates, rng)
+    cell, thing = next((i, t) for i, t in enumerate(scene.cells) if t is not None and known in t.words)
+    words = (COLOURS, SHAPES)[place]
+    options = _options(thing.words[place], (t.words[place] for t in scene.things), words, rng)
+    scenes = {word: scene.put(cell, _with_word(thing, word)) for word in options}
+    text = (f"What colour is the {known}?", f"Which shape is {known}?")[place]
+    statement = (f"the {known} is {{}}", f"the {known} shape is a {{}}")[place]
+    return _question(KINDS[place], text, statement, scenes, thing.words[place])
 
 
 def _with_count(scene: Scene, word: str, count: int) -> Scene:
@@ -196,8 +189,8 @@ def _ask_relation(rng: np.random.Generator) -> Question | None:
 
 
 _ASK: dict[str, Callable[[np.random.Generator], Question | None]] = {
-    "colour": _ask_colour,
-    "shape": _ask_shape,
+    "colour": partial(_ask_word, 0),
+    "shape": partial(_ask_word, 1),
     "count": _ask_count,
     "position": _ask_position,
     "relation": _ask_relation,
@@ -245,15 +238,7 @@ def to_sample(index: int, seed: int = 0, split: Split = "samples") -> Sample:
 
 
 def samples(n: int, seed: int = 0) -> list[Sample]:
-    """Draw `n` samples; the first ones are the same for every `n`.
-
-    Args:
-        n: Number of samples.
-        seed: Another seed gives other scenes.
-
-    Returns:
-        Samples whose kinds (`metadata["kind"]`) take turns.
-    """
+    """Draw `n` samples, see `vlmrobust.demo.samples`."""
     if n < 0 or seed < 0:
         raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}")
     return [to_sample(index, seed) for index in range(n)]

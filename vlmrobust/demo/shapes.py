@@ -40,7 +40,6 @@ class Thing:
     shape: str
 
     def __str__(self) -> str:
-        """The colour, then the shape."""
         return f"{self.colour} {self.shape}"
 
     @property
@@ -132,18 +131,6 @@ def outline(shape: str) -> list[tuple[float, float]]:
         return [(0.0, -1.1), (0.8, 0.0), (0.0, 1.1), (-0.8, 0.0)]
     if shape == "cross":
         w = 0.33
-        return [
-            (-w, -1),
-            (w, -1),
-            (w, -w),
-            (1, -w),
-            (1, w),
-            (w, w),
-            (w, 1),
-            (-w, 1),
-            (-w, w),
-            (-1, w),
-            (-1, -w),
-            (-w, -w),
-        ]
+        x = (-w, w, w, 1, 1, w, w, -w, -w, -1, -1, -w)
+        return list(zip(x, x[-3:] + x[:-3], strict=True))
     raise ValueError(f"unknown shape {shape!r}; known are {', '.join(SHAPES)}")
