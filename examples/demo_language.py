@@ -17,16 +17,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vlmrobust.demo import questions, shapes
+from vlmrobust.demo import scenes
 from vlmrobust.types import Prompt, Sample
 
-OPTION_WORDS = (*shapes.COLOURS, *shapes.SHAPES, *shapes.NUMBERS, *shapes.POSITIONS, *shapes.RELATIONS)
+OPTION_WORDS = (*scenes.COLOURS, *scenes.SHAPES, *scenes.NUMBERS, *scenes.POSITIONS, *scenes.RELATIONS)
 IMAGE_SIDE = 56
 """Side of the resized images in pixels: one language-model token for each cell of a scene."""
 IMAGE_TOKENS = (IMAGE_SIDE // 28) ** 2
 IMAGE_MARK = "<|image_pad|>"
 DESCRIPTION, CONCLUSION, LETTER = 1, 2, 3
-Drawn = tuple[shapes.Scene, questions.Question, Sample]
+Drawn = tuple[scenes.Scene, scenes.Question, Sample]
 Pointer = tuple[int, int, int, int]
 """Layer, head, query token, and the token that it should attend to."""
 
@@ -152,7 +152,7 @@ class Finder:
 
     def __init__(self, tokenizer: Any) -> None:
         self.image_id: int = tokenizer.convert_tokens_to_ids(IMAGE_MARK)
-        names = (*shapes.COLOURS, *shapes.SHAPES)
+        names = (*scenes.COLOURS, *scenes.SHAPES)
         self.ids: dict[str, int] = {
             word: tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in OPTION_WORDS
         }
@@ -160,7 +160,7 @@ class Finder:
         self.naming = {self.ids[word] for word in names}
 
     def pointers(
-        self, scene: shapes.Scene, question: questions.Question, prompt: list[int], tokens: list[int]
+        self, scene: scenes.Scene, question: scenes.Question, prompt: list[int], tokens: list[int]
     ) -> list[Pointer]:
         """Return the pointers for a prompt and all its tokens, with the answer."""
         image = prompt.index(self.image_id)
@@ -173,7 +173,7 @@ class Finder:
         found: list[Pointer] = []
         at = len(prompt) + 3  # <think>|I|see
         said: dict[tuple[int, str], int] = {}
-        for cell, (thing, position) in enumerate(zip(scene.cells, shapes.POSITIONS, strict=True)):
+        for cell, (thing, position) in enumerate(zip(scene.cells, scenes.POSITIONS, strict=True)):
             words = 1 if thing is None else 3  # nothing; or a|red|circle
             found += [(SOURCE, 0, at - 1 + i, image + cell) for i in range(words)]
             if thing is not None:
@@ -184,11 +184,11 @@ class Finder:
         for number, thing in enumerate(question.compared):  # First|the|red|circle|is|northwest|,|then|the|…
             cell = scene.cells.index(thing)
             found += [(SOURCE, 0, at + 1 + i, asked[2 * number + i]) for i in range(2)]
-            found.append((SOURCE, 0, at + 4, said[cell, shapes.POSITIONS[cell]]))
+            found.append((SOURCE, 0, at + 4, said[cell, scenes.POSITIONS[cell]]))
             places.append(at + 5)
             at += 7
         if question.counted:  # I|count|none|northwest|,|one|northeast|,
-            for cell, position in enumerate(shapes.POSITIONS):
+            for cell, position in enumerate(scenes.POSITIONS):
                 # A position comes after its cell's words, so the cell can be compared with the counted thing there.
                 place, thing = said[cell, position], scene.cells[cell]
                 matches = thing is not None and question.counted in thing.words

@@ -15,10 +15,10 @@ from demo_language import one_cycle, step
 from torch import nn
 from torch.nn import functional
 
-from vlmrobust.demo import shapes
+from vlmrobust.demo.scenes import COLOURS, NOTHING, SHAPES, Scene
 
-COLOUR_WORDS = (*shapes.COLOURS, shapes.NOTHING)
-SHAPE_WORDS = (*shapes.SHAPES, shapes.NOTHING)
+COLOUR_WORDS = (*COLOURS, NOTHING)
+SHAPE_WORDS = (*SHAPES, NOTHING)
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Pictures:
     """(images, cells), indices in `SHAPE_WORDS`"""
 
     @classmethod
-    def draw(cls, scenes: list[shapes.Scene], images: Iterable[Any], processor: Any) -> "Pictures":
+    def draw(cls, scenes: list[Scene], images: Iterable[Any], processor: Any) -> "Pictures":
         """Process images of scenes, a few at a time."""
         pixels, grids = [], []
         rest = iter(images)
@@ -46,10 +46,7 @@ class Pictures:
         grid = torch.cat(grids)
         if (grid != grid[0]).any():
             raise ValueError("expected images of one size")
-        words = [
-            [(shapes.NOTHING, shapes.NOTHING) if thing is None else thing.words for thing in scene.cells]
-            for scene in scenes
-        ]
+        words = [[(NOTHING, NOTHING) if thing is None else thing.words for thing in scene.cells] for scene in scenes]
         return cls(
             torch.cat(pixels).view(len(scenes), int(grid[0].prod()), -1),
             grid[0],

@@ -41,10 +41,10 @@ from demo_language import (
 from demo_vision import Pictures, features_of
 
 import vlmrobust as vr
-from vlmrobust.demo import evaluate, questions, shapes
+from vlmrobust.demo import evaluate, scenes
 from vlmrobust.perturbations import BlankImage, CorrectCaption, CorrectThink, StopThink, WrongCaption, WrongThink
 from vlmrobust.rl.trained_model import undisturbed
-from vlmrobust.types import Prompt, Sample
+from vlmrobust.types import Prompt, Sample, open_image
 from vlmrobust.workers import ThisProcess
 
 KINDS = ("colour", "shape", "position")
@@ -102,7 +102,7 @@ def turn(sample: Sample, kind: str, recipe: Recipe, rng: np.random.Generator) ->
 
 
 def looks(
-    finder: Finder, scene: shapes.Scene, question: questions.Question, prompt: list[int], at: int
+    finder: Finder, scene: scenes.Scene, question: scenes.Question, prompt: list[int], at: int
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield the attention targets of a letter: what is asked about, its cell in the image, and the option."""
     image = prompt.index(finder.image_id)
@@ -124,13 +124,13 @@ class Lessons:
     def __init__(self, model: Any, processor: Any, recipe: Recipe) -> None:
         self.recipe, self.processor = recipe, processor
         rng = np.random.default_rng([4, recipe.seed])
-        indices = islice((i for i in range(10**6) if shapes.KINDS[i % len(shapes.KINDS)] in KINDS), recipe.scenes)
+        indices = islice((i for i in range(10**6) if scenes.KINDS[i % len(scenes.KINDS)] in KINDS), recipe.scenes)
         drawn: list[Drawn] = []
         features = []
         shown: list[Sample] = []
         while some := list(islice(indices, 64)):
-            read = [(*questions.draw(i, recipe.seed, "training"), i) for i in some]
-            own = [questions.to_sample(i, recipe.seed, "training") for i in some]
+            read = [(*scenes.draw(i, recipe.seed, "training"), i) for i in some]
+            own = [scenes.to_sample(i, recipe.seed, "training") for i in some]
             pictures = Pictures.draw(
                 [scene for scene, _, _ in read], (open_image(sample.images[0]) for sample in own), processor
             )
@@ -212,8 +212,8 @@ def accuracies(
 
 
 def asked(count: int, seed: int) -> list[Sample]:
-    indices = (index for index in range(10**6) if shapes.KINDS[index % len(shapes.KINDS)] in KINDS)
-    return [questions.to_sample(index, seed) for index in islice(indices, count)]
+    indices = (index for index in range(10**6) if scenes.KINDS[index % len(scenes.KINDS)] in KINDS)
+    return [scenes.to_sample(index, seed) for index in islice(indices, count)]
 
 
 CARD = (StopThink(), WrongThink(), WrongCaption(), CorrectThink(), CorrectCaption(), BlankImage())

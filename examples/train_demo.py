@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from demo_language import IMAGE_SIDE, OPTION_WORDS, Drawn, Episodes, Finder, Log, Reader, Turn, learn_to_answer
 
-from vlmrobust.demo import evaluate, questions
+from vlmrobust.demo import evaluate, scenes
 from vlmrobust.prompting import LETTERS
-from vlmrobust.types import Prompt, Style
+from vlmrobust.types import Prompt, Style, open_image
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -220,8 +220,8 @@ def episodes_of(drawn: list[Drawn], processor: Any, recipe: Recipe, style: Style
 def train(recipe: Recipe, log: Log) -> tuple[Any, Any]:
     """Run all stages and return the model and its processor."""
     torch.manual_seed(recipe.seed)
-    samples = [questions.to_sample(index, recipe.seed, "training") for index in range(recipe.scenes)]
-    drawn = [(*questions.draw(index, recipe.seed, "training"), sample) for index, sample in enumerate(samples)]
+    samples = [scenes.to_sample(index, recipe.seed, "training") for index in range(recipe.scenes)]
+    drawn = [(*scenes.draw(index, recipe.seed, "training"), sample) for index, sample in enumerate(samples)]
     corpus = [
         f"{Prompt.of(sample).text} {sample.texts['correct_caption']} {sample.texts['correct_think']}"
         for sample in samples[:2000]

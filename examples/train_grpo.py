@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 import vlmrobust as vr
-from vlmrobust.demo import questions, shapes
+from vlmrobust.demo import scenes
 from vlmrobust.judges import Judge, Verdicts
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, WrongCaption, WrongThink, paper_conditions
 
@@ -88,8 +88,8 @@ class Conclusion(Judge):
 
 def samples(number: int, seed: int) -> list[vr.Sample]:
     """Draw scenes not used to train the start, with the task's kinds of questions."""
-    indices = (index for index in count() if shapes.KINDS[index % len(shapes.KINDS)] in KINDS)
-    return [questions.to_sample(index, seed) for index in islice(indices, number)]
+    indices = (index for index in count() if scenes.KINDS[index % len(scenes.KINDS)] in KINDS)
+    return [scenes.to_sample(index, seed) for index in islice(indices, number)]
 
 
 def frozen_vision(model: Any) -> Any:

@@ -148,6 +148,8 @@ FORMER: Mapping[str, str] = {
     "log_records": "secrecy",
     "metrics.settings": "metrics.catalogue",
     "types.style": "types.sample",
+    "demo.shapes": "demo.scenes",
+    "demo.questions": "demo.scenes",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

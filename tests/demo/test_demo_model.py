@@ -12,7 +12,8 @@ import train_demo
 import transformers
 
 from vlmrobust import Prompt, demo
-from vlmrobust.demo import evaluate, questions
+from vlmrobust.demo import evaluate, scenes
+from vlmrobust.types import open_image
 
 WEIGHTS = evaluate.WEIGHTS
 LOG = json.loads((WEIGHTS / "training_log.json").read_text())
@@ -120,7 +121,7 @@ def test_the_library_runs_it():
 def test_training_prompts_equal_the_librarys(loaded):
     """The prompt at test time is token for token the one of training, and pointers point at equal words."""
     tokenizer = loaded[1].tokenizer
-    drawn = [(*questions.draw(i, split="training"), questions.to_sample(i, split="training")) for i in range(25)]
+    drawn = [(*scenes.draw(i, split="training"), scenes.to_sample(i, split="training")) for i in range(25)]
     episodes = train_demo.episodes_of(drawn, loaded[1], train_demo.Recipe(captioned=0.0))
     for row, (_, question, sample) in enumerate(drawn):
         prompt = Prompt.of(sample)

@@ -30,9 +30,9 @@ def samples(n: int, seed: int = 0) -> list[Sample]:
         Samples with ready-made true and false captions and thoughts; `metadata["kind"]` is one of colour, shape,
         count, position and relation.
     """
-    from vlmrobust.demo import questions
+    from vlmrobust.demo import scenes
 
-    return questions.samples(n, seed)
+    return scenes.samples(n, seed)
 
 
 def model(**kwargs: Any) -> HFModel:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlmrobust.demo import questions, shapes
+from vlmrobust.demo import scenes
 from vlmrobust.types import Prompt, Response, Sample, open_image
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -23,17 +24,15 @@ def ask(sample: Sample, condition: str) -> Prompt:
     """Return the sample's prompt under one of `CONDITIONS`; the wrong option asserted is the one after the answer."""
     from PIL import Image
 
+    texts: Mapping[str, Any] = sample.texts
     wrong = (sample.answer + 1) % len(sample.options)
-    wrong_caption, wrong_think = sample.texts["wrong_caption"], sample.texts["wrong_think"]
-    if isinstance(wrong_caption, str) or isinstance(wrong_think, str):
-        raise TypeError(f"sample {sample.id!r}: expected wrong texts for each wrong option")
     changes: dict[str, dict[str, Any]] = {
         "base": {},
-        "blank_image": {"images": (Image.new("RGB", (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE), (240, 240, 240)),)},
-        "wrong_caption": {"context": wrong_caption[wrong]},
-        "correct_caption": {"context": sample.texts["correct_caption"]},
-        "wrong_think": {"prefill": f"<think>{wrong_think[wrong]}"},
-        "correct_think": {"prefill": f"<think>{sample.texts['correct_think']}"},
+        "blank_image": {"images": (Image.new("RGB", (scenes.IMAGE_SIZE, scenes.IMAGE_SIZE), (240, 240, 240)),)},
+        "wrong_caption": {"context": texts["wrong_caption"][wrong]},
+        "correct_caption": {"context": texts["correct_caption"]},
+        "wrong_think": {"prefill": f"<think>{texts['wrong_think'][wrong]}"},
+        "correct_think": {"prefill": f"<think>{texts['correct_think']}"},
         "stop_think": {"prefill": "<think>Okay let's see. This should be the final answer.</think>"},
     }
     return Prompt.of(sample).replace(**changes[condition])
@@ -60,7 +59,7 @@ def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int 
 
 def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str, Any]:
     """Return accuracy under every condition, by kind under base, and how often a wrong text is followed."""
-    samples = questions.samples(n, seed)
+    samples = scenes.samples(n, seed)
     result: dict[str, Any] = {"samples": n, "seed": seed}
     for condition in CONDITIONS:
         prompts = [ask(sample, condition) for sample in samples]
@@ -72,7 +71,7 @@ def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str
             "answered": _mean(answer is not None for answer in answers),
             "accuracy_by_kind": {
                 kind: _mean(r for r, sample in zip(right, samples, strict=True) if sample.metadata["kind"] == kind)
-                for kind in shapes.KINDS
+                for kind in scenes.KINDS
             },
         }
         if condition.startswith("wrong_"):
@@ -80,7 +79,7 @@ def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str
             figures["followed"] = _mean(a == w for a, w in zip(answers, wrong, strict=True))
         if condition == "base":
             figures["scene_described_right"] = _mean(
-                questions.draw(index, seed)[0].describe() in text for index, text in enumerate(texts)
+                scenes.draw(index, seed)[0].describe() in text for index, text in enumerate(texts)
             )
             figures["example"] = texts[0]
         result[condition] = figures

@@ -8,28 +8,28 @@ import numpy as np
 import pytest
 
 from vlmrobust import Sample
-from vlmrobust.demo import questions, samples, shapes
+from vlmrobust.demo import samples, scenes
 
 MANY = 1000
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[shapes.Scene, questions.Question]]:
-    return [questions.draw(index) for index in range(MANY)]
+def drawn() -> list[tuple[scenes.Scene, scenes.Question]]:
+    return [scenes.draw(index) for index in range(MANY)]
 
 
-def truth(scene: shapes.Scene, text: str) -> set[str]:
+def truth(scene: scenes.Scene, text: str) -> set[str]:
     """Answers a question from the scene alone, written anew from its wording."""
-    names = [word for word in re.findall(r"[a-z]+", text) if word in shapes.COLOURS or word in shapes.SHAPES]
+    names = [word for word in re.findall(r"[a-z]+", text) if word in scenes.COLOURS or word in scenes.SHAPES]
     placed = {(t.colour, t.shape): i for i, t in enumerate(scene.cells) if t is not None}
     if text.startswith("What colour"):
         return {t.colour for t in scene.things if t.shape == names[0]}
     if text.startswith("Which shape"):
         return {t.shape for t in scene.things if t.colour == names[0]}
     if text.startswith("How many"):
-        return {shapes.NUMBERS[sum(names[0] in (t.colour, t.shape) for t in scene.things) - 1]}
+        return {scenes.NUMBERS[sum(names[0] in (t.colour, t.shape) for t in scene.things) - 1]}
     if "relative to" not in text:
-        return {shapes.POSITIONS[i] for i, t in enumerate(scene.cells) if t == shapes.Thing(*names)}
+        return {scenes.POSITIONS[i] for i, t in enumerate(scene.cells) if t == scenes.Thing(*names)}
     first, second = placed[names[0], names[1]], placed[names[2], names[3]]
     if first // 2 == second // 2:
         return {"left" if first < second else "right"}
@@ -67,7 +67,7 @@ def test_options_are_four_different_words_and_letters_are_uniform(drawn):
     letters = np.bincount([question.answer for _, question in drawn], minlength=4)
     assert np.abs(letters / MANY - 0.25).max() < 0.05
     counts = [q.options[q.answer] for _, q in drawn if q.kind == "count"]
-    assert all(counts.count(number) > 0.15 * len(counts) for number in shapes.NUMBERS)
+    assert all(counts.count(number) > 0.15 * len(counts) for number in scenes.NUMBERS)
 
 
 def test_thoughts_name_no_letter(drawn):
@@ -78,7 +78,7 @@ def test_thoughts_name_no_letter(drawn):
 
 def test_kinds_take_turns_and_samples_do_not_depend_on_how_many_there_are():
     few, more = samples(5, seed=3), samples(12, seed=3)
-    assert [sample.metadata["kind"] for sample in few] == list(shapes.KINDS)
+    assert [sample.metadata["kind"] for sample in few] == list(scenes.KINDS)
     for one, same in zip(few, more, strict=False):
         assert (one.id, one.question, one.options, one.answer, dict(one.texts)) == (
             same.id,
@@ -92,33 +92,33 @@ def test_kinds_take_turns_and_samples_do_not_depend_on_how_many_there_are():
 
 
 def test_pixels_are_the_same_every_time_and_differ_between_indices():
-    scene, _ = questions.draw(7)
-    one, again, other = (np.asarray(shapes.render(scene, index)) for index in (7, 7, 8))
-    assert one.shape == (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE, 3)
+    scene, _ = scenes.draw(7)
+    one, again, other = (np.asarray(scenes.render(scene, index)) for index in (7, 7, 8))
+    assert one.shape == (scenes.IMAGE_SIZE, scenes.IMAGE_SIZE, 3)
     assert (one == again).all()
     assert (one != other).any()
 
 
-@pytest.mark.parametrize("colour", shapes.COLOURS)
-@pytest.mark.parametrize("shape", shapes.SHAPES)
+@pytest.mark.parametrize("colour", scenes.COLOURS)
+@pytest.mark.parametrize("shape", scenes.SHAPES)
 def test_a_shape_stays_in_its_cell_and_shows_its_colour(colour, shape):
     for index, cell in enumerate(range(4)):
-        scene = shapes.Scene((None,) * 4).put(cell, shapes.Thing(colour, shape))
-        pixels = np.asarray(shapes.render(scene, index)).astype(int)
+        scene = scenes.Scene((None,) * 4).put(cell, scenes.Thing(colour, shape))
+        pixels = np.asarray(scenes.render(scene, index)).astype(int)
         background = pixels[0, 0]
-        half = shapes.IMAGE_SIZE // 2
+        half = scenes.IMAGE_SIZE // 2
         row, column = divmod(cell, 2)
         painted = np.abs(pixels - background).sum(-1) > 60
         inside = painted[row * half : (row + 1) * half, column * half : (column + 1) * half]
         assert inside.sum() == painted.sum() > 300
         centre = np.median(pixels[painted], axis=0)
-        nearest = min(shapes.COLOURS, key=lambda name: np.abs(np.array(shapes.COLOURS[name]) - centre).sum())
+        nearest = min(scenes.COLOURS, key=lambda name: np.abs(np.array(scenes.COLOURS[name]) - centre).sum())
         assert nearest == colour
 
 
 def test_training_never_shows_a_scene_that_samples_show():
-    asked = {questions.draw(index)[0] for index in range(300)}
-    trained = {questions.draw(index, split="training")[0] for index in range(300)}
+    asked = {scenes.draw(index)[0] for index in range(300)}
+    trained = {scenes.draw(index, split="training")[0] for index in range(300)}
     assert all(scene.is_reserved() for scene in asked)
     assert not any(scene.is_reserved() for scene in trained)
 
@@ -141,7 +141,7 @@ def test_negative_numbers_are_refused(n, seed):
 
 def test_an_unknown_shape_is_named():
     with pytest.raises(ValueError, match="unknown shape 'blob'; known are circle"):
-        shapes.outline("blob")
+        scenes.outline("blob")
 
 
 def test_importing_the_demo_alone_loads_nothing_heavy():
@@ -149,9 +149,9 @@ def test_importing_the_demo_alone_loads_nothing_heavy():
         "import sys, importlib.util, types\n"
         "package = types.ModuleType('vlmrobust'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['vlmrobust'] = package\n"
-        "import vlmrobust.demo, vlmrobust.demo.questions\n"
+        "import vlmrobust.demo, vlmrobust.demo.scenes\n"
         "loaded = {'torch', 'transformers', 'PIL', 'pydantic'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
-    folder = str(__import__("pathlib").Path(shapes.__file__).parents[1])
+    folder = str(__import__("pathlib").Path(scenes.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code, folder], check=True)
