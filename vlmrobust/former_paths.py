@@ -150,6 +150,8 @@ FORMER: Mapping[str, str] = {
     "types.style": "types.sample",
     "demo.shapes": "demo.scenes",
     "demo.questions": "demo.scenes",
+    "perturbations.statements.closed": "perturbations.statements.clauses",
+    "perturbations.statements.wh": "perturbations.statements.statement",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

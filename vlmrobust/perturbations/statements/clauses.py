@@ -1,14 +1,17 @@
-"""Find the end of a question's subject, which determines the word order of the statement."""
+"""Split the words behind a question's auxiliary into subject and predicate, and convert closed questions and questions for a number."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .words import (
+    AUXILIARY,
     BE,
     COLOURS,
     DETERMINERS,
     LY_NOUNS,
     MODALS,
+    NUMBER,
     PAST,
     POSITIONS,
     PREPOSITIONS,
@@ -16,14 +19,27 @@ from .words import (
     VERBS,
     base_verb,
     inflected,
+    is_adjectival,
     is_adjective,
     is_ing,
     is_participle,
     is_plural,
+    lowered,
+    singular,
     third_person,
 )
 
-__all__ = ["Clause", "clause", "declared", "is_sentence"]
+__all__ = [
+    "Clause",
+    "clause",
+    "declared",
+    "how_many",
+    "how_much",
+    "is_sentence",
+    "one_or_other",
+    "which_of_them",
+    "yes_or_no",
+]
 
 
 class Clause(NamedTuple):
@@ -164,3 +180,182 @@ def _be_ends(words: list[str]) -> list[int]:
     if len(compared) == 1:
         return compared
     return [aside or place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []
+
+
+def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Is the door open? yes: The door is open. no: The door is not open."""
+    answers = [re.match(r"(yes|no|true|false)(?:[,;:]? (?:because )?(.*))?$", text, re.I) for text in options]
+    found = re.fullmatch(rf"({AUXILIARY}) (.+)", core, re.I)
+    if not all(answers) or re.search(r"\b(?:and|or) (?:is|are|was|were|does|do|did|can)\b", core):
+        return None
+    if not found and is_sentence(core) and all(text.casefold() in ("true", "false") for text in options):
+        if option is None:
+            return f"it can be seen whether {lowered(core)}"
+        return core if option.casefold() == "true" else f"it is not true that {lowered(core)}"
+    if not found:
+        return None
+    place = None if option is None else list(options).index(option)
+    answer = None if place is None else answers[place]
+    right = answer is None or answer[1].casefold() in ("yes", "true")
+    said = declared(found[1].lower(), found[2], right)
+    if said is None:
+        return None
+    if answer is None:
+        return f"it can be seen whether {said}"
+    if not answer[2]:
+        return said
+    because = re.search(r"[,;:]? because ", options[place or 0], re.I)
+    return f"{said}, because {answer[2]}" if because else f"{said}: {lowered(answer[2])}"
+
+
+def one_or_other(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Is the ball left or right of the box? left: The ball is left of the box."""
+    found = re.fullmatch(rf"({AUXILIARY}) (.+)", core, re.I)
+    words = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    listed = found and re.search(
+        rf"\b(?:(?:an?|the|on|in|to) )*(?:{words})(?:,? or |, )(?:(?:an?|the|on|in|to) )*(?:{words})"
+        rf"(?:,? or (?:(?:an?|the|on|in|to) )*(?:{words}))?(?!\w)",
+        found[2],
+        re.I,
+    )
+    if not (found and listed):
+        return None
+    parts = re.split(r",? or |, ", listed[0])
+    fitting = [part for part in parts if re.sub(r"^(?:(?:an?|the|on|in|to) )*", "", part, flags=re.I).casefold()
+               == re.sub(r"^(?:(?:an?|the|on|in|to) )*", "", option or "", flags=re.I).casefold()]  # fmt: skip
+    if option is None:
+        fitting = [listed[0]]
+    elif len(fitting) != 1:
+        return None
+    chosen = fitting[0]
+    if not re.match(r"(?:an?|the|on|in|to) ", chosen, re.I) and (
+        shared := re.match(r"(?:(?:an?|the|on|in|to) )+", parts[0])
+    ):
+        chosen = f"{shared[0]}{chosen}"
+    before, behind = found[2][: listed.start()], found[2][listed.end() :]
+    if re.fullmatch(r"closer|nearer", chosen, re.I):
+        behind = re.sub(r"^ from\b", " to", behind)
+    elif re.fullmatch(r"farther|further", chosen, re.I):
+        behind = re.sub(r"^ to\b", " from", behind)
+    auxiliary, told = found[1].lower(), "it can be seen whether " if option is None else ""
+    # The list begins the predicate, unless something else does before.
+    if auxiliary in BE and (parts_before := clause(f"{before.strip()} there", "is")) and parts_before.rest == "there":
+        return f"{told}{before.strip()} {auxiliary} {chosen}{behind}"
+    said = declared(auxiliary, f"{before}{chosen}{behind}", True)
+    return said and f"{told}{said}"
+
+
+def which_of_them(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Which is nearer, the lamp or the table? the lamp: The lamp is nearer than the table."""
+    found = re.fullmatch(
+        r"(?:which|who|what)(?: [\w ]+?)? ((?:is|are|was|were|has|have|looks?|appears?)\b.+?), (.+)", core, re.I
+    )
+    if not found:
+        return None
+    named = re.split(r",? or |, ", found[2])
+    own = [name for name in named if option is not None and _bare(name) == _bare(option)]
+    if len(named) != len(options) or {*map(_bare, named)} != {*map(_bare, options)} or (option and len(own) != 1):
+        return None
+    graded = re.search(r"\b(?:\w+er|more|less|fewer)\b", found[1]) and len(named) == 2
+    if option is None:
+        return f"one of {_SMALL_NUMBERS[len(named) - 2]} things {_agreeing(found[1], plural=False)}"
+    name = own[0]
+    others = [other for other in named if other != name]
+    than = f" than {others[0]}" if graded and " than " not in found[1] else ""
+    return f"{name} {_agreeing(found[1], plural=is_plural(name))}{than}"
+
+
+_SMALL_NUMBERS = ("two", "three", "four", *("several",) * 22)
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"^(?:the|an?) ", "", text.strip().casefold())
+
+
+def _agreeing(predicate: str, *, plural: bool) -> str:
+    """Return a predicate whose verb agrees with its subject in number."""
+    verb, _, rest = predicate.partition(" ")
+    pairs = (
+        ("is", "are"),
+        ("was", "were"),
+        ("has", "have"),
+        ("looks", "look"),
+        ("appears", "appear"),
+        ("shows", "show"),
+    )
+    forms = {form: pair[plural] for pair in pairs for form in pair}
+    return f"{forms.get(verb, verb)} {rest}".rstrip()
+
+
+def how_many(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """How many stars are there? 4: There are 4 stars."""
+    found = re.fullmatch(
+        rf"how many (?P<noun>.+?)"
+        rf"(?: (?P<aux>{AUXILIARY})(?: (?P<rest>.+))?| (?P<where>(?:in|on|at|of) .+))?",
+        core,
+        re.I,
+    )
+    if not found or "," in core:
+        return None
+    noun = found["noun"]
+    part = noun.startswith("of ")
+    if any(map(base_verb, noun.split()[1:])):
+        return None  # "how many people wear hats"
+    if not (part or is_plural(noun) or noun.split()[-1] in ("sheep", "fish", "deer")):
+        return None
+    number = "" if noun.startswith("more ") else "a number" if part else "a number of"
+    if option is not None:
+        count = re.match(rf"(?:{NUMBER.pattern}|none|no)(?!\w)", option, re.I)
+        trailing = option[count.end() :].strip().casefold() if count else "?"
+        if not count or (trailing and singular(trailing) != singular(noun.split()[-1].casefold())):
+            return None
+        number = "no" if count[0].casefold() in ("none", "no") else count[0].casefold()
+    one = number in ("1", "one", "exactly one", "exactly 1")
+    thing = f"{number} {singular(noun) if one and not part and not noun.startswith('more ') else noun}".lstrip()
+    aux, rest = (found["aux"] or "").lower(), found["rest"] or ""
+    if found["where"] or aux in BE:
+        be = ("was" if one else "were") if aux in ("was", "were") else "is" if one else "are"
+        rest = found["where"] or re.sub(r"^there\b ?", "", rest)
+        first = rest.split(" ")[0]
+        if not rest or rest != (found["rest"] or "") or first in PREPOSITIONS:
+            return f"there {be} {thing} {rest}".rstrip()
+        return f"{thing} {be} {rest}" if is_participle(first) or is_ing(first) or is_adjective(first) else None
+    if aux in ("have", "has", "had"):
+        return f"{thing} {'has' if one and aux != 'had' else aux} {rest}"
+    if aux and rest.startswith("be ") and aux not in ("do", "does", "did"):
+        return f"{thing} {aux} {rest}"
+    if not aux:
+        return f"there {'is' if one else 'are'} {thing}"
+    parts = clause(rest, aux)
+    if parts is None:
+        return None
+    verb, _, behind = parts.rest.partition(" ")
+    head = inflected(verb, aux) if aux in ("do", "does", "did") else f"{aux} {verb}"
+    return f"{parts.subject} {head} {thing} {behind}".rstrip()
+
+
+_MEASURE = re.compile(r"(?:about |around )?\d[\d,.]* ?[a-zA-Z]+(?: [a-z]+)?")
+
+
+def how_much(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """How tall is the tower? 30 m: The tower is 30 m tall. How is the weather? sunny: The weather is sunny."""
+    if found := re.fullmatch(r"how (is|are|was|were) (.+)", core, re.I):
+        if not all(map(is_adjectival, options)) or is_participle(found[2].split()[-1]) or is_ing(found[2].split()[-1]):
+            return None
+        return f"{found[2]} {found[1].lower()} {'of some kind' if option is None else option}"
+    if found := re.fullmatch(r"how much (does|do) (.+) (cost|weigh|measure)", core, re.I):
+        return f"{found[2]} {inflected(found[3], found[1])} {'something' if option is None else option}"
+    found = re.fullmatch(r"how (old|tall|high|long|wide|deep|thick|far) (is|are|was|were) (.+)", core, re.I)
+    if not found or not all(map(_MEASURE.fullmatch, options)):
+        return None
+    said, be, rest = "some way" if option is None else option, found[2].lower(), found[3]
+    if found[1].casefold() == "far":
+        parts = clause(rest, be)
+        return (
+            parts and f"{parts.subject} {be} {said} {parts.rest}"
+            if parts and parts.rest.startswith(("from", "away"))
+            else None
+        )
+    said = "somewhat" if option is None else option
+    adjective = "" if found[1] in said else f" {found[1]}"
+    return None if is_participle(rest.split()[-1]) else f"{rest} {be} {said}{adjective}"

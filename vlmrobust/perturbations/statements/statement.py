@@ -9,23 +9,214 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from .clauses import is_sentence
-from .closed import how_many, how_much, one_or_other, which_of_them, yes_or_no
-from .wh import (
-    asked_for,
-    asked_why,
-    blank_filled,
-    what_in_place,
-    what_is_done,
-    what_is_shown,
-    where,
-    which_caption,
-    why,
-)
+from .clauses import clause, declared, how_many, how_much, is_sentence, one_or_other, which_of_them, yes_or_no
 from .what import what_or_who, which_one
-from .words import AUXILIARY, all_lowered, capitalised, lowered
+from .words import (
+    AUXILIARY,
+    BE,
+    POSITIONS,
+    PREPOSITIONS,
+    all_lowered,
+    as_thing,
+    capitalised,
+    is_ing,
+    is_noun_phrase,
+    is_participle,
+    is_plural,
+    lowered,
+    one_of,
+    with_article,
+)
 
-__all__ = ["question_proper", "statement", "statements"]
+__all__ = [
+    "asked_for",
+    "asked_why",
+    "blank_filled",
+    "question_proper",
+    "statement",
+    "statements",
+    "what_in_place",
+    "what_is_done",
+    "what_is_shown",
+    "where",
+    "which_caption",
+    "why",
+]
+
+
+def asked_for(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Find the height of the tree. 5 m: The height of the tree is 5 m."""
+    found = re.fullmatch(
+        r"(?:please )?(?:select|choose|pick|determine|find|identify|calculate|name|compute) (the [^,]+)(?:,.*)?",
+        core,
+        re.I,
+    )
+    if not found or re.search(r"\b(?:statement|option|answer|one|that|which|best)\b", found[1]):
+        return None
+    if any(with_article(text) != text for text in options):
+        return None  # "the animal is cow"
+    return f"{found[1]} {'are' if is_plural(found[1]) else 'is'} {'something' if option is None else option}"
+
+
+def what_is_shown(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """What can be seen in the image? a dog: The image shows a dog."""
+    found = re.fullmatch(
+        r"what (?:is|are|can be) (?:(?:shown|seen|visible|depicted|displayed|present) )?"
+        r"in (th(?:e|is) (?:image|picture|photo\w*|scene|video))",
+        core,
+        re.I,
+    )
+    return f"{found[1]} shows {as_thing(option)}" if found else None
+
+
+def blank_filled(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Return a cloze that is filled, or a sentence that is gone on with."""
+    said = "something" if option is None else lowered(option)
+    if len(core.split()) < 4:
+        return None
+    if len(re.findall(r"_{2,}", core)) == 1:
+        core = re.sub(r"\b(?:the|an?) (?=__)", "", core) if option is None else core
+        return re.sub(r"_{2,}", lambda _: said, core).rstrip(".")
+    if (ends := re.fullmatch(r"(?P<said>[A-Z].+) an?", core)) and not re.match(rf"(?:{AUXILIARY})\b", core, re.I):
+        return f"{ends['said']} {as_thing(option)}"
+    ends = re.fullmatch(
+        r"(?P<said>.*\b(?:is|are|was|were|as|by|because|called|named|than|of|then|shows|equals?))\s*:?", core
+    )
+    if ends and not re.match(rf"(?:{AUXILIARY}|what|which|who|where|when|why|how)\b", core, re.I):
+        return f"{ends['said']} {said}"
+    return None
+
+
+def which_caption(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Which caption fits the image best? a dog on a sofa: The image shows a dog on a sofa."""
+    if not re.match(
+        r"(?:which|what) (?:one )?(?:of the following )?(?:is )?(?:the )?(?:best |correct |right )?"
+        r"(?:caption|description|sentence|statement)s?\b",
+        core,
+        re.I,
+    ):
+        return None
+    if not re.search(r"\b(?:image|picture|photo|scene|shown)\b", core):
+        return None
+    return f"the image shows {'something' if option is None else lowered(option)}"
+
+
+_SIDES = POSITIONS | {"north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"}
+_SIDES |= {"corner", "side", "half", "third", "quarter"}
+
+
+def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Where is the cat? on the mat: The cat is on the mat."""
+    found = re.fullmatch(r"(where|when) (is|are|was|were) (.+)", core, re.I)
+    if not found:
+        return None
+    be, rest = found[2].lower(), found[3]
+    if found[1].casefold() == "when" and not re.search(r"(?:ed|en|made|shot|built)$", rest):
+        return None
+    related = re.fullmatch(
+        r"(?P<subject>.+?)(?: (?:located|positioned|placed|situated))?"
+        r" (?:with respect to|relative to|in relation to|compared to)"
+        r" (?P<other>.+)",
+        rest,
+        re.I,
+    )
+    said = ("somewhere" if found[1].casefold() == "where" else "at some time") if option is None else lowered(option)
+    if related:
+        other = related["other"]
+        side = {"left": "to the left of", "right": "to the right of", "on the left": "to the left of",
+                "on the right": "to the right of", "in front": "in front of", "front": "in front of",
+                "under": "under", "on top": "on top of", "to the left": "to the left of",
+                "to the right": "to the right of"}.get(said, f"{said}")  # fmt: skip
+        known = (
+            r"(?:above|below|behind|beside|under|over|near|next to|in front of|on|on top of|to the (?:left|right) of"
+            r"|inside|outside)"
+        )
+        if option is not None and not re.fullmatch(known, side, re.I):
+            return None
+        return f"{related['subject']} {be} {'somewhere near' if option is None else side} {other}"
+    if option is not None and all(one_of(text, _SIDES) for text in options):
+        last = said.split()[-1]
+        place = "on" if said in ("left", "right") else "at" if said in ("top", "bottom") else "in"
+        return f"{rest} {be} {place} the {said}" if last not in ("first", "second") else None
+    first = said.split()[0]
+    placed = first in PREPOSITIONS or said in (
+        "somewhere",
+        "outside",
+        "inside",
+        "upstairs",
+        "downstairs",
+        "outdoors",
+        "indoors",
+    )
+    if not placed or (said in PREPOSITIONS and said not in ("inside", "outside")):
+        return None
+    words = rest.split()
+    if is_ing(words[-1]) or is_participle(words[-1]):
+        parts = clause(rest, be)
+        if parts is None or " " in parts.rest:
+            return None
+        return f"{parts.subject} {be} {parts.rest} {said}"
+    if any(is_ing(word) for word in words[1:]):
+        return None
+    return f"{rest} {be} {said}"
+
+
+def asked_why(core: str) -> str | None:
+    """Return what a question asks the reason for: "why is the gate shut" says that the gate is shut."""
+    found = re.fullmatch(rf"why ({AUXILIARY}) (.+)", core, re.I)
+    return declared(found[1].lower(), found[2], True) if found and "n't" not in found[1] else None
+
+
+def why(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Why is the gate shut? the wind: The reason the gate is shut is the wind."""
+    said = asked_why(core)
+    if said is None:
+        return None
+    if all(map(is_noun_phrase, options)):
+        return f"there is a reason why {said}" if option is None else f"the reason {said} is {lowered(option)}"
+    if option is None:
+        return f"{said}, for some reason"
+    if re.match(r"(?:because|to|for|since|due to|so that|as|in order to) ", option, re.I):
+        return f"{said} {lowered(option)}"
+    return f'{said}, and the reason is "{option}"'
+
+
+def what_is_done(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """What is the woman doing? reading a book: The woman is reading a book."""
+    found = re.fullmatch(
+        rf"what ({AUXILIARY}) (.+?) (doing|do)((?: (?:here|next|now|in|on|at|with|to) ?.*)?)", core, re.I
+    )
+    if not found:
+        return None
+    aux, subject, verb, behind = found[1].lower(), found[2], found[3].lower(), found[4]
+    if option is None:
+        if aux in BE and verb == "doing":
+            return f"{subject} {aux} doing something{behind}"
+        inflected = {"does": " does", "did": " did", "do": " do"}.get(aux)
+        parts = clause(subject, aux) if aux in BE else None
+        moved = f"{parts.subject} {aux} {parts.rest} do" if parts else f"{subject}{inflected}" if inflected else None
+        return moved and f"{moved} something{behind}"
+    words = [text.split()[0].casefold() for text in options]
+    if verb == "doing":
+        return f"{subject} {aux} {lowered(option)}{behind}" if all(w.endswith("ing") for w in words) else None
+    if aux in BE and re.search(r" (?:to|about to|able to)$", subject):
+        parts = clause(subject, aux)
+        return parts and f"{parts.subject} {aux} {parts.rest} {lowered(option)}{behind}"
+    if aux in ("does", "did") and all(w.endswith("s" if aux == "does" else "ed") for w in words):
+        return f"{subject} {lowered(option)}{behind}"
+    return None
+
+
+def what_in_place(core: str, option: str | None, options: Sequence[str]) -> str | None:
+    """The sign tells drivers to what? stop: The sign tells drivers to stop."""
+    found = re.fullmatch(
+        r"(?P<said>(?!what|which|who)\w.+ (?:by|to|of|with|from|for|in|on|at|into)) (?:what|which|whom)(?: [\w]+)?",
+        core,
+        re.I,
+    )
+    if not found or re.match(rf"(?:{AUXILIARY})\b", core, re.I):
+        return None
+    return f"{found['said']} {as_thing(option)}"
 
 
 _MARK = re.compile(r"<image[ _]?\d*>")
