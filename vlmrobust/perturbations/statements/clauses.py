@@ -1,4 +1,7 @@
-"""Split the words behind a question's auxiliary into subject and predicate, and convert closed questions and questions for a number."""
+"""Find the end of a question's subject, and convert the questions whose statement it determines.
+
+These are closed questions (yes or no, one or the other, which of those named) and questions for a number.
+"""
 
 import re
 from collections.abc import Sequence
@@ -104,16 +107,15 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
             return f"not {subject} {auxiliary} {behind}" if every[0] in ("all", "every", "everyone") else None
         said = f"{subject} {auxiliary} {'' if right else 'not '}{behind}"
         return said.replace(f"{subject} can not ", f"{subject} cannot ")
-    if not right and re.match(r"(?:all|every|everyone|each|both|any)\b", subject):
-        return None
     if not right:
-        return f"{subject} {auxiliary} not {behind.replace('some ', 'any ')}"
+        every = re.match(r"(?:all|every|everyone|each|both|any)\b", subject)
+        return None if every else f"{subject} {auxiliary} not {behind.replace('some ', 'any ')}"
     verb, _, objects = behind.partition(" ")
     return f"{subject} {inflected(verb, auxiliary)} {re.sub(r'^any ', '', objects)}".rstrip()
 
 
 def _verb_ends(words: list[str]) -> list[int]:
-    start = 1 if words[0].casefold() in PRONOUNS else 2 if words[0].casefold() in DETERMINERS else 1
+    start = 2 if words[0].casefold() in DETERMINERS - PRONOUNS else 1
     return [place for place, word in enumerate(words) if place >= start and base_verb(word)][:1]
 
 
@@ -194,43 +196,32 @@ def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | No
         return core if option.casefold() == "true" else f"it is not true that {lowered(core)}"
     if not found:
         return None
-    place = None if option is None else list(options).index(option)
-    answer = None if place is None else answers[place]
-    right = answer is None or answer[1].casefold() in ("yes", "true")
-    said = declared(found[1].lower(), found[2], right)
-    if said is None:
-        return None
-    if answer is None:
-        return f"it can be seen whether {said}"
+    answer = None if option is None else answers[list(options).index(option)]
+    said = declared(found[1].lower(), found[2], answer is None or answer[1].casefold() in ("yes", "true"))
+    if said is None or answer is None:
+        return said and f"it can be seen whether {said}"
     if not answer[2]:
         return said
-    because = re.search(r"[,;:]? because ", options[place or 0], re.I)
+    because = re.search(r"[,;:]? because ", answer.string, re.I)
     return f"{said}, because {answer[2]}" if because else f"{said}: {lowered(answer[2])}"
+
+
+_BEFORE_NOUN = r"(?:(?:an?|the|on|in|to) )*"
 
 
 def one_or_other(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """Is the ball left or right of the box? left: The ball is left of the box."""
     found = re.fullmatch(rf"({AUXILIARY}) (.+)", core, re.I)
-    words = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
-    listed = found and re.search(
-        rf"\b(?:(?:an?|the|on|in|to) )*(?:{words})(?:,? or |, )(?:(?:an?|the|on|in|to) )*(?:{words})"
-        rf"(?:,? or (?:(?:an?|the|on|in|to) )*(?:{words}))?(?!\w)",
-        found[2],
-        re.I,
-    )
+    words = rf"{_BEFORE_NOUN}(?:{'|'.join(sorted(map(re.escape, options), key=len, reverse=True))})"
+    listed = found and re.search(rf"\b{words}(?:,? or |, ){words}(?:,? or {words})?(?!\w)", found[2], re.I)
     if not (found and listed):
         return None
     parts = re.split(r",? or |, ", listed[0])
-    fitting = [part for part in parts if re.sub(r"^(?:(?:an?|the|on|in|to) )*", "", part, flags=re.I).casefold()
-               == re.sub(r"^(?:(?:an?|the|on|in|to) )*", "", option or "", flags=re.I).casefold()]  # fmt: skip
-    if option is None:
-        fitting = [listed[0]]
-    elif len(fitting) != 1:
+    noun, *nouns = (re.sub(rf"^{_BEFORE_NOUN}", "", text, flags=re.I).casefold() for text in (option or "", *parts))
+    if option is not None and nouns.count(noun) != 1:
         return None
-    chosen = fitting[0]
-    if not re.match(r"(?:an?|the|on|in|to) ", chosen, re.I) and (
-        shared := re.match(r"(?:(?:an?|the|on|in|to) )+", parts[0])
-    ):
+    chosen = listed[0] if option is None else parts[nouns.index(noun)]
+    if not re.match(r"(?:an?|the|on|in|to) ", chosen, re.I) and (shared := re.match(_BEFORE_NOUN, parts[0])):
         chosen = f"{shared[0]}{chosen}"
     before, behind = found[2][: listed.start()], found[2][listed.end() :]
     if re.fullmatch(r"closer|nearer", chosen, re.I):
@@ -275,14 +266,7 @@ def _bare(text: str) -> str:
 def _agreeing(predicate: str, *, plural: bool) -> str:
     """Return a predicate whose verb agrees with its subject in number."""
     verb, _, rest = predicate.partition(" ")
-    pairs = (
-        ("is", "are"),
-        ("was", "were"),
-        ("has", "have"),
-        ("looks", "look"),
-        ("appears", "appear"),
-        ("shows", "show"),
-    )
+    pairs = [pair.split() for pair in ("is are", "was were", "has have", "looks look", "appears appear")]
     forms = {form: pair[plural] for pair in pairs for form in pair}
     return f"{forms.get(verb, verb)} {rest}".rstrip()
 
@@ -290,8 +274,7 @@ def _agreeing(predicate: str, *, plural: bool) -> str:
 def how_many(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """How many stars are there? 4: There are 4 stars."""
     found = re.fullmatch(
-        rf"how many (?P<noun>.+?)"
-        rf"(?: (?P<aux>{AUXILIARY})(?: (?P<rest>.+))?| (?P<where>(?:in|on|at|of) .+))?",
+        rf"how many (?P<noun>.+?)(?: (?P<aux>{AUXILIARY})(?: (?P<rest>.+))?| (?P<where>(?:in|on|at|of) .+))?",
         core,
         re.I,
     )
@@ -351,11 +334,8 @@ def how_much(core: str, option: str | None, options: Sequence[str]) -> str | Non
     said, be, rest = "some way" if option is None else option, found[2].lower(), found[3]
     if found[1].casefold() == "far":
         parts = clause(rest, be)
-        return (
-            parts and f"{parts.subject} {be} {said} {parts.rest}"
-            if parts and parts.rest.startswith(("from", "away"))
-            else None
-        )
+        away = parts is not None and parts.rest.startswith(("from", "away"))
+        return f"{parts.subject} {be} {said} {parts.rest}" if parts and away else None
     said = "somewhat" if option is None else option
     adjective = "" if found[1] in said else f" {found[1]}"
     return None if is_participle(rest.split()[-1]) else f"{rest} {be} {said}{adjective}"

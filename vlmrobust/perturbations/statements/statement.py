@@ -28,20 +28,126 @@ from .words import (
     with_article,
 )
 
-__all__ = [
-    "asked_for",
-    "asked_why",
-    "blank_filled",
-    "question_proper",
-    "statement",
-    "statements",
-    "what_in_place",
-    "what_is_done",
-    "what_is_shown",
-    "where",
-    "which_caption",
-    "why",
-]
+__all__ = ["statement", "statements"]
+
+
+_MARK = re.compile(r"<image[ _]?\d*>")
+_ASIDE = re.compile(r" \((?:highlighted|marked|outlined|shown|circled|enclosed|in (?:the |a )?\w+ box)[^()]*\)")
+_REQUEST = re.compile(
+    r"(?:please |kindly )?(?:select|choose|pick|answer|estimate|respond|think|reply|give|options?|note|hint)\b", re.I
+)
+_LEAD = re.compile(
+    r"(?P<lead>(?:in|on|at|after|before|when|while|during|from|if|according|based|considering|judging|given|looking|"
+    r"with|for|refer|referring|relative|compared|among|of)\b[^?]*?), (?P<core>(?:(?:in|on|at|to|by|from|of) )?"
+    r"(?:what|which|who|where|when|why|how|is|are|was|were|does|do|did|can|has|have|will|select|choose|determine|find|identify|calculate)\b.*)",
+    re.I,
+)
+_BACKGROUND = re.compile(
+    r"(?:according|based|considering|judging|given|looking|relative|compared|refer|referring)\b", re.I
+)
+_OPEN = re.compile(
+    r"(?:none of|all of (?:the above|them)|(?:i'?m |i am )?not? sure|(?:unsure|unknown|unclear|uncertain)$"
+    r"|(?:it )?(?:cannot|can't|can not)|n/a|not enough|insufficient|(?:i )?don't know|not given|undetermined"
+    r"|impossible to|no answer|both\b|neither\b|either\b|other$|others$)|.*\bof the above",
+    re.I,
+)
+
+
+@lru_cache(maxsize=4096)
+def statements(question: str, options: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return a statement for each option, None where they are not sure for all of them or do not differ.
+
+    Example:
+        >>> statements("How many stars are there in the picture?", ("1", "4"))
+        ('There is 1 star in the picture.', 'There are 4 stars in the picture.')
+        >>> statements("What is the sum?", ("$3x$", "none of the above"))
+    """
+    written = (statement(question, option, options) for option in options)
+    sure = tuple(text for text in written if text is not None)
+    return sure if len(set(map(str.casefold, sure))) == len(options) else None
+
+
+def statement(question: str, option: str | None, options: Sequence[str]) -> str | None:
+    """Return the statement that asserts an option in answer to a question, None where no rule is sure.
+
+    Args:
+        question: the question as it is asked.
+        option: one of the options; None = assert none of them, in the same form.
+        options: all of them.
+
+    Example:
+        >>> statement("What colour is the triangle?", "green", ("green", "red"))
+        'The triangle is green.'
+        >>> statement("Is the door open?", "no", ("yes", "no"))
+        'The door is not open.'
+        >>> statement("Which is nearer to the camera, the lamp or the table?", "table", ("lamp", "table"))
+        'The table is nearer to the camera than the lamp.'
+        >>> statement("Does the man hold a ball?", None, ("yes", "no"))
+        'It can be seen whether the man holds a ball.'
+    """
+    if any("```" in text or "<image" in text or "\n" in text.strip() for text in options):
+        return None
+    choices = all_lowered(tuple(map(_plain, options)))
+    said = None if option is None else choices[list(options).index(option)]
+    if any(not text or _OPEN.match(text) or len(text) > 160 for text in choices):
+        return None
+    lead, core = _question_proper(question)
+    written: str | None = None
+    if all(map(is_sentence, sentences := tuple(map(_unlabelled, choices)))):
+        written = "what is asked about can be seen" if said is None else sentences[choices.index(said)]
+        if (fact := _explained(question, core)) is not None:
+            written = f"{fact}, for some reason" if said is None else f"{fact} because {lowered(written)}"
+        else:
+            lead = ""
+    elif core is not None:
+        written = next((text for rule in _RULES if (text := rule(core, said, choices))), None)
+    if written is None or "?" in written:
+        return None
+    written = capitalised(f"{lead}, {lowered(written)}" if lead else written)
+    return written if written.endswith((".", "!")) else f"{written}."
+
+
+def _question_proper(question: str) -> tuple[str, str | None]:
+    """Return what is said before the question proper, and the question without its question mark."""
+    text = " ".join(_MARK.sub(" ", question).split())
+    parts = re.findall(r".+?[.?!](?=\s|$)|.+$", text)
+    while len(parts) > 1 and _REQUEST.match(parts[-1].strip()) and "?" not in parts[-1]:
+        parts.pop()
+    if any("?" in part for part in parts[:-1]):
+        return "", None  # two questions
+    core = _ASIDE.sub("", parts[-1].strip()) if parts else ""
+    core = re.sub(r"^(?:complete the (?:sentence|statement)|fill in the blanks?)\W+", "", core, flags=re.I)
+    core = re.sub(r"^((?:which|what|who)\b[^:]*): (?=.+ or )", r"\1, ", core, flags=re.I)
+    if re.match(r"(?:which|what|who)\b.*: ", core, re.I):
+        return "", None
+    core = re.sub(r" ?\(\)", "", core)
+    if not core or len(core) > 300 or "```" in core or re.search(r"\((?!\w+\))|[\[\]\"“;]|\?.", core):
+        return "", None
+    core = core if not core.endswith(".") else core.rstrip(" .")
+    core = re.sub(r"^(what|who|where|how|when)'s ", r"\1 is ", core.rstrip(" ?"), flags=re.I)
+    core = re.sub(r"^(?:so|and|now|then|please),? ", "", core, flags=re.I)
+    if found := _LEAD.fullmatch(core):
+        return "" if _BACKGROUND.match(found["lead"]) else found["lead"], found["core"]
+    return "", core
+
+
+def _explained(question: str, core: str | None) -> str | None:
+    """Return what a question asks the reason for, which may be a sentence before it ("The gate is shut. Why?")."""
+    if (before := re.fullmatch(r"(.+)\. Why\?", " ".join(_MARK.sub(" ", question).split()))) is not None:
+        fact = re.split(r"(?<=[.!?])\s", before[1])[-1]
+        return fact if re.search(rf"\w (?:{AUXILIARY})\b", fact) else None
+    return None if core is None else asked_why(core)
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"^\(?[A-Z][.):] (?=\S)", "", " ".join(text.replace('"', "'").split()))
+    return text.rstrip(".") if not re.search(r"\b[A-Za-z]\.[A-Za-z]?\.$", text) else text
+
+
+def _unlabelled(option: str) -> str:
+    """Return what an option says: "Left pan – The camera turns left" says the sentence behind the dash."""
+    _, dash, sentence = option.partition(" – ") if " – " in option else option.partition(": ")
+    return sentence if dash and is_sentence(sentence) else re.sub(r"^(?:because|since) ", "", option, flags=re.I)
 
 
 def asked_for(core: str, option: str | None, options: Sequence[str]) -> str | None:
@@ -89,20 +195,22 @@ def blank_filled(core: str, option: str | None, options: Sequence[str]) -> str |
 
 def which_caption(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """Which caption fits the image best? a dog on a sofa: The image shows a dog on a sofa."""
-    if not re.match(
+    asked = (
         r"(?:which|what) (?:one )?(?:of the following )?(?:is )?(?:the )?(?:best |correct |right )?"
-        r"(?:caption|description|sentence|statement)s?\b",
-        core,
-        re.I,
-    ):
-        return None
-    if not re.search(r"\b(?:image|picture|photo|scene|shown)\b", core):
+        r"(?:caption|description|sentence|statement)s?\b"
+    )
+    if not (re.match(asked, core, re.I) and re.search(r"\b(?:image|picture|photo|scene|shown)\b", core)):
         return None
     return f"the image shows {'something' if option is None else lowered(option)}"
 
 
 _SIDES = POSITIONS | {"north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"}
 _SIDES |= {"corner", "side", "half", "third", "quarter"}
+_BESIDE = re.compile(
+    r"above|below|behind|beside|under|over|near|next to|in front of|on|on top of|to the (?:left|right) of|inside"
+    r"|outside",
+    re.I,
+)
 
 
 def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
@@ -122,33 +230,18 @@ def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
     )
     said = ("somewhere" if found[1].casefold() == "where" else "at some time") if option is None else lowered(option)
     if related:
-        other = related["other"]
-        side = {"left": "to the left of", "right": "to the right of", "on the left": "to the left of",
-                "on the right": "to the right of", "in front": "in front of", "front": "in front of",
-                "under": "under", "on top": "on top of", "to the left": "to the left of",
-                "to the right": "to the right of"}.get(said, f"{said}")  # fmt: skip
-        known = (
-            r"(?:above|below|behind|beside|under|over|near|next to|in front of|on|on top of|to the (?:left|right) of"
-            r"|inside|outside)"
-        )
-        if option is not None and not re.fullmatch(known, side, re.I):
+        side = re.sub(r"^(?:(?:on|to) the )?(left|right)$", r"to the \1 of", said)
+        side = re.sub(r"^(?:in front|front)$", "in front of", re.sub(r"^on top$", "on top of", side))
+        if option is not None and not _BESIDE.fullmatch(side):
             return None
-        return f"{related['subject']} {be} {'somewhere near' if option is None else side} {other}"
+        return f"{related['subject']} {be} {'somewhere near' if option is None else side} {related['other']}"
     if option is not None and all(one_of(text, _SIDES) for text in options):
         last = said.split()[-1]
         place = "on" if said in ("left", "right") else "at" if said in ("top", "bottom") else "in"
         return f"{rest} {be} {place} the {said}" if last not in ("first", "second") else None
     first = said.split()[0]
-    placed = first in PREPOSITIONS or said in (
-        "somewhere",
-        "outside",
-        "inside",
-        "upstairs",
-        "downstairs",
-        "outdoors",
-        "indoors",
-    )
-    if not placed or (said in PREPOSITIONS and said not in ("inside", "outside")):
+    adverbs = ["somewhere", "outside", "inside", "upstairs", "downstairs", "outdoors", "indoors"]
+    if not (first in PREPOSITIONS or said in adverbs) or (said in PREPOSITIONS and said not in ("inside", "outside")):
         return None
     words = rest.split()
     if is_ing(words[-1]) or is_participle(words[-1]):
@@ -192,10 +285,10 @@ def what_is_done(core: str, option: str | None, options: Sequence[str]) -> str |
     if option is None:
         if aux in BE and verb == "doing":
             return f"{subject} {aux} doing something{behind}"
-        inflected = {"does": " does", "did": " did", "do": " do"}.get(aux)
+        if aux in ("does", "did", "do"):
+            return f"{subject} {aux} something{behind}"
         parts = clause(subject, aux) if aux in BE else None
-        moved = f"{parts.subject} {aux} {parts.rest} do" if parts else f"{subject}{inflected}" if inflected else None
-        return moved and f"{moved} something{behind}"
+        return parts and f"{parts.subject} {aux} {parts.rest} do something{behind}"
     words = [text.split()[0].casefold() for text in options]
     if verb == "doing":
         return f"{subject} {aux} {lowered(option)}{behind}" if all(w.endswith("ing") for w in words) else None
@@ -217,136 +310,6 @@ def what_in_place(core: str, option: str | None, options: Sequence[str]) -> str 
     if not found or re.match(rf"(?:{AUXILIARY})\b", core, re.I):
         return None
     return f"{found['said']} {as_thing(option)}"
-
-
-_MARK = re.compile(r"<image[ _]?\d*>")
-
-
-_ASIDE = re.compile(r" \((?:highlighted|marked|outlined|shown|circled|enclosed|in (?:the |a )?\w+ box)[^()]*\)")
-
-
-_REQUEST = re.compile(
-    r"(?:please |kindly )?(?:select|choose|pick|answer|estimate|respond|think|reply|give|options?|note|hint)\b", re.I
-)
-
-
-_LEAD = re.compile(
-    r"(?P<lead>(?:in|on|at|after|before|when|while|during|from|if|according|based|considering|judging|given|looking|"
-    r"with|for|refer|referring|relative|compared|among|of)\b[^?]*?), (?P<core>(?:(?:in|on|at|to|by|from|of) )?"
-    r"(?:what|which|who|where|when|why|how|is|are|was|were|does|do|did|can|has|have|will|select|choose|determine|find|identify|calculate)\b.*)",
-    re.I,
-)
-
-
-_BACKGROUND = re.compile(
-    r"(?:according|based|considering|judging|given|looking|relative|compared|refer|referring)\b", re.I
-)
-
-
-def question_proper(question: str) -> tuple[str, str | None]:
-    """Return what is said before the question proper, and the question without its question mark."""
-    text = " ".join(_MARK.sub(" ", question).split())
-    parts = re.findall(r".+?[.?!](?=\s|$)|.+$", text)
-    while len(parts) > 1 and _REQUEST.match(parts[-1].strip()) and "?" not in parts[-1]:
-        parts.pop()
-    if any("?" in part for part in parts[:-1]):
-        return "", None  # two questions
-    core = _ASIDE.sub("", parts[-1].strip()) if parts else ""
-    core = re.sub(r"^(?:complete the (?:sentence|statement)|fill in the blanks?)\W+", "", core, flags=re.I)
-    core = re.sub(r"^((?:which|what|who)\b[^:]*): (?=.+ or )", r"\1, ", core, flags=re.I)
-    if re.match(r"(?:which|what|who)\b.*: ", core, re.I):
-        return "", None
-    core = re.sub(r" ?\(\)", "", core)
-    if not core or len(core) > 300 or "```" in core or re.search(r"\((?!\w+\))|[\[\]\"“;]|\?.", core):
-        return "", None
-    core = core if not core.endswith(".") else core.rstrip(" .")
-    core = re.sub(r"^(what|who|where|how|when)'s ", r"\1 is ", core.rstrip(" ?"), flags=re.I)
-    core = re.sub(r"^(?:so|and|now|then|please),? ", "", core, flags=re.I)
-    if found := _LEAD.fullmatch(core):
-        return "" if _BACKGROUND.match(found["lead"]) else found["lead"], found["core"]
-    return "", core
-
-
-_OPEN = re.compile(
-    r"(?:none of|all of (?:the above|them)|(?:i'?m |i am )?not? sure|(?:unsure|unknown|unclear|uncertain)$"
-    r"|(?:it )?(?:cannot|can't|can not)|n/a|not enough|insufficient|(?:i )?don't know|not given|undetermined"
-    r"|impossible to|no answer|both\b|neither\b|either\b|other$|others$)|.*\bof the above",
-    re.I,
-)
-
-
-@lru_cache(maxsize=4096)
-def statements(question: str, options: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return a statement for each option, None where they are not sure for all of them or do not differ.
-
-    Example:
-        >>> statements("How many stars are there in the picture?", ("1", "4"))
-        ('There is 1 star in the picture.', 'There are 4 stars in the picture.')
-        >>> statements("What is the sum?", ("$3x$", "none of the above"))
-    """
-    written = tuple(statement(question, option, options) for option in options)
-    if None in written or len({str(text).casefold() for text in written}) < len(written):
-        return None
-    return tuple(text for text in written if text is not None)
-
-
-def statement(question: str, option: str | None, options: Sequence[str]) -> str | None:
-    """Return the statement that asserts an option in answer to a question, None where no rule is sure.
-
-    Args:
-        question: the question as it is asked.
-        option: one of the options; None = assert none of them, in the same form.
-        options: all of them.
-
-    Example:
-        >>> statement("What colour is the triangle?", "green", ("green", "red"))
-        'The triangle is green.'
-        >>> statement("Is the door open?", "no", ("yes", "no"))
-        'The door is not open.'
-        >>> statement("Which is nearer to the camera, the lamp or the table?", "table", ("lamp", "table"))
-        'The table is nearer to the camera than the lamp.'
-        >>> statement("Does the man hold a ball?", None, ("yes", "no"))
-        'It can be seen whether the man holds a ball.'
-    """
-    if any("```" in text or "<image" in text or "\n" in text.strip() for text in options):
-        return None
-    choices = all_lowered(tuple(map(_plain, options)))
-    said = None if option is None else choices[list(options).index(option)]
-    if any(not text or _OPEN.match(text) or len(text) > 160 for text in choices):
-        return None
-    lead, core = question_proper(question)
-    written: str | None = None
-    if all(map(is_sentence, sentences := tuple(map(_unlabelled, choices)))):
-        written = "what is asked about can be seen" if said is None else sentences[choices.index(said)]
-        if (fact := _explained(question, core)) is not None:
-            written = f"{fact}, for some reason" if said is None else f"{fact} because {lowered(written)}"
-        else:
-            lead = ""
-    elif core is not None:
-        written = next((text for rule in _RULES if (text := rule(core, said, choices))), None)
-    if written is None or "?" in written:
-        return None
-    written = capitalised(f"{lead}, {lowered(written)}" if lead else written)
-    return written if written.endswith((".", "!")) else f"{written}."
-
-
-def _explained(question: str, core: str | None) -> str | None:
-    """Return what a question asks the reason for, which may be a sentence before it ("The gate is shut. Why?")."""
-    if (before := re.fullmatch(r"(.+)\. Why\?", " ".join(_MARK.sub(" ", question).split()))) is not None:
-        fact = re.split(r"(?<=[.!?])\s", before[1])[-1]
-        return fact if re.search(rf"\w (?:{AUXILIARY})\b", fact) else None
-    return None if core is None else asked_why(core)
-
-
-def _plain(text: str) -> str:
-    text = re.sub(r"^\(?[A-Z][.):] (?=\S)", "", " ".join(text.replace('"', "'").split()))
-    return text.rstrip(".") if not re.search(r"\b[A-Za-z]\.[A-Za-z]?\.$", text) else text
-
-
-def _unlabelled(option: str) -> str:
-    """Return what an option says: "Left pan – The camera turns left" says the sentence behind the dash."""
-    _, dash, sentence = option.partition(" – ") if " – " in option else option.partition(": ")
-    return sentence if dash and is_sentence(sentence) else re.sub(r"^(?:because|since) ", "", option, flags=re.I)
 
 
 _RULES: tuple[Callable[[str, str | None, Sequence[str]], str | None], ...] = (
