@@ -152,6 +152,7 @@ FORMER: Mapping[str, str] = {
     "demo.questions": "demo.scenes",
     "perturbations.statements.closed": "perturbations.statements.clauses",
     "perturbations.statements.wh": "perturbations.statements.statement",
+    "perturbations.second_turn": "perturbations.question",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -5,8 +5,7 @@ from .caption import CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCap
 from .expansion import Base, expand, paper_conditions
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions, rotations
-from .question import Casing, Spacing, SuggestedAnswer, Typos
-from .second_turn import AreYouSure, NeutralSecondTurn, SuggestedSecondTurn
+from .question import AreYouSure, Casing, NeutralSecondTurn, Spacing, SuggestedAnswer, SuggestedSecondTurn, Typos
 from .texts import TextSource, draw_distractor
 from .think import (
     AddedMistake,

@@ -10,8 +10,7 @@ from .caption import CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCap
 from .expansion import Base
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions
-from .question import Casing, Spacing, SuggestedAnswer, Typos
-from .second_turn import AreYouSure, NeutralSecondTurn, SuggestedSecondTurn
+from .question import AreYouSure, Casing, NeutralSecondTurn, Spacing, SuggestedAnswer, SuggestedSecondTurn, Typos
 from .texts import CAPTION_HEDGE, THINK_HEDGE
 from .think import AddedMistake, CorrectThink, EarlyAnswer, FillerThought, NeutralThink, StopThink, WrongThink
 
