@@ -43,6 +43,7 @@ FORMER: Mapping[str, str] = {
     "functional.entropy": "functional.log_probabilities",
     "functional.letters": "functional.log_probabilities",
     "functional.limits": "functional.bootstrap",
+    "functional.robustness": "functional.agreement",
     "functional.scoring": "functional.log_probabilities",
     "functional.selective": "functional.ranking",
     "functional.sign_flips": "functional.paired_tests functional.resampling",

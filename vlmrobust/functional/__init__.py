@@ -1,18 +1,21 @@
 """Compute letter, calibration and robustness metrics and paired statistics from tensors, for custom loops."""
 
 from .agreement import (
+    QUADRANTS,
+    accuracy,
     answer_entropy,
     draw_agreement,
     fleiss_kappa,
+    follow,
     majority_correct,
     majority_share,
     pairwise_agreement,
     pass_at_k,
+    poisson_binomial_tail,
+    quadrants,
     strict_agreement,
 )
 from .bootstrap import (
-    Difference,
-    Estimate,
     bootstrap_mean,
     bootstrap_means,
     paired_bootstrap,
@@ -61,8 +64,7 @@ from .ranking import (
     excess_area_under_risk_coverage,
     risk_coverage_curve,
 )
-from .resampling import resample_counts
-from .robustness import QUADRANTS, accuracy, follow, poisson_binomial_tail, quadrants
+from .resampling import Difference, Estimate, resample_counts
 
 __all__ = [
     "QUADRANTS",

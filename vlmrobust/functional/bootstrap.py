@@ -2,17 +2,25 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .resampling import Floats, GroupedColumn, Groups, columns_by_group, replicate_means
+from .resampling import (
+    Difference,
+    Estimate,
+    Floats,
+    GroupedColumn,
+    Groups,
+    as_vector,
+    as_vectors,
+    check_settings,
+    columns_by_group,
+    replicate_means,
+)
 
 __all__ = [
-    "Difference",
-    "Estimate",
     "Method",
     "bca_limits",
     "bootstrap_mean",
@@ -25,40 +33,6 @@ __all__ = [
 ]
 
 Method = Literal["percentile", "bca"]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its interval.
-
-    Attributes:
-        value: the mean over the n defined values, NaN if there is none.
-        low, high: the interval, NaN if undefined.
-        n: number of defined values.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A mean paired difference, condition − base, with its interval.
-
-    Attributes:
-        value: the mean over the n pairs that are defined on both sides, NaN if there is none.
-        low, high: the interval, NaN if undefined.
-        n: number of pairs defined on both sides.
-        p: two-sided p-value of "no difference", NaN if undefined.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    p: float
 
 
 def bootstrap_mean(
@@ -195,26 +169,6 @@ def paired_bootstraps(
     ]
 
 
-def as_vector(name: str, values: ArrayLike, where: str = "") -> Floats:
-    """Return values as a float64 vector; refuse other shapes and infinite values."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"expected {name!r}{where} of shape (n,), got {array.shape}")
-    if len(infinite := np.flatnonzero(np.isinf(array))):
-        raise ValueError(f"expected finite values or NaN in {name!r}{where}, got {array[infinite[0]]} at {infinite[0]}")
-    return array
-
-
-def as_vectors(base: ArrayLike, condition: ArrayLike, where: str = "") -> tuple[Floats, Floats]:
-    """Return two float64 vectors of the same length."""
-    first, second = as_vector("base", base, where), as_vector("condition", condition, where)
-    if first.shape != second.shape:
-        raise ValueError(
-            f"expected 'base' and 'condition'{where} of the same length, got {len(first)} and {len(second)}"
-        )
-    return first, second
-
-
 def _estimates_and_replicates(
     columns: Iterable[Floats],
     groups: Groups | None,
@@ -224,10 +178,7 @@ def _estimates_and_replicates(
     method: Method,
 ) -> list[tuple[Estimate, Floats]]:
     """Return each column's mean with its interval, and its replicates (none without an interval)."""
-    if not 0 < level < 1:
-        raise ValueError(f"expected 'level' between 0 and 1, got {level}")
-    if replicates < 1:
-        raise ValueError(f"expected at least one of 'replicates', got {replicates}")
+    check_settings(level, replicates)
     if method not in get_args(Method):
         raise ValueError(f"expected 'method' to be one of {', '.join(get_args(Method))}; got {method!r}")
     grouped = columns_by_group(columns, groups, rng)

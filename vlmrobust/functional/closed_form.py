@@ -6,8 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bootstrap import as_vector
-from .resampling import Floats
+from .resampling import Floats, as_vector
 
 __all__ = [
     "average_interval",

@@ -261,7 +261,7 @@ def mean_token_entropy(entropies: Tensor, mask: Tensor) -> Tensor:
         tensor([2.])
     """
     kept = mask.bool()
-    values = entropies.to(torch.promote_types(entropies.dtype, torch.float32))
+    values = _at_least_float32(entropies)
     total = torch.where(kept, values, 0.0).sum(dim=-1)
     return total / kept.sum(dim=-1)
 

@@ -10,19 +10,24 @@ mean is: an additional failure never raises a limit.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import repeat
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bootstrap import Difference, Estimate, as_vector, as_vectors
 from .closed_form import tango_interval, tango_p, wilson_interval
 from .resampling import (
+    Difference,
+    Estimate,
     Floats,
     GroupedColumn,
     Groups,
     Integers,
+    as_vector,
+    as_vectors,
+    check_settings,
     columns_by_group,
     group_codes,
     replicate_means,
@@ -31,7 +36,6 @@ from .resampling import (
 
 __all__ = [
     "FEWEST_GROUPS",
-    "FlipInterval",
     "Outcome",
     "flip_intervals",
     "mean_interval",
@@ -41,8 +45,6 @@ __all__ = [
 ]
 
 
-_Interval = TypeVar("_Interval", Estimate, Difference)
-
 Outcome = Literal["mean", "rate", "share"]
 """The type of a column's values: any numbers; 0 or 1; or shares in [0, 1], such as means over draws."""
 
@@ -51,16 +53,6 @@ FEWEST_GROUPS = 6
 _MIN_RATE_VALUES = 5
 # The smallest weights with the stated coverage of intervals near 0 and 1 (tests/benchmarks/coverage.py).
 _VALUE_WEIGHT, _CHANGE_WEIGHT = 1.0, 0.5
-
-
-class FlipInterval(NamedTuple):
-    """A mean, its interval, and the p-value of "the mean is 0"; NaN if undefined."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    p: float
 
 
 def mean_interval(
@@ -125,23 +117,17 @@ def mean_intervals(
         >>> [estimate.value for estimate in mean_intervals([[1.0, 0.0], [0.2, 0.4], [0.0, 0.0]], rng=rng)]
         [0.5, 0.30000000000000004, 0.0]
     """
-    labels = _Groups(groups)
+    codes = None if groups is None else lru_cache(partial(group_codes, groups))
+    kinds: Iterable[Outcome] = repeat("mean") if outcomes is None else outcomes
 
-    def scored() -> Iterator[_ScoredColumn[Estimate]]:
-        for index, (column, outcome) in enumerate(zip(columns, _each(outcomes), strict=False)):
+    def scored() -> Iterator[_ScoredColumn]:
+        for index, (column, outcome) in enumerate(zip(columns, kinds, strict=False)):
             values = _checked_values(as_vector(f"columns[{index}]", column), outcome, f"columns[{index}]")
-            score = _score(values, labels, level) if outcome == "rate" else None
+            score = _score(values, codes, level) if outcome == "rate" else None
             yield values, score, None if outcome == "mean" else (0.0, 1.0)
 
-    return _score_or_flip(
-        scored(),
-        lambda flip: Estimate(flip.value, flip.low, flip.high, flip.n),
-        groups,
-        weight=_VALUE_WEIGHT,
-        rng=rng,
-        replicates=replicates,
-        level=level,
-    )
+    found = _score_or_flip(scored(), groups, weight=_VALUE_WEIGHT, rng=rng, replicates=replicates, level=level)
+    return [Estimate(one.value, one.low, one.high, one.n) for one in found]
 
 
 def paired_interval(
@@ -204,48 +190,38 @@ def paired_intervals(
         >>> [(difference.n, difference.p) for difference in paired_intervals([pair], rng=rng)]
         [(7, 0.015625)]
     """
-    labels = _Groups(groups)
+    codes = None if groups is None else lru_cache(partial(group_codes, groups))
+    kinds: Iterable[Outcome] = repeat("mean") if outcomes is None else outcomes
 
-    def scored() -> Iterator[_ScoredColumn[Difference]]:
-        for index, (sides, outcome) in enumerate(zip(pairs, _each(outcomes), strict=False)):
+    def scored() -> Iterator[_ScoredColumn]:
+        for index, (sides, outcome) in enumerate(zip(pairs, kinds, strict=False)):
             where = f"pairs[{index}]"
             base, condition = (
                 _checked_values(side, outcome, where) for side in as_vectors(*sides, where=f" of {where}")
             )
-            score = _paired_score(base, condition, labels, level) if outcome == "rate" else None
+            score = _paired_score(base, condition, codes, level) if outcome == "rate" else None
             yield condition - base, score, None if outcome == "mean" else (-1.0, 1.0)
 
-    return _score_or_flip(
-        scored(),
-        lambda flip: Difference(*flip),
-        groups,
-        weight=_CHANGE_WEIGHT,
-        rng=rng,
-        replicates=replicates,
-        level=level,
-    )
+    return _score_or_flip(scored(), groups, weight=_CHANGE_WEIGHT, rng=rng, replicates=replicates, level=level)
 
 
-def _each(outcomes: Iterable[Outcome] | None) -> Iterable[Outcome]:
-    return repeat("mean") if outcomes is None else outcomes
-
-
-_ScoredColumn = tuple[Floats, _Interval | None, tuple[float, float] | None]
+_Codes = Callable[[int], Integers] | None
+"""The groups' codes for a number of values, encoded once; None = each value is a group."""
+_ScoredColumn = tuple[Floats, Difference | None, tuple[float, float] | None]
 """Values, their score interval if it applies, and the smallest and largest possible value."""
 
 
 def _score_or_flip(
-    columns: Iterable[_ScoredColumn[_Interval]],
-    of_flip: Callable[[FlipInterval], _Interval],
+    columns: Iterable[_ScoredColumn],
     groups: Groups | None,
     *,
     weight: float,
     rng: np.random.Generator,
     replicates: int,
     level: float,
-) -> list[_Interval]:
+) -> list[Difference]:
     """Return each column's score interval, or else that of the test, in which all columns share the flips."""
-    scores: list[_Interval | None] = []
+    scores: list[Difference | None] = []
     extremes: list[tuple[float, float] | None] = []
 
     def flipped() -> Iterator[Floats]:
@@ -256,7 +232,7 @@ def _score_or_flip(
                 yield values
 
     rest = iter(flip_intervals(flipped(), extremes, groups, weight=weight, rng=rng, replicates=replicates, level=level))
-    return [score or of_flip(next(rest)) for score in scores]
+    return [score or next(rest) for score in scores]
 
 
 def _checked_values(values: Floats, outcome: Outcome, where: str) -> Floats:
@@ -280,16 +256,13 @@ def flip_intervals(
     rng: np.random.Generator,
     replicates: int,
     level: float,
-) -> list[FlipInterval]:
+) -> list[Difference]:
     """Return the mean of every column with the test's interval and p-value, all from the same subsets.
 
     `extremes` are the smallest and largest possible value of each column, or None. As rates near 0 or 1 would have too
     short intervals, a fraction of a group (`weight`) at either extreme is added; it moves the limits, not the mean.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"expected 'level' between 0 and 1, got {level}")
-    if replicates < 1:
-        raise ValueError(f"expected at least one of 'replicates', got {replicates}")
+    check_settings(level, replicates)
     grouped = columns_by_group(columns, groups, rng)
     augmented = [
         _add_pseudo_groups(column, ends, weight)
@@ -300,7 +273,7 @@ def flip_intervals(
     return [
         _flip_interval(column, next(means), level)
         if column.groups >= FEWEST_GROUPS
-        else FlipInterval(column.value, math.nan, math.nan, column.n, math.nan)
+        else Difference(column.value, math.nan, math.nan, column.n, math.nan)
         for column in grouped
     ]
 
@@ -313,7 +286,7 @@ def _add_pseudo_groups(column: GroupedColumn, extremes: tuple[float, float] | No
     return replace(column, sums=np.append(column.sums, added), sizes=np.append(column.sizes, [size, size]))
 
 
-def _flip_interval(column: GroupedColumn, means: Floats, level: float) -> FlipInterval:
+def _flip_interval(column: GroupedColumn, means: Floats, level: float) -> Difference:
     defined = np.sort(means[~np.isnan(means)])
     empty = 1 + len(means) - len(defined)  # subsets without a value count on both sides of every δ
     total = len(means) + 1
@@ -323,43 +296,32 @@ def _flip_interval(column: GroupedColumn, means: Floats, level: float) -> FlipIn
         low, high = min(float(defined[rank]), column.value), max(float(defined[-1 - rank]), column.value)
     below, above = np.searchsorted(defined, 0.0, "right"), len(defined) - np.searchsorted(defined, 0.0, "left")
     p = min(1.0, 2 * (empty + int(min(below, above))) / total)
-    return FlipInterval(column.value, low, high, column.n, p)
+    return Difference(column.value, low, high, column.n, p)
 
 
-class _Groups:
-    """The groups of columns, encoded once for all of them."""
-
-    def __init__(self, groups: Groups | None) -> None:
-        self._groups = groups
-        self._codes: Integers | None = None
-
-    def have_single_values(self, defined: NDArray[np.bool_]) -> bool:
-        """Return whether no group has two defined values."""
-        if self._groups is None:
-            return True
-        if self._codes is None or len(self._codes) != len(defined):
-            self._codes = group_codes(self._groups, len(defined))
-        return int(np.bincount(self._codes[defined]).max(initial=0)) < 2
-
-
-def _score(values: Floats, labels: _Groups, level: float) -> Estimate | None:
-    """Return Wilson's interval; None if a group has several values."""
+def _score(values: Floats, codes: _Codes, level: float) -> Difference | None:
+    """Return Wilson's interval, without p; None if a group has several values."""
     defined = ~np.isnan(values)
     n, ones = int(defined.sum()), float(values[defined].sum())
-    if not labels.have_single_values(defined):
+    if not _are_single(defined, codes):
         return None
     if n < _MIN_RATE_VALUES:
-        return Estimate(ones / n if n else math.nan, math.nan, math.nan, n)
-    return Estimate(ones / n, *wilson_interval(ones, n, level), n)
+        return Difference(ones / n if n else math.nan, math.nan, math.nan, n, math.nan)
+    return Difference(ones / n, *wilson_interval(ones, n, level), n, math.nan)
 
 
-def _paired_score(base: Floats, condition: Floats, labels: _Groups, level: float) -> Difference | None:
+def _paired_score(base: Floats, condition: Floats, codes: _Codes, level: float) -> Difference | None:
     """Return Tango's interval and p; None if a group has several pairs."""
     defined = ~np.isnan(base) & ~np.isnan(condition)
-    if not labels.have_single_values(defined):
+    if not _are_single(defined, codes):
         return None
     change = condition[defined] - base[defined]
     n, fallen, risen = len(change), int((change < 0).sum()), int((change > 0).sum())
     if n < _MIN_RATE_VALUES:
         return Difference((risen - fallen) / n if n else math.nan, math.nan, math.nan, n, math.nan)
     return Difference((risen - fallen) / n, *tango_interval(fallen, risen, n, level), n, tango_p(fallen, risen))
+
+
+def _are_single(defined: NDArray[np.bool_], codes: _Codes) -> bool:
+    """Return whether no group has two defined values."""
+    return codes is None or int(np.bincount(codes(len(defined))[defined]).max(initial=0)) < 2

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bootstrap import Estimate
 from .closed_form import recovered_limits
-from .resampling import Floats, Integers
+from .resampling import Estimate, Floats
 
 __all__ = ["PoweredDifference", "post_stratified_difference", "post_stratified_rate"]
 
@@ -122,7 +121,12 @@ def post_stratified_difference(
             (float((sides[1].residuals - sides[0].residuals).std()) if sides[0].residuals.size else 0.0, sides)
         )
     _, (base, here) = min(candidates, key=lambda candidate: candidate[0])
-    return _difference(base, here)
+    # The interval of the difference is recovered from those of the two correlated rates.
+    size = math.sqrt(float((base.residuals**2).sum() * (here.residuals**2).sum()))
+    correlation = float((base.residuals * here.residuals).sum()) / size if size > 0 else 0.0
+    one, other = base.estimate, here.estimate
+    limits = recovered_limits((one.value, one.low, one.high), (other.value, other.low, other.high), correlation)
+    return PoweredDifference(one.value, other.value, *limits, other.n)
 
 
 class _RateEstimate(NamedTuple):
@@ -151,29 +155,12 @@ class _RateEstimate(NamedTuple):
         ones = np.bincount(codes[labelled], values[labelled], minlength=len(cases)).astype(np.int64)
         rates = np.where(count > 0, ones / np.maximum(count, 1), values[labelled].mean())
         value = min(1.0, float(cases @ rates / len(values)))
-        low, high = _limits(cases, count, ones, rng, replicates, level)
+        shares = rng.dirichlet(cases.astype(np.float64), replicates)
+        drawn = rng.beta(ones + 0.5, count - ones + 0.5, (replicates, len(cases)))
+        # If no label contradicts it, a rate may be 0 or 1, which a posterior's quantile would exclude.
+        lower, upper = np.where(ones == 0, 0.0, drawn), np.where(ones == count, 1.0, drawn)
+        tail = (1 - level) / 2
+        low = float(np.quantile((shares * lower).sum(axis=1), tail))
+        high = min(1.0, float(np.quantile((shares * upper).sum(axis=1), 1 - tail)))
         residuals = values[labelled] - rates[codes[labelled]]
         return cls(Estimate(value, min(low, value), max(high, value), len(residuals)), residuals)
-
-
-def _limits(
-    cases: Integers, count: Integers, ones: Integers, rng: np.random.Generator, replicates: int, level: float
-) -> tuple[float, float]:
-    shares = rng.dirichlet(cases.astype(np.float64), replicates)
-    rates = rng.beta(ones + 0.5, count - ones + 0.5, (replicates, len(cases)))
-    # If no label contradicts it, a rate may be 0 or 1, which a posterior's quantile would exclude.
-    lower, upper = np.where(ones == 0, 0.0, rates), np.where(ones == count, 1.0, rates)
-    tail = (1 - level) / 2
-    low = float(np.quantile((shares * lower).sum(axis=1), tail))
-    return low, min(1.0, float(np.quantile((shares * upper).sum(axis=1), 1 - tail)))
-
-
-def _difference(base: _RateEstimate, here: _RateEstimate) -> PoweredDifference:
-    """Return the difference of two correlated rates, with the interval recovered from theirs."""
-    before, after = base.estimate, here.estimate
-    size = math.sqrt(float((base.residuals**2).sum() * (here.residuals**2).sum()))
-    correlation = float((base.residuals * here.residuals).sum()) / size if size > 0 else 0.0
-    low, high = recovered_limits(
-        (before.value, before.low, before.high), (after.value, after.low, after.high), correlation
-    )
-    return PoweredDifference(before.value, after.value, low, high, after.n)

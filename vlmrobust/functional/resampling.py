@@ -1,4 +1,7 @@
-"""Resample groups with replacement or as subsets, with the same draws for many columns, as a matrix product."""
+"""Resample groups with replacement or as subsets, with the same draws for many columns, as a matrix product.
+
+The bootstrap and the sign-flip tests share this, the checks of their arguments, and the types of their results.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,9 +9,21 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["GroupedColumn", "columns_by_group", "group_codes", "replicate_means", "resample_counts", "subsets"]
+__all__ = [
+    "Difference",
+    "Estimate",
+    "GroupedColumn",
+    "as_vector",
+    "as_vectors",
+    "check_settings",
+    "columns_by_group",
+    "group_codes",
+    "replicate_means",
+    "resample_counts",
+    "subsets",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -19,6 +34,68 @@ _CHUNK_ELEMENTS = 2**21
 # More groups are merged at random: the interval's width then has a standard error of 0.8 %, about that of 10,000
 # replicates, and a million samples cost as much as 8,192.
 _MAX_GROUPS = 2**13
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its interval.
+
+    Attributes:
+        value: the mean over the n defined values, NaN if there is none.
+        low, high: the interval, NaN if undefined.
+        n: number of defined values.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean paired difference, condition − base, with its interval.
+
+    Attributes:
+        value: the mean over the n pairs that are defined on both sides, NaN if there is none.
+        low, high: the interval, NaN if undefined.
+        n: number of pairs defined on both sides.
+        p: two-sided p-value of "no difference", NaN if undefined.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    p: float
+
+
+def as_vector(name: str, values: ArrayLike, where: str = "") -> Floats:
+    """Return values as a float64 vector; refuse other shapes and infinite values."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"expected {name!r}{where} of shape (n,), got {array.shape}")
+    if len(infinite := np.flatnonzero(np.isinf(array))):
+        raise ValueError(f"expected finite values or NaN in {name!r}{where}, got {array[infinite[0]]} at {infinite[0]}")
+    return array
+
+
+def as_vectors(base: ArrayLike, condition: ArrayLike, where: str = "") -> tuple[Floats, Floats]:
+    """Return two float64 vectors of the same length."""
+    first, second = as_vector("base", base, where), as_vector("condition", condition, where)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"expected 'base' and 'condition'{where} of the same length, got {len(first)} and {len(second)}"
+        )
+    return first, second
+
+
+def check_settings(level: float, replicates: int) -> None:
+    """Refuse a level outside (0, 1), and less than one replicate."""
+    if not 0 < level < 1:
+        raise ValueError(f"expected 'level' between 0 and 1, got {level}")
+    if replicates < 1:
+        raise ValueError(f"expected at least one of 'replicates', got {replicates}")
 
 
 def resample_counts(count: int, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
