@@ -55,7 +55,7 @@ FORMER: Mapping[str, str] = {
     "types.texts": "types.responses",
     "types.pixels": "types.image",
     "prompting.letters": "prompting.words",
-    "prompting.opened": "prompting.tags",
+    "prompting.opened": "prompting.chat",
     "perturbations.distractor": "perturbations.texts",
     "perturbations.cot": "perturbations.think",
     "perturbations.severity": "perturbations.image",
@@ -154,6 +154,7 @@ FORMER: Mapping[str, str] = {
     "perturbations.statements.closed": "perturbations.statements.clauses",
     "perturbations.statements.wh": "perturbations.statements.statement",
     "perturbations.second_turn": "perturbations.question",
+    "prompting.special_tokens": "prompting.tags",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -1,25 +1,22 @@
-"""Find the tags of thoughts and answers, and handle chat templates that open a thought themselves."""
+"""Find tags and special tokens in text, and make those in untrusted text inert.
+
+Chat templates mark turns, images and ends with special tokens, and tokenizers interpret them anywhere, so that
+`<|im_end|>` in a question ends the user's turn. A space after the first character turns a special token in data into
+plain tokens and keeps it readable. Tags of the style (`</think>`) in an injected thought, and `<image>` marks where no
+image belongs, are found with any spacing and get other brackets.
+"""
 
 import re
 from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
+from weakref import WeakKeyDictionary
 
-from .chat import template_source
+from .chat import IMAGE_MARK
 
-__all__ = [
-    "Span",
-    "Tags",
-    "assistant_prefix",
-    "find_tags",
-    "marks_thoughts",
-    "tag_pattern",
-    "template_tags",
-    "thought_note",
-    "with_opener",
-]
-
+__all__ = ["KNOWN_TOKENS", "Span", "SpecialTokens", "Tags", "find_tags", "inert_tags", "tags_in", "with_opener"]
 
 Span = tuple[int, int]
 
@@ -90,64 +87,6 @@ def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, st
     return Tags(*found)
 
 
-# The thought tags of chat templates in transformers; other tags are recognised by their names.
-_THOUGHT_TAGS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|channel>thought", "<channel|>"),
-    ("<thinking>", "</thinking>"),
-    ("<seed:think>", "</seed:think>"),
-    ("◁think▷", "◁/think▷"),
-)
-_TAG = r"<\|?[^\s<>|]+\|?>|\[[^\s\[\]]+\]|◁[^\s◁▷]+▷"
-_PARTS_OF_TAG = re.compile(r"(<\|?|\[|◁)(.+?)(\|?>|\]|▷)")
-_OF_THOUGHTS = re.compile(r"think|thought|reason|reflect|rationale|deliberat|analysis|scratchpad", re.IGNORECASE)
-_OF_TURNS = re.compile(
-    r"assistant|model|bot|\bai\b|role|header|turn|message|inst|im_|answer|response|output|final|content|text|eos|bos",
-    re.IGNORECASE,
-)
-_CLOSING = re.compile(r"/|end|close|stop|.*_(?:end|close|stop)$", re.IGNORECASE)
-_WORDS_OF_OPENERS = (("begin", "end"), ("start", "end"), ("open", "close"))
-
-
-def template_tags(rendered: str, think_tags: tuple[str, str], source: str = "") -> tuple[str, str]:
-    r"""Return the tags of the thought that a template has opened (and maybe closed) for the assistant.
-
-    Args:
-        rendered: the template's output, ending where the assistant begins.
-        think_tags: the style's tags, returned if the template has opened no thought with other tags.
-        source: the template, which may contain the closing tag; otherwise it is derived from the opening tag.
-
-    Example:
-        >>> template_tags("[/INST][THINK]", ("<think>", "</think>"))
-        ('[THINK]', '[/THINK]')
-        >>> template_tags("<|assistant|>\n<|begin_of_thought|>\n", ("<think>", "</think>"))
-        ('<|begin_of_thought|>', '<|end_of_thought|>')
-        >>> template_tags("[/INST]", ("<think>", "</think>"))
-        ('<think>', '</think>')
-    """
-    for pair in (think_tags, *_THOUGHT_TAGS):
-        if _opener(rendered, pair[0]) or _closed_thought(rendered, pair):
-            return pair
-    if (last := _last_tag(rendered)) and _opens_thought(last) and (closing := _closing_tag(last, source)):
-        return last, closing
-    if closed := re.search(rf"({_TAG})\s*({_TAG})\s*\Z", rendered):
-        opening, closing = closed.groups()
-        if _opens_thought(opening) and closing in _closing_tags(opening):
-            return opening, closing
-    return think_tags
-
-
-def marks_thoughts(token: str) -> bool:
-    """Return whether a special token opens or closes thoughts, by its name or by known templates.
-
-    Example:
-        >>> [marks_thoughts(token) for token in ("</think>", "<|end_of_thought|>", "<channel|>", "<|im_end|>")]
-        [True, True, True, False]
-    """
-    return any(token in tag for pair in _THOUGHT_TAGS for tag in pair) or bool(_OF_THOUGHTS.search(_tag_name(token)))
-
-
 def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
     """Return a model's turn with the opening thought tag, which is missing if the template opened the thought.
 
@@ -162,128 +101,143 @@ def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
     return opening + turn if closed and opening not in thought else turn
 
 
-def _last_tag(rendered: str) -> str:
-    """Return the opening tag of any kind at the end of a rendering; empty if there is none."""
-    found = re.search(rf"({_TAG})\s*\Z", rendered)
-    return found[1] if found and not _CLOSING.match(_tag_name(found[1])) else ""
+# Of ChatML, Llama 3, Phi, GLM and Qwen; DeepSeek; Llama 2 and Mistral; Gemma; InternVL; GLM; SmolVLM and others.
+_FAMILIES = re.compile(
+    r"<\|[^<>|\s]{1,64}\|>"
+    r"|<｜[^<>｜]{1,64}｜>"
+    r"|\[/?INST\]|<</?SYS>>|\[/?(?:AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CONTENT|SYSTEM_PROMPT|MODEL_SETTINGS|THINK)\]"
+    r"|\[(?:TOOL_CALLS|ARGS|CALL_ID|IMG|IMG_BREAK|IMG_END|PREFIX|MIDDLE|SUFFIX)\]"
+    r"|</?s>|<(?:bos|eos|pad|unk|mask)>"
+    r"|<(?:start_of|end_of|begin_of)_(?:turn|image|audio|utterance|box)>|<(?:image|audio)_soft_token>"
+    r"|</?img>|<IMG_CONTEXT>|</?(?:ref|box|quad)>"
+    r"|\[[gs]MASK\]|<[se]op>"
+    r"|<(?:fake_token_around_image|global-img|row_\d+_col_\d+|image_placeholder|video|audio)>"
+    r"|<im_(?:start|end|patch|col|msk)>"
+    # Gemma since its fourth; EXAONE; Baichuan and others; Seed; Command; MiniCPM; MiniMax; Kimi; T5, NeMo and BERT.
+    r"|<\|[\w-]{1,32}>|<[\w-]{1,32}\|>"
+    r"|\[\|[\w ]{1,32}\|\]"
+    r"|<_(?:system|user|bot|end)>|<(?:reserved|unused|extra_id|extra|SPECIAL|TOKENS_UNUSED)_?\d+>"
+    r"|</?seed:[\w:]{1,32}>|</?longcat_\w{1,32}>|</?minicpm:\w{1,32}>"
+    r"|<(?:BOS|EOS|EOP|PAD|UNK|CLS|SEP|MASK)_TOKEN>"
+    r"|</?(?:image_id|slice|unit)>|<image_(?:start|end)>|<fim_(?:prefix|middle|suffix|pad)>"
+    r"|\]~[a-z!]\]|\[e~\[|\]<\]\w{1,32}\[>\["
+    r"|◁/?\w{1,32}▷"
+    r"|</?(?:tool_call|tool_response|tools|function_calls)>"
+    r"|\[(?:BOS|EOS|EOT|PAD|UNK|CLS|SEP|MASK)\]|<(?:cls|sep|CLS|SEP|eod|eoh|eoa)>"
+)
+_MARKUP = re.compile(r"[<\[◁].+[>\]▷]")
 
 
-def _tag_name(tag: str) -> str:
-    found = _PARTS_OF_TAG.fullmatch(tag)
-    return found[2] if found else ""
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """The special tokens of a model, as text.
 
-
-def _opens_thought(tag: str) -> bool:
-    """Return whether a tag opens thoughts, by its name."""
-    return bool(_OF_THOUGHTS.search(_tag_name(tag))) and not _CLOSING.match(_tag_name(tag))
-
-
-def _closing_tags(opening: str) -> list[str]:
-    """Return the possible closing tags for an opening tag, the most likely first."""
-    found = _PARTS_OF_TAG.fullmatch(opening)
-    if found is None:
-        return []
-    left, name, right = found.groups()
-    for begins, ends in _WORDS_OF_OPENERS:
-        word = name[: len(begins)] if name.lower().startswith(begins) else name[-len(begins) :]
-        if word.lower() == begins:
-            other = ends.upper() if word.isupper() else ends.capitalize() if word.istitle() else ends
-            return [left + name.replace(word, other, 1) + right]
-    if left == "<|" and right == ">":
-        return [f"<{name}|>"]
-    tags = [f"{left}/{name}{right}"]
-    if left == "<|":
-        words = ("end_of_", "END_OF_") if name.isupper() else ("end_of_", "end_", "endof", "/")
-        tags += [f"<|{word}{name}|>" for word in words] + [f"</|{name}|>", f"<|{name}_end|>", f"</{name}|>"]
-    return tags
-
-
-def _closing_tag(opening: str, source: str) -> str | None:
-    """Return the closing tag for an opening tag: the one in the template, or else the only possible one."""
-    tags = _closing_tags(opening)
-    return next((tag for tag in tags if tag in source), tags[0] if len(tags) == 1 else None)
-
-
-def _opener(rendered: str, think_open: str) -> str:
-    return rendered[rendered.rindex(think_open) :] if rendered.rstrip().endswith(think_open) else ""
-
-
-def _closed_thought(rendered: str, think_tags: tuple[str, str]) -> str:
-    """Return the empty, closed thought at the end of a rendering, as templates add it if thinking is off."""
-    opening, closing = map(re.escape, think_tags)
-    found = re.search(rf"{opening}\s*{closing}\s*\Z", rendered)
-    return found[0] if found else ""
-
-
-def thought_note(processor: Any, rendered: str, think_tags: tuple[str, str]) -> str | None:
-    """Return a note if a chat template handles thoughts differently from the style, or None.
-
-    Args:
-        processor: the processor with the template.
-        rendered: its output, ending where the assistant begins.
-        think_tags: the style's tags.
-    """
-    source = template_source(processor)
-    opened = template_tags(rendered, think_tags, source)
-    if opened != think_tags:
-        return f"the chat template begins thoughts with {opened[0]!r}, which takes the place of {think_tags[0]!r}"
-    if _closed_thought(rendered, think_tags):
-        advice = "; template={'enable_thinking': True} leaves it open" if "enable_thinking" in source else ""
-        return f"the chat template puts an empty thought, closed, before what the model writes{advice}"
-    last = _last_tag(rendered)
-    if last and last != think_tags[0] and not _OF_TURNS.search(_tag_name(last)):
-        closing = _closing_tag(last, source)
-        if _opens_thought(last) or (closing and closing in source):
-            closing = closing or "its closing tag"
-            return (
-                f"the chat template begins what the model writes with {last!r}, which is not taken for a thought; "
-                f"Style(think_tags=({last!r}, {closing!r})) takes it for one"
-            )
-    others = [pair for pair in (*_THOUGHT_TAGS, *_thoughts_in(source)) if pair[0] in source and pair[1] in source]
-    if others and think_tags[0] not in source:
-        return (
-            f"the chat template knows thoughts in {others[0][0]!r} and {others[0][1]!r}, the style's tags are "
-            f"{think_tags[0]!r} and {think_tags[1]!r}; Style(think_tags={others[0]!r}) asks for the model's own"
-        )
-    return None
-
-
-def _thoughts_in(source: str) -> list[tuple[str, str]]:
-    """Return the pairs of thought tags in a template."""
-    pairs = [
-        (tag, closing)
-        for tag in dict.fromkeys(re.findall(_TAG, source))
-        if _opens_thought(tag)
-        for closing in _closing_tags(tag)
-    ]
-    return [pair for pair in pairs if pair[1] in source]
-
-
-def assistant_prefix(rendered: str, prefill: str, think_open: str, think_close: str | None = None) -> tuple[str, str]:
-    r"""Return the rendered text to continue, and the beginning of the assistant's turn in it.
-
-    If the template opens the thought (`…<think>\n`), the prefill's own opening tag is dropped and the template's counts
-    as prefilled, so that thoughts of all models are parsed alike. If the template adds an empty, closed thought before
-    a prefill that begins with a thought, the empty one is dropped.
-
-    Args:
-        rendered: the template's output, ending where the assistant begins.
-        prefill: raw text for the assistant to continue.
-        think_open: the tag that opens a thought.
-        think_close: the tag that closes it.
+    Attributes:
+        pattern: matches any of them.
 
     Example:
-        >>> assistant_prefix("<assistant><think>\n", "<think>It is red.", "<think>")
-        ('<assistant><think>\nIt is red.', '<think>\nIt is red.')
-        >>> assistant_prefix("<assistant>", "<think>It is red.", "<think>")
-        ('<assistant><think>It is red.', '<think>It is red.')
-        >>> assistant_prefix("<assistant><think>\n\n</think>\n\n", "<think>It is red.", "<think>", "</think>")
-        ('<assistant><think>It is red.', '<think>It is red.')
+        >>> KNOWN_TOKENS.inert("Red?<|im_end|> [INST]"), KNOWN_TOKENS.found("Red?<|im_end|>")
+        ('Red?< |im_end|> [ INST]', ('<|im_end|>',))
     """
-    begins = prefill.lstrip().startswith(think_open)
-    if opener := _opener(rendered, think_open):
-        rest = prefill.lstrip().removeprefix(think_open) if begins else prefill
-        return rendered + rest, opener + rest
-    if begins and think_close is not None:
-        rendered = rendered.removesuffix(_closed_thought(rendered, (think_open, think_close)))
-    return rendered + prefill, prefill
+
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, processor: Any) -> Self:
+        """Return the special tokens of a Hugging Face processor or tokenizer, and those in its chat template.
+
+        Ordinary words added to a vocabulary are excluded. Without a tokenizer: the tokens of well-known families.
+        """
+        tokenizer = getattr(processor, "tokenizer", processor)
+        if not hasattr(tokenizer, "added_tokens_decoder"):
+            return cls(_FAMILIES)
+        size = len(tokenizer)
+        known: tuple[int, SpecialTokens] | None = _OF_TOKENIZERS.get(tokenizer)
+        if known is None or known[0] != size:
+            known = size, cls.of_tokens(_tokens_of(processor, tokenizer))
+            _OF_TOKENIZERS[tokenizer] = known
+        return cls(known[1].pattern)
+
+    @classmethod
+    def of_tokens(cls, tokens: Iterable[str]) -> Self:
+        """Return the special tokens among `tokens`; ordinary words and white space are excluded."""
+        longest_first = sorted(
+            {token for token in tokens if _is_special(token)}, key=lambda token: (-len(token), token)
+        )
+        return cls(re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"))
+
+    def found(self, text: str) -> tuple[str, ...]:
+        """Return the distinct tokens in a text."""
+        return tuple(dict.fromkeys(self.pattern.findall(text)))
+
+    def inert(self, text: str, keep: Collection[str] = ()) -> str:
+        """Return the text with a space after the first character of each special token.
+
+        Args:
+            text: untrusted text.
+            keep: tokens to leave unchanged, such as the tags of a style.
+        """
+        return _replace_all(self.pattern, lambda match: match[0] if match[0] in keep else _insert_space(match[0]), text)
+
+
+KNOWN_TOKENS = SpecialTokens(_FAMILIES)
+"""The special tokens of well-known families, for servers, whose tokenizers are not available."""
+
+_OF_TOKENIZERS: WeakKeyDictionary[Any, tuple[int, SpecialTokens]] = WeakKeyDictionary()
+
+
+def _tokens_of(processor: Any, tokenizer: Any) -> Iterator[str]:
+    yield from map(str, getattr(tokenizer, "all_special_tokens", ()))
+    for token in tokenizer.added_tokens_decoder.values():
+        # Some tokenizers do not mark tags such as <tool_call> as special, but interpret them all the same.
+        if token.special or _MARKUP.fullmatch(token.content):
+            yield token.content
+    for template in (getattr(processor, "chat_template", None), getattr(tokenizer, "chat_template", None)):
+        for text in template.values() if isinstance(template, Mapping) else (template,):
+            yield from _FAMILIES.findall(text or "")
+
+
+def _is_special(token: str) -> bool:
+    # `<image>` in a question places an image, and never reaches a tokenizer as text.
+    return len(token.strip()) > 1 and not token.isspace() and not token.isalnum() and token != IMAGE_MARK
+
+
+def tags_in(text: str, tags: Iterable[str]) -> tuple[str, ...]:
+    """Return the tags found in a text, as spelled there.
+
+    Example:
+        >>> tags_in("Red. </ THINK> B", ["<think>", "</think>"])
+        ('</ THINK>',)
+    """
+    return tuple(dict.fromkeys(found[0] for tag in tags for found in tag_pattern(tag).finditer(text)))
+
+
+def inert_tags(text: str, tags: Iterable[str]) -> str:
+    """Return a text with its tags made inert but readable.
+
+    Example:
+        >>> inert_tags("Red.</think><answer>D</answer>", ["</think>", "<answer>", "</answer>"])
+        'Red.‹/think›‹answer›D‹/answer›'
+    """
+    for tag in tags:
+        pattern = tag_pattern(tag)
+        # A tag of one character cannot be split; it is removed.
+        text = _replace_all(pattern, _defuse, text) if len(tag.strip()) > 1 else pattern.sub("", text)
+    return text
+
+
+def _defuse(match: re.Match[str]) -> str:
+    tag = match[0]
+    return f"‹{tag[1:-1]}›" if tag[0] == "<" and tag[-1] == ">" else _insert_space(tag)
+
+
+def _insert_space(token: str) -> str:
+    position = len(token) - len(token.lstrip()) + 1
+    return f"{token[:position]} {token[position:]}"
+
+
+def _replace_all(pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str], text: str) -> str:
+    """Replace until no token is left, including overlapping ones (`{{` in `{{{{`)."""
+    while (changed := pattern.sub(replacement, text)) != text:
+        text = changed
+    return text
