@@ -35,8 +35,8 @@ FORMER: Mapping[str, str] = {
     "workers.asking": "workers.plan",
     "workers.base": "workers.ranks",
     "workers.batchwise": "workers.answering",
-    "workers.contract": "workers.response_checks",
-    "workers.failing": "workers.response_checks",
+    "workers.contract": "workers.progress workers.answering",
+    "workers.failing": "workers.progress workers.answering",
     "workers.queueing": "workers.answering",
     "functional.averages": "functional.closed_form",
     "functional.draws": "functional.agreement",
@@ -136,7 +136,7 @@ FORMER: Mapping[str, str] = {
     "data.download": "data.hub",
     "report.tables": "report.overview",
     "report.columns": "report.metric_columns",
-    "workers.failures": "workers.response_checks",
+    "workers.failures": "workers.progress workers.answering",
     "workers.processes": "workers.ranks",
     "data.benchmarks.table": "data.benchmarks.registry",
     "study.loading": "study.construction",
@@ -155,6 +155,7 @@ FORMER: Mapping[str, str] = {
     "perturbations.statements.wh": "perturbations.statements.statement",
     "perturbations.second_turn": "perturbations.question",
     "prompting.special_tokens": "prompting.tags",
+    "workers.response_checks": "workers.progress workers.answering",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

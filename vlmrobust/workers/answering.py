@@ -1,4 +1,4 @@
-"""Get the model's responses to the batches of a run, one list of prompts at a time or concurrently.
+"""Get and validate the model's responses to the batches of a run, one list of prompts at a time or concurrently.
 
 `ConcurrentAnswering` never waits for a single slow prompt:
 
@@ -10,6 +10,7 @@ creates prompts, writes and yields; the model decides how responses are computed
 are written together afterwards, so that a slow disk costs one wait for all of them.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -18,18 +19,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from ..models.base import ConcurrentModel, Model, RefusedError, expect, is_concurrent
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample
-from .plan import Pair, Phase, Phases, PromptSource, RunPlan, SampleBatch
-from .progress import Progress, ResponseCounts
-from .response_checks import FailureStreak, check_response, validate_response
+from ..types.frozen import named_errors
+from .plan import Failure, Pair, Phase, Phases, PromptSource, RunPlan, SampleBatch
+from .progress import FailureStreak, Progress, ResponseCounts
 
-__all__ = ["BatchAnswering", "ConcurrentAnswering", "Pair", "answer_batches", "recorded_responses"]
+__all__ = ["BatchAnswering", "ConcurrentAnswering", "answer_batches", "recorded_responses"]
 
 _PROMPTS_PER_SLOT = 2  # prompts in flight per unit of concurrency, so that no slot runs idle
 _MAX_WAITING_ROWS = 10_000  # rows in memory that wait for an earlier one
+_ROUNDING = 0.05  # tolerance for the sum of the letters' probabilities in half precision
 
 
 def answer_batches(
@@ -83,14 +86,7 @@ def _rows(phases: Phases, answer: Callable[[Phase], Sequence[Response]]) -> list
 
 
 class BatchAnswering:
-    """Sends the prompts of a batch's phase as one list, and records the responses at once.
-
-    Args:
-        source: provides prompts and records responses.
-        model: the model.
-        progress: counts responses.
-        streak: counts failures.
-    """
+    """Sends the prompts of a batch's phase as one list, and records the responses at once."""
 
     def __init__(self, source: PromptSource, model: Model, progress: Progress, streak: FailureStreak) -> None:
         self._source, self._model, self._progress, self._streak = source, model, progress, streak
@@ -180,12 +176,6 @@ class ConcurrentAnswering:
     Memory is bounded: a sample is started only while fewer than `2 · concurrency` prompts are in flight and fewer than
     10,000 rows wait for an earlier one. Prompts create their images on demand.
 
-    Args:
-        source: provides prompts and records responses.
-        model: the model.
-        progress: counts responses.
-        streak: counts failures.
-
     Raises:
         ValueError: the model's `concurrency` is below 1.
     """
@@ -213,7 +203,8 @@ class ConcurrentAnswering:
                 for sample in batch.samples:
                     while not self._has_capacity():
                         yield from self._next_rows()
-                    self._begin(sample)
+                    self._unfinished.append(_PendingSample(sample, self._source.phases([sample])))
+                    self._advance(self._unfinished[-1])
             while self._unfinished:
                 yield from self._next_rows()
         finally:
@@ -223,11 +214,6 @@ class ConcurrentAnswering:
         plan, busy = self._source.plan, len(self._in_flight)
         waiting = len(self._unfinished) * len(plan.conditions) * plan.draws - busy
         return busy < _PROMPTS_PER_SLOT * self._model.concurrency and waiting < _MAX_WAITING_ROWS
-
-    def _begin(self, sample: Sample) -> None:
-        pending = _PendingSample(sample, self._source.phases([sample]))
-        self._unfinished.append(pending)
-        self._advance(pending)
 
     def _next_rows(self) -> Iterator[Pair]:
         """Wait for a response if any is in flight, process all that have arrived, and yield the rows that are next."""
@@ -321,3 +307,78 @@ class ConcurrentAnswering:
                     self._unsaved.append((pending.to_ask[place], self._response(pending.to_ask[place], future)))
         self._in_flight = {}
         self._save()
+
+
+def check_response(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
+    """Return a model's response if it matches the prompt.
+
+    Args:
+        response: the model's return value.
+        prompt: the prompt.
+        method: the method that returned it, such as "HFModel.respond".
+        place: its place among several, such as " at position 3".
+
+    Raises:
+        TypeError, ValueError: it is not a response, belongs to another prompt, or does not fit the sample.
+    """
+    if not isinstance(response, Response):
+        raise TypeError(f"{method}: expected a Response{place}, got {type(response).__name__}")
+    key = tuple(vars(response).get(field) for field in ("sample_id", "condition", "draw"))
+    if key != prompt.key:
+        raise ValueError(f"{method}: expected the response to {prompt.key}{place}, got {key}")
+    where = f"{method}: sample {prompt.sample.id!r}, condition {prompt.condition!r}"
+    count, logprobs = len(prompt.sample.options), response.option_logprobs
+    if isinstance(logprobs, Sequence) and len(logprobs) != count:
+        raise ValueError(
+            f"{where}, field 'option_logprobs': expected {count} values, one per option of the sample, "
+            f"got {len(logprobs)}"
+        )
+    if isinstance(response.answer, int) and not 0 <= response.answer < count:
+        raise ValueError(
+            f"{where}, field 'answer': expected an index of the sample's options (0 to {count - 1}), "
+            f"got {response.answer}"
+        )
+    return response
+
+
+def validate_response(response: Response, prompt: Prompt, method: str, on_error: Failure) -> Response:
+    """Return a response, or a failed response if its values are invalid, such as NaN for a letter.
+
+    All fields are validated, as `model_construct` and `model_copy` bypass validation.
+
+    Raises:
+        ValueError: the response is invalid and `on_error` is "raise".
+    """
+
+    def validated() -> Response:
+        return type(response)(**vars(response))
+
+    try:
+        valid: Response = named_errors(f"sample {prompt.sample.id!r}, condition", prompt.condition, validated)
+        check_response(valid, prompt, method)  # validation may have converted text to an index out of range
+        problem = _letters_problem(valid)
+        if problem is None:
+            return valid
+        problem = f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': {problem}"
+    except ValueError as invalid:
+        problem = str(invalid)
+    error = ValueError(f"{method}: {problem}")
+    if on_error == "raise":
+        raise error
+    return Response.failed(prompt, error)
+
+
+def _letters_problem(response: Response) -> str | None:
+    """Return what is invalid in a model's letter probabilities; those in other tools' logs are not checked."""
+    numbers = (*(response.option_logprobs or ()), *response.added_logprobs)
+    if not numbers:
+        return None
+    if any(map(math.isnan, numbers)):
+        return f"expected log-probabilities, got NaN in {numbers}"
+    if max(numbers) == -math.inf:
+        return f"expected an option with a probability above 0, got {numbers}"
+    total = math.fsum(map(math.exp, numbers))
+    # Letters are mutually exclusive, but one option's text may be a prefix of another's.
+    if total > 1 + _ROUNDING and not (response.readout or "").startswith("option_text"):
+        return f"expected probabilities that sum to at most 1, got {total:.3g}"
+    return None

@@ -1,14 +1,17 @@
-"""Show the progress of a run with a bar in a terminal or notebook, or with lines at regular intervals elsewhere."""
+"""Track a run: count its responses, show its progress, and end it if every response fails for the same reason."""
 
 import logging
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Never, Self
 
+from ..models.base import RefusedError
 from ..perturbations import Perturbation
 from ..text import printable
 from ..types import Prompt, Response
@@ -17,9 +20,18 @@ from .plan import SampleBatch
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Progress", "ResponseCounts", "duration"]
+__all__ = ["FailureStreak", "Progress", "ResponseCounts", "duration"]
 
 logger = logging.getLogger(__name__)
+
+# Details that vary between errors of the same kind: quoted values, numbers, and servers' request ids.
+_DETAILS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\b(?=\w*\d)[\w-]+")
+# An overlong prompt is a problem of its own row, however many there are.
+_TOO_LONG = re.compile(
+    r"model's context|context[ _](?:length|window|size)|context_length_exceeded|max_model_len"
+    r"|(?:prompt|input|request)\b.{0,40}\btoo long|exceeds? the (?:available )?context",
+    re.IGNORECASE,
+)
 
 
 class ResponseCounts(NamedTuple):
@@ -212,3 +224,67 @@ def _bar(total: int) -> "tqdm[Never]":
 
     # `disable=None`: no bar if standard error is not a terminal.
     return tqdm(total=total, unit=" responses", disable=None)
+
+
+@dataclass
+class FailureStreak:
+    """Counts consecutive responses that fail for the same reason.
+
+    A reason that names its own sample, such as a missing image, counts once per sample; prompts longer than the context
+    never count.
+
+    Attributes:
+        limit: number of failures that ends the run; None = unlimited.
+
+    Example:
+        >>> from vlmrobust import demo, Prompt
+        >>> prompt, streak = Prompt.of(demo.samples(1)[0]), FailureStreak(2)
+        >>> for _ in range(2):
+        ...     streak.count(prompt, Response.failed(prompt, "no such model"))
+        >>> streak.is_exceeded
+        True
+    """
+
+    limit: int | None
+    _reason: str = ""
+    _samples: set[str] = field(default_factory=set)
+    _rows: int = 0
+    _count: int = 0
+    _last: str = ""
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the limit has been reached."""
+        return self.limit is not None and self._count >= self.limit
+
+    def count(self, prompt: Prompt, response: Response) -> None:
+        """Count a model's response."""
+        error = response.error or ""
+        if response.status != "error":
+            if self._rows:
+                self._reason, self._samples, self._rows, self._count = "", set(), 0, 0
+            return
+        if _TOO_LONG.search(error):
+            return
+        sample = prompt.sample.id
+        names_sample = sample in error
+        reason = _DETAILS.sub("…", error.replace(sample, "…"))[:300]
+        if reason != self._reason:
+            self._reason, self._samples, self._rows, self._count = reason, set(), 0, 0
+        self._samples.add(sample)
+        self._rows += 1
+        self._count = len(self._samples) if names_sample else self._rows
+        self._last = error
+
+    def check(self) -> None:
+        """End the run if the limit has been reached.
+
+        Raises:
+            RefusedError: too many consecutive responses failed for the same reason.
+        """
+        if self.is_exceeded:
+            raise RefusedError(
+                f"{self._rows} responses in a row, of {len(self._samples)} samples, failed for the same reason, the "
+                f"last with: {self._last}; fix the cause and repeat the call to resume: recorded answers are kept and "
+                "failed prompts are retried (Evaluator(max_failures=None) records such rows and goes on)"
+            )

@@ -18,9 +18,8 @@ from ..store import RunDirectory
 from ..types import Sample
 from .answering import answer_batches
 from .plan import RunPlan, SampleBatch
-from .progress import Progress, ResponseCounts
+from .progress import FailureStreak, Progress, ResponseCounts
 from .ranks import Job, MakeReport, ModelSource, Workers
-from .response_checks import FailureStreak
 
 __all__ = ["RayWorkers"]
 

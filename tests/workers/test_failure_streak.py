@@ -9,7 +9,7 @@ from vlmrobust import Evaluator, Response, Sample
 from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.testing import FakeModel
-from vlmrobust.workers.response_checks import FailureStreak
+from vlmrobust.workers.progress import FailureStreak
 
 SAMPLES = [
     Sample(id=f"sample-{number}", images=[b"x"], question="Which?", options=["red", "blue"], answer=0)
