@@ -33,9 +33,9 @@ ALL = (*early_answering(), AddedMistake(), FillerThought(), ParaphrasedThought(p
 def with_thought(sample: Sample, thought: str = THOUGHT, style: Style | None = None) -> Prompt:
     """Return an unperturbed prompt whose base response had this thought."""
     style = style or Style()
-    asked = Prompt.of(sample, style=style, distractor=0)
+    unperturbed = Prompt.of(sample, style=style, distractor=0)
     opening, closing = style.think_tags
-    return asked.replace(base=Response.parse(asked, f"{opening}{thought}{closing}<answer>B</answer>"))
+    return unperturbed.replace(base=Response.parse(unperturbed, f"{opening}{thought}{closing}<answer>B</answer>"))
 
 
 def test_early_answer_truncates_the_thought(make_sample: Make) -> None:
