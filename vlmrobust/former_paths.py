@@ -106,7 +106,7 @@ FORMER: Mapping[str, str] = {
     "cli.measuring": "cli.construction",
     "cli.judging": "cli.judge",
     "cli.begun": "cli.preview",
-    "data.sharing": "data.rows",
+    "data.sharing": "data.files",
     "data.benchmarks.numbers": "data.benchmarks.questions",
     "data.benchmarks.tables": "data.benchmarks.questions",
     "study.rows": "study.tables",
@@ -133,7 +133,7 @@ FORMER: Mapping[str, str] = {
     "models.ahead": "models.look_ahead",
     "models.growing": "models.growing_cache",
     "models.plain": "models.plain_engine",
-    "data.download": "data.hub",
+    "data.download": "data.rows data.files",
     "report.tables": "report.overview",
     "report.columns": "report.metric_columns",
     "workers.failures": "workers.progress workers.answering",
@@ -156,6 +156,9 @@ FORMER: Mapping[str, str] = {
     "perturbations.second_turn": "perturbations.question",
     "prompting.special_tokens": "prompting.tags",
     "workers.response_checks": "workers.progress workers.answering",
+    "data.cells": "data.fields",
+    "data.hub": "data.files data.rows",
+    "data.sources": "data.rows data.files",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

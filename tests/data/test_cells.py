@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust.data import RowsError, read_rows
-from vlmrobust.data.cells import from_cell, looks_nested, nested_or_text
+from vlmrobust.data.fields import from_cell, looks_nested, nested_or_text
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 VALUES = st.recursive(

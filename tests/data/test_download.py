@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vlmrobust.data import RowsError, load_benchmark, samples_from
-from vlmrobust.data.hub import Downloader
+from vlmrobust.data.rows import Downloader
 from vlmrobust.types import open_image
 
 PIXEL = (

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.data.fields import from_base64, images_of, index_of, is_missing, options_of, texts_of
+from vlmrobust.data.fields import index_of, is_missing, options_of, texts_of
+from vlmrobust.data.row import from_base64, images_of
 from vlmrobust.prompting import LETTERS
 
 COLOURS = ("red", "blue", "green")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vlmrobust.data import Row, RowsError, read_rows, samples_from
-from vlmrobust.data.rows import fill_shared_images
+from vlmrobust.data.files import fill_shared_images
 from vlmrobust.types import open_image
 
 Cells = dict[str, Any]

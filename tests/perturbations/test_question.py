@@ -198,9 +198,7 @@ def test_missing_answer_is_not_applicable(make_sample: Make, base: dict[str, Any
 def test_second_turn_cannot_change_the_answered_question(make_sample: Make, other: Any) -> None:
     prompt = with_base_answer(make_sample())
     for joined in (AreYouSure() + other, other + AreYouSure()):
-        with pytest.raises(
-            NotApplicable, match="replies to the answer under base, and changes what that was asked"
-        ):
+        with pytest.raises(NotApplicable, match="replies to the answer under base, and changes what that was asked"):
             joined(prompt)
     assert (EarlyAnswer() + other)(prompt).prefill, "what is in the model's mouth goes with another question"
 

@@ -5,8 +5,7 @@ benchmarks in `BENCHMARKS`.
 """
 
 from .benchmarks import BENCHMARKS, load_benchmark
-from .rows import FIELDS, AnswerAs, Row, RowsError, Samples, samples_from
-from .sources import read_rows
+from .rows import FIELDS, AnswerAs, Row, RowsError, Samples, read_rows, samples_from
 
 __all__ = [
     "BENCHMARKS",

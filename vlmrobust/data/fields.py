@@ -1,38 +1,160 @@
-"""Convert cells to fields of a sample, with errors that say what was expected and what came."""
+"""Parse cells: lists and objects that a table holds as text, and the fields of a sample, with precise errors."""
 
-import base64
-import hashlib
+import ast
+import io
+import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal
 
 from ..prompting import LETTERS
-from .cells import from_cell, from_json, looks_nested
 
 __all__ = [
     "AnswerAs",
-    "Fetch",
-    "from_base64",
+    "from_cell",
     "from_json",
-    "images_of",
     "index_of",
-    "is_base64_image",
     "is_missing",
+    "looks_nested",
     "name_of",
+    "nested_or_text",
     "options_of",
     "texts_of",
 ]
 
 AnswerAs = Literal["any", "index", "letter", "text"]
-Fetch = Callable[[str], bytes]
 
-_SHORT = 64  # characters; a shorter cell is not an image in base64 (VLMEvalKit, image_base.py)
-_IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
+_CLOSED_BY = {"[": "]", "{": "}"}
+
+
+def from_json(text: str | bytes) -> Any:
+    """Parse a JSON text without duplicate keys.
+
+    Raises:
+        ValueError: it is not JSON, an object has a key twice (`json` would silently keep the last), a number has more
+            digits than Python parses, or it is nested too deeply.
+
+    Example:
+        >>> from_json('{"answer": 0, "answer": 1}')
+        Traceback (most recent call last):
+        ValueError: expected each key of an object once, got 'answer' twice
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ValueError("expected JSON that can be parsed, got lists or objects nested too deeply") from None
+
+
+def looks_nested(value: object) -> bool:
+    """Return whether a cell is text that begins and ends like a list or an object.
+
+    Example:
+        >>> looks_nested("[red, blue]"), looks_nested("[1].png"), looks_nested(["red"])
+        (True, False, False)
+    """
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    return text[:1] in _CLOSED_BY and text.endswith(_CLOSED_BY[text[:1]])
+
+
+def from_cell(value: Any) -> Any:
+    """Parse a cell whose text begins like a list or an object, and return any other unchanged.
+
+    Raises:
+        ValueError: it begins like one, but is neither valid JSON nor valid Python.
+
+    Example:
+        >>> from_cell('["red", "blue"]'), from_cell("['red', None]"), from_cell("['red' 'blue']"), from_cell("red")
+        (['red', 'blue'], ['red', None], ['red', 'blue'], 'red')
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] not in _CLOSED_BY:
+        return value
+    try:
+        return from_json(value)
+    except ValueError as error:
+        as_json = error
+    try:
+        return _from_python(value.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        kind = "a list" if value.lstrip().startswith("[") else "an object"
+        why = error if type(error) is ValueError and "malformed" not in str(error) else as_json
+        raise ValueError(
+            f"expected {kind}, as JSON or as Python writes it, in a cell that begins with {value.lstrip()[0]!r}, got "
+            f"{value!r:.80}: {why}"
+        ) from None
+
+
+def nested_or_text(value: Any) -> Any:
+    """Return the list or object in a cell, or the cell unchanged if it is not a valid one.
+
+    Example:
+        >>> nested_or_text("{'split': 'val'}"), nested_or_text("[sic] a cube")
+        ({'split': 'val'}, '[sic] a cube')
+    """
+    try:
+        return from_cell(value) if looks_nested(value) else value
+    except ValueError:
+        return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        _check_unique([name for name, _ in pairs])
+    return values
+
+
+def _check_unique(names: list[Any]) -> None:
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"expected each key of an object once, got {duplicates[0]!r} twice")
+
+
+def _from_python(text: str) -> Any:
+    tree = ast.parse("".join(_with_commas(text)), mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _check_unique([key.value for key in node.keys if isinstance(key, ast.Constant)])
+    value = ast.literal_eval(tree)
+    _check_plain(value)
+    return value
+
+
+def _with_commas(text: str) -> Iterator[str]:
+    """Yield a text in parts, with a comma between adjacent string literals, which Python would concatenate."""
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    done, before = 0, None
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.STRING:
+            here = starts[token.start[0] - 1] + token.start[1]
+            if before == tokenize.STRING:
+                yield text[done:here] + ", "
+                done = here
+        if token.type not in (tokenize.NL, tokenize.NEWLINE):
+            before = token.type
+    yield text[done:]
+
+
+def _check_plain(value: Any) -> None:
+    """Refuse values that JSON cannot represent, such as a set."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"expected text in every key of an object, got {type(key).__name__}: {key!r:.80}")
+            _check_plain(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_plain(part)
+    elif not (value is None or isinstance(value, str | int | float)):
+        raise ValueError(f"expected texts, numbers, lists and objects, got {type(value).__name__}: {value!r:.80}")
 
 
 def is_missing(value: object) -> bool:
@@ -162,98 +284,6 @@ def _as_text(value: Any, options: Sequence[str]) -> int | None:
 
 def _same_text(first: str, second: str) -> bool:
     return first.split() == second.split()
-
-
-def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tuple[Any, ...]:
-    """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
-
-    A `data:` URL and a file in base64 are decoded. `{"path": …, "sha256": …}` is a URL whose content must have this
-    sha256.
-
-    Args:
-        value: the cell.
-        root: the folder that relative paths start from; None = the current one.
-        fetch: downloads the bytes at a URL; None = refuse URLs.
-
-    Raises:
-        ValueError: the cell is something else, or a URL that is refused or cannot be downloaded.
-
-    Example:
-        >>> [path.as_posix() for path in images_of(["a.png", "b.png"], Path("images"))]
-        ['images/a.png', 'images/b.png']
-        >>> images_of("data:image/png;base64,YWJj", None)
-        (b'abc',)
-    """
-    if looks_nested(value):  # a file name may be [1].png
-        value = from_cell(value)
-    if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
-        value = [value]
-    if not value:
-        raise ValueError("expected at least one image, got an empty list")
-    return tuple(_image(image, root, fetch) for image in value)
-
-
-def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
-    sha256 = None
-    if isinstance(value, Mapping):  # an image that `datasets` has not decoded
-        sha256 = value.get("sha256")
-        value = value.get("bytes") or value.get("path")
-    if is_missing(value):
-        raise ValueError("expected an image, got an empty cell")
-    if not isinstance(value, str | Path):
-        return value
-    if str(value).startswith(("http://", "https://")):
-        if fetch is None:
-            raise ValueError(
-                f"expected the path of an image file, got an address: {str(value)!r:.80}; "
-                "to fetch it, pass download_urls=True"
-            )
-        return _checked(fetch(str(value)), sha256, str(value))
-    if str(value).startswith("data:"):
-        head, _, data = str(value).partition(",")
-        if not head.endswith(";base64"):
-            raise ValueError(f"expected a data URL in base64, got {head!r:.80}")
-        return from_base64(data)
-    if is_base64_image(value):
-        return from_base64("".join(str(value).split()))
-    return Path(value) if root is None else root / value
-
-
-def is_base64_image(value: object) -> bool:
-    r"""Return whether a cell is an image file in base64, judged by its first bytes.
-
-    Example:
-        >>> is_base64_image(base64.b64encode(b"\x89PNG" + bytes(80)).decode()), is_base64_image("iVBORw0KGgo.png")
-        (True, False)
-    """
-    if not isinstance(value, str) or len(value) < _SHORT:
-        return False
-    try:
-        return base64.b64decode(value[:_SHORT], validate=True).startswith(_IMAGE_BEGINS)
-    except ValueError:
-        return False
-
-
-def _checked(content: bytes, sha256: str | None, address: str) -> bytes:
-    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise ValueError(f"expected the image with sha256 {sha256} at {address!r}, got another: {found}")
-    return content
-
-
-def from_base64(value: str) -> bytes:
-    """Decode a text in base64.
-
-    Raises:
-        ValueError: it is not valid base64.
-
-    Example:
-        >>> from_base64("YWJj")
-        b'abc'
-    """
-    try:
-        return base64.b64decode(value, validate=True)
-    except ValueError as error:
-        raise ValueError(f"expected an image in base64, got {value!r:.40}: {error}") from error
 
 
 def texts_of(value: Any, options: Sequence[str]) -> str | dict[int, str]:

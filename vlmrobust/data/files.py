@@ -1,19 +1,30 @@
-"""Read files of rows, and record the place of each row."""
+"""Yield the rows of files, Hugging Face datasets and tables in memory, each with its place.
+
+Images stay encoded: files are far smaller than pixels.
+"""
 
 import csv
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..text import can_be_written
-from .cells import from_json
-from .hub import read_parquet
-from .row import Row
-from .rows import fill_shared_images
+from .fields import from_json, looks_nested
+from .row import Row, is_base64_image
 
-__all__ = ["SUFFIXES", "fill_shared_images", "read_file"]
+__all__ = [
+    "SUFFIXES",
+    "fill_shared_images",
+    "is_table",
+    "numbered_rows",
+    "read_dataset",
+    "read_file",
+    "read_parquet",
+]
 
 _MANY = 5  # number of columns from which a line with as many commas is a row rather than text
 _LONGEST_CELL = 2**31 - 1  # an image in base64 has megabytes; csv's default limit is 131,072 characters
@@ -156,6 +167,173 @@ def _cells_of_any_length() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(before)
+
+
+def fill_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
+    """Fill in images that rows share: a cell `image` that is another row's `index` refers to that row's image.
+
+    The other row may come later, and may refer to a third one. Rows are read ahead to find it.
+
+    Source: VLMEvalKit, vlmeval/dataset/image_base.py.
+    """
+    left, ahead = iter(rows), deque[Row]()
+    images: dict[str, str] = {}
+    shares: dict[str, str] = {}
+
+    def read() -> bool:
+        """Read one more row; return whether there was one."""
+        if (row := next(left, None)) is None:
+            return False
+        ahead.append(row)
+        index, image = row.values.get("index"), row.values.get("image")
+        if index is not None and _is_image(image):
+            images[str(index)] = image
+        elif index is not None and _may_share(image):
+            shares[str(index)] = image
+        return True
+
+    def found(index: str) -> str | None:
+        """Return the image of a row; None if it has none."""
+        seen: set[str] = set()
+        while index not in images and index not in seen:
+            if index in shares:
+                seen.add(index)
+                index = shares[index]
+            elif not read():
+                return None
+        return images.get(index)
+
+    while ahead or read():
+        row = ahead.popleft()
+        image = row.values.get("image")
+        if "index" in row.values and _may_share(image):
+            if (shared := found(image)) is not None:
+                row = replace(row, values={**row.values, "image": shared})
+            elif images:
+                problem = f"expected an image, or the index of a row that has it, got {image!r}"
+                row = replace(row, problem=problem)
+        yield row
+
+
+def _is_image(image: Any) -> TypeGuard[str]:
+    return is_base64_image(image) or looks_nested(image)
+
+
+def _may_share(image: Any) -> TypeGuard[str]:
+    return isinstance(image, str) and image.isdecimal()
+
+
+def is_dataset(value: object) -> bool:
+    """Return whether a value is a dataset of the library `datasets`, in memory or streamed."""
+    module = sys.modules.get("datasets")  # a dataset exists only if its library has been imported
+    return module is not None and isinstance(value, module.Dataset | module.IterableDataset)
+
+
+def undecoded(dataset: Any) -> Any:
+    """Return a dataset whose image columns hold file contents instead of pixels."""
+    import datasets
+
+    for column, feature in (dataset.features or {}).items():
+        if isinstance(feature, datasets.Image):
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
+            dataset = dataset.cast_column(column, type(feature)(datasets.Image(decode=False)))
+    return dataset
+
+
+def read_dataset(name: str, split: str | None, config: str | None = None, *, streaming: bool = False) -> Iterator[Row]:
+    """Open a dataset of the hub or of a folder, and yield its rows.
+
+    Args:
+        name: the dataset's name on the hub, or a folder.
+        split: its split; None = the only one.
+        config: its configuration; None = the default one.
+        streaming: stream rows instead of downloading all of them first.
+
+    Raises:
+        ValueError: `datasets` is not installed, or there is no such dataset, configuration or split.
+    """
+    loaded = _loaded(name, config, split=split, streaming=streaming)
+    if isinstance(loaded, Mapping):
+        if len(loaded) > 1:
+            raise ValueError(f"expected a split of {name!r}, one of {', '.join(sorted(loaded))}; got none")
+        ((split, loaded),) = loaded.items()
+    return _numbered(loaded, ", ".join(part for part in (name, config) if part))
+
+
+def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
+    """Stream the rows of Parquet files.
+
+    Raises:
+        ValueError: `datasets` is not installed, or a file is not Parquet.
+    """
+    loaded = _loaded("parquet", split="rows", streaming=True, data_files={"rows": [str(file) for file in files]})
+    return _numbered(loaded, files[0].name if len(files) == 1 else str(files[0].parent))
+
+
+def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"expected a file or folder of rows, got {name!r}; to read it as a Hugging Face dataset, "
+            "install the extra: pip install 'vlmrobust[data]'"
+        ) from error
+
+    try:
+        return datasets.load_dataset(name, *arguments, **options)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"expected a file, a folder or a Hugging Face dataset, got {name!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _numbered(dataset: Any, place: str) -> Iterator[Row]:
+    return (Row(f"{place}, row {number}", values) for number, values in enumerate(undecoded(dataset)))
+
+
+def _mappings(rows: Any) -> Iterable[Any]:
+    """Return the rows of a table as mappings with Python values."""
+    if isinstance(rows, Mapping):
+        kind = f"{type(rows).__name__} of {', '.join(map(str, rows))}"
+        raise TypeError(f"expected rows, a DataFrame or a dataset, got a {kind}; of a dataset's splits, give one")
+    pandas = sys.modules.get("pandas")  # a DataFrame exists only if pandas has been imported
+    if pandas is not None and isinstance(rows, pandas.DataFrame):
+        cells = rows.astype(object).where(rows.notna(), None)
+        return (
+            {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
+            for record in cells.to_dict("records")  # pandas reads lists in a Parquet file as arrays
+        )
+    for method in ("to_pylist", "to_dicts"):  # a table of pyarrow, a frame of polars
+        if hasattr(rows, method):
+            found: Iterable[Any] = getattr(rows, method)()
+            return found
+    dataset: Iterable[Any] = undecoded(rows) if is_dataset(rows) else rows
+    return dataset
+
+
+def is_table(value: object) -> bool:
+    """Return whether a value is a table of a library, which does not iterate over its rows.
+
+    Example:
+        >>> import pandas as pd
+        >>> is_table(pd.DataFrame({"id": ["q1"]})), is_table([{"id": "q1"}])
+        (True, False)
+    """
+    return hasattr(value, "columns") or hasattr(value, "column_names")
+
+
+def numbered_rows(rows: Any) -> Iterator[Row]:
+    """Yield the rows of a list, a DataFrame or a dataset, numbered from 0."""
+    return fill_shared_images(
+        row if isinstance(row, Row) else _placed(number, row) for number, row in enumerate(_mappings(rows))
+    )
+
+
+def _placed(number: int, row: Any) -> Row:
+    if not isinstance(row, Mapping):
+        raise TypeError(f"expected rows that map columns to values, got {type(row).__name__} as row {number}")
+    return Row(f"row {number}", row)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -1,5 +1,7 @@
 """Convert a row to a sample strictly: every problem is reported with place, sample and field."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +13,30 @@ from pydantic import ValidationError
 from ..secrecy import error_message, error_text, without_secrets
 from ..types import Sample
 from ..types.image import decoded
-from .cells import from_cell, nested_or_text
-from .fields import AnswerAs, Fetch, images_of, index_of, is_missing, name_of, options_of, texts_of
+from .fields import (
+    AnswerAs,
+    from_cell,
+    index_of,
+    is_missing,
+    looks_nested,
+    name_of,
+    nested_or_text,
+    options_of,
+    texts_of,
+)
 
-__all__ = ["FIELDS", "NUMBERED_MARK", "TEXTS", "Columns", "Row", "RowReader", "column_of"]
+__all__ = [
+    "FIELDS",
+    "NUMBERED_MARK",
+    "TEXTS",
+    "Columns",
+    "Row",
+    "RowReader",
+    "column_of",
+    "from_base64",
+    "images_of",
+    "is_base64_image",
+]
 
 TEXTS = ("wrong_caption", "correct_caption", "wrong_think", "correct_think")
 FIELDS = ("id", "image", "images", "question", "options", "answer", "distractor", "group", "texts", *TEXTS, "metadata")
@@ -22,7 +44,11 @@ NUMBERED_MARK = re.compile(r"<image[ _-]?(\d{1,3})>", re.IGNORECASE)
 _ENDLESS, _SHOWN = re.compile(r"\S{400,}"), 80
 _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
+_SHORT = 64  # characters; a shorter cell is not an image in base64 (VLMEvalKit, image_base.py)
+_IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+
 Columns = Mapping[str, str | Sequence[str]]
+Fetch = Callable[[str], bytes]
 Value = TypeVar("Value")
 
 # Exceptions that invalid cells may cause; any other is a bug.
@@ -237,6 +263,98 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_json, value))
     return value is None or isinstance(value, str | int | float | bool)
+
+
+def images_of(value: Any, root: Path | None, fetch: Fetch | None = None) -> tuple[Any, ...]:
+    """Return the images of a cell: one or a list of paths, bytes, PIL images or `{"bytes": …, "path": …}`.
+
+    A `data:` URL and a file in base64 are decoded. `{"path": …, "sha256": …}` is a URL whose content must have this
+    sha256.
+
+    Args:
+        value: the cell.
+        root: the folder that relative paths start from; None = the current one.
+        fetch: downloads the bytes at a URL; None = refuse URLs.
+
+    Raises:
+        ValueError: the cell is something else, or a URL that is refused or cannot be downloaded.
+
+    Example:
+        >>> [path.as_posix() for path in images_of(["a.png", "b.png"], Path("images"))]
+        ['images/a.png', 'images/b.png']
+        >>> images_of("data:image/png;base64,YWJj", None)
+        (b'abc',)
+    """
+    if looks_nested(value):  # a file name may be [1].png
+        value = from_cell(value)
+    if isinstance(value, Mapping | str | bytes) or not isinstance(value, Sequence):
+        value = [value]
+    if not value:
+        raise ValueError("expected at least one image, got an empty list")
+    return tuple(_image(image, root, fetch) for image in value)
+
+
+def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
+    sha256 = None
+    if isinstance(value, Mapping):  # an image that `datasets` has not decoded
+        sha256 = value.get("sha256")
+        value = value.get("bytes") or value.get("path")
+    if is_missing(value):
+        raise ValueError("expected an image, got an empty cell")
+    if not isinstance(value, str | Path):
+        return value
+    if str(value).startswith(("http://", "https://")):
+        if fetch is None:
+            raise ValueError(
+                f"expected the path of an image file, got an address: {str(value)!r:.80}; "
+                "to fetch it, pass download_urls=True"
+            )
+        return _checked(fetch(str(value)), sha256, str(value))
+    if str(value).startswith("data:"):
+        head, _, data = str(value).partition(",")
+        if not head.endswith(";base64"):
+            raise ValueError(f"expected a data URL in base64, got {head!r:.80}")
+        return from_base64(data)
+    if is_base64_image(value):
+        return from_base64("".join(str(value).split()))
+    return Path(value) if root is None else root / value
+
+
+def is_base64_image(value: object) -> bool:
+    r"""Return whether a cell is an image file in base64, judged by its first bytes.
+
+    Example:
+        >>> is_base64_image(base64.b64encode(b"\x89PNG" + bytes(80)).decode()), is_base64_image("iVBORw0KGgo.png")
+        (True, False)
+    """
+    if not isinstance(value, str) or len(value) < _SHORT:
+        return False
+    try:
+        return base64.b64decode(value[:_SHORT], validate=True).startswith(_IMAGE_BEGINS)
+    except ValueError:
+        return False
+
+
+def _checked(content: bytes, sha256: str | None, address: str) -> bytes:
+    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ValueError(f"expected the image with sha256 {sha256} at {address!r}, got another: {found}")
+    return content
+
+
+def from_base64(value: str) -> bytes:
+    """Decode a text in base64.
+
+    Raises:
+        ValueError: it is not valid base64.
+
+    Example:
+        >>> from_base64("YWJj")
+        b'abc'
+    """
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError(f"expected an image in base64, got {value!r:.40}: {error}") from error
 
 
 def _check_image(image: Any, decode: bool) -> tuple[str, str]:

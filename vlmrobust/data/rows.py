@@ -1,17 +1,14 @@
-"""Convert rows to samples, with the problems of all rows in one error or list."""
+"""Read samples from files, folders, datasets and rows in memory, with all problems in one error or list."""
 
-import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from ..types import Sample
-from .cells import looks_nested
-from .fields import AnswerAs, is_base64_image
-from .hub import CONNECTIONS, Downloader, is_dataset, undecoded
+from .fields import AnswerAs
+from .files import SUFFIXES, numbered_rows, read_dataset, read_file
 from .row import FIELDS, TEXTS, Columns, Row, RowReader, column_of
 
 __all__ = [
@@ -22,67 +19,16 @@ __all__ = [
     "Row",
     "RowsError",
     "Samples",
-    "fill_shared_images",
-    "is_table",
-    "numbered_rows",
+    "check_no_parts",
+    "in_memory",
+    "limited",
+    "read_rows",
     "samples_from",
 ]
 
-
-def fill_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
-    """Fill in images that rows share: a cell `image` that is another row's `index` refers to that row's image.
-
-    The other row may come later, and may refer to a third one. Rows are read ahead to find it.
-
-    Source: VLMEvalKit, vlmeval/dataset/image_base.py.
-    """
-    left, ahead = iter(rows), deque[Row]()
-    images: dict[str, str] = {}
-    shares: dict[str, str] = {}
-
-    def read() -> bool:
-        """Read one more row; return whether there was one."""
-        if (row := next(left, None)) is None:
-            return False
-        ahead.append(row)
-        index, image = row.values.get("index"), row.values.get("image")
-        if index is not None and _is_image(image):
-            images[str(index)] = image
-        elif index is not None and _may_share(image):
-            shares[str(index)] = image
-        return True
-
-    def found(index: str) -> str | None:
-        """Return the image of a row; None if it has none."""
-        seen: set[str] = set()
-        while index not in images and index not in seen:
-            if index in shares:
-                seen.add(index)
-                index = shares[index]
-            elif not read():
-                return None
-        return images.get(index)
-
-    while ahead or read():
-        row = ahead.popleft()
-        image = row.values.get("image")
-        if "index" in row.values and _may_share(image):
-            if (shared := found(image)) is not None:
-                row = replace(row, values={**row.values, "image": shared})
-            elif images:
-                problem = f"expected an image, or the index of a row that has it, got {image!r}"
-                row = replace(row, problem=problem)
-        yield row
-
-
-def _is_image(image: Any) -> TypeGuard[str]:
-    return is_base64_image(image) or looks_nested(image)
-
-
-def _may_share(image: Any) -> TypeGuard[str]:
-    return isinstance(image, str) and image.isdecimal()
-
-
+CONNECTIONS = 8  # at the same time; hosts of datasets reject more
+_CONNECT_SECONDS, _READ_SECONDS, _RETRIES = 10.0, 30.0, 3
+_TEMPORARY = (429, 500, 502, 503, 504)  # status codes worth a retry
 _SHOWN = 20
 
 
@@ -191,6 +137,114 @@ def samples_from(
     return Samples(samples, problems, left_out, changes)
 
 
+def read_rows(
+    source: Any,
+    columns: Columns | None = None,
+    *,
+    root: str | Path | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    on_error: Literal["raise", "record"] = "raise",
+    check_images: bool = False,
+    answer_as: AnswerAs = "any",
+    download_urls: bool = False,
+) -> Samples:
+    """Read samples from a file, a folder or a Hugging Face dataset, or from rows in memory.
+
+    - `rows.jsonl`, `rows.json`, `rows.csv` or `rows.tsv`: image paths are relative to the file. A cell of a CSV or
+      TSV file may hold a list or an object as JSON or Python: options, images, texts, metadata.
+    - `rows.parquet` (needs the extra `data`).
+    - a folder with `metadata.jsonl` or `metadata.csv` whose `file_name` names the image, in the folder itself or in a
+      folder named after `split` (the layout of Hugging Face's imagefolder).
+    - any other text: the name or the folder of a Hugging Face dataset (needs the extra `data`).
+    - rows in memory: a DataFrame, a dataset of the library `datasets`, one split of it, or mappings.
+
+    Args:
+        source: the path, the name, or the rows.
+        columns: the columns of fields with other names, see `samples_from`.
+        root: the folder that relative image paths start from; None = the file's folder, or else the current one.
+        split: the split of a dataset, such as "test"; required if there are several. A single file has none.
+        limit: read only the first `limit` rows.
+        on_error: see `samples_from`.
+        check_images: see `samples_from`.
+        answer_as: see `samples_from`.
+        download_urls: see `samples_from`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RowsError: a row is invalid; each problem names file, line, sample and field.
+        ValueError: the format or the split is unknown, a split of a single file is given, or `columns` is invalid.
+    """
+    rows, home = _open(source, split) if isinstance(source, str | Path) else (in_memory(source, split), None)
+    return samples_from(
+        limited(rows, limit),
+        columns,
+        root=home if root is None else root,
+        on_error=on_error,
+        check_images=check_images,
+        answer_as=answer_as,
+        download_urls=download_urls,
+    )
+
+
+def limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
+    """Return the first `limit` rows, without reading more.
+
+    Raises:
+        ValueError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"expected a limit of at least 1, got {limit}")
+    return islice(rows, limit)
+
+
+def check_no_parts(file: Path, where: str = "", **selected: object) -> None:
+    """Refuse a split or configuration of a single file, which is always read as a whole.
+
+    Args:
+        file: the file.
+        where: the beginning of the message.
+        **selected: the selected parts, by the plural of their name.
+
+    Raises:
+        ValueError: a part is selected.
+    """
+    for parts, value in selected.items():
+        if value:
+            prefix = f"{where}: " if where else ""
+            raise ValueError(f"{prefix}a single file has no {parts}: expected none for {file.name!r}, got {value!r}")
+
+
+def in_memory(rows: Any, split: str | None = None) -> Iterator[Row]:
+    """Return rows in memory, from one split if they have several.
+
+    Raises:
+        ValueError: there is no such split, or no splits at all.
+    """
+    if split is not None and isinstance(rows, Mapping):
+        if split not in rows:
+            raise ValueError(f"expected one of the splits {', '.join(map(str, rows))}, got {split!r}")
+        rows = rows[split]
+    elif split is not None:
+        raise ValueError(f"rows in memory have no splits: expected none, got {split!r}")
+    return numbered_rows(rows)
+
+
+def _open(source: str | Path, split: str | None) -> tuple[Iterator[Row], Path | None]:
+    path = Path(source)
+    if path.is_file():
+        check_no_parts(path, splits=split)
+        return read_file(path), path.parent
+    if path.is_dir():
+        for folder in [path] if split is None else [path, path / split]:
+            for name in ("metadata.jsonl", "metadata.csv"):
+                if (folder / name).is_file():
+                    return read_file(folder / name), folder
+    elif path.suffix in SUFFIXES or path.is_absolute() or str(source).startswith("."):
+        raise FileNotFoundError(f"expected rows in a file or folder, found none at {str(source)!r}")
+    return read_dataset(str(source), split), None
+
+
 def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_once: bool) -> Iterator[Sample | None]:
     """Read the rows in order, with several threads if each waits for a download."""
 
@@ -202,50 +256,6 @@ def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_o
         return
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         yield from threads.map(read, range(len(readers)))
-
-
-def _mappings(rows: Any) -> Iterable[Any]:
-    """Return the rows of a table as mappings with Python values."""
-    if isinstance(rows, Mapping):
-        kind = f"{type(rows).__name__} of {', '.join(map(str, rows))}"
-        raise TypeError(f"expected rows, a DataFrame or a dataset, got a {kind}; of a dataset's splits, give one")
-    pandas = sys.modules.get("pandas")  # a DataFrame exists only if pandas has been imported
-    if pandas is not None and isinstance(rows, pandas.DataFrame):
-        cells = rows.astype(object).where(rows.notna(), None)
-        return (
-            {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
-            for record in cells.to_dict("records")  # pandas reads lists in a Parquet file as arrays
-        )
-    for method in ("to_pylist", "to_dicts"):  # a table of pyarrow, a frame of polars
-        if hasattr(rows, method):
-            found: Iterable[Any] = getattr(rows, method)()
-            return found
-    dataset: Iterable[Any] = undecoded(rows) if is_dataset(rows) else rows
-    return dataset
-
-
-def is_table(value: object) -> bool:
-    """Return whether a value is a table of a library, which does not iterate over its rows.
-
-    Example:
-        >>> import pandas as pd
-        >>> is_table(pd.DataFrame({"id": ["q1"]})), is_table([{"id": "q1"}])
-        (True, False)
-    """
-    return hasattr(value, "columns") or hasattr(value, "column_names")
-
-
-def numbered_rows(rows: Any) -> Iterator[Row]:
-    """Yield the rows of a list, a DataFrame or a dataset, numbered from 0."""
-    return fill_shared_images(
-        row if isinstance(row, Row) else _numbered(number, row) for number, row in enumerate(_mappings(rows))
-    )
-
-
-def _numbered(number: int, row: Any) -> Row:
-    if not isinstance(row, Mapping):
-        raise TypeError(f"expected rows that map columns to values, got {type(row).__name__} as row {number}")
-    return Row(f"row {number}", row)
 
 
 def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:
@@ -260,3 +270,48 @@ def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:
         if not isinstance(names, str) and field not in ("options", "images"):
             raise ValueError(f"columns, field {field!r}: expected one column, got {list(names)!r}")
     return columns
+
+
+class Downloader:
+    """Download the bytes at `http://` and `https://` URLs; may be called from several threads.
+
+    The client is urllib3: it keeps connections open, has timeouts (10 s to connect, 30 s between two pieces of a
+    response) and retries three times if a connection breaks or a server is overloaded, respecting `Retry-After`. The
+    standard library has none of this, and httpx only retries broken connections.
+
+    Raises:
+        ValueError: urllib3 is not installed (extra `data`).
+    """
+
+    def __init__(self, backoff: float = 0.5) -> None:
+        try:
+            import urllib3
+        except ModuleNotFoundError as error:
+            raise ValueError("to download images, install the extra: pip install 'vlmrobust[data]'") from error
+
+        retries = urllib3.Retry(
+            total=_RETRIES, backoff_factor=backoff, status_forcelist=_TEMPORARY, raise_on_status=False
+        )
+        self._failures = urllib3.exceptions.HTTPError
+        self._pool = urllib3.PoolManager(
+            maxsize=CONNECTIONS,
+            block=True,
+            retries=retries,
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+        )
+
+    def __call__(self, address: str) -> bytes:
+        """Download the content of a URL.
+
+        Raises:
+            ValueError: there is none, or the download failed; the message names the URL.
+        """
+        try:
+            response = self._pool.request("GET", address)
+        except self._failures as error:
+            raise ValueError(f"expected an image at {address!r}, got {type(error).__name__}: {error}") from error
+        if response.status != 200:
+            raise ValueError(f"expected an image at {address!r}, got status {response.status} {response.reason}")
+        if not response.data:
+            raise ValueError(f"expected an image at {address!r}, got an empty answer")
+        return response.data

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.fields import images_of
+from ..data.row import images_of
 from ..models.server.replies import Reply, response_of
 from ..models.server.steps import Steps
 from ..types import Prompt, Response, Sample, Style

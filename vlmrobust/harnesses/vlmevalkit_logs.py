@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Row
-from ..data.cells import from_cell, looks_nested
-from ..data.fields import from_base64, is_missing
+from ..data.fields import from_cell, is_missing, looks_nested
 from ..data.files import fill_shared_images, read_file
+from ..data.row import from_base64
 from ..prompting import LETTERS
 from ..types import Prompt, Response, Sample, Style
 from .imported import Imported, LogRows, Pair, check_reader, sample_of, value_of, with_opener

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ..data import load_benchmark, samples_from
-from ..data.rows import is_table
+from ..data.files import is_table
 from ..perturbations import (
     Base,
     CorrectCaption,

@@ -13,7 +13,7 @@ import scipy.stats
 from PIL import Image
 
 from vlmrobust.data import BENCHMARKS, Samples, load_benchmark
-from vlmrobust.data.hub import Downloader
+from vlmrobust.data.rows import Downloader
 from vlmrobust.types import open_image
 
 Rows = list[dict[str, Any]]

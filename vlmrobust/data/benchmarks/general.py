@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..cells import from_cell
-from ..fields import is_missing
+from ..fields import from_cell, is_missing
 from .questions import LeftOut, image_of_cell, lettered_options, published, split_options, without_instruction
 
 __all__ = [

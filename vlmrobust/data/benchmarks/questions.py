@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...prompting import LETTERS
-from ..fields import from_base64, is_missing
+from ..fields import is_missing
+from ..row import from_base64
 
 __all__ = [
     "OPTIONS",
