@@ -37,6 +37,11 @@ def test_what_numpy_writes_is_a_list_of_as_many_texts(texts: list[str]) -> None:
     assert from_cell(str(np.array(texts, dtype=object))) == texts
 
 
+@pytest.mark.parametrize("separator", ["\f", "\x1c", "\u2028"])
+def test_texts_on_lines_of_their_own_may_hold_other_line_separators(separator: str) -> None:
+    assert from_cell(f"['a{separator}b'\n 'c'\n 'd']") == [f"a{separator}b", "c", "d"]
+
+
 @pytest.mark.parametrize(
     "cell",
     [

@@ -7,7 +7,7 @@ import math
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Literal
 
 from ..prompting import LETTERS
@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 AnswerAs = Literal["any", "index", "letter", "text"]
-
 _BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
 _CLOSED_BY = {"[": "]", "{": "}"}
@@ -127,10 +126,9 @@ def _from_python(text: str) -> Any:
 
 def _with_commas(text: str) -> Iterator[str]:
     """Yield a text in parts, with a comma between adjacent string literals, which Python would concatenate."""
-    lines = text.splitlines(keepends=True)
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line))
+    # Lines as `tokenize` counts them: `splitlines` would also split at a form feed or U+2028.
+    lines = io.StringIO(text).readlines()
+    starts = [0, *accumulate(map(len, lines))]
     done, before = 0, None
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.STRING:

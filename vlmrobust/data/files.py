@@ -117,9 +117,8 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
             except csv.Error as error:
                 yield Row(f"{path.name}, line 1", {}, f"expected a row of {path.suffix[1:]}, got {error}")
                 return
-            if duplicate := _first_duplicate(names):
-                problem = f"expected distinct column names, got {duplicate!r} twice"
-                yield Row(f"{path.name}, line 1", {}, problem)
+            if twice := [name for name in names if names.count(name) > 1]:  # `csv` would read the last of them
+                yield Row(f"{path.name}, line 1", {}, f"expected distinct column names, got {twice[0]!r} twice")
                 return
             values: Mapping[Any, Any] | None = {}
             while values is not None:
@@ -155,11 +154,6 @@ def _table_row(place: str, values: Mapping[Any, Any], lines: _Lines, delimiter: 
     return Row(place, values, is_text=True)
 
 
-def _first_duplicate(names: Sequence[str]) -> str | None:
-    """Return the first name that a header has twice, where `csv` would silently read the last column."""
-    return next((name for name in names if names.count(name) > 1), None)
-
-
 @contextmanager
 def _cells_of_any_length() -> Iterator[None]:
     before = csv.field_size_limit(_LONGEST_CELL)  # the limit is global, and restored below
@@ -177,7 +171,7 @@ def fill_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
     Source: VLMEvalKit, vlmeval/dataset/image_base.py.
     """
     left, ahead = iter(rows), deque[Row]()
-    images: dict[str, str] = {}
+    images: dict[str, Any] = {}
     shares: dict[str, str] = {}
 
     def read() -> bool:
@@ -186,7 +180,7 @@ def fill_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
             return False
         ahead.append(row)
         index, image = row.values.get("index"), row.values.get("image")
-        if index is not None and _is_image(image):
+        if index is not None and (is_base64_image(image) or looks_nested(image)):
             images[str(index)] = image
         elif index is not None and _may_share(image):
             shares[str(index)] = image
@@ -210,26 +204,15 @@ def fill_shared_images(rows: Iterable[Row]) -> Iterator[Row]:
             if (shared := found(image)) is not None:
                 row = replace(row, values={**row.values, "image": shared})
             elif images:
-                problem = f"expected an image, or the index of a row that has it, got {image!r}"
-                row = replace(row, problem=problem)
+                row = replace(row, problem=f"expected an image, or the index of a row that has it, got {image!r}")
         yield row
-
-
-def _is_image(image: Any) -> TypeGuard[str]:
-    return is_base64_image(image) or looks_nested(image)
 
 
 def _may_share(image: Any) -> TypeGuard[str]:
     return isinstance(image, str) and image.isdecimal()
 
 
-def is_dataset(value: object) -> bool:
-    """Return whether a value is a dataset of the library `datasets`, in memory or streamed."""
-    module = sys.modules.get("datasets")  # a dataset exists only if its library has been imported
-    return module is not None and isinstance(value, module.Dataset | module.IterableDataset)
-
-
-def undecoded(dataset: Any) -> Any:
+def _undecoded(dataset: Any) -> Any:
     """Return a dataset whose image columns hold file contents instead of pixels."""
     import datasets
 
@@ -289,7 +272,7 @@ def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def _numbered(dataset: Any, place: str) -> Iterator[Row]:
-    return (Row(f"{place}, row {number}", values) for number, values in enumerate(undecoded(dataset)))
+    return (Row(f"{place}, row {number}", values) for number, values in enumerate(_undecoded(dataset)))
 
 
 def _mappings(rows: Any) -> Iterable[Any]:
@@ -297,7 +280,8 @@ def _mappings(rows: Any) -> Iterable[Any]:
     if isinstance(rows, Mapping):
         kind = f"{type(rows).__name__} of {', '.join(map(str, rows))}"
         raise TypeError(f"expected rows, a DataFrame or a dataset, got a {kind}; of a dataset's splits, give one")
-    pandas = sys.modules.get("pandas")  # a DataFrame exists only if pandas has been imported
+    # A DataFrame or a dataset exists only if its library has been imported.
+    pandas, datasets = sys.modules.get("pandas"), sys.modules.get("datasets")
     if pandas is not None and isinstance(rows, pandas.DataFrame):
         cells = rows.astype(object).where(rows.notna(), None)
         return (
@@ -308,8 +292,10 @@ def _mappings(rows: Any) -> Iterable[Any]:
         if hasattr(rows, method):
             found: Iterable[Any] = getattr(rows, method)()
             return found
-    dataset: Iterable[Any] = undecoded(rows) if is_dataset(rows) else rows
-    return dataset
+    if datasets is not None and isinstance(rows, datasets.Dataset | datasets.IterableDataset):
+        rows = _undecoded(rows)
+    in_rows: Iterable[Any] = rows
+    return in_rows
 
 
 def is_table(value: object) -> bool:
