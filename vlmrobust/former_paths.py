@@ -90,7 +90,7 @@ FORMER: Mapping[str, str] = {
     "report.asserted": "report.pairing",
     "report.images": "report.browse",
     "report.typed": "report.metric_columns",
-    "report.joining": "report.concatenation",
+    "report.joining": "report.merging",
     "report.macro": "report.breakdowns",
     "report.flips": "report.comparison",
     "report.circular": "report.rotation",
@@ -121,7 +121,6 @@ FORMER: Mapping[str, str] = {
     "machine": "devices",
     "report.sentences": "report.finding_texts",
     "report.keeping": "report.run_report",
-    "report.merging": "report.accumulation",
     "judges.asking": "judges.letter_judge",
     "types.validated": "types.frozen",
     "study.keeping": "study.outputs",
@@ -159,6 +158,8 @@ FORMER: Mapping[str, str] = {
     "data.cells": "data.fields",
     "data.hub": "data.files data.rows",
     "data.sources": "data.rows data.files",
+    "report.concatenation": "report.merging",
+    "report.accumulation": "report.merging",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

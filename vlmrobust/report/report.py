@@ -2,8 +2,9 @@
 
 import logging
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, reduce
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,9 +14,9 @@ from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
 from .breakdowns import Breakdowns
 from .comparison import join_for_comparison
-from .concatenation import Part, checked_pairs, concatenate
 from .contents import ReportData, judge_of, with_judge
 from .files import read_report, report_file, write_report
+from .merging import Part, concatenate
 from .metric_columns import Column, frame_of, frame_without_texts, score, table_of
 from .pairing import contrasts_with
 from .run_report import belongs_to_run, keep_report
@@ -91,7 +92,7 @@ class Report(Analyses, Breakdowns, Views):
             >>> float(Report.from_responses(prompts, responses, ["accuracy"]).summary["value"].iloc[0])
             1.0
         """
-        arrays = Responses.of_pairs(checked_pairs(prompts, responses))
+        arrays = Responses.of_pairs(_checked_pairs(prompts, responses))
         return cls(
             arrays, score(arrays, default_metrics() if metrics is None else metrics), seed=seed, manifest=manifest
         )
@@ -329,3 +330,29 @@ class Report(Analyses, Breakdowns, Views):
         if left_out:
             logger.warning("%s: %s", path, left_out)
         return cls._from_data(data, left_out)
+
+
+def _checked_pairs(prompts: Iterable[Prompt], responses: Iterable[Response]) -> Iterator[tuple[Prompt, Response]]:
+    """Yield each prompt with its response; refuse different numbers and repeated keys."""
+    if isinstance(prompts, list | tuple) and isinstance(responses, list | tuple):
+        _check_counts(len(prompts), len(responses))
+    seen: dict[tuple[str, int], dict[str, int]] = {}
+    counts = [0, 0]
+    for position, (prompt, response) in enumerate(zip_longest(prompts, responses)):
+        counts = [count + (one is not None) for count, one in zip(counts, (prompt, response), strict=True)]
+        if prompt is None or response is None:
+            continue
+        known = seen.setdefault((response.condition, response.draw), {})
+        first = known.setdefault(response.sample_id, position)
+        if first != position:
+            raise ValueError(
+                f"expected responses with keys that differ, got {response.key} at positions {first} and {position}; "
+                "repeated draws of a prompt need different numbers in 'draw'"
+            )
+        yield prompt, response
+    _check_counts(*counts)
+
+
+def _check_counts(prompts: int, responses: int) -> None:
+    if prompts != responses:
+        raise ValueError(f"expected one response per prompt ({prompts}), got {responses}")

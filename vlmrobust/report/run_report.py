@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ..judges import RuleJudge
 from ..unreported import Unreported, note_unreported
-from .accumulation import NOT_MEASURED, SettingConflict, Settings, merge, setting_conflicts
-from .concatenation import Part
 from .contents import Key, ReportData, keys_of
 from .files import PART, WHOLE, read_keys_and_settings, read_report, report_file, write_report
+from .merging import NOT_MEASURED, Part, SettingConflict, Settings, merge, setting_conflicts
 from .metric_columns import Column
 from .pairing import contrasts_with
 from .summary import summarise

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..types import Responses
-from .accumulation import setting_conflicts
-from .concatenation import Part
 from .contents import Key, keys_of
 from .files import report_file
+from .merging import Part, setting_conflicts
 from .report import Report
 from .run_report import describe_conflict, merged_report, metric_settings
 
