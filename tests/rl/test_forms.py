@@ -49,9 +49,9 @@ def columns_of(trainer: str, row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that the trainer passes to its reward."""
     match trainer:
         case "verl":
-            return unpack_columns(row["reward_model"]["ground_truth"], row["extra_info"])
+            columns = unpack_columns(row["reward_model"]["ground_truth"], row["extra_info"])
         case "easyr1" | "openrlhf":
-            return unpack_columns(row["answer" if trainer == "easyr1" else "label"])
+            columns = unpack_columns(row["answer" if trainer == "easyr1" else "label"])
         case "vlm-r1":
             columns = {**row, "solution": f"<answer> {row['conversations'][1]['value']} </answer>"}
         case _:

@@ -20,8 +20,9 @@ import vlmrobust.rl.verl
 from vlmrobust.rl import faithfulness_reward
 from vlmrobust.rl.areal import reward_fn
 from vlmrobust.rl.guards import LongEnough
+from vlmrobust.rl.openrlhf import extract_completion
 from vlmrobust.rl.rewards import FaithfulnessReward
-from vlmrobust.rl.scoring import extract_completion, strip_end_tokens
+from vlmrobust.rl.scoring import strip_end_tokens
 from vlmrobust.rl.skyrl import FaithfulnessEnv
 from vlmrobust.rl.verl import compute_score
 

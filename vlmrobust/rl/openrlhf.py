@@ -15,12 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Absolute import: OpenRLHF loads this file by its path, outside its package.
-from vlmrobust.rl.scoring import extract_completion, require_list, require_text, score_completions, strip_end_tokens
+# Absolute imports: OpenRLHF loads this file by its path, outside its package.
+from vlmrobust.rl.completions import is_list
+from vlmrobust.rl.scoring import require_text, score_completions, strip_end_tokens
 
 __all__ = ["reward_func"]
 
 logger = logging.getLogger("vlmrobust.rl.openrlhf")
+
+_MIN_OVERLAP = 16  # characters of a prompt's end that a query must contain
 
 
 def reward_func(
@@ -54,7 +57,7 @@ def reward_func(
     """
     try:
         completions, texts = _completions(queries, prompts)
-        labels = require_list(labels, len(completions), "OpenRLHF, labels")
+        labels = _require_list(labels, len(completions), "labels")
         extras = [None] * len(labels)
         rows = score_completions(completions, labels, extras, settings, trainer="OpenRLHF", prompts=texts)
     except Exception:
@@ -68,8 +71,8 @@ def reward_func(
 
 def _completions(queries: Any, prompts: Any) -> tuple[list[str], list[str]]:
     """Return the completions in the queries, and the prompts."""
-    queries = require_list(queries, None, "OpenRLHF, queries")
-    prompts = require_list(prompts, len(queries), "OpenRLHF, prompts")
+    queries = _require_list(queries, None, "queries")
+    prompts = _require_list(prompts, len(queries), "prompts")
     completions, texts = [], []
     for row, (query, prompt) in enumerate(zip(queries, prompts, strict=True)):
         texts.append(require_text(prompt, f"OpenRLHF, prompts, row {row}"))
@@ -79,3 +82,46 @@ def _completions(queries: Any, prompts: Any) -> tuple[list[str], list[str]]:
         except ValueError as error:
             raise ValueError(f"OpenRLHF, queries, row {row}: {error}") from error
     return completions, texts
+
+
+def _require_list(given: Any, count: int | None, name: str) -> list[Any]:
+    """Return an argument as a list with one value per completion; `count` None = any number."""
+    if not is_list(given):
+        raise TypeError(
+            f"OpenRLHF, {name}: expected a list of one value per completion, got {type(given).__name__}: {given!r:.80}"
+        )
+    if count is not None and len(given) != count:
+        raise ValueError(f"OpenRLHF, {name}: expected {count} values, one per completion, got {len(given)}")
+    return list(given)
+
+
+def extract_completion(query: str, prompt: str) -> str:
+    r"""Return the part of a query after its prompt, which the query holds as it was tokenized.
+
+    A processor expands an image placeholder into many tokens, and a long prompt may be truncated at its start, so the
+    longest suffix of the prompt that the query contains is used.
+
+    Args:
+        query: prompt and completion, decoded together.
+        prompt: the prompt before tokenization.
+
+    Raises:
+        ValueError: the query does not contain the end of the prompt.
+
+    Example:
+        >>> prompt = "<|im_start|>user\n<image>Which?<|im_end|>\n<|im_start|>assistant\n"
+        >>> extract_completion(prompt.replace("<image>", "<image>" * 9) + "B<|im_end|>", prompt)
+        'B<|im_end|>'
+    """
+    least, most = min(_MIN_OVERLAP, len(prompt)), len(prompt)
+    if prompt[most - least :] not in query:
+        raise ValueError(
+            f"expected a query that contains the end of its prompt, {prompt[-60:]!r}, got {query[-200:]!r}"
+        )
+    while least < most:  # bisection: every suffix of a contained suffix is contained
+        middle = (least + most + 1) // 2
+        if prompt[len(prompt) - middle :] in query:
+            least = middle
+        else:
+            most = middle - 1
+    return query[query.index(prompt[len(prompt) - least :]) + least :]

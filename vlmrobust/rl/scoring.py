@@ -3,24 +3,22 @@
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
-from ..catalogue import judge_named, named_style
+from ..catalogue import STYLES, judge_named
 from ..metrics import FormatRate
 from ..naming import snake_case, unknown_name
 from ..prompting import KNOWN_TOKENS
 from ..types.frozen import Frozen, named_errors
 from . import guards
-from .completions import COLUMNS, is_list
+from .completions import COLUMNS
 from .rewards import AccuracyReward, ConsistencyReward, FaithfulnessReward, FormatReward, Reward
 
 __all__ = [
     "GUARDS",
     "REWARDS",
-    "extract_completion",
-    "require_list",
     "require_text",
     "reward_of",
     "score_completions",
@@ -44,7 +42,6 @@ GUARDS: Mapping[str, Any] = {
 _REWARDS: dict[str, Reward] = {}
 _REWARDS_LOCK = Lock()
 
-_MIN_OVERLAP = 16  # characters of a prompt's end that a query must contain
 _END_TOKENS = re.compile(rf"(?:\s*(?:{KNOWN_TOKENS.pattern.pattern}))+\s*\Z")
 
 
@@ -83,20 +80,19 @@ def score_completions(
     reward = reward_of(settings, where=trainer)
     rows = []
     for number, (ground_truth, extra) in enumerate(zip(ground_truths, extras, strict=True)):
+        place = f"{trainer}, {reward.__name__}, row {number}"
         try:
-            rows.append(_row_columns(ground_truth, extra))
+            row = unpack_columns(ground_truth, extra)
         except ValueError as error:
-            raise ValueError(f"{trainer}, {reward.__name__}, row {number}: {error}") from error
-    columns = {name: [row.get(name) for row in rows] for name in COLUMNS if any(name in row for row in rows)}
-    for number, row in enumerate(rows):
+            raise ValueError(f"{place}: {error}") from error
         if missing := [name for name in reward.needs if name not in row]:
-            ground_truth = ground_truths[number]
             is_letter = isinstance(ground_truth, str) and not ground_truth.lstrip().startswith("{")
             raise ValueError(
-                f"{trainer}, {reward.__name__}, row {number}: expected a column {missing[0]!r}, got the columns "
-                f"{', '.join(sorted(row)) or '(none)'}"
+                f"{place}: expected a column {missing[0]!r}, got the columns {', '.join(sorted(row)) or '(none)'}"
                 + (f"; the ground truth is not JSON text with columns: {ground_truth!r:.80}" if is_letter else "")
             )
+        rows.append(row)
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS if any(name in row for row in rows)}
     if prompts is not None:
         columns["messages"] = list(prompts)
     terms = reward.rows(completions, columns, trainer=trainer)
@@ -158,16 +154,13 @@ def _to_plain(value: Any, place: str) -> Any:
 def _build_reward(settings: dict[str, Any], place: str) -> Reward:
     fields = {name: value for name, value in settings.items() if value is not None}
     reward_class = _look_up(REWARDS, fields.pop("reward", "faithfulness"), f"{place}, 'reward'", "a reward")
-    known = ("reward", *reward_class.model_fields)
-    for name in fields:
-        if name not in known:
-            raise ValueError(f"{place}: expected names of settings, {unknown_name(name, known)}")
+    _check_names(fields, ("reward", *reward_class.model_fields), f"{place}: expected names of settings")
     if "judge" in fields:
         fields["judge"] = _build_judge(fields["judge"], f"{place}, 'judge'")
     if "guards" in fields:
         fields["guards"] = _build_guards(fields["guards"], f"{place}, 'guards'")
     if "style" in fields:
-        fields["style"] = _look_up_style(fields["style"], f"{place}, 'style'")
+        fields["style"] = _look_up(STYLES, fields["style"], f"{place}, 'style'", "a style")
     reward: Reward = named_errors(place, fields.get("name", reward_class.__name__), lambda: reward_class(**fields))
     return reward
 
@@ -178,27 +171,22 @@ def _look_up(table: Mapping[str, Any], name: Any, place: str, what: str) -> Any:
     return table[name]
 
 
-def _look_up_style(name: Any, place: str) -> Any:
-    try:
-        return named_style(str(name))
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
+def _check_names(fields: Mapping[str, Any], known: Collection[str], expected: str) -> None:
+    for name in fields:
+        if name not in known:
+            raise ValueError(f"{expected}, {unknown_name(name, known)}")
 
 
 def _build_judge(setting: Any, place: str) -> Any:
     fields = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
     known = [name for name in inspect.signature(judge_named).parameters if name not in ("itself", "where")]
-    for name in fields:
-        if name not in known:
-            raise ValueError(f"{place}: expected names of settings, {unknown_name(name, known)}")
+    _check_names(fields, known, f"{place}: expected names of settings")
     if not isinstance(fields.get("name"), str):
         raise ValueError(f"{place}: expected a judge's name, got {setting!r:.80}")
     return judge_named(**fields, where=place)
 
 
 def _build_guards(setting: Any, place: str) -> tuple[Any, ...]:
-    if setting == "recommended":
-        return guards.recommended()
     if isinstance(setting, str | Mapping):
         setting = [setting]
     if not isinstance(setting, list):
@@ -213,18 +201,16 @@ def _build_guard(setting: Any, place: str) -> Any:
     fields = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
     name = fields.pop("name", None)
     guard_class = _look_up(GUARDS, name, place, "a guard, or `recommended`")
-    for field in fields:
-        if field not in guard_class.model_fields:
-            raise ValueError(f"{place}, {name}: expected its fields, {unknown_name(field, guard_class.model_fields)}")
-        if field in ("reader", "judge"):
-            fields[field] = _build_judge(fields[field], f"{place}, {name}, {field!r}")
+    _check_names(fields, guard_class.model_fields, f"{place}, {name}: expected its fields")
+    for field in fields.keys() & {"reader", "judge"}:
+        fields[field] = _build_judge(fields[field], f"{place}, {name}, {field!r}")
     return named_errors(place, name, lambda: guard_class(**fields))
 
 
 # --- trainers' arguments ----------------------------------------------------------------------------------------------
 
 
-def unpack_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+def unpack_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a row's columns where a trainer passes a single ground truth.
 
     Args:
@@ -236,38 +222,25 @@ def unpack_columns(ground_truth: Any, extra: Mapping[str, Any] | None = None) ->
 
     Example:
         >>> unpack_columns('{"solution": "B", "question": "Which?", "options": ["red", "blue"]}')["options"]
-        [['red', 'blue']]
+        ['red', 'blue']
         >>> unpack_columns("B")
-        {'solution': ['B']}
+        {'solution': 'B'}
         >>> unpack_columns({"solution": "B", "question": None}, {"question": "Which?"})
-        {'solution': ['B'], 'question': ['Which?']}
+        {'solution': 'B', 'question': 'Which?'}
     """
-    return {name: [value] for name, value in _row_columns(ground_truth, extra).items()}
-
-
-def require_list(given: Any, count: int | None, what: str) -> list[Any]:
-    """Return a trainer's argument as a list of values, one per completion.
-
-    Args:
-        given: a list or another sequence.
-        count: the expected number of values; None = any.
-        what: trainer and argument, for messages.
-
-    Raises:
-        TypeError: it is text, a mapping, or not a sequence.
-        ValueError: it has the wrong length.
-
-    Example:
-        >>> require_list(("a", "b"), 2, "a trainer, prompts")
-        ['a', 'b']
-    """
-    if not is_list(given):
-        raise TypeError(
-            f"{what}: expected a list of one value per completion, got {type(given).__name__}: {given!r:.80}"
+    if extra is not None and not isinstance(extra, Mapping):
+        raise ValueError(
+            f"expected further columns (extra_info) as a mapping or None, got {type(extra).__name__}: {extra!r:.80}"
         )
-    if count is not None and len(given) != count:
-        raise ValueError(f"{what}: expected {count} values, one per completion, got {len(given)}")
-    return list(given)
+    if isinstance(ground_truth, str) and ground_truth.lstrip().startswith("{"):
+        try:
+            ground_truth = json.loads(ground_truth)
+        except ValueError as error:
+            raise ValueError(f"expected a letter or JSON as ground truth, got {ground_truth!r:.80}: {error}") from error
+    own = ground_truth if isinstance(ground_truth, Mapping) else {"solution": ground_truth}
+    parts = (own, extra or {})
+    merged = {name: next((part[name] for part in parts if part.get(name) is not None), None) for name in COLUMNS}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def require_text(given: Any, what: str) -> str:
@@ -285,22 +258,6 @@ def require_text(given: Any, what: str) -> str:
     return given
 
 
-def _row_columns(ground_truth: Any, extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    if extra is not None and not isinstance(extra, Mapping):
-        raise ValueError(
-            f"expected further columns (extra_info) as a mapping or None, got {type(extra).__name__}: {extra!r:.80}"
-        )
-    if isinstance(ground_truth, str) and ground_truth.lstrip().startswith("{"):
-        try:
-            ground_truth = json.loads(ground_truth)
-        except ValueError as error:
-            raise ValueError(f"expected a letter or JSON as ground truth, got {ground_truth!r:.80}: {error}") from error
-    own = ground_truth if isinstance(ground_truth, Mapping) else {"solution": ground_truth}
-    parts = (own, extra or {})
-    merged = {name: next((part[name] for part in parts if part.get(name) is not None), None) for name in COLUMNS}
-    return {name: value for name, value in merged.items() if value is not None}
-
-
 def strip_end_tokens(completion: str) -> str:
     """Return a completion without trailing end-of-turn and padding tokens.
 
@@ -309,35 +266,3 @@ def strip_end_tokens(completion: str) -> str:
         '<think>Blue.</think><answer>B</answer>'
     """
     return _END_TOKENS.sub("", completion)
-
-
-def extract_completion(query: str, prompt: str) -> str:
-    r"""Return the part of a query after its prompt, which the query holds as it was tokenized.
-
-    A processor expands an image placeholder into many tokens, and a long prompt may be truncated at its start, so the
-    longest suffix of the prompt that the query contains is used.
-
-    Args:
-        query: prompt and completion, decoded together.
-        prompt: the prompt before tokenization.
-
-    Raises:
-        ValueError: the query does not contain the end of the prompt.
-
-    Example:
-        >>> prompt = "<|im_start|>user\n<image>Which?<|im_end|>\n<|im_start|>assistant\n"
-        >>> extract_completion(prompt.replace("<image>", "<image>" * 9) + "B<|im_end|>", prompt)
-        'B<|im_end|>'
-    """
-    least, most = min(_MIN_OVERLAP, len(prompt)), len(prompt)
-    if prompt[most - least :] not in query:
-        raise ValueError(
-            f"expected a query that contains the end of its prompt, {prompt[-60:]!r}, got {query[-200:]!r}"
-        )
-    while least < most:  # bisection: every suffix of a contained suffix is contained
-        middle = (least + most + 1) // 2
-        if prompt[len(prompt) - middle :] in query:
-            least = middle
-        else:
-            most = middle - 1
-    return query[query.index(prompt[len(prompt) - least :]) + least :]
