@@ -18,7 +18,6 @@ __all__ = [
     "continues_prefill",
     "count_for_log",
     "is_list",
-    "log_not_continued",
     "message_text",
     "read_completions",
 ]
@@ -94,6 +93,8 @@ def read_completions(
     rows = [row for row in range(count) if all(known[name][row] is not None for name in needs)]
     if len(rows) < count:
         _log_missing(known, needs, count, reader)
+    messages = known.get("messages")
+    shown_to_model = messages if isinstance(messages, list | tuple) else ()
     cache: dict[tuple[Any, ...], Prompt] = {}
     prompts, responses = [], []
     prefilled = not_continued = 0
@@ -104,7 +105,8 @@ def read_completions(
         text, reasoning = _text_and_thought(completions[row], where)
         prefill = _text(values.get("prefill"), "prefill", where) or ""
         start = prefill or opener
-        if start and not continues_prefill(start, text, style, _value_at(known, "messages", row) if prefill else None):
+        shown = shown_to_model[row] if prefill and row < len(shown_to_model) else None
+        if start and not continues_prefill(start, text, style, shown):
             start = opener if prefill and continues_prefill(opener, text, style) else ""
             not_continued += bool(prefill)
         prefilled += bool(prefill)
@@ -119,7 +121,7 @@ def read_completions(
         prompts.append(prompt)
         finish_reason = _text(values.get("finish_reason"), "finish_reason", where)
         responses.append(Response.parse(prompt, text, reasoning=thought, finish_reason=finish_reason))
-    log_not_continued(not_continued, reader)
+    _log_not_continued(not_continued, reader)
     return ReadCompletions(rows, Responses.of(prompts, responses), prefilled, not_continued)
 
 
@@ -176,11 +178,6 @@ def _wrap_single(completion: Any, known: Mapping[str, Any], reader: str) -> list
                 f"{kind}: {completion!r:.80}"
             )
     return [completion]
-
-
-def _value_at(known: Mapping[str, Any], name: str, row: int) -> Any:
-    values = known.get(name)
-    return values[row] if isinstance(values, list | tuple) and row < len(values) else None
 
 
 def _parse_options(options: Any, where: str) -> tuple[str, ...] | None:
@@ -330,25 +327,13 @@ def continues_prefill(prefill: str, completion: str, style: Style, shown: Any = 
     prefill = prefill.strip()
     if isinstance(shown, str):  # the template may have opened the thought itself, with a line break
         return shown.rstrip().endswith(prefill.removeprefix(think_open).lstrip())
-    turns = _assistant_texts(shown)
-    if turns is None:
+    if not isinstance(shown, Sequence) or not all(isinstance(turn, Mapping) for turn in shown):
         return not reopens
-    return any(text.lstrip().startswith(prefill) for text in turns)
+    texts = [message_text(turn.get("content")) or "" for turn in shown if turn.get("role") == "assistant"]
+    return any(text.lstrip().startswith(prefill) for text in texts)
 
 
-def _assistant_texts(messages: Any) -> list[str] | None:
-    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
-        return None
-    return [message_text(turn.get("content")) or "" for turn in messages if turn.get("role") == "assistant"]
-
-
-def log_not_continued(count: int, reader: str) -> None:
-    """Count completions that do not continue their prefill, and log the total whenever it doubles.
-
-    Args:
-        count: number of further completions.
-        reader: name of the reward.
-    """
+def _log_not_continued(count: int, reader: str) -> None:
     if (so_far := count_for_log(f"{reader}: not continued", count)) is not None:
         logger.warning(
             "%s: %d completions so far did not continue the prefill of their row and are parsed without it. Does the "
@@ -360,10 +345,6 @@ def log_not_continued(count: int, reader: str) -> None:
 
 def count_for_log(what: str, more: int) -> int | None:
     """Add to a per-process count; return the total when it should be logged: at first, and whenever it has doubled.
-
-    Args:
-        what: name of the count.
-        more: number to add.
 
     Example:
         >>> [count_for_log("doctest", more) for more in (1, 0, 1, 1, 1)]

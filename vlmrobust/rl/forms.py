@@ -264,10 +264,8 @@ def dataset_of(rows: Iterable[Mapping[str, Any]], types: "Features") -> "Dataset
         raise ValueError("to make a dataset of rows, install the extra: pip install 'vlmrobust[train]'") from error
 
     remaining = iter(rows)
-    chunks: Sequence[Any] = []
-    while chunk := list(islice(remaining, _CHUNK_ROWS)):
-        chunks = [*chunks, Dataset.from_list(chunk, features=types)]
-    return concatenate_datasets(chunks)
+    chunks = iter(lambda: list(islice(remaining, _CHUNK_ROWS)), [])
+    return concatenate_datasets([Dataset.from_list(chunk, features=types) for chunk in chunks])
 
 
 def _column_types(trainer: str) -> "Features":

@@ -9,6 +9,7 @@ holds a row's columns as JSON text. For a reward other than the default, write a
 """
 
 import logging
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,15 +114,12 @@ def extract_completion(query: str, prompt: str) -> str:
         >>> extract_completion(prompt.replace("<image>", "<image>" * 9) + "B<|im_end|>", prompt)
         'B<|im_end|>'
     """
-    least, most = min(_MIN_OVERLAP, len(prompt)), len(prompt)
-    if prompt[most - least :] not in query:
+    size = len(prompt)
+    least = min(_MIN_OVERLAP, size)
+    if prompt[size - least :] not in query:
         raise ValueError(
             f"expected a query that contains the end of its prompt, {prompt[-60:]!r}, got {query[-200:]!r}"
         )
-    while least < most:  # bisection: every suffix of a contained suffix is contained
-        middle = (least + most + 1) // 2
-        if prompt[len(prompt) - middle :] in query:
-            least = middle
-        else:
-            most = middle - 1
-    return query[query.index(prompt[len(prompt) - least :]) + least :]
+    # Every suffix of a contained suffix is contained.
+    longest = bisect_left(range(size + 1), True, lo=least, key=lambda length: prompt[size - length :] not in query) - 1
+    return query[query.index(prompt[size - longest :]) + longest :]

@@ -33,6 +33,9 @@ __all__ = [
     "format_reward",
 ]
 
+_ADDED_BY = {"request_id": "ms-swift", "accu_reward_method": "VLM-R1", "log_metric": "TRL"}
+"""The trainers by columns that only they add."""
+
 
 class Reward(Frozen, ABC):
     r"""A number per completion. Subclasses implement `terms(responses)`; trainers call the instance.
@@ -128,12 +131,14 @@ class Reward(Frozen, ABC):
                     f"{self.__name__}: expected completions, or prompts and completions, got {got} arguments"
                 )
             completions = prompts_and_completions[-1]
-        terms, parsed = self._read(completions, columns, _trainer_of(columns))
+        trainer = next((name for column, name in _ADDED_BY.items() if column in columns), None)
+        terms, parsed = self._read(completions, columns, trainer)
         log = columns.get("log_metric")
         defined = [row for row in terms if row is not None]
         if callable(log) and defined and len(defined[0]) > 1:
             for name in defined[0]:
-                log(f"{self.__name__}/{name}", _mean([row[name] for row in defined]))
+                values = torch.tensor([row[name] for row in defined], dtype=torch.float64)
+                log(f"{self.__name__}/{name}", values.nanmean().item())
         if callable(log) and parsed.prefilled:
             log(f"{self.__name__}/prefill_not_continued", parsed.not_continued / parsed.prefilled)
         return [self.none_value if row is None else row["score"] for row in terms]
@@ -186,7 +191,14 @@ class FormatReward(Reward):
         return {"score": self.weight * _or_zero(FormatRate()(responses)).double()}
 
 
-class ConsistencyReward(Reward):
+class _JudgedReward(Reward):
+    judge: SerializeAsAny[Judge] = Field(default_factory=RuleJudge)
+
+    def __init__(self, judge: Judge | None = None, **fields: Any) -> None:
+        super().__init__(**({} if judge is None else {"judge": judge}) | fields)
+
+
+class ConsistencyReward(_JudgedReward):
     """1 where the thought's conclusion is the given answer, else 0: the metric `Consistency`, 0 where it is undefined.
 
     Unsure, empty or unclosed thoughts earn nothing; otherwise vagueness would pay. Needs `question` and `options`.
@@ -202,19 +214,14 @@ class ConsistencyReward(Reward):
     Source: arXiv:2602.12506, the judge's indicator 1[think ≡ answer].
     """
 
-    judge: SerializeAsAny[Judge] = Field(default_factory=RuleJudge)
-
     needs = ("question", "options")
-
-    def __init__(self, judge: Judge | None = None, **fields: Any) -> None:
-        super().__init__(**({} if judge is None else {"judge": judge}) | fields)
 
     def terms(self, responses: Responses) -> dict[str, Tensor]:
         """Return the metric, 0 where it is undefined."""
         return {"score": _or_zero(Consistency(judge=self.judge)(responses))}
 
 
-class FaithfulnessReward(Reward):
+class FaithfulnessReward(_JudgedReward):
     """The paper's reward, (0.1 · format + accuracy) · consistent, with guards against shortcuts.
 
     Needs `solution`, `question` and `options`. Its terms are `format`, `accuracy`, `consistency`, each guard by its
@@ -238,16 +245,12 @@ class FaithfulnessReward(Reward):
     Source: arXiv:2602.12506, the faithfulness-aware reward; the additive form and the guards are ours.
     """
 
-    judge: SerializeAsAny[Judge] = Field(default_factory=RuleJudge)
     format_weight: float = 0.1
     additive: float | None = None
     guards: tuple[Guard, ...] = ()
     unsure: Literal["nothing", "named"] | None = None
 
     needs = ("solution", "question", "options")
-
-    def __init__(self, judge: Judge | None = None, **fields: Any) -> None:
-        super().__init__(**({} if judge is None else {"judge": judge}) | fields)
 
     def terms(self, responses: Responses) -> dict[str, Tensor]:
         """Return format, accuracy, consistency, the guards, and the score computed from them."""
@@ -266,20 +269,8 @@ class FaithfulnessReward(Reward):
         return {**terms, "score": score}
 
 
-def _trainer_of(columns: Mapping[str, Any]) -> str | None:
-    """Return the calling trainer, identified by a column that only it adds; None = unknown."""
-    return next((trainer for name, trainer in _ADDED_BY.items() if name in columns), None)
-
-
-_ADDED_BY = {"request_id": "ms-swift", "accu_reward_method": "VLM-R1", "log_metric": "TRL"}
-
-
 def _or_zero(values: Tensor) -> Tensor:
     return values.nan_to_num(nan=0.0)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).nanmean())
 
 
 accuracy_reward = AccuracyReward()

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -297,7 +298,12 @@ def paper_mixture(
         samples += drawn
     chosen_style = style or Style()
     augmented = Augment(AUGMENTATION if augment is True else augment or {}, seed, style=chosen_style)
-    rows = _dataset(augmented.prompts(subset(samples, len(samples), seed, _id_of)), chosen_style)
+    prompts = augmented.prompts(subset(samples, len(samples), seed, attrgetter("id")))
+    converted = (
+        row_of(prompt, chosen_style, decode=False) | {"source": prompt.sample.id.partition("/")[0]}
+        for prompt in prompts
+    )
+    rows = dataset_of(converted, features("source"))
     shares = augmented.shares(rows, "source") | augmented.shares(rows)
     logger.info("%d training rows of stage %d: %s", len(rows), stage, shares)
     return rows
@@ -325,19 +331,10 @@ def _samples(name: str, source: Source, count: int, seed: int, download_urls: bo
     if source is None or isinstance(source, str | Path):
         drawn: list[Sample] = load_benchmark(name, source=source, drawn=count, seed=seed, download_urls=download_urls)
     else:
-        drawn = subset(source, count, seed, _id_of)
+        drawn = subset(source, count, seed, attrgetter("id"))
     return [sample.replace(id=f"{name}/{sample.id}") for sample in drawn if not _lacks_images(sample)]
-
-
-def _id_of(sample: Sample) -> str:
-    return sample.id
 
 
 def _lacks_images(sample: Sample) -> bool:
     """Return whether an image file is missing: an evaluation records an error, but training would stop."""
     return any(isinstance(image, str | Path) and not Path(image).is_file() for image in sample.images)
-
-
-def _dataset(prompts: Sequence[Prompt], style: Style) -> "Dataset":
-    rows = (row_of(prompt, style, decode=False) | {"source": prompt.sample.id.partition("/")[0]} for prompt in prompts)
-    return dataset_of(rows, features("source"))
