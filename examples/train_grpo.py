@@ -219,7 +219,7 @@ def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def alarms(found: list[dict[str, Any]]) -> list[str]:
     """Return the warnings of `RobustnessCallback`, whichever process raised them."""
-    from vlmrobust.rl.alarms import Alarms
+    from vlmrobust.rl.callback import Alarms
 
     return [
         f"step {later['step']}: {message}"

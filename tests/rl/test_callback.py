@@ -14,7 +14,7 @@ import vlmrobust as vr
 from vlmrobust.metrics import Accuracy, Consistency
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.rl import RobustnessCallback
-from vlmrobust.rl.alarms import Alarms
+from vlmrobust.rl.callback import Alarms
 from vlmrobust.testing import FakeModel
 
 # TRL still sets options that transformers has renamed.
@@ -222,7 +222,7 @@ class Training:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, out: Path, **settings: Any) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("vlmrobust.rl.callback.perf_counter", lambda: self.now)
+        monkeypatch.setattr("vlmrobust.rl.trained_model.perf_counter", lambda: self.now)
 
         class Slow(FakeModel):
             def respond(model, prompts: Any) -> Any:  # noqa: N805 - the training is `self`

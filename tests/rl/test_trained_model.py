@@ -17,8 +17,7 @@ import vlmrobust as vr
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import StopThink
 from vlmrobust.rl import RobustnessCallback
-from vlmrobust.rl.alarms import moved
-from vlmrobust.rl.trained_model import check_weights, record_weights, trainer_settings, undisturbed
+from vlmrobust.rl.trained_model import check_weights, moved, record_weights, trainer_settings, undisturbed
 
 # TRL still sets options that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -1,15 +1,14 @@
-"""Evaluate a model under all conditions during training."""
+"""Evaluate a model under all conditions during training, and warn of collapsing thoughts."""
 
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import torch
+from pydantic import Field
 from transformers import Trainer, TrainerCallback
 
 from ..evaluator import Evaluator
@@ -19,13 +18,15 @@ from ..models import HFModel
 from ..perturbations import Perturbation
 from ..report import Report
 from ..types import Sample, Style, check_samples
+from ..types.frozen import Frozen
 from ..workers import ThisProcess
-from .alarms import Alarms, moved
 from .trained_model import (
+    Budget,
     Precision,
     autocast_of,
     check_not_sharded,
     check_weights,
+    moved,
     record_weights,
     trainer_settings,
     undisturbed,
@@ -34,12 +35,71 @@ from .trained_model import (
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["Budget", "RobustnessCallback", "metric_values"]
+__all__ = ["Alarms", "RobustnessCallback", "metric_values"]
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "robustness"
 _SKIPPED = f"{_PREFIX}/skipped"
+
+
+class Alarms(Frozen):
+    """Thresholds for warnings; the `base` condition is compared with its first evaluation.
+
+    All defaults are ours, and rough: they flag runs worth inspecting. A warning is not a significance test; the
+    step's report has the intervals.
+
+    Attributes:
+        consistency_drop, accuracy_rise: warn when consistency has dropped by at least the first while accuracy has
+            risen by more than the second, both in [0, 1].
+        entropy_share, entropy_drop: warn when letter or token entropy is below this share of its first value and has
+            dropped by at least `entropy_drop` nats.
+        thought_share: warn when thoughts have fewer than this share of the first evaluation's words.
+
+    Example:
+        >>> before = {"accuracy": 0.6, "consistency": 0.9, "letter_entropy": 0.8, "thought_length": 40.0}
+        >>> now = {"accuracy": 0.7, "consistency": 0.7, "letter_entropy": 0.7, "thought_length": 12.0}
+        >>> for message in Alarms().raised(before, now):
+        ...     print(message)
+        consistency fell from 0.900 to 0.700 while accuracy rose from 0.600 to 0.700
+        thoughts shortened from 40.0 to 12.0 words
+
+    Source: arXiv:2602.12506 reports all three; the thresholds are ours.
+    """
+
+    consistency_drop: float = Field(default=0.05, ge=0, le=1)
+    accuracy_rise: float = Field(default=0.0, ge=0, le=1)
+    entropy_share: float = Field(default=0.5, ge=0, le=1)
+    entropy_drop: float = Field(default=0.05, ge=0)
+    thought_share: float = Field(default=0.5, ge=0, le=1)
+
+    def raised(self, before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
+        """Return a message for each alarm.
+
+        Args:
+            before: metrics of the first evaluation by column; a missing or NaN value raises no alarm.
+            now: metrics of the current evaluation.
+        """
+
+        def pair(name: str) -> tuple[float, float]:
+            return before.get(name, math.nan), now.get(name, math.nan)
+
+        messages = []
+        consistency, accuracy = pair("consistency"), pair("accuracy")
+        dropped = consistency[1] <= consistency[0] - self.consistency_drop
+        if dropped and accuracy[1] > accuracy[0] + self.accuracy_rise:
+            messages.append(
+                f"consistency fell from {consistency[0]:.3f} to {consistency[1]:.3f} "
+                f"while accuracy rose from {accuracy[0]:.3f} to {accuracy[1]:.3f}"
+            )
+        for name in ("letter_entropy", "token_entropy"):
+            first, last = pair(name)
+            if last < self.entropy_share * first and last <= first - self.entropy_drop:
+                messages.append(f"{name.replace('_', ' ')} collapsed from {first:.3f} to {last:.3f} nats")
+        first, last = pair("thought_length")
+        if last < self.thought_share * first:
+            messages.append(f"thoughts shortened from {first:.1f} to {last:.1f} words")
+        return messages
 
 
 class RobustnessCallback(TrainerCallback):
@@ -296,50 +356,6 @@ class RobustnessCallback(TrainerCallback):
         should_log = control.should_log
         Trainer.log(self._trainer, values)
         control.should_log = should_log  # set by DefaultFlowCallback before this callback runs; logging clears it
-
-
-class Budget:
-    """Measures the time of training and of evaluations, and decides which evaluations to skip.
-
-    Args:
-        share: maximum seconds of evaluation per second of training; None = unlimited.
-
-    Attributes:
-        spent: seconds of all evaluations so far.
-        last: seconds of the last one.
-        skipped: number of skipped evaluations.
-
-    Example:
-        >>> budget = Budget(0.1)
-        >>> with budget.timed():
-        ...     pass
-        >>> budget.spent < 1.0, budget.skipped
-        (True, 0)
-    """
-
-    def __init__(self, share: float | None) -> None:
-        self.share = share
-        self.spent = 0.0
-        self.last = 0.0
-        self.skipped = 0
-        self._started = perf_counter()
-
-    @property
-    def training(self) -> float:
-        """Seconds since the start, without evaluations."""
-        return perf_counter() - self._started - self.spent
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Count the time spent inside as an evaluation."""
-        start = perf_counter()
-        yield
-        self.last = perf_counter() - start
-        self.spent += self.last
-
-    def allows_another(self) -> bool:
-        """Return whether another evaluation as long as the last fits the share, along with the final one."""
-        return self.share is None or self.spent + 2 * self.last <= self.share * self.training
 
 
 def metric_values(report: Report) -> dict[str, float]:

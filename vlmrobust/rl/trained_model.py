@@ -1,9 +1,13 @@
-"""Evaluate a model during training: adopt its trainer's settings, restore its state, verify weights after resuming."""
+"""Evaluate a model in training: with its trainer's settings, at a limited cost, and without changing it.
+
+A resumed run is checked: its weights, and the values that it had before.
+"""
 
 import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,11 +16,13 @@ import torch
 from ..prompting import check_template_arguments
 
 __all__ = [
+    "Budget",
     "Precision",
     "TrainerSettings",
     "autocast_of",
     "check_not_sharded",
     "check_weights",
+    "moved",
     "record_weights",
     "trainer_settings",
     "undisturbed",
@@ -86,11 +92,7 @@ def trainer_settings(args: Any, model: Any, processor: Any) -> TrainerSettings:
 
 
 def autocast_of(args: Any) -> torch.dtype | None:
-    """Return the data type of a trainer's autocast; None = that of the weights, as with DeepSpeed.
-
-    Args:
-        args: the trainer's arguments.
-    """
+    """Return the data type of a trainer's autocast; None = that of the weights, as with DeepSpeed."""
     if getattr(args, "deepspeed_plugin", None) is not None:
         return None
     stated = getattr(args, "mixed_precision", None)  # includes the launcher's setting
@@ -149,35 +151,69 @@ def undisturbed(model: Any, autocast: torch.dtype | None = None) -> Iterator[Non
             set_temporarily(module, "rope_deltas", None)
         if "_original_forward" in vars(module):  # accelerate wrapped the forward pass in its autocast
             set_temporarily(module, "forward", module._original_forward)
-    for config in _configs(model):
-        set_temporarily(config, "use_cache", True)
+    config = getattr(model, "config", None)
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else None
+    for found in (config, text_config):  # often the same object; restored in reverse order
+        if hasattr(found, "use_cache"):
+            set_temporarily(found, "use_cache", True)
     device = next(model.parameters()).device.type
     try:
         with torch.random.fork_rng(), nullcontext() if autocast is None else torch.autocast(device, autocast):
             yield
     finally:
         torch.clear_autocast_cache()  # cached weights have no gradients
-        for owner, name, value in previous:
+        for owner, name, value in reversed(previous):
             setattr(owner, name, value)
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _configs(model: Any) -> list[Any]:
-    config = getattr(model, "config", None)
-    if config is None:
-        return []
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    unique = {id(found): found for found in (config, text)}.values()
-    return [found for found in unique if hasattr(found, "use_cache")]
+class Budget:
+    """Measures the time of training and of evaluations, and decides which evaluations to skip.
+
+    Args:
+        share: maximum seconds of evaluation per second of training; None = unlimited.
+
+    Attributes:
+        spent: seconds of all evaluations so far.
+        last: seconds of the last one.
+        skipped: number of skipped evaluations.
+
+    Example:
+        >>> budget = Budget(0.1)
+        >>> with budget.timed():
+        ...     pass
+        >>> budget.spent < 1.0, budget.skipped
+        (True, 0)
+    """
+
+    def __init__(self, share: float | None) -> None:
+        self.share = share
+        self.spent = 0.0
+        self.last = 0.0
+        self.skipped = 0
+        self._started = perf_counter()
+
+    @property
+    def training(self) -> float:
+        """Seconds since the start, without evaluations."""
+        return perf_counter() - self._started - self.spent
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time spent inside as an evaluation."""
+        start = perf_counter()
+        yield
+        self.last = perf_counter() - start
+        self.spent += self.last
+
+    def allows_another(self) -> bool:
+        """Return whether another evaluation as long as the last fits the share, along with the final one."""
+        return self.share is None or self.spent + 2 * self.last <= self.share * self.training
 
 
 def check_not_sharded(model: Any, args: Any) -> None:
     """Refuse a model that is sharded over processes.
-
-    Args:
-        model: the model in training.
-        args: the trainer's `TrainingArguments`.
 
     Raises:
         ValueError: it is trained with FSDP or with DeepSpeed's ZeRO stage 3.
@@ -195,12 +231,7 @@ def check_not_sharded(model: Any, args: Any) -> None:
 
 
 def record_weights(state: Any, model: Any) -> None:
-    """Record digests of the trained weights in a trainer's state, so that the next checkpoint includes them.
-
-    Args:
-        state: the trainer's `TrainerState`.
-        model: the model in training.
-    """
+    """Record digests of the trained weights in a trainer's state, so that the next checkpoint includes them."""
     state.stateful_callbacks[_STATE_KEY] = {
         "args": {},
         "attributes": {"step": state.global_step, "weights": _digests(model)},
@@ -211,10 +242,6 @@ def check_weights(state: Any, model: Any) -> bool:
     """Refuse a resumed run whose weights differ from those of its checkpoint.
 
     Returns whether the check was possible: not if the checkpoint has no record of its weights.
-
-    Args:
-        state: the trainer's `TrainerState` from the checkpoint.
-        model: the model in training.
 
     Raises:
         ValueError: some tensors differ; the message says how many, and how to resume.
@@ -245,3 +272,21 @@ def _digests(model: Any) -> dict[str, str]:
             sampled = values[:: max(1, values.numel() // _DIGEST_VALUES)].to("cpu", torch.bfloat16).view(torch.int16)
             digests[name] = hashlib.sha256(sampled.numpy().tobytes()).hexdigest()[:8]
     return digests
+
+
+def moved(before: Mapping[str, float], now: Mapping[str, float], samples: int) -> list[str]:
+    """Return messages `<name> was …, is …` for values of a resumed run that differ from those logged at its step.
+
+    The same weights give the same values up to rounding, which may change a few answers.
+
+    Args:
+        before: logged values by `<condition>/<metric>`.
+        now: values of the resumed run.
+        samples: number of samples evaluated.
+    """
+    messages = []
+    for name, value in before.items():
+        allowed = max(0.02, 2 / samples, 0.05 * abs(value))
+        if name in now and abs(now[name] - value) > allowed:
+            messages.append(f"{name} was {value:.3f}, is {now[name]:.3f}")
+    return messages
