@@ -23,7 +23,7 @@ from known import (
 import vlmrobust.rl.easyr1
 import vlmrobust.rl.openrlhf
 import vlmrobust.rl.verl
-from vlmrobust.rl.forms import TRAINERS, save_rows
+from vlmrobust.rl.formats import TRAINERS, save_rows
 
 pytestmark = pytest.mark.trainers
 

@@ -6,7 +6,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .forms import save_rows, trainer_rows
+from .formats import continue_prefill, save_rows, trainer_rows
 from .rewards import (
     AccuracyReward,
     ConsistencyReward,
@@ -18,7 +18,6 @@ from .rewards import (
     format_reward,
 )
 from .rows import Augment, paper_mixture, to_grpo_rows
-from .templates import continue_prefill
 
 if TYPE_CHECKING:
     from .callback import RobustnessCallback

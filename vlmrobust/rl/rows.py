@@ -29,7 +29,7 @@ from ..seeding import generator, subset
 from ..types import Prompt, Sample, Style, check_samples, open_image
 from ..types.frozen import Frozen
 from ..types.image import needs_no_care
-from .forms import dataset_of, features
+from .formats import dataset_of, features
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -1,5 +1,6 @@
-"""Convert training rows to each trainer's format, and to data sets of `datasets`."""
+"""Convert training rows and chat templates to what each trainer reads."""
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -7,20 +8,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..naming import unknown_name
-from ..prompting import IMAGE_MARK
+from ..prompting import IMAGE_MARK, chat_turns
 from ..types import Style, open_image
 from .completions import COLUMNS
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
-__all__ = ["TRAINERS", "Prefills", "dataset_of", "features", "save_rows", "trainer_rows"]
+__all__ = ["TRAINERS", "Prefills", "continue_prefill", "dataset_of", "features", "save_rows", "trainer_rows"]
 
 Prefills = Literal["assistant", "user_text"]
 
 Row = Mapping[str, Any]
 
 _CHUNK_ROWS = 1_000  # Arrow holds at most 2 GB of images in one chunk
+
+# transformers marks the end of a final message to continue with this; TRL renders prompts a second time in this way to
+# find the images.
+_CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG"
+# Trainers always request a new assistant turn (`add_generation_prompt=True`). The head removes the final assistant
+# message from the conversation, and the tail appends its text to the generation prompt. `continue_final_message` does
+# not do: thinking templates insert an empty thought before the message, or raise.
+# Jinja removes the line break after a block tag, so the template still starts on its own line.
+_HEAD = (
+    "{% set vlmrobust = namespace(prefill='') %}"
+    "{% if messages and messages[-1]['role'] == 'assistant' %}"
+    "{% set last = messages[-1]['content'] %}"
+    "{% set last = last if last is string else last | selectattr('text', 'string') | map(attribute='text') | join %}"
+    f"{{% if add_generation_prompt or '{_CONTINUED}' in last %}}"
+    "{% set vlmrobust.prefill = last %}{% set messages = messages[:-1] %}{% set add_generation_prompt = true %}"
+    "{% endif %}{% endif %}\n"
+)
+_TAIL = "{{ vlmrobust.prefill }}"
+# transformers truncates the rendering at the mark but requires the whole message to be in it, even after the mark.
+_TAIL_IN_THOUGHT = (
+    "{% set prefill = vlmrobust.prefill %}{{ prefill.lstrip().removeprefix(%r) }}"
+    f"{{% if '{_CONTINUED}' in prefill %}}{{{{ prefill.replace('{_CONTINUED}', '') }}}}{{% endif %}}"
+)
 
 
 class _TrainerFormat(NamedTuple):
@@ -304,3 +328,54 @@ def _write_jsonl(rows: Iterable[dict[str, Any]], file: Path) -> None:
                 names.append(f"{folder.name}/{row['id']}-{place}.png")
                 open_image(image).save(file.parent / names[-1], "PNG")
             lines.write(json.dumps({**row, "image": names}, ensure_ascii=False) + "\n")
+
+
+def continue_prefill(processor: Any, style: Style | None = None) -> Any:
+    r"""Return a copy of a processor whose chat template leaves a final assistant message open.
+
+    Rollouts then continue a prefilled thought, which is part of the prompt and has no loss. Where the template
+    itself opens the thought, the prefill's own opener is dropped. Every other conversation is rendered as before.
+
+    Args:
+        processor: a Hugging Face processor or tokenizer with a chat template.
+        style: names the tag that opens a thought; None = the default style.
+
+    Raises:
+        ValueError: there is no single chat template, or the wrapped one does not end with the prefill.
+
+    Example:
+        >>> from vlmrobust import demo
+        >>> processor = continue_prefill(demo.model().processor)
+        >>> turns = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "<think>It is"}]
+        >>> text = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        >>> text.partition("assistant")[2].strip()
+        '<think>It is'
+    """
+    opener = (style or Style()).think_tags[0]
+    wrapped = copy.copy(processor)
+    if not getattr(wrapped, "chat_template", None) and getattr(wrapped, "tokenizer", None) is not None:
+        wrapped.chat_template = wrapped.tokenizer.chat_template
+    template = wrapped.chat_template
+    if not isinstance(template, str):
+        raise ValueError(
+            f"expected a processor with one chat template, got {type(processor).__name__} with "
+            f"{'none' if template is None else type(template).__name__}"
+        )
+    if template.startswith(_HEAD):
+        return wrapped
+    turns = chat_turns("x", 0)
+
+    def rendered(*more: dict[str, Any]) -> str:
+        return str(wrapped.apply_chat_template([*turns, *more], add_generation_prompt=True, tokenize=False))
+
+    before = rendered()
+    in_thought = before.rstrip().endswith(opener)
+    # Jinja drops one line break at a template's end, but not before the tail.
+    tail = _TAIL_IN_THOUGHT.replace("%r", repr(opener)) if in_thought else _TAIL
+    wrapped.chat_template = _HEAD + template.removesuffix("\n") + tail
+    after = rendered({"role": "assistant", "content": [{"type": "text", "text": f"{opener}It is"}]})
+    if rendered() != before or after != before + ("It is" if in_thought else f"{opener}It is"):
+        raise ValueError(
+            f"expected the wrapped chat template of {type(processor).__name__} to end with the prefill, got {after!r}"
+        )
+    return wrapped

@@ -1,4 +1,4 @@
-"""Check that rows in each trainer's format lose nothing, and that the trainer's loader reads the file."""
+"""Check that rows in each trainer's format lose nothing, that its loader reads the file, and prefills stay open."""
 
 import json
 from collections.abc import Callable
@@ -7,28 +7,33 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import zoo
 from PIL import Image
+from zoo import templates
 
 import vlmrobust as vr
 from vlmrobust.perturbations import WrongCaption, WrongThink
-from vlmrobust.rl import faithfulness_reward, save_rows, trainer_rows
-from vlmrobust.rl.forms import TRAINERS
+from vlmrobust.rl import continue_prefill, faithfulness_reward, save_rows, trainer_rows
+from vlmrobust.rl.formats import TRAINERS
 from vlmrobust.rl.rows import row_of
 from vlmrobust.rl.scoring import unpack_columns
-from vlmrobust.types import Sample, Style, open_image
+from vlmrobust.types import Prompt, Sample, Style, open_image
 
 PICTURES = [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (40, 20), "blue")]
 ALONE = tuple(name for name, form in TRAINERS.items() if not form.can_continue)
+PREFILL = "<think>Let me look. The cube is red, but I think"
+CHAT_TEMPLATES = [name for name in vars(templates) if name.isupper()]
 
 
-def make_rows(perturbation: Any = None, style: Style | None = None, **fields: Any) -> list[dict[str, Any]]:
+def make_rows(perturbation: vr.Perturbation | None = None, style: Style | None = None) -> list[dict[str, Any]]:
     """Return two rows: one image before the question, and two inside it."""
     samples = [
         Sample(id="a", images=PICTURES[:1], question="Which colour?", options=["red", "blue"], answer=0),
         Sample(id="b", images=PICTURES, question="Is <image> left of <image>?", options=["yes", "no"], answer=1),
     ]
     prompts = vr.expand(samples, [perturbation] if perturbation else [], style=style or Style())
-    return [row_of(prompt, style or Style()) for prompt in prompts if prompt.condition == (fields.get("of") or "base")]
+    condition = perturbation.condition if perturbation else "base"
+    return [row_of(prompt, style or Style()) for prompt in prompts if prompt.condition == condition]
 
 
 def prompt_text_of(trainer: str, row: dict[str, Any]) -> str:
@@ -61,7 +66,7 @@ def columns_of(trainer: str, row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_every_format_has_the_same_prompt_and_reward(trainer: str) -> None:
-    rows = make_rows(WrongCaption(), of="wrong_caption")
+    rows = make_rows(WrongCaption())
     completions = (
         "<think>It is red.</think><answer>A</answer>",
         "<think>The answer is no.</think><answer>B</answer>",
@@ -77,7 +82,7 @@ def test_every_format_has_the_same_prompt_and_reward(trainer: str) -> None:
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_prefills_are_where_the_trainer_can_continue_them(trainer: str) -> None:
-    rows = make_rows(WrongThink(), of="wrong_think")
+    rows = make_rows(WrongThink())
     if trainer in ALONE:
         name = TRAINERS[trainer].name
         with pytest.raises(ValueError, match=rf"^{name}, row 0, column 'prefill': expected none, .* '<think>"):
@@ -203,3 +208,94 @@ def test_the_command(tmp_path: Path) -> None:
     again = rows(cli.app, command)
     assert again.exit_code == 2
     assert "expected a path without a file" in again.stderr
+
+
+# --- chat templates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return zoo.byte_level_tokenizer({"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<pad>"})
+
+
+def user_turns() -> list[dict[str, Any]]:
+    sample = Sample(id="q1", images=[b"x"], question="Which colour?", options=["red", "blue"], answer=1)
+    return Prompt.of(sample).messages()
+
+
+def assistant(text: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize("name", CHAT_TEMPLATES)
+@pytest.mark.parametrize("as_parts", [True, False], ids=["parts", "text"])
+def test_the_prompt_ends_with_the_prefill(name: str, as_parts: bool, tokenizer: Any) -> None:
+    tokenizer.chat_template = getattr(templates, name)
+    wrapped = continue_prefill(tokenizer)
+    turns = user_turns()
+    plain = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    content = [{"type": "text", "text": PREFILL}] if as_parts else PREFILL
+    prefilled = [*turns, assistant(content)]
+    expected = plain + (PREFILL.removeprefix("<think>") if name == "QWEN_THINKING" else PREFILL)
+    assert wrapped.apply_chat_template(prefilled, add_generation_prompt=True, tokenize=False) == expected
+    # How TRL renders the same prompt a second time, to get at its images.
+    assert wrapped.apply_chat_template(prefilled, continue_final_message=True, tokenize=False) == expected
+    # Token by token: what the template gives, and then the prefill.
+    tokens = wrapped.apply_chat_template(prefilled, add_generation_prompt=True, tokenize=True)["input_ids"]
+    assert tokens == tokenizer(expected, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(tokens).endswith("The cube is red, but I think")
+
+
+@pytest.mark.parametrize("name", CHAT_TEMPLATES)
+def test_other_conversations_are_rendered_as_before(name: str, tokenizer: Any) -> None:
+    tokenizer.chat_template = getattr(templates, name)
+    wrapped = continue_prefill(tokenizer)
+    turns = user_turns()
+    finished = [*turns, assistant([{"type": "text", "text": "<think>x</think>"}])]
+    for conversation, options in (
+        (turns, {"add_generation_prompt": True}),
+        (turns, {}),
+        (finished, {}),
+        ([*finished, *turns], {"add_generation_prompt": True}),
+    ):
+        before = tokenizer.apply_chat_template(conversation, tokenize=False, **options)
+        assert wrapped.apply_chat_template(conversation, tokenize=False, **options) == before
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["\n{% for m in messages %}{{ m['content'] }}{% endfor %}\n", "  {% if true %}\n x{% endif %}\n  ", "{{ '' }}\n\n"],
+)
+def test_line_breaks_around_the_prefill_are_kept(template: str, tokenizer: Any) -> None:
+    tokenizer.chat_template = template
+    wrapped = continue_prefill(tokenizer)
+    turns = [{"role": "user", "content": "x"}]
+    rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert wrapped.apply_chat_template(turns, add_generation_prompt=True, tokenize=False) == rendered
+    prefilled = wrapped.apply_chat_template([*turns, assistant("<think>A")], add_generation_prompt=True, tokenize=False)
+    assert prefilled == f"{rendered}<think>A"
+
+
+def test_wrapping_copies_the_processor_and_is_idempotent(tiny: Callable[[str], zoo.Tiny]) -> None:
+    processor = tiny("qwen2_5_vl").processor
+    wrapped = continue_prefill(processor)
+    assert processor.chat_template == templates.QWEN
+    assert wrapped.tokenizer is processor.tokenizer
+    assert continue_prefill(wrapped).chat_template == wrapped.chat_template
+
+
+def test_tags_of_another_style(tokenizer: Any) -> None:
+    tokenizer.chat_template = templates.QWEN.replace("assistant\n", "assistant\n<analysis>")
+    wrapped = continue_prefill(tokenizer, Style(think_tags=("<analysis>", "</analysis>")))
+    turns = [*user_turns(), assistant("<analysis>It is")]
+    rendered = wrapped.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert rendered.endswith("assistant\n<analysis>It is")
+
+
+def test_invalid_processors_are_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match=r"expected a processor with one chat template, got \w+ with none"):
+        continue_prefill(tokenizer)
+    tokenizer.chat_template = templates.QWEN + "{% set vlmrobust = namespace(prefill='') %}"
+    with pytest.raises(ValueError, match=r"expected the wrapped chat template of \w+ to end with the prefill"):
+        continue_prefill(tokenizer)
