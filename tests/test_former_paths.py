@@ -39,14 +39,14 @@ def test_no_former_path_is_the_name_of_something_that_a_package_has() -> None:
 
 
 def test_a_class_of_a_former_module_is_unpickled(monkeypatch: pytest.MonkeyPatch) -> None:
-    finder = FormerPaths("vlmrobust", {"kinds.question": "types.style types.sample", "kinds": "types"})
+    finder = FormerPaths("vlmrobust", {"kinds.question": "types.image types.sample", "kinds": "types"})
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
     sample = vlmrobust.Sample(id="q", images=["a.png"], question="Which?", options=["a", "b"], answer=0)
     written = pickle.dumps(sample, protocol=0).replace(b"vlmrobust.types.sample", b"vlmrobust.kinds.question")
     assert b"vlmrobust.kinds.question" in written
     try:
         assert pickle.loads(written) == sample
-        with pytest.raises(AttributeError, match=r"it is now vlmrobust.types.sample and vlmrobust.types.sample"):
+        with pytest.raises(AttributeError, match=r"it is now vlmrobust.types.image and vlmrobust.types.sample"):
             getattr(importlib.import_module("vlmrobust.kinds.question"), "Nothing")  # noqa: B009
     finally:
         for name in ("vlmrobust.kinds", "vlmrobust.kinds.question"):

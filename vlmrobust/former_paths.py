@@ -156,7 +156,7 @@ FORMER: Mapping[str, str] = {
     "perturbations.statements.closed": "perturbations.statements.clauses",
     "perturbations.statements.wh": "perturbations.statements.statement",
     "perturbations.second_turn": "perturbations.question",
-    "prompting.special_tokens": "prompting.tags",
+    "prompting.tags": "prompting.special_tokens prompting.chat",
     "workers.response_checks": "workers.progress workers.answering",
     "data.cells": "data.fields",
     "data.hub": "data.files data.rows",

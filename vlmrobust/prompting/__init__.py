@@ -13,7 +13,7 @@ from .chat import (
     template_tags,
     thought_note,
 )
-from .tags import KNOWN_TOKENS, SpecialTokens, inert_tags
+from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 from .words import LETTERS, MARKS, letter_columns
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from ..prompting import IMAGE_MARK, LETTERS
-from ..prompting.tags import SpecialTokens, tags_in
+from ..prompting.special_tokens import SpecialTokens, tags_in
 from .frozen import Frozen, named_errors
 from .image import ImageLike
 

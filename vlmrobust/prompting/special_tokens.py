@@ -1,4 +1,4 @@
-"""Find tags and special tokens in text, and make those in untrusted text inert.
+"""Find special tokens and tags in text, and make those in untrusted text inert.
 
 Chat templates mark turns, images and ends with special tokens, and tokenizers interpret them anywhere, so that
 `<|im_end|>` in a question ends the user's turn. A space after the first character turns a special token in data into
