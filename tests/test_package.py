@@ -70,6 +70,13 @@ def test_import_leaves_torch_to_the_first_name_that_is_used() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False True\n"
 
 
+def test_the_command_line_shows_its_help_without_torch() -> None:
+    code = "import sys; from vlmrobust.cli import app; app(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "check-server" in result.stdout
+    assert result.stdout.splitlines()[-1] == "False"
+
+
 def test_modules_are_there_without_an_import_of_their_own() -> None:
     code = "import vlmrobust; print(vlmrobust.types.Sample is vlmrobust.Sample, hasattr(vlmrobust, 'nothing'))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True False\n"

@@ -23,6 +23,7 @@ from .types import Style
 from .written_texts import TextModel
 
 __all__ = [
+    "JUDGED_METRICS",
     "STYLES",
     "judge_named",
     "judged_metrics",
@@ -201,3 +202,7 @@ def judged_metrics(judge: Judge) -> tuple[Metric, ...]:
         *(Quadrant(kind=kind, judge=judge) for kind in QUADRANTS),
         ConsistentAccuracy(judge=judge),
     )
+
+
+JUDGED_METRICS = tuple(metric.column for metric in judged_metrics(RuleJudge()))
+"""The columns of the metrics that depend on the judge."""

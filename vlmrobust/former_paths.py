@@ -106,7 +106,7 @@ FORMER: Mapping[str, str] = {
     "cli.configuration": "cli.app",
     "cli.gates": "cli.compare",
     "cli.images": "cli.report",
-    "cli.measuring": "cli.construction",
+    "cli.measuring": "cli.construction cli.compare",
     "cli.judging": "cli.judge",
     "cli.begun": "cli.preview",
     "data.sharing": "data.files",
@@ -163,6 +163,14 @@ FORMER: Mapping[str, str] = {
     "data.sources": "data.rows data.files",
     "report.concatenation": "report.merging",
     "report.accumulation": "report.merging",
+    "cli.finishing": "cli.app",
+    "cli.completion": "cli.options",
+    "cli.check_server": "cli.run",
+    "cli.study": "cli.run",
+    "cli.merge": "cli.report",
+    "cli.conditions": "cli.demo",
+    "cli.texts": "cli.data",
+    "cli.grpo_rows": "cli.data",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from vlmrobust import cli
 from vlmrobust.catalogue import STYLES
-from vlmrobust.cli import completion
+from vlmrobust.cli import options
 from vlmrobust.data import BENCHMARKS
 from vlmrobust.metrics.catalogue import METRICS
 from vlmrobust.perturbations.catalogue import CONDITIONS, FROM_SAMPLES
@@ -43,10 +43,10 @@ def test_names_are_completed(line: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("complete", "names"),
     [
-        (completion.complete_conditions, [*CONDITIONS, *FROM_SAMPLES]),
-        (completion.complete_metrics, list(METRICS)),
-        (completion.complete_benchmarks, list(BENCHMARKS)),
-        (completion.complete_styles, list(STYLES)),
+        (options.complete_conditions, [*CONDITIONS, *FROM_SAMPLES]),
+        (options.complete_metrics, list(METRICS)),
+        (options.complete_benchmarks, list(BENCHMARKS)),
+        (options.complete_styles, list(STYLES)),
     ],
 )
 def test_an_empty_word_offers_all_names(complete: Callable[[str], list[str]], names: list[str]) -> None:

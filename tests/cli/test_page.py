@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("vlmrobust.models.OpenAIModel", model)
     monkeypatch.setattr("vlmrobust.models.VLLMModel", model)
     monkeypatch.setattr("vlmrobust.data.load_benchmark", lambda name, **settings: Samples(demo.samples(3)))
-    monkeypatch.setattr("vlmrobust.cli.construction.renderer_of", lambda **settings: lambda prompt: prompt.text)
+    monkeypatch.setattr("vlmrobust.cli.construction.renderer_of", lambda options: lambda prompt: prompt.text)
     monkeypatch.setattr(LMJudge, "from_pretrained", lambda name, **settings: RuleJudge(name=name))
     monkeypatch.setattr(OpenAIJudge, "conclude", lambda self, responses: RuleJudge().conclude(responses))
     monkeypatch.setenv("MY_KEY", "secret")

@@ -1,17 +1,12 @@
 """Provide the command line `vlmrobust` and the meaning of its exit codes, `ExitCode`."""
 
 from .app import ExitCode, app, main
-from .check_server import check_server
 from .compare import compare
-from .conditions import conditions
-from .demo import demo
-from .grpo_rows import grpo_rows
+from .data import grpo_rows, texts
+from .demo import conditions, demo
 from .judge import judge
-from .merge import merge
-from .report import report
-from .run import run
-from .study import study
-from .texts import texts
+from .report import merge, report
+from .run import check_server, run, study
 
 __all__ = ["ExitCode", "app", "main"]
 

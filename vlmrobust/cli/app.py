@@ -1,4 +1,4 @@
-"""Define what all commands share: the application, exit codes, error messages, and options in TOML files.
+"""Define what all commands share: the application, exit codes, error messages, options in TOML files, last lines.
 
 The keys of a TOML file are the names of flags: `max-new-tokens` or `max_new_tokens`. Values pass the same checks as
 those on the command line.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -20,13 +20,15 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..locking import DirectoryInUseError
-from ..models.base import RefusedError
 from ..naming import did_you_mean
 from ..secrecy import Secrets, error_message, error_text, may_hold_a_secret, variable_shown, without_secrets
 from ..text import printable, wrapped
-from .output import say
+from .output import is_first_process, say
 
-__all__ = ["ExitCode", "app", "main", "options_of", "read_configuration", "refusals", "write_configuration"]
+if TYPE_CHECKING:
+    from ..report import Report
+
+__all__ = ["ExitCode", "app", "finish", "main", "options_of", "read_configuration", "refusals", "write_configuration"]
 
 
 class ExitCode(IntEnum):
@@ -52,9 +54,6 @@ class ExitCode(IntEnum):
     GATE_FAILED = 3
     CANNOT_TELL = 4
     INTERRUPTED = 130
-
-
-_EXPECTED = (ValueError, LookupError, OSError, ImportError, RefusedError, DirectoryInUseError)
 
 
 class _Commands(TyperGroup):
@@ -170,8 +169,11 @@ def _warnings_printed() -> Iterator[None]:
 
 
 def _message(error: Exception) -> str:
-    if not isinstance(error, _EXPECTED):
-        return f"{error_text(error)} (vlmrobust --debug … shows the traceback)"
+    if not isinstance(error, ValueError | LookupError | OSError | ImportError | DirectoryInUseError):
+        from ..models.base import RefusedError  # imports torch
+
+        if not isinstance(error, RefusedError):
+            return f"{error_text(error)} (vlmrobust --debug … shows the traceback)"
     return error_message(error)
 
 
@@ -180,6 +182,38 @@ def _secrets_of(options: Mapping[str, Any]) -> Secrets:
     variable = options.get("api_key_env") or "OPENAI_API_KEY"
     mistaken = None if variable in os.environ or variable_shown(variable) == repr(variable) else variable
     return Secrets.of(os.environ.get(variable), mistaken, settings=[options.get("base_url")])
+
+
+def finish(*reports: "Report", responses: Path | None = None, page: Path | None = None, problems: int = 0) -> None:
+    """Print where the files are and how many rows are errors.
+
+    Args:
+        *reports: the reports that the command has shown.
+        responses: the run directory.
+        page: the HTML page of the report.
+        problems: number of problems in the data.
+
+    Raises:
+        typer.Exit: some rows are errors.
+    """
+    if not is_first_process():
+        return
+    if responses is not None:
+        from ..report.files import report_file
+        from ..report.run_report import last_report_file
+
+        kept = last_report_file(responses)
+        say(
+            f"Responses and report are in {responses}"
+            if kept == report_file(responses)
+            else f"Responses are in {responses}, and the report of this call is {kept}"
+        )
+    if page is not None:
+        say(f"The page is {page}")
+    errors = sum(int(report.responses.has_status("error").sum()) for report in reports)
+    if errors or problems:
+        say(f"Error rows: {errors}; problems in the data: {problems}. The numbers above leave them out.")
+        raise typer.Exit(ExitCode.ERROR_ROWS)
 
 
 _NOT_IN_A_FILE = ("config", "help")

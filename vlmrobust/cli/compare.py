@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..functional.closed_form import holm
-from ..report import Report
-from ..report.summary import EQUAL_DIFFERENCES
-from . import completion, options
-from .app import ExitCode, refusals
-from .construction import direction_of, is_paired
-from .finishing import finish
+from ..naming import unknown_name
+from . import options
+from .app import ExitCode, finish, refusals
 from .options import listed, pairs
 from .output import rows_of, say, show_rows
 from .report import ReportPath
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ..report import Report
 
 __all__ = ["LEVEL", "Gate", "GateOutcome", "compare", "gates_of", "outcomes"]
 
@@ -41,7 +39,7 @@ def compare(
     ],
     conditions: Annotated[
         list[str] | None,
-        typer.Option(help="Only these conditions, separated by commas.", autocompletion=completion.complete_conditions),
+        typer.Option(help="Only these conditions, separated by commas.", autocompletion=options.complete_conditions),
     ] = None,
     metrics: options.Metrics = None,
     html: Annotated[
@@ -56,7 +54,7 @@ def compare(
         typer.Option(
             metavar="METRIC",
             help="Fail on a significant change for the worse under any condition (adjusted for their number).",
-            autocompletion=completion.complete_metrics,
+            autocompletion=options.complete_metrics,
             rich_help_panel=_GATES,
         ),
     ] = None,
@@ -106,11 +104,11 @@ def compare(
 
 def _check_judges(this: "Report", that: "Report", metrics: Collection[str]) -> None:
     """Refuse to compare the verdicts of different judges."""
+    from ..catalogue import JUDGED_METRICS
     from ..judges.measured import title_of
-    from .judge import JUDGED
 
     here, there = this.judge, that.judge
-    if here != there and any(metric in JUDGED for metric in metrics):
+    if here != there and any(metric in JUDGED_METRICS for metric in metrics):
         raise ValueError(
             f"expected reports by the same judge, got {title_of(here)} and {title_of(there)}; judge one of them again, "
             "or leave consistency out: --metrics accuracy,…"
@@ -172,7 +170,7 @@ class GateOutcome:
     text: str
 
 
-def outcomes(gates: Sequence[Gate], table: "pd.DataFrame", report: Report) -> list[GateOutcome]:
+def outcomes(gates: Sequence[Gate], table: "pd.DataFrame", report: "Report") -> list[GateOutcome]:
     """Return the outcome of each gate under each condition.
 
     The p-values of all gates without `max_drop` are adjusted together (Holm), so that the probability of a false alarm
@@ -187,19 +185,34 @@ def outcomes(gates: Sequence[Gate], table: "pd.DataFrame", report: Report) -> li
     Raises:
         ValueError: a metric is not in the report, or neither higher nor lower values of it are better.
     """
-    cases = [(gate, direction_of(report, gate.metric), row) for gate in gates for row in _rows(gate, table, report)]
+    from ..functional.closed_form import holm
+
+    cases = [(gate, _direction_of(report, gate.metric), row) for gate in gates for row in _rows(gate, table, report)]
     adjusted = holm([row["p"] if gate.max_drop is None else math.nan for gate, _, row in cases])
     return [_outcome(gate, sign, row, float(p)) for (gate, sign, row), p in zip(cases, adjusted, strict=True)]
 
 
-def _rows(gate: Gate, table: "pd.DataFrame", report: Report) -> Iterator[dict[str, Any]]:
+def _rows(gate: Gate, table: "pd.DataFrame", report: "Report") -> Iterator[dict[str, Any]]:
+    is_paired = any(column.name == gate.metric and column.is_paired for column in report._columns)
     for row in rows_of(table[table["metric"] == gate.metric]):
-        # A metric that compares with base is undefined under base itself.
-        if not (row["condition"] == "base" and is_paired(report, gate.metric)):
+        if not (row["condition"] == "base" and is_paired):  # a paired metric is undefined under base itself
             yield row
 
 
+def _direction_of(report: "Report", metric: str) -> int:
+    """Return 1 for a metric where higher is better, -1 for one where lower is; refuse others."""
+    directions = {column.name: column.higher_is_better for column in report._columns}
+    if metric not in directions:
+        raise ValueError(f"expected a metric of the report, {unknown_name(metric, directions)}")
+    higher_is_better = directions[metric]
+    if higher_is_better is None:
+        raise ValueError(f"metric {metric!r}: expected one where higher or lower is better, got one with no direction")
+    return 1 if higher_is_better else -1
+
+
 def _outcome(gate: Gate, sign: int, row: dict[str, Any], p: float) -> GateOutcome:
+    from ..report.summary import EQUAL_DIFFERENCES
+
     where = f"{gate.metric} under {row['condition']}"
     if row["difference"] == 0 and row["note"].endswith(EQUAL_DIFFERENCES):
         return GateOutcome("passed", f"{where}: the same for every one of {row['n']} samples")

@@ -5,28 +5,26 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..catalogue import secret
 from ..metrics import Metric, PairedMetric
 from ..metrics.catalogue import metrics_named
-from ..naming import unknown_name
 from ..report import Report
 from ..types import Prompt
 from .options import pairs
 
 if TYPE_CHECKING:
-    from ..data import AnswerAs, Samples
+    from ..data import Samples
     from ..models import Model
     from ..models.encoding import Encoder
     from ..study.counting import StandInEncoder
 
 __all__ = [
     "check_flags",
-    "direction_of",
     "encoder_of",
     "engine_options",
-    "is_paired",
+    "is_served",
     "measured",
     "model_of",
     "renderer_of",
@@ -65,50 +63,24 @@ def measured(report: Report, metrics: Sequence[Metric | PairedMetric], verdicts:
     return Report(report.responses, list(columns.values()), seed=report.seed, manifest=report.manifest, summary=summary)
 
 
-def direction_of(report: Report, metric: str) -> int:
-    """Return 1 for a metric where higher is better, -1 for one where lower is better.
-
-    Raises:
-        ValueError: the report lacks the metric, or neither is better.
-    """
-    directions = {column.name: column.higher_is_better for column in report._columns}
-    if metric not in directions:
-        raise ValueError(f"expected a metric of the report, {unknown_name(metric, directions)}")
-    higher_is_better = directions[metric]
-    if higher_is_better is None:
-        raise ValueError(f"metric {metric!r}: expected one where higher or lower is better, got one with no direction")
-    return 1 if higher_is_better else -1
-
-
-def is_paired(report: Report, metric: str) -> bool:
-    """Return whether a metric of the report is itself a comparison with base."""
-    return any(column.name == metric and column.is_paired for column in report._columns)
-
-
-def samples_of(
-    *,
-    data: str | None,
-    benchmark: str | None,
-    split: str | None,
-    columns: Sequence[str] | None,
-    answer_as: "AnswerAs",
-    limit: int | None,
-    check_images: bool,
-    download_urls: bool,
-    skip_bad_rows: bool,
-) -> "Samples":
+def samples_of(options: Mapping[str, Any]) -> "Samples":
     """Read the samples of a file, a folder, a dataset, or a published benchmark.
+
+    Args:
+        options: the options of a call by name; those that are missing have their default value.
 
     Raises:
         ValueError: neither data nor benchmark is given, or another flag does not apply to it.
     """
     from ..data import load_benchmark, read_rows
 
+    data, benchmark, columns = options.get("data"), options.get("benchmark"), options.get("columns")
+    answer_as, download_urls = options.get("answer_as", "any"), options.get("download_urls", False)
     shared: dict[str, Any] = {
-        "split": split,
-        "limit": limit,
-        "on_error": "record" if skip_bad_rows else "raise",
-        "check_images": check_images,
+        "split": options.get("split"),
+        "limit": options.get("limit"),
+        "on_error": "record" if options.get("skip_bad_rows") else "raise",
+        "check_images": options.get("check_images", True),
     }
     if benchmark is not None:
         _refuse_with("--benchmark", {"--columns": bool(columns), "--answer-as": answer_as != "any"})
@@ -121,51 +93,42 @@ def samples_of(
     return read_rows(data, places, answer_as=answer_as, **shared)
 
 
-def model_of(
-    *,
-    model: str,
-    engine: Literal["transformers", "vllm"],
-    engine_option: Sequence[str] | None,
-    base_url: str | None,
-    api_key_env: str | None,
-    dtype: str,
-    device: str | None,
-    trust_remote_code: bool,
-    batch_size: int | None,
-    max_new_tokens: int,
-    force_answer: bool,
-    temperature: float | None,
-    seed: int,
-) -> "Model":
+def model_of(options: Mapping[str, Any]) -> "Model":
     """Load a checkpoint on one of the engines or, given an address or a key, connect to a server's model.
+
+    Args:
+        options: the options of the call by name.
 
     Raises:
         ValueError: the environment variable of the key is not set.
     """
     from ..models import HFModel, OpenAIModel, VLLMModel
 
-    if base_url is None and api_key_env is None:
-        sampling = {"do_sample": True, "temperature": temperature, "seed": seed} if temperature else {}
-        if engine == "vllm":
-            trusted = {"trust_remote_code": True} if trust_remote_code else {}
-            return VLLMModel(
-                model,
-                {"max_new_tokens": max_new_tokens} | sampling,
-                dtype=dtype,
-                force_answer=force_answer,
-                **trusted | engine_options(engine_option),
-            )
-        return HFModel.from_pretrained(
-            model,
-            dtype=dtype,
-            device=device or _device_of_rank(),
-            generation={"max_new_tokens": max_new_tokens} | sampling,
-            force_answer=force_answer,
-            batch_size=batch_size,
-            trust_remote_code=trust_remote_code,
-        )
-    generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0, "seed": seed}
-    return OpenAIModel(model, base_url, secret(api_key_env, "--api-key-env"), generation=generation)
+    name, max_new_tokens = options["model"], options["max_new_tokens"]
+    temperature, seed = options["temperature"], options["seed"]
+    if is_served(options):
+        key = secret(options["api_key_env"], "--api-key-env")
+        generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0, "seed": seed}
+        return OpenAIModel(name, options["base_url"], key, generation=generation)
+    sampling = {"do_sample": True, "temperature": temperature, "seed": seed} if temperature else {}
+    shared: dict[str, Any] = {"dtype": options["dtype"], "force_answer": options["force_answer"]}
+    generation = {"max_new_tokens": max_new_tokens} | sampling
+    if options["engine"] == "vllm":
+        trusted = {"trust_remote_code": True} if options["trust_remote_code"] else {}
+        return VLLMModel(name, generation, **shared, **trusted | engine_options(options["engine_option"]))
+    return HFModel.from_pretrained(
+        name,
+        device=options["device"] or _device_of_rank(),
+        generation=generation,
+        batch_size=options["batch_size"],
+        trust_remote_code=options["trust_remote_code"],
+        **shared,
+    )
+
+
+def is_served(options: Mapping[str, Any]) -> bool:
+    """Return whether the options of a call name a server's model."""
+    return options["base_url"] is not None or options["api_key_env"] is not None
 
 
 def check_flags(options: Mapping[str, Any]) -> None:
@@ -180,7 +143,7 @@ def check_flags(options: Mapping[str, Any]) -> None:
     """
     of_engine = {"--engine-option": bool(options["engine_option"])}
     of_checkpoint = {"--device": options["device"] is not None, "--batch-size": options["batch_size"] is not None}
-    if options["base_url"] is not None or options["api_key_env"] is not None:
+    if is_served(options):
         others = {
             "--engine": options["engine"] != "transformers",
             "--dtype": options["dtype"] != "auto",
@@ -195,23 +158,23 @@ def check_flags(options: Mapping[str, Any]) -> None:
         _refuse_with("--engine transformers", of_engine)
 
 
-def renderer_of(*, model: str, is_served: bool, trust_remote_code: bool) -> Callable[[Prompt], str]:
+def renderer_of(options: Mapping[str, Any]) -> Callable[[Prompt], str]:
     """Return a function that renders a prompt: with the checkpoint's chat template, for a server as a transcript."""
-    if is_served:
+    if is_served(options):
         return Prompt.transcript
-    processor = _processor(model, trust_remote_code)
+    processor = _processor(options["model"], options["trust_remote_code"])
     return lambda prompt: prompt.render(processor)
 
 
-def encoder_of(*, model: str, is_served: bool, trust_remote_code: bool) -> "Encoder | StandInEncoder":
+def encoder_of(options: Mapping[str, Any]) -> "Encoder | StandInEncoder":
     """Return the encoder that counts a prompt's tokens: the checkpoint's, or a stand-in if that is not available."""
     from ..models.encoding import Encoder
     from ..study.counting import StandInEncoder
 
-    if is_served:
+    if is_served(options):
         return StandInEncoder()
     try:
-        return Encoder(_processor(model, trust_remote_code))
+        return Encoder(_processor(options["model"], options["trust_remote_code"]))
     except (OSError, ValueError, ImportError):
         return StandInEncoder()
 

@@ -5,32 +5,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
-from ..catalogue import judge_named, judged_metrics
-from ..functional import fleiss_kappa, strict_agreement
-from ..judges import Judge, Panel, RuleJudge
 from ..locking import DirectoryLock
-from ..metrics import JudgedMetric, Metric
-from ..metrics.catalogue import metrics_named
-from ..naming import unknown_name
-from ..report import Report
-from ..report.contents import keys_of
-from ..report.metric_columns import metric_errors
-from . import completion, options
-from .app import refusals
-from .construction import measured
-from .finishing import finish
+from . import options
+from .app import finish, refusals
 from .output import as_json, rows_of, say, show, show_data, show_rows
 
 if TYPE_CHECKING:
-    from ..judges import LabelledThought, Rate
+    from ..judges import Judge, LabelledThought, Rate
+    from ..metrics import Metric
+    from ..report import Report
     from ..report.overview import Table
 
-__all__ = ["JUDGED", "JudgeAgreement", "PanelRule", "agreement", "is_outdated", "judge", "judges_named", "rejudged"]
+__all__ = ["PanelRule", "judge"]
 
 
 class PanelRule(StrEnum):
@@ -39,136 +29,6 @@ class PanelRule(StrEnum):
     majority = "majority"
     strict = "strict"
     first_sure = "first_sure"
-
-
-JUDGED = tuple(metric.column for metric in judged_metrics(RuleJudge()))
-"""The metrics that depend on the judge."""
-
-
-def judges_named(
-    names: Sequence[str],
-    rule: Literal["majority", "strict", "first_sure"],
-    *,
-    base_url: str | None,
-    api_key_env: str | None,
-    dtype: str,
-    device: str | None,
-    engine: Mapping[str, Any] | None = None,
-    report: Report | None = None,
-) -> Judge:
-    """Return the judge of a name, or the panel of several.
-
-    Args:
-        names: `rules`, `self`, `hf:NAME` (a checkpoint), `vllm:NAME` (one on vLLM), `openai:NAME` (a model behind a
-            server).
-        rule: how a panel decides.
-        base_url: the server's address.
-        api_key_env: the environment variable that holds the server's key.
-        dtype: of checkpoints.
-        device: of checkpoints run by transformers.
-        engine: options of vLLM.
-        report: the report whose model is `self`, on the engine of its run.
-
-    Raises:
-        ValueError: a name has none of these forms, or options of vLLM are given without a judge on vLLM.
-    """
-    model = (report.manifest.get("model") or {}) if report else {}
-    is_on_vllm = str(model.get("class", "")).endswith(".VLLMModel")
-    itself = None
-    if {"weights", "all_weights"} & model.keys():  # a server's model cannot be loaded
-        itself = f"{'vllm' if is_on_vllm else 'hf'}:{model.get('name')}"
-    engine_of_run = dict(model.get("engine", {})) if is_on_vllm else {}
-    resolved = [itself if name == "self" and itself else name for name in names]
-    options = dict(engine or {})
-    if options and not any(name.startswith("vllm:") for name in resolved):
-        raise ValueError(f"--engine-option: expected a judge on vLLM (vllm:NAME), got {', '.join(names)}")
-    judges = []
-    for name, checkpoint in zip(names, resolved, strict=True):
-        settings: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
-        if checkpoint.startswith("vllm:"):
-            settings |= {"device": None, "options": (engine_of_run if name == "self" else {}) | options}
-        judges.append(judge_named(name, **settings, itself=itself, where="--judge"))
-    return judges[0] if len(judges) == 1 else Panel(*judges, rule=rule)
-
-
-def rejudged(report: Report, judge: Judge, verdicts: Path, names: Sequence[str] = ()) -> tuple[Report, list[str]]:
-    """Return a report judged by another judge; metrics that do not depend on the judge stay unchanged.
-
-    Args:
-        report: the report of the thoughts.
-        judge: the new judge.
-        verdicts: the folder of saved verdicts.
-        names: further metrics that depend on the judge, to be computed even if the report lacks them.
-
-    Returns:
-        The report, and the columns of the metrics in `names`.
-
-    Raises:
-        ValueError: a metric does not depend on the judge, or is unknown.
-    """
-    known = {metric.column: metric for metric in judged_metrics(judge)}
-    metrics: dict[str, Metric] = {
-        name: metric for name, metric in known.items() if name in report.metrics or name == "consistency"
-    }
-    columns = []
-    for name, metric in zip(names, metrics_named(names, known), strict=True):
-        if not isinstance(metric, JudgedMetric):
-            raise ValueError(f"--metrics: expected metrics that depend on the judge, {unknown_name(name, known)}")
-        metrics[metric.column] = metric.replace(judge=judge)
-        columns.append(metric.column)
-    judged = measured(report, list(metrics.values()), verdicts)
-    judged.manifest["judge"] = judge.identity()
-    return judged, columns
-
-
-def is_outdated(judged: Report, run: Report) -> bool:
-    """Return whether the judge failed on some thoughts, or the run has new responses or metrics since."""
-    known = set(keys_of(judged.responses))
-    has_grown = any(key not in known for key in keys_of(run.responses)) or not set(run.metrics) <= set(judged.metrics)
-    return has_grown or any(metric_errors(judged._columns, len(judged)))
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeAgreement:
-    """Agreement of two judges on a report's responses.
-
-    Attributes:
-        answered: number of answered responses.
-        old_verdicts, new_verdicts: number of these with a verdict of each judge on their consistency.
-        both: number with a verdict of both; `same` and `kappa` refer to these.
-        same: share with the same verdict, in [0, 1].
-        kappa: Fleiss' κ, at most 1.
-        changed: sample, condition and draw of those with different verdicts.
-    """
-
-    answered: int
-    old_verdicts: int
-    new_verdicts: int
-    both: int
-    same: float
-    kappa: float
-    changed: tuple[tuple[str, str, int], ...]
-
-
-def agreement(old: Report, new: Report) -> JudgeAgreement:
-    """Return the agreement of the verdicts in two reports on the same responses."""
-    missing = [float("nan")] * len(old)
-    before, after = (
-        torch.tensor(list(report.frame.get("consistency", missing)), dtype=torch.float64) for report in (old, new)
-    )
-    ratings = torch.stack([before, after], dim=1)
-    both = ~ratings.isnan().any(dim=1)
-    differ = (both & (before != after)).nonzero()[:, 0].tolist()
-    responses = new.responses
-    return JudgeAgreement(
-        answered=int(responses.has_status("answered").sum()),
-        old_verdicts=int((~before.isnan()).sum()),
-        new_verdicts=int((~after.isnan()).sum()),
-        both=int(both.sum()),
-        same=strict_agreement(ratings),
-        kappa=fleiss_kappa(ratings),
-        changed=tuple((responses.sample_id[row], responses.condition[row], int(responses.draw[row])) for row in differ),
-    )
 
 
 _SHOWN = 5
@@ -192,7 +52,7 @@ def judge(
             metavar="JUDGE",
             help="rules, self (the model of the run), hf:NAME (a checkpoint), vllm:NAME (one on vLLM) or openai:NAME "
             "(a model behind a server); several form a panel.",
-            autocompletion=completion.complete_judges,
+            autocompletion=options.complete_judges,
         ),
     ],
     out: Annotated[
@@ -219,7 +79,7 @@ def judge(
         typer.Option(
             help="Metrics that depend on the judge, separated by commas, to compute and show; those in the report are "
             "always computed.",
-            autocompletion=completion.complete_judged_metrics,
+            autocompletion=options.complete_judged_metrics,
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Measure the judge on labelled thoughts instead.")] = False,
@@ -231,22 +91,19 @@ def judge(
 ) -> None:
     """Judge the thoughts of a run again, and show the changes. The model does not run; its report stays as it is."""
     with refusals(context):
+        from ..catalogue import JUDGED_METRICS
         from ..judges.measured import title_of
-        from ..report import Report
         from ..report.files import LINES, report_file
         from ..report.formats import terminal_table
-        from .construction import engine_options
         from .report import load_report
 
-        settings: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "dtype": dtype, "device": device}
-        settings["engine"] = engine_options(engine_option)
         if labels is not None and not (check and path):
             raise ValueError("--labels: expected --check and the run of the labels with it")
         if check and metrics:
             raise ValueError("--metrics: cannot be combined with --check, which has measures of its own")
         if check:
             run = None if labels is None or path is None else load_report(path)
-            checked = judges_named(judges, rule.value, **settings, report=run)
+            checked = _judge_of(context.params, run)
             _check(checked, path, None if run is None or labels is None else run.labelled(labels), json=json)
             return
         if path is None:
@@ -256,20 +113,15 @@ def judge(
         file, existing = (folder / name, report_file(folder, name)) if out is None else (out, out)
         with _locked(folder, file, judges):
             old = load_report(path)
-            previous = Report.load(existing) if existing.exists() else None
-            if previous is not None and not is_outdated(previous, old):
-                raise ValueError(f"expected a new file, but {existing} exists; give another one with --out")
-            chosen = judges_named(judges, rule.value, **settings, report=old)
-            if previous is not None and previous.judge != chosen.identity():
-                raise ValueError(f"expected a file of this judge, but {existing} is by another; use --out")
-            new, names = rejudged(old, chosen, folder / "verdicts", options.listed(metrics))
+            chosen = _judge_for(old, existing, context.params)
+            new, names = _rejudged(old, chosen, folder / "verdicts", options.listed(metrics))
             new.save(file)
             if out is None:  # written by earlier versions
                 file.with_suffix(LINES).unlink(missing_ok=True)
-        result = agreement(old, new)
+        result = _agreement(old, new)
         before, after = old.judge, new.judge
         if json:
-            rows = new.summary[new.summary["metric"].isin(names or JUDGED)]
+            rows = new.summary[new.summary["metric"].isin(names or JUDGED_METRICS)]
             show_data(as_json({"old": before, "new": after, "agreement": asdict(result), "summary": rows}))
         else:
             show(f"{title_of(before)} → {title_of(after)}\n{_agreement_text(result)}\n")
@@ -279,6 +131,143 @@ def judge(
                 show(terminal_table(_by_condition(old, new)))
     say(f"The judged report is {file}; vlmrobust report and compare read it")
     finish(new)
+
+
+def _judge_for(report: "Report", file: Path, given: Mapping[str, Any]) -> "Judge":
+    """Return the judge of a call; refuse to replace a judged report that is not outdated, or is by another judge."""
+    from ..report import Report
+
+    previous = Report.load(file) if file.exists() else None
+    if previous is not None and not _is_outdated(previous, report):
+        raise ValueError(f"expected a new file, but {file} exists; give another one with --out")
+    judge = _judge_of(given, report)
+    if previous is not None and previous.judge != judge.identity():
+        raise ValueError(f"expected a file of this judge, but {file} is by another; use --out")
+    return judge
+
+
+def _is_outdated(judged: "Report", run: "Report") -> bool:
+    """Return whether the judge failed on some thoughts, or the run has new responses or metrics since."""
+    from ..report.contents import keys_of
+    from ..report.metric_columns import metric_errors
+
+    known = set(keys_of(judged.responses))
+    has_grown = any(key not in known for key in keys_of(run.responses)) or not set(run.metrics) <= set(judged.metrics)
+    return has_grown or any(metric_errors(judged._columns, len(judged)))
+
+
+def _judge_of(given: Mapping[str, Any], report: "Report | None") -> "Judge":
+    """Return the judge of a call, or its panel of several.
+
+    Args:
+        given: the options of the call by name.
+        report: the report whose model is the judge `self`, on the engine of its run.
+
+    Raises:
+        ValueError: a name has no known form, or options of vLLM are given without a judge on vLLM.
+    """
+    from ..catalogue import judge_named
+    from ..judges import Panel
+    from .construction import engine_options
+
+    names = given["judges"]
+    model = (report.manifest.get("model") or {}) if report else {}
+    is_on_vllm = str(model.get("class", "")).endswith(".VLLMModel")
+    itself = None
+    if {"weights", "all_weights"} & model.keys():  # a server's model cannot be loaded
+        itself = f"{'vllm' if is_on_vllm else 'hf'}:{model.get('name')}"
+    engine_of_run = dict(model.get("engine", {})) if is_on_vllm else {}
+    resolved = [itself if name == "self" and itself else name for name in names]
+    on_vllm = engine_options(given["engine_option"])
+    if on_vllm and not any(name.startswith("vllm:") for name in resolved):
+        raise ValueError(f"--engine-option: expected a judge on vLLM (vllm:NAME), got {', '.join(names)}")
+    judges = []
+    for name, checkpoint in zip(names, resolved, strict=True):
+        settings = {field: given[field] for field in ("base_url", "api_key_env", "dtype", "device")}
+        if checkpoint.startswith("vllm:"):
+            settings |= {"device": None, "options": (engine_of_run if name == "self" else {}) | on_vllm}
+        judges.append(judge_named(name, **settings, itself=itself, where="--judge"))
+    return judges[0] if len(judges) == 1 else Panel(*judges, rule=PanelRule(given["rule"]).value)
+
+
+def _rejudged(report: "Report", judge: "Judge", verdicts: Path, names: Sequence[str]) -> "tuple[Report, list[str]]":
+    """Return a report judged by another judge, and the columns of some metrics; all others stay unchanged.
+
+    Args:
+        report: the report of the thoughts.
+        judge: the new judge.
+        verdicts: the folder of saved verdicts.
+        names: metrics that depend on the judge, to be computed even if the report lacks them.
+
+    Raises:
+        ValueError: a metric does not depend on the judge, or is unknown.
+    """
+    from ..catalogue import judged_metrics
+    from ..metrics import JudgedMetric
+    from ..metrics.catalogue import metrics_named
+    from ..naming import unknown_name
+    from .construction import measured
+
+    known = {metric.column: metric for metric in judged_metrics(judge)}
+    metrics: dict[str, Metric] = {
+        name: metric for name, metric in known.items() if name in report.metrics or name == "consistency"
+    }
+    columns = []
+    for name, metric in zip(names, metrics_named(names, known), strict=True):
+        if not isinstance(metric, JudgedMetric):
+            raise ValueError(f"--metrics: expected metrics that depend on the judge, {unknown_name(name, known)}")
+        metrics[metric.column] = metric.replace(judge=judge)
+        columns.append(metric.column)
+    judged = measured(report, list(metrics.values()), verdicts)
+    judged.manifest["judge"] = judge.identity()
+    return judged, columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreement:
+    """Agreement of two judges on a report's responses.
+
+    Attributes:
+        answered: number of answered responses.
+        old_verdicts, new_verdicts: number of these with a verdict of each judge on their consistency.
+        both: number with a verdict of both; `same` and `kappa` refer to these.
+        same: share with the same verdict, in [0, 1].
+        kappa: Fleiss' κ, at most 1.
+        changed: sample, condition and draw of those with different verdicts.
+    """
+
+    answered: int
+    old_verdicts: int
+    new_verdicts: int
+    both: int
+    same: float
+    kappa: float
+    changed: tuple[tuple[str, str, int], ...]
+
+
+def _agreement(old: "Report", new: "Report") -> _Agreement:
+    """Return the agreement of the verdicts in two reports on the same responses."""
+    import torch
+
+    from ..functional import fleiss_kappa, strict_agreement
+
+    missing = [float("nan")] * len(old)
+    before, after = (
+        torch.tensor(list(report.frame.get("consistency", missing)), dtype=torch.float64) for report in (old, new)
+    )
+    ratings = torch.stack([before, after], dim=1)
+    both = ~ratings.isnan().any(dim=1)
+    differ = (both & (before != after)).nonzero()[:, 0].tolist()
+    responses = new.responses
+    return _Agreement(
+        answered=int(responses.has_status("answered").sum()),
+        old_verdicts=int((~before.isnan()).sum()),
+        new_verdicts=int((~after.isnan()).sum()),
+        both=int(both.sum()),
+        same=strict_agreement(ratings),
+        kappa=fleiss_kappa(ratings),
+        changed=tuple((responses.sample_id[row], responses.condition[row], int(responses.draw[row])) for row in differ),
+    )
 
 
 def _check(judge: "Judge", path: Path | None, thoughts: Sequence["LabelledThought"] | None, *, json: bool) -> None:
@@ -322,7 +311,7 @@ def _file_name(judges: list[str]) -> str:
     return f"report-{'-'.join(map(slug_of, judges))}.parquet"
 
 
-def _agreement_text(result: JudgeAgreement) -> str:
+def _agreement_text(result: _Agreement) -> str:
     lines = [
         f"Verdicts on {result.old_verdicts} → {result.new_verdicts} of {result.answered} answers; "
         f"the same on {_percent(result.same)} of the {result.both} with both, Fleiss' κ {result.kappa:.2f}."

@@ -1,8 +1,9 @@
-"""Implement `vlmrobust report`: show, plot and export an existing report."""
+"""Implement the commands on existing runs: `report`, to show, plot and export one, and `merge`, to combine several."""
 
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,8 @@ import typer
 
 from ..naming import did_you_mean, unknown_name
 from . import options
-from .app import refusals
-from .finishing import finish
-from .output import rows_of, say, show, show_rows
+from .app import finish, refusals
+from .output import as_json, rows_of, say, show, show_data, show_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..report.overview import Table
     from ..types import Sample
 
-__all__ = ["ReportPath", "check_conditions", "check_formats", "load_report", "report", "samples_for_images"]
+__all__ = ["ReportPath", "check_conditions", "check_formats", "load_report", "merge", "report", "samples_for_images"]
 
 
 def load_report(path: Path) -> "Report":
@@ -79,30 +79,17 @@ def samples_for_images(run: Path, data: str | None) -> "list[Sample]":
     """
     from .construction import samples_of
 
+    settings = {"check_images": False, "skip_bad_rows": True}
     if data is not None:
-        return list(samples_of(**_data_options({"data": data}), skip_bad_rows=True))
+        return list(samples_of({"data": data} | settings))
     file = (run if run.is_dir() else run.parent) / "run.toml"
     try:
         call = tomllib.loads(file.read_text(encoding="utf-8"))
-        return list(samples_of(**_data_options(call), skip_bad_rows=True))
+        return list(samples_of(call | settings))
     except (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         say(f"Note: the page has no images, since the samples of {run} were not found ({reason}); use --data")
         return []
-
-
-def _data_options(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `vlmrobust run` that name the data, with its defaults."""
-    defaults = {
-        "data": None,
-        "benchmark": None,
-        "split": None,
-        "columns": None,
-        "answer_as": "any",
-        "limit": None,
-        "download_urls": False,
-    }
-    return {"check_images": False, **{name: call.get(name, value) for name, value in defaults.items()}}
 
 
 ReportPath = Annotated[Path, typer.Argument(help="Run directory or saved report.", show_default=False)]
@@ -265,3 +252,44 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
     )
     notes = dict.fromkeys(f"{row['condition']}: {row['note']}" for row in rows if row["note"])
     return Table(header, cells, tuple(notes), names=2)
+
+
+class Differing(StrEnum):
+    """How to treat samples whose responses differ between directories."""
+
+    refuse = "refuse"
+    first = "first"
+
+
+def merge(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Run directories of one model.", show_default=False)],
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="New directory, or an existing run directory to add the others to.",
+            show_default=False,
+        ),
+    ],
+    differing: Annotated[
+        Differing,
+        typer.Option(
+            help="How to treat samples whose responses differ between directories: refuse, or keep those of the "
+            "first directory and count the others."
+        ),
+    ] = Differing.refuse,
+    json: options.Json = False,
+) -> None:
+    """Merge runs of one model: their samples, conditions, draws and metrics. The runs stay unchanged.
+
+    The new run directory can be resumed like any other. No model is loaded.
+    """
+    with refusals(context):
+        from ..merging import merge_runs
+
+        merged = merge_runs(paths, out, differing=differing.value)
+        show_data(as_json(merged.summary)) if json else show(merged)
+        say(f"The merged run of {len(paths)} directories is in {out}")
+    finish(merged)

@@ -1,30 +1,28 @@
-"""Implement `vlmrobust run`: evaluate a model on data under conditions."""
+"""Implement the commands that evaluate models: `run`, `study`, and `check-server`, which tests a server before them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..catalogue import named_style
 from ..locking import DirectoryInUseError
-from ..perturbations import expand, paper_conditions
-from ..perturbations.catalogue import conditions_named, parts_of
 from . import options
-from .app import options_of, refusals, write_configuration
-from .finishing import finish
+from .app import ExitCode, finish, options_of, refusals, write_configuration
 from .output import as_json, is_first_process, say, show, show_data
 
 if TYPE_CHECKING:
+    from ..data import Samples
     from ..evaluator import Evaluator
     from ..perturbations.expansion import Prompts
     from ..report import Report
+    from ..study import Rates
     from ..types import Sample
 
-__all__ = ["run"]
+__all__ = ["check_server", "run", "study"]
 
 
 def run(
@@ -73,12 +71,16 @@ def run(
     Under torchrun, all ranks share the prompts and the first one prints.
     """
     with refusals(context):
+        from ..catalogue import named_style
         from ..devices import check_device
         from ..evaluator import Evaluator
         from ..metrics.catalogue import metrics_named
-        from .construction import check_flags, encoder_of, model_of, renderer_of, samples_of
+        from ..perturbations import expand, paper_conditions
+        from ..perturbations.catalogue import conditions_named, parts_of
+        from .construction import check_flags, encoder_of, is_served, model_of, renderer_of
         from .preview import ExistingRun, as_text, check_out, is_long, preview
 
+        given = context.params
         names = options.listed(conditions)
         parts_of(names)  # refuse unknown names before reading anything
         measured = metrics_named(options.listed(metrics)) or None
@@ -86,31 +88,11 @@ def run(
             raise ValueError(
                 f"--draws: expected --temperature above 0 with {draws} draws, since greedy draws are all the same"
             )
-        is_served = base_url is not None or api_key_env is not None
         if not dry_run:
-            check_flags(context.params)
+            check_flags(given)
             check_device(device, "--device")
             check_out(out, html)
-        samples = samples_of(
-            data=data,
-            benchmark=benchmark,
-            split=split,
-            columns=columns,
-            answer_as=answer_as.value,
-            limit=limit,
-            check_images=check_images,
-            download_urls=download_urls,
-            skip_bad_rows=skip_bad_rows,
-        )
-        for problem in samples.problems:
-            say(f"Warning: {problem}")
-        if samples.changes:
-            more = f" (and {len(samples.changes) - 1} more)" if len(samples.changes) > 1 else ""
-            say(f"Note: {samples.changes[0]}{more}")
-        if texts is not None:
-            from ..written_texts import WrittenTexts
-
-            samples[:] = WrittenTexts.load(texts).given(samples, every_option=runner_up)
+        samples = _samples(given, texts)
         chosen = conditions_named(names, samples) if names else paper_conditions()
         settings: dict[str, Any] = {
             "style": named_style(style),
@@ -121,34 +103,17 @@ def run(
         if rate is not None and not dry_run:
             raise ValueError("--rate: expected --dry-run with it, since it only estimates the duration")
         prompts = expand(samples, chosen, **settings)
-        source: dict[str, Any] = {"model": model, "is_served": is_served, "trust_remote_code": trust_remote_code}
         if dry_run:
-            render, encoder = renderer_of(**source), encoder_of(**source)
-            plan = preview(prompts, render, encoder, new_tokens=max_new_tokens, rate=rate)
+            plan = preview(prompts, renderer_of(given), encoder_of(given), new_tokens=max_new_tokens, rate=rate)
             show_data(as_json(plan)) if json else show(as_text(plan))
             return
         is_new = not (out / "manifest.json").exists()
         if show_prompts or (show_prompts is None and is_new and is_long(prompts)):
-            _show_first_prompts(prompts, **source)
-        load = partial(
-            model_of,
-            model=model,
-            engine=engine.value,
-            engine_option=engine_option,
-            base_url=base_url,
-            api_key_env=api_key_env,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            force_answer=force_answer,
-            temperature=temperature,
-            seed=seed,
-        )
+            _show_first_prompts(prompts, given)
+        load = partial(model_of, given)
         call = options_of(context)
         # A server's model loads no weights, so that wrong options are refused before the directory is created.
-        existing, make_model = (None, load()) if is_served else (ExistingRun.in_directory(out), load)
+        existing, make_model = (None, load()) if is_served(given) else (ExistingRun.in_directory(out), load)
         evaluator = Evaluator(
             make_model if existing is None else existing.deferred(call, load),
             chosen,
@@ -168,13 +133,30 @@ def run(
     finish(report, responses=out, page=html, problems=len(samples.problems))
 
 
-def _show_first_prompts(prompts: "Prompts", **source: Any) -> None:
+def _samples(given: Mapping[str, Any], texts: Path | None) -> "Samples":
+    """Read the samples of a run with the texts of a file, and say what is wrong with them."""
+    from .construction import samples_of
+
+    samples = samples_of(given)
+    for problem in samples.problems:
+        say(f"Warning: {problem}")
+    if samples.changes:
+        more = f" (and {len(samples.changes) - 1} more)" if len(samples.changes) > 1 else ""
+        say(f"Note: {samples.changes[0]}{more}")
+    if texts is not None:
+        from ..written_texts import WrittenTexts
+
+        samples[:] = WrittenTexts.load(texts).given(samples, every_option=given["runner_up"])
+    return samples
+
+
+def _show_first_prompts(prompts: "Prompts", given: Mapping[str, Any]) -> None:
     """Show the first prompts; a failure does not stop the run, whose error rows will say what is wrong."""
     from .construction import renderer_of
     from .preview import first_prompts
 
     try:
-        say(first_prompts(prompts, renderer_of(**source)))
+        say(first_prompts(prompts, renderer_of(given)))
     except (OSError, ValueError, ImportError) as error:
         say(f"Note: the first prompts cannot be shown: {error}")
 
@@ -207,3 +189,107 @@ def _evaluate(evaluator: "Evaluator", samples: "Sequence[Sample]", out: Path, ca
             say(f"Note: {out} also holds {', '.join(others)}; this report covers only the conditions of this call.")
             say(f"`vlmrobust report {out}` shows all of them.")
     return report
+
+
+_PLAN = "With --dry-run"
+
+
+def study(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="STUDY.TOML", help="Definition of the study.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for runs, tables and pages; default: the file's. Repeat the call to resume."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these models, separated by commas; several machines may share a folder."),
+    ] = None,
+    benchmarks: Annotated[list[str] | None, typer.Option(help="Only these benchmarks, separated by commas.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Count prompts, tokens, operations and bytes without loading a checkpoint's weights."
+        ),
+    ] = False,
+    at_most: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Maximum number of samples counted per benchmark, evenly spread.", rich_help_panel=_PLAN
+        ),
+    ] = 100,
+    throughput: Annotated[
+        float | None,
+        typer.Option(metavar="TFLOP/S", help="Speed of your machine, to estimate the duration.", rich_help_panel=_PLAN),
+    ] = None,
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(metavar="GB/S", help="Memory bandwidth; required with --throughput.", rich_help_panel=_PLAN),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run a study: every model on every benchmark, judged, with tables and one page. Repeat the call to resume.
+
+    A model, benchmark or judge that fails becomes a row with its error; the others finish, and the exit code is 1.
+    The study runs the code that its file names as `factory`.
+    """
+    with refusals(context):
+        from ..study import Study
+        from ..study.outputs import kept_page
+
+        part = Study.from_toml(path).only(options.listed(models), options.listed(benchmarks))
+        if dry_run:
+            plan = part.plan(_rates(throughput, bandwidth), at_most=at_most)
+            show_data(as_json(plan.table)) if json else show(plan)
+            return
+        result = part.run(out, tell=say)
+        show_data(as_json(result.runs)) if json else show(result)
+    say(f"Tables and runs are in {result.out}")
+    say(f"The page is {kept_page(result.out)}")
+    if result.failed:
+        say("Some runs or judges failed, or rows are errors; the page lists them, and the same call retries them.")
+        raise typer.Exit(ExitCode.ERROR_ROWS)
+
+
+def _rates(throughput: float | None, bandwidth: float | None) -> "Rates | None":
+    from ..study import Rates
+
+    if throughput is None and bandwidth is None:
+        return None
+    if throughput is None or bandwidth is None:
+        raise ValueError("expected --throughput and --bandwidth together, got one: the duration depends on both")
+    return Rates(operations=throughput * 1e12, bytes=bandwidth * 1e9)
+
+
+def check_server(
+    context: typer.Context,
+    *,
+    model: options.Model,
+    base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
+    tokenizer: options.Tokenizer = None,
+    style: options.QuestionStyle = "think",
+    max_new_tokens: options.MaxNewTokens = 512,
+    temperature: options.Temperature = None,
+    json: options.Json = False,
+) -> None:
+    """Check what an OpenAI-compatible server supports: prefilled thoughts, letters, images, seeds, context.
+
+    Exit codes: 0 the server does not change the experiment; 3 it does, and warnings say how; 2 the server does not
+    respond, or its tokens differ from the tokenizer's.
+    """
+    with refusals(context):
+        from ..catalogue import named_style, secret
+        from ..models import OpenAIModel
+
+        generation = {"max_tokens": max_new_tokens, "temperature": temperature or 0}
+        key = secret(api_key_env, "--api-key-env")
+        result = OpenAIModel(model, base_url, key, generation=generation, tokenizer=tokenizer).check(named_style(style))
+        if json:
+            show_data(as_json(result.model_dump(mode="json")))
+        else:
+            for name, text in result.rows():
+                show(text, f"{name:<20}  ")
+        for warning in result.warnings:
+            say(f"Warning: {warning}")
+    raise typer.Exit(ExitCode.GATE_FAILED if result.warnings else ExitCode.FINISHED)

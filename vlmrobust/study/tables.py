@@ -7,8 +7,7 @@ from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..catalogue import judged_metrics
-from ..judges import RuleJudge
+from ..catalogue import JUDGED_METRICS
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
 from ..report.metric_columns import table_of
@@ -134,7 +133,6 @@ class FindingRow:
     text: str
 
 
-_JUDGED = frozenset(metric.column for metric in judged_metrics(RuleJudge()))
 _STAGE = ("model", "checkpoint")
 _RUN = (*_STAGE, "benchmark")
 _JUDGEMENT = (*_RUN, "judge")
@@ -232,7 +230,7 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
         }
         for benchmark, report in reports.items():
             summary = report.summary
-            summaries.append(((*stage, benchmark), summary[~summary["metric"].isin(_JUDGED)]))
+            summaries.append(((*stage, benchmark), summary[~summary["metric"].isin(JUDGED_METRICS)]))
             survivals.append(((*stage, benchmark), report.survival()))
             findings += [
                 FindingRow(*stage, benchmark, one.condition or "", one.kind, one.is_limit, one.text)
