@@ -71,7 +71,8 @@ def test_import_leaves_torch_to_the_first_name_that_is_used() -> None:
 
 
 def test_the_command_line_shows_its_help_without_torch() -> None:
-    code = "import sys; from vlmrobust.cli import app; app(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+    lines = ("import sys", "from vlmrobust.cli import app", "app(['--help'], standalone_mode=False)")
+    code = "\n".join((*lines, "print('torch' in sys.modules)"))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "check-server" in result.stdout
     assert result.stdout.splitlines()[-1] == "False"

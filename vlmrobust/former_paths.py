@@ -165,12 +165,6 @@ FORMER: Mapping[str, str] = {
     "report.accumulation": "report.merging",
     "cli.finishing": "cli.app",
     "cli.completion": "cli.options",
-    "cli.check_server": "cli.run",
-    "cli.study": "cli.run",
-    "cli.merge": "cli.report",
-    "cli.conditions": "cli.demo",
-    "cli.texts": "cli.data",
-    "cli.grpo_rows": "cli.data",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 
