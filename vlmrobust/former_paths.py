@@ -165,6 +165,7 @@ FORMER: Mapping[str, str] = {
     "report.accumulation": "report.merging",
     "cli.finishing": "cli.app",
     "cli.completion": "cli.options",
+    "data.benchmarks.training": "data.benchmarks.spatial data.benchmarks.general",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -1,18 +1,31 @@
-"""Read rows of general perception and reasoning benchmarks as the fields of a sample."""
+"""Read rows of general benchmarks (perception, reasoning, counting, geometry) as the fields of a sample.
+
+An open answer that is a number is a field `number`: options are made around it, see `nearby_numbers`.
+"""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..fields import from_cell, is_missing
-from .questions import LeftOut, image_of_cell, lettered_options, published, split_options, without_instruction
+from ..fields import from_cell, index_of, is_missing
+from .questions import (
+    LeftOut,
+    image_of_cell,
+    lettered_options,
+    published,
+    split_options,
+    without_instruction,
+    without_marks,
+)
 
 __all__ = [
     "read_blink",
+    "read_geometry3k",
     "read_mmbench",
     "read_mme_realworld",
     "read_mmmu",
     "read_mmstar",
+    "read_pixmo_count",
     "read_realworldqa",
     "read_vstar",
 ]
@@ -166,6 +179,39 @@ def read_mmmu(row: Mapping[str, Any]) -> Fields:
             "img_type": row["img_type"],
         },
     }
+
+
+def read_pixmo_count(row: Mapping[str, Any]) -> Fields:
+    """PixMo-Count: `image_url, image_sha256, count, points, label`.
+
+    There is no question; "How many … are in the image?" is ours. An image that is fetched has to be the one that was
+    counted in, by its sha256. Copies with the images have a column `image`. Questions about one image are a group.
+
+    Source: card of allenai/pixmo-count.
+    """
+    fetched = {"path": row.get("image_url"), "sha256": row.get("image_sha256")}
+    return {
+        "image": row.get("image", fetched),
+        "question": f"How many {row['label']} are in the image?",
+        "number": str(int(row["count"])),
+        "group": row.get("image_sha256"),
+        "metadata": {"label": row["label"]},
+    }
+
+
+def read_geometry3k(row: Mapping[str, Any]) -> Fields:
+    r"""Geometry3K: `images, problem, answer ("2 \sqrt { 221 }"), id, choices, ground_truth ("A")`.
+
+    Older copies have the first three alone: where the answer is a plain number, options are made around it, and the
+    other rows are left out. There is no category.
+
+    Source: card of hiyouga/geometry3k; Lu et al. 2021, Inter-GPS, arXiv:2105.04165.
+    """
+    fields = {"images": row["images"], "question": without_marks(row["problem"])}
+    if not row.get("choices"):
+        return fields | {"number": row["answer"]}
+    answer = index_of(row["ground_truth"], row["choices"], "letter")
+    return fields | {"id": str(row["id"]), "options": row["choices"], "answer": answer}
 
 
 def _numbered_images(row: Mapping[str, Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...prompting import LETTERS
+from ...prompting import IMAGE_MARK, LETTERS
 from ..fields import is_missing
 from ..row import from_base64
 
@@ -20,6 +20,7 @@ __all__ = [
     "published",
     "split_options",
     "without_instruction",
+    "without_marks",
 ]
 
 
@@ -156,3 +157,12 @@ def lettered_options(row: Mapping[str, Any], letters: str) -> list[Any]:
 def image_of_cell(value: Any) -> Any:
     """Return the image of a cell: text is its file in base64, all else is what `datasets` makes of an image column."""
     return from_base64(value) if isinstance(value, str) and value else value
+
+
+_MARKS = re.compile(rf"^(?:\s*{IMAGE_MARK})+\s*")
+
+
+def without_marks(text: str) -> str:
+    """Return a text without the marks of images that all stand in front, as images do that have no marks."""
+    rest = _MARKS.sub("", text)
+    return text if IMAGE_MARK in rest else rest

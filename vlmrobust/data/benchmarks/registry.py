@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..fields import AnswerAs
-from . import general, spatial, training
+from . import general, spatial
 
 __all__ = ["BENCHMARKS", "Published"]
 
@@ -63,7 +63,14 @@ class Published:
     shuffled: bool = False
 
 
-_SPATIAL = (
+_WHATS_UP: Mapping[str, Any] = {
+    "citation": 'Kamath et al. 2023, What\'s "up" with vision-language models?, arXiv:2310.19785',
+    "home": "https://github.com/amitakamath/whatsup_vlms",
+    "category": "preposition",
+    "answer_as": "index",
+    "shuffled": True,
+}
+_ENTRIES = (
     Published(
         "cv-bench",
         "spatial relation and count (2D), depth order and relative distance (3D)",
@@ -105,37 +112,23 @@ _SPATIAL = (
         "whatsup",
         "which caption has the right preposition, in photographs made for it",
         spatial.read_whatsup,
-        'Kamath et al. 2023, What\'s "up" with vision-language models?, arXiv:2310.19785',
         files=("controlled_images_dataset.json", "controlled_clevr_dataset.json"),
-        home="https://github.com/amitakamath/whatsup_vlms",
-        category="preposition",
-        answer_as="index",
-        shuffled=True,
+        **_WHATS_UP,
     ),
     Published(
         "whatsup-coco",
         "which of two captions has the right preposition, in images of COCO",
         spatial.read_whatsup_coco,
-        'Kamath et al. 2023, What\'s "up" with vision-language models?, arXiv:2310.19785',
         files=("coco_qa_one_obj.json", "coco_qa_two_obj.json"),
-        home="https://github.com/amitakamath/whatsup_vlms",
-        category="preposition",
-        answer_as="index",
-        shuffled=True,
+        **_WHATS_UP,
     ),
     Published(
         "whatsup-vg",
         "which of two captions has the right preposition, in images of Visual Genome",
         spatial.read_whatsup_vg,
-        'Kamath et al. 2023, What\'s "up" with vision-language models?, arXiv:2310.19785',
         files=("vg_qa_one_obj.json", "vg_qa_two_obj.json"),
-        home="https://github.com/amitakamath/whatsup_vlms",
-        category="preposition",
-        answer_as="index",
-        shuffled=True,
+        **_WHATS_UP,
     ),
-)
-_GENERAL = (
     Published(
         "vstar",
         "attributes and positions of small things in large images",
@@ -204,12 +197,10 @@ _GENERAL = (
         rows=900,
         category="the subject in id",
     ),
-)
-_TRAINING = (
     Published(
         "sat",
         "where things and the camera are and how they move, in synthetic rooms",
-        training.read_sat,
+        spatial.read_sat,
         "Ray et al. 2024, SAT, arXiv:2412.07755",
         hub="array/SAT-v2",
         split="train",
@@ -221,7 +212,7 @@ _TRAINING = (
     Published(
         "sat2",
         "the same, as ViGoRL is trained on it",
-        training.read_sat2,
+        spatial.read_sat2,
         "Sarch et al. 2025, ViGoRL, arXiv:2505.23678",
         split="train",
         files=("spatial_reasoning/vigorl_sat2_train_RL.jsonl",),
@@ -233,7 +224,7 @@ _TRAINING = (
     Published(
         "pixmo-count",
         "how many there are of something, in photographs of the web",
-        training.read_pixmo_count,
+        general.read_pixmo_count,
         "Deitke et al. 2024, Molmo and PixMo, arXiv:2409.17146",
         hub="allenai/pixmo-count",
         split="train",
@@ -245,7 +236,7 @@ _TRAINING = (
     Published(
         "geometry3k",
         "lengths, angles and areas in drawings of plane geometry",
-        training.read_geometry3k,
+        general.read_geometry3k,
         "Lu et al. 2021, Inter-GPS, arXiv:2105.04165",
         hub="hiyouga/geometry3k",
         split="train",
@@ -256,6 +247,4 @@ _TRAINING = (
     ),
 )
 
-BENCHMARKS: Mapping[str, Published] = MappingProxyType(
-    {entry.name: entry for entry in (*_SPATIAL, *_GENERAL, *_TRAINING)}
-)
+BENCHMARKS: Mapping[str, Published] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

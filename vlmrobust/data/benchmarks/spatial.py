@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from .questions import LeftOut, image_of_cell, lettered_options, split_options
+from ..fields import index_of
+from .questions import LeftOut, image_of_cell, lettered_options, split_options, without_instruction, without_marks
 
 __all__ = [
     "read_3dsrbench",
     "read_cv_bench",
+    "read_sat",
+    "read_sat2",
     "read_spatial_mm_multihop",
     "read_spatial_mm_obj",
     "read_whatsup",
@@ -144,6 +147,40 @@ def read_whatsup_vg(row: Mapping[str, Any]) -> Fields:
     Source: github.com/amitakamath/whatsup_vlms, dataset_zoo/aro_datasets.py, VG_QA.
     """
     return _pair_of_captions(row, f"vg_images/{row['0']}.jpg")
+
+
+def read_sat(row: Mapping[str, Any]) -> Fields:
+    """SAT: `image_bytes (one or two), question, answers, question_type, correct_answer`.
+
+    In array/SAT-v2 the images are a column `images`. The category is the type of question. The card asks for another
+    order of the answers.
+
+    Source: cards of array/SAT and array/SAT-v2.
+    """
+    return {
+        "images": row["images"] if "images" in row else row["image_bytes"],
+        "question": row["question"],
+        "options": row["answers"],
+        "answer": index_of(row["correct_answer"], row["answers"], "text"),
+        "metadata": {"category": row["question_type"]},
+    }
+
+
+def read_sat2(row: Mapping[str, Any]) -> Fields:
+    """SAT-2 as ViGoRL trains on it: `images (paths), problem (with options), answer (an option's text)`.
+
+    Some copies call the images `image_paths`. The question comes after marks of the images and `Question:`, the options
+    after `Answer Choices:`.
+
+    Source: gsarch/vigorl_datasets, spatial_reasoning.tar; github.com/Gabesarch/grounded-rl, trainer/rl/examples.
+    """
+    question, options = split_options(without_instruction(row["problem"]))
+    return {
+        "images": row["images"] if "images" in row else row["image_paths"],
+        "question": without_marks(question).removeprefix("Question:").lstrip(),
+        "options": options,
+        "answer": index_of(row["answer"], options, "text"),
+    }
 
 
 def _pair_of_captions(row: Mapping[str, Any], image: str) -> Fields:
