@@ -166,6 +166,8 @@ FORMER: Mapping[str, str] = {
     "cli.finishing": "cli.app",
     "cli.completion": "cli.options",
     "data.benchmarks.training": "data.benchmarks.spatial data.benchmarks.general",
+    "written_texts.record": "written_texts.drafts",
+    "written_texts.text_model": "written_texts.drafts",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -12,8 +12,7 @@ from ..judges import Judge, RuleJudge
 from ..models.base import Model, identity_of
 from ..perturbations.texts import draw_distractor
 from ..types import Sample, check_samples
-from .drafts import Draft, records_of, write_drafts
-from .record import WORDINGS, Kind, WrittenText
+from .drafts import WORDINGS, Draft, Kind, WrittenText, records_of, write_drafts
 
 __all__ = ["WrittenTexts"]
 
